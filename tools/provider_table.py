@@ -121,10 +121,13 @@ def sends_back(api: API, word: str) -> bool:
 def answered(name: str) -> set[str]:
     """The types of events in the fixtures' answers, `usage` and `choice` included where an event has them.
 
-    An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is.
+    An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is, or
+    of the first, if both are read alike.
     """
-    _, _, api = name.partition(":")
+    provider, _, api = name.partition(":")
     folders = {name.replace(":", "-"), *([f"openai-{api}"] if api else [])}
+    if type(apis()[name].adapter()) is type(apis()[provider].adapter()):
+        folders.add(provider)
     kinds: set[str] = set()
     for path in sorted(path for folder in folders for path in FIXTURES.glob(f"{folder}/*")):
         if not path.name.endswith(".events.ndjson"):

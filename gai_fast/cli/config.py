@@ -29,6 +29,8 @@ from gai_fast.config import (
     Value,
     read,
 )
+from gai_fast.config.identity import EXAMPLES as IDENTITY_EXAMPLES
+from gai_fast.config.identity import KEYS as IDENTITY_KEYS
 from gai_fast.config.values import LARGEST
 from gai_fast.processors import PROCESSORS, parameters, read_processor
 from gai_fast.providers import get_provider, provider_names
@@ -111,8 +113,15 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         {"name": example, "provider": example, "api_key": f"env:{get_provider(example).key_variable}"}
     ]:
         lines += ["", f"{mark}[[upstream]]", *(f"{mark}{name} = {toml(value)}" for name, value in table.items())]
-        rest = {name: key for name, key in SECTIONS["upstream"].items() if name not in table}
+        rest = {name: key for name, key in SECTIONS["upstream"].items() if name not in {*table, *IDENTITY_KEYS}}
         lines += _comments("upstream", rest, base_url=get_provider(table["provider"]).base_url)
+    lines += ["", "# Upstreams with tokens in place of a key. One key is sent alone: leave `api_key` out."]
+    for table in IDENTITY_EXAMPLES:
+        whole = {"name": table["name"], "provider": example, **table}
+        lines += ["", "# [[upstream]]"]
+        for name, value in whole.items():
+            about = f"  # {SECTIONS['upstream'][name].about}" if name in IDENTITY_KEYS else ""
+            lines.append(f"# {name} = {toml(value)}{about}")
     model = {"name": "fast", "upstream": known[0]["name"] if known else example, "id": "the upstream's own name for it"}
     lines += [
         "",
@@ -198,7 +207,11 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
         whole = _with_defaults("upstream", table, **default)
-        hidden = {"headers": _without_values(whole["headers"]), "proxy": _without_password(whole["proxy"])}
+        hidden = {
+            "auth_command": _without_arguments(whole["auth_command"]),
+            "headers": _without_values(whole["headers"]),
+            "proxy": _without_password(whole["proxy"]),
+        }
         upstreams.append({**whole, **hidden})
     models = [
         table if "targets" in table else {"id": Value(table["name"].value, "default"), **table}
@@ -221,6 +234,14 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
         "processor": [_with_parameters(table) for table in loaded.processors],
     }
+
+
+def _without_arguments(command: Value) -> Value:
+    """Returns a program with its arguments redacted: one of them may be a secret."""
+    if command.value is None:
+        return command
+    program, *arguments = command.value
+    return Value((program, *(REDACTED for _ in arguments)), command.origin)
 
 
 def _without_values(headers: Value) -> Value:

@@ -34,6 +34,9 @@ DIGEST: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 PRINTABLE: Final = re.compile(r"[!-~]+")
 FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*")
 
+REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+PROJECT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,126}")
+
 PERIODS: Final = ("day", "month", "total")
 """The values of `period` in `spend`."""
 TOKEN_PRICES: Final = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
@@ -178,6 +181,43 @@ def reference(value: str) -> str:
     """Checks a reference to a secret: `env:NAME` or `file:PATH`."""
     if not REFERENCE.fullmatch(value):
         raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong in the file')
+    return value
+
+
+def command(value: Any) -> tuple[str, ...]:
+    """Checks a program and its arguments. No shell reads them."""
+    is_list = isinstance(value, list) and 1 <= len(value) <= LIMITS.command_arguments
+    if not is_list or not all(isinstance(each, str) and each and "\0" not in each for each in value):
+        most = LIMITS.command_arguments
+        raise ValueError(f"must be a list of 1 to {most} strings: a program, and its arguments")
+    return tuple(value)
+
+
+def region(value: str) -> str:
+    """Checks the name of a region: it becomes a part of a host's name."""
+    if not REGION.fullmatch(value):
+        raise ValueError("must be a region's name, such as us-east-1, us-central1 or global")
+    return value
+
+
+def project(value: str) -> str:
+    """Checks the id of a project of Google Cloud: it becomes a part of a path."""
+    if not PROJECT.fullmatch(value):
+        raise ValueError("must be a project's id, such as my-project-123")
+    return value
+
+
+def service(value: str) -> str:
+    """Checks the name that a service has in signatures of AWS."""
+    if not REGION.fullmatch(value):
+        raise ValueError("must be the service's name in signatures, such as bedrock or execute-api")
+    return value
+
+
+def scope(value: str) -> str:
+    """Checks the scope of a token."""
+    if not PRINTABLE.fullmatch(value):
+        raise ValueError("must be one printable ASCII word, such as https://ai.azure.com/.default")
     return value
 
 

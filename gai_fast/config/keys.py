@@ -31,6 +31,7 @@ from gai_fast.model.errors import CLASSES
 from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import (
     BALANCES,
+    CLOUDS,
     BreakerSettings,
     CacheSettings,
     IdempotencySettings,
@@ -235,6 +236,30 @@ UPSTREAM: Final[Mapping[str, Key]] = {
             secret=True,
         ),
         LIMITS.upstream_keys,
+    ),
+    "auth": choice("The cloud whose identity gives tokens, in place of a key; needs the extra of this name.", *CLOUDS),
+    "auth_command": Key(
+        "A program and its arguments, which prints a token and its end, in place of a key.",
+        {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "maxItems": LIMITS.command_arguments,
+        },
+        checks.command,
+        secret=True,
+    ),
+    "region": text("auth = aws, google: the region, or the location.", checks.region, f"^{checks.REGION.pattern}$"),
+    "project": text("auth = google: the project.", checks.project, f"^{checks.PROJECT.pattern}$"),
+    "service": text(
+        "auth = aws: the service that each request is signed for (SigV4), in place of a bearer token of Bedrock.",
+        checks.service,
+        f"^{checks.REGION.pattern}$",
+    ),
+    "scope": text(
+        "auth = google, entra: the scope of the tokens, if it is not the usual one.",
+        checks.scope,
+        f"^{checks.PRINTABLE.pattern}$",
     ),
     "headers": Key(
         "Headers that are sent with every request.",

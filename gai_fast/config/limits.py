@@ -39,6 +39,9 @@ class Limits:
     upstream_keys: int = 64
     """Keys of one upstream: the upstream may refuse a request once for each key."""
 
+    command_arguments: int = 64
+    """Words of `auth_command`: a longer command belongs in a script."""
+
     shortest_key: int = 8
     """The fewest characters of a caller's key, after NIST SP 800-63B: shorter secrets can be guessed."""
 

@@ -23,6 +23,7 @@ from gai_fast.config.environment import (
     variables,
 )
 from gai_fast.config.file import ConfigFile
+from gai_fast.config.identity import KEYS, read_identity
 from gai_fast.config.keys import (
     FLAGS,
     LISTS,
@@ -228,7 +229,7 @@ def _table(
     required = REQUIRED.get(section, {})
     for name in missing_keys(section, given, required):
         problems.add(file.where(*at), f"`{name}` is missing in {title(section)}: {required[name]}")
-    if "provider" in values and missing_keys(section, given, ["base_url"]):
+    if "provider" in values and "auth" not in given and missing_keys(section, given, ["base_url"]):
         api = get_provider(values["provider"].value)
         if not api.base_url and not api.recording:
             what = f"`base_url` is missing in [[upstream]]: {api.provider} has no usual address"
@@ -405,12 +406,14 @@ class _Resolution:
     def _upstream(self, table: Table) -> UpstreamSettings | None:
         if "provider" not in table:
             return None
-        values = _plain(table)
+        values = _plain(table, but=KEYS)
         api = get_provider(values["provider"])
+        place, values["identity"] = read_identity(table, api, self._environ, self._problems)
+        values |= place
         if "api_key" in table:
             values["api_key"], *more = self._secrets(table["api_key"])
             values["more_api_keys"] = tuple(key for key in more if key is not None)
-        elif "base_url" not in values and self._environ.get(api.key_variable):
+        elif values["identity"] is None and "base_url" not in values and self._environ.get(api.key_variable):
             # The provider's own SDK reads this variable too. With another `base_url`, the host must not get the key.
             values["api_key"] = self._secret(Value(f"env:{api.key_variable}", api.key_variable))
         if "base_url" not in values:

@@ -136,6 +136,37 @@ class Peer(_Snapshot):
     client_key: str | None = None
 
 
+Cloud = Literal["aws", "google", "entra"]
+CLOUDS: Final = get_args(Cloud)
+"""The values of `auth`."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings(_Snapshot):
+    """`auth` or `auth_command` of an `[[upstream]]`: where its tokens come from. Upstreams with equal settings share
+    their tokens."""
+
+    cloud: Cloud | None = None
+    """`auth`. None means that `command` prints the tokens."""
+    command: tuple[str, ...] = field(default=(), repr=False)
+    """`auth_command`: a program and its arguments."""
+    token: Secret | None = None
+    """A token without an end, from the cloud's own environment variable; no other is fetched then."""
+    region: str | None = None
+    """AWS: the region that requests are signed for. None means that of AWS's own configuration."""
+    service: str | None = None
+    """AWS: the service that each request is signed for (SigV4)."""
+    bearer: bool = True
+    """AWS: whether a bearer token is made. If not, each request is signed."""
+    scope: str | None = None
+    """Google and Entra ID: the scope of the tokens."""
+
+    @property
+    def key(self) -> str:
+        """The key of the configuration that operators should check."""
+        return "auth_command" if self.cloud is None else "auth"
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings(_Snapshot):
     """One `[[upstream]]`."""
@@ -183,6 +214,18 @@ class UpstreamSettings(_Snapshot):
             identifier: The id of something that the upstream stores.
         """
         return any(fnmatchcase(identifier, _only_stars(pattern)) for pattern in self.shared_ids)
+    identity: IdentitySettings | None = None
+    """Where tokens come from that requests have in place of a key. None means that there is none."""
+
+    @property
+    def other_keys(self) -> int:
+        """How often a request is sent again with another key; a token that is refused is replaced once."""
+        return len(self.more_api_keys) if self.identity is None else 1
+
+    @property
+    def credential(self) -> str:
+        """The key of the configuration that has its credentials."""
+        return "api_key" if self.identity is None else self.identity.key
 
     @property
     def peer(self) -> Peer:

@@ -215,7 +215,13 @@ class by the status, and 402, which means billing in `for_client` whatever the u
 
 
 def for_client(
-    error: Error, upstream: str, *, keep_details: bool = False, secrets: Collection[bytes] = (), raw: bytes = b""
+    error: Error,
+    upstream: str,
+    *,
+    keep_details: bool = False,
+    secrets: Collection[bytes] = (),
+    raw: bytes = b"",
+    setting: str = "api_key",
 ) -> Error:
     """Returns an upstream's error in the form that a client of the server may see.
 
@@ -230,6 +236,7 @@ def for_client(
             `limits.secret` are ignored, because they may be words of any message.
         raw: The upstream's bytes of the error, if they may be passed on. If another error is returned, the caller must
             not pass them on.
+        setting: The key of the upstream's configuration that has our credentials.
     """
     shown = _without(secrets, error, raw)
     if not keep_details:
@@ -240,9 +247,9 @@ def for_client(
     billing = error.code == "forbidden" and (error.status == 402 or _BILLING.search(words) is not None)
     if error.code == "forbidden" and not billing and _OTHER_REFUSAL.search(words):
         return shown
-    what, setting = ("account", "its billing") if billing else ("credentials", "`api_key`")
+    what, place = ("account", "its billing") if billing else ("credentials", f"`{setting}`")
     return ProviderUnavailable(
-        message=f"upstream {upstream!r} refuses our {what}: the operator should check {setting} of this [[upstream]]",
+        message=f"upstream {upstream!r} refuses our {what}: the operator should check {place} of this [[upstream]]",
         reason="upstream_billing" if billing else "upstream_credentials",
         temporary=False,
         phase=error.phase,

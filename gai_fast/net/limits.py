@@ -172,6 +172,56 @@ class Limits:
     parting_retry_spread_ms: int = 4000
     """Milliseconds over which reconnecting clients are spread at random."""
 
+    token: int = 16 * KIB
+    """Characters of a token: servers accept heads of 16 KiB to 64 KiB, and tokens of clouds have up to 4 KiB."""
+
+    token_problem: int = 200
+    """Characters of a library's message about a token that are shown."""
+
+    token_output: int = 64 * KIB
+    """Bytes that `auth_command` may print: a token and what is said of it."""
+
+    token_command: float = 30.0
+    """Seconds that `auth_command` may take: `az` and `gcloud` start within a few."""
+
+    token_request: float = 20.0
+    """Seconds for one request to a token endpoint."""
+
+    token_fetch: float = 90.0
+    """Seconds after which a fetch is given up: a chain asks several sources, each with its own timeout."""
+
+    token_threads: int = 4
+    """Threads that fetch for one identity, those that hang included."""
+
+    token_wait: float = 8.0
+    """The longest wait of a request for a token: to import a cloud's library and to ask takes one to three seconds."""
+
+    token_wait_share: float = 0.8
+    """The part of `first_event_timeout` that this wait may take, so that its own message is seen."""
+
+    token_early: float = 300.0
+    """Seconds before a token's end at which the next one is fetched, at most a quarter of its life. The clouds'
+    libraries take as much."""
+
+    token_least: float = 5.0
+    """Seconds before its end from which a token is not used: a request must arrive with it."""
+
+    token_unknown: float = 300.0
+    """Seconds after which a token is replaced if its end is not known: Claude Code's default for its `apiKeyHelper`."""
+
+    token_aws: float = 43_200.0
+    """Seconds for which a bearer token of Bedrock is valid at most: AWS's own limit, twelve hours."""
+
+    token_retry: float = 1.0
+    """Seconds before a failed fetch is repeated; each failure doubles them."""
+
+    token_retry_most: float = 60.0
+    """The longest of these pauses."""
+
+    token_secrets: int = 4
+    """Tokens of one identity that are cut out of answers: the current one, and former ones that requests under way
+    have sent."""
+
     log_headroom: int = 512 * KIB
     """Bytes that one read of an upstream may add to a log: 256 KiB with uvloop, written in frames twice as long."""
 

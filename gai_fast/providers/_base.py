@@ -31,6 +31,7 @@ from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import Message, Reasoning, Request
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
+from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
@@ -117,6 +118,8 @@ class API(ResponseAPI):
     """The name of a recording in this package that is played instead of a request to an upstream; empty: none."""
     description: ClassVar[str] = ""
     """What users should know of every answer; empty if the upstream's model answers."""
+    clouds: ClassVar[Mapping[str, InCloud]] = {}
+    """How clouds offer this API, by the value of `auth`."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
     models_path: ClassVar[str] = ""

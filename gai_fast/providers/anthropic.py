@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final
+from urllib.parse import quote
 
 from msgspec import UNSET, Meta
 from orjson import Fragment
@@ -24,7 +25,7 @@ from orjson import Fragment
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape
 from gai_fast.kernels import encode_json
-from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
@@ -45,6 +46,7 @@ from gai_fast.model.request import (
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._anthropic_answers import AnthropicAdapter
 from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
+from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
 from gai_fast.providers.facts import Facts
@@ -70,6 +72,9 @@ _ANY_OBJECT: Final = Fragment(b'{"type":"object"}')
 _NO_CHOICE: Final = {"type": ""}
 
 
+_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
+"""Names that would change the path (RFC 3986 §5.2.4). All other names are quoted."""
+
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 """The form of an API version."""
 
@@ -88,6 +93,10 @@ class Anthropic(API):
     options: ClassVar = {"betas": BETAS}
     efforts = ("low", "medium", "high", "xhigh", "max")
     least_top_p = 0.95
+    clouds: ClassVar = {
+        "aws": InCloud("https://bedrock-mantle.{region}.api.aws/anthropic"),
+        "google": InCloud(f"https://{{vertex}}/v1/{PROJECT}", "anthropic:vertex"),
+    }
 
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
@@ -167,7 +176,7 @@ class Anthropic(API):
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         betas = body.pop("betas", None)
         headers = self.headers(target)
-        headers.append(("anthropic-version", _SAMPLING_VERSION if any(key in body for key in _SAMPLING) else _VERSION))
+        headers.append(("anthropic-version", _version_of(body)))
         if betas:
             headers.append(("anthropic-beta", ",".join(betas)))
         return UpstreamRequest(self.path, encode_json(body), headers)
@@ -335,6 +344,52 @@ class Anthropic(API):
         return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": arguments or {}}
 
 
+class AnthropicOnVertex(Anthropic):
+    """Claude on Vertex AI. `base_url` ends with the project and the location; the path names model and method.
+
+    The body has no `model`, and has `anthropic_version` in place of the header.
+    """
+
+    base_url = ""
+    base_url_form = f"https://HOST/v1/{PROJECT}"
+    key_variable = ""
+    models_path = ""
+    count_path = "/publishers/anthropic/models/count-tokens:rawPredict"
+    clouds: ClassVar = {"google": InCloud(f"https://{{vertex}}/v1/{PROJECT}")}
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        if target.model in _NO_SEGMENTS:
+            raise NotFound(message="The model's id is no name of a model", reason="model")
+        betas = body.pop("betas", None)
+        body.pop("model", None)
+        body.setdefault("anthropic_version", _version_of(body))
+        headers = self.headers(target)
+        if betas:
+            headers.append(("anthropic-beta", ",".join(betas)))
+        method = "streamRawPredict" if body.get("stream") else "rawPredict"
+        path = f"/publishers/anthropic/models/{quote(target.model, safe='@')}:{method}"
+        return UpstreamRequest(path, encode_json(body), headers)
+
+    def key_header(self, api_key: str) -> tuple[str, str]:
+        return "authorization", f"Bearer {api_key}"
+
+    def build_passthrough(
+        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UpstreamRequest:
+        version = headers.get("anthropic-version")
+        return super().build_passthrough({**body, "anthropic_version": version} if version else body, target, headers)
+
+    def build_count(
+        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UpstreamRequest:
+        request = super().build_count(body, target, headers)
+        # The path of a count names no model, so the body does.
+        version = headers.get("anthropic-version") or _VERSION
+        asked = {name: value for name, value in body.items() if name != "betas"}
+        request.body = encode_json({**asked, "model": target.model, "anthropic_version": version})
+        return request
+
+
 def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
     """Returns the block for an image or a file, empty if the API does not support the part."""
     if isinstance(part, ImagePart):
@@ -370,6 +425,11 @@ def _add_result(sent: list[dict[str, Any]], result: dict[str, Any]) -> None:
     blocks.insert(at, result)
 
 
+def _version_of(body: Mapping[str, Any]) -> str:
+    """Returns the version of the API for a body that names none."""
+    return _SAMPLING_VERSION if any(key in body for key in _SAMPLING) else _VERSION
+
+
 def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:
     """Returns the body with the beta features from the client's header added to `betas`, which `post` reads."""
     if not header:
@@ -386,4 +446,4 @@ def _bad_header(name: str, expected: str) -> InvalidRequest:
     return InvalidRequest(message=f"The header `{name}` is not valid: expected {expected}", reason="header")
 
 
-APIS: Final[dict[str, API]] = {"": Anthropic()}
+APIS: Final[dict[str, API]] = {"": Anthropic(), "vertex": AnthropicOnVertex()}

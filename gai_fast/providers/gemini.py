@@ -50,6 +50,7 @@ from gai_fast.model.request import (
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
 from gai_fast.providers._requests import add_turn, argument_object, image_data, joined, required_schema
@@ -57,6 +58,8 @@ from gai_fast.providers.facts import Facts, nearest_effort
 
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")
+_LOCATION: Final = re.compile(r"^projects/[^/]+/locations/[^/]+/")
+_IN_LOCATION: Final = ("publishers/", "endpoints/")
 _TOOL_CHOICES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
 """Thinking tokens for each effort, as in Google's OpenAI endpoint, for models without levels. All take the highest."""
@@ -87,6 +90,7 @@ class Gemini(API):
     lacks = frozenset({"metadata"})
     efforts = ("minimal", "low", "medium", "high", "xhigh")
     options: ClassVar = {"tools": list[dict[str, Any]]}
+    clouds: ClassVar = {"google": InCloud(f"https://{{vertex}}/v1beta1/{PROJECT}", "gemini:vertex")}
     answers_in_arrays = True
     finish_words: ClassVar = {
         # Old SDKs wrote the numbers of the enum. Above 4 the two APIs' numbers differ.
@@ -143,6 +147,10 @@ class Gemini(API):
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "x-goog-api-key", api_key
 
+    def _call_ids(self, request: Request, target: Target) -> frozenset[str]:
+        """Returns the ids of calls that are sent."""
+        return _ids(request, target)
+
     def _generation(self, request: Request, target: Target) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "temperature": request.temperature,
@@ -195,7 +203,7 @@ class Gemini(API):
         """Returns the turns. Adjacent messages of one role are one turn: parallel calls' results must be together."""
         sent: list[dict[str, Any]] = []
         names: dict[str, str] = {}
-        ids = _ids(request, target)
+        ids = self._call_ids(request, target)
         for where, message in _in_order(turns(request)):
             if isinstance(message, SystemMessage):
                 continue
@@ -254,6 +262,35 @@ class Gemini(API):
         ]
         answer = {**_identifier(message.call_id, ids), "name": name, "response": response}
         return [{"functionResponse": answer}, *images]
+
+
+class GeminiOnVertex(Gemini):
+    """Gemini on Vertex AI. `base_url` ends with the project and the location.
+
+    A model's id is its bare name, or a resource in the location: `publishers/…`, `endpoints/…`.
+    """
+
+    telemetry_name = "gcp.vertex_ai"
+    base_url = ""
+    base_url_form = f"https://HOST/v1beta1/{PROJECT}"
+    key_variable = ""
+    models_path = ""
+    clouds: ClassVar = {"google": InCloud(f"https://{{vertex}}/v1beta1/{PROJECT}")}
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        resource = _LOCATION.sub("", target.model)
+        if not resource.startswith(_IN_LOCATION):
+            resource = f"publishers/google/models/{quote(resource, safe='')}"
+        if not {"", ".", ".."}.isdisjoint(resource.split("/")):
+            raise NotFound(message="The model's id is no name of a model", reason="model")
+        path = f"/{quote(resource, safe='/@%')}:streamGenerateContent?alt=sse"
+        return UpstreamRequest(path, encode_json(body), self.headers(target))
+
+    def key_header(self, api_key: str) -> tuple[str, str]:
+        return "authorization", f"Bearer {api_key}"
+
+    def _call_ids(self, request: Request, target: Target) -> frozenset[str]:
+        return frozenset()
 
 
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
@@ -346,4 +383,4 @@ def _level(effort: str | None) -> str:
     return "" if effort is None else effort.upper()
 
 
-APIS: Final[dict[str, API]] = {"": Gemini()}
+APIS: Final[dict[str, API]] = {"": Gemini(), "vertex": GeminiOnVertex()}

@@ -18,6 +18,7 @@ from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
+from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
@@ -38,6 +39,7 @@ class OpenAI(ChatAPI):
         call_ids=CallIds(".{1,64}"),
         mends=[ChoiceNeedsTools("openai")],
     )
+    clouds = OPENAI_IN_CLOUDS
 
     def adapter(self, model: str | None = None) -> OpenAIAdapter:
         return OpenAIAdapter(self, model)
@@ -79,6 +81,7 @@ class OpenAIResponses(ResponsesAPI):
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options: ClassVar = {"include_obfuscation": False}
+    clouds = OPENAI_IN_CLOUDS
 
     def adapter(self, model: str | None = None) -> OpenAIResponsesAdapter:
         return OpenAIResponsesAdapter(self, model)

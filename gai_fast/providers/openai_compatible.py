@@ -19,6 +19,7 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
+from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 
@@ -29,6 +30,7 @@ class Compatible(ChatAPI):
     """`base_url` is the URL for OpenAI's SDK, which usually ends in `/v1`. There is no default."""
 
     provider = _PROVIDER
+    clouds = OPENAI_IN_CLOUDS
     local_servers: ClassVar = {"lm-studio": "http://127.0.0.1:1234/v1", "vllm": "http://127.0.0.1:8000/v1"}
     rules: ClassVar = ChatRules(
         _PROVIDER,
@@ -80,6 +82,7 @@ class CompatibleResponses(ResponsesAPI):
     """The Responses API of such a server."""
 
     provider = _PROVIDER
+    clouds = OPENAI_IN_CLOUDS
 
 
 APIS: Final[dict[str, API]] = {

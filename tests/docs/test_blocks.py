@@ -84,6 +84,7 @@ ELSEWHERE: Final = {
         for page in (
             "docs/balance.md",
             "docs/configuration.md",
+            "docs/identity.md",
             "docs/local-model.md",
             "docs/migrating.md",
             "docs/money.md",

@@ -19,7 +19,7 @@ from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import Visit, cooling_seconds
 from gai_fast.net.attempts.candidates import TargetChoice
-from gai_fast.net.attempts.key_ring import KeyRing
+from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy, is_fault_of_upstream, is_of_this_side
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
@@ -49,8 +49,8 @@ class AttemptRunner(TargetChoice):
         """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
         raise NotImplementedError
 
-    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
-        """Returns the keys of an upstream that has several."""
+    def key_ring(self, upstream: UpstreamSettings) -> Keys:
+        """Returns the keys of an upstream that has several, or its tokens."""
         raise NotImplementedError
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
@@ -93,8 +93,8 @@ class Attempt:
         asked_at: When it was asked, in seconds of `perf_counter`.
         continued: How its answer goes on from the delivered content. None if it begins anew.
         visit: The request at its target, if the model has targets.
-        ring: The upstream's keys, if it has several.
-        key: The key that is used.
+        ring: The upstream's keys, if it has several, or its tokens.
+        key: The key that is used. None if there is none, or if the request waits for a token.
         exchange: The request on its connection. None after its end.
         hedge_at: The time to ask a second target. None if none is asked.
         content_noted: Whether its first content has been noted.
@@ -125,7 +125,7 @@ class Attempt:
         self.at = at
         self.continued: Continued = None
         self.visit: Visit | None = None
-        self.ring: KeyRing | None = None
+        self.ring: Keys | None = None
         self.key = spec.model.upstream.api_key
         self.adapter: Adapter  # from `Attempts._open` on, as the next four
         self.translate: Translate
@@ -178,11 +178,12 @@ class Attempt:
             self._breaker = breaker
         if spec.model.targets and not spec.counts:  # a count of tokens is no stream
             self.visit = self._runner.visit(spec.model, now)
-        if upstream.more_api_keys:
+        if upstream.other_keys:
             self.ring = self._runner.key_ring(upstream)
             self.key = self.ring.next(now)
-            if self.key is None:
-                raise self.ring.refusal(upstream, now)
+            refusal = self.ring.refusal(upstream, now) if self.key is None else None
+            if refusal is not None:
+                raise refusal
 
     def join(self, relay: Relay) -> None:
         """Lets the relay read this attempt, if it was made after the start of the stream."""
@@ -228,7 +229,7 @@ class Attempt:
             else:
                 breaker.succeeded()
         wait: float | None = None
-        if self.ring is not None and self.key is not None:
+        if self.ring is not None:
             wait = self.ring.failed(self.key, error, now)
         if self.visit is not None:
             self.visit.failed(error, now, cooling_seconds(error) if wait is None else wait)

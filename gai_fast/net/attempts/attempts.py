@@ -40,13 +40,13 @@ from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
 from gai_fast.net.attempts.candidates import Candidates
 from gai_fast.net.attempts.hedge import Hedge
-from gai_fast.net.attempts.retry import BREAKER_OPEN, Failure
+from gai_fast.net.attempts.retry import BREAKER_OPEN, NO_TOKEN, Failure
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import get_provider
 
 _LEFT_ALONE: Final = frozenset(
-    {BREAKER_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials"}
+    {BREAKER_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials", NO_TOKEN}
 )
 """Reasons why nothing is sent to an upstream for a while. If the first attempt has one, others are tried at once."""
 _IDLE: Final[State] = State.IDLE
@@ -474,7 +474,7 @@ class Attempts:
         if continued == "prefill" and not relay.has_content:
             return spec, "verified", 0.0  # it was refused
         at_target = self._candidates.at_target
-        if has_key and at_target <= len(self.upstream.more_api_keys):
+        if has_key and at_target <= self.upstream.other_keys:
             same = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
             if same is not None:
                 return same, self._way(same, goes_on=goes_on), 0.0
@@ -534,7 +534,7 @@ class Attempts:
         """Returns whether the request may be sent again, to this upstream or another."""
         model = self.spec.model
         is_retried = self.upstream.retries > 0 and not self.spec.is_retry
-        has_others = bool(model.targets) or bool(self.upstream.more_api_keys)
+        has_others = bool(model.targets) or self.upstream.other_keys > 0
         return is_retried or has_others or self._candidates.has_fallbacks or bool(model.fallback_on)
 
     def _shorten_wait(self, error: Error) -> None:

@@ -5,12 +5,15 @@ Callers with ordinary keys do not see the addresses of upstreams either; the log
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.recording import secrets_of
+
+Tokens = Callable[[UpstreamSettings], Collection[bytes]]
+"""Returns the texts of the tokens that an upstream with an identity was sent."""
 
 
 class ForClient:
@@ -21,13 +24,20 @@ class ForClient:
         upstreams: All that may have been asked. The keys and headers of each of them are cut out.
         keep_details: As for `for_client`.
         shows_addresses: Whether the client may see the addresses of the upstreams.
+        tokens: As above. None if no upstream has an identity.
     """
 
-    __slots__ = ("_keep_details", "_shows_addresses", "_upstream", "_upstreams")
+    __slots__ = ("_keep_details", "_shows_addresses", "_tokens", "_upstream", "_upstreams")
 
     def __init__(
-        self, upstream: str, upstreams: Sequence[UpstreamSettings], keep_details: bool, shows_addresses: bool = True
+        self,
+        upstream: str,
+        upstreams: Sequence[UpstreamSettings],
+        keep_details: bool,
+        shows_addresses: bool = True,
+        tokens: Tokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._shows_addresses = shows_addresses
         self._upstream = upstream
         self._upstreams = upstreams
@@ -35,12 +45,19 @@ class ForClient:
 
     def __call__(self, error: Error, raw: bytes = b"") -> Error:
         secrets: set[bytes] = set()
+        setting = "api_key"
         for each in self._upstreams:
+            if each.identity is not None and self._tokens is not None:
+                secrets.update(self._tokens(each))
+            if each.name == self._upstream:
+                setting = each.credential
             secrets |= secrets_of(None, each.headers)
             for key in (each.api_key, *each.more_api_keys):
                 if key is not None:
                     secrets |= secrets_of(key.reveal(), {})
-        shown = for_client(error, self._upstream, keep_details=self._keep_details, secrets=secrets, raw=raw)
+        shown = for_client(
+            error, self._upstream, keep_details=self._keep_details, secrets=secrets, raw=raw, setting=setting
+        )
         if not self._shows_addresses and not raw:  # with `raw`, the words are the upstream's own
             for each in self._upstreams:
                 shown = without_addresses(shown, each)

@@ -6,7 +6,10 @@ Pure policy, as `balance.py`: the caller passes the time.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -17,7 +20,41 @@ _OF_THE_KEY = ("rate_limited", "unauthorized")
 """Failures of one key, where another may still work."""
 
 
-class KeyRing:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Keys(ABC):
+    """The credentials of an upstream that has several, one after the other: keys in turn, or tokens that end."""
+
+    @abstractmethod
+    def next(self, now: float) -> Secret | None:
+        """Returns the credential for a request. None if there is none now: see `refusal`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def failed(self, key: Secret | None, error: Error, now: float) -> float | None:
+        """Notes a failure.
+
+        Args:
+            key: From `next`.
+            error: The failure of its request.
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until a credential can be used, 0: now; `None`: the failure is not the credential's.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def wait(self, now: float) -> float:
+        """Returns the seconds until a credential can be used; 0: now."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def refusal(self, upstream: UpstreamSettings, now: float) -> Error | None:
+        """Returns the error for a request while there is no credential. None if the request waits for one."""
+        raise NotImplementedError
+
+
+class KeyRing(Keys):
     """The keys of an upstream.
 
     Args:
@@ -45,7 +82,6 @@ class KeyRing:
         self._keys = keys
 
     def next(self, now: float) -> Secret | None:
-        """Returns the key for a request; `None`: all are set aside."""
         count = len(self._keys)
         for step in range(1, count + 1):
             at = (self._at + step) % count
@@ -54,28 +90,18 @@ class KeyRing:
                 return self._keys[at]
         return None
 
-    def failed(self, key: Secret, error: Error, now: float) -> float | None:
-        """Sets a key aside, where the failure is the key's.
-
-        Args:
-            key: From `next`.
-            error: The failure of its request.
-            now: Monotonic seconds.
-
-        Returns:
-            Seconds until a key can be used, 0: now; `None`: the failure is not the key's.
-        """
+    def failed(self, key: Secret | None, error: Error, now: float) -> float | None:
+        """Sets a key aside, where the failure is the key's."""
         seconds = cooling_seconds(error)
         if error.code not in _OF_THE_KEY or seconds <= 0:
             return None
         for at, one in enumerate(self._keys):
-            if one.reveal() == key.reveal():
+            if one == key:
                 self._aside[at] = max(self._aside[at], now + seconds)
                 self._limited[at] = error.code == "rate_limited"
         return self.wait(now)
 
     def wait(self, now: float) -> float:
-        """Returns the seconds until a key can be used; 0: now."""
         return max(0.0, min(self._aside) - now)
 
     def refusal(self, upstream: UpstreamSettings, now: float) -> Error:

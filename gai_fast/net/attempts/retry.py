@@ -44,6 +44,14 @@ _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 BREAKER_OPEN: Final = "breaker_open"
 """The reason of a request that a breaker does not admit."""
 
+NO_TOKEN: Final = "upstream_token"
+"""The reason of a request that found no token of its upstream's identity."""
+
+REFUSED_IDENTITY: Final = "upstream_credentials"
+"""The reason if there will be none; before a connection, it says nothing of the upstream."""
+
+_NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", NO_TOKEN, REFUSED_IDENTITY})
+
 SLOW_CLIENT: Final = "slow_client"
 """The reason of a failure that lies in the client: it takes a shared answer more slowly than that is kept."""
 
@@ -161,8 +169,8 @@ def is_of_this_side(error: Error) -> bool:
 
 
 def _is_not_asked(error: Error) -> bool:
-    """Whether the upstream was not asked for want of a connection (`max_connections`) or a descriptor of our own."""
-    return error.phase == "connect" and error.reason in ("upstream_pool", "total", "descriptors")
+    """Whether the upstream was not asked for want of a connection (`max_connections`), a descriptor or a token."""
+    return error.phase == "connect" and error.reason in _NOT_ASKED
 
 
 def _will_recur(error: Error) -> bool:

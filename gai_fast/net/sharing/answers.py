@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -30,7 +30,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, CacheSettings, StoreSettings
+from gai_fast.model.settings import ANONYMOUS, CacheSettings, StoreSettings, UpstreamSettings
 from gai_fast.net.attempts.error_redaction import ForClient
 from gai_fast.net.attempts.spec import Asked, Clock, Sharing, StreamSpec
 from gai_fast.net.limits import LIMITS
@@ -70,6 +70,9 @@ class Home(Protocol):
     def timers(self) -> Timers:
         """The loop's timers."""
 
+    def tokens(self, upstream: UpstreamSettings) -> Collection[bytes]:
+        """Returns the texts of the tokens that an upstream with an identity was sent."""
+
     def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
         """Finds out when a log was last followed in another process."""
 
@@ -93,6 +96,7 @@ class Answers:
         store: Has the logs.
         settings: `[cache]`.
         loop: The loop.
+        home: The engine.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class Answers:
         own = StoreSettings(store.url, settings.ttl, settings.max_bytes, store.max_stream_bytes)
         beside = None if memory is None else memory.beside()
         self.store = open_store(own, home.timers, claim_ttl=_claim_ttl(settings), claims=ANSWERS, memory=beside)
-        self._home = home
+        self.home = home
         self._is_gone = is_gone
         self._calls: dict[str, SharedCall] = {}  # by key: calls that may be joined
         self._running: set[SharedCall] = set()  # calls whose logs have not ended
@@ -169,14 +173,14 @@ class Answers:
 
     def read_on(self, spec: StreamSpec, stream_id: str) -> None:
         """Starts a stream without a client; as `Engine.read_on`."""
-        self._home.read_on(spec, stream_id, Clock(self.now_ms))
+        self.home.read_on(spec, stream_id, Clock(self.now_ms))
 
     # -- calls (`CallRunner`) --
 
     @property
     def timers(self) -> Timers:
         """The loop's timers."""
-        return self._home.timers
+        return self.home.timers
 
     @property
     def is_shared(self) -> bool:
@@ -185,7 +189,7 @@ class Answers:
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
         """Finds out when a call was last read in another process."""
-        self._home.look_in(self.store, log, found)
+        self.home.look_in(self.store, log, found)
 
     def may_drain(self) -> bool:
         """Returns false: a call exists only for its readers."""
@@ -350,7 +354,7 @@ class SharedAnswer(Sharing):
         reader = SharedReader(log, receiver, call, self._answers.loop, is_paced=is_paced, is_stale=is_kept)
         self._reader = reader
         self.upstream = first_line(log).upstream
-        return *_parts(log, spec), reader
+        return *_parts(log, spec, self._answers.home), reader
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
         """Handles the end of the stream. A finished answer may be kept. An abandoned call may get a `Remainder`.
@@ -420,7 +424,8 @@ class SharedAnswer(Sharing):
         answers = self._answers
 
         def read(receiver: Receiver) -> Asked:
-            return *_parts(call.log, spec), SharedReader(call.log, receiver, call, answers.loop, counts=False)
+            reader = SharedReader(call.log, receiver, call, answers.loop, counts=False)
+            return *_parts(call.log, spec, answers.home), reader
 
         remainder = Remainder(call, metrics, earlier, read)
         try:
@@ -468,13 +473,17 @@ def key_of(spec: StreamSpec, owner: str) -> str:
     return f"answer {digest.hexdigest()}"
 
 
-def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
+def _parts(log: StreamLog, spec: StreamSpec, home: Home) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
     """Returns the adapter for a log's answer, and the redaction of its errors. The log may be of any process."""
     first = first_line(log)
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
     return api.adapter(first.id), ForClient(
-        first.upstream, upstreams, api.dialect == spec.dialect, shows_addresses=spec.caller == ANONYMOUS
+        first.upstream,
+        upstreams,
+        api.dialect == spec.dialect,
+        shows_addresses=spec.caller == ANONYMOUS,
+        tokens=home.tokens,
     )
 
 

@@ -12,7 +12,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import partial
 from random import randrange
 from typing import TYPE_CHECKING, Final, cast
@@ -24,7 +24,7 @@ from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings
+from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import Place, TargetCondition, place_of
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
@@ -469,6 +469,10 @@ class Engine(EngineCallbacks):
                 self, settings.cache, settings.store, self._loop, now_ms, self._memory, self._is_gone
             )
         return self.answers
+
+    def tokens(self, upstream: UpstreamSettings) -> Collection[bytes]:
+        """Returns the texts of the tokens that an upstream with an identity was sent."""
+        return self.targets.tokens(upstream)
 
     def may_drain(self) -> bool:
         """Returns whether one more stream may continue to its end without a follower. If so, counts it."""

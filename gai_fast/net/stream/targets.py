@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Literal
@@ -19,21 +20,30 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, ModelSettings, Secret, Settings, UpstreamSettings
+from gai_fast.model.settings import (
+    ANONYMOUS,
+    IdentitySettings,
+    ModelSettings,
+    Secret,
+    Settings,
+    UpstreamSettings,
+)
 from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.attempt import AttemptRunner, Translate
 from gai_fast.net.attempts.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
 from gai_fast.net.attempts.error_redaction import ForClient
-from gai_fast.net.attempts.key_ring import KeyRing
+from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.identity.grant import Grant
+from gai_fast.net.identity.token_source import TokenSource
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.net.upstream.sockets import no_descriptors
 from gai_fast.otel.trace import Target as TracedTarget
-from gai_fast.providers import API, Adapter, Target, TokenCount, get_provider
+from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
@@ -75,6 +85,7 @@ class Targets(AttemptRunner):
         self._breakers: dict[str, Breaker] = {}  # by upstream
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
+        self._token_sources: dict[IdentitySettings, TokenSource] = {}
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
@@ -104,6 +115,11 @@ class Targets(AttemptRunner):
             if new.more_api_keys:
                 ring = self._key_rings[name] = rings.get(name) or KeyRing(new)
                 ring.use(new)
+        identities = {new.identity for new in upstreams.values() if new.identity is not None}
+        for identity in self._token_sources.keys() - identities:
+            self._token_sources.pop(identity).close()
+        for identity in identities:
+            self._token_source(identity)
 
     def _use_targets(self, settings: Settings) -> None:
         now = self._loop.time()
@@ -119,9 +135,11 @@ class Targets(AttemptRunner):
         self._balancers, self._alone = balancers, alone
 
     def close(self) -> None:
-        """Stops the attempts to connect to upstreams whose breakers are open."""
+        """Stops the attempts to connect to upstreams whose breakers are open, and the fetches of tokens."""
         for look in self._breaker_looks.values():
             look.cancel()
+        for source in self._token_sources.values():
+            source.close()
 
     # -- the choice --
 
@@ -174,16 +192,31 @@ class Targets(AttemptRunner):
         target = balancer.targets.get(place_of(model))
         return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
 
-    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
-        """Returns the keys of an upstream that has several; for a replaced upstream, its old keys."""
+    def key_ring(self, upstream: UpstreamSettings) -> Keys:
+        """Returns the keys of an upstream that has several, or its tokens; for a replaced upstream, its old keys."""
+        if upstream.identity is not None:
+            return self._token_source(upstream.identity)
         ring = self._key_rings.get(upstream.name)
         return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
 
     def _upstream_wait(self, upstream: UpstreamSettings) -> float:
         """Returns the seconds until the upstream's breaker admits a request and a key can be used; 0 if both do."""
-        ring = self._key_rings.get(upstream.name)
         breaker = self._breaker_wait(upstream)
+        if upstream.identity is not None:
+            return max(breaker, self._token_source(upstream.identity).wait(self._loop.time()))
+        ring = self._key_rings.get(upstream.name)
         return breaker if ring is None else max(breaker, ring.wait(self._loop.time()))
+
+    def _token_source(self, identity: IdentitySettings) -> TokenSource:
+        source = self._token_sources.get(identity)
+        if source is None:
+            source = self._token_sources[identity] = TokenSource(identity, self._loop)
+        return source
+
+    def tokens(self, upstream: UpstreamSettings) -> Collection[bytes]:
+        """Returns the texts of the tokens that an upstream was sent. Empty if it has no identity."""
+        source = None if upstream.identity is None else self._token_sources.get(upstream.identity)
+        return frozenset() if source is None else source.secrets
 
     def _breaker_wait(self, upstream: UpstreamSettings) -> float:
         breaker = self._breakers.get(upstream.name)
@@ -264,7 +297,7 @@ class Targets(AttemptRunner):
                 cause; the bug is logged.
         """
         try:
-            secret = None if key is None else key.reveal()
+            secret = None if key is None or spec.model.upstream.identity is not None else key.reveal()
             if spec.sharing is None:
                 return self._open(spec, stream_id, number, secret, receiver)
             return spec.sharing.open(spec, receiver, partial(self._open, spec, stream_id, number, secret))
@@ -300,11 +333,32 @@ class Targets(AttemptRunner):
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)
         translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, spec.caller in self._operators)
+        is_operator = spec.caller in self._operators
+        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, is_operator, self.tokens)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
-        exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
+        if upstream.identity is None:
+            exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
+        else:
+            send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
+            exchange = self._token_source(upstream.identity).open(upstream, receiver, send)
         return adapter, translate, exchange
+
+    def _send_with(
+        self,
+        api: API,
+        model: ModelSettings,
+        request: UpstreamRequest,
+        receiver: Receiver,
+        stream_id: str,
+        number: int,
+        grant: Grant,
+    ) -> OpenExchange:
+        """Sends a request with the credential of a grant; the other arguments as for `Upstreams.send`."""
+        credential = grant.headers(request.method, model.upstream.base_url, request.path, request.body)
+        secret = grant.secret.reveal()
+        return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential)
 
     def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
         return TracedTarget(
@@ -321,7 +375,8 @@ class Targets(AttemptRunner):
 
         With keys, it also warns of those whose address callers do not see.
         """
-        shown = for_client(error, upstream.name, keep_details=True)
+        secrets = self.tokens(upstream)
+        shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
         text = str(shown)
         if shown is error:
             if not self.settings.keys or without_addresses(error, upstream) is error:

@@ -103,6 +103,7 @@ class Upstreams:
         stream_id: str,
         number: int,
         key: str | None,
+        credential: Sequence[tuple[str, str]] = (),
     ) -> OpenExchange:
         """Sends a request to the upstream of a model.
 
@@ -114,11 +115,14 @@ class Upstreams:
             stream_id: The id of the request's stream.
             number: The number of the attempt, from 1.
             key: The upstream's key; never recorded.
+            credential: Headers that an identity gives the request; never recorded.
 
         Raises:
             Error: The request cannot be sent.
         """
         upstream = model.upstream
+        if credential:
+            request.headers = [*request.headers, *credential]
         if self.record is None:
             return self._send(api, upstream, request, receiver)
         name = stream_id if number == 1 else f"{stream_id}.{number}"
@@ -128,7 +132,7 @@ class Upstreams:
             "upstream": upstream.name,
             "stream_id": stream_id,
         }
-        secrets = secrets_of(key, upstream.headers)
+        secrets = secrets_of(key, {**upstream.headers, **dict(credential)})
         recorded = RecordedExchange(self.record / f"{name}.ndjson", about, receiver, self._loop.time, secrets)
         return recorded.open(partial(self._send, api, upstream, request))
 

@@ -104,6 +104,9 @@ class Home:
         self.refusal: Error | None = None
         self.read: list[StreamSpec] = []
 
+    def tokens(self, upstream: UpstreamSettings) -> frozenset[bytes]:
+        return frozenset()
+
     def look_in(self, store: Any, log: StreamLog, found: Callable[[float], None]) -> None:
         found(float("inf"))
 

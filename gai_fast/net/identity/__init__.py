@@ -1,0 +1,1 @@
+"""Cloud identity: tokens that end, in place of keys. See docs/identity.md."""
