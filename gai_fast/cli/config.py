@@ -116,8 +116,8 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         rest = {name: key for name, key in SECTIONS["upstream"].items() if name not in {*table, *IDENTITY_KEYS}}
         lines += _comments("upstream", rest, base_url=get_provider(table["provider"]).base_url)
     lines += ["", "# Upstreams with tokens in place of a key. One key is sent alone: leave `api_key` out."]
-    for table in IDENTITY_EXAMPLES:
-        whole = {"name": table["name"], "provider": example, **table}
+    for given in IDENTITY_EXAMPLES:
+        whole = {"name": given["name"], "provider": example, **given}
         lines += ["", "# [[upstream]]"]
         for name, value in whole.items():
             about = f"  # {SECTIONS['upstream'][name].about}" if name in IDENTITY_KEYS else ""
