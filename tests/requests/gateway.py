@@ -40,6 +40,7 @@ PATHS = {
 """The path of each door."""
 
 _SECONDS = 20.0
+_NEVER = 3600.0
 _SSE = "text/event-stream"
 _JSON = "application/json"
 
@@ -151,7 +152,8 @@ class _Client(asyncio.Protocol):
 
 
 def _settings(port: int, processors: Iterable[dict[str, Any]]) -> Settings:
-    server = ServerSettings(port=0)
+    # The loop stands still while an SDK is imported.
+    server = ServerSettings(port=0, header_timeout=_NEVER, body_timeout=_NEVER)
     upstreams: dict[str, UpstreamSettings] = {}
     models: dict[str, ModelSettings] = {}
 
@@ -232,7 +234,10 @@ class Bench:
             body = {**body, "forwardedProps": {**body["forwardedProps"], "model": model}}
         else:
             body = {**body, "model": model}
+        await asyncio.sleep(0)  # the loop stood still while an SDK was imported: what is due comes first
         client, host = self._clients[gateway]
+        if client.transport is None or client.transport.is_closing():
+            client = await self._connect(gateway, host)
         self._received.clear()
         answer = await client.ask(host, PATHS[door], json.dumps(body).encode(), headers)
         return answer, self._received[-1] if self._received else None
@@ -245,8 +250,11 @@ class Bench:
         for name, processors in {"plain": (), "processor": ({"use": "correlation"},)}.items():
             running: Running = await start(_settings(port, processors))
             self._stack.push_async_callback(running.close)
-            host = running.url.partition("://")[2]
-            address, _, number = host.partition(":")
-            transport, client = await loop.create_connection(_Client, address, int(number))
-            self._stack.callback(transport.close)
-            self._clients[name] = client, host
+            await self._connect(name, running.url.partition("://")[2])
+
+    async def _connect(self, gateway: str, host: str) -> _Client:
+        address, _, port = host.partition(":")
+        transport, client = await asyncio.get_running_loop().create_connection(_Client, address, int(port))
+        self._stack.callback(transport.close)
+        self._clients[gateway] = client, host
+        return client
