@@ -30,6 +30,7 @@ from gai_fast.model.request import (
     ReasoningPart,
     Request,
     ResponseFormat,
+    Summary,
     SystemMessage,
     TextPart,
     Tool,
@@ -38,6 +39,7 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
     UserPart,
+    Verbosity,
 )
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
@@ -146,7 +148,7 @@ def _with_integers(body: bytes) -> bytes:
         InvalidRequest: The body is not a JSON object, or one of these members is too large for a float.
     """
     members = decoded(_MEMBERS_DECODER, body)
-    for name in ("json_snapshots", "max_tokens", "seed"):
+    for name in ("json_snapshots", "max_tokens", "seed", "top_k", "top_logprobs"):
         _write_integer(members, name)
     reasoning = bytes(members.get("reasoning", b""))
     if reasoning.startswith(b"{"):
@@ -322,6 +324,8 @@ _CHOICES: Final[dict[str, str]] = {
     "messages[].content[].type": ", ".join(kind.__struct_config__.tag for kind in _PARTS) + ", as the role allows",
     "response_format.type": ", ".join(get_args(FormatType)),
     "reasoning.effort": ", ".join(get_args(Effort)),
+    "reasoning.summary": ", ".join(get_args(Summary)),
+    "verbosity": ", ".join(get_args(Verbosity)),
     "tool_choice": ", ".join(get_args(ToolChoice)),
 }
 """The valid values of fields with a fixed set of values, by path."""

@@ -6,14 +6,15 @@ Owns the forms that Chat Completions and Responses have in common; AG-UI uses so
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event, JSONText
+from gai_fast.model.request import Effort
 
-EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
+EFFORTS: Final = frozenset(get_args(Effort))
 AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 # OpenAI has no type for a failed upstream: an error that the client did not cause is a `server_error`. An unknown model

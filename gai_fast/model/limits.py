@@ -200,6 +200,9 @@ class SharedLimits:
     """The fewest characters of a header's value that is cut out of recordings: a shorter value may be a word of any
     answer."""
 
+    top_logprobs: int = 20
+    """The most likely tokens that an answer reports at each place: the most that any provider reports."""
+
     model_name: int = 256
     """Characters of a model's name in requests, in the configuration, and in sums of usage: the longest in use, ARNs of
     Bedrock, have some 150."""

@@ -14,8 +14,13 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from gai_fast.model.limits import SHARED
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Summary = Literal["none", "auto", "concise", "detailed"]
+Verbosity = Literal["low", "medium", "high"]
 FormatType = Literal["text", "json", "json_schema"]
 ToolChoice = Literal["auto", "none", "required"]
+
+Bias: TypeAlias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
+"""An integer stays one: OpenAI refuses fractions."""
 
 _JSONObject: TypeAlias = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 """The text of a JSON object; `reading` checks that the text is an object."""
@@ -132,10 +137,11 @@ class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Reasoning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The requested amount of reasoning."""
+    """The requested amount of reasoning, and whether the answer shows it."""
 
     effort: Effort | UnsetType = UNSET
     max_tokens: Annotated[int, Meta(ge=0, le=SHARED.max_tokens)] | UnsetType = UNSET
+    summary: Summary | UnsetType = UNSET
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,6 +163,19 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, Meta(ge=1, le=SHARED.max_tokens)] | UnsetType = UNSET
     stop: list[str] = []
     seed: int | UnsetType = UNSET
+    top_k: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    min_p: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | UnsetType = UNSET
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | UnsetType = UNSET
+    repetition_penalty: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    logit_bias: dict[str, Bias] = {}
+    logprobs: bool | UnsetType = UNSET
+    top_logprobs: Annotated[int, Meta(ge=0, le=SHARED.top_logprobs)] | UnsetType = UNSET
+    parallel_tool_calls: bool | UnsetType = UNSET
+    verbosity: Verbosity | UnsetType = UNSET
+    service_tier: str | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    safety_identifier: str | UnsetType = UNSET
     metadata: dict[str, Any] = {}
     provider_options: dict[str, dict[str, Any]] = {}
     json_snapshots: Annotated[int, Meta(ge=1)] | UnsetType = UNSET

@@ -214,6 +214,7 @@ class UpstreamSettings(_Snapshot):
             identifier: The id of something that the upstream stores.
         """
         return any(fnmatchcase(identifier, _only_stars(pattern)) for pattern in self.shared_ids)
+
     identity: IdentitySettings | None = None
     """Where tokens come from that requests have in place of a key. None means that there is none."""
 

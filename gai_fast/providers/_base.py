@@ -34,7 +34,7 @@ from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
-from gai_fast.providers._requests import is_given, merged
+from gai_fast.providers._requests import is_given, knobs_of, merged
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers.facts import SCALE, Facts, corrected, facts_of, nearest_effort
@@ -130,6 +130,10 @@ class API(ResponseAPI):
     """Names of the fields of a native request that this API does not support at all."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """What the provider accepts of a request in its dialect."""
+    knobs: ClassVar[Mapping[str, str]] = {}
+    """The API's member for each of the `KNOBS` that it has; `a.b` is the member `b` of the object `a`."""
+    service_tiers: ClassVar[frozenset[str]] = frozenset()
+    """The values of `service_tier` that the API accepts. Empty: any."""
     efforts: ClassVar[Sequence[str]] = SCALE
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
@@ -319,7 +323,7 @@ class API(ResponseAPI):
         ]
         for name in lacking:
             self.leave_out(name, target)
-        if request.temperature is not UNSET or request.top_p is not UNSET:
+        if request.temperature is not UNSET or request.top_p is not UNSET or request.top_k is not UNSET:
             lacking += self._refused_sampling(request, target)
         if not lacking:
             return request
@@ -333,7 +337,9 @@ class API(ResponseAPI):
         """
         facts = self.facts(target)
         wanted = request.reasoning
-        thinks = isinstance(wanted, Reasoning) and wanted.effort != "none" and wanted.max_tokens != 0
+        thinks = isinstance(wanted, Reasoning) and (
+            wanted.max_tokens != 0 if wanted.max_tokens is not UNSET else wanted.effort not in (UNSET, "none")
+        )
         refused: list[str] = []
         for name, value, least in (
             ("temperature", request.temperature, 1.0),
@@ -355,7 +361,38 @@ class API(ResponseAPI):
             else:
                 self.leave_out(name, target, what)
             refused.append(name)
+        if request.top_k is not UNSET and (
+            facts.sampling == "none" or (thinks and facts.sampling_with_thinking is False)
+        ):
+            self.leave_out("top_k", target, "this model takes no sampling parameters")
+            refused.append("top_k")
         return refused
+
+    def add_knobs(self, body: dict[str, Any], request: Request, target: Target) -> None:
+        """Adds the `KNOBS` of a request to its body, under the API's names.
+
+        What the API lacks is handled by `leave_out`, unless its value asks for the default, or it only identifies the
+        end user: then it is left out and reported.
+        """
+        for name, value in knobs_of(request).items():
+            if name == "parallel_tool_calls" and not request.tools:
+                continue
+            place = self.knobs.get(name)
+            if place is None:
+                if name in _IDENTITIES:
+                    target.changes.drop(name)
+                elif value not in _NEUTRAL.get(name, ()):
+                    self.leave_out(name, target)
+                continue
+            if name == "service_tier" and self.service_tiers and value not in self.service_tiers:
+                if value not in _NEUTRAL[name]:
+                    self.leave_out(name, target)
+                continue
+            holder = body
+            *outer, last = place.split(".")
+            for key in outer:
+                holder = holder.setdefault(key, {})
+            holder[last] = value
 
     def effort(self, wanted: str, target: Target) -> str | None:
         """Returns the model's word for `reasoning.effort`, the nearest one if it lacks the word. None: nothing is sent.
@@ -417,6 +454,20 @@ def options_type(api: API) -> type[Struct]:
 
 
 _TOO_MANY: Final = 429
+_IDENTITIES: Final = frozenset({"user", "safety_identifier"})
+"""Knobs that do not affect the answer."""
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "parallel_tool_calls": (True,),
+    "verbosity": ("medium",),
+    "service_tier": ("auto", "default", "standard"),
+}
+"""The values of knobs that ask for the default."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

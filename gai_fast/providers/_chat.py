@@ -41,6 +41,7 @@ from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._requests import (
+    KNOBS,
     earlier_function_call,
     file_name,
     file_url,
@@ -69,6 +70,9 @@ class ChatAPI(API):
     text_parts: ClassVar[bool] = True
     """Whether a system message and a tool's result may consist of several texts."""
     rules: ClassVar[RequestRules] = ChatRules("", "")
+    knobs: ClassVar[Mapping[str, str]] = {name: name for name in KNOBS}
+    summaries: ClassVar[frozenset[str]] = frozenset({"auto"})
+    """The values of `reasoning.summary` that need no member: how the provider shows thoughts by itself."""
 
     def __init__(self) -> None:
         self._templates: dict[str, _Template] = {}  # by model
@@ -130,10 +134,10 @@ class ChatAPI(API):
             body |= self.reasoning(request.reasoning, target)
         if request.metadata:
             body["metadata"] = request.metadata
-        self.add_sampling(body, request)
+        self.add_sampling(body, request, target)
         return body
 
-    def add_sampling(self, fields: dict[str, Any], request: Request) -> None:
+    def add_sampling(self, fields: dict[str, Any], request: Request, target: Target) -> None:
         """Adds the fields for sampling and streaming, which chat and legacy completions have in common."""
         fields["stream"] = True
         if self.stream_options:
@@ -148,6 +152,9 @@ class ChatAPI(API):
             fields["seed"] = request.seed
         if request.stop:
             fields["stop"] = request.stop
+        self.add_knobs(fields, request, target)
+        if fields.get("top_logprobs"):
+            fields["logprobs"] = True  # the dialect requires it
 
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """Returns the conversation in the dialect."""
@@ -283,9 +290,11 @@ class ChatAPI(API):
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        """Returns the fields for the amount of reasoning."""
+        """Returns the fields for the amount of reasoning, and for its visibility."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
+        if wanted.summary and wanted.summary not in self.summaries:
+            self.leave_out("reasoning.summary", target)
         word = self.effort(wanted.effort, target) if wanted.effort else None
         return {"reasoning_effort": word} if word else {}
 
@@ -317,10 +326,8 @@ class _Template:
         if not self.ends:
             return None
         members = astuple(request)  # one call: each access of a member by name costs 160 instructions
-        for at in _OTHERS:
-            given, other = members[at], _UNGIVEN[at]
-            if given is not other and given != other:
-                return None
+        if members[_FIRST_OTHER:_AFTER_OTHERS] != _UNGIVEN:
+            return None
         pieces: list[bytes | str] = []
         system, query = members[_SYSTEM], members[_QUERY]
         messages: list[Message] = members[_MESSAGES]
@@ -363,14 +370,15 @@ _SEVERAL: Final = Request(
     query="h",
 )
 _LAST: Final = Request(messages=[UserMessage(content="a"), AssistantMessage(content="b")])
-_NOT_SENT: Final = frozenset(("model", "json_snapshots", "stream", "resumable", "request_id", "idempotency_key"))
-"""Members of a native request that are not sent; the body's `model` is the target's."""
 _MEMBERS: Final = Request.__struct_fields__
 _SYSTEM: Final = _MEMBERS.index("system")
 _MESSAGES: Final = _MEMBERS.index("messages")
 _QUERY: Final = _MEMBERS.index("query")
-_OTHERS: Final = [at for at, name in enumerate(_MEMBERS) if name not in {"system", "messages", "query"} | _NOT_SENT]
-_UNGIVEN: Final[tuple[Any, ...]] = astuple(Request())
+_FIRST_OTHER: Final = _MESSAGES + 1
+_AFTER_OTHERS: Final = _MEMBERS.index("json_snapshots")
+"""The members between these are sent besides the messages. The members from `json_snapshots` on are never sent, and the
+body's `model` is the target's."""
+_UNGIVEN: Final[tuple[Any, ...]] = astuple(Request())[_FIRST_OTHER:_AFTER_OTHERS]
 
 _TEXT: Final[frozenset[type[Struct]]] = frozenset({TextPart})
 _AUDIO_FORMATS: Final = {

@@ -31,15 +31,20 @@ WITHOUT_EFFECT: Final = frozenset(
 )
 """Members without an effect on the answer: they are left out where they are lacking, and never refused."""
 
+OF_OPEN_MODELS: Final = frozenset(("top_k", "min_p", "repetition_penalty"))
+"""Members that OpenAI does not have, and that servers of open models have in common."""
+
 _DEFAULTS: Final[Mapping[str, tuple[Any, ...]]] = {
     "frequency_penalty": (0,),
     "functions": ([],),
     "logit_bias": ({},),
     "logprobs": (False,),
+    "min_p": (0,),
     "modalities": (["text"],),
     "n": (1,),
     "parallel_tool_calls": (True,),
     "presence_penalty": (0,),
+    "repetition_penalty": (1,),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "tool_choice": ("auto", "none"),

@@ -6,7 +6,7 @@ differences from the chat dialect; errors, usage and end are the chat dialect's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
@@ -26,6 +26,7 @@ class CompletionsAPI(ChatAPI):
     path = "/completions"
     user_parts = frozenset({TextPart})
     text_parts = False
+    knobs: ClassVar = {name: name for name in ("frequency_penalty", "presence_penalty", "logit_bias", "user")}
     lacks = frozenset({"tools", "tool_choice", "response_format", "reasoning", "metadata"})
 
     def adapter(self, model: str | None = None) -> CompletionsAdapter:
@@ -33,7 +34,7 @@ class CompletionsAPI(ChatAPI):
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"model": target.model, "prompt": self.prompt(request, target)}
-        self.add_sampling(body, request)
+        self.add_sampling(body, request, target)
         return body
 
     def prompt(self, request: Request, target: Target) -> str:

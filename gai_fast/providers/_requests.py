@@ -7,14 +7,43 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
+from msgspec.structs import astuple
 from orjson import Fragment
 
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.request import FilePart, ImagePart, ResponseFormat, Tool, ToolCallPart
+from gai_fast.model.request import FilePart, ImagePart, Request, ResponseFormat, Tool, ToolCallPart
+
+KNOBS: Final = (
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "parallel_tool_calls",
+    "verbosity",
+    "service_tier",
+    "user",
+    "safety_identifier",
+)
+"""The fields of a native request that some APIs have under a name of their own and others lack, in their order."""
+_FIRST: Final = Request.__struct_fields__.index(KNOBS[0])
+_AFTER: Final = _FIRST + len(KNOBS)
+_NO_KNOBS: Final = astuple(Request())[_FIRST:_AFTER]
+
+
+def knobs_of(request: Request) -> dict[str, Any]:
+    """Returns the `KNOBS` that a request sets."""
+    values = astuple(request)[_FIRST:_AFTER]  # one call and one comparison: each access by name costs 160 instructions
+    if values == _NO_KNOBS:
+        return {}
+    return {name: value for name, value in zip(KNOBS, values, strict=True) if is_given(value)}
 
 
 def is_given(value: Any) -> bool:

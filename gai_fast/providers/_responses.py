@@ -6,6 +6,7 @@ providers that depart from it; each departure is in its provider's file. `_respo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from msgspec import UNSET
@@ -47,6 +48,15 @@ class ResponsesAPI(API):
     stateless: ClassVar[bool] = True
     """Whether the API has `store` and `include`. If so, requests ask it to store nothing and to send encrypted
     reasoning."""
+    knobs: ClassVar[Mapping[str, str]] = {
+        "logprobs": "logprobs",  # a value of `include`
+        "top_logprobs": "top_logprobs",
+        "parallel_tool_calls": "parallel_tool_calls",
+        "verbosity": "text.verbosity",
+        "service_tier": "service_tier",
+        "user": "user",
+        "safety_identifier": "safety_identifier",
+    }
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
@@ -85,15 +95,22 @@ class ResponsesAPI(API):
             "top_p": request.top_p,
             "max_output_tokens": request.max_tokens,
         }
-        return body | {name: value for name, value in limits.items() if value is not UNSET}
+        body |= {name: value for name, value in limits.items() if value is not UNSET}
+        self.add_knobs(body, request, target)
+        if body.pop("logprobs", False) or body.get("top_logprobs"):
+            body.setdefault("include", []).append("message.output_text.logprobs")
+        return body
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
         """Returns the `reasoning` member: effort and summary."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
+        if wanted.summary not in (UNSET, "none", "auto") and not self.summary:
+            self.leave_out("reasoning.summary", target)
+        summary = wanted.summary or self.summary
         reasoning = {
             "effort": self.effort(wanted.effort, target) if wanted.effort else "",
-            "summary": self.summary,
+            "summary": summary if self.summary and summary != "none" else "",
         }
         return {key: value for key, value in reasoning.items() if value}
 

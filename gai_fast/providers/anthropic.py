@@ -62,6 +62,8 @@ BETAS: Final = Annotated[
     Meta(max_length=LIMITS.betas),
 ]
 """Names of beta features. They must be tokens (RFC 9110), because they are joined in a header."""
+_PARALLEL_MEMBER: Final = "disable_parallel_tool_use"
+_PARALLEL: Final = f"tool_choice.{_PARALLEL_MEMBER}"
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 _FORCED: Final = ("any", "tool")
 _BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 64_000}
@@ -92,6 +94,13 @@ class Anthropic(API):
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
     efforts = ("low", "medium", "high", "xhigh", "max")
+    service_tiers = frozenset({"auto", "standard_only"})
+    knobs: ClassVar = {
+        "top_k": "top_k",
+        "parallel_tool_calls": _PARALLEL,
+        "service_tier": "service_tier",
+        "user": "metadata.user_id",
+    }
     least_top_p = 0.95
     clouds: ClassVar = {
         "aws": InCloud("https://bedrock-mantle.{region}.api.aws/anthropic"),
@@ -154,6 +163,11 @@ class Anthropic(API):
                 body["metadata"] = {key: value}
             else:
                 self.leave_out(f"metadata.{key}", target)
+        if request.reasoning and request.reasoning.summary:
+            self._add_display(body, request.reasoning.summary, target)
+        self.add_knobs(body, request, target)
+        if request.parallel_tool_calls is not UNSET:
+            _disable_parallel_calls(body)
         return body
 
     def build_passthrough(
@@ -220,6 +234,14 @@ class Anthropic(API):
             return {"type": "adaptive"}
         tokens = self._budget(effort, budget, most, target, facts)
         return {"type": "enabled", "budget_tokens": tokens} if tokens else {}
+
+    def _add_display(self, body: dict[str, Any], summary: str, target: Target) -> None:
+        """Adds to a body's `thinking` whether thoughts are shown."""
+        thinking = body.get("thinking", {})
+        if thinking.get("type") in ("adaptive", "enabled"):
+            thinking["display"] = "omitted" if summary == "none" else "summarized"
+        elif summary not in ("none", "auto"):
+            self.leave_out("reasoning.summary", target)
 
     def _no_thinking(self, path: str, target: Target, facts: Facts) -> dict[str, Any]:
         ways = facts.thinking
@@ -388,6 +410,15 @@ class AnthropicOnVertex(Anthropic):
         asked = {name: value for name, value in body.items() if name != "betas"}
         request.body = encode_json({**asked, "model": target.model, "anthropic_version": version})
         return request
+
+
+def _disable_parallel_calls(body: dict[str, Any]) -> None:
+    """Turns `parallel_tool_calls` in a body's `tool_choice` into its negation. The default is not sent."""
+    choice = body.get("tool_choice", {})
+    if choice.get(_PARALLEL_MEMBER) is False and choice.get("type") != "none":
+        body["tool_choice"] = {"type": "auto", **choice, _PARALLEL_MEMBER: True}
+    elif choice.pop(_PARALLEL_MEMBER, None) is not None and not choice:
+        del body["tool_choice"]
 
 
 def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules, ChoiceNeedsTools
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._rules import CallIds, Member
+from gai_fast.providers._rules import LACKS, CallIds, Member
 
 _API_VERSION: Final = "2024-10-21"
 """The newest version with general availability. `provider_options.azure.api_version` selects another version."""
@@ -53,10 +53,11 @@ class Azure(ChatAPI):
     rules: ClassVar = ChatRules(
         "azure",
         "openai 3.57.0, 2026-11-25",
-        members={"max_tokens": Member("max_completion_tokens")},
+        members={"max_tokens": Member("max_completion_tokens"), **dict.fromkeys(OF_OPEN_MODELS, LACKS)},
         call_ids=CallIds(".{1,64}"),
         mends=[ChoiceNeedsTools("azure")],
     )
+    summaries = frozenset({"auto", "none"})  # this API shows none
 
     def adapter(self, model: str | None = None) -> AzureAdapter:
         return AzureAdapter(self, model)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 from orjson import Fragment
@@ -73,6 +73,12 @@ class Cohere(API):
     path = "/v2/chat"
     models_path = "/v1/models"
     lacks = frozenset({"metadata"})
+    knobs: ClassVar = {
+        "top_k": "k",
+        "frequency_penalty": "frequency_penalty",
+        "presence_penalty": "presence_penalty",
+        "logprobs": "logprobs",
+    }
 
     def adapter(self, model: str | None = None) -> CohereAdapter:
         return CohereAdapter(self, model)
@@ -111,7 +117,13 @@ class Cohere(API):
                 if fields["thinking"]["type"] == "enabled":
                     self.leave_out("reasoning", target, "this model does not think")
                 fields["thinking"] = UNSET
-        return {name: value for name, value in fields.items() if value is not UNSET}
+            if fields["thinking"] is not UNSET and request.reasoning.effort not in (UNSET, "none"):
+                target.changes.adjust("reasoning.effort", fields["thinking"]["type"])  # the API has no efforts
+            if request.reasoning.summary and request.reasoning.summary != "auto":
+                self.leave_out("reasoning.summary", target)
+        body = {name: value for name, value in fields.items() if value is not UNSET}
+        self.add_knobs(body, request, target)
+        return body
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns one message. Adds its files to `documents`, which is a member beside the messages."""

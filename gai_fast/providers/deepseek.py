@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
-from gai_fast.model.request import ImagePart, ReasoningPart, ResponseFormat, TextPart
+from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools, Prefix, Role
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools, Prefix, Role
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._rules import LACKS, Member, Mend
 
@@ -55,7 +58,8 @@ class DeepSeek(ChatAPI):
         "DeepSeek's API reference, 2026-11-25",
         members={
             "max_completion_tokens": Member("max_tokens"),
-            **dict.fromkeys(WITHOUT_EFFECT, LACKS),
+            **dict.fromkeys(WITHOUT_EFFECT | OF_OPEN_MODELS, LACKS),
+            **dict.fromkeys(("logit_bias", "parallel_tool_calls", "service_tier", "verbosity"), LACKS),
         },
         mends=[ChoiceNeedsTools("deepseek"), ReasoningOfCalls(), Prefix()],
         roles={
@@ -73,6 +77,11 @@ class DeepSeek(ChatAPI):
         if isinstance(last, dict) and last.get("prefix"):
             request.path = _BETA + self.path
         return request
+
+    def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
+        if wanted.effort == "none":
+            return {"thinking": {"type": "disabled"}} | super().reasoning(replace(wanted, effort=UNSET), target)
+        return super().reasoning(wanted, target)
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         return {"reasoning_content": "".join(part.text for part in parts)} if has_calls else {}

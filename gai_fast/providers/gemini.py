@@ -89,6 +89,15 @@ class Gemini(API):
     models_path = "/v1beta/models"
     lacks = frozenset({"metadata"})
     efforts = ("minimal", "low", "medium", "high", "xhigh")
+    service_tiers = frozenset({"unspecified", "flex", "standard", "priority"})
+    knobs: ClassVar = {
+        "top_k": "generationConfig.topK",
+        "frequency_penalty": "generationConfig.frequencyPenalty",
+        "presence_penalty": "generationConfig.presencePenalty",
+        "logprobs": "generationConfig.responseLogprobs",
+        "top_logprobs": "generationConfig.logprobs",
+        "service_tier": "serviceTier",
+    }
     options: ClassVar = {"tools": list[dict[str, Any]]}
     clouds: ClassVar = {"google": InCloud(f"https://{{vertex}}/v1beta1/{PROJECT}", "gemini:vertex")}
     answers_in_arrays = True
@@ -135,6 +144,9 @@ class Gemini(API):
         generation = self._generation(request, target)
         if generation:
             body["generationConfig"] = generation
+        self.add_knobs(body, request, target)
+        if request.top_logprobs:
+            body["generationConfig"]["responseLogprobs"] = True  # the API requires it beside `logprobs`
         options = request.provider_options.get(self.provider, {})
         calling = _calling(request, options.get("tools", body.get("tools")))
         if calling:
@@ -162,7 +174,7 @@ class Gemini(API):
         if request.response_format:
             fields |= _response_format(request.response_format)
         if request.reasoning:
-            fields["thinkingConfig"] = self._thinking(request.reasoning, target)
+            fields["thinkingConfig"] = _shown(self._thinking(request.reasoning, target), request.reasoning)
         return {name: value for name, value in fields.items() if value is not UNSET}
 
     def _thinking(self, wanted: Reasoning, target: Target) -> Any:
@@ -369,6 +381,16 @@ def _calling(request: Request, tools: Any) -> dict[str, Any]:
     if wanted in (UNSET, "auto") and any(tool.strict is True for tool in request.tools):
         return {"mode": "VALIDATED"}
     return {"mode": _TOOL_CHOICES[wanted]} if wanted else {}
+
+
+def _shown(thinking: Any, wanted: Reasoning) -> Any:
+    """Returns a `thinkingConfig` that shows thoughts as the request asks for."""
+    if not wanted.summary:
+        return thinking
+    known = thinking or {}
+    if known.get("thinkingBudget") == 0:
+        return known
+    return {**known, "includeThoughts": wanted.summary != "none"}
 
 
 def _response_format(wanted: ResponseFormat) -> dict[str, Any]:

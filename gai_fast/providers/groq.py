@@ -13,11 +13,13 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, get_args
+
+from msgspec import UNSET
 
 from gai_fast.core.chunks import member, text_of
 from gai_fast.model.events import Event
-from gai_fast.model.request import ImagePart, ReasoningPart, Request, TextPart
+from gai_fast.model.request import ImagePart, ReasoningPart, Request, Summary, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -73,6 +75,7 @@ class Groq(ChatAPI):
         keeps=frozenset(("reasoning",)),
     )
     efforts = ("none", "default", "low", "medium", "high")
+    summaries = frozenset(get_args(Summary))
 
     def adapter(self, model: str | None = None) -> GroqAdapter:
         return GroqAdapter(self, model)
@@ -81,8 +84,12 @@ class Groq(ChatAPI):
         body = super().body(request, target)
         known = self.facts(target)
         thinks = "reasoning_effort" in body if known.thinking is None else not known.never_thinks
-        if thinks and _HAS_NO_FORMAT not in target.model:
-            body["reasoning_format"] = "parsed"  # by default some models write their reasoning into the text
+        summary = request.reasoning.summary if request.reasoning else UNSET
+        if _HAS_NO_FORMAT in target.model:
+            if summary:
+                body["include_reasoning"] = summary != "none"
+        elif thinks:  # by default some models write their reasoning into the text
+            body["reasoning_format"] = "hidden" if summary == "none" else "parsed"
         return body
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
@@ -127,6 +134,8 @@ class GroqResponses(ResponsesAPI):
     stateless = False
     summary = ""
     efforts = Groq.efforts
+    service_tiers = frozenset({"auto", "on_demand", "flex", "performance"})
+    knobs: ClassVar = {name: name for name in ("parallel_tool_calls", "service_tier", "user")}
 
 
 APIS: Final[dict[str, API]] = {"": Groq(), "responses": GroqResponses()}

@@ -78,6 +78,7 @@ class Mistral(ChatAPI):
             ),
             "max_completion_tokens": Member("max_tokens"),
             "seed": Member("random_seed"),
+            "service_tier": Member(words={"default": "standard_only", "flex": "standard_only", "priority": "auto"}),
             "tools": Member(write=Tools("mistral", needs_parameters=True)),
         },
         call_ids=CallIds("[A-Za-z0-9]{9}", 9),

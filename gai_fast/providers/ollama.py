@@ -62,6 +62,15 @@ class _Ollama(API):
     host_variable = "OLLAMA_HOST"
     models_path = "/api/tags"
     efforts = ("low", "medium", "high")
+    knobs: ClassVar = {
+        "top_k": "options.top_k",
+        "min_p": "options.min_p",
+        "frequency_penalty": "options.frequency_penalty",
+        "presence_penalty": "options.presence_penalty",
+        "repetition_penalty": "options.repeat_penalty",
+        "logprobs": "logprobs",
+        "top_logprobs": "top_logprobs",
+    }
     lacks = frozenset({"metadata"})
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
@@ -91,11 +100,14 @@ class _Ollama(API):
         }
         options = {name: value for name, value in options.items() if value is not UNSET}
         body = {"model": target.model, **fields, "stream": True} | ({"options": options} if options else {})
+        self.add_knobs(body, request, target)
         if request.response_format and request.response_format.type != "text":
             body["format"] = _format(request.response_format)
         if request.reasoning:
             if request.reasoning.max_tokens is not UNSET:
                 self.leave_out("reasoning.max_tokens", target)
+            if request.reasoning.summary and request.reasoning.summary != "auto":
+                self.leave_out("reasoning.summary", target)
             if request.reasoning.effort:
                 is_off = request.reasoning.effort == "none"
                 body["think"] = False if is_off else self.effort(request.reasoning.effort, target)

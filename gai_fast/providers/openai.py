@@ -17,12 +17,12 @@ from gai_fast.model.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules, ChoiceNeedsTools
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._rules import CallIds, Member
+from gai_fast.providers._rules import LACKS, CallIds, Member
 
 
 class OpenAI(ChatAPI):
@@ -35,11 +35,12 @@ class OpenAI(ChatAPI):
     rules: ClassVar = ChatRules(
         "openai",
         "openai 3.57.0, 2026-11-25",
-        members={"max_tokens": Member("max_completion_tokens")},
+        members={"max_tokens": Member("max_completion_tokens"), **dict.fromkeys(OF_OPEN_MODELS, LACKS)},
         call_ids=CallIds(".{1,64}"),
         mends=[ChoiceNeedsTools("openai")],
     )
     clouds = OPENAI_IN_CLOUDS
+    summaries = frozenset({"auto", "none"})  # this API shows none
 
     def adapter(self, model: str | None = None) -> OpenAIAdapter:
         return OpenAIAdapter(self, model)

@@ -76,6 +76,7 @@ class CompatibleCompletions(CompletionsAPI):
     """The legacy API of such a server."""
 
     provider = _PROVIDER
+    knobs: ClassVar = {**CompletionsAPI.knobs, **{name: name for name in ("top_k", "min_p", "repetition_penalty")}}
 
 
 class CompatibleResponses(ResponsesAPI):

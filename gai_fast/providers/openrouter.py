@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from gai_fast.core.chunks import member, objects, text_of
 from gai_fast.model.events import Event
@@ -57,6 +58,7 @@ class OpenRouter(ChatAPI):
         keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
     )
     tool_parts = frozenset({TextPart, ImagePart})
+    efforts = ("none", "minimal", "low", "medium", "high", "xhigh")
 
     def adapter(self, model: str | None = None) -> OpenRouterAdapter:
         return OpenRouterAdapter(self, model)
@@ -69,8 +71,14 @@ class OpenRouter(ChatAPI):
         return super().audio_format(media_type) or media_type.rpartition("/")[2]
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        reasoning = {"effort": wanted.effort, "max_tokens": wanted.max_tokens}
-        return {"reasoning": {key: value for key, value in reasoning.items() if value is not UNSET}}
+        reasoning: dict[str, Any] = {}
+        if wanted.effort:
+            reasoning["effort"] = self.effort(wanted.effort, target)
+        if wanted.max_tokens is not UNSET:
+            reasoning["max_tokens"] = wanted.max_tokens
+        if wanted.summary:
+            reasoning["exclude"] = wanted.summary == "none"
+        return {"reasoning": reasoning}
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         details = [detail for part in parts for detail in _details(part, target.model.partition("/")[0])]
@@ -127,6 +135,7 @@ class OpenRouterResponses(ResponsesAPI):
     provider = "openrouter"
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
+    efforts = OpenRouter.efforts
 
     def adapter(self, model: str | None = None) -> OpenRouterResponsesAdapter:
         return OpenRouterResponsesAdapter(self, model)
@@ -140,8 +149,8 @@ class OpenRouterResponses(ResponsesAPI):
         return failure_of(error, {"code": kind, **metadata} if isinstance(metadata, dict) else {"code": kind})
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        reasoning = {"effort": wanted.effort, "max_tokens": wanted.max_tokens, "summary": self.summary}
-        return {key: value for key, value in reasoning.items() if value is not UNSET}
+        limit = {"max_tokens": wanted.max_tokens} if wanted.max_tokens is not UNSET else {}
+        return super().reasoning(replace(wanted, max_tokens=UNSET), target) | limit
 
 
 APIS: Final[dict[str, API]] = {"": OpenRouter(), "responses": OpenRouterResponses()}

@@ -58,6 +58,7 @@ class Perplexity(ChatAPI):
                     *WITHOUT_EFFECT,
                     *("functions", "logit_bias", "logprobs", "modalities", "n", "parallel_tool_calls", "seed"),
                     *("service_tier", "stop", "tool_choice", "tools", "top_logprobs", "verbosity"),
+                    *("min_p", "repetition_penalty"),
                 ),
                 LACKS,
             ),

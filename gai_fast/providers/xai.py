@@ -24,7 +24,7 @@ from gai_fast.model.request import ImagePart, TextPart
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._rules import LACKS, Member
@@ -44,7 +44,7 @@ class XAI(ChatAPI):
         members={
             "max_tokens": Member("max_completion_tokens"),
             "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
-            **dict.fromkeys(WITHOUT_EFFECT - {"user"}, LACKS),
+            **dict.fromkeys(WITHOUT_EFFECT - {"user"} | OF_OPEN_MODELS | {"logit_bias", "verbosity"}, LACKS),
         },
         mends=[ChoiceNeedsTools("xai")],
         keeps=frozenset(("reasoning_content",)),
@@ -82,6 +82,10 @@ class XAIAdapter(ChatAdapter):
 
 class XAIResponses(ResponsesAPI):
     """`https://api.x.ai/v1/responses`."""
+
+    knobs: ClassVar = {
+        name: place for name, place in ResponsesAPI.knobs.items() if name not in ("verbosity", "safety_identifier")
+    }
 
     provider = "xai"
     telemetry_name = "x_ai"

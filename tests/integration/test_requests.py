@@ -168,7 +168,7 @@ async def test_or_left_out_and_logged_where_that_is_configured(net: Net, caplog:
     assert asked[0]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     assert asked[0].keys() == {"model", "max_tokens", "messages", "stream"}
     [line] = [record.getMessage() for record in caplog.records if record.name == "gai_fast.engine"]
-    fields = "'logprobs', 'odd\\nname', 'logit_bias', 'seed', 'messages[0].content[1]'"
+    fields = "'logprobs', 'odd\\nname', 'seed', 'messages[0].content[1]', 'logit_bias'"
     assert line.endswith(f"upstream anthropic has no place for {fields}: left out")
 
 

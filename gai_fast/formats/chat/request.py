@@ -15,7 +15,10 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
-_SAME: Final = ("model", "temperature", "top_p", "seed", "metadata")
+_SAME: Final = tuple(
+    "model temperature top_p seed metadata top_k min_p frequency_penalty presence_penalty repetition_penalty "
+    "logit_bias parallel_tool_calls verbosity service_tier user safety_identifier".split()
+)
 
 # Fields that are read below.
 _READ: Final = frozenset(
@@ -25,8 +28,7 @@ _READ: Final = frozenset(
 
 # Fields without a visible effect on the answer: accounts, caches, storage, and fields that the route reads.
 _HARMLESS: Final = frozenset(
-    "prediction prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier store stream_options "
-    "user".split()
+    "prediction prompt_cache_key prompt_cache_options prompt_cache_retention store stream_options".split()
 )
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
@@ -34,15 +36,9 @@ KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
     "logprobs": (False,),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True,),
-    "presence_penalty": (0,),
-    "service_tier": ("auto", "default"),
     "top_logprobs": (0,),
-    "verbosity": ("medium",),
 }
 
 # OpenRouter's names for the author of a signature, if the name is not `<provider>-responses-v1`.
@@ -106,8 +102,6 @@ class _ChatReader(RequestReader):
 
         known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        if not native["tools"]:
-            known.add("parallel_tool_calls")
         self.lost += unread(body, "$", known)
         return native
 

@@ -18,7 +18,7 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
-_SAME: Final = ("model", "temperature", "top_p")
+_SAME: Final = ("model", "temperature", "top_p", "top_k")
 
 # Fields that are read below.
 _READ: Final = frozenset(
@@ -318,13 +318,15 @@ class _MessagesReader(RequestReader):
         path = "$.tool_choice"
         kind = required(choice, "type", path, str)
         self.lost += unread(choice, path, ("type", "name", "disable_parallel_tool_use"))
+        native: dict[str, Any] = {}
         if member(choice, "disable_parallel_tool_use", path, bool):
-            self.lost.append("tool_choice.disable_parallel_tool_use")
+            native["parallel_tool_calls"] = False
+            self.moved["$.parallel_tool_calls"] = f"{path}.disable_parallel_tool_use"
         if kind == "tool":
-            return {"tool_choice": {"name": required(choice, "name", path, str)}}
+            return native | {"tool_choice": {"name": required(choice, "name", path, str)}}
         if kind not in _TOOL_CHOICES:
             raise invalid("The type is none of auto, any, tool, none", f"{path}.type")
-        return {"tool_choice": _TOOL_CHOICES[kind]}
+        return native | {"tool_choice": _TOOL_CHOICES[kind]}
 
     def _output(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Reads the effort and the schema of the answer; `output_format` is an older place of the schema."""

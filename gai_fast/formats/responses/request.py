@@ -16,7 +16,7 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Members that a native request has too; the native request checks them.
-_SAME: Final = ("model", "temperature", "top_p", "metadata")
+_SAME: Final = tuple("model temperature top_p metadata parallel_tool_calls service_tier user safety_identifier".split())
 
 # Members that are read below.
 _READ: Final = frozenset(
@@ -25,14 +25,12 @@ _READ: Final = frozenset(
 
 # Members without a visible effect on the answer: accounts, caches, and members that the route reads.
 _HARMLESS: Final = frozenset(
-    "access_programs client_metadata prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier "
-    "stream_options user".split()
+    "access_programs client_metadata prompt_cache_key prompt_cache_options prompt_cache_retention "
+    "stream_options".split()
 )
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "parallel_tool_calls": (True,),
-    "service_tier": ("auto", "default"),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
@@ -90,7 +88,13 @@ class _ResponseReader(RequestReader):
     """Reads one request of the dialect."""
 
     def __init__(self) -> None:
-        super().__init__({"$.max_tokens": "$.max_output_tokens", "$.response_format": "$.text.format"})
+        super().__init__(
+            {
+                "$.max_tokens": "$.max_output_tokens",
+                "$.response_format": "$.text.format",
+                "$.verbosity": "$.text.verbosity",
+            }
+        )
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
@@ -119,8 +123,6 @@ class _ResponseReader(RequestReader):
 
         known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        if not native["tools"]:
-            known.add("parallel_tool_calls")
         self.lost += unread(body, "$", known)
         return native
 
@@ -140,20 +142,28 @@ class _ResponseReader(RequestReader):
         if reasoning is None:
             return
         path = "$.reasoning"
-        # Providers send their summaries unasked.
         self.lost += unread(reasoning, path, ("effort", "summary", "generate_summary"))
         effort = member(reasoning, "effort", path, str)
+        asked: dict[str, Any] = {}
         if effort in EFFORTS:
-            native["reasoning"] = {"effort": effort}
+            asked["effort"] = effort
         elif effort is not None:
             self.lost.append("reasoning.effort")
+        for key in ("generate_summary", "summary"):  # the first is the older name
+            summary = member(reasoning, key, path, str)
+            if summary is not None:
+                asked["summary"] = summary
+                self.moved["$.reasoning.summary"] = f"{path}.{key}"
+        if asked:
+            native["reasoning"] = asked
 
     def _text(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
         text = member(body, "text", "$", dict)
         if text is None:
             return
-        known = ("format", "verbosity") if text.get("verbosity") == "medium" else ("format",)
-        self.lost += unread(text, "$.text", known)
+        self.lost += unread(text, "$.text", ("format", "verbosity"))
+        if text.get("verbosity") is not None:
+            native["verbosity"] = text["verbosity"]
         asked = member(text, "format", "$.text", dict)
         if asked is None:
             return

@@ -514,6 +514,8 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
         ),
         ('"response_format":{"type":"json_object"}', "response_format.type`; known: text, json, json_schema"),
         ('"reasoning":{"effort":"most"}', "reasoning.effort`; known: none, minimal, low, medium, high, xhigh, max"),
+        ('"reasoning":{"summary":"long"}', "reasoning.summary`; known: none, auto, concise, detailed"),
+        ('"verbosity":"loud"', "verbosity`; known: low, medium, high"),
         ('"tool_choice":"any"', "tool_choice`; known: auto, none, required"),
     ],
 )

@@ -202,18 +202,22 @@ def test_what_is_harmless_goes_to_anthropic_alone() -> None:
     assert read(context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]})[1] == []
 
 
+def test_knobs_have_their_names() -> None:
+    one_call = {"type": "any", "disable_parallel_tool_use": True}
+    request, lost = read_messages_request({"messages": [USER], "top_k": 5, "tool_choice": one_call})
+    assert lost == []
+    assert (request.top_k, request.tool_choice, request.parallel_tool_calls) == (5, "required", False)
+    request, _ = read_messages_request({"messages": [USER], "tool_choice": {"type": "any"}})
+    assert request.parallel_tool_calls is msgspec.UNSET
+
+
 LOST: list[tuple[dict[str, Any], list[str]]] = [
-    ({"top_k": 5}, ["top_k"]),
     ({"mcp_servers": [{}], "container": "c", "inference_geo": "us"}, ["mcp_servers", "container", "inference_geo"]),
     ({"context_management": {"edits": [{"type": "x"}]}}, ["context_management"]),
     ({"thinking": {"type": "sometimes"}}, ["thinking"]),
     ({"output_config": {"effort": "most", "more": 1}}, ["output_config.more", "output_config.effort"]),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ["tools[0]"]),
     ({"tools": [{"name": "a", "input_schema": {}, "input_examples": [{}]}]}, ["tools[0].input_examples"]),
-    (
-        {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
-        ["tool_choice.disable_parallel_tool_use"],
-    ),
     ({"system": [{"type": "image"}]}, ["system[0]"]),
 ]
 
