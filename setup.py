@@ -145,6 +145,7 @@ COMPILED = (
     "providers/_room",
     "providers/_rules",
     "providers/_tool_calls",
+    "providers/_tuning",
     "providers/anthropic",
     "providers/gemini",
     "providers/ollama",

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from gai_fast.config import checks
 from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import Problems, meant, nearest, shown
+from gai_fast.config.tuning import FIELDS, QUIRKS, dropped_paths, quirks, raw_members, request_fields
 from gai_fast.config.values import (
     Key,
     choice,
@@ -44,7 +45,7 @@ from gai_fast.model.settings import (
 )
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import provider_names
-from gai_fast.providers.facts import FACTS, checked_facts
+from gai_fast.providers._facts import FACTS, checked_facts
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {
     **{
@@ -222,6 +223,7 @@ KEY: Final[Mapping[str, Key]] = {
     ),
     **KEY_DEFAULTS,
 }
+_EXTRA: Final = "Members that are merged into every request in the provider's own words; tools are added."
 UPSTREAM: Final[Mapping[str, Key]] = {
     "name": text("Its name in [[model]] and <upstream>/<id>.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
     "provider": text("An adapter's name.", checks.provider),
@@ -296,6 +298,17 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
     "client_cert": text("The gateway's client certificate (PEM).", checks.path, example="client.pem"),
     "client_key": text("The private key of client_cert, if that file has none.", checks.path, example="client.key"),
+    "extra": Key(_EXTRA, {"type": "object"}, raw_members, example={"provider": {"sort": "price"}}),
+    "quirks": Key(
+        "What a server lacks of the chat dialect, or has otherwise.",
+        {
+            "type": "object",
+            "properties": {name: {"enum": list(values)} for name, values in QUIRKS.items()},
+            "additionalProperties": False,
+        },
+        quirks,
+        example={"max_tokens": "max_tokens", "developer_role": False},
+    ),
     "retries": whole("Retries of a request that failed before its first content.", 0, LIMITS.retries),
     "breaker": Key(
         "When a failing upstream gets no requests for a while; false: never.",
@@ -360,6 +373,25 @@ MODEL: Final[Mapping[str, Key]] = {
         {"type": "object", "propertyNames": {"enum": list(FACTS)}},
         checked_facts,
         example={"max_output": 64_000},
+    ),
+    "defaults": Key(
+        "Fields of a request that are added where it has none.",
+        {"type": "object", "propertyNames": {"enum": list(FIELDS)}},
+        request_fields,
+        example={"max_tokens": 4096},
+    ),
+    "overrides": Key(
+        "Fields of a request that every request gets, whatever it has.",
+        {"type": "object", "propertyNames": {"enum": list(FIELDS)}},
+        request_fields,
+        example={"reasoning": {"effort": "low"}},
+    ),
+    "extra": Key(_EXTRA, {"type": "object"}, raw_members, example={"top_k": 40}),
+    "drop": Key(
+        "The paths of members of the provider's request that are never sent.",
+        {"type": "array", "items": {"type": "string"}},
+        dropped_paths,
+        example=["temperature", "tools[].strict"],
     ),
     "price": Key(
         "What a million tokens cost; unless given, cached_input and cache_write cost input, cache_write_1h twice as "
@@ -502,12 +534,16 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
-    "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
+    "upstream": {**_defaults(UpstreamSettings), "headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS},
     "model": {
         "fallback": (),
         "fallback_on": {},
         "prefill": False,
         "facts": {},
+        "defaults": {},
+        "overrides": {},
+        "extra": {},
+        "drop": (),
         "price": None,
         "cache": False,
         "balance": "weighted",

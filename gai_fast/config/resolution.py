@@ -41,6 +41,7 @@ from gai_fast.config.limits import LIMITS
 from gai_fast.config.prices import build_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.config.targets import read_targets
+from gai_fast.config.tuning import request_with
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
@@ -61,13 +62,14 @@ from gai_fast.model.settings import (
     SpendLimit,
     StoreSettings,
     StreamSettings,
+    Tuning,
     UpstreamSettings,
     key_digest,
 )
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
-from gai_fast.providers.facts import facts_of
+from gai_fast.providers._facts import facts_of
 from gai_fast.stores import check_url
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
@@ -421,6 +423,9 @@ class _Resolution:
             values["base_url"] = api.base_url if address is None else address.value
         if "proxy" in table:
             values["proxy"] = self._proxy(table["proxy"], values["base_url"])
+        if "quirks" in table and not api.has_quirks:
+            what = "`quirks` in [[upstream]] needs a provider of the chat dialect, such as openai-compatible"
+            self._problems.add(table["quirks"].origin, what)
         self._read_tls(table, values)
         if "breaker" in values:
             values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
@@ -481,6 +486,9 @@ class _Resolution:
                 more["price"] = build_price(table["price"].value, currency)
             if "targets" in table:
                 more["targets"] = targets
+            tuning = _tuning(table)
+            if tuning is not None:
+                more["tuning"] = tuning
             stream = _stream({**self._given.tables["stream"], **own})
             models[name] = model = ModelSettings(name, targets[0].upstream, targets[0].id, stream, **more)
             if model.prefill:
@@ -551,6 +559,16 @@ def _key_limits(rules: dict[str, Any]) -> KeyLimits:
         assert amount is not None  # `checks.spend` has accepted it
         limits["spend"] = SpendLimit(amount, limits["spend"]["period"])
     return KeyLimits(**limits)
+
+
+def _tuning(table: Table) -> Tuning | None:
+    """Returns what a model changes of its requests. None if it changes nothing."""
+    values: dict[str, Any] = {name: table[name].value for name in ("extra", "drop") if name in table}
+    for name, names in (("defaults", "default_names"), ("overrides", "override_names")):
+        if name in table:
+            fields = table[name].value
+            values[name], values[names] = request_with(fields), tuple(fields)
+    return Tuning(**values) if values else None
 
 
 def _stream(table: Table) -> StreamSettings:

@@ -178,6 +178,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     safety_identifier: str | UnsetType = UNSET
     metadata: dict[str, Any] = {}
     provider_options: dict[str, dict[str, Any]] = {}
+    extra: dict[str, Any] = {}
     json_snapshots: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     stream: bool = True
     resumable: bool = False

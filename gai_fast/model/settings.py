@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from gai_fast.model.errors import Forbidden, NotFound
 from gai_fast.model.limits import SHARED
+from gai_fast.model.request import Request
 
 MIB = 1 << 20
 
@@ -202,6 +203,10 @@ class UpstreamSettings(_Snapshot):
     """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
     """Keys in addition to `api_key`: requests use all keys in turn."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Raw members that are merged into every body."""
+    quirks: Mapping[str, Any] = field(default_factory=dict)
+    """What a server lacks of the chat dialect."""
     lane: tuple[str, ...] = ()
     """The paths of the upstream that the pass-through offers: `lane_paths.py`."""
     shared_ids: tuple[str, ...] = ()
@@ -284,6 +289,22 @@ class PriceSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning(_Snapshot):
+    """What a `[[model]]` changes of its requests (`providers/_tuning.py`)."""
+
+    defaults: Request | None = None
+    """The fields that a request gets where it is silent: those that `default_names` names."""
+    default_names: tuple[str, ...] = ()
+    overrides: Request | None = None
+    """The fields that every request gets: those that `override_names` names."""
+    override_names: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Raw members that are merged into every body."""
+    drop: tuple[str, ...] = ()
+    """The paths of members that are never sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings(_Snapshot):
     """One `[[model]]`, or the model that `<upstream>/<id>` names.
 
@@ -314,7 +335,9 @@ class ModelSettings(_Snapshot):
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked. None means never."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the configuration corrects of what is known of the model (`providers/facts.py`)."""
+    """What the configuration corrects of what is known of the model (`providers/_facts.py`)."""
+    tuning: Tuning | None = None
+    """What the configuration changes of the model's requests. None if it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)

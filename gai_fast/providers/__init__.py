@@ -12,17 +12,20 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.model.changes import Changes
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._counting import TokenCount
+from gai_fast.providers._tuning import RESERVED, is_tuned
 
 __all__ = [
     "API",
     "ENCRYPTING",
     "PROVIDERS",
+    "RESERVED",
     "Adapter",
     "Changes",
     "Target",
     "TokenCount",
     "UpstreamRequest",
     "get_provider",
+    "is_tuned",
     "provider_names",
 ]
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
 from msgspec import UNSET, Struct, defstruct
+from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
@@ -24,20 +25,22 @@ from gai_fast.core.shapes import Shape
 from gai_fast.core.stored_ids import stored_ids
 from gai_fast.kernels import encode_json
 from gai_fast.model.changes import Changes, unsupported
-from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import Message, Reasoning, Request
 from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._clouds import InCloud
+from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, knobs_of, merged
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
-from gai_fast.providers.facts import SCALE, Facts, corrected, facts_of, nearest_effort
+from gai_fast.providers._tuning import check_raw, filled_body, overridden_body, quirky, tuned, without
 from gai_fast.providers.limits import LIMITS
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
@@ -47,6 +50,7 @@ _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
 """The headers of every request, by the framing of its response."""
 
 
+_PROBE: Final = Request(query="-")
 NO_CORRECTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -57,13 +61,14 @@ class Target:
         model: The upstream's id of the model.
         api_key: The credential in plain text; None if the upstream needs none.
         on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
-        corrections: The facts of the model that the configuration corrects, by name (`facts.checked_facts`).
+        corrections: The facts of the model that the configuration corrects, by name (`_facts.checked_facts`).
+        settings: The model, if the configuration changes its requests.
 
     Attributes:
         changes: What was left out or changed; filled by `API.leave_out` and `API.adjust`.
     """
 
-    __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported")
+    __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported", "settings")
 
     def __init__(
         self,
@@ -71,11 +76,13 @@ class Target:
         api_key: str | None = None,
         on_unsupported: Literal["error", "drop"] = "error",
         corrections: Mapping[str, Any] = NO_CORRECTIONS,
+        settings: ModelSettings | None = None,
     ) -> None:
         self.model = model
         self.api_key = api_key
         self.on_unsupported = on_unsupported
         self.corrections = corrections
+        self.settings = settings
         self.changes = Changes(on_unsupported)
 
 
@@ -134,6 +141,8 @@ class API(ResponseAPI):
     """The API's member for each of the `KNOBS` that it has; `a.b` is the member `b` of the object `a`."""
     service_tiers: ClassVar[frozenset[str]] = frozenset()
     """The values of `service_tier` that the API accepts. Empty: any."""
+    has_quirks: ClassVar[bool] = False
+    """Whether requests are of the chat dialect, which `quirks` of an upstream change."""
     efforts: ClassVar[Sequence[str]] = SCALE
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
@@ -146,23 +155,66 @@ class API(ResponseAPI):
         """Builds the provider's request for a native request: `body` with `provider_options` merged in.
 
         Raises:
-            InvalidRequest: An option has a wrong type or is the model, or a field has a value that no provider accepts.
+            InvalidRequest: An option has a wrong type or may not be given, or a field has a value that no provider
+                accepts.
             Unsupported: The provider does not support a field, and `target` does not allow it to be left out. The text
                 names the field.
         """
         options = request.provider_options.get(self.provider)
         if options:
             path = f"$.provider_options.{self.provider}"
-            if "model" in options:
-                # A key's `models` and the price apply to the configured model.
-                what = "the model is that of the configuration"
-                raise InvalidRequest(
-                    message=f"The request is not valid: {what} - at `{path}.model`", reason="validation"
-                )
+            check_raw(options, path)
             self.check_options(options, path)
+        if request.extra:
+            check_raw(request.extra, "$.extra")
+            self.check_options(request.extra, "$.extra")
+        settings = target.settings
+        if settings is not None and settings.tuning is not None:
+            request = tuned(request, settings.tuning)
         written = self.body(self.supported(request, target), target)
         body = self.rules.fitted(written, self.shape_of(written), target.changes)
-        return self.post(merged(body, options) if options else body, target)
+        if settings is not None:
+            body = self._with_raw(body, settings)
+        if options:
+            body = merged(body, options)
+        if request.extra:
+            body = merged(body, request.extra)
+        return self.post(self._without_dropped(body, target), target)
+
+    def _with_raw(self, body: dict[str, Any], settings: ModelSettings) -> dict[str, Any]:
+        """Returns a body with the raw members of the configuration."""
+        upstream, tuning = settings.upstream, settings.tuning
+        if upstream.extra:
+            body = merged(body, upstream.extra)
+        return merged(body, tuning.extra) if tuning is not None and tuning.extra else body
+
+    def _without_dropped(self, body: dict[str, Any], target: Target) -> dict[str, Any]:
+        """Returns a body as the upstream's `quirks` and the model's `drop` want it."""
+        settings = target.settings
+        if settings is None:
+            return body
+        if settings.upstream.quirks:
+            body = quirky(body, settings.upstream.quirks, target.changes)
+        tuning = settings.tuning
+        return body if tuning is None or not tuning.drop else without(body, tuning.drop, target.changes)
+
+    def _tuned_body(self, body: Mapping[str, Any], target: Target, tuning: Tuning) -> Mapping[str, Any]:
+        """Returns a client's body with `defaults` where it is silent, and with `overrides`."""
+        if tuning.defaults is not None:
+            body = filled_body(body, self._members(tuning.defaults, tuning.default_names, target))
+        if tuning.overrides is not None:
+            body = overridden_body(body, self._members(tuning.overrides, tuning.override_names, target))
+        return body
+
+    def _members(self, fields: Request, names: tuple[str, ...], target: Target) -> dict[str, Any]:
+        """Returns fields of a native request in this API's words."""
+        # Written twice, because each writer builds whole bodies; only models with these keys pay for it.
+        plain = self.body(_PROBE, target)
+        whole = self.body(self.supported(replace(fields, query=_PROBE.query), target), target)
+        kept = {"max_tokens", "max_completion_tokens", "max_output_tokens"} if "max_tokens" in names else set()
+        members = {name: value for name, value in whole.items() if name in kept or name not in plain}
+        members.pop("include", None)  # of the form of an answer
+        return members
 
     @abstractmethod
     def body(self, request: Request, target: Target) -> dict[str, Any]:
@@ -242,8 +294,13 @@ class API(ResponseAPI):
         if not self.dialect:
             raise Unsupported(message=f"{self.provider} does not take this request as it is")
         self.check_options(body, "$")
+        settings = target.settings
+        if settings is not None and settings.tuning is not None:
+            body = self._tuned_body(body, target, settings.tuning)
         sent = self.rules.fitted(body, self.shape_of(body) if shape is None else shape, target.changes)
         sent["model"] = target.model
+        if settings is not None:
+            sent = self._without_dropped(self._with_raw(sent, settings), target)
         return self.post(sent, target)
 
     def shape_of(self, body: Mapping[str, Any]) -> Shape:

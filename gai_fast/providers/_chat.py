@@ -59,6 +59,7 @@ class ChatAPI(API):
     """Builds requests of the dialect. A provider overrides the methods and fields in which it differs."""
 
     dialect = "openai"
+    has_quirks = True
     path = "/chat/completions"
     models_path = "/models"
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}
@@ -78,6 +79,8 @@ class ChatAPI(API):
         self._templates: dict[str, _Template] = {}  # by model
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
+        if target.settings is not None:
+            return super().build_request(request, target)
         template = self._templates.get(target.model)
         if template is None:
             template = self._build_template(target)

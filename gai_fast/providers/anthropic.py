@@ -5,7 +5,7 @@ responses.
 
 * `max_tokens` is required and includes thinking: a request without one gets the model's highest. Adjacent messages of
   one role are one turn. Signed reasoning is sent back unchanged.
-* How thinking is controlled differs by model: by effort, a budget, or both (`facts.py`).
+* How thinking is controlled differs by model: by effort, a budget, or both (`_facts.py`).
 * A system message after others has its place in the conversation where the model takes it there: after a turn of the
   user, before one of the assistant.
 * `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
@@ -47,9 +47,9 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._anthropic_answers import AnthropicAdapter
 from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._clouds import PROJECT, InCloud
+from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
-from gai_fast.providers.facts import Facts
 from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"

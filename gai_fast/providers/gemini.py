@@ -51,10 +51,10 @@ from gai_fast.model.request import (
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._clouds import PROJECT, InCloud
+from gai_fast.providers._facts import Facts, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
 from gai_fast.providers._requests import add_turn, argument_object, image_data, joined, required_schema
-from gai_fast.providers.facts import Facts, nearest_effort
 
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")

@@ -7,7 +7,7 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 * `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
   output.
 * Status 498 means exceeded capacity.
-* `metadata` is declared but not supported. Efforts differ by model (`facts.py`). Reasoning is sent back as `reasoning`.
+* `metadata` is declared but not supported. Efforts differ by model: `_facts.py`. Reasoning returns as `reasoning`.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.net.upstream.sockets import no_descriptors
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
+from gai_fast.providers import API, Adapter, Target, TokenCount, get_provider, is_tuned
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
@@ -315,7 +316,8 @@ class Targets(AttemptRunner):
     ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
-        target = Target(spec.model.id, key, spec.on_unsupported, spec.model.facts)
+        model = spec.model
+        target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
         for path in spec.left_out:
             api.leave_out(path, target)
         adapter: Adapter | None = None

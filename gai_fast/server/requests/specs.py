@@ -70,7 +70,7 @@ class SpecBuilder:
         name = request.model
         model = self.settings.chosen(name if isinstance(name, str) else None, incoming.key)
         if incoming.key is not None:
-            for options in request.provider_options.values():
+            for options in (*request.provider_options.values(), request.extra):
                 _check_further_models(options, incoming.key)
         model = self._engine.targets.placed(model, request)
         header: LogHeader | None = None

@@ -236,6 +236,64 @@ heartbeat = 7
         )
         assert "'claude-opus-5' continues no assistant message" in problem
 
+    def test_what_a_model_changes_of_its_requests(self, folder: Folder) -> None:
+        keys = 'defaults = {max_tokens = 5}\noverrides = {seed = 1}\nextra = {a = {b = 1}}\ndrop = ["tools[].strict"]\n'
+        more = "extra = {c = 1}\nquirks = {developer_role = false}\n"
+        settings = folder.read(UPSTREAM + more + MODEL + keys).settings
+        tuning = settings.models["fast"].tuning
+        assert tuning is not None
+        assert tuning.defaults is not None
+        assert tuning.overrides is not None
+        assert (tuning.defaults.max_tokens, tuning.default_names) == (5, ("max_tokens",))
+        assert (tuning.overrides.seed, tuning.override_names) == (1, ("seed",))
+        assert (tuning.extra, tuning.drop) == ({"a": {"b": 1}}, ("tools[].strict",))
+        upstream = settings.upstreams["main"]
+        assert (upstream.extra, upstream.quirks) == ({"c": 1}, {"developer_role": False})
+        assert folder.read(UPSTREAM + MODEL).settings.models["fast"].tuning is None
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ("defaults = 1", "`defaults` in [[model]] must be a table of fields of a request"),
+            (
+                "defaults = {max_token = 1}",
+                "`defaults` in [[model]] has an unknown key 'max_token'",
+            ),
+            ("defaults = {messages = []}", "`defaults` in [[model]] has an unknown key 'messages'"),
+            (
+                'overrides = {top_p = "x"}',
+                "`overrides` in [[model]] must have fields of a request: Expected ",
+            ),
+            (
+                "overrides = {top_p = 2}",
+                "`overrides` in [[model]] must have fields of a request: Expected ",
+            ),
+            ("extra = []", "`extra` in [[model]] must be a table of members of the provider's request"),
+            ('extra = {model = "x"}', "`extra` in [[model]] must not have model: "),
+            ("extra = {stream = true}", "`extra` in [[model]] must not have stream: "),
+            ("extra = {n = 2}", "`extra` in [[model]] must not have n: "),
+            ('drop = ["a..b"]', "`drop` in [[model]] must be a list of paths"),
+            ('drop = ["a[]"]', "`drop` in [[model]] must be a list of paths"),
+            ('drop = ["messages"]', "`drop` in [[model]] must not have messages: no request is without it"),
+        ],
+    )
+    def test_a_mistake_in_what_is_changed_is_named(self, folder: Folder, line: str, problem: str) -> None:
+        [found] = folder.problems(UPSTREAM + MODEL + line)
+        assert found.startswith(f"gai-fast.toml:7: {problem}")
+
+    @pytest.mark.parametrize(
+        ("provider", "quirks", "problem"),
+        [
+            ("openai", "{max_tokens = 1}", "must have max_tokens or max_completion_tokens for max_tokens"),
+            ("openai", "{developer_role = 1}", "must have true or false for developer_role"),
+            ("openai", "{roles = false}", "has an unknown key 'roles'"),
+            ("gemini", "{strict = false}", "needs a provider of the chat dialect"),
+        ],
+    )
+    def test_a_mistake_in_quirks_is_named(self, folder: Folder, provider: str, quirks: str, problem: str) -> None:
+        [found] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "{provider}"\nquirks = {quirks}')
+        assert f"`quirks` in [[upstream]] {problem}" in found
+
     def test_facts_that_are_none_are_a_mistake(self, folder: Folder) -> None:
         [problem] = folder.problems(UPSTREAM + MODEL + "facts = {max_output = 0}")
         assert "`facts` in [[model]] must have a whole number for max_output" in problem

@@ -239,9 +239,9 @@ class TestRequest:
         assert (sent["top_k"], sent["temperature"]) == (3, 1)
 
     def test_options_are_merged_member_by_member_and_null_takes_away(self) -> None:
-        options = {DIALECT: {"stream_options": {"continuous_usage_stats": True}, "seed": None}}
-        sent = body(DIALECT, seed=1, provider_options=options)
-        assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+        options = {DIALECT: {"response_format": {"schema": {}}, "seed": None}}
+        sent = body(DIALECT, seed=1, response_format={"type": "json"}, provider_options=options)
+        assert sent["response_format"] == {"type": "json_object", "schema": {}}
         assert "seed" not in sent
 
     def test_a_request_of_the_dialect_passes_with_its_model_replaced(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from gai_fast.providers import PROVIDERS
-from gai_fast.providers.facts import (
+from gai_fast.providers._facts import (
     NOTHING,
     SCALE,
     Facts,
