@@ -226,8 +226,12 @@ class SocketTransport(Transport):
         if self._is_writing:
             self._is_writing = False
             self._loop.remove_writer(self._descriptor)
-            if self._receiver is not None:
-                self._receiver.resume_writing()
+            self._emptied()
+
+    def _emptied(self) -> None:
+        """Notifies the receiver that everything has been sent, after the socket had not accepted it at once."""
+        if self._receiver is not None:
+            self._receiver.resume_writing()
 
     def _has_more(self) -> bool:
         """Whether there are more bytes to send; if so, moves them to the unsent ones."""

@@ -177,6 +177,9 @@ class AcceptedTransport(PlainTransport):
         self._queue, self._queue_size = [], 0
         return bool(self._unsent)
 
+    def _emptied(self) -> None:
+        """Does nothing: `_flush` notifies the protocol, by the limits of the write buffer."""
+
     def _flush(self) -> None:
         super()._flush()
         if self._is_blocked and self.get_write_buffer_size() <= self._low and not self._is_closed:
