@@ -176,6 +176,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return decoded(_OBJECT_DECODER, body)
 
 
+def parse_members(body: bytes) -> dict[str, Raw]:
+    """Reads a JSON object whose members are passed on as they are; as `parse_object`."""
+    return decoded(_MEMBERS_DECODER, body)
+
+
 def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
     """Checks the members of a JSON object that a type defines. Other members may have any type.
 

@@ -317,6 +317,10 @@ class Format(ABC):
             Unsupported: The text names the member.
         """
 
+    def count_body(self, tokens: int) -> dict[str, Any]:
+        """Returns the answer to a request for the number of its tokens."""
+        return {"input_tokens": tokens}
+
     def started_response(self, context: StreamContext) -> dict[str, Any]:
         """Returns the response object for a new answer in the background.
 

@@ -133,6 +133,8 @@ class API(ResponseAPI):
     """The path of the list of models, a request that is free of charge; empty: this API has none."""
     count_path: ClassVar[str] = ""
     """The path at which this API counts the tokens of a request; empty: this API counts none."""
+    compact_path: ClassVar[str] = ""
+    """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
     lacks: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields of a native request that this API does not support at all."""
     rules: ClassVar[RequestRules] = RequestRules("", "")

@@ -78,6 +78,9 @@ def _score(result: dict[str, Any], category: str) -> dict[str, Any]:
 class OpenAIResponses(ResponsesAPI):
     """`https://api.openai.com/v1/responses`."""
 
+    count_path = "/responses/input_tokens"
+    compact_path = "/responses/compact"
+
     provider = "openai"
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable

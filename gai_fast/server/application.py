@@ -46,13 +46,14 @@ from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_resp
 from gai_fast.server.lanes.handler import Handler
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route
+from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route, takes_any_body
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
 from gai_fast.server.observe.spend import SpendSink
+from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.stores.backend import Backend
@@ -88,6 +89,7 @@ class Service:
         operations: The handlers of operations.
         sockets: The handlers of WebSockets.
         admin: The handlers of the admin API.
+        pass_through: The handlers of what is passed through.
     """
 
     def __init__(
@@ -108,7 +110,8 @@ class Service:
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
         self.sockets = WebSocketRoutes(engine, self.streams)
         self.admin = AdminRoutes(engine, metrics, self.operations.scrapes)
-        handlers = Handlers(self.streams, self.operations, self.sockets, self.admin)
+        self.pass_through = PassThroughRoutes(engine, self.streams)
+        handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
         self.guesses = Guesses()
         self.router = Router(
@@ -405,6 +408,8 @@ class Adapter:
             status = internal.status
             return whole_response(internal)
         finally:
+            if http.upload is not None:
+                http.upload.close()
             if http.key is not None and isinstance(request.protocol, Handler):
                 request.protocol.has_caller = True
             self.service.router.ended(http, status)
@@ -423,25 +428,32 @@ class Adapter:
     async def _reply(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
         """Answers a request; returns the reply, or None if a stream has started."""
         router = self.service.router
+        is_passed = takes_any_body(_path_below(http, mount))
         try:
-            refusal = self._refusal_of_head(request, http, mount)
+            refusal = self._refusal_of_head(request, http, mount, is_passed=is_passed)
             if refusal is not None:
                 return refusal
-            http.body = await self._read_body(request)
+            if is_passed:
+                await self._read_passed(request, http)
+            else:
+                http.body = await self._read_body(request)
         except Error as error:
             return router.refusal(http, error, mount)
         http.began = time.monotonic()
         return router.handle(http, mount)
 
-    def _refusal_of_head(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
+    def _refusal_of_head(
+        self, request: web.Request, http: HTTPRequest, mount: Mount | None, *, is_passed: bool
+    ) -> Reply | None:
         """Returns the refusal of a request by its headers alone; None if its body must be read.
 
         Raises:
             Error: The reason, if it does not depend on the route.
         """
         length = http.headers.get("content-length", "0")
-        if len(length) > SHARED.max_body_digits or int(length) > self._settings.max_body:
-            raise body_too_large(self._settings.max_body)
+        most = self.service.server_limits.lane_body if is_passed else self._settings.max_body
+        if len(length) > SHARED.max_body_digits or int(length) > most:
+            raise body_too_large(most)
         expectation = http.headers.get("expect") if http.is_http_1_1 else None  # RFC 9110, 10.1.1
         if expectation is not None and expectation.lower() != "100-continue":
             raise Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
@@ -485,11 +497,90 @@ class Adapter:
             limits.end_upload(counted)
         return bytes(received)
 
+    async def _read_passed(self, request: web.Request, http: HTTPRequest) -> None:
+        """Reads a body that is passed on: a short one whole, of a longer one at most the first bytes.
+
+        Raises:
+            Error: As `_read_body`.
+        """
+        if request.content.is_eof():
+            http.body = await self._read_body(request)
+            return
+        source = PassedBody(request, self.service.server_limits, self._settings.body_timeout)
+        received, is_taken = bytearray(), False
+        try:
+            while source.length is None or source.length <= LIMITS.whole_upload:
+                data = await source.read()
+                received += data
+                if not data or len(received) > LIMITS.whole_upload:
+                    break
+            http.body = bytes(received)
+            is_taken = not request.content.at_eof()
+        finally:
+            if not is_taken:
+                source.close()
+        if is_taken:
+            http.upload = source
+
     def _mount_of(self, request: web.Request) -> Mount | None:
         if self._mount is not None:
             return self._mount
         address = request.transport.get_extra_info("sockname") if request.transport is not None else None
         return Mount(address is not None and _is_local(address), self.unknown_paths.prefix)
+
+
+class PassedBody:
+    """The body of a request that is passed on while it arrives; a `BodySource`.
+
+    The time in which its upstream does not take it is not the client's.
+
+    Args:
+        request: The request.
+        limits: Count the body.
+        timeout: `body_timeout`.
+    """
+
+    def __init__(self, request: web.Request, limits: ServerLimits, timeout: float) -> None:
+        self._content = request.content
+        self._limits = limits
+        self._timeout = timeout
+        self._counted = 0
+        self._is_closed = False
+        self._taken = 0.0  # seconds for which the client was waited for
+        self.length = request.content_length
+
+    async def read(self) -> bytes:
+        """As `BodySource.read`."""
+        loop, content = asyncio.get_running_loop(), self._content
+        began = loop.time()
+        due = began + body_due(0.0, self._counted, self._taken, self._timeout) - self._taken
+        try:
+            async with asyncio.timeout_at(due):
+                data = await content.readany()
+        except TimeoutError:
+            late = "the body did not arrive in time"
+            raise Error("timeout", late, reason="body_timeout", status=408) from None
+        except RequestPayloadError:
+            raise _not_http() from None
+        self._taken += loop.time() - began
+        if self._counted + len(data) > self._limits.lane_body:
+            raise body_too_large(self._limits.lane_body)
+        if data and not self._is_closed:
+            self._limits.begin_passing(len(data))
+            self._counted += len(data)
+        return data
+
+    def close(self) -> None:
+        """As `BodySource.close`."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._limits.end_passing(self._counted)
+
+
+def _path_below(http: HTTPRequest, mount: Mount | None) -> str:
+    """Returns the path of a request, without the prefix that the application is mounted under."""
+    path = http.target.partition("?")[0]
+    return path if mount is None or not mount.prefix else path.removeprefix(mount.prefix)
 
 
 _QUERY_CHARACTERS: Final = "!$&'()*+,;=:@/?%"

@@ -375,7 +375,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
     """
 
     def chosen(kind: type) -> dict[str, Any]:
-        names = {field.name for field in dataclasses.fields(kind)} & options.keys()
+        names = {field.name for field in dataclasses.fields(kind)} & options.keys() - {"lane"}
         return {name: options.pop(name) for name in names}
 
     # A scenario that is about a time limit names it: in all others none strikes, or does what the scenario waits for.
@@ -395,7 +395,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
             **chosen(ServerSettings),
         }
     )
-    keys = options.pop("keys", ())
+    keys, lane = options.pop("keys", ()), options.pop("lane", ())  # one upstream alone may have a path
     prices = options.pop("prices", PriceSettings())
     cache: CacheSettings = options.pop("cache", CacheSettings())
     cached, price = options.pop("cached", False), options.pop("price", None)
@@ -405,7 +405,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
     upstreams: dict[str, UpstreamSettings] = {}
     models: dict[str, ModelSettings] = {}
     if url is not None:
-        upstreams["up"] = UpstreamSettings("up", "openai-compatible", f"{url}/v1", Secret(KEY), **limits)
+        upstreams["up"] = UpstreamSettings("up", "openai-compatible", f"{url}/v1", Secret(KEY), lane=lane, **limits)
         upstreams["anthropic"] = UpstreamSettings("anthropic", "anthropic", url, Secret(KEY), **limits)
         upstreams["native"] = UpstreamSettings(
             "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), **limits

@@ -47,6 +47,9 @@ class ResponsesFormat(DialectFormat):
             return cast("StreamEncoder", before.encoder)
         return super().successor(before, framing, context)
 
+    def count_body(self, tokens: int) -> dict[str, Any]:
+        return {"object": "response.input_tokens", "input_tokens": tokens}
+
     def started_response(self, context: StreamContext) -> dict[str, Any]:
         """Returns the `queued` response."""
         return ResponseObject(context).at("queued")

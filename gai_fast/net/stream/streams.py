@@ -40,6 +40,7 @@ from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.pool import close_all, close_together, open_all
+from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
@@ -52,6 +53,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gai_fast.engine")
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
+
+
+Fail = Callable[[Error], object]
+"""Ends a request that is passed through with an error."""
+PASSED: Final = "pass_through"
+"""The transport of the figures of such a request."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -139,10 +146,12 @@ class Engine(EngineCallbacks):
     ) -> None:
         self.streams: dict[str, Session] = {}
         """The sessions that are not over for their clients, by stream id."""
-        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0}
-        """The number of sessions in `streams`, by transport: a scrape must not iterate over all."""
+        self.transfers: dict[str, Fail] = {}
+        """The requests that are passed through, by stream id. Each counts as a stream."""
+        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, PASSED: 0}
+        """The number of sessions in `streams` and of transfers, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
-        """The number of sessions in `streams`, by caller."""
+        """The number of sessions in `streams` and of transfers, by caller."""
         self.limits: StreamLimits | None = None
         """The limits of the server; None without a server."""
         self.timers = TimerWheel(loop)
@@ -274,7 +283,7 @@ class Engine(EngineCallbacks):
         try:
             of_caller = self.callers.get(caller, 0)
             if self.limits is not None:
-                self.limits.check(stream_id, caller, len(self.streams), of_caller)
+                self.limits.check(stream_id, caller, self.running, of_caller)
             session = Session(self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
             self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
@@ -293,7 +302,7 @@ class Engine(EngineCallbacks):
             caller: The caller's name.
         """
         limits = self.limits
-        return limits is not None and limits.must_ask(caller, len(self.streams), self.callers.get(caller, 0))
+        return limits is not None and limits.must_ask(caller, self.running, self.callers.get(caller, 0))
 
     def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
         """Admits a stream by the limits of the server. Then `start` must be called, or `cancel_admission`.
@@ -308,7 +317,7 @@ class Engine(EngineCallbacks):
         limits = self.limits
         if limits is None:
             return None
-        return limits.admit(stream_id, caller, len(self.streams), self.callers.get(caller, 0))
+        return limits.admit(stream_id, caller, self.running, self.callers.get(caller, 0))
 
     def cancel_admission(self, stream_id: str, caller: str) -> None:
         """Takes back the admission of a stream by all limits. Does nothing if the stream runs, or has ended.
@@ -317,10 +326,53 @@ class Engine(EngineCallbacks):
             stream_id: The stream's id.
             caller: The caller's name.
         """
-        if stream_id not in self.streams:
+        if stream_id not in self.streams and stream_id not in self.transfers:
             self.ledger.cancel(stream_id)
             if self.limits is not None:
                 self.limits.ended(stream_id, caller)
+
+    @property
+    def running(self) -> int:
+        """The number of streams, and of requests that are passed through."""
+        return len(self.streams) + len(self.transfers)
+
+    def begin_transfer(self, stream_id: str, caller: str, fail: Fail) -> None:
+        """Counts a request that is passed through as a stream; `transfer_ended` must follow.
+
+        Args:
+            stream_id: Its id, never used before.
+            caller: The caller's name.
+            fail: Ends it with an error, if the engine ends first.
+
+        Raises:
+            Error: There are too many streams, or there is too little memory.
+        """
+        of_caller = self.callers.get(caller, 0)
+        if self.limits is not None:
+            self.limits.check(stream_id, caller, self.running, of_caller)
+        self.transfers[stream_id] = fail
+        self.active[PASSED] += 1
+        self.callers[caller] = of_caller + 1
+
+    def transfer_ended(self, metrics: StreamMetrics, trace: Trace | None) -> asyncio.Future[None] | None:
+        """Counts a request no more that was passed through, and reports its figures.
+
+        Args:
+            metrics: The figures.
+            trace: The trace of the request; None if it is not traced.
+
+        Returns:
+            What the end of the response must wait for; None if it is nothing.
+        """
+        stream_id, caller = metrics.stream_id, metrics.key
+        if self.transfers.pop(stream_id, None) is not None:
+            self.active[PASSED] -= 1
+            self.callers[caller] -= 1
+        returned = None if self.limits is None else self.limits.ended(stream_id, caller)
+        self._record(metrics)
+        if trace is not None:
+            notify_sinks([trace], metrics)
+        return returned if caller == ANONYMOUS else both(returned, self.ledger.reported(caller))
 
     def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
         """Starts a stream for its figures alone. It has no client and does not count as a stream.
@@ -571,13 +623,19 @@ class Engine(EngineCallbacks):
         for session in list(self.streams.values()):
             if session.stream_id not in self._publications and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
+        self._end_transfers()
         for follower in self.followers:
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
+
+    def _end_transfers(self) -> None:
+        for fail in list(self.transfers.values()):
+            fail(_stopped())
 
     def close(self) -> Awaitable[None]:
         """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
+        self._end_transfers()
         self.targets.close()
         answers = [] if self.answers is None else [self.answers.close]
         ledger = None if self.limits is None else self.limits.ledger

@@ -36,6 +36,7 @@ from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.identity.grant import Grant
 from gai_fast.net.identity.token_source import TokenSource
+from gai_fast.net.identity.waiting_exchange import Send
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
@@ -333,9 +334,7 @@ class Targets(AttemptRunner):
         if target.changes:
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)
-        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, spec.caller in self._operators)
-        is_operator = spec.caller in self._operators
-        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, is_operator, self.tokens)
+        translate = self.translation(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
@@ -343,7 +342,7 @@ class Targets(AttemptRunner):
             exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
         else:
             send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
-            exchange = self._token_source(upstream.identity).open(upstream, receiver, send)
+            exchange = self.open_with_grant(upstream, receiver, send)
         return adapter, translate, exchange
 
     def _send_with(
@@ -360,6 +359,30 @@ class Targets(AttemptRunner):
         credential = grant.headers(request.method, model.upstream.base_url, request.path, request.body)
         secret = grant.secret.reveal()
         return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential)
+
+    def open_with_grant(self, upstream: UpstreamSettings, receiver: Receiver, send: Send) -> OpenExchange:
+        """Sends a request with a token of its upstream's identity, or lets it wait for one; as `TokenSource.open`.
+
+        Args:
+            upstream: An upstream with an identity.
+            receiver: Gets the response.
+            send: Sends the request.
+
+        Raises:
+            Error: As `send`.
+        """
+        assert upstream.identity is not None
+        return self._token_source(upstream.identity).open(upstream, receiver, send)
+
+    def translation(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ForClient:
+        """Returns what makes the errors of an upstream fit for a caller.
+
+        Args:
+            upstream: The upstream.
+            caller: The caller's name.
+            keep_details: As for `ForClient`.
+        """
+        return ForClient(upstream.name, (upstream,), keep_details, caller in self._operators, self.tokens)
 
     def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
         return TracedTarget(

@@ -20,7 +20,7 @@ from gai_fast.model.settings import LimitSettings, ModelSettings, Peer, Upstream
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver, Upload
 from gai_fast.net.upstream.connection_pool import Waited, no_wait
 from gai_fast.net.upstream.pool import UpstreamPool, close_all
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
@@ -135,6 +135,30 @@ class Upstreams:
         secrets = secrets_of(key, {**upstream.headers, **dict(credential)})
         recorded = RecordedExchange(self.record / f"{name}.ndjson", about, receiver, self._loop.time, secrets)
         return recorded.open(partial(self._send, api, upstream, request))
+
+    def send_once(
+        self,
+        upstream: UpstreamSettings,
+        request: UpstreamRequest,
+        receiver: Receiver,
+        upload: Upload | None = None,
+        length: int = -1,
+    ) -> Exchange:
+        """Sends a request that is passed through. It is neither recorded nor given the upstream's configured headers.
+
+        Args:
+            upstream: The upstream.
+            request: The request, or its beginning if there is an upload.
+            receiver: Gets the response.
+            upload: As for `ConnectionPool.open_once`.
+            length: As for `ConnectionPool.open_once`.
+
+        Raises:
+            Error: The upstream's TLS files cannot be used.
+            ValueError: The request would break its framing.
+        """
+        pool = self._pool(upstream)
+        return pool.open_once(request.method, request.path, request.headers, request.body, receiver, upload, length)
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Returns a coroutine that closes every connection."""

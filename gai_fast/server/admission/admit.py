@@ -35,7 +35,7 @@ from gai_fast.server.admission.negotiation import trace_parent
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.http.transport import ClientTransport
 
-_NEED_KEY: Final = ("/api", "/v1", "/ws")
+_NEED_KEY: Final = ("/api", "/v1", "/ws", "/p/")
 """The paths that need a caller's key begin so."""
 _PAGES: Final = ("/dashboard", "/docs")
 _OPERATE: Final = ("/admin", *_PAGES)

@@ -81,6 +81,7 @@ class ServerLimits(StreamLimits):
     Attributes:
         is_short_of_memory: Whether the process uses more than `memory_high_water`; set by the memory watch.
         uploading: The received bytes of incomplete request bodies.
+        lane_body: The most bytes of a body that is passed on unread.
         refused: How often each limit has refused a stream or a connection.
     """
 
@@ -92,6 +93,7 @@ class ServerLimits(StreamLimits):
         self._starting: dict[str, str] = {}  # the callers of streams that are admitted and have not started
         self.is_short_of_memory = False
         self.uploading = 0
+        self._passing = 0  # those of bodies that are passed on unread
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
         self.use(limits)
 
@@ -104,6 +106,7 @@ class ServerLimits(StreamLimits):
         self._of_server = _Limit(limits.streams, self._workers)
         self._of_caller = _Limit(limits.streams_per_caller, self._workers)
         self._upload_bytes = limits.upload_bytes
+        self.lane_body = limits.lane_body
 
     def must_ask(self, caller: str, running: int, of_caller: int) -> bool:
         """Returns whether a stream must be admitted by `admit`; as `StreamLimits.must_ask`."""
@@ -155,6 +158,26 @@ class ServerLimits(StreamLimits):
             text = "the server receives as many bytes of request bodies as it may (see upload_bytes)"
             raise self._refusal("overloaded", "upload", text)
         self.uploading += size
+
+    def begin_passing(self, size: int) -> None:
+        """Counts received bytes of a body that is passed on unread; `end_passing` must follow.
+
+        Args:
+            size: As for `begin_upload`.
+
+        Raises:
+            Overloaded: Those under way have more than `lane_body`, or all bodies more than `upload_bytes`.
+        """
+        if self._passing + size > self.lane_body:
+            text = "the server passes on as many bytes of request bodies as it may (see lane_body)"
+            raise self._refusal("overloaded", "upload", text)
+        self.begin_upload(size)
+        self._passing += size
+
+    def end_passing(self, size: int) -> None:
+        """Takes such a body off the count; as `end_upload`."""
+        self._passing -= size
+        self.end_upload(size)
 
     def end_upload(self, size: int) -> None:
         """Takes a body that is complete or lost off the count.

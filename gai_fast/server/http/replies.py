@@ -128,6 +128,11 @@ class StreamHead:
         self._more = more
 
     @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return 200
+
+    @property
     def headers(self) -> Headers:
         """All headers except those of framing and connection."""
         ids = (*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id))
@@ -154,6 +159,37 @@ class StreamHead:
             f"{opening}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
             f"{more}{framing}\r\n"
         ).encode("ascii")
+
+
+class PassedHead(StreamHead):
+    """The headers of a response that is passed through.
+
+    Args:
+        status: The upstream's status.
+        headers: All headers except those of framing and connection.
+    """
+
+    __slots__ = ("_headers", "_status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        super().__init__("", "", "")
+        self._status = status
+        self._headers = headers
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._status
+
+    @property
+    def headers(self) -> Headers:
+        """All headers except those of framing and connection."""
+        return self._headers
+
+    def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
+        """Encodes the headers; as `StreamHead.to_bytes`."""
+        lines = _lines(self._headers, keep_alive)
+        return f"{_first_lines(self._status, int(_time()))}{lines}{framing}\r\n".encode("ascii")
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,8 @@ Owns the data of a request from its headers to its line in the access log. Reads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
@@ -14,8 +15,27 @@ from gai_fast.otel.trace import Trace
 from gai_fast.server.http.transport import ClientTransport
 
 
+class BodySource(Protocol):
+    """The part of a request's body that has not been read, within its limits."""
+
+    @property
+    def length(self) -> int | None:
+        """The length of the whole body. None if the client has not said it."""
+
+    def read(self) -> Awaitable[bytes]:
+        """Returns the next bytes; empty at the end.
+
+        Raises:
+            Error: A limit refuses the body, or it cannot be read.
+            ConnectionError: The client has disconnected.
+        """
+
+    def close(self) -> None:
+        """Counts the body no more; idempotent."""
+
+
 class HTTPRequest:
-    """One complete request.
+    """One request, complete but for an upload.
 
     Attributes:
         method: The method as it was sent.
@@ -23,7 +43,8 @@ class HTTPRequest:
         is_http_1_1: True for HTTP/1.1, false for HTTP/1.0.
         headers: The headers by lower-case name; repeated ones are joined with ", ". `content-length` may be missing.
             Several requests may share the mapping, so it must not be changed.
-        body: The whole body.
+        body: The whole body, or its first bytes if there is an upload.
+        upload: The rest of the body, if it is passed on while it arrives. None if the body is whole.
         keep_alive: Whether another request may follow on the connection.
         transport: The transport of the response.
         request_id: The request id, set by the router.
@@ -53,6 +74,7 @@ class HTTPRequest:
         "target",
         "trace",
         "transport",
+        "upload",
     )
 
     def __init__(
@@ -72,6 +94,7 @@ class HTTPRequest:
         self.is_http_1_1 = is_http_1_1
         self.keep_alive = keep_alive
         self.body = b""
+        self.upload: BodySource | None = None
         self.request_id = ""
         self.key: KeySettings | None = None
         self.began = 0.0

@@ -227,7 +227,7 @@ class AiohttpTransport(asyncio.Protocol):
         is_chunked = self._is_http_1_1
         if self._state is _OPEN:
             self._state = _COMMITTED
-            self._response = _StreamResponse(headers=CIMultiDict(head.headers))
+            self._response = _StreamResponse(status=head.status, headers=CIMultiDict(head.headers))
             if not is_chunked:
                 _close_after(self._response)
             self._notify()

@@ -30,7 +30,15 @@ from gai_fast.server.admission.admit import (
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.routes import NOT_OFFERED, ROUTES, SECTIONS, Handler, Handlers, Route
+from gai_fast.server.lanes.routes import (
+    NOT_OFFERED,
+    ROUTES,
+    SECTIONS,
+    Handler,
+    Handlers,
+    Route,
+    takes_any_body,
+)
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.audit import audit
@@ -184,7 +192,7 @@ class Router:
             if resource is None:
                 raise self._not_found(admitted.path)
             if http.method in resource.methods:
-                if http.method == "POST":
+                if http.method == "POST" and not takes_any_body(admitted.path):
                     check_json(http.headers)
             elif http.method != "OPTIONS":
                 raise _not_allowed(resource.allow)
@@ -342,7 +350,7 @@ class Router:
     def _not_found(self, path: str) -> Error:
         """Returns the error for an unknown path; often an SDK's base URL has one `/v1` too few or too many."""
         if path in NOT_OFFERED:
-            text = f"this gateway does not offer {path}: it serves generated text; ask the provider itself"
+            text = f"this gateway does not offer {path}: ask the provider itself, or let a path of it through (`lane`)"
             return Error("not_found", text, reason="route")
         near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _MIN_SIMILARITY)
         hint = f"; did you mean {near[0]}?" if near else ""

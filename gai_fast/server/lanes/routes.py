@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from gai_fast.model.lane_paths import METHODS
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.operations import OperationRoutes
+from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 
@@ -32,6 +34,7 @@ class Handlers(NamedTuple):
     operations: OperationRoutes
     sockets: SocketRoutes
     admin: AdminRoutes
+    pass_through: PassThroughRoutes
 
 
 class Route(NamedTuple):
@@ -46,6 +49,7 @@ class Route(NamedTuple):
         is_hot: Whether the fast lane may answer the route.
         whole: Whether the handler always returns a whole reply.
         action: The name of the admin's action in the audit log; empty if there is none.
+        any_body: Whether the body may have any media type, and is passed on unread.
     """
 
     method: str
@@ -56,11 +60,24 @@ class Route(NamedTuple):
     whole: bool = True
     ending: str = ""
     action: str = ""
+    any_body: bool = False
 
     @property
     def is_prefix(self) -> bool:
         """Whether the path is a prefix."""
         return self.path.endswith("/") and self.path != "/"
+
+
+def _passed_through(method: str) -> Route:
+    return Route(method, "/p/", "gai", lambda on: on.pass_through.upstream, whole=False, any_body=True)
+
+
+def _with_model(path: str) -> Route:
+    return Route("POST", path, "openai", lambda on: on.pass_through.with_model, is_hot=True, whole=False)
+
+
+def _form(path: str) -> Route:
+    return Route("POST", path, "openai", lambda on: on.pass_through.form, whole=False, any_body=True)
 
 
 ROUTES: Final = (
@@ -80,6 +97,12 @@ ROUTES: Final = (
     Route("POST", "/v1/responses/", "responses", lambda on: on.streams.responses.cancel, whole=False, ending="/cancel"),
     Route("GET", "/v1/responses/", "responses", lambda on: on.streams.responses.retrieve, whole=False),
     Route("POST", "/v1/completions", "completions", lambda on: on.streams.dialect, whole=False),
+    Route("POST", "/v1/responses/input_tokens", "responses", lambda on: on.streams.count_tokens, whole=False),
+    Route("POST", "/v1/responses/compact", "responses", lambda on: on.pass_through.compact, whole=False),
+    *map(_with_model, ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations")),
+    _with_model("/v1/audio/speech"),
+    *map(_form, ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")),
+    *map(_passed_through, METHODS),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/admin/v1/streams", "gai", lambda on: on.admin.streams, whole=False),
@@ -114,8 +137,6 @@ ROUTES: Final = (
 
 NOT_OFFERED: Final = frozenset(
     (
-        *("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/images/edits"),
-        *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
         *("/v1/files", "/v1/batches", "/v1/uploads", "/v1/vector_stores", "/v1/assistants", "/v1/threads"),
         *("/v1/fine_tuning/jobs", "/v1/realtime", "/v1/messages/batches", "/v1/conversations"),
     )
@@ -126,3 +147,15 @@ SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"
 """The format of paths with these beginnings; the first match counts."""
 
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
+
+_ANY_BODY: Final = tuple({route.path for route in ROUTES if route.any_body and not route.is_prefix})
+_ANY_BODY_BELOW: Final = tuple({route.path for route in ROUTES if route.any_body and route.is_prefix})
+
+
+def takes_any_body(path: str) -> bool:
+    """Returns whether the body of a request may have any media type, and is passed on unread.
+
+    Args:
+        path: The path, without the prefix that the application is mounted under.
+    """
+    return path in _ANY_BODY or path.startswith(_ANY_BODY_BELOW)

@@ -31,6 +31,20 @@ class Limits:
     ids_settling: float = 0.1
     """Seconds until an unknown id of an upstream is looked for again: recording one takes milliseconds."""
 
+    whole_upload: int = MIB
+    """Bytes up to which a body that is passed through is read whole: it can be sent again if an attempt fails."""
+
+    unsent_upload: int = 256 * KIB
+    """Bytes of a longer body that may wait for its upstream: more than a turn of the loop sends (`net/limits.py`,
+    `unflushed`), and less than memory notices with thousands of uploads."""
+
+    short_answer: int = 16 * KIB
+    """Bytes of an answer that is passed through up to which it is sent whole, if its length is known, or if it is an
+    error that must be looked at: an embedding has 8 KiB."""
+
+    usage_text: int = 4 * KIB
+    """Bytes at the beginning and at the end of an answer in which its usage may stand: a usage has 300."""
+
     turn_bytes: int = 64 * KIB
     """Bytes of JSON that are sorted in one turn of the loop, in 2 ms at most."""
 

@@ -106,6 +106,8 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
 def _path(route: DescribedRoute, operation: Operation) -> str:
     if not route.is_prefix:
         return route.path
+    if route.path == "/p/":
+        return "/p/{upstream}/{path}"
     if route.path == "/api/v1/chat/":
         return f"{route.path}{{{operation.id}}}/stream"
     return f"{route.path}{{{operation.id}}}{route.ending}"
@@ -147,7 +149,7 @@ def _responses(route: DescribedRoute, operation: Operation, errors: dict[str, An
         headers = _headers((*IDS, *OF_ERRORS, *OF_STATUS.get(status, ())))
         errors[name] = {"description": _phrase(status), **headers, **content}
         responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
-    is_of_models = operation.tag in ("Native", "Dialects")
+    is_of_models = operation.tag in ("Native", "Dialects", "Passed through")
     for status, media in operation.answers.items():
         responses[str(status)] = _answer(status, media, (*IDS, *OF_ANSWERS) if is_of_models else IDS)
     return dict(sorted(responses.items()))

@@ -103,6 +103,20 @@ def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: 
     )
 
 
+_ANY_BODY: Final = {JSON: "", "application/octet-stream": ""}
+
+
+def _passed(summary: str, request: str = "") -> Operation:
+    """Returns the description of a JSON route that is passed through."""
+    return Operation(summary, "Passed through", {200: _ANY_BODY}, request, (), _OF_STREAMS)
+
+
+def _path(summary: str) -> Operation:
+    """Returns the description of a method of the upstreams' own paths."""
+    path = Parameter("path", "The path at the upstream, which its `lane` offers.", _FULL_TEXT, "path", True)
+    return Operation(summary, "Passed through", {200: _ANY_BODY}, "", (path,), _OF_STREAMS, "upstream")
+
+
 IDS: Final = ("x-request-id", "request-id")
 """The headers of every response."""
 RATES: Final = (
@@ -258,6 +272,30 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         (),
         (*_OF_STREAMS, 529),
     ),
+    ("POST", "/v1/responses/input_tokens"): Operation(
+        "The number of tokens of a request to the Responses API.",
+        "Dialects",
+        {200: {JSON: "TokenCount"}},
+        "ResponsesRequest",
+        (),
+        _OF_STREAMS,
+    ),
+    ("POST", "/v1/responses/compact"): _passed("A conversation, compacted by its upstream.", "PassedRequest"),
+    ("POST", "/v1/embeddings"): _passed("Embeddings of texts.", "PassedRequest"),
+    ("POST", "/v1/moderations"): _passed("Whether texts or images may be shown.", "PassedRequest"),
+    ("POST", "/v1/rerank"): _passed("Documents in the order in which they answer a question.", "PassedRequest"),
+    ("POST", "/v1/images/generations"): _passed("Images of a text.", "PassedRequest"),
+    ("POST", "/v1/audio/speech"): _passed("A text as speech, streamed.", "PassedRequest"),
+    ("POST", "/v1/audio/transcriptions"): _passed("Speech as text; the body is a form."),
+    ("POST", "/v1/audio/translations"): _passed("Speech as English text; the body is a form."),
+    ("POST", "/v1/images/edits"): _passed("Images, changed by a text; the body is a form."),
+    ("POST", "/v1/images/variations"): _passed("Images that are like another; the body is a form."),
+    ("GET", "/p/"): _path("A path of an upstream."),
+    ("POST", "/p/"): _path("As GET, with a body of any type."),
+    ("PUT", "/p/"): _path("As POST, where the `lane` names the method."),
+    ("PATCH", "/p/"): _path("As POST, where the `lane` names it."),
+    ("DELETE", "/p/"): _path("As GET, where the `lane` names it."),
+    ("HEAD", "/p/"): _path("The head of the same, where the `lane` names it."),
     ("GET", "/ws/stream"): Operation("A WebSocket for many streams.", "Native", {101: {}}, "", (), (406, 426)),
     ("GET", "/v1/models"): Operation("The models that a request may name.", "Dialects", {200: {JSON: "Models"}}),
     ("GET", "/v1/models/"): Operation("One of them.", "Dialects", {200: {JSON: "Model"}}, id="id"),

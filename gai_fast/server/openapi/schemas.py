@@ -123,6 +123,7 @@ def _dialects() -> dict[str, Schema]:
         "MessagesRequest": request(messages_request.KNOWN, "messages", items),
         "ResponsesRequest": request(responses_request.KNOWN, "input", texts),
         "CompletionRequest": request(completions_request.KNOWN, "prompt", texts),
+        "PassedRequest": _record({"model": {"type": "string", "minLength": 1}}),
         "ChatRequest": _record({"id": chat, "messages": messages}, {"trigger": _TEXT, "messageId": _TEXT}),
     }
 

@@ -98,7 +98,7 @@ class SpecBuilder:
             left_out=left_out,
             unsupported=_on_unsupported(incoming),
             prompt_characters=characters(request),
-            is_retry=_is_retry(incoming),
+            is_retry=is_retry(incoming),
             caller=incoming.caller,
             log_header=header,
             chain=chain,
@@ -173,7 +173,7 @@ class SpecBuilder:
             dialect=dialect.name,
             headers=_passed_headers(incoming),
             counts=True,
-            is_retry=_is_retry(incoming),
+            is_retry=is_retry(incoming),
             other=_refuse_other_model,
             caller=incoming.caller,
             trace=incoming.http.trace,
@@ -361,7 +361,7 @@ class _DialectSpecs:
             left_out=left_out,
             unsupported=self._unsupported,
             prompt_characters=asked.prompt_characters,
-            is_retry=_is_retry(incoming),
+            is_retry=is_retry(incoming),
             other=self.spec,
             caller=incoming.caller,
             log_header=self._header,
@@ -500,7 +500,7 @@ def _is_prefilled(model: ModelSettings) -> bool:
     return model.prefill and model.stream.on_midstream_failure == "continue"
 
 
-def _is_retry(incoming: Incoming) -> bool:
+def is_retry(incoming: Incoming) -> bool:
     """Returns whether the request is a retry by an official SDK."""
     count = incoming.http.headers.get("x-stainless-retry-count")
     return count is not None and count.strip("0").isdecimal()

@@ -27,7 +27,7 @@ _PRINTABLE: Final = "!\"#$&'()*+,/:;<=>?@[\\]^`{|} "  # all of ASCII but %, whic
 
 
 @lru_cache(maxsize=256)
-def _answering_headers(model: str, upstream: str, is_fallback: bool) -> Headers:
+def answering_headers(model: str, upstream: str, is_fallback: bool) -> Headers:
     """Returns the headers that name who answers. Cached: every answer of a model has the same ones."""
     named = (("x-gai-model", quote(model, safe=_PRINTABLE)), ("x-gai-upstream", quote(upstream, safe=_PRINTABLE)))
     return (*named, ("x-gai-fallback", "true")) if is_fallback else named
@@ -202,7 +202,7 @@ class StreamResponse(ResponseWriter):
         who = _NOBODY
         if answered_by is not None:
             model, upstream, is_fallback, changes = answered_by
-            who = _answering_headers(model, upstream, is_fallback)
+            who = answering_headers(model, upstream, is_fallback)
             if changes is not None:
                 who = [*who, *changes.headers()]
         if not (more or self.headers or self.format_headers):

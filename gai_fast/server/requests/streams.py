@@ -246,7 +246,10 @@ class StreamRoutes:
         return None
 
     def count_tokens(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
-        """Handles `POST /v1/messages/count_tokens`: an upstream of the dialect counts; else the count is estimated."""
+        """Handles `POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`.
+
+        An upstream of the dialect counts; else the count is estimated.
+        """
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
@@ -259,7 +262,7 @@ class StreamRoutes:
         if api.dialect != dialect.name or not api.count_path:
             dialect.check_translatable(body)
             dialect.parse_request(body)  # a request that would be refused has no count
-            reply = incoming.json_reply({"input_tokens": estimated_tokens(asked.prompt_characters)})
+            reply = incoming.json_reply(dialect.count_body(estimated_tokens(asked.prompt_characters)))
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
             return reply
         spec, context = self._specs.count(incoming, body, model)
@@ -270,6 +273,18 @@ class StreamRoutes:
         return None
 
     # -- ids of what upstreams store --
+
+    def with_own_ids(self, incoming: Incoming, then: Callable[[], Reply | None]) -> Reply | None:
+        """Answers a request in a dialect by a handler, once its caller is known to own the ids that it names.
+
+        Args:
+            incoming: The request.
+            then: The handler.
+        """
+        if incoming.key is None:
+            return then()
+        named = self._ids_in_body(incoming, incoming.format.read_request(parse_object(incoming.json_body())))
+        return self._answer_owner(incoming, named, then) if named else then()
 
     def _ids_to_check(self, incoming: Incoming, request: Request) -> Sequence[StoredId]:
         """Returns the ids in the raw members of a native request that its caller must own."""

@@ -47,6 +47,12 @@ class Recorder(Receiver, Upload):
     def resume(self) -> None:
         self.calls.append("resume")
 
+    async def begun(self) -> None:
+        await until(lambda: bool(self.calls))
+
+    async def ended(self) -> None:
+        await until(lambda: self.has_ended)
+
 
 @asynccontextmanager
 async def pool_to(serve: Serve) -> AsyncIterator[UpstreamPool]:
@@ -80,10 +86,10 @@ async def test_a_body_of_known_length_arrives_as_it_is_sent_and_its_connection_i
         for _ in range(2):
             got = Recorder()
             exchange = pool.open_once("POST", "/x", [("a", "b")], PIECE, got, got, 2 * len(PIECE))
-            await until(lambda got=got: bool(got.calls))  # type: ignore[misc]
+            await got.begun()
             exchange.write(PIECE)
             exchange.end_body()
-            await until(lambda got=got: got.has_ended)  # type: ignore[misc]
+            await got.ended()
             assert (got.error, got.body, got.calls[0]) == (None, b"ok", "begin")
         assert pool.stats.opened == 1
     assert all(f"\r\nContent-Length: {2 * len(PIECE)}\r\n" in head and "\r\na: b\r\n" in head for head in heads)

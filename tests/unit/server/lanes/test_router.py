@@ -55,7 +55,7 @@ OPENAI = {"message", "type", "param", "code"}
 
 
 def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **settings: Any) -> Router:
-    handlers = Handlers(*[cast(Any, None)] * 4)  # the routes of this table need none
+    handlers = Handlers(*[cast(Any, None)] * 5)  # the routes of this table need none
     mount = Mount(on_loopback)
     counts = StreamCounts([])
     return Router(Admission(ServerSettings(**settings), keys, only_demo=False), handlers, counts, mount, routes=TABLE)
@@ -93,7 +93,7 @@ def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path:
         assert json.loads(reply.body)["error"]["message"] == f"there is no such route{hint}"
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files", "/v1/messages/batches"])
+@pytest.mark.parametrize("path", ["/v1/realtime", "/v1/files", "/v1/messages/batches"])
 def test_a_route_of_a_known_api_that_is_not_offered_says_so(path: str) -> None:
     admission = Admission(ServerSettings(), only_demo=True)
     table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=())
@@ -211,7 +211,7 @@ def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_
 def test_a_handler_knows_who_asks() -> None:
     asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
     begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
-    handlers = Handlers(*[cast(Any, None)] * 4)
+    handlers = Handlers(*[cast(Any, None)] * 5)
     keys = (KeySettings("alice", (key_digest("sk-alice"),)),)
     admission = Admission(ServerSettings(), keys, only_demo=False)
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
@@ -270,7 +270,7 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
     assert SEEN == [], "no handler is called"
 
 
-NO_HANDLERS = Handlers(*[cast(Any, None)] * 4)
+NO_HANDLERS = Handlers(*[cast(Any, None)] * 5)
 
 
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:

@@ -13,6 +13,7 @@ from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers
 from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from tests.unit.server.incoming_requests import http
@@ -26,7 +27,9 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     streams = StreamRoutes(engine)
     operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
     admin = AdminRoutes(engine, metrics, operations.scrapes)
-    handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams), admin)
+    handlers = Handlers(
+        streams, operations, WebSocketRoutes(engine, streams), admin, PassThroughRoutes(engine, streams)
+    )
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
     without_head = (
         "/api/v1/stream",
@@ -48,6 +51,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         allow = dict(reply.headers)["allow"].split(", ")
         assert route.method in allow
         assert ("HEAD" in allow) is ("GET" in allow and path not in without_head)
-    assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages", "/v1/responses"} == HOT_PATHS
+    passed = {"/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/audio/speech"}
+    assert {"/api/v1/stream", "/v1/chat/completions", "/v1/messages", "/v1/responses", *passed} == HOT_PATHS
     formats = {route.format for route in ROUTES if route.path.startswith("/v1/")}
     assert formats == {"anthropic", "completions", "openai", "responses"}

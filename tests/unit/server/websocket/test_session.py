@@ -88,7 +88,7 @@ class Home:
         )
         self.router = Router(
             Admission(ServerSettings(), only_demo=True),
-            Handlers(*[cast(Any, None)] * 4),  # the one route of this table needs none
+            Handlers(*[cast(Any, None)] * 5),  # the one route of this table needs none
             self.counts,
             Mount(on_loopback=True),
             routes=(Route("GET", "/ws/stream", "gai", lambda on: self.native, whole=False),),

@@ -1,0 +1,1 @@
+"""The pass-through: requests whose bytes go to an upstream and back as they are (docs/pass-through.md)."""

@@ -1,0 +1,98 @@
+"""The headers that are passed on, to an upstream and back.
+
+Owns which are not: those of one hop, credentials, and what the gateway itself says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from gai_fast.model.limits import SHARED
+from gai_fast.server.http.replies import Headers
+
+_HOP: Final = frozenset(
+    "connection keep-alive te trailer transfer-encoding upgrade http2-settings content-length host expect".split()
+)
+"""RFC 9110, 7.6.1, and the framing."""
+_OF_CLIENT: Final = frozenset(
+    "accept-encoding cookie cookie2 x-api-key openai-organization openai-project x-goog-user-project x-amz-date "
+    "origin referer priority forwarded via x-real-ip true-client-ip cf-connecting-ip".split()
+)
+"""An encoding that nobody decodes, credentials, accounts that go with them, and what tells who the client is."""
+_OF_CLIENT_PREFIXES: Final = ("proxy-", "x-gai-", "x-forwarded-", "sec-", "access-control-")
+_SECRET_ENDINGS: Final = ("api-key", "apikey", "authorization", "-token", "-secret", "subscription-key")
+"""The ends of the names of headers that carry credentials: `x-goog-api-key`, `x-amz-security-token`."""
+
+_OF_UPSTREAM: Final = frozenset(
+    "set-cookie set-cookie2 location refresh date server alt-svc strict-transport-security www-authenticate "
+    "x-request-id request-id content-security-policy x-content-type-options clear-site-data content-encoding".split()
+)
+"""What would act on the gateway's own origin, or contradict what the gateway says of itself."""
+_OF_UPSTREAM_PREFIXES: Final = ("proxy-", "x-gai-", "access-control-")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_VALUE: Final = re.compile(r"[ -~]*")
+
+GUARDS: Final[Headers] = (("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox"))
+"""A page that an upstream answers with must not act in the gateway's name."""
+
+
+def for_upstream(
+    headers: Mapping[str, str], own: Iterable[tuple[str, str]], configured: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Returns the headers of a request to an upstream.
+
+    Args:
+        headers: The client's, by lower-case name.
+        own: Those of the upstream's API: the credential, a version. Of these the credential replaces the client's; of
+            others the client's count.
+        configured: Those of the configuration, which replace all others.
+    """
+    replaced = {name.lower() for name in configured}
+    passed = [item for item in headers.items() if item[0] not in replaced and _is_clients(*item)]
+    dropped = _named_by(headers.get("connection"))
+    if dropped:
+        passed = [item for item in passed if item[0] not in dropped]
+    given = replaced.union([name for name, _ in passed])
+    return [*passed, *[item for item in own if item[0].lower() not in given], *configured.items()]
+
+
+def _is_clients(name: str, value: str) -> bool:
+    return not (
+        name in _HOP
+        or name in _OF_CLIENT
+        or name.startswith(_OF_CLIENT_PREFIXES)
+        or name.endswith(_SECRET_ENDINGS)
+        or not _NAME.fullmatch(name)
+        or not _VALUE.fullmatch(value)
+    )
+
+
+def for_client(headers: Mapping[str, str], own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Returns the headers of a response: the gateway's own, and the upstream's that are passed on.
+
+    Args:
+        headers: The upstream's, by lower-case name; not trusted.
+        own: The gateway's, which replace the upstream's.
+    """
+    names = {name for name, _ in own}
+    dropped = _named_by(headers.get("connection"))
+    passed = [item for item in headers.items() if item[0] not in names and _is_upstreams(*item)]
+    passed = [item for item in passed if item[0] not in dropped][: SHARED.passed_headers]
+    return [*passed, *own, *GUARDS]
+
+
+def _is_upstreams(name: str, value: str) -> bool:
+    return not (
+        name in _HOP
+        or name in _OF_UPSTREAM
+        or name.startswith(_OF_UPSTREAM_PREFIXES)
+        or not _NAME.fullmatch(name)
+        or not _VALUE.fullmatch(value)
+    )
+
+
+def _named_by(connection: str | None) -> frozenset[str]:
+    """Returns the names of the headers that a `Connection` header declares to be of one hop."""
+    return frozenset() if connection is None else frozenset(each.strip().lower() for each in connection.split(","))

@@ -1,0 +1,204 @@
+"""The handlers of the pass-through: `/p/{upstream}/{path}`, JSON routes with a model, forms, and compaction.
+
+Owns who may ask for what, and the upstream that is asked. `transfer.py` does the rest.
+
+1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream.
+2. JSON routes: the body names a `[[model]]` that the key may use, and its upstream's `lane` has the path. The model is
+   replaced; nothing else changes.
+3. Forms: the one upstream whose `lane` has the path. A form is not read, so it may name any model: a key with a list of
+   models is refused.
+4. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
+   A key with a limit of spend is refused where neither is.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from gai_fast.core.reading import estimated_tokens, parse_members
+from gai_fast.kernels import encode_json
+from gai_fast.ledger import Reservation
+from gai_fast.model.errors import Error
+from gai_fast.model.lane_paths import offered_methods
+from gai_fast.model.money import cost_of
+from gai_fast.model.settings import ModelSettings, UpstreamSettings
+from gai_fast.net.stream.streams import Engine
+from gai_fast.providers import get_provider
+from gai_fast.runtime.ids import new_stream_id
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.pass_through.transfer import Call, Transfer
+from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.quotas import NOTHING, Estimate
+from gai_fast.server.requests.specs import is_retry
+from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.streams import StreamRoutes
+
+METERED: Final = frozenset(
+    ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/responses/compact")
+)
+"""The routes whose answers have counts of tokens; one that has none is charged for the text of its request."""
+_BYTES_PER_TOKEN: Final = 4
+
+
+class PassThroughRoutes:
+    """Handlers over one engine.
+
+    Args:
+        engine: Has the upstreams.
+        streams: Counts the requests, and knows whose the ids are that they name.
+    """
+
+    def __init__(self, engine: Engine, streams: StreamRoutes) -> None:
+        self._engine = engine
+        self._streams = streams
+        self._quotas = streams.quotas
+
+    def upstream(self, incoming: Incoming) -> None:
+        """Handles `/p/{upstream}/{path}`: rule 1."""
+        name, slash, rest = incoming.tail.partition("/")
+        path = read_path(f"/{rest}")
+        name, key = unquote(name), incoming.key
+        if key is not None and name not in key.lane:
+            text = f"this key may not use the paths of upstream {name[:64]!r}: the operator can add it to its `lane`"
+            raise Error("forbidden", text, reason="lane")
+        upstream = self._engine.settings.upstreams.get(name)
+        if upstream is None or not slash:
+            raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="upstream")
+        self._check_method(upstream, path, incoming.http.method)
+        self._check_spend(incoming, None, is_metered=False)
+        self._begin(incoming, self._call(incoming, upstream, path.sent, "/p/{}"), None)
+
+    def with_model(self, incoming: Incoming) -> Reply | None:
+        """Handles a JSON route whose body names a model: rule 2."""
+        return self._quotas.read(incoming, self._read_with_model)
+
+    def _read_with_model(self, incoming: Incoming) -> None:
+        path = read_path(incoming.path)
+        settings = self._engine.settings
+        if not any(_offers(upstream, path) for upstream in settings.upstreams.values()):
+            raise _offered_by_none(incoming.path)
+        model, body = self._model_and_body(incoming)
+        if not _offers(model.upstream, path):
+            text = f"the upstream of model {model.name!r} does not offer {incoming.path}: add it to `lane` of"
+            raise Error("not_found", f"{text} [[upstream]] {model.upstream.name!r}", reason="lane")
+        self._begin(incoming, self._call(incoming, model.upstream, path.sent, incoming.path), model, body)
+
+    def form(self, incoming: Incoming) -> None:
+        """Handles a route whose body is a form: rule 3."""
+        path = read_path(incoming.path)
+        offering = [each for each in self._engine.settings.upstreams.values() if _offers(each, path)]
+        if not offering:
+            raise _offered_by_none(incoming.path)
+        if len(offering) > 1:
+            names = ", ".join(f"/p/{each.name}{incoming.path}" for each in offering)
+            raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
+        key = incoming.key
+        if key is not None and not key.may_use_all:
+            text = "a form may name any model, and this key may only use some"
+            raise Error("forbidden", text, reason="model")
+        self._check_spend(incoming, None, is_metered=False)
+        self._begin(incoming, self._call(incoming, offering[0], path.sent, incoming.path), None)
+
+    def compact(self, incoming: Incoming) -> Reply | None:
+        """Handles `POST /v1/responses/compact`: the upstream compacts a conversation, if its API or its `lane` can."""
+        return self._quotas.read(incoming, self._read_compact)
+
+    def _read_compact(self, incoming: Incoming) -> Reply | None:
+        return self._streams.with_own_ids(incoming, partial(self._begin_compact, incoming))
+
+    def _begin_compact(self, incoming: Incoming) -> None:
+        model, body = self._model_and_body(incoming)
+        api, path = get_provider(model.upstream.provider), read_path(incoming.path)
+        if not (api.compact_path or _offers(model.upstream, path)):
+            text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
+            raise Error("unsupported", text, reason="compact")
+        self._begin(
+            incoming, self._call(incoming, model.upstream, api.compact_path or path.sent, incoming.path), model, body
+        )
+
+    # ---- what is asked for
+
+    def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
+        """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
+        members = parse_members(incoming.json_body())
+        name = None
+        if "model" in members:
+            name = msgspec.json.decode(members["model"])
+        if not isinstance(name, str) or not name:
+            what = "must be a string that is not empty" if "model" in members else "is missing"
+            raise Error("invalid_request", f"The request is not valid: `model` {what} - at `$.model`", reason="model")
+        engine = self._engine
+        model = engine.targets.placed(engine.settings.chosen(name, incoming.key), {})
+        members["model"] = msgspec.Raw(encode_json(model.id))
+        return model, msgspec.json.encode(members)
+
+    def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
+        methods = offered_methods(upstream.lane, path.segments)
+        if not methods:
+            text = f"upstream {upstream.name!r} does not offer this path here: add it to its `lane`"
+            raise Error("not_found", text, reason="lane")
+        if method not in methods:
+            allowed = ", ".join(methods)
+            error = Error("invalid_request", f"this path accepts {allowed} here", reason="method", status=405)
+            error.details = {"allow": allowed}
+            raise error
+
+    def _check_spend(self, incoming: Incoming, model: ModelSettings | None, *, is_metered: bool) -> None:
+        """Rule 4."""
+        key = incoming.key
+        if key is None or key.limits.spend is None or is_metered:
+            return
+        price = None if model is None else self._engine.settings.price(model)
+        if price is None or not price.request:
+            text = "what this request costs is not known, and this key has a limit of spend"
+            how = "" if model is None else f": give model {model.name!r} a `price` with `request`"
+            raise Error("forbidden", f"{text}{how}", reason="spend")
+
+    def _call(self, incoming: Incoming, upstream: UpstreamSettings, path: str, endpoint: str) -> Call:
+        query = read_query(incoming.http.target.partition("?")[2])
+        settings = self._engine.settings
+        return Call(upstream, below(upstream.base_url, path) + query, incoming.http.body, settings.stream, endpoint)
+
+    # ---- the start
+
+    def _begin(self, incoming: Incoming, call: Call, model: ModelSettings | None, body: bytes | None = None) -> None:
+        """Starts a request once it is admitted."""
+        engine, http = self._engine, incoming.http
+        estimate = NOTHING
+        size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
+        if model is not None:
+            is_metered = call.endpoint in METERED
+            self._check_spend(incoming, model, is_metered=is_metered)
+            tokens = estimated_tokens(size)
+            price = engine.settings.price(model)
+            call = call._replace(
+                body=call.body if body is None else body,
+                stream=model.stream,
+                model=model,
+                price=price,
+                input_tokens=tokens if is_metered else None,
+            )
+            if incoming.key is not None and price is not None and price.currency == engine.ledger.currency:
+                cost = cost_of({"input_tokens": tokens}, price) if is_metered else 0
+                estimate = Estimate(0, Reservation(cost + price.request, cost + price.request))
+        if incoming.key is not None and incoming.key.limits.tokens_per_minute is not None:
+            estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
+        stream_id = new_stream_id()
+        # Waits for the limits in place of the transfer; drops the body, which `call` has.
+        waiting = StreamResponse(incoming, stream_id, "", call.stream, whole=True)
+        transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
+        self._quotas.begin(incoming, estimate, stream_id, waiting, transfer.start)
+
+
+def _offers(upstream: UpstreamSettings, path: UpstreamPath) -> bool:
+    return "POST" in offered_methods(upstream.lane, path.segments)
+
+
+def _offered_by_none(path: str) -> Error:
+    text = f"no upstream offers {path} here: add it to `lane` of an [[upstream]] that has it"
+    return Error("not_found", text, reason="route")

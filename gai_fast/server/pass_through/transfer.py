@@ -1,0 +1,460 @@
+"""One request that is passed through: the bytes of its body to an upstream, the bytes of the response back.
+
+Owns its attempts, its response and its figures. Called by the loop; awaits nothing.
+
+1. The upstream is asked again if nothing was answered, by the rules of streams (`net/attempts/retry.py`), and only with
+   a body that was read whole. An answer of any status is an answer.
+2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
+3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
+   an error.
+4. An upstream's error goes back as it came, unless it refuses our credentials or quotes them.
+5. If the client disconnects, the upstream's connection is closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from gai_fast.kernels import FastPath
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.money import Charge, cost_member, cost_of, written
+from gai_fast.model.settings import ModelSettings, Price, Secret, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.balance import Visit
+from gai_fast.net.attempts.key_ring import Keys
+from gai_fast.net.attempts.retry import Breaker, Failure, is_fault_of_upstream, is_of_this_side
+from gai_fast.net.identity.grant import Grant, Signed
+from gai_fast.net.logs.writer import ResponseWriter
+from gai_fast.net.stream.streams import PASSED, Engine
+from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
+from gai_fast.providers import Target, UpstreamRequest, get_provider
+from gai_fast.runtime.timers import Timer
+from gai_fast.server.http.replies import Headers, PassedHead, Reply, id_headers
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.pass_through.headers import for_client, for_upstream
+from gai_fast.server.pass_through.upload import BodyUpload
+from gai_fast.server.pass_through.usage import UsageReader
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.stream_response import answering_headers
+
+_FAILED: Final = 400
+_SERVER_FAILED: Final = 500
+_NO_CONTENT: Final = 204
+
+
+class Call(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        upstream: The upstream.
+        path: The path below its base URL, with its query.
+        body: The body, or its first bytes if the request has an upload.
+        stream: The settings of the response.
+        endpoint: The route, as a label.
+        model: The model that the request names. None if it is not known.
+        price: The model's price. None if it has none.
+        input_tokens: The estimate of its tokens if the answer should have counts and has none. None if it should not.
+    """
+
+    upstream: UpstreamSettings
+    path: str
+    body: bytes
+    stream: StreamSettings
+    endpoint: str
+    model: ModelSettings | None = None
+    price: Price | None = None
+    input_tokens: int | None = None
+
+
+class Transfer(Receiver):
+    """One such request, its `Receiver` at the upstream and the `StreamCallbacks` of its client.
+
+    Args:
+        engine: Counts it, and has the upstreams.
+        incoming: The request.
+        call: What is asked for.
+        stream_id: Its id.
+        is_retry: Whether the client itself repeats the request.
+    """
+
+    def __init__(self, engine: Engine, incoming: Incoming, call: Call, stream_id: str, *, is_retry: bool) -> None:
+        self._engine = engine
+        self._incoming = incoming
+        self._call = call
+        self._stream_id = stream_id
+        self._is_retry = is_retry
+        self._loop = asyncio.get_running_loop()
+        self._client = incoming.http.transport
+        self._writer = ResponseWriter(self._client)
+        self._began = time.perf_counter()
+        self._attempts = 0
+        self._exchange: OpenExchange | None = None
+        self._upload: BodyUpload | None = None
+        self._timer: Timer | None = None
+        self._breaker: Breaker | None = None
+        self._visit: Visit | None = None
+        self._ring: Keys | None = None
+        self._key: Secret | None = None
+        self._status = 0  # the upstream's; 0 before its head
+        self._headers: Mapping[str, str] = {}
+        self._held: bytes | None = None  # of a response that is not streamed yet
+        self._usage = UsageReader("")
+        self._first_byte: float | None = None
+        self._received = self._sent = 0
+        self._paused_at: float | None = None
+        self._paused = 0.0
+        self._has_ended = False
+
+    def start(self) -> None:
+        """Starts.
+
+        Raises:
+            Error: A limit of the server refuses it.
+        """
+        incoming, stream = self._incoming, self._call.stream
+        self._engine.begin_transfer(self._stream_id, incoming.caller, self.fail)
+        self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
+        self._engine.targets.policy.budget.request(self._loop.time())
+        self._ask()
+
+    def fail(self, error: Error) -> None:
+        """Ends with an error: as the response, or by ending the connection if the response has begun."""
+        if not self._has_ended:
+            self._close()
+            self._leave(is_finished=False)
+            self._end_with(error)
+
+    # ---- attempts
+
+    def _ask(self) -> None:
+        """Makes an attempt."""
+        self._timer = None
+        self._attempts += 1
+        upstream = self._call.upstream
+        try:
+            self._enter(upstream)
+            if upstream.identity is None:
+                self._exchange = self._send(None)
+            else:
+                self._exchange = self._engine.targets.open_with_grant(upstream, self, self._send)
+        except Error as error:
+            self._leave(is_finished=False)
+            self._end_with(error)
+
+    def _send(self, grant: Grant | None) -> Exchange:
+        """Sends the request of an attempt.
+
+        Args:
+            grant: Gives the credential, if it comes from an identity.
+
+        Raises:
+            Error: The request cannot be sent.
+        """
+        call, upstream, http = self._call, self._call.upstream, self._incoming.http
+        source = http.upload
+        if source is not None and isinstance(grant, Signed):
+            text = f"upstream {upstream.name!r} wants bodies that are signed, {LIMITS.whole_upload} bytes at most"
+            raise Error("unsupported", text, reason="signature")
+        own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
+        request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
+        if source is None:
+            return self._engine.upstreams.send_once(upstream, request, self)
+        upload = self._upload = BodyUpload(source, self.fail)
+        request.body = upload.framed(request.body)
+        exchange = self._engine.upstreams.send_once(upstream, request, self, upload, upload.length)
+        upload.start(exchange)
+        return exchange
+
+    def _enter(self, upstream: UpstreamSettings) -> None:
+        """Takes a place at the upstream's breaker, the model's target and the upstream's keys.
+
+        Raises:
+            Error: One of them admits no request now.
+        """
+        targets, now, model = self._engine.targets, self._loop.time(), self._call.model
+        breaker = targets.breaker(upstream)
+        if breaker is not None:
+            if not breaker.admits(now, self):
+                raise breaker.refusal(upstream, now)
+            self._breaker = breaker
+        if model is not None and model.targets:
+            self._visit = targets.visit(model, now)
+        self._key = upstream.api_key
+        if upstream.other_keys:
+            self._ring = targets.key_ring(upstream)
+            self._key = self._ring.next(now)
+            refusal = self._ring.refusal(upstream, now) if self._key is None else None
+            if refusal is not None:
+                raise refusal
+
+    def _leave(self, *, is_finished: bool) -> None:
+        """Gives the places back; idempotent."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            if is_finished:
+                breaker.succeeded()
+            else:
+                breaker.left(self)
+        visit, self._visit = self._visit, None
+        if visit is not None:
+            visit.end(self._loop.time())
+
+    def _request_headers(self, credential: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        upstream, model = self._call.upstream, self._call.model
+        key = None if self._key is None or upstream.identity is not None else self._key.reveal()
+        target = Target("" if model is None else model.id, key)
+        own = get_provider(upstream.provider).headers(target)
+        own = [item for item in own if item[0].lower() not in ("content-type", "accept")]
+        return for_upstream(self._incoming.http.headers, [*own, *credential], upstream.headers)
+
+    def _failed(self, error: Error) -> None:
+        """Reports a failed attempt, and makes another one if nothing was answered: rule 1."""
+        targets, upstream, now = self._engine.targets, self._call.upstream, self._loop.time()
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            if is_of_this_side(error):
+                breaker.left(self)
+            elif not is_fault_of_upstream(error):
+                breaker.succeeded()
+            elif breaker.failed(now, self):
+                targets.breaker_opened(upstream, error)
+        if self._visit is not None:
+            self._visit.failed(error, now, 0.0)
+        self._leave(is_finished=False)
+        targets.attempt_failed(upstream, error)
+        shown = targets.translation(upstream, self._incoming.caller, keep_details=False)(error)
+        call, is_whole = self._call, self._incoming.http.upload is None
+        if self._status or not is_whole or len(call.body) > LIMITS.whole_upload:
+            self._end_with(shown)
+            return
+        failure = Failure(
+            error,
+            is_silence=error.reason in ("idle", "total"),
+            attempts=self._attempts,
+            retries=upstream.retries,
+            seconds_to_commit=call.stream.commit_after,
+            is_clients_retry=self._is_retry,
+        )
+        verdict = targets.policy.decide(failure, now)
+        if verdict.action == "again":
+            timers = self._engine.timers
+            self._timer = timers.schedule(timers.clock() + verdict.delay, self._ask)
+        else:
+            self._end_with(shown)
+
+    # ---- Receiver
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        """As `Receiver.head_received`."""
+        self._status, self._headers = status, headers
+        if status < _SERVER_FAILED and self._breaker is not None:
+            breaker, self._breaker = self._breaker, None
+            breaker.succeeded()
+        if self._visit is not None and status < _FAILED:
+            self._visit.told(self._loop.time())
+        self._usage = UsageReader(headers.get("content-type", ""))
+        length = headers.get("content-length")
+        is_short = length is not None and length.isdecimal() and int(length) <= LIMITS.short_answer
+        if is_short or status >= _FAILED or status == _NO_CONTENT or self._incoming.http.method == "HEAD":
+            self._held = b""
+        else:
+            self._commit()
+
+    def body_received(self, data: bytes) -> FastPath | None:
+        """As `Receiver.body_received`."""
+        if not data:
+            return None
+        if self._first_byte is None:
+            self._first_byte = time.perf_counter() - self._began
+        self._received += len(data)
+        self._usage.feed(data)
+        if self._held is None:
+            self._write(data)
+            return None
+        self._held += data
+        if len(self._held) > LIMITS.short_answer:  # a long error
+            refusal = self._refusal(self._held)
+            if refusal is not None:
+                self.fail(refusal)
+            else:
+                held, self._held = self._held, None
+                self._commit()
+                self._write(held)
+        return None
+
+    def exchange_ended(self, error: Error | None) -> None:
+        """As `Receiver.exchange_ended`."""
+        self._exchange = None
+        if self._upload is not None:
+            self._upload.stop()
+        if error is not None:
+            self._failed(error)
+            return
+        refusal = self._refusal(self._held) if self._held is not None else None
+        self._leave(is_finished=self._status < _SERVER_FAILED)
+        if refusal is not None:
+            self._end_with(refusal)
+        else:
+            self._after(self._measure("finished" if self._status < _FAILED else "failed"), self._finish)
+
+    # ---- the response
+
+    def _refusal(self, body: bytes) -> Error | None:
+        """Returns what the client gets in place of an upstream's error; None if it gets the error itself: rule 4."""
+        if self._status < _FAILED:
+            return None
+        upstream = self._call.upstream
+        error = get_provider(upstream.provider).decode_error(self._status, self._headers, body)
+        targets, now = self._engine.targets, self._loop.time()
+        if self._ring is not None:
+            self._ring.failed(self._key, error, now)
+        targets.attempt_failed(upstream, error)
+        shown = targets.translation(upstream, self._incoming.caller, keep_details=True)(error, body)
+        return None if shown is error else shown
+
+    def _own_headers(self) -> list[tuple[str, str]]:
+        incoming, call = self._incoming, self._call
+        headers = [*id_headers(incoming.request_id), ("x-gai-stream-id", self._stream_id)]
+        if call.model is None:
+            headers.append(("x-gai-upstream", call.upstream.name))
+        else:
+            headers += answering_headers(call.model.name, call.upstream.name, False)
+        return [*headers, *incoming.answer_headers]
+
+    def _commit(self) -> None:
+        head, framing = self._client.commit(PassedHead(self._status, for_client(self._headers, self._own_headers())))
+        self._writer.start(head, framing)
+
+    def _write(self, data: bytes) -> None:
+        self._sent += len(data)
+        self._writer.write((data,))
+
+    def _finish(self) -> None:
+        """Ends a complete response."""
+        if self._held is None:
+            self._writer.end(())
+            self._client.answered(self._status)
+            return
+        metrics, own = self._incoming.http.metrics, self._own_headers()
+        if metrics is not None and metrics.cost is not None:
+            own.append(("x-gai-cost", written(metrics.cost)))
+        headers = for_client(self._headers, own)
+        self._client.send(Reply(self._status, self._held, headers, has_length=self._incoming.http.method != "HEAD"))
+
+    def _end_with(self, error: Error) -> None:
+        """Ends with an error: rule 3."""
+        is_begun = bool(self._status) and self._held is None
+        metrics = self._measure("failed", error)
+        if is_begun:
+            self._after(metrics, self._client.abort)
+            return
+        own: Headers = [("x-gai-stream-id", self._stream_id)]
+        is_read = self._incoming.http.upload is None
+        reply = self._incoming.refusal(error, own, close=not is_read)
+        self._after(metrics, lambda: self._client.send(reply))
+
+    def _after(self, metrics: StreamMetrics, finish: Callable[[], object]) -> None:
+        """Reports the figures, and then finishes the response."""
+        self._has_ended = True
+        self._incoming.http.metrics = metrics
+        waits = self._engine.transfer_ended(metrics, self._incoming.http.trace)
+        if waits is None:
+            finish()
+        else:
+            waits.add_done_callback(lambda _: finish())
+
+    def _close(self) -> None:
+        """Ends the attempt, or the wait for the next one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._upload is not None:
+            self._upload.stop()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+    # ---- figures
+
+    def _measure(self, outcome: Outcome, error: Error | None = None) -> StreamMetrics:
+        call, incoming, now = self._call, self._incoming, time.perf_counter()
+        self._end_pause(now)
+        usage, charges = self._cost()
+        code = None if error is None else error.code
+        if code is None and outcome == "failed":
+            code = get_provider(call.upstream.provider).decode_error(self._status, {}, b"").code
+        return StreamMetrics(
+            duration=now - self._began,
+            time_to_first_token=self._first_byte if self._status < _FAILED else None,
+            upstream_time_to_first_token=self._first_byte if self._status < _FAILED else None,
+            backpressure=self._paused,
+            bytes_in=self._received,
+            bytes_out=self._sent if self._held is None else len(self._held),
+            outcome=outcome,
+            code=code,
+            usage=usage,
+            provider=call.upstream.provider.partition(":")[0],
+            upstream=call.upstream.name,
+            model="" if call.model is None else call.model.name,
+            endpoint=call.endpoint,
+            transport=PASSED,
+            stream_id=self._stream_id,
+            request_id=incoming.request_id,
+            trace_id=incoming.trace_id,
+            retries=max(0, self._attempts - 1),
+            key=incoming.caller,
+            cost=charges[0].amount if charges else None,
+            currency=charges[0].currency if charges else "",
+            charges=charges,
+        )
+
+    def _cost(self) -> tuple[dict[str, object] | None, tuple[Charge, ...]]:
+        """Returns the tokens and the cost of what the upstream has answered."""
+        call = self._call
+        if not self._status or self._status >= _FAILED:
+            return None, ()
+        usage = self._usage.usage()
+        if usage is None and call.input_tokens is not None:
+            tokens = call.input_tokens
+            usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens, "source": "estimated"}
+        price = call.price
+        if price is None:
+            return usage, ()
+        amount = cost_of(usage or {}, price) + price.request
+        if usage is not None:
+            usage["cost"] = cost_member(amount, price.currency)
+        provider = call.upstream.provider.partition(":")[0]
+        return usage, (Charge(provider, call.upstream.name, amount, price.currency),)
+
+    # ---- StreamCallbacks
+
+    def connection_lost(self) -> None:
+        """As `StreamCallbacks.connection_lost`: rule 5."""
+        if self._has_ended:
+            return
+        self._close()
+        self._leave(is_finished=False)
+        self._after(self._measure("disconnected"), _nothing)
+
+    def pause_writing(self) -> None:
+        """As `StreamCallbacks.pause_writing`: rule 2."""
+        if self._exchange is not None:
+            self._paused_at = time.perf_counter()
+            self._exchange.pause_reading()
+
+    def resume_writing(self) -> None:
+        """As `StreamCallbacks.resume_writing`."""
+        self._end_pause(time.perf_counter())
+        if self._exchange is not None:
+            self._exchange.resume_reading()
+
+    def _end_pause(self, now: float) -> None:
+        if self._paused_at is not None:
+            self._paused += now - self._paused_at
+            self._paused_at = None
+
+
+def _nothing() -> None: ...

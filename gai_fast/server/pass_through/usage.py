@@ -1,0 +1,78 @@
+"""The tokens of a response that is passed through, if it has a known shape.
+
+Owns the shapes. The body is not parsed: embeddings have megabytes of numbers. The counts stand in its first or last
+bytes, in `usage` (OpenAI and those who speak as it does), `billed_units` (Cohere) or `usageMetadata` (Gemini), of one
+JSON object or of the last event of a stream.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from gai_fast.server.limits import LIMITS
+
+_COUNTS: Final = re.compile(rb'"(?:usage|billed_units|usageMetadata)"\s*:\s*(?=\{)')
+"""The beginning of the counts. It never matches within a string of JSON, where a quotation mark is escaped."""
+_READ: Final = json.JSONDecoder().raw_decode
+_INPUT: Final = ("input_tokens", "prompt_tokens", "promptTokenCount")
+_OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")
+_TOTAL: Final = ("total_tokens", "totalTokenCount")
+_MEDIA: Final = ("application/json", "text/event-stream", "application/x-ndjson")
+
+
+class UsageReader:
+    """Keeps the parts of a body in which its counts may stand.
+
+    Args:
+        media_type: The `content-type` of the response; only JSON and streams of JSON have counts.
+    """
+
+    __slots__ = ("_first", "_is_read", "_last")
+
+    def __init__(self, media_type: str) -> None:
+        self._is_read = media_type.partition(";")[0].strip().lower() in _MEDIA
+        self._first = b""
+        self._last = b""
+
+    def feed(self, data: bytes) -> None:
+        """Receives bytes of the body."""
+        if not self._is_read:
+            return
+        most = LIMITS.usage_text
+        if len(self._first) < most:
+            self._first += data[: most - len(self._first)]
+        self._last = data[-most:] if len(data) >= most else (self._last + data)[-most:]
+
+    def usage(self) -> dict[str, Any] | None:
+        """Returns the counts in the form of an event's `usage`. None if the body has none."""
+        for part in (self._last, self._first):
+            found = [match.end() for match in _COUNTS.finditer(part)]
+            for at in reversed(found):
+                usage = _read(part[at:])
+                if usage is not None:
+                    return usage
+        return None
+
+
+def _read(text: bytes) -> dict[str, Any] | None:
+    try:
+        counts, _ = _READ(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):  # cut off, or nested deeper than any count
+        return None
+    output = _count(counts, _OUTPUT) or 0
+    tokens, total = _count(counts, _INPUT), _count(counts, _TOTAL)
+    if tokens is None:
+        if total is None:
+            return None
+        tokens = max(0, total - output)
+    return {"input_tokens": tokens, "output_tokens": output, "total_tokens": tokens + output}
+
+
+def _count(counts: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        count = counts.get(name)
+        if isinstance(count, (int, float)) and not isinstance(count, bool) and 0 <= count < float("inf"):
+            return int(count)
+    return None

@@ -1,0 +1,676 @@
+"""The pass-through: what goes to an upstream and back, byte for byte, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import openai
+import pytest
+
+from gai_fast.model.money import UNIT
+from gai_fast.model.settings import KeyLimits, KeySettings, Price, SpendLimit, key_digest
+from tests.integration.gateway import (
+    KEY,
+    Client,
+    Gateway,
+    Net,
+    Peer,
+    Response,
+    on_both_loops,
+    on_uvloop,
+)
+from tests.limits import LIMITS
+from tests.waiting import until
+from tests.wire import chunk
+
+LANE = (
+    *("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/*", "/v1/audio/*"),
+    *("/v1/fine_tuning/jobs", "DELETE /v1/models/*", "/v1beta/models/*:embedContent"),
+)
+EMBEDDING = {"object": "embedding", "index": 0, "embedding": [0.25, -0.5, 1.0]}
+EMBEDDINGS = {
+    "object": "list",
+    "data": [EMBEDDING],
+    "model": "mock",
+    "usage": {"prompt_tokens": 8, "total_tokens": 8},
+}
+ASK = {"model": "m", "input": "hello"}
+ALL_BYTES = bytes(range(256)) * 512  # 128 KiB
+
+
+def key(name: str, **more: Any) -> KeySettings:
+    return KeySettings(name, (key_digest(f"sk-{name}-0123456789"),), **more)
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer sk-{name}-0123456789"}
+
+
+def head_lines(peer: Peer) -> dict[str, str]:
+    first, *lines = peer.head.decode("latin-1").strip().split("\r\n")
+    return {"": first, **{name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}}
+
+
+heads: list[dict[str, str]] = []
+"""The heads of the requests that `embeds` has got since a test has cleared the list."""
+
+
+async def embeds(peer: Peer) -> None:
+    """An upstream that answers each request with an embedding."""
+    while True:
+        await peer.request()
+        heads.append(head_lines(peer))
+        body = json.dumps(EMBEDDINGS).encode()
+        await peer.answer("200 OK", body, "Content-Type: application/json", "X-Upstream: 1", "Set-Cookie: a=b")
+
+
+# ---- routes with a model ---------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_json_route_replaces_the_model_and_changes_nothing_else(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE)
+    body = (
+        b'{ "input": [1, 2.50, 1e400, "\\u00e9\\/"],\n"model" : "m", "x": {"model": "m" , "n": 12345678901234567890}}'
+    )
+    answer = await gateway.ask("POST", "/v1/embeddings", body)
+    assert (answer.status, answer.json) == (200, EMBEDDINGS)
+    sent = upstream.peers[0]
+    assert sent.head.startswith(b"POST /v1/embeddings HTTP/1.1\r\n")
+    assert sent.body == (
+        b'{"input":[1, 2.50, 1e400, "\\u00e9\\/"],"model":"mock","x":{"model": "m" , "n": 12345678901234567890}}'
+    )
+    assert answer.headers["x-upstream"] == "1"
+    assert (answer.headers["x-gai-model"], answer.headers["x-gai-upstream"]) == ("m", "up")
+    assert "set-cookie" not in answer.headers
+    assert answer.headers["content-length"] == str(len(answer.body))
+
+
+@on_uvloop
+async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice", lane=("up",)),))
+    mine = {
+        **bearer("alice"),
+        "cookie": "session=1",
+        "x-goog-api-key": "sk-mine",
+        "x-forwarded-for": "192.0.2.1",
+        "proxy-authorization": "Basic x",
+        "openai-organization": "org-mine",
+        "x-gai-cache": "on",
+        "accept-encoding": "gzip",
+        "connection": "keep-alive, x-hop",
+        "x-hop": "1",
+        "te": "trailers",
+        "x-own": "kept",
+        "openai-beta": "assistants=v2",
+    }
+    heads.clear()
+    for method, path in (("POST", "/v1/embeddings"), ("POST", "/p/up/v1/embeddings?key=sk-mine&b=%20&KEY=x&a=1&b=")):
+        answer = await gateway.ask(method, path, ASK, mine)
+        assert answer.status == 200, answer.body
+    first, second = heads
+    assert second[""] == "POST /v1/embeddings?b=%20&a=1&b= HTTP/1.1"
+    for lines in (first, second):
+        assert lines["authorization"] == f"Bearer {KEY}"
+        assert lines["x-own"] == "kept"
+        assert lines["openai-beta"] == "assistants=v2"
+        assert lines["accept-encoding"] == "identity"
+        kept = {"", "host", "user-agent", "content-type", "content-length", "authorization", "accept-encoding"}
+        assert set(lines) <= kept | {"x-own", "openai-beta"}
+
+
+@on_uvloop
+async def test_without_a_lane_of_the_models_upstream_there_is_no_such_route_and_the_error_names_it(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    nobody = await net.gateway(upstream)
+    for path in ("/v1/embeddings", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/images/edits"):
+        answer = await nobody.ask("POST", path, ASK)
+        assert (answer.status, answer.error["code"]) == (404, "not_found")
+        assert "`lane`" in answer.error["message"]
+    gateway = await net.gateway(upstream, lane=LANE)
+    answer = await gateway.ask("POST", "/v1/embeddings", {**ASK, "model": "claude"})
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+    assert "`lane` of [[upstream]] 'anthropic'" in answer.error["message"]
+    files = await gateway.ask("POST", "/v1/files", b"", {"content-type": "multipart/form-data; boundary=x"})
+    assert files.status == 404
+    assert not upstream.peers
+
+
+@on_uvloop
+async def test_the_model_is_there_is_a_text_and_is_one_that_the_key_may_use(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice", models=("m",)),))
+    cases: list[tuple[Any, int]] = [
+        ({"input": "x"}, 400),
+        ({"model": 1, "input": "x"}, 400),
+        ({"model": "", "input": "x"}, 400),
+        ({"model": "claude", "input": "x"}, 403),
+        ({"model": "up/any", "input": "x"}, 403),
+        ([1], 400),
+        (b'{"model": "m", "input": ', 400),
+        (b'{"model": "m", "input": "\xff"}', 400),
+    ]
+    for body, status in cases:
+        answer = await gateway.ask("POST", "/v1/embeddings", body, bearer("alice"))
+        assert answer.status == status, (body, answer.body)
+    answer = await gateway.ask("POST", "/v1/embeddings", b"{}", {**bearer("alice"), "content-type": "text/plain"})
+    assert answer.status == 415
+    assert not upstream.peers
+    assert (await gateway.ask("POST", "/v1/embeddings", ASK, bearer("alice"))).status == 200
+
+
+# ---- /p/ -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/../embeddings", "/v1/%2e%2e/embeddings", "/v1/.%2E/embeddings", "/v1/./embeddings", "/v1/%2e/embeddings",
+        "/v1%2fembeddings", "/v1%2Fembeddings", "/v1%5cembeddings", "/v1\\embeddings", "//v1/embeddings",
+        "/v1//embeddings", "/v1/%00", "/v1/audio/%0d%0aX:%20y", "/v1/audio/%7f", "/v1/audio/%252e%252e%252fx",
+        "/v1/audio/%252f", "/v1/audio/..;x", "/v1/audio/%zz", "/v1/audio/%ff", "/v1/audio/%c2%85", "/v1/audio/a\"b",
+    ],
+)  # fmt: skip
+@on_uvloop
+async def test_a_path_that_servers_read_differently_is_refused(net: Net, path: str) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=(*LANE, "/*", "/*/*", "/*/*/*", "/*/*/*/*"))
+    answer = await gateway.ask("POST", f"/p/up{path}", ASK)
+    assert (answer.status, answer.error["reason"]) == (400, "path")
+    assert not upstream.peers
+
+
+@on_uvloop
+async def test_only_the_paths_and_methods_of_the_lane_are_offered(net: Net) -> None:
+    heads.clear()
+    gateway = await net.gateway(await net.upstream(embeds), lane=LANE)
+    for method, path, status in (
+        ("POST", "/p/up/v1/embeddings", 200),
+        ("GET", "/p/up/v1/fine_tuning/jobs?limit=2", 200),
+        ("POST", "/p/up/v1/%65mbeddings", 200),  # matched decoded
+        ("DELETE", "/p/up/v1/models/mine", 200),
+        ("POST", "/p/up/v1beta/models/text-1:embedContent", 200),
+        ("GET", "/p/up/v1/models/mine", 405),
+        ("DELETE", "/p/up/v1/embeddings", 405),
+        ("PUT", "/p/up/v1/embeddings", 405),
+        ("POST", "/p/up/v1/chat/completions", 404),
+        ("POST", "/p/up/v1/embeddings/", 404),
+        ("POST", "/p/up/v1/audio/a/b", 404),
+        ("POST", "/p/up", 404),
+        ("POST", "/p/up/", 404),
+        ("POST", "/p/none/v1/embeddings", 404),
+        ("POST", "/p/", 404),
+        ("OPTIONS", "/p/up/v1/embeddings", 204),
+    ):
+        answer = await gateway.ask(method, path, ASK if method in ("POST", "PUT") else None)
+        assert answer.status == status, (method, path, answer.body)
+        if status == 405:
+            assert answer.headers["allow"] == ("DELETE" if method == "GET" else "GET, POST")
+    assert [lines[""].split()[1] for lines in heads] == [
+        "/v1/embeddings",
+        "/v1/fine_tuning/jobs?limit=2",
+        "/v1/%65mbeddings",
+        "/v1/models/mine",
+        "/v1/v1beta/models/text-1:embedContent",  # below the base URL
+    ]
+
+
+@on_uvloop
+async def test_a_key_uses_the_paths_of_the_upstreams_in_its_lane_alone(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    keys = (key("alice", lane=("up",)), key("bob"))
+    gateway = await net.gateway(upstream, lane=LANE, keys=keys)
+    path = "/p/up/v1/embeddings"
+    assert (await gateway.ask("POST", path, ASK)).status == 401
+    for name in ("up", "none"):  # tells nothing of which upstreams there are
+        answer = await gateway.ask("POST", f"/p/{name}/v1/embeddings", ASK, bearer("bob"))
+        assert (answer.status, answer.error["reason"]) == (403, "lane")
+    assert not upstream.peers
+    assert (await gateway.ask("POST", path, ASK, bearer("alice"))).status == 200
+
+
+# ---- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_form_of_any_size_arrives_as_it_was_sent(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE)
+    kind = {"content-type": "multipart/form-data; boundary=xyz"}
+    for size in (1, 40):  # below and above what is read whole
+        body = b"--xyz\r\n\r\n" + size * ALL_BYTES + b"\r\n--xyz--\r\n"
+        answer = await gateway.ask("POST", "/v1/audio/transcriptions", body, kind)
+        assert (answer.status, answer.json) == (200, EMBEDDINGS)
+        peer = upstream.peers[-1]
+        assert peer.body == body
+        assert head_lines(peer)["content-type"] == kind["content-type"]
+        assert head_lines(peer)[""] == "POST /v1/audio/transcriptions HTTP/1.1"
+
+
+@on_uvloop
+async def test_a_form_is_refused_where_its_model_would_matter(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    keys = (key("alice", models=("m",), lane=("up",)), key("bob"))
+    gateway = await net.gateway(upstream, lane=LANE, keys=keys)
+    kind = {"content-type": "multipart/form-data; boundary=xyz"}
+    answer = await gateway.ask("POST", "/v1/images/edits", b"--xyz--", {**kind, **bearer("alice")})
+    assert (answer.status, answer.error["code"]) == (403, "forbidden")
+    assert not upstream.peers
+    assert (await gateway.ask("POST", "/v1/images/edits", b"--xyz--", {**kind, **bearer("bob")})).status == 200
+
+
+async def pieces(client: Client, count: int) -> None:
+    for _ in range(count):
+        client.send(chunk(ALL_BYTES))
+        await client.writer.drain()
+
+
+@on_both_loops
+async def test_an_upload_without_a_length_is_sent_on_while_it_comes(net: Net) -> None:
+    got = bytearray()
+    lengths: list[int] = []
+
+    async def handler(peer: Peer) -> None:
+        peer.head = await peer.reader.readuntil(b"\r\n\r\n")
+        while size := int(await peer.reader.readline(), 16):
+            got.extend(await peer.reader.readexactly(size))
+            lengths.append(size)
+            await peer.reader.readexactly(2)
+        await peer.reader.readexactly(2)
+        await peer.answer("200 OK", b"ok")
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE)
+    client = await gateway.connect()
+    client.send(
+        f"POST /p/up/v1/audio/x HTTP/1.1\r\nhost: {gateway.host}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    )
+    await pieces(client, 16)
+    await until(lambda: len(got) > 1 << 20)  # before the end of the body
+    await pieces(client, 16)
+    client.send(b"0\r\n\r\n")
+    response = await (await client.response()).rest()
+    assert (response.status, bytes(response.body)) == (200, b"ok")
+    assert bytes(got) == 32 * ALL_BYTES
+    assert b"transfer-encoding: chunked" in upstream.peers[0].head.lower()
+
+
+@on_uvloop
+async def test_an_upload_waits_for_its_upstream_and_little_of_it_is_held(net: Net) -> None:
+    may_read = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()
+        await may_read.wait()
+        peer.writer.transport.resume_reading()
+        await peer.request()
+        await peer.answer("200 OK", str(len(peer.body)).encode())
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE)
+    client = await gateway.connect()
+    size = 400 * len(ALL_BYTES)  # 50 MiB
+    head = f"POST /p/up/v1/audio/x HTTP/1.1\r\nhost: {gateway.host}\r\ncontent-length: {size}\r\n\r\n"
+    client.send(head.encode())
+    sending = asyncio.create_task(client.send_in_pieces(400 * ALL_BYTES, 1 << 16))
+    await until(lambda: client.writer.transport.get_write_buffer_size() > 0 and upstream.peers)
+    await asyncio.sleep(0.05)
+    assert not sending.done()
+    may_read.set()
+    await sending
+    response = await (await client.response()).rest()
+    assert bytes(response.body) == str(size).encode()
+
+
+@on_uvloop
+async def test_a_body_beyond_lane_body_is_refused(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, lane_body=3 * len(ALL_BYTES), max_body=10)
+    body = 4 * ALL_BYTES
+    answer = await gateway.ask("POST", "/p/up/v1/audio/x", body, {"content-type": "audio/wav"})
+    assert (answer.status, answer.error["reason"]) == (413, "max_body")
+    client = await gateway.connect()
+    client.send(
+        f"POST /p/up/v1/audio/x HTTP/1.1\r\nhost: {gateway.host}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    )
+    await pieces(client, 4)
+    assert (await client.response()).status == 413
+    assert (await gateway.ask("POST", "/p/up/v1/audio/x", 2 * ALL_BYTES)).status == 200  # more than `max_body`
+    assert (await gateway.ask("POST", "/v1/embeddings", ASK)).status == 413
+
+
+@on_both_loops
+async def test_a_client_that_leaves_amid_its_body_closes_the_upstreams_connection(net: Net) -> None:
+    upstream = await net.upstream(Peer.request)
+    gateway = await net.gateway(upstream, lane=LANE)
+    client = await gateway.connect()
+    head = f"POST /p/up/v1/audio/x HTTP/1.1\r\nhost: {gateway.host}\r\ncontent-length: 9000000\r\n\r\n"
+    client.send(head.encode() + 16 * ALL_BYTES)
+    await until(lambda: bool(upstream.peers))
+    client.reset()
+    await upstream.until_finished()
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_an_answer_of_any_bytes_is_sent_on_while_it_comes(net: Net) -> None:
+    more = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 201 Created\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n")
+        await peer.send(b"Location: /x\r\nX-Request-Id: theirs\r\nKeep-Alive: timeout=5\r\n\r\n")
+        await peer.send(chunk(ALL_BYTES[:1000]))
+        await more.wait()
+        await peer.send(chunk(ALL_BYTES), b"0\r\n\r\n")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE)
+    client = await gateway.connect()
+    client.request("POST", "/v1/audio/speech", {"model": "m", "input": "hi", "voice": "alloy"})
+    response = await client.response()
+    assert (response.status, response.headers["content-type"]) == (201, "audio/mpeg")
+    assert not {"location", "set-cookie", "keep-alive"} & response.headers.keys()
+    assert response.headers["x-request-id"] != "theirs"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    await response.until(ALL_BYTES[:1000])
+    more.set()
+    assert bytes((await response.rest()).body) == ALL_BYTES[:1000] + ALL_BYTES
+    assert response.ended
+    assert await client.is_open()
+
+
+@on_both_loops
+async def test_a_slow_reader_slows_the_upstream_down_and_gets_every_byte(net: Net) -> None:
+    pieces = 400
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (pieces * len(ALL_BYTES)))
+        for _ in range(pieces):
+            await peer.send(ALL_BYTES)
+        await peer.until_gone()
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE, client_buffer=65536)
+    client = await gateway.connect(receive_buffer=65536)
+    client.pause()
+    client.request("GET", "/p/up/v1/audio/x")
+    await until(lambda: bool(upstream.peers))
+    peer = upstream.peers[0]
+    before = -1
+    while before != peer.sent:
+        before = peer.sent
+        await asyncio.sleep(0.1)
+    assert peer.sent < pieces * len(ALL_BYTES)  # 50 MiB
+    assert gateway.unsent <= 65536 + 2 * LIMITS.plain_read
+    client.resume()
+    response = await (await client.response()).rest()
+    assert len(response.body) == pieces * len(ALL_BYTES)
+    assert bytes(response.body) == pieces * ALL_BYTES
+    assert response.ended
+
+
+@on_both_loops
+async def test_a_client_that_leaves_closes_the_upstreams_connection(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(b"a"))
+        await peer.until_gone()
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE)
+    for path in ("/p/up/v1/audio/x", "/v1/audio/speech"):
+        client = await gateway.connect()
+        client.request("POST", path, {"model": "m"})
+        await (await client.response()).until(b"a")
+        client.reset()
+    await upstream.until_finished(2)
+    await until(lambda: not gateway.running.engine.transfers)
+
+
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Content-Length: 900000"])
+@pytest.mark.parametrize("path", ["/p/up/v1/audio/x", "/v1/audio/speech"])
+@on_both_loops
+async def test_an_answer_that_breaks_never_looks_complete(net: Net, framing: str, path: str) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        piece = chunk(ALL_BYTES) if "chunked" in framing else ALL_BYTES
+        await peer.send(f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n".encode(), piece)
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE)
+    response = await gateway.ask("POST", path, {"model": "m"})
+    assert response.status == 200
+    assert bytes(response.body) == ALL_BYTES
+    assert not response.ended
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_an_answer_that_breaks_before_anything_was_sent_on_is_an_error(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfive!")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, keys=(key("alice"),))
+    response = await gateway.ask("POST", "/v1/embeddings", ASK, bearer("alice"))
+    assert (response.status, response.error["code"]) == (502, "network")
+    assert "127.0.0.1" not in response.error["message"]
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_an_upstreams_error_comes_back_as_it_is_but_for_a_refusal_of_our_credentials(net: Net) -> None:
+    errors: list[tuple[str, bytes]] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.answer(*errors[-1], "Content-Type: application/json", "Retry-After: 7")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE)
+
+    async def answer_to(status: str, body: bytes) -> Response:
+        errors.append((status, body))
+        return await gateway.ask("POST", "/v1/embeddings", ASK)
+
+    for status, body in (
+        ("400 Bad Request", b'{"error": {"message": "no such dimensions", "param": "dimensions"}}'),
+        ("422 Unprocessable", b"[1]"),
+        ("429 Too Many", b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'),
+        ("500 Oops", b"<html>"),
+    ):
+        answer = await answer_to(status, body)
+        assert (answer.status, bytes(answer.body)) == (int(status[:3]), body)
+        assert answer.headers["retry-after"] == "7"
+    for status, body in (
+        ("401 Unauthorized", b'{"error": {"message": "Incorrect API key"}}'),
+        ("402 Payment Required", b"{}"),
+        ("401 Unauthorized", 5 * ALL_BYTES),
+    ):
+        answer = await answer_to(status, body)
+        assert (answer.status, answer.error["code"]) == (502, "provider_unavailable")
+        assert "Incorrect" not in answer.error["message"]
+    answer = await answer_to("400 Bad Request", b'{"error": {"message": "bad key %b"}}' % KEY.encode())
+    assert answer.status == 400
+    assert KEY.encode() not in answer.body
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_nothing_answered_is_asked_again_and_an_answer_is_not(net: Net) -> None:
+    bodies: list[bytes] = []
+
+    async def handler(peer: Peer) -> None:
+        bodies.append(await peer.request())
+        if len(bodies) == 2:
+            await peer.answer("503 Busy", b"busy")
+        else:
+            peer.reset()
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, retries=2)
+    answer = await gateway.ask("POST", "/v1/embeddings", ASK)
+    assert (answer.status, bytes(answer.body)) == (503, b"busy")
+    assert bodies == 2 * [b'{"model":"mock","input": "hello"}'.replace(b": ", b":")]
+    large = await gateway.ask("POST", "/p/up/v1/audio/x", 16 * ALL_BYTES, {"content-type": "audio/wav"})
+    assert large.status == 502
+    assert len(bodies) == 3
+    net.logged.clear()
+
+
+# ---- limits, figures, spend ------------------------------------------------------------------------------------------
+
+
+@on_uvloop
+async def test_a_request_counts_for_the_limits_of_its_key_and_of_the_server(net: Net) -> None:
+    may_end = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(b"a"))
+        await may_end.wait()
+        await peer.send(b"0\r\n\r\n")
+
+    limits = KeyLimits(requests_per_minute=3, streams=1)
+    gateway = await net.gateway(
+        await net.upstream(handler),
+        lane=LANE,
+        streams=2,
+        keys=(key("alice", lane=("up",), limits=limits), key("bob", lane=("up",))),
+    )
+    clients = []
+    for name in ("alice", "bob"):
+        client = await gateway.connect()
+        client.request("POST", "/p/up/v1/audio/x", {}, bearer(name))
+        response = await client.response()
+        await response.until(b"a")
+        clients.append(response)
+    assert clients[0].headers["x-ratelimit-remaining-requests"] == "2"
+    answer = await gateway.ask("POST", "/p/up/v1/audio/x", {}, bearer("alice"))
+    assert (answer.status, answer.error["reason"]) == (429, "streams")
+    answer = await gateway.ask("POST", "/p/up/v1/audio/x", {}, bearer("bob"))
+    assert (answer.status, answer.error["reason"]) == (503, "streams")
+    may_end.set()
+    for response in clients:
+        assert (await response.rest()).ended
+    assert (await gateway.ask("POST", "/p/up/v1/audio/x", {}, bearer("alice"))).status == 200
+    assert (await gateway.ask("POST", "/p/up/v1/audio/x", {}, bearer("alice"))).status == 200
+    answer = await gateway.ask("POST", "/p/up/v1/audio/x", {}, bearer("alice"))
+    assert (answer.status, answer.error["reason"]) == (429, "requests_per_minute")
+
+
+@on_uvloop
+async def test_a_key_with_a_limit_of_spend_needs_a_cost_that_is_known(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    limits = KeyLimits(spend=SpendLimit(10 * UNIT, "total"))
+    keys = (key("alice", lane=("up",), limits=limits),)
+    price = Price(UNIT, UNIT, UNIT, UNIT, UNIT)
+    gateway = await net.gateway(upstream, lane=LANE, keys=keys, price=price)
+    answer = await gateway.ask("POST", "/v1/embeddings", ASK, bearer("alice"))
+    assert (answer.status, answer.headers["x-gai-cost"]) == (200, "0.000008")
+    form = {**bearer("alice"), "content-type": "multipart/form-data; boundary=x"}
+    for path, headers in (
+        ("/v1/audio/speech", bearer("alice")),
+        ("/p/up/v1/embeddings", bearer("alice")),
+        ("/v1/audio/transcriptions", form),
+    ):
+        answer = await gateway.ask("POST", path, ASK, headers)
+        assert (answer.status, "limit of spend" in answer.error["message"]) == (403, True), path
+    by_request = await net.gateway(upstream, lane=LANE, keys=keys, price=Price(0, 0, 0, 0, 0, request=4 * UNIT))
+    for _ in range(2):
+        answer = await by_request.ask("POST", "/v1/audio/speech", ASK, bearer("alice"))
+        assert (answer.status, answer.headers["x-gai-cost"]) == (200, "4")
+    answer = await by_request.ask("POST", "/v1/audio/speech", ASK, bearer("alice"))
+    assert (answer.status, answer.error["code"]) == (429, "rate_limited")
+
+
+@on_uvloop
+async def test_metrics_have_the_route_the_upstream_the_tokens_and_the_bytes(net: Net) -> None:
+    gateway = await net.gateway(await net.upstream(embeds), lane=LANE)
+    await gateway.ask("POST", "/v1/embeddings", ASK)
+    await gateway.ask("POST", "/p/up/v1/embeddings", ASK)
+    await gateway.ask("POST", "/p/up/v1/none", ASK)
+    text = (await gateway.ask("GET", "/metrics")).body.decode()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+
+    def value(name: str, *labels: str) -> float:
+        found = [line for line in lines if line.startswith(name) and all(label in line for label in labels)]
+        assert len(found) == 1, (name, labels, found)
+        return float(found[0].rpartition(" ")[2])
+
+    assert value("gai_fast_requests_total{", 'endpoint="/v1/embeddings"', 'model="m"', 'status="200"') == 1
+    assert value("gai_fast_requests_total{", 'endpoint="/p/{}"', 'model="other"', 'status="200"') == 1
+    assert value("gai_fast_requests_total{", 'endpoint="/p/{}"', 'status="404"') == 1
+    assert value("gai_fast_tokens_total{", 'model="m"', 'type="input"') == 8
+
+
+# ---- SDKs ------------------------------------------------------------------------------------------------------------
+
+
+def openai_answers(requests: list[tuple[str, dict[str, str], bytes]]) -> Any:
+    """An upstream with the routes of OpenAI that are passed through."""
+    image = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {
+        "input_tokens": 5, "output_tokens": 9, "total_tokens": 14,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": 5}}}  # fmt: skip
+    moderation = {"id": "modr-1", "model": "omni-moderation-latest", "results": [
+        {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}]}  # fmt: skip
+    answers: dict[str, Any] = {
+        "/v1/embeddings": EMBEDDINGS,
+        "/v1/moderations": moderation,
+        "/v1/images/generations": image,
+        "/v1/images/edits": image,
+        "/v1/audio/transcriptions": {"text": "hello", "usage": {"type": "duration", "seconds": 1}},
+    }
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            body = await peer.request()
+            lines = head_lines(peer)
+            path = lines[""].split()[1]
+            requests.append((path, lines, body))
+            if path == "/v1/audio/speech":
+                await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n")
+                await peer.send(chunk(ALL_BYTES), chunk(ALL_BYTES[::-1]), b"0\r\n\r\n")
+            else:
+                await peer.answer("200 OK", json.dumps(answers[path]).encode(), "Content-Type: application/json")
+
+    return handler
+
+
+async def answers_of(base_url: str, net: Net) -> list[Any]:
+    client = openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0)
+    net.stack.push_async_callback(client.close)
+    found: list[Any] = [
+        await client.embeddings.create(model="m", input=["a", "b"], dimensions=3, encoding_format="float"),
+        await client.moderations.create(model="m", input="bad"),
+        await client.images.generate(model="m", prompt="a cat"),
+        await client.images.edit(model="m", prompt="a cat", image=("a.png", ALL_BYTES, "image/png")),
+        await client.audio.transcriptions.create(model="m", file=("a.wav", 12 * ALL_BYTES, "audio/wav")),
+    ]
+    async with client.audio.speech.with_streaming_response.create(model="m", input="hi", voice="alloy") as speech:
+        found.append(b"".join([piece async for piece in speech.iter_bytes()]))
+    return [each if isinstance(each, bytes) else each.model_dump() for each in found]
+
+
+@on_uvloop
+async def test_the_openai_sdk_gets_through_the_gateway_what_it_gets_straight(net: Net) -> None:
+    requests: list[tuple[str, dict[str, str], bytes]] = []
+    upstream = await net.upstream(openai_answers(requests))
+    gateway: Gateway = await net.gateway(upstream, lane=LANE)
+    straight = await answers_of(upstream.url, net)
+    asked = list(requests)
+    requests.clear()
+    assert await answers_of(gateway.url, net) == straight
+    for (path, theirs, body), (its_path, its, its_body) in zip(asked, requests, strict=True):
+        assert path == its_path
+        if "multipart" in theirs["content-type"]:
+            boundary = theirs["content-type"].partition("boundary=")[2].encode()
+            its_boundary = its["content-type"].partition("boundary=")[2].encode()
+            assert body.replace(boundary, b"") == its_body.replace(its_boundary, b"")
+        else:
+            assert json.loads(body) | {"model": "mock"} == json.loads(its_body)

@@ -1,0 +1,50 @@
+"""The end of a server, and breakers; `tests/integration/test_pass_through.py` has the rest, over sockets."""
+
+from __future__ import annotations
+
+from gai_fast.model.settings import BreakerSettings
+from tests.integration.gateway import Net, Peer, on_uvloop
+from tests.waiting import until
+from tests.wire import chunk
+
+LANE = ("/v1/x", "/v1/audio/*")
+
+
+@on_uvloop
+async def test_a_server_that_is_stopped_refuses_what_has_no_answer_yet_and_cuts_what_has_begun(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if b"/v1/x" not in peer.head:
+            await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(b"a"))
+        await peer.until_gone()
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE)
+    waiting, begun = await gateway.connect(), await gateway.connect()
+    waiting.request("POST", "/p/up/v1/x", {})
+    begun.request("POST", "/p/up/v1/audio/y", {})
+    response = await (await begun.response()).until(b"a")
+    await until(lambda: len(upstream.peers) == 2)
+    engine = gateway.running.engine
+    assert engine.running == len(engine.transfers) == engine.active["pass_through"] == 2
+    engine.disconnect_clients(0.0)
+    refused = await (await waiting.response()).rest()
+    assert (refused.status, refused.error["reason"]) == (503, "draining")
+    assert not (await response.rest()).ended
+    assert engine.running == engine.active["pass_through"] == sum(engine.callers.values()) == 0
+
+
+@on_uvloop
+async def test_a_breaker_counts_failures_without_an_answer_and_refuses_as_for_streams(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE, breaker=BreakerSettings(failures=2, open=1000.0))
+    for _ in range(2):
+        assert (await gateway.ask("POST", "/p/up/v1/x", {})).error["code"] == "network"
+    refused = await gateway.ask("POST", "/p/up/v1/x", {})
+    assert (refused.status, refused.error["reason"]) == (503, "breaker_open")
+    assert len(upstream.peers) == 2
+    net.logged.clear()

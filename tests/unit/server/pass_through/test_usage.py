@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.server.pass_through.usage import UsageReader
+from tests.limits import LIMITS
+
+VECTOR = [0.125] * 20_000
+
+
+def usage_of(body: bytes, size: int, media_type: str = "application/json") -> dict[str, Any] | None:
+    reader = UsageReader(media_type)
+    for at in range(0, len(body), size):
+        reader.feed(body[at : at + size])
+    return reader.usage()
+
+
+def tokens(into: int, out: int = 0) -> dict[str, Any]:
+    return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [
+        ({"usage": {"prompt_tokens": 8, "total_tokens": 8}}, tokens(8)),  # OpenAI's embeddings
+        ({"usage": {"total_tokens": 10}}, tokens(10)),  # Voyage, Jina
+        ({"usage": {"input_tokens": 5, "output_tokens": 9, "total_tokens": 14, "x": {"y": 1}}}, tokens(5, 9)),  # images
+        ({"usage": {"completion_tokens": 3, "total_tokens": 14}}, tokens(11, 3)),
+        ({"meta": {"billed_units": {"input_tokens": 4.0}}}, tokens(4)),  # Cohere
+        ({"usageMetadata": {"promptTokenCount": 6, "totalTokenCount": 6}}, tokens(6)),  # Gemini
+        ({"meta": {"billed_units": {"search_units": 1}}}, None),
+        ({"usage": {"type": "duration", "seconds": 1}}, None),
+        ({"usage": None}, None),
+        ({"usage": {"prompt_tokens": -1, "total_tokens": True}}, None),
+        ({"usage": {"prompt_tokens": 1e999}}, None),
+        ({"text": '"usage": {"prompt_tokens": 8}'}, None),
+    ],
+)
+def test_the_counts_are_found_at_both_ends_of_a_body(counts: dict[str, Any], usage: Any, size: int) -> None:
+    vector = VECTOR[:1000] if size == 1 else VECTOR
+    assert usage_of(json.dumps({**counts, "data": vector}).encode(), size) == usage
+    assert usage_of(json.dumps({"data": vector, **counts}).encode(), size) == usage
+    assert usage_of(json.dumps(counts).encode(), size) == usage
+
+
+def test_the_last_counts_of_a_stream_are_those_of_the_answer() -> None:
+    body = b'data: {"usage": {"input_tokens": 1}}\n\ndata: {"usage": {"input_tokens": 2, "output_tokens": 3}}\n\n'
+    assert usage_of(body, 5, "text/event-stream; charset=utf-8") == tokens(2, 3)
+
+
+def test_a_body_that_is_not_json_has_no_counts_and_is_not_kept() -> None:
+    assert usage_of(b'{"usage": {"total_tokens": 1}}', 9, "audio/mpeg") is None
+    assert usage_of(b'{"usage": {"total_tokens": 1', 9) is None
+    assert usage_of(b'{"usage": ' + b'{"a":' * 5000, 1 << 20) is None
+    assert usage_of(b"\xff" * (2 * LIMITS.usage_text), 9) is None
