@@ -209,6 +209,8 @@ class _Exchange:
         for asked, is_kept in compared(self._meaning, sent, raw, always_strict=always_strict):
             if asked.name == "cache_key" and not is_kept and not self._has(asked):
                 continue  # left out where caching is automatic
+            if asked.name == "effort" and self._meaning.settings["effort"] == "none" and not self._has(asked):
+                continue  # the model does not think
             self._verdict.asked += 1
             is_told = any(_names(path, asked) for path in told if path)
             is_adjusted = is_told and any(_names(path, asked) for path in told if "=" in path)

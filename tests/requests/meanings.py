@@ -31,6 +31,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "safety_identifier": ("safety_identifier",),
     "effort": ("reasoning_effort", "reasoning", "output_config", "thinking", "think", "thinkingConfig", "effort"),
     "budget": ("reasoning", "thinking", "thinkingConfig", "budget_tokens"),
+    "thinking": ("thinking", "reasoning", "reasoning_effort", "thinkingConfig"),
     "summary": ("reasoning", "thinking", "reasoning_format", "include_reasoning", "thinkingConfig"),
     "verbosity": ("verbosity", "text"),
     "service_tier": ("service_tier",),
@@ -394,6 +395,7 @@ def messages(body: Mapping[str, Any]) -> Meaning:
     read.set("budget", thinking.get("budget_tokens"))
     if thinking.get("type") == "disabled":
         read.set("effort", "none")
+    read.set("thinking", "adaptive" if thinking.get("type") == "adaptive" else None)
     output = body.get("output_config") or {}
     read.set("effort", output.get("effort"))
     form = output.get("format") or {}
@@ -748,6 +750,8 @@ def _is_same(name: str, value: Any, sent: Meaning) -> bool:
     found = sent.settings.get(name)
     if name == "parallel" and not sent.tools:
         return True  # it means nothing
+    if name == "thinking":
+        return True  # elsewhere a model that thinks does so by default
     if name == "effort" and found is None and "budget" in sent.settings:
         least, most = _BUDGETS.get(value, (4096, 1 << 30))
         return least <= sent.settings["budget"] <= most
