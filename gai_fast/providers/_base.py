@@ -29,7 +29,7 @@ from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
-from gai_fast.model.request import Message, Reasoning, Request
+from gai_fast.model.request import Message, Reasoning, Request, SystemMessage, UserMessage
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
@@ -149,6 +149,8 @@ class API(ResponseAPI):
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
     """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
+    needs_user: ClassVar[bool] = False
+    """Whether this API refuses a conversation of instructions alone; the last of them is then sent as the user's."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
     may also be `null`. All other members are sent unchanged; the upstream validates them."""
@@ -372,16 +374,27 @@ class API(ResponseAPI):
         return corrected(known, target.corrections) if target.corrections else known
 
     def supported(self, request: Request, target: Target) -> Request:
-        """Returns the request without the fields that this API `lacks`.
+        """Returns the request without the fields that this API `lacks`, and without a choice among no tools.
 
         Raises:
             Unsupported: As `leave_out`.
         """
+        if self.needs_user and request.query is UNSET:
+            request = _with_a_user(request, target.changes)
         lacking = [
             name for name in request.__struct_fields__ if name in self.lacks and is_given(getattr(request, name))
         ]
+        choice = request.tool_choice
+        own = request.provider_options.get(self.provider)
+        chooses_nothing = choice is not UNSET and not request.tools and not (own and "tools" in own)
+        if chooses_nothing and choice in _NO_CHOICES:
+            lacking = [name for name in lacking if name != "tool_choice"]
         for name in lacking:
             self.leave_out(name, target)
+        if chooses_nothing and "tool_choice" not in lacking:
+            if choice not in _NO_CHOICES:
+                self.leave_out("tool_choice", target, "it needs `tools`")
+            lacking.append("tool_choice")
         if request.temperature is not UNSET or request.top_p is not UNSET or request.top_k is not UNSET:
             lacking += self._refused_sampling(request, target)
         if not lacking:
@@ -505,6 +518,22 @@ class API(ResponseAPI):
         return from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
 
 
+def _with_a_user(request: Request, changes: Changes) -> Request:
+    """Returns the request with its last instructions as a message of the user if it has no other messages."""
+    for message in request.messages:
+        if not isinstance(message, SystemMessage):
+            return request
+    if request.messages:
+        last = request.messages[-1]
+        changes.adjust(f"messages[{len(request.messages) - 1}].role", "user")
+        user = UserMessage(content=last.content if isinstance(last.content, str) else [*last.content])
+        return replace(request, messages=[*request.messages[:-1], user])
+    if request.system is UNSET:
+        return request
+    changes.adjust("system", "user")
+    return replace(request, query=request.system, system=UNSET)
+
+
 @cache
 def options_type(api: API) -> type[Struct]:
     """Returns a struct type for `msgspec.convert` with the members of `API.options`."""
@@ -527,6 +556,8 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "default", "standard"),
 }
 """The values of knobs that ask for the default."""
+_NO_CHOICES: Final = ("auto", "none")
+"""Values of `tool_choice` that mean nothing without tools."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

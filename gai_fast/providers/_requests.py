@@ -6,7 +6,8 @@ Knows no provider.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -15,7 +16,16 @@ from orjson import Fragment
 
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.request import FilePart, ImagePart, Request, ResponseFormat, Tool, ToolCallPart
+from gai_fast.model.request import (
+    FilePart,
+    ImagePart,
+    Message,
+    Request,
+    ResponseFormat,
+    Tool,
+    ToolCallPart,
+    ToolMessage,
+)
 
 KNOBS: Final = (
     "top_k",
@@ -44,6 +54,27 @@ def knobs_of(request: Request) -> dict[str, Any]:
     if values == _NO_KNOBS:
         return {}
     return {name: value for name, value in zip(KNOBS, values, strict=True) if is_given(value)}
+
+def in_call_order(turns: Iterable[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
+    """Yields the messages, results in the order of their calls: without ids, results are assigned by order.
+
+    Args:
+        turns: The messages with their paths, as `reading.turns` returns them.
+    """
+    asked: dict[str, int] = {}
+    for are_results, run in groupby(turns, lambda turn: isinstance(turn[1], ToolMessage)):
+        if are_results:
+            yield from sorted(run, key=lambda turn: asked.get(getattr(turn[1], "call_id", ""), len(asked)))
+            continue
+        for where, message in run:
+            asked |= {call.call_id: at for at, call in enumerate(calls_of(message), len(asked))}
+            yield where, message
+
+
+def calls_of(message: Message) -> list[ToolCallPart]:
+    """Returns the calls of a message."""
+    content = () if isinstance(message.content, str) else message.content
+    return [part for part in content if isinstance(part, ToolCallPart)]
 
 
 def is_given(value: Any) -> bool:

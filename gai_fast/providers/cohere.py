@@ -79,6 +79,7 @@ class Cohere(API):
         "presence_penalty": "presence_penalty",
         "logprobs": "logprobs",
     }
+    needs_user = True
 
     def adapter(self, model: str | None = None) -> CohereAdapter:
         return CohereAdapter(self, model)

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -36,7 +35,6 @@ from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.request import (
     AssistantMessage,
     ImagePart,
-    Message,
     NamedTool,
     Reasoning,
     ReasoningPart,
@@ -54,7 +52,15 @@ from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
-from gai_fast.providers._requests import add_turn, argument_object, image_data, joined, required_schema
+from gai_fast.providers._requests import (
+    add_turn,
+    argument_object,
+    calls_of,
+    image_data,
+    in_call_order,
+    joined,
+    required_schema,
+)
 
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")
@@ -88,6 +94,7 @@ class Gemini(API):
     key_variable = "GEMINI_API_KEY"
     models_path = "/v1beta/models"
     lacks = frozenset({"metadata"})
+    needs_user = True
     efforts = ("minimal", "low", "medium", "high", "xhigh")
     service_tiers = frozenset({"unspecified", "flex", "standard", "priority"})
     knobs: ClassVar = {
@@ -216,7 +223,7 @@ class Gemini(API):
         sent: list[dict[str, Any]] = []
         names: dict[str, str] = {}
         ids = self._call_ids(request, target)
-        for where, message in _in_order(turns(request)):
+        for where, message in in_call_order(turns(request)):
             if isinstance(message, SystemMessage):
                 continue
             if isinstance(message, ToolMessage):
@@ -329,28 +336,11 @@ def _texts(message: SystemMessage) -> list[str]:
     return [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
 
 
-def _in_order(turns: list[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
-    """Yields the messages, results in the order of their calls: without ids, results are assigned by order."""
-    asked: dict[str, int] = {}
-    for are_results, run in groupby(turns, lambda turn: isinstance(turn[1], ToolMessage)):
-        if are_results:
-            yield from sorted(run, key=lambda turn: asked.get(getattr(turn[1], "call_id", ""), 0))
-            continue
-        for where, message in run:
-            asked |= {call.call_id: at for at, call in enumerate(_calls_of(message), len(asked))}
-            yield where, message
-
-
-def _calls_of(message: Message) -> list[ToolCallPart]:
-    content = () if isinstance(message.content, str) else message.content
-    return [part for part in content if isinstance(part, ToolCallPart)]
-
-
 def _ids(request: Request, target: Target) -> frozenset[str]:
     """Returns the ids that are sent: only unique ids, because derived ids may repeat. Vertex AI refuses all ids."""
     if target.model.startswith(_VERTEX):
         return frozenset()
-    used = Counter(call.call_id for message in conversation(request) for call in _calls_of(message))
+    used = Counter(call.call_id for message in conversation(request) for call in calls_of(message))
     return frozenset(call_id for call_id, times in used.items() if times == 1)
 
 

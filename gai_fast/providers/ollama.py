@@ -39,7 +39,14 @@ from gai_fast.model.request import (
 )
 from gai_fast.providers._base import API, ProviderAdapter, Target
 from gai_fast.providers._events import UNREADABLE, argument_piece, counted_usage, reasoning
-from gai_fast.providers._requests import argument_object, function_tool, image_data, joined, required_schema
+from gai_fast.providers._requests import (
+    argument_object,
+    function_tool,
+    image_data,
+    in_call_order,
+    joined,
+    required_schema,
+)
 from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.providers.limits import LIMITS
 
@@ -150,7 +157,9 @@ class Chat(_Ollama):
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         names: dict[str, str] = {}
         fields: dict[str, Any] = {
-            "messages": [self._message(where, message, names, target) for where, message in turns(request)]
+            "messages": [
+                self._message(where, message, names, target) for where, message in in_call_order(turns(request))
+            ]
         }
         if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
             self.leave_out("tool_choice", target)
@@ -160,11 +169,14 @@ class Chat(_Ollama):
         return self.completed(fields, request, target)
 
     def _message(self, where: str, message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
-        """Returns one message. `names` holds the tool of each call so far, because a result must name its tool."""
+        """Returns one message. `names` holds the tool of each call so far, because a result must name its tool.
+
+        Neither calls nor results have ids: the API assigns results by the tool's name and their order.
+        """
         whole = {"role": message.__struct_config__.tag} | self.content(where, message, target)
         if isinstance(message, ToolMessage):
             name = names.get(message.call_id)
-            return whole | ({"tool_name": name} if name else {}) | {"tool_call_id": message.call_id}
+            return whole | ({"tool_name": name} if name else {})
         thoughts, calls = "", []
         for at, part in enumerate(message.content if isinstance(message, AssistantMessage) else ()):
             if isinstance(part, ReasoningPart) and part.provider in (UNSET, self.provider):
@@ -178,7 +190,7 @@ class Chat(_Ollama):
         arguments = argument_object(call)
         if arguments is None:
             self.leave_out(f"{where}.input", target, "an input that is no object")
-        return {"id": call.call_id, "function": {"name": call.name, "arguments": arguments or {}}}
+        return {"function": {"name": call.name, "arguments": arguments or {}}}
 
     def _tool(self, at: int, tool: Tool, target: Target) -> dict[str, Any]:
         if tool.strict is True:

@@ -117,7 +117,7 @@ class TestRequest:
         ],
     )
     def test_the_choice_of_a_tool(self, choice: Any, sent: Any) -> None:
-        assert body("anthropic", tool_choice=choice)["tool_choice"] == sent
+        assert body("anthropic", tools=[{"name": "f"}], tool_choice=choice)["tool_choice"] == sent
 
     def test_an_answer_by_a_schema_and_stop_sequences(self) -> None:
         wanted = {"type": "json_schema", "schema": {"type": "object"}}

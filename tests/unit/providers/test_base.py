@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -186,3 +187,45 @@ def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:
     assert adapter.error_event('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
     assert adapter.error_event('{"odd":1}').message == '{"odd":1}'
     assert adapter.error_event("it broke").message == "it broke"
+
+
+CHOICES = ("openai", "openai:responses", "openai:completions", "anthropic", "gemini", "cohere", "ollama:generate")
+
+
+@pytest.mark.parametrize("provider", CHOICES)
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_a_choice_among_no_tools_means_nothing_and_is_not_sent(provider: str, choice: str) -> None:
+    target = Target("m")
+    sent = get_provider(provider).build_request(native(query="Hi", tool_choice=choice), target)
+    assert {"tool_choice", "toolConfig"}.isdisjoint(json.loads(sent.body))
+    assert not target.changes
+
+
+@pytest.mark.parametrize("provider", CHOICES)
+def test_a_call_of_no_tool_is_refused_by_name(provider: str) -> None:
+    with pytest.raises(Unsupported, match="`tool_choice`"):
+        get_provider(provider).build_request(native(query="Hi", tool_choice="required"), Target("m"))
+
+
+@pytest.mark.parametrize("provider", ["gemini", "cohere"])
+def test_instructions_alone_are_the_users_where_a_user_must_speak(provider: str) -> None:
+    """Google refuses empty `contents`, Cohere a last message that is not the user's."""
+    instructions = [{"role": "system", "content": "Be brief."}, {"role": "system", "content": "Write a haiku."}]
+    target = Target("m")
+    sent = json.loads(get_provider(provider).build_request(native(messages=instructions), target).body)
+    last = sent["contents"][-1] if provider == "gemini" else sent["messages"][-1]
+    assert last["role"] == "user"
+    assert "haiku" in json.dumps(last)
+    assert "brief" not in json.dumps(last)
+    assert target.changes.adjusted == {"messages[1].role": "user"}
+
+
+def test_a_conversation_with_a_user_is_not_changed() -> None:
+    target = Target("m")
+    sent = get_provider("cohere").build_request(native(system="Be brief.", query="Hi"), target)
+    assert [message["role"] for message in json.loads(sent.body)["messages"]] == ["system", "user"]
+    assert not target.changes
+
+
+def native(**fields: Any) -> Request:
+    return parse_request(json.dumps(fields).encode())

@@ -54,7 +54,7 @@ def test_the_prompt_is_the_one_user_message() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image", "url": "u"}]}]}, "messages[0].content[0]"),
         ({"metadata": {"a": "b"}}, "metadata"),
         ({"tools": [{"name": "f"}]}, "tools"),
-        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"response_format": {"type": "json"}}, "response_format"),
         ({"reasoning": {"effort": "low"}}, "reasoning"),
     ],

@@ -215,7 +215,6 @@ class TestRequests:
         assert "toolConfig" not in body("gemini", tool_choice=choice)
         assert "toolConfig" not in body("gemini", tool_choice=choice, provider_options=search)
         assert "toolConfig" in body("gemini", tool_choice=choice, provider_options=own)
-        assert "toolConfig" in body("gemini", tool_choice="required")
 
     def test_generation(self) -> None:
         sent = body("gemini", temperature=0.5, top_p=1, max_tokens=9, stop=["x"], seed=0)

@@ -253,17 +253,24 @@ class TestChatRequest:
                 "role": "assistant",
                 "content": "Wait.",
                 "thinking": "Hm",
-                "tool_calls": [{"id": made, "function": {"name": "f", "arguments": {"n": 12345678901234567890}}}],
+                "tool_calls": [{"function": {"name": "f", "arguments": {"n": 12345678901234567890}}}],
             },
-            {"role": "tool", "content": "4", "tool_name": "f", "tool_call_id": made},
+            {"role": "tool", "content": "4", "tool_name": "f"},
             {
                 "role": "assistant",
                 "content": "",
-                "tool_calls": [{"id": made, "function": {"name": "g", "arguments": {}}}],
+                "tool_calls": [{"function": {"name": "g", "arguments": {}}}],
             },
-            {"role": "tool", "content": "4", "tool_name": "g", "tool_call_id": made},
-            {"role": "tool", "content": "4", "tool_call_id": "lost"},
+            {"role": "tool", "content": "4", "tool_name": "g"},
+            {"role": "tool", "content": "4"},
         ]
+
+    def test_results_stand_in_the_order_of_their_calls_which_is_all_that_assigns_them(self) -> None:
+        """The SDK's types have no ids of calls."""
+        calls = [{"type": "tool_call", "call_id": each, "name": "f"} for each in ("a", "b")]
+        results = [{"role": "tool", "call_id": each, "content": each.upper()} for each in ("b", "a")]
+        sent = body("ollama", messages=[{"role": "assistant", "content": calls}, *results])["messages"]
+        assert [message["content"] for message in sent[1:]] == ["A", "B"]
 
     def test_thoughts_of_others_do_not_go_back(self) -> None:
         parts = [{"type": "reasoning", "text": "Ha", "provider": "anthropic"}, {"type": "text", "text": "Blue"}]

@@ -60,7 +60,7 @@ def test_usage_is_not_asked_for() -> None:
     ("fields", "named"),
     [
         ({"tools": [{"name": "f"}]}, "tools"),
-        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"seed": 0}, "seed"),
         ({"stop": ["x"]}, "stop"),
         ({"response_format": {"type": "json"}}, "response_format"),
