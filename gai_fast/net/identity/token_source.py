@@ -221,7 +221,7 @@ class TokenSource(Keys):
         self._failures += 1
         self._retry_at = now + pause
         self._fetch_later(pause)
-        if now >= self._warn_at:
+        if now >= self._warn_at and not self._is_closed:
             self._warn_at = now + SHARED.warning_interval
             _log.warning("`%s`: %s: %s", self._identity.key, problem, problem.fix)
         for waiting in list(self._waiting):

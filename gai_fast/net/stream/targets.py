@@ -402,10 +402,10 @@ class Targets(AttemptRunner):
         secrets = self.tokens(upstream)
         shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
         text = str(shown)
-        if shown is error:
-            if not self.settings.keys or without_addresses(error, upstream) is error:
+        if shown.code == error.code:
+            if not self.settings.keys or without_addresses(shown, upstream) is shown:
                 return
-            text = f"upstream {upstream.name!r}: {error}"
+            text = f"upstream {upstream.name!r}: {shown}"
         now = self._loop.time()
         if now >= self._silent_until.get(upstream.name, now):
             self._silent_until[upstream.name] = now + SHARED.warning_interval
