@@ -109,7 +109,7 @@ def sent(form: Format, api: API, body: Body) -> Any:
     target = Target("model-1", "key")
     request: UpstreamRequest
     if passes(form, api):
-        request = api.build_passthrough(form.for_upstream(body, api.provider), target)
+        request = api.build_passthrough(body, target)
     else:
         is_native = form.name == "gai"
         form.check_translatable(body)

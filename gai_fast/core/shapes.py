@@ -6,7 +6,10 @@ request of any shape has one: wrong types are the provider's to refuse.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+from gai_fast.core.signatures import is_ours
 
 _PLAIN_CALL: Final = 3
 """The members of a call that every provider knows: `id`, `type` and `function`."""
@@ -19,16 +22,18 @@ class Shape:
     """What a request holds besides plain texts.
 
     Attributes:
-        characters: The characters of its texts.
+        characters: The characters of its texts, in the chat dialect.
         roles: By role, the names of the members of its messages, without `role` and `content`. A role of every provider
             is missing if its messages have a text and nothing else. The name is empty for a member that is null.
         parts: By role, the types of the parts of its messages. `text` only if such a part has more than its text.
         calls: The names of the members of calls, without those of every call.
         ids: The ids of calls and of their results.
         last: The role of the last message.
+        signed: There is reasoning that its provider must be asked about: it is sealed, or lacks its signature.
+        has_odd_items: An item's `id` does not begin as those of its kind do.
     """
 
-    __slots__ = ("calls", "characters", "ids", "last", "parts", "roles")
+    __slots__ = ("calls", "characters", "has_odd_items", "ids", "last", "parts", "roles", "signed")
 
     def __init__(self) -> None:
         self.characters = 0
@@ -37,6 +42,8 @@ class Shape:
         self.calls: set[str] = set()
         self.ids: list[str] = []
         self.last = ""
+        self.signed = False
+        self.has_odd_items = False
 
     def _note(self, role: str, message: dict[str, Any]) -> None:
         """Notes a chat message that has more than a text."""
@@ -110,3 +117,131 @@ def characters(value: object) -> int:
     elif isinstance(value, dict):
         counted = characters(value.get("content")) + characters(value.get("text"))
     return counted
+
+
+_ITEM_TEXTS: Final = ("content", "text", "arguments", "input", "output")
+_ITEM_IDS: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
+"""How the id of an item of the Responses dialect begins, by its kind."""
+
+
+def responses_shape(body: Mapping[str, Any]) -> Shape:
+    """Returns the shape of a request in the Responses dialect, without its characters."""
+    shape = Shape()
+    items = body.get("input")
+    if isinstance(items, list):
+        for item in items:
+            if isinstance(item, dict):
+                _note_item(shape, item)
+    return shape
+
+
+def responses_characters(body: dict[str, Any]) -> int:
+    """Counts the characters of the texts in a request in the Responses dialect."""
+    return _item_characters(body.get("instructions")) + _item_characters(body.get("input"))
+
+
+def _note_item(shape: Shape, item: dict[str, Any]) -> None:
+    kind = item.get("type")
+    call_id, identifier = item.get("call_id"), item.get("id")
+    if isinstance(call_id, str):
+        shape.ids.append(call_id)
+    if kind == "reasoning" and is_ours(item.get("encrypted_content")):
+        shape.signed = True
+    if identifier is not None and not begins_as_its_kind(item):
+        shape.has_odd_items = True
+
+
+def begins_as_its_kind(item: dict[str, Any]) -> bool:
+    """Returns whether the `id` of an item of the Responses dialect begins as those of its kind do, or has any begin."""
+    kind, identifier = item.get("type"), item.get("id")
+    begin = _ITEM_IDS.get(kind) if isinstance(kind, str) else None
+    return begin is None or not isinstance(identifier, str) or identifier.startswith(begin)
+
+
+def _item_characters(items: object) -> int:
+    """Counts the characters of the texts in items of any shape."""
+    if isinstance(items, str):
+        return len(items)
+    counted = 0
+    if isinstance(items, list):
+        for item in items:
+            counted += _item_characters(item)
+    elif isinstance(items, dict):
+        for key in _ITEM_TEXTS:
+            counted += _item_characters(items.get(key))
+    return counted
+
+
+_BLOCK_TEXTS: Final = ("content", "text", "thinking", "name", "description", "title", "context")
+"""The members of messages, blocks and tools of the Messages dialect that hold text. Data of images and documents does
+not count."""
+_BLOCK_VALUES: Final = ("input", "input_schema")
+
+
+def messages_shape(body: Mapping[str, Any]) -> Shape:
+    """Returns the shape of a request in the Messages dialect, without its characters."""
+    shape = Shape()
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        for message in messages:
+            content = message.get("content") if isinstance(message, dict) else None
+            if isinstance(content, list):
+                for block in content:
+                    if isinstance(block, dict):
+                        _note_block(shape, block)
+    return shape
+
+
+def messages_characters(body: dict[str, Any]) -> int:
+    """Counts the characters of the texts in a request in the Messages dialect."""
+    system, tools = body.get("system"), body.get("tools")
+    return _block_characters(system) + _block_characters(body.get("messages")) + _block_characters(tools)
+
+
+def _note_block(shape: Shape, block: dict[str, Any]) -> None:
+    kind = block.get("type")
+    if kind == "tool_use" or kind == "tool_result":  # a set costs a hash
+        identifier = block.get("id" if kind == "tool_use" else "tool_use_id")
+        if isinstance(identifier, str):
+            shape.ids.append(identifier)
+    elif is_unsigned_or_sealed(block):
+        shape.signed = True
+
+
+def is_unsigned_or_sealed(block: dict[str, Any]) -> bool:
+    """Returns whether a block of the Messages dialect is reasoning that no provider of the dialect has signed."""
+    kind = block.get("type")
+    if kind != "thinking" and kind != "redacted_thinking":  # a set costs a hash
+        return False
+    signature = block.get("signature" if kind == "thinking" else "data")
+    return signature == "" or is_ours(signature)
+
+
+def _block_characters(part: object) -> int:
+    if isinstance(part, str):
+        return len(part)
+    counted = 0
+    if isinstance(part, list):
+        for one in part:
+            counted += _block_characters(one)
+    elif isinstance(part, dict):
+        for key in _BLOCK_TEXTS:
+            counted += _block_characters(part.get(key))
+        for key in _BLOCK_VALUES:
+            counted += _json_size(part.get(key))
+        source = part.get("source")
+        if isinstance(source, dict):
+            counted += _block_characters(source.get("content"))
+            counted += _block_characters(source.get("data")) if source.get("type") == "text" else 0
+    return counted
+
+
+def _json_size(value: object) -> int:
+    """Counts the characters of a JSON value: about the length of its JSON text."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, list):
+        return 2 + sum([_json_size(one) + 1 for one in value])
+    if isinstance(value, dict):
+        return 2 + sum([len(key) + 4 + _json_size(one) for key, one in value.items()])
+    return 0 if value is None else 4

@@ -294,12 +294,11 @@ class Format(ABC):
         output.take()
         return output
 
-    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]] | None:
+    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
         """Returns the client's body for an upstream of this dialect whose answer is translated.
 
         Args:
             body: The client's JSON object.
-            provider: The upstream's provider.
 
         Returns:
             The request, and the paths of the members that a translated answer does not serve. None if the request must
@@ -347,15 +346,6 @@ class Format(ABC):
             body: The client's JSON object.
         """
         raise self._no_requests()
-
-    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
-        """Returns the request for an upstream of the dialect, without members that only this gateway can read.
-
-        Args:
-            body: The client's JSON object.
-            provider: The upstream's provider.
-        """
-        return body
 
     def _no_requests(self) -> Error:
         return Error("unsupported", f"format {self.name!r} has no request of its own")

@@ -14,6 +14,7 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast.core.reading import turns
+from gai_fast.core.shapes import Shape, responses_shape
 from gai_fast.kernels import parse_exact
 from gai_fast.model.request import (
     AssistantMessage,
@@ -62,6 +63,9 @@ class ResponsesAPI(API):
 
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)
+
+    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+        return responses_shape(body)
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)

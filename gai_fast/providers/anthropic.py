@@ -23,7 +23,7 @@ from msgspec import UNSET, Meta
 from orjson import Fragment
 
 from gai_fast.core.reading import turns
-from gai_fast.core.shapes import Shape
+from gai_fast.core.shapes import Shape, messages_shape
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.limits import SHARED
@@ -49,7 +49,10 @@ from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._messages_rules import MessagesRules
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
+from gai_fast.providers._rules import CallIds
+from gai_fast.providers.facts import Facts
 from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"
@@ -93,6 +96,7 @@ class Anthropic(API):
     count_path = "/v1/messages/count_tokens"
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
+    rules: ClassVar = MessagesRules("anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"))
     efforts = ("low", "medium", "high", "xhigh", "max")
     service_tiers = frozenset({"auto", "standard_only"})
     knobs: ClassVar = {
@@ -109,6 +113,9 @@ class Anthropic(API):
 
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
+
+    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+        return messages_shape(body)
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)

@@ -28,6 +28,7 @@ from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules, ChoiceNeed
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import LACKS, CallIds, Member
 
 _API_VERSION: Final = "2024-10-21"
@@ -88,6 +89,12 @@ class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
     provider = "azure"
+    rules: ClassVar = ResponsesRules(
+        "azure",
+        "openai 3.57.0, 2026-11-25",
+        members={"max_output_tokens": Member(least=16)},
+        call_ids=CALL_IDS,
+    )
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
     base_url_form = Azure.base_url_form

@@ -24,6 +24,7 @@ from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools, Prefix, Role
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import LACKS, Member, Mend
 
 _BETA: Final = "/beta"
@@ -97,6 +98,7 @@ class DeepSeekResponses(ResponsesAPI):
     """`https://api.deepseek.com/responses`. Reasoning is plain text."""
 
     provider = "deepseek"
+    rules: ClassVar = ResponsesRules("deepseek", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
     base_url = DeepSeek.base_url
     key_variable = DeepSeek.key_variable
 

@@ -28,6 +28,7 @@ from gai_fast.providers._chat_calls import CallFragment
 from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools, Role, Tools, as_known
 from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import Member
 
 _NAMED: Final = frozenset(("name",))
@@ -128,6 +129,7 @@ class GroqResponses(ResponsesAPI):
     """`https://api.groq.com/openai/v1/responses`. It stores nothing and has no reasoning summaries."""
 
     provider = "groq"
+    rules: ClassVar = ResponsesRules("groq", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
     base_url = Groq.base_url
     key_variable = Groq.key_variable
     path = "/openai/v1/responses"

@@ -22,6 +22,7 @@ from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import LACKS, CallIds, Member
 
 
@@ -82,6 +83,12 @@ class OpenAIResponses(ResponsesAPI):
     compact_path = "/responses/compact"
 
     provider = "openai"
+    rules: ClassVar = ResponsesRules(
+        "openai",
+        "openai 3.57.0, 2026-11-25",
+        members={"max_output_tokens": Member(least=16)},
+        call_ids=CALL_IDS,
+    )
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options: ClassVar = {"include_obfuscation": False}

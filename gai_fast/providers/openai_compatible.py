@@ -22,6 +22,7 @@ from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 
 _PROVIDER: Final = "openai-compatible"
 
@@ -84,6 +85,7 @@ class CompatibleResponses(ResponsesAPI):
 
     provider = _PROVIDER
     clouds = OPENAI_IN_CLOUDS
+    rules: ClassVar = ResponsesRules(_PROVIDER, "", call_ids=CALL_IDS)
 
 
 APIS: Final[dict[str, API]] = {

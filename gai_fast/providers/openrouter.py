@@ -30,6 +30,7 @@ from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import LACKS, Member
 
 _FORMATS: Final = {
@@ -133,6 +134,7 @@ class OpenRouterResponses(ResponsesAPI):
     """`https://openrouter.ai/api/v1/responses`. An error body's `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
+    rules: ClassVar = ResponsesRules("openrouter", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
     efforts = OpenRouter.efforts

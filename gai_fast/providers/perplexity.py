@@ -34,6 +34,7 @@ from gai_fast.providers._events import citation
 from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import LACKS, Member
 
 
@@ -118,6 +119,7 @@ class PerplexityResponses(ResponsesAPI):
     """The agent API, at the path that OpenAI's SDK uses: `/v1/responses`."""
 
     provider = "perplexity"
+    rules: ClassVar = ResponsesRules("perplexity", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
     base_url = Perplexity.base_url
     key_variable = Perplexity.key_variable
     path = "/v1/responses"

@@ -27,6 +27,7 @@ from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
 from gai_fast.providers._rules import LACKS, Member
 
 
@@ -88,6 +89,7 @@ class XAIResponses(ResponsesAPI):
     }
 
     provider = "xai"
+    rules: ClassVar = ResponsesRules("xai", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
     telemetry_name = "x_ai"
     base_url = XAI.base_url
     key_variable = XAI.key_variable

@@ -399,7 +399,7 @@ def check_body(format_name: str, body: bytes) -> None:
 
     def passed(target: Target) -> UpstreamRequest:
         asked, api = dialect.read_request(parse_object(body)), get_provider(SPEAKERS[format_name])
-        return api.build_passthrough(dialect.for_upstream(asked.body, api.provider), target)
+        return api.build_passthrough(asked.body, target)
 
     check(translated, "drop")
     if format_name in SPEAKERS:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.signatures import opened
 from gai_fast.formats._members import RequestReader, call_input, expect, invalid, member, required
-from gai_fast.formats._signatures import opened
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request

@@ -30,10 +30,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
+from gai_fast.core.signatures import seal
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.formats._openai import argument_text
-from gai_fast.formats._signatures import seal
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.events import Event
 

@@ -47,7 +47,7 @@ class OpenAIFormat(DialectFormat):
         """
         return read_chat_members(body)
 
-    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
+    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns the client's body for an upstream of the dialect if the answer is translated."""
         return {**body, "stream": True}, unanswerable(body)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames
-from gai_fast.formats.messages.members import read_messages_members, without_foreign
+from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.formats.messages.parts import error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
 from gai_fast.formats.messages.request import check_thread, read_messages_request, unanswerable
@@ -48,13 +48,9 @@ class AnthropicFormat(DialectFormat):
         """
         return read_messages_members(body)
 
-    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
-        """Returns the request without reasoning that Anthropic did not sign."""
-        return without_foreign(body)
-
-    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
+    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns the client's body for Anthropic if the answer is translated; it asks for a stream."""
-        return {**without_foreign(body), "stream": True}, unanswerable(body)
+        return {**body, "stream": True}, unanswerable(body)
 
     def check_translatable(self, body: dict[str, Any]) -> None:
         """Refuses a conversation stored at Anthropic.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.formats._signatures import is_ours, seal
+from gai_fast.core.signatures import seal
 from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event, JSONText
@@ -173,14 +173,6 @@ def marked(signature: str, provider: str | None, call_id: str = "") -> str:
         call_id: The signed call, or empty for a signature of reasoning.
     """
     return signature if not call_id and provider in (None, NATIVE) else seal(signature, provider, call_id)
-
-
-def is_foreign(block: Any) -> bool:
-    """Returns whether a block of an earlier answer is reasoning that Anthropic did not sign; Anthropic refuses it."""
-    if not isinstance(block, dict) or block.get("type") not in ("thinking", "redacted_thinking"):
-        return False
-    signature = block.get("data" if block["type"] == "redacted_thinking" else "signature")
-    return signature == "" or is_ours(signature)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

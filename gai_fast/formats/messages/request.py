@@ -11,8 +11,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.signatures import opened
 from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
-from gai_fast.formats._signatures import opened
 from gai_fast.formats.messages.parts import NATIVE
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request

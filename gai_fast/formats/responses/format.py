@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames, Passthrough
-from gai_fast.formats.responses.members import read_response_members, without_foreign
+from gai_fast.formats.responses.members import read_response_members
 from gai_fast.formats.responses.parts import ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
 from gai_fast.formats.responses.request import check_stored, read_response_request, unanswerable
@@ -62,18 +62,9 @@ class ResponsesFormat(DialectFormat):
         """
         return read_response_members(body)
 
-    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
-        """Returns the request without the reasoning of other providers, which this provider cannot decrypt.
-
-        Raises:
-            InvalidRequest: A signature begins with `gai:` but is not sealed; the text names its path.
-        """
-        return without_foreign(body, provider)
-
-    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
+    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns the client's body for an upstream of the dialect whose answer is translated; it asks for a stream."""
-        own = without_foreign(body, provider)
-        sent = {key: value for key, value in own.items() if key not in ("background", "background_options")}
+        sent = {key: value for key, value in body.items() if key not in ("background", "background_options")}
         return {**sent, "stream": True}, unanswerable(body)
 
     def check_translatable(self, body: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gai_fast.core.signatures import opened
 from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required, unread
 from gai_fast.formats._openai import AUDIO_TYPES
-from gai_fast.formats._signatures import opened
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.parts import NATIVE
 from gai_fast.formats.responses.tools import PROVIDER_RUNS

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from gai_fast.core.signatures import seal
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._signatures import is_encrypted, is_ours, seal
+from gai_fast.formats._signatures import is_encrypted
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event
 
@@ -216,8 +217,3 @@ def sealed(event: Event, provider: str | None) -> str:
     if is_encrypted(provider) and "call_id" not in event and "redacted" not in event:
         return event["signature"]
     return seal(event["signature"], provider, event.get("call_id"), event.get("redacted"))
-
-
-def is_sealed(item: Any) -> bool:
-    """Returns whether an item of a request is reasoning with a sealed signature, which no upstream can read."""
-    return isinstance(item, dict) and item.get("type") == "reasoning" and is_ours(item.get("encrypted_content"))

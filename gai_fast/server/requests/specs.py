@@ -165,7 +165,7 @@ class SpecBuilder:
             raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
         spec = StreamSpec(
             model,
-            dialect.for_upstream(body, get_provider(model.upstream.provider).provider),
+            body,
             frames,
             frames=frames,
             hold=True,
@@ -304,13 +304,13 @@ class _DialectSpecs:
         """
         if model.stream.on_midstream_failure != "continue":
             return False
-        own = self._dialect.native_request(self._asked.body, api.provider)
+        own = self._dialect.native_request(self._asked.body)
         return own is None or not own[1]
 
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = dialect.for_upstream(asked.body, api.provider)
+        body = asked.body
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -322,7 +322,7 @@ class _DialectSpecs:
         own = None
         # A prefill can only continue native requests.
         if api.dialect == dialect.name and not _is_prefilled(model):
-            own = dialect.native_request(asked.body, api.provider)
+            own = dialect.native_request(asked.body)
         request: Request | dict[str, Any]
         if own is None:
             dialect.check_translatable(asked.body)

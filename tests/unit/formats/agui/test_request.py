@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from gai_fast.core.signatures import seal
 from gai_fast.formats import get_format
-from gai_fast.formats._signatures import seal
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import Request
 

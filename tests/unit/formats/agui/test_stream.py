@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.signatures import opened
 from gai_fast.formats import get_format
-from gai_fast.formats._signatures import opened
 from gai_fast.formats.agui.format import AGUIFormat
 from gai_fast.formats.agui.stream import Run, RunEvents
 from gai_fast.model.events import TYPES, Event

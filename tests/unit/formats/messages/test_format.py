@@ -47,11 +47,10 @@ def test_an_error_body_has_the_request_id() -> None:
 def test_a_request_needs_no_wish_for_usage() -> None:
     body = {"model": "m"}
     assert ANTHROPIC.with_usage(body) is body
-    assert ANTHROPIC.for_upstream(body, "anthropic") is body
     assert ANTHROPIC.passed_headers == ("anthropic-version", "anthropic-beta")
 
 
 def test_a_request_whose_answer_is_translated_goes_to_anthropic_as_it_is_and_streams() -> None:
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     body = {"model": "m", "messages": [], "tools": tools, "stream": False, "mcp_servers": [{"name": "m"}]}
-    assert ANTHROPIC.native_request(body, "anthropic") == ({**body, "stream": True}, ["mcp_servers"])
+    assert ANTHROPIC.native_request(body) == ({**body, "stream": True}, ["mcp_servers"])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats.messages.members import prompt_characters, read_messages_members, without_foreign
+from gai_fast.core.shapes import messages_characters as prompt_characters
+from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.model.errors import InvalidRequest
 
 
@@ -37,17 +38,3 @@ def test_all_texts_of_a_request_are_counted_and_no_data() -> None:
     assert prompt_characters({"tools": [tool]}) > 5
     for odd in (None, 5, {"content": 5}, [[["x"]]]):
         assert prompt_characters({"messages": odd}) in (0, 1)
-
-
-def test_reasoning_that_anthropic_did_not_sign_does_not_go_to_it() -> None:
-    own = {"type": "thinking", "thinking": "x", "signature": "s"}
-    foreign = {"type": "thinking", "thinking": "x", "signature": 'gai:{"provider":"openai","signature":"s"}'}
-    nothing_else = {"role": "assistant", "content": [foreign]}
-    answers = [{"role": "assistant", "content": [own, foreign]}, nothing_else]
-    body = {"messages": [*answers, {"role": "user", "content": "x"}], "a": 1}
-    assert without_foreign(body) == {
-        "messages": [{"role": "assistant", "content": [own]}, {"role": "user", "content": "x"}],
-        "a": 1,
-    }
-    for plain in ({"messages": [{"content": [own]}, 5, {"content": 5}]}, {"messages": 5}, {}):
-        assert without_foreign(plain) is plain

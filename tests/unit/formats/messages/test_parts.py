@@ -11,7 +11,6 @@ from gai_fast.formats.messages.parts import (
     citation_of,
     error_object,
     error_status,
-    is_foreign,
     marked,
     note_warning,
     refusal_of,
@@ -26,14 +25,6 @@ def test_signatures_of_others_and_of_calls_are_marked() -> None:
     assert marked("sig==", "anthropic") == marked("sig==", None) == "sig=="
     assert marked("s", "gemini") == 'gai:{"provider":"gemini","signature":"s"}'
     assert marked("s", "anthropic", "c") == 'gai:{"provider":"anthropic","signature":"s","call_id":"c"}'
-
-
-def test_foreign_reasoning_is_what_anthropic_did_not_sign() -> None:
-    assert is_foreign({"type": "thinking", "thinking": "x", "signature": ""})
-    assert is_foreign({"type": "thinking", "thinking": "x", "signature": 'gai:{"provider":"openai","signature":"s"}'})
-    assert is_foreign({"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"s","call_id":"c"}'})
-    for own in ({"type": "thinking", "thinking": "x", "signature": "s"}, {"type": "text", "text": "gai:"}, "gai:", 5):
-        assert not is_foreign(own)
 
 
 TYPES: list[tuple[Code, int | None, str, int]] = [

@@ -182,7 +182,7 @@ def test_a_whole_answer_of_the_upstream_is_passed_on_as_it_is() -> None:
 
 def test_a_request_for_an_upstream_of_the_dialect_is_a_stream_that_waits_for_nobody() -> None:
     body = {"model": "m", "input": "?", "background": True, "tools": [{"type": "web_search"}], "top_logprobs": 3}
-    sent, lost = RESPONSES.native_request(body, "openai") or ({}, [])
+    sent, lost = RESPONSES.native_request(body) or ({}, [])
     assert sent == {"model": "m", "input": "?", "stream": True, "tools": [{"type": "web_search"}], "top_logprobs": 3}
     assert lost == ["top_logprobs"]
 

@@ -54,34 +54,6 @@ def test_members_of_another_type_are_refused(body: dict[str, Any], words: str) -
     assert words in raised.value.message
 
 
-def test_reasoning_of_other_providers_does_not_go_to_an_upstream_of_the_dialect() -> None:
-    def reasoning(content: Any) -> dict[str, Any]:
-        return {"type": "reasoning", "summary": [], "encrypted_content": content}
-
-    sealed, own = reasoning('gai:{"provider":"anthropic","signature":"s"}'), reasoning("gAAA")
-    kept = [own, {"role": "user", "content": "gai:"}, 5, reasoning(None)]
-    body = {"model": "m", "input": [sealed, *kept]}
-    assert RESPONSES.for_upstream(body, "openai") == {"model": "m", "input": kept}
-    assert (RESPONSES.native_request(body, "openai") or ({}, []))[0]["input"] == kept
-    for same in ({"model": "m", "input": kept}, {"input": "gai:"}, {}):
-        assert RESPONSES.for_upstream(same, "openai") is same
-
-
-def test_a_provider_gets_its_own_reasoning_back_as_it_wrote_it() -> None:
-    """Of most providers it is not known that their signatures are the dialect's."""
-    sealed = {
-        "type": "reasoning",
-        "id": "rs_1",
-        "summary": [],
-        "encrypted_content": 'gai:{"provider":"groq","signature":"s"}',
-    }
-    of_call = {"type": "reasoning", "encrypted_content": 'gai:{"provider":"groq","signature":"s","call_id":"c"}'}
-    sent = RESPONSES.for_upstream({"input": [sealed, of_call]}, "groq")
-    assert sent == {"input": [{**sealed, "encrypted_content": "s"}]}
-    with pytest.raises(InvalidRequest, match=r"`\$\.input\[1\]\.encrypted_content`"):
-        RESPONSES.for_upstream({"input": [5, {"type": "reasoning", "encrypted_content": "gai:"}]}, "groq")
-
-
 @pytest.mark.parametrize("form", [{"text": 1}, {"text": {"format": 1}}, {"text": {"format": {"type": "text"}}}, {}])
 def test_json_is_asked_for_by_a_format_only(form: dict[str, Any]) -> None:
     assert not RESPONSES.read_request(form).wants_json

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from gai_fast.formats._signatures import opened
+from gai_fast.core.signatures import opened
 from gai_fast.formats.responses.parts import (
     ECHOED,
     NATIVE,

@@ -1,0 +1,72 @@
+"""What a provider of the Responses dialect accepts: its own reasoning, and ids of items and calls in its form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.formats import get_format
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.providers import Target, get_provider
+
+ASK: dict[str, Any] = {"role": "user", "content": "Hi"}
+
+
+def sent(provider: str, items: Any, target: Target | None = None, **members: Any) -> Any:
+    asked = get_format("responses").read_request({"model": "m", "input": items, **members})
+    api = get_provider(f"{provider}:responses")
+    return json.loads(api.build_passthrough(asked.body, target or Target("m1", "k"), shape=asked.shape).body)
+
+
+def reasoning(content: Any) -> dict[str, Any]:
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": content}
+
+
+def test_reasoning_of_other_providers_does_not_go_to_an_upstream_of_the_dialect() -> None:
+    sealed = reasoning('gai:{"provider":"anthropic","signature":"s"}')
+    kept = [reasoning("gAAA"), {"role": "user", "content": "gai:"}, 5, reasoning(None)]
+    assert sent("openai", [sealed, *kept])["input"] == kept
+    for same in (kept, "gai:", None, 5):
+        assert sent("openai", same)["input"] == same
+
+
+def test_a_provider_gets_its_own_reasoning_back_as_it_wrote_it() -> None:
+    """Of most providers it is not known that their signatures are the dialect's."""
+    sealed = reasoning('gai:{"provider":"groq","signature":"s"}')
+    of_call = reasoning('gai:{"provider":"groq","signature":"s","call_id":"c"}')
+    assert sent("groq", [sealed, of_call])["input"] == [{**sealed, "encrypted_content": "s"}]
+    with pytest.raises(InvalidRequest, match=r"`\$\.input\[1\]\.encrypted_content`"):
+        sent("groq", [5, reasoning("gai:")])
+
+
+def test_ids_of_items_that_another_provider_gave_are_not_sent() -> None:
+    items = [
+        {"type": "message", "id": "resp-1", "role": "assistant", "content": "a"},
+        {"type": "function_call", "id": "call_1", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "id": "x", "call_id": "c", "output": "4"},
+        {"type": "reasoning", "id": "thought-1", "summary": []},
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": "a"},
+    ]
+    message, call, output, thought, own = sent("openai", items)["input"]
+    assert ("id" in message, "id" in call, output["id"], own["id"]) == (False, False, "x", "msg_1")
+    assert thought["id"].startswith("rs_")
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure", "groq", "xai", "deepseek", "openrouter", "perplexity"])
+def test_ids_of_calls_that_are_too_long_are_changed_alike_in_call_and_output(provider: str) -> None:
+    for identifier, is_kept in (("x" * 64, True), ("x" * 65, False), ("functions.w:0", True), ("", False)):
+        call = {"type": "function_call", "call_id": identifier, "name": "f", "arguments": "{}"}
+        output = {"type": "function_call_output", "call_id": identifier, "output": "4"}
+        asked, answered = sent(provider, [call, output])["input"]
+        assert asked["call_id"] == answered["call_id"]
+        assert 0 < len(asked["call_id"]) <= 64
+        assert (asked["call_id"] == identifier) == is_kept
+
+
+def test_a_limit_below_the_least_is_the_least_and_told() -> None:
+    target = Target("m1", "k")
+    assert sent("openai", "Hi", target, max_output_tokens=1)["max_output_tokens"] == 16
+    assert target.changes.adjusted == {"max_output_tokens": "16"}
+    assert sent("openai", "Hi", max_output_tokens=17)["max_output_tokens"] == 17
