@@ -55,6 +55,7 @@ def knobs_of(request: Request) -> dict[str, Any]:
         return {}
     return {name: value for name, value in zip(KNOBS, values, strict=True) if is_given(value)}
 
+
 def in_call_order(turns: Iterable[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
     """Yields the messages, results in the order of their calls: without ids, results are assigned by order.
 

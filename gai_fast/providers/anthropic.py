@@ -52,7 +52,6 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._messages_rules import MessagesRules
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
 from gai_fast.providers._rules import CallIds
-from gai_fast.providers.facts import Facts
 from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"
@@ -403,15 +402,24 @@ class AnthropicOnVertex(Anthropic):
         return "authorization", f"Bearer {api_key}"
 
     def build_passthrough(
-        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        body: Mapping[str, Any],
+        target: Target,
+        headers: Mapping[str, str] = NO_HEADERS,
+        shape: Shape | None = None,
     ) -> UpstreamRequest:
         version = headers.get("anthropic-version")
-        return super().build_passthrough({**body, "anthropic_version": version} if version else body, target, headers)
+        given = {**body, "anthropic_version": version} if version else body
+        return super().build_passthrough(given, target, headers, shape)
 
     def build_count(
-        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        body: Mapping[str, Any],
+        target: Target,
+        headers: Mapping[str, str] = NO_HEADERS,
+        shape: Shape | None = None,
     ) -> UpstreamRequest:
-        request = super().build_count(body, target, headers)
+        request = super().build_count(body, target, headers, shape)
         # The path of a count names no model, so the body does.
         version = headers.get("anthropic-version") or _VERSION
         asked = {name: value for name, value in body.items() if name != "betas"}

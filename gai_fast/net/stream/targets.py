@@ -43,8 +43,7 @@ from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.net.upstream.sockets import no_descriptors
 from gai_fast.otel.trace import Target as TracedTarget
-from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
-from gai_fast.providers import API, Adapter, Target, TokenCount, get_provider, is_tuned
+from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
