@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gai_fast.library.gateway import Gateway
     from gai_fast.library.pipeline import StreamEventProcessor
     from gai_fast.library.remote import connect
+    from gai_fast.library.sdk_streams import from_sdk
     from gai_fast.library.stream import Stream
     from gai_fast.model.metrics import MetricsSink, StreamMetrics
     from gai_fast.processors.json_stream import JSONStreamProcessor
@@ -89,6 +90,7 @@ __all__ = [
     "decode",
     "encode_ndjson",
     "encode_sse",
+    "from_sdk",
     "read_events",
 ]
 
@@ -103,6 +105,7 @@ _LATER = {
     "StreamMetrics": "gai_fast.model.metrics",
     "UsageAggregator": "gai_fast.processors.usage",
     "connect": "gai_fast.library.remote",
+    "from_sdk": "gai_fast.library.sdk_streams",
 }
 
 

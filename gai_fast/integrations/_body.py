@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gai_fast.config.keys import STREAM
 from gai_fast.core.compression import compressor
@@ -41,6 +41,9 @@ from gai_fast.server.http.replies import Headers, Reply, StreamHead, error_reply
 
 Items = AsyncIterable[Any] | Iterator[Any]
 """The items of a response: an async iterable, or a plain iterator."""
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 _NONE: Final[Mapping[str, str]] = {}
 _TEXT: Final = {"type": "text.delta"}
@@ -287,7 +290,7 @@ class Body:
         self.request_id = request_id(headers.get("x-request-id"))
         self._coding = content_coding(headers.get("accept-encoding"), stream.compression)
         self._source = source
-        self._items = source if isinstance(source, AsyncIterable) else InThread(source)
+        self._items = source if _is_async(source) else InThread(source)
         self.framing: Framing = framing
         self._stream = stream
         self._is_resumed = is_resumed
@@ -456,6 +459,11 @@ class Body:
             self._write(self._frames.fail(error))
         else:
             self._early = error
+
+
+def _is_async(source: Any) -> TypeIs[AsyncIterable[Any]]:
+    """Returns whether a source is an async iterable. One that is an iterator too tells it, as those of `from_sdk`."""
+    return hasattr(source, "__aiter__") and getattr(source, "is_async", True) is not False
 
 
 def check_source(source: object) -> None:

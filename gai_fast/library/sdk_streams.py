@@ -1,0 +1,302 @@
+"""Reads the streams of other libraries: `from_sdk` yields their answers as events.
+
+Owns the ends of such a stream. `providers/_sdk_objects.py` writes an object of an SDK as the JSON of its API, which
+that API's adapter reads as it reads the provider's own bytes.
+
+1. An object whose dump is a chunk of a known API goes through that API's adapter. The first object decides which; an
+   object of another API ends the stream as `malformed_chunk`.
+2. A message chunk of LangChain becomes a chunk of the chat dialect; a text becomes a delta.
+3. Only an iterator of texts is complete without a finish reason: it ends with `stop`.
+4. An exception with a status or an error body is the provider's error; a broken connection is `network`. Any other
+   exception passes through. Whatever ends the stream, the library's stream is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from inspect import isawaitable
+from typing import Any, Final
+
+from gai_fast.core.adapter import Adapter
+from gai_fast.core.relay import Relay
+from gai_fast.kernels import encode_json
+from gai_fast.library.decoding import OrderedEvents
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.providers import get_provider
+from gai_fast.providers._sdk_objects import CHAT, TEXTS, Shape, library_of, provider_of, shape_of
+from gai_fast.runtime.clock import now_ms
+
+
+def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
+    """Returns the events of an answer that another library streams.
+
+    Args:
+        stream: What the library returns for a streaming request: an iterator or an async iterator of the chunks of
+            `openai` (chat, Responses), `anthropic`, `google-genai`, `mistralai`, `cohere`, `groq`, `ollama` or LiteLLM,
+            of LangChain's message chunks, of the APIs' chunks as mappings, or of texts.
+        provider: The provider's name, `name` or `name:api`, in the events. If it is None, the objects tell it.
+
+    Raises:
+        TypeError: `stream` is no iterator: a context manager, which has to be entered; a coroutine, which has to be
+            awaited; a whole answer.
+        ValueError: The provider is unknown.
+    """
+    if isinstance(stream, SDKEvents):
+        return stream
+    if provider is not None:
+        get_provider(provider)
+    is_async, is_plain = hasattr(stream, "__aiter__"), hasattr(stream, "__iter__")
+    if isinstance(stream, str | bytes | Mapping) or not (is_async or is_plain):
+        raise TypeError(_advice(stream))
+    if is_async and is_plain:  # LiteLLM's wrapper is both; it holds the provider's stream
+        inner = getattr(stream, "completion_stream", None)
+        is_async = inner is None or hasattr(inner, "__aiter__")
+    return SDKEvents(stream, provider, is_async=is_async)
+
+
+def _advice(stream: object) -> str:
+    kind = type(stream).__name__
+    if hasattr(stream, "__aenter__"):
+        return f"from_sdk takes the stream itself: {kind} is a context manager, enter it with `async with` first"
+    if hasattr(stream, "__enter__"):
+        return f"from_sdk takes the stream itself: {kind} is a context manager, enter it with `with` first"
+    if isawaitable(stream):
+        return f"from_sdk takes the stream itself: await the {kind} first"
+    return f"from_sdk takes an iterator or an async iterator of an answer's chunks; this is {kind} (was it streamed?)"
+
+
+class SDKEvents:
+    """The events of `gai.events.v1` of another library's stream, `done` last.
+
+    Iterate it as the stream itself: with `for` if that is a plain iterator, with `async for` if it is an async one.
+
+    Attributes:
+        is_async: Whether the stream is an async iterator.
+    """
+
+    def __init__(self, stream: Any, provider: str | None, *, is_async: bool) -> None:
+        self.is_async = is_async
+        self._stream = stream
+        self._reading = _Reading(provider)
+        self._plain: Iterator[Event] | None = None
+        self._async: AsyncIterator[Event] | None = None
+
+    def __iter__(self) -> Iterator[Event]:
+        """Returns the events of a plain iterator.
+
+        Raises:
+            TypeError: The stream is an async iterator.
+        """
+        if self.is_async:
+            raise TypeError("this stream is asynchronous: iterate it with `async for`")
+        if self._plain is None:
+            self._plain = self._events()
+        return self._plain
+
+    def __next__(self) -> Event:
+        return next(iter(self))
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Returns the events of an async iterator.
+
+        Raises:
+            TypeError: The stream is a plain iterator.
+        """
+        if not self.is_async:
+            raise TypeError("this stream is a plain iterator: iterate it with `for`")
+        if self._async is None:
+            self._async = self._aevents()
+        return self._async
+
+    def __anext__(self) -> Any:
+        return anext(aiter(self))
+
+    def close(self) -> None:
+        """Closes the stream of a plain iterator; idempotent."""
+        if self._plain is not None:
+            self._plain.close()  # type: ignore[attr-defined]  # a generator
+        _close(self._stream)
+
+    async def aclose(self) -> None:
+        """Closes the stream; idempotent."""
+        if self._async is not None:
+            await self._async.aclose()  # type: ignore[attr-defined]  # a generator
+        await _aclose(self._stream)
+
+    def _events(self) -> Iterator[Event]:
+        reading = self._reading
+        try:
+            items = iter(self._stream)
+            while not reading.is_over:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    reading.end()
+                except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
+                    reading.fail(problem)
+                else:
+                    reading.read(item)
+                yield from reading.events()
+        finally:
+            _close(self._stream)
+
+    async def _aevents(self) -> AsyncIterator[Event]:
+        reading = self._reading
+        try:
+            items = aiter(self._stream)
+            while not reading.is_over:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    reading.end()
+                except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
+                    reading.fail(problem)
+                else:
+                    reading.read(item)
+                for event in reading.events():
+                    yield event
+        finally:
+            await _aclose(self._stream)
+
+
+def _close(stream: Any) -> None:
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()
+
+
+async def _aclose(stream: Any) -> None:
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    if close is not None:
+        closed = close()
+        if isawaitable(closed):
+            await closed
+
+
+class _Reading:
+    """One answer: objects in, events out.
+
+    Args:
+        provider: As `from_sdk`.
+    """
+
+    def __init__(self, provider: str | None) -> None:
+        self._provider = provider
+        self._sink = OrderedEvents("compact")
+        self._relay: Relay | None = None
+        self._adapter: Adapter | None = None
+        self._api = ""
+        self._head = self._tail = b""
+        self._shapes: dict[type, Shape] = {}
+
+    @property
+    def is_over(self) -> bool:
+        return self._relay is not None and self._relay.is_over
+
+    def events(self) -> list[Event]:
+        relay = self._relay
+        if relay is not None and relay.fault is not None:
+            fault, relay.fault = relay.fault, None
+            raise fault
+        return self._sink.take()
+
+    def read(self, item: Any) -> None:
+        """Reads one object.
+
+        Raises:
+            TypeError: It is of no known kind.
+        """
+        shape = self._shapes.get(type(item))
+        is_known = shape is not None
+        if shape is None:
+            shape = shape_of(item, self._api)
+            if not isinstance(item, Mapping | tuple):  # those of one class may be chunks of several APIs
+                self._shapes[type(item)] = shape
+        relay = self._begun(shape.api, item)
+        if shape.api != self._api:
+            text = f"a chunk of {shape.api!r} in a stream of {self._api!r}"
+            relay.fail(Error("provider_unavailable", text, reason="malformed_chunk"))
+            return
+        wire = shape.delta(item) if is_known and shape.delta is not None else None
+        if wire is None:
+            wire = shape.wire(item)
+        if wire is not None:
+            relay.receive_data(self._head + wire + self._tail, now_ms())
+
+    def end(self) -> None:
+        """The library's stream has ended."""
+        relay = self._begun(self._api or CHAT, None)
+        if self._api == TEXTS:
+            relay.receive_data(self._head + _STOP + self._tail, now_ms())
+        relay.receive_eof(None, now_ms())
+
+    def fail(self, problem: Exception) -> None:
+        """The library has raised: rule 4.
+
+        Raises:
+            Exception: `problem`, if it is no failure of the provider or the connection.
+        """
+        relay = self._begun(self._api or library_of(problem) or CHAT, problem)
+        adapter = self._adapter
+        assert adapter is not None
+        error = _error_of(problem, adapter)
+        if error is None:
+            raise problem
+        relay.receive_eof(error, now_ms())
+
+    def _begun(self, api: str, item: object) -> Relay:
+        relay = self._relay
+        if relay is None:
+            self._api = api
+            name = self._provider or provider_of(api, item)
+            provider = get_provider(name)
+            self._adapter = provider.adapter()
+            relay = self._relay = Relay(self._adapter, self._sink)
+            is_sse = provider.framing == "sse"
+            relay.receive_head(200, {"content-type": "text/event-stream" if is_sse else "application/x-ndjson"})
+            self._head, self._tail = (b"data: ", b"\n\n") if is_sse else (b"", b"\n")
+        return relay
+
+
+_STOP: Final = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+
+
+_BROKEN: Final = frozenset(("TransportError", "NetworkError", "APIConnectionError", "ClientConnectionError"))
+_LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout", "ReadTimeout"))
+"""Names of base classes of the libraries' exceptions (httpx, aiohttp, openai, anthropic, groq)."""
+
+
+def _error_of(problem: Exception, adapter: Adapter) -> Error | None:
+    """Returns the error for an exception of a library. None if it is no failure of the provider or the connection."""
+    if isinstance(problem, Error):
+        return problem
+    names = {kind.__name__ for kind in type(problem).__mro__}
+    if isinstance(problem, TimeoutError) or names & _LATE:
+        return Error("timeout", "the answer stopped coming", reason="idle")
+    status = getattr(problem, "status_code", None)
+    if status is None and hasattr(problem, "details"):  # google-genai
+        status = getattr(problem, "code", None)
+    body = getattr(problem, "body", None)
+    if body is None:
+        body = getattr(problem, "details", None)
+    if isinstance(status, int) and status >= 400:
+        headers = getattr(problem, "headers", None) or getattr(getattr(problem, "response", None), "headers", None)
+        lower = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+        return adapter.api.decode_error(status, lower, _error_body(body, problem), now_ms())
+    if isinstance(problem, OSError | EOFError) or names & _BROKEN:
+        return Error("network", f"the answer broke off: {type(problem).__name__}", reason="truncated")
+    if isinstance(body, Mapping):
+        failure = adapter.api.read_failure(body) or adapter.api.read_failure({"error": body})
+        return None if failure is None else adapter.error(failure)
+    return None
+
+
+def _error_body(body: Any, problem: Exception) -> bytes:
+    """Returns the body of a provider's error. `openai` and `groq` give the object in its member `error`."""
+    if isinstance(body, str):
+        return body.encode("utf-8", "replace")
+    if isinstance(body, Mapping):
+        whole = body if "error" in body or body.get("type") == "error" else {"error": body}
+        return encode_json(dict(whole))
+    return str(problem).encode("utf-8", "replace")

@@ -1,0 +1,285 @@
+"""Reads the objects of the providers' SDKs: `shape_of` tells an object's API, and how it becomes the API's JSON.
+
+Source: the chunk types of openai 3.57, anthropic 2.14, google-genai 3.6, mistralai 3.7, cohere 7.3, groq 1.7, ollama
+0.6, LiteLLM's `ModelResponseStream` and LangChain's `AIMessageChunk`. None of them is imported: an object is recognised
+by its members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from gai_fast.kernels import encode_json
+
+CHAT: Final = "openai"
+TEXTS: Final = "texts"
+"""The kind of texts, which are written as chunks of the chat dialect."""
+_LANGCHAIN: Final = "langchain"
+
+
+class Shape(NamedTuple):
+    """How objects of one class are read.
+
+    Attributes:
+        api: The API whose chunks they are, or `TEXTS` or `_LANGCHAIN`.
+        wire: Returns the JSON of an object, or None if it says nothing.
+        delta: Returns the JSON of an object that is a delta of text and nothing else, or None if it is more. A dump
+            takes four times as long.
+    """
+
+    api: str
+    wire: Callable[[Any], bytes | None]
+    delta: Callable[[Any], bytes | None] | None = None
+
+
+def shape_of(item: Any, begun: str) -> Shape:
+    """Returns how objects like this one are read.
+
+    Args:
+        item: The object.
+        begun: The API of the objects before it; empty if it is the first.
+
+    Raises:
+        TypeError: It is of no known kind.
+    """
+    if isinstance(item, str):
+        return Shape(TEXTS, _text)
+    if isinstance(item, tuple) and item and _is_langchain(item[0]):  # LangGraph adds its metadata
+        return Shape(_LANGCHAIN, lambda pair: _langchain(pair[0]))
+    if _is_langchain(item):
+        return Shape(_LANGCHAIN, _langchain)
+    if isinstance(item, Mapping):
+        api = _api_of(item)
+        if api is not None:
+            return Shape(api, encode_json)
+    for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
+        inner = getattr(item, name, None)
+        if hasattr(inner, "model_dump_json"):
+            api = _api_of(_members(inner))
+            if api is not None:
+                return Shape(api, partial(_wire_within, name))
+    if hasattr(item, "model_dump_json"):
+        api = _api_of(_members(item))
+        if api is not None:
+            delta = _anthropic_delta if item.__dict__.get("type") == "content_block_delta" else _DELTAS.get(api)
+            return Shape(api, _gemini if api == "gemini" else _wire, delta)
+        if begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
+            return Shape(begun, _nothing)
+    raise TypeError(f"from_sdk does not know chunks of the type {type(item).__module__}.{type(item).__name__}")
+
+
+def _nothing(item: object) -> None:
+    """Reads an object that says nothing new."""
+
+
+def _members(item: Any) -> Mapping[str, Any]:
+    members: Mapping[str, Any] = item.model_dump(mode="json", by_alias=True, exclude_none=True, warnings=False)
+    return members
+
+
+_ANTHROPIC: Final = ("message_", "content_block_", "ping")
+_COHERE: Final = ("message-", "content-", "tool-plan-", "tool-call-", "citation-", "debug")
+
+
+def _api_of(members: Mapping[str, Any]) -> str | None:
+    """Returns the API that has chunks with these members. None if no known API has."""
+    kind = members.get("type")
+    if isinstance(kind, str):
+        if kind.startswith("response."):
+            return "openai:responses"
+        if kind.startswith(_ANTHROPIC):
+            return "anthropic"
+        if kind.startswith(_COHERE):
+            return "cohere"
+    if "choices" in members or members.get("object") == "chat.completion.chunk":
+        return CHAT
+    if "candidates" in members or "usageMetadata" in members or "promptFeedback" in members:
+        return "gemini"
+    if "message" in members and "model" in members:
+        return "ollama"
+    if "response" in members and "model" in members:
+        return "ollama:generate"
+    return None
+
+
+def provider_of(api: str, item: object) -> str:
+    """Returns the provider of an object: the one of its library, if that has the API, else the API's own."""
+    if api in (TEXTS, _LANGCHAIN):
+        return "openai-compatible"
+    named = library_of(item)
+    if api == CHAT and named is not None:
+        return named
+    return api
+
+
+_LIBRARIES: Final = {
+    "anthropic": "anthropic",
+    "cohere": "cohere",
+    "google": "gemini",
+    "groq": "groq",
+    "litellm": "openai-compatible",
+    "mistralai": "mistral",
+    "ollama": "ollama",
+    "openai": CHAT,
+}
+
+
+def library_of(item: object) -> str | None:
+    """Returns the provider whose library the class of an object is of. None if it is of none."""
+    return _LIBRARIES.get(type(item).__module__.partition(".")[0])
+
+
+def _wire(item: Any) -> bytes:
+    # Without warnings: an SDK makes models of unknown members without validation, and pydantic warns of each.
+    text: str = item.model_dump_json(by_alias=True, exclude_unset=True, warnings=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _wire_within(name: str, item: Any) -> bytes:
+    return _wire(getattr(item, name))
+
+
+_UNSAID: Final = frozenset(("obfuscation",))
+"""Unknown members that do not affect the answer."""
+
+
+def _chat_delta(chunk: Any) -> bytes | None:
+    members = chunk.__dict__
+    choices = members.get("choices")
+    if not choices or len(choices) != 1 or members.get("usage") or not _says_nothing(chunk):
+        return None
+    choice = choices[0].__dict__
+    delta = choice.get("delta")
+    if delta is None or choice.get("finish_reason") or choice.get("logprobs") or choices[0].__pydantic_extra__:
+        return None
+    fields = delta.__dict__
+    text = fields.get("content")
+    if not isinstance(text, str) or delta.__pydantic_extra__ or any(fields.get(name) for name in _BESIDE_TEXT):
+        return None
+    return encode_json({"choices": [{"index": choice.get("index"), "delta": {"content": text}}]})
+
+
+_BESIDE_TEXT: Final = ("tool_calls", "refusal", "function_call", "reasoning", "annotations", "executed_tools")
+"""Members of a delta of `openai` and `groq` that may have content beside the text."""
+
+
+def _says_nothing(chunk: Any) -> bool:
+    extra = chunk.__pydantic_extra__
+    return not extra or _UNSAID.issuperset(extra)
+
+
+def _anthropic_delta(event: Any) -> bytes | None:
+    delta = event.delta
+    text = delta.__dict__.get("text")
+    if delta.type != "text_delta" or not isinstance(text, str) or delta.__pydantic_extra__ or event.__pydantic_extra__:
+        return None
+    plain = {"type": "content_block_delta", "index": event.index, "delta": {"type": "text_delta", "text": text}}
+    return encode_json(plain)
+
+
+def _responses_delta(event: Any) -> bytes | None:
+    if event.type != "response.output_text.delta" or event.__dict__.get("logprobs") or not _says_nothing(event):
+        return None
+    return encode_json(
+        {
+            "type": event.type,
+            "item_id": event.item_id,
+            "output_index": event.output_index,
+            "content_index": event.content_index,
+            "delta": event.delta,
+            "sequence_number": event.sequence_number,
+        }
+    )
+
+
+_ADDED_BY_GENAI: Final = {"sdk_http_response", "parsed", "automatic_function_calling_history"}
+"""Members that `google-genai` adds to a response."""
+
+
+def _gemini(item: Any) -> bytes:
+    """Returns a response of `google-genai`, which writes bytes in the alphabet of base64url."""
+    members = item.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=_ADDED_BY_GENAI, warnings=False)
+    for candidate in members.get("candidates") or ():
+        for part in (candidate.get("content") or {}).get("parts") or ():
+            _plain_base64(part, "thoughtSignature")
+            _plain_base64(part.get("inlineData") or {}, "data")
+    return encode_json(members)
+
+
+_DELTAS: Final[Mapping[str, Callable[[Any], bytes | None]]] = {
+    CHAT: _chat_delta,
+    "openai:responses": _responses_delta,
+}
+
+
+def _plain_base64(members: dict[str, Any], name: str) -> None:
+    value = members.get(name)
+    if isinstance(value, str):
+        members[name] = value.replace("-", "+").replace("_", "/")
+
+
+def _text(text: str) -> bytes | None:
+    return encode_json({"choices": [{"index": 0, "delta": {"content": text}}]}) if text else None
+
+
+def _is_langchain(item: Any) -> bool:
+    return getattr(item, "type", None) == "AIMessageChunk" and hasattr(item, "tool_call_chunks")
+
+
+def _langchain(item: Any) -> bytes | None:
+    """Returns a message chunk of LangChain in the chat dialect."""
+    delta: dict[str, Any] = {}
+    text, reasoning = _langchain_texts(item)
+    if text:
+        delta["content"] = text
+    if reasoning:
+        delta["reasoning_content"] = reasoning
+    calls = [
+        {
+            "index": call.get("index") if isinstance(call.get("index"), int) else at,
+            "id": call.get("id"),
+            "type": "function",
+            "function": {"name": call.get("name"), "arguments": call.get("args") or ""},
+        }
+        for at, call in enumerate(item.tool_call_chunks or ())
+    ]
+    if calls:
+        delta["tool_calls"] = calls
+    told = item.response_metadata or {}
+    word = told.get("finish_reason") or told.get("stop_reason") or told.get("done_reason")
+    chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": delta, "finish_reason": word}]}
+    model = told.get("model_name") or told.get("model")
+    if model:
+        chunk["model"] = model
+    usage = getattr(item, "usage_metadata", None)
+    if usage:
+        inputs, outputs = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
+        chunk["usage"] = {
+            "prompt_tokens": usage.get("input_tokens"),
+            "completion_tokens": usage.get("output_tokens"),
+            "total_tokens": usage.get("total_tokens"),
+            "prompt_tokens_details": {"cached_tokens": inputs.get("cache_read")},
+            "completion_tokens_details": {"reasoning_tokens": outputs.get("reasoning")},
+        }
+    return encode_json(chunk)
+
+
+def _langchain_texts(item: Any) -> tuple[str, str]:
+    """Returns the text and the reasoning of a message chunk."""
+    content = item.content
+    reasoning = [str((item.additional_kwargs or {}).get("reasoning_content") or "")]
+    if isinstance(content, str):
+        return content, reasoning[0]
+    texts = []
+    for block in content or ():
+        if isinstance(block, str):
+            texts.append(block)
+        elif isinstance(block, Mapping):
+            kind = block.get("type")
+            if kind == "text":
+                texts.append(str(block.get("text") or ""))
+            elif kind in ("reasoning", "thinking"):
+                reasoning.append(str(block.get("thinking") or block.get("reasoning") or ""))
+    return "".join(texts), "".join(reasoning)

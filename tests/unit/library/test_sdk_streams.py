@@ -1,0 +1,228 @@
+"""`gai_fast/library/sdk_streams.py`: shapes, ends, failures and closing. The corpus has recordings through the SDKs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import gai_fast
+from gai_fast.integrations import wsgi
+
+
+def chunk(text: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    return {"id": "1", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def types(events: Any) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def test_chunks_as_mappings_go_through_their_api() -> None:
+    events = [*gai_fast.from_sdk(iter([chunk("Hel"), chunk("lo"), chunk(finish="stop")]))]
+    assert types(events) == ["start", "text.delta", "text.delta", "finish", "done"]
+    assert events[0]["provider"] == "openai"
+    result = gai_fast.collect(gai_fast.from_sdk(iter([chunk("Hel"), chunk(finish="length")]), provider="groq"))
+    assert (result.text, result.finish_reason) == ("Hel", "length")
+
+
+def test_texts_end_with_stop() -> None:
+    events = [*gai_fast.from_sdk(iter(["Hel", "", "lo"]))]
+    assert types(events) == ["start", "text.delta", "text.delta", "finish", "done"]
+    assert events[-2]["finish_reason"] == "stop"
+
+
+def test_an_answer_without_a_finish_reason_is_truncated() -> None:
+    *_, error, done = gai_fast.from_sdk(iter([chunk("Hel")]))
+    assert (error["error"]["code"], error["error"]["reason"]) == ("network", "truncated")
+    assert done["finished"] is False
+
+
+def test_objects_of_another_api_end_the_stream() -> None:
+    other = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}}
+    *_, error, _ = gai_fast.from_sdk(iter([chunk("Hel"), other, chunk(finish="stop")]))
+    assert (error["error"]["code"], error["error"]["reason"]) == ("provider_unavailable", "malformed_chunk")
+
+
+@contextmanager
+def manager() -> Iterator[Any]:
+    yield iter(())
+
+
+@asynccontextmanager
+async def async_manager() -> AsyncIterator[Any]:
+    yield None
+
+
+async def coroutine() -> None:
+    """What an SDK's method returns before it is awaited."""
+
+
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        (manager(), "enter it with `with`"),
+        (async_manager(), "enter it with `async with`"),
+        (SimpleNamespace(choices=[]), "was it streamed"),
+        ("text", "iterator"),
+        ({"choices": []}, "iterator"),
+    ],
+)
+def test_what_is_no_stream_is_refused_with_advice(stream: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        gai_fast.from_sdk(stream)
+
+
+def test_a_coroutine_has_to_be_awaited() -> None:
+    forgotten = coroutine()
+    with pytest.raises(TypeError, match="await"):
+        gai_fast.from_sdk(forgotten)
+    forgotten.close()
+
+
+def test_objects_of_no_known_kind_are_named() -> None:
+    with pytest.raises(TypeError, match=r"types\.SimpleNamespace"):
+        list(gai_fast.from_sdk(iter([SimpleNamespace(a=1)])))
+    with pytest.raises(ValueError, match="unknown provider"):
+        gai_fast.from_sdk(iter(()), provider="nobody")
+
+
+class StatusError(Exception):
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__("failed")
+        self.status_code = status
+        self.body = body
+        self.response = SimpleNamespace(headers={"Retry-After": "2"})
+
+
+class APIError(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.body = {"message": text, "type": "server_error", "code": None}
+
+
+class TransportError(Exception):
+    """The base of what httpx raises for a broken connection."""
+
+
+class ReadError(TransportError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "reason"),
+    [
+        (StatusError(429, {"message": "slow down", "type": "rate_limit_exceeded"}), "rate_limited", None),
+        (StatusError(401, '{"error": {"message": "no"}}'), "unauthorized", None),
+        (APIError("overloaded"), None, None),
+        (ConnectionResetError(), "network", "truncated"),
+        (ReadError(), "network", "truncated"),
+        (TimeoutError(), "timeout", "idle"),
+        (gai_fast.Overloaded(message="full"), "overloaded", None),
+    ],
+)
+def test_failures_of_the_provider_and_the_connection_are_events(
+    problem: Exception, code: str | None, reason: str | None
+) -> None:
+    def stream() -> Iterator[Any]:
+        yield chunk("Hel")
+        raise problem
+
+    *_, error, done = gai_fast.from_sdk(stream())
+    assert error["type"] == "error"
+    assert code in (None, error["error"]["code"])
+    assert reason in (None, error["error"].get("reason"))
+    assert done["finished"] is False
+
+
+def test_a_bug_of_the_program_passes_through_and_its_stream_is_closed() -> None:
+    closed = []
+
+    def stream() -> Iterator[Any]:
+        try:
+            yield chunk("Hel")
+            raise KeyError("a bug")
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyError):
+        list(gai_fast.from_sdk(stream()))
+    assert closed
+
+
+class Stream:
+    """A stream of an SDK: async, with `close`."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = iter(items)
+        self.closed = 0
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self.items)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_an_async_stream_is_iterated_with_async_for_alone() -> None:
+    theirs = Stream(chunk("Hel"), chunk(finish="stop"))
+    events = gai_fast.from_sdk(theirs)
+    assert events.is_async
+    with pytest.raises(TypeError, match="async for"):
+        iter(events)
+    assert types([event async for event in events]) == ["start", "text.delta", "finish", "done"]
+    assert theirs.closed
+
+
+async def test_closing_closes_theirs() -> None:
+    theirs = Stream(*[chunk("a")] * 9)
+    events = gai_fast.from_sdk(theirs)
+    assert (await anext(events))["type"] == "start"
+    await events.aclose()
+    assert theirs.closed
+    unread = Stream()
+    await gai_fast.from_sdk(unread).aclose()
+    assert unread.closed == 1
+
+
+def test_a_plain_stream_is_iterated_with_for_alone() -> None:
+    events = gai_fast.from_sdk(iter(["a"]))
+    assert not events.is_async
+    with pytest.raises(TypeError, match="plain iterator"):
+        aiter(events)
+    assert gai_fast.from_sdk(events) is events
+
+
+class Both(Stream):
+    """LiteLLM's wrapper: it has both interfaces, and holds the provider's stream."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__("a")
+        self.completion_stream = stream
+
+    def __iter__(self) -> Any:
+        return self.items
+
+
+async def test_a_wrapper_with_both_interfaces_is_what_it_wraps() -> None:
+    assert gai_fast.from_sdk(Both(Stream())).is_async
+    assert not gai_fast.from_sdk(Both(iter(()))).is_async
+
+
+async def test_a_response_takes_either_kind() -> None:
+    plain = await asyncio.to_thread(lambda: b"".join(wsgi.sse_response(gai_fast.from_sdk(iter(["Hi"])))))
+    later = await asyncio.to_thread(lambda: b"".join(wsgi.sse_response(gai_fast.from_sdk(Stream("Hi")))))
+    for sent in (plain, later):
+        assert b"event: text.delta" in sent
+        assert sent.endswith(b'data: {"type":"done","finished":true}\n\n')
