@@ -60,6 +60,7 @@ COMPILED = (
     "core/signatures",
     "core/sinks",
     "core/stored_ids",
+    "core/structure",
     "core/transcript",
     "formats/_base",
     "formats/_members",

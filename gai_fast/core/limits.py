@@ -24,6 +24,14 @@ class Limits:
     tools. Reading as many messages takes a third of a second. 10 MiB can have three times as many messages, or thirty
     times as many objects."""
 
+    json_members: int = 300_000
+    """Members of the objects of a request body: two for each of 100,000 messages, and half as many more. As many of
+    different names are parsed in a quarter of a second."""
+
+    object_members: int = 20_000
+    """Members of one object of a request body: a hundred times as many as the largest known, of `logit_bias`. They are
+    parsed in 12 ms, and a parser cannot be interrupted within an object."""
+
     chunk_containers: int = 500_000
     """Objects and arrays of one upstream event, including brackets in its texts. An event of 8 MiB has half as many if
     each token has twenty logarithms of probabilities, and five times as many empty ones, which block the loop for

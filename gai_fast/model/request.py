@@ -191,3 +191,13 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.query is not UNSET:
             messages.append(UserMessage(content=self.query))
         return msgspec.structs.replace(self, messages=[*messages, AssistantMessage(content=text)], query=UNSET)
+
+
+class CheckedBody(bytes):
+    """A body whose structure has been checked: it is parsed without another check.
+
+    Attributes:
+        value: The object in it, if it is parsed already.
+    """
+
+    value: dict[str, Any] | None = None

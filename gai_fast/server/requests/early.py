@@ -1,28 +1,45 @@
-"""Limits that are asked before a large body is read: reading it would hold the loop for nothing.
+"""What comes before a large body is parsed: parsing it holds the loop.
 
-Owns which requests are refused unread. `quotas.py` counts requests.
+Owns which requests are refused unparsed. `quotas.py` counts requests.
 
 1. A request is refused only if it would be refused whatever its body is: its caller has no request, token, spend or
    stream left.
 2. A request that a stream of an idempotency key may answer counts for no limit, and so is read.
-3. If other workers share the limits, the ledger is asked twice: before the body is read, and to count the request once
+3. The structure of a body above `limits.checked_bytes` is checked in parts, and the loop has a turn after each of them.
+   Only a body within its limits is parsed: a parser cannot be interrupted. A body in a client's dialect is parsed in
+   parts, too; a native one has a type for each of its members, and is parsed in one turn.
+4. If other workers share the limits, the ledger is asked twice: before the body is read, and to count the request once
    it is known to be valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
 
+import msgspec
+from msgspec import Raw
+
+from gai_fast.core.structure import Structure
 from gai_fast.model.errors import Error
+from gai_fast.model.request import CheckedBody
+from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import KEY_HEADERS, key_of, scoped
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
 from gai_fast.server.requests.stream_response import StreamResponse
 
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
+_ITEMS: Final = msgspec.json.Decoder(list[Raw])
+_VALUE: Final = msgspec.json.Decoder()
+_HEAD: Final = 256
+"""Bytes in which the first character that is no white space is looked for."""
 _KEY_MEMBER: Final = b'"idempotency_key"'
 
 Handler = Callable[[Incoming], "Reply | None"]
@@ -52,30 +69,31 @@ class EarlyLimits:
         """
         body, headers = incoming.http.body, incoming.http.headers
         key = key_of(headers) if any(name in headers for name in KEY_HEADERS) else None
-        if key is None and _KEY_MEMBER in body:
-            return handler(incoming)
         try:
-            is_admitted = self._check(incoming)
+            is_admitted = (key is None and _KEY_MEMBER in body) or self._check(incoming)
         except Error:
             if key is None:
                 raise
             is_admitted = False
-        if is_admitted:
+        if is_admitted and len(body) <= LIMITS.checked_bytes:
             return handler(incoming)
         client = StreamResponse(incoming, "", "application/json", self._engine.settings.stream, whole=True)
-        self._pending.add(incoming, client, self._ask_and_read(incoming, key, body, handler))
+        asking = None if is_admitted else self._ask(incoming, key)
+        self._pending.add(incoming, client, _read_later(incoming, asking, body, handler))
         return None
 
-    async def _ask_and_read(self, incoming: Incoming, key: str | None, body: bytes, handler: Handler) -> Reply | None:
-        """Does the work of `read` if the ledger or the store must be asked."""
+    async def _ask(self, incoming: Incoming, key: str | None) -> None:
+        """Does the work of `read` that the ledger or the store decides.
+
+        Raises:
+            Error: A limit refuses the request.
+        """
         engine, limited = self._engine, incoming.key
         is_new = key is None or await engine.store.find_claim(scoped(incoming, key)) is None
         if is_new and not self._check(incoming) and limited is not None:
             place = new_stream_id()
             await engine.ledger.take(limited, place, 0)
             engine.ledger.cancel(place)
-        incoming.http.body = body  # the response has dropped it
-        return handler(incoming)
 
     def _check(self, incoming: Incoming) -> bool:
         """Refuses a request that would be refused whatever its body is.
@@ -90,3 +108,69 @@ class EarlyLimits:
         if engine.limits is not None and not engine.must_ask(caller):
             engine.limits.check("", caller, len(engine.streams), engine.callers.get(caller, 0))
         return incoming.key is None or engine.ledger.check(incoming.key)
+
+
+async def _read_later(
+    incoming: Incoming, asking: Coroutine[Any, Any, None] | None, body: bytes, handler: Handler
+) -> Reply | None:
+    """Answers a request whose body is not parsed at once.
+
+    Args:
+        incoming: The request.
+        asking: Finds out whether the request is admitted. None if it is.
+        body: The body, which the response has dropped.
+        handler: As for `EarlyLimits.read`.
+    """
+    if asking is not None:
+        await asking
+    incoming.http.body = (
+        body if len(body) <= LIMITS.checked_bytes else await checked(body, is_native=incoming.format.name == NATIVE)
+    )
+    return handler(incoming)
+
+
+async def checked(body: bytes, *, is_native: bool) -> CheckedBody:
+    """Checks the structure of a body and, of a dialect's, parses it: rule 3.
+
+    Args:
+        body: The body.
+        is_native: Whether the request is native.
+
+    Raises:
+        InvalidRequest: It is nested too deep, or has too many values.
+    """
+    structure = Structure()
+    for start in range(0, len(body), LIMITS.checked_bytes):
+        structure.feed(body[start : start + LIMITS.checked_bytes])
+        await asyncio.sleep(0)
+    found = CheckedBody(body)
+    if not is_native:
+        # A body that is no JSON is parsed again by its handler, which names the error.
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            value = await _Turns().parse(body)
+            found.value = value if isinstance(value, dict) else None
+    return found
+
+
+class _Turns:
+    """Parses a body in parts of `limits.turn_bytes`, with a turn of the loop after each."""
+
+    def __init__(self) -> None:
+        self._left = LIMITS.turn_bytes
+
+    async def parse(self, text: bytes) -> Any:
+        """Returns the value of a JSON text.
+
+        Raises:
+            msgspec.DecodeError: It is no JSON.
+        """
+        head = text[:_HEAD].lstrip() if len(text) > LIMITS.turn_bytes else b""
+        if head.startswith(b"{"):
+            return {name: await self.parse(bytes(each)) for name, each in _MEMBERS.decode(text).items()}
+        if head.startswith((b"[{", b"[[")):
+            return [await self.parse(bytes(each)) for each in _ITEMS.decode(text)]
+        self._left -= len(text)
+        if self._left < 0:
+            self._left = LIMITS.turn_bytes
+            await asyncio.sleep(0)
+        return _VALUE.decode(text)

@@ -245,18 +245,21 @@ class StreamRoutes:
         self._answer(incoming, negotiated, context, spec, key)
         return None
 
-    def count_tokens(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
+    def count_tokens(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`.
 
         An upstream of the dialect counts; else the count is estimated.
         """
+        return self.quotas.read(incoming, self._read_count)
+
+    def _read_count(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
         if incoming.key is not None and not is_checked:
             named = self._ids_in_body(incoming, asked)
             if named:
-                return self._answer_owner(incoming, named, partial(self.count_tokens, incoming, is_checked=True))
+                return self._answer_owner(incoming, named, partial(self._read_count, incoming, is_checked=True))
         model = self._engine.targets.placed(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:

@@ -474,9 +474,14 @@ def test_what_keeps_the_loop_busy_for_long_is_refused_before_it_is_parsed() -> N
         (b'{"x":"",%b}' % b",".join([b'"":""'] * values), f"{values} values"),
         (ints % b",".join([b'""'] * 3_000_000), f"{values} values"),
         (ints % b",".join([b"{}"] * (containers - 1)), f"{containers} objects and arrays"),
+        (
+            b"{%b}" % b",".join([b'"%d":0' % at for at in range(LIMITS.object_members + 1)]),
+            f"{LIMITS.object_members} members",
+        ),
     ):
         problem = refused(body)
-        assert (problem.reason, problem.message) == ("items", f"The body has more than {what}")
+        assert problem.reason == "items"
+        assert f" more than {what}" in problem.message
     parse_object(ints % b",".join([b"{}"] * (containers - 2)))
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_object, parse_request
+from gai_fast.core.structure import Structure
 from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.early import EarlyLimits
+from gai_fast.server.requests.early import EarlyLimits, checked
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import Claim
+from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
 from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
@@ -105,3 +110,71 @@ async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
     assert early.read(refused.incoming, refused.handler) is None
     await until(lambda: refused.connection.ends)
     assert not refused.read
+
+
+async def test_a_large_body_is_checked_in_parts_between_which_the_loop_has_turns(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    turns: list[int] = []
+    feed, loop = Structure.feed, asyncio.get_running_loop()
+
+    def feeding(self: Structure, piece: bytes) -> None:
+        pieces.append(len(piece))
+        loop.call_soon(turns.append, len(pieces))
+        feed(self, piece)
+
+    monkeypatch.setattr(Structure, "feed", feeding)
+    asked = Asked(b'{"query": "%b", "idempotency_key": "x"}' % (b"a" * 10 * LIMITS.checked_bytes))
+    body = asked.incoming.http.body
+    assert EarlyLimits(engine).read(asked.incoming, asked.handler) is None
+    assert not asked.read
+    await answered(asked)
+    assert asked.read == [body]
+    assert max(pieces) == LIMITS.checked_bytes
+    assert turns == [*range(1, len(pieces) + 1)], "each part has a turn of its own"
+    assert parse_request(asked.read[0]).idempotency_key == "x"
+    assert sum(pieces) == len(body), "it is not checked again"
+
+
+@pytest.mark.parametrize("count", [480_000, 2 * LIMITS.object_members])
+async def test_a_body_beyond_its_limits_is_refused_unparsed(engine: Engine, count: int) -> None:
+    members = b",".join([b'"%d":"v"' % at for at in range(count)])
+    asked = Asked(b'{"query": "a", "metadata": {%b}}' % members)
+    assert EarlyLimits(engine).read(asked.incoming, asked.handler) is None
+    await answered(asked)
+    reply: Any = asked.connection.ends[0]
+    assert (reply.status, asked.read) == (400, [])
+    assert b"members" in reply.body
+
+
+async def test_a_large_body_of_a_dialect_is_parsed_in_parts_to_the_same_value() -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": f"\u00e9 {at}"}], "n": 10**30} for at in range(20_000)
+    ]
+    given = {"model": "m", "messages": messages, "metadata": {str(at): "v" for at in range(15_000)}, "x": [1] * 9}
+    body = json.dumps(given).encode()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    found = await checked(body, is_native=False)
+    counting.cancel()
+    assert parse_object(found) is found.value
+    assert found.value == json.loads(body)
+    assert turns >= len(body) // LIMITS.turn_bytes, "each part has a turn of its own"
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'{"a": 1', b'{"a": "\xff"}', b"", b'{"a": [{"b": 01}]}'])
+async def test_a_body_that_is_no_object_is_left_to_its_handler(body: bytes, change_limits: ChangeLimits) -> None:
+    change_limits(turn_bytes=1, checked_bytes=3)
+    found = await checked(body, is_native=False)
+    assert found.value is None
+    with pytest.raises(Error) as refused:
+        parse_object(found)
+    assert refused.value.code == "invalid_request"
