@@ -79,6 +79,13 @@ def rest(halves: Halves) -> list[Event]:
     return found
 
 
+def ends_in_half(event: Any) -> bool:
+    """Returns whether an event is a delta whose text ends in a high surrogate."""
+    key = DELTAS.get(event.get("type"))
+    text = None if key is None else event.get(key)
+    return isinstance(text, str) and _HIGH.search(text) is not None
+
+
 def joined(halves: Halves, event: Any) -> list[Any]:
     """Returns the events to write in place of an event: rules 1 to 4.
 

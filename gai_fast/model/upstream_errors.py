@@ -84,7 +84,7 @@ _PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
             r"content violates usage guidelines|content exists risk|considered high risk|blocked by content filtering"
             r"|content management policy|inappropriate content|result of our safety system"
             r"|(?:appears to violate|potentially violating) our usage polic"
-            r"|\u4e0d\u5b89\u5168\u6216\u654f\u611f\u5185\u5bb9"  # Zhipu: unsafe or sensitive content
+            r"|不安全或敏感内容"  # Zhipu: unsafe or sensitive content
         ),
     ),
     ("overloaded", re.compile(r"overloaded")),

@@ -42,6 +42,8 @@ cdef class _Encoder:
     cdef bint _first
     cdef bint _timestamps
     cdef bint _viewed
+    cdef dict _halves          # the surrogates that wait for their other halves; None if there are none
+    cdef bint _is_slow         # whether `_viewed` or `_halves` is set: one check for both
     cdef list _parts           # the parts of a delta's frame while they are made; otherwise None
     cdef int _text_rank        # the rank of the text's key while the parts are made; otherwise -1
     cdef list _pieces          # pending bytes before the buffer's bytes: appended frames, which are not copied
@@ -63,7 +65,14 @@ cdef class _Encoder:
     cdef int drop_heads(self) noexcept
     cdef int put_sse_head(self, gai_buffer *out, const char *name, size_t size, long long seq) noexcept
 
-    # Writes one delta as a frame. Does not count the event; runs no Python code.
+    # Appends the frames of an event that ends in half a surrogate pair, or of any event while a half waits.
+    cdef int append_joined(self, object event, object retry) except -1
+    cdef Py_ssize_t place_joined(self, object event, object buffer, object offset) except -1
+    cdef int write_joined(self, gai_buffer *out, object event, object retry, dict halves) except -1
+    cdef int set_halves(self, dict halves) noexcept
+
+    # Writes one delta as a frame. Returns 1 if its text ends in half a surrogate pair: then nothing was written. Does
+    # not count the event; runs no Python code.
     cdef int put_delta(self, gai_buffer *out, int kind, str text, long long ts) except -1
     cdef int make_head(self, gai_head *head, int kind, bint timed) except -1
     cdef int append_delta(self, int kind, object text) except -1

@@ -66,6 +66,7 @@ from gai_fast.kernels._native.c cimport (
 )
 from gai_fast.kernels._pure import encoders as pure, faults, jsontext as pure_text
 from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA
+from gai_fast.model.halves import ends_in_half, joined
 from gai_fast.model.limits import SHARED
 from gai_fast.kernels._pure.limits import LIMITS
 
@@ -73,6 +74,7 @@ from gai_fast.kernels._pure.limits import LIMITS
 
 
 cdef extern from "Python.h":
+    uint32_t PyUnicode_READ(int kind, const void *data, Py_ssize_t at)
     object PyObject_CallNoArgs(object called)  # 45 instructions less than Cython's own call of an object
 
 
@@ -257,7 +259,12 @@ cdef extern from *:
     const char *gai_known_utf8(object text, Py_ssize_t *size)
 
 
+# Set by `put_string` if a text ends in a high surrogate. Whoever reads it resets it first.
+cdef bint HALF_SEEN = False
+
+
 cdef int put_string(gai_buffer *out, str text) noexcept:
+    global HALF_SEEN
     cdef Py_ssize_t size = 0
     cdef const uint8_t *utf8 = <const uint8_t *>gai_known_utf8(text, &size)
     cdef size_t length = size if utf8 is not NULL else PyUnicode_GET_LENGTH(text), done = 0
@@ -294,6 +301,8 @@ cdef int put_string(gai_buffer *out, str text) noexcept:
             return -1
         if done == length:
             gai_put(out, b'"', 1)
+            if kind != PyUnicode_1BYTE_KIND and utf8 is NULL and length:
+                HALF_SEEN |= 0xD800 <= PyUnicode_READ(kind, data, length - 1) <= 0xDBFF
             return 0
 
 
@@ -427,6 +436,7 @@ cdef enum:
     FRAME = 16  # room for the bytes around the text
 
 # The beginnings of a delta's frame and of its object, by TEXT and REASONING.
+cdef tuple DELTA_TYPES = ("text.delta", "reasoning.delta")
 cdef tuple EVENT_LINES = (b"event: text.delta\n", b"event: reasoning.delta\n")
 cdef tuple TYPE_MEMBERS = (b'"type":"text.delta"', b'"type":"reasoning.delta"')
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
@@ -615,7 +625,7 @@ cdef class EncoderView:
             append_bytes(&encoder._buffer.bytes, pending)
         encoder._buffer.is_open = True
         self._view = memoryview(encoder._buffer)
-        encoder._viewed = True
+        encoder._viewed = encoder._is_slow = True
         return self._view
 
     def __exit__(self, *_):
@@ -623,6 +633,7 @@ cdef class EncoderView:
         if self._view is None:
             return
         encoder._viewed = encoder._buffer.is_open = False
+        encoder._is_slow = encoder._halves is not None
         try:
             self._view.release()
         except BufferError:
@@ -667,9 +678,13 @@ cdef class _Encoder:
         cdef gai_buffer out
         cdef uint8_t[512] memory
         cdef long long seq
+        if self._halves is not None:
+            return self.place_joined(event, buffer, offset)
         gai_borrow(&out, memory, sizeof(memory))
         try:
             seq = self.write_event(&out, event, None)
+            if HALF_SEEN:
+                return self.place_joined(event, buffer, offset)
             place(&out, buffer, offset)
             self.count(seq)
             return out.size
@@ -806,6 +821,7 @@ cdef class _Encoder:
         self._seq = 0
         self._first = True
         self._viewed = False
+        self.set_halves(None)
         self._pieces = None
         self._ahead = 0
         self.drop_heads()
@@ -886,6 +902,7 @@ cdef class _Encoder:
 
     @cython.final
     cdef int put_delta(self, gai_buffer *out, int kind, str text, long long ts) except -1:
+        global HALF_SEEN
         cdef gai_head *head = &self._heads[kind]
         cdef size_t length = PyUnicode_GET_LENGTH(text), begin = out.size
         cdef uint8_t *to
@@ -905,9 +922,13 @@ cdef class _Encoder:
                 to += 1
             else:
                 out.size = to - 1 - out.data
+                HALF_SEEN = False
                 if put_string(out, text) < 0 or gai_reserve(out, FRAME) < 0:
                     out.size = begin
                     raise MemoryError
+                if HALF_SEEN:
+                    out.size = begin
+                    return 1
                 to = out.data + out.size
         memcpy(to, b"}\n\n", 3)
         out.size = to + 2 + self._sse - out.data
@@ -960,11 +981,13 @@ cdef class _Encoder:
         cdef long long ts = -1
         if not isinstance(text, str):
             raise faults.not_text("text", text)
-        self.make_writable()
+        if self._is_slow:
+            return self.append_joined({"type": DELTA_TYPES[kind], "text": text}, None)
         if self._clock is not None and (self._full or self._first or self._timestamps):
             ts = self.clock_ts(True)
             self.make_writable()  # again: the clock is the caller's code and may have exported a view
-        self.put_delta(&self._buffer.bytes, kind, <str>text, ts)
+        if self.put_delta(&self._buffer.bytes, kind, <str>text, ts):
+            return self.append_joined({"type": DELTA_TYPES[kind], "text": text}, None)
         if self._first:
             return self.count(self._seq + 1)
         self._seq += 1
@@ -976,10 +999,13 @@ cdef class _Encoder:
         cdef long long ts
         if not isinstance(text, str):
             raise faults.not_text("text", text)
+        if self._halves is not None:
+            return self.place_joined({"type": DELTA_TYPES[kind], "text": text}, buffer, offset)
         ts = self.clock_ts(self._full or self._first or self._timestamps)
         gai_borrow(&out, memory, sizeof(memory))
         try:
-            self.put_delta(&out, kind, <str>text, ts)
+            if self.put_delta(&out, kind, <str>text, ts):
+                return self.place_joined({"type": DELTA_TYPES[kind], "text": text}, buffer, offset)
             place(&out, buffer, offset)
             self.count(self._seq + 1)
             return out.size
@@ -999,10 +1025,13 @@ cdef class _Encoder:
                     return self.append_delta(TEXT, text)
                 if <str>name == "reasoning.delta":
                     return self.append_delta(REASONING, text)
-        self.make_writable()
+        if self._is_slow:
+            return self.append_joined(event, retry)
         gai_borrow(&out, memory, sizeof(memory))
         try:
             seq = self.write_event(&out, event, retry)
+            if HALF_SEEN:
+                return self.append_joined(event, retry)
             self.make_writable()
             append(&self._buffer.bytes, out.data, out.size)
             self.count(seq)
@@ -1010,7 +1039,64 @@ cdef class _Encoder:
             gai_release(&out)
         return 0
 
+    cdef int append_joined(self, object event, object retry) except -1:
+        cdef gai_buffer out
+        cdef long long seq = self._seq
+        cdef bint first = self._first
+        cdef dict halves = {} if self._halves is None else self._halves.copy()
+        self.make_writable()
+        gai_borrow(&out, NULL, 0)
+        try:
+            self.write_joined(&out, event, retry, halves)
+            self.make_writable()
+            append(&self._buffer.bytes, out.data, out.size)
+        except BaseException:
+            if out.size:  # otherwise nothing has been counted
+                self._seq, self._first = seq, first
+                self.drop_heads()
+            raise
+        finally:
+            gai_release(&out)
+        return self.set_halves(halves)
+
+    cdef Py_ssize_t place_joined(self, object event, object buffer, object offset) except -1:
+        cdef gai_buffer out
+        cdef long long seq = self._seq
+        cdef bint first = self._first
+        cdef dict halves = {} if self._halves is None else self._halves.copy()
+        gai_borrow(&out, NULL, 0)
+        try:
+            self.write_joined(&out, event, None, halves)
+            place(&out, buffer, offset)
+            self.set_halves(halves)
+            return out.size
+        except BaseException:
+            if out.size:  # otherwise nothing has been counted
+                self._seq, self._first = seq, first
+                self.drop_heads()
+            raise
+        finally:
+            gai_release(&out)
+
+    cdef int write_joined(self, gai_buffer *out, object event, object retry, dict halves) except -1:
+        cdef size_t written
+        for each in joined(halves, event):
+            written = out.size
+            try:
+                self.count(self.write_event(out, each, retry))
+                written = out.size
+            finally:
+                out.size = written
+            retry = None
+        return 0
+
+    cdef int set_halves(self, dict halves) noexcept:
+        self._halves = halves if halves else None
+        self._is_slow = self._viewed or self._halves is not None
+        return 0
+
     cdef long long write_event(self, gai_buffer *out, object event, object retry) except -2:
+        global HALF_SEEN
         cdef long long seq = -1, ts = -1
         cdef bint told = False, done
         cdef size_t begin
@@ -1039,11 +1125,13 @@ cdef class _Encoder:
                 write_retry(out, retry)
             append(out, b"data: ", 6)
         begin = out.size
+        HALF_SEEN = False
         if done:
             append_bytes(out, encoded)
         elif not self.write_members(out, <dict>event, seq, ts, told):
             out.size = begin
             append_bytes(out, self.encode_slowly(event, seq, ts, told))
+            HALF_SEEN = ends_in_half(event)
         append(out, b"\n\n", 2 if self._sse else 1)
         return seq
 

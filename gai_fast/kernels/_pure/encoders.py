@@ -19,6 +19,7 @@ from gai_fast.kernels._pure.jsontext import encode_json, well_formed
 from gai_fast.kernels._pure.limits import LIMITS
 from gai_fast.kernels._pure.relay import Part
 from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, is_empty
+from gai_fast.model.halves import Halves, joined
 from gai_fast.model.limits import SHARED
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
@@ -258,6 +259,9 @@ class EncoderView:
 class _Encoder(ABC):
     """The part that both framings share: envelope, numbering, buffer.
 
+    A high surrogate at the end of a delta waits for the next delta of its type, choice and call, and both become one
+    character. A half whose other half does not come becomes U+FFFD, before the event that ends its text.
+
     Args:
         envelope: `"compact"` (schema, ts and the ids only on the first event) or `"full"` (on every event).
         stream_id: The stream's id: 1 to 100 characters of `[A-Za-z0-9_-]`. If given, SSE frames have an `id:` line.
@@ -280,6 +284,7 @@ class _Encoder(ABC):
         "_envelope",
         "_first",
         "_full",
+        "_halves",
         "_seq",
         "_stream_id",
         "_timestamps",
@@ -306,9 +311,10 @@ class _Encoder(ABC):
         self._viewed = False
         self._first = True
         self._seq = 0
+        self._halves: Halves = {}
 
     def text_delta(self, text: str, /) -> None:
-        """Appends a `text.delta` event.
+        """Appends a `text.delta` event. A high surrogate at the end of the text waits for the next one.
 
         Raises:
             ValueError: `text` is not a `str`.
@@ -329,7 +335,7 @@ class _Encoder(ABC):
             text: The text.
 
         Returns:
-            The number of bytes written.
+            The number of bytes written; 0 if the text is a half that waits.
 
         Raises:
             BufferError: The buffer is too small; `needed` of the error is the size of the frame. Nothing was written,
@@ -417,15 +423,32 @@ class _Encoder(ABC):
 
     def _append(self, event: dict[str, Any], retry: int | None) -> None:
         self._refuse_while_viewed()
-        frame, seq = self._encode(event, retry)
-        self._buffer += frame
-        self._count(seq)
+
+        def append(frames: bytes) -> None:
+            self._buffer += frames
+
+        self._write(event, retry, append)
 
     def _place(self, event: dict[str, Any], buffer: Any, offset: int) -> int:
-        frame, seq = self._encode(event, None)
-        place(frame, buffer, offset)
-        self._count(seq)
-        return len(frame)
+        return self._write(event, None, lambda frames: place(frames, buffer, offset))
+
+    def _write(self, event: dict[str, Any], retry: int | None, store: Callable[[bytes], None]) -> int:
+        """Stores the frames of an event and counts its events; returns their size. If it raises, nothing changes."""
+        before = self._seq, self._first
+        halves: Halves = dict(self._halves)
+        frames = b""
+        try:
+            for each in joined(halves, event):
+                frame, seq = self._encode(each, retry)
+                self._count(seq)
+                frames, retry = frames + frame, None
+            store(frames)
+        except BaseException:
+            if frames:  # otherwise nothing has been counted
+                self._seq, self._first = before
+            raise
+        self._halves = halves
+        return len(frames)
 
     def _count(self, seq: int | None) -> None:
         if seq is not None:

@@ -30,35 +30,36 @@ START = {"type": "tool.call.start", "index": 0}
 FINISH = {"type": "finish", "finish_reason": "stop"}
 
 
-@pytest.mark.parametrize(
-    ("events", "expected"),
-    [
-        ([text("a" + HIGH), text(LOW + "b")], [text("a"), text(PAIR + "b")]),
-        ([text(HIGH), text(LOW)], [text(PAIR)]),
-        ([text(HIGH), text("b")], [text(LONE + "b")]),
-        ([text(HIGH), text(HIGH), text(LOW)], [text(LONE), text(PAIR)]),
-        ([text(LOW)], [text(LONE)]),
-        ([text("a")], [text("a")]),
-        ([text("")], [text("")]),
-        # each channel, choice and call for itself
-        ([text(HIGH), REASONING, text(LOW)], [REASONING, text(PAIR)]),
-        ([text(HIGH), text("x", choice=1), text(LOW)], [text("x", choice=1), text(PAIR)]),
-        ([text(HIGH, choice=1), START, text(LOW, choice=1)], [START, text(PAIR, choice=1)]),
-        ([text(HIGH, choice=0), START, text(LOW)], [text(LONE, choice=0), START, text(LONE)]),
-        (
-            [arguments(HIGH, index=0), arguments("x", index=1), arguments(LOW, index=0)],
-            [arguments("x", index=1), arguments(PAIR, index=0)],
-        ),
-        # asides do not separate, other events do, an end separates all choices
-        ([text(HIGH), {"type": "usage", "usage": {}}, text(LOW)], [{"type": "usage", "usage": {}}, text(PAIR)]),
-        ([text(HIGH), START, text(LOW)], [text(LONE), START, text(LONE)]),
-        ([text(HIGH), text(HIGH, choice=1), FINISH], [text(LONE), text(LONE, choice=1), FINISH]),
-        # a number of its own is kept
-        ([text("a" + HIGH, seq=5), text(LOW, seq=6)], [text("a" + LONE, seq=5), text(LONE, seq=6)]),
-        ([text(HIGH), text(LOW, seq=6)], [text(PAIR, seq=6)]),
-        # what is no event is not judged here
-        ([None, {"type": 1}, text(HIGH), {"type": "text.delta"}], [None, {"type": 1}, {"type": "text.delta"}]),
-    ],
-)
+CASES: list[tuple[list[Any], list[Any]]] = [
+    ([text("a" + HIGH), text(LOW + "b")], [text("a"), text(PAIR + "b")]),
+    ([text(HIGH), text(LOW)], [text(PAIR)]),
+    ([text(HIGH), text("b")], [text(LONE + "b")]),
+    ([text(HIGH), text(HIGH), text(LOW)], [text(LONE), text(PAIR)]),
+    ([text(LOW)], [text(LONE)]),
+    ([text("a")], [text("a")]),
+    ([text("")], [text("")]),
+    # each channel, choice and call for itself
+    ([text(HIGH), REASONING, text(LOW)], [REASONING, text(PAIR)]),
+    ([text(HIGH), text("x", choice=1), text(LOW)], [text("x", choice=1), text(PAIR)]),
+    ([text(HIGH, choice=1), START, text(LOW, choice=1)], [START, text(PAIR, choice=1)]),
+    ([text(HIGH, choice=0), START, text(LOW)], [text(LONE, choice=0), START, text(LONE)]),
+    (
+        [arguments(HIGH, index=0), arguments("x", index=1), arguments(LOW, index=0)],
+        [arguments("x", index=1), arguments(PAIR, index=0)],
+    ),
+    # asides do not separate, other events do, an end separates all choices
+    ([text(HIGH), {"type": "usage", "usage": {}}, text(LOW)], [{"type": "usage", "usage": {}}, text(PAIR)]),
+    ([text(HIGH), START, text(LOW)], [text(LONE), START, text(LONE)]),
+    ([text(HIGH), text(HIGH, choice=1), FINISH], [text(LONE), text(LONE, choice=1), FINISH]),
+    # a number of its own is kept
+    ([text("a" + HIGH, seq=5), text(LOW, seq=6)], [text("a" + LONE, seq=5), text(LONE, seq=6)]),
+    ([text(HIGH), text(LOW, seq=6)], [text(PAIR, seq=6)]),
+    # what is no event is not judged here
+    ([None, {"type": 1}, text(HIGH), {"type": "text.delta"}], [None, {"type": 1}, {"type": "text.delta"}]),
+]
+"""Events that a program writes, and what they become."""
+
+
+@pytest.mark.parametrize(("events", "expected"), CASES)
 def test_halves_of_a_pair_are_joined_within_their_channel_and_choice(events: list[Any], expected: list[Any]) -> None:
     assert written(*events) == expected

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gai_fast.model.events import KEYS, JSONText
 from tests.limits import LIMITS
+from tests.unit.model.test_halves import CASES
 
 STREAM = "s-7_" + "x" * 18
 
@@ -298,12 +299,12 @@ def test_values_beyond_the_fast_way_are_written_too(kernels: ModuleType) -> None
 
     encoder = kernels.SSEEncoder("full", request_id="r", clock=clock)
     encoder.event(type("E", (dict,), {})(type=Text("x"), json={Text("k"): 10**30}, text=Text("t")))
-    encoder.text_delta(Text("u\ud800"))
+    encoder.text_delta(Text("\ud800u"))
     assert encoder.take().decode() == (
         'event: x\ndata: {"schema":"gai.events.v1","type":"x","ts":1700000000000,"seq":1,"request_id":"r","text":"t",'
         '"json":{"k":1%s}}\n\n'
         'event: text.delta\ndata: {"schema":"gai.events.v1","type":"text.delta","ts":1700000000000,"seq":2,'
-        '"request_id":"r","text":"u\ufffd"}\n\n' % ("0" * 30)
+        '"request_id":"r","text":"\ufffdu"}\n\n' % ("0" * 30)
     )
 
 
@@ -684,3 +685,76 @@ def test_memory_that_is_looked_at_after_the_block_is_neither_written_nor_moved(k
             encoder.text_delta("y" * 99_999)
     encoder.text_delta("z")
     assert b'"text":"z"' in encoder.take()
+
+
+# ---- pairs of surrogates ---------------------------------------------------------------------------------------------
+
+ENCODED = [(events, expected) for events, expected in CASES if all(events)]
+
+
+@pytest.mark.parametrize("form", ["SSEEncoder", "NDJSONEncoder"])
+@pytest.mark.parametrize("envelope", ["compact", "full"])
+@pytest.mark.parametrize(("events", "expected"), ENCODED)
+def test_halves_of_a_pair_in_neighbouring_deltas_become_one_character(
+    kernels: ModuleType, form: str, envelope: str, events: list[Any], expected: list[Any]
+) -> None:
+    """Each channel, choice and call for itself: docs/events.md, "Bytes"."""
+    split, whole = (getattr(kernels, form)(envelope, "s" * 22, clock=clock) for _ in range(2))
+    into, size = bytearray(4096), 0
+    placed = getattr(kernels, form)(envelope, "s" * 22, clock=clock)
+    for event in events:
+        split.event(event)
+        size += placed.event_into(into, size, event)
+    for event in expected:
+        whole.event(event)
+    assert split.take() == whole.take() == bytes(into[:size])
+    assert split.seq == whole.seq == placed.seq
+
+
+@pytest.mark.parametrize("clocked", [None, clock])
+@pytest.mark.parametrize("form", ["SSEEncoder", "NDJSONEncoder"])
+def test_halves_of_a_pair_in_neighbouring_texts_become_one_character(
+    kernels: ModuleType, form: str, clocked: Any
+) -> None:
+    split, whole = (getattr(kernels, form)("compact", clock=clocked) for _ in range(2))
+    split.text_delta("\ud83d")
+    assert (split.take(), split.seq) == (b"", 0)
+    split.reasoning_delta("r\ud83d")
+    split.text_delta("\ude00")
+    split.reasoning_delta("\ude00s")
+    split.text_delta("é\ud83d")
+    with split.view() as view:
+        assert bytes(view).count("😀".encode()) == 2
+        with pytest.raises(BufferError):
+            split.text_delta("\ude00")
+    split.text_delta("x" * 5000)
+    for text, write in (("r", whole.reasoning_delta), ("😀", whole.text_delta), ("😀s", whole.reasoning_delta)):
+        write(text)
+    whole.text_delta("é")
+    whole.take()
+    whole.text_delta("\ufffd" + "x" * 5000)
+    assert split.take() == whole.take()
+
+
+def test_a_half_that_could_not_be_written_still_waits(kernels: ModuleType) -> None:
+    encoder, memory = kernels.SSEEncoder(), bytearray(200)
+    assert encoder.text_delta_into(memory, 0, "\ud83d") == 0
+    for _ in range(2):
+        with pytest.raises(BufferError, match=r"buffer|bytes"):
+            encoder.text_delta_into(bytearray(9), 0, "\ude00")
+        with pytest.raises(ValueError, match=r"JSON|serializable|type"):
+            encoder.event({"type": "text.delta", "text": "\ude00", "more": object()})
+        assert encoder.seq == 0
+    size = encoder.text_delta_into(memory, 0, "\ude00")
+    whole = kernels.SSEEncoder()
+    whole.text_delta("😀")
+    assert bytes(memory[:size]) == whole.take()
+    assert encoder.seq == 1
+
+
+def test_an_encoder_that_is_made_anew_keeps_no_half(kernels: ModuleType) -> None:
+    encoder = kernels.SSEEncoder()
+    encoder.text_delta("\ud83d")
+    encoder.__init__()
+    encoder.text_delta("\ude00")
+    assert "😀".encode() not in encoder.take()
