@@ -454,7 +454,7 @@ OTEL: Final[Mapping[str, Key]] = {
         secret=True,
     ),
     "sample": fraction("The sampled fraction of the traces that begin in this gateway."),
-    "content": switch("Whether spans hold prompts."),
+    "content": switch("Whether spans hold prompts and answers."),
 }
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("The processor's name; the other keys of the table are its parameters.", *PROCESSORS),

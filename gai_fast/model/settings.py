@@ -518,7 +518,7 @@ class OTelSettings(_Snapshot):
     sample: float = 1.0
     """The sampled fraction of the traces that begin in this gateway; other traces follow their `traceparent`."""
     content: bool = False
-    """Whether spans hold prompts."""
+    """Whether spans hold prompts and answers."""
     span_delay: float = 5.0
     """`OTEL_BSP_SCHEDULE_DELAY`."""
     metric_interval: float = 5.0

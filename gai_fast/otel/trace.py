@@ -8,7 +8,7 @@ Python package of these names marks all of them as deprecated). Sends nothing: `
 2. Attempts are noted when they begin, fail and end, never on an event: the time of the first token is known from the
    stream's figures.
 3. One attempt is the stream's own. A hedge runs beside it, and is dropped or takes its place.
-4. Nothing of a prompt is in a span unless the configuration asks for it (`content`).
+4. Nothing of a prompt or an answer is in a span unless the configuration asks for it (`content`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, TextPart
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.limits import LIMITS
+from gai_fast.otel.output import OutputMessages
 from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, SERVER, Value, attributes, event, span
 
 _OTHER: Final = "_OTHER"
@@ -172,10 +173,11 @@ class Trace:
         state: `tracestate`, passed on unchanged.
         is_sampled: Whether there are spans; figures are counted in any case.
         route: The route of the request, with placeholders. None if there is no request, and so no SERVER span.
-        with_content: Whether spans hold prompts.
+        with_content: Whether spans hold prompts and answers.
 
     Attributes:
         trace_id: 32 hex digits.
+        output: Collects the events that the client gets, for the span. None if it holds no content.
     """
 
     __slots__ = (
@@ -194,6 +196,7 @@ class Trace:
         "_span_id",
         "_state",
         "_with_content",
+        "output",
         "trace_id",
     )
 
@@ -216,6 +219,7 @@ class Trace:
         self._route = route
         self._span_id = "" if route is None else recorder.new_span_id()
         self._with_content = with_content
+        self.output = OutputMessages() if is_sampled and with_content else None
         self._began_ns = time.time_ns()
         self._began = time.perf_counter()
         self._attempts: list[Attempt] = []
@@ -401,6 +405,8 @@ class Trace:
                 given["gen_ai.response.model"] = metrics.answered_by
             if metrics.finish_reason is not None:
                 given["gen_ai.response.finish_reasons"] = [metrics.finish_reason]
+            if self.output is not None:
+                given["gen_ai.output.messages"] = self.output.json()
             usage = metrics.usage or {}
             given |= {_USAGE[name]: count for name, count in usage.items() if name in _USAGE and count is not None}
         if error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -217,6 +218,14 @@ async def test_prompts_are_exported_only_where_that_is_asked_for(net: Net) -> No
         await until(lambda receiver=receiver: len(receiver.spans) == 4)
         exported = str([read(span.attributes) for span in receiver.spans])
         assert all((f"canary-{number}" in exported) is content for number in (1, 2, 3))
+        answers = [read(each.attributes).get("gen_ai.output.messages") for each in receiver.clients]
+        if content:
+            for answer in answers:
+                (message,) = json.loads(answer)
+                assert message["parts"][-1]["type"] == "text"
+                assert message["finish_reason"] == "stop"
+        else:
+            assert answers == [None, None]
 
 
 @on_uvloop

@@ -26,7 +26,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.legal_stream import State
+from gai_fast.core.legal_stream import State, Watched
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.sinks import EventSink
 from gai_fast.kernels import FastPath, Piece
@@ -161,6 +161,8 @@ class Session(ReadStream):
             self._use_output(spec.output)
             self.relay = self.intake.relay = self.attempts.make_relay(self._failed)
             self.relay.completed = self._await_late_events
+            if spec.trace is not None and spec.trace.output is not None:
+                self.relay.watch(spec.trace.output)
             if attempt is None:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
@@ -334,6 +336,9 @@ class Session(ReadStream):
 
     def _watch(self, watcher: EventSink | None) -> None:
         self.intake.settle()
+        trace = self.spec.trace
+        if trace is not None and trace.output is not None:
+            watcher = trace.output if watcher is None else Watched(trace.output, watcher)
         self.relay.watch(watcher)
         if self.relay.is_over:  # a part of the stream has failed
             self.advance()

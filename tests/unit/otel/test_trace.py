@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import Any
 
@@ -304,6 +305,59 @@ def test_prompts_are_attributes_where_that_is_asked_for(recorder: FakeRecorder) 
     assert second["gen_ai.system_instructions"] == '"be kind"'
     for each in (without, also_without):
         assert "be kind" not in str(each)
+
+
+def test_the_answer_is_an_attribute_where_prompts_are(recorder: FakeRecorder) -> None:
+    """In the form of the semantic conventions: one message for each choice, parts in their order."""
+    for with_content in (True, False):
+        trace = traced(recorder, with_content=with_content)
+        send(trace, TARGET)
+        assert (trace.output is not None) is with_content
+        if trace.output is not None:
+            for event in (
+                {"type": "start"},
+                {"type": "text.delta", "text": "void"},
+                {"type": "stream.reset"},
+                {"type": "reasoning.delta", "text": "Hm"},
+                {"type": "text.delta", "text": "It is "},
+                {"type": "text.delta", "text": "other", "choice": 1},
+                {"type": "text.delta", "text": "4 °C."},
+                {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": {"n": 1}}},
+                {"type": "finish", "finish_reason": "tool_calls"},
+            ):
+                trace.output.event(event)  # type: ignore[arg-type]  # an event
+        trace.stream_ended(StreamMetrics(duration=1.0))
+    told, without = (read(span.attributes) for span in recorder.spans)
+    assert json.loads(told["gen_ai.output.messages"]) == [
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "reasoning", "content": "Hm"},
+                {"type": "text", "content": "It is 4 °C."},
+                {"type": "tool_call", "id": "c", "name": "f", "arguments": {"n": 1}},
+            ],
+            "finish_reason": "tool_call",
+        },
+        {"role": "assistant", "parts": [{"type": "text", "content": "other"}], "finish_reason": "tool_call"},
+    ]
+    assert "gen_ai.output.messages" not in without
+
+
+@pytest.mark.parametrize("text", ["x", '"', "\x00", "豆"])
+def test_a_long_answer_loses_its_end_and_stays_valid(recorder: FakeRecorder, text: str) -> None:
+    trace = traced(recorder, with_content=True)
+    send(trace, TARGET)
+    assert trace.output is not None
+    for _ in range(300):
+        trace.output.event({"type": "text.delta", "text": text * 100})
+        trace.output.event({"type": "reasoning.delta", "text": text})
+    trace.output.event({"type": "error", "error": {}})
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    told = read(recorder.spans[0].attributes)["gen_ai.output.messages"]
+    assert LIMITS.otel_text * 0.9 < len(told) <= LIMITS.otel_text
+    (message,) = json.loads(told)
+    assert message["parts"][0] == {"type": "text", "content": text * 100}
+    assert message["finish_reason"] == "error"
 
 
 def test_made_up_models_take_no_memory_for_ever(recorder: FakeRecorder) -> None:
