@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event, JSONText
+from gai_fast.model.events import KEYS, Event, JSONText
 from gai_fast.model.limits import SHARED
 
 
@@ -115,21 +116,20 @@ class Collector:
         """
         try:
             self._take(event)
-        except (AttributeError, KeyError, TypeError):
-            raise ValueError(f"not an event: a member of this {event.get('type')!r} is missing or wrong") from None
+        except (AttributeError, KeyError, TypeError) as problem:
+            raise _not_an_event(event, problem) from None
 
     def _take(self, event: Event) -> None:
         kind = event["type"]
         if event.get("choice"):
             return
         if kind in self._texts:
-            # Encoders leave out an empty text.
-            text = _text(event, "text")
+            text = _text(event, "text", may_lack_it="seq" in event)  # encoders leave out an empty text
             self._grow(len(text))
             self._texts[kind].append(text)
             self._text_part("reasoning" if kind == "reasoning.delta" else "text", text)
         elif kind == "tool.call.delta":
-            text = _text(event, "arguments")
+            text = _text(event, "arguments", may_lack_it="seq" in event)
             self._grow(len(text))
             self._arguments.setdefault(event["call_id"], []).append(text)
         elif kind == "tool.call":
@@ -301,8 +301,22 @@ class ReadCollector:
         return result
 
 
-def _text(event: Mapping[str, Any], key: str) -> str:
-    text = event.get(key, "")
+def _not_an_event(event: Any, problem: Exception) -> ValueError:
+    """Returns the error for an event of which a member is missing or has another type."""
+    if not isinstance(event, Mapping):
+        return ValueError(f"not an event: a mapping with a `type` is needed, not {type(event).__name__}")
+    if "type" not in event:
+        return ValueError("not an event: its `type` is missing")
+    what = f"not an event: a member of this {event['type']!r} is missing"
+    if not isinstance(problem, KeyError):
+        return ValueError(f"{what} or wrong")
+    missing = str(problem.args[0])
+    near = get_close_matches(missing, [key for key in event if isinstance(key, str) and key not in KEYS], 1)
+    return ValueError(f"{what}: `{missing}`{f'; did you mean it by `{near[0]}`?' if near else ''}")
+
+
+def _text(event: Mapping[str, Any], key: str, *, may_lack_it: bool = True) -> str:
+    text = event.get(key, "") if may_lack_it else event[key]
     if not isinstance(text, str):
         raise TypeError
     return text
@@ -314,16 +328,31 @@ def collect(events: Iterable[Event]) -> Result:
     Example:
         >>> collect([{"type": "start", "provider": "demo"}, {"type": "text.delta", "text": "Hi"}]).text
         'Hi'
+
+    Raises:
+        Error: The answer has more than `limits.collected` characters.
+        ValueError: A member of an event is missing, or has another type than in docs/events.md. The text names the
+            event and the member.
     """
     collector = Collector()
-    for event in events:
-        collector.event(event)
+    for number, event in enumerate(events, 1):
+        _collect(collector, event, number)
     return collector.result()
 
 
 async def acollect(events: AsyncIterable[Event]) -> Result:
     """Works as `collect`, for asynchronous events."""
     collector = Collector()
+    number = 0
     async for event in events:
-        collector.event(event)
+        number += 1
+        _collect(collector, event, number)
     return collector.result()
+
+
+def _collect(collector: Collector, event: Event, number: int) -> None:
+    """Adds an event; the text of its refusal tells the number of the event, counted from 1."""
+    try:
+        collector.event(event)
+    except ValueError as problem:
+        raise ValueError(f"{problem} - at event {number}") from None

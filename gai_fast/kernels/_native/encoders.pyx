@@ -65,7 +65,7 @@ from gai_fast.kernels._native.c cimport (
     gai_vector_loops,
 )
 from gai_fast.kernels._pure import encoders as pure, faults, jsontext as pure_text
-from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA
+from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA, TYPES as KNOWN_TYPES
 from gai_fast.model.halves import ends_in_half, joined
 from gai_fast.model.limits import SHARED
 from gai_fast.kernels._pure.limits import LIMITS
@@ -435,7 +435,9 @@ cdef enum:
     SHORT = 16  # the most bytes of a text that is written at once
     FRAME = 16  # room for the bytes around the text
 
-# The beginnings of a delta's frame and of its object, by TEXT and REASONING.
+cdef frozenset TYPES = KNOWN_TYPES
+
+# The type of a delta and the beginnings of its frame and of its object, by TEXT and REASONING.
 cdef tuple DELTA_TYPES = ("text.delta", "reasoning.delta")
 cdef tuple EVENT_LINES = (b"event: text.delta\n", b"event: reasoning.delta\n")
 cdef tuple TYPE_MEMBERS = (b'"type":"text.delta"', b'"type":"reasoning.delta"')
@@ -482,7 +484,19 @@ cdef bytes FINISHED = pure.encode_done({"finished": True})
 
 
 def encode_sse(data, *, event=None, id=None, retry=None):
-    """Returns one SSE frame. See `gai_fast.kernels._pure.encoders.encode_sse`."""
+    """Returns one SSE frame, fields in the order `event`, `id`, `retry`, `data`, then the blank line.
+
+    Args:
+        data: A `str` or bytes-like object is written as text, one `data:` line for each of its lines (CRLF, CR and LF
+            end a line; bytes are UTF-8, invalid bytes become U+FFFD). Any other object is written as JSON.
+        event: The event's name; no control or format characters, at most `limits.event_name` characters.
+        id: The event's id; no control or format characters, at most `limits.identifier` characters. An empty id makes
+            the client forget its last id.
+        retry: Milliseconds until a client reconnects, 0 or more.
+
+    Raises:
+        ValueError: A field is invalid, or `data` has no JSON form.
+    """
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -510,7 +524,11 @@ def encode_sse(data, *, event=None, id=None, retry=None):
 
 
 def encode_ndjson(obj):
-    """Returns the object as one line of JSON, with its LF. See `gai_fast.kernels._pure.encoders.encode_ndjson`."""
+    """Returns the object as one line of JSON, with its LF.
+
+    Raises:
+        ValueError: The object has no JSON form.
+    """
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -658,23 +676,54 @@ cdef class _Encoder:
         self.drop_heads()
 
     def text_delta(self, text, /):
-        """Appends a `text.delta` event."""
+        """Appends a `text.delta` event. A high surrogate at the end of the text waits for the next one.
+
+        Args:
+            text (str): The text, of any length.
+
+        Raises:
+            ValueError: `text` is not a `str`.
+            BufferError: A view is exported.
+        """
         self.append_delta(TEXT, text)
 
     def reasoning_delta(self, text, /):
-        """Appends a `reasoning.delta` event."""
+        """Appends a `reasoning.delta` event, as `text_delta` does.
+
+        Args:
+            text (str): The text, of any length.
+
+        Raises:
+            ValueError: `text` is not a `str`.
+            BufferError: A view is exported.
+        """
         self.append_delta(REASONING, text)
 
     def text_delta_into(self, buffer, offset, text):
-        """Writes a `text.delta` event into the caller's own memory; returns the bytes written."""
+        """Writes a `text.delta` event into the caller's memory.
+
+        Args:
+            buffer (bytearray or another writable, contiguous buffer): The memory.
+            offset (int): The offset in bytes at which the frame begins.
+            text (str): The text.
+
+        Returns:
+            int: The number of bytes written; 0 if the text is a half that waits.
+
+        Raises:
+            BufferError: The buffer is too small; `needed` of the error is the size of the frame. Nothing was written,
+                and the event got no number.
+            TypeError: `buffer` is not writable or not contiguous.
+            ValueError: `offset` is negative, or `text` is not a `str`.
+        """
         return self.place_delta(TEXT, buffer, offset, text)
 
     def reasoning_delta_into(self, buffer, offset, text):
-        """Writes a `reasoning.delta` event into the caller's own memory; returns the bytes written."""
+        """Writes a `reasoning.delta` event into the caller's own memory, as `text_delta_into` does."""
         return self.place_delta(REASONING, buffer, offset, text)
 
     def event_into(self, buffer, offset, event):
-        """Writes any event into the caller's own memory; returns the bytes written."""
+        """Writes any event into the caller's own memory, as `text_delta_into` does."""
         cdef gai_buffer out
         cdef uint8_t[512] memory
         cdef long long seq
@@ -692,7 +741,17 @@ cdef class _Encoder:
             gai_release(&out)
 
     def delta_parts(self, event, str key not None):
-        """Returns the parts of this delta's frame, for any text and any numbers."""
+        """Returns the parts of this delta's frame, for any text and any numbers.
+
+        The frame of a stream's first event has more parts.
+
+        Args:
+            event: The delta.
+            key: The key that holds the text.
+
+        Raises:
+            ValueError: As `event`.
+        """
         cdef list parts
         if self._full or self._timestamps or self._stream_id is not None or not is_plain_text(event, key):
             return self.parts_of(event, key)
@@ -760,7 +819,11 @@ cdef class _Encoder:
         return write_unsigned(out, value) if self._parts is None else self.cut(out, part)
 
     def append_frames(self, bytes frames not None, long long count, characters=0):
-        """Appends frames that a `DeltaCopier` has written, and counts their events. Ignores `characters`."""
+        """Appends frames that a `DeltaCopier` has written, and counts their events. Ignores `characters`.
+
+        Raises:
+            BufferError: A view is exported.
+        """
         cdef size_t size = len(frames)
         self.make_writable()
         if self._buffer.bytes.size and size < self._buffer.keep:
@@ -772,7 +835,11 @@ cdef class _Encoder:
         self.count(self._seq + count)
 
     def take(self):
-        """Returns the pending bytes and empties the buffer."""
+        """Returns the pending bytes and empties the buffer.
+
+        Raises:
+            BufferError: A view is exported.
+        """
         cdef bytes taken
         self.make_writable()
         if not self._ahead:
@@ -782,7 +849,11 @@ cdef class _Encoder:
         return b"".join(self.take_pieces())
 
     def take_pieces(self):
-        """Returns the pending bytes as pieces, without joining them, and empties the buffer."""
+        """Returns the pending bytes as pieces, without joining them, and empties the buffer.
+
+        Raises:
+            BufferError: A view is exported.
+        """
         cdef list pieces
         self.make_writable()
         self.put_aside()
@@ -792,7 +863,11 @@ cdef class _Encoder:
         return pieces
 
     def view(self):
-        """Returns a context manager that gives the pending bytes as a read-only `memoryview`, without a copy."""
+        """Returns a context manager that gives the pending bytes as a read-only `memoryview`, without a copy.
+
+        Inside the block the encoder refuses to write. Leaving the block empties the buffer, as `take` does. If an
+        object still holds the memory then (a transport with a slice of it), the memory stays unchanged.
+        """
         return EncoderView(self)
 
     def __len__(self):
@@ -1110,6 +1185,8 @@ cdef class _Encoder:
         if not is_printable(name, NAME_LIMIT) or not PyUnicode_GET_LENGTH(name):
             name = pure.event_type(event)
         done = name == "done"
+        if name not in TYPES:
+            pure.refuse_misspelt(name)
         if done:
             encoded = FINISHED if (<dict>event).get("finished") is True else pure.encode_done(event)
         else:
@@ -1304,7 +1381,31 @@ cdef int place(gai_buffer *out, object buffer, object offset) except -1:
 
 
 cdef class SSEEncoder(_Encoder):
-    """Encodes `gai.events.v1` as SSE into a reusable buffer. See `gai_fast.kernels._pure.encoders.SSEEncoder`."""
+    """SSEEncoder(envelope='compact', stream_id=None, request_id=None, trace_id=None, clock=None, capacity=4096, *, timestamps=False)
+--
+
+    Encodes `gai.events.v1` as SSE into one reusable buffer. Only one thread may use it at a time.
+
+    The part that both framings share: envelope, numbers, buffer.
+
+        A high surrogate at the end of a delta waits for the next delta of its type, choice and call, and both become one
+        character. A half whose other half does not come becomes U+FFFD, before the event that ends its text.
+
+        Args:
+            envelope (str): `"compact"` (schema, ts and the ids only on the first event) or `"full"` (on every event).
+            stream_id (str or None): The stream's id: 1 to 100 characters of `[A-Za-z0-9_-]`. If given, SSE frames have an
+                `id:` line.
+            request_id (str or None): The request's id. If given, the envelope has it.
+            trace_id (str or None): The trace's id. If given, the envelope has it.
+            clock (callable or None): Returns milliseconds since the epoch as an `int`, below 2**53. It must not write with
+                the encoder. Without a clock only events with their own `ts` have a `ts`.
+            capacity (int): The first size of the buffer in bytes; the buffer shrinks back to it.
+            timestamps (bool): Whether every event has a `ts` with the compact envelope, too.
+
+        Raises:
+            ValueError: An argument is invalid.
+        
+    """
 
     has_blocks = False
     collects_text = False
@@ -1317,11 +1418,27 @@ cdef class SSEEncoder(_Encoder):
         self.prepare(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps)
 
     def event(self, event, retry=None):
-        """Appends any event. `retry` is the milliseconds of a `retry:` line."""
+        """Appends any event.
+
+        Args:
+            event (dict): A `gai_fast.Event`. Keys are written in the order of docs/events.md, unknown keys last, empty
+                values not.
+            retry (int or None): Milliseconds for a `retry:` line, for the first frame of a resumable stream.
+
+        Raises:
+            ValueError: The `type` is missing, invalid or a misspelt name of a known type, `seq` is invalid, or a value
+                has no JSON form. Nothing was written.
+            BufferError: A view is exported.
+        """
         self.append_event(event, retry)
 
     def comment(self, text):
-        r"""Appends a comment, each line as `: line\n`, without a blank line."""
+        r"""Appends a comment, each line as `: line\n`, without a blank line: OpenAI's Python SDK reads those as events.
+
+        Raises:
+            ValueError: `text` is not a `str`.
+            BufferError: A view is exported.
+        """
         cdef gai_buffer out
         cdef uint8_t[512] memory
         if not isinstance(text, str):
@@ -1344,7 +1461,31 @@ cdef class SSEEncoder(_Encoder):
 
 
 cdef class NDJSONEncoder(_Encoder):
-    """Encodes `gai.events.v1` as NDJSON into a reusable buffer. See `gai_fast.kernels._pure.encoders.NDJSONEncoder`."""
+    """NDJSONEncoder(envelope='full', stream_id=None, request_id=None, trace_id=None, clock=None, capacity=4096, *, timestamps=False)
+--
+
+    Encodes `gai.events.v1` as NDJSON into one reusable buffer. Only one thread may use it at a time.
+
+    The part that both framings share: envelope, numbers, buffer.
+
+        A high surrogate at the end of a delta waits for the next delta of its type, choice and call, and both become one
+        character. A half whose other half does not come becomes U+FFFD, before the event that ends its text.
+
+        Args:
+            envelope (str): `"compact"` (schema, ts and the ids only on the first event) or `"full"` (on every event).
+            stream_id (str or None): The stream's id: 1 to 100 characters of `[A-Za-z0-9_-]`. If given, SSE frames have an
+                `id:` line.
+            request_id (str or None): The request's id. If given, the envelope has it.
+            trace_id (str or None): The trace's id. If given, the envelope has it.
+            clock (callable or None): Returns milliseconds since the epoch as an `int`, below 2**53. It must not write with
+                the encoder. Without a clock only events with their own `ts` have a `ts`.
+            capacity (int): The first size of the buffer in bytes; the buffer shrinks back to it.
+            timestamps (bool): Whether every event has a `ts` with the compact envelope, too.
+
+        Raises:
+            ValueError: An argument is invalid.
+        
+    """
 
     has_blocks = False
     collects_text = False
@@ -1356,11 +1497,29 @@ cdef class NDJSONEncoder(_Encoder):
         self.prepare(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps)
 
     def event(self, event):
-        """Appends any event."""
+        """Appends any event.
+
+        Args:
+            event (dict): A `gai_fast.Event`. Keys are written in the order of docs/events.md, unknown keys last, empty
+                values not.
+
+        Raises:
+            ValueError: The `type` is missing, invalid or a misspelt name of a known type, `seq` is invalid, or a value
+                has no JSON form. Nothing was written.
+            BufferError: A view is exported.
+        """
         self.append_event(event, None)
 
     def comment(self, text):
-        """Appends an empty line."""
+        """Appends an empty line: NDJSON has no comments, and its readers skip empty lines.
+
+        Args:
+            text (str): Is left out.
+
+        Raises:
+            ValueError: `text` is not a `str`.
+            BufferError: A view is exported.
+        """
         if not isinstance(text, str):
             raise faults.not_text("comment", text)
         self.make_writable()

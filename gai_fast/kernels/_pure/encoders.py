@@ -18,7 +18,7 @@ from gai_fast.kernels._pure import faults
 from gai_fast.kernels._pure.jsontext import encode_json, well_formed
 from gai_fast.kernels._pure.limits import LIMITS
 from gai_fast.kernels._pure.relay import Part
-from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, is_empty
+from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, TYPES, is_empty
 from gai_fast.model.halves import Halves, joined
 from gai_fast.model.limits import SHARED
 
@@ -115,7 +115,41 @@ def event_type(event: dict[str, Any]) -> str:
     name = event.get("type")
     if not isinstance(name, str) or not name:
         raise faults.no_type()
-    return field_value("type", name, LIMITS.event_name, "event_name")
+    name = field_value("type", name, LIMITS.event_name, "event_name")
+    if name not in TYPES:
+        refuse_misspelt(name)
+    return name
+
+
+def refuse_misspelt(name: str) -> None:
+    """Raises if a type that is not known is a misspelt name of a known type. Other types are a program's own.
+
+    A name is misspelt if it has the letters of a known one in another order or with other marks between them, or lacks
+    one letter of a long one.
+    """
+    if len(name) > _LONGEST_TYPE or not name.isascii() or any(map(str.isdigit, name)):
+        return
+    letters = _letters(name)
+    for known in sorted(TYPES):
+        of_known = _letters(known)
+        lacks_one = len(letters) == len(of_known) - 1 >= _MISSES_ONE and _is_part(name, known)
+        if letters == of_known or lacks_one:
+            raise faults.misspelt_type(name, known)
+
+
+_LONGEST_TYPE: Final = 2 * max(map(len, TYPES))
+_MISSES_ONE: Final = 5
+"""Letters of a name that may lack one: of a shorter name, a word of a program's own may differ by one letter."""
+
+
+def _letters(name: str) -> list[str]:
+    return sorted(filter(str.isalpha, name.lower()))
+
+
+def _is_part(name: str, known: str) -> bool:
+    """Returns whether the letters of a name stand in a known one, in their order."""
+    rest = iter(known)
+    return all(letter in rest for letter in name.lower() if letter.isalpha())
 
 
 def event_seq(event: dict[str, Any], last: int) -> int:
@@ -257,20 +291,21 @@ class EncoderView:
 
 
 class _Encoder(ABC):
-    """The part that both framings share: envelope, numbering, buffer.
+    """The part that both framings share: envelope, numbers, buffer.
 
     A high surrogate at the end of a delta waits for the next delta of its type, choice and call, and both become one
     character. A half whose other half does not come becomes U+FFFD, before the event that ends its text.
 
     Args:
-        envelope: `"compact"` (schema, ts and the ids only on the first event) or `"full"` (on every event).
-        stream_id: The stream's id: 1 to 100 characters of `[A-Za-z0-9_-]`. If given, SSE frames have an `id:` line.
-        request_id: The request's id. If given, the envelope has it.
-        trace_id: The trace's id. If given, the envelope has it.
-        clock: Returns milliseconds since the epoch, below 2**53. It must not write with the encoder. Without a clock
-            only events with their own `ts` have a `ts`.
-        capacity: The first size of the buffer in bytes; the buffer shrinks back to it.
-        timestamps: Whether every event has a `ts` with the compact envelope, too.
+        envelope (str): `"compact"` (schema, ts and the ids only on the first event) or `"full"` (on every event).
+        stream_id (str or None): The stream's id: 1 to 100 characters of `[A-Za-z0-9_-]`. If given, SSE frames have an
+            `id:` line.
+        request_id (str or None): The request's id. If given, the envelope has it.
+        trace_id (str or None): The trace's id. If given, the envelope has it.
+        clock (callable or None): Returns milliseconds since the epoch as an `int`, below 2**53. It must not write with
+            the encoder. Without a clock only events with their own `ts` have a `ts`.
+        capacity (int): The first size of the buffer in bytes; the buffer shrinks back to it.
+        timestamps (bool): Whether every event has a `ts` with the compact envelope, too.
 
     Raises:
         ValueError: An argument is invalid.
@@ -316,6 +351,9 @@ class _Encoder(ABC):
     def text_delta(self, text: str, /) -> None:
         """Appends a `text.delta` event. A high surrogate at the end of the text waits for the next one.
 
+        Args:
+            text (str): The text, of any length.
+
         Raises:
             ValueError: `text` is not a `str`.
             BufferError: A view is exported.
@@ -323,19 +361,27 @@ class _Encoder(ABC):
         self._append(_delta("text.delta", text), None)
 
     def reasoning_delta(self, text: str, /) -> None:
-        """Appends a `reasoning.delta` event; raises as `text_delta` does."""
+        """Appends a `reasoning.delta` event, as `text_delta` does.
+
+        Args:
+            text (str): The text, of any length.
+
+        Raises:
+            ValueError: `text` is not a `str`.
+            BufferError: A view is exported.
+        """
         self._append(_delta("reasoning.delta", text), None)
 
     def text_delta_into(self, buffer: Any, offset: int, text: str) -> int:
         """Writes a `text.delta` event into the caller's memory.
 
         Args:
-            buffer: A writable, contiguous buffer.
-            offset: The offset in bytes at which the frame begins.
-            text: The text.
+            buffer (bytearray or another writable, contiguous buffer): The memory.
+            offset (int): The offset in bytes at which the frame begins.
+            text (str): The text.
 
         Returns:
-            The number of bytes written; 0 if the text is a half that waits.
+            int: The number of bytes written; 0 if the text is a half that waits.
 
         Raises:
             BufferError: The buffer is too small; `needed` of the error is the size of the frame. Nothing was written,
@@ -513,11 +559,13 @@ class SSEEncoder(_Encoder):
         """Appends any event.
 
         Args:
-            event: A `gai_fast.Event`. Keys are written in `events.KEYS` order, unknown keys last, empty values not.
-            retry: Milliseconds for a `retry:` line, for the first frame of a resumable stream.
+            event (dict): A `gai_fast.Event`. Keys are written in the order of docs/events.md, unknown keys last, empty
+                values not.
+            retry (int or None): Milliseconds for a `retry:` line, for the first frame of a resumable stream.
 
         Raises:
-            ValueError: The `type` or `seq` is invalid, or a value has no JSON form. Nothing was written.
+            ValueError: The `type` is missing, invalid or a misspelt name of a known type, `seq` is invalid, or a value
+                has no JSON form. Nothing was written.
             BufferError: A view is exported.
         """
         self._append(event, retry)
@@ -577,16 +625,21 @@ class NDJSONEncoder(_Encoder):
         """Appends any event.
 
         Args:
-            event: A `gai_fast.Event`. Keys are written in `events.KEYS` order, unknown keys last, empty values not.
+            event (dict): A `gai_fast.Event`. Keys are written in the order of docs/events.md, unknown keys last, empty
+                values not.
 
         Raises:
-            ValueError: The `type` or `seq` is invalid, or a value has no JSON form. Nothing was written.
+            ValueError: The `type` is missing, invalid or a misspelt name of a known type, `seq` is invalid, or a value
+                has no JSON form. Nothing was written.
             BufferError: A view is exported.
         """
         self._append(event, None)
 
     def comment(self, text: str) -> None:
         """Appends an empty line: NDJSON has no comments, and its readers skip empty lines.
+
+        Args:
+            text (str): Is left out.
 
         Raises:
             ValueError: `text` is not a `str`.

@@ -106,6 +106,11 @@ def not_an_event(value: object) -> NotJSON:
     return NotJSON(f"an event must be a dict, not {type(value).__name__}")
 
 
+def misspelt_type(name: str, known: str) -> ValueError:
+    """The type of an event is a misspelt name of a known type."""
+    return ValueError(f"unknown event type {name!r} - at `type`; did you mean {known!r}?")
+
+
 def no_type() -> ValueError:
     return ValueError("an event needs a type: a str that is not empty")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.core.result import Collector, ReadCollector, Result, ToolCallResult, acollect, collect
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import NDJSONEncoder, encode_json
 from gai_fast.model import errors
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.request import AssistantMessage, ReasoningPart, ToolCallPart
@@ -129,9 +130,9 @@ def test_further_choices_stay_out() -> None:
 
 
 def test_an_empty_text_is_no_text_and_no_fault() -> None:
-    """An encoder leaves an empty `text` out of the event."""
-    assert collected({"type": "text.delta"}, text("a"), {"type": "reasoning.delta"}).text == "a"
-    assert collected({"type": "tool.call.delta", "call_id": "c1"}, call({})).tool_calls[0].arguments == "{}"
+    """An encoder leaves an empty `text` out of the event, which has its number."""
+    assert collected({"type": "text.delta", "seq": 2}, text("a"), {"type": "reasoning.delta", "seq": 4}).text == "a"
+    assert collected({"type": "tool.call.delta", "call_id": "c1", "seq": 2}, call({})).tool_calls[0].arguments == "{}"
 
 
 def test_everything_before_a_reset_is_dropped() -> None:
@@ -356,11 +357,10 @@ def test_a_reset_makes_room_again(change_limits: ChangeLimits) -> None:
         {"type": "citations", "citations": 5},
         {"type": "usage"},
         {"type": "error", "error": "oops"},
-        {},
     ],
 )
 def test_an_event_with_wrong_members_is_refused(event: Any) -> None:
-    with pytest.raises(ValueError, match=f"not an event: a member of this {event.get('type')!r}"):
+    with pytest.raises(ValueError, match=f"not an event: a member of this {event['type']!r}"):
         collect([event])
 
 
@@ -427,3 +427,29 @@ def test_an_answer_that_a_program_reads_fails_its_result_alone(change_limits: Ch
     for event in (START, *large, {"type": "stream.reset"}, START, text("short"), FINISH):
         anew.event(cast(Event, event))
     assert anew.result().text == "short"
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([{"type": "text.delta"}], "a member of this 'text.delta' is missing: `text` - at event 1"),
+        (
+            [{"type": "start"}, {"type": "text.delta", "txt": "Hi"}],
+            "a member of this 'text.delta' is missing: `text`; did you mean it by `txt`? - at event 2",
+        ),
+        ([{"type": "tool.call.delta", "call_id": "c"}], "a member of this 'tool.call.delta' is missing: `arguments`"),
+        ([{"type": "tool.call", "call_id": "c"}], "a member of this 'tool.call' is missing: `tool_call` - at event 1"),
+        ([{"text": "Hi"}], "not an event: its `type` is missing - at event 1"),
+        (["Hi"], "not an event: a mapping with a `type` is needed, not str - at event 1"),
+    ],
+)
+def test_a_missing_member_is_named_with_its_event(events: list[Any], text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        collect(events)
+
+
+def test_what_an_encoder_has_written_may_lack_its_empty_text() -> None:
+    encoder = NDJSONEncoder()
+    encoder.text_delta("")
+    encoder.text_delta("Hi")
+    assert collect([json.loads(line) for line in encoder.take().splitlines()]).text == "Hi"

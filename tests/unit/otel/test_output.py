@@ -11,7 +11,8 @@ from tests.limits import LIMITS
 
 def test_arguments_are_told_as_they_came_and_large_ones_are_left_out() -> None:
     output = OutputMessages()
-    output.event({"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": JSONText('{"n":1}', {"n": 1})}})
+    given = JSONText('{"n":1}', {"n": 1})
+    output.event({"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": given}})
     output.event({"type": "tool.call", "call_id": "b", "tool_call": {"name": "f", "input": "x" * LIMITS.otel_text}})
     output.event({"type": "text.delta", "text": "late"})
     (message,) = json.loads(output.json())

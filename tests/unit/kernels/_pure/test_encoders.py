@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import array
+import inspect
 import itertools
 import json
+import pydoc
 import re
 from pickle import PickleBuffer
 from types import ModuleType
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.events import KEYS, JSONText
+from tests.kernels import load
 from tests.limits import LIMITS
 from tests.unit.model.test_halves import CASES
 
@@ -758,3 +761,65 @@ def test_an_encoder_that_is_made_anew_keeps_no_half(kernels: ModuleType) -> None
     encoder.__init__()
     encoder.text_delta("\ude00")
     assert "😀".encode() not in encoder.take()
+
+
+# ---- what a program sees of them -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SSEEncoder", "NDJSONEncoder"])
+def test_both_implementations_have_one_signature_and_one_docstring(name: str) -> None:
+    """Those of the pure one, which tell types, units and errors."""
+    ours, theirs = getattr(load("native"), name), getattr(load("pure"), name)
+
+    def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+        return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
+
+    assert parameters(ours) == parameters(theirs)
+    assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+    public = [each for each in dir(theirs) if not each.startswith("_")]
+    for member in (*public, "__len__"):
+        assert inspect.getdoc(getattr(ours, member)) == inspect.getdoc(getattr(theirs, member)), member
+    for method in ("text_delta", "text_delta_into", "event", "event_into", "comment", "take", "take_pieces", "view"):
+        names = [each.name for each in inspect.signature(getattr(ours, method)).parameters.values()]
+        assert names == list(inspect.signature(getattr(theirs, method)).parameters), method
+    told = pydoc.plain(pydoc.render_doc(ours))
+    for word in ("clock (callable or None)", "milliseconds", "capacity (int)", "in bytes", "ValueError", "BufferError"):
+        assert word in told, word
+    assert "_pure" not in told
+
+
+def test_functions_have_one_docstring_too() -> None:
+    for name in ("encode_sse", "encode_ndjson"):
+        ours, theirs = getattr(load("native"), name), getattr(load("pure"), name)
+        assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+        assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("text.detla", "text.delta"),
+        ("text_delta", "text.delta"),
+        ("textDelta", "text.delta"),
+        ("text.delt", "text.delta"),
+        ("tool.cal", "tool.call"),
+        ("finsh", "finish"),
+        ("citation", "citations"),
+        ("Start", "start"),
+    ],
+)
+@pytest.mark.parametrize("form", ["SSEEncoder", "NDJSONEncoder"])
+def test_a_misspelt_type_is_refused_with_the_name_that_is_meant(
+    kernels: ModuleType, form: str, name: str, meant: str
+) -> None:
+    encoder = getattr(kernels, form)()
+    with pytest.raises(ValueError, match=rf"^unknown event type '{name}' - at `type`; did you mean '{meant}'\?$"):
+        encoder.event({"type": name, "text": "Hi"})
+    assert (encoder.seq, encoder.take()) == (0, b"")
+
+
+@pytest.mark.parametrize("name", ["x", "later", "my.text.delta", "text.delta2", "star", "errors", "text", "usage.more"])
+def test_a_type_of_a_program_s_own_is_written(kernels: ModuleType, name: str) -> None:
+    encoder = kernels.NDJSONEncoder()
+    encoder.event({"type": name})
+    assert json.loads(encoder.take())["type"] == name
