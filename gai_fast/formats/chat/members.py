@@ -19,15 +19,15 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: `model` is not a string, or `stream` is not a boolean.
+        InvalidRequest: `model` is not a string, `stream` is not a boolean, or `stream_options` is not an object.
     """
-    options, form = body.get("stream_options"), body.get("response_format")
+    options, form = member(body, "stream_options", "$", dict), body.get("response_format")
     shape = chat_shape(body.get("messages"))
     return ClientRequest(
         body,
         member(body, "model", "$", str),
         bool(member(body, "stream", "$", bool)),
-        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        wants_usage=options is not None and bool(member(options, "include_usage", "$.stream_options", bool)),
         wants_json=isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"),
         prompt_characters=shape.characters,
         form=form,

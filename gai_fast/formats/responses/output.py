@@ -295,7 +295,9 @@ class Output:
         if call_id in self._calls:  # a processor may have dropped its end
             self._close_call(call_id, "incomplete")
         kind = _CUSTOM if name in self._custom_tools else _FUNCTION
-        item: dict[str, Any] = {"id": self._identifier("fc" if kind is _FUNCTION else "ctc"), "type": kind[0]}
+        # By value: compiled code makes a new tuple of each access to the constant.
+        begin = "fc" if kind[0] == _FUNCTION[0] else "ctc"
+        item: dict[str, Any] = {"id": self._identifier(begin), "type": kind[0]}
         item |= {"status": "in_progress", kind[2]: "", "call_id": call_id, "name": name}
         index = self._new(item)
         place = Place(f"{kind[1]}.delta", {"item_id": item["id"], "output_index": index}, _NOTHING)

@@ -186,3 +186,16 @@ def test_an_image_finds_its_run_in_constant_time() -> None:
     for _ in range(400_000):
         output.take({"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}})
     assert (output.items[0]["result"], len(output.items)) == ("aGk=", 20_000)
+
+
+@pytest.mark.parametrize(
+    ("tools", "kind", "begin"), [((), "function_call", "fc_"), (("weather",), "custom_tool_call", "ctc_")]
+)
+def test_the_id_of_a_call_begins_as_openai_requires_of_its_kind(tools: tuple[str, ...], kind: str, begin: str) -> None:
+    """Compiled code gave a function call the id of a custom tool's: OpenAI refuses it when it comes back."""
+    output = Output("s", frozenset(tools), discard)
+    output.take(call_start())
+    output.take(call())
+    (item,) = output.items
+    assert item["type"] == kind
+    assert item["id"].startswith(begin)
