@@ -55,6 +55,7 @@ class Result:
         metrics: Times and rates of the stream; empty if they were not measured.
         provider: The provider's name.
         model: The model that answered.
+        logprobs: The probabilities of the tokens of `text`, if the request asked for them.
     """
 
     text: str = ""
@@ -70,6 +71,7 @@ class Result:
     metrics: dict[str, Any] = field(default_factory=dict)
     provider: str | None = None
     model: str | None = None
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
 
     def raise_for_error(self) -> Result:
         """Returns this result.
@@ -103,6 +105,7 @@ class Collector:
         self._call_signatures: dict[str, str] = {}
         self._calls: list[ToolCallResult] = []
         self._citations: list[dict[str, Any]] = []
+        self._logprobs: list[dict[str, Any]] = []
         self._usage: dict[str, Any] | None = None
         self._end: Event = {}
         self._size = 0
@@ -127,6 +130,9 @@ class Collector:
             text = _text(event, "text", may_lack_it="seq" in event)  # encoders leave out an empty text
             self._grow(len(text))
             self._texts[kind].append(text)
+            if kind == "text.delta" and "logprobs" in event:
+                self._grow(len(repr(event["logprobs"])))
+                self._logprobs += event["logprobs"]
             self._text_part("reasoning" if kind == "reasoning.delta" else "text", text)
         elif kind == "tool.call.delta":
             text = _text(event, "arguments", may_lack_it="seq" in event)
@@ -220,6 +226,7 @@ class Collector:
             message={"role": "assistant", "content": self.parts()},
             provider=provider,
             model=self._end.get("model") or self._start.get("model"),
+            logprobs=list(self._logprobs),
         )
 
     def others(self) -> list[Event]:

@@ -48,6 +48,8 @@ class _Whole(WholeEncoder):
             "usage": result.usage,
             "metrics": result.metrics or None,
         }
+        if result.logprobs:
+            answer["logprobs"] = result.logprobs
         events = self._collector.others()
         return encode_json({**answer, "events": events} if events else answer)
 

@@ -53,6 +53,7 @@ KEYS: Final = (
     "from_seq",
     "continued",
     "provider_metadata",
+    "logprobs",
 )
 """All top-level keys in the order in which they are written; unknown keys follow in their own order."""
 
@@ -127,6 +128,7 @@ Event = TypedDict(
         "from_seq": int,
         "continued": str,
         "provider_metadata": dict[str, Any],
+        "logprobs": list[dict[str, Any]],
         "finished": bool,
     },
     total=False,

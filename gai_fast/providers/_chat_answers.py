@@ -67,6 +67,8 @@ def _mark(events: list[Event], choice: Choice) -> None:
             event["choice"] = choice.number
 
 
+_SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
+"""The member of `logprobs` for each kind of text."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
 """The number of values that a shape without calls returns."""
@@ -79,7 +81,8 @@ def chunk_shape(content: dict[str, Any]) -> Shape:
         content: The members of a choice that hold the text and the calls.
     """
     # Members are in the order that most servers use: a name in that order is found at once.
-    choice = {"index": "count", **content, "logprobs": "any", "finish_reason": "text"}
+    # `logprobs` must be null: other chunks are parsed.
+    choice = {"index": "count", **content, "finish_reason": "text"}
     head = dict.fromkeys(("object", "created"), "any")
     middle = dict.fromkeys(("service_tier", "system_fingerprint"), "any")
     tail = dict.fromkeys(("obfuscation", "p"), "any")
@@ -91,7 +94,7 @@ class ChatAdapter(ProviderAdapter):
     """Reads the dialect's chunks. Providers override the hooks in the last section of the class."""
 
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})
-    ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
+    ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint"})
     label_members = frozenset({"id"})  # only the `start` event holds it
     kept_members = frozenset({"usage"})
     content_members = frozenset({"choices"})
@@ -263,6 +266,8 @@ class ChatAdapter(ProviderAdapter):
                 self.copyable = False
         if steps:
             choice.has_content = True
+            if raw.get("logprobs"):
+                self._add_logprobs(steps, raw["logprobs"])
         reason = raw.get("finish_reason")
         if raw.get("error"):  # OpenRouter's, and of servers that pass it on
             failure = self.api.read_failure({"error": raw["error"]})
@@ -272,6 +277,17 @@ class ChatAdapter(ProviderAdapter):
             # The last reason holds, even if it repeats an earlier reason.
             self._end_choice(choice, label(reason))
         return steps
+
+    def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
+        """Adds the probabilities of a chunk's tokens to its text. What cannot be read is left out."""
+        self.copyable = False  # each token has its own
+        for step in steps:
+            kind = step["type"] if isinstance(step, dict) else ""
+            if kind in _SCORED:
+                scores = given.get(_SCORED[kind]) if isinstance(given, dict) else None
+                if isinstance(scores, list) and scores and all(isinstance(each, dict) for each in scores):
+                    step["logprobs"] = scores  # type: ignore[index]  # an event: `kind` is not empty
+                return
 
     def _end_choice(self, choice: Choice, reason: str) -> None:
         """Records a finish reason; empty if it cannot be read."""

@@ -52,6 +52,7 @@ class CompletionsAPI(ChatAPI):
 class CompletionsAdapter(ChatAdapter):
     """Reads `choices[].text`."""
 
+    ignored_members = ChatAdapter.ignored_members | {"logprobs"}
     text_members = frozenset({"text"})
     plain = chunk_shape({"text": "text"})
 

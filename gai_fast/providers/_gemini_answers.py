@@ -163,7 +163,8 @@ class GeminiAdapter(ProviderAdapter):
             word = label(feedback.get("blockReason"))[: LIMITS.kept_word]
             refusal = label(feedback.get("blockReasonMessage"))
             events = self._safety(_ratings(feedback.get("safetyRatings")))
-        for _, parts, details in read:
+        has_scores = False
+        for raw, parts, details in read:
             candidate = details.candidate
             added: list[Event] = []
             is_read = True
@@ -179,6 +180,9 @@ class GeminiAdapter(ProviderAdapter):
                 is_read = is_read and part.is_whole
             if not is_read:
                 added.append({**UNREADABLE})
+            if raw.get("logprobsResult"):
+                has_scores = True
+                _add_scores(added, raw["logprobsResult"])
             added += self._safety(details.ratings)
             added += candidate.citations.emit(details.cited)
             if details.reason:
@@ -192,7 +196,8 @@ class GeminiAdapter(ProviderAdapter):
             self._block(word, refusal)
         # If two chunks in a row have one shape, further chunks of that shape change nothing but the text.
         last, self._shape = self._shape, (bool(usage), [_shape(raw, parts) for raw, parts, _ in read])
-        self.copyable = self._shape == last and not any(details.has_references for _, _, details in read)
+        self.copyable = self._shape == last and not has_scores
+        self.copyable = self.copyable and not any(details.has_references for _, _, details in read)
         if self.started and self.named:
             return events
         return self.start(identifier, model) + events if identifier or model or events else []
@@ -337,6 +342,23 @@ class GeminiAdapter(ProviderAdapter):
     def abort(self) -> list[Event]:
         # An open call was cut off and becomes no event; all other calls are events already.
         return [event for one in self._candidates.values() for event in _numbered(one, one.citations.rest())]
+
+
+def _add_scores(events: list[Event], result: Any) -> None:
+    """Adds the probabilities of a chunk's tokens to its first text. What cannot be read is left out."""
+    tops = objects(result.get("topCandidates")) if isinstance(result, dict) else []
+    chosen = objects(result.get("chosenCandidates")) if isinstance(result, dict) else []
+    scores = [_score(each) for each in chosen]
+    for score, top in zip(scores, tops, strict=False):
+        score["top_logprobs"] = [_score(each) for each in objects(top.get("candidates"))]
+    for event in events:
+        if event["type"] == "text.delta" and scores:
+            event["logprobs"] = scores
+            return
+
+
+def _score(candidate: dict[str, Any]) -> dict[str, Any]:
+    return {"token": label(candidate.get("token")), "logprob": number(candidate.get("logProbability"))}
 
 
 def _numbered(candidate: _Candidate, events: list[Event]) -> list[Event]:

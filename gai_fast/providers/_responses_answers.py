@@ -431,7 +431,12 @@ class ResponsesAdapter(ProviderAdapter):
     def _part_event(self, kind: str, end: str, chunk: dict[str, Any]) -> list[Event]:
         if end == "done":
             return self._end_part({**chunk, "type": kind}, chunk)
-        return self._deliver(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
+        events = self._deliver(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
+        scores = chunk.get("logprobs")
+        if scores and events:
+            self.copyable = False  # each token has its own
+            events[0]["logprobs"] = objects(scores)
+        return events
 
     def _deliver(self, part: _Part, kind: str, text: Any) -> list[Event]:
         """Returns the delta for text of a part, if it is not empty, and a warning for reasoning that is no text."""

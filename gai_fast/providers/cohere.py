@@ -77,7 +77,6 @@ class Cohere(API):
         "top_k": "k",
         "frequency_penalty": "frequency_penalty",
         "presence_penalty": "presence_penalty",
-        "logprobs": "logprobs",
     }
     needs_user = True
 

@@ -253,7 +253,7 @@ class OllamaAdapter(ProviderAdapter):
         events = reasoning(message.get("thinking"))
         piece = text_of(message.get("content"))
         if piece:
-            events.append({"type": "text.delta", "text": piece})
+            events.append({"type": "text.delta", "text": piece} | _scores(chunk))
         drawn, reason = label(chunk.get("image")), label(chunk.get("done_reason"))
         events += self._tool_calls(message.get("tool_calls"), text, path)
         if drawn:
@@ -292,6 +292,12 @@ class OllamaAdapter(ProviderAdapter):
         self.check_word(self._reason)
         reason = self._calls.outcome(self.api.finish_words, self._reason)
         return [*self.start(None, None), self.end(reason, self._reason)]
+
+
+def _scores(chunk: dict[str, Any]) -> Any:
+    """Returns the probabilities of a chunk's tokens, which stand beside its text."""
+    scores = objects(chunk.get("logprobs"))
+    return {"logprobs": scores} if scores else {}
 
 
 APIS: Final[dict[str, API]] = {"": Chat(), "generate": Generate()}

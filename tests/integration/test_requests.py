@@ -168,7 +168,7 @@ async def test_or_left_out_and_logged_where_that_is_configured(net: Net, caplog:
     assert asked[0]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     assert asked[0].keys() == {"model", "max_tokens", "messages", "stream"}
     [line] = [record.getMessage() for record in caplog.records if record.name == "gai_fast.engine"]
-    fields = "'logprobs', 'odd\\nname', 'seed', 'messages[0].content[1]', 'logit_bias'"
+    fields = "'odd\\nname', 'seed', 'messages[0].content[1]', 'logit_bias', 'logprobs'"
     assert line.endswith(f"upstream anthropic has no place for {fields}: left out")
 
 
@@ -327,3 +327,36 @@ async def test_an_answer_that_events_cannot_hold_is_passed_on_and_not_continued(
     body = {"model": "m", "messages": MESSAGES, "stream": True, **member}
     assert (await gateway.ask("POST", "/v1/chat/completions", body)).status == 200
     assert member.items() <= asked[0].items()
+
+
+SCORES = [
+    {"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": [{"token": "Hi", "logprob": -0.1}]},
+    {"token": "!", "logprob": -0.2, "bytes": [33], "top_logprobs": []},
+]
+
+
+def scored(text: str, at: int) -> bytes:
+    return delta(text, logprobs={"content": [SCORES[at]], "refusal": None})
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@on_uvloop
+async def test_the_probabilities_of_tokens_reach_the_client_in_a_translated_answer(net: Net, stream: bool) -> None:
+    asked: list[Any] = []
+    body = scored("Hi", 0) + scored("!", 1) + FINISH + DONE
+    gateway = await net.gateway(await net.upstream(recording(asked, body)))
+    native = {"query": "Hi", "model": "m", "top_logprobs": 1, "stream": stream}
+    answer = await gateway.ask("POST", "/api/v1/stream", native)
+    assert (asked[0]["logprobs"], asked[0]["top_logprobs"]) == (True, 1)
+    if stream:
+        deltas = [event for event in answer.events if event["type"] == "text.delta"]
+        assert [(event["text"], event["logprobs"]) for event in deltas] == [("Hi", SCORES[:1]), ("!", SCORES[1:])]
+    else:
+        assert answer.json["logprobs"] == SCORES
+    chat = await gateway.ask("POST", "/api/v1/stream?format=openai", native)
+    if stream:
+        chunks = [json.loads(data) for data in chat.data if data.startswith("{")]
+        told = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"] if choice.get("logprobs")]
+        assert told == [{"content": [score], "refusal": None} for score in SCORES]
+    else:
+        assert chat.json["choices"][0]["logprobs"] == {"content": SCORES, "refusal": None}

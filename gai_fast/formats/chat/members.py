@@ -41,11 +41,9 @@ def unanswerable(body: dict[str, Any]) -> list[str]:
     Args:
         body: The client's JSON object, which is sent to its upstream unchanged.
     """
-    paths = [name for name in ("logprobs", "top_logprobs") if body.get(name)]
     choices = body.get("n")
-    if isinstance(choices, int) and choices > 1 and not body.get("stream"):
-        paths.append("n")  # a whole answer has one choice
-    return paths
+    # A whole answer has one choice.
+    return ["n"] if isinstance(choices, int) and choices > 1 and not body.get("stream") else []
 
 
 def with_usage(body: dict[str, Any]) -> dict[str, Any]:

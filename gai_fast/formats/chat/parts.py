@@ -7,7 +7,7 @@ the dialect does not have.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.formats._signatures import encrypts
@@ -64,6 +64,17 @@ def reasoning_detail(index: int, block: Mapping[str, Any], start: Event) -> dict
     if author is not None:
         detail["format"] = author
     return {**detail, "index": index}
+
+
+def logprobs_of(kind: str, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the `logprobs` of a choice.
+
+    Args:
+        kind: The type of the events of the text: `text.delta` or `refusal.delta`.
+        scores: The events' `logprobs`.
+    """
+    of_refusal = kind == "refusal.delta"
+    return {"content": None if of_refusal else scores, "refusal": scores if of_refusal else None}
 
 
 def extra_content(signature: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gai_fast.model.request import Request
 # Fields that a native request has too; the native request checks them.
 _SAME: Final = tuple(
     "model temperature top_p seed metadata top_k min_p frequency_penalty presence_penalty repetition_penalty "
-    "logit_bias parallel_tool_calls verbosity service_tier user safety_identifier".split()
+    "logit_bias logprobs top_logprobs parallel_tool_calls verbosity service_tier user safety_identifier".split()
 )
 
 # Fields that are read below.
@@ -36,9 +36,7 @@ KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "logprobs": (False,),
     "modalities": (["text"],),
-    "top_logprobs": (0,),
 }
 
 # OpenRouter's names for the author of a signature, if the name is not `<provider>-responses-v1`.

@@ -12,7 +12,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._openai import annotation, note_warning
-from gai_fast.formats.chat.parts import extra_content, finish_reason_of, reasoning_detail, usage_of
+from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
@@ -76,6 +76,8 @@ class WholeCompletion(WholeObject):
     def _answer(self, result: Result) -> bytes:
         reason, x_gai = finish_reason_of(self._finish)
         choice = {"index": 0, "message": self._message(result), "finish_reason": reason}
+        if result.logprobs:
+            choice["logprobs"] = logprobs_of("text.delta", result.logprobs)
         return self._object("chat.completion", "chatcmpl", choice, x_gai, result)
 
     def _message(self, result: Result) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast import decode
 from gai_fast.core.reading import parse_request
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Unsupported
@@ -70,7 +71,7 @@ WRITTEN: dict[str, dict[str, Any]] = {
         },
         "serviceTier": "flex",
     },
-    "cohere": {"k": 5, "frequency_penalty": 0.5, "presence_penalty": -0.5, "logprobs": True},
+    "cohere": {"k": 5, "frequency_penalty": 0.5, "presence_penalty": -0.5},
     "ollama": {
         "options": {
             "top_k": 5,
@@ -114,8 +115,8 @@ LACKING = {
     "anthropic": "min_p frequency_penalty presence_penalty repetition_penalty logit_bias logprobs top_logprobs "
     "verbosity service_tier safety_identifier",
     "gemini": "min_p repetition_penalty logit_bias parallel_tool_calls verbosity user safety_identifier",
-    "cohere": "min_p repetition_penalty logit_bias top_logprobs parallel_tool_calls verbosity service_tier user "
-    "safety_identifier",
+    "cohere": "min_p repetition_penalty logit_bias logprobs top_logprobs parallel_tool_calls verbosity service_tier "
+    "user safety_identifier",
     "ollama": "logit_bias parallel_tool_calls verbosity service_tier user safety_identifier",
 }
 
@@ -217,3 +218,55 @@ def test_a_summary_that_an_api_cannot_choose_is_refused(name: str) -> None:
         body(name, reasoning={"summary": "concise"})
     assert body_without(name, reasoning={"summary": "concise"})[1] == ["reasoning.summary"]
     body(name, reasoning={"summary": "auto"})
+
+
+SCORE = {"token": "Hi", "logprob": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("ollama", {"model": "m", "message": {"content": "Hi"}, "done": False, "logprobs": [SCORE]}),
+        (
+            "gemini",
+            {
+                "candidates": [
+                    {
+                        "content": {"parts": [{"text": "Hi"}]},
+                        "logprobsResult": {
+                            "chosenCandidates": [{"token": "Hi", "tokenId": 5, "logProbability": -0.5}],
+                            "topCandidates": [{"candidates": [{"token": "Hi", "logProbability": -0.5}]}],
+                        },
+                    }
+                ]
+            },
+        ),
+        (
+            "openai:responses",
+            {
+                "type": "response.output_text.delta",
+                "output_index": 0,
+                "content_index": 0,
+                "delta": "Hi",
+                "logprobs": [SCORE],
+            },
+        ),
+        ("openai", {"choices": [{"index": 0, "delta": {"content": "Hi"}, "logprobs": {"content": [SCORE]}}]}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_probabilities_of_tokens_are_on_the_text_that_they_are_of(name: str, body: dict[str, Any]) -> None:
+    line = encode_json(body)
+    chunk = line + b"\n" if name == "ollama" else b"data: " + line + b"\n\n"
+    events = [event for event in decode(name, [chunk, chunk]) if event["type"] == "text.delta"]
+    expected = SCORE | ({"top_logprobs": [SCORE]} if name == "gemini" else {})
+    assert [event.get("logprobs") for event in events] == [[expected], [expected]]
+
+
+@pytest.mark.parametrize("odd", [5, [], "x", {"content": 5}, {"content": [5]}, {"content": None}])
+def test_probabilities_of_another_shape_cost_no_text(odd: Any) -> None:
+    body = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "logprobs": odd}]}
+    events = [*decode("openai", [b"data: " + encode_json(body) + b"\n\n"])]
+    assert [(event["text"], "logprobs" in event) for event in events if event["type"] == "text.delta"] == [
+        ("Hi", False)
+    ]
