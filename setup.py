@@ -142,6 +142,7 @@ COMPILED = (
     "providers/_gemini_answers",
     "providers/_gemini_citations",
     "providers/_messages_rules",
+    "providers/_refusals",
     "providers/_requests",
     "providers/_responses",
     "providers/_responses_answers",

@@ -251,5 +251,11 @@ class Limits:
     """Bytes of an upstream's body that are handled at once where a stream's reservation of spend nears its end: about
     one delta of most providers, so that the stream ends within its reservation."""
 
+    refused_members: int = 1000
+    """Members that upstreams have refused, of all targets: a configuration has some hundred models, each with a few."""
+
+    refused_for: float = 3600.0
+    """Seconds for which a target does not get a member that it has refused: its next release may take the member."""
+
 
 LIMITS: Final = Limits()

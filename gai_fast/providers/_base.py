@@ -37,6 +37,7 @@ from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
+from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
 from gai_fast.providers._requests import is_given, knobs_of, merged
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
@@ -63,12 +64,13 @@ class Target:
         on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
         corrections: The facts of the model that the configuration corrects, by name (`_facts.checked_facts`).
         settings: The model, if the configuration changes its requests.
+        refused: The paths of members that the upstream has refused: left out if a request can do without them.
 
     Attributes:
         changes: What was left out or changed; filled by `API.leave_out` and `API.adjust`.
     """
 
-    __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported", "settings")
+    __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported", "refused", "settings")
 
     def __init__(
         self,
@@ -77,12 +79,14 @@ class Target:
         on_unsupported: Literal["error", "drop"] = "error",
         corrections: Mapping[str, Any] = NO_CORRECTIONS,
         settings: ModelSettings | None = None,
+        refused: Sequence[str] = (),
     ) -> None:
         self.model = model
         self.api_key = api_key
         self.on_unsupported = on_unsupported
         self.corrections = corrections
         self.settings = settings
+        self.refused = refused
         self.changes = Changes(on_unsupported)
 
 
@@ -164,6 +168,14 @@ class API(ResponseAPI):
             Unsupported: The provider does not support a field, and `target` does not allow it to be left out. The text
                 names the field.
         """
+        sent = self._written(request, target)
+        if target.refused:
+            paths = [path for path in self._dispensable(request, sent, target) if path in target.refused]
+            sent = without(sent, paths, target.changes)
+        return self.post(sent, target)
+
+    def _written(self, request: Request, target: Target) -> dict[str, Any]:
+        """Returns the whole body for a native request. Raises as `build_request`."""
         options = request.provider_options.get(self.provider)
         if options:
             path = f"$.provider_options.{self.provider}"
@@ -183,7 +195,29 @@ class API(ResponseAPI):
             body = merged(body, options)
         if request.extra:
             body = merged(body, request.extra)
-        return self.post(self._without_dropped(body, target), target)
+        return self._without_dropped(body, target)
+
+    def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
+        """Returns the paths of the members that the gateway has added, or translated where it may leave them out."""
+        if not isinstance(request, Request):
+            return dispensable(sent, added_to(request, sent))
+        if target.on_unsupported == "drop":
+            return dispensable(sent, sent)
+        plain = self._written(_PROBE, Target(target.model, None, "drop", target.corrections, target.settings))
+        return dispensable(sent, [name for name, value in sent.items() if name in plain and plain[name] == value])
+
+    def refused_member(self, request: Request | Mapping[str, Any], target: Target, error: Error) -> str | None:
+        """Returns the path of a member that an upstream refuses and that a request can do without, or None.
+
+        Args:
+            request: A native request, or a client's body.
+            target: The request's target.
+            error: The upstream's error.
+        """
+        if not may_name_a_member(error):
+            return None
+        sent = self._written(request, target) if isinstance(request, Request) else self._fitted(request, target, None)
+        return named_member(error, self._dispensable(request, sent, target))
 
     def _with_raw(self, body: dict[str, Any], settings: ModelSettings) -> dict[str, Any]:
         """Returns a body with the raw members of the configuration."""
@@ -298,6 +332,14 @@ class API(ResponseAPI):
         if not self.dialect:
             raise Unsupported(message=f"{self.provider} does not take this request as it is")
         self.check_options(body, "$")
+        sent = self._fitted(body, target, shape)
+        if target.refused:
+            paths = [path for path in self._dispensable(body, sent, target) if path in target.refused]
+            sent = without(sent, paths, target.changes)
+        return self.post(sent, target)
+
+    def _fitted(self, body: Mapping[str, Any], target: Target, shape: Shape | None) -> dict[str, Any]:
+        """Returns the whole body for a client's body. Raises as `build_passthrough`."""
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             body = self._tuned_body(body, target, settings.tuning)
@@ -305,7 +347,7 @@ class API(ResponseAPI):
         sent["model"] = target.model
         if settings is not None:
             sent = self._without_dropped(self._with_raw(sent, settings), target)
-        return self.post(sent, target)
+        return sent
 
     def shape_of(self, body: Mapping[str, Any]) -> Shape:
         """Returns the shape of a body in this API's dialect."""

@@ -79,7 +79,7 @@ class ChatAPI(API):
         self._templates: dict[str, _Template] = {}  # by model
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        if target.settings is not None:
+        if target.settings is not None or target.refused:
             return super().build_request(request, target)
         template = self._templates.get(target.model)
         if template is None:

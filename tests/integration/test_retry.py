@@ -13,7 +13,7 @@ import pytest
 
 import gai_fast
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings
+from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, Tuning
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     CHAT,
@@ -454,6 +454,54 @@ async def test_what_is_said_of_the_request_opens_no_breaker(net: Net) -> None:
     for _ in range(5):
         await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
     assert main.calls == 5
+
+
+def refusing(member: str) -> Step:
+    text = f"Unrecognized request argument supplied: {member}"
+    error = {"error": {"message": text, "type": "invalid_request_error", "param": member, "code": None}}
+    return "400 Bad Request", json.dumps(error).encode()
+
+
+@on_uvloop
+async def test_a_member_that_may_be_left_out_is_left_out_once_the_upstream_refuses_it(net: Net) -> None:
+    main = Steps(refusing("seed"), answer())
+    gateway = await gateway_for(net, main, on_unsupported="drop")
+    for _ in range(2):
+        asked = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m", "seed": 1, "temperature": 0.5})
+        assert (asked.status, asked.text, asked.headers["x-gai-dropped"]) == (200, "Hello", "seed")
+    assert [sent.get("seed") for sent in main.bodies] == [1, None, None]  # the third request knows
+    assert all(sent["temperature"] == 0.5 for sent in main.bodies)
+    assert net.warned("upstream up refuses 'seed' of requests for mock") == 1
+
+
+@on_uvloop
+async def test_a_member_that_the_gateway_has_added_is_left_out_once_the_upstream_refuses_it(net: Net) -> None:
+    for path, query in ((NATIVE, QUERY), (CHAT, {"messages": MESSAGES, "stream": True})):
+        main = Steps(refusing("odd_option"), answer())
+        gateway = await gateway_for(net, main, model={"tuning": Tuning(extra={"odd_option": 1})})
+        assert (await gateway.ask("POST", path, {**query, "model": "m"})).status == 200
+        assert [sent.get("odd_option") for sent in main.bodies] == [1, None]
+        assert net.warned("upstream up refuses 'odd_option'") == 1
+
+
+@on_uvloop
+async def test_the_clients_own_member_is_never_left_out_unasked(net: Net) -> None:
+    for path, query in ((NATIVE, QUERY), (CHAT, {"messages": MESSAGES, "stream": True})):
+        main = Steps(refusing("seed"), answer())
+        gateway = await gateway_for(net, main)
+        refused = await gateway.ask("POST", path, {**query, "model": "m", "seed": 1})
+        assert (refused.status, main.calls) == (400, 1)
+        assert "seed" in refused.body.decode()
+
+
+@on_uvloop
+async def test_a_request_is_asked_again_without_one_member_only(net: Net) -> None:
+    main = Steps(refusing("seed"), refusing("temperature"), answer())
+    gateway = await gateway_for(net, main, on_unsupported="drop")
+    query = {**QUERY, "model": "m", "seed": 1, "temperature": 0.5}
+    assert (await gateway.ask("POST", NATIVE, query)).status == 400
+    assert main.calls == 2
+    assert net.warned("upstream up refuses 'seed'") == 1
 
 
 @on_uvloop

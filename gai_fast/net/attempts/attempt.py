@@ -61,6 +61,17 @@ class AttemptRunner(TargetChoice):
         """Notes that nothing is sent to an upstream for a while."""
         raise NotImplementedError
 
+    def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
+        """Returns whether a failed request may succeed without a member that the gateway has added or translated.
+
+        The next requests to the target lack the member.
+
+        Args:
+            spec: The attempt.
+            error: Its failure.
+        """
+        return False
+
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
     ) -> tuple[Adapter, Translate, OpenExchange]:

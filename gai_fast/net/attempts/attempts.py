@@ -6,7 +6,8 @@ the client. Arms no timer and has no callbacks: the session calls.
 
 1. The same target is retried first, then the other targets of the model are asked, each once, then the models of
    `fallback` in order, each once. A target that is left alone (it cools down, or its breaker is open) is not retried,
-   unless it asks for a short wait and nothing else is ready (`wait_for_limit`). After a stall in the middle of an
+   unless it asks for a short wait and nothing else is ready (`wait_for_limit`). If it refuses a member by name that the
+   gateway has added or translated, it is asked once more without the member. After a stall in the middle of an
    answer the same target comes last.
 2. Before the first delivered content the next attempt replaces the failed one. After it, `on_midstream_failure`
    decides: `error` ends the stream; `restart` makes the delivered content void; `continue` goes on from it.
@@ -78,6 +79,7 @@ class Attempts:
     __slots__ = (
         "_candidates",
         "_commit_by",
+        "_has_less",
         "_limit_wait",
         "_loop",
         "_mends",
@@ -125,6 +127,7 @@ class Attempts:
         self._loop = loop
         self._mends = wish == "continue" or (wish == "restart" and spec.can_reset)
         self._commit_by = now + stream.commit_after
+        self._has_less = False  # whether it was asked again without a member that the upstream refuses
         self._limit_wait = 0.0  # seconds that this model's upstreams' limits have been waited for
         self._won: Hedge | None = None  # the hedge that becomes the attempt
         self._retries = 0  # without those of the exchange under way
@@ -473,6 +476,11 @@ class Attempts:
             return None
         if continued == "prefill" and not relay.has_content:
             return spec, "verified", 0.0  # it was refused
+        if not self._has_less and not relay.has_content and self._runner.leaves_out(spec, error):
+            self._has_less = True
+            less = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
+            if less is not None:
+                return less, self._way(less, goes_on=goes_on), 0.0
         at_target = self._candidates.at_target
         if has_key and at_target <= self.upstream.other_keys:
             same = self._candidates.same(spec, has_begun=relay.state is not _IDLE)

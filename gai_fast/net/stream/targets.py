@@ -86,6 +86,7 @@ class Targets(AttemptRunner):
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
+        self._refused: dict[tuple[Place, str], float] = {}  # members by target, and the time until they are left out
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
@@ -316,8 +317,7 @@ class Targets(AttemptRunner):
     ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
-        model = spec.model
-        target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
+        target = self._target(spec, key)
         for path in spec.left_out:
             api.leave_out(path, target)
         adapter: Adapter | None = None
@@ -343,6 +343,34 @@ class Targets(AttemptRunner):
             send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
             exchange = self.open_with_grant(upstream, receiver, send)
         return adapter, translate, exchange
+
+    def _target(self, spec: StreamSpec, key: str | None) -> Target:
+        model = spec.model
+        target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
+        if self._refused:
+            place, now = place_of(model), self._loop.time()
+            target.refused = [path for (at, path), until in self._refused.items() if at == place and until > now]
+        return target
+
+    def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
+        """Notes the member that an upstream's error names, if the request can do without it."""
+        if not spec.request or spec.counts:
+            return False
+        api = get_provider(spec.model.upstream.provider)
+        target = self._target(spec, None)
+        known = {*target.refused}
+        try:
+            path = api.refused_member(spec.request, target, error)
+        except Error:
+            return False
+        if path is None or path in known:
+            return False
+        if len(self._refused) >= LIMITS.refused_members:
+            self._refused.clear()
+        self._refused[place_of(spec.model), path] = self._loop.time() + LIMITS.refused_for
+        name = spec.model.upstream.name
+        logger.warning("upstream %s refuses %r of requests for %s: left out for an hour", name, path, spec.model.id)
+        return True
 
     def _send_with(
         self,

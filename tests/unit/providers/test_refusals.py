@@ -1,0 +1,59 @@
+"""Members that an upstream refuses by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.model.errors import Error
+from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
+
+
+def refusal(text: str, **details: Any) -> Error:
+    return Error("invalid_request", text, provider="openai", details=details or None)
+
+
+def test_a_request_can_do_without_what_was_added_but_not_without_its_texts() -> None:
+    sent = {
+        "model": "m",
+        "messages": [],
+        "tools": [],
+        "max_tokens": 5,
+        "seed": 1,
+        "output": {"effort": "a", "b": {"c": 1}},
+    }
+    assert dispensable(sent, sent) == ["output.effort", "output.b.c", "output.b", "output", "seed"]
+    assert dispensable(sent, ["absent"]) == []
+    assert added_to({"a": 1, "stream_options": {}}, {"a": 1, "stream_options": {}, "b": 2}) == ["stream_options", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "details", "path"),
+    [
+        ("Unknown parameter: 'seed'.", {}, "seed"),
+        ("property `user` is unsupported", {}, "user"),
+        ("the user did this", {}, None),
+        ("bad", {"param": "seed"}, "seed"),
+        ("reasoning_effort is not supported", {}, "reasoning_effort"),
+        ("my_reasoning_effort is not supported", {}, None),
+        ("output_config.effort: not supported", {}, "output_config.effort"),
+        ("Unknown name \"thinkingConfig\" at 'generation_config'", {}, "generationConfig.thinkingConfig"),
+        ("nothing", {}, None),
+    ],
+)
+def test_an_error_names_a_member(text: str, details: dict[str, Any], path: str | None) -> None:
+    sent = {
+        "seed": 1,
+        "user": "u",
+        "reasoning_effort": "low",
+        "output_config": {"effort": "low"},
+        "generationConfig": {"thinkingConfig": {}},
+    }
+    assert named_member(refusal(text, **details), dispensable(sent, sent)) == path
+
+
+def test_only_an_upstreams_refusal_names_one() -> None:
+    assert may_name_a_member(refusal("a"))
+    assert not may_name_a_member(Error("invalid_request", "a"))
+    assert not may_name_a_member(Error("overloaded", "a", provider="openai"))
