@@ -89,6 +89,7 @@ ELSEWHERE: Final = {
             "docs/migrating.md",
             "docs/money.md",
             "docs/operations.md",
+            "docs/pass-through.md",
             "docs/programs.md",
             "docs/troubleshooting.md",
         )
@@ -137,6 +138,7 @@ NOT_RUN: Final = {
     ("docs/local-model.md", "curl -N"): "asks the model; `make test-local`",
     ("docs/local-model.md", "make local"): "compiles llama.cpp; `make test-local`",
     ("docs/money.md", '{"input_tokens": 1200'): "a part of an event; integration/test_money.py has whole ones",
+    ("docs/pass-through.md", "from openai import"): "asks OpenAI; integration/test_pass_through.py runs the SDK",
     ("docs/operations.md", "# gai-fast.socket"): "parts of units; test_deploy.py checks whole ones",
     ("docs/tutorial.md", "python3 -m venv .venv"): "installs the package, which is installed where tests run",
     **{

@@ -396,6 +396,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
         }
     )
     keys, lane = options.pop("keys", ()), options.pop("lane", ())  # one upstream alone may have a path
+    native_lane = options.pop("native_lane", ())
     prices = options.pop("prices", PriceSettings())
     cache: CacheSettings = options.pop("cache", CacheSettings())
     cached, price = options.pop("cached", False), options.pop("price", None)
@@ -408,7 +409,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
         upstreams["up"] = UpstreamSettings("up", "openai-compatible", f"{url}/v1", Secret(KEY), lane=lane, **limits)
         upstreams["anthropic"] = UpstreamSettings("anthropic", "anthropic", url, Secret(KEY), **limits)
         upstreams["native"] = UpstreamSettings(
-            "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), **limits
+            "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), lane=native_lane, **limits
         )
         models["m"] = ModelSettings("m", upstreams["up"], "mock", stream, cache=cached, price=price)
         models["claude"] = ModelSettings("claude", upstreams["anthropic"], "mock", stream)

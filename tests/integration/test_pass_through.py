@@ -674,3 +674,66 @@ async def test_the_openai_sdk_gets_through_the_gateway_what_it_gets_straight(net
             assert body.replace(boundary, b"") == its_body.replace(its_boundary, b"")
         else:
             assert json.loads(body) | {"model": "mock"} == json.loads(its_body)
+
+
+# ---- Responses -------------------------------------------------------------------------------------------------------
+
+
+@on_uvloop
+async def test_a_conversation_is_compacted_by_an_upstream_that_can(net: Net) -> None:
+    compacted = {
+        "id": "resp_1",
+        "object": "response.compaction",
+        "output": [],
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+    }
+    paths: list[str] = []
+    bodies: list[Any] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            bodies.append(json.loads(await peer.request()))
+            paths.append(head_lines(peer)[""].split()[1])
+            await peer.answer("200 OK", json.dumps(compacted).encode(), "Content-Type: application/json")
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, native_lane=("/v1/responses/compact",))
+    ask = {"model": "native/mock", "input": [{"role": "user", "content": "hi"}], "instructions": "be brief"}
+    answer = await gateway.ask("POST", "/v1/responses/compact", ask)
+    assert (answer.status, answer.json) == (200, compacted)
+    assert (paths, bodies) == (["/v1/responses/compact"], [{**ask, "model": "mock"}])
+    for model, status, code in (
+        ("m", 400, "unsupported"),
+        ("claude", 400, "unsupported"),
+        (None, 400, "invalid_request"),
+    ):
+        body = {**ask, "model": model} if model else {"input": "hi"}
+        answer = await gateway.ask("POST", "/v1/responses/compact", body)
+        assert (answer.status, answer.error["code"]) == (status, code), answer.error
+    assert len(paths) == 1
+
+
+@on_uvloop
+async def test_a_key_compacts_only_what_it_got_here(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, native_lane=("/v1/responses/compact",), keys=(key("alice"),))
+    ask = {"model": "native/x", "previous_response_id": "resp_theirs"}
+    answer = await gateway.ask("POST", "/v1/responses/compact", ask, bearer("alice"))
+    assert (answer.status, answer.error["code"]) == (400, "previous_response_not_found")
+    assert not upstream.peers
+    answer = await gateway.ask("POST", "/v1/responses/compact", {"model": "native/x", "input": "hi"}, bearer("alice"))
+    assert answer.status == 200
+
+
+@on_uvloop
+async def test_input_tokens_are_estimated_where_the_upstream_counts_none(net: Net) -> None:
+    gateway = await net.gateway(await net.upstream(embeds))
+    client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0)
+    net.stack.push_async_callback(client.close)
+    for model in ("m", "claude", "native/x"):
+        counted = await client.responses.input_tokens.count(model=model, input="Tell me a story, and a long one")
+        assert (counted.object, counted.input_tokens) == ("response.input_tokens", 8)
+    answer = await gateway.ask("POST", "/v1/responses/input_tokens", {"model": "m", "input": "hi"})
+    assert answer.headers["x-gai-usage-source"] == "estimated"
+    answer = await gateway.ask("POST", "/v1/responses/input_tokens", {"model": "m", "input": 1})
+    assert answer.status == 400

@@ -68,7 +68,7 @@ class PassThroughRoutes:
             raise Error("forbidden", text, reason="lane")
         upstream = self._engine.settings.upstreams.get(name)
         if upstream is None or not slash:
-            raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="upstream")
+            raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
         self._check_spend(incoming, None, is_metered=False)
         self._begin(incoming, self._call(incoming, upstream, path.sent, "/p/{}"), None)
@@ -114,7 +114,7 @@ class PassThroughRoutes:
     def _begin_compact(self, incoming: Incoming) -> None:
         model, body = self._model_and_body(incoming)
         api, path = get_provider(model.upstream.provider), read_path(incoming.path)
-        if not (api.compact_path or _offers(model.upstream, path)):
+        if not (api.compact_path or (api.dialect == incoming.format.name and _offers(model.upstream, path))):
             text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
             raise Error("unsupported", text, reason="compact")
         self._begin(
