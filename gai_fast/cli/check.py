@@ -69,6 +69,14 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     model proves that the upstream answers."""
     from gai_fast.model.errors import Error
 
+    if upstream.identity is not None:
+        from gai_fast.cli.identity_check import check_identity
+
+        begun = time.monotonic()
+        identity, grant = await check_identity(upstream, upstream.identity)
+        if grant is None:
+            ms = round((time.monotonic() - begun) * 1000)
+            return Probe(upstream.name, "", False, ms, f"{identity.detail} -> {identity.fix}")
     known = next(_model_ids(upstream, gateway.settings), None)
     name = f"{upstream.name}/{known or NO_MODEL}"
     begun = time.monotonic()

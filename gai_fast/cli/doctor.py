@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from gai_fast.model.settings import Secret, ServerSettings, Settings, UpstreamSettings
+    from gai_fast.net.identity.grant import Grant
 
 _REFUSED: Final = (401, 403)
 
@@ -139,9 +140,13 @@ async def _check_tls(upstream: UpstreamSettings) -> Check:
 
 
 async def _ask(
-    session: aiohttp.ClientSession, upstream: UpstreamSettings, key: Secret | None, dates: list[str]
+    session: aiohttp.ClientSession,
+    upstream: UpstreamSettings,
+    key: Secret | None,
+    dates: list[str],
+    grant: Grant | None = None,
 ) -> Check:
-    """Requests an upstream's list of models with one of its keys."""
+    """Requests an upstream's list of models with one of its keys, or a token."""
     import aiohttp
 
     from gai_fast.cli.client_errors import explain
@@ -152,7 +157,8 @@ async def _ask(
     name = f"upstream.{upstream.name}"
     api = get_provider(upstream.provider)
     target = Target("", None if key is None else key.reveal())
-    headers = {**dict(api.headers(target)), **upstream.headers}
+    credential = [] if grant is None else grant.headers("GET", upstream.base_url, api.models_path, b"")
+    headers = {**dict(api.headers(target)), **dict(credential), **upstream.headers}
     context = TLSFiles.of(upstream.peer).context()
     proxy = None if upstream.proxy is None else upstream.proxy.reveal()
     begun = time.monotonic()
@@ -171,25 +177,45 @@ async def _ask(
         fix = f"check {places} of {upstream.name}, and that it is running"
         return Check(name, "error", explain(problem, LIMITS.doctor), fix)
     answered = f"status {status} in {ms:.0f} ms"
+    what = "key" if grant is None else "token"
     if status in _REFUSED:
-        return Check(name, "error", f"the key is refused: {answered}", f"check api_key of {upstream.name}")
+        fix = f"check {upstream.credential} of {upstream.name}"
+        return Check(name, "error", f"the {what} is refused: {answered}", fix)
     if status == 404:
         text = f"no list of models: {answered}"
         return Check(name, "warning", text, f"check the path of base_url of {upstream.name}")
     if status == 429:
-        return Check(name, "warning", f"limits this key: {answered}", f"check the limits of {upstream.name}'s account")
+        return Check(
+            name, "warning", f"limits this {what}: {answered}", f"check the limits of {upstream.name}'s account"
+        )
     if status >= 300:
         return Check(name, "error", f"cannot be used: {answered}", f"check base_url of {upstream.name}, and its status")
-    return Check(name, "ok", f"{'answers' if key is None else 'takes the key'}: {answered}")
+    return Check(name, "ok", f"{'answers' if key is None and grant is None else f'takes the {what}'}: {answered}")
 
 
-async def _check_upstream(session: aiohttp.ClientSession, upstream: UpstreamSettings, dates: list[str]) -> Check:
+async def _check_upstream(session: aiohttp.ClientSession, upstream: UpstreamSettings, dates: list[str]) -> list[Check]:
+    """Checks an upstream, and its identity before it if it has one."""
+    if upstream.identity is None:
+        return [await _check_keys(session, upstream, dates)]
+    from gai_fast.cli.identity_check import check_identity
+
+    identity, grant = await check_identity(upstream, upstream.identity)
+    return [identity, await _check_keys(session, upstream, dates, grant)]
+
+
+async def _check_keys(
+    session: aiohttp.ClientSession, upstream: UpstreamSettings, dates: list[str], grant: Grant | None = None
+) -> Check:
     from gai_fast.providers import get_provider
 
     name = f"upstream.{upstream.name}"
+    if upstream.identity is not None and grant is None:
+        return Check(name, "skipped", "there is no token to ask with")
     if not get_provider(upstream.provider).models_path:
         text = f"{upstream.provider} has no request that costs nothing: `gai-fast check --probe` asks for a few tokens"
         return Check(name, "skipped", text)
+    if grant is not None:
+        return await _ask(session, upstream, None, dates, grant)
     keys = (upstream.api_key, *upstream.more_api_keys)
     answers = await asyncio.gather(*(_ask(session, upstream, key, dates) for key in keys))
     return answers[0] if len(answers) == 1 else worst(name, _numbered(answers), "")
@@ -228,7 +254,9 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
     found.append(check_certificate(settings.server))
     found.append(store)
-    found += asked or [Check("upstream", "skipped", "there is no [[upstream]]")]
+    found += [check for checks in asked for check in checks] or [
+        Check("upstream", "skipped", "there is no [[upstream]]")
+    ]
     found += proxies
 
 

@@ -161,10 +161,8 @@ class TokenSource(Keys):
             return
         self._running = cancellation = Cancellation()
         self._threads.add(cancellation)
-        work = partial(_work, self._fetch, self._identity, cancellation, partial(self._deliver, cancellation))
         self._set_timer(self._loop.call_later(LIMITS.token_fetch, self._give_up))
-        # A daemon: a library that hangs must not keep the process from ending, as a pool's thread would.
-        threading.Thread(target=work, name="gai-fast-identity", daemon=True).start()
+        start_fetch(self._identity, cancellation, partial(self._deliver, cancellation), self._fetch)
 
     def _fetch_now(self) -> None:
         """Uses the token of the environment, which needs no thread."""
@@ -270,13 +268,32 @@ _SLOW: Final = IdentityError("no token has come in time", "check what it asks, a
 _REFUSED: Final = IdentityError("the upstream refuses the tokens", "check what the identity may do")
 
 
+def start_fetch(
+    identity: IdentitySettings,
+    cancellation: Cancellation,
+    deliver: Callable[[Grant | IdentityError], None],
+    fetch: Fetch = fetch,
+) -> None:
+    """Fetches a grant in a thread.
+
+    Args:
+        identity: Where from.
+        cancellation: Ends a program that runs for it.
+        deliver: Called in the thread with the result.
+        fetch: As for `TokenSource`.
+    """
+    work = partial(_work, fetch, identity, cancellation, deliver)
+    # A daemon: a library that hangs must not keep the process from ending, as a pool's thread would.
+    threading.Thread(target=work, name="gai-fast-identity", daemon=True).start()
+
+
 def _work(
     fetch: Fetch,
     identity: IdentitySettings,
     cancellation: Cancellation,
     deliver: Callable[[Grant | IdentityError], None],
 ) -> None:
-    """The thread of one fetch. A result is delivered even if a bug ends the thread."""
+    """Fetches a grant, and delivers the result, even if a bug ends the thread."""
     result: Grant | IdentityError = IdentityError("fetching a token failed by a bug", "report it", is_final=False)
     try:
         result = fetch(identity, cancellation)
