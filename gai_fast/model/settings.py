@@ -211,6 +211,8 @@ class UpstreamSettings(_Snapshot):
     """The paths of the upstream that the pass-through offers: `lane_paths.py`."""
     shared_ids: tuple[str, ...] = ()
     """Ids of what the upstream stores that every caller may name in a request, and patterns with `*`."""
+    identity: IdentitySettings | None = None
+    """Where tokens come from that requests have in place of a key. None means that there is none."""
 
     def shares(self, identifier: str) -> bool:
         """Returns whether every caller may name an id in a request.
@@ -219,9 +221,6 @@ class UpstreamSettings(_Snapshot):
             identifier: The id of something that the upstream stores.
         """
         return any(fnmatchcase(identifier, _only_stars(pattern)) for pattern in self.shared_ids)
-
-    identity: IdentitySettings | None = None
-    """Where tokens come from that requests have in place of a key. None means that there is none."""
 
     @property
     def other_keys(self) -> int:

@@ -409,7 +409,8 @@ class Targets(AttemptRunner):
             caller: The caller's name.
             keep_details: As for `ForClient`.
         """
-        return ForClient(upstream.name, (upstream,), keep_details, caller in self._operators, self.tokens)
+        tokens = None if upstream.identity is None else self.tokens
+        return ForClient(upstream.name, (upstream,), keep_details, caller in self._operators, tokens)
 
     def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
         return TracedTarget(
