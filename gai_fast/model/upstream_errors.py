@@ -209,10 +209,12 @@ def from_upstream(failure: UpstreamFailure, *, phase: Phase, provider: str, retr
 
 _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
     "invalid_request": frozenset({400, 405, 406, 409, 411, 413, 414, 415, 417, 422, 426, 431, 505}),
+    "not_found": frozenset({400}),
     "forbidden": frozenset({402}),
 }
 """The statuses of an upstream that are kept: the statuses of `invalid_request`, because SDKs choose their exception
-class by the status, and 402, which means billing in `for_client` whatever the upstream's words are."""
+class by the status, 400 for a model that does not exist, for clients of the upstream's dialect alone, and 402, which
+means billing in `for_client` whatever the upstream's words are."""
 
 
 def for_client(
@@ -242,6 +244,8 @@ def for_client(
     shown = _without(secrets, error, raw)
     if not keep_details:
         shown.details = None
+        if shown.code == "not_found":
+            shown.status = shown.default_status
     if error.code not in ("unauthorized", "forbidden") or error.phase == "connect":
         return shown
     words = f"{error.reason or ''} {error.message}".lower().replace("_", " ")

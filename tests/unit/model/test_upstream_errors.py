@@ -351,3 +351,12 @@ def test_what_is_translated_says_nothing_of_what_the_upstream_said(
         assert "<<" not in seen.message
         assert seen.details is None
         assert seen.reason in ("upstream_credentials", "upstream_billing")
+
+
+@pytest.mark.parametrize(("status", "within_dialect"), [(400, 400), (404, 404), (None, 404)])
+def test_a_refused_model_keeps_the_upstreams_status_within_a_dialect(status: int | None, within_dialect: int) -> None:
+    failure = UpstreamFailure("The model `x` does not exist", ("model_not_found",), status)
+    for keep_details, shown in ((True, within_dialect), (False, 404)):
+        error = from_upstream(failure, phase="first_event", provider="openai")
+        told = for_client(error, "up", keep_details=keep_details)
+        assert (told.code, told.status) == ("not_found", shown)
