@@ -30,6 +30,7 @@ from gai_fast.stores import check_url
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+TAG: Final = re.compile(r"<[A-Za-z|_:][A-Za-z0-9|_:-]{0,31}>")
 DIGEST: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 PRINTABLE: Final = re.compile(r"[!-~]+")
 FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*")
@@ -218,6 +219,13 @@ def scope(value: str) -> str:
     """Checks the scope of a token."""
     if not PRINTABLE.fullmatch(value):
         raise ValueError("must be one printable ASCII word, such as https://ai.azure.com/.default")
+    return value
+
+
+def tag(value: str) -> str:
+    """Checks the opening tag of reasoning."""
+    if not TAG.fullmatch(value):
+        raise ValueError('must be an opening tag of 1 to 32 letters and signs, such as "<think>"')
     return value
 
 

@@ -309,6 +309,12 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         quirks,
         example={"max_tokens": "max_tokens", "developer_role": False},
     ),
+    "reasoning_tags": text(
+        "The opening tag of reasoning that the server writes into the text; the closing one has a slash.",
+        checks.tag,
+        f"^{checks.TAG.pattern}$",
+        example="<think>",
+    ),
     "retries": whole("Retries of a request that failed before its first content.", 0, LIMITS.retries),
     "breaker": Key(
         "When a failing upstream gets no requests for a while; false: never.",

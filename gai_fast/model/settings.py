@@ -207,6 +207,8 @@ class UpstreamSettings(_Snapshot):
     """Raw members that are merged into every body."""
     quirks: Mapping[str, Any] = field(default_factory=dict)
     """What a server lacks of the chat dialect."""
+    reasoning_tags: str | None = None
+    """The opening tag of reasoning in the text of answers. None if there is no such reasoning."""
     lane: tuple[str, ...] = ()
     """The paths of the upstream that the pass-through offers: `lane_paths.py`."""
     shared_ids: tuple[str, ...] = ()

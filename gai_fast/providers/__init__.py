@@ -12,6 +12,7 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.model.changes import Changes
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._counting import TokenCount
+from gai_fast.providers._reasoning_tags import TaggedAdapter
 from gai_fast.providers._tuning import RESERVED, is_tuned
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "RESERVED",
     "Adapter",
     "Changes",
+    "TaggedAdapter",
     "Target",
     "TokenCount",
     "UpstreamRequest",

@@ -283,6 +283,7 @@ class _DialectSpecs:
         asked, negotiated = self._asked, self._negotiated
         if (
             api.dialect != self._dialect.name
+            or model.upstream.reasoning_tags is not None  # its text has to be read
             or negotiated.format is not self._dialect
             or self._context.ids  # the upstream's frames lack the gateway's event ids
             or self._is_continued(model, api)
