@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from gai_fast.model.money import UNIT
-from gai_fast.model.settings import KeyLimits, KeySettings, Price, SpendLimit, key_digest
+from gai_fast.model.settings import IdentitySettings, KeyLimits, KeySettings, Price, SpendLimit, key_digest
 from tests.integration.gateway import (
     KEY,
     Client,
@@ -607,6 +607,17 @@ async def test_metrics_have_the_route_the_upstream_the_tokens_and_the_bytes(net:
     assert value("gai_fast_requests_total{", 'endpoint="/p/{}"', 'model="other"', 'status="200"') == 1
     assert value("gai_fast_requests_total{", 'endpoint="/p/{}"', 'status="404"') == 1
     assert value("gai_fast_tokens_total{", 'model="m"', 'type="input"') == 8
+
+
+@on_uvloop
+async def test_a_request_gets_the_token_of_its_upstreams_identity(net: Net) -> None:
+    heads.clear()
+    identity = IdentitySettings("auth_command", command=("sh", "-c", "echo tok-0123456789"))
+    gateway = await net.gateway(await net.upstream(embeds), lane=LANE, identity=identity)
+    assert (await gateway.ask("POST", "/v1/embeddings", ASK, {"authorization": "Bearer mine"})).status == 200
+    long = {"content-type": "audio/wav"}
+    assert (await gateway.ask("POST", "/p/up/v1/audio/x", 12 * ALL_BYTES, long)).status == 200
+    assert [lines["authorization"] for lines in heads] == 2 * ["Bearer tok-0123456789"]
 
 
 # ---- SDKs ------------------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ async def test_a_path_that_is_none_of_ours_is_not_found_whatever_it_resembles(ne
         *("/metrics/", "/openapi.yaml", "/a://b", "/" + "a" * 8000),
     ):
         assert_refused(await client.ask("GET", path), 404, "not_found", "route")
-    for path in ("/v1/embeddings", "/v1/", "/v1/models/nobody", "/v1//models"):
+    for path in ("/v1/batches", "/v1/", "/v1/models/nobody", "/v1//models"):
         response = await client.ask("GET", path)
         assert response.status == 404
         assert response.error.keys() == {"message", "type", "param", "code"}
