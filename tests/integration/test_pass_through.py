@@ -612,7 +612,7 @@ async def test_metrics_have_the_route_the_upstream_the_tokens_and_the_bytes(net:
 @on_uvloop
 async def test_a_request_gets_the_token_of_its_upstreams_identity(net: Net) -> None:
     heads.clear()
-    identity = IdentitySettings("auth_command", command=("sh", "-c", "echo tok-0123456789"))
+    identity = IdentitySettings(command=("sh", "-c", "echo tok-0123456789"))
     gateway = await net.gateway(await net.upstream(embeds), lane=LANE, identity=identity)
     assert (await gateway.ask("POST", "/v1/embeddings", ASK, {"authorization": "Bearer mine"})).status == 200
     long = {"content-type": "audio/wav"}
