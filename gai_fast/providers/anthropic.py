@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
 
 from msgspec import UNSET, Meta
-from orjson import Fragment
+from orjson import Fragment, loads
 
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape, messages_shape
@@ -420,10 +420,7 @@ class AnthropicOnVertex(Anthropic):
         shape: Shape | None = None,
     ) -> UpstreamRequest:
         request = super().build_count(body, target, headers, shape)
-        # The path of a count names no model, so the body does.
-        version = headers.get("anthropic-version") or _VERSION
-        asked = {name: value for name, value in body.items() if name != "betas"}
-        request.body = encode_json({**asked, "model": target.model, "anthropic_version": version})
+        request.body = encode_json({**loads(request.body), "model": target.model})  # the path names no model here
         return request
 
 
