@@ -83,8 +83,8 @@ _IMAGE_TYPES: Final = {
 class Gemini(API):
     """`base_url` is the host alone, as in Google's SDK, which appends the version.
 
-    A model's id may be the name of a resource (`projects/…/publishers/google/models/…`), which Vertex AI requires. For
-    Vertex AI, the configuration must set Vertex's `base_url` and an `authorization` header.
+    A model's id may be the name of a resource (`projects/…/publishers/google/models/…`) of Vertex AI, if the
+    configuration sets Vertex's `base_url` and an `authorization` header. `GeminiOnVertex` needs neither.
     """
 
     provider = "gemini"

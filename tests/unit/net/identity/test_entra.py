@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,3 +53,10 @@ def test_what_is_no_token_is_an_error_without_secrets(server: Server, answer: An
         fetch(IDENTITY)
     assert "hidden" not in f"{refused.value} {refused.value.fix}"
     assert "<" not in str(refused.value)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a library logs, which the gateway's log shows from warnings on, has no secret either."""
+    yield
+    assert "hidden" not in "".join(record.getMessage() for record in caplog.get_records("call"))
