@@ -51,8 +51,10 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import USD, Amount, tokens_of, written
 from gai_fast.model.settings import KeyLimits, KeySettings
+from gai_fast.runtime.refusal_log import RefusalLog
 
 _log: Final = logging.getLogger("gai_fast.spend")
+_refusals: Final = logging.getLogger("gai_fast.limits")
 
 _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
@@ -101,12 +103,14 @@ class Ledger(ABC):
     Attributes:
         currency: The currency of limits of spend. Spend in another one is reported, and counts for no limit.
         refused: How many requests of this process each limit has refused.
+        refusal_log: Names them in the log; None if the owner of the ledger does.
         reservations: The spend that is reserved for streams of keys with a limit of it, by stream.
     """
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self.currency = USD
         self.refused = dict.fromkeys(NAMES, 0)
+        self.refusal_log: RefusalLog | None = RefusalLog(_refusals)
         self.reservations: dict[str, Amount] = {}
         self._wall = wall
         self._usual: dict[str, deque[int]] | None = None  # the output tokens of the last answers, by model
@@ -175,7 +179,7 @@ class Ledger(ABC):
         try:
             reserved = self._try(key.name, caps, ask)
         except RateLimited as refused:
-            self._count(refused)
+            self._count(refused, key.name)
             raise
         if reserved is None:
             return False
@@ -201,7 +205,7 @@ class Ledger(ABC):
         try:
             return self._check(key.name, caps)
         except RateLimited as refused:
-            self._count(refused)
+            self._count(refused, key.name)
             raise
 
     async def take(
@@ -230,7 +234,7 @@ class Ledger(ABC):
                 try:
                     reserved = await self._ask(key.name, caps, ask)
                 except RateLimited as refused:
-                    self._count(refused)
+                    self._count(refused, key.name)
                     raise
                 self._note(stream_id, key, caps, ask, reserved)
 
@@ -269,9 +273,11 @@ class Ledger(ABC):
         last = None if self._usual is None else self._usual.get(model)
         return -(-sum(last) // len(last)) if last else LIMITS.usual_output
 
-    def _count(self, refused: RateLimited) -> None:
+    def _count(self, refused: RateLimited, caller: str) -> None:
         if refused.reason in self.refused:
             self.refused[refused.reason] += 1
+            if self.refusal_log is not None:
+                self.refusal_log.note(refused.reason, refused.message, caller)
 
     def cancel(self, stream_id: str) -> None:
         """Takes back the admission of a request whose stream has not begun. Does nothing where there is none."""

@@ -277,10 +277,10 @@ async def test_a_request_beyond_a_limit_is_refused_before_its_large_body_is_read
 
 @on_uvloop
 async def test_a_stream_beyond_the_limits_of_the_server_is_refused_before_its_large_body_is_read(net: Net) -> None:
-    gateway = await net.gateway(await net.mock(deltas=1000, rate=20), streams_per_caller=1)
+    gateway = await net.gateway(await net.mock(deltas=1000, rate=20), streams=1)
     client, _ = await gateway.stream(STREAM)
     response = await gateway.ask("POST", "/api/v1/stream", LARGE)
-    assert refusal(response) == (429, "streams_per_caller")
+    assert refusal(response) == (503, "streams")
     client.close()
     await until(lambda: not gateway.streams)
     assert (await gateway.ask("POST", "/api/v1/stream", LARGE)).status == 400

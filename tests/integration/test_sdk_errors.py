@@ -167,8 +167,9 @@ async def test_a_full_server_is_overloaded_and_a_caller_with_too_many_streams_li
     limited: type[Exception] = anthropic.RateLimitError if route == "messages" else openai.RateLimitError
     full: type[Exception] = anthropic._exceptions.OverloadedError if route == "messages" else openai.InternalServerError
     for limit, kind in (("streams_per_caller", limited), ("streams", full)):
-        gateway = await net.gateway(await net.mock(deltas=10_000, rate=1), **{limit: 1})
-        ask = asking(net, gateway, route)
+        keys = (KeySettings("alice", (key_digest("sk-alice-0123456789"),)),)
+        gateway = await net.gateway(await net.mock(deltas=10_000, rate=1), keys=keys, **{limit: 1})
+        ask = asking(net, gateway, route, "sk-alice-0123456789")
         stream = await ask("m", stream=True)
         with pytest.raises(kind) as caught:
             await ask("m")

@@ -351,13 +351,13 @@ def test_a_page_asks_without_a_key_whether_it_may_send_one() -> None:
 def test_a_stream_above_a_limit_is_refused_alike(limit: str, status: int) -> None:
     async def scenario(found: dict[str, Site]) -> None:
         for path, body in (("/v1/chat/completions", CHAT), ("/api/v1/stream", {**QUERY, "model": "m"})):
-            answer = await assert_same(found, "POST", path, body)
+            answer = await assert_same(found, "POST", path, body, authorization=f"Bearer {ALICE}")
             assert answer.status == status
             told = (answer.headers["retry-after"], answer.headers["x-should-retry"])
             assert told == ("1", "true")
-        assert (await assert_same(found, "GET", "/v1/models")).status == 200
+        assert (await assert_same(found, "GET", "/v1/models", authorization=f"Bearer {ALICE}")).status == 200
 
-    run(scenario, **{limit: 0})
+    run(scenario, keys=KEYS, **{limit: 0})
 
 
 def test_without_memory_no_stream_begins_alike() -> None:

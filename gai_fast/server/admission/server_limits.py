@@ -8,12 +8,15 @@ Owns the totals and the errors. The server and each of its callers are callers o
 3. A stream beyond that part asks the ledger, whose state is in the supervisor, for a place in the other half, and
    returns the place at its end. So the sum over all workers is the limit, and no worker refuses a stream while the
    others leave room in that half.
-4. The end of a stream with such a place waits until the ledger has the place back, as for keys.
+4. Without keys everybody is one caller, so callers have no limit.
+5. The end of a stream with such a place waits until the ledger has the place back, as for keys.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import Coroutine
 from functools import partial
 from typing import Final
@@ -21,8 +24,9 @@ from typing import Final
 from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings
+from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, LimitSettings
 from gai_fast.net.stream.streams import StreamLimits, both
+from gai_fast.runtime.refusal_log import RefusalLog
 from gai_fast.server.admission.asking import Place, take_places
 
 _SERVER: Final = "[limits]"
@@ -39,9 +43,12 @@ class _Limit:
 
     __slots__ = ("common", "part")
 
-    def __init__(self, streams: int, workers: int) -> None:
+    def __init__(self, streams: int, workers: int = 1) -> None:
         self.part = streams if workers == 1 else streams // (2 * workers)
         self.common = KeyLimits(streams=streams - self.part * workers)
+
+
+_UNLIMITED: Final = _Limit(sys.maxsize)
 
 
 class _Caller:
@@ -95,6 +102,9 @@ class ServerLimits(StreamLimits):
         self.uploading = 0
         self._passing = 0  # those of bodies that are passed on unread
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
+        self._log = RefusalLog(logging.getLogger("gai_fast.limits"))
+        if ledger is not None:
+            ledger.refusal_log = None
         self.use(limits)
 
     def use(self, limits: LimitSettings) -> None:
@@ -103,9 +113,9 @@ class ServerLimits(StreamLimits):
         Args:
             limits: `[limits]`.
         """
+        self._limits = limits
         self._of_server = _Limit(limits.streams, self._workers)
         self._of_caller = _Limit(limits.streams_per_caller, self._workers)
-        self._upload_bytes = limits.upload_bytes
         self.lane_body = limits.lane_body
 
     def must_ask(self, caller: str, running: int, of_caller: int) -> bool:
@@ -125,11 +135,12 @@ class ServerLimits(StreamLimits):
         if mine is None:
             mine = self._callers[caller] = _Caller(f"{_SERVER} {caller}")
         places: list[Place] = []
-        for each, limit, count in ((self._server, self._of_server, running), (mine, self._of_caller, of_caller)):
+        limit_of_caller = self._limit_of(caller)
+        for each, limit, count in ((self._server, self._of_server, running), (mine, limit_of_caller, of_caller)):
             if each.is_full(limit, count):
                 each.asked.add(stream_id)
                 named = KeySettings(each.name, (), limits=limit.common)
-                places.append(Place(named, _place_id(each, stream_id), partial(self._too_many, each)))
+                places.append(Place(named, _place_id(each, stream_id), partial(self._too_many, each, caller)))
             each.starting += 1
         self._starting[stream_id] = caller
         return take_places(ledger, places, partial(self.ended, stream_id, caller)) if places else None
@@ -139,11 +150,14 @@ class ServerLimits(StreamLimits):
         if stream_id in self._starting:
             self._starts(stream_id)
         elif self._server.is_full(self._of_server, running):
-            raise self._too_many(self._server)
+            raise self._too_many(self._server, caller)
         elif self._is_full(caller, of_caller):
-            raise self._too_many(None)
+            raise self._too_many(None, caller)
         if self.is_short_of_memory:
-            raise self._refusal("overloaded", "memory", "the server has too little memory for another stream")
+            most = self._limits.memory_high_water
+            setting = "by default 80 % of the machine's memory" if most is None else f"{most}"
+            text = f"the server has too little memory for another stream (memory_high_water: {setting})"
+            raise self._refusal("overloaded", "memory", text, caller)
 
     def begin_upload(self, size: int) -> None:
         """Counts received bytes of an incomplete request body; `end_upload` must follow.
@@ -154,8 +168,9 @@ class ServerLimits(StreamLimits):
         Raises:
             Overloaded: The bodies under way have more than `upload_bytes`. These bytes are not counted.
         """
-        if self.uploading + size > self._upload_bytes:
-            text = "the server receives as many bytes of request bodies as it may (see upload_bytes)"
+        most = self._limits.upload_bytes
+        if self.uploading + size > most:
+            text = f"the server receives as many bytes of request bodies as it may (upload_bytes = {most})"
             raise self._refusal("overloaded", "upload", text)
         self.uploading += size
 
@@ -207,8 +222,11 @@ class ServerLimits(StreamLimits):
         return self.ledger.reported(asked.name)
 
     def _is_full(self, caller: str, of_caller: int) -> bool:
-        mine = self._callers.get(caller)
-        return of_caller >= self._of_caller.part if mine is None else mine.is_full(self._of_caller, of_caller)
+        limit, mine = self._limit_of(caller), self._callers.get(caller)
+        return of_caller >= limit.part if mine is None else mine.is_full(limit, of_caller)
+
+    def _limit_of(self, caller: str) -> _Limit:
+        return _UNLIMITED if caller == ANONYMOUS else self._of_caller
 
     def _starts(self, stream_id: str) -> None:
         self._callers[self._starting.pop(stream_id)].starting -= 1
@@ -216,16 +234,21 @@ class ServerLimits(StreamLimits):
 
     def no_place(self) -> Error:
         """Counts a refused connection; returns the error that its client gets."""
-        return self._refusal("overloaded", "connections", "the server has no place for another connection")
+        most = self._limits.connections
+        text = f"the server has no place for another connection (connections = {most}, or fewer by `ulimit -n`)"
+        return self._refusal("overloaded", "connections", text)
 
-    def _too_many(self, refused: _Caller | None) -> Error:
+    def _too_many(self, refused: _Caller | None, caller: str) -> Error:
         if refused is self._server:
-            return self._refusal("overloaded", "streams", "the server has as many streams under way as it may")
-        text = "this caller has as many streams under way as it may"
-        return self._refusal("rate_limited", "streams_per_caller", text)
+            text = f"the server has as many streams under way as it may (streams = {self._limits.streams})"
+            return self._refusal("overloaded", "streams", text, caller)
+        most = self._limits.streams_per_caller
+        text = f"the caller {caller} has as many streams under way as it may (streams_per_caller = {most})"
+        return self._refusal("rate_limited", "streams_per_caller", text, caller)
 
-    def _refusal(self, code: Code, limit: str, text: str) -> Error:
+    def _refusal(self, code: Code, limit: str, text: str, caller: str = "") -> Error:
         self.refused[limit] += 1
+        self._log.note(limit, text, caller)
         return Error(code, text, reason=limit, retry_after_ms=SHARED.overloaded_ms)
 
 

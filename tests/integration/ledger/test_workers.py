@@ -158,12 +158,12 @@ async def test_spend_is_that_of_all_workers(net: Net, mock: Mock, tmp_path: Path
 async def test_a_limit_of_the_server_below_its_workers_serves_one_stream_after_the_other(
     net: Net, mock: Mock, tmp_path: Path, store: str, which: str
 ) -> None:
-    configure(tmp_path, mock, more=f"[limits]\n{which} = 1")
+    limit(tmp_path, mock, "", f"[limits]\n{which} = 1")
     async with serving(net, tmp_path, "--workers", "4", "--store", store) as server:
         served = []
         for _ in range(12):
             client = await server.connect()
-            answer = await client.ask("POST", "/api/v1/stream", STREAM)
+            answer = await ask(client)
             served.append((answer.status, worker_of(answer)))
             client.close()
         assert {status for status, _ in served} == {200}

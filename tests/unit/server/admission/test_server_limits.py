@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -12,7 +14,7 @@ import pytest
 from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import LimitSettings
+from gai_fast.model.settings import ANONYMOUS, LimitSettings
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores.backend import StoreError
 from tests.waiting import until_answered
@@ -264,3 +266,40 @@ async def test_while_the_supervisor_does_not_answer_streams_are_admitted_as_conf
     workers[0].supervisor.fails = True
     assert await workers[0].start("a")
     assert await workers[0].start("b")
+
+
+def test_without_keys_callers_have_no_limit_since_everybody_is_one() -> None:
+    server_limits = ServerLimits(LimitSettings(streams=3000, streams_per_caller=1))
+    server_limits.check("s", ANONYMOUS, 2000, 2000)
+    assert not server_limits.must_ask(ANONYMOUS, 2000, 2000)
+    with pytest.raises(Error, match=r"streams = 3000"):
+        server_limits.check("s", ANONYMOUS, 3000, 3000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "running", "of_caller", "text"),
+    [
+        ({"streams_per_caller": 2}, 2, 2, r"the caller ann has as many streams .* \(streams_per_caller = 2\)"),
+        ({"streams": 2}, 2, 0, r"the server has as many streams .* \(streams = 2\)"),
+    ],
+)
+def test_a_refusal_names_setting_and_number_and_the_log_names_its_caller_once_a_minute(
+    limits: dict[str, int], running: int, of_caller: int, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gai_fast.limits")
+    server_limits = ServerLimits(LimitSettings(**limits))
+    for _ in range(3):
+        with pytest.raises(Error, match=text):
+            server_limits.check("s", "ann", running, of_caller)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.limits"]
+    assert re.search(f"^a request of ann is refused: {text}$", line)
+
+
+def test_other_refusals_name_their_setting_and_number() -> None:
+    server_limits = ServerLimits(LimitSettings(connections=7, upload_bytes=9, memory_high_water=70_000_000))
+    assert "connections = 7" in server_limits.no_place().message
+    with pytest.raises(Error, match="upload_bytes = 9"):
+        server_limits.begin_upload(10)
+    server_limits.is_short_of_memory = True
+    with pytest.raises(Error, match="memory_high_water: 70000000"):
+        server_limits.check("s", "ann", 0, 0)
