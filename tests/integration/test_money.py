@@ -145,6 +145,31 @@ async def test_a_whole_answer_tells_its_cost_in_a_header(net: Net, path: str, bo
         assert response.json["usage"] == USAGE
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/stream", {"query": "hi"}),
+        ("/api/v1/stream?format=vercel", {"query": "hi"}),
+        ("/api/v1/stream?format=agui", {"query": "hi"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}),
+        ("/v1/responses", {"input": "hi"}),
+    ],
+)
+@on_uvloop
+async def test_whole_answers_say_that_tokens_are_estimated_without_a_price_too(net: Net, path: str, body: Any) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta(TEXT)), *END)
+
+    gateway = await net.gateway(await net.upstream(handler))
+    response = await gateway.ask("POST", path, {"model": "m", "stream": False, **body})
+    assert response.headers["x-gai-usage-source"] == "estimated"
+    assert "x-gai-cost" not in response.headers
+    assert b"estimated" in response.body, "the body says so in its dialect's place"
+
+
 @on_uvloop
 async def test_a_cost_that_is_an_estimate_is_marked_in_the_headers_too(net: Net) -> None:
     async def handler(peer: Peer) -> None:

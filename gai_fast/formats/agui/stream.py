@@ -16,7 +16,7 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `usage` | `usage` of the end, if `finish` has no usage |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
-| `finish` | `RUN_FINISHED`, with `usage`, and `{"finish_reason": …}` as the result; `outcome` if it was cancelled |
+| `finish` | `RUN_FINISHED`, with `usage`, `finish_reason` and `usage_source` as result; `outcome` if cancelled |
 | `error` | `RUN_ERROR` |
 | `done` | none: `RUN_FINISHED` and `RUN_ERROR` are ends |
 
@@ -84,6 +84,11 @@ def token_usage(usage: Mapping[str, Any] | None, provider: str | None, model: st
     names = {"provider": provider, "model": model}
     counts = {name: usage[key] for key, name in _COUNTS.items() if key in usage}
     return [{name: value for name, value in names.items() if value} | counts]
+
+
+def usage_source(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the member of a run's `result` that says who counted its tokens; empty if it was the provider."""
+    return {"usage_source": usage["source"]} if usage and "source" in usage else {}
 
 
 class RunEvents(BlockEncoder):
@@ -265,7 +270,8 @@ class RunEvents(BlockEncoder):
         usage = self._ended(event)
         reason = event.get("finish_reason", "stop")
         outcome = {"outcome": {"type": "cancelled"}} if reason == "cancelled" else {}
-        end = {**self._run.members(), "result": {"finish_reason": reason}, **outcome, **usage}
+        result = {"finish_reason": reason, **usage_source(event.get("usage", self._usage))}
+        end = {**self._run.members(), "result": result, **outcome, **usage}
         self._write("RUN_FINISHED", end)
 
     def _error(self, event: Event) -> None:

@@ -12,7 +12,7 @@ from gai_fast.core.result import Result
 from gai_fast.core.signatures import seal
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._openai import argument_text
-from gai_fast.formats.agui.stream import Run, token_usage
+from gai_fast.formats.agui.stream import Run, token_usage, usage_source
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
@@ -41,7 +41,7 @@ class WholeRun(WholeEncoder):
                 messages.append({"id": self._id(messages), "role": "tool", **output})
             else:
                 events.append(event)
-        more = {"citations": result.citations, "events": events}
+        more = {"citations": result.citations, "events": events, **usage_source(result.usage)}
         answer = {
             **self._run.members(),
             "result": {"finish_reason": result.finish_reason, **{key: each for key, each in more.items() if each}},

@@ -180,13 +180,14 @@ class StreamResponse(ResponseWriter):
         self._client.abort()
 
     def _cost_headers(self) -> Headers:
-        """Returns the headers with the cost of the response, if the cost is known: the session has ended."""
+        """Returns the headers with the cost of the response and who counted its tokens: the session has ended."""
         metrics = None if self._session is None else self._session.metrics
-        if metrics is None or metrics.cost is None:
+        if metrics is None:
             return ()
-        cost = ("x-gai-cost", written(metrics.cost))
-        source = (metrics.usage or {}).get("source")
-        return (cost,) if source is None else (cost, ("x-gai-usage-source", source))
+        usage = metrics.usage
+        source = None if usage is None else usage.get("source")
+        counted: Headers = () if source is None else (("x-gai-usage-source", source),)
+        return counted if metrics.cost is None else [("x-gai-cost", written(metrics.cost)), *counted]
 
     def _detach(self) -> None:
         """Detaches the ended session, and hands its figures to the request."""
