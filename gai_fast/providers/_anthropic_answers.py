@@ -251,8 +251,11 @@ class AnthropicAdapter(ProviderAdapter):
         """
         self._has_content = True
         former = self._blocks.get(index)
-        if former is not None and former.call is not None and former.call.call_id == raw.get("id"):
-            return []  # the event is repeated
+        identifier = label(raw.get("id"))
+        if former is not None and identifier:
+            begun_as = former.server_tool if former.call is None else former.call.call_id
+            if begun_as == identifier:
+                return []  # the event is repeated
         events = self._close(index)  # some proxies do not close blocks
         block, kind = self._block(index), label(raw.get("type"))
         if kind == "text" or (not kind and "text" in raw):

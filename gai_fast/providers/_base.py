@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
-from gai_fast.core.chunks import parse_chunk
+from gai_fast.core.chunks import count, parse_chunk
 from gai_fast.core.reading import check_members
 from gai_fast.core.shapes import Shape
 from gai_fast.core.stored_ids import stored_ids
@@ -352,6 +352,10 @@ class API(ResponseAPI):
     def shape_of(self, body: Mapping[str, Any]) -> Shape:
         """Returns the shape of a body in this API's dialect."""
         return Shape()
+
+    def wanted_choices(self, body: Mapping[str, Any]) -> int:
+        """Returns the number of choices that a body in this API's dialect, or a part of it, asks for."""
+        return count(body.get("n")) or 1
 
     def build_count(
         self,

@@ -292,7 +292,9 @@ class ChatAdapter(ProviderAdapter):
     def _end_choice(self, choice: Choice, reason: str) -> None:
         """Records a finish reason; empty if it cannot be read."""
         choice.reason, self.copyable = reason[: LIMITS.kept_word] or choice.reason, False
-        self.is_complete = all(each.reason for each in self.choices.values())
+        self.is_complete = len(self.choices) >= self.wanted_choices and all(
+            each.reason for each in self.choices.values()
+        )
 
     def _read_members(
         self, choice: Choice, message: dict[str, Any], part: str, characters: int

@@ -6,6 +6,7 @@ differences from the chat dialect; errors, usage and end are the chat dialect's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
@@ -36,6 +37,13 @@ class CompletionsAPI(ChatAPI):
         body: dict[str, Any] = {"model": target.model, "prompt": self.prompt(request, target)}
         self.add_sampling(body, request, target)
         return body
+
+    def wanted_choices(self, body: Mapping[str, Any]) -> int:
+        prompt = body.get("prompt")
+        wanted = super().wanted_choices(body)
+        if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
+            return wanted * len(prompt)  # several prompts; numbers are the tokens of one
+        return wanted
 
     def prompt(self, request: Request, target: Target) -> str:
         """Returns the text of the last message. This API accepts one message, of the user."""

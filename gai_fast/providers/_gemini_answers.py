@@ -188,7 +188,9 @@ class GeminiAdapter(ProviderAdapter):
             if details.reason:
                 candidate.reason = details.reason[: LIMITS.kept_word]
                 candidate.message = details.message[: SHARED.error_message]
-                self.is_complete = all(each.reason for each in self._candidates.values())
+                self.is_complete = len(self._candidates) >= self.wanted_choices and all(
+                    each.reason for each in self._candidates.values()
+                )
             self._continuation = details.continuation or self._continuation
             events += _numbered(candidate, added)
         # A block reason "unspecified" beside candidates blocks nothing.

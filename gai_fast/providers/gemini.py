@@ -29,6 +29,7 @@ from urllib.parse import quote
 from msgspec import UNSET
 from orjson import Fragment
 
+from gai_fast.core.chunks import count, member
 from gai_fast.core.reading import conversation, turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
@@ -118,6 +119,9 @@ class Gemini(API):
 
     def adapter(self, model: str | None = None) -> GeminiAdapter:
         return GeminiAdapter(self, model)
+
+    def wanted_choices(self, body: Mapping[str, Any]) -> int:
+        return count(member(body, "generationConfig").get("candidateCount")) or 1
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)

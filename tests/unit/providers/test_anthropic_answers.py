@@ -507,6 +507,19 @@ def test_the_start_of_a_call_that_is_repeated_begins_no_other_call() -> None:
     assert [event["call_id"] for event in events if event["type"] == "tool.call.start"] == ["t"]
 
 
+@pytest.mark.parametrize("kind", ["tool_use", "server_tool_use"])
+@pytest.mark.parametrize("identifier", ["t", 5])
+def test_the_start_of_a_block_that_is_repeated_takes_no_room_and_makes_no_events(kind: str, identifier: Any) -> None:
+    adapter = get_provider("anthropic").adapter()
+    block = {"type": kind, "id": identifier, "name": "f", "input": {"a": "b"}}
+    start = json.dumps({"type": "content_block_start", "index": 0, "content_block": block})
+    adapter.receive("", json.dumps(head()))
+    adapter.receive("", start)
+    room = adapter.room.remaining
+    assert [event for _ in range(50) for event in adapter.receive("", start)] == []
+    assert adapter.room.remaining == room
+
+
 def test_a_thinking_turn_survives_being_sent_back() -> None:
     """Signatures and redacted blocks byte for byte, in their order."""
     thinking = [begin(0, "thinking", thinking=""), delta(0, "thinking_delta", thinking="hm"),

@@ -65,6 +65,26 @@ async def test_the_upstream_is_asked_for_its_own_model_with_its_own_key(
     assert asked_by is receiver
 
 
+GEMINI = dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="gemini"))
+THREE = b'{"query":"hi","provider_options":{"gemini":{"generationConfig":{"candidateCount":3}}}}'
+
+
+@pytest.mark.parametrize(
+    ("model", "request_", "wanted"),
+    [
+        (MODEL, REQUEST, 1),
+        (GEMINI, parse_request(THREE), 3),
+        (MODEL, {"messages": [], "n": 2}, 2),
+        (MODEL, {"messages": [], "n": None}, 1),
+    ],
+)
+async def test_the_adapter_knows_how_many_choices_were_asked_for(
+    targets: Targets, pools: list[FakePool], model: ModelSettings, request_: Any, wanted: int
+) -> None:
+    adapter, *_ = targets.open(call(model, request=request_), Recorder(), "s1", 1, UPSTREAM.api_key)
+    assert adapter.wanted_choices == wanted
+
+
 async def test_a_model_without_targets_is_one_that_can_be_taken_out(targets: Targets) -> None:
     targets.use(Settings(models={"m": MODEL}))
     assert targets.conditions({}) == [("m", PLACE, "ready", 0)]
