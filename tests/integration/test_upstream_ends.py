@@ -172,3 +172,36 @@ async def test_an_answer_of_nothing_is_an_error_and_has_no_end_mark(
     assert b"[DONE]" not in response.body
     assert response.status == 503
     assert b"without any content" in response.body
+
+
+@on_both_loops
+@pytest.mark.parametrize("passes", [True, False], ids=["passed-through", "translated"])
+@pytest.mark.parametrize("model", ["m", "claude", "native"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error_type": "context_length_exceeded", "error_message": "Too long."},
+        {"code": "DataInspectionFailed", "message": "No."},
+        {"choices": [], "code": "1301", "msg": "sensitive"},
+    ],
+    ids=["context", "refused", "empty choices"],
+)
+async def test_an_error_under_200_has_its_status_before_the_head_and_never_an_end_mark(
+    net: Net, model: str, error: dict[str, Any], passes: bool
+) -> None:
+    said = b"data: " + json.dumps(error).encode() + b"\n\n"
+    content = {"m": [delta("Hi")], "claude": MESSAGES_HEAD[:3], "native": RESPONSES[:2]}[model]
+    path, body = ROUTES[model] if passes else NATIVE
+    name = "up/m" if model == "m" else "anthropic/m" if model == "claude" else "native/m"
+    for before, status in ((), 400), (content, 200):
+
+        async def handler(peer: Peer, before: Any = before) -> None:
+            await peer.request()
+            await peer.send(SSE_HEAD, *map(chunk, [*before, said, DONE]), LAST_CHUNK)
+
+        gateway = await net.gateway(await net.upstream(handler))
+        response = await gateway.ask("POST", path, {"model": name, "stream": True, **body})
+        assert response.status == status
+        assert b"[DONE]" not in response.body
+        assert b'"finished":true' not in response.body
+        assert b"error" in response.body
