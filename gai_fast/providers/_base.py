@@ -353,7 +353,12 @@ class API(ResponseAPI):
         """Returns the shape of a body in this API's dialect."""
         return Shape()
 
-    def wanted_choices(self, body: Mapping[str, Any]) -> int:
+    def wanted_choices(self, request: Request | dict[str, Any]) -> int:
+        """Returns the number of choices that a request asks for: a native one by its `provider_options`."""
+        body = request.provider_options.get(self.provider) if isinstance(request, Request) else request
+        return self.choices_in(body) if body else 1
+
+    def choices_in(self, body: Mapping[str, Any]) -> int:
         """Returns the number of choices that a body in this API's dialect, or a part of it, asks for."""
         return count(body.get("n")) or 1
 

@@ -38,9 +38,9 @@ class CompletionsAPI(ChatAPI):
         self.add_sampling(body, request, target)
         return body
 
-    def wanted_choices(self, body: Mapping[str, Any]) -> int:
+    def choices_in(self, body: Mapping[str, Any]) -> int:
         prompt = body.get("prompt")
-        wanted = super().wanted_choices(body)
+        wanted = super().choices_in(body)
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
             return wanted * len(prompt)  # several prompts; numbers are the tokens of one
         return wanted

@@ -120,7 +120,7 @@ class Gemini(API):
     def adapter(self, model: str | None = None) -> GeminiAdapter:
         return GeminiAdapter(self, model)
 
-    def wanted_choices(self, body: Mapping[str, Any]) -> int:
+    def choices_in(self, body: Mapping[str, Any]) -> int:
         return count(member(body, "generationConfig").get("candidateCount")) or 1
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:

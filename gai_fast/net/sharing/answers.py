@@ -478,7 +478,9 @@ def _parts(log: StreamLog, spec: StreamSpec, home: Home) -> tuple[Adapter, Calla
     first = first_line(log)
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
-    return api.adapter(first.id), ForClient(
+    adapter = api.adapter(first.id)
+    adapter.wanted_choices = api.wanted_choices(spec.request)
+    return adapter, ForClient(
         first.upstream,
         upstreams,
         api.dialect == spec.dialect,

@@ -330,9 +330,7 @@ class Targets(AttemptRunner):
         else:
             request = api.build_request(spec.request, target)
         adapter = adapter or api.adapter(spec.model.id)
-        body = spec.request if isinstance(spec.request, dict) else spec.request.provider_options.get(api.provider)
-        if body:
-            adapter.wanted_choices = api.wanted_choices(body)
+        adapter.wanted_choices = api.wanted_choices(spec.request)
         if upstream.reasoning_tags is not None and not spec.counts:
             adapter = TaggedAdapter(adapter, upstream.reasoning_tags)
         if target.changes:
