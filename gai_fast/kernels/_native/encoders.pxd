@@ -43,6 +43,7 @@ cdef class _Encoder:
     cdef bint _timestamps
     cdef bint _viewed
     cdef dict _halves          # the surrogates that wait for their other halves; None if there are none
+    cdef object _checked_type  # the last type of an event that was found to be spelt well
     cdef bint _is_slow         # whether `_viewed` or `_halves` is set: one check for both
     cdef list _parts           # the parts of a delta's frame while they are made; otherwise None
     cdef int _text_rank        # the rank of the text's key while the parts are made; otherwise -1

@@ -1185,8 +1185,10 @@ cdef class _Encoder:
         if not is_printable(name, NAME_LIMIT) or not PyUnicode_GET_LENGTH(name):
             name = pure.event_type(event)
         done = name == "done"
-        if name not in TYPES:
-            pure.refuse_misspelt(name)
+        if name is not self._checked_type:  # mostly the type of the event before: the look-up takes 130 instructions
+            if name not in TYPES:
+                pure.refuse_misspelt(name)
+            self._checked_type = name
         if done:
             encoded = FINISHED if (<dict>event).get("finished") is True else pure.encode_done(event)
         else:
