@@ -531,7 +531,7 @@ def ollama(body: Mapping[str, Any]) -> Meaning:
 def completions(body: Mapping[str, Any]) -> Meaning:
     """Reads the legacy Completions: the conversation is one prompt."""
     read = _Reader()
-    for name in ("temperature", "top_p", "seed", "max_tokens", "user", "logit_bias"):
+    for name in "temperature top_p top_k min_p repetition_penalty seed max_tokens user logit_bias".split():
         read.set(name, body.get(name))
     for name in ("frequency_penalty", "presence_penalty"):
         read.set(name, body.get(name), 0)

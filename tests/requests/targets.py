@@ -107,7 +107,7 @@ def _types_mistral() -> Types:
 
 def _types_xai() -> Types:
     """OpenAI's types and xAI's reference: search, thoughts that are sent back, deferred answers."""
-    more = {"search_parameters": dict[str, Any], "deferred": bool, "top_k": int}
+    more = {"search_parameters": dict[str, Any], "deferred": bool}
     return _openai_chat(more, {"reasoning_content": _TEXT, "encrypted_content": _TEXT})
 
 
@@ -254,7 +254,7 @@ def _target(name: str, model: str, dialect: str, types: Callable[[], Types], lac
 
 # `web_search_options` are for search models (OpenAI's reference). The others: meanings that the reference of an API
 # refuses or does not have, beside OpenAI's types which have them.
-_XAI = "metadata store verbosity prediction modalities safety_identifier web_search cache_key"
+_XAI = "logit_bias metadata store verbosity prediction modalities safety_identifier web_search cache_key"
 _DEEPSEEK = (
     "metadata store verbosity prediction modalities safety_identifier web_search cache_key parallel seed n logit_bias "
     "service_tier user schema schema_strict form effort"
@@ -263,6 +263,7 @@ _PERPLEXITY = (
     "metadata store verbosity prediction modalities safety_identifier cache_key parallel seed n logit_bias "
     "service_tier user tool_choice stop logprobs top_logprobs form tools"
 )
+_GROQ = "store cache_key logprobs top_logprobs verbosity safety_identifier truncation"
 _ROUTED = "metadata store cache_key prediction modalities web_search safety_identifier n"
 
 TARGETS: tuple[Target, ...] = (
@@ -275,7 +276,7 @@ TARGETS: tuple[Target, ...] = (
     _target("anthropic-adaptive", "claude-opus-4-7", "messages", _types_anthropic, "temperature top_p top_k budget"),
     _target("gemini", "gemini-3-pro-preview", "gemini", _types_gemini),
     _target("groq", "openai/gpt-oss-120b", "chat", _types_groq, "metadata store n logprobs top_logprobs logit_bias"),
-    _target("groq:responses", "openai/gpt-oss-120b", "responses", _types_responses, "store cache_key logprobs"),
+    _target("groq:responses", "openai/gpt-oss-120b", "responses", _types_responses, _GROQ),
     _target("mistral", "mistral-medium-latest", "chat", _types_mistral),
     _target("xai", "grok-4", "chat", _types_xai, _XAI),
     _target("xai:responses", "grok-4", "responses", _types_responses, "safety_identifier truncation verbosity"),
