@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_request
+from gai_fast.core.shapes import chat_shape
 from gai_fast.model.errors import Unsupported
+from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import body, body_without, chunk, of_type, read, request, text_of
 
 SOURCES: dict[str, Any] = {
@@ -89,3 +93,53 @@ def test_a_file_is_its_bare_data() -> None:
     assert body("perplexity", messages=[{"role": "user", "content": [part]}])["messages"][0]["content"] == [
         {"type": "file_url", "file_url": {"url": "BB"}, "file_name": "file.pdf"}
     ]
+
+
+def ask(text: str, role: str = "user") -> dict[str, Any]:
+    return {"role": role, "content": text}
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes", "adjusted"),
+    [
+        ([ask("Rhyme.", "system")], [ask("Rhyme.")], {"messages[0].role": "user"}),
+        ([ask("Hi"), ask("Well?")], [ask("Hi\n\nWell?")], {"messages[1]": "joined"}),
+        (
+            [ask("Hi"), ask("Hello", "assistant"), ask("Rhyme.", "system"), ask("Well?")],
+            [ask("Hi"), ask("Hello", "assistant"), ask("Rhyme.\n\nWell?")],
+            {"messages[2].role": "user", "messages[3]": "joined"},
+        ),
+        ([ask("Be brief.", "system"), ask("Rhyme.", "system"), ask("Hi")], None, {}),
+        ([ask("Hi"), ask("Hello", "assistant"), ask("Well?")], None, {}),
+    ],
+)
+def test_user_and_assistant_take_turns_after_the_instructions(
+    given: list[Any], becomes: list[Any] | None, adjusted: dict[str, str]
+) -> None:
+    """A client's own body and a native request alike."""
+    for native in (False, True):
+        target = Target("m1")
+        if native:
+            request = parse_request(json.dumps({"messages": given}).encode())
+            sent = get_provider("perplexity").build_request(request, target)
+        else:
+            shape = chat_shape(given)
+            sent = get_provider("perplexity").build_passthrough({"messages": given}, target, shape=shape)
+        assert json.loads(sent.body)["messages"] == (becomes or given)
+        assert target.changes.adjusted == adjusted
+
+
+def test_what_tools_said_has_no_place_and_the_last_question_ends_the_conversation() -> None:
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    given = [
+        ask("Hi"),
+        {**ask("I look.", "assistant"), "tool_calls": [called]},
+        {**ask("4", "tool"), "tool_call_id": "c"},
+    ]
+    perplexity, shape = get_provider("perplexity"), chat_shape(given)
+    with pytest.raises(Unsupported, match=r"`messages\[1\]\.tool_calls`: calls of tools"):
+        perplexity.build_passthrough({"messages": given}, Target("m1"), shape=shape)
+    target = Target("m1", None, "drop")
+    sent = perplexity.build_passthrough({"messages": given}, target, shape=shape)
+    assert json.loads(sent.body)["messages"] == [ask("Hi")]
+    assert target.changes.dropped == ["messages[1].tool_calls", "messages[2]"]
