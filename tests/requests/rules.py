@@ -651,6 +651,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "azure:responses": _RESPONSES,
     "anthropic": (*_ANTHROPIC, no_effort),
     "anthropic-adaptive": (*_ANTHROPIC, adaptive_only),
+    "anthropic:vertex": (*_ANTHROPIC, no_effort),
+    "gemini:vertex": (gemini_turns, gemini_signatures, gemini_config, gemini_3_budget),
     "gemini": (gemini_turns, gemini_signatures, gemini_config, gemini_3_budget),
     "groq": (
         *_CHAT,

@@ -42,7 +42,7 @@ class Types:
         more: Mapping[str, Mapping[str, Any]] | None = None,
         other: Mapping[str, Any] | None = None,
     ) -> None:
-        self._root = root
+        self.root = root
         self._more = more or {}
         self._other = other or {}
         self._nodes: dict[Any, _Node] = {}
@@ -50,13 +50,13 @@ class Types:
     @property
     def names(self) -> frozenset[str]:
         """The names of the members of a request."""
-        root = self.node(self._root)
+        root = self.node(self.root)
         assert isinstance(root, _Object)
         return frozenset(root.members)
 
     def problems(self, body: Any) -> list[str]:
         """Returns what the type refuses in a body: `<path>: <what>`, paths without indices."""
-        return list(dict.fromkeys(self.node(self._root).problems(body, "")))
+        return list(dict.fromkeys(self.node(self.root).problems(body, "")))
 
     def node(self, kind: Any) -> _Node:
         """Returns the checks of a type, which are built once."""
@@ -70,7 +70,7 @@ class Types:
 
     def members(self, kind: Any) -> dict[str, Member]:
         """Returns the members of an object type."""
-        name = "" if kind is self._root else getattr(kind, "__name__", "of a request")
+        name = "" if kind is self.root else getattr(kind, "__name__", "of a request")
         extra = {name: Member(each, False) for name, each in self._more.get(name, {}).items()}
         return {**(kind if isinstance(kind, dict) else _members(kind)), **extra}
 

@@ -75,6 +75,13 @@ def _types_anthropic() -> Types:
     return Types(params.MessageCreateParamsStreaming, {"": {**_STREAM, **sampling}}, {"InputSchemaTyped": ANY})
 
 
+def _types_anthropic_vertex() -> Types:
+    """Vertex AI has the model in the path, and the version in the body."""
+    plain = _types_anthropic()
+    members = {name: member for name, member in plain.members(plain.root).items() if name != "model"}
+    return Types({**members, "anthropic_version": Member(str, True)}, other={"InputSchemaTyped": ANY})
+
+
 def _types_gemini() -> Types:
     """The members of `GenerateContentRequest`; the SDK has a type for each of them, and none for the whole."""
     from google.genai import types
@@ -274,7 +281,9 @@ TARGETS: tuple[Target, ...] = (
     _target("azure:responses", "gpt-5.2", "responses", _types_responses),
     _target("anthropic", "claude-sonnet-4-5", "messages", _types_anthropic, "effort"),
     _target("anthropic-adaptive", "claude-opus-4-7", "messages", _types_anthropic, "temperature top_p top_k budget"),
+    _target("anthropic:vertex", "claude-sonnet-4-5", "messages", _types_anthropic_vertex, "effort"),
     _target("gemini", "gemini-3-pro-preview", "gemini", _types_gemini),
+    _target("gemini:vertex", "gemini-3-pro-preview", "gemini", _types_gemini),
     _target("groq", "openai/gpt-oss-120b", "chat", _types_groq, "metadata store n logprobs top_logprobs logit_bias"),
     _target("groq:responses", "openai/gpt-oss-120b", "responses", _types_responses, _GROQ),
     _target("mistral", "mistral-medium-latest", "chat", _types_mistral),

@@ -24,6 +24,8 @@ EMPTY: dict[str, dict[str, Any]] = {
 def types_of(name: str) -> tuple[Types, dict[str, Any]]:
     target = next(target for target in TARGETS if target.name == name)
     body = EMPTY[target.dialect]
+    if name == "anthropic:vertex":
+        body = {"anthropic_version": "vertex-2023-10-16", "messages": [USER], "max_tokens": 9, "stream": True}
     if name == "ollama:generate":
         body = {"model": "m", "prompt": "Hi", "stream": True}
     return target.types(), body
