@@ -241,6 +241,9 @@ class Gemini(API):
                         names[part.call_id] = part.name
                     parts += self._part(f"{where}.content[{at}]", part, ids, target)
             add_turn(sent, role, "parts", parts)
+        if "level" in (self.facts(target).thinking or ()):
+            for turn in sent:
+                _sign_first_call(turn["parts"])
         return sent
 
     def _part(self, where: str, part: Any, ids: frozenset[str], target: Target) -> list[dict[str, Any]]:
@@ -362,6 +365,20 @@ def _image_type(image: ImagePart) -> dict[str, str]:
 def _declaration(tool: Tool) -> dict[str, Any]:
     described = {"description": tool.description} if tool.description else {}
     return {"name": tool.name, **described, "parametersJsonSchema": Fragment(bytes(tool.parameters))}
+
+
+def _sign_first_call(parts: list[dict[str, Any]]) -> None:
+    """Adds Google's placeholder to the first call of a step without a signature: Gemini 3 refuses one without.
+
+    Source: Google's guide to thought signatures. Such calls are of other providers, or of users.
+    """
+    for part in parts:
+        if "functionCall" in part:
+            part.setdefault("thoughtSignature", _NO_SIGNATURE)
+            return
+
+
+_NO_SIGNATURE: Final = "skip_thought_signature_validator"
 
 
 def _calling(request: Request, tools: Any) -> dict[str, Any]:

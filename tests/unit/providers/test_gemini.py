@@ -344,3 +344,17 @@ class TestRoundTrip:
                 "parts": [{"functionResponse": {"id": made, "name": "f", "response": {"output": "1"}}}],
             },
         ]
+
+
+@pytest.mark.parametrize(("model", "placed"), [("gemini-3-pro-preview", True), ("gemini-2.5-flash", False)])
+def test_the_first_call_of_a_step_without_a_signature_has_googles_placeholder(model: str, placed: bool) -> None:
+    calls = [{"type": "tool_call", "call_id": each, "name": "f"} for each in ("a", "b")]
+    signed = [{**calls[0], "call_id": "c", "signature": "c2ln"}]
+    results = [
+        [{"role": "tool", "call_id": each["call_id"], "content": "4"} for each in step] for step in (calls, signed)
+    ]
+    steps = [{"role": "assistant", "content": step} for step in (calls, signed)]
+    messages = [{"role": "user", "content": "Hi"}, steps[0], *results[0], steps[1], *results[1]]
+    contents = body("gemini", model=model, messages=messages)["contents"]
+    found = [part.get("thoughtSignature") for turn in contents for part in turn["parts"] if "functionCall" in part]
+    assert found == ["skip_thought_signature_validator" if placed else None, None, "c2ln"]
