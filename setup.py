@@ -134,6 +134,7 @@ COMPILED = (
     "providers/_chat",
     "providers/_chat_answers",
     "providers/_chat_calls",
+    "providers/_chat_mends",
     "providers/_chat_rules",
     "providers/_completions",
     "providers/_events",

@@ -45,6 +45,11 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.dropped or self.adjusted)
 
+    @property
+    def may_drop(self) -> bool:
+        """Whether what the provider does not support is left out in place of refused."""
+        return self._on_unsupported == "drop"
+
     def leave_out(self, provider: str, path: str, what: str = "") -> None:
         """Refuses a member that the provider does not support, or notes that it is left out.
 

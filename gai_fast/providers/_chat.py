@@ -104,13 +104,15 @@ class ChatAPI(API):
                 message = encode_json(self.message(kind(content=_PROBE), "", target))
                 head, _, tail = message.partition(escape(_PROBE))
                 template.ends[kind] = head, tail
-                one = super().build_request(Request(messages=[kind(content=_PROBE)]), target)
-                template.path = one.path
-                template.before, _, template.after = one.body.partition(message)
-            one = super().build_request(_LAST, target)
-            template.continues = template.render(_LAST) == one.body and one.path == template.path
+            one = super().build_request(Request(query=_PROBE), target)
+            template.path = one.path
+            head, tail = template.ends[UserMessage]
+            template.before, _, template.after = one.body.partition(b"%b%b%b" % (head, escape(_PROBE), tail))
+            template.continues = self._continues(template, target)
             one = super().build_request(_SEVERAL, target)
-            if template.render(_SEVERAL) != one.body or one.path != template.path or tuple(one.headers) != headers:
+            template.alternates = template.render(_SEVERAL) != one.body
+            one = super().build_request(_TURNS, target)
+            if template.render(_TURNS) != one.body or one.path != template.path or tuple(one.headers) != headers:
                 template.ends.clear()
         except Error:
             template.ends.clear()  # this provider does not support some sample
@@ -118,6 +120,14 @@ class ChatAPI(API):
             self._templates.clear()
         self._templates[target.model] = template  # stored when complete: engines of several threads share a provider
         return template
+
+    def _continues(self, template: _Template, target: Target) -> bool:
+        """Returns whether a request whose last message is the assistant's fits a template."""
+        try:
+            one = super().build_request(_LAST, target)
+        except Error:
+            return False
+        return template.render(_LAST) == one.body and one.path == template.path
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
         return ChatAdapter(self, model)
@@ -310,11 +320,12 @@ class _Template:
         known: The last credential and its headers, in one tuple because another thread may replace them.
         before: The body before the messages.
         after: The body after the messages.
-        continues: A request whose last message is the assistant's fits, too. Some APIs mark such a message.
+        continues: A request whose last message is not the user's fits, too. Some APIs mark or refuse such a message.
+        alternates: Only requests fit in which user and assistant alternate. Other requests are changed for some APIs.
         ends: The bytes before and after the text of a message, by its kind; empty: no request fits the template.
     """
 
-    __slots__ = ("after", "before", "continues", "ends", "known", "path")
+    __slots__ = ("after", "alternates", "before", "continues", "ends", "known", "path")
 
     def __init__(self) -> None:
         self.path = ""
@@ -322,6 +333,7 @@ class _Template:
         self.before = b""
         self.after = b""
         self.continues = True
+        self.alternates = False
         self.ends: dict[type[Struct], tuple[bytes, bytes]] = {}
 
     def render(self, request: Request) -> bytes | None:
@@ -334,7 +346,9 @@ class _Template:
         pieces: list[bytes | str] = []
         system, query = members[_SYSTEM], members[_QUERY]
         messages: list[Message] = members[_MESSAGES]
-        if not self.continues and query is _UNSET and messages and type(messages[-1]) is AssistantMessage:
+        if not self.continues and query is _UNSET and messages and type(messages[-1]) is not UserMessage:
+            return None
+        if self.alternates and not _alternate(messages, query):
             return None
         fits = system is _UNSET or self._add(pieces, SystemMessage, system)
         for message in messages:
@@ -359,6 +373,16 @@ class _Template:
         return True
 
 
+def _alternate(messages: list[Message], query: Any) -> bool:
+    """Returns whether messages alternate from the user's to the user's; a query is the last one."""
+    is_user = False
+    for message in messages:
+        is_user = not is_user
+        if type(message) is not (UserMessage if is_user else AssistantMessage):
+            return False
+    return is_user == (query is _UNSET)
+
+
 _PROBE: Final = "-"
 _SEVERAL: Final = Request(
     system="a",
@@ -371,6 +395,11 @@ _SEVERAL: Final = Request(
         AssistantMessage(content="g"),
     ],
     query="h",
+)
+_TURNS: Final = Request(
+    system="a",
+    messages=[UserMessage(content=" b\n"), AssistantMessage(content=" c\n")],
+    query="d",
 )
 _LAST: Final = Request(messages=[UserMessage(content="a"), AssistantMessage(content="b")])
 _MEMBERS: Final = Request.__struct_fields__

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.shapes import Shape
+from gai_fast.core.shapes import Shape, chat_shape
 from gai_fast.model.changes import Changes
+from gai_fast.providers._chat_mends import has_functions, with_tools
 from gai_fast.providers._requests import joined
 from gai_fast.providers._rules import AS_IT_IS, CallIds, Member, Mend, RequestRules
 
@@ -101,6 +102,8 @@ class ChatRules(RequestRules):
         mends: …
         roles: The roles. Others are sent as they are, but refused by strict rules.
         keeps: Of the members and parts that answers leave in messages and calls, those that the provider accepts.
+        lacks: The roles, and the members of messages, that the provider does not have.
+        has_functions: The provider has the dialect's older form of tools, `functions`.
     """
 
     def __init__(
@@ -114,12 +117,22 @@ class ChatRules(RequestRules):
         mends: Sequence[Mend] = (),
         roles: Mapping[str, Role] | None = None,
         keeps: frozenset[str] = frozenset(),
+        lacks: frozenset[str] = frozenset(),
+        has_functions: bool = True,
     ) -> None:
         super().__init__(provider, source, strict=strict, members=members, call_ids=call_ids, mends=mends)
         self.roles: Mapping[str, Role] = roles or {}
+        self.lacks = lacks
+        self.has_functions = has_functions
         self._foreign = LEFT_BY_ANSWERS - keeps
         self._foreign_parts = _PARTS_OF_ANSWERS - keeps
         self._foreign_of_calls = _LEFT_BY_CALLS - keeps
+
+    def fitted(self, body: Mapping[str, Any], shape: Shape, changes: Changes) -> dict[str, Any]:
+        if not self.has_functions and has_functions(body, shape):
+            body = with_tools(body)
+            shape = chat_shape(body["messages"])
+        return super().fitted(body, shape, changes)
 
     def is_plain(self, shape: Shape) -> bool:
         for role, names in shape.roles.items():
@@ -128,7 +141,7 @@ class ChatRules(RequestRules):
                 return False
             if self.strict and (rule is None or not rule.members.issuperset(names)):
                 return False
-            if not self._foreign.isdisjoint(names):
+            if not self._foreign.isdisjoint(names) or role in self.lacks or not self.lacks.isdisjoint(names):
                 return False
         for role, kinds in shape.parts.items():
             rule = self.roles.get(role)
@@ -163,7 +176,7 @@ class ChatRules(RequestRules):
         """Returns a message that the provider accepts, or None if nothing of it is left."""
         role = message.get("role")
         rule = self.roles.get(role) if isinstance(role, str) else None
-        if rule is None and self.strict:
+        if (rule is None and self.strict) or (isinstance(role, str) and role in self.lacks):
             changes.leave_out(self.provider, path, "messages of this role")
             return None
         sent: dict[str, Any] = {}
@@ -174,6 +187,9 @@ class ChatRules(RequestRules):
                 sent[name] = self._content(value, rule, f"{path}.content", changes)
             elif name in self._foreign:
                 continue
+            elif name in self.lacks:
+                if value:
+                    changes.leave_out(self.provider, f"{path}.{name}")
             elif rule is not None and self.strict and name not in rule.members:
                 self._leave_out(name, value, message, path, changes)
             elif name == "tool_calls" and isinstance(value, list):
@@ -185,7 +201,8 @@ class ChatRules(RequestRules):
         refusal = message.get("refusal")
         if refusal and not sent.get("content") and "refusal" not in sent and isinstance(refusal, str):
             sent["content"] = refusal
-        if sent.get("content") != []:
+        had_calls = message.get("tool_calls") and not sent.get("tool_calls")
+        if sent.get("content") != [] and not (had_calls and not sent.get("content")):
             return sent
         if not sent.get("tool_calls"):
             return None  # it had only what answers leave, or what was left out
@@ -250,76 +267,6 @@ class ChatRules(RequestRules):
                 kept["id"] = self.call_ids.fitted(identifier)
             sent.append(kept)
         return sent
-
-
-class Tools:
-    """Writes `tools` for a provider that refuses members of tools that it does not know.
-
-    Args:
-        provider: The provider's name.
-        needs_parameters: The provider refuses a function without `parameters`.
-    """
-
-    __slots__ = ("_needs_parameters", "_provider")
-
-    def __init__(self, provider: str, *, needs_parameters: bool = False) -> None:
-        self._provider = provider
-        self._needs_parameters = needs_parameters
-
-    def __call__(self, tools: Any, changes: Changes) -> Any:
-        """Returns the value of `tools`; the arguments are those of `Member.write`."""
-        if not isinstance(tools, list):
-            return tools
-        sent: list[Any] = []
-        for at, tool in enumerate(tools):
-            function = tool.get("function") if isinstance(tool, dict) else None
-            if not isinstance(function, dict):
-                if isinstance(tool, dict) and tool.get("type") == "custom":
-                    changes.leave_out(self._provider, f"tools[{at}]", "custom tools")
-                else:
-                    sent.append(tool)
-                continue
-            kept = {name: value for name, value in function.items() if name in _FUNCTION and value is not None}
-            if self._needs_parameters and "parameters" not in kept:
-                kept["parameters"] = {"type": "object", "properties": {}}
-            sent.append({"type": "function", "function": kept})
-        return sent
-
-
-_FUNCTION: Final = frozenset(("name", "description", "parameters", "strict"))
-"""The members of a function that every provider knows."""
-
-
-class ChoiceNeedsTools(Mend):
-    """Leaves `tool_choice` and `parallel_tool_calls` out of a request without tools, which the dialect refuses there.
-
-    Args:
-        provider: The provider's name.
-    """
-
-    def __init__(self, provider: str) -> None:
-        self._provider = provider
-
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
-        return not body.get("tools") and ("tool_choice" in body or "parallel_tool_calls" in body or "tools" in body)
-
-    def mend(self, body: dict[str, Any], changes: Changes) -> None:
-        body.pop("tools", None)
-        body.pop("parallel_tool_calls", None)
-        if body.pop("tool_choice", None) not in (None, "auto", "none"):
-            changes.leave_out(self._provider, "tool_choice", "it needs `tools`")
-
-
-class Prefix(Mend):
-    """Marks a last message of the assistant as the beginning of the answer: `prefix: true`."""
-
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
-        return shape.last == "assistant"
-
-    def mend(self, body: dict[str, Any], changes: Changes) -> None:
-        *others, last = body["messages"]
-        if isinstance(last, dict) and last.get("role") == "assistant" and not last.get("tool_calls"):
-            body["messages"] = [*others, {**last, "prefix": True}]
 
 
 def as_known(names: str) -> dict[str, Member]:

@@ -7,6 +7,7 @@ providers that depart from it; each departure is in its provider's file. `_respo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from msgspec import UNSET
@@ -198,7 +199,10 @@ def _sent(part: Any) -> dict[str, Any]:
 
 def _reasoning(part: ReasoningPart) -> dict[str, Any]:
     summary = [{"type": "summary_text", "text": part.text}] if part.text else []
-    return {"type": "reasoning", "summary": summary, "encrypted_content": part.signature}
+    signature = str(part.signature)
+    # The type needs an id, under which the API stores nothing: derived from the signature, it stays the same.
+    identifier = "rs_" + sha256(signature.encode()).hexdigest()[:32]
+    return {"type": "reasoning", "id": identifier, "summary": summary, "encrypted_content": signature}
 
 
 def _call(part: ToolCallPart) -> dict[str, Any]:

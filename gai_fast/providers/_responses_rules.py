@@ -5,17 +5,14 @@ Knows the dialect, and no provider.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.shapes import Shape, begins_as_its_kind
 from gai_fast.core.signatures import is_ours, opened
 from gai_fast.model.changes import Changes
-from gai_fast.providers._rules import CallIds, RequestRules
-
-CALL_IDS: Final = CallIds(".{1,64}")
-"""The ids of calls that OpenAI accepts."""
+from gai_fast.providers._rules import CallIds, Member, Mend, RequestRules
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -56,3 +53,30 @@ class ResponsesRules(RequestRules):
         if isinstance(call_id, str) and self.call_ids is not None:
             fitted = {**fitted, "call_id": self.call_ids.fitted(call_id)}
         return fitted
+
+
+class ChoiceNeedsTools(Mend):
+    """Leaves `tool_choice` and `parallel_tool_calls` out of a request without tools: the dialect refuses them there."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return not body.get("tools") and ("tool_choice" in body or "parallel_tool_calls" in body)
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        body.pop("parallel_tool_calls", None)
+        if body.get("tool_choice") in (None, "auto", "none"):  # else the provider refuses it
+            body.pop("tool_choice", None)
+
+
+def responses_rules(provider: str) -> ResponsesRules:
+    """Returns the rules of OpenAI's Responses API, which other providers implement.
+
+    Args:
+        provider: The provider's name.
+    """
+    return ResponsesRules(
+        provider,
+        "openai 3.57.0, 2026-11-25",
+        members={"max_output_tokens": Member(least=16)},
+        call_ids=CallIds(".{1,64}"),
+        mends=[ChoiceNeedsTools()],
+    )

@@ -28,10 +28,11 @@ class Member:
         words: The provider's nearest word for each value that it does not have.
         least: The lowest number that the provider accepts, or None for any.
         most: The highest number that the provider accepts, or None for any.
+        most_items: The most items of a list that the provider accepts, or None for any.
         write: Returns what is sent in place of a value; raises as `RequestRules.fitted`.
     """
 
-    __slots__ = ("lacks", "least", "most", "name", "words", "write")
+    __slots__ = ("lacks", "least", "most", "most_items", "name", "words", "write")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Member:
         words: Mapping[str, str] | None = None,
         least: float | None = None,
         most: float | None = None,
+        most_items: int | None = None,
         write: Callable[[Any, Changes], Any] | None = None,
     ) -> None:
         self.name = name
@@ -48,6 +50,7 @@ class Member:
         self.words: Mapping[str, str] = words or {}
         self.least = least
         self.most = most
+        self.most_items = most_items
         self.write = write
 
     def nearest(self, value: Any) -> Any:
@@ -209,6 +212,9 @@ class RequestRules:
             elif rule.write is not None:
                 sent[name] = rule.write(value, changes)
             elif not rule.name:
+                if isinstance(value, list) and rule.most_items is not None and len(value) > rule.most_items:
+                    changes.leave_out(self.provider, f"{name}[{rule.most_items}]", f"more than {rule.most_items}")
+                    value = value[: rule.most_items]
                 nearest = sent[name] = rule.nearest(value)
                 if nearest is not value:
                     changes.adjust(name, str(nearest))

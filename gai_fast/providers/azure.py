@@ -24,11 +24,12 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
+from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
 
 _API_VERSION: Final = "2024-10-21"
@@ -54,9 +55,13 @@ class Azure(ChatAPI):
     rules: ClassVar = ChatRules(
         "azure",
         "openai 3.57.0, 2026-11-25",
-        members={"max_tokens": Member("max_completion_tokens"), **dict.fromkeys(OF_OPEN_MODELS, LACKS)},
+        members={
+            "max_tokens": Member("max_completion_tokens"),
+            "stop": Member(most_items=4),
+            **dict.fromkeys(OF_OPEN_MODELS, LACKS),
+        },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChoiceNeedsTools("azure")],
+        mends=[ChoiceNeedsTools("azure"), Pairs("azure")],
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
 
@@ -89,12 +94,7 @@ class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
     provider = "azure"
-    rules: ClassVar = ResponsesRules(
-        "azure",
-        "openai 3.57.0, 2026-11-25",
-        members={"max_output_tokens": Member(least=16)},
-        call_ids=CALL_IDS,
-    )
+    rules: ClassVar = responses_rules("azure")
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
     base_url_form = Azure.base_url_form

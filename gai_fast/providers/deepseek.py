@@ -22,9 +22,10 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools, Prefix, Role
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Prefix
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
+from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, Member, Mend
 
 _BETA: Final = "/beta"
@@ -46,6 +47,14 @@ def _without_lone_reasoning(message: Any) -> Any:
     return {name: value for name, value in message.items() if name != "reasoning_content"}
 
 
+def _form(wanted: Any, changes: Changes) -> Any:
+    """Returns a form of the answer without its schema, which this API does not have."""
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return wanted
+    changes.leave_out("deepseek", "response_format.json_schema")
+    return {"type": "json_object"}
+
+
 class DeepSeek(ChatAPI):
     """`base_url` has no `/v1`."""
 
@@ -61,14 +70,17 @@ class DeepSeek(ChatAPI):
             "max_completion_tokens": Member("max_tokens"),
             **dict.fromkeys(WITHOUT_EFFECT | OF_OPEN_MODELS, LACKS),
             **dict.fromkeys(("logit_bias", "parallel_tool_calls", "service_tier", "verbosity"), LACKS),
+            "response_format": Member(write=_form),
+            "stop": Member(most_items=16),
         },
-        mends=[ChoiceNeedsTools("deepseek"), ReasoningOfCalls(), Prefix()],
+        mends=[ChoiceNeedsTools("deepseek"), Pairs("deepseek"), ReasoningOfCalls(), Prefix()],
         roles={
             "system": Role("system", one_text=True),
             "developer": Role("system", one_text=True),
             "tool": Role("tool", one_text=True),
         },
         keeps=frozenset(("reasoning_content",)),
+        has_functions=False,
     )
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
@@ -98,7 +110,7 @@ class DeepSeekResponses(ResponsesAPI):
     """`https://api.deepseek.com/responses`. Reasoning is plain text."""
 
     provider = "deepseek"
-    rules: ClassVar = ResponsesRules("deepseek", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
+    rules: ClassVar = responses_rules("deepseek")
     base_url = DeepSeek.base_url
     key_variable = DeepSeek.key_variable
 

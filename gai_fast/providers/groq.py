@@ -25,11 +25,12 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
-from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools, Role, Tools, as_known
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Tools
+from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
-from gai_fast.providers._rules import Member
+from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._rules import LACKS, Member
 
 _NAMED: Final = frozenset(("name",))
 
@@ -56,15 +57,17 @@ class Groq(ChatAPI):
             **as_known(
                 "model messages citation_options compound_custom disable_tool_validation documents exclude_domains "
                 "frequency_penalty function_call functions include_domains include_reasoning logit_bias logprobs "
-                "max_completion_tokens metadata n parallel_tool_calls presence_penalty reasoning_format "
-                "response_format search_settings seed stop store stream temperature tool_choice top_logprobs top_p user"
+                "max_completion_tokens metadata parallel_tool_calls presence_penalty reasoning_format "
+                "response_format search_settings seed store stream temperature tool_choice top_logprobs top_p user"
             ),
             "max_tokens": Member("max_completion_tokens"),
+            "n": LACKS,
+            "stop": Member(most_items=4),
             "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
             "service_tier": Member(words={"default": "on_demand", "priority": "performance"}),
             "tools": Member(write=Tools("groq")),
         },
-        mends=[ChoiceNeedsTools("groq")],
+        mends=[ChoiceNeedsTools("groq"), Pairs("groq")],
         roles={
             "system": Role("system", _NAMED),
             "developer": Role("developer", _NAMED),
@@ -129,7 +132,7 @@ class GroqResponses(ResponsesAPI):
     """`https://api.groq.com/openai/v1/responses`. It stores nothing and has no reasoning summaries."""
 
     provider = "groq"
-    rules: ClassVar = ResponsesRules("groq", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
+    rules: ClassVar = responses_rules("groq")
     base_url = Groq.base_url
     key_variable = Groq.key_variable
     path = "/openai/v1/responses"

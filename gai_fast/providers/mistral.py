@@ -26,7 +26,8 @@ from gai_fast.model.request import (
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools, Prefix, Role, Tools, as_known
+from gai_fast.providers._chat_mends import AnswerAfterResults, ChoiceNeedsTools, Pairs, Prefix, Tools, UserAsked
+from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._requests import file_url
 from gai_fast.providers._rules import CallIds, Member
 
@@ -71,18 +72,19 @@ class Mistral(ChatAPI):
         strict=True,
         members={
             **as_known(
-                "model messages temperature top_p max_tokens stream stop random_seed metadata response_format "
+                "model messages top_p max_tokens stream stop random_seed metadata response_format "
                 "tool_choice presence_penalty frequency_penalty min_tokens repetition_penalty top_k logprobs "
                 "top_logprobs prompt_logprobs top_prompt_logprobs n prediction parallel_tool_calls reasoning_effort "
                 "prompt_mode guardrails prompt_cache_key service_tier safe_prompt"
             ),
             "max_completion_tokens": Member("max_tokens"),
+            "temperature": Member(most=1.5),
             "seed": Member("random_seed"),
             "service_tier": Member(words={"default": "standard_only", "flex": "standard_only", "priority": "auto"}),
             "tools": Member(write=Tools("mistral", needs_parameters=True)),
         },
         call_ids=CallIds("[A-Za-z0-9]{9}", 9),
-        mends=[ChoiceNeedsTools("mistral"), Prefix()],
+        mends=[ChoiceNeedsTools("mistral"), Pairs("mistral"), AnswerAfterResults(), UserAsked(), Prefix()],
         roles={
             "system": Role("system", parts={"thinking": None}),
             "developer": Role("system", parts={"thinking": None}),
@@ -91,6 +93,7 @@ class Mistral(ChatAPI):
             "tool": Role("tool", frozenset(("tool_call_id", "name")), _PARTS),
         },
         keeps=frozenset(("thinking", "reference")),
+        has_functions=False,
     )
 
     def adapter(self, model: str | None = None) -> MistralAdapter:

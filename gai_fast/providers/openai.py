@@ -17,12 +17,13 @@ from gai_fast.model.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
+from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
 
 
@@ -36,9 +37,13 @@ class OpenAI(ChatAPI):
     rules: ClassVar = ChatRules(
         "openai",
         "openai 3.57.0, 2026-11-25",
-        members={"max_tokens": Member("max_completion_tokens"), **dict.fromkeys(OF_OPEN_MODELS, LACKS)},
+        members={
+            "max_tokens": Member("max_completion_tokens"),
+            "stop": Member(most_items=4),
+            **dict.fromkeys(OF_OPEN_MODELS, LACKS),
+        },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChoiceNeedsTools("openai")],
+        mends=[ChoiceNeedsTools("openai"), Pairs("openai")],
     )
     clouds = OPENAI_IN_CLOUDS
     summaries = frozenset({"auto", "none"})  # this API shows none
@@ -83,12 +88,7 @@ class OpenAIResponses(ResponsesAPI):
     compact_path = "/responses/compact"
 
     provider = "openai"
-    rules: ClassVar = ResponsesRules(
-        "openai",
-        "openai 3.57.0, 2026-11-25",
-        members={"max_output_tokens": Member(least=16)},
-        call_ids=CALL_IDS,
-    )
+    rules: ClassVar = responses_rules("openai")
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options: ClassVar = {"include_obfuscation": False}

@@ -18,11 +18,12 @@ from gai_fast.model.request import ReasoningPart, ToolCallPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
+from gai_fast.providers._responses_rules import responses_rules
 
 _PROVIDER: Final = "openai-compatible"
 
@@ -36,7 +37,7 @@ class Compatible(ChatAPI):
     rules: ClassVar = ChatRules(
         _PROVIDER,
         "",
-        mends=[ChoiceNeedsTools(_PROVIDER)],
+        mends=[ChoiceNeedsTools(_PROVIDER), Pairs(_PROVIDER)],
         keeps=frozenset(("reasoning", "reasoning_content", "extra_content", "thinking", "reference")),
     )
 
@@ -85,7 +86,7 @@ class CompatibleResponses(ResponsesAPI):
 
     provider = _PROVIDER
     clouds = OPENAI_IN_CLOUDS
-    rules: ClassVar = ResponsesRules(_PROVIDER, "", call_ids=CALL_IDS)
+    rules: ClassVar = responses_rules(_PROVIDER)
 
 
 APIS: Final[dict[str, API]] = {

@@ -26,11 +26,12 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
-from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
+from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, Member
 
 _FORMATS: Final = {
@@ -55,7 +56,7 @@ class OpenRouter(ChatAPI):
         "openrouter",
         "openrouter 1.3.84, 2026-11-20",
         members={"max_tokens": Member("max_completion_tokens"), "stream_options": LACKS},
-        mends=[ChoiceNeedsTools("openrouter")],
+        mends=[ChoiceNeedsTools("openrouter"), Pairs("openrouter")],
         keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
     )
     tool_parts = frozenset({TextPart, ImagePart})
@@ -134,7 +135,7 @@ class OpenRouterResponses(ResponsesAPI):
     """`https://openrouter.ai/api/v1/responses`. An error body's `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
-    rules: ClassVar = ResponsesRules("openrouter", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
+    rules: ClassVar = responses_rules("openrouter")
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
     efforts = OpenRouter.efforts

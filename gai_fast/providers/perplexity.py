@@ -32,84 +32,14 @@ from gai_fast.model.request import (
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chat_mends import Turns
 from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._events import citation
 from gai_fast.providers._requests import file_name, joined
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
-from gai_fast.providers._rules import LACKS, Member, Mend
-
-
-class InTurns(Mend):
-    """Gives the conversation the one order that Perplexity accepts: instructions, then user and assistant in turns.
-
-    The user is last. Messages of tools have no place in it.
-    """
-
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
-        messages = body.get("messages")
-        return isinstance(messages, list) and not _is_in_turns(messages)
-
-    def mend(self, body: dict[str, Any], changes: Changes) -> None:
-        sent: list[Any] = []
-        is_opening = True
-        alone = all(_role(message) == "system" for message in body["messages"])
-        for at, message in enumerate(body["messages"]):
-            path = f"messages[{at}]"
-            role = _role(message)
-            if role in ("tool", "function"):
-                changes.leave_out("perplexity", path, "results of tools")
-                continue
-            if role == "assistant" and (message.get("tool_calls") or message.get("function_call")):
-                changes.leave_out("perplexity", f"{path}.tool_calls", "calls of tools")
-                message = {name: message[name] for name in message if name not in ("tool_calls", "function_call")}
-                if not message.get("content"):
-                    continue
-            is_last_alone = alone and at == len(body["messages"]) - 1
-            if role == "system" and (is_last_alone or not is_opening):
-                changes.adjust(f"{path}.role", "user")
-                message, role = {**message, "role": "user"}, "user"
-            is_opening = is_opening and role == "system"
-            if not is_opening and sent and _role(sent[-1]) == role:
-                changes.adjust(path, "joined")
-                sent[-1] = {**sent[-1], "content": _together(sent[-1].get("content"), message.get("content"))}
-            else:
-                sent.append(message)
-        while sent and _role(sent[-1]) == "assistant":
-            changes.leave_out(
-                "perplexity", f"messages[{len(body['messages']) - 1}]", "an answer after the last question"
-            )
-            sent.pop()
-        body["messages"] = sent
-
-
-def _role(message: Any) -> str:
-    role = message.get("role") if isinstance(message, dict) else None
-    return role if isinstance(role, str) else ""
-
-
-def _is_in_turns(messages: list[Any]) -> bool:
-    """Returns whether messages have the order that Perplexity accepts; those of no known role are its own matter."""
-    before = "system"
-    for message in messages:
-        role = _role(message)
-        if role not in ("system", "user", "assistant"):
-            return role not in ("tool", "function")
-        if role == "system" and before != "system":
-            return False
-        if (role == before and role != "system") or (role == "assistant" and "tool_calls" in message):
-            return False
-        before = role
-    return before == "user" or not messages
-
-
-def _together(first: Any, second: Any) -> Any:
-    """Joins the contents of two messages of one role."""
-    if isinstance(first, str) and isinstance(second, str):
-        return joined((first, second))
-    parts = [[{"type": "text", "text": each}] if isinstance(each, str) else each for each in (first, second)]
-    return [part for each in parts if isinstance(each, list) for part in each]
+from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._rules import LACKS, Member
 
 
 class Perplexity(ChatAPI):
@@ -138,8 +68,10 @@ class Perplexity(ChatAPI):
                 LACKS,
             ),
         },
+        mends=[Turns("perplexity")],
         roles={"developer": Role("system")},
-        mends=(InTurns(),),
+        lacks=frozenset(("tool", "tool_calls")),
+        has_functions=False,
     )
     efforts = ("low", "medium", "high")
 
@@ -194,7 +126,7 @@ class PerplexityResponses(ResponsesAPI):
     """The agent API, at the path that OpenAI's SDK uses: `/v1/responses`."""
 
     provider = "perplexity"
-    rules: ClassVar = ResponsesRules("perplexity", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
+    rules: ClassVar = responses_rules("perplexity")
     base_url = Perplexity.base_url
     key_variable = Perplexity.key_variable
     path = "/v1/responses"

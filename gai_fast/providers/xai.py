@@ -24,10 +24,11 @@ from gai_fast.model.request import ImagePart, TextPart
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import CALL_IDS, ResponsesRules
+from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, Member
 
 
@@ -44,10 +45,11 @@ class XAI(ChatAPI):
         "xAI's API reference, 2026-11-25",
         members={
             "max_tokens": Member("max_completion_tokens"),
+            "stop": Member(most_items=4),
             "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
             **dict.fromkeys(WITHOUT_EFFECT - {"user"} | OF_OPEN_MODELS | {"logit_bias", "verbosity"}, LACKS),
         },
-        mends=[ChoiceNeedsTools("xai")],
+        mends=[ChoiceNeedsTools("xai"), Pairs("xai")],
         keeps=frozenset(("reasoning_content",)),
     )
     user_parts = frozenset({TextPart, ImagePart})
@@ -89,7 +91,7 @@ class XAIResponses(ResponsesAPI):
     }
 
     provider = "xai"
-    rules: ClassVar = ResponsesRules("xai", "openai 3.57.0, 2026-11-25", call_ids=CALL_IDS)
+    rules: ClassVar = responses_rules("xai")
     telemetry_name = "x_ai"
     base_url = XAI.base_url
     key_variable = XAI.key_variable

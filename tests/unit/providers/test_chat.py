@@ -136,7 +136,8 @@ class TestRequest:
         ],
     )
     def test_parts_that_have_no_place_are_refused_by_their_path_or_left_out(self, message: Any, named: str) -> None:
-        messages = [{"role": "user", "content": "a"}, message]
+        call = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "a", "name": "f"}]}
+        messages = [call if message["role"] == "tool" else {"role": "user", "content": "a"}, message]
         with pytest.raises(Unsupported) as refused:
             request(DIALECT, messages=messages)
         assert refused.value.message == f"{DIALECT} does not support `messages[1].content[1]`: {named}"

@@ -220,3 +220,97 @@ def test_members_of_any_shape_are_sent_or_refused(provider: str, odd: Any) -> No
         for members in ({"messages": [message, ASK]}, {"messages": odd}, dict.fromkeys(("tools", "tool_choice"), odd)):
             with contextlib.suppress(Unsupported):
                 passed(provider, members)
+
+
+FUNCTION: dict[str, Any] = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize("provider", ["mistral", "deepseek"])
+def test_functions_are_tools_where_a_provider_has_no_functions(provider: str) -> None:
+    call = {"name": "f", "arguments": "{}"}
+    asked = {
+        "functions": [FUNCTION],
+        "function_call": {"name": "f"},
+        "messages": [
+            ASK,
+            {"role": "assistant", "content": None, "function_call": call},
+            {"role": "function", "name": "f", "content": "4"},
+        ],
+    }
+    told = sent(provider, asked)
+    answer, result = told["messages"][1:]
+    assert told["tools"] == [{"type": "function", "function": FUNCTION}]
+    assert told["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert (answer["tool_calls"][0]["function"], result["role"], result["content"]) == (call, "tool", "4")
+    assert answer["tool_calls"][0]["id"] == result["tool_call_id"]
+    assert {"functions", "function_call"}.isdisjoint({*told, *answer})
+
+
+def calls(*ids: str) -> dict[str, Any]:
+    made = [{"id": each, "type": "function", "function": {"name": "f", "arguments": "{}"}} for each in ids]
+    return {"role": "assistant", "content": None, "tool_calls": made}
+
+
+def result_of(identifier: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": identifier, "content": identifier}
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "deepseek", "xai", "azure", "openrouter", "openai-compatible"])
+def test_a_message_between_a_call_and_its_result_follows_the_result_and_is_told(provider: str) -> None:
+    target = Target("m1", "k")
+    asked = [ASK, calls("a", "b"), result_of("b"), ASK, result_of("a"), ASK]
+    moved = [ASK, calls("a", "b"), result_of("a"), result_of("b"), ASK, ASK]
+    assert sent(provider, {"messages": asked}, target)["messages"] == moved
+    assert "messages[4]" in target.changes.adjusted
+    assert sent(provider, {"messages": moved})["messages"] == moved
+
+
+def test_what_is_left_out_takes_its_results_and_calls_with_it() -> None:
+    broken = [ASK, calls("a"), ASK, result_of("c"), ASK]
+    assert sent("openai", {"messages": broken})["messages"] == broken  # the provider refuses it
+    target = Target("m1", "k", "drop")
+    assert sent("openai", {"messages": broken}, target)["messages"] == [ASK, ASK, ASK]
+    assert target.changes.dropped == ["messages[1].tool_calls", "messages[3]"]
+
+
+def test_mistral_is_asked_by_the_user_and_after_results_by_none() -> None:
+    target, told = Target("m1", "k"), {"role": "system", "content": "s"}
+    assert sent("mistral", {"messages": [told]}, target)["messages"] == [{**told, "role": "user"}]
+    assert target.changes.adjusted == {"messages[0].role": "user"}
+    asked = [ASK, calls("abcdefgh9"), result_of("abcdefgh9"), ASK]
+    after = sent("mistral", {"messages": asked}, target)["messages"]
+    assert after == [*asked[:3], {"role": "assistant", "content": "OK."}, ASK]
+    assert "messages[3]" in target.changes.adjusted
+    assert native("mistral", system="s", query="q")["messages"] == [told, {"role": "user", "content": "q"}]
+
+
+def test_perplexitys_turns_alternate_and_what_was_joined_is_told() -> None:
+    target, told = Target("m1", "k"), {"role": "system", "content": "s"}
+    said = {"role": "assistant", "content": "a"}
+    asked = [told, ASK, {"role": "user", "content": [{"type": "text", "text": "b"}]}, said, told, ASK]
+    assert sent("perplexity", {"messages": asked}, target)["messages"] == [
+        told,
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "b"}]},
+        said,
+        {"role": "user", "content": "s\n\nHi"},
+    ]
+    assert [*target.changes.adjusted] == ["messages[2]", "messages[4].role", "messages[5]"]
+    with pytest.raises(Unsupported, match="a last message of the assistant"):
+        sent("perplexity", {"messages": [ASK, said]})
+    target = Target("m1", "k", "drop")
+    tools = [ASK, calls("a"), result_of("a"), said, ASK]
+    assert sent("perplexity", {"messages": tools}, target)["messages"] == [ASK, said, ASK]
+    assert target.changes.dropped == ["messages[1].tool_calls", "messages[2]"]
+
+
+def test_numbers_lists_and_forms_stay_within_what_a_provider_takes() -> None:
+    target = Target("m1", "k", "drop")
+    assert sent("mistral", {"temperature": 1.8}, target)["temperature"] == 1.5
+    assert sent("groq", {"stop": [*"abcde"]}, target)["stop"] == [*"abcd"]
+    form = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}}
+    assert sent("deepseek", form, target)["response_format"] == {"type": "json_object"}
+    assert target.changes.adjusted == {"temperature": "1.5"}
+    assert target.changes.dropped == ["stop[4]", "response_format.json_schema"]
+    for provider, given in (("groq", {"stop": [*"abcde"]}), ("groq", {"n": 2}), ("deepseek", form)):
+        with pytest.raises(Unsupported):
+            sent(provider, given)

@@ -79,13 +79,16 @@ def test_there_are_no_tools_and_less_to_set(fields: dict[str, Any], named: str) 
     assert sent.keys() <= {"model", "messages", "stream"}
 
 
+ASK = {"role": "user", "content": "Hi"}
+
+
 def test_a_conversation_with_tools_can_go_on_without_them() -> None:
     calls = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "a", "name": "f"}]}
     told = {"role": "assistant", "content": [{"type": "text", "text": "Look"}, *calls["content"]]}
     result = {"role": "tool", "call_id": "a", "content": "4"}
-    sent, dropped = body_without("perplexity", messages=[calls, result, told], query="So?")
-    assert sent["messages"] == [{"role": "assistant", "content": "Look"}, {"role": "user", "content": "So?"}]
-    assert dropped == ["messages[0].content[0]", "messages[1]", "messages[2].content[1]"]
+    sent, dropped = body_without("perplexity", messages=[ASK, calls, result, told], query="So?")
+    assert sent["messages"] == [ASK, {"role": "assistant", "content": "Look"}, {"role": "user", "content": "So?"}]
+    assert dropped == ["messages[1].content[0]", "messages[2]", "messages[3].content[1]"]
 
 
 def test_a_file_is_its_bare_data() -> None:

@@ -94,6 +94,7 @@ class TestRequests:
                 },
                 {
                     "type": "reasoning",
+                    "id": "rs_c9d0036bed6744bcdf692fc980d8717d",
                     "summary": [{"type": "summary_text", "text": "hm"}],
                     "encrypted_content": "sealed",
                 },
@@ -180,7 +181,8 @@ class TestRequests:
             {"type": "reasoning", "signature": "mine"},
         ]
         sent = body(OPENAI, messages=[{"role": "assistant", "content": parts}], query="Go on")
-        assert sent["input"][:-1] == [{"type": "reasoning", "summary": [], "encrypted_content": "mine"}]
+        own = {"type": "reasoning", "id": "rs_3fd30542fe3f61b14bd4a4b2dc0b6fb3", "summary": []}
+        assert sent["input"][:-1] == [{**own, "encrypted_content": "mine"}]
         assert sent["include"] == ["reasoning.encrypted_content"]
 
     def test_an_answer_can_be_appended_to_the_next_request_as_it_is(self) -> None:
@@ -193,8 +195,9 @@ class TestRequests:
         stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in [BEGIN, *chunks, end()])
         answer = collect(decode(OPENAI, [stream.encode()])).message
         results = [{"role": "tool", "call_id": call, "content": "ok"} for call in "cd"]
+        thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
         assert body(OPENAI, messages=[{"role": "user", "content": "Hi"}, answer, *results])["input"][1:] == [
-            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "sealed"},
+            {**thought, "id": "rs_c9d0036bed6744bcdf692fc980d8717d", "encrypted_content": "sealed"},
             {"role": "assistant", "content": "Look."},
             {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"n": 1}'},
             {"type": "custom_tool_call", "call_id": "d", "name": "g", "input": "go"},

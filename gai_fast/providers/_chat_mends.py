@@ -1,0 +1,306 @@
+"""Changes to chat requests that no table of rules says: tools, the order of messages, the beginning of an answer.
+
+Knows the dialect, and no provider: the rules of each provider name those that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.core.shapes import Shape
+from gai_fast.model.changes import Changes
+from gai_fast.providers._rules import Mend
+
+
+class Tools:
+    """Writes `tools` for a provider that refuses members of tools that it does not know.
+
+    Args:
+        provider: The provider's name.
+        needs_parameters: The provider refuses a function without `parameters`.
+    """
+
+    __slots__ = ("_needs_parameters", "_provider")
+
+    def __init__(self, provider: str, *, needs_parameters: bool = False) -> None:
+        self._provider = provider
+        self._needs_parameters = needs_parameters
+
+    def __call__(self, tools: Any, changes: Changes) -> Any:
+        """Returns the value of `tools`; the arguments are those of `Member.write`."""
+        if not isinstance(tools, list):
+            return tools
+        sent: list[Any] = []
+        for at, tool in enumerate(tools):
+            function = tool.get("function") if isinstance(tool, dict) else None
+            if not isinstance(function, dict):
+                if isinstance(tool, dict) and tool.get("type") == "custom":
+                    changes.leave_out(self._provider, f"tools[{at}]", "custom tools")
+                else:
+                    sent.append(tool)
+                continue
+            kept = {name: value for name, value in function.items() if name in _FUNCTION and value is not None}
+            if self._needs_parameters and "parameters" not in kept:
+                kept["parameters"] = {"type": "object", "properties": {}}
+            sent.append({"type": "function", "function": kept})
+        return sent
+
+
+_FUNCTION: Final = frozenset(("name", "description", "parameters", "strict"))
+"""The members of a function that every provider knows."""
+
+
+class ChoiceNeedsTools(Mend):
+    """Leaves `tool_choice` and `parallel_tool_calls` out of a request without tools, which the dialect refuses there.
+
+    Args:
+        provider: The provider's name.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return not body.get("tools") and ("tool_choice" in body or "parallel_tool_calls" in body or "tools" in body)
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        body.pop("tools", None)
+        body.pop("parallel_tool_calls", None)
+        if body.pop("tool_choice", None) not in (None, "auto", "none"):
+            changes.leave_out(self._provider, "tool_choice", "it needs `tools`")
+
+
+class Prefix(Mend):
+    """Marks a last message of the assistant as the beginning of the answer: `prefix: true`."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return shape.last == "assistant"
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        *others, last = body["messages"]
+        if isinstance(last, dict) and last.get("role") == "assistant" and not last.get("tool_calls"):
+            body["messages"] = [*others, {**last, "prefix": True}]
+
+
+class Pairs(Mend):
+    """Moves the results of calls to directly behind their calls, where the dialect wants them.
+
+    Where members may be left out, calls without results and results without calls are. Otherwise the provider refuses
+    them.
+
+    Args:
+        provider: The provider's name.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return bool(shape.ids) and not _is_paired(body["messages"])
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        messages: list[Any] = body["messages"]
+        results: dict[str, list[int]] = {}  # the places of results, by the id of their calls
+        for at, message in enumerate(messages):
+            if _role(message) == "tool" and isinstance(message.get("tool_call_id"), str):
+                results.setdefault(message["tool_call_id"], []).append(at)
+        sent: list[Any] = []
+        placed: set[int] = set()
+        for at, message in enumerate(messages):
+            if _role(message) == "tool":
+                if at not in placed and not changes.may_drop:
+                    sent.append(message)  # a result of no call
+                elif at not in placed:
+                    changes.drop(f"messages[{at}]")
+                continue
+            calls = _calls(message)
+            found: list[int] = []
+            kept: list[Any] = []
+            for call in calls:
+                places = results.get(call.get("id", "")) if isinstance(call, dict) else None
+                while places and places[0] < at:
+                    places.pop(0)  # a result before its call
+                if places:
+                    found.append(places.pop(0))
+                elif changes.may_drop:
+                    changes.drop(f"messages[{at}].tool_calls")
+                    continue
+                kept.append(call)
+            if len(kept) < len(calls):
+                message = {name: value for name, value in message.items() if name != "tool_calls"}
+                if kept:
+                    message["tool_calls"] = kept
+            if calls and not kept and not message.get("content"):
+                continue
+            sent.append(message)
+            placed.update(found)
+            for place in found:
+                sent.append(messages[place])
+                if any(_role(between) != "tool" for between in messages[at + 1 : place]):
+                    changes.adjust(f"messages[{place}]", "moved to its call")
+        body["messages"] = sent
+
+
+def _is_paired(messages: list[Any]) -> bool:
+    """Returns whether the results of all calls stand directly behind them, and nothing else is a result."""
+    wanted: set[Any] = set()
+    for message in messages:
+        if _role(message) == "tool":
+            if message.get("tool_call_id") not in wanted:
+                return False
+            wanted.discard(message["tool_call_id"])
+            continue
+        if wanted:
+            return False
+        wanted = {call.get("id") for call in _calls(message) if isinstance(call, dict) and _is_hashable(call.get("id"))}
+    return not wanted
+
+
+def _is_hashable(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _calls(message: Any) -> list[Any]:
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return calls if isinstance(calls, list) else []
+
+
+class UserAsked(Mend):
+    """Makes the user ask where a request has only system messages: the last one becomes the user's, and is told."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return shape.last in ("system", "developer")
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        messages: list[Any] = body["messages"]
+        if all(_role(message) == "system" for message in messages):
+            at = len(messages) - 1
+            body["messages"] = [*messages[:at], {**messages[at], "role": "user"}]
+            changes.adjust(f"messages[{at}].role", "user")
+
+
+class AnswerAfterResults(Mend):
+    """Puts a word of the assistant between results and a question, for a provider that wants one there. It is told."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return "tool" in shape.roles
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        sent: list[Any] = []
+        for at, message in enumerate(body["messages"]):
+            if sent and _role(sent[-1]) == "tool" and _role(message) in ("user", "system"):
+                changes.adjust(f"messages[{at}]", "after a word of the assistant")
+                sent.append({"role": "assistant", "content": _WORD})
+            sent.append(message)
+        body["messages"] = sent
+
+
+_WORD: Final = "OK."
+
+
+class Turns(Mend):
+    """Makes the messages of user and assistant alternate, from the user's to the user's, behind the system's.
+
+    Adjacent messages of one role are joined, and system messages behind others become the user's; both are told.
+
+    Args:
+        provider: The provider's name.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        before = ""
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            return False  # the provider refuses it
+        for message in messages:
+            role = _role(message)
+            if (role == before and role != "system") or (role == "system" and before not in ("", "system")):
+                return True
+            if role == "assistant" and (before in ("", "system") or not message.get("content")):
+                return True
+            before = role
+        return before != "user"
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        sent: list[Any] = []
+        for at, message in enumerate(body["messages"]):
+            role = _role(message)
+            before = _role(sent[-1]) if sent else ""
+            if role == "assistant" and not message.get("content"):
+                continue  # its calls were left out
+            if role == "system" and before not in ("", "system"):
+                changes.adjust(f"messages[{at}].role", "user")
+                message = {**message, "role": "user"}
+                role = "user"
+            if role == "assistant" and before in ("", "system"):
+                changes.leave_out(self._provider, f"messages[{at}]", "a first message of the assistant")
+            elif role == before and role != "system":
+                changes.adjust(f"messages[{at}]", f"joined with the {role}'s before")
+                sent[-1] = {**sent[-1], "content": _joined(sent[-1].get("content"), message.get("content"))}
+            else:
+                sent.append(message)
+        if sent and _role(sent[-1]) == "assistant":
+            changes.leave_out(
+                self._provider, f"messages[{len(body['messages']) - 1}]", "a last message of the assistant"
+            )
+            sent.pop()
+        if sent and all(_role(message) == "system" for message in sent):
+            changes.adjust(f"messages[{len(sent) - 1}].role", "user")
+            sent[-1] = {**sent[-1], "role": "user"}
+        body["messages"] = sent
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Joins the contents of two messages."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_parts(first), *_parts(second)]
+
+
+def _parts(content: Any) -> list[Any]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content}] if content else []
+
+
+def has_functions(body: Mapping[str, Any], shape: Shape) -> bool:
+    """Returns whether a request has the dialect's older form of tools."""
+    if "functions" in body or "function_call" in body or "function" in shape.roles:
+        return True
+    return bool(shape.roles) and "function_call" in shape.roles.get("assistant", ())
+
+
+def with_tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a request with tools in place of `functions`, as the dialect's newer form has them."""
+    sent = {name: value for name, value in body.items() if name not in ("functions", "function_call")}
+    functions, choice = body.get("functions"), body.get("function_call")
+    if isinstance(functions, list) and functions:
+        sent["tools"] = [{"type": "function", "function": function} for function in functions]
+    if isinstance(choice, str):
+        sent["tool_choice"] = choice
+    elif isinstance(choice, dict):
+        sent["tool_choice"] = {"type": "function", "function": choice}
+    messages: list[Any] = []
+    ids: dict[Any, str] = {}
+    given = body.get("messages")
+    for at, message in enumerate(given if isinstance(given, list) else ()):
+        call = message.get("function_call") if isinstance(message, dict) else None
+        if isinstance(call, dict) and isinstance(call.get("name"), str):
+            kept = {name: value for name, value in message.items() if name != "function_call"}
+            ids[call["name"]] = identifier = f"call_{at}"
+            messages.append({**kept, "tool_calls": [{"id": identifier, "type": "function", "function": call}]})
+        elif _role(message) == "function" and isinstance(message.get("name"), str) and message["name"] in ids:
+            result = {"role": "tool", "tool_call_id": ids[message["name"]], "content": message.get("content")}
+            messages.append(result)
+        else:
+            messages.append(message)
+    sent["messages"] = messages if isinstance(given, list) else given
+    return sent
