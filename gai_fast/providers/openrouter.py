@@ -19,6 +19,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from gai_fast.core.chunks import member, objects, text_of
+from gai_fast.core.shapes import Shape
+from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -32,7 +34,7 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
-from gai_fast.providers._rules import LACKS, Member
+from gai_fast.providers._rules import LACKS, Member, Mend
 
 _FORMATS: Final = {
     "anthropic": "anthropic-claude-v1",
@@ -41,8 +43,36 @@ _FORMATS: Final = {
     "x-ai": "xai-responses-v1",
 }
 """The `format` of `reasoning_details` that are sent back, by the first segment of the model's id."""
+_MARK: Final = "gai-"
+"""How the gateway's names for authors begin, for whom OpenRouter has no name."""
+_OWN_MARK: Final = "gai-openrouter"
 _ENCRYPTING: Final = frozenset({"openai", "x-ai"})
 """Authors whose models encrypt the reasoning and add a summary; the models of other authors sign a text."""
+
+
+class OwnDetails(Mend):
+    """Leaves the reasoning out that this gateway has marked as another provider's; OpenRouter's own loses the mark."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return "reasoning_details" in shape.roles.get("assistant", ())
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        body["messages"] = [_with_own_details(message) for message in body["messages"]]
+
+
+def _with_own_details(message: Any) -> Any:
+    details = message.get("reasoning_details") if isinstance(message, dict) else None
+    if not isinstance(details, list):
+        return message
+    kept: list[Any] = []
+    for detail in details:
+        author = detail.get("format") if isinstance(detail, dict) else None
+        if not isinstance(author, str) or not author.startswith(_MARK):
+            kept.append(detail)
+        elif author.startswith(_OWN_MARK):
+            kept.append({name: value for name, value in detail.items() if name != "format"})
+    rest = {name: value for name, value in message.items() if name != "reasoning_details"}
+    return {**rest, "reasoning_details": kept} if kept else rest
 
 
 class OpenRouter(ChatAPI):
@@ -56,7 +86,7 @@ class OpenRouter(ChatAPI):
         "openrouter",
         "openrouter 1.3.84, 2026-11-20",
         members={"max_tokens": Member("max_completion_tokens"), "stream_options": LACKS},
-        mends=[ChoiceNeedsTools("openrouter"), Pairs("openrouter")],
+        mends=[ChoiceNeedsTools("openrouter"), Pairs("openrouter"), OwnDetails()],
         keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
     )
     tool_parts = frozenset({TextPart, ImagePart})

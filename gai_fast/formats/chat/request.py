@@ -47,6 +47,9 @@ _DETAIL_FORMATS: Final[Mapping[str, str]] = {
 }
 _DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in _DETAIL_FORMATS.items()}
 _RESPONSES: Final = "-responses-v1"
+_OURS: Final = "gai-"
+"""How the name of an author begins for whom OpenRouter has no name."""
+_VERSION: Final = "-v1"
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
@@ -342,18 +345,24 @@ class _ChatReader(RequestReader):
 
 
 def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:
-    """Returns OpenRouter's name for the author of a signature, or None if OpenRouter has no name.
+    """Returns the name for the author of a signature: OpenRouter's, else one of ours. None if the author is unknown.
 
     Args:
         provider: The provider's name in events.
         is_encrypted: The signature is the whole reasoning, encrypted.
     """
-    known = _DETAIL_FORMATS.get(provider or "")
-    return f"{provider}{_RESPONSES}" if known is None and provider and is_encrypted else known
+    if not provider:
+        return None
+    known = _DETAIL_FORMATS.get(provider)
+    if known is not None:
+        return known
+    return f"{provider}{_RESPONSES}" if is_encrypted else f"{_OURS}{provider}{_VERSION}"
 
 
 def _author(detail_format: str | None) -> str | None:
     """Returns the provider for OpenRouter's name of an author, or None if the name is unknown."""
+    if detail_format and detail_format.startswith(_OURS):
+        return detail_format.removeprefix(_OURS).removesuffix(_VERSION) or None
     if not detail_format or detail_format in _DETAIL_PROVIDERS:
         return _DETAIL_PROVIDERS.get(detail_format or "")
     return detail_format.removesuffix(_RESPONSES) or None if detail_format.endswith(_RESPONSES) else None

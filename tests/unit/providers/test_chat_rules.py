@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.formats import get_format
+from gai_fast.formats.chat.request import detail_format, read_chat_request
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from tests.unit.providers.answers import body as native
@@ -314,3 +315,21 @@ def test_numbers_lists_and_forms_stay_within_what_a_provider_takes() -> None:
     for provider, given in (("groq", {"stop": [*"abcde"]}), ("groq", {"n": 2}), ("deepseek", form)):
         with pytest.raises(Unsupported):
             sent(provider, given)
+
+
+def test_openrouter_gets_the_reasoning_that_it_wrote_and_not_what_is_marked_as_anothers() -> None:
+    own = {"type": "reasoning.text", "text": "a", "signature": "s", "format": "anthropic-claude-v1", "index": 0}
+    marked, others = {**own, "format": "gai-openrouter-v1"}, {**own, "format": "gai-mistral-v1"}
+    asked = [ASK, {"role": "assistant", "content": "a", "reasoning_details": [own, marked, others]}, ASK]
+    kept = sent("openrouter", {"messages": asked})["messages"][1]["reasoning_details"]
+    assert kept == [own, {name: value for name, value in own.items() if name != "format"}]
+
+
+@pytest.mark.parametrize("author", ["mistral", "openrouter", "cohere", "anthropic", "gemini", "azure"])
+def test_a_signature_keeps_its_author_on_the_way_through_a_chat_client(author: str) -> None:
+    named = detail_format(author, is_encrypted=False)
+    detail = {"type": "reasoning.text", "text": "Hm", "signature": "s", "format": named, "index": 0}
+    message = {"role": "assistant", "content": "a", "reasoning_details": [detail]}
+    request, _ = read_chat_request({"messages": [ASK, message, ASK]})
+    part: Any = request.messages[1].content[0]
+    assert (part.signature, part.provider) == ("s", author)

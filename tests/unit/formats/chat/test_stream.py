@@ -107,7 +107,7 @@ def test_refusal_and_reasoning_have_fields_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("provider", "detail_format"),
-    [("anthropic", "anthropic-claude-v1"), ("gemini", "google-gemini-v1"), ("test", None)],
+    [("anthropic", "anthropic-claude-v1"), ("gemini", "google-gemini-v1"), ("test", "gai-test-v1"), ("", None)],
 )
 def test_signatures_are_reasoning_details_with_a_dense_index(provider: str, detail_format: str | None) -> None:
     encoder = OPENAI.encoder("sse", context())
@@ -161,8 +161,8 @@ def test_reasoning_that_follows_a_signature_says_whose_it_is() -> None:
     message = accumulated_by_sdk(streamed(*events)).choices[0].message
     assert message.reasoning_content == "First.Second."
     assert message.reasoning_details == [
-        {"type": "reasoning.text", "signature": "one", "index": 0},
-        {"type": "reasoning.text", "text": "Second.", "signature": "two", "index": 1},
+        {"type": "reasoning.text", "signature": "one", "format": "gai-test-v1", "index": 0},
+        {"type": "reasoning.text", "text": "Second.", "signature": "two", "format": "gai-test-v1", "index": 1},
     ]
     encoder = OPENAI.encoder("sse", context())
     encoder.event(events[1])

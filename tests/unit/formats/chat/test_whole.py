@@ -79,8 +79,8 @@ def test_a_whole_answer_with_everything() -> None:
             "refusal": None,
             "reasoning_content": "Hm.",
             "reasoning_details": [
-                {"type": "reasoning.text", "text": "Hm.", "signature": "sig", "index": 0},
-                {"type": "reasoning.encrypted", "data": "opaque", "index": 1},
+                {"type": "reasoning.text", "text": "Hm.", "signature": "sig", "format": "gai-test-v1", "index": 0},
+                {"type": "reasoning.encrypted", "data": "opaque", "format": "gai-test-v1", "index": 1},
             ],
             "tool_calls": [
                 {
@@ -118,7 +118,7 @@ def test_opaque_reasoning_of_a_responses_upstream_is_encrypted() -> None:
         (started, {"type": "reasoning.encrypted", "data": "sig", "format": "openrouter-responses-v1", "index": 0}),
         (
             {"type": "start", "provider": "openrouter"},
-            {"type": "reasoning.text", "text": "Hm.", "signature": "sig", "index": 0},
+            {"type": "reasoning.text", "text": "Hm.", "signature": "sig", "format": "gai-openrouter-v1", "index": 0},
         ),
     ):
         answer = json.loads(encoded(OPENAI.whole(context()), [start, *signed]))
