@@ -45,6 +45,10 @@ class Limits:
     """Characters of delivered text from which on its repetition after a prefill is dropped. A shorter text, such as the
     word "the", may also be what comes next."""
 
+    cache_marks: int = 4
+    """Marks of cached parts in a request, that of the whole prompt included: providers accept as many. The latest are
+    kept: they cache the most."""
+
     early_warnings: int = 16
     """Warnings held back until the start of their stream; more add no information."""
 

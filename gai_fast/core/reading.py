@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.structure import Structure
@@ -137,7 +138,28 @@ def parse_request(body: bytes) -> Request:
     _check_parts(request, messages)
     if not messages and request.query is UNSET:
         raise _invalid("it is empty: give `query` or `messages`")
-    return request
+    return _with_latest_marks(request) if b'"cache"' in body else request
+
+
+def _with_latest_marks(request: Request) -> Request:
+    """Returns a request with its latest `limits.cache_marks` marks. A prompt begins with the tools."""
+    most = LIMITS.cache_marks - (request.cache is not UNSET)
+    marks = [(-1, at) for at, tool in enumerate(request.tools) if tool.cache]
+    for index, message in enumerate(request.messages):
+        if not isinstance(message.content, str):
+            marks += [(index, at) for at, part in enumerate(message.content) if getattr(part, "cache", UNSET)]
+    if len(marks) <= most:
+        return request
+    tools: list[Any] = [*request.tools]
+    messages: list[Any] = [*request.messages]
+    for index, at in marks[:-most]:
+        if index < 0:
+            tools[at] = replace(tools[at], cache=UNSET)
+        else:
+            content = [*messages[index].content]
+            content[at] = replace(content[at], cache=UNSET)
+            messages[index] = replace(messages[index], content=content)
+    return replace(request, tools=tools, messages=messages)
 
 
 def _with_integers(body: bytes) -> bytes:

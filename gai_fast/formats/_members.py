@@ -157,6 +157,21 @@ class RequestReader(ABC):
         return read_native(self.read(body), self.moved), self.lost
 
 
+def cache_mark(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns the `cache` of a part or a tool: from OpenAI's `prompt_cache_breakpoint` or Anthropic's `cache_control`.
+
+    Args:
+        holder: The part or the tool.
+        path: Its path.
+    """
+    for name in ("prompt_cache_breakpoint", "cache_control"):
+        mark = member(holder, name, path, dict)
+        if mark is not None:
+            ttl = member(mark, "ttl", f"{path}.{name}", str)
+            return {"cache": True if ttl is None else {"ttl": ttl}}
+    return {}
+
+
 def data_url(url: str, path: str) -> dict[str, str]:
     """Splits a `data:` URL (RFC 2397); only base64 is accepted.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from gai_fast.formats._members import member
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Code, Error
@@ -62,6 +63,21 @@ def argument_text(value: Any) -> str:
     if isinstance(value, JSONText):
         return value.text
     return value if isinstance(value, str) else encode_json(value).decode()
+
+
+def openai_cache(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the native `cache` of a request, if it has one.
+
+    Args:
+        body: The client's JSON object.
+    """
+    options = member(body, "prompt_cache_options", "$", dict) or {}
+    cache = {
+        "key": member(body, "prompt_cache_key", "$", str),
+        "ttl": member(options, "ttl", "$.prompt_cache_options", str),
+    }
+    cache = {name: value for name, value in cache.items() if value}
+    return {"cache": cache} if cache else {}
 
 
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:

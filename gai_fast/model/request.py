@@ -30,10 +30,27 @@ _EMPTY: Final = Raw(b"{}")
 _ANY_OBJECT: Final = Raw(b'{"type":"object"}')
 
 
+_TTL: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9]{1,3}[smhd](?!\n)$")]
+
+
+class CacheMark(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The end of a part of the prompt that is cached, with the least time that it is kept."""
+
+    ttl: _TTL | UnsetType = UNSET
+
+
+class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the prompt is cached: a key that requests with equal beginnings share, and the least time."""
+
+    key: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    ttl: _TTL | UnsetType = UNSET
+
+
 class TextPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
     """Text in a message of any role."""
 
     text: str
+    cache: bool | CacheMark | UnsetType = UNSET
 
 
 class ImagePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="image"):
@@ -42,6 +59,7 @@ class ImagePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     url: str | UnsetType = UNSET
     data: str | UnsetType = UNSET
     media_type: str | UnsetType = UNSET
+    cache: bool | CacheMark | UnsetType = UNSET
 
 
 class AudioPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="audio"):
@@ -57,6 +75,7 @@ class FilePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     data: str
     media_type: str
     filename: str | UnsetType = UNSET
+    cache: bool | CacheMark | UnsetType = UNSET
 
 
 class ReasoningPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="reasoning"):
@@ -119,6 +138,7 @@ class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     description: str | UnsetType = UNSET
     parameters: _JSONObject = field(default_factory=lambda: _ANY_OBJECT)
     strict: bool | UnsetType = UNSET
+    cache: bool | CacheMark | UnsetType = UNSET
 
 
 class NamedTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,6 +196,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     service_tier: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
     safety_identifier: str | UnsetType = UNSET
+    cache: Cache | UnsetType = UNSET
     metadata: dict[str, Any] = {}
     provider_options: dict[str, dict[str, Any]] = {}
     extra: dict[str, Any] = {}

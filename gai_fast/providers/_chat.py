@@ -23,6 +23,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
+    CacheMark,
     FilePart,
     ImagePart,
     Message,
@@ -214,7 +215,7 @@ class ChatAPI(API):
         if isinstance(message.content, str):
             return message.content
         parts = self._parts(message, path, target, known)
-        if any(part["type"] != "text" for part in parts):
+        if any(part["type"] != "text" or len(part) > _PLAIN_TEXT for part in parts):
             return parts
         texts = [part["text"] for part in parts]
         if isinstance(message, AssistantMessage):
@@ -235,6 +236,8 @@ class ChatAPI(API):
                 continue
             written = self.part(part) if type(part) in known else None
             if written:
+                if getattr(part, "cache", False):
+                    written |= self.cache_mark(part.cache)
                 sent.append(written)
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target, only_its_type=written is not None)
@@ -250,6 +253,10 @@ class ChatAPI(API):
             form = self.audio_format(part.media_type)
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": form}} if form else {}
         return {"type": "file", "file": {"filename": file_name(part), "file_data": file_url(part)}}
+
+    def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
+        """Returns the member that marks a part as the end of what is cached; empty if the provider has no marks."""
+        return {}
 
     def audio_format(self, media_type: str) -> str | None:
         """Returns the dialect's word for a media type, or None if it has none."""
@@ -383,6 +390,8 @@ def _alternate(messages: list[Message], query: Any) -> bool:
     return is_user == (query is _UNSET)
 
 
+_PLAIN_TEXT: Final = 2
+"""The number of members of a text."""
 _PROBE: Final = "-"
 _SEVERAL: Final = Request(
     system="a",

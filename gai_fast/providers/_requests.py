@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 from orjson import Fragment
 
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import (
+    Cache,
     FilePart,
     ImagePart,
     Message,
@@ -76,6 +77,63 @@ def calls_of(message: Message) -> list[ToolCallPart]:
     """Returns the calls of a message."""
     content = () if isinstance(message.content, str) else message.content
     return [part for part in content if isinstance(part, ToolCallPart)]
+
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_OPENAI_TTLS: Final = {1800: "30m", 43_200: "12h"}
+_ANTHROPIC_TTLS: Final = {300: "5m", 3600: "1h"}
+
+
+def seconds_of(ttl: str) -> int:
+    """Returns the seconds of a `ttl`, such as `5m` or `1h`."""
+    return int(ttl[:-1]) * _SECONDS[ttl[-1]]
+
+
+def nearest_ttl(ttl: str, known: Mapping[int, str]) -> str:
+    """Returns the shortest known time that is not shorter than a `ttl`, or the longest.
+
+    Args:
+        ttl: The time of the request.
+        known: The provider's words, by their seconds, in ascending order.
+    """
+    wanted = seconds_of(ttl)
+    return next((word for seconds, word in known.items() if seconds >= wanted), [*known.values()][-1])
+
+
+def cache_member(mark: Any, name: str, form: Mapping[str, str], known: Mapping[int, str]) -> dict[str, Any]:
+    """Returns the member of a part or a tool that ends a cached part of the prompt, if it is marked.
+
+    Args:
+        mark: The `cache` of the part or the tool.
+        name: The member's name.
+        form: The members of its value besides `ttl`.
+        known: As for `nearest_ttl`.
+    """
+    if not mark:
+        return {}
+    ttl = None if mark is True else mark.ttl
+    return {name: {**form, **({"ttl": nearest_ttl(ttl, known)} if ttl else {})}}
+
+
+def openai_cache_member(mark: Any) -> dict[str, Any]:
+    """Returns OpenAI's form of `cache_member`."""
+    return cache_member(mark, "prompt_cache_breakpoint", {"mode": "explicit"}, _OPENAI_TTLS)
+
+
+def openai_cache(cache: Cache | UnsetType) -> dict[str, Any]:
+    """Returns OpenAI's members for the cache of a request. There is one time to live."""
+    members: dict[str, Any] = {}
+    if cache is not UNSET:
+        if cache.key:
+            members["prompt_cache_key"] = cache.key
+        if cache.ttl:
+            members["prompt_cache_options"] = {"ttl": "30m"}
+    return members
+
+
+def anthropic_cache_member(mark: Any) -> dict[str, Any]:
+    """Returns Anthropic's form of `cache_member`, which OpenRouter takes too."""
+    return cache_member(mark, "cache_control", {"type": "ephemeral"}, _ANTHROPIC_TTLS)
 
 
 def is_given(value: Any) -> bool:

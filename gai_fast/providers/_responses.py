@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 from mypy_extensions import mypyc_attr
@@ -35,7 +35,15 @@ from gai_fast.model.request import (
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._requests import argument_text, file_name, file_url, image_url, required_schema
+from gai_fast.providers._requests import (
+    argument_text,
+    file_name,
+    file_url,
+    image_url,
+    openai_cache,
+    openai_cache_member,
+    required_schema,
+)
 from gai_fast.providers._responses_answers import ResponsesAdapter
 
 
@@ -59,6 +67,8 @@ class ResponsesAPI(API):
         "user": "user",
         "safety_identifier": "safety_identifier",
     }
+    marks_cache: ClassVar[bool] = False
+    """Whether the API has `prompt_cache_key` and marks of cached parts."""
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
@@ -101,6 +111,8 @@ class ResponsesAPI(API):
             "max_output_tokens": request.max_tokens,
         }
         body |= {name: value for name, value in limits.items() if value is not UNSET}
+        if self.marks_cache:
+            body |= openai_cache(request.cache)
         self.add_knobs(body, request, target)
         if body.pop("logprobs", False) or body.get("top_logprobs"):
             body.setdefault("include", []).append("message.output_text.logprobs")
@@ -151,10 +163,12 @@ class ResponsesAPI(API):
         for at, part in enumerate(message.content):
             sent = _sent(part)
             if sent.get("type") in known:
+                if self.marks_cache:
+                    sent |= openai_cache_member(getattr(part, "cache", False))
                 parts.append(sent)
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target)
-        if len(parts) == 1 and parts[0]["type"] == "input_text":
+        if len(parts) == 1 and parts[0]["type"] == "input_text" and len(parts[0]) == _PLAIN_TEXT:
             text: str = parts[0]["text"]
             return text
         return parts or ""
@@ -184,6 +198,10 @@ class ResponsesAPI(API):
             if "role" in item:
                 item["content"] = "".join(item["content"])
         return items
+
+
+_PLAIN_TEXT: Final = 2
+"""The number of members of a text."""
 
 
 def _sent(part: Any) -> dict[str, Any]:

@@ -50,7 +50,14 @@ from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._messages_rules import MessagesRules
-from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
+from gai_fast.providers._requests import (
+    add_turn,
+    anthropic_cache_member,
+    argument_object,
+    file_text,
+    image_data,
+    required_schema,
+)
 from gai_fast.providers._rules import CallIds
 from gai_fast.providers.limits import LIMITS
 
@@ -137,6 +144,7 @@ class Anthropic(API):
                 | ({"description": tool.description} if tool.description else {})
                 | {"input_schema": Fragment(bytes(tool.parameters))}
                 | ({} if tool.strict is UNSET else {"strict": tool.strict})
+                | anthropic_cache_member(tool.cache)
                 for tool in request.tools
             ]
         if isinstance(request.tool_choice, NamedTool):
@@ -169,6 +177,8 @@ class Anthropic(API):
                 body["metadata"] = {key: value}
             else:
                 self.leave_out(f"metadata.{key}", target)
+        if request.cache:
+            body |= anthropic_cache_member(request.cache)
         if request.reasoning and request.reasoning.summary:
             self._add_display(body, request.reasoning.summary, target)
         self.add_knobs(body, request, target)
@@ -343,7 +353,9 @@ class Anthropic(API):
         for at, part in enumerate(parts):
             here = f"{path}.content[{at}]"
             if isinstance(part, TextPart):
-                blocks += [{"type": "text", "text": part.text}] if part.text else []
+                blocks += (
+                    [{"type": "text", "text": part.text} | anthropic_cache_member(part.cache)] if part.text else []
+                )
             elif isinstance(part, ReasoningPart):
                 blocks += self._earlier_reasoning(part)
             elif isinstance(part, ToolCallPart):
@@ -351,7 +363,7 @@ class Anthropic(API):
             else:
                 block = {} if isinstance(message, AssistantMessage) else _medium(part)
                 if block:
-                    blocks.append(block)
+                    blocks.append(block | anthropic_cache_member(getattr(part, "cache", False)))
                 else:
                     only_its_type = isinstance(part, FilePart) and not isinstance(message, AssistantMessage)
                     self.leave_out_part(here, part, message, target, only_its_type=only_its_type)

@@ -20,6 +20,7 @@ from gai_fast.core.chunks import label, member, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import NotFound
 from gai_fast.model.events import Event
+from gai_fast.model.request import CacheMark, Request
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
@@ -27,6 +28,7 @@ from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
@@ -65,6 +67,12 @@ class Azure(ChatAPI):
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
 
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
+        return super().body(request, target) | openai_cache(request.cache)
+
+    def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
+        return openai_cache_member(mark)
+
     def adapter(self, model: str | None = None) -> AzureAdapter:
         return AzureAdapter(self, model)
 
@@ -93,6 +101,7 @@ class AzureAdapter(ChatAdapter):
 class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
+    marks_cache = True
     provider = "azure"
     rules: ClassVar = responses_rules("azure")
     telemetry_name = "azure.ai.openai"

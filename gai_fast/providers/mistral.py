@@ -22,6 +22,7 @@ from gai_fast.model.request import (
     FilePart,
     NamedTool,
     ReasoningPart,
+    Request,
 )
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -98,6 +99,12 @@ class Mistral(ChatAPI):
 
     def adapter(self, model: str | None = None) -> MistralAdapter:
         return MistralAdapter(self, model)
+
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
+        body = super().body(request, target)
+        if request.cache and request.cache.key:
+            body["prompt_cache_key"] = request.cache.key
+        return body
 
     def tool_choice(self, wanted: str | NamedTool) -> Any:
         return "any" if wanted == "required" else super().tool_choice(wanted)

@@ -14,13 +14,15 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import member, number, objects
 from gai_fast.model.events import Event
-from gai_fast.providers._base import API
+from gai_fast.model.request import CacheMark, Request
+from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
+from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
@@ -47,6 +49,12 @@ class OpenAI(ChatAPI):
     )
     clouds = OPENAI_IN_CLOUDS
     summaries = frozenset({"auto", "none"})  # this API shows none
+
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
+        return super().body(request, target) | openai_cache(request.cache)
+
+    def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
+        return openai_cache_member(mark)
 
     def adapter(self, model: str | None = None) -> OpenAIAdapter:
         return OpenAIAdapter(self, model)
@@ -87,6 +95,7 @@ class OpenAIResponses(ResponsesAPI):
     count_path = "/responses/input_tokens"
     compact_path = "/responses/compact"
 
+    marks_cache = True
     provider = "openai"
     rules: ClassVar = responses_rules("openai")
     base_url = OpenAI.base_url

@@ -22,7 +22,7 @@ from gai_fast.core.chunks import member, objects, text_of
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
-from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, TextPart
+from gai_fast.model.request import CacheMark, ImagePart, Reasoning, ReasoningPart, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -31,6 +31,7 @@ from gai_fast.providers._chat_calls import CallFragment
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._requests import anthropic_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
@@ -98,6 +99,9 @@ class OpenRouter(ChatAPI):
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
         return None if error is None else failure_of(error, error.get("metadata"))
+
+    def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
+        return anthropic_cache_member(mark)
 
     def audio_format(self, media_type: str) -> str | None:
         return super().audio_format(media_type) or media_type.rpartition("/")[2]

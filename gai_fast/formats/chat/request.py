@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.formats._members import RequestReader, call_input, data_url, expect, invalid, member, required, unread
-from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS
+from gai_fast.formats._members import (
+    RequestReader,
+    cache_mark,
+    call_input,
+    data_url,
+    expect,
+    invalid,
+    member,
+    required,
+    unread,
+)
+from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, openai_cache
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
@@ -38,6 +48,9 @@ KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],),
 }
+
+_MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
+"""Members of a part that end a cached part of the prompt; the second is OpenRouter's."""
 
 # OpenRouter's names for the author of a signature, if the name is not `<provider>-responses-v1`.
 _DETAIL_FORMATS: Final[Mapping[str, str]] = {
@@ -96,6 +109,7 @@ class _ChatReader(RequestReader):
         response_format = member(body, "response_format", "$", dict)
         if response_format is not None:
             native["response_format"] = self._response_format(response_format)
+        native |= openai_cache(body)
         native["tools"] = self._tools(body)
         choice = self._tool_choice(body)
         if choice is not None:
@@ -145,17 +159,16 @@ class _ChatReader(RequestReader):
         expect(part, path, dict)
         kind = required(part, "type", path, str)
         if kind in ("text", "refusal"):
-            self.lost += unread(part, path, ("type", kind))
-            return {"type": "text", "text": required(part, kind, path, str)}
+            self.lost += unread(part, path, ("type", kind, *_MARKS))
+            return {"type": "text", "text": required(part, kind, path, str), **cache_mark(part, path)}
         if kind == "image_url":
-            self.lost += unread(part, path, ("type", kind))
+            self.lost += unread(part, path, ("type", kind, *_MARKS))
             image = required(part, kind, path, dict)
             # `detail` affects cost, not content.
             self.lost += unread(image, f"{path}.{kind}", ("url", "detail"))
             url = required(image, "url", f"{path}.{kind}", str)
-            if not url.startswith("data:"):
-                return {"type": "image", "url": url}
-            return {"type": "image", **data_url(url, f"{path}.{kind}.url")}
+            place = {"url": url} if not url.startswith("data:") else data_url(url, f"{path}.{kind}.url")
+            return {"type": "image", **place, **cache_mark(part, path)}
         if kind == "input_audio":
             self.lost += unread(part, path, ("type", kind))
             audio = required(part, kind, path, dict)
@@ -173,8 +186,8 @@ class _ChatReader(RequestReader):
         if data is None:  # a `file_id` names a file stored at OpenAI
             self.lost.append(path[2:])
             return None
-        self.lost += unread(part, path, ("type", "file"))
-        native = {"type": "file", **data_url(data, f"{path}.file.file_data")}
+        self.lost += unread(part, path, ("type", "file", *_MARKS))
+        native = {"type": "file", **data_url(data, f"{path}.file.file_data"), **cache_mark(part, path)}
         filename = member(file, "filename", f"{path}.file", str)
         return native if filename is None else {**native, "filename": filename}
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import opened
-from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
+from gai_fast.formats._members import RequestReader, cache_mark, expect, invalid, member, required, unread
 from gai_fast.formats.messages.parts import NATIVE
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
@@ -148,7 +148,7 @@ class _MessagesReader(RequestReader):
     def _text(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         # Citations of an earlier answer are ignored: a model does not need them.
         self.lost += unread(block, path, ("type", "text", "cache_control", "citations"))
-        return {"type": "text", "text": required(block, "text", path, str)}
+        return {"type": "text", "text": required(block, "text", path, str), **cache_mark(block, path)}
 
     def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
         expect(message, path, dict)
@@ -194,14 +194,16 @@ class _MessagesReader(RequestReader):
 
     def _image(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
         self.lost += unread(block, path, ("type", "source", "cache_control"))
+        mark = cache_mark(block, path)
         source = required(block, "source", path, dict)
         path += ".source"
         kind = required(source, "type", path, str)
         if kind == "url":
-            return {"type": "image", "url": required(source, "url", path, str)}
+            return {"type": "image", "url": required(source, "url", path, str), **mark}
         if kind == "base64":
             media_type = required(source, "media_type", path, str)
-            return {"type": "image", "data": required(source, "data", path, str), "media_type": media_type}
+            data = required(source, "data", path, str)
+            return {"type": "image", "data": data, "media_type": media_type, **mark}
         self.lost.append(path[2:])  # a file stored at Anthropic
         return None
 
@@ -212,6 +214,7 @@ class _MessagesReader(RequestReader):
             self.lost.append(f"{path}.citations"[2:])
         source = required(block, "source", path, dict)
         title = member(block, "title", path, str)
+        mark = cache_mark(block, path)
         path += ".source"
         kind = required(source, "type", path, str)
         if kind == "base64":
@@ -227,7 +230,7 @@ class _MessagesReader(RequestReader):
         else:  # a URL that Anthropic fetches, or a file stored there
             self.lost.append(path[2:])
             return None
-        return {"type": "file", "data": data, "media_type": media_type} | ({"filename": title} if title else {})
+        return {"type": "file", "data": data, "media_type": media_type, **mark} | ({"filename": title} if title else {})
 
     def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         self.lost += unread(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
@@ -245,6 +248,11 @@ class _MessagesReader(RequestReader):
                 parts.append(self._text(part, here))
             else:
                 self.lost.append(here[2:])
+        mark = cache_mark(block, path)
+        if mark and not isinstance(content, list) and content:
+            content, parts = [], [{"type": "text", "text": content}]
+        if mark and parts:
+            parts[-1] |= mark
         result = {"role": "tool", "call_id": call_id, "content": parts if isinstance(content, list) else content or ""}
         return result | ({"is_error": True} if member(block, "is_error", path, bool) else {})
 
@@ -306,6 +314,7 @@ class _MessagesReader(RequestReader):
                 "description": member(tool, "description", path, str),
                 "parameters": required(tool, "input_schema", path, dict),
                 "strict": member(tool, "strict", path, bool),
+                **cache_mark(tool, path),
             }
             self.moved[f"$.tools[{len(tools)}]"] = path
             tools.append({key: value for key, value in members.items() if value is not None})

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gai_fast.core.signatures import opened
-from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required, unread
+from gai_fast.formats._members import cache_mark, call_input, data_url, expect, invalid, member, required, unread
 from gai_fast.formats._openai import AUDIO_TYPES
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.parts import NATIVE
@@ -102,7 +102,7 @@ class InputReader:
         kind = required(part, "type", path, str)
         if kind in ("input_text", "output_text", "text"):
             self._lost += unread(part, path, ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"))
-            return {"type": "text", "text": required(part, "text", path, str)}
+            return {"type": "text", "text": required(part, "text", path, str), **cache_mark(part, path)}
         if kind == "refusal":
             self._lost += unread(part, path, ("type", kind))
             return {"type": "text", "text": required(part, kind, path, str)}
@@ -113,12 +113,18 @@ class InputReader:
             return {
                 "type": "image",
                 **(data_url(url, f"{path}.image_url") if url.startswith("data:") else {"url": url}),
+                **cache_mark(part, path),
             }
         if kind == "input_file" and member(part, "file_data", path, str):
             self._lost += unread(part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint"))
             filename = member(part, "filename", path, str)
             name = {} if filename is None else {"filename": filename}
-            return {"type": "file", **data_url(part["file_data"], f"{path}.file_data"), **name}
+            return {
+                "type": "file",
+                **data_url(part["file_data"], f"{path}.file_data"),
+                **name,
+                **cache_mark(part, path),
+            }
         if kind == "input_audio":
             self._lost += unread(part, path, ("type", kind))
             audio = required(part, kind, path, dict)

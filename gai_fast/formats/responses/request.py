@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
-from gai_fast.formats._openai import EFFORTS
+from gai_fast.formats._openai import EFFORTS, openai_cache
 from gai_fast.formats.responses.items import InputReader
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
@@ -110,6 +110,7 @@ class _ResponseReader(RequestReader):
             native["max_tokens"] = limit
         self._reasoning(body, native)
         self._text(body, native)
+        native |= openai_cache(body)
         native["tools"] = self._tools(body)
         choice = self._tool_choice(body)
         if choice is not None:

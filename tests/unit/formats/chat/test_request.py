@@ -146,7 +146,7 @@ def test_response_formats(asked: Any, native: ResponseFormat) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"store": True, "prompt_cache_key": "k"},
+        {"store": True, "prompt_cache_retention": "24h"},
         {"stream_options": {"include_usage": True}, "prediction": {"type": "content", "content": "x"}},
         {"logit_bias": {}, "modalities": ["text"]},
     ],

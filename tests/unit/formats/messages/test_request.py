@@ -54,7 +54,7 @@ def test_a_system_prompt_may_be_blocks_with_marks_of_a_cache() -> None:
     block = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
     native, lost = read(system=[block, {"type": "text", "text": "Please."}])
     assert lost == []
-    parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Please."}]
+    parts = [{"type": "text", "text": "Be brief.", "cache": True}, {"type": "text", "text": "Please."}]
     assert native["messages"][0] == {"role": "system", "content": parts}
 
 
@@ -76,7 +76,7 @@ def test_media_become_parts() -> None:
     assert lost == []
     text_file = {"type": "file", "data": "aGk=", "media_type": "text/plain"}
     assert messages[0]["content"] == [
-        {"type": "text", "text": "Look"},
+        {"type": "text", "text": "Look", "cache": True},
         {"type": "image", "data": "aGk=", "media_type": "image/png"},
         {"type": "image", "url": "https://a.example/x.png"},
         {"type": "file", "data": "aGk=", "media_type": "application/pdf", "filename": "a.pdf"},
@@ -151,7 +151,8 @@ def test_tools_and_choices() -> None:
     )
     assert lost == []
     schema = {"type": "object"}
-    assert native["tools"] == [{"name": "weather", "description": "d", "parameters": schema, "strict": True}]
+    expected = {"name": "weather", "description": "d", "parameters": schema, "strict": True, "cache": True}
+    assert native["tools"] == [expected]
     assert native["tool_choice"] == {"name": "weather"}
 
 

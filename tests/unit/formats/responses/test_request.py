@@ -55,7 +55,7 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "background": False,
             "include": ["reasoning.encrypted_content", "web_search_call.action.sources"],
             "client_metadata": {"turn": "1"},
-            "prompt_cache_key": "k",
+            "prompt_cache_retention": "24h",
             "stream_options": {"include_obfuscation": False},
             "previous_response_id": None,
         },
