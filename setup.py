@@ -143,6 +143,7 @@ COMPILED = (
     "providers/_gemini_answers",
     "providers/_gemini_citations",
     "providers/_messages_rules",
+    "providers/_reasoning_tags",
     "providers/_refusals",
     "providers/_requests",
     "providers/_responses",

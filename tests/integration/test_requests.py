@@ -360,3 +360,17 @@ async def test_the_probabilities_of_tokens_reach_the_client_in_a_translated_answ
         assert told == [{"content": [score], "refusal": None} for score in SCORES]
     else:
         assert chat.json["choices"][0]["logprobs"] == {"content": SCORES, "refusal": None}
+
+
+@on_uvloop
+async def test_reasoning_between_tags_is_reasoning_for_every_client(net: Net) -> None:
+    asked: list[Any] = []
+    pieces = b"".join(delta(piece) for piece in ("<thi", "nk>hm", "</think", ">Yes"))
+    upstream = await net.upstream(recording(asked, pieces + FINISH + DONE))
+    gateway = await net.gateway(upstream, reasoning_tags="<think>")
+    told = await gateway.ask("POST", "/api/v1/stream", {"query": "Hi", "model": "m", "stream": False})
+    answer = json.loads(told.body)
+    assert (answer["reasoning"], answer["text"]) == ("hm", "Yes")
+    told = await gateway.ask("POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES})
+    message = json.loads(told.body)["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
