@@ -284,7 +284,8 @@ def test_a_folder_does_not_touch_what_is_handed_to_it() -> None:
 
 def test_the_native_sources_do_not_either() -> None:
     line = re.compile(r"^\s*(?:from|cimport|import)\s+([A-Za-z_][\w.]*)", re.M)
-    allowed = {"gai_fast.kernels._native", "gai_fast.kernels._pure", "gai_fast.model.events", "gai_fast.model.limits"}
+    allowed = {"gai_fast.kernels._native", "gai_fast.kernels._pure"}
+    allowed |= {"gai_fast.model.events", "gai_fast.model.halves", "gai_fast.model.limits"}
     assert not violations(
         f"{path.relative_to(ROOT)}: imports {name}"
         for path in NATIVE_SOURCES

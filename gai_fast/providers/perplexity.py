@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import label, objects
-from gai_fast.core.shapes import Shape
-from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import (
@@ -35,7 +33,7 @@ from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import Turns
 from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._events import citation
-from gai_fast.providers._requests import file_name, joined
+from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules

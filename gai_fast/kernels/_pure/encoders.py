@@ -483,16 +483,17 @@ class _Encoder(ABC):
         before = self._seq, self._first
         halves: Halves = dict(self._halves)
         frames = b""
+        is_stored = False
         try:
             for each in joined(halves, event):
                 frame, seq = self._encode(each, retry)
                 self._count(seq)
                 frames, retry = frames + frame, None
             store(frames)
-        except BaseException:
-            if frames:  # otherwise nothing has been counted
+            is_stored = True
+        finally:
+            if frames and not is_stored:  # without frames nothing has been counted
                 self._seq, self._first = before
-            raise
         self._halves = halves
         return len(frames)
 

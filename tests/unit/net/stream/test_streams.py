@@ -56,11 +56,11 @@ async def test_a_stream_is_known_by_its_id_until_it_ends_for_its_client(engine: 
 
 async def test_the_active_streams_are_counted_from_start_to_end_by_transport(engine: Engine) -> None:
     """Counted, not looked for: a scrape costs the same however many streams there are."""
-    assert engine.active == {"sse": 0, "ndjson": 0, "ws": 0, "json": 0}
+    assert engine.active == {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, "pass_through": 0}
     session, _ = start(engine, call(transport="sse"))
     start(engine, call(transport="ndjson"), "s2")
     start(engine, call(transport="library"), "s3")
-    assert engine.active == {"sse": 1, "ndjson": 1, "ws": 0, "json": 0, "library": 1}
+    assert engine.active == {"sse": 1, "ndjson": 1, "ws": 0, "json": 0, "pass_through": 0, "library": 1}
     claude = dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="anthropic"))
     with pytest.raises(Unsupported):
         start(engine, call(claude, request=parse_request(b'{"query":"hi","seed":1}'), transport="sse"), "s4")
@@ -69,7 +69,7 @@ async def test_the_active_streams_are_counted_from_start_to_end_by_transport(eng
     engine.streams["s2"].cancel()
     engine.ended(session, "disconnected")
     await engine.close()
-    assert engine.active == {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, "library": 0}
+    assert engine.active == {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, "pass_through": 0, "library": 0}
 
 
 @pytest.mark.interpreted  # it replaces a method

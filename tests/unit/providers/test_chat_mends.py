@@ -1,0 +1,88 @@
+"""`gai_fast/providers/_chat_mends.py`: conversations and tools as a provider of the chat dialect accepts them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from gai_fast.core.shapes import chat_shape
+from gai_fast.model.changes import Changes
+from gai_fast.model.errors import Unsupported
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Prefix, Tools, Turns, UserAsked
+from gai_fast.providers._rules import Mend
+
+Policy = Literal["error", "drop"]
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function"}]}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "1"}
+
+
+def user(text: str = "Hi") -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def mended(
+    mend: Mend, body: dict[str, Any], policy: Literal["error", "drop"] = "drop"
+) -> tuple[dict[str, Any], Changes]:
+    changes = Changes(policy)
+    if mend.is_needed(body, chat_shape(body["messages"])):
+        mend.mend(body, changes)
+    return body, changes
+
+
+def roles(body: dict[str, Any]) -> list[str]:
+    return [message["role"] for message in body["messages"]]
+
+
+def test_a_choice_without_tools_is_left_out_and_a_forced_one_is_refused() -> None:
+    body, changes = mended(ChoiceNeedsTools("p"), {"messages": [user()], "tool_choice": "auto", "tools": []})
+    assert body == {"messages": [user()]}
+    assert not changes.dropped
+    with pytest.raises(Unsupported, match="tool_choice"):
+        mended(ChoiceNeedsTools("p"), {"messages": [user()], "tool_choice": "required"}, "error")
+
+
+def test_a_last_message_of_the_assistant_is_a_prefix() -> None:
+    body, _ = mended(Prefix(), {"messages": [user(), {"role": "assistant", "content": "On"}]})
+    assert body["messages"][-1]["prefix"] is True
+    asked, _ = mended(Prefix(), {"messages": [user()]})
+    assert asked == {"messages": [user()]}
+
+
+def test_a_result_stands_behind_its_call() -> None:
+    body, changes = mended(Pairs("p"), {"messages": [user(), CALL, user("And?"), RESULT]})
+    assert roles(body) == ["user", "assistant", "tool", "user"]
+    assert changes.adjusted
+
+
+def test_calls_without_results_and_results_without_calls_are_dropped_where_members_may_be() -> None:
+    alone, changes = mended(Pairs("p"), {"messages": [user(), CALL, user()]})
+    assert roles(alone) == ["user", "user"]
+    assert changes.dropped
+    kept, _ = mended(Pairs("p"), {"messages": [user(), RESULT, user()]}, "error")
+    assert roles(kept) == ["user", "tool", "user"], "the provider refuses it, by its own words"
+
+
+def test_instructions_alone_are_asked_by_the_user() -> None:
+    body, changes = mended(UserAsked(), {"messages": [{"role": "system", "content": "Tell a story"}]})
+    assert roles(body) == ["user"]
+    assert changes.adjusted == {"messages[0].role": "user"}
+
+
+def test_turns_alternate_and_end_with_the_user() -> None:
+    system, answer = {"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}
+    body, changes = mended(Turns("p"), {"messages": [system, user("1"), user("2"), answer, system, answer]})
+    assert roles(body) == ["system", "user", "assistant", "user"]
+    assert body["messages"][1]["content"] == "1\n\n2"
+    assert changes.dropped == ["messages[5]"]
+    plain = {"messages": [system, user(), answer, user()]}
+    assert not Turns("p").is_needed(plain, chat_shape(plain["messages"]))
+
+
+def test_tools_have_the_members_that_every_provider_knows() -> None:
+    tool = {"type": "function", "function": {"name": "f", "x": 1, "description": None}, "y": 2}
+    changes = Changes("drop")
+    assert Tools("p", needs_parameters=True)([tool, {"type": "custom"}], changes) == [
+        {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    ]
+    assert changes.dropped == ["tools[1]"]
