@@ -243,7 +243,7 @@ class Turns(Mend):
             if role == "assistant" and before in ("", "system"):
                 changes.leave_out(self._provider, f"messages[{at}]", "a first message of the assistant")
             elif role == before and role != "system":
-                changes.adjust(f"messages[{at}]", f"joined with the {role}'s before")
+                changes.adjust(f"messages[{at}]", "joined")
                 sent[-1] = {**sent[-1], "content": _joined(sent[-1].get("content"), message.get("content"))}
             else:
                 sent.append(message)

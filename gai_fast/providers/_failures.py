@@ -31,7 +31,7 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     # `dict` is checked first and alone: a check against an abstract class, or against two classes, is slow.
     if not isinstance(body, dict) and not isinstance(body, Mapping):
         return None
-    if _SIGNS.isdisjoint(body):  # most chunks
+    if _SIGNS.isdisjoint(body) and not isinstance(body.get("message"), str):  # most chunks
         return body if body.get("object") == "error" or body.get("type") == "error" else None
     error = body.get("error") or body.get("Error") or body.get("fault")
     has_choices = bool(body.get("choices"))
@@ -115,8 +115,9 @@ _REFUSALS: Final = frozenset((1026, 1027, 1301, 10013, 10014))
 """Numbers for refused content, which `upstream_errors.py` knows. All others mean something else at each provider."""
 _SIGNS: Final = frozenset(
     ("error", "errors", "Error", "fault", "base_resp", "Response", "success", "ok", *_CODES, *_ALONE, *_TEXTS)
-)
-"""An object without any of these members is an error only if its `object` or `type` says so."""
+) - {"message"}
+"""An object without any of these members, and without a text as `message`, is an error only if its `object` or `type`
+says so. Each chunk of Ollama has an object as `message`, for which form 4 would take 2,000 instructions."""
 
 _WORDS: Final = (
     "code",

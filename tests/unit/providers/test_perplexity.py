@@ -140,7 +140,7 @@ def test_what_tools_said_has_no_place_and_the_last_question_ends_the_conversatio
         {**ask("4", "tool"), "tool_call_id": "c"},
     ]
     perplexity, shape = get_provider("perplexity"), chat_shape(given)
-    with pytest.raises(Unsupported, match=r"`messages\[1\]\.tool_calls`: calls of tools"):
+    with pytest.raises(Unsupported, match=r"does not support `messages\[1\]\.tool_calls`"):
         perplexity.build_passthrough({"messages": given}, Target("m1"), shape=shape)
     target = Target("m1", None, "drop")
     sent = perplexity.build_passthrough({"messages": given}, target, shape=shape)
