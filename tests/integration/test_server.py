@@ -656,7 +656,9 @@ async def test_a_native_request_is_strict_and_models_are_names(net: Net) -> None
     assert mock.requests[-1].body["model"] == "mock"
     for options in ("x", ["include_usage"], 7, None, {}):
         response = await client.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True, "stream_options": options})
-        assert response.status == 200, options
+        assert response.status == (400 if options else 200), options
+        if options:
+            assert response.error["param"] == "stream_options"
 
 
 @on_uvloop

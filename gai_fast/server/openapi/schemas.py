@@ -130,7 +130,7 @@ def _dialects() -> dict[str, Schema]:
 
 def _answers() -> dict[str, Schema]:
     return {
-        "Result": _record({"id": _TEXT, "request_id": _TEXT, **_members_of_result()}),
+        "Result": _result(),
         # In the requested format.
         "Answer": {"anyOf": [ref("Result"), _OBJECT]},
         "ChatCompletion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
@@ -162,13 +162,15 @@ def _answers() -> dict[str, Schema]:
     }
 
 
-def _members_of_result() -> dict[str, Schema]:
-    """Returns the members of a complete answer. A failed answer is an error response, so there is no `error`."""
+def _result() -> Schema:
+    """Returns the schema of a complete answer. A failed answer is an error response, so there is no `error`."""
     hints = get_type_hints(Result)
     names = [field.name for field in fields(Result) if field.name != "error"]
-    return {
+    members = {
         name: _or_null(_list(_OBJECT) if name == "tool_calls" else msgspec.json.schema(hints[name])) for name in names
     }
+    logprobs = members.pop("logprobs")  # only there if the request asks for them
+    return _record({"id": _TEXT, "request_id": _TEXT, **members}, {"logprobs": logprobs})
 
 
 def _of_operators() -> dict[str, Schema]:

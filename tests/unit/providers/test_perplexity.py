@@ -145,4 +145,4 @@ def test_what_tools_said_has_no_place_and_the_last_question_ends_the_conversatio
     target = Target("m1", None, "drop")
     sent = perplexity.build_passthrough({"messages": given}, target, shape=shape)
     assert json.loads(sent.body)["messages"] == [ask("Hi")]
-    assert target.changes.dropped == ["messages[1].tool_calls", "messages[2]"]
+    assert target.changes.dropped == ["messages[1].tool_calls", "messages[2]", "messages[1]"]

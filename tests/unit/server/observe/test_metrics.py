@@ -270,7 +270,7 @@ async def test_a_scrape_does_not_walk_the_streams() -> None:
     engine = Engine(Settings(), asyncio.get_running_loop())
     engine.active["sse"] = 20_000
     gauge = engine_gauges(engine, {})["active_streams"]
-    assert gauge() == {"sse": 20_000, "ndjson": 0, "ws": 0, "json": 0}
+    assert gauge() == {"sse": 20_000, "ndjson": 0, "ws": 0, "json": 0, "pass_through": 0}
     assert gauge() is not engine.active, "it may change between two slices of a scrape"
     await engine.close()
 
