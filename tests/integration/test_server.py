@@ -658,7 +658,7 @@ async def test_a_native_request_is_strict_and_models_are_names(net: Net) -> None
         response = await client.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True, "stream_options": options})
         assert response.status == (400 if options else 200), options
         if options:
-            assert response.error["param"] == "stream_options"
+            assert "stream_options" in response.error["message"]
 
 
 @on_uvloop
