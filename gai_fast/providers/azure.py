@@ -1,12 +1,14 @@
-"""Azure OpenAI: the chat dialect at `{endpoint}/openai/deployments/{deployment}/chat/completions?api-version=…`.
+"""Azure OpenAI: the chat dialect at `{endpoint}/openai/v1/chat/completions`, whose `model` is the deployment.
 
 Source: Azure's API reference and SDK. Besides the dialect:
 
 * The first chunk has no choices, no id and no model, only `prompt_filter_results`. Choices have
   `content_filter_results`. Filtered and detected content becomes `safety` events.
-* The credential is sent in the header `api-key`. The model is the name of a deployment, and part of the path.
-* The Responses API (`azure:responses`) is at `{endpoint}/openai/v1/responses`; the body's `model` is the deployment. An
-  `api-version` is sent only if `provider_options` has one. Filter results are in `content_filters`.
+* The credential is sent in the header `api-key`.
+* `api_version` in `provider_options` selects the API of that date, at
+  `{endpoint}/openai/deployments/{deployment}/chat/completions?api-version=…`.
+* The Responses API (`azure:responses`) is at `{endpoint}/openai/v1/responses`; an `api-version` is sent only if
+  `provider_options` has one. Filter results are in `content_filters`.
 * A blocked prompt is a 400 with `innererror.code` ResponsibleAIPolicyViolation.
 """
 
@@ -34,9 +36,7 @@ from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
 
-_API_VERSION: Final = "2024-10-21"
-"""The newest version with general availability. `provider_options.azure.api_version` selects another version."""
-
+_V1: Final = "/openai/v1"
 _OPTIONS: Final = {"api_version": str}
 _NO_SEGMENTS: Final = frozenset({"", ".", ".."})
 """Names that would change the path (RFC 3986 §5.2.4). All other names are quoted."""
@@ -52,7 +52,7 @@ class Azure(ChatAPI):
     telemetry_name = "azure.ai.openai"
     key_variable = "AZURE_OPENAI_API_KEY"
     base_url_form = "https://NAME.openai.azure.com"
-    models_path = "/openai/v1/models"
+    models_path = f"{_V1}/models"
     options: ClassVar = _OPTIONS
     rules: ClassVar = ChatRules(
         "azure",
@@ -77,9 +77,11 @@ class Azure(ChatAPI):
         return AzureAdapter(self, model)
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        version = body.pop("api_version", None)
+        if not version:
+            return UpstreamRequest(_V1 + self.path, encode_json(body), self.headers(target))
         if target.model in _NO_SEGMENTS:
             raise NotFound(message="The model's id is no name of a deployment", reason="model")
-        version = body.pop("api_version", None) or _API_VERSION
         query = urlencode({"api-version": version})
         path = f"/openai/deployments/{quote(target.model, safe='')}{self.path}?{query}"
         return UpstreamRequest(path, encode_json(body), self.headers(target))
@@ -107,8 +109,8 @@ class AzureResponses(ResponsesAPI):
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
     base_url_form = Azure.base_url_form
-    path = "/openai/v1/responses"
-    models_path = "/openai/v1/models"
+    path = f"{_V1}/responses"
+    models_path = Azure.models_path
     options: ClassVar = _OPTIONS
 
     def adapter(self, model: str | None = None) -> AzureResponsesAdapter:

@@ -49,30 +49,32 @@ def test_a_missing_deployment_is_not_found() -> None:
     assert get_provider("azure").decode_error(404, {}, body).code == "not_found"
 
 
-def test_the_deployment_stands_in_the_path_and_the_key_in_its_own_header() -> None:
+def test_the_deployment_is_the_model_and_the_key_has_its_own_header() -> None:
     sent = request("azure", model="my gpt/5", api_key="secret")
-    assert sent.path == "/openai/deployments/my%20gpt%2F5/chat/completions?api-version=2024-10-21"
+    assert sent.path == "/openai/v1/chat/completions"
+    assert json.loads(sent.body)["model"] == "my gpt/5"
     assert dict(sent.headers)["api-key"] == "secret"
     assert "authorization" not in dict(sent.headers)
     assert "api-key" not in dict(request("azure", api_key=None).headers)
 
 
-def test_another_version_is_an_option() -> None:
-    sent = request("azure", provider_options={"azure": {"api_version": "2025-04-01-preview"}})
-    assert sent.path.endswith("?api-version=2025-04-01-preview")
+def test_a_dated_version_is_an_option_whose_path_has_the_deployment() -> None:
+    options = {"azure": {"api_version": "2025-04-01-preview"}}
+    sent = request("azure", model="my gpt/5", provider_options=options)
+    assert sent.path == "/openai/deployments/my%20gpt%2F5/chat/completions?api-version=2025-04-01-preview"
     assert "api_version" not in json.loads(sent.body)
     assert body("azure")["stream_options"] == {"include_usage": True}
 
 
 def test_a_request_of_the_dialect_passes_to_the_deployment() -> None:
     sent = get_provider("azure").build_passthrough({"model": "fast", "messages": []}, Target("gpt-5", "k"))
-    assert sent.path.startswith("/openai/deployments/gpt-5/chat/completions?")
+    assert sent.path == "/openai/v1/chat/completions"
     assert json.loads(sent.body)["model"] == "gpt-5"
 
 
 @pytest.mark.parametrize("model", ["", ".", ".."])
 def test_a_model_that_would_lead_to_another_path_is_not_found(model: str) -> None:
     with pytest.raises(NotFound, match="no name of a deployment"):
-        request("azure", model=model)
+        request("azure", model=model, provider_options={"azure": {"api_version": "2024-10-21"}})
     with pytest.raises(NotFound, match="no name of a deployment"):
-        get_provider("azure").build_passthrough({"messages": []}, Target(model))
+        get_provider("azure").build_passthrough({"messages": [], "api_version": "2024-10-21"}, Target(model))

@@ -153,3 +153,11 @@ class TestQuirks:
     def test_the_newer_name_of_the_bound(self) -> None:
         model = model_with("openai-compatible", quirks={"max_tokens": "max_completion_tokens"})
         assert native(model, max_tokens=5)[0]["max_completion_tokens"] == 5
+
+
+def test_raw_members_of_an_upstream_select_the_dated_api_of_azure() -> None:
+    model = model_with("azure", upstream_extra={"api_version": "2024-10-21"})
+    request = get_provider("azure").build_request(
+        parse_request(b'{"query":"Hi"}'), Target("m1", "k", "error", {}, model)
+    )
+    assert request.path == "/openai/deployments/m1/chat/completions?api-version=2024-10-21"
