@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from gai_fast.core.limits import LIMITS
-from gai_fast.kernels import parse_exact
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 
 _loads: Final = orjson.loads
@@ -87,6 +87,19 @@ def member(raw: Any, name: str) -> dict[str, Any]:
 def objects(value: Any) -> list[dict[str, Any]]:
     """Returns the objects of a list. Everything else in it is left out; any other type is as empty."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def token_scores(value: Any) -> list[dict[str, Any]]:
+    """Returns the probabilities of tokens, the objects of a list. It is empty if they cannot be written as JSON.
+
+    Numbers beyond a float's range are read as infinite, and infinity is no JSON.
+    """
+    found = objects(value)
+    try:
+        encode_json(found)
+    except ValueError:
+        return []
+    return found
 
 
 def count(value: Any) -> int | None:

@@ -11,7 +11,17 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.chunks import WRONG_SHAPE, count, inside, label, member, objects, parse_chunk, text_of
+from gai_fast.core.chunks import (
+    WRONG_SHAPE,
+    count,
+    inside,
+    label,
+    member,
+    objects,
+    parse_chunk,
+    text_of,
+    token_scores,
+)
 from gai_fast.kernels import Shape
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
@@ -284,8 +294,8 @@ class ChatAdapter(ProviderAdapter):
         for step in steps:
             kind = step["type"] if isinstance(step, dict) else ""
             if kind in _SCORED:
-                scores = given.get(_SCORED[kind]) if isinstance(given, dict) else None
-                if isinstance(scores, list) and scores and all(isinstance(each, dict) for each in scores):
+                scores = token_scores(given.get(_SCORED[kind])) if isinstance(given, dict) else None
+                if scores:
                     step["logprobs"] = scores  # type: ignore[index]  # an event: `kind` is not empty
                 return
 

@@ -28,7 +28,17 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.chunks import WRONG_SHAPE, count, inside, label, member, objects, parse_chunk, text_of
+from gai_fast.core.chunks import (
+    WRONG_SHAPE,
+    count,
+    inside,
+    label,
+    member,
+    objects,
+    parse_chunk,
+    text_of,
+    token_scores,
+)
 from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
@@ -432,10 +442,11 @@ class ResponsesAdapter(ProviderAdapter):
         if end == "done":
             return self._end_part({**chunk, "type": kind}, chunk)
         events = self._deliver(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
-        scores = chunk.get("logprobs")
-        if scores and events:
+        if chunk.get("logprobs") and events:
             self.copyable = False  # each token has its own
-            events[0]["logprobs"] = objects(scores)
+            scores = token_scores(chunk["logprobs"])
+            if scores:
+                events[0]["logprobs"] = scores
         return events
 
     def _deliver(self, part: _Part, kind: str, text: Any) -> list[Event]:

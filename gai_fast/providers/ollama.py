@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import count, label, member, members, objects, parse_chunk, text_of
+from gai_fast.core.chunks import count, label, member, members, objects, parse_chunk, text_of, token_scores
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
@@ -296,7 +296,7 @@ class OllamaAdapter(ProviderAdapter):
 
 def _scores(chunk: dict[str, Any]) -> Any:
     """Returns the probabilities of a chunk's tokens, which stand beside its text."""
-    scores = objects(chunk.get("logprobs"))
+    scores = token_scores(chunk.get("logprobs"))
     return {"logprobs": scores} if scores else {}
 
 

@@ -32,7 +32,13 @@ SEEDED_IN_HEAD, SEEDED_BEYOND = 24, 8
 
 APIS = [f"{name}:{api}".removesuffix(":") for name in RECORDED for api in import_module(PROVIDERS[name]).APIS]
 """Every name that an answer can be read as."""
-UNRECORDED = {"groq:responses", "openai-compatible:completions", "perplexity:responses"}
+UNRECORDED = {
+    "anthropic:vertex",
+    "gemini:vertex",
+    "groq:responses",
+    "openai-compatible:completions",
+    "perplexity:responses",
+}
 """The names without a recording."""
 
 

@@ -21,14 +21,15 @@ PIECE = bytes(range(256)) * 256
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class Recorder(Receiver, Upload):
-    """The receiver of a response, and the upload of its request."""
+class Recorder(Receiver):
+    """The receiver of a response; `upload` is the upload of its request. Compiled classes cannot be both."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.body = b""
         self.error: Error | None = None
         self.has_ended = False
+        self.upload = Uploading(self.calls)
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         self.calls.append(str(status))
@@ -41,17 +42,24 @@ class Recorder(Receiver, Upload):
         self.error = error
         self.has_ended = True
 
-    def begin(self) -> None:
-        self.calls.append("begin")
-
-    def resume(self) -> None:
-        self.calls.append("resume")
-
     async def begun(self) -> None:
         await until(lambda: bool(self.calls))
 
     async def ended(self) -> None:
         await until(lambda: self.has_ended)
+
+
+class Uploading(Upload):
+    """Notes its calls."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
 
 
 @asynccontextmanager
@@ -85,7 +93,7 @@ async def test_a_body_of_known_length_arrives_as_it_is_sent_and_its_connection_i
     async with pool_to(serve) as pool:
         for _ in range(2):
             got = Recorder()
-            exchange = pool.open_once("POST", "/x", [("a", "b")], PIECE, got, got, 2 * len(PIECE))
+            exchange = pool.open_once("POST", "/x", [("a", "b")], PIECE, got, got.upload, 2 * len(PIECE))
             await got.begun()
             exchange.write(PIECE)
             exchange.end_body()
@@ -111,7 +119,7 @@ async def test_an_upstream_that_does_not_read_holds_the_upload_up_and_lets_it_go
 
     async with pool_to(serve) as pool:
         got = Recorder()
-        exchange = pool.open_once("POST", "/x", [], b"", got, got)
+        exchange = pool.open_once("POST", "/x", [], b"", got, got.upload)
         await until(lambda: bool(got.calls))
         for _ in range(200):  # 13 MB, more than the sockets of both sides hold
             exchange.write(PIECE)
@@ -134,7 +142,7 @@ async def test_an_answer_before_the_end_of_the_body_ends_its_connection() -> Non
 
     async with pool_to(serve) as pool:
         got = Recorder()
-        exchange = pool.open_once("POST", "/x", [], PIECE, got, got, 9 * len(PIECE))
+        exchange = pool.open_once("POST", "/x", [], PIECE, got, got.upload, 9 * len(PIECE))
         await until(lambda: got.has_ended)
         exchange.write(PIECE)  # does nothing any more
         assert (got.error, got.body) == (None, b"ok")
@@ -161,7 +169,7 @@ async def test_on_a_dead_connection_only_what_was_not_written_yet_is_sent_again(
         pool.open_once("GET", "/x", [], b"", first)
         await until(lambda: first.has_ended)
         got = Recorder()
-        exchange = pool.open_once("POST", "/x", [], b"", got, got, len(PIECE))
+        exchange = pool.open_once("POST", "/x", [], b"", got, got.upload, len(PIECE))
         await until(lambda: bool(got.calls))
         if is_written:
             exchange.write(PIECE)
