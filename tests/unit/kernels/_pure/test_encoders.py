@@ -766,6 +766,7 @@ def test_an_encoder_that_is_made_anew_keeps_no_half(kernels: ModuleType) -> None
 # ---- what a program sees of them -------------------------------------------------------------------------------------
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("name", ["SSEEncoder", "NDJSONEncoder"])
 def test_both_implementations_have_one_signature_and_one_docstring(name: str) -> None:
     """Those of the pure one, which tell types, units and errors."""
@@ -788,6 +789,7 @@ def test_both_implementations_have_one_signature_and_one_docstring(name: str) ->
     assert "_pure" not in told
 
 
+@pytest.mark.native
 def test_functions_have_one_docstring_too() -> None:
     for name in ("encode_sse", "encode_ndjson"):
         ours, theirs = getattr(load("native"), name), getattr(load("pure"), name)

@@ -21,7 +21,14 @@ from tests.waiting import SECONDS
 IDENTITY = IdentitySettings("aws", region="us-west-2", service="bedrock-mantle")
 NOW = "20261125T213842Z"
 HOURS_LEFT = 2
-END = (datetime.now(UTC) + timedelta(hours=HOURS_LEFT)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def end() -> str:
+    """The end of keys that are given now."""
+    return (datetime.now(UTC) + timedelta(hours=HOURS_LEFT)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+END = end()
 KEYS = {"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "hidden-secret", "Token": "hidden-token", "Expiration": END}
 STS = f"""<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>
@@ -43,7 +50,7 @@ def of_imds(server: Server, keys: Any = KEYS) -> None:
     server.answers = {
         "PUT /latest/api/token": ("imds-token", {"x-aws-ec2-metadata-token-ttl-seconds": "21600"}),
         "GET /latest/meta-data/iam/security-credentials/": "role",
-        "GET /latest/meta-data/iam/security-credentials/role": {"Code": "Success", **keys},
+        "GET /latest/meta-data/iam/security-credentials/role": {"Code": "Success", **keys, "Expiration": end()},
     }
 
 

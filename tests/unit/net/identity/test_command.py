@@ -20,9 +20,6 @@ from gai_fast.net.identity.grant import Bearer, IdentityError
 from tests.limits import LIMITS, replaced
 from tests.waiting import SECONDS
 
-HOUR = datetime.now(UTC) + timedelta(hours=1)
-UNIX = int(HOUR.timestamp())
-
 
 def run(script: str, *arguments: str) -> Bearer:
     return fetch([sys.executable, "-S", "-c", script, *arguments], Cancellation())
@@ -32,22 +29,26 @@ def printed(text: str) -> Bearer:
     return run("import sys; sys.stdout.write(sys.argv[1])", text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"tok {UNIX}",
-        f"tok\n{HOUR.isoformat()}\n",
-        f"tok {HOUR:%Y-%m-%dT%H:%M:%SZ}",
-        "tok 3600",
-        json.dumps({"token": "tok", "expires_at": HOUR.isoformat()}),
-        json.dumps({"access_token": "tok", "token_type": "Bearer", "expires_in": 3600}),
-        json.dumps({"accessToken": "tok", "expiresOn": f"{HOUR.astimezone():%Y-%m-%d %H:%M:%S}", "expires_on": UNIX}),
-        json.dumps({"kind": "ExecCredential", "status": {"token": "tok", "expirationTimestamp": HOUR.isoformat()}}),
-        json.dumps({"credential": {"access_token": "tok", "token_expiry": f"{HOUR:%Y-%m-%dT%H:%M:%SZ}"}}),
-    ],
-)
-def test_a_token_and_its_end_are_read_as_programs_print_them(text: str) -> None:
-    grant = printed(text)
+def forms(hour: datetime) -> dict[str, str]:
+    """What programs print of a token that ends in an hour."""
+    unix, seconds = int(hour.timestamp()), f"{hour:%Y-%m-%dT%H:%M:%SZ}"
+    local = f"{hour.astimezone():%Y-%m-%d %H:%M:%S}"
+    return {
+        "a number": f"tok {unix}",
+        "two lines": f"tok\n{hour.isoformat()}\n",
+        "a time": f"tok {seconds}",
+        "seconds": "tok 3600",
+        "expires_at": json.dumps({"token": "tok", "expires_at": hour.isoformat()}),
+        "OAuth": json.dumps({"access_token": "tok", "token_type": "Bearer", "expires_in": 3600}),
+        "az": json.dumps({"accessToken": "tok", "expiresOn": local, "expires_on": unix}),
+        "kubectl": json.dumps({"status": {"token": "tok", "expirationTimestamp": hour.isoformat()}}),
+        "gcloud": json.dumps({"credential": {"access_token": "tok", "token_expiry": seconds}}),
+    }
+
+
+@pytest.mark.parametrize("form", forms(datetime.now(UTC)))
+def test_a_token_and_its_end_are_read_as_programs_print_them(form: str) -> None:
+    grant = printed(forms(datetime.now(UTC) + timedelta(hours=1))[form])
     assert grant.secret.reveal() == "tok"
     assert grant.seconds is not None
     assert 3600 - SECONDS < grant.seconds < 3600 + SECONDS
