@@ -36,7 +36,7 @@ def join(halves: Halves, event: Event, key: str, text: str) -> tuple[Event, str]
         key: The key of its text.
         text: The text.
     """
-    place: Place = event["type"], event.get("choice") or 0, event.get("index")
+    place: Place = event["type"], _choice_of(event), _index_of(event)
     half = halves.pop(place, None)
     if half is not None:
         text = half[key] + text  # type: ignore[literal-required]  # the key depends on the type
@@ -61,12 +61,23 @@ def separated(halves: Halves, event: Event) -> list[Event]:
         return []
     if kind in _OF_ALL:
         return rest(halves)
-    choice = event.get("choice") or 0
+    choice = _choice_of(event)
     own: Halves = {}
     for place in list(halves):
         if place[1] == choice:
             own[place] = halves.pop(place)
     return rest(own)
+
+
+def _choice_of(event: Any) -> int:
+    """Returns the choice of an event. Programs write events of their own, whose members may have any type."""
+    choice = event.get("choice")
+    return choice if isinstance(choice, int) else 0
+
+
+def _index_of(event: Any) -> int | None:
+    index = event.get("index")
+    return index if isinstance(index, int) else None
 
 
 def rest(halves: Halves) -> list[Event]:
