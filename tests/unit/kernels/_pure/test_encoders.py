@@ -766,9 +766,9 @@ def test_an_encoder_that_is_made_anew_keeps_no_half(kernels: ModuleType) -> None
 # ---- what a program sees of them -------------------------------------------------------------------------------------
 
 
-def doc_of(member: object) -> str:
-    """The docstring without its indentation, which Python 3.13 removes from that of a pure class alone."""
-    return inspect.cleandoc(inspect.getdoc(member) or "")
+def doc_of(member: object) -> list[str]:
+    """The lines of a docstring without indentation, which Python 3.13 removes from that of a pure class alone."""
+    return [line.strip() for line in (inspect.getdoc(member) or "").strip().splitlines()]
 
 
 @pytest.mark.native
