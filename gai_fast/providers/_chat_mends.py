@@ -118,7 +118,8 @@ class Pairs(Mend):
             found: list[int] = []
             kept: list[Any] = []
             for call in calls:
-                places = results.get(call.get("id", "")) if isinstance(call, dict) else None
+                identifier = call.get("id") if isinstance(call, dict) else None
+                places = results.get(identifier) if isinstance(identifier, str) else None
                 while places and places[0] < at:
                     places.pop(0)  # a result before its call
                 if places:
@@ -144,21 +145,19 @@ class Pairs(Mend):
 
 def _is_paired(messages: list[Any]) -> bool:
     """Returns whether the results of all calls stand directly behind them, and nothing else is a result."""
-    wanted: set[Any] = set()
+    wanted: set[str] = set()
     for message in messages:
         if _role(message) == "tool":
-            if message.get("tool_call_id") not in wanted:
+            identifier = message.get("tool_call_id")
+            if not isinstance(identifier, str) or identifier not in wanted:
                 return False
-            wanted.discard(message["tool_call_id"])
+            wanted.discard(identifier)
             continue
         if wanted:
             return False
-        wanted = {call.get("id") for call in _calls(message) if isinstance(call, dict) and _is_hashable(call.get("id"))}
+        ids = [call.get("id") for call in _calls(message) if isinstance(call, dict)]
+        wanted = {identifier for identifier in ids if isinstance(identifier, str)}
     return not wanted
-
-
-def _is_hashable(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float))
 
 
 def _role(message: Any) -> Any:
