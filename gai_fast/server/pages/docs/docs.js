@@ -1,6 +1,6 @@
 // The page of /docs: shows openapi.json. All text goes through `textContent`.
 
-const METHODS = ["get", "post", "delete", "head"];
+const METHODS = ["get", "post", "put", "patch", "delete", "head"];
 
 /** Makes an element; children are elements or texts. */
 function make(tag, properties = {}, ...children) {
