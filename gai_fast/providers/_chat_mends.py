@@ -215,7 +215,7 @@ class Turns(Mend):
         self._provider = provider
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
-        before = ""
+        before: Any = ""
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             return False  # the provider refuses it
@@ -232,7 +232,7 @@ class Turns(Mend):
         sent: list[Any] = []
         for at, message in enumerate(body["messages"]):
             role = _role(message)
-            before = _role(sent[-1]) if sent else ""
+            before: Any = _role(sent[-1]) if sent else ""
             if role == "assistant" and not message.get("content"):
                 continue  # its calls were left out
             if role == "system" and before not in ("", "system"):

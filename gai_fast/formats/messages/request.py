@@ -249,11 +249,12 @@ class _MessagesReader(RequestReader):
             else:
                 self.lost.append(here[2:])
         mark = cache_mark(block, path)
-        if mark and not isinstance(content, list) and content:
-            content, parts = [], [{"type": "text", "text": content}]
+        text: str = content if isinstance(content, str) else ""
+        if mark and text:
+            parts.append({"type": "text", "text": text})  # only a part can have the mark
         if mark and parts:
             parts[-1] |= mark
-        result = {"role": "tool", "call_id": call_id, "content": parts if isinstance(content, list) else content or ""}
+        result = {"role": "tool", "call_id": call_id, "content": parts if parts or isinstance(content, list) else text}
         return result | ({"is_error": True} if member(block, "is_error", path, bool) else {})
 
     def _answer(self, content: list[Any], path: str) -> list[dict[str, Any]]:
