@@ -23,7 +23,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.providers import get_provider
+from gai_fast.providers import PROVIDERS, get_provider
 from gai_fast.providers._sdk_objects import CHAT, TEXTS, Shape, library_of, provider_of, shape_of
 from gai_fast.runtime.clock import now_ms
 
@@ -237,7 +237,7 @@ class _Reading:
         Raises:
             Exception: `problem`, if it is no failure of the provider or the connection.
         """
-        relay = self._begun(self._api or library_of(problem) or CHAT, problem)
+        relay = self._begun(self._api or library_of(problem, PROVIDERS) or CHAT, problem)
         adapter = self._adapter
         assert adapter is not None
         error = _error_of(problem, adapter)
@@ -249,7 +249,7 @@ class _Reading:
         relay = self._relay
         if relay is None:
             self._api = api
-            name = self._provider or provider_of(api, item)
+            name = self._provider or provider_of(api, item, PROVIDERS)
             provider = get_provider(name)
             self._adapter = provider.adapter()
             relay = self._relay = Relay(self._adapter, self._sink)

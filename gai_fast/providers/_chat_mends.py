@@ -226,7 +226,7 @@ class Turns(Mend):
             if role == "assistant" and (before in ("", "system") or not message.get("content")):
                 return True
             before = role
-        return before != "user"
+        return bool(before != "user")
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         sent: list[Any] = []

@@ -7,7 +7,7 @@ by its members.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -104,31 +104,35 @@ def _api_of(members: Mapping[str, Any]) -> str | None:
     return None
 
 
-def provider_of(api: str, item: object) -> str:
-    """Returns the provider of an object: the one of its library, if that has the API, else the API's own."""
+def provider_of(api: str, item: object, names: Iterable[str]) -> str:
+    """Returns the provider of an object: the one of its library, if that has the API, else the API's own.
+
+    Args:
+        api: The API of the object.
+        item: The object.
+        names: The names of all providers.
+    """
     if api in (TEXTS, _LANGCHAIN):
         return "openai-compatible"
-    named = library_of(item)
+    named = library_of(item, names)
     if api == CHAT and named is not None:
         return named
     return api
 
 
-_LIBRARIES: Final = {
-    "anthropic": "anthropic",
-    "cohere": "cohere",
-    "google": "gemini",
-    "groq": "groq",
-    "litellm": "openai-compatible",
-    "mistralai": "mistral",
-    "ollama": "ollama",
-    "openai": CHAT,
-}
+_LIBRARIES: Final = {"google": "gemini", "litellm": "openai-compatible"}
+"""The providers of libraries whose names do not begin with the provider's."""
 
 
-def library_of(item: object) -> str | None:
-    """Returns the provider whose library the class of an object is of. None if it is of none."""
-    return _LIBRARIES.get(type(item).__module__.partition(".")[0])
+def library_of(item: object, names: Iterable[str]) -> str | None:
+    """Returns the provider whose library the class of an object is of. None if it is of none.
+
+    Args:
+        item: The object.
+        names: The names of all providers.
+    """
+    library = type(item).__module__.partition(".")[0]
+    return _LIBRARIES.get(library) or next((name for name in names if library.startswith(name)), None)
 
 
 def _wire(item: Any) -> bytes:

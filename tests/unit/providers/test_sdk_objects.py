@@ -12,6 +12,7 @@ import pytest
 from orjson import loads
 
 import gai_fast
+from gai_fast.providers import PROVIDERS
 from gai_fast.providers._sdk_objects import provider_of, shape_of
 
 
@@ -123,6 +124,6 @@ def test_the_library_names_the_provider_of_a_dialect() -> None:
     class Chunk:
         __module__ = "groq.types.chat"
 
-    assert provider_of("openai", Chunk()) == "groq"
-    assert provider_of("anthropic", Chunk()) == "anthropic"
-    assert provider_of("openai", {}) == "openai"
+    assert provider_of("openai", Chunk(), PROVIDERS) == "groq"
+    assert provider_of("anthropic", Chunk(), PROVIDERS) == "anthropic"
+    assert provider_of("openai", {}, PROVIDERS) == "openai"
