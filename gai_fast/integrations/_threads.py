@@ -58,8 +58,12 @@ class InThread:
         if self._is_closed:
             return
         self._is_closed = True
+        close = getattr(self._items, "close", _nothing)
+        if not self._has_thread:  # never read, or refused: closing it must not be refused, too
+            await asyncio.to_thread(close)
+            return
         blocks = self._pending > 0
-        closed = self._call(getattr(self._items, "close", _nothing))
+        closed = self._call(close)
         self._calls.put(None)
         if blocks:
             closed.add_done_callback(_forget)

@@ -116,7 +116,7 @@ class _Background:
             os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
-        """Begins anew: a fork copies neither the thread nor the owner of the lock."""
+        """Forgets the loop and the lock: a fork copies neither the thread nor the owner of the lock."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -39,7 +39,7 @@ class Keys(ABC):
             now: Monotonic seconds.
 
         Returns:
-            Seconds until a credential can be used, 0: now; `None`: the failure is not the credential's.
+            Seconds until a credential can be used, 0 if one can be used now. None if the failure has another cause.
         """
         raise NotImplementedError
 

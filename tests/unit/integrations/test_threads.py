@@ -105,7 +105,8 @@ async def test_more_sources_than_the_limit_are_refused_until_one_ends(places: th
     await second.aclose()
 
 
-async def test_a_source_that_is_never_read_is_closed() -> None:
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_source_that_is_never_read_is_closed(places: threading.BoundedSemaphore, is_refused: bool) -> None:
     closed = []
 
     class Items:
@@ -118,5 +119,11 @@ async def test_a_source_that_is_never_read_is_closed() -> None:
         def close(self) -> None:
             closed.append(True)
 
-    await InThread(Items()).aclose()
+    source = InThread(Items())
+    if is_refused:
+        assert places.acquire(blocking=False)
+        assert places.acquire(blocking=False)
+        with pytest.raises(Error, match=r"limits\.source_threads"):
+            await anext(source)
+    await source.aclose()
     assert closed
