@@ -282,8 +282,9 @@ def _error_of(problem: Exception, adapter: Adapter) -> Error | None:
         body = getattr(problem, "details", None)
     if isinstance(status, int) and status >= 400:
         headers = getattr(problem, "headers", None) or getattr(getattr(problem, "response", None), "headers", None)
-        lower = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
-        return adapter.api.decode_error(status, lower, _error_body(body, problem), now_ms())
+        named = headers.items() if hasattr(headers, "items") else ()
+        lower = {str(name).lower(): str(value) for name, value in named}
+        return adapter.api.decode_error(status, lower, _error_body(body), now_ms())
     if isinstance(problem, OSError | EOFError) or names & _BROKEN:
         return Error("network", f"the answer broke off: {type(problem).__name__}", reason="truncated")
     if isinstance(body, Mapping):
@@ -292,11 +293,14 @@ def _error_of(problem: Exception, adapter: Adapter) -> Error | None:
     return None
 
 
-def _error_body(body: Any, problem: Exception) -> bytes:
-    """Returns the body of a provider's error. `openai` and `groq` give the object in its member `error`."""
+def _error_body(body: Any) -> bytes:
+    """Returns the body of a provider's error. `openai` and `groq` give the object in its member `error`.
+
+    It is empty if the exception has none: the exception's own text may hold an address or a key.
+    """
     if isinstance(body, str):
         return body.encode("utf-8", "replace")
     if isinstance(body, Mapping):
         whole = body if "error" in body or body.get("type") == "error" else {"error": body}
         return encode_json(dict(whole))
-    return str(problem).encode("utf-8", "replace")
+    return b""

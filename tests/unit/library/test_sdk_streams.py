@@ -140,6 +140,19 @@ def test_failures_of_the_provider_and_the_connection_are_events(
     assert done["finished"] is False
 
 
+def test_an_exceptions_own_text_and_odd_headers_reach_nobody() -> None:
+    def stream() -> Iterator[Any]:
+        yield chunk("Hel")
+        problem = StatusError(503, None)
+        problem.args = ("https://host/?key=sk-secret",)
+        problem.response = SimpleNamespace(headers=5)
+        raise problem
+
+    events = list(gai_fast.from_sdk(stream()))
+    assert events[-2]["type"] == "error"
+    assert "sk-secret" not in str(events)
+
+
 def test_a_bug_of_the_program_passes_through_and_its_stream_is_closed() -> None:
     closed = []
 
