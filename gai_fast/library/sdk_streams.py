@@ -282,8 +282,8 @@ def _error_of(problem: Exception, adapter: Adapter) -> Error | None:
         body = getattr(problem, "details", None)
     if isinstance(status, int) and status >= 400:
         headers = getattr(problem, "headers", None) or getattr(getattr(problem, "response", None), "headers", None)
-        named = headers.items() if hasattr(headers, "items") else ()
-        lower = {str(name).lower(): str(value) for name, value in named}
+        named: Any = headers if hasattr(headers, "items") else {}
+        lower = {str(name).lower(): str(value) for name, value in named.items()}
         return adapter.api.decode_error(status, lower, _error_body(body), now_ms())
     if isinstance(problem, OSError | EOFError) or names & _BROKEN:
         return Error("network", f"the answer broke off: {type(problem).__name__}", reason="truncated")
