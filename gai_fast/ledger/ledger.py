@@ -77,15 +77,17 @@ class Ticket:
         caps: The key's limits at that time.
         tokens: The tokens that were counted for it.
         reserved: The spend that is reserved for it.
+        charged: The spend that was charged while its stream ran; it is no longer reserved.
     """
 
-    __slots__ = ("caps", "key", "reserved", "tokens")
+    __slots__ = ("caps", "charged", "key", "reserved", "tokens")
 
     def __init__(self, key: str, caps: Caps, tokens: int, reserved: Amount) -> None:
         self.key = key
         self.caps = caps
         self.tokens = tokens
         self.reserved = reserved
+        self.charged: Amount = 0
 
 
 class _Cached(NamedTuple):
@@ -101,11 +103,14 @@ class Ledger(ABC):
         wall: Seconds since the epoch, for the periods of spend.
 
     Attributes:
+        outlives_worker: Whether the state remains if this process is killed.
         currency: The currency of limits of spend. Spend in another one is reported, and counts for no limit.
         refused: How many requests of this process each limit has refused.
         refusal_log: Names them in the log; None if the owner of the ledger does.
         reservations: The spend that is reserved for streams of keys with a limit of it, by stream.
     """
+
+    outlives_worker: bool = True
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self.currency = USD
@@ -264,6 +269,21 @@ class Ledger(ABC):
 
         self._grow(ticket, Ask(0, reservation, is_new=False), grown)
 
+    def charge_running(self, entry: SpendEntry, stream_id: str) -> None:
+        """Charges a part of the cost of a stream under way; its reservation shrinks by as much.
+
+        Args:
+            entry: The part, which is not negative.
+            stream_id: The stream's id.
+        """
+        self.charge(entry)
+        ticket = self._tickets.get(stream_id)
+        if ticket is not None and entry.currency == self.currency:
+            amount = min(entry.amount, ticket.reserved)
+            ticket.reserved -= amount
+            ticket.charged += amount
+            self._give_back(ticket, amount)
+
     def usual_output(self, model: str) -> int:
         """Returns the mean of the output tokens of a model's last answers to keys, as far as this process knows.
 
@@ -313,10 +333,10 @@ class Ledger(ABC):
         if (
             ticket.caps.spend is not None
             and metrics.currency == self.currency
-            and (metrics.cost or 0) > ticket.reserved
+            and (metrics.cost or 0) > ticket.reserved + ticket.charged
         ):
             text = "stream %s of key %r costs %s, and %s were reserved: the provider counts more than was delivered"
-            costs = written(metrics.cost or 0), written(ticket.reserved)
+            costs = written(metrics.cost or 0), written(ticket.reserved + ticket.charged)
             _log.info(text, metrics.stream_id, metrics.key, *costs)
         self.settle(metrics.stream_id, tokens_of(usage, "input_tokens") + output)
 
@@ -385,7 +405,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _give_back(self, ticket: Ticket, more: Amount) -> None:
-        """Gives back what was reserved for a stream that had ended by then."""
+        """Gives back a part of what was reserved for a stream."""
 
     @abstractmethod
     def _return(self, ticket: Ticket) -> None:

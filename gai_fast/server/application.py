@@ -52,7 +52,7 @@ from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
-from gai_fast.server.observe.spend import SpendSink
+from gai_fast.server.observe.spend import RunningSpend, SpendSink
 from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
@@ -100,6 +100,9 @@ class Service:
         self.metrics = metrics
         self.server_limits = server_limits
         self._spend = SpendSink(engine.ledger)
+        self._running_spend: RunningSpend | None = None
+        if engine.ledger.outlives_worker:
+            self._running_spend = RunningSpend(asyncio.get_running_loop(), engine.streams, self._spend)
         engine.ledger.use(settings.keys, settings.prices.currency)
         self._access_log = AccessLog(engine.streams)
         engine.sinks += [metrics, self._spend, self._access_log]
@@ -167,6 +170,8 @@ class Service:
         """Detaches the service from its engine, which keeps its streams."""
         self.admin.close()
         self._loop_lag.close()
+        if self._running_spend is not None:
+            self._running_spend.close()
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()

@@ -418,6 +418,11 @@ class Session(ReadStream):
         return self._meter.progress(perf_counter())
 
     @property
+    def charges(self) -> tuple[Charge, ...]:
+        """The cost of its attempts, if its client disconnected now."""
+        return self.relay.charges_left()
+
+    @property
     def earlier_charges(self) -> tuple[Charge, ...]:
         """The cost of all its attempts but the last."""
         return self.attempts.earlier_charges

@@ -382,6 +382,12 @@ class Limits:
     """Seconds between two checks of the event loop's lag: a longer block is measured with an error of at most this
     length."""
 
+    spend_beat: float = 1.0
+    """Seconds between two charges of a running stream: a worker that is killed loses the cost of so long."""
+
+    spend_look: int = 500
+    """Running streams that are charged in one turn: 5 ms. With more than that each waits for its turn."""
+
     scrape_rows: int = 8
     """Rows of one metric (a histogram of one model is 24 lines) that a scrape writes in one loop iteration: about
     1.5 ms of work, so that a scrape of 1,000 models (143,000 lines, a second of work) delays streams by no more."""

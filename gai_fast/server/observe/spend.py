@@ -1,22 +1,53 @@
-"""Spend: charges the cost of streams to the ledger. Owns the names to which a cost is charged.
+"""Spend: charges the cost of streams to the ledger. Owns the names to which a cost is charged, and when.
+
+A stream is charged at its end. If the ledger outlives this process, a running stream is also charged as it goes, so a
+worker that is killed loses the cost of `limits.spend_beat` seconds. Its end then charges the rest.
 
 `admin/spend_report.py` has the report of the spend.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from gai_fast.ledger import Ledger, SpendEntry
 from gai_fast.ledger.ledger import date_of
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.money import is_absurd
+from gai_fast.model.money import Amount, Charge, is_absurd
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.spend")
+
+_Costs = dict[tuple[str, str], Amount]
+"""Amounts by upstream and currency."""
+
+
+class RunningStream(Protocol):
+    """The part of a session that is read while it runs."""
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id."""
+
+    @property
+    def caller(self) -> str:
+        """The name of the stream's caller."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model that was requested."""
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """The cost of the stream, if its client disconnected now."""
+
+    def progress(self) -> tuple[float, float | None, int]:
+        """As `Session.progress`: the first item is the seconds since the request."""
 
 
 class SpendSink:
@@ -31,19 +62,43 @@ class SpendSink:
         self._ledger = ledger
         self._wall = wall
         self._warned: set[tuple[str, str]] = set()
+        self._charged: dict[str, _Costs] = {}  # by running stream
+
+    def charge_running(self, stream: RunningStream) -> None:
+        """Charges a running stream with what it has cost since it was last charged.
+
+        Args:
+            stream: The stream.
+        """
+        costs = _sums(stream.charges)
+        if not costs:
+            return
+        charged = self._charged.setdefault(stream.stream_id, {})
+        day = date_of(self._wall())
+        for place, amount in costs.items():
+            more = amount - charged.get(place, 0)
+            if more > 0:  # an attempt that turns out to be free is settled at the end
+                charged[place] = amount
+                upstream, currency = place
+                entry = SpendEntry(stream.caller, stream.model, upstream, day, currency, more, requests=0)
+                self._ledger.charge_running(entry, stream.stream_id)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Charges each attempt of the stream to its upstream. The request counts for the last attempt's upstream."""
         charges = metrics.charges
-        if not charges:
+        charged = self._charged.pop(metrics.stream_id, {})
+        if not charges and not charged:
             return
         day = date_of(self._wall())
-        last = len(charges) - 1
-        for number, (_, upstream, amount, currency) in enumerate(charges):
-            entry = SpendEntry(
-                metrics.key, metrics.model, upstream, day, currency, amount, requests=int(number == last)
-            )
-            self._ledger.charge(entry)
+        costs = _sums(charges)
+        last = (charges[-1].upstream, charges[-1].currency) if charges else None
+        for place in costs.keys() | charged.keys():
+            rest = costs.get(place, 0) - charged.get(place, 0)  # below zero if the provider counts less
+            requests = int(place == last)
+            if rest or requests:
+                upstream, currency = place
+                self._ledger.charge(SpendEntry(metrics.key, metrics.model, upstream, day, currency, rest, requests))
+        for upstream, currency in costs:
             if currency != self._ledger.currency:
                 text = "costs %s, and prices are in %s: this counts for no limit of spend; give its models a price"
                 self._warn_once("currency", upstream, text, currency, self._ledger.currency)
@@ -55,3 +110,43 @@ class SpendSink:
         if (kind, upstream) not in self._warned:
             self._warned.add((kind, upstream))
             _log.warning(f"upstream %r {text}", upstream, *values)
+
+
+def _sums(charges: Sequence[Charge]) -> _Costs:
+    costs: _Costs = {}
+    for _, upstream, amount, currency in charges:
+        costs[upstream, currency] = costs.get((upstream, currency), 0) + amount
+    return costs
+
+
+class RunningSpend:
+    """Charges the running streams of a process as they go.
+
+    Args:
+        loop: The loop of the streams.
+        streams: The streams, by id, the oldest first.
+        sink: Charges them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, streams: Mapping[str, RunningStream], sink: SpendSink) -> None:
+        self._loop = loop
+        self._streams = streams
+        self._sink = sink
+        self._unseen: list[RunningStream] = []  # the streams that the next looks come to
+        self._wait()
+
+    def _wait(self) -> None:
+        self._handle = self._loop.call_later(LIMITS.spend_beat, self._look)
+
+    def _look(self) -> None:
+        self._wait()
+        if not self._unseen:
+            self._unseen = [*self._streams.values()]
+        for _ in range(min(LIMITS.spend_look, len(self._unseen))):
+            stream = self._unseen.pop()
+            if stream.stream_id in self._streams and stream.progress()[0] >= LIMITS.spend_beat:
+                self._sink.charge_running(stream)
+
+    def close(self) -> None:
+        """Charges no more; idempotent."""
+        self._handle.cancel()

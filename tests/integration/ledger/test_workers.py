@@ -210,6 +210,36 @@ def _dialect_body(route: str) -> dict[str, Any]:
     return {"model": "m", "messages": [message], "stream": True}
 
 
+async def test_a_killed_worker_has_charged_its_streams_but_for_the_last_second(
+    net: Net, mock: Mock, tmp_path: Path, store: str
+) -> None:
+    hold(mock)
+    limit(tmp_path, mock, 'role = "admin"\nspend = {amount = 1000000, period = "total"}')
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        clients = [(await begun(server))[0] for _ in range(4)]
+
+        async def spent() -> tuple[float, float]:
+            keys = await server.ask("GET", "/admin/v1/keys", None, HEADERS)
+            rows = (await server.ask("GET", "/admin/v1/spend", None, HEADERS)).json["data"]
+            assert sum(row["requests"] for row in rows) == 0
+            return keys.json["data"][0]["spent"], sum(row["amount"] for row in rows)
+
+        async def prompts_and_more() -> bool:
+            return (await spent())[0] > 0
+
+        await until_answered(prompts_and_more)
+        before, _ = await spent()
+        for worker in server.workers_in_order:
+            os.kill(worker, signal.SIGKILL)
+        await settled(server, 2)
+        after, reported = await spent()
+        assert after >= before
+        assert reported == pytest.approx(after)
+        release(mock)
+        for client in clients:
+            client.close()
+
+
 async def test_any_worker_tells_what_the_streams_of_others_have_cost(net: Net, mock: Mock, tmp_path: Path) -> None:
     limit(tmp_path, mock, 'role = "admin"')
     async with serving(net, tmp_path, "--workers", "2") as server:

@@ -646,3 +646,18 @@ async def test_a_worker_that_is_gone_has_reserved_nothing() -> None:
         assert not await reserved(on[1], "b", 1, 1)
         on.home.forget("0")
         assert await reserved(on[1], "b", 1, 100)
+
+
+async def test_what_a_running_stream_is_charged_is_no_longer_reserved() -> None:
+    async with site() as two:
+        caller = key(spend=SpendLimit(100, "total"))
+        await two[0].take(caller, "a", 0, Reservation(10, 60))
+        two[0].charge_running(SpendEntry("ann", "m", "up", DAY, "USD", 50, 0), "a")
+        await two[0].report()
+        state = two.home.state("ann")
+        assert (state.reserved, await two[1].spent("ann", "total")) == (10, 50)
+        two[0].charge_running(SpendEntry("ann", "m", "up", DAY, "USD", 20, 0), "a")
+        await two[0].report()
+        assert (state.reserved, await two[1].spent("ann", "total")) == (0, 70), "never below zero"
+        two.home.forget("0")
+        assert (state.reserved, await two[1].spent("ann", "total")) == (0, 70)

@@ -12,7 +12,9 @@ from gai_fast.ledger import LocalLedger
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import UNIT, Charge
 from gai_fast.server.admin.spend_report import read_query, spend_csv, spend_report
-from gai_fast.server.observe.spend import SpendSink
+from gai_fast.server.limits import Limits
+from gai_fast.server.observe import spend
+from gai_fast.server.observe.spend import RunningSpend, SpendSink
 
 NOON = 1_795_348_800.0  # 2026-11-22T12:00:00Z
 CENT = UNIT // 100
@@ -65,6 +67,63 @@ def test_each_attempt_is_charged_to_its_upstream_and_the_request_counts_once(
 def test_a_cost_of_zero_counts_the_request(ledger: LocalLedger, sink: SpendSink) -> None:
     sink.stream_ended(metrics(charge(0)))
     assert report(ledger) == [{"key": "ann", "amount": 0, "currency": "USD", "requests": 1}]
+
+
+class Running:
+    """A session as the sink reads it."""
+
+    def __init__(self, stream_id: str, *charges: Charge, seconds: float = 9.0) -> None:
+        self.stream_id, self.caller, self.model, self.charges = stream_id, "ann", "fast", charges
+        self.seconds = seconds
+
+    def progress(self) -> tuple[float, None, int]:
+        return self.seconds, None, 0
+
+
+def test_a_running_stream_is_charged_as_it_goes_and_its_end_with_the_rest(ledger: LocalLedger, sink: SpendSink) -> None:
+    def spent() -> list[tuple[float, int]]:
+        return [(row["amount"], row["requests"]) for row in report(ledger, by="upstream")]
+
+    sink.charge_running(Running("s"))
+    assert spent() == []
+    sink.charge_running(Running("s", charge(2 * CENT)))
+    sink.charge_running(Running("s", charge(2 * CENT)))
+    assert spent() == [(0.02, 0)]
+    sink.charge_running(Running("s", charge(CENT)))  # the attempt turns out to cost less
+    sink.charge_running(Running("s", charge(2 * CENT), charge(CENT, "z")))
+    assert spent() == [(0.02, 0), (0.01, 0)]
+    sink.stream_ended(metrics(charge(5 * CENT, "z"), stream_id="s"))
+    assert spent() == [(0, 0), (0.05, 1)]
+    sink.stream_ended(metrics(charge(CENT, "z"), stream_id="s"))
+    assert spent() == [(0, 0), (0.06, 2)]
+
+
+def test_a_running_stream_whose_end_costs_nothing_is_given_back(ledger: LocalLedger, sink: SpendSink) -> None:
+    sink.charge_running(Running("s", charge()))
+    sink.stream_ended(metrics(stream_id="s"))
+    assert report(ledger) == [{"key": "ann", "amount": 0, "currency": "USD", "requests": 0}]
+
+
+def test_a_look_charges_the_streams_of_more_than_a_beat_some_in_a_turn(
+    ledger: LocalLedger, sink: SpendSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spend, "LIMITS", Limits(spend_look=2))
+    loop = asyncio.new_event_loop()
+    streams = {name: Running(name, charge(upstream=name), seconds=number) for number, name in enumerate("abcde")}
+    running = RunningSpend(loop, streams, sink)
+
+    def look() -> str:
+        running._look()
+        return "".join(row["upstream"] for row in report(ledger, by="upstream"))
+
+    try:
+        assert look() == "de"
+        del streams["c"]
+        assert look() == "bde", "the one that has ended is left out"
+        assert look() == "bde", "and so is the youngest"
+    finally:
+        running.close()
+        loop.close()
 
 
 def test_sums_are_exact(ledger: LocalLedger, sink: SpendSink) -> None:
