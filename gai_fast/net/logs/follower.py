@@ -227,8 +227,10 @@ class Follower(LogCursor):
 
     @property
     def answered_by(self) -> AnsweredBy | None:
-        """None: the log's `start` event has provider and model."""
-        return None
+        """Who answers without names: the log's `start` event has them. None if its request was not changed, or if the
+        stream runs in another process."""
+        changes = None if self._publication is None else self._publication.changes()
+        return None if changes is None else ("", "", False, changes)
 
     def measured(self) -> StreamMetrics:
         """Returns empty metrics, in place of `Session.measured`: a follower writes no whole answer that has them."""

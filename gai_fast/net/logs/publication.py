@@ -22,10 +22,11 @@ from typing import Any, Final, Literal, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import FrameLog, Piece
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
@@ -50,6 +51,10 @@ class Generation(Protocol):
     @property
     def has_content(self) -> bool:
         """Whether any content has been written."""
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """Who answers, and how its request was changed. None before the first event."""
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the metrics so far."""
@@ -144,6 +149,10 @@ class Published(ABC):
     def metrics(self) -> StreamMetrics | None:
         """Returns the metrics of the stream for a follower that leaves now. None if the stream never began."""
 
+    @abstractmethod
+    def changes(self) -> Changes | None:
+        """Returns how the request of the upstream that answers was changed. None if it was not."""
+
 
 class Publication(Published):
     """The client of a durable stream's session. A fast path may also log frames through it.
@@ -160,6 +169,7 @@ class Publication(Published):
 
     __slots__ = (
         "_are_slow",
+        "_changes",
         "_encoder",
         "_followers",
         "_is_draining",
@@ -185,6 +195,7 @@ class Publication(Published):
         self._stream = stream
         self._session: Generation | None = None
         self._metrics: StreamMetrics | None = None
+        self._changes: Changes | None = None
         self._followers: dict[Follows, None] = {}
         self._timer: Timer | None = None
         self._is_draining = False
@@ -195,6 +206,7 @@ class Publication(Published):
         """Sets the session, which has been started and may have ended. It has no follower yet: rule 3."""
         if session.metrics is not None:
             self._metrics = session.metrics
+            self._changes = _changes_of(session)
             return
         self._session = session
         self._await(self._stream.detach_ttl)
@@ -209,6 +221,10 @@ class Publication(Published):
         if session is None:
             return self._metrics
         return session.measured("disconnected") if session.metrics is None else session.metrics
+
+    def changes(self) -> Changes | None:
+        """Returns how the request was changed; as `Published.changes`."""
+        return self._changes if self._session is None else _changes_of(self._session)
 
     def measured(self) -> dict[str, Any]:
         """Returns the metrics so far, for a whole answer that contains them."""
@@ -271,6 +287,7 @@ class Publication(Published):
         session, self._session = self._session, None
         if session is not None:
             self._metrics = session.metrics
+            self._changes = _changes_of(session)
         self._stop_waiting()
 
     # -- followers --
@@ -388,6 +405,11 @@ class Publication(Published):
         for follower in self._followers:
             slowest = min(slowest, follower.position)
         return self.log.dropped_by(LIMITS.log_headroom) > slowest
+
+
+def _changes_of(session: Generation) -> Changes | None:
+    answered_by = session.answered_by
+    return None if answered_by is None else answered_by[3]
 
 
 def ending_of(event: Event, *, has_content: bool) -> Ending:

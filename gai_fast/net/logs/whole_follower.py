@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnsweredBy, StreamMetrics
@@ -42,6 +43,7 @@ class WholeFollower:
         self._is_first = is_first
         self._is_over = False
         self._answer = b""
+        self._changes: Changes | None = None
         self.metrics: StreamMetrics | None = None
         """The metrics of the stream, for the request that started it, once its response has ended."""
 
@@ -106,8 +108,8 @@ class WholeFollower:
 
     @property
     def answered_by(self) -> AnsweredBy | None:
-        """None: the log's `start` event has provider and model."""
-        return None
+        """As `Follower.answered_by`."""
+        return None if self._changes is None else ("", "", False, self._changes)
 
     def measured(self) -> StreamMetrics:
         """Returns empty metrics: the answer itself contains them."""
@@ -131,6 +133,7 @@ class WholeFollower:
         self._log.unwatch(self)
         publication, self._publication = self._publication, None
         if publication is not None:
+            self._changes = publication.changes()
             if self._is_first:
                 self.metrics = publication.metrics()
             publication.remove(self)

@@ -33,7 +33,7 @@ import orjson
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.limits import LIMITS
@@ -310,6 +310,11 @@ class SharedCall(Receiver):
     def last_event(self) -> Event:
         """The `finish` of the log if the answer is kept. Empty if it is not."""
         return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """None: each of the answers that share the call has its own request."""
+        return None
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns empty metrics; see `metrics`."""

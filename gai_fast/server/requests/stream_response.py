@@ -203,7 +203,7 @@ class StreamResponse(ResponseWriter):
         who = _NOBODY
         if answered_by is not None:
             model, upstream, is_fallback, changes = answered_by
-            who = answering_headers(model, upstream, is_fallback)
+            who = answering_headers(model, upstream, is_fallback) if model else _NOBODY
             if changes is not None:
                 who = [*who, *changes.headers()]
         if not (more or self.headers or self.format_headers):

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings
@@ -39,6 +40,9 @@ class FakePublication(Published):
 
     def metrics(self) -> StreamMetrics:
         return StreamMetrics(duration=3.0)
+
+    def changes(self) -> Changes | None:
+        return None
 
 
 class Reader(LogCursor):

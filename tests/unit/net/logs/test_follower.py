@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import pytest
 
 from gai_fast.formats import get_format
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
@@ -45,6 +46,9 @@ class FakePublication(Published):
 
     def metrics(self) -> StreamMetrics:
         return StreamMetrics(duration=3.0)
+
+    def changes(self) -> Changes | None:
+        return None
 
 
 class Stream:

@@ -9,10 +9,11 @@ from typing import Any, Literal, cast
 
 import pytest
 
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import KIB
-from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.publication import Publication, ending_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -30,6 +31,7 @@ class FakeSession:
         self.metrics: StreamMetrics | None = None
         self.last_event: Event = {}
         self.has_content = True
+        self.answered_by: AnsweredBy | None = None
         self.publication: Publication | None = None
 
     def measured(self, outcome: str = "finished") -> StreamMetrics:
@@ -427,3 +429,14 @@ def test_where_nobody_is_left_the_upstream_is_not_paused() -> None:
     for _ in range(100):
         stream.say(10 * KIB)
     assert stream.session.calls == ["pause", "resume"]
+
+
+def test_knows_how_its_request_was_changed_until_after_the_end() -> None:
+    stream = Fixture()
+    changes = Changes("drop")
+    changes.drop("seed")
+    assert stream.publication.changes() is None
+    stream.session.answered_by = ("m", "u", False, changes)
+    assert stream.publication.changes() is changes
+    stream.publication.end([b"<end>"])
+    assert stream.publication.changes() is changes
