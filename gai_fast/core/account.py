@@ -1,6 +1,6 @@
 """`Account` and `Bill`: what each attempt of a stream costs, and their sum.
 
-Owns which attempts are charged, and how much (docs/money.md, "What a stream costs"). Must not know ledgers, providers
+Owns which attempts are charged, and how much (docs/limits.md, "What a stream costs"). Must not know ledgers, providers
 or answers: the reader of an attempt's answer closes its account with the tokens that it counted.
 
 The progress of an attempt decides its cost, if it ends now:
