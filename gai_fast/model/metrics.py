@@ -15,8 +15,8 @@ from gai_fast.model.figures import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 __all__ = ["GAP_BOUNDS", "NO_GAPS", "AnsweredBy", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
 
 AnsweredBy = tuple[str, str, bool, Changes | None]
-"""The names of the model and of the upstream that answer (empty for a durable answer), whether the model is a fallback, and
-how the request for this answer differs from the client's; None if it does not."""
+"""The names of the model and of the upstream that answer (empty for a durable answer), whether the model is a fallback,
+and how the request for this answer differs from the client's; None if it does not."""
 
 StreamMetrics.__doc__ = "\n".join(
     [
