@@ -237,12 +237,6 @@ def in_stream(form: Format, specimen: Answer) -> Place:
     return _place(specimen, streamed(form, specimen.plain), streamed(form, specimen.holding))
 
 
-@cache
-def told(form: Format, provider: str) -> Mapping[str, str]:
-    """The fate of everything that an answer of a provider may hold, in a stream."""
-    return {what: in_stream(form, one).fate for what, one in answers(provider).items()}
-
-
 def in_whole(form: Format, specimen: Answer) -> Place:
     """The place of a thing in a whole answer."""
     if not {"stream.reset", "stream.gap"}.isdisjoint(specimen.kinds):
@@ -276,24 +270,31 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(place: Place) -> str:
-    if place.fate == LEFT_OUT:
-        return NOTHING
-    return ", ".join(f"`{path}`" for path in place.paths)
-
-
 def places(form: Format) -> str:
-    """The table of where a format's clients find each thing in an answer."""
+    """The table of where a format's clients find each thing in an answer; things of one place share a row."""
     specimens = answers("mistral")  # its own dialect is no format, and it signs texts
-    cells = {what: [_cell(in_stream(form, one)), _cell(in_whole(form, one))] for what, one in specimens.items()}
-    rows = [[what, *both] for what, both in cells.items() if set(both) != {NOTHING}]
+    cells = {what: (_cell(in_stream(form, one)), _cell(in_whole(form, one))) for what, one in specimens.items()}
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for what, both in cells.items():
+        if set(both) != {NOTHING}:
+            rows.setdefault((what.partition(": ")[0], *both), []).append(what)
     lacking = [what for what, both in cells.items() if set(both) == {NOTHING}]
-    table = _table(["in an answer", "in a stream", 'with `"stream": false`'], rows)
+    lines = [[_joined(things), *both] for (_, *both), things in rows.items()]
+    table = _table(["in an answer", "in a stream", 'with `"stream": false`'], lines)
     return table + (f"\nAnswers have no place for: {_joined(lacking)}.\n" if lacking else "")
 
 
-def _listed(fates: Mapping[str, str], fate: str) -> str:
-    return _joined(what for what, became in fates.items() if became == fate) or NOTHING
+def _cell(place: Place) -> str:
+    if place.fate == LEFT_OUT:
+        return NOTHING
+    # Paths of one frame, or of one object, are written once: `a: b.c` `d`.
+    shown: list[str] = []
+    before = ""
+    for path in place.paths:
+        shared = path[: max(path.rfind(end) for end in (": ", ".")) + 1].rstrip(":")
+        shown.append(f"`{path[len(shared) :].lstrip(': ')}`" if before and shared == before else f"`{path}`")
+        before = shared
+    return " ".join(shown)
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -305,45 +306,61 @@ def _joined(names: Iterable[str]) -> str:
     return "; ".join(f"{group} ({', '.join(ones)})" if ones else group for group, ones in groups.items())
 
 
-def pair(form: Format, name: str, api: API) -> list[str]:
-    """The cells of one pair: requests, if the format reads any, and answers."""
-    if form.copies_upstream:
-        return ["everything, as it came"]
-    cells = []
-    if reads_requests(form):
-        fates = requests(form, name, api)
-        cells = [_listed(fates, fate) for fate in (CHANGED, REFUSED, LEFT_OUT)]
-    if passes(form, api):
-        return [*cells, "everything, byte for byte", NOTHING]
-    held = held_by(name)
-    became = {what: fate for what, fate in told(form, api.provider).items() if what in held}
-    return [*cells, _listed(became, CHANGED), _listed(became, LEFT_OUT)]
+@cache
+def fates(form: Format) -> Mapping[str, Mapping[str, str]]:
+    """What becomes of everything in requests, by the API; where they pass as they are, nothing changes."""
+    return {name: requests(form, name, api) for name, api in apis().items() if not passes(form, api)}
+
+
+def differing(form: Format) -> dict[tuple[str, str], list[str]]:
+    """The things of requests with another fate than in a native request: by thing and fate, the APIs."""
+    native = {} if form.name == "gai" else fates(get_format("gai"))
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, became in fates(form).items():
+        for what, fate in became.items():
+            if fate != native.get(name, {}).get(what, KEPT):
+                rows.setdefault((what, fate), []).append(name)
+    return rows
+
+
+def _named(names: list[str], every: Collection[str]) -> str:
+    """A list of APIs; if most are in it, the others."""
+    if len(names) == len(every):
+        return "all"
+    others = [name for name in every if name not in names]
+    listed = " ".join(f"`{name}`" for name in min(names, others, key=len))
+    return f"all but {listed}" if len(others) < len(names) else listed
 
 
 def pairs(form: Format) -> str:
-    """The table of what is changed and lost between a format's clients and each API."""
-    rows: dict[tuple[str, ...], list[str]] = {}
-    for name, api in apis().items():
-        rows.setdefault(tuple(pair(form, name, api)), []).append(f"`{name}`")
-    heads = ["provider"]
-    if form.copies_upstream:
-        heads += ["answer"]
-    else:
-        heads += ["request: changed", "request: refused", "request: left out"] if reads_requests(form) else []
-        heads += ["answer: changed", "answer: left out"]
-    return _table(heads, [[", ".join(names), *cells] for cells, names in rows.items()])
+    """The table of what becomes of things in requests; for all formats but `gai`, of those that differ from it."""
+    every = list(fates(form))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for (what, fate), names in differing(form).items():
+        alike.setdefault((fate, _named(names, every)), []).append(what)
+    rows = [[_joined(things), *cells] for cells, things in alike.items()]
+    text = ""
+    passed = [f"`{name}`" for name in apis() if name not in every]
+    if passed:
+        text += f"Requests and answers pass byte for byte: {', '.join(passed)}.\n"
+    if form.name != "gai":
+        text += "Other requests" if passed else "Requests"
+        text += " are treated as those of `gai`" + (", except:\n\n" if rows else ".\n")
+    return text + (_table(["in a request", "is", "by"], rows) if rows else "")
 
 
 def section(form: Format) -> str:
     """The text of one format."""
     text = f"### `{form.name}`\n\n"
+    if form.copies_upstream:
+        return text + "Requests are those of `gai`; the answer of every provider arrives whole, as it came.\n"
+    text += places(form) + "\n"
     dialect = DIALECTS.get(form.name)
-    if dialect is not None and reads_requests(form):
-        lacking = [what for what in DIALECTS["gai"].specimens if what not in dialect.specimens]
-        text += f"Requests have no place for: {_joined(lacking)}.\n\n" if lacking else ""
-    else:
-        text += "Requests are those of `gai`.\n\n"
-    return text + ("" if form.copies_upstream else places(form) + "\n") + pairs(form)
+    if dialect is None or not reads_requests(form):
+        return text + "Requests are those of `gai`.\n"
+    lacking = [what for what in DIALECTS["gai"].specimens if what not in dialect.specimens]
+    text += f"Requests have no place for: {_joined(lacking)}.\n\n" if lacking else ""
+    return text + pairs(form)
 
 
 def generated() -> str:
