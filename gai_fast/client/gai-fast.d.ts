@@ -2,7 +2,7 @@
 
 /** A part of a message; the fields of each type are those of the server's native request. */
 export interface Part {
-  type: "text" | "image" | "audio" | "file" | "reasoning" | "tool_call";
+  type: "text" | "image" | "audio" | "file" | "reasoning" | "tool_call" | "provider_block";
   [field: string]: unknown;
 }
 
@@ -161,6 +161,7 @@ export interface OtherEvent extends Numbered {
     | "server_tool"
     | "image"
     | "json.snapshot"
+    | "provider.block"
     | "usage"
     | "warning";
 }

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.structure import Structure
-from gai_fast.kernels import count_opening
+from gai_fast.kernels import count_opening, parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
@@ -29,6 +29,7 @@ from gai_fast.model.request import (
     FormatType,
     ImagePart,
     Message,
+    ProviderBlockPart,
     Reasoning,
     ReasoningPart,
     Request,
@@ -66,6 +67,19 @@ def turns(request: Request) -> list[tuple[str, Message]]:
 def conversation(request: Request) -> list[Message]:
     """Returns the messages, `system` first and `query` last."""
     return [message for _, message in turns(request)]
+
+
+def provider_blocks(request: Request) -> list[Any]:
+    """Returns the providers' own blocks in the messages of a request."""
+    found: list[Any] = []
+    messages: list[Message] = request.messages
+    for message in messages:
+        content = message.content
+        if not isinstance(content, str):
+            found += [
+                parse_exact(bytes(part.block).decode()) for part in content if isinstance(part, ProviderBlockPart)
+            ]
+    return found
 
 
 def characters(request: Request) -> int:
@@ -313,6 +327,7 @@ _FIELDS: Final = sorted(
             FilePart,
             ReasoningPart,
             ToolCallPart,
+            ProviderBlockPart,
         )
         for name in kind.__struct_fields__
     }
@@ -343,6 +358,8 @@ def _check_parts(request: Request, messages: list[Message]) -> None:
         for at, part in enumerate(content):
             if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):
                 raise _invalid(f"an image needs either `url` or `data` - at `$.messages[{index}].content[{at}]`")
+            if isinstance(part, ProviderBlockPart):
+                _check_object(part.block, f"messages[{index}].content[{at}].block")
     for index, tool in enumerate(request.tools):
         _check_object(tool.parameters, f"tools[{index}].parameters")
     form = request.response_format

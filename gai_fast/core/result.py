@@ -147,6 +147,10 @@ class Collector:
         elif kind == "citations":
             self._grow(len(repr(event["citations"])))
             self._citations += event["citations"]
+        elif kind == "provider.block":
+            self._grow(len(encode_json(event["block"])))
+            provider, block = event["provider"], event["block"]
+            self._parts.append({"type": "provider_block", "provider": provider, "block": block, "event": event})
         elif kind == "start":
             self._start = event
         elif kind == "usage":
@@ -231,13 +235,14 @@ class Collector:
 
     def others(self) -> list[Event]:
         """Returns the kept events of `others`, in order."""
-        return [part["event"] for part in self._parts if part["type"] == "event"]
+        return [part["event"] for part in self._parts if "event" in part and part["event"]["type"] in self._others]
 
-    def parts(self, among: Collection[str] = ()) -> list[dict[str, Any]]:
+    def parts(self, among: Collection[str] = (), *, blocks: bool = True) -> list[dict[str, Any]]:
         """Returns the parts of the message, in order.
 
         Args:
             among: Types of `others` to include, as `{"type": "event", "event": …}`. Other events do not split a text.
+            blocks: Whether blocks that only the provider understands are included.
         """
         provider = self._end.get("provider") or self._start.get("provider")
         found: list[dict[str, Any]] = []
@@ -245,6 +250,8 @@ class Collector:
             if part["type"] == "event":
                 if part["event"]["type"] in among:
                     found.append(part)
+                continue
+            if part["type"] == "provider_block" and not blocks:
                 continue
             last = found[-1] if found else {}
             if "pieces" not in part:
@@ -261,6 +268,8 @@ class Collector:
     def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:
         if part["type"] == "event":
             return part
+        if part["type"] == "provider_block":
+            return {key: part[key] for key in ("type", "provider", "block")}
         if part["type"] == "tool_call":
             signature = self._call_signatures.get(part["call_id"])
             return {**part, "signature": signature} if signature else part

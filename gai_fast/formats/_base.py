@@ -517,6 +517,11 @@ class DataEncoder(ABC):
         self._out.insert(self._frame_at, lines)
 
 
+def block_members(event: Event) -> dict[str, Any]:
+    """Returns the members of a `provider.block` that a client sends back, for formats without this event."""
+    return {"provider": event["provider"], "block": event["block"]}
+
+
 OTHERS: tuple[str, ...] = ("audio.delta", "image", "safety", "server_tool", "tool.result")
 """`WholeEncoder.others` for answers with all of these; later events repeat partial JSON and partial images."""
 

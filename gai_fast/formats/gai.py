@@ -6,6 +6,7 @@ Owns the shape of this format's whole answer; the encoders of a stream are in th
 |---|---|
 | `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | the event |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | the event |
+| `provider.block` | the event |
 | `citations` `image` `audio.delta` `json.snapshot` `safety` `warning` `usage` `step.end` | the event |
 | `stream.reset` | the event; a second `start` or an `error` follows |
 | `stream.gap` | the event, written for one follower and stored in no log |

@@ -10,7 +10,7 @@ In SSE `[DONE]` means that the answer is complete, so it never follows an error.
 | `done` | `[DONE]` after a `finish`; nothing after an `error`, nor in NDJSON |
 | `start` `finish` `usage` `step.end` `safety` `warning` | none |
 | `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` `json.snapshot` | none |
-| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` `provider.block` | none |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 """

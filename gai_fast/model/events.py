@@ -62,7 +62,7 @@ KEY_RANK: Final = {key: rank for rank, key in enumerate(KEYS)}
 TYPES: Final = frozenset(
     "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done "
     "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
-    "json.snapshot usage stream.reset stream.gap warning".split()
+    "json.snapshot usage stream.reset stream.gap warning provider.block".split()
 )
 
 DELTAS: Final[Mapping[str, str]] = {
@@ -114,7 +114,7 @@ Event = TypedDict(
         "finish_reason_raw": str,
         "index": int,
         "choice": int,
-        "block": int,
+        "block": int | dict[str, Any],
         "signature": str,
         "redacted": bool,
         "arguments": str,

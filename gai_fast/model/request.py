@@ -96,8 +96,17 @@ class ToolCallPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     signature: str | UnsetType = UNSET
 
 
-UserPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart
-AssistantPart: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ImagePart | AudioPart
+class ProviderBlockPart(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="provider_block"
+):
+    """A block that only its provider understands. It is sent to this provider unchanged, and left out for others."""
+
+    provider: str
+    block: _JSONObject
+
+
+UserPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart | ProviderBlockPart
+AssistantPart: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ImagePart | AudioPart | ProviderBlockPart
 
 
 class SystemMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="role", tag="system"):

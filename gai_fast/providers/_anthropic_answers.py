@@ -21,12 +21,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gai_fast.core.chunks import count, inside, label, member, members, objects, parse_chunk, text_of
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
-from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning, server_tool
+from gai_fast.providers._events import (
+    UNREADABLE,
+    argument_piece,
+    citation,
+    counted_usage,
+    parse_arguments,
+    provider_block,
+    reasoning,
+    server_tool,
+)
 from gai_fast.providers._failures import is_error_type
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -52,6 +61,8 @@ class _Block:
     """Fragments of the input of a server tool."""
     signature: str = ""
     citations: list[dict[str, Any]] = field(default_factory=list)
+    whole: dict[str, Any] | None = None
+    """The block itself, with exact integers, if it has no shared form."""
     held: int = 0
     """Bytes of the response's room that the block has taken."""
 
@@ -65,6 +76,8 @@ _DELTAS: Final = {
 }
 """The type of a delta for the member that holds its content."""
 
+_SHARED_KINDS: Final = frozenset({"", "text", "thinking", "redacted_thinking", "tool_use"})
+"""The blocks that the events of other providers express, too. A block without a type is text."""
 _STORED: Final = ("container", "thread")
 """Members that name what Anthropic stores for later requests."""
 _COUNTED: Final = (
@@ -130,7 +143,10 @@ class AnthropicAdapter(ProviderAdapter):
             case "content_block_start":
                 block = member(chunk, "content_block")
                 given = next(members(data, "content_block", "input"), "") if block.get("input") else ""
-                return self._open(self._index(chunk, begins=True), block, given)
+                whole = None
+                if label(block.get("type")) not in _SHARED_KINDS:
+                    whole = _exact(next(members(data, "content_block"), ""))
+                return self._open(self._index(chunk, begins=True), block, given, whole)
             case "content_block_stop":
                 return self._close(self._index(chunk))
             case "message_start":
@@ -150,7 +166,8 @@ class AnthropicAdapter(ProviderAdapter):
         for index, block in enumerate(objects(answer["content"])):
             given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
             given = "" if given == "null" else given
-            events += self._open(index, block, given) + self._close(index)
+            whole = None if label(block.get("type")) in _SHARED_KINDS else block
+            events += self._open(index, block, given, whole) + self._close(index)
         self.ended = True
         return events + self._end(answer)
 
@@ -241,13 +258,14 @@ class AnthropicAdapter(ProviderAdapter):
             block = self._blocks[index] = _Block(self._characters)
         return block
 
-    def _open(self, index: int, raw: dict[str, Any], given: str) -> list[Event]:
+    def _open(self, index: int, raw: dict[str, Any], given: str, whole: dict[str, Any] | None) -> list[Event]:
         """Opens a block, and reads the content that it has at its start.
 
         Args:
             index: Its position in the message.
             raw: The raw block.
             given: JSON text of its input, empty if the block has none at its start.
+            whole: The block with exact integers, if it has no shared form and could be read.
         """
         self._has_content = True
         former = self._blocks.get(index)
@@ -271,6 +289,12 @@ class AnthropicAdapter(ProviderAdapter):
         if given not in ("", "{}"):
             self._take(block, len(given))
             block.given = given
+        self.keep_ids(whole)
+        if whole is not None and kind.endswith("tool_result"):  # complete from the start
+            events += provider_block(self.api.provider, whole, index)
+        elif whole is not None:
+            self._take(block, len(encode_json(whole)))
+            block.whole = whole
         if kind == "tool_use":
             seed = f"{self._identifier} {index}"
             block.call, begun = self._calls.open(label(raw.get("id")), label(raw.get("name")), seed)
@@ -306,6 +330,12 @@ class AnthropicAdapter(ProviderAdapter):
                     return self._calls.add(block.call, piece)
                 self._take(block, len(piece))
                 block.pieces.append(piece)
+            case "compaction_delta":
+                block = self._block(index)
+                if block.whole is not None:
+                    added = {key: value for key, value in delta.items() if key != "type"}
+                    self._take(block, len(encode_json(added)))
+                    block.whole |= added
             case "signature_delta":
                 self._sign(self._block(index), delta.get("signature"))
             case "citations_delta":
@@ -344,15 +374,28 @@ class AnthropicAdapter(ProviderAdapter):
                 events += self._calls.add(block.call, block.given)
             # Arguments that are not JSON may have been cut off by `max_tokens`; only a later event has the reason.
             events += self._calls.close(block.call, cut_off=bool(block.call.arguments.strip()))
-        elif block.server_tool:
+        if block.whole is not None:
+            events += self._whole_block(index, block, block.whole)
+        if block.server_tool:
             arguments = "".join(block.pieces) or block.given
             events.append(server_tool(block.server_tool, self._server_tools[block.server_tool], "started", arguments))
         return events
 
+    def _whole_block(self, index: int, block: _Block, whole: dict[str, Any]) -> list[Event]:
+        """Returns the event of a complete block without a shared form; nothing if its input was cut off."""
+        if block.pieces:
+            try:
+                whole["input"] = parse_arguments("".join(block.pieces) or "{}")
+            except ValueError:
+                return []
+        if block.signature:
+            whole["signature"] = block.signature
+        return provider_block(self.api.provider, whole, index)
+
     def _closing_events(self, index: int, block: _Block) -> list[Event]:
         """Returns the signature and the citations of a block, which become events at its end."""
         events: list[Event] = []
-        if block.signature:
+        if block.signature and block.whole is None:
             events.append({"type": "reasoning.signature", "block": index, "signature": block.signature})
         if block.citations:
             # The citations apply to the text of the whole block.
@@ -364,6 +407,15 @@ class AnthropicAdapter(ProviderAdapter):
         text = text_of(text)
         self._characters += len(text)
         return [{"type": "text.delta", "text": text}] if text else []
+
+
+def _exact(text: str) -> dict[str, Any] | None:
+    """Returns a block with exact integers. None if it is nested too deep or is no object."""
+    try:
+        block = parse_exact(text)
+    except ValueError:
+        return None
+    return block if isinstance(block, dict) else None
 
 
 def _source(raw: dict[str, Any]) -> dict[str, Any]:

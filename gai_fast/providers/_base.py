@@ -23,13 +23,13 @@ from gai_fast.core.chunks import count, parse_chunk
 from gai_fast.core.reading import check_members
 from gai_fast.core.shapes import Shape
 from gai_fast.core.stored_ids import stored_ids
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.changes import Changes, unsupported
 from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
-from gai_fast.model.request import Message, Reasoning, Request, SystemMessage, UserMessage
+from gai_fast.model.request import Message, ProviderBlockPart, Reasoning, Request, SystemMessage, UserMessage
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
@@ -405,7 +405,7 @@ class API(ResponseAPI):
     def leave_out_part(
         self, path: str, part: Any, message: Message, target: Target, *, only_its_type: bool = False
     ) -> None:
-        """Calls `leave_out` for a part of a message.
+        """Calls `leave_out` for a part of a message. Another provider's block is left out and recorded, never refused.
 
         Args:
             path: The path of the part in the native request.
@@ -414,10 +414,27 @@ class API(ResponseAPI):
             target: See `leave_out`.
             only_its_type: The API supports parts of this kind, but not with this media type.
         """
+        if isinstance(part, ProviderBlockPart):
+            # Blocks come with the messages of earlier answers: to other providers they mean nothing.
+            target.changes.drop(path)
+            return
         kind = part.__struct_config__.tag
         role = message.__struct_config__.tag
         what = f"{kind} of type {part.media_type}" if only_its_type else f"{kind} parts in {role} messages"
         self.leave_out(path, target, what)
+
+    def own_blocks(self, path: str, part: ProviderBlockPart, target: Target) -> list[dict[str, Any]]:
+        """Returns the block of a part, with exact integers, or nothing if it is another provider's.
+
+        Args:
+            path: The path of the part in the native request.
+            part: The part.
+            target: Its `changes` record a block that is left out.
+        """
+        if part.provider != self.provider:
+            target.changes.drop(path)
+            return []
+        return [parse_exact(bytes(part.block).decode())]
 
     def facts(self, target: Target) -> Facts:
         """Returns what is known of a target's model, with the corrections of the configuration."""

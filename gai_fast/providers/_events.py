@@ -145,6 +145,21 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
     return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}
 
 
+def provider_block(provider: str, block: dict[str, Any], index: int) -> list[Event]:
+    """Returns the event for a block that only its provider understands.
+
+    Returns nothing if the block has more than `_BLOCK_LEVELS` levels: the client could not send it back.
+
+    Args:
+        provider: The provider's name.
+        block: The whole block, with exact integers.
+        index: Its position in the answer.
+    """
+    if not _has_at_most(_BLOCK_LEVELS, block):
+        return []
+    return [{"type": "provider.block", "provider": provider, "block": block, "index": index}]
+
+
 def _has_at_most(levels: int, value: Any) -> bool:
     """Returns whether a JSON value has at most this number of levels."""
     if isinstance(value, dict):
@@ -154,5 +169,7 @@ def _has_at_most(levels: int, value: Any) -> bool:
     return levels > 0 and all(_has_at_most(levels - 1, item) for item in value)
 
 
+_BLOCK_LEVELS: Final[int] = SHARED.json_depth - 8
+"""Levels of a provider's block. In a request there are five levels around it."""
 _TOOL_LEVELS: Final[int] = SHARED.arguments_depth - 8
 """Levels of a server tool's input and output. In any format, a whole response has up to five levels around them."""

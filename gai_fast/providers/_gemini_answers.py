@@ -16,7 +16,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, ProviderAdapter
-from gai_fast.providers._events import UNREADABLE, counted_usage, server_tool
+from gai_fast.providers._events import UNREADABLE, counted_usage, provider_block, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -62,13 +62,15 @@ class _Part:
         """Media type and base64 data."""
         self.tool: tuple[str, dict[str, Any]] | None = None
         """A step of a tool that Google runs: the name of the part's member, and its value."""
+        self.block: dict[str, Any] | None = None
+        """The part itself if it has no shared form."""
         self.is_whole = True
         """Whether the other members could be read, too."""
 
     @property
     def kind(self) -> str:
         """The kind of its content; empty if it has none."""
-        if (self.call and self.call.has_content) or self.data or self.tool:
+        if (self.call and self.call.has_content) or self.data or self.block:
             return "other"
         return ("thought" if self.is_thought else "text") if self.text else ""
 
@@ -238,6 +240,8 @@ class GeminiAdapter(ProviderAdapter):
             events.append({"type": "reasoning.signature", "block": block, "signature": part.signature})
         if part.data is not None:
             events.append(_media(*part.data, is_draft=part.is_thought))
+        if part.block is not None:
+            events += provider_block(self.api.provider, part.block, candidate.block)
         if part.tool is not None:
             events.append(self._tool_event(candidate, *part.tool))
         return events
@@ -411,11 +415,17 @@ def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[st
         part.call = _call(call, arguments, numbers)
     inline = raw.get("inlineData")
     if inline and inline.get("data"):
-        part.data = text_of(inline.get("mimeType")), text_of(inline.get("data"))
+        media_type = text_of(inline.get("mimeType"))
+        if media_type.startswith(_SHOWN) or not media_type:
+            part.data = media_type, text_of(inline.get("data"))
+        else:
+            part.block = raw
     for name in _TOOLS:
         if raw.get(name) is not None:
             part.tool = name, dict(raw[name])
             break
+    if part.tool or raw.get("fileData"):
+        part.block = raw
     return part
 
 
@@ -513,6 +523,8 @@ def _usage(raw: Any) -> dict[str, int] | None:
 
 # -- media and tools that Google runs --
 
+_SHOWN: Final = ("image/", "audio/")
+"""The media types that have events. Data of others, such as video, is a block of Gemini's."""
 _TOOLS: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 
 

@@ -23,6 +23,7 @@ from gai_fast.model.request import (
     ImagePart,
     Message,
     NamedTool,
+    ProviderBlockPart,
     Reasoning,
     ReasoningPart,
     Request,
@@ -138,7 +139,7 @@ class ResponsesAPI(API):
         for path, message in turns(request):
             if isinstance(message, AssistantMessage):
                 answer = self._answer(message, path, target)
-                calls.update({item["call_id"]: item["type"] for item in answer if "name" in item})
+                calls.update({item["call_id"]: item["type"] for item in answer if item.get("type") in _CALLS})
                 items += answer
             elif isinstance(message, ToolMessage):
                 # A result's kind must match its call's kind. The dialect has no flag for a failed tool.
@@ -147,6 +148,7 @@ class ResponsesAPI(API):
                 items.append({"type": f"{kind}_output", "call_id": message.call_id, "output": output})
             else:
                 role = message.__struct_config__.tag
+                items += self._blocks(message, path, target)
                 known = ("input_text", "input_image", "input_file") if role == "user" else ("input_text",)
                 content = self._content(message, path, target, known)
                 if content:
@@ -161,6 +163,8 @@ class ResponsesAPI(API):
             return message.content
         parts: list[dict[str, Any]] = []
         for at, part in enumerate(message.content):
+            if isinstance(part, ProviderBlockPart):
+                continue  # an item of its own
             sent = _sent(part)
             if sent.get("type") in known:
                 if self.marks_cache:
@@ -173,33 +177,44 @@ class ResponsesAPI(API):
             return text
         return parts or ""
 
+    def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
+        """Returns the provider's own items in a message."""
+        items: list[dict[str, Any]] = []
+        for at, part in enumerate(() if isinstance(message.content, str) else message.content):
+            if isinstance(part, ProviderBlockPart):
+                items += self.own_blocks(f"{path}.content[{at}]", part, target)
+        return items
+
     def _answer(self, message: AssistantMessage, path: str, target: Target) -> list[dict[str, Any]]:
         """Returns an assistant message as items: its text, reasoning and calls, in order."""
         if isinstance(message.content, str):
             return [{"role": "assistant", "content": message.content}]
         items: list[dict[str, Any]] = []
-        texts: list[str] = []  # the last item's texts; joined at the end, because appending to a string copies it
+        said: list[dict[str, Any]] = []  # items with their texts; joined at the end: appending to a string copies it
         for at, part in enumerate(message.content):
             if isinstance(part, TextPart):
                 if part.text:
-                    if not (items and "role" in items[-1]):
-                        texts = []
-                        items.append({"role": "assistant", "content": texts})
-                    texts.append(part.text)
+                    if not (said and items[-1] is said[-1]):
+                        said.append({"role": "assistant", "content": []})
+                        items.append(said[-1])
+                    said[-1]["content"].append(part.text)
             elif isinstance(part, ToolCallPart):
                 items.append(_call(part))
             elif isinstance(part, ReasoningPart):
                 # The API does not accept another provider's reasoning, or reasoning without a signature.
                 if part.signature and part.provider in (UNSET, self.provider):
                     items.append(_reasoning(part))
+            elif isinstance(part, ProviderBlockPart):
+                items += self.own_blocks(f"{path}.content[{at}]", part, target)
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target)
-        for item in items:
-            if "role" in item:
-                item["content"] = "".join(item["content"])
+        for item in said:
+            item["content"] = "".join(item["content"])
         return items
 
 
+_CALLS: Final = ("function_call", "custom_tool_call")
+"""The items that call a client's tool."""
 _PLAIN_TEXT: Final = 2
 """The number of members of a text."""
 

@@ -44,7 +44,14 @@ from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
-from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, server_tool
+from gai_fast.providers._events import (
+    UNREADABLE,
+    argument_piece,
+    citation,
+    counted_usage,
+    provider_block,
+    server_tool,
+)
 from gai_fast.providers._failures import is_error_type
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -408,12 +415,14 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         item.is_done = True
         self.keep_ids(raw)
+        is_drawn = kind == "image_generation_call"
+        events = _image(label(raw.get("result")), raw) if is_drawn else []
+        if not is_drawn:  # an image is no block as well: it would be sent twice
+            events = provider_block(self.api.provider, raw, item.number)
         if kind in _AWAITED:
-            return [self._server_tool(raw, "started")]
+            return [*events, self._server_tool(raw, "started")]
         failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
-        outcome = self._server_tool(raw, "failed" if failed else "completed")
-        drawn = _image(label(raw.get("result")), raw) if kind == "image_generation_call" else []
-        return [*drawn, outcome]
+        return [*events, self._server_tool(raw, "failed" if failed else "completed")]
 
     def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []

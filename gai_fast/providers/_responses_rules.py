@@ -5,7 +5,7 @@ Knows the dialect, and no provider.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -50,9 +50,15 @@ class ResponsesRules(RequestRules):
             else:
                 del fitted["id"]
         call_id = item.get("call_id")
-        if isinstance(call_id, str) and self.call_ids is not None:
+        # xAI's own items have an empty id, and are sent back as they came.
+        is_paired = bool(call_id) or item.get("type") in _PAIRED
+        if isinstance(call_id, str) and is_paired and self.call_ids is not None:
             fitted = {**fitted, "call_id": self.call_ids.fitted(call_id)}
         return fitted
+
+
+_PAIRED: Final = ("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output")
+"""Items that a client's call and its result are."""
 
 
 class ChoiceNeedsTools(Mend):

@@ -22,6 +22,7 @@ from urllib.parse import quote
 from msgspec import UNSET, Meta
 from orjson import Fragment, loads
 
+from gai_fast.core.chunks import label
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape, messages_shape
 from gai_fast.kernels import encode_json
@@ -34,6 +35,7 @@ from gai_fast.model.request import (
     ImagePart,
     Message,
     NamedTool,
+    ProviderBlockPart,
     Reasoning,
     ReasoningPart,
     Request,
@@ -80,6 +82,8 @@ _BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 8192, "high": 16_384,
 _BEDROCK: Final = "anthropic."
 """What the ids of Bedrock hold and those of Anthropic do not."""
 _ANY_OBJECT: Final = Fragment(b'{"type":"object"}')
+_PAUSING: Final = ("server_tool_use", "mcp_tool_use", "_tool_result")
+"""The ends of the types of blocks after which an answer may be paused."""
 _NO_CHOICE: Final = {"type": ""}
 
 
@@ -334,7 +338,7 @@ class Anthropic(API):
         if not sent and system:  # a request needs a turn
             target.changes.adjust(f"{given[0][0]}.role", "user")
             return [], [{"role": "user", "content": system}]
-        if facts.prefill is False and sent and sent[-1]["role"] == "assistant":
+        if facts.prefill is False and sent and sent[-1]["role"] == "assistant" and not _is_paused(sent[-1]):
             self.leave_out(given[-1][0], target, "this model continues no assistant message")
             sent.pop()
         return system, sent
@@ -360,6 +364,8 @@ class Anthropic(API):
                 blocks += self._earlier_reasoning(part)
             elif isinstance(part, ToolCallPart):
                 blocks.append(self._earlier_call(part, here, target))
+            elif isinstance(part, ProviderBlockPart):
+                blocks += self.own_blocks(here, part, target)
             else:
                 block = {} if isinstance(message, AssistantMessage) else _medium(part)
                 if block:
@@ -470,13 +476,18 @@ def _highest(facts: Facts, model: str) -> int:
     return min(highest, LIMITS.bedrock_max_tokens) if _BEDROCK in model else highest
 
 
+def _is_paused(turn: dict[str, Any]) -> bool:
+    """Returns whether a turn of the assistant is one that it goes on with by itself: tools of Anthropic run in it."""
+    return any(label(block.get("type")).endswith(_PAUSING) for block in turn["content"])
+
+
 def _add_result(sent: list[dict[str, Any]], result: dict[str, Any]) -> None:
     """Adds a tool's result to the last turn of the user, after its results and before its other content."""
     if not sent or sent[-1]["role"] != "user":
         sent.append({"role": "user", "content": [result]})
         return
     blocks = sent[-1]["content"]
-    at = next((at for at, block in enumerate(blocks) if block["type"] != "tool_result"), len(blocks))
+    at = next((at for at, block in enumerate(blocks) if block.get("type") != "tool_result"), len(blocks))
     blocks.insert(at, result)
 
 

@@ -37,6 +37,7 @@ from gai_fast.model.request import (
     AssistantMessage,
     ImagePart,
     NamedTool,
+    ProviderBlockPart,
     Reasoning,
     ReasoningPart,
     Request,
@@ -63,6 +64,8 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 
+_SIGNATURE: Final = {"text", "thoughtSignature"}
+"""The members of a part that is only a signature."""
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")
 _LOCATION: Final = re.compile(r"^projects/[^/]+/locations/[^/]+/")
@@ -240,6 +243,7 @@ class Gemini(API):
                     if isinstance(part, ToolCallPart):
                         names[part.call_id] = part.name
                     parts += self._part(f"{where}.content[{at}]", part, ids, target)
+                parts = _without_repeated_signatures(parts)
             add_turn(sent, role, "parts", parts)
         if "level" in (self.facts(target).thinking or ()):
             for turn in sent:
@@ -263,6 +267,8 @@ class Gemini(API):
                 return []
             call = {**_identifier(part.call_id, ids), "name": part.name, "args": arguments}
             return [{"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})]
+        if isinstance(part, ProviderBlockPart):
+            return self.own_blocks(where, part, target)
         if not isinstance(part, ImagePart):
             return [{"inlineData": {"mimeType": part.media_type, "data": part.data}}]
         inline = image_data(part)
@@ -321,6 +327,19 @@ class GeminiOnVertex(Gemini):
 
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 """A duration in protobuf's JSON form."""
+
+
+def _without_repeated_signatures(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the parts without those that only repeat the signature of the part after them.
+
+    A signed block of Gemini is two parts of a message: its signature, which every client keeps, and the block.
+    """
+    following = [*parts, {}][1:]
+    return [
+        part
+        for part, after in zip(parts, following, strict=True)
+        if part.keys() != _SIGNATURE or part["text"] or part["thoughtSignature"] != after.get("thoughtSignature")
+    ]
 
 
 def _path(model: str) -> str:

@@ -27,6 +27,7 @@ from gai_fast.model.request import (
     ImagePart,
     Message,
     NamedTool,
+    ProviderBlockPart,
     ReasoningPart,
     Request,
     ResponseFormat,
@@ -136,6 +137,8 @@ class _Ollama(API):
                     self.leave_out(f"{where}.content[{at}]", target, "an image that would have to be fetched")
                 else:
                     images.append(data[1])
+            elif isinstance(part, ProviderBlockPart):
+                self.leave_out_part(f"{where}.content[{at}]", part, message, target)
             elif not isinstance(part, (ReasoningPart, ToolCallPart)):
                 self.leave_out(f"{where}.content[{at}]", target, f"{part.__struct_config__.tag} parts")
         text = "".join(texts) if isinstance(message, AssistantMessage) else joined(texts)

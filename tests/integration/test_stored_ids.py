@@ -116,6 +116,22 @@ async def test_each_member_that_names_a_stored_thing_is_its_owners(net: Net) -> 
 
 
 @on_uvloop
+async def test_blocks_and_extra_members_name_no_ids_of_others(net: Net) -> None:
+    asked = Asked()
+    gateway = await net.gateway(await net.upstream(asked), keys=KEYS)
+    for block in ({"type": "item_reference", "id": "msg_1"}, {"type": "code", "container_id": "cntr_1"}):
+        part = {"type": "provider_block", "provider": "openai-compatible", "block": block}
+        native = {"model": "native/gpt-x", "messages": [{"role": "user", "content": [part]}], "query": "hi"}
+        status, error = await ask(gateway, BOB, native, NATIVE)
+        assert (status, error["code"]) == (400, "invalid_request"), block
+        assert error["reason"].endswith("_not_found")
+    native = {"model": "native/gpt-x", "query": "hi", "extra": {"previous_response_id": "resp_theirs"}}
+    status, error = await ask(gateway, BOB, native, NATIVE)
+    assert (status, error["reason"]) == (400, CODES["previous_response_id"])
+    assert asked.bodies == []
+
+
+@on_uvloop
 async def test_an_id_that_the_operator_shares_is_everybodys(net: Net) -> None:
     asked = Asked()
     gateway = await net.gateway(await net.upstream(asked), keys=KEYS, shared_ids=("pmpt_*", "vs_1"))

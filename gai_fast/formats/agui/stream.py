@@ -12,6 +12,7 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `tool.call.start` `tool.call.delta` `tool.call` | `TOOL_CALL_START`, `TOOL_CALL_ARGS`, `TOOL_CALL_END` |
 | `tool.result` | `TOOL_CALL_RESULT` |
 | `citations` `server_tool` `image` `audio.delta` | `CUSTOM` with the event's type as name, and its payload |
+| `provider.block` | `CUSTOM` with the event's type as name, and its `provider` and `block` |
 | `json.snapshot` `safety` `warning` `step.end` | `CUSTOM` with the event's type as name, and its payload |
 | `usage` | `usage` of the end, if `finish` has no usage |
 | `stream.reset` | none: an answer with content is never restarted |
@@ -31,7 +32,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
 from gai_fast.core.signatures import seal
-from gai_fast.formats._base import Framing, StreamContext
+from gai_fast.formats._base import Framing, StreamContext, block_members
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.formats._openai import argument_text
 from gai_fast.kernels import encode_json, escape
@@ -255,6 +256,9 @@ class RunEvents(BlockEncoder):
         value = event.get(_CUSTOM[kind])
         self._write("CUSTOM", {"name": kind, "value": value})
 
+    def _provider_block(self, event: Event) -> None:
+        self._write("CUSTOM", {"name": event["type"], "value": block_members(event)})
+
     def _counted(self, event: Event) -> None:
         self._usage = event["usage"]
 
@@ -289,6 +293,7 @@ RunEvents.writers = {
     "tool.call": RunEvents._call,
     "tool.result": RunEvents._result,
     **dict.fromkeys(_CUSTOM, RunEvents._custom),
+    "provider.block": RunEvents._provider_block,
     "usage": RunEvents._counted,
     "finish": RunEvents._finish,
     "error": RunEvents._error,

@@ -25,7 +25,7 @@ class WholeRun(WholeEncoder):
         run: The client's ids of the run.
     """
 
-    others: ClassVar[tuple[str, ...]] = OTHERS
+    others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
 
     def __init__(self, context: StreamContext, run: Run) -> None:
         super().__init__(context)
@@ -62,7 +62,7 @@ class WholeRun(WholeEncoder):
                 texts.append(part["text"])
             elif part["type"] == "reasoning":
                 messages.append({"id": self._id(messages), "role": "reasoning", "content": part["text"], **signed})
-            else:
+            elif part["type"] == "tool_call":
                 function = {"name": part["name"], "arguments": arguments[part["call_id"]]}
                 calls.append({"id": part["call_id"], "type": "function", "function": function, **signed})
         message: dict[str, Any] = {"id": self._id(messages), "role": "assistant"}

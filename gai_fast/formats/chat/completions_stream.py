@@ -12,7 +12,7 @@ The chunks are those of OpenAI's `completion.py`: whole and streamed answers hav
 | `error` | `{"error": {message, type, param, code}}`, and no `[DONE]` |
 | `done` | `[DONE]` after a `finish` |
 | `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` | none |
-| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` `provider.block` | none |
 | `json.snapshot` `safety` `step.end` | none |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |

@@ -23,6 +23,7 @@ The chunks are those of OpenAI's `chat_completion_chunk.py`, with extensions tha
 | `citations` | `delta.annotations` |
 | `audio.delta` | `delta.audio.data` |
 | `tool.result` `server_tool` `image` `json.snapshot` `safety` | `x_gai` of a separate chunk |
+| `provider.block` | `x_gai.provider_block` of a separate chunk |
 | `warning` | `x_gai.warnings` of the last chunk |
 | `usage` | `usage` of the last chunk, if `finish` has no usage |
 | `step.end` | none: the dialect has no steps |
@@ -38,7 +39,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext, block_members
 from gai_fast.formats._openai import annotation, argument_text, error_object, note_warning
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
 from gai_fast.kernels import Part, Piece, encode_json, escape
@@ -281,6 +282,9 @@ class Chunks(DataEncoder):
         keys = ("call_id", _UNMAPPED[event["type"]])
         self._chunk(self._choice(0, b"{}"), {key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
 
+    def _provider_block(self, event: Event) -> None:
+        self._chunk(self._choice(0, b"{}"), {"provider_block": block_members(event)})
+
     def _snapshot(self, event: Event) -> None:
         self._usage = event["usage"]
 
@@ -319,6 +323,7 @@ _WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "citations": Chunks._citations,
     "audio.delta": Chunks._audio,
     **dict.fromkeys(_UNMAPPED, Chunks._unmapped),
+    "provider.block": Chunks._provider_block,
     "usage": Chunks._snapshot,
     "warning": Chunks._warning,
     "finish": Chunks._finish,

@@ -71,7 +71,7 @@ class WholeObject(WholeEncoder):
 class WholeCompletion(WholeObject):
     """Events → one `chat.completion`."""
 
-    others: ClassVar[tuple[str, ...]] = OTHERS
+    others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
 
     def _answer(self, result: Result) -> bytes:
         reason, x_gai = finish_reason_of(self._finish)

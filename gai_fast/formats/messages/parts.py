@@ -156,6 +156,12 @@ def server_tool_block(run: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": kind, "tool_use_id": identifier, "content": run.get("output", [])}
 
 
+def run_of(block: Mapping[str, Any]) -> str:
+    """Returns the id of the tool's run that a block of Anthropic begins or ends, empty if it has none."""
+    identifier = block.get("id") or block.get("tool_use_id")
+    return identifier if isinstance(identifier, str) else ""
+
+
 # ---- signatures ------------------------------------------------------------------------------------------------------
 
 # Clients send thinking back unchanged. Only the signature survives in all clients, and only Anthropic's own signatures

@@ -9,7 +9,7 @@
    providers than Anthropic have the provider's name. The signature of a call has no place: it is a separate
    `redacted_thinking` block, which clients send back. A signature behind text is written before the next block and
    left out at the end: clients show the last block, which must be the text.
-3. Tools that Anthropic runs have blocks of their kinds; their results are Anthropic's own objects.
+3. Tools that Anthropic runs have blocks of their kinds: Anthropic's own blocks if the answer has them.
 4. A citation is part of the open text block.
 5. `message_start` counts no tokens: they are not known yet. `message_delta` has all of them.
 6. Values without a place in the dialect are in `x_gai`: in `message_delta`, or in a `ping`, which every client ignores.
@@ -25,7 +25,8 @@
 | `reasoning.delta` | `thinking_delta` of a `thinking` block |
 | `reasoning.signature` | `signature_delta`; a `redacted_thinking` block if it is redacted or of a call |
 | `tool.call.start` `tool.call.delta` `tool.call` | a `tool_use` block and its `input_json_delta` |
-| `server_tool` | `server_tool_use` and the block of its result; for other providers a `ping` |
+| `provider.block` | the block of Anthropic; for other providers a `ping` |
+| `server_tool` | `server_tool_use` and the block of its result, unless it has been written; for others a `ping` |
 | `citations` | `citations_delta` of the open text block, or of a new one |
 | `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
 | `safety` | a `ping`; the category of a refusal is in `stop_details` (rule 8) |
@@ -44,7 +45,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext, block_members
 from gai_fast.formats.messages.parts import (
     NATIVE,
     citation_of,
@@ -54,6 +55,7 @@ from gai_fast.formats.messages.parts import (
     marked,
     note_warning,
     refusal_of,
+    run_of,
     server_tool_block,
     stop_reason_of,
     usage_of,
@@ -100,6 +102,7 @@ class Messages(DataEncoder):
         "_not_objects",
         "_provider",
         "_request_id",
+        "_run",
         "_safety",
         "_started",
         "_unwritten",
@@ -114,6 +117,7 @@ class Messages(DataEncoder):
         self._id = f"msg_{context.stream_id}"
         self._model = context.model
         self._request_id = context.request_id
+        self._run = ""  # the run whose own block was written last: its `server_tool` follows
         self._provider: str | None = None
         self._started = False
         self._count = 0  # blocks so far
@@ -322,8 +326,19 @@ class Messages(DataEncoder):
         run = event["server_tool"]
         if self._provider != NATIVE:
             self._ping({"server_tool": run})
+        elif not run.get("id") or run["id"] != self._run:
+            self._tool_block(server_tool_block(run))
+
+    def _provider_block(self, event: Event) -> None:
+        if event["provider"] != NATIVE:
+            self._ping({"provider_block": block_members(event)})
             return
-        block = server_tool_block(run)
+        block: Any = event["block"]
+        self._tool_block(block)
+        self._run = run_of(block)
+
+    def _tool_block(self, block: Mapping[str, Any]) -> None:
+        """Writes a block whose input, if it has one, is a delta."""
         if "input" not in block:
             self._whole_block(block)
             return
@@ -391,6 +406,7 @@ _WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "tool.call.delta": Messages._call_arguments,
     "tool.call": Messages._call,
     "server_tool": Messages._server_tool,
+    "provider.block": Messages._provider_block,
     "citations": Messages._citations,
     "safety": Messages._add_safety,
     **dict.fromkeys(_UNMAPPED, Messages._unmapped),

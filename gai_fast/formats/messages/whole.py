@@ -19,6 +19,7 @@ from gai_fast.formats.messages.parts import (
     marked,
     note_warning,
     refusal_of,
+    run_of,
     server_tool_block,
     stop_reason_of,
     usage_of,
@@ -30,7 +31,7 @@ from gai_fast.model.events import Event
 class WholeMessage(WholeEncoder):
     """Events → one `message`."""
 
-    others: ClassVar[tuple[str, ...]] = OTHERS
+    others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
@@ -54,7 +55,7 @@ class WholeMessage(WholeEncoder):
         counts, beside = usage_of(result.usage or {})
         if self._warnings:
             beside["warnings"] = self._warnings
-        among = ("server_tool",) if result.provider == NATIVE else ()
+        among = ("server_tool", "provider.block") if result.provider == NATIVE else ()
         details = refusal_of(self._safety, reason)
         # The category of a refusal is in `stop_details` already.
         placed = self._safety if details is not None and is_refusal(self._safety) else None
@@ -82,9 +83,16 @@ class WholeMessage(WholeEncoder):
         blocks: list[dict[str, Any]] = []
         texts: list[dict[str, Any]] = []
         ends: list[int] = []  # the end of each text block, in code points of the visible text
-        for part in self._collector.parts(among):
+        run = ""  # the run whose own block came last: its `server_tool` follows
+        for part in self._collector.parts(among, blocks=bool(among)):
             if part["type"] == "event":
-                blocks.append(server_tool_block(part["event"]["server_tool"]))
+                tool = part["event"]["server_tool"]
+                if not run or tool.get("id") != run:
+                    blocks.append(server_tool_block(tool))
+            elif part["type"] == "provider_block":
+                if part["provider"] == NATIVE:
+                    blocks.append(part["block"])
+                    run = run_of(part["block"])
             elif part["type"] == "tool_call":
                 blocks += self._call(part, result.provider)
             elif part["type"] == "reasoning":
@@ -93,7 +101,7 @@ class WholeMessage(WholeEncoder):
                 blocks.append({"type": "text", "text": part["text"]})
                 texts.append(blocks[-1])
                 ends.append(len(part["text"]) + (ends[-1] if ends else 0))
-        if len(blocks) > 1 and blocks[-2]["type"] == "text" and blocks[-1].get("thinking") == "":
+        if len(blocks) > 1 and blocks[-2].get("type") == "text" and blocks[-1].get("thinking") == "":
             blocks.pop()  # a signature behind the text: rule 2 of `stream.py`
         for citation in filter(None, result.citations):
             # A citation belongs to the block in which its span ends; without a span, to the first block.

@@ -385,6 +385,14 @@ class Output:
         tool.end(is_complete=is_complete)
         self._done(tool.index)
 
+    def _add_block(self, event: Event) -> None:
+        """Adds a provider's own item for which there is no other event: the compacted conversation."""
+        item: Any = event["block"]
+        if item.get("type") == "compaction" and "id" in item and "encrypted_content" in item:
+            self.close()
+            self.take_room(len(encode_json(item)))
+            self._done(self._new(item))
+
     # -- the end --
 
     def finish(self, *, is_complete: bool) -> None:
@@ -413,6 +421,7 @@ _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "tool.result": Output._add_result,
     "server_tool": Output._run_tool,
     "image": Output._draw,
+    "provider.block": Output._add_block,
 }
 
 

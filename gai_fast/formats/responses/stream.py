@@ -14,6 +14,7 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `tool.result` `server_tool` `image` | separate items |
 | `citations` | annotations of the text |
 | `audio.delta` | `response.audio.delta` |
+| `provider.block` | its item if it is a `compaction`; other items are those of `server_tool` |
 | `safety` `step.end` `json.snapshot` | none |
 | `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |

@@ -7,7 +7,7 @@ SDK's server. Knows no provider and no route.
 2. An assistant message is split at its `step-start` parts. Each step becomes an assistant message, followed by one
    message for each tool result.
 3. A part that only a page needs is dropped: `data-*`, sources, a call whose input was still streaming, and a tool that
-   the provider ran itself.
+   the provider ran itself. The provider's own blocks of such a tool are in `data-provider-block` parts, which are read.
 4. If a part is meant for the model but has no native form, its path is returned.
 """
 
@@ -131,6 +131,11 @@ class _BodyReader(RequestReader):
                 self._tool(part, required(part, "toolName", where, str), where, content, results)
             elif kind.startswith("tool-"):
                 self._tool(part, kind.removeprefix("tool-"), where, content, results)
+            elif kind == "data-provider-block":
+                data = required(part, "data", where, dict)
+                provider = required(data, "provider", f"{where}.data", str)
+                block = required(data, "block", f"{where}.data", dict)
+                content.append({"type": "provider_block", "provider": provider, "block": block})
             elif kind == "file":
                 file = self._file(part, where)
                 if file is not None and file["type"] != "file":

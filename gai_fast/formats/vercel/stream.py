@@ -17,6 +17,7 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | `citations` | one `source-url` each, `source-document` if there is no URL; offsets are left out |
 | `image` | `file` with a `data:` URL; a partial one is left out |
 | `audio.delta` | `data-audio`, transient |
+| `provider.block` | `data-provider-block`, which a page sends back |
 | `json.snapshot` | `data-json`; each one replaces the previous one |
 | `safety` | `data-safety` |
 | `warning` | `data-warning`, transient |
@@ -38,7 +39,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.core.sinks import Inexpressible
-from gai_fast.formats._base import Framing, StreamContext
+from gai_fast.formats._base import Framing, StreamContext, block_members
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error
@@ -299,6 +300,10 @@ class Parts(BlockEncoder):
     def _audio(self, event: Event) -> None:
         self._data("audio", event["audio"], transient=True)
 
+    def _provider_block(self, event: Event) -> None:
+        self._begin()  # the text behind the block is a part behind it
+        self._data("provider-block", block_members(event))
+
     def _json(self, event: Event) -> None:
         self._data("json", event.get("json"), id="json")
 
@@ -372,6 +377,7 @@ Parts.writers = {
     "image": Parts._image,
     "audio.delta": Parts._audio,
     "json.snapshot": Parts._json,
+    "provider.block": Parts._provider_block,
     "safety": Parts._safety,
     "warning": Parts._warning,
     "usage": Parts._counted,

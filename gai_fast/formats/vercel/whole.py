@@ -45,6 +45,8 @@ class WholeMessage(WholeEncoder):
         return encode_json(message)
 
     def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:
+        if part["type"] == "provider_block":
+            return {"type": "data-provider-block", "data": {"provider": part["provider"], "block": part["block"]}}
         if part["type"] == "tool_call":
             call_part = {
                 "type": f"tool-{part['name']}",

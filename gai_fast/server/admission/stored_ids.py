@@ -53,18 +53,20 @@ def ids_in_body(settings: Settings, model: ModelSettings, dialect: str, body: di
     return _not_shared(found, may_answer)
 
 
-def ids_in_options(settings: Settings, model: ModelSettings, options: Any) -> list[StoredId]:
-    """Returns the ids to check in the raw members of a native request.
+def ids_in_raw(
+    settings: Settings, model: ModelSettings, members: Sequence[dict[str, Any]], blocks: Sequence[Any]
+) -> list[StoredId]:
+    """Returns the ids to check in what a native request sends to a provider as it is.
 
     Args:
         settings: As for `ids_in_body`.
         model: As for `ids_in_body`.
-        options: The `provider_options`.
+        members: The objects of raw members: `extra`, and each of the `provider_options`.
+        blocks: The provider's own blocks in messages.
     """
-    found = stored_ids(options)
-    for each in options.values():
-        if isinstance(each, dict):
-            found += referenced_items(each.get("input"))
+    found = [*stored_ids([*members, *blocks]), *referenced_items(blocks)]
+    for each in members:
+        found += referenced_items(each.get("input"))
     return _not_shared(found, settings.may_answer(model)) if found else []
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.reading import estimated_tokens, parse_object, parse_request
+from gai_fast.core.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.stored_ids import StoredId
 from gai_fast.formats import (
     ClientRequest,
@@ -33,7 +33,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.asking import answer_owner
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
-from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_options
+from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.caching import (
     HEADER,
@@ -291,13 +291,16 @@ class StreamRoutes:
 
     def _ids_to_check(self, incoming: Incoming, request: Request) -> Sequence[StoredId]:
         """Returns the ids in the raw members of a native request that its caller must own."""
-        options = request.provider_options
-        if incoming.key is None or not options:
+        if incoming.key is None:
+            return ()
+        members = [*request.provider_options.values(), request.extra]
+        blocks = provider_blocks(request)
+        if not blocks and not any(members):
             return ()
         name = request.model
         settings = self._specs.settings
         model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
-        return ids_in_options(settings, model, options)
+        return ids_in_raw(settings, model, members, blocks)
 
     def _ids_in_body(self, incoming: Incoming, asked: ClientRequest) -> Sequence[StoredId]:
         """Returns the ids in a request of a dialect that its caller must own."""

@@ -453,3 +453,41 @@ def test_what_an_encoder_has_written_may_lack_its_empty_text() -> None:
     encoder.text_delta("")
     encoder.text_delta("Hi")
     assert collect([json.loads(line) for line in encoder.take().splitlines()]).text == "Hi"
+
+
+# ---- blocks of a provider --------------------------------------------------------------------------------------------
+
+BLOCK: dict[str, Any] = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"n": 2**70}}
+
+
+def block(**keys: Any) -> dict[str, Any]:
+    return {"type": "provider.block", "provider": "anthropic", "block": BLOCK, "index": 1, **keys}
+
+
+def test_blocks_stand_in_their_place_between_texts_and_can_be_sent_back() -> None:
+    told = parts(text("a"), block(), text("b"), block(choice=1), text("c"))
+    part = {"type": "provider_block", "provider": "anthropic", "block": BLOCK}
+    assert told == [{"type": "text", "text": "a"}, part, {"type": "text", "text": "bc"}]
+    sent = parse_request(
+        encode_json({"messages": [{"role": "assistant", "content": told}, {"role": "user", "content": "x"}]})
+    )
+    sent_back: Any = sent.messages[0].content[1]
+    assert json.loads(bytes(sent_back.block)) == BLOCK
+
+
+def test_a_reset_takes_blocks_back() -> None:
+    assert parts(block(), {"type": "stream.reset", "reason": "failed"}, {**START}, text("a")) == [
+        {"type": "text", "text": "a"}
+    ]
+
+
+@pytest.mark.parametrize("member", ["provider", "block"])
+def test_a_block_without_a_member_is_refused_by_name(member: str) -> None:
+    with pytest.raises(ValueError, match=f"`{member}`"):
+        collected({key: value for key, value in block().items() if key != member})
+
+
+def test_blocks_count_against_the_limit_of_an_answer(change_limits: ChangeLimits) -> None:
+    change_limits(collected=1000)
+    with pytest.raises(errors.Error, match="larger than 1000 characters"):
+        collected(block(block={"data": "x" * 1001}))

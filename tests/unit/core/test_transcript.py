@@ -231,3 +231,13 @@ def test_text_that_a_prefilled_attempt_holds_back_comes_before_what_follows() ->
     assert transcript.release({"type": "usage", "usage": {}}) == ""
     assert transcript.release(call("c")[0]) == "Hel"
     assert transcript.take(text("Hel")) == text("Hel")
+
+
+def test_a_block_of_the_provider_is_the_same_with_other_ids() -> None:
+    block: Any = {"type": "provider.block", "provider": "p", "index": 0, "block": {"type": "use", "id": "a"}}
+    transcript = delivered(block)
+    transcript.repeat(FAILURE)
+    assert transcript.take({**block, "block": {"type": "use", "id": "b"}}) is None
+    transcript.repeat(FAILURE)
+    with pytest.raises(Error):
+        transcript.take({**block, "block": {"type": "result", "id": "a"}})

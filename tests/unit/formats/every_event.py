@@ -24,6 +24,7 @@ EVERY_EVENT: Final[list[Event]] = [
         "server_tool": {"id": "s1", "name": "web_search", "status": "started", "input": {"q": "x"}},
     },
     {"type": "server_tool", "server_tool": {"id": "s1", "name": "web_search", "status": "completed", "output": [1]}},
+    {"type": "provider.block", "provider": "demo", "block": {"type": "code_result", "id": "s2"}, "index": 3},
     {"type": "server_tool", "server_tool": {"id": "s2", "name": "code", "status": "failed", "output": {"e": "x"}}},
     {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}},
     {"type": "audio.delta", "audio": {"chunk": "aGk=", "format": "wav"}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
@@ -248,6 +248,56 @@ def written(model: str, *, drop: bool = False, **fields: Any) -> tuple[dict[str,
     target = Target(model, "k", "drop" if drop else "error")
     sent = get_provider("anthropic").build_request(parse_request(json.dumps(fields).encode()), target)
     return json.loads(sent.body), target.changes
+
+
+class TestBlocks:
+    USE: ClassVar[dict[str, Any]] = {
+        "type": "server_tool_use",
+        "id": "srv_1",
+        "name": "web_search",
+        "input": {"n": 2**70},
+    }
+    FOUND: ClassVar[dict[str, Any]] = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []}
+
+    @staticmethod
+    def part(block: dict[str, Any], provider: str = "anthropic") -> dict[str, Any]:
+        return {"type": "provider_block", "provider": provider, "block": block}
+
+    def said(self, *parts: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": "hi"}, {"role": "assistant", "content": list(parts)}]
+
+    @pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-5"])
+    def test_a_paused_answer_goes_on_even_if_the_model_continues_no_other(self, model: str) -> None:
+        parts = [self.part(self.USE), self.part(self.FOUND), {"type": "text", "text": "So far"}]
+        sent, changes = written(model, messages=self.said(*parts))
+        content = sent["messages"][1]["content"]
+        assert content == [self.USE, self.FOUND, {"type": "text", "text": "So far"}]
+        assert not changes
+
+    def test_blocks_of_other_providers_are_left_out_and_told(self) -> None:
+        foreign = self.part({"executableCode": {"code": "1"}}, "gemini")
+        messages = [*self.said(foreign, {"type": "text", "text": "a"}), {"role": "user", "content": [foreign]}]
+        sent, changes = written("claude-sonnet-4-5", messages=[*messages, {"role": "user", "content": "go"}])
+        assert sent["messages"][1]["content"] == [{"type": "text", "text": "a"}]
+        assert changes.dropped == ["messages[1].content[0]", "messages[2].content[0]"]
+
+    def test_a_block_of_the_user_stands_in_its_turn(self) -> None:
+        upload = {"type": "container_upload", "file_id": "file_1"}
+        messages = [{"role": "user", "content": [self.part(upload), {"type": "text", "text": "Read it."}]}]
+        sent, _ = written("claude-sonnet-4-5", messages=messages)
+        assert sent["messages"][0]["content"][0] == upload
+
+    @pytest.mark.parametrize("block", ["5", "[]", "null", '"x"'])
+    def test_a_block_is_an_object(self, block: str) -> None:
+        part = f'{{"type":"provider_block","provider":"anthropic","block":{block}}}'
+        message = f'{{"messages":[{{"role":"assistant","content":[{part}]}}]}}'
+        with pytest.raises(InvalidRequest, match=r"Expected `object` - at `\$.messages\[0\].content\[0\].block`"):
+            parse_request(message.encode())
+
+    def test_a_block_without_a_type_breaks_nothing(self) -> None:
+        messages = [*self.said(self.part({})), {"role": "tool", "call_id": "c", "content": "4"}]
+        sent, _ = written("claude-sonnet-4-5", messages=messages)
+        assert sent["messages"][1]["content"] == [{}]
 
 
 class TestFacts:

@@ -78,7 +78,7 @@ class TestText:
         assert of_type(events, "reasoning.signature") == [{"type": "reasoning.signature", "block": 0, "signature": "s"}]
 
     def test_unknown_events_blocks_and_deltas_are_ignored(self) -> None:
-        blocks = [begin(0, "compaction", content=None), delta(0, "compaction_delta", content="…"), end(0)]
+        blocks = [begin(0, "text", text=""), delta(0, "unheard_delta", content="…"), end(0)]
         unknown = [{"type": "unheard_of"}, {"type": "keepalive", "message": "working"}]
         assert between(read(head(), *unknown, *blocks, end(7), tail(), STOP)) == []
 
@@ -191,7 +191,8 @@ class TestTools:
             begin(4, "bash_code_execution_tool_result", tool_use_id="lost", content={"error_code": "unavailable"}),
             end(4),
         ]
-        assert [event["server_tool"] for event in between(read(head(), *blocks, tail(), STOP))] == [
+        events = of_type(read(head(), *blocks, tail(), STOP), "server_tool")
+        assert [event["server_tool"] for event in events] == [
             {"id": "srv_1", "name": "web_search", "status": "started", "input": {"query": "x"}},
             {"id": "srv_1", "name": "web_search", "status": "completed", "output": result},
             {"id": "mcp_1", "name": "ask", "status": "started", "input": {"q": 1}},
@@ -431,6 +432,73 @@ class TestErrors:
         assert failed.value.reason == "content_blocks"
 
 
+class TestBlocks:
+    """Blocks that only Anthropic understands."""
+
+    def told(self, *chunks: Any, reason: str = "pause_turn") -> list[Event]:
+        return [one for one in read(head(), *chunks, tail(reason), STOP) if one["type"] == "provider.block"]
+
+    def test_a_paused_answer_has_the_blocks_that_go_on_with_it(self) -> None:
+        use = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "caller": {"type": "direct"}}
+        page = {"type": "web_search_result", "url": "u", "encrypted_content": "e", "page_age": None}
+        found = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": [page]}
+        chunks = [
+            {"type": "content_block_start", "index": 0, "content_block": {**use, "input": {}}},
+            delta(0, "input_json_delta", partial_json='{"query": "x", "n"'),
+            delta(0, "input_json_delta", partial_json=": 12345678901234567890}"),
+            end(0),
+            {"type": "content_block_start", "index": 1, "content_block": found},
+            end(1),
+        ]
+        given = {**use, "input": {"query": "x", "n": 12345678901234567890}}
+        assert self.told(*chunks) == [
+            {"type": "provider.block", "provider": "anthropic", "block": given, "index": 0},
+            {"type": "provider.block", "provider": "anthropic", "block": found, "index": 1},
+        ]
+        events = read(head(), *chunks, tail("pause_turn"), STOP)
+        assert events[-1]["finish_reason"] == "pause"
+        assert [part["block"] for part in collect(events).message["content"]] == [given, found]
+
+    def test_a_compaction_comes_with_its_delta_and_its_signature(self) -> None:
+        chunks = [
+            begin(0, "compaction", content=None, tool_changes=[]),
+            delta(0, "compaction_delta", content="All of it.", encrypted_content="e"),
+            delta(0, "signature_delta", signature="s"),
+            end(0),
+        ]
+        whole = {"type": "compaction", "content": "All of it.", "tool_changes": [], "encrypted_content": "e"}
+        assert [one["block"] for one in self.told(*chunks)] == [{**whole, "signature": "s"}]
+        assert of_type(read(head(), *chunks, tail(), STOP), "reasoning.signature") == []
+
+    @pytest.mark.parametrize("pieces", [['{"query": "x'], ["[" * 300 + "]" * 300]], ids=["cut off", "too deep"])
+    def test_an_input_that_cannot_be_sent_back_makes_no_block(self, pieces: list[str]) -> None:
+        fragments = [delta(0, "input_json_delta", partial_json=piece) for piece in pieces]
+        use = begin(0, "server_tool_use", id="srv_1", name="web_search", input={})
+        assert self.told(use, *fragments, end(0)) == []
+
+    def test_a_block_that_is_cut_off_is_none(self) -> None:
+        assert (
+            self.told(begin(0, "server_tool_use", id="srv_1", name="web_search", input={}), reason="max_tokens") == []
+        )
+
+    def test_a_result_that_is_nested_too_deep_to_be_sent_back_is_told_as_a_tool_alone(self) -> None:
+        deep: Any = []
+        for _ in range(100):
+            deep = [deep]
+        events = read(head(), begin(0, "mcp_tool_result", tool_use_id="m", content=deep), end(0), tail(), STOP)
+        assert of_type(events, "provider.block") == []
+        assert len(of_type(events, "server_tool")) == 1
+
+    def test_what_open_blocks_hold_is_limited_and_given_back(self) -> None:
+        adapter: Any = get_provider("anthropic").adapter()
+        adapter.receive("", json.dumps(head()))
+        before = adapter.room.remaining
+        adapter.receive("", json.dumps(begin(0, "compaction", content="x" * 1000)))
+        assert adapter.room.remaining < before - 1000
+        adapter.receive("", json.dumps(end(0)))
+        assert adapter.room.remaining == before
+
+
 class TestWholeAnswer:
     TEXT = """{"id":"msg_1","type":"message","role":"assistant","model":"claude","stop_reason":"tool_use",
       "usage":{"input_tokens":4,"output_tokens":2},
@@ -451,6 +519,7 @@ class TestWholeAnswer:
             "reasoning.signature",
             "text.delta",
             "citations",
+            "provider.block",
             "server_tool",
             "tool.call.start",
             "tool.call.delta",

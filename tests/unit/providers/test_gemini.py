@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,43 @@ SIGNED: dict[str, Any] = {"type": "tool_call", "call_id": "fc-1", "name": "f", "
 
 def contents(*messages: dict[str, Any]) -> Any:
     return body("gemini", messages=list(messages))["contents"]
+
+
+class TestBlocks:
+    CODE: ClassVar[dict[str, Any]] = {"executableCode": {"language": "PYTHON", "code": "1"}, "thoughtSignature": "c2ln"}
+
+    def test_a_part_goes_back_unchanged_and_its_signature_once(self) -> None:
+        message = gai_fast.collect(
+            gai_fast.decode("gemini", [json.dumps([chunk(text("a"), self.CODE), STOP]).encode()])
+        ).message
+        assert [part["type"] for part in message["content"]] == ["text", "reasoning", "provider_block"]
+        assert contents({"role": "user", "content": "hi"}, message)[1]["parts"] == [{"text": "a"}, self.CODE]
+
+    def test_a_signature_of_text_is_kept(self) -> None:
+        signed = {"type": "reasoning", "text": "", "signature": "other", "provider": "gemini"}
+        block = {"type": "provider_block", "provider": "gemini", "block": self.CODE}
+        parts = contents({"role": "user", "content": "hi"}, {"role": "assistant", "content": [signed, block, signed]})[
+            1
+        ]
+        assert parts["parts"] == [
+            {"text": "", "thoughtSignature": "other"},
+            self.CODE,
+            {"text": "", "thoughtSignature": "other"},
+        ]
+
+
+@pytest.mark.parametrize(
+    "provider", ["openai", "mistral", "cohere", "ollama", "gemini", "deepseek", "openrouter", "perplexity"]
+)
+def test_blocks_of_another_provider_are_left_out_and_told(provider: str) -> None:
+    block = {"type": "provider_block", "provider": "anthropic", "block": {"type": "server_tool_use", "id": "srv_1"}}
+    said = {"role": "assistant", "content": [{"type": "text", "text": "a"}, block]}
+    asked = {"role": "user", "content": [block, {"type": "text", "text": "go"}]}
+    target = Target("m")
+    request = parse_request(json.dumps({"messages": [{"role": "user", "content": "hi"}, said, asked]}).encode())
+    sent = get_provider(provider).build_request(request, target)
+    assert b"srv_1" not in sent.body
+    assert target.changes.dropped == ["messages[1].content[1]", "messages[2].content[0]"]
 
 
 class TestRequests:

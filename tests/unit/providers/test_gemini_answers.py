@@ -278,6 +278,39 @@ class TestPartsThatCannotBeRead:
             get_provider("gemini").adapter().receive("", json.dumps(chunk(self.LOST, text("a"))))
 
 
+class TestBlocks:
+    """Parts that only Gemini understands."""
+
+    def test_code_and_its_result_are_parts_of_their_own(self) -> None:
+        parts = [
+            {"executableCode": {"language": "PYTHON", "code": "1+1", "id": "a"}, "thoughtSignature": "c2ln"},
+            {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "2", "id": "a"}},
+        ]
+        blocks = of_type(read(chunk(text("Let me."), *parts), STOP), "provider.block")
+        assert [(one["provider"], one["block"], one["index"]) for one in blocks] == [
+            ("gemini", parts[0], 1),
+            ("gemini", parts[1], 2),
+        ]
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            {"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}},
+            {"inlineData": {"mimeType": "application/pdf", "data": "AAAA"}},
+            {"fileData": {"mimeType": "video/mp4", "fileUri": "https://a.example/v"}, "videoMetadata": {"fps": 1}},
+        ],
+    )
+    def test_what_is_no_image_and_no_sound_is_not_told_as_one(self, part: dict[str, Any]) -> None:
+        events = read(chunk(part), STOP)
+        assert [one["block"] for one in of_type(events, "provider.block")] == [part]
+        assert of_type(events, "image") == of_type(events, "audio.delta") == []
+
+    def test_a_part_of_another_candidate_has_its_number(self) -> None:
+        second = {"candidates": [{"index": 1, "content": {"parts": [{"executableCode": {"code": "1"}}]}}]}
+        (block,) = of_type(read(second, STOP), "provider.block")
+        assert block["choice"] == 1
+
+
 class TestServerTools:
     def test_code_and_its_result_belong_together(self) -> None:
         code = {"executableCode": {"language": "PYTHON", "code": "1/0"}}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
+from gai_fast.core.reading import parse_request
 from gai_fast.core.result import collect
 from gai_fast.library.decoding import decode
 from gai_fast.model.errors import InvalidRequest, Unsupported
@@ -26,6 +27,39 @@ from tests.unit.providers.responses import (
     end,
     text,
 )
+
+
+def test_the_providers_own_items_stand_in_their_place_and_others_are_left_out() -> None:
+    def part(block: dict[str, Any], provider: str = "openai") -> dict[str, Any]:
+        return {"type": "provider_block", "provider": provider, "block": block}
+
+    search = {
+        "type": "web_search_call",
+        "id": "ws_1",
+        "status": "completed",
+        "action": {"type": "search", "query": "q"},
+    }
+    odd = {"role": "assistant", "content": "x", "call_id": ["a"], "type": ["b"]}
+    output = {"type": "shell_call_output", "call_id": "c", "output": []}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "text", "text": "a"}, part(search), {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": [part(odd), part({"type": "fallback"}, "anthropic")]},
+        {"role": "user", "content": [part(output), {"type": "text", "text": "go"}]},
+    ]
+    target = Target("gpt-5")
+    sent = get_provider(OPENAI).build_request(parse_request(json.dumps({"messages": messages}).encode()), target)
+    assert json.loads(sent.body)["input"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "a"},
+        search,
+        {"role": "assistant", "content": "b"},
+        odd,
+        output,
+        {"role": "user", "content": "go"},
+    ]
+    assert target.changes.dropped == ["messages[2].content[1]"]
+
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
 

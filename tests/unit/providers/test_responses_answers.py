@@ -328,6 +328,26 @@ class TestCalls:
         assert between(read(BEGIN, fragment("{}", 7), end())) == []
 
 
+class TestBlocks:
+    """Items that only their provider understands."""
+
+    @pytest.mark.parametrize("kind", ["web_search_call", "mcp_list_tools", "compaction", "shell_call", "new_call"])
+    def test_an_item_is_a_block_at_its_end_and_once(self, kind: str) -> None:
+        whole = done(2, kind, encrypted_content="e", extra={"n": [1]}, status="completed")
+        events = read(BEGIN, added(2, kind), whole, whole, end(output=[whole["item"]]))
+        (block,) = of_type(events, "provider.block")
+        assert (block["provider"], block["block"]) == ("openai", whole["item"])
+
+    def test_what_other_events_say_is_no_block(self) -> None:
+        items = [done(0, "image_generation_call", result="iVBO"), done(1, "function_call", name="f", arguments="{}")]
+        assert of_type(read(BEGIN, *items, end()), "provider.block") == []
+
+    def test_an_item_that_only_the_end_has_is_a_block(self) -> None:
+        item = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "q"}}
+        (block,) = of_type(read(BEGIN, end(output=[item])), "provider.block")
+        assert block["block"] == item
+
+
 class TestServerTools:
     def told(self, *chunks: dict[str, Any], provider: str = OPENAI) -> list[dict[str, Any]]:
         return [one["server_tool"] for one in of_type(read(BEGIN, *chunks, end(), provider=provider), "server_tool")]

@@ -156,6 +156,10 @@ def test_a_result_is_a_message_of_its_own() -> None:
     [
         ({"type": "citations", "citations": [{"uri": "https://a.example"}]}, [{"uri": "https://a.example"}]),
         ({"type": "server_tool", "server_tool": {"name": "search"}}, {"name": "search"}),
+        (
+            {"type": "provider.block", "provider": "p", "block": {"a": 1}, "index": 0},
+            {"provider": "p", "block": {"a": 1}},
+        ),
         ({"type": "image", "image": {"data": "aGk="}}, {"data": "aGk="}),
         ({"type": "audio.delta", "audio": {"chunk": "aGk="}}, {"chunk": "aGk="}),
         ({"type": "json.snapshot", "json": {"a": 1}}, {"a": 1}),

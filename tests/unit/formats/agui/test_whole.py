@@ -17,7 +17,16 @@ def test_the_whole_answer_is_messages_that_can_be_sent_back() -> None:
     assert (answer["threadId"], answer["runId"]) == ("thread-1", "run-1")
     assert answer["result"]["finish_reason"] == "tool_calls"
     assert [cited.get("title") for cited in answer["result"]["citations"]] == ["A", "T"]
-    told = ["server_tool", "server_tool", "server_tool", "image", "audio.delta", "safety", "tool.result"]
+    told = [
+        "server_tool",
+        "server_tool",
+        "provider.block",
+        "server_tool",
+        "image",
+        "audio.delta",
+        "safety",
+        "tool.result",
+    ]
     assert [event["type"] for event in answer["result"]["events"]] == told
     assert answer["usage"][0]["totalTokens"] == 30
     assert [(each["id"], each["role"]) for each in answer["newMessages"]] == [

@@ -292,6 +292,10 @@ def test_audio_is_its_data() -> None:
         ({"type": "json.snapshot", "json": {"a": 1}}, {"json": {"a": 1}}),
         ({"type": "safety", "safety": {"category": "x"}}, {"safety": {"category": "x"}}),
         ({"type": "server_tool", "server_tool": {"id": "s"}}, {"server_tool": {"id": "s"}}),
+        (
+            {"type": "provider.block", "provider": "p", "block": {"a": 1}, "index": 0},
+            {"provider_block": {"provider": "p", "block": {"a": 1}}},
+        ),
         ({"type": "tool.result", "call_id": "c", "tool_result": 4}, {"call_id": "c", "tool_result": 4}),
     ],
 )

@@ -308,6 +308,42 @@ def test_tools_that_anthropic_runs_have_their_blocks() -> None:
     assert told(search, start=CLAUDE)[0]["content_block"]["type"] == "tool_search_tool_result"
 
 
+def test_anthropics_own_blocks_are_written_once_and_unchanged() -> None:
+    use = {
+        "type": "server_tool_use",
+        "id": "s",
+        "name": "web_search",
+        "input": {"query": "x"},
+        "caller": {"type": "direct"},
+    }
+    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": [], "caller": {"type": "direct"}}
+    summary = {"type": "compaction", "content": "All of it.", "encrypted_content": "e"}
+    runs = [
+        {"id": "s", "name": "web_search", "status": "started", "input": {"query": "x"}},
+        {"id": "s", "name": "web_search", "status": "completed"},
+    ]
+    events: list[Event] = [text("a")]
+    for at, block in enumerate([use, result, summary]):
+        events.append({"type": "provider.block", "provider": "anthropic", "block": block, "index": at})
+        events += [{"type": "server_tool", "server_tool": run} for run in runs[at : at + 1]]
+    events += [text("b"), finish(provider="anthropic"), DONE]
+    said = [{"type": "text", "text": each} for each in "ab"]
+    written = [said[0], use, result, summary, said[1]]
+    begun = [one["content_block"] for one in told(*events, start=CLAUDE) if one["type"] == "content_block_start"]
+    assert begun == [{**said[0], "text": ""}, {**use, "input": {}}, result, summary, {**said[1], "text": ""}]
+    message = accumulated_by_sdk(streamed(*events, start=CLAUDE))
+    assert message.content[1].input == {"query": "x"}
+    whole = json.loads(encoded(ANTHROPIC.whole(context()), [CLAUDE, *events]))
+    assert whole["content"] == written
+    assert "x_gai" not in whole
+
+
+def test_blocks_of_other_providers_stand_on_a_ping() -> None:
+    block: Event = {"type": "provider.block", "provider": "gemini", "block": {"executableCode": {}}, "index": 0}
+    own = {"provider": "gemini", "block": {"executableCode": {}}}
+    assert told(block) == [{"type": "ping", "x_gai": {"provider_block": own}}]
+
+
 def test_tools_of_other_providers_stand_on_a_ping() -> None:
     run = {"id": "ws_1", "name": "web_search", "status": "completed"}
     assert told({"type": "server_tool", "server_tool": run}) == [{"type": "ping", "x_gai": {"server_tool": run}}]

@@ -165,6 +165,12 @@ def test_signatures_come_back() -> None:
     ]
 
 
+def test_a_providers_blocks_come_back() -> None:
+    data = {"provider": "anthropic", "block": {"type": "server_tool_use", "id": "s"}}
+    parts = [{"type": "data-provider-block", "data": data}, {"type": "data-other", "data": 1}]
+    assert messages_of(said("assistant", *parts))[0]["content"] == [{"type": "provider_block", **data}]
+
+
 def test_members_of_the_body_are_those_of_a_native_request() -> None:
     request, lost = read(
         said("user", "Hi"),
@@ -207,6 +213,11 @@ def test_members_of_the_body_are_those_of_a_native_request() -> None:
             said("assistant", tool("input-available", callProviderMetadata={"gai": []})),
             "`$.messages[0].parts[0].callProviderMetadata.gai`",
         ),
+        (
+            said("assistant", {"type": "data-provider-block", "data": {"provider": "p"}}),
+            "missing required field `block`",
+        ),
+        (said("assistant", {"type": "data-provider-block", "data": 5}), "`$.messages[0].parts[0].data`"),
         (said("user"), "at least one message with a part - at `$.messages`"),
     ],
 )

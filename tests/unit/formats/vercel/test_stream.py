@@ -297,6 +297,7 @@ def test_the_default_writes_only_what_5_0_0_knows() -> None:
 
 
 ALLOWED = {
+    "data-provider-block": {"type", "data"},
     "start": {"type", "messageId", "messageMetadata"},
     "start-step": {"type"},
     "text-start": {"type", "id", "providerMetadata"},

@@ -37,6 +37,7 @@ MESSAGE = {
             "providerExecuted": True,
             "output": [1],
         },
+        {"type": "data-provider-block", "data": {"provider": "demo", "block": {"type": "code_result", "id": "s2"}}},
         {
             "type": "tool-code",
             "toolCallId": "s2",
@@ -74,6 +75,7 @@ def test_the_whole_answer_is_a_message_that_can_be_sent_back() -> None:
         "reasoning",
         "reasoning",
         "text",
+        "provider_block",
         "image",
         "text",
         "tool_call",

@@ -9,7 +9,7 @@ import pytest
 from gai_fast.core.stored_ids import ITEM, StoredId
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
-from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_options, not_found
+from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw, not_found
 from tests.integration.gateway import settings_for
 from tests.limits import LIMITS
 
@@ -37,11 +37,13 @@ def test_shared_ids_are_not_checked() -> None:
     assert in_body(settings(shared_ids=("*",)), "native/x", NAMED) == []
 
 
-def test_raw_members_of_any_provider_are_checked() -> None:
+def test_raw_members_and_blocks_of_any_provider_are_checked() -> None:
     made = settings()
-    found = ids_in_options(made, made.chosen("m"), {"openai": NAMED, "xai": {"prompt": {"id": "p"}}, "odd": []})
+    found = ids_in_raw(made, made.chosen("m"), [NAMED, {"prompt": {"id": "p"}}, {}], [])
     assert sorted(each.identifier for each in found) == ["msg_1", "p", "resp_1"]
-    assert ids_in_options(made, made.chosen("m"), {"openai": {"seed": 5}}) == []
+    assert ids_in_raw(made, made.chosen("m"), [{"seed": 5}], [{"type": "compaction", "id": "c", "summary": "s"}]) == []
+    blocks = [{"type": "item_reference", "id": "msg_2"}, {"type": "container_upload", "file_id": "file_2"}]
+    assert sorted(one.identifier for one in ids_in_raw(made, made.chosen("m"), [], blocks)) == ["file_2", "msg_2"]
 
 
 def test_a_request_with_too_many_ids_is_refused() -> None:
