@@ -30,10 +30,11 @@ class Shape:
         ids: The ids of calls and of their results.
         last: The role of the last message.
         signed: There is reasoning that its provider must be asked about: it is sealed, or lacks its signature.
+        is_encrypted: There is reasoning that a provider has encrypted, and that is not sealed.
         has_odd_items: An item's `id` does not begin as those of its kind do.
     """
 
-    __slots__ = ("calls", "characters", "has_odd_items", "ids", "last", "parts", "roles", "signed")
+    __slots__ = ("calls", "characters", "has_odd_items", "ids", "is_encrypted", "last", "parts", "roles", "signed")
 
     def __init__(self) -> None:
         self.characters = 0
@@ -43,6 +44,7 @@ class Shape:
         self.ids: list[str] = []
         self.last = ""
         self.signed = False
+        self.is_encrypted = False
         self.has_odd_items = False
 
     def _note(self, role: str, message: dict[str, Any]) -> None:
@@ -145,8 +147,12 @@ def _note_item(shape: Shape, item: dict[str, Any]) -> None:
     call_id, identifier = item.get("call_id"), item.get("id")
     if isinstance(call_id, str):
         shape.ids.append(call_id)
-    if kind == "reasoning" and is_ours(item.get("encrypted_content")):
-        shape.signed = True
+    if kind == "reasoning":
+        content = item.get("encrypted_content")
+        if is_ours(content):
+            shape.signed = True
+        elif content is not None:
+            shape.is_encrypted = True
     if identifier is not None and not begins_as_its_kind(item):
         shape.has_odd_items = True
 

@@ -217,6 +217,8 @@ class Format(ABC):
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
     passed_headers: ClassVar[tuple[str, ...]] = ()
     """Names of request headers that are forwarded with the body to an upstream of the dialect."""
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """The members of a request that do not change its answer: an upstream that lacks them is asked without them."""
     can_reset: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
     shares_native_routes: ClassVar[bool] = False

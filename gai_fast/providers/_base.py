@@ -436,6 +436,13 @@ class API(ResponseAPI):
             return []
         return [parse_exact(bytes(part.block).decode())]
 
+    def is_blind(self, path: str, target: Target) -> bool:
+        """Returns whether the model reads no images; then calls `leave_out` for the image at a path."""
+        if self.facts(target).images is not False:
+            return False
+        self.leave_out(path, target, "this model reads no images")
+        return True
+
     def facts(self, target: Target) -> Facts:
         """Returns what is known of a target's model, with the corrections of the configuration."""
         known = facts_of(self.provider, target.model)

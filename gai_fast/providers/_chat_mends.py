@@ -183,6 +183,27 @@ class UserAsked(Mend):
             changes.adjust(f"messages[{at}].role", "user")
 
 
+class NoPrefill(Mend):
+    """Leaves a last message of the assistant out, for a provider that wants one of the user or a result there.
+
+    Args:
+        provider: The provider's name.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return shape.last == "assistant"
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        messages: list[Any] = body["messages"]
+        while messages and _role(messages[-1]) == "assistant":
+            changes.leave_out(self._provider, f"messages[{len(messages) - 1}]", "a last message of the assistant")
+            messages = messages[:-1]
+        body["messages"] = messages
+
+
 class AnswerAfterResults(Mend):
     """Puts a word of the assistant between results and a question, for a provider that wants one there. It is told."""
 

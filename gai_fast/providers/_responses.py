@@ -70,6 +70,8 @@ class ResponsesAPI(API):
     }
     marks_cache: ClassVar[bool] = False
     """Whether the API has `prompt_cache_key` and marks of cached parts."""
+    caches_by_key: ClassVar[bool] = False
+    """Whether the API has `prompt_cache_key` alone."""
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
@@ -114,6 +116,8 @@ class ResponsesAPI(API):
         body |= {name: value for name, value in limits.items() if value is not UNSET}
         if self.marks_cache:
             body |= openai_cache(request.cache)
+        elif self.caches_by_key and request.cache and request.cache.key:
+            body["prompt_cache_key"] = request.cache.key
         self.add_knobs(body, request, target)
         if body.pop("logprobs", False) or body.get("top_logprobs"):
             body.setdefault("include", []).append("message.output_text.logprobs")
@@ -166,6 +170,9 @@ class ResponsesAPI(API):
             if isinstance(part, ProviderBlockPart):
                 continue  # an item of its own
             sent = _sent(part)
+            sees = "input_image" in known
+            if sees and isinstance(part, ImagePart) and self.is_blind(f"{path}.content[{at}]", target):
+                continue
             if sent.get("type") in known:
                 if self.marks_cache:
                     sent |= openai_cache_member(getattr(part, "cache", False))

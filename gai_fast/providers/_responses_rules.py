@@ -5,6 +5,7 @@ Knows the dialect, and no provider.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -17,14 +18,37 @@ from gai_fast.providers._rules import CallIds, Member, Mend, RequestRules
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesRules(RequestRules):
-    """What a provider accepts of a Responses request; the arguments are those of `RequestRules`.
+    """What a provider accepts of a Responses request.
 
     Sealed reasoning of another provider is left out, the provider's own is unsealed. An item's id that does not begin
     as those of its kind do is left out: another provider gave it.
+
+    Args:
+        provider: As for `RequestRules`, as the next four.
+        source: …
+        members: …
+        call_ids: …
+        mends: …
+        foreign: How reasoning begins that another provider has encrypted; empty if it may be the provider's own.
     """
 
+    def __init__(
+        self,
+        provider: str,
+        source: str,
+        *,
+        members: Mapping[str, Member] | None = None,
+        call_ids: CallIds | None = None,
+        mends: Sequence[Mend] = (),
+        foreign: str = "",
+    ) -> None:
+        super().__init__(provider, source, members=members, call_ids=call_ids, mends=mends)
+        self._foreign = foreign
+
     def is_plain(self, shape: Shape) -> bool:
-        return not shape.signed and not shape.has_odd_items and self.ids_fit(shape)
+        if shape.signed or shape.has_odd_items or (shape.is_encrypted and self._foreign):
+            return False
+        return self.ids_fit(shape)
 
     def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
         sent: list[Any] = []
@@ -43,6 +67,8 @@ class ResponsesRules(RequestRules):
             if signed.get("provider") != self.provider or "call_id" in signed:
                 return None
             fitted = {**fitted, "encrypted_content": signed["signature"]}
+        elif item.get("type") == "reasoning" and self._is_foreign(content):
+            return None
         if not begins_as_its_kind(item):
             fitted = {**fitted}
             if item.get("type") == "reasoning":  # the one kind that needs an id
@@ -55,6 +81,9 @@ class ResponsesRules(RequestRules):
         if isinstance(call_id, str) and is_paired and self.call_ids is not None:
             fitted = {**fitted, "call_id": self.call_ids.fitted(call_id)}
         return fitted
+
+    def _is_foreign(self, content: object) -> bool:
+        return bool(self._foreign) and isinstance(content, str) and content.startswith(self._foreign)
 
 
 _PAIRED: Final = ("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output")
@@ -73,11 +102,16 @@ class ChoiceNeedsTools(Mend):
             body.pop("tool_choice", None)
 
 
-def responses_rules(provider: str) -> ResponsesRules:
+OF_OPENAI: Final = "gAAAA"
+"""How reasoning begins that OpenAI has encrypted: with the version and the time of a Fernet token."""
+
+
+def responses_rules(provider: str, *, foreign: str = "") -> ResponsesRules:
     """Returns the rules of OpenAI's Responses API, which other providers implement.
 
     Args:
         provider: The provider's name.
+        foreign: As for `ResponsesRules`.
     """
     return ResponsesRules(
         provider,
@@ -85,4 +119,5 @@ def responses_rules(provider: str) -> ResponsesRules:
         members={"max_output_tokens": Member(least=16)},
         call_ids=CallIds(".{1,64}"),
         mends=[ChoiceNeedsTools()],
+        foreign=foreign,
     )

@@ -30,9 +30,11 @@ class Member:
         most: The highest number that the provider accepts, or None for any.
         most_items: The most items of a list that the provider accepts, or None for any.
         write: Returns what is sent in place of a value; raises as `RequestRules.fitted`.
+        asked: The member's name in native requests, for reports; empty if it is the dialect's. For dialects that no
+            client speaks.
     """
 
-    __slots__ = ("lacks", "least", "most", "most_items", "name", "words", "write")
+    __slots__ = ("asked", "lacks", "least", "most", "most_items", "name", "words", "write")
 
     def __init__(
         self,
@@ -44,8 +46,10 @@ class Member:
         most: Any = None,
         most_items: int | None = None,
         write: Callable[[Any, Changes], Any] | None = None,
+        asked: str = "",
     ) -> None:
         self.name = name
+        self.asked = asked
         self.lacks = lacks
         self.words: Mapping[str, str] = words or {}
         # Any: a compiled class would make 16.0 of 16, which is no integer to providers.
@@ -213,15 +217,32 @@ class RequestRules:
             elif rule.write is not None:
                 sent[name] = rule.write(value, changes)
             elif not rule.name:
-                if isinstance(value, list) and rule.most_items is not None and len(value) > rule.most_items:
-                    changes.leave_out(self.provider, f"{name}[{rule.most_items}]", f"more than {rule.most_items}")
-                    value = value[: rule.most_items]
+                path = rule.asked or name
+                if isinstance(value, list) and rule.most_items is not None:
+                    value = self.first_items(value, rule.most_items, path, changes)
                 nearest = sent[name] = rule.nearest(value)
                 if nearest is not value:
-                    changes.adjust(name, str(nearest))
+                    changes.adjust(path, str(nearest))
             elif value is not None and body.get(rule.name) is None:
                 sent[rule.name] = value
         return sent
+
+    def first_items(self, items: list[Any], most: int, path: str, changes: Changes) -> list[Any]:
+        """Returns the items of a list that the provider accepts, the first ones.
+
+        Args:
+            items: The items.
+            most: The most that it accepts.
+            path: The list's path.
+            changes: As for `fitted`.
+
+        Raises:
+            Unsupported: As `fitted`.
+        """
+        if len(items) <= most:
+            return items
+        changes.leave_out(self.provider, f"{path}[{most}]", f"more than {most}")
+        return items[:most]
 
     def leave_out_member(self, name: str, value: Any, changes: Changes) -> None:
         """Leaves a member of the request out that the provider lacks; records it if it asks for something.

@@ -65,6 +65,7 @@ from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"
+_MOST_TEMPERATURE: Final = 1.0
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
 _BETA: Final = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{SHARED.identifier}}}")
@@ -167,7 +168,11 @@ class Anthropic(API):
             self._add_format(request.response_format, output, target, facts)
         if output:
             body["output_config"] = output
-        sampling = {"temperature": request.temperature, "top_p": request.top_p}
+        temperature = request.temperature
+        if temperature is not UNSET and temperature > _MOST_TEMPERATURE:
+            temperature = _MOST_TEMPERATURE
+            target.changes.adjust("temperature", str(temperature))
+        sampling = {"temperature": temperature, "top_p": request.top_p}
         body |= {key: value for key, value in sampling.items() if value is not UNSET}
         if request.stop:
             body["stop_sequences"] = request.stop

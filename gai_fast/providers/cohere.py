@@ -30,6 +30,7 @@ from orjson import Fragment
 
 from gai_fast.core.chunks import count, inside, label, member, objects, parse_chunk, text_of
 from gai_fast.core.reading import turns
+from gai_fast.core.shapes import Shape, chat_shape
 from gai_fast.model.errors import Code, Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import (
@@ -48,10 +49,13 @@ from gai_fast.model.request import (
     UserMessage,
 )
 from gai_fast.providers._base import API, ProviderAdapter, Target
+from gai_fast.providers._chat_mends import NoPrefill, Pairs
+from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._room import too_many
+from gai_fast.providers._rules import Member
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
 
@@ -79,9 +83,26 @@ class Cohere(API):
         "presence_penalty": "presence_penalty",
     }
     needs_user = True
+    rules: ClassVar = ChatRules(
+        "cohere",
+        "cohere 7.3.0, 2026-11-25",
+        members={
+            "temperature": Member(least=0, most=1),
+            "p": Member(least=0.01, most=0.99, asked="top_p"),
+            "k": Member(least=0, most=500, asked="top_k"),
+            "frequency_penalty": Member(least=0, most=1),
+            "presence_penalty": Member(least=0, most=1),
+            "stop_sequences": Member(most_items=5, asked="stop"),
+        },
+        mends=[Pairs("cohere"), NoPrefill("cohere")],
+        keeps=frozenset(("thinking",)),
+    )
 
     def adapter(self, model: str | None = None) -> CohereAdapter:
         return CohereAdapter(self, model)
+
+    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+        return chat_shape(body.get("messages"))
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
         error = super().decode_error(status, headers, body, now_ms)
@@ -140,6 +161,8 @@ class Cohere(API):
             if isinstance(part, TextPart):
                 parts.append({"type": "text", "text": part.text})
             elif isinstance(part, ImagePart) and isinstance(message, UserMessage):
+                if self.is_blind(f"{where}.content[{at}]", target):
+                    continue
                 parts.append({"type": "image_url", "image_url": {"url": image_url(part)}})
             elif isinstance(part, FilePart) and part.media_type.startswith("text/"):
                 documents.append(_document(part))

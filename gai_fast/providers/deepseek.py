@@ -25,7 +25,7 @@ from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Prefix
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member, Mend
 
 _BETA: Final = "/beta"
@@ -110,7 +110,7 @@ class DeepSeekResponses(ResponsesAPI):
     """`https://api.deepseek.com/responses`. Reasoning is plain text."""
 
     provider = "deepseek"
-    rules: ClassVar = responses_rules("deepseek")
+    rules: ClassVar = responses_rules("deepseek", foreign=OF_OPENAI)
     base_url = DeepSeek.base_url
     key_variable = DeepSeek.key_variable
 

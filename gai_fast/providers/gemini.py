@@ -63,6 +63,7 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
+from gai_fast.providers._rules import RequestRules
 
 _SIGNATURE: Final = {"text", "thoughtSignature"}
 """The members of a part that is only a signature."""
@@ -71,6 +72,7 @@ _VERTEX: Final = ("publishers/", "projects/")
 _LOCATION: Final = re.compile(r"^projects/[^/]+/locations/[^/]+/")
 _IN_LOCATION: Final = ("publishers/", "endpoints/")
 _TOOL_CHOICES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+_MOST_STOPS: Final = 5
 _BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
 """Thinking tokens for each effort, as in Google's OpenAI endpoint, for models without levels. All take the highest."""
 _IMAGE_TYPES: Final = {
@@ -98,6 +100,7 @@ class Gemini(API):
     key_variable = "GEMINI_API_KEY"
     models_path = "/v1beta/models"
     lacks = frozenset({"metadata"})
+    rules: ClassVar = RequestRules("gemini", "google-genai 3.6.0, 2026-11-25")
     needs_user = True
     efforts = ("minimal", "low", "medium", "high", "xhigh")
     service_tiers = frozenset({"unspecified", "flex", "standard", "priority"})
@@ -182,7 +185,7 @@ class Gemini(API):
             "temperature": request.temperature,
             "topP": request.top_p,
             "maxOutputTokens": request.max_tokens,
-            "stopSequences": request.stop or UNSET,
+            "stopSequences": self.rules.first_items(request.stop, _MOST_STOPS, "stop", target.changes) or UNSET,
             "seed": request.seed,
         }
         if request.response_format:

@@ -29,7 +29,7 @@ from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Tools
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member
 
 _NAMED: Final = frozenset(("name",))
@@ -132,7 +132,7 @@ class GroqResponses(ResponsesAPI):
     """`https://api.groq.com/openai/v1/responses`. It stores nothing and has no reasoning summaries."""
 
     provider = "groq"
-    rules: ClassVar = responses_rules("groq")
+    rules: ClassVar = responses_rules("groq", foreign=OF_OPENAI)
     base_url = Groq.base_url
     key_variable = Groq.key_variable
     path = "/openai/v1/responses"

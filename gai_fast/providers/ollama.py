@@ -48,6 +48,7 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
+from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.providers.limits import LIMITS
 
@@ -80,6 +81,7 @@ class _Ollama(API):
         "top_logprobs": "top_logprobs",
     }
     lacks = frozenset({"metadata"})
+    rules: ClassVar = RequestRules("ollama", "ollama 0.6.0, 2026-11-25")
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
         return OllamaAdapter(self, model)
@@ -132,6 +134,8 @@ class _Ollama(API):
             if isinstance(part, TextPart):
                 texts.append(part.text)
             elif isinstance(part, ImagePart):
+                if self.is_blind(f"{where}.content[{at}]", target):
+                    continue
                 data = image_data(part)
                 if data is None:
                     self.leave_out(f"{where}.content[{at}]", target, "an image that would have to be fetched")

@@ -122,6 +122,7 @@ class OpenAICompletions(CompletionsAPI):
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options = OpenAI.stream_options
+    rules: ClassVar = ChatRules("openai", "openai 3.57.0, 2026-11-25", members={"stop": Member(most_items=4)})
 
 
 APIS: Final[dict[str, API]] = {"": OpenAI(), "responses": OpenAIResponses(), "completions": OpenAICompletions()}

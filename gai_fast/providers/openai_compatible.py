@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import objects, text_of
 from gai_fast.model.events import Event
-from gai_fast.model.request import ReasoningPart, ToolCallPart
+from gai_fast.model.request import ReasoningPart, Request, ToolCallPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
@@ -40,6 +40,12 @@ class Compatible(ChatAPI):
         mends=[ChoiceNeedsTools(_PROVIDER), Pairs(_PROVIDER)],
         keeps=frozenset(("reasoning", "reasoning_content", "extra_content", "thinking", "reference")),
     )
+
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
+        body = super().body(request, target)
+        if request.cache and request.cache.key:
+            body["prompt_cache_key"] = request.cache.key
+        return body
 
     def adapter(self, model: str | None = None) -> CompatibleAdapter:
         return CompatibleAdapter(self, model)
@@ -85,6 +91,7 @@ class CompatibleResponses(ResponsesAPI):
     """The Responses API of such a server."""
 
     provider = _PROVIDER
+    caches_by_key = True
     clouds = OPENAI_IN_CLOUDS
     rules: ClassVar = responses_rules(_PROVIDER)
 

@@ -36,8 +36,20 @@ from gai_fast.providers._events import citation
 from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member
+
+
+def _file(part: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a file's data as bare base64; a file that is stored elsewhere has no place."""
+    file = part.get("file")
+    if not isinstance(file, dict):
+        return part
+    data = file.get("file_data")
+    if not isinstance(data, str) or not data:
+        return None
+    name = {"file_name": file["filename"]} if file.get("filename") else {}
+    return {"type": "file_url", "file_url": {"url": data.partition(";base64,")[2] or data}, **name}
 
 
 class Perplexity(ChatAPI):
@@ -67,7 +79,7 @@ class Perplexity(ChatAPI):
             ),
         },
         mends=[Turns("perplexity")],
-        roles={"developer": Role("system")},
+        roles={"developer": Role("system"), "user": Role("user", parts={"file": _file})},
         lacks=frozenset(("tool", "tool_calls")),
         has_functions=False,
     )
@@ -124,7 +136,7 @@ class PerplexityResponses(ResponsesAPI):
     """The agent API, at the path that OpenAI's SDK uses: `/v1/responses`."""
 
     provider = "perplexity"
-    rules: ClassVar = responses_rules("perplexity")
+    rules: ClassVar = responses_rules("perplexity", foreign=OF_OPENAI)
     base_url = Perplexity.base_url
     key_variable = Perplexity.key_variable
     path = "/v1/responses"

@@ -28,7 +28,7 @@ from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member
 
 
@@ -91,7 +91,8 @@ class XAIResponses(ResponsesAPI):
     }
 
     provider = "xai"
-    rules: ClassVar = responses_rules("xai")
+    caches_by_key = True
+    rules: ClassVar = responses_rules("xai", foreign=OF_OPENAI)
     telemetry_name = "x_ai"
     base_url = XAI.base_url
     key_variable = XAI.key_variable

@@ -206,7 +206,8 @@ class _Exchange:
         sent = READERS[self._target.dialect](received.body)
         raw = json.dumps(received.body, ensure_ascii=False)
         always_strict = self._target.dialect in ("messages", "gemini", "cohere", "ollama")
-        for asked, is_kept in compared(self._meaning, sent, raw, always_strict=always_strict):
+        apart = self._target.dialect == "ollama"
+        for asked, is_kept in compared(self._meaning, sent, raw, always_strict=always_strict, media_apart=apart):
             if asked.name == "cache_key" and not is_kept and not self._has(asked):
                 continue  # left out where caching is automatic
             if asked.name == "effort" and self._meaning.settings["effort"] == "none" and not self._has(asked):
@@ -218,7 +219,7 @@ class _Exchange:
                 self._verdict.kept += 1
             elif not is_told:
                 self._fail(f"lost: {asked.name}")
-            elif not is_adjusted and self._has(asked):
+            elif not is_adjusted and self._has(asked) and not self._is_too_much(asked):
                 self._fail(f"dropped although the provider has it: {asked.name}")
             else:
                 self._verdict.kept += 1
@@ -238,7 +239,9 @@ class _Exchange:
             self._fail(f"refused with drop: {_plain(text)}")
         elif not named:
             self._fail(f"refused: {_plain(text)}")
-        elif "gai-fast cannot" not in text and all(self._has(asked) for asked in named):
+        elif "gai-fast cannot" not in text and all(
+            self._has(asked) and not self._is_too_much(asked) for asked in named
+        ):
             self._fail(f"refused although the provider has it: {_plain(text)}")
         else:
             self._verdict.kept += 1
@@ -247,10 +250,21 @@ class _Exchange:
         """Returns whether the provider's type has a member for a setting."""
         target = self._target
         key = asked.setting or asked.name
-        if key in target.lacks or (asked.setting == "" and not asked.name.startswith("tools")):
+        if (
+            key in target.lacks
+            or key.partition(".")[0] in target.lacks
+            or (asked.setting == "" and not asked.name.startswith("tools"))
+        ):
             return False
         members = MEMBERS[target.dialect].get(key, ())
         return not _types(target).names.isdisjoint(members)
+
+    def _is_too_much(self, asked: Asked) -> bool:
+        """Returns whether the provider has a setting, and not all that the request asks of it."""
+        target, settings = self._target, self._meaning.settings
+        if asked.name == "stop" and target.most_stops:
+            return len(settings["stop"]) > target.most_stops
+        return asked.name in target.one_of and target.one_of <= settings.keys()
 
     def _faults(self, received: Received) -> Iterator[str]:
         target = self._target
@@ -275,7 +289,7 @@ class _Exchange:
         """A provider gets its own signatures alone."""
         provider = self._target.provider.partition(":")[0]
         for author, signature in _SIGNATURES.items():
-            if signature in raw and author != provider and not (provider == "openrouter" and source == "openrouter"):
+            if signature in raw and author != provider and author not in self._target.takes_signatures:
                 yield f"rule: a signature of {author}"
             if source == self._target.name and _SIGNED.get(source) == author and signature not in raw:
                 yield "rule: its own signature is gone"

@@ -225,9 +225,8 @@ def chat(body: Mapping[str, Any]) -> Meaning:
     for tool in body.get("tools") or ():
         function = tool.get("function")
         if function:
-            read.tool(
-                function.get("name"), function.get("description"), function.get("parameters"), function.get("strict")
-            )
+            strict = function.get("strict", body.get("strict_tools"))  # the second is Cohere's, of all tools
+            read.tool(function.get("name"), function.get("description"), function.get("parameters"), strict)
     for function in body.get("functions") or ():
         read.tool(function.get("name"), function.get("description"), function.get("parameters"))
     choice = body.get("tool_choice", body.get("function_call"))
@@ -424,13 +423,15 @@ def messages(body: Mapping[str, Any]) -> Meaning:
 def gemini(body: Mapping[str, Any]) -> Meaning:
     """Reads `generateContent`."""
     read = _Reader()
+    calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+    strict = calling.get("mode") in ("ANY", "VALIDATED")  # of all tools ("ensures function schema adherence")
     for tool in body.get("tools") or ():
         for function in tool.get("functionDeclarations") or ():
             schema = function.get("parametersJsonSchema", function.get("parameters"))
-            read.tool(function.get("name"), function.get("description"), schema)
+            read.tool(function.get("name"), function.get("description"), schema, strict)
         if "googleSearch" in tool:
             read.meaning.settings["web_search"] = True
-    calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+    read.set("service_tier", body.get("serviceTier"))
     names = calling.get("allowedFunctionNames")
     mode = {"ANY": "required", "NONE": "none", "AUTO": "auto", "VALIDATED": "auto"}.get(calling.get("mode"))
     read.choose((names[0],) if names and len(names) == 1 else mode)
@@ -684,7 +685,9 @@ class Asked:
     setting: str = ""
 
 
-def compared(client: Meaning, sent: Meaning, raw: str, *, always_strict: bool = False) -> Iterator[tuple[Asked, bool]]:
+def compared(
+    client: Meaning, sent: Meaning, raw: str, *, always_strict: bool = False, media_apart: bool = False
+) -> Iterator[tuple[Asked, bool]]:
     """Yields each meaning of a client's request, and whether it reached the provider.
 
     Args:
@@ -692,6 +695,7 @@ def compared(client: Meaning, sent: Meaning, raw: str, *, always_strict: bool = 
         sent: What the provider received.
         raw: The text of what the provider received.
         always_strict: The provider's schemas of answers are always strict.
+        media_apart: The provider has media beside the text, so that their order has no place.
     """
     no_tool = client.settings.get("tool_choice") == "none" and not sent.tools
     for name, value in client.settings.items():
@@ -721,7 +725,8 @@ def compared(client: Meaning, sent: Meaning, raw: str, *, always_strict: bool = 
             pass  # most dialects have no flag of a failed tool; its text tells
         else:
             yield Asked("content.call", (*_CONTENT, "tool_calls")), (role, kind, value) in sent.said
-        order.append((role, kind, value))
+        if kind != "media" or not media_apart:
+            order.append((role, kind, value))
     positions = [_position(each, sent.said) for each in order if each[0] in ("user", "assistant")]
     known = [each for each in positions if each is not None]
     if len(known) > 1:

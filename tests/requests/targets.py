@@ -173,7 +173,17 @@ def _types_openrouter() -> Types:
         "repetition_penalty": float,
     }
     cached = {"cache_control": dict[str, Any]}
-    return _openai_chat(more, details, ChatCompletionContentPartTextParam=cached)
+    return _openai_chat(
+        more,
+        {**details, "annotations": list[dict[str, Any]]},  # "Skip Parsing Costs" in the guide to PDFs
+        ChatCompletionContentPartTextParam=cached,
+        ChatCompletionToolMessageParam={"content": str | list[dict[str, Any]]},  # `ChatToolMessage` of its SDK
+    )
+
+
+def _types_openrouter_responses() -> Types:
+    """OpenAI's types and OpenRouter's: `OpenResponsesReasoningConfig` has a budget."""
+    return _responses(Reasoning={"max_tokens": int, "enabled": bool})
 
 
 def _types_perplexity() -> Types:
@@ -242,6 +252,9 @@ class Target:
         door: The door whose requests it gets as they are, if it has one.
         types: Loads the type of its requests.
         lacks: Meanings that the provider does not have although its type has a member for them.
+        most_stops: The most stop sequences, 0 for any.
+        one_of: Settings of which the model takes one.
+        takes_signatures: Authors whose signatures it may get besides its own.
     """
 
     name: str
@@ -251,12 +264,26 @@ class Target:
     door: str
     types: Callable[[], Types]
     lacks: frozenset[str] = frozenset()
+    most_stops: int = 0
+    one_of: frozenset[str] = frozenset()
+    takes_signatures: frozenset[str] = frozenset()
 
 
-def _target(name: str, model: str, dialect: str, types: Callable[[], Types], lacks: str = "") -> Target:
+def _target(
+    name: str,
+    model: str,
+    dialect: str,
+    types: Callable[[], Types],
+    lacks: str = "",
+    *,
+    most_stops: int = 0,
+    one_of: str = "",
+    takes: str = "",
+) -> Target:
     provider = {"anthropic-adaptive": "anthropic"}.get(name, name)
     door = dialect if dialect in ("chat", "responses", "messages") else ""
-    return Target(name, provider, model, dialect, door, types, frozenset(lacks.split()))
+    lacking, apart, signed = (frozenset(each.split()) for each in (lacks, one_of, takes))
+    return Target(name, provider, model, dialect, door, types, lacking, most_stops, apart, signed)
 
 
 # `web_search_options` are for search models (OpenAI's reference). The others: meanings that the reference of an API
@@ -270,36 +297,54 @@ _PERPLEXITY = (
     "metadata store verbosity prediction modalities safety_identifier cache_key parallel seed n logit_bias "
     "service_tier user tool_choice stop logprobs top_logprobs form tools"
 )
+_GROQ_CHAT = "metadata store n logprobs top_logprobs logit_bias"
 _GROQ = "store cache_key logprobs top_logprobs verbosity safety_identifier truncation"
 _ROUTED = "metadata store cache_key prediction modalities web_search safety_identifier n"
 
+_SAMPLING = "temperature top_p"
+# Chat's `store` keeps an answer for evaluations, the member of this name in the Responses API for later requests.
+_STORED = "store"
+
+# A client's own body has no author of a signature, only its form. These have OpenAI's models behind them, so that they
+# may be their own; Google's endpoint is an openai-compatible server; OpenRouter names authors as this gateway does. If
+# the upstream refuses them, it is asked without them (`test_signatures.py`).
+_OPENAIS = "openai"
+_ROUTED_SIGNATURES = "openai anthropic"
+
 TARGETS: tuple[Target, ...] = (
-    _target("openai", "gpt-5.2", "chat", _types_openai, "web_search"),
-    _target("openai:responses", "gpt-5.2", "responses", _types_responses),
-    _target("openai:completions", "gpt-3.5-turbo-instruct", "completions", _types_completions),
-    _target("azure", "gpt-5.2", "chat", _types_azure, "web_search"),
-    _target("azure:responses", "gpt-5.2", "responses", _types_responses),
-    _target("anthropic", "claude-sonnet-4-5", "messages", _types_anthropic, "effort"),
+    _target("openai", "gpt-5.2", "chat", _types_openai, "web_search", most_stops=4),
+    _target("openai:responses", "gpt-5.2", "responses", _types_responses, _STORED),
+    _target("openai:completions", "gpt-3.5-turbo-instruct", "completions", _types_completions, most_stops=4),
+    _target("azure", "gpt-5.2", "chat", _types_azure, "web_search", most_stops=4),
+    _target("azure:responses", "gpt-5.2", "responses", _types_responses, _STORED, takes=_OPENAIS),
+    _target("anthropic", "claude-sonnet-4-5", "messages", _types_anthropic, "effort", one_of=_SAMPLING),
     _target("anthropic-adaptive", "claude-opus-4-7", "messages", _types_anthropic, "temperature top_p top_k budget"),
-    _target("anthropic:vertex", "claude-sonnet-4-5", "messages", _types_anthropic_vertex, "effort"),
-    _target("gemini", "gemini-3-pro-preview", "gemini", _types_gemini),
-    _target("gemini:vertex", "gemini-3-pro-preview", "gemini", _types_gemini),
-    _target("groq", "openai/gpt-oss-120b", "chat", _types_groq, "metadata store n logprobs top_logprobs logit_bias"),
+    _target("anthropic:vertex", "claude-sonnet-4-5", "messages", _types_anthropic_vertex, "effort", one_of=_SAMPLING),
+    _target("gemini", "gemini-3-pro-preview", "gemini", _types_gemini, most_stops=5),
+    _target("gemini:vertex", "gemini-3-pro-preview", "gemini", _types_gemini, most_stops=5),
+    _target("groq", "openai/gpt-oss-120b", "chat", _types_groq, _GROQ_CHAT, most_stops=4),
     _target("groq:responses", "openai/gpt-oss-120b", "responses", _types_responses, _GROQ),
     _target("mistral", "mistral-medium-latest", "chat", _types_mistral),
-    _target("xai", "grok-4", "chat", _types_xai, _XAI),
-    _target("xai:responses", "grok-4", "responses", _types_responses, "safety_identifier truncation verbosity"),
+    _target("xai", "grok-4", "chat", _types_xai, _XAI, most_stops=4),
+    _target("xai:responses", "grok-4", "responses", _types_responses, "safety_identifier truncation verbosity store"),
     _target("deepseek", "deepseek-chat", "chat", _types_deepseek, _DEEPSEEK),
     _target("deepseek:responses", "deepseek-chat", "responses", _types_responses, _DEEPSEEK + " truncation"),
-    _target("cohere", "command-a-reasoning-08-2025", "cohere", _types_cohere),
+    _target("cohere", "command-a-reasoning-08-2025", "cohere", _types_cohere, "logprobs", most_stops=5),
     _target("ollama", "qwen3", "ollama", _types_ollama),
     _target("ollama:generate", "qwen3", "ollama", _types_ollama_generate),
-    _target("openrouter", "openai/gpt-5.2", "chat", _types_openrouter, _ROUTED),
-    _target("openrouter:responses", "openai/gpt-5.2", "responses", _types_responses, _ROUTED + " logprobs"),
+    _target("openrouter", "openai/gpt-5.2", "chat", _types_openrouter, _ROUTED, takes=_ROUTED_SIGNATURES),
+    _target(
+        "openrouter:responses",
+        "openai/gpt-5.2",
+        "responses",
+        _types_openrouter_responses,
+        _ROUTED + " logprobs",
+        takes=_ROUTED_SIGNATURES,
+    ),
     _target("perplexity", "sonar-pro", "chat", _types_perplexity, _PERPLEXITY),
     _target("perplexity:responses", "sonar-pro", "responses", _types_responses, _PERPLEXITY + " truncation"),
-    _target("openai-compatible", "qwen", "chat", _types_compatible, "web_search"),
-    _target("openai-compatible:responses", "qwen", "responses", _types_responses),
+    _target("openai-compatible", "qwen", "chat", _types_compatible, "web_search", takes="gemini"),
+    _target("openai-compatible:responses", "qwen", "responses", _types_responses, _STORED, takes=_OPENAIS),
     _target("openai-compatible:completions", "qwen", "completions", _types_compatible_completions),
 )
 """Every API of `gai_fast/providers` that has an upstream; `test_every_provider_is_judged` keeps it so."""

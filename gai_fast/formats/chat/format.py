@@ -14,7 +14,7 @@ from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.chat.members import read_chat_members, unanswerable, with_usage
 from gai_fast.formats.chat.passthrough import OwnChunks
-from gai_fast.formats.chat.request import read_chat_request
+from gai_fast.formats.chat.request import WITHOUT_EFFECT, read_chat_request
 from gai_fast.formats.chat.stream import Chunks
 from gai_fast.formats.chat.whole import WholeCompletion
 from gai_fast.kernels import encode_json
@@ -26,6 +26,7 @@ class OpenAIFormat(DialectFormat):
     """OpenAI's Chat Completions."""
 
     name: ClassVar[str] = "openai"
+    without_effect: ClassVar[frozenset[str]] = WITHOUT_EFFECT
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `chat.completion.chunk` objects."""
@@ -60,7 +61,6 @@ class OpenAIFormat(DialectFormat):
 
         Raises:
             InvalidRequest: The text names the field by its path.
-            Unsupported: `n` > 1.
         """
         return read_chat_request(body)
 

@@ -21,7 +21,6 @@ from gai_fast.formats._members import (
     unread,
 )
 from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, openai_cache
-from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
@@ -36,17 +35,19 @@ _READ: Final = frozenset(
     "tools functions tool_choice function_call".split()
 )
 
-# Fields without a visible effect on the answer: accounts, caches, storage, and fields that the route reads.
-_HARMLESS: Final = frozenset(
-    "prediction prompt_cache_key prompt_cache_options prompt_cache_retention store stream_options".split()
-)
+# Fields without a visible effect on the answer: caches, and fields that the route reads.
+_HARMLESS: Final = frozenset("prompt_cache_key prompt_cache_options stream_options".split())
 
-KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
+WITHOUT_EFFECT: Final = frozenset(("prediction", "prompt_cache_retention", "store"))
+"""Members that do not change the answer; a native request lacks them."""
+
+KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *WITHOUT_EFFECT))
 """The members of a request that are read, or have no effect."""
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],),
+    "store": (False,),
 }
 
 _MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
@@ -70,7 +71,6 @@ def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
 
     Raises:
         InvalidRequest: The text names the member by its path.
-        Unsupported: `n` > 1.
     """
     return _ChatReader().request(body)
 
@@ -92,7 +92,7 @@ class _ChatReader(RequestReader):
         native["messages"] = [self._message(message, f"$.messages[{at}]") for at, message in enumerate(messages)]
 
         if (member(body, "n", "$", int) or 1) > 1:
-            raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
+            self.lost.append("n")
         stop = member(body, "stop", "$", str, list)
         if stop is not None:
             native["stop"] = [stop] if isinstance(stop, str) else stop
@@ -115,8 +115,8 @@ class _ChatReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
 
-        known = {*KNOWN}
-        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
+        known = KNOWN - WITHOUT_EFFECT
+        known |= {key for key, values in _NEUTRAL.items() if body.get(key) in values}
         self.lost += unread(body, "$", known)
         return native
 

@@ -112,6 +112,10 @@ class _MessagesReader(RequestReader):
         native |= self._tool_choice(body)
         native |= self._output(body)
         options = {key: body[key] for key in sorted(_HARMLESS) if body.get(key) is not None}
+        user = member(member(body, "metadata", "$", dict) or {}, "user_id", "$.metadata", str)
+        if user is not None:
+            native["user"] = user
+            self.moved["$.user"] = "$.metadata.user_id"
         options |= self._thinking(body, native)
         if options:
             native["provider_options"] = {"anthropic": options}

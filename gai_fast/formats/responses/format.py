@@ -14,7 +14,7 @@ from gai_fast.formats._passthrough import DialectFormat, OwnFrames, Passthrough
 from gai_fast.formats.responses.members import read_response_members
 from gai_fast.formats.responses.parts import ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
-from gai_fast.formats.responses.request import check_stored, read_response_request, unanswerable
+from gai_fast.formats.responses.request import check_stored, read_response_request
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.formats.responses.whole import WholeResponse
 from gai_fast.kernels import encode_json
@@ -65,7 +65,7 @@ class ResponsesFormat(DialectFormat):
     def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns the client's body for an upstream of the dialect whose answer is translated; it asks for a stream."""
         sent = {key: value for key, value in body.items() if key not in ("background", "background_options")}
-        return {**sent, "stream": True}, unanswerable(body)
+        return {**sent, "stream": True}, []
 
     def check_translatable(self, body: dict[str, Any]) -> None:
         """Refuses a conversation or a prompt stored by another upstream.

@@ -119,6 +119,7 @@ class Output:
         self._part: Place | None = None
         self._part_kind = _TEXT
         self._annotations: list[dict[str, Any]] = []
+        self._scores: list[dict[str, Any]] = []
         self._begin = 0  # characters of visible text before the part
         self._characters = 0
         self._calls: dict[str, _Call] = {}
@@ -133,6 +134,8 @@ class Output:
         if kind in DELTAS:
             text: Any = event.get(DELTAS[kind], "")
             self.add(self.place(event) or self.open(event), text)
+            if "logprobs" in event:
+                self.add_scores(event["logprobs"])
             return
         change = _CHANGES.get(kind)
         if change is not None:
@@ -164,6 +167,19 @@ class Output:
         place.pieces.append(text)
         if place is self._part and self._part_kind is _TEXT:
             self._characters += len(text)
+
+    def add_scores(self, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Adds the probabilities of tokens to the open text; returns them in the dialect's form, which demands `bytes`.
+
+        Raises:
+            Error: As `add`.
+        """
+        if self._part_kind is not _TEXT:
+            return []
+        self.take_room(len(encode_json(scores)))
+        written = [_score(score) for score in scores]
+        self._scores += written
+        return written
 
     def take_room(self, size: int) -> None:
         """Counts characters before they are stored, with their overhead.
@@ -211,6 +227,7 @@ class Output:
         self._part_kind = kind
         self._begin = self._characters
         self._annotations = []
+        self._scores = []
         self._emit(f"{kind.part_event}.added", {**members, "part": self._part_object("")})
         return place
 
@@ -224,7 +241,7 @@ class Output:
     def _part_object(self, text: str) -> dict[str, Any]:
         kind = self._part_kind
         part: dict[str, Any] = {"type": kind.part, kind.member: text}
-        return part | {"annotations": self._annotations, "logprobs": []} if kind is _TEXT else part
+        return part | {"annotations": self._annotations, "logprobs": self._scores} if kind is _TEXT else part
 
     def _close_part(self) -> None:
         place, item = self._part, self._item
@@ -233,7 +250,8 @@ class Output:
         self._part = None
         kind, text = self._part_kind, place.text
         part = self._part_object(text)
-        self._emit(f"{kind.prefix}.done", {**place.members, kind.member: text, **place.after})
+        after = {"logprobs": self._scores} if kind is _TEXT else _NOTHING
+        self._emit(f"{kind.prefix}.done", {**place.members, kind.member: text, **after})
         self._emit(f"{kind.part_event}.done", {**place.members, "part": part})
         (item["summary"] if kind is _SUMMARY else item["content"]).append(part)
 
@@ -423,6 +441,19 @@ _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "image": Output._draw,
     "provider.block": Output._add_block,
 }
+
+
+def _score(score: dict[str, Any]) -> dict[str, Any]:
+    """Returns the probability of a token with the members that the dialect demands."""
+    others = score.get("top_logprobs")
+    top = [_with_bytes(other) for other in others if isinstance(other, dict)] if isinstance(others, list) else []
+    return {**_with_bytes(score), "top_logprobs": top}
+
+
+def _with_bytes(score: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(score.get("bytes"), list):
+        return score
+    return {**score, "bytes": list(str(score.get("token", "")).encode("utf-8", "replace"))}
 
 
 def discard(kind: str, members: dict[str, Any]) -> None:

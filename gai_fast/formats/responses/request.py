@@ -16,7 +16,9 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Members that a native request has too; the native request checks them.
-_SAME: Final = tuple("model temperature top_p metadata parallel_tool_calls service_tier user safety_identifier".split())
+_SAME: Final = tuple(
+    "model temperature top_p metadata parallel_tool_calls service_tier user safety_identifier top_logprobs".split()
+)
 
 # Members that are read below.
 _READ: Final = frozenset(
@@ -31,7 +33,6 @@ _HARMLESS: Final = frozenset(
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
 
@@ -41,6 +42,9 @@ _INCLUDED: Final = frozenset(
     "message.input_image.image_url reasoning.encrypted_content web_search_call.action.sources "
     "web_search_call.results".split()
 )
+
+_LOGPROBS: Final = "message.output_text.logprobs"
+"""The value of `include` that asks for the probabilities of the answer's tokens."""
 
 # Members that add input stored at their upstream.
 _STORED: Final = ("conversation", "previous_response_id", "prompt")
@@ -70,18 +74,6 @@ def check_stored(body: Mapping[str, Any]) -> None:
 def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
     """Translates a request into a native one; see `Format.parse_request`."""
     return _ResponseReader().request(body)
-
-
-def unanswerable(body: Mapping[str, Any]) -> list[str]:
-    """Returns the paths of members that ask for content that an answer built from events lacks.
-
-    Args:
-        body: The client's JSON object, which is sent to its upstream unchanged.
-    """
-    include = body.get("include")
-    listed = include if isinstance(include, list) else []
-    paths = [f"include[{at}]" for at, name in enumerate(listed) if name == "message.output_text.logprobs"]
-    return [*paths, "top_logprobs"] if body.get("top_logprobs") else paths
 
 
 class _ResponseReader(RequestReader):
@@ -116,7 +108,10 @@ class _ResponseReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
         for at, name in enumerate(member(body, "include", "$", list) or ()):
-            if not isinstance(name, str) or name not in _INCLUDED:
+            if name == _LOGPROBS:
+                native["logprobs"] = True
+                self.moved["$.logprobs"] = f"$.include[{at}]"
+            elif not isinstance(name, str) or name not in _INCLUDED:
                 self.lost.append(f"include[{at}]")
         # The gateway stores a background response itself.
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):

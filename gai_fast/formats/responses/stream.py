@@ -89,7 +89,7 @@ class ResponseEvents(DataEncoder):
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
         """Returns the parts of a delta like this one, or None before its place is open."""
-        place = None if "choice" in event else self._output.place(event)
+        place = None if "choice" in event or "logprobs" in event else self._output.place(event)
         if place is None or (self._ids and self._retry_ms is not None):
             return None
         head, middle, tail = self._around(place)
@@ -149,6 +149,11 @@ class ResponseEvents(DataEncoder):
     def _delta(self, event: Event, text: str) -> None:
         place = self._output.place(event) or self._output.open(event)
         self._output.add(place, text)
+        if "logprobs" in event:
+            scores = self._output.add_scores(event["logprobs"])
+            if scores:
+                self._emit(place.delta, {**place.members, "delta": text, "logprobs": scores})
+                return
         head, middle, tail = self._around(place)
         self._number += 1
         self._frame_at = len(self._out)

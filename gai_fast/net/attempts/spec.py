@@ -126,6 +126,7 @@ class StreamSpec:
         shape: The shape of the client's own body, where its format has found it.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         left_out: Paths of the client's fields that have no place in `request`.
+        ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
         unsupported: The client's choice for fields that the upstream does not support. None: the model's
             `on_unsupported` decides.
         prompt_characters: Length of the request's text, for partial usage.
@@ -156,6 +157,7 @@ class StreamSpec:
     shape: Shape | None
     counts: bool
     left_out: Sequence[str]
+    ignored: Sequence[str]
     unsupported: OnUnsupported | None
     prompt_characters: int | None
     is_retry: bool
@@ -185,6 +187,7 @@ class StreamSpec:
         shape: Shape | None = None,
         counts: bool = False,
         left_out: Sequence[str] = (),
+        ignored: Sequence[str] = (),
         unsupported: OnUnsupported | None = None,
         prompt_characters: int | None = None,
         is_retry: bool = False,
@@ -211,6 +214,7 @@ class StreamSpec:
         self.shape = shape
         self.counts = counts
         self.left_out = left_out
+        self.ignored = ignored
         self.unsupported = unsupported
         self.prompt_characters = prompt_characters
         self.is_retry = is_retry

@@ -320,6 +320,8 @@ class Targets(AttemptRunner):
         target = self._target(spec, key)
         for path in spec.left_out:
             api.leave_out(path, target)
+        for path in spec.ignored:
+            target.changes.drop(path)
         adapter: Adapter | None = None
         if isinstance(spec.request, dict):
             if spec.counts:

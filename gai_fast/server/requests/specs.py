@@ -321,20 +321,24 @@ class _DialectSpecs:
         """Builds the spec of a response encoded from events; the request is native, or the client's own body."""
         asked, dialect = self._asked, self._dialect
         own = None
+        ignored: Sequence[str] = ()
         # A prefill can only continue native requests.
         if api.dialect == dialect.name and not _is_prefilled(model):
             own = dialect.native_request(asked.body)
         request: Request | dict[str, Any]
         if own is None:
             dialect.check_translatable(asked.body)
-            request, left_out = dialect.parse_request(asked.body)
+            request, lost = dialect.parse_request(asked.body)
+            left_out = [path for path in lost if path not in dialect.without_effect]
+            if len(left_out) < len(lost):
+                ignored = [path for path in lost if path in dialect.without_effect]
         else:
             request, left_out = own
             if api.stream_options:
                 request = dialect.with_usage(request)
         output, deltas, chain = self._encoder(request, before)
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
-        return self._build(model, request, output, deltas, frames, chain, left_out)
+        return self._build(model, request, output, deltas, frames, chain, left_out, ignored)
 
     def _build(
         self,
@@ -345,6 +349,7 @@ class _DialectSpecs:
         frames: PassthroughEncoder | None,
         chain: Chain | None = None,
         left_out: Sequence[str] = (),
+        ignored: Sequence[str] = (),
     ) -> StreamSpec:
         """Builds a spec; the arguments are those of `StreamSpec`."""
         incoming, asked, negotiated = self._incoming, self._asked, self._negotiated
@@ -360,6 +365,7 @@ class _DialectSpecs:
             headers=_passed_headers(incoming),
             shape=asked.shape,
             left_out=left_out,
+            ignored=ignored,
             unsupported=self._unsupported,
             prompt_characters=asked.prompt_characters,
             is_retry=is_retry(incoming),

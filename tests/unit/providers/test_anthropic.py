@@ -394,6 +394,11 @@ class TestFacts:
         assert changes.dropped == ["temperature", "top_p"]
         assert written("claude-sonnet-4-6", top_p=0.95, reasoning={"effort": "low"})[0]["top_p"] == 0.95
 
+    def test_a_temperature_is_the_nearest_that_claude_takes(self) -> None:
+        sent, changes = written("claude-sonnet-4-5", temperature=1.8)
+        assert sent["temperature"] == 1
+        assert changes.adjusted == {"temperature": "1.0"}
+
     def test_facts_of_the_configuration_count(self) -> None:
         target = Target("claude-opus-5", "k", "error", {"sampling": "both", "max_output": 5})
         sent = get_provider("anthropic").build_request(parse_request(b'{"query": "a", "temperature": 0.5}'), target)

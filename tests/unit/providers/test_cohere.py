@@ -24,6 +24,8 @@ START = {
     "type": "message-start",
     "delta": {"message": {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}},
 }
+QUESTION = {"role": "user", "content": "?"}
+CALLS = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "x", "name": "f"}]}
 TOKENS = {"tokens": {"input_tokens": 9, "output_tokens": 4}}
 USAGE = {"input_tokens": 9, "output_tokens": 4, "total_tokens": 13}
 
@@ -438,18 +440,53 @@ class TestRequest:
             {"type": "text", "text": "Blue"},
         ]
         messages = [{"role": "assistant", "content": parts}, {"role": "assistant", "content": ""}]
-        assert body("cohere", messages=messages)["messages"] == [
+        assert body("cohere", messages=messages, query="Why?")["messages"] == [
             {
                 "role": "assistant",
                 "content": [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Blue"}],
             },
             {"role": "assistant", "content": ""},
+            {"role": "user", "content": "Why?"},
         ]
 
     def test_arguments_that_were_no_json_go_back_as_the_text_they_were(self) -> None:
         part = {"type": "tool_call", "call_id": "f_1", "name": "f", "input": "no json"}
-        [sent] = body("cohere", messages=[{"role": "assistant", "content": [part]}])["messages"]
+        result = {"role": "tool", "call_id": "f_1", "content": "1"}
+        sent, _ = body("cohere", messages=[{"role": "assistant", "content": [part]}, result])["messages"]
         assert sent["tool_calls"][0]["function"]["arguments"] == "no json"
+
+    def test_results_stand_behind_their_calls_and_the_assistant_is_not_last(self) -> None:
+        call = {"type": "tool_call", "call_id": "f_1", "name": "f"}
+        messages = [
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": "And?"},
+            {"role": "tool", "call_id": "f_1", "content": "1"},
+            {"role": "assistant", "content": "Well"},
+        ]
+        target = Target("m1", on_unsupported="drop")
+        native = parse_request(json.dumps({"messages": messages}).encode())
+        sent = json.loads(get_provider("cohere").build_request(native, target).body)["messages"]
+        assert [message["role"] for message in sent] == ["assistant", "tool", "user"]
+        assert target.changes.adjusted == {"messages[2]": "moved to its call"}
+        assert target.changes.dropped == ["messages[3]"]
+        with pytest.raises(Unsupported, match=r"`messages\[3\]`: a last message of the assistant"):
+            request("cohere", messages=messages)
+
+    def test_numbers_are_the_nearest_that_it_takes_under_the_names_of_the_request(self) -> None:
+        target = Target("m1", on_unsupported="drop")
+        fields = {"query": "?", "temperature": 1.8, "top_p": 1, "stop": list("abcdef"), "presence_penalty": -1}
+        sent = json.loads(get_provider("cohere").build_request(parse_request(json.dumps(fields).encode()), target).body)
+        assert (sent["temperature"], sent["p"], sent["presence_penalty"]) == (1, 0.99, 0)
+        assert sent["stop_sequences"] == list("abcde")
+        assert target.changes.adjusted == {"temperature": "1", "top_p": "0.99", "presence_penalty": "0"}
+        assert target.changes.dropped == ["stop[5]"]
+
+    def test_images_are_refused_for_a_model_that_reads_none(self) -> None:
+        image = {"type": "image", "url": "https://a.example/i.png"}
+        native = parse_request(json.dumps({"messages": [{"role": "user", "content": [image]}]}).encode())
+        for name in ("cohere", "ollama", "openai:responses"):
+            with pytest.raises(Unsupported, match=r"`messages\[0\]\.content\[0\]`: this model reads no images"):
+                get_provider(name).build_request(native, Target("m1", corrections={"images": False}))
 
     @pytest.mark.parametrize(
         ("fields", "path"),
@@ -457,12 +494,21 @@ class TestRequest:
             ({"metadata": {"a": 1}}, "metadata"),
             ({"tools": [{"name": "f"}], "tool_choice": {"name": "f"}}, "tool_choice"),
             *(
-                ({"messages": [{"role": role, "content": [part], **keys}]}, "messages[0].content[0]")
-                for role, part, keys in [
-                    ("user", {"type": "audio", "data": "AA==", "media_type": "audio/wav"}, {}),
-                    ("user", {"type": "file", "data": "AA==", "media_type": "application/pdf"}, {}),
-                    ("tool", {"type": "image", "url": "https://a.example/i.png"}, {"call_id": "x"}),
-                    ("assistant", {"type": "image", "url": "https://a.example/i.png"}, {}),
+                (
+                    {
+                        "messages": [
+                            *before,
+                            {"role": role, "content": [part], **keys},
+                            {"role": "user", "content": "?"},
+                        ]
+                    },
+                    f"messages[{len(before)}].content[0]",
+                )
+                for role, part, keys, before in [
+                    ("user", {"type": "audio", "data": "AA==", "media_type": "audio/wav"}, {}, []),
+                    ("user", {"type": "file", "data": "AA==", "media_type": "application/pdf"}, {}, []),
+                    ("tool", {"type": "image", "url": "https://a.example/i.png"}, {"call_id": "x"}, [CALLS]),
+                    ("assistant", {"type": "image", "url": "https://a.example/i.png"}, {}, []),
                 ]
             ),
         ],

@@ -71,7 +71,7 @@ WRITTEN: dict[str, dict[str, Any]] = {
         },
         "serviceTier": "flex",
     },
-    "cohere": {"k": 5, "frequency_penalty": 0.5, "presence_penalty": -0.5},
+    "cohere": {"k": 5, "frequency_penalty": 0.5, "presence_penalty": 0},
     "ollama": {
         "options": {
             "top_k": 5,

@@ -146,3 +146,24 @@ def test_what_tools_said_has_no_place_and_the_last_question_ends_the_conversatio
     sent = perplexity.build_passthrough({"messages": given}, target, shape=shape)
     assert json.loads(sent.body)["messages"] == [ask("Hi")]
     assert target.changes.dropped == ["messages[1].tool_calls", "messages[2]", "messages[1]"]
+
+
+def test_a_file_of_a_chat_request_is_bare_base64() -> None:
+    file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}
+    parts = [{"type": "text", "text": "?"}, {"type": "file", "file": file}, {"type": "file", "file": 5}]
+    given = [{"role": "user", "content": parts}]
+    perplexity = get_provider("perplexity")
+    sent = perplexity.build_passthrough({"messages": given}, Target("m1"), shape=chat_shape(given))
+    assert json.loads(sent.body)["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "?"},
+                {"type": "file_url", "file_url": {"url": "AAAA"}, "file_name": "a.pdf"},
+                {"type": "file", "file": 5},
+            ],
+        }
+    ]
+    with pytest.raises(Unsupported, match=r"`messages\[0\]\.content\[0\]`"):
+        stored = [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]
+        perplexity.build_passthrough({"messages": stored}, Target("m1"), shape=chat_shape(stored))

@@ -70,3 +70,12 @@ def test_a_limit_below_the_least_is_the_least_and_told() -> None:
     assert sent("openai", "Hi", target, max_output_tokens=1)["max_output_tokens"] == 16
     assert target.changes.adjusted == {"max_output_tokens": "16"}
     assert sent("openai", "Hi", max_output_tokens=17)["max_output_tokens"] == 17
+
+
+@pytest.mark.parametrize("provider", ["groq", "xai", "deepseek", "perplexity"])
+def test_what_openai_has_encrypted_goes_to_nobody_who_cannot_read_it(provider: str) -> None:
+    theirs = reasoning("gAAAAABotherwise")
+    items = [ASK, theirs, reasoning("jPuKdZ"), reasoning(5)]
+    assert sent(provider, items)["input"] == [ASK, *items[2:]]
+    for may_be_its_own in ("openai", "azure", "openrouter", "openai-compatible"):
+        assert theirs in sent(may_be_its_own, items)["input"]

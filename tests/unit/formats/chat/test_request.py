@@ -116,9 +116,8 @@ def test_an_effort_that_we_do_not_have_has_no_place(effort: str) -> None:
     assert lost_of(reasoning_effort=effort) == ["reasoning_effort"]
 
 
-def test_several_choices_are_unsupported() -> None:
-    with pytest.raises(Unsupported, match="`n` > 1"):
-        read(n=2)
+def test_several_choices_have_no_place() -> None:
+    assert lost_of(n=2) == ["n"]
     assert read(n=1) == read()
 
 
@@ -146,14 +145,20 @@ def test_response_formats(asked: Any, native: ResponseFormat) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"store": True, "prompt_cache_retention": "24h"},
-        {"stream_options": {"include_usage": True}, "prediction": {"type": "content", "content": "x"}},
+        {"store": False},
+        {"stream_options": {"include_usage": True}},
         {"logit_bias": {}, "modalities": ["text"]},
     ],
     ids=lambda fields: next(iter(fields)),
 )
 def test_fields_that_change_nothing_are_ignored(fields: dict[str, Any]) -> None:
     assert read(**fields) == read()
+
+
+def test_fields_without_effect_are_named() -> None:
+    fields = {"store": True, "prompt_cache_retention": "24h", "prediction": {"type": "content", "content": "x"}}
+    assert lost_of(**fields) == [*fields]
+    assert {*fields} == get_format("openai").without_effect
 
 
 def test_fields_without_a_place_are_named_in_their_order() -> None:

@@ -199,6 +199,9 @@ def test_what_is_harmless_goes_to_anthropic_alone() -> None:
     options = {"cache_control": {"type": "ephemeral"}, "metadata": {"user_id": "u"}, "service_tier": "auto"}
     assert native["provider_options"] == {"anthropic": options}
     assert "metadata" not in native
+    assert native["user"] == "u"
+    with pytest.raises(InvalidRequest, match=r"`\$\.metadata\.user_id`"):
+        read(metadata={"user_id": 5})
     assert read(mcp_servers=[], speed="standard", context_management=None, betas=[])[1] == []
     assert read(context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]})[1] == []
 

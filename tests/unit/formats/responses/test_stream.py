@@ -205,3 +205,26 @@ def test_the_answer_that_is_kept_has_a_limit(change_limits: ChangeLimits) -> Non
 def test_each_frame_is_one_line_of_data() -> None:
     body = streamed(text("a\nb"), finish(), DONE)
     assert len(data_of(body)) == body.count(b"event: ")
+
+
+def test_probabilities_of_tokens_are_in_the_deltas_and_at_the_end() -> None:
+    hi = {"token": "Hé", "logprob": -0.5, "bytes": None, "top_logprobs": [{"token": "Ha", "logprob": -2.0}, 5]}
+    whole = {
+        **hi,
+        "bytes": [72, 195, 169],
+        "top_logprobs": [{"token": "Ha", "logprob": -2.0, "bytes": [72, 97]}],
+    }
+    there = {"token": " you", "logprob": -0.1, "bytes": [32], "top_logprobs": []}
+    sent = told({**text("Hé"), "logprobs": [hi]}, {**text(" you"), "logprobs": [there]}, text("!"))
+    assert [one["logprobs"] for one in sent if one["type"] == "response.output_text.delta"] == [[whole], [there], []]
+    ended = told({**text("Hé"), "logprobs": [hi]}, {**text(" you"), "logprobs": [there]}, finish(), DONE)
+    [done] = [one for one in ended if one["type"] == "response.output_text.done"]
+    assert done["logprobs"] == [whole, there]
+    assert ended[-1]["response"]["output"][0]["content"][0]["logprobs"] == [whole, there]
+
+
+def test_a_delta_with_probabilities_is_no_template() -> None:
+    encoder: Any = RESPONSES.encoder("sse", context())
+    encoded(encoder, [START, text("a")])
+    assert encoder.delta_parts(text("a"), "text") is not None
+    assert encoder.delta_parts({**text("a"), "logprobs": []}, "text") is None
