@@ -47,11 +47,13 @@ class Upstream:
     Attributes:
         go_on: Set when a held answer may go on.
         prompts: What it was asked, newest last.
+        bodies: The requests, newest last.
         closed: Set when the connection of an `endless` or `silent` answer was closed.
     """
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self.go_on = asyncio.Event()
         self.closed = asyncio.Event()
 
@@ -69,6 +71,7 @@ class Upstream:
         content = body["messages"][-1]["content"]
         prompt = content if isinstance(content, str) else "".join(part["text"] for part in content)
         self.prompts.append(prompt)
+        self.bodies.append(body)
         behaviour = prompt.split(maxsplit=1)[0]
         if behaviour == "refuse":
             error = {

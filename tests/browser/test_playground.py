@@ -43,10 +43,12 @@ async def choose(page: Page, framing: str, format: str) -> None:
     )
 
 
-async def send(page: Page, prompt: str) -> None:
+async def send(page: Page, prompt: str, *, markdown: bool = False) -> None:
     """Writes a prompt and sends it; collects the lengths that the shown answer goes through."""
     await page.evaluate(
         f"""(() => {{
+          const isMarkdown = document.querySelector('#markdown');
+          if (isMarkdown.checked !== {json.dumps(markdown)}) isMarkdown.click();
           document.querySelector('#prompt').value = {json.dumps(prompt)};
           const answer = document.querySelector('#answer');
           window.lengths = [];
@@ -281,7 +283,7 @@ async def test_a_reload_in_the_middle_of_an_answer_follows_on(
     await page.until(beginning)
     await page.reload()
     await page.until(beginning)
-    assert await page.evaluate("document.querySelector('#prompt').value") == "hold it"
+    assert await text(page, "#question") == "hold it"
     assert await text(page, "#status") == "Streaming"
     assert "loaded again after event 4" in await text(page, "#notes")
     upstream[0].go_on.set()
@@ -388,7 +390,7 @@ async def test_ctrl_enter_sends(page: Page) -> None:
     await page.evaluate("document.querySelector('#prompt').focus()")
     await page.press("Enter", ctrl=True)
     await page.until("document.querySelector('#status').textContent === 'Complete'")
-    assert await text(page, "#answer") == STORY
+    assert await text(page, "#answer") == STORY.replace("\n\n", "")  # as Markdown: two paragraphs
 
 
 async def test_the_address_prefills_and_never_sends(page: Page, origin: str, upstream: tuple[Upstream, int]) -> None:
@@ -412,7 +414,7 @@ async def test_settings_are_kept_and_the_key_until_the_tab_is_closed(page: Page,
     await page.open(f"{origin}/?")
     await page.until("document.querySelector('#model').value === 'second'")
     checked = "[...document.querySelectorAll(':checked')].map((input) => input.value)"
-    assert await page.evaluate(checked) == ["second", "ndjson", "openai", "on"]
+    assert await page.evaluate(checked) == ["second", "", "on", "ndjson", "openai", "on", "on"]
     assert await page.evaluate("document.querySelector('#key').value") == "secret-key"
     assert "secret-key" not in await page.evaluate("JSON.stringify({...localStorage})")
     await page.evaluate(
@@ -489,7 +491,7 @@ async def test_the_first_click_on_send_counts_although_the_key_just_typed_loads_
         await page.until("document.querySelector('#model').value === 'fake'")
         await page.command("Input.dispatchMouseEvent", type="mouseReleased", **press)
         await page.until("document.querySelector('#status').textContent === 'Complete'")
-        assert await text(page, "#answer") == STORY
+        assert await text(page, "#answer") == STORY.replace("\n\n", "")
 
 
 async def test_the_page_works_without_storage(page: Page, origin: str) -> None:
@@ -536,7 +538,8 @@ CONTRAST = """(() => {
   };
   const selectors = ['h1', 'h1 span', '#theme', 'label[for=prompt]', '#prompt', '#model', '.hint', '#answer',
     '.segments input:checked + span', '.segments input:not(:checked) + span', '#send', '#status', '.copies button',
-    '#numbers dt', '#numbers dd', '#log time', '#log b', '#log code', '#error-code', '#error-message',
+    '#numbers dt', '#numbers dd', '#question', 'nav a',
+    '.more summary', '.parameters small', '#new', '#log time', '#log b', '#log code', '#error-code', '#error-message',
     '#error-details'];
   return selectors.map((selector) => {
     const element = document.querySelector(selector);
@@ -653,7 +656,7 @@ async def copied(page: Page, kind: str) -> str:
 
 RUN = [
     ("curl", "ndjson", "simple"),
-    *(("python", "sse", name) for name in FORMATS),
+    ("python", "ws", "gai"),
     *(("javascript", "ndjson" if name in BOTH else "sse", name) for name in FORMATS),
 ]
 """The code that is run as it was copied: the kind of code, the framing and the format."""

@@ -1,425 +1,197 @@
-// The playground: one page, one request at a time, no dependencies.
-// Model text only ever reaches the page as text nodes.
+// The playground: a conversation with one model, or with several side by side; no dependencies.
 
-import { NDJSONParser, SSEParser, follow, refusal, stream } from "../client.js";
 import { FORMATS } from "./formats.js";
+import { Markdown } from "./markdown.js";
+import { $, Log, Pane, Run, activity, authorization, showError, showFigures, showNumbers, showStatus } from "./run.js";
 import { snippets } from "./snippets.js";
 
-const LOG_ROWS = 2000; // what a browser lays out without effort
-const ROW_CHARACTERS = 4000; // an image in base64 is no reading matter
-const CANCEL_BOUND = 2000; // ms that a cancelled stream has to end by itself
-const SMOOTH_LAG = 350; // ms that the smooth display stays behind
-const SMOOTH_END = 250; // ms to show what is left when the stream has ended
+const COLUMNS = 4; // side by side: a browser has six connections for a server, and a cancellation needs one
+const KEPT = 500_000; // characters of a conversation that a reload brings back
 
-// ---- the page ------------------------------------------------------------------------------------------------------
+// ---- the conversation ------------------------------------------------------------------------------------------------
 
-const $ = (id) => document.getElementById(id);
-const authorization = (key) => (key ? { authorization: `Bearer ${key}` } : {});
-const count = (value) => value?.toLocaleString("en") ?? "?";
+const log = new Log();
+const main = new Pane();
+let turns = []; // `{query, answers: {model: text}}`, the newest last
+let runs = []; // of the newest prompt, the first one in the page's own pane
+let query = ""; // the newest prompt
+let newest = null; // its turn, once it has ended
+let isRunning = false;
 
-/** Changes what is in a pane; keeps its end in view unless the reader scrolled up. */
-function following(pane, change) {
-  const isAtEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < 24;
-  change();
-  if (isAtEnd) pane.scrollTop = pane.scrollHeight;
+/** The conversation as a model has seen it: where it gave no answer, the first model's. */
+const messages = (model) =>
+  turns.flatMap(({ query: content, answers }) => [
+    { role: "user", content },
+    { role: "assistant", content: answers[model] ?? Object.values(answers)[0] },
+  ]);
+
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
 }
 
-/** Text that appears as it comes, or smoothly: a queue that one animation frame after the other empties. */
-class Display {
-  text = "";
-  #node = document.createTextNode("");
-  #shown = 0;
-  #frame = 0;
-  #last = 0;
-  #deadline = 0;
-  #drained = () => {};
-
-  constructor(element) {
-    element.replaceChildren(this.#node);
+/** Shows a prompt with its answers above the newest one. */
+function showTurn({ query: asked, answers }) {
+  const panes = make("div", "panes", "");
+  const entries = Object.entries(answers);
+  for (const [model, text] of entries) {
+    const pane = make("article", "pane", "");
+    if (entries.length > 1) pane.append(make("p", "figures", model));
+    const answer = make("div", "text answer markdown", "");
+    if ($("markdown").checked) new Markdown(answer).show(text);
+    else [answer.className, answer.textContent] = ["text answer", text];
+    pane.append(answer);
+    panes.append(pane);
   }
-
-  push(text) {
-    if (text === "") return;
-    this.text += text;
-    this.#wake();
-  }
-
-  clear() {
-    this.text = this.#node.data = "";
-    this.#shown = 0;
-  }
-
-  /** No more text comes; resolves once all of it is on the page. */
-  end() {
-    this.#deadline = performance.now() + SMOOTH_END;
-    return new Promise((resolve) => {
-      this.#drained = resolve;
-      this.#wake();
-    });
-  }
-
-  #wake() {
-    if (this.#frame) return;
-    this.#last = performance.now();
-    this.#frame = requestAnimationFrame((now) => this.#tick(now));
-  }
-
-  #tick(now) {
-    this.#frame = 0;
-    const waiting = this.text.length - this.#shown;
-    const within = this.#deadline ? Math.max(1, this.#deadline - this.#last) : SMOOTH_LAG;
-    const share = $("smooth").checked ? Math.min(1, Math.max(0, now - this.#last) / within) : 1;
-    let end = this.#shown + Math.min(waiting, Math.max(1, Math.round(waiting * share)));
-    if (/[\ud800-\udbff]/.test(this.text.charAt(end - 1))) end += 1; // never half a character
-    if (waiting) {
-      following($("reading"), () => this.#node.appendData(this.text.slice(this.#shown, end)));
-      this.#shown = Math.min(end, this.text.length);
-    }
-    if (this.#shown < this.text.length) {
-      this.#last = now;
-      this.#frame = requestAnimationFrame((next) => this.#tick(next));
-    } else {
-      this.#drained();
-    }
-  }
+  const turn = make("section", "turn", "");
+  turn.append(make("p", "question", asked), panes);
+  $("turns").append(turn);
 }
 
-/** The raw events, the newest `LOG_ROWS` of them; follows the end unless the reader scrolled up. */
-class Log {
-  #pane = $("log");
-  #rows = [];
-  #dropped = 0;
-  #frame = 0;
-
-  clear() {
-    this.#rows = [];
-    this.#dropped = 0;
-    this.#pane.replaceChildren();
-    $("dropped").textContent = "";
-  }
-
-  push(milliseconds, type, data) {
-    this.#rows.push([milliseconds, type, data]);
-    if (this.#rows.length > LOG_ROWS) this.#dropped += this.#rows.splice(0, this.#rows.length - LOG_ROWS).length;
-    this.#frame ||= requestAnimationFrame(() => this.#flush());
-  }
-
-  text() {
-    const cells = (row) => [...row.children].map((cell) => cell.textContent);
-    return [...this.#pane.children].map((row) => cells(row).join("\t")).join("\n");
-  }
-
-  #flush() {
-    this.#frame = 0;
-    following(this.#pane, () => {
-      this.#pane.append(...this.#rows.map((row) => this.#row(...row)));
-      this.#rows = [];
-      while (this.#pane.childElementCount > LOG_ROWS) {
-        this.#pane.firstElementChild.remove();
-        this.#dropped += 1;
-      }
-    });
-    if (this.#dropped) $("dropped").textContent = `the last ${count(LOG_ROWS)}; ${count(this.#dropped)} older dropped`;
-  }
-
-  #row(milliseconds, type, data) {
-    const [row, time, name, code] = ["div", "time", "b", "code"].map((tag) => document.createElement(tag));
-    time.textContent = (milliseconds / 1000).toFixed(3);
-    name.textContent = type;
-    name.dataset.kind = type === "error" ? "error" : /^(finish|done|\[DONE\])$/.test(type) ? "end" : "";
-    const isLong = data.length > ROW_CHARACTERS;
-    code.textContent = isLong ? `${data.slice(0, ROW_CHARACTERS)}… (${count(data.length)} characters)` : data;
-    row.append(time, name, code);
-    return row;
-  }
+function showTurns() {
+  $("turns").replaceChildren();
+  for (const turn of turns) if (turn !== newest) showTurn(turn);
+  $("new").hidden = !turns.length && !query;
 }
 
-/** Text as it came: each piece is a record. */
-class TextParser {
-  feed(text) {
-    return text ? [{ data: text }] : [];
-  }
+function keepTurns() {
+  const text = JSON.stringify(turns);
+  keepInTab(TURNS, turns.length && text.length <= KEPT ? text : "");
 }
 
-/** One request and all that is known of it. */
-class Run {
-  started = performance.now();
-  controller = new AbortController();
-  id = "";
-  seq = 0; // of the newest event
-  seenBefore = 0; // the newest event before the page was loaded again
-  requestId = "";
-  source = ""; // who answers
-  first = 0; // arrival of the first content, ms after `started`
-  last = 0; // arrival of the newest content
-  ended = 0;
-  events = 0;
-  deltas = 0;
-  usage = null;
-  finish = "";
-  error = null;
-  complete = false;
-  cancelled = false;
-  state = "streaming"; // of the connection, as gai-fast.js has it; the other formats have one connection
-  onState = () => {}; // called when it changes
-  calls = new Map(); // of tools, whose arguments still come: {name, input} by their place
-
-  /** `kept` is what `keep` returned before the page was loaded again. */
-  constructor(settings, kept) {
-    this.settings = settings;
-    if (kept) {
-      this.id = String(kept.id);
-      this.seenBefore = Number(kept.seq) || 0;
-      this.started -= Math.max(0, Date.now() - kept.at) || 0;
-      this.first = Number(kept.first) || 0;
-    }
-    this.answer = new Display($("answer"));
-    this.reasoning = new Display($("reasoning-text"));
-  }
-
-  clear() {
-    this.answer.clear();
-    this.reasoning.clear();
-    $("notes").replaceChildren();
-  }
-
-  note(text) {
-    const item = document.createElement("li");
-    item.textContent = text;
-    following($("reading"), () => $("notes").append(item));
-  }
-
-  fail(error) {
-    this.error ??= error;
-  }
-
-  elapsed() {
-    return this.ended || performance.now() - this.started;
-  }
-
-  /** One record of the wire, which arrived `at` ms after the start. */
-  receive({ type, data }, at) {
-    this.events += 1;
-    if (data === "[DONE]") {
-      this.complete = true;
-      log.push(at, "[DONE]", "");
-      return;
-    }
-    const format = FORMATS[this.settings.format];
-    const event = format.isText ? data : JSON.parse(data);
-    log.push(at, event.type ?? (event.error ? "error" : type ?? "message"), data);
-    if (format.read(this, event)) {
-      this.first ||= at;
-      this.last = at;
-      this.deltas += 1;
-    }
-  }
-
-  /** The answer in the native format, as the client for pages has it: it survives a lost connection. */
-  async followEvents() {
-    const { framing, model, query, key } = this.settings;
-    const onState = (state) => {
-      this.state = state;
-      this.onState();
-    };
-    const options = { key, transport: framing, signal: this.controller.signal, onState };
-    const request = { model: model || undefined, query };
-    const server = new URL(".", location.href);
-    // The text before a reload is not kept: the server has it, so the stream is followed from its beginning.
-    const events = this.id ? follow(server, this.id, options) : stream(server, request, options);
-    this.state = events.state;
-    if (this.seenBefore) this.note(`The page was loaded again after event ${count(this.seenBefore)}: the stream goes on.`);
-    for await (const event of events) {
-      if (!this.id && event.stream_id) {
-        this.id = event.stream_id;
-        this.keep();
-      }
-      this.seq = event.seq ?? this.seq;
-      this.requestId ||= event.request_id ?? "";
-      this.receive({ data: JSON.stringify(event) }, performance.now() - this.started);
-    }
-  }
-
-  /** Keeps what a reload needs to follow the stream: in this tab only, as the key. */
-  keep() {
-    if (this.settings.format !== "gai" || !this.id || this.ended) return;
-    const { settings: { framing, model, query }, id, seq, seenBefore, first, started } = this;
-    const at = Date.now() - (performance.now() - started);
-    keepInTab(RUNNING, JSON.stringify({ id, seq: Math.max(seq, seenBefore), framing, model, query, first, at }));
-  }
-
-  /** The answer in another format, as it is on the wire. */
-  async followBytes() {
-    const { framing, format, model, query, key } = this.settings;
-    const response = await fetch(`api/v1/stream?framing=${framing}&format=${format}`, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...authorization(key) },
-      body: JSON.stringify({ model: model || undefined, query }),
-      cache: "no-store",
-      signal: this.controller.signal,
-    });
-    this.id = response.headers.get("x-gai-stream-id") ?? "";
-    this.requestId = response.headers.get("x-request-id") ?? "";
-    if (!response.ok) {
-      this.fail(await refusal(response));
-      return;
-    }
-    const { isText, unmarked } = FORMATS[format];
-    const parser = isText ? new TextParser() : framing === "sse" ? new SSEParser() : new NDJSONParser();
-    const decoder = new TextDecoder();
-    const reader = response.body.getReader();
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      const at = performance.now() - this.started;
-      for (const record of parser.feed(decoder.decode(part.value, { stream: true }))) this.receive(record, at);
-    }
-    this.complete ||= Boolean(unmarked?.includes(framing));
-    if (this.complete || this.cancelled) return;
-    this.fail({ code: "network", message: "The stream ended without its end mark." });
-  }
-
-  /** Asks the server, so that the stream ends with its partial usage; closes the connection where that fails. */
-  async cancel() {
-    if (this.cancelled || !this.id) this.controller.abort();
-    this.cancelled = true;
-    if (this.controller.signal.aborted) return;
-    const bound = setTimeout(() => this.controller.abort(), CANCEL_BOUND);
-    this.controller.signal.addEventListener("abort", () => clearTimeout(bound));
-    try {
-      const answer = await fetch(`api/v1/streams/${encodeURIComponent(this.id)}`, {
-        method: "DELETE",
-        headers: authorization(this.settings.key),
-        signal: this.controller.signal,
-      });
-      if (!answer.ok) this.controller.abort();
-    } catch {
-      this.controller.abort();
-    }
-  }
+function startAnew() {
+  if (isRunning) return;
+  turns = [];
+  runs = [];
+  query = "";
+  newest = null;
+  log.clear();
+  keepTurns();
+  showTurns();
+  arrange(1);
+  new Run(main, settings(), log).clear();
+  $("question").hidden = main.error.hidden = main.reasoning.hidden = true;
+  showStatus("idle", "Ready");
+  $("prompt").focus();
 }
 
-// ---- what the page shows of a run ------------------------------------------------------------------------------------
-
-const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`);
-const number = (value) => (value < 10 ? value.toFixed(1) : count(Math.round(value)));
-
-function show(id, value, hint = "") {
-  $(id).textContent = value;
-  $(`${id}-hint`).textContent = hint;
-}
-
-function showNumbers(run) {
-  const { usage, first, last, deltas } = run;
-  const elapsed = run.elapsed();
-  $("source").textContent = run.source;
-  show("ttft", first ? duration(first) : "–");
-  show("total", duration(elapsed));
-  show("count", count(run.events), run.events ? `${count(deltas)} deltas` : "");
-
-  // An answer that came in one piece has no rate of its own: then the whole request counts.
-  const end = run.ended ? last : elapsed;
-  const span = end - first >= 1 ? end - first : elapsed;
-  const basis = span === elapsed ? "over all the time" : "after the first";
-  const amount = usage?.output_tokens ?? deltas;
-  $("rate-label").textContent = usage?.output_tokens === undefined && run.deltas ? "Deltas/s" : "Tokens/s";
-  const known = first && amount && (run.ended || span >= 250);
-  show("rate", known ? number((amount * 1000) / span) : "–", run.ended && known ? basis : "");
-
-  if (usage) {
-    const { reasoning_tokens: reasoning, cached_input_tokens: cached } = usage;
-    const details = [usage.source, reasoning && `${count(reasoning)} reasoning`, cached && `${count(cached)} cached`];
-    const amounts = `${count(usage.input_tokens)} → ${count(usage.output_tokens)}`;
-    show("usage", amounts, details.filter(Boolean).join(", ") || "in → out");
-  } else {
-    show("usage", "–", run.ended ? "not reported" : "");
-  }
-  show("finish", run.finish || (run.error ? "error" : run.cancelled && run.ended ? "cancelled" : "–"));
-  $("reasoning").hidden = run.reasoning.text === "";
-}
-
-/** What a running request is doing. */
-function activity({ cancelled, state, first }) {
-  if (cancelled) return "Cancelling…";
-  if (state === "connecting") return "Connecting…";
-  if (state === "reconnecting") return "Connection lost: reconnecting…";
-  return first ? "Streaming" : "Waiting for the first token";
-}
-
-function showStatus(state, text) {
-  $("status").dataset.state = state;
-  if ($("status").textContent !== text) $("status").textContent = text;
-}
-
-function showError(run) {
-  const { error } = run;
-  $("error").hidden = !error;
-  if (!error) return;
-  const status = error.status ? `HTTP ${error.status}` : "";
-  $("error-code").textContent = error.code || error.type || status || "error";
-  $("error-message").textContent = error.message ?? "";
-  const wait = error.retry_after_ms;
-  $("error-details").textContent = [
-    status,
-    error.reason && `reason ${error.reason}`,
-    error.phase && `phase ${error.phase}`,
-    error.temporary && (wait ? `temporary: retry after ${duration(wait)}` : "temporary"),
-    (error.request_id || run.requestId) && `request ${error.request_id || run.requestId}`,
-  ].filter(Boolean).join(" · ");
+/** Makes room for answers side by side. */
+function arrange(columns) {
+  const panes = [main, ...Array.from({ length: columns - 1 }, () => main.copy())];
+  $("panes").replaceChildren(...panes.map(({ root }) => root));
+  $("panes").classList.toggle("several", columns > 1);
+  $("numbers").hidden = columns > 1;
+  $("source").hidden = columns > 1;
+  return panes;
 }
 
 // ---- sending ---------------------------------------------------------------------------------------------------------
 
-const log = new Log();
-let current = null;
+function numberIn(id) {
+  const { value, valueAsNumber } = $(id);
+  return value === "" || Number.isNaN(valueAsNumber) ? undefined : valueAsNumber;
+}
 
-function settings() {
+/** The request of the page for a model; an empty member is not sent. */
+function requestTo(model) {
+  const effort = $("effort").value;
+  const before = messages(model);
   return {
-    framing: document.querySelector('input[name="framing"]:checked').value,
-    format: $("format").value,
-    model: $("model").value || $("model-other").value.trim(),
+    model: model || undefined,
+    system: $("system").value.trim() || undefined,
+    messages: before.length ? before : undefined,
     query: $("prompt").value,
-    key: $("key").value,
+    temperature: numberIn("temperature"),
+    max_tokens: numberIn("max-tokens"),
+    reasoning: effort ? { effort } : undefined,
   };
 }
 
-async function send(kept) {
-  if (current) return;
-  const run = (current = new Run(settings(), kept));
-  log.clear();
-  run.clear();
-  $("answer").ariaBusy = "true";
-  setRunning(true);
-  showError(run);
-  const live = () => {
-    showNumbers(run);
-    if (!run.ended) showStatus("busy", activity(run));
+function settings(model = chosenModel()) {
+  return {
+    framing: document.querySelector('input[name="framing"]:checked').value,
+    format: $("format").value,
+    key: $("key").value,
+    isMarkdown: $("markdown").checked && $("format").value !== "raw",
+    isResumable: $("resumable").checked,
+    request: requestTo(model),
   };
-  run.onState = live;
+}
+
+const chosenModel = () => $("model").value || $("model-other").value.trim();
+
+/** The models that get the prompt, the chosen one first. */
+function models() {
+  const others = [...$("compare").querySelectorAll("input:checked")].map(({ value }) => value);
+  return [...new Set([chosenModel(), ...others])].slice(0, COLUMNS);
+}
+
+/** Sends the prompt; or, after a reload, follows the streams that are `kept`. */
+async function send(kept) {
+  if (isRunning || (!kept && $("prompt").value.trim() === "")) return;
+  isRunning = true;
+  if (newest) showTurn(newest);
+  newest = null;
+  const chosen = kept ? kept.runs.map(({ model }) => String(model ?? "")) : models();
+  query = $("prompt").value;
+  const panes = arrange(chosen.length);
+  const all = chosen.map((model, at) => new Run(panes[at], settings(model), at ? null : log, kept?.runs[at]));
+  runs = all;
+  $("prompt").value = "";
+  $("question").textContent = query;
+  $("question").hidden = $("new").hidden = false;
+  log.clear();
+  setRunning(true);
+  const isAlone = all.length === 1;
+  const live = () => {
+    if (isAlone) showNumbers(all[0]);
+    else all.forEach(showFigures);
+    const running = all.filter((run) => !run.ended);
+    const text = isAlone || !running.length ? activity(all[0]) : `${running.length} of ${all.length}: ${activity(running[0])}`;
+    if (running.length) showStatus("busy", text);
+  };
+  for (const run of all) {
+    run.clear();
+    run.pane.answer.ariaBusy = "true";
+    run.onState = live;
+    run.onId = keepRuns;
+    showError(run);
+  }
   live();
   const timer = setInterval(live, 100);
-  $("result").scrollIntoView({ block: "nearest" });
+  $("question").scrollIntoView({ block: "nearest" });
 
-  try {
-    await (run.settings.format === "gai" ? run.followEvents() : run.followBytes());
-  } catch (error) {
-    const code = error instanceof SyntaxError ? "internal" : "network"; // an event that is no JSON; no connection
-    if (!run.cancelled) run.fail({ code, message: `${error.message} (reported by this browser)` });
-  } finally {
-    run.ended = performance.now() - run.started;
-    keepInTab(RUNNING, "");
-    run.controller.abort(); // whatever is still open, with its timer
-    clearInterval(timer);
-  }
-  await Promise.all([run.answer.end(), run.reasoning.end()]);
+  await Promise.all(all.map(async (run) => {
+    await run.run();
+    run.pane.answer.ariaBusy = "false";
+    keepRuns();
+    showError(run);
+    live();
+  }));
 
-  showNumbers(run);
-  showError(run);
-  const cancelled = run.finish ? run.finish === "cancelled" : run.cancelled;
-  if (run.error) showStatus("bad", "Failed");
-  else if (cancelled) showStatus("idle", "Cancelled");
+  clearInterval(timer);
+  live();
+  const isCancelled = (run) => (run.finish ? run.finish === "cancelled" : run.cancelled);
+  if (all.some(({ error }) => error)) showStatus("bad", "Failed");
+  else if (all.some(isCancelled)) showStatus("idle", "Cancelled");
   else showStatus("good", "Complete");
-  $("answer").ariaBusy = "false";
-  current = null;
+  const answers = all.filter((run) => run.answer.text && run.settings.format !== "raw");
+  if (answers.length) {
+    const ofModels = answers.map((run) => [run.settings.request.model ?? "", run.answer.text]);
+    newest = { query, answers: Object.fromEntries(ofModels) };
+    turns.push(newest);
+    keepTurns();
+  } else {
+    $("prompt").value ||= query; // to be sent again
+  }
+  isRunning = false;
   setRunning(false);
+}
+
+function cancelAll() {
+  for (const run of runs) if (!run.ended) run.cancel();
 }
 
 function setRunning(running) {
@@ -428,12 +200,16 @@ function setRunning(running) {
   to.disabled = false;
   if (focused) to.focus();
   from.disabled = true;
+  $("new").disabled = running;
 }
 
 // ---- models, settings, theme -----------------------------------------------------------------------------------------
 
 const STORED = "gai-fast.playground"; // the settings; in the tab's storage the key
-const RUNNING = "gai-fast.playground.running";
+const RUNNING = "gai-fast.playground.running"; // these three in the tab's storage
+const TURNS = "gai-fast.playground.turns";
+const PARAMETERS = "gai-fast.playground.parameters";
+const PARAMETER_IDS = ["system", "temperature", "max-tokens", "effort"];
 const THEMES = ["auto", "light", "dark"];
 
 function stored() {
@@ -445,16 +221,19 @@ function stored() {
 }
 
 function store() {
-  const { framing, format, model } = settings();
+  const { framing, format, request: { model } } = settings();
   const theme = document.documentElement.dataset.theme;
+  const [smooth, markdown] = [$("smooth").checked, $("markdown").checked];
   try {
-    localStorage.setItem(STORED, JSON.stringify({ framing, format, model, smooth: $("smooth").checked, theme }));
+    localStorage.setItem(STORED, JSON.stringify({ framing, format, model, smooth, markdown, theme }));
   } catch {
     // the page works without it
   }
+  const parameters = Object.fromEntries(PARAMETER_IDS.map((id) => [id, $(id).value]));
+  keepInTab(PARAMETERS, JSON.stringify({ ...parameters, resumable: $("resumable").checked }));
 }
 
-// The key and the running stream are kept until the tab is closed, and in no other tab.
+// The key, the conversation and its running streams are kept until the tab is closed, and in no other tab.
 function keptInTab(name) {
   try {
     return sessionStorage.getItem(name) ?? "";
@@ -472,28 +251,83 @@ function keepInTab(name, text) {
   }
 }
 
-/** Follows the stream that ran when the page was loaded again, with its prompt and its settings. */
-function followKept() {
-  let kept;
+/** What the tab has kept as JSON, or an empty object. */
+function keptObject(name) {
   try {
-    kept = Object(JSON.parse(keptInTab(RUNNING) || "{}"));
+    return Object(JSON.parse(keptInTab(name) || "{}"));
   } catch {
-    return; // something else stored it
+    return {}; // something else stored it
   }
-  if (typeof kept.id !== "string" || kept.id === "") return;
-  $("prompt").value = String(kept.query ?? "");
-  $("format").value = "gai";
-  for (const input of document.getElementsByName("framing")) input.checked = input.value === kept.framing;
-  if (!document.querySelector('input[name="framing"]:checked')) $("framing-sse").checked = true;
-  limitFormats();
-  send(kept);
 }
 
-/** Offers the formats that the chosen framing has, and takes the native one where it lacks the chosen one. */
+/** Keeps what a reload needs to follow the streams. */
+function keepRuns() {
+  const kept = runs.map((run) => run.kept).filter(Boolean);
+  const { framing } = runs[0].settings;
+  keepInTab(RUNNING, kept.length ? JSON.stringify({ framing, query, runs: kept }) : "");
+}
+
+/** Shows the conversation before a reload, and follows the streams that ran. */
+function followKept() {
+  const kept = keptObject(TURNS);
+  const isTurn = (turn) => typeof turn?.query === "string" && Object.keys(Object(turn.answers)).length;
+  if (Array.isArray(kept)) turns = kept.filter(isTurn);
+  showTurns();
+  const running = keptObject(RUNNING);
+  const found = Array.isArray(running.runs) ? running.runs.filter((run) => run?.id && typeof run.id === "string") : [];
+  if (!found.length) return;
+  $("prompt").value = String(running.query ?? "");
+  $("format").value = "gai";
+  $("resumable").checked = true;
+  for (const input of document.getElementsByName("framing")) input.checked = input.value === running.framing;
+  if (!document.querySelector('input[name="framing"]:checked')) $("framing-sse").checked = true;
+  limitFormats();
+  send({ runs: found.slice(0, COLUMNS) });
+}
+
+/** Offers the formats that the chosen framing has; says why, where it takes the native one in place of the chosen one. */
 function limitFormats() {
-  const { framing } = settings();
+  const framing = document.querySelector('input[name="framing"]:checked').value;
   for (const option of $("format").options) option.disabled = !FORMATS[option.value].framings.includes(framing);
-  if ($("format").selectedOptions[0].disabled) $("format").value = "gai";
+  const { value, disabled } = $("format").selectedOptions[0];
+  let why = framing === "ws" ? "A WebSocket carries native events only: the format is gai." : "";
+  if (disabled) {
+    $("format").value = "gai";
+    if (framing !== "ws") why = `${value} is a format of SSE only: the format is gai.`;
+  }
+  $("format-hint").textContent = why;
+  const isNative = $("format").value === "gai";
+  $("resumable").disabled = !isNative || framing === "ws"; // a WebSocket is always followed
+  showParameters();
+}
+
+/** How many parameters are not the default, beside the name of their hidden part. */
+function showParameters() {
+  const set = PARAMETER_IDS.filter((id) => $(id).value.trim() !== "").length;
+  $("more-hint").textContent = set ? `${set} set` : "";
+  const others = models().length - 1;
+  $("compare-hint").textContent = others > 0 ? `with ${others}` : "";
+}
+
+/** Offers the other models for a comparison. */
+function offerModels(ids) {
+  const chosen = new Set(models().slice(1));
+  const labels = ids.map((id) => {
+    const label = make("label", "", "");
+    const box = Object.assign(make("input", "", ""), { type: "checkbox", value: id, checked: chosen.has(id) });
+    label.append(box, id);
+    return label;
+  });
+  $("compare").replaceChildren($("compare").firstElementChild, ...labels);
+  limitColumns();
+}
+
+/** At most `COLUMNS` models are asked; the chosen one is always. */
+function limitColumns() {
+  const boxes = [...$("compare").querySelectorAll("input")];
+  const isFull = models().length >= COLUMNS;
+  for (const box of boxes) box.disabled = box.value === chosenModel() || (isFull && !box.checked);
+  showParameters();
 }
 
 function setTheme(theme) {
@@ -513,7 +347,7 @@ function showModel(problem = "") {
 
 /** Offers the server's models, and selects the wanted one where it is offered or names its upstream. */
 async function loadModels(wanted, insist) {
-  const { key } = settings();
+  const key = $("key").value;
   let ids = [];
   let problem = "";
   try {
@@ -531,6 +365,7 @@ async function loadModels(wanted, insist) {
   if (wanted && !ids.includes(wanted) && (insist || wanted.includes("/"))) ids.push(wanted);
   $("model").replaceChildren(...ids.map((id) => new Option(id, id)), new Option("Other…", ""));
   $("model").value = ids.includes(wanted) ? wanted : (ids[0] ?? "");
+  offerModels(ids);
   showModel(problem);
 }
 
@@ -553,12 +388,23 @@ async function copy(text) {
   }
 }
 
-const SOURCES = { answer: () => current?.answer.text ?? $("answer").textContent, events: () => log.text() };
+const SOURCES = {
+  answer: () => (runs.length > 1 ? runs.map((run) => run.answer.text).join("\n\n") : (runs[0]?.answer.text ?? "")),
+  events: () => log.text(),
+  code: (button) => button.closest(".code").querySelector("pre").textContent,
+};
+
+/** The request as code: of what would be sent now, or of what was sent last if there is no prompt. */
+function program(kind) {
+  const now = settings();
+  const asked = now.request.query.trim() || !runs.length ? now : runs[0].settings;
+  return snippets({ origin: new URL(".", location.href).href.replace(/\/$/, ""), ...asked, key: now.key })[kind];
+}
 
 async function copyFrom(button) {
   button.dataset.label ??= button.textContent;
   const kind = button.dataset.copy;
-  const text = SOURCES[kind]?.() ?? snippets({ origin: new URL(".", location.href).href.replace(/\/$/, ""), ...settings() })[kind];
+  const text = SOURCES[kind]?.(button) ?? program(kind);
   button.textContent = (await copy(text)) ? "Copied" : "Not copied";
   button.focus();
   clearTimeout(button.timer);
@@ -575,11 +421,15 @@ setTheme(THEMES.includes(saved.theme) ? saved.theme : "auto");
 for (const input of document.getElementsByName("framing")) input.checked ||= input.value === saved.framing;
 $("format").replaceChildren(...Object.keys(FORMATS).map((name) => new Option(name, name)));
 $("format").value = Object.hasOwn(FORMATS, saved.format) ? saved.format : "gai";
-limitFormats();
 $("smooth").checked = saved.smooth === true;
+$("markdown").checked = saved.markdown !== false;
+const parameters = keptObject(PARAMETERS);
+for (const id of PARAMETER_IDS) if (typeof parameters[id] === "string") $(id).value = parameters[id];
+$("resumable").checked = parameters.resumable !== false;
 $("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
 setRunning(false); // some browsers keep the buttons' state over a reload
 $("key").value = keptInTab(STORED);
+limitFormats();
 if (asked.has("q")) $("prompt").value = asked.get("q");
 loadModels(asked.get("model") ?? String(saved.model ?? ""), asked.has("model"));
 
@@ -589,21 +439,28 @@ $("composer").addEventListener("submit", (event) => {
 });
 $("composer").addEventListener("change", () => {
   limitFormats();
+  limitColumns();
   store();
 });
-// A reload follows the stream; the server ends it if nobody does (`detach_ttl`). Another format cannot be followed.
-addEventListener("pagehide", () => {
-  if (current?.settings.format === "gai") current.keep();
-  else current?.controller.abort();
+$("markdown").addEventListener("change", () => {
+  for (const run of runs) run.answer.setMarkdown($("markdown").checked && run.settings.format !== "raw");
+  showTurns();
 });
-$("cancel").addEventListener("click", () => current?.cancel());
+// A reload follows the streams; the server ends them if nobody does (`detach_ttl`). Another format cannot be followed.
+addEventListener("pagehide", () => {
+  if (!isRunning) return;
+  keepRuns();
+  for (const run of runs) if (!run.kept) run.controller.abort();
+});
+$("new").addEventListener("click", startAnew);
+$("cancel").addEventListener("click", cancelAll);
 $("model").addEventListener("change", () => {
   showModel();
   if ($("model").value === "") $("model-other").focus();
 });
 $("key").addEventListener("change", () => {
-  keepInTab(STORED, settings().key);
-  loadModels(settings().model, false);
+  keepInTab(STORED, $("key").value);
+  loadModels(chosenModel(), false);
 });
 $("theme").addEventListener("click", () => {
   setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
@@ -619,7 +476,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     $("composer").requestSubmit();
   } else if (event.key === "Escape") {
-    current?.cancel();
+    cancelAll();
   }
 });
 

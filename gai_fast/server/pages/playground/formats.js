@@ -4,16 +4,13 @@
 // unmarked    those in which nothing but the end of the response ends a stream
 // isText      a record is text as it came, and no JSON
 // read        takes a record into a run; returns whether it carries generated content
-// failed      Python's and JavaScript's condition for an `event` that is an error
-// print       Python's and JavaScript's statement that prints the text of an `event`, or the text as it came
+// failed      JavaScript's condition for an `event` that is an error
+// print       JavaScript's statement that prints the text of an `event`, or the text as it came
 
 const BOTH = ["sse", "ndjson"];
-const HAS_ERROR = { python: '"error" in event', javascript: "event.error" };
-const hasType = (type) => ({ python: `event["type"] == "${type}"`, javascript: `event.type === "${type}"` });
-const printed = (type, member) => ({
-  python: `if event["type"] == "${type}":\n            print(event["${member}"], end="", flush=True)`,
-  javascript: `if (event.type === "${type}") process.stdout.write(event.${member});`,
-});
+const HAS_ERROR = "event.error";
+const hasType = (type) => `event.type === "${type}"`;
+const printed = (type, member) => `if (event.type === "${type}") process.stdout.write(event.${member});`;
 
 const source = ({ title, uri, url }) => `Source: ${[title, uri ?? url].filter(Boolean).join(", ")}`;
 
@@ -130,20 +127,14 @@ const gai = {
 const openai = {
   framings: BOTH,
   failed: HAS_ERROR,
-  print: {
-    python: 'for choice in event["choices"]:\n            print(choice["delta"].get("content") or "", end="", flush=True)',
-    javascript: 'process.stdout.write(event.choices[0]?.delta.content ?? "");',
-  },
+  print: 'process.stdout.write(event.choices[0]?.delta.content ?? "");',
   read: readChunk,
 };
 
 const completions = {
   framings: BOTH,
   failed: HAS_ERROR,
-  print: {
-    python: 'for choice in event["choices"]:\n            print(choice["text"], end="", flush=True)',
-    javascript: 'process.stdout.write(event.choices[0]?.text ?? "");',
-  },
+  print: 'process.stdout.write(event.choices[0]?.text ?? "");',
   read: readChunk,
 };
 
@@ -182,10 +173,7 @@ const responses = {
 const anthropic = {
   framings: BOTH,
   failed: HAS_ERROR,
-  print: {
-    python: 'print(event.get("delta", {}).get("text", ""), end="", flush=True)',
-    javascript: 'process.stdout.write(event.delta?.text ?? "");',
-  },
+  print: 'process.stdout.write(event.delta?.text ?? "");',
   read(run, event) {
     const { type, index, content_block: block, delta = {} } = event;
     run.source ||= event.message?.model ?? "";
@@ -214,10 +202,7 @@ const simple = {
   framings: BOTH,
   unmarked: ["ndjson"],
   failed: HAS_ERROR,
-  print: {
-    python: 'print(event["content"], end="", flush=True)',
-    javascript: "process.stdout.write(event.content);",
-  },
+  print: "process.stdout.write(event.content);",
   read(run, { content, error }) {
     if (error) run.fail(typeof error === "string" ? { message: error } : error);
     run.answer.push(content ?? "");
@@ -279,7 +264,7 @@ const raw = {
   framings: ["sse"],
   unmarked: ["sse"],
   isText: true,
-  print: { python: 'print(line, end="", flush=True)', javascript: "process.stdout.write(text);" },
+  print: "process.stdout.write(text);",
   read(run, text) {
     run.answer.push(text);
     return true;

@@ -4,32 +4,39 @@ import { FORMATS } from "./formats.js";
 
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 // A JSON string is a string literal of Python and of JavaScript, too.
-const literal = (text) => JSON.stringify(text);
+const literal = (value) => JSON.stringify(value);
 
 /** The request as source text: `{curl, python, javascript}`. A key is named, never written. */
-export function snippets({ origin, framing: chosen, format, model, query, key }) {
+export function snippets({ origin, framing: chosen, format, request, key }) {
   const framing = chosen === "ws" ? "sse" : chosen; // for what does not speak WebSocket
   const url = `${origin}/api/v1/stream?framing=${framing}&format=${format}`;
-  const body = JSON.stringify({ model: model || undefined, query });
-  const pairs = [...(model ? [["model", model]] : []), ["query", query]];
 
   const curl = [
     `curl -N ${shell(url)}`,
     "  -H 'content-type: application/json'",
     ...(key ? ['  -H "authorization: Bearer $GAI_API_KEY"'] : []),
-    `  -d ${shell(body)}`,
+    `  -d ${shell(literal(request))}`,
   ].join(" \\\n");
 
+  const { system, messages = [], query, temperature, max_tokens, reasoning } = request;
+  const asked = [...(system ? [{ role: "system", content: system }] : []), ...messages, { role: "user", content: query }];
+  const more = { temperature, max_tokens, reasoning_effort: reasoning?.effort };
+  const python = `${key ? "import os\n\n" : ""}from openai import OpenAI  # pip install openai
+
+client = OpenAI(base_url=${literal(`${origin}/v1`)}, api_key=${key ? 'os.environ["GAI_API_KEY"]' : '"unused"'})
+stream = client.chat.completions.create(
+    model=${literal(request.model ?? "")},
+    messages=[
+${asked.map((message) => `        ${literal(message)},\n`).join("")}    ],
+    stream=True,
+${Object.entries(more).map(([name, value]) => (value === undefined ? "" : `    ${name}=${literal(value)},\n`)).join("")})
+for chunk in stream:
+    for choice in chunk.choices:
+        print(choice.delta.content or "", end="", flush=True)
+`;
+
   const { isText, failed, print } = FORMATS[format];
-  const pythonText = `
-        ${print.python}`;
-  const pythonEvents = () => `${framing === "sse" ? '.removeprefix("data: ")' : ""}
-        if not line.startswith("{"):
-            continue
-        event = json.loads(line)
-        if ${failed.python}:
-            raise SystemExit(event)${pythonText}`;
-  const javascriptText = `for await (const text of response.body.pipeThrough(new TextDecoderStream())) ${print.javascript}
+  const javascriptText = `for await (const text of response.body.pipeThrough(new TextDecoderStream())) ${print}
 `;
   const javascriptEvents = () => `let rest = "";
 for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
@@ -39,44 +46,15 @@ for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
     const data = line${framing === "sse" ? '.replace(/^data: /, "")' : ""};
     if (!data.startsWith("{")) continue;
     const event = JSON.parse(data);
-    if (${failed.javascript}) throw new Error(data);
-    ${print.javascript}
+    if (${failed}) throw new Error(data);
+    ${print}
   }
 }
 `;
 
-  const sdk = `import os
-
-from openai import OpenAI  # pip install openai
-
-client = OpenAI(base_url=${literal(`${origin}/v1`)}, api_key=${key ? 'os.environ["GAI_API_KEY"]' : '"unused"'})
-stream = client.chat.completions.create(
-    model=${literal(model)},
-    messages=[{"role": "user", "content": ${literal(query)}}],
-    stream=True,
-)
-for chunk in stream:
-    for choice in chunk.choices:
-        print(choice.delta.content or "", end="", flush=True)
-`;
-
-  const stdlib = `import json
-import os
-import urllib.request
-
-request = urllib.request.Request(
-    ${literal(url)},
-    data=json.dumps({${pairs.map((pair) => pair.map(literal).join(": ")).join(", ")}}).encode(),
-    headers={"content-type": "application/json"${key ? ', "authorization": "Bearer " + os.environ["GAI_API_KEY"]' : ""}},
-)
-with urllib.request.urlopen(request) as response:
-    for line in response:
-        line = line.decode()${isText ? pythonText : pythonEvents()}
-`;
-
   const socket = `// Node.js 22 or newer: save as playground.mjs
 const socket = new WebSocket(${literal(`${origin.replace("http", "ws")}/ws/stream`)}, ["gai.events.v1"${key ? ", `bearer.${process.env.GAI_API_KEY}`" : ""}]);
-const request = { ${pairs.map(([name, value]) => `${name}: ${literal(value)}`).join(", ")} };
+const request = ${literal(request)};
 socket.onopen = () => socket.send(JSON.stringify({ stream: "1", type: "request", request }));
 socket.onmessage = ({ data }) => {
   const event = JSON.parse(data);
@@ -90,17 +68,11 @@ socket.onmessage = ({ data }) => {
 const response = await fetch(${literal(url)}, {
   method: "POST",
   headers: { "content-type": "application/json"${key ? ", authorization: `Bearer ${process.env.GAI_API_KEY}`" : ""} },
-  body: JSON.stringify({ ${pairs.map(([name, value]) => `${name}: ${literal(value)}`).join(", ")} }),
+  body: JSON.stringify(${literal(request)}),
 });
 if (!response.ok) throw new Error(await response.text());
 
 ${isText ? javascriptText : javascriptEvents()}`;
 
-  const python = format === "openai" && framing === "sse" && model ? sdk : stdlib;
-  return {
-    curl,
-    python: key ? python : python.replace(/^import os\n\n?/m, ""),
-    javascript: chosen === "ws" ? socket : javascript,
-  };
+  return { curl, python, javascript: chosen === "ws" ? socket : javascript };
 }
-

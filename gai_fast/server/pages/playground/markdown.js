@@ -1,0 +1,324 @@
+// Markdown of a model as elements, while it grows. The subset that models write: paragraphs, headings, lists, quotes, code,
+// tables, rules, emphasis, links.
+//
+// 1. No text of a model is parsed as HTML: elements are made here, by name, and their texts are text nodes. HTML is text.
+// 2. A link goes to http or https, by its whole address; any other stays text. An image is a link: nothing is loaded.
+// 3. Text that grows changes what it changes: the last two blocks are read again, and nodes that are equal stay. A new
+//    line can change the block before the last one ("#" is a heading, "#x" is more of a paragraph), but none above.
+// 4. Every repetition is bounded, so that hostile text costs time in proportion to its length.
+
+const DEPTH = 12; // of quotes, lists and emphasis in each other
+const PARAGRAPH = 20_000; // characters of a text in which marks are looked for
+const CODE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)$/;
+const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)/;
+const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
+const QUOTE = /^ {0,3}> ?/;
+const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]+)(?=\S)|[ \t]*$)/;
+const DELIMITERS = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const INLINE = new RegExp(
+  [
+    "\\\\([!-/:-@[-`{-~])", // 1: an escape
+    "(`{1,8})(?!`)([^]{1,1000}?)(?<!`)\\2(?!`)", // 2, 3: code
+    "\\*\\*(?=\\S)([^]{0,1000}?\\S)\\*\\*(?!\\*)", // 4: strong
+    "(?<!\\w)__(?=\\S)([^]{0,1000}?\\S)__(?!\\w)", // 5: strong
+    "~~(?=\\S)([^]{0,1000}?\\S)~~", // 6: deleted
+    "\\*(?=[^\\s*])([^]{0,1000}?[^\\s*])\\*(?!\\*)", // 7: emphasis
+    "(?<!\\w)_(?=[^\\s_])([^]{0,1000}?[^\\s_])_(?!\\w)", // 8: emphasis
+    "!?\\[((?:[^\\[\\]]|\\[[^\\[\\]]{0,500}\\]){0,500})\\]" + // 9: the label of a link
+      "\\([ \\t]*<?([^\\s<>()]{1,2000}(?:\\([^\\s<>()]{0,500}\\)[^\\s<>()]{0,500})?)>?" + // 10: its address
+      '(?:[ \\t]+"[^"]{0,500}")?[ \\t]*\\)',
+    "<(https?://[^\\s<>]{1,2000})>", // 11: an address
+    "(?<![\\w/])(https?://[^\\s<>\"'`]{1,2000})", // 12: an address in a text
+    "&(amp|lt|gt|quot|#39|nbsp);", // 13
+  ].join("|"),
+  "g",
+);
+const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', "#39": "'", nbsp: "\u00a0" };
+
+function make(tag, ...children) {
+  const element = document.createElement(tag);
+  element.append(...children);
+  return element;
+}
+
+/** The address of a link, or nothing: rule 2. */
+function addressOf(text) {
+  if (!/^https?:\/\//i.test(text)) return undefined;
+  try {
+    return new URL(text).href;
+  } catch {
+    return undefined;
+  }
+}
+
+function link(address, ...children) {
+  const anchor = make("a", ...children);
+  anchor.href = address;
+  anchor.title = address;
+  anchor.rel = "noopener noreferrer nofollow";
+  anchor.target = "_blank";
+  return anchor;
+}
+
+// ---- inside a block --------------------------------------------------------------------------------------------------
+
+/** A text as nodes. */
+function inline(text, depth = 0) {
+  if (depth > DEPTH || text.length > PARAGRAPH) return [text];
+  const nodes = [];
+  let from = 0;
+  for (const match of text.matchAll(INLINE)) {
+    const node = marked(match, depth);
+    if (node === undefined) continue;
+    if (match.index > from) nodes.push(text.slice(from, match.index));
+    nodes.push(node.shortened ?? node);
+    from = match.index + (node.shortened?.textContent ?? match[0]).length;
+  }
+  if (from < text.length) nodes.push(text.slice(from));
+  return nodes;
+}
+
+function marked(match, depth) {
+  const [, escaped, , code, starred, underlined, deleted, slanted, sloped, label, target, address, bare, entity] = match;
+  const [strong, emphasis] = [starred ?? underlined, slanted ?? sloped];
+  const within = (text) => inline(text, depth + 1);
+  if (escaped) return escaped;
+  if (code !== undefined) return make("code", code.replaceAll("\n", " ").replace(/^ (?=.*\S)(.*) $/, "$1"));
+  if (strong !== undefined) return make("strong", ...within(strong));
+  if (deleted !== undefined) return make("del", ...within(deleted));
+  if (emphasis !== undefined) return make("em", ...within(emphasis));
+  if (target !== undefined) {
+    const found = addressOf(target);
+    return found && link(found, ...(label ? withoutLinks(within(label)) : [found]));
+  }
+  if (address !== undefined) return addressOf(address) && link(addressOf(address), address);
+  if (bare !== undefined) {
+    let text = bare;
+    while (/[.,;:!?*_~\]]$/.test(text.slice(-1)) || (text.endsWith(")") && !text.includes("("))) text = text.slice(0, -1);
+    return addressOf(text) && { shortened: link(addressOf(text), text) };
+  }
+  return ENTITIES[entity];
+}
+
+/** A label without links of its own: they cannot be in a link. */
+function withoutLinks(nodes) {
+  return nodes.map((node) => (node.tagName === "A" ? node.textContent : node));
+}
+
+// ---- blocks ----------------------------------------------------------------------------------------------------------
+
+const isBlank = (line) => line.trim() === "";
+const isCell = (line) => line.includes("|") && !isBlank(line);
+
+/** Whether a line ends the paragraph before it. */
+function interrupts(line) {
+  const item = ITEM.exec(line);
+  const isItem = item && item[3] && (/^[-*+]$/.test(item[2]) || /^1[.)]$/.test(item[2]));
+  return CODE.test(line) || HEADING.test(line) || QUOTE.test(line) || RULE.test(line) || Boolean(isItem);
+}
+
+/** The number of the line behind the block that begins with a line. */
+function blockEnd(lines, from) {
+  const first = lines[from];
+  let at = from + 1;
+  const fence = CODE.exec(first)?.[1];
+  if (fence) {
+    const isEnd = (line) => line.trim().length >= fence.length && line.trim() === fence[0].repeat(line.trim().length);
+    while (at < lines.length && !(isEnd(lines[at]) && /^ {0,3}\S/.test(lines[at]))) at += 1;
+    return Math.min(at + 1, lines.length);
+  }
+  if (HEADING.test(first) || RULE.test(first)) return at;
+  if (QUOTE.test(first)) {
+    while (at < lines.length && QUOTE.test(lines[at])) at += 1;
+    return at;
+  }
+  const item = ITEM.exec(first);
+  if (item) {
+    const isNumbered = /\d/.test(item[2]);
+    for (; at < lines.length; at += 1) {
+      const line = lines[at];
+      if (isBlank(line) || /^(?: {2,}|\t)/.test(line)) continue;
+      const next = ITEM.exec(line);
+      if (next && /\d/.test(next[2]) === isNumbered && !RULE.test(line)) continue;
+      if (next || isBlank(lines[at - 1]) || interrupts(line)) break; // else more of the last item's paragraph
+    }
+    while (isBlank(lines[at - 1])) at -= 1;
+    return at;
+  }
+  if (isTable(lines, from)) {
+    while (at < lines.length && isCell(lines[at])) at += 1;
+    return at;
+  }
+  while (at < lines.length && !isBlank(lines[at]) && !interrupts(lines[at]) && !isTable(lines, at)) at += 1;
+  return at;
+}
+
+function isTable(lines, at) {
+  const next = lines[at + 1];
+  return next !== undefined && isCell(lines[at]) && next.includes("-") && isCell(next) && DELIMITERS.test(next);
+}
+
+/** The blocks of a text: `[begin, end]`, as places of lines. */
+function split(lines) {
+  const blocks = [];
+  for (let at = 0; at < lines.length; ) {
+    if (isBlank(lines[at])) at += 1;
+    else blocks.push([at, (at = blockEnd(lines, at))]);
+  }
+  return blocks;
+}
+
+function blocksOf(lines, depth) {
+  if (depth > DEPTH) return [make("p", lines.join("\n"))];
+  return split(lines).map(([begin, end]) => block(lines.slice(begin, end), depth));
+}
+
+function block(lines, depth) {
+  const [first] = lines;
+  const fence = CODE.exec(first);
+  if (fence) return codeOf(lines, fence);
+  const heading = HEADING.exec(first);
+  if (heading) {
+    const text = first.slice(heading[0].length).trim().replace(/(^|[ \t])#+$/, "");
+    return make(`h${Math.min(6, heading[1].length + 2)}`, ...inline(text.trim())); // below the page's own
+  }
+  if (RULE.test(first)) return make("hr");
+  if (QUOTE.test(first)) {
+    return make("blockquote", ...blocksOf(lines.map((line) => line.replace(QUOTE, "")), depth + 1));
+  }
+  if (ITEM.test(first)) return listOf(lines, depth);
+  if (isTable(lines, 0)) return tableOf(lines);
+  return make("p", ...inline(lines.map((line) => line.trim()).join("\n")));
+}
+
+function codeOf(lines, [, fence, language]) {
+  const last = lines.length > 1 ? lines.at(-1).trim() : "";
+  const isClosed = last.length >= fence.length && last === fence[0].repeat(last.length);
+  const text = lines.slice(1, isClosed ? -1 : undefined).join("\n");
+  const name = make("span", language.trim().split(/\s/)[0].slice(0, 40));
+  const button = make("button", "Copy");
+  button.type = "button";
+  button.className = "quiet";
+  button.dataset.copy = "code";
+  const head = make("div", name, button);
+  const pre = make("pre", make("code", text));
+  pre.tabIndex = 0; // it scrolls sideways
+  const whole = make("div", head, pre);
+  whole.className = "code";
+  return whole;
+}
+
+function listOf(lines, depth) {
+  const [, { length: base }, marker] = ITEM.exec(lines[0]);
+  const list = make(/\d/.test(marker) ? "ol" : "ul");
+  const start = Number.parseInt(marker, 10);
+  if (start !== 1 && start >= 0) list.start = start;
+  const items = [];
+  for (const line of lines) {
+    const item = ITEM.exec(line);
+    if (item && item[1].length < base + 2) items.push({ indent: Math.max(2, item[0].length), lines: [line.slice(item[0].length)] });
+    else {
+      const { indent, lines: own } = items.at(-1);
+      own.push(line.replace(new RegExp(`^(?:\\t| {1,${indent}})`), ""));
+    }
+  }
+  const isLoose = items.some(({ lines: own }) => own.slice(1).some(isBlank));
+  for (const { lines: own } of items) {
+    const task = /^\[([ xX])\](?=\s)/.exec(own[0]);
+    if (task) own[0] = (task[1] === " " ? "☐" : "☑") + own[0].slice(3);
+    const parts = blocksOf(own, depth + 1);
+    const isPlain = !isLoose && parts[0]?.tagName === "P";
+    list.append(make("li", ...(isPlain ? [...parts[0].childNodes, ...parts.slice(1)] : parts)));
+  }
+  return list;
+}
+
+/** The cells of a row; "\|" is no border, nor is one in code. */
+function cellsOf(line) {
+  const cells = [""];
+  const text = line.trim().replace(/^\|/, "");
+  let isCode = false;
+  for (let at = 0; at < text.length; at += 1) {
+    if (text[at] === "\\" && text[at + 1] === "|") cells[cells.length - 1] += text[(at += 1)];
+    else if (text[at] === "|" && !isCode) cells.push("");
+    else {
+      if (text[at] === "`") isCode = !isCode;
+      cells[cells.length - 1] += text[at];
+    }
+  }
+  if (cells.length > 1 && cells.at(-1).trim() === "") cells.pop();
+  return cells.map((cell) => cell.trim());
+}
+
+function tableOf(lines) {
+  const sides = cellsOf(lines[1]).map((cell) => (/^:-+:$/.test(cell) ? "center" : /-:$/.test(cell) ? "end" : ""));
+  const row = (line, tag) => {
+    const cells = cellsOf(line);
+    const made = sides.map((side, at) => {
+      const cell = make(tag, ...inline(cells[at] ?? ""));
+      if (side) cell.className = side;
+      return cell;
+    });
+    return make("tr", ...made);
+  };
+  const body = make("tbody", ...lines.slice(2).map((line) => row(line, "td")));
+  const whole = make("div", make("table", make("thead", row(lines[0], "th")), body));
+  whole.className = "wide";
+  return whole;
+}
+
+// ---- growing ---------------------------------------------------------------------------------------------------------
+
+/** Makes the children of an element those of another, and keeps what is equal: rule 3. */
+function become(old, wanted) {
+  const [now, then] = [[...old.childNodes], [...wanted.childNodes]];
+  then.forEach((node, at) => {
+    const kept = now[at];
+    if (!kept) old.append(node);
+    else if (kept.isEqualNode(node) || (kept.tagName === "BUTTON" && node.tagName === "BUTTON")) return;
+    else if (kept.nodeType === 3 && node.nodeType === 3) {
+      if (node.data.startsWith(kept.data)) kept.appendData(node.data.slice(kept.data.length));
+      else kept.data = node.data;
+    } else if (kept.nodeType === 1 && kept.cloneNode().isEqualNode(node.cloneNode())) become(kept, node);
+    else kept.replaceWith(node);
+  });
+  for (const node of now.slice(then.length)) node.remove();
+}
+
+/** The Markdown of one element. */
+export class Markdown {
+  #place;
+  #text = "";
+  #stable = 0; // characters that belong to finished blocks
+  #count = 0; // of finished blocks
+
+  constructor(place) {
+    this.#place = place;
+    place.replaceChildren();
+  }
+
+  /** Shows a text, which begins with the one before or is another one. */
+  show(text) {
+    if (!text.startsWith(this.#text)) {
+      this.#stable = this.#count = 0;
+      this.#place.replaceChildren();
+    }
+    this.#text = text;
+    const rest = text.slice(this.#stable).replace(/\r\n?/g, "\n");
+    const lines = rest.split("\n");
+    const blocks = split(lines);
+    const old = [...this.#place.children].slice(this.#count);
+    blocks.forEach(([begin, end], at) => {
+      const made = block(lines.slice(begin, end), 0);
+      const kept = old[at];
+      if (!kept) this.#place.append(made);
+      else if (kept.cloneNode().isEqualNode(made.cloneNode())) become(kept, made);
+      else kept.replaceWith(made);
+    });
+    for (const each of old.slice(blocks.length)) each.remove();
+    if (blocks.length < 3 || text.includes("\r")) return;
+    const [begin] = blocks.at(-2);
+    this.#stable += lines.slice(0, begin).join("\n").length + 1;
+    this.#count += blocks.length - 2;
+  }
+}

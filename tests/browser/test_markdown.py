@@ -1,0 +1,201 @@
+"""The playground's Markdown in real browsers: what becomes an element, and that nothing else ever does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.browser.driver import Page
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SHOW = """import('/playground/markdown.js').then(({ Markdown }) => {
+  const place = document.createElement('div');
+  document.body.append(place);
+  const shown = new Markdown(place);
+  %s
+})"""
+"""Runs statements with a new `Markdown` in `place`."""
+
+
+async def markup(page: Page, text: str) -> str:
+    """The elements that a text becomes."""
+    return str(await page.evaluate(SHOW % f"shown.show({json.dumps(text)}); return place.innerHTML;"))
+
+
+CODE = '<div class="code"><div><span>py</span><button type="button" class="quiet" data-copy="code">Copy</button></div>'
+LINK = 'rel="noopener noreferrer nofollow" target="_blank"'
+
+
+WRITTEN = [
+    ("one\ntwo\n\nthree", "<p>one\ntwo</p><p>three</p>"),
+    ("# A *b*\ntext\n### c ###", "<h3>A <em>b</em></h3><p>text</p><h5>c</h5>"),
+    ("#tag and # more", "<p>#tag and # more</p>"),
+    (
+        "**b** __b__ *i* _i_ ***bi*** ~~d~~ `c`",
+        "<p><strong>b</strong> <strong>b</strong> <em>i</em> <em>i</em> <strong><em>bi</em></strong> "
+        "<del>d</del> <code>c</code></p>",
+    ),
+    ("2 * 3 * 4, snake_case_name, 5*x*6", "<p>2 * 3 * 4, snake_case_name, 5<em>x</em>6</p>"),
+    (r"\*no\* &lt;b&gt; &amp; &copy;", "<p>*no* &lt;b&gt; &amp; &amp;copy;</p>"),
+    ("- a\n- b\n  - c\n- d", "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>"),
+    ("3. a\n4. b\n   1. c", '<ol start="3"><li>a</li><li>b<ol><li>c</li></ol></li></ol>'),
+    ("- [ ] a\n- [x] b", "<ul><li>☐ a</li><li>☑ b</li></ul>"),
+    ("> a\n> > b\n\nc", "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote><p>c</p>"),
+    ("a\n***\nb", "<p>a</p><hr><p>b</p>"),
+    ("```py\n<b>*x*\n```\nz", f'{CODE}<pre tabindex="0"><code>&lt;b&gt;*x*</code></pre></div><p>z</p>'),
+    ("~~~py\n```\nunclosed", f'{CODE}<pre tabindex="0"><code>```\nunclosed</code></pre></div>'),
+    (
+        "| a | b |\n|:-:|--:|\n| `x|y` | \\| |",
+        '<div class="wide"><table><thead><tr><th class="center">a</th><th class="end">b</th></tr></thead><tbody>'
+        '<tr><td class="center"><code>x|y</code></td><td class="end">|</td></tr></tbody></table></div>',
+    ),
+    (
+        "[a *b*](https://x.example/y_(z)) (https://x.example/q).",
+        f'<p><a href="https://x.example/y_(z)" title="https://x.example/y_(z)" {LINK}>a <em>b</em></a> '
+        f'(<a href="https://x.example/q" title="https://x.example/q" {LINK}>https://x.example/q</a>).</p>',
+    ),
+]
+"""Texts as models write them, and the elements that they become."""
+
+
+async def test_what_models_write_becomes_elements(page: Page) -> None:
+    for text, expected in WRITTEN:
+        assert await markup(page, text) == expected
+
+
+HOSTILE = [
+    "<script>window.hit = 1</script>",
+    "<img src=x onerror='window.hit = 1'>",
+    '<svg/onload="window.hit = 1">',
+    "<iframe srcdoc='<script>parent.hit = 1</script>'></iframe>",
+    "<a href='javascript:window.hit=1'>x</a>",
+    "<style>*{display:none}</style><base href=//evil.example><meta http-equiv=refresh content=0>",
+    "<form action=//evil.example><button>x</button></form><input autofocus onfocus='window.hit=1'>",
+    "[x](javascript:window.hit=1)",
+    "[x](JaVaScRiPt:window.hit=1)",
+    "[x](java\nscript:window.hit=1)",
+    "[x](\x01javascript:window.hit=1)",
+    "[x](&#106;avascript:window.hit=1)",
+    "[x](javascript&colon;window.hit=1)",
+    "[x](data:text/html,<script>parent.hit=1</script>)",
+    "[x](data:text/html;base64,PHNjcmlwdD4xPC9zY3JpcHQ+)",
+    "[x](vbscript:x) [x](file:///etc/passwd) [x](blob:http://x/y) [x](//evil.example) [x](/admin/v1/reload) [x](#a)",
+    "<javascript:window.hit=1> <https://x.example/\"onclick='window.hit=1'>",
+    '[x](https://x.example/"onmouseover="window.hit=1)',
+    '[x](https://x.example "title" onclick="window.hit=1")',
+    '![x](https://x.example/a.png) ![x](x" onerror="window.hit=1) ![](javascript:window.hit=1)',
+    "[a [b](https://x.example) c](javascript:window.hit=1)",
+    '[<img src=x onerror="window.hit=1">](https://x.example)',
+    "```<img src=x onerror=window.hit=1>\n</code></pre><script>window.hit=1</script>\n```",
+    '``` "onclick="window.hit=1\nx\n```',
+    "`<img src=x onerror=window.hit=1>`",
+    "| <img src=x onerror=window.hit=1> | b |\n|---|---|\n| [x](javascript:window.hit=1) | <script>hit=1</script> |",
+    "# <img src=x onerror=window.hit=1>\n> <svg onload=window.hit=1>\n- <iframe src=javascript:parent.hit=1>",
+    "&lt;script&gt;window.hit=1&lt;/script&gt; &#x3c;img&#x3e;",
+    "**<b onclick=window.hit=1>x**</b> *<![CDATA[<script>]]>* <!-- --> <?php ?>",
+    "[x]: javascript:window.hit=1\n[x][x] [x]",
+    "https://x.example/<script>window.hit=1</script> http://user:password@x.example/ https://[::1 ",
+    "\u202e[gro.elgoog](https://x.example)\u0000",
+]
+AROUND = ["%", "> %", "- %", "# %", "**%**", "[%](https://x.example)", "\n\n%\n\n", "| a |\n|---|\n| % |"]
+TAGS = (
+    "P H3 H4 H5 H6 UL OL LI BLOCKQUOTE HR STRONG EM DEL CODE PRE A DIV SPAN BUTTON TABLE THEAD TBODY TR TH TD".split()
+)
+ATTRIBUTES = ["class", "data-copy", "href", "rel", "start", "tabindex", "target", "title", "type"]
+
+
+async def test_nothing_of_the_model_is_markup(page: Page) -> None:
+    """Each hostile text in every length and in each kind of block; only links to http and https go anywhere."""
+    found = await page.evaluate(
+        f"""(async () => {{
+          window.hit = 0;
+          const {{ Markdown }} = await import('/playground/markdown.js');
+          const place = document.createElement('div');
+          document.body.append(place);
+          const [tags, names, protocols] = [new Set(), new Set(), new Set()];
+          for (const text of {json.dumps(HOSTILE)}) {{
+            for (const around of {json.dumps(AROUND)}) {{
+              const shown = new Markdown(place);
+              const whole = around.replace('%', () => text);
+              for (let end = 1; end <= whole.length; end += 1) {{
+                shown.show(whole.slice(0, end));
+                for (const element of place.querySelectorAll('*')) {{
+                  tags.add(element.tagName);
+                  for (const {{ name }} of element.attributes) names.add(name);
+                  if (element.tagName === 'A') protocols.add(element.protocol);
+                }}
+              }}
+            }}
+          }}
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          return {{ tags: [...tags], names: [...names], protocols: [...protocols].sort(), hit: window.hit }};
+        }})()"""
+    )
+    assert set(found["tags"]) <= set(TAGS)
+    assert set(found["names"]) <= set(ATTRIBUTES)
+    assert set(found["protocols"]) == {"http:", "https:"}
+    assert found["hit"] == 0
+
+
+WHOLE = (
+    "# Title\n\nText with **strong *both* words**, `code`,\n#hash and a [link](https://x.example/a?b=c).\n\n"
+    "1. one\n2. two\n   - deep\n\n     more\n3. three\n\n- [x] other\n\n```py\nif a:\n\n    b\n```\n> quote\n> - list\n"
+    "\na | b\n--|--\n1 | 2\n\n***\n\nlast *paragraph\n- item\ntext\n#"
+)
+
+
+async def test_text_that_grows_becomes_what_it_is_at_once_and_keeps_its_elements(page: Page) -> None:
+    """After every character: as if that much had come at once. Finished elements stay the same: nothing flickers."""
+    found: dict[str, Any] = await page.evaluate(
+        SHOW
+        % f"""
+        const whole = {json.dumps(WHOLE)};
+        const once = document.createElement('div');
+        const first = {{}};
+        let moved = 0;
+        let removed = 0;
+        new MutationObserver((records) => {{
+          for (const {{ removedNodes }} of records) {{
+            for (const node of removedNodes) if (node === first.heading || node === first.pre) removed += 1;
+          }}
+        }}).observe(place, {{ subtree: true, childList: true }});
+        for (let end = 0; end <= whole.length; end += 1) {{
+          shown.show(whole.slice(0, end));
+          new Markdown(once).show(whole.slice(0, end));
+          if (place.innerHTML !== once.innerHTML) return {{ end, grown: place.innerHTML, once: once.innerHTML }};
+          first.heading ??= whole.slice(0, end).includes('Text') ? place.querySelector('h3') : null;
+          first.pre ??= place.querySelector('pre');
+          moved += first.heading && place.querySelector('h3') !== first.heading ? 1 : 0;
+          moved += first.pre && place.querySelector('pre') !== first.pre ? 1 : 0;
+        }}
+        return new Promise((resolve) => setTimeout(() => resolve({{ moved, removed }})));"""
+    )
+    assert found == {"moved": 0, "removed": 0}
+
+
+LONG = [
+    "*" * 100_000,
+    "**a " * 25_000,
+    "[" * 100_000,
+    "[a](" * 25_000,
+    "`" * 100_000,
+    "_a" * 50_000,
+    "> " * 50_000,
+    "- " * 50_000,
+    "|" * 50_000 + "\n" + "|-" * 25_000,
+    "# " + " " * 50_000 + "#" * 50_000 + "x",
+    "https://x.example/" + ")," * 50_000,
+    "a\n" * 50_000,
+]
+
+
+async def test_hostile_text_costs_time_in_proportion(page: Page) -> None:
+    """100,000 characters within a second, which is ten times what the slowest of them takes."""
+    for text in LONG:
+        taken = await page.evaluate(
+            SHOW % f"const begin = performance.now(); shown.show({json.dumps(text)}); return performance.now() - begin;"
+        )
+        assert taken < 1000, text[:10]
