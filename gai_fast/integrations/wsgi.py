@@ -32,7 +32,7 @@ def sse_response(events: Items, **options: Any) -> Chunks:
     Args:
         events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
             iterator of them, which is iterated in a thread.
-        options: Keywords (docs/library.md, "Answer in a web framework").
+        options: Keywords (docs/frameworks.md, "What a response sends").
 
     Raises:
         TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.

@@ -68,6 +68,8 @@ ELSEWHERE: Final = {
     ("docs/clients.md", "python"): "docs/test_http_api.py",
     ("docs/clients.md", "js"): "node/test_clients_page.py",
     ("docs/events.md", ""): "docs/test_events_page.py",
+    ("docs/frameworks.md", "bash"): "docs/test_frameworks.py",
+    ("docs/frameworks.md", "python"): "docs/test_frameworks.py",
     ("docs/http-api.md", "bash"): "docs/test_http_api.py",
     ("docs/http-api.md", "text"): "docs/test_http_api.py",
     ("docs/javascript.md", "javascript"): "docs/test_javascript_page.py",
