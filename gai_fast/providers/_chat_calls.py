@@ -3,6 +3,9 @@
 Neither `index` nor `id` alone identifies a call. OpenAI sends the index with every fragment and the id with the first.
 Gemini's OpenAI endpoint sends no index, Ollama and some gateways send the index 0 for all calls, and other servers send
 a new id with every fragment.
+
+Some servers send all arguments so far with each fragment (DeepSeek's models behind Qianfan), or the whole call once more
+behind its fragments. What a call already has is not added again.
 """
 
 from __future__ import annotations
@@ -53,13 +56,16 @@ class ChatCalls(ToolCalls):
         """Returns whether this fragment, and any later fragment like it, changes only the arguments of one call.
 
         That is so if the fragment repeats the id of its call, or if it has no id and only one call is possible. If it
-        has another id, or only a name, a later fragment like it may begin a call.
+        has another id, or only a name, a later fragment like it may begin a call. If it repeats id and name, a later
+        fragment like it may repeat arguments.
 
         Args:
             call: The result of `find` for the fragment.
             fragment: The fragment.
         """
         if fragment.identifier:
+            if fragment.name:
+                return False
             is_known = call is not None and bool(call.name) and self.named.get(fragment.identifier) is call
             return is_known and (fragment.index is None or self.at.get(fragment.index) is call)
         if fragment.name or (call is None and self.calls):
@@ -79,7 +85,7 @@ class ChatCalls(ToolCalls):
         if fragment.index is not None and self.at.get(fragment.index) is not call:
             self._room.take(0)
             self.at[fragment.index] = call
-        events = self.add(call, fragment.arguments, fragment.name)
+        events = self.add(call, _unrepeated(call, fragment), fragment.name)
         if fragment.signature:
             events.append(self.sign(call, fragment.signature))
         return events
@@ -104,6 +110,24 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
     if not (fragment.identifier or is_another or fragment.arguments):
         return False
     return call.is_complete
+
+
+def _unrepeated(call: ToolCall, fragment: CallFragment) -> str:
+    """Returns the arguments of a fragment without those that its call already has.
+
+    A fragment that repeats id and name of its call may begin with all arguments so far. One that repeats a complete
+    object adds nothing: no argument can follow it.
+    """
+    arguments, pieces = fragment.arguments, call.pieces
+    # Few fragments are as long as there are pieces, and begin like the first one: only those are compared.
+    if not pieces or len(arguments) < len(pieces) or not arguments.startswith(pieces[0]):
+        return arguments
+    before = "".join(pieces)
+    if not arguments.startswith(before):
+        return arguments
+    if fragment.identifier and fragment.name:
+        return arguments[len(before) :]
+    return "" if arguments == before and call.is_complete else arguments
 
 
 def put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:

@@ -139,6 +139,31 @@ class TestToolCalls:
         custom = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
         assert calls_of(read(DIALECT, chunk({"tool_calls": [custom]}))) == [("a", "sql", "SELECT 1")]
 
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            # All arguments so far, with each fragment.
+            [call('{"n"', index=0, id="a", name="f"), call('{"n":', index=0, id="a", name="f"),
+             call('{"n":1}', index=0, id="a", name="f"), call('{"n":1}', index=0, id="a", name="f")],
+            # The whole call, behind its fragments.
+            [call("", index=0, id="a", name="f"), call('{"n"', index=0), call(":1}", index=0),
+             call('{"n":1}', index=0, id="a", name="f")],
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0), call('{"n":1}', index=0, id="a")],
+            [call("", index=0, id="a", name="f"), call('{"n":1}', index=0), call('{"n":1}', index=0)],
+        ],
+        ids=["cumulative", "whole-call", "whole-call-by-id", "whole-arguments"],
+    )  # fmt: skip
+    def test_arguments_that_are_sent_again_are_not_added_again(self, deltas: list[dict[str, Any]]) -> None:
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"n":1}')]
+        assert "".join(event["arguments"] for event in of_type(events, "tool.call.delta")) == '{"n":1}'
+
+    def test_arguments_that_only_look_repeated_are_added(self) -> None:
+        deltas = [call(piece, index=0, **({} if number else {"id": "a", "name": "f"})) for number, piece in
+                  enumerate(['{"n":', '{"n":', '{"n":', "1}}}"])]  # fmt: skip
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"n":{"n":{"n":1}}}')]
+
     def test_a_signature_belongs_to_its_call(self) -> None:
         extra = {"google": {"thought_signature": "s"}}
         events = read(DIALECT, chunk(call("{}", id="a", name="f", extra_content=extra)))
