@@ -4,7 +4,7 @@ Neither `index` nor `id` alone identifies a call. OpenAI sends the index with ev
 Gemini's OpenAI endpoint sends no index, Ollama and some gateways send the index 0 for all calls, and other servers send
 a new id with every fragment.
 
-Some servers send all arguments so far with each fragment (DeepSeek's models behind Qianfan), or the whole call once more
+Some servers send all arguments so far with each fragment (DeepSeek's models behind Qianfan), or the whole call again
 behind its fragments. What a call already has is not added again.
 """
 
