@@ -144,7 +144,7 @@ def _add_calls(to: _Specimens) -> None:
     ran = {"id": "s1", "name": "web_search", "input": {"q": "Query 4711"}, "output": ["Found 4711"]}
     events = [{"type": "server_tool", "server_tool": {**ran, "status": status}} for status in ("started", "completed")]
     to.add("tool run by the provider", ("Query 4711", "Found 4711"), _typed("server_tool"), *events)
-    block = {"type": "server_block", "data": "Block 4711"}
+    block = {"type": "compaction", "id": "cmp_4711", "encrypted_content": "Block 4711"}
     own = {"type": "provider.block", "provider": to.provider, "block": block, "index": 1}
     to.add("block of the provider", ("Block 4711",), _typed("provider.block"), own)
 
