@@ -47,8 +47,8 @@ async def check_identity(upstream: UpstreamSettings, identity: IdentitySettings)
 
 async def _fetched(identity: IdentitySettings) -> Grant | IdentityError | None:
     """Returns what a fetch in a thread brings. None if it brings nothing in time."""
-    from gai_fast.net.identity.command import Cancellation
     from gai_fast.net.identity.token_source import start_fetch
+    from gai_fast.runtime.programs import Cancellation
 
     loop = asyncio.get_running_loop()
     result: asyncio.Future[Grant | IdentityError] = loop.create_future()

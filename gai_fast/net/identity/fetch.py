@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from typing import Final
 
 from gai_fast.model.settings import Cloud, IdentitySettings
-from gai_fast.net.identity.command import Cancellation
 from gai_fast.net.identity.command import fetch as run
 from gai_fast.net.identity.grant import Bearer, Grant, IdentityError
+from gai_fast.runtime.programs import Cancellation
 
 _MODULES: Final[Mapping[Cloud, str]] = {
     "aws": "gai_fast.net.identity.aws",

@@ -30,12 +30,12 @@ from gai_fast.model.settings import IdentitySettings, Secret, UpstreamSettings
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.retry import NO_TOKEN, REFUSED_IDENTITY
-from gai_fast.net.identity.command import Cancellation
 from gai_fast.net.identity.fetch import fetch
 from gai_fast.net.identity.grant import Grant, IdentityError
 from gai_fast.net.identity.waiting_exchange import Send, WaitingExchange
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.runtime.programs import Cancellation
 
 _log: Final = logging.getLogger("gai_fast.upstream")
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from gai_fast.net.identity import command as module
-from gai_fast.net.identity.command import Cancellation, fetch
+from gai_fast.net.identity.command import fetch
 from gai_fast.net.identity.grant import Bearer, IdentityError
+from gai_fast.runtime.programs import Cancellation
 from tests.limits import LIMITS, replaced
 from tests.waiting import SECONDS
 

@@ -9,9 +9,9 @@ import pytest
 
 from gai_fast.model.settings import CLOUDS, IdentitySettings, Secret
 from gai_fast.net.identity import fetch as module
-from gai_fast.net.identity.command import Cancellation
 from gai_fast.net.identity.fetch import fetch, is_installed
 from gai_fast.net.identity.grant import IdentityError
+from gai_fast.runtime.programs import Cancellation
 
 
 def test_a_given_token_is_used_as_it_is() -> None:

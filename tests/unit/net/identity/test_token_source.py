@@ -10,9 +10,9 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import IdentitySettings, Secret, UpstreamSettings
 from gai_fast.net.identity import token_source as module
-from gai_fast.net.identity.command import Cancellation
 from gai_fast.net.identity.grant import Bearer, Grant, IdentityError
 from gai_fast.net.identity.token_source import TokenSource
+from gai_fast.runtime.programs import Cancellation
 from tests.limits import LIMITS
 from tests.unit.net.conftest import Recorder
 from tests.unit.net.fakes import FakeExchange, FakeTime
