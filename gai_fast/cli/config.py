@@ -224,7 +224,11 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "key": [_shown_key({**loaded.key_defaults, **table}) for table in loaded.keys],
         "key_defaults": _shown_key(_with_defaults("key_defaults", loaded.key_defaults)),
         "stream": _with_defaults("stream", loaded.stream),
-        "store": {**store, "url": _without_password(store["url"])},
+        "store": {
+            **store,
+            "url": _without_password(store["url"]),
+            "encryption": _without_program_arguments(store["encryption"]),
+        },
         "idempotency": _with_defaults("idempotency", loaded.idempotency),
         "limits": _with_defaults("limits", loaded.limits),
         "prices": _with_defaults("prices", loaded.prices),
@@ -242,6 +246,12 @@ def _without_arguments(command: Value) -> Value:
         return command
     program, *arguments = command.value
     return Value((program, *(REDACTED for _ in arguments)), command.origin)
+
+
+def _without_program_arguments(encryption: Value) -> Value:
+    """Returns `[store.encryption]` with the arguments of its program redacted."""
+    command = _without_arguments(Value(encryption.value["command"] or None, ""))
+    return Value({**encryption.value, "command": command.value or ()}, encryption.origin)
 
 
 def _without_values(headers: Value) -> Value:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FILE: Final = "sqlite:///"
 _FIX: Final = "check `url` in [store], and that this user may use it"
+_KEYS_FIX: Final = "check `keys` or `command` in [store.encryption]"
 
 
 async def check_store(settings: StoreSettings) -> Check:
@@ -25,13 +26,19 @@ async def check_store(settings: StoreSettings) -> Check:
     Args:
         settings: `[store]`.
     """
-    from gai_fast.stores import StoreError, open_backend
+    from gai_fast.stores import Seals, StoreError, open_backend
 
+    seals = Seals(settings.encryption)
+    try:
+        await seals.load()
+    except StoreError as problem:
+        return Check("store", "error", str(problem), _KEYS_FIX)
+    backend = open_backend(settings, seals)
+    if backend is None:
+        plain = ", and nothing is sealed" if len(seals) else ""
+        return Check("store", "ok", f"memory: streams and limits end with the server{plain}")
     if _is_new(settings.url):
         return Check("store", "ok", "the file does not exist yet: the server creates it")
-    backend = open_backend(settings)
-    if backend is None:
-        return Check("store", "ok", "memory: streams and limits end with the server")
     try:
         async with asyncio.timeout(LIMITS.doctor):
             await backend.open()
@@ -41,7 +48,10 @@ async def check_store(settings: StoreSettings) -> Check:
         return Check("store", "error", str(problem), _FIX)
     finally:
         await backend.close()
-    return Check("store", "ok", f"{settings.url.partition('://')[0]}: can be read and written")
+    if backend.is_sealed:
+        return Check("store", "error", "sealed with a key that is not in [store.encryption]", _KEYS_FIX)
+    sealed = f", sealed with the first of {len(seals)} keys" if len(seals) else ""
+    return Check("store", "ok", f"{settings.url.partition('://')[0]}: can be read and written{sealed}")
 
 
 def _is_new(url: str) -> bool:

@@ -415,6 +415,40 @@ MODEL: Final[Mapping[str, Key]] = {
 }
 _SYNC: Final = ("batched", "before_send")
 _FAILURE: Final = ("fail_open", "fail_closed")
+ENCRYPTION: Final[Mapping[str, Key]] = {
+    "keys": texts(
+        "Keys of 32 bytes in base64, each env:NAME or file:PATH. The first seals, all open.", checks.reference
+    ),
+    "command": Key(
+        "A program and its arguments, which prints the keys, one a line, in place of `keys`.",
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": LIMITS.command_arguments},
+        lambda value: () if value == [] else checks.command(value),
+        secret=True,
+    ),
+    "required": switch("Whether the server starts with keys only, and nothing is read that is not sealed."),
+}
+_ENCRYPTION_DEFAULTS: Final[Mapping[str, Any]] = {"keys": (), "command": (), "required": False}
+
+
+def _encryption(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table of {', '.join(ENCRYPTION)}")
+    checks.known_keys(value, ENCRYPTION)
+    read: dict[str, Any] = dict(_ENCRYPTION_DEFAULTS)
+    for name, given in value.items():
+        try:
+            read[name] = ENCRYPTION[name].read(given)
+        except ValueError as problem:
+            raise ValueError(f"has a `{name}` that {problem}") from None
+    if len(read["keys"]) > LIMITS.store_keys:
+        raise ValueError(f"has more than {LIMITS.store_keys} `keys`: leave out the oldest")
+    if read["keys"] and read["command"]:
+        raise ValueError("has `keys` beside `command`: leave one of them out")
+    if read["required"] and not read["keys"] and not read["command"]:
+        raise ValueError("is `required`, and has neither `keys` nor `command`")
+    return read
+
+
 STORE: Final[Mapping[str, Key]] = {
     "url": text("The store of durable streams.", checks.store_url, secret=True),
     "ttl": seconds("How long a stream is kept after its end.", zero=True),
@@ -422,6 +456,16 @@ STORE: Final[Mapping[str, Key]] = {
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames are dropped first.", 4096),
     "sync": choice("Whether a stream's bytes are stored in batches after they are sent, or before.", *_SYNC),
     "limits_on_failure": choice("Whether keys with limits are admitted or refused while the store fails.", *_FAILURE),
+    "encryption": Key(
+        "The keys that seal the store; needs the extra seal.",
+        {
+            "type": "object",
+            "properties": {name: dict(key.schema) for name, key in ENCRYPTION.items()},
+            "additionalProperties": False,
+        },
+        _encryption,
+        secret=True,
+    ),
 }
 IDEMPOTENCY: Final[Mapping[str, Key]] = {
     "ttl": seconds("How long an idempotency key belongs to the first request that used it."),
@@ -530,7 +574,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "key": {},
     "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user", "lane": ()},
     "stream": _defaults(StreamSettings),
-    "store": _defaults(StoreSettings),
+    "store": {**_defaults(StoreSettings), "encryption": _ENCRYPTION_DEFAULTS},
     "idempotency": _defaults(IdempotencySettings),
     "limits": _defaults(LimitSettings),
     "otel": {

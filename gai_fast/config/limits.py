@@ -40,7 +40,10 @@ class Limits:
     """Keys of one upstream: the upstream may refuse a request once for each key."""
 
     command_arguments: int = 64
-    """Words of `auth_command`: a longer command belongs in a script."""
+    """Words of `auth_command`, or of the store's `command`: a longer command belongs in a script."""
+
+    store_keys: int = 16
+    """Keys of the store: a new one a month for a year, and some more."""
 
     shortest_key: int = 8
     """The fewest characters of a caller's key, after NIST SP 800-63B: shorter secrets can be guessed."""

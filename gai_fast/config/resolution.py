@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -56,6 +57,7 @@ from gai_fast.model.settings import (
     OTelSettings,
     Price,
     PriceSettings,
+    SealSettings,
     Secret,
     ServerSettings,
     Settings,
@@ -72,6 +74,11 @@ from gai_fast.providers import get_provider
 from gai_fast.providers._facts import facts_of
 from gai_fast.stores import check_url
 
+_SEAL_KEY: Final = (
+    re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="),
+    "no key of 32 bytes in base64: `openssl rand -base64 32` makes one",
+)
+"""The form of a key that seals the store. Of its last letter two bits are not used, and zero."""
 DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads if no other file is named."""
 DEMO: Final = "demo"
@@ -312,7 +319,16 @@ class _Resolution:
         values = _plain(table)
         if "url" in values:
             values["url"] = check_url(values["url"], self._folder)
+        if "encryption" in values:
+            values["encryption"] = self._encryption(values["encryption"], table["encryption"].origin)
         return StoreSettings(**values)
+
+    def _encryption(self, given: Mapping[str, Any], origin: str) -> SealSettings:
+        keys = [
+            secret("keys", Value(reference, origin), self._environ, self._folder, self._problems, _SEAL_KEY)
+            for reference in given["keys"]
+        ]
+        return SealSettings(tuple(key for key in keys if key is not None), given["command"], given["required"])
 
     def _otel(self, table: Table) -> OTelSettings | None:
         if "endpoint" not in table:

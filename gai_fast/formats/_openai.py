@@ -40,7 +40,7 @@ def error_object(error: Error) -> dict[str, Any]:
         "message": error.message,
         "type": _ERROR_TYPES.get(error.code, "server_error"),
         "param": None,
-        "code": error.code,
+        "code": error.reason if error.reason == "store_sealed" else error.code,
     }
 
 

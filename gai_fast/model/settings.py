@@ -454,6 +454,23 @@ def key_digest(key: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class SealSettings(_Snapshot):
+    """`[store.encryption]`: the keys that seal the store. At most one of `keys` and `command` is set."""
+
+    keys: tuple[Secret, ...] = ()
+    """Each 32 bytes in base64. The first seals, all open."""
+    command: tuple[str, ...] = ()
+    """A program that prints the keys, one a line."""
+    required: bool = False
+    """Whether the server starts with keys only, and no plain record counts."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there are keys, or a program that prints some."""
+        return bool(self.keys or self.command)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings(_Snapshot):
     """`[store]`: the logs of durable streams. Times in seconds, sizes in bytes."""
 
@@ -468,6 +485,7 @@ class StoreSettings(_Snapshot):
     """Whether a stream's bytes are written in batches after they were sent, or before."""
     limits_on_failure: Literal["fail_open", "fail_closed"] = "fail_open"
     """Whether requests of keys with limits are admitted or refused while the store cannot be reached."""
+    encryption: SealSettings = SealSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Owns which settings may change in a reload, and how a configuration gets from th
 uses one snapshot (`Settings`). `Service.use` replaces it for later requests; running streams keep theirs.
 
 1. An invalid configuration is logged, and nothing changes.
-2. `[server]`, `[store]` and everything derived from them stay unchanged until a restart; the log reports that.
+2. `[server]`, `[store]` without its keys, and everything derived from them stay unchanged until a restart; the log
+   reports that.
 3. The certificate's files are reloaded too. If they cannot be used, the configuration is invalid.
 4. A configuration that drops the last key is invalid, and so is one without any key if other machines can reach the
    server: it would be open. A proxy opens a server on loopback, too.
@@ -107,8 +108,9 @@ class Reload:
             new = self._load()
         except ConfigError as problem:
             return Reloaded(None, " ".join(str(problem).split("\n")))
-        changed = [name for name in _UNTIL_RESTART if getattr(new, name) != getattr(old, name)]
-        new = replace(new, **{name: getattr(old, name) for name in _UNTIL_RESTART})
+        kept = replace(old, store=replace(old.store, encryption=new.store.encryption))
+        changed = [name for name in _UNTIL_RESTART if getattr(new, name) != getattr(kept, name)]
+        new = replace(new, **{name: getattr(kept, name) for name in _UNTIL_RESTART})
         reason = self._problem_of(new)
         if reason:
             return Reloaded(None, reason)

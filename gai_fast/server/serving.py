@@ -222,7 +222,7 @@ class Running:
         """Applies another configuration to new requests.
 
         Args:
-            settings: The configuration, with unchanged `[server]` and `[store]`.
+            settings: The configuration, with unchanged `[server]` and, but for its keys, `[store]`.
         """
         self.service.use(settings)
         self._entrance.use(settings.limits)

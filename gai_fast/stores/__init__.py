@@ -11,6 +11,8 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
 from gai_fast.stores.backend import ANSWERS, CLAIMS, Backend, StoreError
 from gai_fast.stores.memory import StreamLog
+from gai_fast.stores.sealed import SealedBackend
+from gai_fast.stores.seals import Seals
 from gai_fast.stores.store import Durability, Store
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Ending",
     "LogHeader",
     "LogWatcher",
+    "Seals",
     "Store",
     "StoreError",
     "StreamLog",
@@ -59,7 +62,13 @@ def check_url(url: str, folder: Path) -> str:
 
 
 def open_store(
-    settings: StoreSettings, timers: Timers, *, claim_ttl: float, claims: str = CLAIMS, memory: Backend | None = None
+    settings: StoreSettings,
+    timers: Timers,
+    *,
+    claim_ttl: float,
+    claims: str = CLAIMS,
+    memory: Backend | None = None,
+    seals: Seals | None = None,
 ) -> Store:
     """Makes the store of the configuration. Its `open` must be called before its first use.
 
@@ -68,20 +77,22 @@ def open_store(
         timers: The loop's timers.
         claim_ttl: Seconds for which an idempotency key is taken.
         claims: The kind of record for idempotency keys.
-        memory: Reads the logs in the memory of the server's other workers, for `memory://`.
+        memory: Reads the logs in the memory of the server's other workers, for `memory://`. It is not sealed.
+        seals: The keys of the process. None if it has no other store.
     """
-    backend = open_backend(settings) or memory
+    backend = open_backend(settings, seals) or memory
     return Store(settings, timers, backend, claim_ttl=claim_ttl, claims=claims)
 
 
-def open_backend(settings: StoreSettings) -> Backend | None:
+def open_backend(settings: StoreSettings, seals: Seals | None = None) -> Backend | None:
     """Makes the backend of the configuration, not yet connected. None for `memory://`.
 
     Args:
         settings: As for `open_store`.
+        seals: As for `open_store`.
     """
     backend: Backend | None = _module(settings.url.partition("://")[0]).open_backend(settings)
-    return backend
+    return None if backend is None else SealedBackend(backend, seals or Seals(settings.encryption))
 
 
 def _module(scheme: str) -> Any:

@@ -25,6 +25,7 @@ import msgspec
 import orjson
 
 from gai_fast.model.errors import GaiFastError
+from gai_fast.model.settings import SealSettings
 from gai_fast.stores._base import Claim, Ending, LogHeader
 from gai_fast.stores.limits import LIMITS
 
@@ -34,10 +35,12 @@ ANSWERS: Final = "answer"
 """The kind of record that maps a request to the stream of its shared answer."""
 IDS: Final = "ids"
 """The kind of record that holds ids of what upstreams store for a caller."""
+SEAL: Final = "seal"
+"""The kind of record that holds what a sealed store needs itself (`sealed.py`)."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
 
-Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]
+Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "sealed", "unsuitable"]
 
 
 class StoreError(GaiFastError):
@@ -45,8 +48,8 @@ class StoreError(GaiFastError):
 
     Args:
         fault: The kind of failure, in the order of `Fault`: the store does not answer a request in time, does not
-            answer at all, refuses access, cannot be written, has no room, is loading or locked, is damaged, or is no
-            store of this program.
+            answer at all, refuses access, cannot be written, has no room, is loading or locked, is damaged, is sealed
+            with a key that this process lacks, or is no store of this program.
         text: One line for the operator, without a secret.
     """
 
@@ -76,11 +79,13 @@ class Gap(NamedTuple):
         lost: The number of the last dropped event.
         text: The visible text since the previous gap, or of all dropped events. None if it is lost.
         is_whole: Whether `text` covers all dropped events.
+        after: The number of the last event of the gap that this one continues. 0 if there is none.
     """
 
     lost: int
     text: str | None
     is_whole: bool
+    after: int = 0
 
 
 class Change(NamedTuple):
@@ -96,6 +101,7 @@ class Change(NamedTuple):
         last_seq: The number of the last event; set with `ending`.
         keep: Seconds from now for which the copy is kept; always set with `header`.
         is_dropped: Removes the copy. No other part is set.
+        caller: The caller of the stream, as in its header.
     """
 
     stream_id: str
@@ -107,6 +113,7 @@ class Change(NamedTuple):
     last_seq: int = 0
     keep: float | None = None
     is_dropped: bool = False
+    caller: str = ""
 
 
 class News(NamedTuple):
@@ -117,12 +124,14 @@ class News(NamedTuple):
         ending: The end of the stream. None before its last record.
         is_damaged: Whether the part after the records cannot be read.
         has_more: Whether there may be more records already.
+        is_sealed: Whether the part after the records cannot be read because its key is missing.
     """
 
     records: list[Record]
     ending: Ending | None = None
     is_damaged: bool = False
     has_more: bool = False
+    is_sealed: bool = False
 
 
 class Copy(NamedTuple):
@@ -209,10 +218,14 @@ class Backend(Records):
         is_copy: Whether the logs of this process are copied to the store. Otherwise other processes read them from the
             memory of this process.
         losses: The number of times that the store was found to have lost writes of this process.
+        is_sealed: Whether something in the store was found to be sealed with a key that this process lacks.
+        sealed_errors: The number of reads and writes that failed because of that.
     """
 
     is_copy: ClassVar[bool] = True
     losses: int = 0
+    is_sealed: bool = False
+    sealed_errors: int = 0
 
     def beside(self) -> Backend:
         """Returns a backend in the same place for another `Store` of this process."""
@@ -316,6 +329,24 @@ class Backend(Records):
 
         Returns:
             Stream ids and messages, without duplicates.
+        """
+
+    async def lasting(self) -> Collection[tuple[str, str]]:
+        """Returns kind and name of the records without a time to live, `limits.lasting` at most. Some may be gone."""
+        return ()
+
+    async def seal_anew(self) -> None:
+        """Seals the records without a time to live with the first key; called at the start of a server.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+
+    async def rotate(self, settings: SealSettings) -> None:
+        """Uses other keys from now on, if they can be used. Never fails.
+
+        Args:
+            settings: `[store.encryption]`.
         """
 
     @abstractmethod

@@ -62,6 +62,21 @@ class Health:
             logger.error("%s: a bug", task, exc_info=bug)
         self._note(StoreError("unsuitable", f"{task}: a bug of the gateway, which its log tells"))
 
+    def refusal(self, problem: StoreError, content: str = "the streams") -> Error:
+        """Records a failed call that a request needs; returns the request's error.
+
+        A missing key says nothing about the store, so it is logged, and other requests are not refused.
+
+        Args:
+            problem: The failure.
+            content: As for `out_of_reach`.
+        """
+        if problem.fault == "sealed":
+            self.lost(str(problem))
+            return store_sealed()
+        self.failed(problem)
+        return out_of_reach(content)
+
     def _may_warn(self) -> bool:
         now = self._clock()
         if now < self._silent_until:
@@ -100,6 +115,12 @@ class Health:
         is_unreadable = self.problem is not None and self.problem.fault in _UNREADABLE and self._failed_at > since
         if is_unreadable or self._slow_at > since:
             raise out_of_reach()
+
+
+def store_sealed() -> Error:
+    """Returns the error for a request that needs a part of the store whose key this gateway lacks."""
+    text = "the store is sealed with a key that this gateway does not have"
+    return Error("overloaded", text, reason="store_sealed", temporary=False)
 
 
 def out_of_reach(content: str = "the streams") -> Error:

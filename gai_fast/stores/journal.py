@@ -484,7 +484,8 @@ class _Copying:
         self.is_begun = True
         self.is_complete = ending is not None
         worker = "" if header is None else self._journal.worker
-        return Change(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep)
+        caller = log.header.caller
+        return Change(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep, caller=caller)
 
     def publish(self) -> None:
         """Publishes the held pieces that are written."""
@@ -555,12 +556,12 @@ class _Copying:
         return [Record(after, self._written, b"".join(backlog.pieces))], gap
 
     def _gap(self, backlog: Backlog) -> Gap:
-        self._lost = backlog.lost
+        before, self._lost = self._lost, backlog.lost
         if backlog.text is None:
             return Gap(backlog.lost, None, is_whole=False)
         text = backlog.text.encode()
         known, checksum = self._text
         self._text = len(text), zlib.crc32(text)
         if known and zlib.crc32(text[:known]) == checksum:
-            return Gap(backlog.lost, text[known:].decode(), is_whole=False)
+            return Gap(backlog.lost, text[known:].decode(), is_whole=False, after=before)
         return Gap(backlog.lost, backlog.text, is_whole=True)

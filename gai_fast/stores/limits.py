@@ -160,6 +160,25 @@ class Limits:
     store_read: int = 1 * MIB
     """Bytes of one stream's copy in one read."""
 
+    seal_keys: int = 16
+    """Keys that a program may print for the store: a new one a month for a year, and some more."""
+
+    seal_output: int = 4 * KIB
+    """Bytes that such a program may print: its keys have 45 each."""
+
+    seal_command: float = 20.0
+    """Seconds that such a program may take: a key service of a cloud answers within a few."""
+
+    seal_callers: int = 10_000
+    """Streams of which a process knows the caller's digest, 2 MiB: a stream above them is looked up in the store."""
+
+    plain_kept: float = 10_000_000.0
+    """Seconds for which idempotency keys of before the store was sealed are looked for: the longest `ttl` that a
+    configuration can have."""
+
+    lasting: int = 10_000
+    """Records without a time to live that are sealed anew: some for each key of a caller."""
+
     store_sweep: int = 256
     """Expired rows that one transaction removes: some ms."""
 

@@ -29,7 +29,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import Backend, Copy, News, Record, StoreError
-from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 
@@ -134,8 +134,7 @@ class Mirrors:
                     mirror.log.break_off(out_of_reach())  # other requests may already follow it
                     self._memory.forget(mirror.log)
         except StoreError as problem:
-            self._note(problem)
-            raise (_damaged() if problem.fault == "damaged" else out_of_reach()) from None
+            raise self._refusal(problem) from None
         return None if is_left else mirror.log
 
     def _begin(self, copy: Copy) -> _Mirror:
@@ -187,6 +186,8 @@ class Mirrors:
             log.break_off(await self._why(log, misfit))
         elif news.is_damaged:
             log.break_off(_damaged())
+        elif news.is_sealed:
+            log.break_off(store_sealed())
         elif news.ending is not None:
             log.end(news.ending)
 
@@ -305,6 +306,13 @@ class Mirrors:
                 if mirror.log.ending is None:
                     mirror.log.break_off(_ran_ahead())  # a forgotten log must not grow: its bytes are not counted
                     self._memory.forget(mirror.log)
+
+    def _refusal(self, problem: StoreError) -> Error:
+        """Notes why a copy could not be read; returns the error of its request."""
+        if problem.fault == "damaged":
+            self._note(problem)
+            return _damaged()
+        return self._health.refusal(problem)
 
     def _note(self, problem: StoreError) -> None:
         """Notes a failure. Damage of one copy is logged, and does not count as a failure of the store."""

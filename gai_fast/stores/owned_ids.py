@@ -21,7 +21,7 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.stores.backend import IDS, Records, StoreError
-from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
 
 _SIZE: Final = 16
@@ -83,8 +83,7 @@ class OwnedIds:
         try:
             found = await asyncio.gather(*[self._read(_name(caller, bucket)) for bucket in buckets])
         except StoreError as problem:
-            self._health.failed(problem)
-            raise out_of_reach("the ids of upstreams") from None
+            raise self._health.refusal(problem, "the ids of upstreams") from None
         owned = dict(zip(buckets, found, strict=True))
         return next((each for digest, each in digests.items() if digest not in _split(owned[digest[0]])), None)
 
@@ -96,13 +95,17 @@ class OwnedIds:
         """
         for _ in range(len(self._waiting)):
             caller, digest = self._waiting.popleft()
-            await self._write(caller, [digest])
+            try:
+                await self._write(caller, [digest])
+            except StoreError as problem:
+                if problem.fault != "sealed":  # the store works
+                    raise
 
     async def _add(self, caller: str, digests: Sequence[bytes]) -> None:
         try:
             await self._write(caller, digests)
         except StoreError as problem:
-            self._health.failed(problem)
+            self._health.refusal(problem)
 
     async def _write(self, caller: str, digests: Sequence[bytes]) -> None:
         """Adds digests of one record, as its newest ones.

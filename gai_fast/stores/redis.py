@@ -9,6 +9,7 @@ Owns the keys, and the meaning of each failure of the server and of the client l
 | `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for dropped events and its `sum:<lost>`, |
 | | `followed`: the time at which the stream was last followed |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
+| `gai:lasting` | a set: `<kind>:<name>` of the records without a time to live; some may be gone |
 | `gai:worker:<name>` | a worker's lease |
 | `gai:workers` | a sorted set: when each worker renewed its lease, by the server's clock |
 | `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
@@ -163,6 +164,7 @@ local now = redis.call('TIME')
 local at = now[1] * 1000 + math.floor(now[2] / 1000)
 return redis.call('ZRANGEBYSCORE', KEYS[1], at - ARGV[2], at - ARGV[1])"""
 _WORKERS: Final = "gai:workers"
+_LASTING: Final = "gai:lasting"
 _REMOVE_HALF: Final = """\
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
 """Checks again that one key exists: the copy may have begun, or been removed, since it was read."""
@@ -509,14 +511,17 @@ class RedisBackend(Backend):
 
     async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
         """Writes a record."""
+        check = _check(value, kind, name)
+        await self._note_lasting(kind, name, ttl)
         async with self._turn():
-            await self._ask("SET", _record(kind, name), value + _check(value, kind, name), *_life(ttl))
+            await self._ask("SET", _record(kind, name), value + check, *_life(ttl))
 
     async def swap(
         self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
     ) -> bytes | None:
         """Writes a record if its value is `old`."""
         written = new + _check(new, kind, name)
+        await self._note_lasting(kind, name, ttl)
         if old is not None:
             return await self._swap(kind, name, old, written, *_life(ttl))
         async with self._turn():
@@ -532,6 +537,25 @@ class RedisBackend(Backend):
             return await self._swap(kind, name, old) == old
         async with self._turn():
             return bool(await self._ask("UNLINK", _record(kind, name)))
+
+    async def lasting(self) -> Collection[tuple[str, str]]:
+        """Returns kind and name of the records without a time to live."""
+        found: dict[bytes, None] = {}
+        cursor: Any = "0"
+        while True:
+            async with self._turn():
+                cursor, some = await self._ask("SSCAN", _LASTING, cursor, "COUNT", LIMITS.store_pipeline)
+            found.update(dict.fromkeys(some))
+            if int(cursor) == 0 or len(found) >= LIMITS.lasting:
+                break
+        places = [each.decode(errors="replace").partition(":") for each in [*found][: LIMITS.lasting]]
+        return [(kind, name) for kind, _, name in places]
+
+    async def _note_lasting(self, kind: str, name: str, ttl: float | None) -> None:
+        """Notes the name of a record without a time to live, before the record is written."""
+        if ttl is None:
+            async with self._turn():
+                await self._ask("SADD", _LASTING, f"{kind}:{name}")
 
     async def _swap(self, kind: str, name: str, old: bytes, *written: bytes | str | int) -> bytes | None:
         """Changes a record if its value is `old`; returns the value before.

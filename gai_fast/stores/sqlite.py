@@ -248,6 +248,10 @@ class SQLiteBackend(Backend):
 
         return await self._writer.transact(delete)
 
+    async def lasting(self) -> Collection[tuple[str, str]]:
+        """Returns kind and name of the records without a time to live."""
+        return await self._reader.call(_lasting)
+
     # -- other tables --
 
     async def transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
@@ -759,6 +763,14 @@ def _get(connection: sqlite3.Connection, place: str) -> bytes | None:
 def _put(connection: sqlite3.Connection, place: str, value: bytes, ttl: float | None) -> None:
     until = _FOREVER if ttl is None else _ms_from_now(ttl)
     connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, _seal(value, place), until))
+
+
+def _lasting(connection: sqlite3.Connection) -> Collection[tuple[str, str]]:
+    find = "SELECT key FROM claims WHERE expires_ms = ? LIMIT ?"
+    places = [str(place) for (place,) in connection.execute(find, (_FOREVER, LIMITS.lasting))]
+    return [
+        (kind, name) if found else (CLAIMS, place) for place in places for kind, found, name in [place.partition(":")]
+    ]
 
 
 def _add_message(connection: sqlite3.Connection, worker: str, text: str) -> None:

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import StoreSettings
+from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
@@ -104,6 +104,21 @@ class Store:
         """Whether the backend fails."""
         return self._health.problem is not None
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether something in the backend was found to be sealed with a key that this process lacks."""
+        return self._backend is not None and self._backend.is_sealed
+
+    @property
+    def sealed_errors(self) -> int:
+        """The number of reads and writes that failed because of that."""
+        return 0 if self._backend is None else self._backend.sealed_errors
+
+    async def rotate(self, settings: SealSettings) -> None:
+        """Uses other keys for the backend; as `Backend.rotate`."""
+        if self._backend is not None:
+            await self._backend.rotate(settings)
+
     async def open(self) -> None:
         """Opens the backend and starts the upkeep; called before the first stream.
 
@@ -113,6 +128,7 @@ class Store:
         if self._backend is None or self._alive is None:
             return
         await self._backend.open()
+        await self._backend.seal_anew()
         await self._backend.renew(self.worker)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker, self._alive)
         self._messages = Messages(self._backend, self._health, self.worker)
@@ -337,14 +353,13 @@ class Store:
         """Notes why a key could not be read or taken; returns the error of its request."""
         if self._is_of_one_key(problem):
             return Error("internal", "the store's record of this key is damaged", reason="log_damaged")
-        return out_of_reach()
+        return self._health.refusal(problem)
 
     def _is_of_one_key(self, problem: StoreError) -> bool:
-        """Notes a failure; returns whether only one key is damaged, which says nothing about the store."""
+        """Returns whether only one key is damaged, which says nothing about the store. Logs it."""
         if problem.fault == "damaged":
             logger.warning("an idempotency key cannot be read: %s", problem)
             return True
-        self._health.failed(problem)
         return False
 
     def _give_back(self, key: str, claim: Claim, caller: str, claiming: asyncio.Task[Claim | None]) -> None:
@@ -376,6 +391,7 @@ class Store:
             is_freed = await self._release(digest, stream_id)
         except StoreError as problem:
             if not self._is_of_one_key(problem):  # a damaged key expires by itself
+                self._health.refusal(problem)
                 self._note_unfreed(digest, stream_id, caller, is_counted=True)
             return
         if is_freed:
@@ -449,7 +465,7 @@ class Store:
             try:
                 is_freed = await self._release(digest, stream_id)
             except StoreError as problem:
-                if problem.fault == "damaged":  # of one record, which expires by itself
+                if problem.fault in ("damaged", "sealed"):  # of one record, which expires by itself
                     continue
                 self._unfreed[digest, stream_id] = caller, is_counted
                 raise

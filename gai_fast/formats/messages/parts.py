@@ -42,7 +42,7 @@ _ERROR_TYPES: Final[Mapping[Code, str]] = {
 """All others are an `api_error`."""
 
 # Error reasons, and the `error_code` by which Anthropic's SDK handles them.
-_ERROR_CODES: Final = {"thread": "thread_unsupported_request"}
+_ERROR_CODES: Final = {"thread": "thread_unsupported_request", "store_sealed": "store_sealed"}
 
 # Statuses with a type of their own (Anthropic's page of errors).
 _STATUS_TYPES: Final = {402: "billing_error", 409: "conflict_error", 413: "request_too_large"}

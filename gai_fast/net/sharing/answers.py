@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -39,7 +40,7 @@ from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_lin
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores import ANSWERS, Claim, LogHeader, Store, StoreError, StreamLog, open_store
+from gai_fast.stores import ANSWERS, Claim, LogHeader, Seals, Store, StoreError, StreamLog, open_store
 from gai_fast.stores._base import CALLS
 from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import Backend
@@ -90,6 +91,7 @@ class Answers:
         loop: The loop.
         memory: As for `open_store`.
         is_gone: As for `Store.know_workers`.
+        seals: As for `open_store`.
         now_ms: Returns milliseconds since the epoch.
 
     Attributes:
@@ -108,13 +110,15 @@ class Answers:
         now_ms: Callable[[], int],
         memory: Backend | None = None,
         is_gone: IsGone | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.settings = settings
         self.loop = loop
         self.now_ms = now_ms
-        own = StoreSettings(store.url, settings.ttl, settings.max_bytes, store.max_stream_bytes)
+        own = replace(store, ttl=settings.ttl, max_bytes=settings.max_bytes, sync="batched")
         beside = None if memory is None else memory.beside()
-        self.store = open_store(own, home.timers, claim_ttl=_claim_ttl(settings), claims=ANSWERS, memory=beside)
+        ttl = _claim_ttl(settings)
+        self.store = open_store(own, home.timers, claim_ttl=ttl, claims=ANSWERS, memory=beside, seals=seals)
         self.home = home
         self._is_gone = is_gone
         self._calls: dict[str, SharedCall] = {}  # by key: calls that may be joined

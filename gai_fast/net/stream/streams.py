@@ -43,7 +43,7 @@ from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.stores import LogHeader, Store, StreamLog, open_store
+from gai_fast.stores import LogHeader, Seals, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import CANCEL, Backend
 
@@ -155,7 +155,10 @@ class Engine(EngineCallbacks):
         self.limits: StreamLimits | None = None
         """The limits of the server; None without a server."""
         self.timers = TimerWheel(loop)
-        self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
+        self._seals = Seals(settings.store.encryption)
+        self.store = open_store(
+            settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory, seals=self._seals
+        )
         """The logs of durable streams."""
         self.store.hear = self.hear
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
@@ -169,7 +172,7 @@ class Engine(EngineCallbacks):
         self.followers = Followers()
         """The clients of durable streams."""
         self._drains = 0
-        self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry
+        self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry, and changes of keys
         self._looks: set[asyncio.Task[float]] = set()  # look-ups of followers in other processes
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.telemetry = _telemetry(settings)
@@ -240,9 +243,10 @@ class Engine(EngineCallbacks):
         """Uses another configuration for new streams. Running streams keep theirs, and their connections.
 
         Args:
-            settings: The configuration. Its `[store]` must be unchanged.
+            settings: The configuration. Its `[store]` must be unchanged, but for the keys.
         """
         old = self.settings
+        self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
         if self.answers is not None:
             self.answers.use(settings.cache)
@@ -260,9 +264,12 @@ class Engine(EngineCallbacks):
     def _replace_telemetry(self, settings: Settings) -> None:
         former, self.telemetry = self.telemetry, _telemetry(settings)
         if former is not None:
-            ending = self._loop.create_task(former.close())
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+            self._in_background(former.close())
+
+    def _in_background(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
     def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
         """Starts a stream.
@@ -518,7 +525,7 @@ class Engine(EngineCallbacks):
             return None
         if self.answers is None:
             self.answers = Answers(
-                self, settings.cache, settings.store, self._loop, now_ms, self._memory, self._is_gone
+                self, settings.cache, settings.store, self._loop, now_ms, self._memory, self._is_gone, self._seals
             )
         return self.answers
 

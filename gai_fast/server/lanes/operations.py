@@ -156,6 +156,8 @@ class OperationRoutes:
         state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
         if self._ledger.problem is not None or self._store.durability == "degraded":
             state["store"] = "failing"
+        if self._store.is_sealed:
+            state["store"] = "sealed"
         return incoming.json_reply(state)
 
     def metrics(self, incoming: Incoming) -> None:

@@ -1,0 +1,250 @@
+"""Sealed values: their form, their keys, and where the keys come from.
+
+Owns the form, which docs/production.md describes for others, and `[store.encryption]`. Knows no store.
+
+1. A sealed value is: version (1 byte, 1), key id (8), nonce (12), then the text of AES-256-GCM with its tag (16).
+2. A key's id is the first 8 bytes of HMAC-SHA-256 with the key over `gai-fast key id`.
+3. A nonce is 8 random bytes of a writer, and the number of its seals (4 bytes). A writer draws its bytes with its first
+   seal, which is after the fork of a worker, and new ones when the number is full. So no key seals two values with one
+   nonce, whichever keys are in use.
+4. The associated data name the value's place (`place_of`): a value that is moved, or swapped with another, is damaged.
+5. The first key seals, all keys open. Keys that cannot be used change nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import struct
+from base64 import b64decode
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import SealSettings
+from gai_fast.runtime.programs import Cancellation, ProgramError, output_of
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.limits import LIMITS
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+VERSION: Final = 1
+KEY_BYTES: Final = 32
+OVERHEAD: Final = 1 + 8 + 12 + 16
+"""Bytes of a sealed value beside the text."""
+NOBODY: Final = bytes(32)
+"""The caller's digest of what belongs to no caller."""
+
+_VERSION: Final = bytes([VERSION])
+_ID: Final = slice(1, 9)
+_NONCE: Final = slice(9, 21)
+_TEXT: Final = slice(21, None)
+_WRITER_BYTES: Final = 8
+_FULL: Final = 1 << 32
+"""The number of seals of one writer."""
+_COUNT: Final = struct.Struct(">I")
+_PLACE: Final = struct.Struct(">B?QQ32sB")
+
+
+class _Key(NamedTuple):
+    """A key, ready for use."""
+
+    id: bytes
+    cipher: AESGCM
+
+
+def place_of(
+    kind: str, name: str, caller: bytes = NOBODY, *, after: int = 0, number: int = 0, is_last: bool = False
+) -> bytes:
+    """Returns the associated data of a value: rule 4.
+
+    They are: version (1 byte), whether it is the last of its log (1), the number of the last event before it (8), the
+    number of its last event (8), the caller's digest (32), the length of the kind (1), the kind, the name.
+
+    Args:
+        kind: `log.header`, `log.frames`, `log.text` or `log.end`; `record.` and a record's kind.
+        name: The stream's id, or the record's name in the store.
+        caller: From `digest_of`.
+        after: As above.
+        number: As above.
+        is_last: As above.
+    """
+    return (
+        _PLACE.pack(VERSION, is_last, after, number, caller, len(kind)) + kind.encode() + name.encode(errors="replace")
+    )
+
+
+@lru_cache(maxsize=SHARED.known_values)
+def digest_of(caller: str) -> bytes:
+    """Returns the digest of a caller's name: SHA-256."""
+    return hashlib.sha256(caller.encode("utf-8", "surrogatepass")).digest()
+
+
+def is_sealed(value: bytes) -> bool:
+    """Returns whether a value has the form of a sealed one: no plain value of a log begins with its version."""
+    return value[:1] == _VERSION and len(value) >= OVERHEAD
+
+
+class Seals:
+    """The keys of one process, which seal and open values.
+
+    Args:
+        settings: `[store.encryption]`.
+
+    Attributes:
+        is_required: Whether no plain record counts.
+        is_short: Whether a value was found whose key is not here, since the keys have changed.
+        errors: The number of reads and writes that failed because of a missing key.
+    """
+
+    def __init__(self, settings: SealSettings) -> None:
+        self.is_required = settings.required
+        self.is_short = False
+        self.errors = 0
+        self._settings = settings
+        self._keys: tuple[_Key, ...] = ()
+        self._writer = b""
+        self._count = _FULL
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    async def load(self) -> None:
+        """Gets the keys at the start. Does nothing if they are here.
+
+        Raises:
+            StoreError: They cannot be used; the text says why, and what to do.
+        """
+        if self._settings.has_keys and not self._keys:
+            await self.use(self._settings)
+
+    async def use(self, settings: SealSettings) -> None:
+        """Uses other keys from now on.
+
+        Args:
+            settings: `[store.encryption]`.
+
+        Raises:
+            StoreError: They cannot be used: nothing has changed.
+        """
+        if self._keys and not settings.has_keys:
+            raise _unusable("there are no keys any more: a store that is sealed stays so")
+        texts = await asyncio.to_thread(_printed, settings.command) if settings.command else _revealed(settings)
+        keys = tuple(_key(each) for each in dict.fromkeys(map(read_key, texts)))
+        if settings.command and not keys:
+            raise _unusable("`command` prints no key")
+        self._keys, self._settings, self.is_required, self.is_short = keys, settings, settings.required, False
+
+    def seal(self, place: bytes, value: bytes) -> bytes:
+        """Returns a value, sealed with the first key for its place.
+
+        Args:
+            place: From `place_of`.
+            value: The value.
+
+        Raises:
+            StoreError: There is no key.
+        """
+        if not self._keys:
+            raise self.refuse()
+        if self._count >= _FULL:
+            self._writer, self._count = os.urandom(_WRITER_BYTES), 0
+        key = self._keys[0]
+        nonce = self._writer + _COUNT.pack(self._count)
+        self._count += 1
+        return b"".join((_VERSION, key.id, nonce, key.cipher.encrypt(nonce, value, place)))
+
+    def open(self, place: bytes, sealed: bytes) -> bytes:
+        """Returns the value that was sealed for a place.
+
+        Args:
+            place: As for `seal`.
+            sealed: The sealed value.
+
+        Raises:
+            StoreError: It is damaged, or sealed with a key that is not here.
+        """
+        if not is_sealed(sealed):
+            raise StoreError("damaged", "a sealed record of the store is damaged")
+        identifier = sealed[_ID]
+        for key in self._keys:
+            if key.id == identifier:
+                value = _opened(key, place, sealed)
+                if value is None:
+                    raise StoreError("damaged", "a sealed record of the store is damaged, or in another's place")
+                return value
+        if any(_opened(key, place, sealed) is not None for key in self._keys):  # only the key's id was changed
+            raise StoreError("damaged", "a sealed record of the store names another key than its own")
+        raise self.refuse()
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Returns whether a value is sealed with the first key."""
+        return bool(self._keys) and is_sealed(sealed) and sealed[_ID] == self._keys[0].id
+
+    def refuse(self) -> StoreError:
+        """Counts a read or write that has no key; returns its error."""
+        self.errors += 1
+        self.is_short = True
+        return StoreError(
+            "sealed", "the store is sealed with a key that is not in [store.encryption]: add it to `keys`"
+        )
+
+
+def read_key(text: str) -> bytes:
+    """Returns a key.
+
+    Args:
+        text: 32 bytes in base64.
+
+    Raises:
+        StoreError: It is no key. The error tells nothing of the text.
+    """
+    try:
+        key = b64decode(text, validate=True)
+    except ValueError:  # also of a text that is not ASCII
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise _unusable("a key is not 32 bytes in base64: `openssl rand -base64 32` makes one")
+    return key
+
+
+def _key(key: bytes) -> _Key:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
+        raise _unusable("the package cryptography is missing: install gai-fast[seal]") from None
+    return _Key(hmac.digest(key, b"gai-fast key id", "sha256")[:8], AESGCM(key))
+
+
+def _opened(key: _Key, place: bytes, sealed: bytes) -> bytes | None:
+    """Returns what a key opens. None if it is not authentic."""
+    from cryptography.exceptions import InvalidTag
+
+    try:
+        return key.cipher.decrypt(sealed[_NONCE], sealed[_TEXT], place)
+    except InvalidTag:
+        return None
+
+
+def _revealed(settings: SealSettings) -> list[str]:
+    return [each.reveal() for each in settings.keys]
+
+
+def _printed(command: Sequence[str]) -> list[str]:
+    """Returns the lines that the program prints: the texts of the keys."""
+    try:
+        printed = output_of(command, Cancellation(), seconds=LIMITS.seal_command, most=LIMITS.seal_output)
+    except ProgramError as problem:
+        raise _unusable(f"`command` {problem}: run it by hand") from None
+    lines = printed.decode("ascii", "replace").split()
+    if len(lines) > LIMITS.seal_keys:
+        raise _unusable(f"`command` prints more than {LIMITS.seal_keys} keys")
+    return lines
+
+
+def _unusable(why: str) -> StoreError:
+    return StoreError("unsuitable", f"[store.encryption]: {why}")
