@@ -104,6 +104,10 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         "# A caller: with one [[key]] or more, every request for a stream needs one.",
         *("# [[key]]", '# name = "website"', '# secret = "env:WEBSITE_KEY"'),
         *_comments("key_defaults", SECTIONS["key_defaults"]),
+        "",
+        "# An OIDC issuer: requests may have one of its tokens in place of a key. Needs gai-fast[jwt].",
+        *("# [[issuer]]", '# name = "staff"'),
+        *_comments("issuer", {name: key for name, key in SECTIONS["issuer"].items() if name != "name"}),
     ]
     example = provider_names()[0]
     lines += ["", f"# An upstream. Providers: {', '.join(provider_names())}."]
@@ -223,6 +227,7 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "server": _with_defaults("server", loaded.server),
         "key": [_shown_key({**loaded.key_defaults, **table}) for table in loaded.keys],
         "key_defaults": _shown_key(_with_defaults("key_defaults", loaded.key_defaults)),
+        "issuer": [_with_defaults("issuer", table) for table in loaded.issuers],
         "stream": _with_defaults("stream", loaded.stream),
         "store": {
             **store,

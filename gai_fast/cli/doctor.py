@@ -29,7 +29,7 @@ from gai_fast.model.limits import SHARED
 if TYPE_CHECKING:
     import aiohttp
 
-    from gai_fast.model.settings import Secret, ServerSettings, Settings, UpstreamSettings
+    from gai_fast.model.settings import IssuerSettings, Secret, ServerSettings, Settings, UpstreamSettings
     from gai_fast.net.identity.grant import Grant
 
 _REFUSED: Final = (401, 403)
@@ -228,6 +228,20 @@ def _numbered(answers: Sequence[Check]) -> list[Check]:
     ]
 
 
+async def _check_issuer(issuer: IssuerSettings) -> Check:
+    """Fetches the keys of an issuer of callers' tokens."""
+    from gai_fast.net.issuers.fetching import IssuerError, fetch_keys
+
+    name, begun = f"issuer.{issuer.name}", time.monotonic()
+    try:
+        keys = await fetch_keys(issuer.url)
+    except IssuerError as problem:
+        fix = f"check `url` of {issuer.name}, and that it is reached from here"
+        return Check(name, "error", f"{issuer.url}: {problem}", fix)
+    ms = (time.monotonic() - begun) * 1000
+    return Check(name, "ok", f"{issuer.url}: {len(keys)} key{'' if len(keys) == 1 else 's'} in {ms:.0f} ms")
+
+
 async def _check_all(settings: Settings, url: str | None, idle: float, found: list[Check]) -> None:
     import aiohttp
 
@@ -240,10 +254,11 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     dates: list[str] = []
     timeout = aiohttp.ClientTimeout(total=LIMITS.doctor)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        dns, tls, asked, store, proxies = await asyncio.gather(
+        dns, tls, asked, issuers, store, proxies = await asyncio.gather(
             asyncio.gather(*map(_check_dns, direct)),
             asyncio.gather(*map(_check_tls, over_tls)),
             asyncio.gather(*(_check_upstream(session, each, dates) for each in upstreams)),
+            asyncio.gather(*map(_check_issuer, settings.issuers)),
             check_store(settings.store),
             check_proxies(session, url, idle, settings.stream.heartbeat, dates),
         )
@@ -253,6 +268,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found.append(worst("dns", dns, "no upstream is looked up here"))
     found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
     found.append(check_certificate(settings.server))
+    found += issuers
     found.append(store)
     found += [check for checks in asked for check in checks] or [
         Check("upstream", "skipped", "there is no [[upstream]]")

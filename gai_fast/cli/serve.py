@@ -119,7 +119,7 @@ def _key_of(loaded: Loaded, model: str) -> tuple[str, str, list[str]]:
 
     The key is the first one that may use the model.
     """
-    if not loaded.keys:
+    if not loaded.settings.needs_key:
         return "", '"none"', []
     variable = _variable_of(loaded, model)
     if variable is None:
@@ -132,7 +132,7 @@ def _key_of(loaded: Loaded, model: str) -> tuple[str, str, list[str]]:
 
 def _variable_of(loaded: Loaded, model: str) -> str | None:
     """Returns the variable from which the examples read a key. None if they need no key, or read it from a file."""
-    if not loaded.keys:
+    if not loaded.settings.needs_key:
         return None
     kind, place = _reference(loaded, model)
     return {"env": place, "file": None}.get(kind, KEY_VARIABLE)
@@ -140,7 +140,9 @@ def _variable_of(loaded: Loaded, model: str) -> str | None:
 
 def _reference(loaded: Loaded, model: str) -> tuple[str, str]:
     """Returns the kind and the place of the newest secret of the first key that may use a model, else of the first
-    key."""
+    key. Without keys, the kind is `token`."""
+    if not loaded.keys:
+        return "token", ""
     keys = [table for table, key in zip(loaded.keys, loaded.settings.keys, strict=True) if key.may_use(model)]
     kind, _, place = (keys or loaded.keys)[0]["secret"].value[-1].partition(":")
     return kind, place

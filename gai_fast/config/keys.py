@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gai_fast.config import checks
+from gai_fast.config.issuers import audience, claim, issuer_url
 from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import Problems, meant, nearest, shown
 from gai_fast.config.tuning import FIELDS, QUIRKS, dropped_paths, quirks, raw_members, request_fields
@@ -222,6 +223,24 @@ KEY: Final[Mapping[str, Key]] = {
         LIMITS.key_secrets,
     ),
     **KEY_DEFAULTS,
+}
+ISSUER: Final[Mapping[str, Key]] = {
+    "name": text(
+        "The issuer's name in figures, and before the colon in the names of its callers.",
+        checks.caller_name,
+        f"^{checks.LABEL.pattern}$",
+    ),
+    "url": text(
+        "The URL of the OIDC issuer, exactly as tokens have it in `iss`; https, or http on loopback.",
+        issuer_url,
+        example="https://login.example.com",
+    ),
+    "audience": text("The value that tokens must have in `aud`.", audience, example="gai-fast"),
+    "claim": text("The claim that names the caller.", claim),
+    **{
+        name: KEY_DEFAULTS[name]
+        for name in ("models", "requests_per_minute", "tokens_per_minute", "streams", "spend", "lane")
+    },
 }
 _EXTRA: Final = "Members that are merged into every request in the provider's own words; tools are added."
 UPSTREAM: Final[Mapping[str, Key]] = {
@@ -514,6 +533,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "server": SERVER,
     "key": KEY,
     "key_defaults": KEY_DEFAULTS,
+    "issuer": ISSUER,
     "stream": STREAM,
     "store": STORE,
     "idempotency": IDEMPOTENCY,
@@ -527,12 +547,17 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
 }
 TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices", "cache", "otel")
 """Sections that occur in the file at most once; the environment can set their keys, too."""
-LISTS: Final = ("key", "upstream", "model", "processor")
+LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 """Sections that may occur in the file several times."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'who calls, such as name = "website"',
         "secret": "`gai-fast key new NAME` makes a key with one",
+    },
+    "issuer": {
+        "name": 'the first part of its callers\' names, such as name = "staff"',
+        "url": "the `issuer` in its discovery document",
+        "audience": "the `aud` of its tokens: the id of this API, or of the client",
     },
     "upstream": {
         "name": 'what models call it, such as name = "main"',
@@ -551,6 +576,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset(("keep_alive",)),
     "key": frozenset(),
     "key_defaults": frozenset(),
+    "issuer": frozenset(),
     "stream": frozenset(),
     "store": frozenset(),
     "idempotency": frozenset(),
@@ -573,6 +599,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
     "key": {},
     "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user", "lane": ()},
+    "issuer": {"claim": "sub", "models": ("*",), "lane": ()},
     "stream": _defaults(StreamSettings),
     "store": {**_defaults(StoreSettings), "encryption": _ENCRYPTION_DEFAULTS},
     "idempotency": _defaults(IdempotencySettings),

@@ -25,6 +25,7 @@ from gai_fast.config.environment import (
 )
 from gai_fast.config.file import ConfigFile
 from gai_fast.config.identity import KEYS, read_identity
+from gai_fast.config.issuers import check_issuers
 from gai_fast.config.keys import (
     FLAGS,
     LISTS,
@@ -50,6 +51,7 @@ from gai_fast.model.settings import (
     BreakerSettings,
     CacheSettings,
     IdempotencySettings,
+    IssuerSettings,
     KeyLimits,
     KeySettings,
     LimitSettings,
@@ -108,6 +110,7 @@ class Loaded:
     server: Table
     keys: list[Table]
     key_defaults: Table
+    issuers: list[Table]
     stream: Table
     store: Table
     idempotency: Table
@@ -171,6 +174,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
         path,
         **tables,
         keys=given.keys,
+        issuers=given.issuers,
         upstreams=given.upstreams,
         models=given.models,
         processors=given.processors,
@@ -197,6 +201,7 @@ class _Given:
 
     tables: dict[str, Table] = field(default_factory=lambda: {section: {} for section in TABLES})
     keys: list[Table] = field(default_factory=list)
+    issuers: list[Table] = field(default_factory=list)
     upstreams: list[Table] = field(default_factory=list)
     models: list[Table] = field(default_factory=list)
     processors: list[Table] = field(default_factory=list)
@@ -214,7 +219,8 @@ def _read_tables(file: ConfigFile, tables: Mapping[str, Any], given: _Given, pro
         elif name == "processor":
             given.processors.extend(_processor(file, item, index, problems) for index, item in enumerate(value))
         elif name in LISTS:
-            found = {"key": given.keys, "upstream": given.upstreams, "model": given.models}[name]
+            lists = {"key": given.keys, "issuer": given.issuers, "upstream": given.upstreams, "model": given.models}
+            found = lists[name]
             found.extend(_table(file, name, item, (name, index), problems) for index, item in enumerate(value))
         elif not isinstance(value, dict):
             problems.add(file.where(name), f"{shown(name)} must be one table, [{name}]")
@@ -281,6 +287,7 @@ class _Resolution:
         settings = Settings(
             server=self._server(server),
             keys=self._keys(key_defaults),
+            issuers=self._issuers(),
             stream=_stream(stream),
             store=self._store(store),
             idempotency=IdempotencySettings(**_plain(idempotency)),
@@ -383,16 +390,34 @@ class _Resolution:
             keys.append(KeySettings(name, digests, limits=_key_limits(rules), **rules))
         return tuple(keys)
 
+    def _issuers(self) -> tuple[IssuerSettings, ...]:
+        given = self._given.issuers
+        keys = {table["name"].value for table in self._given.keys if "name" in table}
+        check_issuers(given, keys, self._problems)
+        issuers: list[IssuerSettings] = []
+        for name, table in self._by_name("issuer", given).items():
+            if all(each in table for each in REQUIRED["issuer"]):
+                values = _plain(table, but=("name",))
+                own = {each: values.pop(each) for each in ("url", "audience", "claim") if each in values}
+                rights = KeySettings(name, (), limits=_key_limits(values), **values)
+                issuers.append(IssuerSettings(name, rights=rights, **own))
+        return tuple(issuers)
+
+    @property
+    def _callers(self) -> Iterable[Table]:
+        """The tables that have what callers may use."""
+        return (self._given.tables["key_defaults"], *self._given.keys, *self._given.issuers)
+
     def _check_key_models(self, settings: Settings) -> None:
         """Reports models in `models` of a key that do not exist; patterns may match no model."""
-        for table in (self._given.tables["key_defaults"], *self._given.keys):
+        for table in self._callers:
             for name in table["models"].value if "models" in table else ():
                 if "*" not in name:
                     self._check_model(settings, name, table["models"].origin, "`models` of a key")
 
     def _check_key_lanes(self, settings: Settings) -> None:
         """Reports upstreams in `lane` of a key that do not exist, or offer no path."""
-        for table in (self._given.tables["key_defaults"], *self._given.keys):
+        for table in self._callers:
             for name in table["lane"].value if "lane" in table else ():
                 if name not in settings.upstreams:
                     what = f"`lane` of a key: no [[upstream]] is named {shown(name)}{nearest(name, settings.upstreams)}"
@@ -546,7 +571,7 @@ class _Resolution:
     def _check_host(self, server: ServerSettings) -> None:
         if server.uds is not None or server.fd is not None:
             return  # the server does not listen on the host; the kind of `fd` is checked when the server opens it
-        if not is_loopback(server.host) and not server.insecure and not self._given.keys:
+        if not is_loopback(server.host) and not server.insecure and not (self._given.keys or self._given.issuers):
             what = f"{server.host} is open to other machines, and there are no keys"
             how = "add a [[key]], or allow that by `insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true)"
             self._problems.add(self._given.tables["server"]["host"].origin, f"{what}: {how}")

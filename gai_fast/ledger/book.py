@@ -14,6 +14,7 @@ from gai_fast.ledger._base import By, SpendEntry, SpendRow
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
+from gai_fast.model.settings import figure_label
 
 
 class SpendBook:
@@ -28,13 +29,16 @@ class SpendBook:
         return self._count
 
     def add(self, entry: SpendEntry) -> None:
-        """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days are gone."""
+        """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days are gone.
+
+        Then that of an issuer's caller counts for the issuer, which has any number of callers.
+        """
         sums = self._days.setdefault(entry.day, {})
         place = (entry.key, entry.model, entry.upstream, entry.currency)
         if place not in sums and self._count >= LIMITS.spend_entries:
             self._drop_before(entry.day)
             if self._count >= LIMITS.spend_entries:
-                place = (entry.key, OTHER, OTHER, entry.currency)
+                place = (figure_label(entry.key), OTHER, OTHER, entry.currency)
         if place not in sums:
             self._count += 1
         amount, requests = sums.get(place, (0, 0))

@@ -50,7 +50,7 @@ from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import USD, Amount, tokens_of, written
-from gai_fast.model.settings import KeyLimits, KeySettings
+from gai_fast.model.settings import KeyLimits, KeySettings, figure_label
 from gai_fast.runtime.refusal_log import RefusalLog
 
 _log: Final = logging.getLogger("gai_fast.spend")
@@ -145,7 +145,7 @@ class Ledger(ABC):
         """Goes on with these keys. What was used stays used.
 
         Args:
-            keys: `[[key]]`.
+            keys: `[[key]]`, and the rights of each `[[issuer]]`.
             currency: The currency of the prices.
         """
         if currency != self.currency:
@@ -371,12 +371,12 @@ class Ledger(ABC):
         return refusal(verdict, caps, self._wall())
 
     def streams_of(self, name: str) -> int | None:
-        """Returns the limit of a key's streams; `None`: it has none, or there is no such key.
+        """Returns the limit of a caller's streams; `None`: it has none, or there is no such caller.
 
         Args:
-            name: The key's name.
+            name: The caller's name.
         """
-        limits = self._limits.get(name)
+        limits = self._limits.get(figure_label(name))
         return None if limits is None else limits.streams
 
     def caps(self, key: KeySettings) -> Caps | None:
@@ -384,6 +384,8 @@ class Ledger(ABC):
         day = int(self._wall()) // DAY
         cached = self._caps.get(key.name)
         if cached is None or cached.limits is not key.limits or cached.day != day:
+            if len(self._caps) >= LIMITS.ledger_keys:
+                self._caps.clear()
             cached = self._caps[key.name] = _Cached(key.limits, day, _caps_of(key.limits, day, self.currency))
         return cached.caps
 

@@ -36,8 +36,8 @@ class Limits:
     """Seconds for which Redis keeps the state of a key's limits that nobody uses. No rate is longer than a minute."""
 
     ledger_keys: int = 100_000
-    """Keys whose state is in memory. Keys come from the configuration only; above this number, those are dropped of
-    which nothing is in use."""
+    """Callers whose state is in memory. Keys come from the configuration only, but an issuer has any number of callers;
+    above this number, those are dropped of which nothing is in use."""
 
     ledger_periods: int = 16
     """Days and months of a key's spend that its limit remembers, so that a clock that jumps back finds them: the rest
@@ -55,7 +55,7 @@ class Limits:
 
     spend_entries: int = 100_000
     """Different keys, models, upstreams and days of the spend in memory, 300 bytes each. Above it the spend of new ones
-    counts for the model and upstream "other" of its key and day."""
+    counts for the model and upstream "other" of its key (or issuer) and day."""
 
     spend_read: int = 2_000
     """Fields of a day's spend that are asked of Redis at a time, two for each row: 2 ms of the server and the loop."""

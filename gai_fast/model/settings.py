@@ -471,6 +471,39 @@ class SealSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class IssuerSettings(_Snapshot):
+    """One `[[issuer]]`: an OIDC issuer whose tokens callers send in place of keys."""
+
+    name: str
+    url: str
+    """Its URL, exactly as tokens have it in `iss`."""
+    audience: str
+    """The value that tokens must have in `aud`."""
+    rights: KeySettings
+    """What each of its callers may use; it has no secrets."""
+    claim: str = "sub"
+    """The claim that names a caller."""
+
+    def caller(self, value: str) -> KeySettings:
+        """Returns one of its callers. No `[[key]]` has a name with a colon.
+
+        Args:
+            value: The value of `claim`.
+        """
+        return replace(self.rights, name=f"{self.name}:{value}")
+
+
+def figure_label(caller: str) -> str:
+    """Returns the name under which figures count a caller: its own, or its issuer's, because issuers have any number of
+    callers.
+
+    Args:
+        caller: The caller's name.
+    """
+    return caller.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings(_Snapshot):
     """`[store]`: the logs of durable streams. Times in seconds, sizes in bytes."""
 
@@ -552,7 +585,9 @@ class Settings(_Snapshot):
 
     server: ServerSettings = ServerSettings()
     keys: tuple[KeySettings, ...] = ()
-    """The callers' keys. If there are none, a request needs no key."""
+    """The callers' keys. Without keys and issuers a request needs no key."""
+    issuers: tuple[IssuerSettings, ...] = ()
+    """The issuers of callers' tokens."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
@@ -567,6 +602,11 @@ class Settings(_Snapshot):
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     """By name, in the order of the configuration, `demo` last."""
     default_model: str | None = None
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests need a key or a token."""
+        return bool(self.keys or self.issuers)
 
     def model(self, name: str | None) -> ModelSettings | None:
         """Returns the model for a request, or None if there is no such model (docs/configuration.md).

@@ -222,6 +222,57 @@ class Limits:
     """Tokens of one identity that are cut out of answers: the current one, and former ones that requests under way
     have sent."""
 
+    caller_token: int = 16 * KIB
+    """Characters of a caller's token (JWT): tokens that name a user's groups have some KiB."""
+
+    caller_token_header: int = 4 * KIB
+    """Characters of the header of a caller's token, which is read before anything else of it: it names an algorithm and
+    a key. Some issuers add a certificate, whose text is ignored."""
+
+    caller_claim: int = 128
+    """Characters of the claim that names a caller: ids and addresses are shorter. The name is in the log, and part of
+    keys in stores."""
+
+    caller_token_leeway: float = 10.0
+    """Seconds by which the clock of an issuer may be ahead (`nbf`). An end (`exp`) has no leeway."""
+
+    latest_end: float = 253_402_300_800.0
+    """Unix seconds of the year 10000: a token that ends later counts as one that ends then."""
+
+    issuer_fetch: float = 10.0
+    """Seconds for the two requests that bring an issuer's keys; in a second it would have answered both."""
+
+    issuer_document: int = 256 * KIB
+    """Bytes of each of an issuer's two documents: they have some KiB, with certificates 50."""
+
+    issuer_keys: int = 64
+    """Keys of an issuer that are kept: those of the last rotations, for each algorithm."""
+
+    issuer_fresh: float = 300.0
+    """Seconds after which an issuer's keys are fetched again: a withdrawn key is used no longer than that."""
+
+    issuer_refresh: float = 30.0
+    """Seconds between two fetches that unknown keys of tokens cause: anybody can send such tokens."""
+
+    issuer_retry: float = 1.0
+    """Seconds before a failed fetch of an issuer's keys is repeated; each failure doubles them."""
+
+    issuer_retry_most: float = 30.0
+    """The longest of these pauses."""
+
+    issuer_kept: float = 3600.0
+    """Seconds for which an issuer's keys are used after their last fetch, while it is down: most outages are shorter,
+    and a withdrawn key must not be used for a day."""
+
+    rsa_least: int = 2048
+    """The fewest bits of an issuer's RSA key (RFC 7518, 3.3)."""
+
+    rsa_most: int = 8192
+    """The most: a signature of such a key is checked in 0.2 ms."""
+
+    rsa_exponent: int = 2**32
+    """The largest public exponent of an RSA key: 65537 is usual, and the time of a check grows with it."""
+
     log_headroom: int = 512 * KIB
     """Bytes that one read of an upstream may add to a log: 256 KiB with uvloop, written in frames twice as long."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -26,7 +26,7 @@ from gai_fast.ledger import Homes, new_ledger, new_server_ledger
 from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import ANONYMOUS, ServerSettings, Settings
+from gai_fast.model.settings import ANONYMOUS, KeySettings, ServerSettings, Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.sockets import reset
 from gai_fast.providers import get_provider
@@ -34,10 +34,12 @@ from gai_fast.runtime.ids import request_id
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission, body_too_large, has_body
 from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.callers import LONG_HEADERS
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.admission.server_limits import ServerLimits
+from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.http.request import HTTPRequest, headers_too_large
@@ -103,7 +105,7 @@ class Service:
         self._running_spend: RunningSpend | None = None
         if engine.ledger.outlives_worker:
             self._running_spend = RunningSpend(asyncio.get_running_loop(), engine.streams, self._spend)
-        engine.ledger.use(settings.keys, settings.prices.currency)
+        engine.ledger.use(_limited(settings), settings.prices.currency)
         self._access_log = AccessLog(engine.streams)
         engine.sinks += [metrics, self._spend, self._access_log]
         self._memory: MemoryWatch | None = None
@@ -117,6 +119,7 @@ class Service:
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
         self.guesses = Guesses()
+        self._tokens = TokenCallers(self.guesses)
         self.router = Router(
             self._admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
         )
@@ -136,7 +139,7 @@ class Service:
         self.metrics.use(settings.models)
         _expect_models(self.metrics, settings)
         self.server_limits.use(settings.limits)
-        self.engine.ledger.use(settings.keys, settings.prices.currency)
+        self.engine.ledger.use(_limited(settings), settings.prices.currency)
         if self._memory is not None:
             self._memory.use(settings.limits)
         self.streams.use(settings)
@@ -147,8 +150,14 @@ class Service:
 
     def _admission(self, settings: Settings) -> Admission:
         only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
+        self._tokens.use(settings.issuers)
         return Admission(
-            settings.server, settings.keys, only_demo=only_demo, forwarding=self.forwarding, guesses=self.guesses
+            settings.server,
+            settings.keys,
+            only_demo=only_demo,
+            forwarding=self.forwarding,
+            guesses=self.guesses,
+            tokens=self._tokens if settings.issuers else None,
         )
 
     def watch_memory(self, shed: Shed) -> None:
@@ -169,6 +178,7 @@ class Service:
     def detach(self) -> None:
         """Detaches the service from its engine, which keeps its streams."""
         self.admin.close()
+        self._tokens.close()
         self._loop_lag.close()
         if self._running_spend is not None:
             self._running_spend.close()
@@ -213,6 +223,11 @@ def _server_limits(settings: Settings, homes: Homes | None) -> ServerLimits:
     return ServerLimits(settings.limits, new_server_ledger(settings.store, homes), settings.server.workers)
 
 
+def _limited(settings: Settings) -> list[KeySettings]:
+    """Returns what has limits of its own: the keys, and each issuer for its callers."""
+    return [*settings.keys, *(issuer.rights for issuer in settings.issuers)]
+
+
 def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:
     models = islice(settings.models.values(), LIMITS.models_from_zero)
     for labels in islice(_cost_labels(settings), LIMITS.models_from_zero):
@@ -222,7 +237,7 @@ def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:
 
 def _cost_labels(settings: Settings) -> Iterator[CostLabels]:
     """Yields the labels of the expected costs."""
-    keys = [key.name for key in settings.keys] or [ANONYMOUS]
+    keys = [each.name for each in _limited(settings)] or [ANONYMOUS]
     for model in settings.models.values():
         price = settings.price(model)
         if price is not None:
@@ -620,7 +635,7 @@ def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
         headers = _join_headers(request.raw_headers)
         values = "".join(headers.values())
     size = len(values) + sum(map(len, headers)) + len(given) * LIMITS.header_overhead
-    if size > LIMITS.request_head:
+    if size > LIMITS.header_field and (size > LIMITS.request_head or _has_long_header(given.items())):
         raise _Unreadable(headers_too_large())
     version = request.version
     if version not in (HttpVersion10, HttpVersion11):
@@ -643,6 +658,11 @@ def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
     )
     http.began = time.monotonic()
     return http
+
+
+def _has_long_header(headers: Iterable[tuple[str, str]]) -> bool:
+    """Returns whether a header is too long that has no key; the parser has refused what is too long for a key."""
+    return any(len(value) > LIMITS.header_field and name.lower() not in LONG_HEADERS for name, value in headers)
 
 
 def _join_headers(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -7,8 +7,8 @@ uses one snapshot (`Settings`). `Service.use` replaces it for later requests; ru
 2. `[server]`, `[store]` without its keys, and everything derived from them stay unchanged until a restart; the log
    reports that.
 3. The certificate's files are reloaded too. If they cannot be used, the configuration is invalid.
-4. A configuration that drops the last key is invalid, and so is one without any key if other machines can reach the
-   server: it would be open. A proxy opens a server on loopback, too.
+4. A configuration that drops the last key or issuer is invalid, and so is one without any if other machines can reach
+   the server: it would be open. A proxy opens a server on loopback, too.
 """
 
 from __future__ import annotations
@@ -123,11 +123,12 @@ class Reload:
         return Reloaded(new, changes=changes(old, new), needs_restart=names)
 
     def _problem_of(self, new: Settings) -> str:
-        if not new.keys and not new.server.insecure:
+        if not new.needs_key and not new.server.insecure:
             if self._is_open:
                 return "other machines reach this server, and there would be no keys"
-            if self.settings.keys:
-                return "the last [[key]] would be gone, and the server open to everyone whom a proxy lets through"
+            if self.settings.needs_key:
+                what = "the last [[key]] or [[issuer]] would be gone"
+                return f"{what}, and the server open to everyone whom a proxy lets through"
         if new.default_model is not None and new.model(new.default_model) is None:
             return f"there would be no model {new.default_model!r}, which `default_model` names until a restart"
         return ""

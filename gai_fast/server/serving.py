@@ -159,7 +159,7 @@ def bind(settings: Settings) -> Bound:
     sockets = listen(server, settings.stream.write_timeout, activated_sockets(os.getpid()))
     url = location(server, sockets[0])
     open_ = is_open(sockets)
-    if server.fd is not None and open_ and not server.insecure and not settings.keys:
+    if server.fd is not None and open_ and not server.insecure and not settings.needs_key:
         for each in sockets:
             each.close()
         what = f"the socket of `fd` ({url}) is open to other machines, and there are no keys"

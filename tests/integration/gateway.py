@@ -396,6 +396,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
         }
     )
     keys, lane = options.pop("keys", ()), options.pop("lane", ())  # one upstream alone may have a path
+    issuers = options.pop("issuers", ())
     native_lane = options.pop("native_lane", ())
     prices = options.pop("prices", PriceSettings())
     cache: CacheSettings = options.pop("cache", CacheSettings())
@@ -416,7 +417,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
     if url is None or demo:
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
-    parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals}
+    parts = {"server": server, "keys": keys, "issuers": issuers, "stream": stream, "store": store, "limits": totals}
     return Settings(**parts, prices=prices, cache=cache, otel=otel, upstreams=upstreams, models=models)
 
 

@@ -24,7 +24,7 @@ from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings, UpstreamSettings, figure_label
 from gai_fast.net.attempts.balance import Place, TargetCondition, place_of
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
@@ -374,7 +374,7 @@ class Engine(EngineCallbacks):
         stream_id, caller = metrics.stream_id, metrics.key
         if self.transfers.pop(stream_id, None) is not None:
             self.active[PASSED] -= 1
-            self.callers[caller] -= 1
+            self._caller_has_left(caller)
         returned = None if self.limits is None else self.limits.ended(stream_id, caller)
         self._record(metrics)
         if trace is not None:
@@ -574,7 +574,7 @@ class Engine(EngineCallbacks):
         """Removes an ended stream and reports its figures; as `EngineCallbacks.ended`."""
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
-            self.callers[session.caller] -= 1
+            self._caller_has_left(session.caller)
         if self._publications:
             self._publications.pop(session.stream_id, None)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
@@ -593,6 +593,13 @@ class Engine(EngineCallbacks):
         if session.caller == ANONYMOUS:
             return returned
         return both(both(returned, self.record_ids(session)), self.ledger.reported(session.caller))
+
+    def _caller_has_left(self, caller: str) -> None:
+        """Counts a stream of a caller no more. An issuer's callers are forgotten at their last one: there may be any
+        number of them. Keys stay, for the metrics."""
+        left = self.callers[caller] = self.callers[caller] - 1
+        if not left and figure_label(caller) != caller:
+            del self.callers[caller]
 
     def _record(self, metrics: StreamMetrics) -> None:
         """Sends the figures of a stream to the sinks, and to the ledger if the stream has a key."""

@@ -436,7 +436,7 @@ class Targets(AttemptRunner):
         shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
         text = str(shown)
         if shown.code == error.code:
-            if not self.settings.keys or without_addresses(shown, upstream) is shown:
+            if not self.settings.needs_key or without_addresses(shown, upstream) is shown:
                 return
             text = f"upstream {upstream.name!r}: {shown}"
         now = self._loop.time()

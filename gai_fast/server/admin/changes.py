@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from gai_fast.model.settings import Settings
 
-_SECTIONS: Final = {"models": "model", "upstreams": "upstream", "keys": "key", "processors": "processor"}
+_SECTIONS: Final = {
+    "models": "model",
+    "upstreams": "upstream",
+    "keys": "key",
+    "issuers": "issuer",
+    "processors": "processor",
+}
 """The fields of the settings whose section has another name in a configuration file."""
 
 

@@ -6,11 +6,11 @@ route: it reads the head of a request, from either server.
 
 The paths of `_OPERATE` are for those who operate the server:
 
-1. Where there is a `[[key]]`, they need one whose role is `admin`.
+1. Where there is a `[[key]]` or an `[[issuer]]`, they need a key whose role is `admin`.
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
-`_FIGURES` is one of them if `metrics` is `admin`, or `auto` and there is a key. Otherwise it is open; a scraper that
+`_FIGURES` is one of them if `metrics` is `admin`, or `auto` and rule 1 holds. Otherwise it is open; a scraper that
 sends a key all the same expects that it counts: rule 1 holds for it.
 """
 
@@ -32,6 +32,7 @@ from gai_fast.server.admission.callers import Callers, has_key
 from gai_fast.server.admission.cross_origin import EXPOSE, EXPOSED_HEADERS, USUAL_HEADERS, allowed_headers
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.admission.negotiation import trace_parent
+from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.http.transport import ClientTransport
 
@@ -95,6 +96,7 @@ class Admission:
         only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
         forwarding: The proxies that are believed whose request it is.
         guesses: Counts wrong keys; it outlives a configuration.
+        tokens: The callers with tokens; it outlives a configuration, too. None if there is no `[[issuer]]`.
     """
 
     def __init__(
@@ -105,10 +107,11 @@ class Admission:
         only_demo: bool,
         forwarding: Forwarding = NOBODY,
         guesses: Guesses | None = None,
+        tokens: TokenCallers | None = None,
     ) -> None:
-        self._callers = Callers(keys, guesses) if keys else None
+        self._callers = Callers(keys, guesses, tokens) if keys or tokens is not None else None
         self._forwarding = forwarding
-        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and not keys)
+        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and self._callers is None)
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)

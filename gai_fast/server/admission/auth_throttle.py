@@ -101,19 +101,31 @@ class Guesses:
         Raises:
             RateLimited: The address is blocked, and has not been admitted with this key before.
         """
-        name = source(address)
-        pair = (name, key)
+        pair = (source(address), key)
         if pair in self._admitted:
             self._admitted.move_to_end(pair)
             return
-        tally = self._tallies.get(name)
-        if tally is not None and tally.count >= LIMITS.wrong_keys:
-            now = self._clock()
-            if now < tally.ends:
-                raise _refusal(tally, now)
+        self.check(address, key)
         self._admitted[pair] = None
         if len(self._admitted) > LIMITS.known_callers:
             self._admitted.popitem(last=False)
+
+    def check(self, address: str, key: str) -> None:
+        """Checks whether an address may send a key whose check costs something.
+
+        Args:
+            address: As for `note_wrong`.
+            key: The name of the key that it claims to have.
+
+        Raises:
+            RateLimited: As `note_right`.
+        """
+        name = source(address)
+        tally = self._tallies.get(name)
+        if tally is not None and tally.count >= LIMITS.wrong_keys and (name, key) not in self._admitted:
+            now = self._clock()
+            if now < tally.ends:
+                raise _refusal(tally, now)
 
     def _tally(self, name: str, now: float) -> Tally:
         """The running minute of an address."""

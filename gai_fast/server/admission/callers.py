@@ -2,7 +2,8 @@
 
 Owns the headers that may carry a key, and the look-up of keys. Keys are known by their SHA-256 digests only, and looked
 up by them: the digest of a wrong key has nothing in common with that of a similar right one, so the time of an answer
-reveals nothing. What is wrong with a known key (its end, its role) is found after the look-up.
+reveals nothing. What is wrong with a known key (its end, its role) is found after the look-up. `token_callers` has the
+callers with tokens of issuers, which have dots.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.token_callers import TokenCallers
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
+LONG_HEADERS: Final = frozenset((*_KEY_HEADERS, "authorization", "sec-websocket-protocol"))
+"""All headers that may have a key. A token makes them longer than others may be."""
 
+_TOKEN_DOTS: Final = 2
+"""The dots of a signed token; an encrypted one, which is refused, has more."""
 _NEVER: Final = float("inf")
 KEY_PROTOCOL: Final = "bearer."
 """The beginning of a subprotocol that carries a key: the `WebSocket` of a browser sends no other header."""
@@ -40,11 +46,15 @@ class Callers:
     Args:
         keys: `[[key]]`.
         guesses: Counts wrong keys.
+        tokens: The callers with tokens. None if there is no `[[issuer]]`.
     """
 
-    def __init__(self, keys: Sequence[KeySettings], guesses: Guesses | None = None) -> None:
+    def __init__(
+        self, keys: Sequence[KeySettings], guesses: Guesses | None = None, tokens: TokenCallers | None = None
+    ) -> None:
         self._keys = {digest: (key, _end_ms(key)) for key in keys for digest in key.digests}
         self._guesses = guesses or Guesses()
+        self._tokens = tokens
 
     def find(self, headers: dict[str, str], address: str | None, *, basic: bool = False) -> KeySettings:
         """The key of the caller that sends a request.
@@ -58,10 +68,13 @@ class Callers:
         Raises:
             Unauthorized: It has no key, one that is not known or has expired, or several that differ.
             RateLimited: The address has sent too many wrong keys.
+            Overloaded: It has a token that cannot be checked now.
         """
         key = _key_of(headers, basic)
         found = self._keys.get(key_digest(key)) if key and len(key) <= SHARED.longest_key and key.isascii() else None
         if found is None:
+            if self._tokens is not None and key.count(".") >= _TOKEN_DOTS:
+                return self._tokens.find(key, address)
             if address is not None:
                 self._guesses.note_wrong(address)
             raise Error("unauthorized", "this key is not known here", reason="key")

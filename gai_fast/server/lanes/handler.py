@@ -133,7 +133,7 @@ class Handler(RequestHandler):
             auto_decompress=False,
             keepalive_timeout=LIMITS.client_idle,
             lingering_time=LIMITS.lingering,
-            max_field_size=LIMITS.header_field,
+            max_field_size=LIMITS.key_header,
             max_headers=LIMITS.request_headers,
             max_line_size=LIMITS.request_line,
             tcp_keepalive=False,  # the listening socket has set it

@@ -139,6 +139,9 @@ class Limits:
     header_field: int = 8 * KIB
     """Bytes of one header of a request, name and value: nginx's limit."""
 
+    key_header: int = 17 * KIB
+    """Bytes of a header that may have a key: the longest token (`caller_token`), its scheme, and a subprotocol."""
+
     request_headers: int = 128
     """Headers of a request, including its trailers: clients and their proxies send some thirty."""
 
@@ -336,6 +339,13 @@ class Limits:
 
     link_pause: float = 0.05
     """Seconds after which a worker reports wrong keys to others if the supervisor has not read the earlier reports."""
+
+    verified_tokens: int = 10_000
+    """Tokens of callers whose signature is not checked again, 1 KB each. The oldest is dropped first."""
+
+    issuer_pause_ms: int = 1000
+    """Milliseconds after which a request may come again whose token cannot be checked yet: its issuer's keys are being
+    fetched."""
 
     known_callers: int = 10_000
     """Pairs of an address and a key that was valid for it, 200 bytes each."""

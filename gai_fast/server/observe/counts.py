@@ -16,6 +16,7 @@ from gai_fast.model.figures import SERIES
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import NO_GAPS, StreamMetrics
 from gai_fast.model.money import Amount
+from gai_fast.model.settings import figure_label
 from gai_fast.server.limits import LIMITS
 
 LAG_BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -180,7 +181,7 @@ class StreamCounts:
             model = self.models[labels] = ModelCounts()
         model.add(metrics)
         for charge in metrics.charges:
-            self.add_cost((metrics.key, labels[1], charge.provider, charge.currency), charge.amount)
+            self.add_cost((figure_label(metrics.key), labels[1], charge.provider, charge.currency), charge.amount)
 
     def add_cost(self, labels: CostLabels, amount: Amount) -> None:
         """Adds a cost. Beyond `limits.cost_series` labels, the key and the model of new labels become `OTHER`."""

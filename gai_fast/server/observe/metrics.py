@@ -18,6 +18,7 @@ from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast.model.figures import SERIES, Series
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
+from gai_fast.model.settings import figure_label
 from gai_fast.model.version import __version__
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.limits import LIMITS
@@ -272,12 +273,19 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
             counts[limit] = counts.get(limit, 0) + count
         return counts
 
+    def caller_streams() -> Mapping[str, float]:
+        counts = dict.fromkeys((issuer.name for issuer in engine.settings.issuers), 0)
+        for caller, count in engine.callers.items():
+            label = figure_label(caller)
+            counts[label] = counts.get(label, 0) + count
+        return counts
+
     def breaker_state() -> Mapping[str, float]:
         return {name: _BREAKER_STATES[state] for name, state in engine.targets.breaker_states().items()}
 
     return {
         "active_streams": lambda: dict(engine.active),
-        "caller_streams": lambda: dict(engine.callers),
+        "caller_streams": caller_streams,
         "limited": limited,
         "hedges": lambda: {"": engine.tallies.hedges},
         "cache_requests": lambda: dict(engine.tallies.cache_requests),

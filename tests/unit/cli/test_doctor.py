@@ -178,3 +178,15 @@ def test_a_wrong_configuration_is_exit_code_2(run: Run) -> None:
     assert run("doctor").exit_code == 2
     assert run("doctor", "--idle", "301").exit_code == 2
     assert run("doctor", "--idle", "nan").exit_code == 2
+
+
+def test_the_keys_of_an_issuer_are_fetched(run: Run) -> None:
+    """The server knows no such document: it answers with a status, and later not at all."""
+    with upstream(200) as (url, _):
+        issuer = ["[[issuer]]", 'name = "staff"', f'url = "{url}"', 'audience = "gateway"']
+        Path("gai-fast.toml").write_text("\n".join(issuer))
+        check = checks(run, code=1)["issuer.staff"]
+        assert (check["status"], check["detail"]) == ("error", f"{url}: its discovery document is no JSON object")
+    check = checks(run, code=1)["issuer.staff"]
+    assert check["detail"].startswith(f"{url}: it cannot be reached")
+    assert check["fix"] == "check `url` of staff, and that it is reached from here"

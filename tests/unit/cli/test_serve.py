@@ -127,6 +127,13 @@ class TestBanner:
         [key] = [ast.unparse(keyword.value) for keyword in keywords if keyword.arg == "api_key"]
         assert key == python.format(folder=folder)
 
+    def test_its_examples_have_a_token_where_only_tokens_are_known(self, folder: Path) -> None:
+        issuer = '[[issuer]]\nname = "staff"\nurl = "https://login.example.com"\naudience = "gateway"\n'
+        (folder / "c.toml").write_text(issuer)
+        text = banner("http://127.0.0.1:1", read(folder / "c.toml", environ={}))
+        assert '-H "authorization: Bearer $GAI_API_KEY"' in text
+        assert 'api_key=os.environ["GAI_API_KEY"]' in text
+
     @pytest.mark.parametrize(("models", "variable"), [("[]", "NEW"), ('["demo"]', "ONE")])
     def test_its_examples_have_the_newest_secret_of_a_key_that_may_use_the_model(
         self, folder: Path, models: str, variable: str

@@ -1,0 +1,163 @@
+"""The callers with tokens: which issuer's token a request has, and what its caller may use.
+
+Owns the order of the checks, and the tokens that were verified. `net/issuers/` reads tokens and has the keys.
+
+1. What costs little is checked first: the form, the issuer, the audience, the times, the name. Then the address must
+   not be blocked for wrong keys. Only then the signature is checked.
+2. A token whose signature was right is known by its digest until it ends, its issuer's keys change, or another
+   configuration comes. A request with a known token costs what one with a key does.
+3. A wrong token counts as a wrong key of its address. An expired one does not: clients send such tokens until they have
+   the next one. Nor does one that cannot be checked, because its issuer's keys are not there.
+4. A token that cannot be checked is answered with 503, and not with 401: its client is to send it again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import IssuerSettings, KeySettings, key_digest
+from gai_fast.net.issuers.fetching import fetch_keys
+from gai_fast.net.issuers.key_set import KeySet
+from gai_fast.net.issuers.key_source import Fetch, KeySource
+from gai_fast.net.issuers.token import Token, TokenError, read_token
+from gai_fast.net.limits import LIMITS as NET_LIMITS
+from gai_fast.runtime.clock import now_ms
+from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.limits import LIMITS
+
+_EXPIRED: Final = "expired"
+
+
+class _Verified(NamedTuple):
+    """A token whose signature was right.
+
+    Attributes:
+        caller: Its caller.
+        ends_ms: Its end, in milliseconds since the epoch.
+        source: The keys of its issuer.
+        keys: These keys as they were when the signature was checked.
+    """
+
+    caller: KeySettings
+    ends_ms: float
+    source: KeySource
+    keys: KeySet
+
+
+class TokenCallers:
+    """The callers with tokens of one server, on the running loop.
+
+    Args:
+        guesses: Counts wrong tokens.
+        fetch: Fetches the keys of an issuer.
+    """
+
+    def __init__(self, guesses: Guesses, fetch: Fetch = fetch_keys) -> None:
+        self._guesses = guesses
+        self._fetch = fetch
+        self._issuers: Sequence[IssuerSettings] = ()
+        self._sources: dict[str, KeySource] = {}  # by URL
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    def use(self, issuers: Sequence[IssuerSettings]) -> None:
+        """Accepts tokens of these issuers from now on. The keys of an issuer that stays are kept.
+
+        Args:
+            issuers: `[[issuer]]`.
+        """
+        urls = {each.url for each in issuers}
+        for url in self._sources.keys() - urls:
+            self._sources.pop(url).close()
+        for url in urls - self._sources.keys():
+            self._sources[url] = KeySource(url, self._fetch)
+        self._issuers = issuers
+        self._verified.clear()
+
+    def close(self) -> None:
+        """Accepts no token any more, and fetches no keys."""
+        self.use(())
+
+    def find(self, text: str, address: str | None) -> KeySettings:
+        """Returns the caller of a token.
+
+        Args:
+            text: The token.
+            address: As for `Callers.find`.
+
+        Raises:
+            Unauthorized: The token is refused.
+            RateLimited: The address has sent too many wrong keys.
+            Overloaded: The token cannot be checked now.
+        """
+        if len(text) > NET_LIMITS.caller_token or not text.isascii():
+            raise self._wrong(TokenError(f"must have at most {NET_LIMITS.caller_token} characters of ASCII"), address)
+        digest = key_digest(text)
+        known = self._verified.get(digest)
+        if known is not None and known.source.keys() is known.keys:
+            if address is not None:
+                self._guesses.note_right(address, known.caller.name)
+            if now_ms() >= known.ends_ms:
+                raise _refusal(TokenError("has expired: get a new one from its issuer", _EXPIRED))
+            return known.caller
+        try:
+            verified = self._verify(read_token(text), address)
+        except TokenError as refused:
+            raise self._wrong(refused, address) from None
+        self._verified[digest] = verified
+        self._verified.move_to_end(digest)
+        if len(self._verified) > LIMITS.verified_tokens:
+            self._verified.popitem(last=False)
+        return verified.caller
+
+    def _verify(self, token: Token, address: str | None) -> _Verified:
+        issuer = self._issuer_of(token)
+        caller = issuer.caller(token.caller(issuer.claim))
+        token.check_time(now_ms() / 1e3)
+        source = self._sources[issuer.url]
+        keys = source.keys()
+        if keys is None:
+            raise _not_now(issuer)
+        key = keys.find(token)
+        if key is None:
+            if source.may_have_more():
+                raise _not_now(issuer)
+            raise TokenError("is signed with a key that its issuer does not have")
+        if address is not None:
+            self._guesses.check(address, caller.name)
+        if not key.has_signed(token):
+            raise TokenError("has a wrong signature")
+        if address is not None:
+            self._guesses.note_right(address, caller.name)
+        return _Verified(caller, token.ends * 1e3, source, keys)
+
+    def _issuer_of(self, token: Token) -> IssuerSettings:
+        url = token.claims.get("iss")
+        issuers = [each for each in self._issuers if each.url == url]
+        if not issuers:
+            raise TokenError("is of an issuer that is not known here (`iss`)")
+        for each in issuers:
+            if token.is_for(each.audience):
+                return each
+        raise TokenError("is for another audience (`aud`)")
+
+    def _wrong(self, refused: TokenError, address: str | None) -> Error:
+        """Counts a wrong token, and returns its refusal.
+
+        Raises:
+            RateLimited: As `find`.
+        """
+        if refused.reason != _EXPIRED and address is not None:
+            self._guesses.note_wrong(address)
+        return _refusal(refused)
+
+
+def _refusal(refused: TokenError) -> Error:
+    return Error("unauthorized", f"this token {refused}", reason=refused.reason)
+
+
+def _not_now(issuer: IssuerSettings) -> Error:
+    text = f"this token cannot be checked now: the keys of the issuer {issuer.name!r} are being fetched, or it is down"
+    return Error("overloaded", text, reason="issuer", retry_after_ms=LIMITS.issuer_pause_ms)
