@@ -41,6 +41,7 @@ from gai_fast.providers._refusals import added_to, dispensable, may_name_a_membe
 from gai_fast.providers._requests import is_given, knobs_of, merged
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
+from gai_fast.providers._thoughts import refuses_signatures, without_thoughts
 from gai_fast.providers._tuning import check_raw, filled_body, overridden_body, quirky, tuned, without
 from gai_fast.providers.limits import LIMITS
 
@@ -218,6 +219,14 @@ class API(ResponseAPI):
             return None
         sent = self._written(request, target) if isinstance(request, Request) else self._fitted(request, target, None)
         return named_member(error, self._dispensable(request, sent, target))
+
+    def refuses_signatures(self, error: Error) -> bool:
+        """Returns whether an upstream's error is about a signature of earlier reasoning that a request has."""
+        return refuses_signatures(error)
+
+    def without_thoughts(self, request: Request | dict[str, Any]) -> tuple[Request | dict[str, Any], list[str]]:
+        """Returns a request without earlier reasoning and signatures, and the paths of what was left out."""
+        return without_thoughts(request)
 
     def _with_raw(self, body: dict[str, Any], settings: ModelSettings) -> dict[str, Any]:
         """Returns a body with the raw members of the configuration."""

@@ -1092,3 +1092,37 @@ async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
 
 
 SEED = os.environ.get("GAI_FAST_SEED", "3")
+
+
+BAD_SIGNATURE: Step = (
+    "400 Bad Request",
+    b'{"error":{"message":"Invalid `signature` in `thinking` block","type":"invalid_request_error"}}',
+)
+
+
+@on_uvloop
+async def test_reasoning_whose_signature_is_refused_is_left_out_once(net: Net) -> None:
+    main = Steps(BAD_SIGNATURE, answer())
+    gateway = await gateway_for(net, main)
+    detail = {"type": "reasoning.text", "text": "Hm", "signature": "c2ln", "format": "gai-test-v1"}
+    earlier = {"role": "assistant", "content": "4", "reasoning_content": "Hm", "reasoning_details": [detail]}
+    body = {**OPENAI, "messages": [*MESSAGES, earlier, *MESSAGES]}
+    response = await gateway.ask("POST", CHAT, body)
+    assert response.status == 200
+    assert main.bodies[1]["messages"] == [*MESSAGES, {"role": "assistant", "content": "4"}, *MESSAGES]
+    assert "reasoning_details" in response.headers["x-gai-dropped"]
+
+    native = [{"type": "reasoning", "text": "Hm", "signature": "c2ln"}, {"type": "text", "text": "4"}]
+    main = Steps(BAD_SIGNATURE, answer())
+    gateway = await gateway_for(net, main)
+    response = await gateway.ask(
+        "POST", NATIVE, {"model": "m", "messages": [*MESSAGES, {"role": "assistant", "content": native}, *MESSAGES]}
+    )
+    assert (response.status, response.headers["x-gai-dropped"]) == (200, "messages[1].content[0]")
+    # A request without reasoning, or refused again, gets the upstream's own 400.
+    main = Steps(BAD_SIGNATURE)
+    gateway = await gateway_for(net, main)
+    response = await gateway.ask("POST", CHAT, OPENAI)
+    assert (response.status, main.calls) == (400, 1)
+    response = await gateway.ask("POST", CHAT, body)
+    assert (response.status, main.calls) == (400, 3)

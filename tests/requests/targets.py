@@ -307,7 +307,7 @@ _STORED = "store"
 
 # A client's own body has no author of a signature, only its form. These have OpenAI's models behind them, so that they
 # may be their own; Google's endpoint is an openai-compatible server; OpenRouter names authors as this gateway does. If
-# the upstream refuses them, it is asked without them (`test_signatures.py`).
+# the upstream refuses them, it is asked without them (`integration/test_retry.py`).
 _OPENAIS = "openai"
 _ROUTED_SIGNATURES = "openai anthropic"
 

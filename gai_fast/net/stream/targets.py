@@ -358,10 +358,20 @@ class Targets(AttemptRunner):
         return target
 
     def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
-        """Notes the member that an upstream's error names, if the request can do without it."""
+        """Notes the member that an upstream's error names, if the request can do without it.
+
+        If the error is about a signature, the request loses its earlier reasoning. This is not remembered: the next
+        conversation may have the upstream's own.
+        """
         if not spec.request or spec.counts:
             return False
         api = get_provider(spec.model.upstream.provider)
+        if api.refuses_signatures(error):
+            request, paths = api.without_thoughts(spec.request)
+            if paths:
+                spec.request, spec.shape = request, None
+                spec.ignored = [*spec.ignored, *paths]
+            return bool(paths)
         target = self._target(spec, None)
         known = {*target.refused}
         try:
