@@ -13,11 +13,17 @@ SUMMARIES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
-def judge() -> Iterator[Judge]:
-    """Judges targets, each once."""
+def bench() -> Iterator[Bench]:
+    """The gateway and the fakes."""
     bench = Bench()
-    yield Judge(bench)
+    yield bench
     bench.close()
+
+
+@pytest.fixture(scope="session")
+def judge(bench: Bench) -> Judge:
+    """Judges targets, each once."""
+    return Judge(bench)
 
 
 @pytest.fixture(scope="session")

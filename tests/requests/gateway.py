@@ -223,6 +223,11 @@ class Bench:
         assert answer.status == 200, (source, door, answer)
         return json.loads(answer.body)
 
+    def post(self, path: str, body: dict[str, Any]) -> Answer:
+        """Sends a body to a path of the gateway; returns the answer."""
+        client, host = self._clients["plain"]
+        return self._loop.run_until_complete(client.ask(host, path, json.dumps(body).encode(), {}))
+
     async def _ask(
         self, gateway: str, with_key: bool, door: str, model: str, body: dict[str, Any]
     ) -> tuple[Answer, Received | None]:

@@ -135,9 +135,9 @@ class ResponseObject:
 
 
 def _declared(tool: Any) -> Any:
-    """Returns a tool for a `response`: adds two members that the SDK's type needs and a request may omit."""
+    """Returns a tool for a `response`: adds the members that types of clients need and a request may omit."""
     if isinstance(tool, dict) and tool.get("type") == "function":
-        return {"parameters": None, "strict": None, **tool}
+        return {"description": None, "parameters": None, "strict": None, **tool}
     return tool
 
 

@@ -49,7 +49,10 @@ def test_a_response_repeats_the_request() -> None:
     }
     made = ResponseObject(context(echo=echo)).at("queued")
     assert (made["metadata"], made["temperature"], made["truncation"]) == ({"a": "b"}, 0.5, "auto")
-    assert made["tools"] == [{"type": "function", "name": "f", "parameters": None, "strict": None}, 1]
+    assert made["tools"] == [
+        {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None},
+        1,
+    ]
     assert ResponseObject(context(echo={"tools": 5})).at("queued")["tools"] == []
 
 
