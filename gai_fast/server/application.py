@@ -115,6 +115,7 @@ class Service:
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
         self.sockets = WebSocketRoutes(engine, self.streams)
         self.admin = AdminRoutes(engine, metrics, self.operations.scrapes)
+        engine.sinks.append(self.admin.recent)
         self.pass_through = PassThroughRoutes(engine, self.streams)
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
@@ -127,6 +128,7 @@ class Service:
         self.router.telemetry = engine.telemetry
         self.router.scheme = settings.server.scheme
         self.router.access_log = self._access_log
+        self.router.recent = self.admin.recent
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
@@ -187,7 +189,7 @@ class Service:
             memory.close()
         if self.engine.limits is self.server_limits:
             self.engine.limits = None
-        for sink in (self.metrics, self._spend, self._access_log):
+        for sink in (self.metrics, self._spend, self._access_log, self.admin.recent):
             if sink in self.engine.sinks:
                 self.engine.sinks.remove(sink)
 

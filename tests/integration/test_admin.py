@@ -57,6 +57,35 @@ async def test_running_streams_are_shown_and_any_of_them_is_cancelled(net: Net) 
 
 
 @on_both_loops
+async def test_requests_are_listed_when_they_have_ended_without_those_of_strangers(net: Net) -> None:
+    secrets = {name: f"sk-{name}-0123456789" for name in ("root", "alice")}
+    keys = tuple(
+        KeySettings(name, (key_digest(secret),), role="admin" if name == "root" else "user")
+        for name, secret in secrets.items()
+    )
+    gateway = await net.gateway(await net.mock(deltas=5), keys=keys)
+    alice, admin = ({"x-api-key": secrets[name]} for name in ("alice", "root"))
+    await gateway.ask("POST", CHAT, {"model": "m", "messages": MESSAGES}, alice)
+    await gateway.ask("POST", CHAT, {"model": "none", "messages": MESSAGES}, alice)
+    await gateway.ask("POST", CHAT, {"model": "m", "messages": MESSAGES}, {"x-api-key": "sk-stranger-0123"})
+    await gateway.ask("GET", "/v1/none", None, alice)
+    await gateway.ask("GET", "/none")
+    rows = (await gateway.ask("GET", "/admin/v1/requests", None, admin)).json["data"]
+    shown = [(row["key"], row["endpoint"], row["model"], row["outcome"], row["status"], row["code"]) for row in rows]
+    assert shown[1:] == [
+        ("alice", CHAT, "", "refused", 404, "not_found"),
+        ("alice", CHAT, "m", "finished", None, None),
+    ]
+    assert shown[0][3:] == ("refused", 404, "not_found")
+    assert rows[2]["output_tokens"] > 0
+    assert rows[2]["ttft_ms"] > 0
+    assert "Hi" not in json.dumps(rows)
+    refused = await gateway.ask("GET", "/admin/v1/requests?outcome=x", None, admin)
+    assert (refused.status, refused.json["error"]["reason"]) == (400, "outcome")
+    assert (await gateway.ask("GET", "/admin/v1/requests", None, alice)).status == 403
+
+
+@on_both_loops
 async def test_samples_are_pushed_until_the_client_leaves(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=5))
     await gateway.chat()
@@ -340,6 +369,7 @@ async def test_every_worker_shows_cancels_and_reloads_for_all(server_net: Net, t
                 assert response.types[-1] == "done"
             for answer in follows:
                 await answer.until(b"event: done")
+            assert {row["stream_id"] for row in (await server.ask("GET", "/admin/v1/requests")).json["data"]} == ids
             assert (await server.ask("DELETE", f"/admin/v1/streams/{ids.pop()}")).status == 404
 
             file = tmp_path / "gai-fast.toml"

@@ -120,6 +120,11 @@ async def test_events_samples_and_running_streams_are_as_described(net: Net) -> 
     lines = response.body.decode().splitlines()
     assert all(conforms(document, "Event", json.loads(line)) for line in lines[:-1])
     check(document, "get", "/admin/v1/streams", 200, (await gateway.ask("GET", "/admin/v1/streams")).json)
+    await gateway.ask("POST", NATIVE, {**QUERY, "model": "none"})
+    await gateway.ask("POST", NATIVE, {**QUERY, "model": "m", "max_tokens": 1, "stream": False})
+    listed = (await gateway.ask("GET", "/admin/v1/requests")).json
+    assert [row["outcome"] for row in listed["data"]] == ["finished", "refused"]
+    check(document, "get", "/admin/v1/requests", 200, listed)
     watcher = await gateway.connect()
     watcher.request("GET", SAMPLES)
     samples = await watcher.response()

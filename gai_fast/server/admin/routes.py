@@ -20,6 +20,8 @@ from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.follow import Follows
+from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter
+from gai_fast.server.admin.recent_requests import together as all_together
 from gai_fast.server.admin.running_streams import running_streams, timestamp, together
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
@@ -45,6 +47,9 @@ class OtherWorkers(Protocol):
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
         """Returns the result of `running_streams` of each worker that answers."""
+
+    async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
+        """Returns the result of `RecentRequests.rows` of each worker that answers."""
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of another worker, of any caller. Returns whether such a stream was running."""
@@ -78,6 +83,7 @@ class AdminRoutes:
         others: The other workers. `None` if there are none.
         reload: Reloads the configuration. `None` if the configuration belongs to another application.
         feed: The dashboards.
+        recent: The newest requests of this worker.
         follows: The responses that show streams.
         watches: The followed streams of this worker.
     """
@@ -86,6 +92,7 @@ class AdminRoutes:
         self.others: OtherWorkers | None = None
         self.reload: Reloading | None = None
         self.feed = Feed(self)
+        self.recent = RecentRequests()
         self.follows = Follows()
         self.watches = Watches(engine)
         self._sampler = Sampler(self._counts, self._all_streams)
@@ -127,6 +134,18 @@ class AdminRoutes:
         async def answer() -> Reply:
             found = await self._all_streams()
             return incoming.json_reply({"total": found["total"], "data": found["data"]})
+
+        self._wait(incoming, answer())
+
+    def requests(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/requests`: the newest requests of all workers that have ended."""
+        wanted = read_filter(incoming.query)
+
+        async def answer() -> Reply:
+            parts = [self.recent.rows(wanted)]
+            if self.others is not None:
+                parts += await self.others.all_requests(wanted)
+            return incoming.json_reply({"data": all_together(parts)})
 
         self._wait(incoming, answer())
 

@@ -84,7 +84,7 @@ class Admitted:
     @property
     def is_api(self) -> bool:
         """Whether it asks for something that callers need a key for."""
-        return self.path.startswith(_NEED_KEY)
+        return is_api(self.path)
 
 
 class Admission:
@@ -260,6 +260,15 @@ class Admission:
             return True
         page = _WEB_ORIGIN.fullmatch(origin) if self._any_loopback else None
         return page is not None and is_loopback(page[1].strip("[]"))
+
+
+def is_api(path: str) -> bool:
+    """Whether a path is one that callers need a key for, if there are keys.
+
+    Args:
+        path: Below the prefix.
+    """
+    return path.startswith(_NEED_KEY)
 
 
 def is_for_operators(path: str) -> bool:

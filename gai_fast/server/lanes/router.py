@@ -17,12 +17,14 @@ from gai_fast.model.limits import OTHER
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.runtime.ids import new_request_id
+from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admission.admit import (
     Admission,
     Admitted,
     asks_for_key,
     check_json,
     check_no_body,
+    is_api,
     is_for_operators,
     is_preflight,
     preflight,
@@ -98,6 +100,7 @@ class Router:
         telemetry: Traces requests; None if requests are not traced.
         scheme: `http` or `https`, from the server's URL.
         access_log: Writes a line per request.
+        recent: Lists the requests that are refused; None if they are not listed.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Router:
         self.telemetry: Telemetry | None = None
         self.scheme = "http"
         self.access_log = AccessLog()
+        self.recent: RecentRequests | None = None
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
@@ -223,7 +227,10 @@ class Router:
             self._count(http.metrics.endpoint, status, http.metrics)
         elif http.refused is not None:
             path, code = http.refused
-            self._counts.request_refused(self._endpoint(path), status, code)
+            endpoint = self._endpoint(path)
+            self._counts.request_refused(endpoint, status, code)
+            if self.recent is not None and is_api(path) and (http.key is not None or status not in _UNKNOWN_KEY):
+                self.recent.refused(http, endpoint, status, code)
         if http.action is not None and status not in _UNKNOWN_KEY:
             action, target = http.action
             key = None if http.key is None else http.key.name

@@ -357,6 +357,10 @@ class Limits:
     streams_shown: int = 1000
     """The newest running streams in the admin API's list: 3 ms of work, and more than a person reads."""
 
+    recent_requests: int = 1000
+    """The newest requests in the admin API's list, and in the memory of each worker: 1.5 MB, and 5 ms of work when they
+    are listed."""
+
     errors_sampled: int = 50
     """The most frequent kinds of errors in each sample: there are 13 codes per provider."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from gai_fast.formats import FORMATS
 from gai_fast.model.limits import SHARED
+from gai_fast.model.metrics import Outcome
 from gai_fast.model.settings import OnUnsupported
 from gai_fast.runtime.ids import EVENT_ID, EVENT_NUMBERS
 from gai_fast.server.limits import LIMITS
@@ -301,6 +302,18 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/models/"): Operation("One of them.", "Dialects", {200: {JSON: "Model"}}, id="id"),
     ("GET", "/admin/v1/streams"): Operation(
         "The streams that run, of all workers.", "Admin", {200: {JSON: "RunningStreams"}}, needs="admin"
+    ),
+    ("GET", "/admin/v1/requests"): Operation(
+        "The newest requests that have ended, of all workers; no text of them.",
+        "Admin",
+        {200: {JSON: "RecentRequests"}},
+        "",
+        (
+            Parameter("key", "Only those of a caller's key.", _TEXT),
+            Parameter("model", "Only those for a model.", _TEXT),
+            Parameter("outcome", "Only those with this end.", {"enum": [*get_args(Outcome)]}),
+        ),
+        needs="admin",
     ),
     ("GET", "/admin/v1/streams/"): Operation(
         "The events of a stream from now on, whoever's it is.",

@@ -20,6 +20,7 @@ from gai_fast.formats.responses import request as responses_request
 from gai_fast.model.errors import CLASSES, Phase
 from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import SHARED
+from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.server.admin.targets import CONDITIONS, Target
 from gai_fast.server.limits import LIMITS
@@ -186,6 +187,20 @@ def _of_operators() -> dict[str, Schema]:
             "state": {"enum": ["waiting", "streaming"]},
         }
     )
+    request = _record(
+        {
+            "ended_at": {"type": "string", "format": "date-time"},
+            **dict.fromkeys(("key", "model", "upstream", "endpoint", "transport", "request_id", "stream_id"), _TEXT),
+            "outcome": {"enum": [*get_args(Outcome)]},
+            "status": _or_null(_COUNT),
+            **dict.fromkeys(("code", "finish_reason"), name),
+            "duration_ms": _NUMBER,
+            "ttft_ms": _or_null(_NUMBER),
+            **dict.fromkeys(("input_tokens", "output_tokens"), _or_null(_COUNT)),
+            "cost": _or_null(_NUMBER),
+            "currency": name,
+        }
+    )
     change = _record({"section": _TEXT, "name": name, "change": {"enum": ["added", "removed", "changed"]}})
     limit = _or_null(_COUNT)
     limits = _record(
@@ -215,6 +230,8 @@ def _of_operators() -> dict[str, Schema]:
     return {
         "RunningStream": stream,
         "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
+        "RecentRequest": request,
+        "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
         "Keys": _record({"data": _list(key)}),
         "Spend": _record({"data": _list(spend), "prices_date": name}),
         "TargetState": target,

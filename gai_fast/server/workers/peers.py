@@ -22,6 +22,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.drained import DRAINED, Drained
+from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter
 from gai_fast.server.admin.running_streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
 from gai_fast.server.admin.watch import News as StreamNews
@@ -107,6 +108,10 @@ class Peers:
     async def all_streams(self) -> list[Any]:
         """Returns the streams of each other worker that answers; as `admin.running_streams.running_streams`."""
         return await self._ask_all("streams")
+
+    async def all_requests(self, wanted: RequestFilter) -> list[Any]:
+        """Returns the requests of each other worker that answers; as `RecentRequests.rows`."""
+        return await self._ask_all("requests", *wanted)
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of another worker and of any caller; returns whether the stream was running.
@@ -255,15 +260,17 @@ class Answers:
     Args:
         engine: The streams of this worker.
         watches: The streams that admins watch.
+        recent: The newest requests.
 
     Attributes:
         drained_targets: The targets that an admin has drained.
     """
 
-    def __init__(self, engine: Engine, watches: Watches) -> None:
+    def __init__(self, engine: Engine, watches: Watches, recent: RecentRequests) -> None:
         self.drained_targets = Drained(engine)
         self._engine = engine
         self._watches = watches
+        self._recent = recent
         self._turn = 0  # the number of logs in all answers to `tail`
 
     @property
@@ -274,6 +281,7 @@ class Answers:
             "cancel": self.cancel,
             "running": self.running,
             "streams": self.streams,
+            "requests": self.requests,
             "cancel_any": self.cancel_any,
             "tell": self.tell,
             "watch": self.watch,
@@ -303,6 +311,10 @@ class Answers:
     async def streams(self) -> dict[str, Any]:
         """Returns the running streams."""
         return running_streams(self._engine)
+
+    async def requests(self, *wanted: str) -> list[dict[str, Any]]:
+        """Returns the newest requests; arguments as for `RequestFilter`."""
+        return self._recent.rows(RequestFilter(*wanted))
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of any caller; returns whether the stream was running."""

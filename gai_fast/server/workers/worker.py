@@ -407,7 +407,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         running.service.streams.durable.others = peers
         running.service.admin.others = peers
         running.engine.know_workers(peers.is_gone)
-        answers = Answers(running.engine, running.service.admin.watches)
+        answers = Answers(running.engine, running.service.admin.watches, running.service.admin.recent)
         await bus.open(answers.handlers)
         await drain_as_others(answers.drained_targets, peers, link)
         link.serve(Worker(running, link, ends.place, bound.certificate))

@@ -24,6 +24,7 @@ from gai_fast.model.settings import (
     key_digest,
 )
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.watch import News
@@ -73,6 +74,9 @@ class Others:
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
         return [{"total": 1, "deltas": 7, "data": [{"id": "theirs", "started_at": "1"}]}]
+
+    async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
+        return [[{"key": "theirs", "ended_at": "1"}]]
 
     async def report_spend(self) -> None:
         self.reports += 1

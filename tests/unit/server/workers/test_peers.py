@@ -17,6 +17,7 @@ from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, Targ
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime import ids
 from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
+from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
 from gai_fast.server.requests.durable import Running
@@ -78,7 +79,7 @@ class Pair:
 async def pair(folder: Path) -> AsyncIterator[Pair]:
     both = Pair(folder)
     for bus, engine in zip(both.buses, (both.one, both.two), strict=True):
-        await bus.open(Answers(engine, Watches(engine)).handlers)
+        await bus.open(Answers(engine, Watches(engine), RecentRequests()).handlers)
     await both.one.store.open()
     try:
         async with asyncio.timeout(SECONDS):
@@ -386,7 +387,7 @@ async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, c
     """A worker that follows many streams of another one asks for all of them together."""
     change_limits(store_reply=1000)
     async with pair(tmp_path) as both:
-        tail = Answers(both.two, Watches(both.two)).tail
+        tail = Answers(both.two, Watches(both.two), RecentRequests()).tail
         logs = [both.log(letter) for letter in "abcdefgh"]
         positions = {log.header.stream_id: 0 for log in logs}
         for _ in range(len(logs)):
@@ -409,7 +410,7 @@ async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
         for seq in range(1, 200):
             log.append(frame(log, seq), seq)
         log.trim(4096)
-        load = Answers(both.two, Watches(both.two)).load
+        load = Answers(both.two, Watches(both.two), RecentRequests()).load
         _, lost, text, *_ = await load(log.header.stream_id)
         assert text == log.read(0, 0).text
         change_limits(store_reply=len(text) - 1)
@@ -426,7 +427,7 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
             log.append(frame(log, seq), seq)
         log.trim(log.size - 300)
         assert 0 < log.lost < 6
-        answer = await Answers(both.two, Watches(both.two)).tail({log.header.stream_id: 6}, 0.0)
+        answer = await Answers(both.two, Watches(both.two), RecentRequests()).tail({log.header.stream_id: 6}, 0.0)
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
         assert (begins, last, ending, has_more) == (6, 10, None, False)
         assert piece == b"".join(frame(log, seq) for seq in range(7, 11))

@@ -1,0 +1,141 @@
+"""`RecentRequests`: the newest requests of one process, as the admin API shows them.
+
+Owns the fields of a request there, and the filters. Never has content of a conversation: a row is made of the figures
+of a stream, or of the refusal of a request.
+
+1. A stream is listed when it ends, also if nobody follows it any more.
+2. A request that was refused before it had a stream is listed, but not if its caller is unknown: a stranger's requests
+   are only counted (`gai_fast_requests_total`), because they would push out those of callers.
+3. The list is in memory, and ends with the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, get_args
+
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.money import units
+from gai_fast.server.admin.running_streams import timestamp
+from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.limits import LIMITS
+
+OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
+
+
+class RequestFilter(NamedTuple):
+    """The rows that are wanted; an empty text wants all.
+
+    Attributes:
+        key: The name of the caller's key.
+        model: The model that the client asked for.
+        outcome: The end of the request, one of `OUTCOMES`.
+    """
+
+    key: str = ""
+    model: str = ""
+    outcome: str = ""
+
+
+def read_filter(query: Mapping[str, str]) -> RequestFilter:
+    """Reads `key`, `model` and `outcome`.
+
+    Args:
+        query: The parameters of a URL.
+
+    Raises:
+        InvalidRequest: `outcome` is none.
+    """
+    outcome = query.get("outcome", "")
+    if outcome and outcome not in OUTCOMES:
+        raise Error("invalid_request", f"`outcome` must be {', '.join(OUTCOMES)}", reason="outcome")
+    return RequestFilter(query.get("key", ""), query.get("model", ""), outcome)
+
+
+class RecentRequests:
+    """The newest requests. A `MetricsSink`.
+
+    Args:
+        wall: Returns seconds since the epoch.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._ended: deque[tuple[float, StreamMetrics, int]] = deque(maxlen=LIMITS.recent_requests)
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        """Lists a stream. Its row is made when somebody asks for it: keeping the figures takes 0.2 us."""
+        self._ended.append((self._wall(), metrics, 0))
+
+    def refused(self, http: HTTPRequest, endpoint: str, status: int, code: str) -> None:
+        """Lists a request that was refused before it had a stream.
+
+        Args:
+            http: The request, whose response has ended.
+            endpoint: The route.
+            status: The HTTP status.
+            code: The error's code.
+        """
+        figures = StreamMetrics(
+            outcome="refused",
+            code=code,
+            key=http.caller,
+            endpoint=endpoint,
+            request_id=http.request_id,
+            duration=time.monotonic() - http.began,
+        )
+        self._ended.append((self._wall(), figures, status))
+
+    def rows(self, wanted: RequestFilter) -> list[dict[str, Any]]:
+        """Returns the requests that fit a filter, the newest first."""
+        rows = [_row(*each) for each in reversed(self._ended)]
+        return [row for row in rows if all(getattr(wanted, name) in ("", row[name]) for name in RequestFilter._fields)]
+
+
+def together(parts: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Returns the requests of several processes as if of one.
+
+    Args:
+        parts: The result of `RecentRequests.rows` in each process.
+    """
+    rows = sorted((row for part in parts for row in part), key=_time, reverse=True)
+    return rows[: LIMITS.recent_requests]
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    ended: str = row["ended_at"]
+    return ended
+
+
+def _row(at: float, stream: StreamMetrics, status: int) -> dict[str, Any]:
+    """Returns a row. Every field is always there, `None` if it has no value."""
+    usage = stream.usage or {}
+    first = stream.time_to_first_token
+    return {
+        "ended_at": timestamp(at),
+        "key": stream.key,
+        "model": stream.model,
+        "upstream": stream.upstream,
+        "endpoint": stream.endpoint,
+        "transport": stream.transport,
+        "request_id": stream.request_id,
+        "stream_id": stream.stream_id,
+        "outcome": stream.outcome,
+        "status": status or None,
+        "code": stream.code,
+        "finish_reason": stream.finish_reason,
+        "duration_ms": round(stream.duration * 1000, 1),
+        "ttft_ms": None if first is None else round(first * 1000, 1),
+        "input_tokens": _count(usage.get("input_tokens")),
+        "output_tokens": _count(usage.get("output_tokens")),
+        "cost": None if stream.cost is None else units(stream.cost),
+        "currency": stream.currency or None,
+    }
+
+
+def _count(tokens: object) -> int | None:
+    """Returns a valid count: an upstream or a processor may have set any value."""
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None

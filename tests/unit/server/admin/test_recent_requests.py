@@ -1,0 +1,119 @@
+"""The requests that have ended, as the admin API shows them."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter, together
+from gai_fast.server.http.request import HTTPRequest
+from tests.limits import LIMITS
+
+ALL = RequestFilter()
+STREAM: dict[str, Any] = {
+    "duration": 1.5,
+    "time_to_first_token": 0.25,
+    "key": "alice",
+    "model": "m",
+    "upstream": "up",
+    "endpoint": "/r",
+    "transport": "sse",
+    "request_id": "req",
+    "stream_id": "s1",
+    "finish_reason": "stop",
+    "usage": {"input_tokens": 7, "output_tokens": 3, "source": "counted"},
+    "cost": 2_500_000_000,
+    "currency": "USD",
+}
+
+
+def recent() -> RecentRequests:
+    """A list whose clock goes on a second with each request."""
+    seconds = count()
+    return RecentRequests(wall=lambda: float(next(seconds)))
+
+
+def test_a_stream_is_listed_with_its_figures() -> None:
+    listed = recent()
+    listed.stream_ended(StreamMetrics(**STREAM))
+    (row,) = listed.rows(ALL)
+    assert row.pop("cost") > 0
+    assert row == {
+        "ended_at": "1970-01-01T00:00:00.000Z",
+        "key": "alice",
+        "model": "m",
+        "upstream": "up",
+        "endpoint": "/r",
+        "transport": "sse",
+        "request_id": "req",
+        "stream_id": "s1",
+        "outcome": "finished",
+        "status": None,
+        "code": None,
+        "finish_reason": "stop",
+        "duration_ms": 1500.0,
+        "ttft_ms": 250.0,
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "currency": "USD",
+    }
+
+
+def test_a_refused_request_is_listed_with_its_status() -> None:
+    listed = recent()
+    http = SimpleNamespace(caller="alice", request_id="req", began=time.monotonic() - 0.5)
+    listed.refused(cast(HTTPRequest, http), "/r", 404, "not_found")
+    (row,) = listed.rows(ALL)
+    assert (row["outcome"], row["status"], row["code"]) == ("refused", 404, "not_found")
+    assert (row["key"], row["endpoint"], row["request_id"]) == ("alice", "/r", "req")
+    assert row["duration_ms"] >= 500
+    assert (row["model"], row["ttft_ms"], row["output_tokens"], row["cost"]) == ("", None, None, None)
+
+
+@pytest.mark.parametrize("tokens", ["7", None, True, -1, 1.5, [7]])
+def test_a_count_that_is_none_is_not_known(tokens: object) -> None:
+    listed = recent()
+    listed.stream_ended(StreamMetrics(**{**STREAM, "usage": {"input_tokens": tokens}}))
+    (row,) = listed.rows(ALL)
+    assert (row["input_tokens"], row["output_tokens"]) == (None, None)
+
+
+def test_the_newest_come_first_and_the_list_is_bounded() -> None:
+    listed = recent()
+    for number in range(LIMITS.recent_requests + 5):
+        listed.stream_ended(StreamMetrics(stream_id=f"s{number}"))
+    ids = [row["stream_id"] for row in listed.rows(ALL)]
+    assert len(ids) == LIMITS.recent_requests
+    assert (ids[0], ids[-1]) == (f"s{LIMITS.recent_requests + 4}", "s5")
+
+
+def test_several_workers_lists_are_one() -> None:
+    parts = [[{"ended_at": "3"}, {"ended_at": "1"}], [{"ended_at": "2"}]]
+    assert together(parts) == [{"ended_at": "3"}, {"ended_at": "2"}, {"ended_at": "1"}]
+    many = [{"ended_at": "4"}] * LIMITS.recent_requests
+    assert together([many, many]) == many
+
+
+def test_a_filter_leaves_out_the_others() -> None:
+    listed = recent()
+    listed.stream_ended(StreamMetrics(key="a", model="x"))
+    listed.stream_ended(StreamMetrics(key="a", model="y", outcome="failed"))
+    listed.stream_ended(StreamMetrics(key="b", model="x", outcome="failed"))
+
+    def found(**query: str) -> list[tuple[str, str]]:
+        return [(row["key"], row["model"]) for row in listed.rows(read_filter(query))]
+
+    assert found(key="a") == [("a", "y"), ("a", "x")]
+    assert found(model="x") == [("b", "x"), ("a", "x")]
+    assert found(outcome="failed", model="x") == [("b", "x")]
+    assert found(key="none") == []
+    with pytest.raises(Error) as caught:
+        read_filter({"outcome": "sad"})
+    assert (caught.value.code, caught.value.reason) == ("invalid_request", "outcome")
+    assert "finished, failed, cancelled, disconnected, refused" in str(caught.value)
