@@ -16,7 +16,9 @@ import pytest
 
 import gai_fast
 from gai_fast.cli.mock import Fault, Mock
+from gai_fast.server.serving import start
 from tests.ports import free_port
+from tests.unit.config.folders import Folder
 from tests.waiting import SECONDS
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -37,11 +39,11 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(name: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def running(name: str, **more: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """An example that serves, once it does."""
     port = free_port()
     program = await asyncio.create_subprocess_exec(
-        sys.executable, FOLDER / name, env=environment(PORT=str(port)), stdout=asyncio.subprocess.DEVNULL
+        sys.executable, FOLDER / name, env=environment(PORT=str(port), **more), stdout=asyncio.subprocess.DEVNULL
     )
     try:
         async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as session:
@@ -170,3 +172,28 @@ async def test_django_streams() -> None:
             assert [json.loads(line) for line in lines] == [{"percent": percent} for percent in (0, 50, 100)]
         async with session.get(url + "/ask?q=Hi") as response:
             assert await first_text(response) == "One"
+
+
+async def test_the_stream_of_an_sdk_is_a_response_and_its_early_failure_has_a_status() -> None:
+    for name in ("fastapi", "uvicorn", "openai"):
+        pytest.importorskip(name)
+    async with Mock(deltas=4, dialect="openai") as upstream:
+        more = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{upstream.url}/v1"}
+        async with running("sdk_relay.py", **more) as (session, url):
+            async with session.get(url + "/chat?q=Hi") as response:
+                result = await gai_fast.acollect(gai_fast.read_events(response.content))
+            assert (result.text != "", result.finish_reason) == (True, "stop")
+            upstream.fault = Fault("429")
+            async with session.get(url + "/chat?q=Hi") as response:
+                assert response.status == 429
+                assert (await response.json())["detail"].endswith("RateLimitError")
+
+
+async def test_several_answers_share_a_websocket(tmp_path: Path) -> None:
+    gateway = await start(Folder(tmp_path).read("[server]\nport = 0\n").settings)
+    try:
+        status, output = await printed("websocket_many.py", gateway.url.replace("http:", "ws:") + "/ws/stream")
+    finally:
+        await gateway.close()
+    assert status == 0, output
+    assert sorted(line.partition(",")[0] for line in output.splitlines()) == ["a: stop", "b: stop", "c: cancelled"]
