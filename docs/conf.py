@@ -22,6 +22,8 @@ root_doc = "README"
 include_patterns = [
     "README.md",
     "CHANGES.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs/*.md",
     "docs/architecture/*.md",
     "benchmarks/README.md",

@@ -18,7 +18,8 @@ from gai_fast.server.serving import start
 from tests.docs.pages import blocks, read
 from tests.integration.gateway import Gateway, Net, Peer, run
 
-[CLASS] = [block.text for block in blocks(read("docs/providers.md")) if block.language == "python"]
+PAGE = read("docs/architecture/providers-and-formats.md")
+[CLASS] = [block.text for block in blocks(PAGE) if block.language == "python"]
 FILE = f"""'''Newcomer: the chat dialect, where a limit is called `full`.'''
 
 from gai_fast.providers._chat import ChatAPI

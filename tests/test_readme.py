@@ -48,6 +48,8 @@ def test_the_configuration_can_be_used(tmp_path: Path, monkeypatch: pytest.Monke
 
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "benchmarks/README.md",
     ROOT / "ci/README.md",

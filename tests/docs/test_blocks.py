@@ -29,6 +29,8 @@ PAGES: Final = [
     for page in (
         ROOT / "README.md",
         ROOT / "CHANGES.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
         *sorted((ROOT / "docs").rglob("*.md")),
         *(ROOT / folder / "README.md" for folder in ("benchmarks", "ci", "examples", "tests")),
     )
@@ -67,6 +69,7 @@ ELSEWHERE: Final = {
     ("docs/clients.md", "text"): "docs/test_http_api.py",
     ("docs/clients.md", "python"): "docs/test_http_api.py",
     ("docs/clients.md", "js"): "node/test_clients_page.py",
+    ("docs/architecture/providers-and-formats.md", "python"): "test_adding_a_provider.py",
     ("docs/events.md", ""): "docs/test_events_page.py",
     ("docs/frameworks.md", "bash"): "docs/test_frameworks.py",
     ("docs/frameworks.md", "python"): "docs/test_frameworks.py",
@@ -77,7 +80,6 @@ ELSEWHERE: Final = {
     ("docs/library.md", "python"): "docs/test_library.py",
     ("docs/library.md", "text"): "docs/test_library.py",
     ("docs/migrating.md", "python"): "docs/test_migrating.py",
-    ("docs/providers.md", "python"): "test_adding_a_provider.py",
     ("docs/troubleshooting.md", "nginx"): "integration/test_behind_nginx.py",
     **{
         (page, "toml"): "docs/test_configurations.py"
@@ -101,6 +103,8 @@ ELSEWHERE: Final = {
 LONG: Final = "takes minutes; run by hand"
 DRAWING: Final = "a drawing, no code"
 NOT_RUN: Final = {
+    ("CONTRIBUTING.md", "make install"): "installs the package",
+    ("README.md", "GAI_FAST_BUILD=pure"): "installs the package",
     ("README.md", "make serve"): "installs the package; integration/test_cli.py runs the command that it starts",
     ("README.md", "gai-fast serve -c gai-fast.toml"): "asks providers; test_readme.py loads the file",
     ("benchmarks/README.md", 'make bench ARGS="--scenario burst-100 --only gai-fast --only Go"'): LONG,
