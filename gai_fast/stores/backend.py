@@ -217,12 +217,14 @@ class Backend(Records):
     Attributes:
         is_copy: Whether the logs of this process are copied to the store. Otherwise other processes read them from the
             memory of this process.
+        spans_machines: Whether servers of several machines may share the store.
         losses: The number of times that the store was found to have lost writes of this process.
         is_sealed: Whether something in the store was found to be sealed with a key that this process lacks.
         sealed_errors: The number of reads and writes that failed because of that.
     """
 
     is_copy: ClassVar[bool] = True
+    spans_machines: bool = False
     losses: int = 0
     is_sealed: bool = False
     sealed_errors: int = 0

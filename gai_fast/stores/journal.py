@@ -76,6 +76,9 @@ class Journal:
         self.worker = worker
         self.is_failing = False
         """Whether the last write failed."""
+        self.is_behind = False
+        """Whether the store may lack streams of this process: from a failed write until all that waits is written."""
+        self._takes_all = True  # whether the batch has all that waits
         self._backend = backend
         self._memory = memory
         self._ttl = settings.ttl
@@ -183,6 +186,7 @@ class Journal:
                 changes = self._gather()
                 if changes:
                     self._settle(await self._write(changes))
+                    self.is_behind = self.is_behind and not self._takes_all
             except Exception as problem:  # noqa: BLE001  # rule 6
                 self._give_up(problem)
 
@@ -206,6 +210,7 @@ class Journal:
             else:
                 changes.append(change)
                 size += sum(len(record.piece) for record in change.records) + SHARED.log_block_cost
+        self._takes_all = not self._changed
         return changes
 
     async def _write(self, changes: Sequence[Change]) -> Collection[str]:
@@ -217,7 +222,8 @@ class Journal:
             except StoreError as problem:
                 if problem.fault == "damaged":
                     return await self._write_apart(changes, problem)
-                self.is_failing = True
+                self.is_failing = self.is_behind = True
+                self._takes_all = False  # of the streams that begin until it succeeds
                 self.health.failed(problem)
                 self._degrade(changes)
                 if self._backend.losses != self._losses:

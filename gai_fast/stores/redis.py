@@ -213,6 +213,8 @@ class RedisBackend(Backend):
             is a Sentinel that has the address of the server `NAME`.
     """
 
+    spans_machines = True
+
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))

@@ -95,6 +95,11 @@ class SealedBackend(Backend):
         self._plain_logs: set[str] = set()  # logs of this process that began without keys: rule 4
 
     @property
+    def spans_machines(self) -> bool:  # type: ignore[override]  # as for the inner one
+        """As of the inner store."""
+        return self._inner.spans_machines
+
+    @property
     def losses(self) -> int:  # type: ignore[override]  # the inner one counts
         """As of the inner store."""
         return self._inner.losses

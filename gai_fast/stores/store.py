@@ -205,7 +205,7 @@ class Store:
         log = self.memory.find(stream_id)
         if log is not None or self._mirrors is None or self._backend is None:
             return log
-        for wait in _WAITS if is_running else _SECOND_LOOK:
+        for wait in _WAITS if is_running else await self._second_look(stream_id):
             log = await self._mirrors.find(stream_id)
             if log is not None or not self._backend.is_copy:
                 return log
@@ -425,6 +425,21 @@ class Store:
             return True
         return self._alive is not None and bool(await self._alive.is_known_gone(stream_id))
 
+    async def _second_look(self, stream_id: str) -> tuple[float, ...]:
+        """Returns the seconds after each lookup of a stream that nobody is known to run.
+
+        Another machine may have begun it, and lost the store at the same moment. Only after `limits.lease_late` without
+        a renewal is that known, so the last lookup comes then.
+
+        Args:
+            stream_id: The stream's id.
+        """
+        backend, alive = self._backend, self._alive
+        if backend is None or alive is None or not backend.spans_machines:
+            return _SECOND_LOOK
+        is_of_this_server = alive.in_server is not None and await alive.in_server(stream_id) is not None
+        return _SECOND_LOOK if is_of_this_server else (*_SECOND_LOOK[:-1], LIMITS.lease_late, 0.0)
+
     async def _is_any_late(self) -> bool:
         """Returns whether a worker may run streams that the store does not have yet.
 
@@ -444,7 +459,7 @@ class Store:
             await asyncio.sleep(SHARED.lease_renewal)
             alive.beat()
             try:
-                is_behind = self._journal is not None and self._journal.is_failing
+                is_behind = self._journal is not None and self._journal.is_behind
                 had_lease = await backend.renew(self.worker, is_behind=is_behind)
                 await self._free_keys()
                 await self.ids.add_waiting()

@@ -541,6 +541,32 @@ async def test_a_stream_that_no_batch_can_hold_keeps_the_others_waiting_for_its_
     assert not process.journal.is_failing
 
 
+async def test_the_journal_is_behind_until_the_streams_that_began_meanwhile_are_written(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another machine would take a stream for unknown that began while the store was out of reach."""
+    process = make()
+    process.begin("first")
+    await until(lambda: "first" in world.copies)
+    assert not process.journal.is_behind
+    write, is_out_of_reach, seen = FakeBackend._write, True, list[tuple[str, bool]]()
+
+    def maybe(self: FakeBackend, world: World, change: Change) -> bool:
+        if is_out_of_reach:
+            raise StoreError("unreachable", "the store is away")
+        seen.append((change.stream_id, process.journal.is_behind))
+        return write(self, world, change)
+
+    monkeypatch.setattr(FakeBackend, "_write", maybe)
+    process.begin("second")
+    await until(lambda: process.journal.is_behind)
+    process.begin("third")
+    is_out_of_reach = False
+    await until(lambda: "third" in world.copies)
+    await until(lambda: not process.journal.is_behind)
+    assert seen == [("second", True), ("third", True)]
+
+
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 

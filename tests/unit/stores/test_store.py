@@ -64,6 +64,29 @@ async def test_a_store_in_memory_finds_what_it_made_until_it_is_closed(make: Mak
     assert store.find_here("s") is None
 
 
+@pytest.mark.parametrize(("is_ours", "looks"), [(None, 3), (False, 2)], ids=["another machine's", "this server's"])
+async def test_a_stream_of_another_machine_is_unknown_once_that_would_be_late(
+    make: Make,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    change_limits: ChangeLimits,
+    is_ours: bool | None,
+    looks: int,
+) -> None:
+    """The machine may have begun it, and lost the store at the same moment."""
+
+    async def is_gone(worker: str) -> bool | None:
+        return is_ours
+
+    monkeypatch.setattr(FakeBackend, "spans_machines", True)
+    here = make()
+    await here.open()
+    here.know_workers(is_gone)
+    change_limits(lease_late=0.01)
+    assert await here.find("s") is None
+    assert world.loads == looks
+
+
 async def test_a_stream_that_has_just_begun_elsewhere_is_waited_for(
     make: Make, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
