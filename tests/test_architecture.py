@@ -60,6 +60,7 @@ CATCHES_ALL = {
     "net.stream.callbacks",  # a user's callback: the stream goes on
     "net.stream.metrics_sinks",  # a user's sink: the stream goes on
     "library.sdk_streams",  # a library's stream: its failure is an event; raised again if it is a bug
+    "grpc.service",  # a call: INTERNAL
     "integrations._body",  # a user's source: its client gets an error
     "integrations._threads",  # a user's source in a thread: raised again, where its item was asked for
     "server.edge.accepted_transport",  # the making of a client's connection: that connection

@@ -60,6 +60,7 @@ COMMANDS: Final = (
     "decode",
     "mock",
     "replay",
+    "grpc",
     "chat",
     "bench",
     "models",

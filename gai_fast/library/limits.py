@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gai_fast.model.limits import KIB
+from gai_fast.model.limits import KIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,9 @@ class Limits:
 
     server_error: int = 64 * KIB
     """Bytes that a client reads of a server's error response: ours have a few hundred."""
+
+    server_object: int = 8 * MIB
+    """Bytes that a client reads of a server's JSON object: the list of some ten thousand models."""
 
 
 LIMITS: Final = Limits()

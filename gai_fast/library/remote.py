@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -42,6 +42,10 @@ from gai_fast.runtime.ids import EVENT_ID, new_request_id
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """The exceptions of a lost connection."""
+
+Headers = Mapping[str, str]
+"""Headers of a program's own for the requests of one stream, by lower-case name."""
+_NONE: Final[Headers] = {}
 
 
 def connect(base_url: str, key: str | None = None) -> RemoteGateway:
@@ -131,30 +135,96 @@ class RemoteGateway(Asking):
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def stream(self, request: NativeRequest, events: EventManager | None = None) -> RemoteStream:
+    def stream(
+        self, request: NativeRequest, events: EventManager | None = None, *, headers: Headers = _NONE
+    ) -> RemoteStream:
         """Returns one answer as events. Entering its `async with` sends the request.
 
         Args:
             request: A native request.
             events: Callbacks; they get the events as the program reads them.
+            headers: More headers of its requests, such as `traceparent`, or `authorization` in place of the key.
 
         Raises:
             TypeError: The request is not a mapping.
         """
-        return RemoteStream(self, dict(checked_request(request)), events)
+        return RemoteStream(self, dict(checked_request(request)), events, headers=headers)
 
-    def follow(self, stream_id: str, after: str | int | None = None) -> FollowedRemoteStream:
+    def follow(
+        self, stream_id: str, after: str | int | None = None, *, headers: Headers = _NONE
+    ) -> FollowedRemoteStream:
         """Follows a durable stream of the server.
 
         Args:
             stream_id: The stream's id.
             after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. `None` if the stream
                 is followed from its first event.
+            headers: As for `stream`.
 
         Raises:
             ValueError: `after` is not an event of this stream.
         """
-        return FollowedRemoteStream(self, stream_id, place(stream_id, after))
+        return FollowedRemoteStream(self, stream_id, place(stream_id, after), headers=headers)
+
+    async def cancel(self, stream_id: str, *, headers: Headers = _NONE) -> str:
+        """Stops a stream of the server, whoever follows it.
+
+        Args:
+            stream_id: The stream's id.
+            headers: As for `stream`.
+
+        Returns:
+            Its state: `cancelled`; `finished` or `failed` if it had ended so before.
+
+        Raises:
+            Error: There is no such stream (`not_found`), or the server is unreachable or refuses.
+        """
+        state = (await self._ask("DELETE", stream_path(stream_id), (200, 202), headers)).get("state")
+        if not isinstance(state, str):
+            raise _not_ours("state of the stream")
+        return state
+
+    async def models(self, *, headers: Headers = _NONE) -> list[dict[str, Any]]:
+        """Returns the models that the caller may name, as the objects of `GET /v1/models`.
+
+        Args:
+            headers: As for `stream`.
+
+        Raises:
+            Error: The server is unreachable or refuses.
+        """
+        listed = (await self._ask("GET", "v1/models", (200,), headers)).get("data")
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise _not_ours("list of models")
+        return listed
+
+    async def _ask(self, method: str, path: str, statuses: tuple[int, ...], headers: Headers) -> dict[str, Any]:
+        """Sends a request that is answered with one JSON object, and returns it.
+
+        Args:
+            method: GET or DELETE.
+            path: The path below the server's URL.
+            statuses: Of a success.
+            headers: As for `stream`.
+
+        Raises:
+            Error: The server is unreachable or refuses, or its answer is none.
+        """
+        try:
+            async with asyncio.timeout(LIMITS.server_connect):
+                response = await self.send(method, path, headers={"accept": "application/json", **headers})
+                if response.status not in statuses:
+                    raise await error_of(response)
+                data = await _body(response, LIMITS.server_object)
+        except _LOST as problem:
+            raise self.unreachable(problem) from None
+        try:
+            found = parse_exact(data.decode())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise _foreign(response)
+        return found
 
     def unreachable(self, problem: BaseException) -> Error:
         """Returns the error of a connection that was lost or could not be opened.
@@ -172,15 +242,16 @@ class RemoteGateway(Asking):
         return Error("network", text, reason="connect")
 
     async def send(
-        self, method: str, path: str, body: bytes | None = None, after: str | None = None
+        self, method: str, path: str, body: bytes | None = None, after: str | None = None, headers: Headers = _NONE
     ) -> aiohttp.ClientResponse:
-        """Sends a request about a stream.
+        """Sends a request.
 
         Args:
             method: GET, POST or DELETE.
             path: The path below the server's URL.
             body: JSON.
             after: The id of the last event that the program has.
+            headers: More headers; they replace those of the same name.
 
         Raises:
             Network: The response is not HTTP.
@@ -188,7 +259,7 @@ class RemoteGateway(Asking):
         """
         if self._session is None:
             raise RuntimeError("the gateway is not open: use `async with gai_fast.connect(…) as gateway:`")
-        headers = {"accept": "text/event-stream"}
+        headers = {"accept": "text/event-stream", **headers}
         if body is not None:
             headers["content-type"] = "application/json"
         if after is not None:
@@ -213,14 +284,23 @@ class RemoteStream:
         position: The number of the last event received from the stream's log.
     """
 
-    def __init__(self, gateway: RemoteGateway, request: dict[str, Any], manager: EventManager | None = None) -> None:
+    def __init__(
+        self,
+        gateway: RemoteGateway,
+        request: dict[str, Any],
+        manager: EventManager | None = None,
+        *,
+        headers: Headers = _NONE,
+    ) -> None:
         self.id = ""
         self.position = 0
         self._gateway = gateway
         self._request = request
         self._manager = manager
         self._callbacks: CallbackRunner | None = None
-        self._is_own = not request.get("resumable") and "idempotency_key" not in request
+        self._headers = headers
+        has_key = "idempotency_key" in request or "idempotency-key" in headers
+        self._is_own = not request.get("resumable") and not has_key
         self._key = new_request_id()
         self._seq = 0
         self._response: aiohttp.ClientResponse | None = None
@@ -354,13 +434,17 @@ class RemoteStream:
             while not self._ready:
                 if self._is_over:
                     return None
-                await (self._reopen() if self._response is None else self._read(self._response))
+                await self._read_more()
         finally:
             self._is_read = False
         event = self._ready.popleft()
         if self._callbacks is not None:
             self._callbacks.dispatch([event])
         return event
+
+    async def _read_more(self) -> None:
+        """Reads the next bytes, or tries once to reconnect."""
+        await (self._reopen() if self._response is None else self._read(self._response))
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         """Reads the next bytes. If the connection has ended, it is lost: rule 2."""
@@ -390,22 +474,23 @@ class RemoteStream:
         for piece in [data] if self._seq else data.splitlines(keepends=True):
             is_begun = self._seq > 0
             for _, text, event_id in self._parser.feed(piece):
-                self._take(parse_exact(text), event_id)
+                self._take(text, event_id)
             if not is_begun and self._seq:
                 self._parser = SSEParser()  # the first frame's `retry:` is for clients without backoff
         if self._parser.retry is not None:
             self._hint = self._parser.retry / 1000  # sent by a server that shuts down
 
-    def _take(self, event: Any, event_id: str) -> None:
+    def _take(self, text: str, event_id: str) -> None:
         """Adds one event, unless the program has it.
 
         Args:
-            event: The event.
+            text: The event as JSON.
             event_id: The last `id:` so far: the event's own id, unless the server made the event for this client alone.
 
         Raises:
             ValueError: It is none.
         """
+        event: Any = parse_exact(text)
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ValueError("not an event")
         if self._is_over:
@@ -419,12 +504,25 @@ class RemoteStream:
                 self.position = seq
         self._tries = 0
         self._disconnected = 0.0
-        self._collector.event(event)  # type: ignore[arg-type]  # an event by the server's contract
+        self._keep(event, text)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
             self._end = event  # type: ignore[assignment]  # an event by the server's contract
-        self._ready.append(event)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] == "done":
             self._leave()
+
+    def _keep(self, event: Event, text: str) -> None:
+        """Keeps an event until the program reads it.
+
+        Args:
+            event: The event.
+            text: The event as JSON, as the server has sent it.
+        """
+        self._collector.event(event)
+        self._ready.append(event)
+
+    def _keep_own(self, event: Event) -> None:
+        """Keeps an event that this client has made."""
+        self._keep(event, encode_json(event).decode())
 
     # -- connections --
 
@@ -435,9 +533,7 @@ class RemoteStream:
         Raises:
             NotFound: The id is not a valid stream id. Programs may pass ids from their own clients.
         """
-        if not _checked_id(self.id):
-            raise Error("not_found", "there is no such stream: this is no stream's id", reason="stream")
-        return f"api/v1/streams/{self.id}"
+        return stream_path(self.id)
 
     async def _open(self) -> None:
         """Sends the request and receives the response headers.
@@ -447,14 +543,14 @@ class RemoteStream:
         """
         body = encode_json({"idempotency_key": self._key, **self._request, "stream": True, "resumable": True})
         async with asyncio.timeout(LIMITS.server_head):
-            response = await self._gateway.send("POST", "api/v1/stream", body)
+            response = await self._gateway.send("POST", "api/v1/stream", body, headers=self._headers)
         await self._begin(response)
 
     async def _resume(self) -> None:
         """Requests the rest of the stream. Raises as `_open`."""
         after = f"{self.id}.{self._seq}" if self._seq else None
         async with asyncio.timeout(LIMITS.server_connect):
-            response = await self._gateway.send("GET", self._path, after=after)
+            response = await self._gateway.send("GET", self._path, after=after, headers=self._headers)
         await self._begin(response)
 
     async def _begin(self, response: aiohttp.ClientResponse) -> None:
@@ -479,7 +575,7 @@ class RemoteStream:
             if data := response.content.read_nowait():
                 self._receive(data)
         else:
-            raise await _error_of(response)
+            raise await error_of(response)
 
     async def _reopen(self) -> None:
         """Tries once to reconnect: rule 2."""
@@ -517,9 +613,9 @@ class RemoteStream:
         """
         try:
             async with asyncio.timeout(LIMITS.server_connect):
-                response = await self._gateway.send("DELETE", self._path)
+                response = await self._gateway.send("DELETE", self._path, headers=self._headers)
                 if response.status not in (200, 202, 404):
-                    raise await _error_of(response)
+                    raise await error_of(response)
                 response.release()
         except _LOST as problem:
             raise self._gateway.unreachable(problem) from None
@@ -539,14 +635,14 @@ class RemoteStream:
     def _finish(self) -> None:
         """Ends a stream whose `done` was lost."""
         if self._end is not None:
-            self._ready.append(done(self._end["type"] == "finish"))
+            self._keep_own(done(self._end["type"] == "finish"))
         self._leave()
 
     def _fail(self, error: Error) -> None:
         """Ends the stream with an error of the client."""
         event: Event = {"type": "error", "seq": self._seq + 1, "error": error.payload()}
-        self._collector.event(event)
-        self._ready += [event, done(False)]
+        self._keep_own(event)
+        self._keep_own(done(False))
         self._leave()
 
 
@@ -557,8 +653,8 @@ class FollowedRemoteStream(RemoteStream):
     it in `async with`, or iterate over it directly. Leaving it early does not end the stream.
     """
 
-    def __init__(self, gateway: RemoteGateway, stream_id: str, after: int) -> None:
-        super().__init__(gateway, {"resumable": True})
+    def __init__(self, gateway: RemoteGateway, stream_id: str, after: int, *, headers: Headers = _NONE) -> None:
+        super().__init__(gateway, {"resumable": True}, headers=headers)
         self.id = stream_id
         self._seq = self.position = after
 
@@ -580,6 +676,17 @@ def _checked_id(text: str) -> str:
     return text if EVENT_ID.fullmatch(f"{text}.0") else ""
 
 
+def stream_path(stream_id: str) -> str:
+    """Returns the path of a stream below the server's URL.
+
+    Raises:
+        NotFound: The id is not a valid stream id. Programs may pass ids from their own clients.
+    """
+    if not _checked_id(stream_id):
+        raise Error("not_found", "there is no such stream: this is no stream's id", reason="stream")
+    return f"api/v1/streams/{stream_id}"
+
+
 def _pause(tries: int) -> float:
     """Returns the seconds to wait before a try; half of them random. 0 before the first try."""
     if not tries:
@@ -588,13 +695,20 @@ def _pause(tries: int) -> float:
     return whole * random.uniform(0.5, 1)
 
 
-async def _error_of(response: aiohttp.ClientResponse) -> Error:
-    """Returns the error in a response."""
+async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Returns a response's body, or the beginning of a longer one."""
     data = b""
+    while more := await response.content.read(most - len(data)):
+        data += more
+    response.release()
+    return data
+
+
+async def error_of(response: aiohttp.ClientResponse) -> Error:
+    """Returns the error in a response."""
     try:
         async with asyncio.timeout(LIMITS.server_connect):
-            while more := await response.content.read(LIMITS.server_error - len(data)):
-                data += more
+            data = await _body(response, LIMITS.server_error)
         payload = parse_exact(data.decode())["error"]
         error = Error.from_payload(payload)
     except (*_LOST, ValueError, TypeError, KeyError, AttributeError):
@@ -602,6 +716,8 @@ async def _error_of(response: aiohttp.ClientResponse) -> Error:
     finally:
         response.close()
     error.status = response.status
+    if error.retry_after_ms is None:  # the body of a `/v1` route has no such member
+        error.retry_after_ms = _retry_after(response)
     return error
 
 
@@ -610,8 +726,19 @@ def _foreign(response: aiohttp.ClientResponse) -> Error:
     text = f"the server answered {response.status}, and not as a gai-fast server does"
     if response.status not in (429, 502, 503, 504):
         return Error("network", text, reason="protocol", temporary=False)
+    return Error("network", text, reason="protocol", retry_after_ms=_retry_after(response))
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> int | None:
+    """Returns the milliseconds that a response asks to wait, if it does."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Error("network", text, reason="protocol", retry_after_ms=retry_after_ms(headers, "", now_ms()))
+    return retry_after_ms(headers, "", now_ms())
+
+
+def _not_ours(what: str) -> Error:
+    """Returns the error for an answer that lacks what it is for."""
+    text = f"the server's answer has no {what}, as a gai-fast server's has"
+    return Error("network", text, reason="protocol", temporary=False)
 
 
 def _nothing() -> None: ...

@@ -53,6 +53,7 @@ cp $REPOSITORY/examples/fallback.toml gai-fast.toml
 IN_ORDER: Final = {
     "docs/admin.md": (Block("", "toml", TWO_TARGETS, 0), SERVE),
     "docs/cli.md": (),
+    "docs/grpc.md": (SERVE,),
     "docs/installation.md": (),
     "docs/operations.md": (Block("", "bash", PROVIDERS, 0),),
     "docs/production.md": (Block("", "bash", "cp -r $REPOSITORY/deploy .", 0),),
@@ -73,6 +74,7 @@ ELSEWHERE: Final = {
     ("docs/events.md", ""): "docs/test_events_page.py",
     ("docs/frameworks.md", "bash"): "docs/test_frameworks.py",
     ("docs/frameworks.md", "python"): "docs/test_frameworks.py",
+    ("docs/grpc.md", "js"): "node/test_grpc_page.py",
     ("docs/http-api.md", "bash"): "docs/test_http_api.py",
     ("docs/http-api.md", "text"): "docs/test_http_api.py",
     ("docs/javascript.md", "javascript"): "docs/test_javascript_page.py",
@@ -210,7 +212,7 @@ RUNS: Final = {"bash", "python", "toml"}
 MARK: Final = "\x1e"
 LONGEST: Final = 4 * SECONDS
 """The longest that a page may take: the tutorial has some thirty commands, and takes 12 s on a quiet machine."""
-SERVER: Final = re.compile(r"gai-fast (serve|mock)\b.*")
+SERVER: Final = re.compile(r"gai-fast (serve|mock|grpc)\b.*")
 NAME: Final = re.compile(r"# ([\w.-]+\.toml)\n")
 WAIT_FOR_SERVER: Final = """
 until grep -qs 'http://' {name}.log; do kill -0 ${name} || {{ cat {name}.log; exit 1; }}; sleep 0.02; done
@@ -295,7 +297,7 @@ def test_the_steps_of_a_page_print_what_it_shows(runs: dict[str, Run], page: str
 def follow(page: str, folder: Path) -> Run:
     """Runs a page in a folder that has its programs."""
     followed = list(steps(page))
-    ports = {"8080": str(free_port()), "9000": str(free_port())}
+    ports = {"8080": str(free_port()), "9000": str(free_port()), "50051": str(free_port())}
     parts = ["set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *map(script, IN_ORDER[page])]
     parts += [f"printf '{MARK}'\n{script(step.block)}" for step in followed]
     whole = "\n".join(parts)
@@ -317,6 +319,7 @@ def _run(text: str, folder: Path, ports: dict[str, str]) -> tuple[str, str]:
         "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)),
         "GAI_FAST_PORT": ports["8080"],
         "GAI_FAST_MOCK_PORT": ports["9000"],
+        "GAI_FAST_GRPC_PORT": ports["50051"],
     }
     with subprocess.Popen(
         ["bash", "-c", text],

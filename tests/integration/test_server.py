@@ -52,6 +52,7 @@ ROUTES = {
     "/v1/responses/resp_AAAAAAAAAAAAAAAAAAAAAA/cancel": "OPTIONS, POST",
     "/v1/completions": "OPTIONS, POST",
     "/client.js": "GET, HEAD, OPTIONS",
+    "/gai.proto": "GET, HEAD, OPTIONS",
     "/ws/stream": "GET, OPTIONS",
 }
 METHODS = "GET HEAD POST PUT PATCH DELETE TRACE".split()

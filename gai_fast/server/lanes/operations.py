@@ -136,6 +136,7 @@ class OperationRoutes:
         self.probes = Probes()
         self._assets = {name: _packaged("server", "pages", "playground", name) for name in _ASSETS}
         self._client = _packaged("client", "gai-fast.js")
+        self._proto = _packaged("client", "gai.proto")
         self._pages = {
             page: {name: _packaged("server", "pages", page, name) for name in ("index.html", *names)}
             for page, names in _OPERATORS_PAGES.items()
@@ -216,6 +217,10 @@ class OperationRoutes:
             *incoming.answer_headers,
         ]
         return self._client.reply(incoming, own)
+
+    def proto(self, incoming: Incoming) -> Reply:
+        """Handles `GET /gai.proto`: sends the service of `gai-fast grpc`, from which clients are made."""
+        return self._proto.reply(incoming, [("content-type", "text/plain; charset=utf-8"), *incoming.answer_headers])
 
     def openapi(self, incoming: Incoming) -> Reply:
         """Handles `GET /openapi.json`: sends the description of the API."""

@@ -130,6 +130,7 @@ ROUTES: Final = (
     Route("GET", "/dashboard", "gai", lambda on: on.operations.dashboard),
     Route("GET", "/dashboard/", "gai", lambda on: on.operations.dashboard_asset),
     Route("GET", "/client.js", "gai", lambda on: on.operations.client),
+    Route("GET", "/gai.proto", "gai", lambda on: on.operations.proto),
     Route("GET", "/", "gai", lambda on: on.operations.playground),
     Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
 )

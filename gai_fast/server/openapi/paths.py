@@ -404,6 +404,12 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/client.js"): Operation(
         "gai-fast.js, the client for pages.", "Pages", {200: {"text/javascript": ""}, 304: {}}, needs=""
     ),
+    ("GET", "/gai.proto"): Operation(
+        "The service of `gai-fast grpc`, from which clients are made.",
+        "Pages",
+        {200: {"text/plain": ""}, 304: {}},
+        needs="",
+    ),
     ("GET", "/"): Operation("The playground.", "Pages", {200: {"text/html": ""}, 304: {}}, needs=""),
     ("GET", "/playground/"): Operation(
         "A file of the playground.",

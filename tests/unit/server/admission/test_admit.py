@@ -212,6 +212,7 @@ OPEN = {
     "/",
     "/playground/",
     "/client.js",
+    "/gai.proto",
     "/openapi.json",
     "/probe",
 }

@@ -130,6 +130,12 @@ def test_the_client_for_pages_is_served_to_other_origins_too() -> None:
     assert files("gai_fast").joinpath("client/gai-fast.d.ts").is_file(), "its types are beside it, in a wheel too"
 
 
+def test_the_proto_is_the_one_in_the_package() -> None:
+    reply = routes().proto(incoming())
+    assert reply.body == files("gai_fast").joinpath("client/gai.proto").read_bytes()
+    assert dict(reply.headers)["content-type"] == "text/plain; charset=utf-8"
+
+
 @pytest.mark.parametrize("name", ["index.html", "app.js", "gai-fast.js"])
 def test_a_file_that_the_client_has_is_not_sent_again(name: str) -> None:
     def ask(**headers: str) -> Reply:

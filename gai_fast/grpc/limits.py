@@ -1,0 +1,52 @@
+"""Limits of the gRPC server.
+
+Only this folder uses them; limits that several folders share are in `model/limits.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gai_fast.model.limits import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
+
+    grpc_message: int = 10 * MIB
+    """A message of a client: as much as a gateway takes by default (`max_body`)."""
+
+    grpc_metadata: int = 16 * KIB
+    """All metadata of a call: twice the largest header that a gateway takes. A call with more is refused by grpcio."""
+
+    grpc_calls: int = 20_000
+    """Calls at a time: as many as a gateway's streams by default."""
+
+    grpc_grace: float = 24.0
+    """Seconds in which calls may end when the server stops; then they are told that it does."""
+
+    grpc_stop: float = 4.0
+    """Seconds after that, until connections are closed: calls end within 30 seconds, also to clients that read
+    nothing."""
+
+    grpc_unread: float = 60.0
+    """Seconds between two looks for clients that read nothing. A call whose client has read nothing since the last look
+    is ended: a gateway drops such clients after 30 seconds (`write_timeout`)."""
+
+    grpc_ping: float = 60.0
+    """Seconds without a byte of a connection after which its client is asked for a sign of life."""
+
+    grpc_pong: float = 20.0
+    """Seconds in which the client must answer that."""
+
+    grpc_pings_apart: float = 10.0
+    """Seconds that must be between two such questions of a client: the least that a client of grpcio may be set to."""
+
+    grpc_words: int = 512
+    """Characters of an error's message in a status: many clients refuse trailing metadata of more than 8 KiB, in which
+    a character outside ASCII takes up to 24 bytes. The event `error` has the whole message."""
+
+
+LIMITS: Final = Limits()

@@ -1,0 +1,153 @@
+"""The gRPC server: its port, TLS, health, reflection, and its end.
+
+Owns what listens. Must not know what the methods do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from gai_fast.grpc.calls import Calls
+from gai_fast.grpc.limits import LIMITS
+from gai_fast.grpc.messages import POOL, SERVICE
+from gai_fast.grpc.service import Service
+from gai_fast.grpc.statuses import status_of
+from gai_fast.library.remote import RemoteGateway
+from gai_fast.model.settings import Secret
+
+_SERVICES: Final = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+class CannotServe(Exception):
+    """grpcio refuses the address."""
+
+
+class GrpcServer:
+    """Serves `gai.v1` in front of one gateway. Made on the loop that it runs on.
+
+    Args:
+        gateway: The gateway, which is open.
+        address: The host and the port to listen on, such as `127.0.0.1:50051`; port 0 chooses a free one.
+        credentials: Of TLS; None: without it.
+        key: As for `Service`.
+        needs_key: As for `Service`.
+
+    Attributes:
+        port: The port, once it has started.
+    """
+
+    def __init__(
+        self,
+        gateway: RemoteGateway,
+        address: str,
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        key: Secret | None = None,
+        needs_key: bool = False,
+    ) -> None:
+        self.port = 0
+        self._address = address
+        self._credentials = credentials
+        self._calls = Calls()
+        self._health = health.aio.HealthServicer()
+        self._watch: asyncio.Task[None] | None = None
+        service = Service(gateway, self._calls, key=key, needs_key=needs_key)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=LIMITS.grpc_calls)
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, service.handlers()),),
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(service), self._server)
+
+    async def start(self) -> None:
+        """Listens.
+
+        Raises:
+            CannotServe: The address cannot be listened on.
+        """
+        try:
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(self._address)
+            else:
+                self.port = self._server.add_secure_port(self._address, self._credentials)
+        except RuntimeError as problem:
+            raise CannotServe(str(problem)) from None
+        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        self._watch = asyncio.get_running_loop().create_task(self._calls.watch())
+
+    async def stop(self) -> None:
+        """Says that it does not serve, lets calls end, and stops: in `limits.grpc_grace` and `limits.grpc_stop` seconds
+        at most."""
+        await self._health.enter_graceful_shutdown()
+        await self._calls.drain()
+        if self._watch is not None:
+            self._watch.cancel()
+        await self._server.stop(_AT_ONCE)
+
+
+_AT_ONCE: Final = 0.5
+"""Seconds in which the last words of calls are sent, and watchers of the health read that it ends."""
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # or a second server would share the port
+    ("grpc.max_receive_message_length", LIMITS.grpc_message),
+    ("grpc.max_send_message_length", -1),  # an event has its own limit
+    ("grpc.max_metadata_size", LIMITS.grpc_metadata),
+    ("grpc.absolute_max_metadata_size", LIMITS.grpc_metadata),
+    ("grpc.keepalive_time_ms", round(LIMITS.grpc_ping * 1e3)),
+    ("grpc.keepalive_timeout_ms", round(LIMITS.grpc_pong * 1e3)),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", round(LIMITS.grpc_pings_apart * 1e3)),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class _Reflection:
+    """Describes the services to callers whose key the gateway takes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._described = ReflectionServicer(_SERVICES, pool=POOL)
+
+    async def ServerReflectionInfo(  # noqa: N802  # grpcio's name
+        self, request_iterator: AsyncIterator[Any], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[Any]:
+        refusal = await self._service.check_key(context)
+        if refusal is not None:
+            await context.abort_with_status(status_of(refusal, ""))
+        async for answer in self._described.ServerReflectionInfo(request_iterator, context):
+            yield answer
+
+
+async def serve_until_signal(server: GrpcServer, ready: Callable[[int], None]) -> None:
+    """Runs a server until SIGINT or SIGTERM, and through its end. Another signal ends it at once.
+
+    Args:
+        server: The server.
+        ready: Called with the port, once it listens.
+
+    Raises:
+        CannotServe: The address cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    await server.start()
+    ready(server.port)
+    await signals.get()
+    ending = loop.create_task(server.stop())
+    again = loop.create_task(signals.get())
+    await asyncio.wait({ending, again}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (ending, again):
+        task.cancel()
+    await asyncio.wait({ending, again})

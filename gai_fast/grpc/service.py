@@ -1,0 +1,204 @@
+"""The methods of `gai.v1.Gateway`: each call becomes requests to the gateway, and their answers its messages.
+
+Owns the order of a call:
+
+1. Its metadata and its message are read; the id of the request goes back in the initial metadata at once.
+2. The gateway is asked. It decides about the key, limits and all else; a refusal of it is the call's status.
+3. Each event is written when the client's connection takes it (HTTP/2's flow control). Until then the gateway's
+   connection is not read, which holds the gateway back.
+4. A call that is cancelled, by its client or by its deadline, leaves the stream, as a client that disconnects does.
+5. A stream that fails ends with `error` and `done`, then the status of that error.
+
+Must not know TLS, ports and signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import grpc
+from grpc.aio import ServicerContext
+
+from gai_fast.grpc import messages
+from gai_fast.grpc.calls import Call, Calls, draining
+from gai_fast.grpc.metadata import gateway_headers
+from gai_fast.grpc.statuses import status_of
+from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.library.asking import place
+from gai_fast.library.remote import RemoteGateway
+from gai_fast.library.wire_streams import WireStream
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, done
+from gai_fast.model.settings import Secret
+
+_log: Final = logging.getLogger("gai_fast.grpc")
+
+Headers = dict[str, str]
+
+
+class Service:
+    """The methods, in front of one gateway.
+
+    Args:
+        gateway: The gateway.
+        calls: The running calls.
+        key: The key of calls that bring none.
+        needs_key: Whether such calls are refused if there is no key for them.
+    """
+
+    def __init__(self, gateway: RemoteGateway, calls: Calls, *, key: Secret | None, needs_key: bool) -> None:
+        self._gateway = gateway
+        self._calls = calls
+        self._key = key
+        self._needs_key = needs_key
+
+    def handlers(self) -> dict[str, Any]:
+        """Returns the methods, as grpcio takes them. They take and give bytes."""
+        return {
+            "Generate": grpc.unary_stream_rpc_method_handler(self.generate),
+            "Follow": grpc.unary_stream_rpc_method_handler(self.follow),
+            "Cancel": grpc.unary_unary_rpc_method_handler(self.cancel),
+            "ListModels": grpc.unary_unary_rpc_method_handler(self.list_models),
+        }
+
+    async def generate(self, data: bytes, context: ServicerContext) -> None:
+        """Asks for an answer."""
+
+        def asked(headers: Headers) -> WireStream:
+            return WireStream(self._gateway, _native_request(data), headers=headers)
+
+        await self._run(context, lambda call, headers: _pass_on(asked(headers), call, context))
+
+    async def follow(self, data: bytes, context: ServicerContext) -> None:
+        """Follows a stream."""
+
+        def asked(headers: Headers) -> WireStream:
+            request = messages.read("FollowRequest", data)
+            try:
+                after = place(request.stream_id, request.after)
+            except ValueError as problem:
+                raise Error("invalid_request", str(problem), reason="last_event_id") from None
+            # An empty id would ask for a new answer.
+            return WireStream(self._gateway, {}, headers=headers, stream_id=request.stream_id or "-", after=after)
+
+        await self._run(context, lambda call, headers: _pass_on(asked(headers), call, context))
+
+    async def cancel(self, data: bytes, context: ServicerContext) -> bytes | None:
+        """Ends a stream."""
+
+        async def answer(call: Call, headers: Headers) -> bytes:
+            request = messages.read("CancelRequest", data)
+            return messages.written(
+                "CancelResponse", state=await self._gateway.cancel(request.stream_id, headers=headers)
+            )
+
+        return await self._run(context, answer)
+
+    async def list_models(self, data: bytes, context: ServicerContext) -> bytes | None:
+        """Lists the models that the caller may name."""
+
+        async def answer(call: Call, headers: Headers) -> bytes:
+            messages.read("ListModelsRequest", data)
+            models = await self._gateway.models(headers=headers)
+            listed = [{"id": str(model.get("id", "")), "json": encode_json(model)} for model in models]
+            return messages.written("ListModelsResponse", models=listed)
+
+        return await self._run(context, answer)
+
+    async def check_key(self, context: ServicerContext) -> Error | None:
+        """Returns the gateway's refusal of a call's key; `None` if it takes it."""
+        try:
+            await self._gateway.models(headers=self._headers(context))
+        except Error as refusal:
+            return refusal
+        return None
+
+    def _headers(self, context: ServicerContext) -> Headers:
+        """Returns the headers for the gateway.
+
+        Raises:
+            InvalidRequest: The metadata cannot be passed on.
+            Unauthorized: There is no key.
+        """
+        headers = gateway_headers(context.invocation_metadata(), context.peer(), self._key)
+        if self._needs_key and "authorization" not in headers:
+            raise Error("unauthorized", "the call has no key: send it as authorization: Bearer KEY", reason="key")
+        return headers
+
+    async def _run(
+        self, context: ServicerContext, answer: Callable[[Call, Headers], Awaitable[bytes | None]]
+    ) -> bytes | None:
+        """Answers a call; what fails becomes its status."""
+        request_id = ""
+        try:
+            with self._calls.running() as call:
+                headers = self._headers(context)
+                request_id = headers["x-request-id"]
+                await context.send_initial_metadata((("x-request-id", request_id),))
+                return await answer(call, headers)
+        except Error as refusal:
+            _refuse(context, refusal, request_id)
+        except Exception:  # noqa: BLE001  # a bug: its text is for the log alone
+            _log.exception("a call failed: request %s", request_id)
+            _refuse(context, Error("internal", "the gRPC server failed: its log says how"), request_id)
+        return None
+
+
+async def _pass_on(stream: WireStream, call: Call, context: ServicerContext) -> None:
+    """Passes a stream's events on.
+
+    Raises:
+        Error: The gateway refuses, the stream failed, or the server stops.
+    """
+    failure: Mapping[str, Any] | None = None
+    seq = 0
+    write, message = context.write, messages.event_message
+    try:
+        async with stream:
+            while events := await stream.read():
+                call.waits = True
+                for event, text in events:
+                    await write(message(event, text))
+                    call.sent += 1
+                    if call.is_stopped:
+                        raise asyncio.CancelledError
+                call.waits = False
+                seq = events[-1][0].get("seq", seq)
+                for event, _ in events[-2:]:  # `error` is the last but one
+                    failure = event["error"] if event["type"] == "error" else failure
+    except asyncio.CancelledError:
+        if not call.is_stopped:
+            raise
+        refusal = draining()
+        error: Event = {"type": "error", "seq": seq + 1, "error": refusal.payload()}
+        for own in (error, done(False)):
+            await write(message(own, encode_json(own).decode()))
+        raise refusal from None
+    if failure is not None:
+        raise Error.from_payload(failure)
+
+
+def _native_request(data: bytes) -> dict[str, Any]:
+    """Returns the request in a `GenerateRequest`.
+
+    Raises:
+        InvalidRequest: There is none.
+    """
+    try:
+        request = parse_exact(messages.read("GenerateRequest", data).json.decode())
+    except ValueError as problem:
+        raise Error("invalid_request", f"`json`: {problem}", reason="json") from None
+    if not isinstance(request, dict):
+        raise Error("invalid_request", "`json` must be an object, as of POST /api/v1/stream", reason="json")
+    return request
+
+
+def _refuse(context: ServicerContext, error: Error, request_id: str) -> None:
+    """Sets the status of a call."""
+    ending = status_of(error, request_id)
+    context.set_code(ending.code)
+    context.set_details(ending.details)
+    context.set_trailing_metadata(ending.trailing_metadata)

@@ -1,0 +1,55 @@
+"""`gai_fast/grpc/service.py`: what a caller sees of a bug. `integration/test_grpc.py` has all else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import grpc
+import pytest
+
+from gai_fast.grpc.calls import Calls
+from gai_fast.grpc.service import Service
+
+
+class Broken:
+    """A gateway with a bug."""
+
+    async def models(self, headers: Any) -> Any:
+        raise RuntimeError("sk-secret")
+
+
+class Context:
+    """A call, and the status that it gets."""
+
+    def __init__(self) -> None:
+        self.code: Any = None
+        self.details = ""
+
+    def invocation_metadata(self) -> Any:
+        return ()
+
+    def peer(self) -> str:
+        return "unix:"
+
+    async def send_initial_metadata(self, metadata: Any) -> None: ...
+
+    def set_code(self, code: Any) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+    def set_trailing_metadata(self, metadata: Any) -> None: ...
+
+
+async def test_a_bug_is_internal_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    gateway: Any = Broken()
+    service = Service(gateway, Calls(), key=None, needs_key=False)
+    context = Context()
+    with caplog.at_level(logging.ERROR):
+        assert await service.list_models(b"", context) is None
+    assert context.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in context.details
+    assert "sk-secret" in caplog.text
+    caplog.clear()
