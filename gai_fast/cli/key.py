@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -28,11 +27,8 @@ from gai_fast.config.keys import read_value
 from gai_fast.config.problems import Problems, nearest
 from gai_fast.config.resolution import Table, read_keys
 from gai_fast.model.settings import key_digest
+from gai_fast.runtime.ids import new_key_secret
 
-PREFIX: Final = "sk-gai-"
-"""The prefix of each secret, so that people and secret scanners recognize it."""
-
-_BYTES: Final = 32
 _LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
 _RELOAD: Final = "a server that runs takes the change with its next reload (SIGHUP)"
 
@@ -118,7 +114,7 @@ def _spend(text: str) -> dict[str, Any]:
 
 def _new_secret() -> tuple[str, str]:
     """Returns a new secret, and the reference to it for the file."""
-    secret = PREFIX + secrets.token_urlsafe(_BYTES)
+    secret = new_key_secret()
     return secret, f"sha256:{key_digest(secret).hex()}"
 
 

@@ -13,6 +13,7 @@ environment, else the file, else its default. All mistakes in a configuration ar
 | `file` | the TOML file, and the line of each key |
 | `environment` | the process's environment; the only other module that reads it is the native/pure switch |
 | `resolution` | the precedence of sources, references between tables, the `Settings` |
+| `stored_keys` | the values of a key that an admin makes at run time |
 | `editing` | changes to `[[key]]` tables in the file's text |
 
 The package opens no socket and imports neither the server nor the command line: the library uses it without them.

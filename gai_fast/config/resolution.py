@@ -288,6 +288,7 @@ class _Resolution:
             server=self._server(server),
             keys=self._keys(key_defaults),
             issuers=self._issuers(),
+            key_defaults=new_key("", (), _plain(key_defaults)),
             stream=_stream(stream),
             store=self._store(store),
             idempotency=IdempotencySettings(**_plain(idempotency)),
@@ -386,8 +387,7 @@ class _Resolution:
                     )
                     what = f"`secret` in [[key]] is also that of {shown(owners[digest])}, at {owner['secret'].origin}"
                     self._problems.add(origin, what)
-            rules = _plain({**defaults, **table}, but=("name", "secret"))
-            keys.append(KeySettings(name, digests, limits=_key_limits(rules), **rules))
+            keys.append(new_key(name, digests, _plain({**defaults, **table}, but=("name", "secret"))))
         return tuple(keys)
 
     def _issuers(self) -> tuple[IssuerSettings, ...]:
@@ -590,6 +590,18 @@ def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Pr
             for place in model.targets or (model,):
                 prices.setdefault((place.upstream.name, place.id), model.price)
     return prices
+
+
+def new_key(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any]) -> KeySettings:
+    """Builds a key.
+
+    Args:
+        name: Its name.
+        digests: The digests of its secrets.
+        values: The values of `keys.KEY_DEFAULTS` that it has, as their `read` returns them.
+    """
+    rules = dict(values)
+    return KeySettings(name, digests, limits=_key_limits(rules), **rules)
 
 
 def _key_limits(rules: dict[str, Any]) -> KeyLimits:

@@ -585,9 +585,11 @@ class Settings(_Snapshot):
 
     server: ServerSettings = ServerSettings()
     keys: tuple[KeySettings, ...] = ()
-    """The callers' keys. Without keys and issuers a request needs no key."""
+    """The callers' keys. Without keys and issuers a request needs no key, unless the store has keys."""
     issuers: tuple[IssuerSettings, ...] = ()
     """The issuers of callers' tokens."""
+    key_defaults: KeySettings = KeySettings("", ())
+    """What keys of the store have that say nothing else: `[key_defaults]`, which `keys` have already."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
     idempotency: IdempotencySettings = IdempotencySettings()

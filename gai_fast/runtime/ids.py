@@ -1,4 +1,4 @@
-"""Random ids: request ids and stream ids.
+"""Random ids: request ids and stream ids; the secrets of callers' keys.
 
 All randomness comes from the operating system. One call draws it for many ids, because a call costs as much as ten ids.
 No id is used twice: `list.pop` is atomic for threads, and the child of a fork begins with empty lists.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from base64 import urlsafe_b64encode
+from secrets import token_urlsafe
 from typing import Final
 
 from gai_fast.kernels import timed_id
@@ -16,6 +17,9 @@ from gai_fast.model.limits import SHARED
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.processes import process_name
 
+KEY_PREFIX: Final = "sk-gai-"
+"""The prefix of each caller's secret, so that people and secret scanners recognize it."""
+_KEY_BYTES: Final = 32
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []
 _request_ids: Final[list[str]] = []  # without the digits of the time
@@ -38,6 +42,11 @@ EVENT_ID: Final = re.compile(rf"([A-Za-z0-9_-]{{22,100}})\.({EVENT_NUMBER.patter
 
 os.register_at_fork(after_in_child=_stream_ids.clear)
 os.register_at_fork(after_in_child=_request_ids.clear)
+
+
+def new_key_secret() -> str:
+    """Returns the secret of a new key: `KEY_PREFIX` and 32 random bytes."""
+    return KEY_PREFIX + token_urlsafe(_KEY_BYTES)
 
 
 def new_request_id() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -38,6 +38,7 @@ from gai_fast.server.admission.callers import LONG_HEADERS
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
+from gai_fast.server.admission.run_time_keys import REVOKED, RunTimeKeys
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.http.deadlines import body_due
@@ -91,6 +92,7 @@ class Service:
         operations: The handlers of operations.
         sockets: The handlers of WebSockets.
         admin: The handlers of the admin API.
+        keys: The keys of the store.
         pass_through: The handlers of what is passed through.
     """
 
@@ -105,6 +107,9 @@ class Service:
         self._running_spend: RunningSpend | None = None
         if engine.ledger.outlives_worker:
             self._running_spend = RunningSpend(asyncio.get_running_loop(), engine.streams, self._spend)
+        self.keys = RunTimeKeys(engine.store.keys, settings)
+        self.keys.changed = self._keys_changed
+        self.keys.revoked = self._revoked
         engine.ledger.use(_limited(settings), settings.prices.currency)
         self._access_log = AccessLog(engine.streams)
         engine.sinks += [metrics, self._spend, self._access_log]
@@ -114,7 +119,7 @@ class Service:
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
         self.sockets = WebSocketRoutes(engine, self.streams)
-        self.admin = AdminRoutes(engine, metrics, self.operations.scrapes)
+        self.admin = AdminRoutes(engine, metrics, self.operations.scrapes, self.keys)
         engine.sinks.append(self.admin.recent)
         self.pass_through = PassThroughRoutes(engine, self.streams)
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
@@ -141,13 +146,13 @@ class Service:
         self.metrics.use(settings.models)
         _expect_models(self.metrics, settings)
         self.server_limits.use(settings.limits)
-        self.engine.ledger.use(_limited(settings), settings.prices.currency)
         if self._memory is not None:
             self._memory.use(settings.limits)
         self.streams.use(settings)
         self.operations.use(settings)
         self.admin.use(settings)
-        self.router.use(self._admission(settings))
+        self.keys.use(settings)
+        self._keys_changed()
         self.router.telemetry = self.engine.telemetry
 
     def _admission(self, settings: Settings) -> Admission:
@@ -160,7 +165,28 @@ class Service:
             forwarding=self.forwarding,
             guesses=self.guesses,
             tokens=self._tokens if settings.issuers else None,
+            stored=self.keys.callers,
         )
+
+    def _keys_changed(self) -> None:
+        """Lets other keys count for new requests."""
+        settings = self.engine.settings
+        self.engine.ledger.use([*_limited(settings), *self.keys.keys.values()], settings.prices.currency)
+        self.router.use(self._admission(settings))
+
+    def _revoked(self, names: Collection[str]) -> None:
+        """Ends the streams of revoked keys."""
+        error = Error("unauthorized", "the key of this request has been revoked", reason=REVOKED)
+        self.engine.end_callers(names, REVOKED, error)
+
+    async def begin(self) -> None:
+        """Opens the engine, and reads the store's keys. Must be called before the first request.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        await self.engine.begin()
+        await self.keys.open()
 
     def watch_memory(self, shed: Shed) -> None:
         """Starts to watch the memory of the process.
@@ -181,6 +207,7 @@ class Service:
         """Detaches the service from its engine, which keeps its streams."""
         self.admin.close()
         self._tokens.close()
+        self.keys.close()
         self._loop_lag.close()
         if self._running_spend is not None:
             self._running_spend.close()
@@ -273,8 +300,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
         engine = None if find_engine is None else find_engine()
         service = adapter.service = new_service(settings) if engine is None else _service_over(engine)
         try:
-            if engine is None:
-                await service.engine.begin()
+            await (service.begin() if engine is None else service.keys.open())
             service.watch_memory(lambda _: 0)  # the connections are the outer application's
             yield
         finally:

@@ -304,7 +304,7 @@ async def start(
         mount = Mount(on_loopback=bound.on_loopback)
         service = new_service(settings, mount, memory, limits)
         stack.push_async_callback(service.close)
-        await service.engine.begin()
+        await service.begin()
         service.engine.upstreams.record = record
         app = web.Application()
         if extension is not None:

@@ -37,6 +37,8 @@ IDS: Final = "ids"
 """The kind of record that holds ids of what upstreams store for a caller."""
 SEAL: Final = "seal"
 """The kind of record that holds what a sealed store needs itself (`sealed.py`)."""
+KEYS: Final = "keys"
+"""The kind of record that holds keys made at run time (`stored_keys.py`). Such a record is kept until it is deleted."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
 
@@ -160,7 +162,7 @@ class Records(ABC):
         """Returns the value of a record. None if there is none.
 
         Args:
-            kind: `CLAIMS`, `ANSWERS` or `IDS`.
+            kind: `CLAIMS`, `ANSWERS`, `IDS` or `KEYS`.
             name: Its name within the kind.
         """
 

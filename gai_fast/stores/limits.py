@@ -157,6 +157,13 @@ class Limits:
     waiting_ids: int = 10_000
     """Ids that wait for a failing store, 1 MiB: above it the oldest are dropped."""
 
+    key_record: int = 48 * KIB
+    """Bytes of one record of keys made at run time: some 200 keys, and thus some 6,000 in all. It leaves room in
+    `record` for a backend that adds to values."""
+
+    keys_reread: float = 30.0
+    """Seconds after which all records of keys are read again, for a process that ended amid a change: one read each."""
+
     store_read: int = 1 * MIB
     """Bytes of one stream's copy in one read."""
 

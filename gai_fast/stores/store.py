@@ -34,6 +34,7 @@ from gai_fast.stores.messages import Hear, Messages
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
+from gai_fast.stores.stored_keys import StoredKeys
 
 _FIRST_WAIT: Final = 0.02
 _LONGEST_WAIT: Final = 0.4
@@ -82,6 +83,8 @@ class Store:
         self._health = Health(timers.clock)
         self.ids = OwnedIds(self._records, self._health)
         """The ids of what upstreams store for callers."""
+        self.keys = StoredKeys(self._records, is_shared=backend is not None, clock=timers.clock)
+        """The keys that admins make at run time."""
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
         self._alive = None if backend is None else Alive(backend)

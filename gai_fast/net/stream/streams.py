@@ -146,8 +146,9 @@ class Engine(EngineCallbacks):
     ) -> None:
         self.streams: dict[str, Session] = {}
         """The sessions that are not over for their clients, by stream id."""
-        self.transfers: dict[str, Fail] = {}
-        """The requests that are passed through, by stream id. Each counts as a stream."""
+        self.transfers: dict[str, tuple[str, Fail]] = {}
+        """The callers of requests that are passed through, and how these are ended, by stream id. Each counts as a
+        stream."""
         self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, PASSED: 0}
         """The number of sessions in `streams` and of transfers, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
@@ -357,7 +358,7 @@ class Engine(EngineCallbacks):
         of_caller = self.callers.get(caller, 0)
         if self.limits is not None:
             self.limits.check(stream_id, caller, self.running, of_caller)
-        self.transfers[stream_id] = fail
+        self.transfers[stream_id] = caller, fail
         self.active[PASSED] += 1
         self.callers[caller] = of_caller + 1
 
@@ -642,8 +643,25 @@ class Engine(EngineCallbacks):
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
 
     def _end_transfers(self) -> None:
-        for fail in list(self.transfers.values()):
+        for _, fail in list(self.transfers.values()):
             fail(_stopped())
+
+    def end_callers(self, callers: Collection[str], reason: str, error: Error) -> None:
+        """Ends all streams of some callers: properly, as cancelled.
+
+        Args:
+            callers: The callers' names.
+            reason: The reason of the `finish` event.
+            error: The error of requests that are passed through.
+        """
+        if not any(self.callers.get(each) for each in callers):
+            return
+        for session in list(self.streams.values()):
+            if session.caller in callers:
+                session.stop("cancelled", reason)
+        for caller, fail in list(self.transfers.values()):
+            if caller in callers:
+                fail(error)
 
     def close(self) -> Awaitable[None]:
         """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""

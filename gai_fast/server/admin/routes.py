@@ -5,21 +5,19 @@ Owns the bodies of their responses. `server/admission/admit.py` has already auth
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
-from gai_fast.model.money import Amount, units
-from gai_fast.model.settings import KeySettings, Settings
+from gai_fast.model.settings import Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.follow import Follows
+from gai_fast.server.admin.key_routes import KeyRoutes
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter
 from gai_fast.server.admin.recent_requests import together as all_together
 from gai_fast.server.admin.running_streams import running_streams, timestamp, together
@@ -28,6 +26,7 @@ from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.today import Today
 from gai_fast.server.admin.watch import News, Watches
+from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
@@ -78,6 +77,7 @@ class AdminRoutes:
         engine: The streams of this worker.
         metrics: The counts of this worker.
         scrapes: Gathers the counts of all workers.
+        keys: The keys of the store.
 
     Attributes:
         others: The other workers. `None` if there are none.
@@ -88,7 +88,7 @@ class AdminRoutes:
         watches: The followed streams of this worker.
     """
 
-    def __init__(self, engine: Engine, metrics: PrometheusSink, scrapes: Scrapes) -> None:
+    def __init__(self, engine: Engine, metrics: PrometheusSink, scrapes: Scrapes, keys: RunTimeKeys) -> None:
         self.others: OtherWorkers | None = None
         self.reload: Reloading | None = None
         self.feed = Feed(self)
@@ -101,6 +101,7 @@ class AdminRoutes:
         self._metrics = metrics
         self._scrapes = scrapes
         self._settings = engine.settings
+        self._keys = KeyRoutes(engine, keys, self._hear_of_spend)
         self._last_change: dict[str, Any] | None = None
         self._pending = PendingAnswers()
 
@@ -159,9 +160,29 @@ class AdminRoutes:
         """`DELETE /admin/v1/streams/{id}`: cancels a stream of any caller."""
         self._wait(incoming, self._cancel(incoming, incoming.tail))
 
-    def keys(self, incoming: Incoming) -> None:
+    def list_keys(self, incoming: Incoming) -> None:
         """`GET /admin/v1/keys`: the callers and their spend, without their secrets."""
-        self._wait(incoming, self._keys(incoming))
+        self._wait(incoming, self._keys.list_all(incoming))
+
+    def show_key(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/keys/{name}`: one of them."""
+        self._wait(incoming, self._keys.show(incoming))
+
+    def new_key(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/keys`: makes a key; the response has its secret."""
+        self._wait(incoming, self._keys.create(incoming))
+
+    def change_key(self, incoming: Incoming) -> None:
+        """`PATCH /admin/v1/keys/{name}`: changes what the key may use."""
+        self._wait(incoming, self._keys.update(incoming))
+
+    def revoke_key(self, incoming: Incoming) -> None:
+        """`DELETE /admin/v1/keys/{name}`: removes a key, and ends its streams."""
+        self._wait(incoming, self._keys.revoke(incoming))
+
+    def rotate_key(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside the one that it has."""
+        self._wait(incoming, self._keys.rotate(incoming))
 
     def spend(self, incoming: Incoming) -> None:
         """`GET /admin/v1/spend`: the spend by key, model, upstream or day, as JSON or CSV."""
@@ -257,21 +278,6 @@ class AdminRoutes:
             raise stream_error()
         return incoming.json_reply(cancelled(stream_id), status=202)
 
-    async def _keys(self, incoming: Incoming) -> Reply:
-        keys, ledger = self._settings.keys, self._engine.ledger
-        names: list[str] = [key.name for key in keys]
-        periods: list[Period] = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
-        await self._hear_of_spend()
-        spent: Sequence[Amount | None] = [None] * len(keys)  # if the store does not answer
-        try:
-            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
-                asked = [group.create_task(ledger.spent(*each)) for each in zip(names, periods, strict=True)]
-            spent = [each.result() for each in asked]
-        except* StoreError:
-            pass
-        rows = zip(keys, periods, spent, strict=True)
-        return incoming.json_reply({"data": [_key(each, period, amount) for each, period, amount in rows]})
-
     async def _spend(self, incoming: Incoming, query: SpendQuery) -> Reply:
         ledger = self._engine.ledger
         await self._hear_of_spend()
@@ -301,21 +307,3 @@ class AdminRoutes:
 
 def _no_target() -> Error:
     return Error("not_found", "there is no such target", reason="target")
-
-
-def _key(key: KeySettings, period: Period, spent: Amount | None) -> dict[str, Any]:
-    limits, spend = key.limits, key.limits.spend
-    return {
-        "name": key.name,
-        "role": key.role,
-        "models": list(key.models),
-        "expires": None if key.expires is None else key.expires.isoformat(),
-        "limits": {
-            "requests_per_minute": limits.requests_per_minute,
-            "tokens_per_minute": limits.tokens_per_minute,
-            "streams": limits.streams,
-            "spend": None if spend is None else {"amount": units(spend.amount), "period": spend.period},
-        },
-        "spent": None if spent is None else units(spent),
-        "spent_period": period,
-    }

@@ -6,7 +6,7 @@ route: it reads the head of a request, from either server.
 
 The paths of `_OPERATE` are for those who operate the server:
 
-1. Where there is a `[[key]]` or an `[[issuer]]`, they need a key whose role is `admin`.
+1. If there is a `[[key]]` or an `[[issuer]]`, or the store has or had a key, they need a key whose role is `admin`.
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
@@ -28,7 +28,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.auth_throttle import Guesses
-from gai_fast.server.admission.callers import Callers, has_key
+from gai_fast.server.admission.callers import NO_STORED, Callers, StoredCallers, has_key
 from gai_fast.server.admission.cross_origin import EXPOSE, EXPOSED_HEADERS, USUAL_HEADERS, allowed_headers
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.admission.negotiation import trace_parent
@@ -97,6 +97,7 @@ class Admission:
         forwarding: The proxies that are believed whose request it is.
         guesses: Counts wrong keys; it outlives a configuration.
         tokens: The callers with tokens; it outlives a configuration, too. None if there is no `[[issuer]]`.
+        stored: The keys of the store.
     """
 
     def __init__(
@@ -108,10 +109,12 @@ class Admission:
         forwarding: Forwarding = NOBODY,
         guesses: Guesses | None = None,
         tokens: TokenCallers | None = None,
+        stored: StoredCallers = NO_STORED,
     ) -> None:
-        self._callers = Callers(keys, guesses, tokens) if keys or tokens is not None else None
+        needs_key = bool(keys) or tokens is not None or stored.is_closed
+        self._callers = Callers(keys, guesses, tokens, stored) if needs_key else None
         self._forwarding = forwarding
-        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and self._callers is None)
+        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and not needs_key)
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
@@ -333,7 +336,7 @@ def preflight(admitted: Admitted, headers: dict[str, str]) -> Reply:
             ("vary", "Origin, Access-Control-Request-Headers"),
             *[header for header in admitted.cors if header[0] != "vary"],
             *id_headers(admitted.request_id),
-            ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
+            ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
             ("access-control-allow-headers", allowed),
             ("access-control-max-age", "600"),
         ],

@@ -9,8 +9,8 @@ callers with tokens of issuers, which have dots.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -40,6 +40,24 @@ def has_key(headers: Mapping[str, str]) -> bool:
     return "authorization" in headers or any(name in headers for name in _KEY_HEADERS)
 
 
+class StoredCallers(NamedTuple):
+    """The keys of the store, as the guards need them.
+
+    Args:
+        known: The key of each digest, and the time in milliseconds since the epoch until which the secret is valid.
+        lost: The digests of keys that cannot be checked, because the store has been out of reach for too long; `None`:
+            which ones these are is not known.
+        is_closed: Whether there is, or was, a key in the store, so that every caller needs one.
+    """
+
+    known: Mapping[bytes, tuple[KeySettings, float]]
+    lost: Collection[bytes] | None
+    is_closed: bool
+
+
+NO_STORED: Final = StoredCallers({}, (), False)
+
+
 class Callers:
     """The callers of one server.
 
@@ -47,12 +65,18 @@ class Callers:
         keys: `[[key]]`.
         guesses: Counts wrong keys.
         tokens: The callers with tokens. None if there is no `[[issuer]]`.
+        stored: The keys of the store.
     """
 
     def __init__(
-        self, keys: Sequence[KeySettings], guesses: Guesses | None = None, tokens: TokenCallers | None = None
+        self,
+        keys: Sequence[KeySettings],
+        guesses: Guesses | None = None,
+        tokens: TokenCallers | None = None,
+        stored: StoredCallers = NO_STORED,
     ) -> None:
-        self._keys = {digest: (key, _end_ms(key)) for key in keys for digest in key.digests}
+        self._keys = {**stored.known, **{digest: (key, end_ms(key)) for key in keys for digest in key.digests}}
+        self._lost = stored.lost
         self._guesses = guesses or Guesses()
         self._tokens = tokens
 
@@ -68,13 +92,17 @@ class Callers:
         Raises:
             Unauthorized: It has no key, one that is not known or has expired, or several that differ.
             RateLimited: The address has sent too many wrong keys.
-            Overloaded: It has a token that cannot be checked now.
+            Overloaded: It has a token that cannot be checked now, or a key of the store, which has been out of reach
+                for too long.
         """
         key = _key_of(headers, basic)
-        found = self._keys.get(key_digest(key)) if key and len(key) <= SHARED.longest_key and key.isascii() else None
+        digest = key_digest(key) if key and len(key) <= SHARED.longest_key and key.isascii() else b""
+        found = self._keys.get(digest)
         if found is None:
             if self._tokens is not None and key.count(".") >= _TOKEN_DOTS:
                 return self._tokens.find(key, address)
+            if self._lost is None or digest in self._lost:
+                raise _out_of_reach()
             if address is not None:
                 self._guesses.note_wrong(address)
             raise Error("unauthorized", "this key is not known here", reason="key")
@@ -86,9 +114,14 @@ class Callers:
         return settings
 
 
-def _end_ms(key: KeySettings) -> float:
-    """The end of a key in milliseconds since the epoch."""
+def end_ms(key: KeySettings) -> float:
+    """The end of a key in milliseconds since the epoch; infinite where it has none."""
     return _NEVER if key.expires is None else key.expires.timestamp() * 1e3
+
+
+def _out_of_reach() -> Error:
+    text = "the store of the keys is out of reach"
+    return Error("overloaded", text, reason="store", retry_after_ms=SHARED.overloaded_ms)
 
 
 def _key_of(headers: dict[str, str], basic: bool) -> str:

@@ -22,6 +22,25 @@ class Limits:
     idempotency_key: int = 255
     """Characters of an idempotency key; Stripe's limit."""
 
+    keys_poll: float = 0.25
+    """Seconds between two looks for changes of the store's keys: a change counts everywhere within a second."""
+
+    keys_known: float = 60.0
+    """Seconds for which keys of the store count while it is out of reach: a restart of a store takes less."""
+
+    key_body: int = 16 * KIB
+    """Bytes of an admin's request about a key: a hundred names of models have 4 KiB."""
+
+    run_time_keys: int = 4096
+    """Keys of the store: each is in the memory of every worker, 2 KiB, and in the admin API's list."""
+
+    key_grace: float = 30 * 86_400.0
+    """The longest time in seconds for which a key may have two secrets."""
+
+    revoked_sweeps: int = 10
+    """How often the streams of a revoked key are ended, one second apart: a request that was admitted before may still
+    wait for its limits or its body."""
+
     early_check: int = 16 * KIB
     """Bytes of a body from which on the limits are asked before it is parsed: shorter ones are parsed in 0.1 ms."""
 

@@ -328,6 +328,43 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/admin/v1/keys"): Operation(
         "The keys and what they have spent; no secrets.", "Admin", {200: {JSON: "Keys"}}, needs="admin"
     ),
+    ("POST", "/admin/v1/keys"): Operation(
+        "Makes a key in the store; the answer has its secret, this once.",
+        "Admin",
+        {201: {JSON: "MadeKey"}},
+        "NewKey",
+        errors=(409,),
+        needs="admin",
+    ),
+    ("GET", "/admin/v1/keys/"): Operation(
+        "One key and what it has spent.", "Admin", {200: {JSON: "Key"}}, id="name", needs="admin"
+    ),
+    ("PATCH", "/admin/v1/keys/"): Operation(
+        "Changes what a key of the store may use; null takes a value away.",
+        "Admin",
+        {200: {JSON: "Key"}},
+        "KeyChange",
+        errors=(409,),
+        id="name",
+        needs="admin",
+    ),
+    ("DELETE", "/admin/v1/keys/"): Operation(
+        "Removes a key from the store, and ends its streams.",
+        "Admin",
+        {200: {JSON: "RevokedKey"}},
+        errors=(409,),
+        id="name",
+        needs="admin",
+    ),
+    ("POST", "/admin/v1/keys/"): Operation(
+        "Gives a key of the store another secret; the former one stays valid for `grace` seconds.",
+        "Admin",
+        {200: {JSON: "MadeKey"}},
+        "Rotation",
+        errors=(409,),
+        id="name",
+        needs="admin",
+    ),
     ("GET", "/admin/v1/spend"): Operation(
         "The spend, as JSON or CSV.",
         "Admin",

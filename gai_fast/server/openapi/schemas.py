@@ -12,6 +12,8 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
+from gai_fast.config.keys import KEY, KEY_DEFAULTS
+from gai_fast.config.stored_keys import LIMITS_OF_KEY, STORED
 from gai_fast.core.result import Result
 from gai_fast.formats.chat import completions_request
 from gai_fast.formats.chat import request as chat_request
@@ -22,6 +24,8 @@ from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
+from gai_fast.model.settings import ANONYMOUS
+from gai_fast.server.admin.key_routes import GRACE
 from gai_fast.server.admin.targets import CONDITIONS, Target
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import PRINTABLE
@@ -32,6 +36,7 @@ _TEMPLATE: Final = "#/components/schemas/{name}"
 _TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "number"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 _OBJECT: Final[Schema] = {"type": "object"}
 
 
@@ -174,6 +179,28 @@ def _result() -> Schema:
     return _record({"id": _TEXT, "request_id": _TEXT, **members}, {"logprobs": logprobs})
 
 
+def _of_key_requests() -> dict[str, Schema]:
+    """Returns the requests about keys: their members are those of a `[[key]]`."""
+    values = {name: _or_null(dict(KEY_DEFAULTS[name].schema)) for name in STORED}
+    limits = {name: values[name] for name in LIMITS_OF_KEY}
+    members = {
+        **values,
+        "limits": {"type": "object", "properties": limits, "additionalProperties": False},
+        "role": {"const": "user"},
+    }
+    grace = {"type": "number", "minimum": 0, "maximum": LIMITS.key_grace, "default": GRACE}
+    return {
+        "NewKey": {
+            "type": "object",
+            "properties": {"name": {**KEY["name"].schema, "not": {"const": ANONYMOUS}}, **members},
+            "required": ["name"],
+            "additionalProperties": False,
+        },
+        "KeyChange": {"type": "object", "properties": members, "additionalProperties": False},
+        "Rotation": {"type": "object", "properties": {"grace": grace}, "additionalProperties": False},
+    }
+
+
 def _of_operators() -> dict[str, Schema]:
     """Returns the responses of the admin API."""
     name = _or_null(_TEXT)
@@ -220,8 +247,13 @@ def _of_operators() -> dict[str, Schema]:
             "limits": limits,
             "spent": _or_null(_NUMBER),
             "spent_period": {"enum": ["day", "month", "total"]},
+            "lane": _list(_TEXT),
+            "source": {"enum": ["file", "store"]},
+            "created": _or_null(_TIME),
+            "grace_until": _or_null(_TIME),
         }
     )
+    made = _record({**key["properties"], "secret": _TEXT}, {"warning": _TEXT})
     spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
     target = _record(
         {"model": _TEXT, "upstream": _TEXT, "id": _TEXT, "state": {"enum": [*CONDITIONS]}, "streams": _COUNT}
@@ -232,7 +264,11 @@ def _of_operators() -> dict[str, Schema]:
         "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
         "RecentRequest": request,
         "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
-        "Keys": _record({"data": _list(key)}),
+        "Key": key,
+        "Keys": _record({"data": _list(ref("Key"))}),
+        "MadeKey": made,
+        "RevokedKey": _record({"name": _TEXT, "revoked": {"const": True}}),
+        **_of_key_requests(),
         "Spend": _record({"data": _list(spend), "prices_date": name}),
         "TargetState": target,
         "Targets": _list(ref("TargetState")),

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.cli.key import PREFIX
 from gai_fast.config import load
 from gai_fast.model.settings import KeySettings, key_digest
+from gai_fast.runtime.ids import KEY_PREFIX
 from tests.unit.cli.conftest import Run
 
 FILE = """# Ours.
@@ -56,8 +56,8 @@ def test_a_new_key_is_added_to_the_file_and_its_secret_shown_once(run: Run, file
     assert made.keys() == {"name", "secret", "hash"}
     assert made["name"] == "bob"
     assert made["hash"] == f"sha256:{sha256(made['secret'].encode()).hexdigest()}"
-    assert made["secret"].startswith(PREFIX)
-    assert len(made["secret"]) == len(PREFIX) + 43
+    assert made["secret"].startswith(KEY_PREFIX)
+    assert len(made["secret"]) == len(KEY_PREFIX) + 43
     assert file.read_text() == f'{FILE}\n[[key]]\nname = "bob"\nsecret = "{made["hash"]}"\n'
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert files() == ["c.toml"]

@@ -28,6 +28,7 @@ from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.watch import News
+from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
@@ -99,7 +100,12 @@ class Others:
 async def admin() -> AsyncIterator[AdminRoutes]:
     engine = Engine(Settings(keys=(KEY,)), asyncio.get_running_loop())
     metrics = PrometheusSink([])
-    yield AdminRoutes(engine, metrics, Scrapes(metrics, high_water=1, write_timeout=1.0))
+    yield AdminRoutes(
+        engine,
+        metrics,
+        Scrapes(metrics, high_water=1, write_timeout=1.0),
+        RunTimeKeys(engine.store.keys, engine.settings),
+    )
     await engine.close()
 
 
@@ -131,7 +137,7 @@ async def test_a_stream_is_cancelled_wherever_it_runs(admin: AdminRoutes) -> Non
 
 async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
     client = Client()
-    admin.keys(request(client))
+    admin.list_keys(request(client))
     reply = await client.reply
     assert json.loads(reply.body)["data"] == [
         {
@@ -147,6 +153,10 @@ async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
             },
             "spent": 0.0,
             "spent_period": "day",
+            "lane": [],
+            "source": "file",
+            "created": None,
+            "grace_until": None,
         }
     ]
     assert key_digest("sk-alice").hex().encode() not in reply.body
@@ -172,7 +182,7 @@ async def test_spend_is_told_as_json_and_as_csv(admin: AdminRoutes) -> None:
 
 async def test_other_workers_report_before_their_spend_is_told(admin: AdminRoutes) -> None:
     others = admin.others = Others()
-    for number, handler in enumerate((admin.spend, admin.keys), 1):
+    for number, handler in enumerate((admin.spend, admin.list_keys), 1):
         assert (await answer(handler))[0] == 200
         assert others.reports == number
 
@@ -185,7 +195,7 @@ async def test_spend_that_the_store_does_not_give_is_an_error_and_the_keys_are_l
     admin._engine.ledger = ledger
     status, body = await answer(admin.spend)
     assert (status, body["error"]["reason"]) == (503, "store")
-    status, body = await answer(admin.keys)
+    status, body = await answer(admin.list_keys)
     assert (status, [each["spent"] for each in body["data"]]) == (200, [None] * len(admin._settings.keys))
     assert body["data"], "there are keys"
 
@@ -198,7 +208,7 @@ async def test_a_bug_of_the_ledger_is_one_error_for_all_keys(
 
     ledger: Any = SimpleNamespace(spent=fail, close=admin._engine.ledger.close)
     admin._engine.ledger = ledger
-    assert (await answer(admin.keys))[0] == 500
+    assert (await answer(admin.list_keys))[0] == 500
     assert "could not be handled" in caplog.text
 
 

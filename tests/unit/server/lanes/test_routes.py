@@ -9,6 +9,7 @@ from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission
+from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers
@@ -26,7 +27,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     metrics = PrometheusSink([])
     streams = StreamRoutes(engine)
     operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
-    admin = AdminRoutes(engine, metrics, operations.scrapes)
+    admin = AdminRoutes(engine, metrics, operations.scrapes, RunTimeKeys(engine.store.keys, settings))
     handlers = Handlers(
         streams, operations, WebSocketRoutes(engine, streams), admin, PassThroughRoutes(engine, streams)
     )
@@ -40,6 +41,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/admin/v1/requests",
         "/admin/v1/streams/x",
         "/admin/v1/keys",
+        "/admin/v1/keys/x",
         "/admin/v1/targets",
         "/admin/v1/spend",
         "/admin/v1/events",

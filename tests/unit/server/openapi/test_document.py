@@ -58,7 +58,7 @@ def test_every_operation_says_what_it_answers_and_which_errors_it_has() -> None:
         assert any(status[0] in "12" for status in statuses)
         for answer in operation["responses"].values():
             assert "$ref" in answer or answer["description"]
-        assert ("requestBody" in operation) <= (method == "post")
+        assert ("requestBody" in operation) <= (method in ("post", "patch"))
     chat = DOCUMENT["paths"]["/v1/messages"]["post"]["responses"]
     assert chat["529"] == {"$ref": "#/components/responses/AnthropicError529"}
 

@@ -1,0 +1,265 @@
+"""The handlers of `/admin/v1/keys`: callers' keys, which an admin makes, changes, rotates and revokes at run time.
+
+Owns the bodies of these requests and responses. `admission/run_time_keys.py` has the keys.
+
+1. A secret is in one response: that to the request which made it. Only its digest is kept.
+2. A key of the file is changed in the file: 409, reason `file`. Without an admin's key in the file nobody could operate
+   a server that the first key closes: 409, reason `no_admin`.
+3. The body is read before the response waits for anything, since nothing keeps it until then.
+4. An edit of a key may run again for another state of it, so it depends on nothing that a former run has done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from gai_fast.config.stored_keys import LIMITS_OF_KEY, read_name, read_values
+from gai_fast.core.reading import decoded
+from gai_fast.ledger import Period
+from gai_fast.model.errors import Error
+from gai_fast.model.money import Amount, units
+from gai_fast.model.settings import KeySettings, key_digest
+from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.ids import new_key_secret, new_request_id
+from gai_fast.server.admin.running_streams import timestamp
+from gai_fast.server.admission.run_time_keys import RunTimeKeys, too_many
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import Work
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.stored_keys import StoredKey
+
+_log: Final = logging.getLogger("gai_fast.server")
+_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
+GRACE: Final = 3600.0
+"""Seconds for which the former secret stays valid, unless the request says otherwise."""
+_ENDS: Final = "the keys that are made at run time end with this server: its [store] is memory://"
+
+
+class KeyRoutes:
+    """The handlers for one engine.
+
+    Args:
+        engine: Has the ledger and the configuration.
+        keys: The keys of the store.
+        hear_of_spend: Updates the ledger with all streams that have ended so far.
+        wall: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        keys: RunTimeKeys,
+        hear_of_spend: Callable[[], Awaitable[None]],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._hear_of_spend = hear_of_spend
+        self._wall = wall
+
+    async def list_all(self, incoming: Incoming) -> Reply:
+        """Returns all keys: those of the file, then those of the store by name."""
+        keys = [*self._engine.settings.keys, *self._keys.keys.values()]
+        return incoming.json_reply({"data": await self._rows(keys)})
+
+    async def show(self, incoming: Incoming) -> Reply:
+        """Returns one key."""
+        return incoming.json_reply(await self._row(incoming.tail))
+
+    def create(self, incoming: Incoming) -> Work:
+        """Makes a key."""
+        return self._create(incoming, _body(incoming))
+
+    def update(self, incoming: Incoming) -> Work:
+        """Changes what a key may use."""
+        return self._update(incoming, _body(incoming))
+
+    def rotate(self, incoming: Incoming) -> Work:
+        """Gives a key another secret."""
+        return self._rotate(incoming, _grace(_body(incoming) if incoming.http.body else {}))
+
+    async def _create(self, incoming: Incoming, given: dict[str, Any]) -> Reply:
+        name = read_name(given.pop("name", None))
+        _aim(incoming, name)
+        if not any(key.role == "admin" for key in self._engine.settings.keys):
+            text = (
+                "the first key at run time closes the server, and nobody could operate it: "
+                'add a [[key]] with role = "admin" to the file'
+            )
+            raise Error("invalid_request", text, reason="no_admin", status=409)
+        self._check_file(name)
+        values = read_values(given, self._engine.settings)
+        expires = values.get("expires")
+        if expires is not None and datetime.fromisoformat(expires).timestamp() <= self._wall():
+            raise Error("invalid_request", f"`expires`: {expires} has passed", reason="expires")
+        secret = new_key_secret()
+        made = StoredKey(name, new_request_id(), self._wall(), key_digest(secret), _without_nulls(values))
+
+        def edit(there: StoredKey | None) -> StoredKey:
+            if there is not None:
+                text = f"there is a key {name!r} already: rotate it to give it another secret"
+                raise Error("invalid_request", text, reason="exists", status=409)
+            if len(self._keys.keys) >= LIMITS.run_time_keys:
+                raise too_many()
+            return made
+
+        await self._keys.change(name, edit)
+        row = {**await self._row(name), "secret": secret}
+        if self._keys.end_with_server:
+            _log.warning("%s", _ENDS)
+            row["warning"] = _ENDS
+        return incoming.json_reply(row, status=201)
+
+    async def _update(self, incoming: Incoming, given: dict[str, Any]) -> Reply:
+        name = incoming.tail
+        self._check_there(name)
+        if given.pop("name", name) != name:
+            raise Error("invalid_request", "a key keeps its name: make another one", reason="name")
+        values = read_values(given, self._engine.settings)
+
+        def edit(there: StoredKey | None) -> StoredKey:
+            found = _found(there)
+            return msgspec.structs.replace(found, values=_without_nulls({**found.values, **values}))
+
+        await self._keys.change(name, edit)
+        return incoming.json_reply(await self._row(name))
+
+    async def revoke(self, incoming: Incoming) -> Reply:
+        """Removes a key."""
+        name = incoming.tail
+        self._check_there(name)
+
+        def edit(there: StoredKey | None) -> None:
+            _found(there)
+
+        await self._keys.change(name, edit)
+        return incoming.json_reply({"name": name, "revoked": True})
+
+    async def _rotate(self, incoming: Incoming, grace: float) -> Reply:
+        name = incoming.tail
+        self._check_there(name)
+        secret = new_key_secret()
+        digest, until = key_digest(secret), self._wall() + grace
+
+        def edit(there: StoredKey | None) -> StoredKey:
+            found = _found(there)
+            former = found.digest if grace else b""
+            return msgspec.structs.replace(found, digest=digest, former=former, former_until=until if grace else 0.0)
+
+        await self._keys.change(name, edit)
+        return incoming.json_reply({**await self._row(name), "secret": secret})
+
+    # -- own --
+
+    def _check_file(self, name: str) -> None:
+        if self._keys.is_of_file(name):
+            text = f"the key {name!r} is a [[key]] of the file: change it there"
+            raise Error("invalid_request", text, reason="file", status=409)
+
+    def _check_there(self, name: str) -> None:
+        """Refuses a name that is the file's. Whether the store has the key is known after it has been asked."""
+        self._check_file(name)
+        if len(name) > LIMITS.audited:
+            raise _no_key()
+
+    async def _row(self, name: str) -> dict[str, Any]:
+        settings = self._engine.settings
+        key = next((each for each in settings.keys if each.name == name), None) or self._keys.keys.get(name)
+        if key is None:
+            raise _no_key()
+        return (await self._rows([key]))[0]
+
+    async def _rows(self, keys: Sequence[KeySettings]) -> list[dict[str, Any]]:
+        periods: list[Period] = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
+        await self._hear_of_spend()
+        ledger = self._engine.ledger
+        spent: Sequence[Amount | None] = [None] * len(keys)  # if the store does not answer
+        try:
+            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
+                asked = [
+                    group.create_task(ledger.spent(key.name, period)) for key, period in zip(keys, periods, strict=True)
+                ]
+            spent = [each.result() for each in asked]
+        except* StoreError:
+            pass
+        now = self._wall()
+        return [
+            _row(key, period, amount, self._keys.stored(key.name), now)
+            for key, period, amount in zip(keys, periods, spent, strict=True)
+        ]
+
+
+def _body(incoming: Incoming) -> dict[str, Any]:
+    """Returns the JSON object of a request.
+
+    Raises:
+        InvalidRequest: The body is no JSON object, or too large.
+    """
+    body = incoming.json_body()
+    if len(body) > LIMITS.key_body:
+        text = f"a request about a key has at most {LIMITS.key_body} bytes"
+        raise Error("invalid_request", text, reason="max_body", status=413)
+    return decoded(_DECODER, body)
+
+
+def _aim(incoming: Incoming, name: str) -> None:
+    """Names the key in the line of the audit log."""
+    if incoming.http.action is not None:
+        incoming.http.action = incoming.http.action[0], name
+
+
+def _grace(given: Mapping[str, Any]) -> float:
+    for name in given:
+        if name != "grace":
+            raise Error("invalid_request", "a rotation has one member, `grace`", reason="grace")
+    grace = given.get("grace", GRACE)
+    is_number = isinstance(grace, int | float) and not isinstance(grace, bool)
+    if not is_number or not 0 <= grace <= LIMITS.key_grace:
+        text = f"`grace` must be seconds, 0 to {LIMITS.key_grace:.0f}"
+        raise Error("invalid_request", text, reason="grace")
+    return float(grace)
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _found(key: StoredKey | None) -> StoredKey:
+    if key is None:
+        raise _no_key()
+    return key
+
+
+def _no_key() -> Error:
+    return Error("not_found", "there is no such key", reason="key")
+
+
+def _row(
+    key: KeySettings, period: Period, spent: Amount | None, stored: StoredKey | None, now: float
+) -> dict[str, Any]:
+    spend = key.limits.spend
+    limits: dict[str, Any] = {name: getattr(key.limits, name) for name in LIMITS_OF_KEY}
+    limits["spend"] = None if spend is None else {"amount": units(spend.amount), "period": spend.period}
+    has_former = stored is not None and stored.former and stored.former_until > now
+    return {
+        "name": key.name,
+        "role": key.role,
+        "models": list(key.models),
+        "expires": None if key.expires is None else key.expires.isoformat(),
+        "limits": limits,
+        "spent": None if spent is None else units(spent),
+        "spent_period": period,
+        "lane": list(key.lane),
+        "source": "file" if stored is None else "store",
+        "created": None if stored is None else timestamp(stored.created),
+        "grace_until": timestamp(stored.former_until) if stored is not None and has_former else None,
+    }

@@ -1,0 +1,203 @@
+"""Keys in records: two processes that change them at once, a process that ends amid a change, damage and loss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from gai_fast.model.errors import Error
+from gai_fast.stores.backend import KEYS, StoreError
+from gai_fast.stores.records import MemoryRecords
+from gai_fast.stores.stored_keys import KEY_RECORDS, KEY_SHARDS, MARK, StoredKey, StoredKeys
+from tests.conftest import ChangeLimits
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CountedRecords(MemoryRecords):
+    """Records that count reads, and fail or wait as a test says."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.reads: list[str] = []
+        self.fault: StoreError | None = None
+        self.no_mark = False
+
+    async def get(self, kind: str, name: str) -> bytes | None:
+        self.reads.append(name)
+        await asyncio.sleep(0)
+        if self.fault is not None:
+            raise self.fault
+        return await super().get(kind, name)
+
+    async def swap(self, kind: str, name: str, *rest: Any) -> bytes | None:
+        await asyncio.sleep(0)
+        if self.fault is not None or (self.no_mark and name == MARK):
+            raise self.fault or StoreError("unreachable", "gone")
+        return await super().swap(kind, name, *rest)
+
+
+def key(name: str, **values: Any) -> StoredKey:
+    return StoredKey(name, f"id of {name}", 1.0, name.encode(), values)
+
+
+async def put(keys: StoredKeys, *names: str) -> None:
+    for name in names:
+        await keys.change(name, partial(_made, name))
+
+
+def _made(name: str, there: StoredKey | None) -> StoredKey:
+    return key(name)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def records(clock: Clock) -> CountedRecords:
+    return CountedRecords(clock)
+
+
+@pytest.fixture
+def make(records: CountedRecords, clock: Clock) -> Callable[[], StoredKeys]:
+    return lambda: StoredKeys(records, is_shared=True, clock=clock)
+
+
+Make = Callable[[], StoredKeys]
+
+
+async def test_another_process_reads_what_has_changed_and_nothing_else(make: Make, records: CountedRecords) -> None:
+    one, other = make(), make()
+    assert not await other.refresh()
+    assert not other.was_used
+    await put(one, "a", "b", "c")
+    assert await other.refresh()
+    assert other.was_used
+    assert other.all() == one.all() == {name: key(name) for name in "abc"}
+    records.reads.clear()
+    assert not await other.refresh()
+    assert records.reads == [MARK]
+    await one.change("b", lambda there: None)
+    records.reads.clear()
+    assert await other.refresh()
+    assert len(records.reads) == 2
+    assert [*other.all()] == ["a", "c"]
+
+
+async def test_the_last_key_leaves_a_store_that_was_used(make: Make) -> None:
+    one = make()
+    await put(one, "a")
+    await one.change("a", lambda there: None)
+    later = make()
+    await later.refresh()
+    assert (later.all(), later.was_used) == ({}, True)
+
+
+async def test_processes_that_change_keys_at_once_lose_none(make: Make) -> None:
+    processes = [make() for _ in range(4)]
+    await asyncio.gather(*(put(each, f"{at}-{number}") for at, each in enumerate(processes) for number in range(20)))
+    for each in processes:
+        await each.refresh()
+        assert len(each.all()) == 80
+
+
+async def test_an_edit_sees_what_others_have_written(make: Make) -> None:
+    one, other = make(), make()
+    seen: list[StoredKey | None] = []
+
+    def edit(there: StoredKey | None) -> StoredKey:
+        seen.append(there)
+        return key("a")
+
+    await asyncio.gather(one.change("a", edit), other.change("a", edit))
+    assert seen.count(None) >= 1
+    assert key("a") in seen
+
+
+async def test_a_change_whose_process_ended_before_the_mark_counts_later(
+    make: Make, records: CountedRecords, clock: Clock, change_limits: ChangeLimits
+) -> None:
+    change_limits(keys_reread=30.0)
+    one, other = make(), make()
+    await put(one, "a")
+    await other.refresh()
+    records.no_mark = True
+    with pytest.raises(Error):
+        await one.change("a", lambda there: None)
+    assert not one.all()
+    records.no_mark = False
+    assert not await other.refresh()
+    clock.now += 31
+    assert await other.refresh()
+    assert not other.all()
+
+
+async def test_a_store_that_has_lost_everything_gets_it_again(make: Make, records: CountedRecords) -> None:
+    one = make()
+    await put(one, "a", "b")
+    for name in KEY_RECORDS:
+        await records.delete(KEYS, name)
+    assert not await one.refresh()
+    assert not await one.refresh()
+    later = make()
+    await later.refresh()
+    assert later.all() == one.all() == {"a": key("a"), "b": key("b")}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\xff" * 20,
+        msgspec.msgpack.encode([2, []]),
+        msgspec.msgpack.encode([1, [["a", 1, 2.0, b"", {}]]]),
+        msgspec.msgpack.encode({"keys": []}),
+    ],
+)
+async def test_damage_is_an_error_and_what_was_known_stays(make: Make, records: CountedRecords, value: bytes) -> None:
+    one, other = make(), make()
+    await put(one, "a")
+    await other.refresh()
+    for name in map(str, range(KEY_SHARDS)):
+        if await records.get(KEYS, name) is not None:
+            await records.put(KEYS, name, value, None)
+    later = make()
+    with pytest.raises(StoreError) as caught:
+        await later.refresh()
+    assert caught.value.fault == "damaged"
+    assert [*other.all()] == ["a"]
+    await records.put(KEYS, MARK, value, None)
+    with pytest.raises(StoreError):
+        await other.refresh()
+
+
+async def test_a_store_out_of_reach_refuses_changes(make: Make, records: CountedRecords) -> None:
+    one = make()
+    await put(one, "a")
+    records.fault = StoreError("unreachable", "gone")
+    with pytest.raises(Error) as caught:
+        await put(one, "b")
+    assert (caught.value.status, caught.value.reason) == (503, "store")
+    assert [*one.all()] == ["a"]
+
+
+async def test_a_record_has_a_bound(make: Make, change_limits: ChangeLimits) -> None:
+    change_limits(key_record=100)
+    with pytest.raises(Error) as caught:
+        await make().change("a", lambda there: key("a", models=["m" * 100]))
+    assert (caught.value.status, caught.value.reason) == (409, "keys")
