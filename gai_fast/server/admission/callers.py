@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, key_digest
+from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.token_callers import TokenCallers
@@ -79,6 +80,7 @@ class Callers:
         self._lost = stored.lost
         self._guesses = guesses or Guesses()
         self._tokens = tokens
+        self._longest = SHARED.longest_key if tokens is None else LIMITS.caller_token
 
     def find(self, headers: dict[str, str], address: str | None, *, basic: bool = False) -> KeySettings:
         """The key of the caller that sends a request.
@@ -96,11 +98,11 @@ class Callers:
                 for too long.
         """
         key = _key_of(headers, basic)
-        digest = key_digest(key) if key and len(key) <= SHARED.longest_key and key.isascii() else b""
+        digest = key_digest(key) if key and len(key) <= self._longest and key.isascii() else b""
         found = self._keys.get(digest)
         if found is None:
             if self._tokens is not None and key.count(".") >= _TOKEN_DOTS:
-                return self._tokens.find(key, address)
+                return self._tokens.find(key, digest, address)
             if self._lost is None or digest in self._lost:
                 raise _out_of_reach()
             if address is not None:

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import IssuerSettings, KeySettings, key_digest
+from gai_fast.model.settings import IssuerSettings, KeySettings
 from gai_fast.net.issuers.fetching import fetch_keys
 from gai_fast.net.issuers.key_set import KeySet
 from gai_fast.net.issuers.key_source import Fetch, KeySource
 from gai_fast.net.issuers.token import Token, TokenError, read_token
-from gai_fast.net.limits import LIMITS as NET_LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.limits import LIMITS
@@ -80,11 +79,12 @@ class TokenCallers:
         """Accepts no token any more, and fetches no keys."""
         self.use(())
 
-    def find(self, text: str, address: str | None) -> KeySettings:
+    def find(self, text: str, digest: bytes, address: str | None) -> KeySettings:
         """Returns the caller of a token.
 
         Args:
             text: The token.
+            digest: Its `key_digest`; empty if it is too long, or not ASCII.
             address: As for `Callers.find`.
 
         Raises:
@@ -92,9 +92,6 @@ class TokenCallers:
             RateLimited: The address has sent too many wrong keys.
             Overloaded: The token cannot be checked now.
         """
-        if len(text) > NET_LIMITS.caller_token or not text.isascii():
-            raise self._wrong(TokenError(f"must have at most {NET_LIMITS.caller_token} characters of ASCII"), address)
-        digest = key_digest(text)
         known = self._verified.get(digest)
         if known is not None and known.source.keys() is known.keys:
             if address is not None:

@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from gai_fast.config import ConfigError, load
-from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
+from gai_fast.model.settings import (
+    IssuerSettings,
+    KeySettings,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    UpstreamSettings,
+    key_digest,
+)
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
 
@@ -148,6 +156,17 @@ def test_the_last_key_is_dropped_only_from_an_insecure_server(server: ServerSett
         assert "key" in reloaded.problem
     kept = changed(server=insecure, keys=(KEY,))
     assert Reload(kept, lambda: changed(server=insecure), is_open=is_open)().settings is not None
+
+
+def test_an_issuer_is_what_keeps_a_server_closed_too() -> None:
+    issuer = IssuerSettings("staff", "https://login.example.com", "gateway", KeySettings("staff", ()))
+    closed = changed(issuers=(issuer,))
+    assert Reload(closed, changed, is_open=False)().settings is None
+    assert Reload(changed(), lambda: closed, is_open=True)().changes == [
+        {"section": "issuer", "name": "staff", "change": "added"}
+    ]
+    assert Reload(changed(keys=(KEY,)), lambda: closed, is_open=True)().settings is not None
+    assert from_bytes(to_bytes(closed)) == closed
 
 
 def test_a_configuration_reaches_another_process_whole(tmp_path: Path) -> None:
