@@ -180,13 +180,15 @@ class Service:
         self.engine.end_callers(names, REVOKED, error)
 
     async def begin(self) -> None:
-        """Opens the engine, and reads the store's keys. Must be called before the first request.
+        """Opens the engine, reads the store's keys, and waits a moment for the keys of issuers. Must be called before the
+        first request.
 
         Raises:
             StoreError: The store cannot be used.
         """
         await self.engine.begin()
         await self.keys.open()
+        await self._tokens.begin()
 
     def watch_memory(self, shed: Shed) -> None:
         """Starts to watch the memory of the process.

@@ -23,6 +23,9 @@ from gai_fast.net.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 
+_MOST_FAILURES: Final = 16
+"""Failures in a row that are counted: the pause has reached its limit by then."""
+
 Fetch = Callable[[str], Awaitable[KeySet]]
 
 
@@ -40,7 +43,8 @@ class KeySource:
         self._loop = asyncio.get_running_loop()
         self._keys: KeySet | None = None
         self._came_at = -math.inf
-        self._begun_at = -math.inf
+        self._refreshed_at = -math.inf  # the last fetch that an unknown key has caused
+        self._is_closed = False
         self._failures = 0
         self._warn_at = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -49,6 +53,7 @@ class KeySource:
 
     def close(self) -> None:
         """Fetches nothing any more."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -62,31 +67,49 @@ class KeySource:
         return self._keys if self._loop.time() - self._came_at <= LIMITS.issuer_kept else None
 
     def may_have_more(self) -> bool:
-        """Returns whether a key that is not known may be known soon; begins a fetch if none was begun lately."""
-        if self._task is None and self._loop.time() - self._begun_at >= LIMITS.issuer_refresh:
+        """Returns whether keys are being fetched, after a token has named an unknown one; begins a fetch: rule 2."""
+        now = self._loop.time()
+        if self._task is None and now - self._refreshed_at >= LIMITS.issuer_refresh:
+            self._refreshed_at = now
             self._begin()
-        return self._task is not None or self._failures > 0
+        return self._task is not None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last fetch has failed: an unknown key may be a new one."""
+        return self._failures > 0
+
+    async def fetched(self, seconds: float) -> None:
+        """Waits for the end of the fetch under way.
+
+        Args:
+            seconds: The longest wait.
+        """
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=seconds)
 
     def _begin(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._begun_at = self._loop.time()
         self._task = self._loop.create_task(self._run())
 
     async def _run(self) -> None:
-        pause = LIMITS.issuer_fresh
+        pause = LIMITS.issuer_retry_most  # after a bug of ours, which the loop reports
         try:
             keys = await self._fetch(self._url)
         except IssuerError as problem:
             pause = min(LIMITS.issuer_retry * 2.0**self._failures, LIMITS.issuer_retry_most)
-            self._failures = min(self._failures + 1, 16)
+            self._failures = min(self._failures + 1, _MOST_FAILURES)
             self._warn(problem)
         else:
+            pause = LIMITS.issuer_fresh
             self._failures, self._came_at = 0, self._loop.time()
             if keys != self._keys:
                 self._keys = keys
-        self._task = None
-        self._timer = self._loop.call_later(pause, self._begin)
+        finally:
+            self._task = None
+            if not self._is_closed:
+                self._timer = self._loop.call_later(pause, self._begin)
 
     def _warn(self, problem: IssuerError) -> None:
         now = self._loop.time()

@@ -105,7 +105,8 @@ class Token:
         if not isinstance(name, str) or not 1 <= len(name) <= LIMITS.caller_claim or not name.isprintable():
             most = LIMITS.caller_claim
             raise TokenError(f"has no claim `{claim}` of 1 to {most} printable characters, which would name its caller")
-        if self.claims.get(f"{claim}_verified") is False:  # OpenID Connect Core 1.0, 5.1: `email_verified`
+        # OpenID Connect Core 1.0, 5.1: `email_verified`. Cognito writes it as a text.
+        if self.claims.get(f"{claim}_verified") in (False, "false"):
             raise TokenError(f"has a `{claim}` that its issuer has not verified (`{claim}_verified`)")
         return name
 

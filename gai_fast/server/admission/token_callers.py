@@ -8,11 +8,13 @@ Owns the order of the checks, and the tokens that were verified. `net/issuers/` 
    configuration comes. A request with a known token costs what one with a key does.
 3. A wrong token counts as a wrong key of its address. An expired one does not: clients send such tokens until they have
    the next one. Nor does one that cannot be checked, because its issuer's keys are not there.
-4. A token that cannot be checked is answered with 503, and not with 401: its client is to send it again.
+4. A token that cannot be checked, because there are no keys, is answered with 503. One that names an unknown key while
+   keys are being fetched is refused (401), but its client may send it again, and the SDKs do (`x-should-retry`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -79,6 +81,10 @@ class TokenCallers:
         """Accepts no token any more, and fetches no keys."""
         self.use(())
 
+    async def begin(self) -> None:
+        """Waits until the keys of each issuer have come or cannot be fetched, at most `limits.issuer_start` seconds."""
+        await asyncio.gather(*(source.fetched(LIMITS.issuer_start) for source in self._sources.values()))
+
     def find(self, text: str, digest: bytes, address: str | None) -> KeySettings:
         """Returns the caller of a token.
 
@@ -119,8 +125,11 @@ class TokenCallers:
             raise _not_now(issuer)
         key = keys.find(token)
         if key is None:
-            if source.may_have_more():
+            is_fetching = source.may_have_more()
+            if source.is_failing:
                 raise _not_now(issuer)
+            if is_fetching:
+                raise _not_yet()
             raise TokenError("is signed with a key that its issuer does not have")
         if address is not None:
             self._guesses.check(address, caller.name)
@@ -155,6 +164,11 @@ def _refusal(refused: TokenError) -> Error:
     return Error("unauthorized", f"this token {refused}", reason=refused.reason)
 
 
+def _not_yet() -> Error:
+    text = "this token is signed with a key that its issuer did not have; its keys are being fetched again"
+    return Error("unauthorized", text, reason="token", temporary=True, retry_after_ms=LIMITS.issuer_pause_ms)
+
+
 def _not_now(issuer: IssuerSettings) -> Error:
-    text = f"this token cannot be checked now: the keys of the issuer {issuer.name!r} are being fetched, or it is down"
+    text = f"this token cannot be checked now: the keys of the issuer {issuer.name!r} could not be fetched lately"
     return Error("overloaded", text, reason="issuer", retry_after_ms=LIMITS.issuer_pause_ms)

@@ -362,6 +362,9 @@ class Limits:
     verified_tokens: int = 10_000
     """Tokens of callers whose signature is not checked again, 1 KB each. The oldest is dropped first."""
 
+    issuer_start: float = 2.0
+    """Seconds for which a server's start waits for the keys of issuers. A slower issuer delays its own tokens alone."""
+
     issuer_pause_ms: int = 1000
     """Milliseconds after which a request may come again whose token cannot be checked yet: its issuer's keys are being
     fetched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -42,7 +43,7 @@ class Site:
         if self.held is not None:
             await self.held.wait()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, IssuerError):
+        if isinstance(answer, Exception):
             raise answer
         return KeySet(answer)
 
@@ -94,16 +95,18 @@ def test_an_unknown_key_causes_one_fetch_in_a_while() -> None:
         site.answers = [OLD, NEW]
         await site.wait(0)
         for _ in range(100):
-            assert not site.source.may_have_more(), "the last fetch was lately"
-        await site.wait(LIMITS.issuer_refresh)
-        for _ in range(100):
-            assert site.source.may_have_more(), "one is under way"
+            assert site.source.may_have_more(), "a fetch is under way"
         await site.wait(0)
         assert (site.asked, site.count) == (2, 2)
         for _ in range(100):
             assert not site.source.may_have_more()
-        await site.wait(1)
+        await site.wait(LIMITS.issuer_refresh - 1)
+        assert not site.source.may_have_more()
         assert site.asked == 2
+        await site.wait(1)
+        assert site.source.may_have_more()
+        await site.wait(0)
+        assert site.asked == 3
 
     run(scenario)
 
@@ -114,13 +117,13 @@ def test_keys_are_kept_while_the_issuer_is_down(caplog: pytest.LogCaptureFixture
         await site.wait(0)
         await site.wait(LIMITS.issuer_fresh + 1)
         assert (site.asked, site.count) == (2, 1)
-        assert site.source.may_have_more(), "a key that is not known may be a new one"
         for pause in (1, 2, 4, 8, 16, 30, 30):
             asked = site.asked
             await site.wait(pause - 0.5)
             assert site.asked == asked
             await site.wait(0.6)
             assert site.asked == asked + 1
+        assert site.source.is_failing
         await site.wait(LIMITS.issuer_kept - LIMITS.issuer_fresh - 150)
         assert site.count == 1
         await site.wait(150)
@@ -128,7 +131,7 @@ def test_keys_are_kept_while_the_issuer_is_down(caplog: pytest.LogCaptureFixture
         site.answers = [OLD]
         await site.wait(LIMITS.issuer_retry_most + 1)
         assert site.count == 1
-        assert not site.source.may_have_more()
+        assert not site.source.is_failing
 
     run(scenario)
     assert len(caplog.messages) < 15
@@ -154,3 +157,36 @@ def test_after_its_end_nothing_is_fetched() -> None:
 
     run(scenario)
     run(idle)
+
+
+def test_a_bug_ends_no_source() -> None:
+    """The loop reports it, and the next fetch comes."""
+    reported: list[str] = []
+
+    async def scenario(site: Site) -> None:
+        site.loop.set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
+        site.answers = [KeyError("bug"), OLD]
+        await site.wait(0)
+        assert site.count is None
+        await site.wait(LIMITS.issuer_retry_most + 1)
+        assert (site.asked, site.count) == (2, 1)
+
+    run(scenario)
+    gc.collect()
+    assert reported == ["'bug'"]
+
+
+def test_the_end_of_a_fetch_is_waited_for_and_not_longer() -> None:
+    async def scenario(site: Site) -> None:
+        site.answers = [OLD]
+        await site.source.fetched(10)
+        assert site.count == 1
+        await site.source.fetched(10)
+        site.held = asyncio.Event()
+        assert site.source.may_have_more()
+        await site.source.fetched(0.01)
+        site.held.set()
+        await site.source.fetched(10)
+        assert site.asked == 2
+
+    run(scenario)

@@ -208,7 +208,7 @@ def test_a_claim_names_the_caller() -> None:
 
 
 def test_an_address_that_its_issuer_has_not_verified_names_nobody() -> None:
-    for verified, is_right in ((True, True), (None, True), (False, False)):
+    for verified, is_right in ((True, True), (None, True), ("true", True), (False, False), ("false", False)):
         found = read_token(unsigned(payload={**claims(email="a@b.example"), "email_verified": verified}))
         if is_right:
             assert found.caller("email") == "a@b.example"
