@@ -69,6 +69,8 @@ class TokenCallers:
         Args:
             issuers: `[[issuer]]`.
         """
+        if issuers == self._issuers:
+            return
         urls = {each.url for each in issuers}
         for url in self._sources.keys() - urls:
             self._sources.pop(url).close()
