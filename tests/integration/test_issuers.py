@@ -6,7 +6,9 @@ import asyncio
 import hmac
 import json
 import logging
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -14,10 +16,11 @@ import pytest
 
 from gai_fast.model.settings import IssuerSettings, KeySettings, Price, key_digest
 from tests.integration.gateway import MESSAGES, NATIVE, Gateway, M, Net, Peer, on_both_loops, on_uvloop
+from tests.integration.processes import configure, serving
 from tests.integration.websocket import PROTOCOL, connect, handshake, refused
 from tests.issuer import claims, issuer, jwk, part, public_pem, signed, token
 from tests.limits import LIMITS
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 ADMIN = "sk-canary-admin-012345"
 
@@ -319,3 +322,33 @@ async def test_a_flood_of_forged_tokens_harms_nobody_else(net: Net) -> None:
             assert (await gateway.ask("GET", "/v1/models", headers=good)).status == 200
     assert statuses == {401: LIMITS.wrong_keys, 429: 300 - LIMITS.wrong_keys}
     assert net.warned("has sent 100 wrong keys") == 1
+
+
+@on_uvloop
+async def test_every_worker_has_its_issuers_and_a_reload_changes_them(net: Net, tmp_path: Path) -> None:
+    """The first requests find the keys, because each worker's start waits for them."""
+    site = await site_of(net)
+    mock = await net.mock(deltas=2)
+
+    def write(audience: str) -> None:
+        table = f'[[issuer]]\nname = "staff"\nurl = "{site.url}"\naudience = "{audience}"\nrequests_per_minute = 6\n'
+        configure(tmp_path, mock, more=table if audience else "")
+
+    write("gateway")
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        asked = [await server.ask("POST", NATIVE, M, bearer(site.token(jti=str(number)))) for number in range(9)]
+        assert sorted(each.status for each in asked) == [200] * 6 + [429] * 3, "one limit in both workers"
+        write("other")
+        server.signal(signal.SIGHUP)
+        await server.said("has been reloaded")
+        bob = {aud: bearer(site.token(sub="bob", aud=aud)) for aud in ("gateway", "other")}
+        async with asyncio.timeout(SECONDS):
+            while (await server.ask("GET", "/v1/models", headers=bob["gateway"])).status != 401:
+                pass
+        assert (await server.ask("GET", "/v1/models", headers=bob["other"])).status == 200
+        write("")
+        server.signal(signal.SIGHUP)
+        assert "the last [[key]] or [[issuer]] would be gone" in await server.said("is not reloaded")
+        assert (await server.ask("POST", NATIVE, M)).status == 401
+        server.signal()
+        assert await server.ended() == 0
