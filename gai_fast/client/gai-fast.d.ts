@@ -19,7 +19,11 @@ export interface Request {
   messages?: Message[];
   model?: string;
   system?: string;
-  tools?: { name: string; description?: string; parameters?: object; strict?: boolean }[];
+  tools?: (
+    | { type?: "function"; name: string; description?: string; parameters?: object; strict?: boolean }
+    | { type: "custom"; name: string; description?: string; format?: object }
+    | { type: "web_search" | "code_execution"; options?: object }
+  )[];
   tool_choice?: "auto" | "none" | "required" | { name: string };
   response_format?: { type: "text" | "json" | "json_schema"; name?: string; schema?: object; strict?: boolean };
   reasoning?: { effort?: "minimal" | "low" | "medium" | "high"; max_tokens?: number };

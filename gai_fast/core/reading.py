@@ -41,6 +41,7 @@ from gai_fast.model.request import (
     ToolCallPart,
     ToolChoice,
     ToolMessage,
+    ToolType,
     UserMessage,
     UserPart,
     Verbosity,
@@ -341,6 +342,7 @@ _CHOICES: Final[dict[str, str]] = {
     "reasoning.summary": ", ".join(get_args(Summary)),
     "verbosity": ", ".join(get_args(Verbosity)),
     "tool_choice": ", ".join(get_args(ToolChoice)),
+    "tools[].type": ", ".join(get_args(ToolType)),
 }
 """The valid values of fields with a fixed set of values, by path."""
 _REFUSED: Final = re.compile(r"^Invalid (?:enum )?value .* - at `\$\.([^`]*)`$", re.S)
@@ -361,10 +363,31 @@ def _check_parts(request: Request, messages: list[Message]) -> None:
             if isinstance(part, ProviderBlockPart):
                 _check_object(part.block, f"messages[{index}].content[{at}].block")
     for index, tool in enumerate(request.tools):
-        _check_object(tool.parameters, f"tools[{index}].parameters")
+        _check_tool(tool, f"tools[{index}]")
     form = request.response_format
     if form and form.schema:
         _check_object(form.schema, "response_format.schema")
+
+
+def _check_tool(tool: Tool, path: str) -> None:
+    """Checks that a tool has the members of its type, and no others."""
+    if tool.type in ("function", "custom"):
+        if tool.name is UNSET:
+            raise _invalid(f"Object missing required field `name` - at `$.{path}`")
+        _check_object(tool.parameters, f"{path}.parameters")
+    for name in _ONLY_OF.get(tool.type, _OF_FUNCTIONS):
+        if getattr(tool, name) != getattr(_PLAIN_TOOL, name):
+            raise _invalid(f"a tool of the type `{tool.type}` has no `{name}` - at `$.{path}`")
+
+
+_PLAIN_TOOL: Final = Tool()
+_OF_FUNCTIONS: Final = ("options", "format")
+_ONLY_OF: Final[dict[str, tuple[str, ...]]] = {
+    "custom": ("options", "parameters", "strict"),
+    "web_search": ("name", "description", "parameters", "strict", "format"),
+    "code_execution": ("name", "description", "parameters", "strict", "format"),
+}
+"""The members that tools of a type do not have; those of functions are `_OF_FUNCTIONS`."""
 
 
 def _check_object(schema: Raw, path: str) -> None:

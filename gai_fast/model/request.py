@@ -17,6 +17,7 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Summary = Literal["none", "auto", "concise", "detailed"]
 Verbosity = Literal["low", "medium", "high"]
 FormatType = Literal["text", "json", "json_schema"]
+ToolType = Literal["function", "custom", "web_search", "code_execution"]
 ToolChoice = Literal["auto", "none", "required"]
 
 Bias: TypeAlias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
@@ -141,9 +142,17 @@ Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessag
 
 
 class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A function that the model may call; `parameters` is a JSON Schema object, passed on as JSON text."""
+    """A tool that the model may use.
 
-    name: Annotated[str, Meta(min_length=1)]
+    By default a function of the client's with a `name`; `parameters` is a JSON Schema object, passed on as JSON text.
+    `custom`: a tool of the client's whose input is text, of a `format` if there is one. `web_search` and
+    `code_execution`: a tool that the provider runs, with `options`.
+    """
+
+    type: ToolType = "function"
+    name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    options: dict[str, Any] | UnsetType = UNSET
+    format: dict[str, Any] | UnsetType = UNSET
     description: str | UnsetType = UNSET
     parameters: _JSONObject = field(default_factory=lambda: _ANY_OBJECT)
     strict: bool | UnsetType = UNSET

@@ -29,7 +29,7 @@ from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
-from gai_fast.model.request import Message, ProviderBlockPart, Reasoning, Request, SystemMessage, UserMessage
+from gai_fast.model.request import Message, ProviderBlockPart, Reasoning, Request, SystemMessage, Tool, UserMessage
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
@@ -37,6 +37,7 @@ from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
+from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
 from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
 from gai_fast.providers._requests import is_given, knobs_of, merged
 from gai_fast.providers._room import Room
@@ -150,6 +151,10 @@ class API(ResponseAPI):
     """The values of `service_tier` that the API accepts. Empty: any."""
     has_quirks: ClassVar[bool] = False
     """Whether requests are of the chat dialect, which `quirks` of an upstream change."""
+    own_tools: ClassVar[Mapping[str, OwnTool]] = {}
+    """How this API declares the tools that it runs, by the `type` of a tool in a native request."""
+    has_custom_tools: ClassVar[bool] = False
+    """Whether this API has tools whose input is text."""
     efforts: ClassVar[Sequence[str]] = SCALE
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
@@ -188,7 +193,12 @@ class API(ResponseAPI):
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             request = tuned(request, settings.tuning)
-        written = self.body(self.supported(request, target), target)
+        own: list[tuple[Tool, OwnTool]] = []
+        if request.tools:
+            request, own = self._without_own_tools(request, target)
+        written = self.body(self.supported(request, target, has_tools=bool(own)), target)
+        for tool, form in own:
+            self.add_own_tool(written, tool, form)
         body = self.rules.fitted(written, self.shape_of(written), target.changes)
         if settings is not None:
             body = self._with_raw(body, settings)
@@ -457,8 +467,57 @@ class API(ResponseAPI):
         known = facts_of(self.provider, target.model)
         return corrected(known, target.corrections) if target.corrections else known
 
-    def supported(self, request: Request, target: Target) -> Request:
+    def own_tool(self, kind: str, target: Target) -> OwnTool | None:
+        """Returns how this API declares a tool that it runs, or None if it has none for the target's model.
+
+        Args:
+            kind: `web_search` or `code_execution`.
+            target: The model.
+        """
+        return self.own_tools.get(kind)
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        """Adds a tool that the provider runs to a body.
+
+        Args:
+            body: The body.
+            tool: The tool of the request.
+            form: How the API declares it.
+        """
+        body.setdefault("tools", []).append(declared(form, tool.options or {}))
+
+    def _without_own_tools(self, request: Request, target: Target) -> tuple[Request, list[tuple[Tool, OwnTool]]]:
+        """Returns the request with the client's own tools alone, and the tools that the provider runs.
+
+        Raises:
+            Unsupported: As `leave_out`, for a tool or an option that the API lacks.
+        """
+        kept: list[Tool] = []
+        own: list[tuple[Tool, OwnTool]] = []
+        for at, tool in enumerate(request.tools):
+            kind = tool.type
+            if kind == "function" or (kind == "custom" and self.has_custom_tools):
+                kept.append(tool)
+                continue
+            form = self.own_tool(kind, target)
+            if form is None:
+                self.leave_out(f"tools[{at}]", target, f"tools of the type {kind}")
+                continue
+            for name in lacking(form, tool.options or {}):
+                if name == CONTEXT_SIZE:  # a wish, without which the answer is another one at most in length
+                    target.changes.drop(f"tools[{at}].options.{name}")
+                else:
+                    self.leave_out(f"tools[{at}].options.{name}", target)
+            own.append((tool, form))
+        return (request if len(kept) == len(request.tools) else replace(request, tools=kept)), own
+
+    def supported(self, request: Request, target: Target, *, has_tools: bool = False) -> Request:
         """Returns the request without the fields that this API `lacks`, and without a choice among no tools.
+
+        Args:
+            request: The request.
+            target: Model and policy.
+            has_tools: Whether tools are sent that the request no longer has.
 
         Raises:
             Unsupported: As `leave_out`.
@@ -471,7 +530,7 @@ class API(ResponseAPI):
             lacking.sort(key=request.__struct_fields__.index)
         choice = request.tool_choice
         own = request.provider_options.get(self.provider)
-        chooses_nothing = choice is not UNSET and not request.tools and not (own and "tools" in own)
+        chooses_nothing = choice is not UNSET and not (request.tools or has_tools) and not (own and "tools" in own)
         if chooses_nothing and choice in _NO_CHOICES:
             lacking = [name for name in lacking if name != "tool_choice"]
         for name in lacking:

@@ -142,6 +142,10 @@ class ChatAPI(API):
             body["tools"] = [function_tool(tool) for tool in request.tools]
         if request.tool_choice:
             body["tool_choice"] = self.tool_choice(request.tool_choice)
+            if self.has_custom_tools and isinstance(request.tool_choice, NamedTool):
+                name = request.tool_choice.name
+                if any(tool.type == "custom" and tool.name == name for tool in request.tools):
+                    body["tool_choice"] = {"type": "custom", "custom": {"name": name}}
         if request.response_format:
             body |= self.response_format(request.response_format, target)
         if request.reasoning:

@@ -250,6 +250,8 @@ def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
         tool: The tool.
         has_strict: Whether the API has the member `strict`.
     """
+    if tool.type == "custom":
+        return _custom_tool(tool)
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
@@ -257,6 +259,17 @@ def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
     if has_strict and tool.strict is not UNSET:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
+
+
+def _custom_tool(tool: Tool) -> dict[str, Any]:
+    """Returns the declaration of a tool whose input is text. A grammar is in an object of its own in this dialect."""
+    custom: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        custom["description"] = tool.description
+    form = tool.format or {}
+    if form.get("type") == "grammar" and "grammar" not in form:
+        form = {"type": "grammar", "grammar": {key: value for key, value in form.items() if key != "type"}}
+    return {"type": "custom", "custom": custom | ({"format": form} if form else {})}
 
 
 def argument_text(call: ToolCallPart) -> str:

@@ -36,6 +36,7 @@ from gai_fast.model.request import (
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._own_tools import RESPONSES_CODE, RESPONSES_SEARCH, OwnTool
 from gai_fast.providers._requests import (
     argument_text,
     file_name,
@@ -72,6 +73,8 @@ class ResponsesAPI(API):
     """Whether the API has `prompt_cache_key` and marks of cached parts."""
     caches_by_key: ClassVar[bool] = False
     """Whether the API has `prompt_cache_key` alone."""
+    own_tools: ClassVar[Mapping[str, OwnTool]] = {"web_search": RESPONSES_SEARCH, "code_execution": RESPONSES_CODE}
+    has_custom_tools: ClassVar[bool] = True
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
@@ -99,7 +102,7 @@ class ResponsesAPI(API):
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
         if isinstance(request.tool_choice, NamedTool):
-            body["tool_choice"] = {"type": "function", "name": request.tool_choice.name}
+            body["tool_choice"] = _chosen(request.tool_choice.name, request.tools)
         elif request.tool_choice:
             body["tool_choice"] = request.tool_choice
         if request.response_format:
@@ -253,7 +256,18 @@ def _call(part: ToolCallPart) -> dict[str, Any]:
     return {"type": "function_call", **called, "arguments": arguments}
 
 
+def _chosen(name: str, tools: list[Tool]) -> dict[str, Any]:
+    """Returns the choice of a tool by its name."""
+    kind = next((tool.type for tool in tools if tool.name == name), "function")
+    return {"type": kind, "name": name}
+
+
 def _tool(tool: Tool) -> dict[str, Any]:
+    if tool.type == "custom":
+        custom: dict[str, Any] = {"type": "custom", "name": tool.name}
+        if tool.description:
+            custom["description"] = tool.description
+        return custom | ({"format": tool.format} if tool.format else {})
     declared: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         declared["description"] = tool.description

@@ -42,6 +42,7 @@ from gai_fast.model.request import (
     ResponseFormat,
     SystemMessage,
     TextPart,
+    Tool,
     ToolCallPart,
     ToolMessage,
 )
@@ -52,6 +53,7 @@ from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._messages_rules import MessagesRules
+from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._requests import (
     add_turn,
     anthropic_cache_member,
@@ -80,6 +82,15 @@ _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 _FORCED: Final = ("any", "tool")
 _BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 64_000}
 """Thinking tokens for each effort, for models that take budgets alone."""
+_SEARCH_OPTIONS: Final = {name: name for name in ("allowed_domains", "blocked_domains", "max_uses", "user_location")}
+_NEW_TOOLS: Final = {
+    "web_search": OwnTool({"type": "web_search_20260318", "name": "web_search"}, _SEARCH_OPTIONS),
+    "code_execution": OwnTool({"type": "code_execution_20260521", "name": "code_execution"}),
+}
+_TOOLS: Final = {
+    "web_search": OwnTool({"type": "web_search_20250305", "name": "web_search"}, _SEARCH_OPTIONS),
+    "code_execution": OwnTool({"type": "code_execution_20250825", "name": "code_execution"}),
+}
 _BEDROCK: Final = "anthropic."
 """What the ids of Bedrock hold and those of Anthropic do not."""
 _ANY_OBJECT: Final = Fragment(b'{"type":"object"}')
@@ -121,6 +132,14 @@ class Anthropic(API):
         "aws": InCloud("https://bedrock-mantle.{region}.api.aws/anthropic"),
         "google": InCloud(f"https://{{vertex}}/v1/{PROJECT}", "anthropic:vertex"),
     }
+
+    def own_tool(self, kind: str, target: Target) -> OwnTool | None:
+        # The newest forms run in code that only models with adaptive thinking may call.
+        ways = self.facts(target).thinking
+        return (_NEW_TOOLS if ways is None or "adaptive" in ways else _TOOLS).get(kind)
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        body.setdefault("tools", []).append(declared(form, tool.options or {}) | anthropic_cache_member(tool.cache))
 
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)

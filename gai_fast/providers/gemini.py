@@ -54,6 +54,7 @@ from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
+from gai_fast.providers._own_tools import SHARED_OPTIONS, OwnTool, declared
 from gai_fast.providers._requests import (
     add_turn,
     argument_object,
@@ -113,6 +114,10 @@ class Gemini(API):
         "service_tier": "serviceTier",
     }
     options: ClassVar = {"tools": list[dict[str, Any]]}
+    own_tools: ClassVar = {
+        "web_search": OwnTool({"googleSearch": {}}, {"blocked_domains": "googleSearch.excludeDomains"}),
+        "code_execution": OwnTool({"codeExecution": {}}),
+    }
     clouds: ClassVar = {"google": InCloud(f"https://{{vertex}}/v1beta1/{PROJECT}", "gemini:vertex")}
     answers_in_arrays = True
     finish_words: ClassVar = {
@@ -122,6 +127,18 @@ class Gemini(API):
         "3": "content_filter",
         "4": "content_filter",
     }
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        (name,) = form.form
+        options = tool.options or {}
+        shared = {key: value for key, value in options.items() if key in SHARED_OPTIONS}
+        own = {key: value for key, value in options.items() if key not in SHARED_OPTIONS}
+        whole = declared(form, shared)
+        whole[name] = {**whole[name], **own}
+        if any("functionDeclarations" in each for each in body.get("tools", ())):
+            # Google requires the flag for tools of both sides in one request.
+            body.setdefault("toolConfig", {})["includeServerSideToolInvocations"] = True
+        body.setdefault("tools", []).append(whole)
 
     def adapter(self, model: str | None = None) -> GeminiAdapter:
         return GeminiAdapter(self, model)

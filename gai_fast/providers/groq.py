@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from gai_fast.core.chunks import member, text_of
 from gai_fast.model.events import Event
-from gai_fast.model.request import ImagePart, ReasoningPart, Request, Summary, TextPart
+from gai_fast.model.request import ImagePart, ReasoningPart, Request, Summary, TextPart, Tool
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -28,12 +28,25 @@ from gai_fast.providers._chat_calls import CallFragment
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Tools
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._events import server_tool
+from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member
 
 _NAMED: Final = frozenset(("name",))
 
+_COMPOUND: Final = "compound"
+"""What the ids of Groq's systems hold, which run tools by themselves."""
+_NAME: Final = "name"
+_DOMAINS: Final = {"allowed_domains": "include_domains", "blocked_domains": "exclude_domains"}
+_COMPOUND_TOOLS: Final = {
+    "web_search": OwnTool({_NAME: "web_search"}, _DOMAINS),
+    "code_execution": OwnTool({_NAME: "code_interpreter"}),
+}
+_TOOLS: Final = {
+    "web_search": OwnTool({"type": "browser_search"}),
+    "code_execution": OwnTool({"type": "code_interpreter"}),
+}
 _HAS_NO_FORMAT: Final = "gpt-oss"
 """Models that refuse `reasoning_format`: their reasoning is always apart from the text."""
 
@@ -49,6 +62,23 @@ class Groq(ChatAPI):
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
     tool_parts = user_parts
+
+    def own_tool(self, kind: str, target: Target) -> OwnTool | None:
+        # Compound systems run their tools by themselves; of the other models those of OpenAI have tools of Groq's.
+        if _COMPOUND in target.model:
+            return _COMPOUND_TOOLS.get(kind)
+        return _TOOLS.get(kind) if _HAS_NO_FORMAT in target.model else None
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        if _NAME not in form.form:
+            super().add_own_tool(body, tool, form)
+            return
+        settings = declared(form, tool.options or {})
+        enabled = body.setdefault("compound_custom", {}).setdefault("tools", {}).setdefault("enabled_tools", [])
+        enabled.append(settings.pop(_NAME))
+        if settings:
+            body["search_settings"] = settings
+
     rules: ClassVar = ChatRules(
         "groq",
         "groq 1.7.0, 2026-11-25",

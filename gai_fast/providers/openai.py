@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import member, number, objects
 from gai_fast.model.events import Event
-from gai_fast.model.request import CacheMark, Request
+from gai_fast.model.request import CacheMark, Request, Tool, ToolCallPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
@@ -22,11 +22,14 @@ from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
+from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
+
+_SEARCH: Final = OwnTool({}, {"context_size": "search_context_size", "user_location": "user_location"})
 
 
 class OpenAI(ChatAPI):
@@ -48,7 +51,28 @@ class OpenAI(ChatAPI):
         mends=[ChoiceNeedsTools("openai"), Pairs("openai")],
     )
     clouds = OPENAI_IN_CLOUDS
+    has_custom_tools = True
     summaries = frozenset({"auto", "none"})  # this API shows none
+
+    def own_tool(self, kind: str, target: Target) -> OwnTool | None:
+        # Only the models that are made for it search in this API.
+        return _SEARCH if kind == "web_search" and "-search" in target.model else None
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        options = declared(form, tool.options or {})
+        place = options.get("user_location")
+        if isinstance(place, dict):  # in an object of its own in this API
+            inner = {key: value for key, value in place.items() if key != "type"}
+            options["user_location"] = {"type": "approximate", "approximate": inner}
+        body["web_search_options"] = options
+
+    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
+        earlier = super().earlier_call(call)
+        if not bytes(call.input).startswith(b'"'):
+            return earlier
+        function = earlier["function"]  # text is the input of a custom tool
+        custom = {"name": function["name"], "input": function["arguments"]}
+        return {"id": earlier["id"], "type": "custom", "custom": custom}
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         return super().body(request, target) | openai_cache(request.cache)

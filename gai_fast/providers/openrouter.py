@@ -22,7 +22,7 @@ from gai_fast.core.chunks import member, objects, text_of
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
-from gai_fast.model.request import CacheMark, ImagePart, Reasoning, ReasoningPart, TextPart
+from gai_fast.model.request import CacheMark, ImagePart, Reasoning, ReasoningPart, TextPart, Tool
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -31,6 +31,7 @@ from gai_fast.providers._chat_calls import CallFragment
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._requests import anthropic_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
@@ -92,6 +93,14 @@ class OpenRouter(ChatAPI):
     )
     tool_parts = frozenset({TextPart, ImagePart})
     efforts = ("none", "minimal", "low", "medium", "high", "xhigh")
+    own_tools: ClassVar = {
+        "web_search": OwnTool(
+            {"id": "web"}, {"allowed_domains": "include_domains", "blocked_domains": "exclude_domains"}
+        )
+    }
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        body["plugins"] = [declared(form, tool.options or {})]
 
     def adapter(self, model: str | None = None) -> OpenRouterAdapter:
         return OpenRouterAdapter(self, model)

@@ -24,6 +24,7 @@ from gai_fast.model.request import (
     Message,
     ResponseFormat,
     TextPart,
+    Tool,
     ToolCallPart,
     ToolMessage,
 )
@@ -33,6 +34,7 @@ from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import Turns
 from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._events import citation
+from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
@@ -84,6 +86,19 @@ class Perplexity(ChatAPI):
         has_functions=False,
     )
     efforts = ("low", "medium", "high")
+    own_tools: ClassVar = {
+        "web_search": OwnTool(
+            {"web_search_options": {}},
+            {
+                "allowed_domains": "search_domain_filter",
+                "context_size": "web_search_options.search_context_size",
+                "user_location": "web_search_options.user_location",
+            },
+        )
+    }
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        body |= declared(form, tool.options or {})  # every model searches
 
     def adapter(self, model: str | None = None) -> PerplexityAdapter:
         return PerplexityAdapter(self, model)

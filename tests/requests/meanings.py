@@ -267,7 +267,9 @@ def chat(body: Mapping[str, Any]) -> Meaning:
     read.set("cache_key", body.get("prompt_cache_key"))
     read.same(body, "prediction")
     read.set("modalities", body.get("modalities"), ["text"])
-    if body.get("web_search_options") is not None:
+    searches = [tool for tool in body.get("tools") or () if tool.get("type") == "browser_search"]  # Groq's
+    searches += [plugin for plugin in body.get("plugins") or () if plugin.get("id") == "web"]  # OpenRouter's
+    if body.get("web_search_options") is not None or searches:
         read.meaning.settings["web_search"] = True
     form = body.get("response_format")
     if isinstance(form, dict):

@@ -32,7 +32,7 @@ _SAME: Final = tuple(
 # Fields that are read below.
 _READ: Final = frozenset(
     "messages stream n stop max_tokens max_completion_tokens reasoning_effort response_format "
-    "tools functions tool_choice function_call".split()
+    "tools functions tool_choice function_call web_search_options".split()
 )
 
 # Fields without a visible effect on the answer: caches, and fields that the route reads.
@@ -272,7 +272,13 @@ class _ChatReader(RequestReader):
 
     def _tool_call(self, call: Any, path: str) -> dict[str, Any] | None:
         expect(call, path, dict)
-        if (member(call, "type", path, str) or "function") != "function":
+        kind = member(call, "type", path, str) or "function"
+        if kind == "custom":
+            custom = required(call, "custom", path, dict)
+            name = required(custom, "name", f"{path}.custom", str)
+            given = member(custom, "input", f"{path}.custom", str) or ""
+            return {"type": "tool_call", "call_id": required(call, "id", path, str), "name": name, "input": given}
+        if kind != "function":
             self.lost.append(path[2:])
             return None
         self.lost += unread(call, path, ("id", "type", "index", "function", "extra_content"))
@@ -298,7 +304,12 @@ class _ChatReader(RequestReader):
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
             expect(tool, path, dict)
-            if (member(tool, "type", path, str) or "function") != "function":
+            kind = member(tool, "type", path, str) or "function"
+            if kind == "custom":
+                self.moved[f"$.tools[{len(tools)}]"] = f"{path}.custom"
+                tools.append(self._custom_tool(required(tool, "custom", path, dict), f"{path}.custom"))
+                continue
+            if kind != "function":
                 self.lost.append(path[2:])
                 continue
             self.lost += unread(tool, path, ("type", "function"))
@@ -308,7 +319,26 @@ class _ChatReader(RequestReader):
             expect(function, f"$.functions[{at}]", dict)
             self.moved[f"$.tools[{len(tools)}]"] = f"$.functions[{at}]"
             tools.append(self._tool(function, f"$.functions[{at}]"))
+        search = member(body, "web_search_options", "$", dict)
+        if search is not None:
+            self.moved[f"$.tools[{len(tools)}]"] = "$.web_search_options"
+            self.lost += unread(search, "$.web_search_options", ("search_context_size", "user_location"))
+            size = search.get("search_context_size")
+            options = {} if size in (None, "medium") else {"context_size": size}
+            place = member(search, "user_location", "$.web_search_options", dict) or {}
+            inner = member(place, "approximate", "$.web_search_options.user_location", dict)
+            tools.append({"type": "web_search", "options": options | ({"user_location": inner} if inner else {})})
         return tools
+
+    def _custom_tool(self, custom: Mapping[str, Any], path: str) -> dict[str, Any]:
+        self.lost += unread(custom, path, ("name", "description", "format"))
+        form = member(custom, "format", path, dict) or {}
+        grammar = member(form, "grammar", f"{path}.format", dict)
+        if grammar is not None:  # the Responses API has it in one object
+            form = {"type": "grammar", **grammar}
+        described = member(custom, "description", path, str)
+        tool = {"type": "custom", "name": required(custom, "name", path, str), "description": described, "format": form}
+        return {key: value for key, value in tool.items() if value}
 
     def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
         self.lost += unread(function, path, ("name", "description", "parameters", "strict"))
@@ -323,11 +353,12 @@ class _ChatReader(RequestReader):
     def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
         choice = member(body, "tool_choice", "$", str, dict)
         if isinstance(choice, dict):
-            if (member(choice, "type", "$.tool_choice", str) or "function") != "function":
+            kind = member(choice, "type", "$.tool_choice", str) or "function"
+            if kind not in ("function", "custom"):
                 self.lost.append("tool_choice")
                 return None
-            function = required(choice, "function", "$.tool_choice", dict)
-            return {"name": required(function, "name", "$.tool_choice.function", str)}
+            named = required(choice, kind, "$.tool_choice", dict)
+            return {"name": required(named, "name", f"$.tool_choice.{kind}", str)}
         if choice is not None:
             return str(choice)
         legacy: str | dict[str, Any] | None = member(body, "function_call", "$", str, dict)

@@ -1,7 +1,7 @@
 """Reads requests of Anthropic's Messages as native requests.
 
 Owns the mapping of fields to those of a native request, and which fields are ignored or cannot be expressed. Accepts
-all blocks of the gateway's own answers in this format, except blocks of tools that Anthropic runs. Knows no provider
+all blocks of the gateway's own answers in this format, and blocks that only Anthropic understands. Knows no provider
 and no route. Fields that affect only Anthropic, and are harmless elsewhere, go to `provider_options.anthropic`.
 """
 
@@ -284,6 +284,8 @@ class _MessagesReader(RequestReader):
                     parts.append({"type": "reasoning", **signed, "redacted": True})
             elif kind == "tool_use":
                 parts.append(self._call(block, here))
+            elif kind in _OWN_BLOCKS or kind.endswith("_tool_result"):
+                parts.append({"type": "provider_block", "provider": NATIVE, "block": block})
             else:
                 self.lost.append(here[2:])
         for part in parts:
@@ -308,8 +310,14 @@ class _MessagesReader(RequestReader):
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
             expect(tool, path, dict)
-            if (member(tool, "type", path, str) or "custom") != "custom":
-                self.lost.append(path[2:])  # a tool that Anthropic runs, or one that only its models know
+            kind = member(tool, "type", path, str) or "custom"
+            if kind != "custom":
+                native = self._server_tool(tool, kind, path)
+                if native is None:
+                    self.lost.append(path[2:])  # a tool that only Anthropic's models know
+                else:
+                    self.moved[f"$.tools[{len(tools)}]"] = path
+                    tools.append(native)
                 continue
             known = ["type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"]
             known += [key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]
@@ -324,6 +332,18 @@ class _MessagesReader(RequestReader):
             self.moved[f"$.tools[{len(tools)}]"] = path
             tools.append({key: value for key, value in members.items() if value is not None})
         return tools
+
+    def _server_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
+        """Returns the native tool for one that Anthropic runs, or None if other providers have none like it."""
+        known = ("type", "name", "cache_control", "allowed_callers")
+        if kind.startswith("web_search_"):
+            self.lost += unread(tool, path, (*known, *_SEARCH_OPTIONS))
+            options = {name: tool[name] for name in _SEARCH_OPTIONS if tool.get(name) is not None}
+            return {"type": "web_search", "options": options, **cache_mark(tool, path)}
+        if kind.startswith("code_execution_"):
+            self.lost += unread(tool, path, known)
+            return {"type": "code_execution", **cache_mark(tool, path)}
+        return None
 
     def _tool_choice(self, body: Mapping[str, Any]) -> dict[str, Any]:
         choice = member(body, "tool_choice", "$", dict)
@@ -388,6 +408,10 @@ class _MessagesReader(RequestReader):
         return {"thinking": thinking}
 
 
+_OWN_BLOCKS: Final = frozenset(("server_tool_use", "mcp_tool_use", "compaction", "fallback", "container_upload"))
+"""Blocks of an answer, beside results of tools, that mean nothing to other providers: they are asked without them."""
+_SEARCH_OPTIONS: Final = ("allowed_domains", "blocked_domains", "max_uses", "user_location")
+"""Members of a search of the web that other providers have, too."""
 _PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_loading": False, "input_examples": []}
 """Members of a tool, with their default values."""
 

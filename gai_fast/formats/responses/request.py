@@ -36,6 +36,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "truncation": ("disabled",),
 }
 
+_LIVE: Final = ("external_web_access",)
 # Values of `include` without an effect: signatures are always sent, and no built-in tool runs.
 _INCLUDED: Final = frozenset(
     "code_interpreter_call.outputs computer_call_output.output.image_url file_search_call.results "
@@ -185,8 +186,14 @@ class _ResponseReader(RequestReader):
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
             expect(tool, path, dict)
-            if required(tool, "type", path, str) != "function":
-                self.lost.append(path[2:])
+            kind = required(tool, "type", path, str)
+            if kind != "function":
+                native = self._other_tool(tool, kind, path)
+                if native is None:
+                    self.lost.append(path[2:])
+                else:
+                    self.moved[f"$.tools[{len(tools)}]"] = path
+                    tools.append(native)
                 continue
             self.lost += unread(tool, path, ("type", "name", "description", "parameters", "strict"))
             declared = {
@@ -199,11 +206,40 @@ class _ResponseReader(RequestReader):
             tools.append({key: value for key, value in declared.items() if value is not None})
         return tools
 
+    def _other_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
+        """Returns the native tool for a custom one or one that the provider runs, or None if there is none."""
+        if kind == "custom":
+            known = ("type", "name", "description", "format")
+            self.lost += unread(tool, path, known)
+            return {key: tool[key] for key in known if tool.get(key) is not None}
+        if kind.startswith("web_search"):
+            live = [name for name in _LIVE if tool.get(name) is True]  # the default
+            self.lost += unread(tool, path, ("type", "filters", "search_context_size", "user_location", *live))
+            filters = member(tool, "filters", path, dict) or {}
+            self.lost += unread(filters, f"{path}.filters", ("allowed_domains",))
+            options = {
+                "allowed_domains": filters.get("allowed_domains"),
+                "context_size": None
+                if tool.get("search_context_size") == "medium"
+                else tool.get("search_context_size"),
+                "user_location": member(tool, "user_location", path, dict),
+            }
+            return {
+                "type": "web_search",
+                "options": {key: value for key, value in options.items() if value is not None},
+            }
+        if kind == "code_interpreter":
+            container = tool.get("container")
+            if isinstance(container, dict) and container.keys() <= {"type", "memory_limit"}:
+                self.lost += unread(tool, path, ("type", "container"))
+                return {"type": "code_execution"}
+        return None
+
     def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
         choice = member(body, "tool_choice", "$", str, dict)
         if not isinstance(choice, dict):
             return None if choice is None else str(choice)
-        if required(choice, "type", "$.tool_choice", str) != "function":
+        if required(choice, "type", "$.tool_choice", str) not in ("function", "custom"):
             self.lost.append("tool_choice")
             return None
         return {"name": required(choice, "name", "$.tool_choice", str)}

@@ -55,6 +55,10 @@ def schemas() -> dict[str, Schema]:
     named, parts = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     assert named == tuple(ref(kind.__name__) for kind in kinds)
     _complete(parts["Request"], parts["ImagePart"])
+    parts["Tool"]["anyOf"] = [
+        {"required": ["name"]},
+        {"required": ["type"], "properties": {"type": {"enum": ["web_search", "code_execution"]}}},
+    ]
     parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
     properties = {**parts["Request"]["properties"], "stream": {"const": True, "default": True}}

@@ -293,7 +293,8 @@ class StreamRoutes:
         """Returns the ids in the raw members of a native request that its caller must own."""
         if incoming.key is None:
             return ()
-        members = [*request.provider_options.values(), request.extra]
+        options = [tool.options for tool in request.tools if tool.options]
+        members = [*request.provider_options.values(), request.extra, *options]
         blocks = provider_blocks(request)
         if not blocks and not any(members):
             return ()

@@ -165,9 +165,9 @@ def test_fields_without_a_place_are_named_in_their_order() -> None:
     assert lost_of(
         modalities=["text", "audio"],
         audio={"voice": "x"},
-        web_search_options={},
+        web_search_options={"x": 1},
         something_new=0,
-    ) == ["modalities", "audio", "web_search_options", "something_new"]
+    ) == ["web_search_options.x", "modalities", "audio", "something_new"]
 
 
 def test_knobs_have_their_names() -> None:
@@ -236,10 +236,32 @@ def test_a_legacy_function_call_is_a_tool_choice() -> None:
     assert read(function_call="none").tool_choice == "none"
 
 
+def test_a_search_is_a_tool() -> None:
+    place = {"type": "approximate", "approximate": {"city": "Oslo"}}
+    (tool,) = read(web_search_options={"search_context_size": "low", "user_location": place}).tools
+    assert (tool.type, tool.options) == ("web_search", {"context_size": "low", "user_location": {"city": "Oslo"}})
+    (plain,) = read(web_search_options={"search_context_size": "medium"}).tools
+    assert plain.options == {}
+
+
+def test_custom_tools_and_their_calls_are_native_ones() -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /a/"}}
+    custom = {"type": "custom", "custom": {"name": "c", "description": "d", "format": grammar}}
+    call = {"id": "1", "type": "custom", "custom": {"name": "c", "input": "SELECT 1"}}
+    messages = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": "x"}]
+    request = read(tools=[custom], tool_choice={"type": "custom", "custom": {"name": "c"}}, messages=messages)
+    (tool,) = request.tools
+    assert (tool.type, tool.name, tool.description) == ("custom", "c", "d")
+    assert tool.format == {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}
+    assert request.tool_choice == NamedTool(name="c")
+    called: Any = request.messages[0].content[0]
+    assert (called.name, bytes(called.input)) == ("c", b'"SELECT 1"')
+
+
 def test_tools_of_other_kinds_have_no_place() -> None:
-    custom = {"type": "custom", "custom": {"name": "c"}}
+    custom = {"type": "browser", "browser": {}}
     kept = {"type": "function", "function": {"name": "f", "x": 1}, "cache_control": {"type": "ephemeral"}}
-    assert lost_of(tools=[custom, kept], tool_choice={"type": "custom", "custom": {"name": "c"}}) == [
+    assert lost_of(tools=[custom, kept], tool_choice={"type": "browser"}) == [
         "tools[0]",
         "tools[1].cache_control",
         "tools[1].function.x",
@@ -346,7 +368,7 @@ def test_what_a_message_cannot_say_is_named() -> None:
             "role": "user",
             "content": [{"type": "file", "file": {"file_id": "f"}}, {"type": "text", "text": "?", "x": 1}],
         },
-        {"role": "assistant", "audio": {"id": "a"}, "tool_calls": [{"id": "c", "type": "custom", "custom": {}}]},
+        {"role": "assistant", "audio": {"id": "a"}, "tool_calls": [{"id": "c", "type": "browser"}]},
         {"role": "assistant", "content": "ok", "annotations": [], "refusal": None, "audio": None},
     ]
     assert lost_of(messages=messages) == [

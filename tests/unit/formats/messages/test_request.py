@@ -151,7 +151,14 @@ def test_tools_and_choices() -> None:
     )
     assert lost == []
     schema = {"type": "object"}
-    expected = {"name": "weather", "description": "d", "parameters": schema, "strict": True, "cache": True}
+    expected = {
+        "type": "function",
+        "name": "weather",
+        "description": "d",
+        "parameters": schema,
+        "strict": True,
+        "cache": True,
+    }
     assert native["tools"] == [expected]
     assert native["tool_choice"] == {"name": "weather"}
 
@@ -220,7 +227,8 @@ LOST: list[tuple[dict[str, Any], list[str]]] = [
     ({"context_management": {"edits": [{"type": "x"}]}}, ["context_management"]),
     ({"thinking": {"type": "sometimes"}}, ["thinking"]),
     ({"output_config": {"effort": "most", "more": 1}}, ["output_config.more", "output_config.effort"]),
-    ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ["tools[0]"]),
+    ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, ["tools[0]"]),
+    ({"tools": [{"type": "web_search_20250305", "name": "web_search", "x": 1}]}, ["tools[0].x"]),
     ({"tools": [{"name": "a", "input_schema": {}, "input_examples": [{}]}]}, ["tools[0].input_examples"]),
     ({"system": [{"type": "image"}]}, ["system[0]"]),
 ]
@@ -259,7 +267,32 @@ def test_what_a_result_or_an_answer_cannot_express_is_named() -> None:
     call = {**CALLED["content"][0], "caller": {"type": "code_execution_20250825", "tool_id": "s"}}
     answer = {"role": "assistant", "content": [run, {**call}]}
     _, lost = messages_of(USER, answer, {"role": "user", "content": [result]}, {"role": "system", "content": "x"})
-    assert lost == ["messages[1].content[0]", "messages[1].content[1].caller", "messages[2].content[0].content[0]"]
+    assert lost == ["messages[1].content[1].caller", "messages[2].content[0].content[0]"]
+
+
+def test_blocks_that_only_anthropic_understands_are_its_own() -> None:
+    run = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    blocks = [run, {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}, {"type": "compaction"}]
+    messages, lost = messages_of(USER, {"role": "assistant", "content": blocks})
+    assert lost == []
+    assert messages[1]["content"] == [
+        {"type": "provider_block", "provider": "anthropic", "block": one} for one in blocks
+    ]
+
+
+def test_tools_that_anthropic_runs_are_native_ones() -> None:
+    search = {
+        "type": "web_search_20250305",
+        "name": "web_search",
+        "max_uses": 2,
+        "cache_control": {"type": "ephemeral"},
+    }
+    native, lost = read(tools=[search, {"type": "code_execution_20250825", "name": "code_execution"}])
+    assert lost == []
+    assert native["tools"] == [
+        {"type": "web_search", "options": {"max_uses": 2}, "parameters": {"type": "object"}, "cache": True},
+        {"type": "code_execution", "parameters": {"type": "object"}},
+    ]
 
 
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1"}

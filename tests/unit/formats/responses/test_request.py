@@ -85,10 +85,31 @@ def test_a_schema_and_a_tool() -> None:
     assert (tool.name, tool.description, bytes(tool.parameters), tool.strict) == ("f", "d", b'{"type":"object"}', False)
 
 
+def test_built_in_and_custom_tools_are_native_ones() -> None:
+    search = {"type": "web_search", "filters": {"allowed_domains": ["a"]}, "external_web_access": True}
+    code = {"type": "code_interpreter", "container": {"type": "auto"}}
+    custom = {"type": "custom", "name": "c", "format": {"type": "text"}}
+    body = {"input": "hi", "tools": [search, code, custom], "tool_choice": {"type": "custom", "name": "c"}}
+    request, lost = RESPONSES.parse_request(body)
+    assert lost == []
+    assert [(tool.type, tool.options) for tool in request.tools[:1]] == [("web_search", {"allowed_domains": ["a"]})]
+    assert request.tools[1].type == "code_execution"
+    assert (request.tools[2].name, request.tools[2].format) == ("c", {"type": "text"})
+
+
 LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
     "built-in tools": (
-        {"tools": [FUNCTION, {"type": "web_search"}, {"type": "mcp", "server_label": "s"}, {**FUNCTION, "x": 1}]},
+        {"tools": [FUNCTION, {"type": "computer"}, {"type": "mcp", "server_label": "s"}, {**FUNCTION, "x": 1}]},
         ["tools[1]", "tools[2]", "tools[3].x"],
+    ),
+    "members of built-in tools": (
+        {
+            "tools": [
+                {"type": "web_search", "external_web_access": False, "filters": {"x": 1}},
+                {"type": "code_interpreter", "container": "cntr_1"},
+            ]
+        },
+        ["tools[0].external_web_access", "tools[0].filters.x", "tools[1]"],
     ),
     "a choice of tools": ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, ["tool_choice"]),
     "an effort of another name": ({"reasoning": {"effort": "utmost", "x": 1}}, ["reasoning.x", "reasoning.effort"]),
