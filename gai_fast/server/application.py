@@ -180,8 +180,7 @@ class Service:
         self.engine.end_callers(names, REVOKED, error)
 
     async def begin(self) -> None:
-        """Opens the engine, reads the store's keys, and waits a moment for the keys of issuers. Must be called before the
-        first request.
+        """Opens the engine, and reads the keys of the store and of issuers. Must be called before the first request.
 
         Raises:
             StoreError: The store cannot be used.
