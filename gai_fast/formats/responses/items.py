@@ -58,6 +58,7 @@ class InputReader:
     def _item(self, item: Any, path: str) -> None:
         expect(item, path, dict)
         kind = member(item, "type", path, str)
+        member(item, "id", path, str)
         if kind is None and "role" not in item and "id" in item:
             kind = "item_reference"
         if kind in (None, "message"):
@@ -154,6 +155,7 @@ class InputReader:
         texts: list[str] = []
         for at, part in enumerate(member(item, key, path, list) or ()):
             expect(part, f"{path}.{key}[{at}]", dict)
+            member(part, "type", f"{path}.{key}[{at}]", str)
             texts.append(required(part, "text", f"{path}.{key}[{at}]", str))
         return between.join(texts)
 

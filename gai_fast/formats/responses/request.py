@@ -109,11 +109,15 @@ class _ResponseReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
         for at, name in enumerate(member(body, "include", "$", list) or ()):
+            expect(name, f"$.include[{at}]", str)
             if name == _LOGPROBS:
                 native["logprobs"] = True
                 self.moved["$.logprobs"] = f"$.include[{at}]"
-            elif not isinstance(name, str) or name not in _INCLUDED:
+            elif name not in _INCLUDED:
                 self.lost.append(f"include[{at}]")
+        options = member(body, "stream_options", "$", dict)
+        if options is not None:
+            member(options, "include_obfuscation", "$.stream_options", bool)
         # The gateway stores a background response itself.
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
             self.lost.append("store")

@@ -1,0 +1,253 @@
+"""Each member of a request with each wrong type, in each dialect: a 400 that names the member, in the dialect's form.
+
+Requests of one dialect are sent to a provider of another, so that the gateway reads all of them. To a provider of their
+own dialect they may pass: then they are the provider's to refuse, and never an error of the gateway.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.requests.gateway import Answer, Bench
+from tests.requests.targets import TARGETS, Target
+
+FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+SCHEMA = {"type": "object", "properties": {}}
+CHAT: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "?"},
+                {"type": "image_url", "image_url": {"url": "https://a.example/i.png"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": "Well",
+            "reasoning_content": "Hm",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "4"},
+        {"role": "user", "content": "?"},
+    ],
+    "tools": [{"type": "function", "function": FUNCTION}],
+    "tool_choice": "auto",
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "max_tokens": 50,
+    "max_completion_tokens": 50,
+    "stop": ["a"],
+    "seed": 1,
+    "n": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {"1": 1},
+    "logprobs": True,
+    "top_logprobs": 2,
+    "parallel_tool_calls": True,
+    "reasoning_effort": "low",
+    "verbosity": "low",
+    "service_tier": "auto",
+    "user": "u",
+    "safety_identifier": "s",
+    "metadata": {"a": "b"},
+    "prompt_cache_key": "k",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+RESPONSES: dict[str, Any] = {
+    "input": [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "?"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm"}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "4"},
+        {"role": "user", "content": "?"},
+    ],
+    "instructions": "Be brief.",
+    "tools": [{"type": "function", **FUNCTION}],
+    "tool_choice": "auto",
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "max_output_tokens": 50,
+    "top_logprobs": 2,
+    "include": ["message.output_text.logprobs"],
+    "parallel_tool_calls": True,
+    "service_tier": "auto",
+    "user": "u",
+    "safety_identifier": "s",
+    "metadata": {"a": "b"},
+    "prompt_cache_key": "k",
+    "store": False,
+    "stream": True,
+    "stream_options": {"include_obfuscation": False},
+}
+MESSAGES: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "?"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm", "signature": "c2ln"},
+                {"type": "tool_use", "id": "c", "name": "f", "input": {}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "4", "is_error": False}]},
+    ],
+    "system": [{"type": "text", "text": "Be brief."}],
+    "tools": [{"name": "f", "description": "d", "input_schema": SCHEMA, "strict": True}],
+    "tool_choice": {"type": "auto", "disable_parallel_tool_use": False},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+    "thinking": {"type": "adaptive"},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "top_k": 5,
+    "max_tokens": 50,
+    "stop_sequences": ["a"],
+    "metadata": {"user_id": "u"},
+    "stream": True,
+}
+GAI: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "?"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "reasoning", "text": "Hm", "provider": "test"},
+                {"type": "tool_call", "call_id": "c", "name": "f", "input": {}},
+            ],
+        },
+        {"role": "tool", "call_id": "c", "content": "4", "is_error": False},
+    ],
+    "query": "?",
+    "system": "Be brief.",
+    "tools": [FUNCTION],
+    "tool_choice": "auto",
+    "response_format": {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True},
+    "reasoning": {"effort": "low"},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "max_tokens": 50,
+    "stop": ["a"],
+    "seed": 1,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "logit_bias": {"1": 1},
+    "logprobs": True,
+    "top_logprobs": 2,
+    "parallel_tool_calls": True,
+    "verbosity": "low",
+    "user": "u",
+    "safety_identifier": "s",
+    "cache": {"key": "k"},
+    "metadata": {"a": "b"},
+    "provider_options": {"openai": {}},
+    "extra": {},
+    "stream": True,
+}
+BODIES = {"chat": CHAT, "responses": RESPONSES, "messages": MESSAGES, "gai": GAI}
+OTHERS = {"chat": "gemini", "responses": "gemini", "messages": "openai", "gai": "openai"}
+"""A provider of another dialect for each door, which supports most of its members."""
+OWN = {"chat": "openai", "responses": "openai:responses", "messages": "anthropic"}
+WRONG: tuple[Any, ...] = (True, 1, 1.5, "x", [], {}, [5], {"x": 5})
+
+Path = tuple[str | int, ...]
+
+
+def paths_of(value: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of all members of a body."""
+    pairs: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield (*path, key)
+        if not {"parameters", "schema", "input_schema", "metadata", "logit_bias", "input"} & {key} or key == "input":
+            yield from paths_of(inner, (*path, key))
+
+
+def with_value(body: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(body)
+    holder: Any = changed
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = value
+    return changed
+
+
+def wrong_for(value: Any) -> Iterator[Any]:
+    """Values of another JSON type; a number is one type."""
+    for wrong in WRONG:
+        is_number = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (value, wrong))
+        if type(wrong) is not type(value) and not is_number:
+            yield wrong
+
+
+def target_of(name: str) -> Target:
+    return next(target for target in TARGETS if target.name == name)
+
+
+def written(path: Path) -> str:
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+
+
+def is_named(path: Path, answer: Answer) -> bool:
+    """Whether an error names a member: by a path to it, to what holds it or to what it holds."""
+    found = [each.removesuffix("[...]") for each in re.findall(r"`(?:\$\.)?([^`]*)`", answer.error)]
+    own = written(path).removeprefix("$.")
+    return any(own.startswith(each) or each.startswith(own) for each in found if each)
+
+
+def cases(door: str) -> list[tuple[Path, Any]]:
+    body = BODIES[door]
+    found = []
+    for path in paths_of(body):
+        holder: Any = body
+        for key in path:
+            holder = holder[key]
+        found += [(path, wrong) for wrong in wrong_for(holder)]
+    return found
+
+
+def is_allowed(door: str, path: Path, wrong: Any) -> bool:
+    """Whether the dialect has the other type too: texts for lists of parts, lists for texts, any input of a call."""
+    last = path[-1]
+    if last in ("content", "output", "system", "input") and wrong in ("x", []):
+        return True
+    return (door, last, wrong) == ("chat", "stop", "x") or (door, last) == ("gai", "input")
+
+
+@pytest.mark.parametrize("door", BODIES)
+def test_the_whole_body_is_accepted(bench: Bench, door: str) -> None:
+    answer, received = bench.ask(target_of(OTHERS[door]), "drop", door, BODIES[door])
+    assert (answer.status, received is not None) == (200, True), answer.error
+
+
+@pytest.mark.parametrize("door", BODIES)
+def test_a_member_of_a_wrong_type_is_refused_by_its_name(bench: Bench, door: str) -> None:
+    for path, wrong in cases(door):
+        answer, _ = bench.ask(target_of(OTHERS[door]), "drop", door, with_value(BODIES[door], path, wrong))
+        if is_allowed(door, path, wrong):
+            assert answer.status in (200, 400), (path, wrong, answer)
+            continue
+        assert answer.status == 400, (path, wrong, answer)
+        assert is_named(path, answer), (path, wrong, answer.error)
+        body = json.loads(answer.body)
+        if door in ("chat", "responses"):
+            assert body["error"]["type"] == "invalid_request_error", body
+        elif door == "messages":
+            assert (body["type"], body["error"]["type"]) == ("error", "invalid_request_error")
+
+
+@pytest.mark.parametrize("door", OWN)
+def test_a_member_of_a_wrong_type_breaks_nothing_on_the_way_to_its_own_provider(bench: Bench, door: str) -> None:
+    for path, wrong in cases(door):
+        answer, _ = bench.ask(target_of(OWN[door]), "plain", door, with_value(BODIES[door], path, wrong))
+        assert answer.status in (200, 400), (path, wrong, answer)
