@@ -301,3 +301,33 @@ def required_schema(wanted: ResponseFormat) -> Fragment:
     if not wanted.schema:
         raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")
     return Fragment(bytes(wanted.schema))
+
+
+_NO_SCHEMAS: Final = frozenset(("const", "default", "enum", "examples", "required"))
+"""The members of a schema whose values hold no schemas."""
+
+
+def closed_schema(schema: Any) -> Any:
+    """Returns a JSON Schema whose objects with properties have no others, where it does not say so itself.
+
+    Args:
+        schema: The schema, or a part of it. It is not changed; it is the result if nothing has to be.
+    """
+    if isinstance(schema, list):
+        written = [closed_schema(each) for each in schema]
+        return schema if all(map(_is_same, written, schema)) else written
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: value if name in _NO_SCHEMAS else closed_schema(value) for name, value in schema.items()}
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        closed["properties"] = {name: closed_schema(value) for name, value in properties.items()}
+        closed.setdefault("additionalProperties", False)
+        if all(map(_is_same, closed["properties"].values(), properties.values())):
+            closed["properties"] = properties
+    is_same = len(closed) == len(schema) and all(map(_is_same, closed.values(), schema.values()))
+    return schema if is_same else closed
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other

@@ -8,6 +8,7 @@ responses.
 * How thinking is controlled differs by model: by effort, a budget, or both (`_facts.py`).
 * A system message after others has its place in the conversation where the model takes it there: after a turn of the
   user, before one of the assistant.
+* A schema of the answer must be closed: objects with properties are. JSON without a schema is not supported.
 * `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
 * Version 2026-10-21 refuses sampling parameters: a request with a sampling parameter is sent with version 2023-06-01.
 """
@@ -25,7 +26,7 @@ from orjson import Fragment, loads
 from gai_fast.core.chunks import label
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape, messages_shape
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
@@ -58,6 +59,7 @@ from gai_fast.providers._requests import (
     add_turn,
     anthropic_cache_member,
     argument_object,
+    closed_schema,
     file_text,
     image_data,
     required_schema,
@@ -323,14 +325,23 @@ class Anthropic(API):
         return tokens
 
     def _add_format(self, wanted: ResponseFormat, output: dict[str, Any], target: Target, facts: Facts) -> None:
-        """Adds the form of the answer to the `output_config`. JSON is any object by a schema."""
+        """Adds the form of the answer to the `output_config`: a schema, whose objects the API wants closed."""
         if wanted.type == "text":
             return
-        schema = _ANY_OBJECT if wanted.type == "json" else required_schema(wanted)
+        if wanted.type == "json":
+            # "For 'object' type, 'additionalProperties' must be explicitly set to false": no schema means any object.
+            self.leave_out("response_format", target, "JSON without a schema")
+            return
+        schema: Any = required_schema(wanted)
         if facts.schema is False:
             self.leave_out("response_format", target, "this model follows no schema")
-        else:
-            output["format"] = {"type": "json_schema", "schema": schema}
+            return
+        open_schema = parse_exact(bytes(wanted.schema or b"null").decode())
+        closed = closed_schema(open_schema)
+        if closed is not open_schema:
+            target.changes.adjust("response_format.schema", "closed")
+            schema = closed
+        output["format"] = {"type": "json_schema", "schema": schema}
 
     def _messages(
         self, request: Request, target: Target, facts: Facts

@@ -430,6 +430,23 @@ def anthropic_names(asked: Received) -> Iterator[str]:
             yield "tools: a name"
 
 
+def anthropic_schema(asked: Received) -> Iterator[str]:
+    """Says "For 'object' type, 'additionalProperties' must be explicitly set to false" (Anthropic's API)."""
+    form = (asked.body.get("output_config") or {}).get("format") or {}
+    if not _is_closed_everywhere(form.get("schema")):
+        yield "output_config.format: the schema is open"
+
+
+def _is_closed_everywhere(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return all(map(_is_closed_everywhere, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        return False
+    return all(map(_is_closed_everywhere, schema.values()))
+
+
 def anthropic_thinking(asked: Received) -> Iterator[str]:
     """`budget_tokens` is at least 1,024 and less than `max_tokens`; with thinking `temperature` is 1, `top_k` is unset,
 
@@ -636,6 +653,7 @@ _ANTHROPIC: tuple[Rule, ...] = (
     anthropic_turns,
     anthropic_ids,
     anthropic_names,
+    anthropic_schema,
     anthropic_thinking,
     anthropic_sampling,
     few_breakpoints,

@@ -125,8 +125,14 @@ class TestRequest:
         assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
         assert (sent["stop_sequences"], sent["max_tokens"]) == (["x"], 9)
         assert "output_config" not in body("anthropic", response_format={"type": "text"})
-        any_object = body("anthropic", response_format={"type": "json"})["output_config"]
-        assert any_object == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+
+    def test_a_schema_is_closed_as_the_api_demands(self) -> None:
+        schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**70}}}
+        sent, changes = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
+        assert sent["output_config"]["format"]["schema"] == {**schema, "additionalProperties": False}
+        assert changes.adjusted == {"response_format.schema": "closed"}
+        with pytest.raises(Unsupported, match="`response_format`: JSON without a schema"):
+            written("claude-sonnet-4-5", response_format={"type": "json"})
 
     @pytest.mark.parametrize(("effort", "sent"), [("minimal", "low"), ("high", "high")])
     def test_effort_lets_the_model_decide_how_long_to_think(self, effort: str, sent: str) -> None:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import ImagePart
-from gai_fast.providers._requests import image_data, image_url, is_given, joined, merged
+from gai_fast.providers._requests import closed_schema, image_data, image_url, is_given, joined, merged
 from tests.unit.providers.answers import body
 
 
@@ -57,3 +57,25 @@ def test_arguments_that_are_null_are_none(provider: str) -> None:
     result = {"role": "tool", "call_id": "c", "content": "4"}
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [call]}, result]
     assert "null" not in json.dumps(body(provider, messages=messages)).replace('"content": null', "")
+
+
+def test_a_schema_is_closed_where_it_does_not_say_otherwise() -> None:
+    inner = {"type": "object", "properties": {"required": {"properties": {}}, "enum": {"type": "string"}}}
+    given = {
+        "type": "object",
+        "properties": {"properties": inner, "b": {"anyOf": [{"type": "null"}, inner]}},
+        "$defs": {"c": {"properties": {}, "additionalProperties": True}, "d": {"type": "object"}},
+        "examples": [{"properties": {}}],
+    }
+    closed = {
+        **inner,
+        "properties": {"required": {"properties": {}, "additionalProperties": False}, "enum": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    assert closed_schema(given) == {
+        **given,
+        "properties": {"properties": closed, "b": {"anyOf": [{"type": "null"}, closed]}},
+        "additionalProperties": False,
+    }
+    for same in (closed, {"type": "object"}, True, [1], {"properties": 5}, {"$defs": {"a": {"type": "string"}}}):
+        assert closed_schema(same) is same
