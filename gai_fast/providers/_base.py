@@ -39,7 +39,7 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
 from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
-from gai_fast.providers._requests import is_given, knobs_of, merged
+from gai_fast.providers._requests import is_given, knobs_of, merged, paired
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._thoughts import refuses_signatures, without_thoughts
@@ -196,6 +196,8 @@ class API(ResponseAPI):
         own: list[tuple[Tool, OwnTool]] = []
         if request.tools:
             request, own = self._without_own_tools(request, target)
+        if target.on_unsupported == "drop":
+            request = paired(request, target.changes)
         written = self.body(self.supported(request, target, has_tools=bool(own)), target)
         for tool, form in own:
             self.add_own_tool(written, tool, form)

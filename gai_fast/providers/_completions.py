@@ -27,6 +27,7 @@ class CompletionsAPI(ChatAPI):
     path = "/completions"
     user_parts = frozenset({TextPart})
     text_parts = False
+    needs_user = True
     knobs: ClassVar = {name: name for name in ("frequency_penalty", "presence_penalty", "logit_bias", "user")}
     lacks = frozenset({"tools", "tool_choice", "response_format", "reasoning", "metadata"})
 

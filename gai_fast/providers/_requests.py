@@ -11,12 +11,14 @@ from itertools import groupby
 from typing import Any, Final
 
 from msgspec import UNSET, UnsetType
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 from orjson import Fragment
 
 from gai_fast.kernels import parse_exact
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import (
+    AssistantMessage,
     Cache,
     FilePart,
     ImagePart,
@@ -77,6 +79,57 @@ def calls_of(message: Message) -> list[ToolCallPart]:
     """Returns the calls of a message."""
     content = () if isinstance(message.content, str) else message.content
     return [part for part in content if isinstance(part, ToolCallPart)]
+
+
+def paired(request: Request, changes: Changes) -> Request:
+    """Returns a request without calls that have no result, and without results that have no call.
+
+    Providers refuse both. A request of which nothing would be left stays as it is.
+
+    Args:
+        request: The request.
+        changes: Gets the paths of what was left out.
+    """
+    results: dict[str, int] = {}  # the place of the last result, by the id of its call
+    has_calls = False
+    for at, message in enumerate(request.messages):
+        if isinstance(message, ToolMessage):
+            results[message.call_id] = at
+        elif isinstance(message, AssistantMessage) and not isinstance(message.content, str):
+            has_calls = has_calls or any(isinstance(part, ToolCallPart) for part in message.content)
+    if not results and not has_calls:
+        return request
+    kept: list[Message] = []
+    left: list[str] = []
+    called: set[str] = set()
+    for at, message in enumerate(request.messages):
+        if isinstance(message, ToolMessage):
+            if message.call_id in called:
+                called.discard(message.call_id)
+                kept.append(message)
+            else:
+                left.append(f"messages[{at}]")
+            continue
+        if not isinstance(message, AssistantMessage) or isinstance(message.content, str):
+            kept.append(message)
+            continue
+        parts: list[Any] = []
+        for place, part in enumerate(message.content):
+            if isinstance(part, ToolCallPart):
+                if results.get(part.call_id, -1) < at:
+                    left.append(f"messages[{at}].content[{place}]")
+                    continue
+                called.add(part.call_id)
+            parts.append(part)
+        if len(parts) == len(message.content):
+            kept.append(message)
+        elif parts:
+            kept.append(AssistantMessage(content=parts))
+    if not left or (not kept and request.query is UNSET):
+        return request
+    for path in left:
+        changes.drop(path)
+    return replace(request, messages=kept)
 
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

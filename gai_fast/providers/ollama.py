@@ -209,6 +209,7 @@ class Generate(_Ollama):
     """`/api/generate`: one prompt, no tools."""
 
     path = "/api/generate"
+    needs_user = True
     lacks = frozenset({"metadata", "tools", "tool_choice"})
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
+from gai_fast.core.reading import parse_request
+from gai_fast.kernels import encode_json
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import ImagePart
-from gai_fast.providers._requests import closed_schema, image_data, image_url, is_given, joined, merged
+from gai_fast.providers._requests import closed_schema, image_data, image_url, is_given, joined, merged, paired
 from tests.unit.providers.answers import body
 
 
@@ -79,3 +82,31 @@ def test_a_schema_is_closed_where_it_does_not_say_otherwise() -> None:
     }
     for same in (closed, {"type": "object"}, True, [1], {"properties": 5}, {"$defs": {"a": {"type": "string"}}}):
         assert closed_schema(same) is same
+
+
+def test_calls_and_results_without_each_other_are_left_out() -> None:
+    def call(name: str) -> dict[str, str]:
+        return {"type": "tool_call", "call_id": name, "name": "f"}
+
+    def result(name: str) -> dict[str, str]:
+        return {"role": "tool", "call_id": name, "content": "4"}
+
+    ask = {"role": "user", "content": "?"}
+    said = [{"type": "text", "text": "Well"}, call("b"), call("c")]
+    given = [
+        ask,
+        result("a"),
+        {"role": "assistant", "content": [call("a")]},
+        {"role": "assistant", "content": said},
+        result("c"),
+        result("c"),
+        ask,
+    ]
+    changes = Changes("drop")
+    sent = paired(parse_request(encode_json({"messages": given})), changes)
+    kept = [ask, {"role": "assistant", "content": [said[0], call("c")]}, result("c"), ask]
+    assert sent == parse_request(encode_json({"messages": kept}))
+    assert changes.dropped == ["messages[1]", "messages[2].content[0]", "messages[3].content[1]", "messages[5]"]
+    for same in ([ask], [{"role": "assistant", "content": [call("a")]}], [ask, *kept[1:]]):
+        request = parse_request(encode_json({"messages": same}))
+        assert paired(request, changes) is request
