@@ -107,10 +107,18 @@ def apis() -> dict[str, API]:
     }
 
 
-def takes(api: API, content: Mapping[str, Any]) -> bool:
-    """Whether a request with this content goes out whole."""
-    target = Target("model-1", "key", "drop")
-    return _built(api, content, target) is not None and not target.changes.dropped
+def mark_of(api: API, content: Mapping[str, Any]) -> str:
+    """What becomes of the content of a request: one of the marks that the page explains."""
+    target = Target("model-1", "key")
+    request = _built(api, content, target)
+    if request is None:
+        return "–"
+    if target.changes.dropped:
+        return "○"
+    if target.changes.adjusted:
+        return "≈"
+    names = content.keys() - {"messages", "system"}
+    return "→" if names and names.isdisjoint(json.loads(request.body)) else "✓"
 
 
 def _built(api: API, content: Mapping[str, Any], target: Target) -> UpstreamRequest | None:
@@ -153,26 +161,30 @@ def requests_table(names: Iterable[str]) -> str:
     """The table of requests that each API supports."""
     every = apis()
     chosen = {name: every[name] for name in names}
-    rows = {what: [takes(api, content) for api in chosen.values()] for what, content in _TAKEN.items()}
-    rows["its own reasoning, sent back"] = [sends_back(api, _THOUGHT) for api in chosen.values()]
-    rows["its signatures, sent back"] = [sends_back(api, _SIGNATURE) for api in chosen.values()]
+    rows = {what: [mark_of(api, content) for api in chosen.values()] for what, content in _TAKEN.items()}
+    rows["its own reasoning, sent back"] = [_mark(sends_back(api, _THOUGHT)) for api in chosen.values()]
+    rows["its signatures, sent back"] = [_mark(sends_back(api, _SIGNATURE)) for api in chosen.values()]
     return table(chosen, rows)
 
 
 def answers_table(names: Iterable[str]) -> str:
     """The table of events in the answers of each API."""
     kinds = {name: answered(name) for name in names}
-    rows = {what: [kind in kinds[name] for name in kinds] for what, kind in _ANSWERED.items()}
-    rows["more than one choice"] = ["choice" in kinds[name] for name in kinds]
-    rows["usage"] = ["usage" in kinds[name] for name in kinds]
+    rows = {what: [_mark(kind in kinds[name]) for name in kinds] for what, kind in _ANSWERED.items()}
+    rows["more than one choice"] = [_mark("choice" in kinds[name]) for name in kinds]
+    rows["usage"] = [_mark("usage" in kinds[name]) for name in kinds]
     return table(kinds, rows)
 
 
-def table(columns: Iterable[str], rows: Mapping[str, Iterable[bool]]) -> str:
+def _mark(has: bool) -> str:
+    return "✓" if has else "–"
+
+
+def table(columns: Iterable[str], rows: Mapping[str, Iterable[str]]) -> str:
     """A Markdown table of marks."""
     heads = [f"`{name}`" for name in columns]
     lines = [["", *heads], ["---", *[":-:"] * len(heads)]]
-    lines += [[what, *("✓" if mark else "–" for mark in marks)] for what, marks in rows.items()]
+    lines += [[what, *marks] for what, marks in rows.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
