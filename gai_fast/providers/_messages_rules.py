@@ -5,13 +5,14 @@ Knows the dialect, and no provider.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.shapes import Shape, is_unsigned_or_sealed
 from gai_fast.model.changes import Changes
-from gai_fast.providers._rules import RequestRules
+from gai_fast.providers._rules import Mend, RequestRules
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -44,6 +45,63 @@ class MessagesRules(RequestRules):
         name = "id" if kind == "tool_use" else "tool_use_id"
         identifier = block.get(name)
         return {**block, name: self.call_ids.fitted(identifier)} if isinstance(identifier, str) else block
+
+
+class Pairs(Mend):
+    """Where members may be left out, leaves out calls without results and results without calls: the API refuses both.
+
+    The result of a call stands in the message after it.
+    """
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return bool(shape.ids) and not body.get("thread")
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        if not changes.may_drop:
+            return
+        messages: list[Any] = body["messages"]
+        kept: list[Any] = []
+        left: list[str] = []
+        for at, message in enumerate(messages):
+            blocks = _blocks(message)
+            before = _ids(messages[at - 1], "tool_use") if at else frozenset()
+            after = _ids(messages[at + 1], "tool_result") if at + 1 < len(messages) else frozenset()
+            some: list[Any] = []
+            for place, block in enumerate(blocks):
+                use, result = _id_of(block, "tool_use"), _id_of(block, "tool_result")
+                if (use is not None and use not in after) or (result is not None and result not in before):
+                    left.append(f"messages[{at}].content[{place}]")
+                else:
+                    some.append(block)
+            if len(some) == len(blocks):
+                kept.append(message)
+            elif some:
+                kept.append({**message, "content": some})
+        if kept and left:
+            body["messages"] = kept
+            for path in left:
+                changes.drop(path)
+
+
+_IDS: Final[Mapping[str, str]] = {"tool_use": "id", "tool_result": "tool_use_id"}
+
+
+def _blocks(message: Any) -> list[Any]:
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, list) else []
+
+
+def _id_of(block: Any, kind: str) -> str | None:
+    """Returns the id of a call, or of the call of a result; None if the block is of another type."""
+    if not isinstance(block, dict) or block.get("type") != kind:
+        return None
+    identifier = block.get(_IDS[kind])
+    return identifier if isinstance(identifier, str) else None
+
+
+def _ids(message: Any, kind: str) -> frozenset[str]:
+    found = [_id_of(block, kind) for block in _blocks(message)]
+    return frozenset([each for each in found if each is not None])
 
 
 def _is_foreign(block: Any) -> bool:

@@ -98,8 +98,65 @@ class ChoiceNeedsTools(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         body.pop("parallel_tool_calls", None)
-        if body.get("tool_choice") in (None, "auto", "none"):  # else the provider refuses it
+        if body.get("tool_choice") in (None, "auto", "none"):
             body.pop("tool_choice", None)
+        elif changes.may_drop:  # else the provider refuses it
+            del body["tool_choice"]
+            changes.drop("tool_choice")
+
+
+_OUTPUTS: Final[Mapping[str, str]] = {
+    "function_call": "function_call_output",
+    "custom_tool_call": "custom_tool_call_output",
+}
+"""The type of the output of each call."""
+
+
+class Pairs(Mend):
+    """Where members may be left out, leaves out calls without outputs and outputs without calls."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return bool(shape.ids) and not body.get("previous_response_id") and not body.get("conversation")
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        if not changes.may_drop:
+            return
+        items: list[Any] = body["input"]
+        last: dict[tuple[Any, Any], int] = {}  # the place of the last output, by its type and call
+        for at, item in enumerate(items):
+            if _type(item) in _OUTPUTS.values():
+                last[_key(item)] = at
+        called: set[tuple[Any, Any]] = set()
+        kept: list[Any] = []
+        left: list[str] = []
+        for at, item in enumerate(items):
+            kind = _type(item)
+            if kind in _OUTPUTS:
+                key = (_OUTPUTS[kind], item.get("call_id"))
+                if last.get(key, -1) < at:
+                    left.append(f"input[{at}]")
+                    continue
+                called.add(key)
+            elif kind in _OUTPUTS.values():
+                key = _key(item)
+                if key not in called:
+                    left.append(f"input[{at}]")
+                    continue
+                called.discard(key)
+            kept.append(item)
+        if kept and left:
+            body["input"] = kept
+            for path in left:
+                changes.drop(path)
+
+
+def _type(item: Any) -> str:
+    kind = item.get("type") if isinstance(item, dict) and isinstance(item.get("call_id"), str) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _key(item: dict[str, Any]) -> tuple[Any, Any]:
+    return item.get("type"), item.get("call_id")
 
 
 OF_OPENAI: Final = "gAAAA"
@@ -118,6 +175,6 @@ def responses_rules(provider: str, *, foreign: str = "") -> ResponsesRules:
         "openai 3.57.0, 2026-11-25",
         members={"max_output_tokens": Member(least=16)},
         call_ids=CallIds(".{1,64}"),
-        mends=[ChoiceNeedsTools()],
+        mends=[ChoiceNeedsTools(), Pairs()],
         foreign=foreign,
     )

@@ -53,7 +53,7 @@ from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._messages_rules import MessagesRules
+from gai_fast.providers._messages_rules import MessagesRules, Pairs
 from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._requests import (
     add_turn,
@@ -120,7 +120,9 @@ class Anthropic(API):
     count_path = "/v1/messages/count_tokens"
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
-    rules: ClassVar = MessagesRules("anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"))
+    rules: ClassVar = MessagesRules(
+        "anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"), mends=[Pairs()]
+    )
     efforts = ("low", "medium", "high", "xhigh", "max")
     service_tiers = frozenset({"auto", "standard_only"})
     knobs: ClassVar = {

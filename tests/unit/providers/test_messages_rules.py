@@ -47,3 +47,34 @@ def test_ids_of_calls_have_its_form_and_stay_together() -> None:
         ]
         asked, answered = native("anthropic", messages=messages)["messages"][1:]
         assert asked["content"][0]["id"] == answered["content"][0]["tool_use_id"] == name
+
+
+def test_with_drop_calls_and_results_without_each_other_are_left_out() -> None:
+    def use(name: str) -> dict[str, Any]:
+        return {"type": "tool_use", "id": name, "name": "f", "input": {}}
+
+    def result(name: str) -> dict[str, Any]:
+        return {"type": "tool_result", "tool_use_id": name, "content": "4"}
+
+    text = {"type": "text", "text": "?"}
+    given = [
+        {"role": "user", "content": [result("z"), text]},
+        {"role": "assistant", "content": [use("a"), use("b")]},
+        {"role": "user", "content": [result("a"), text]},
+        {"role": "assistant", "content": [use("c")]},
+        {"role": "user", "content": "?"},
+    ]
+    api = get_provider("anthropic")
+    body = {"messages": given, "max_tokens": 9}
+    target = Target("m1", "k", "drop")
+    assert json.loads(api.build_passthrough(body, target).body)["messages"] == [
+        {"role": "user", "content": [text]},
+        {"role": "assistant", "content": [use("a")]},
+        given[2],
+        given[4],
+    ]
+    assert target.changes.dropped == ["messages[0].content[0]", "messages[1].content[1]", "messages[3].content[0]"]
+    for same in (body, {**body, "thread": {"id": "t"}}, {**body, "messages": given[3:4]}):
+        policy = "error" if same is body else "drop"
+        sent = json.loads(api.build_passthrough(same, Target("m1", "k", policy)).body)
+        assert sent["messages"] == same["messages"]

@@ -79,3 +79,25 @@ def test_what_openai_has_encrypted_goes_to_nobody_who_cannot_read_it(provider: s
     assert sent(provider, items)["input"] == [ASK, *items[2:]]
     for may_be_its_own in ("openai", "azure", "openrouter", "openai-compatible"):
         assert theirs in sent(may_be_its_own, items)["input"]
+
+
+def test_with_drop_calls_and_outputs_without_each_other_are_left_out() -> None:
+    def call(name: str, kind: str = "function_call") -> dict[str, Any]:
+        return {"type": kind, "call_id": name, "name": "f"}
+
+    def output(name: str, kind: str = "function_call") -> dict[str, Any]:
+        return {"type": f"{kind}_output", "call_id": name, "output": "4"}
+
+    custom = "custom_tool_call"
+    other = {"type": "computer_call", "call_id": "x"}
+    whole = [ASK, call("a"), call("b", custom), output("b", custom), output("a"), other, 5]
+    items = [output("c"), *whole, call("d"), output("a"), call("e"), output("e", custom)]
+    target = Target("m1", "k", "drop")
+    body = sent("openai", items, target, tool_choice="required")
+    assert body["input"] == whole
+    assert "tool_choice" not in body
+    assert target.changes.dropped == ["tool_choice", "input[0]", "input[8]", "input[9]", "input[10]", "input[11]"]
+    assert sent("openai", items)["input"] == items
+    for stored in ({"previous_response_id": "r"}, {"conversation": "c"}):
+        assert sent("openai", [output("c")], Target("m1", "k", "drop"), **stored)["input"] == [output("c")]
+    assert sent("openai", [output("c")], Target("m1", "k", "drop"))["input"] == [output("c")]
