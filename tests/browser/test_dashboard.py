@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 
 from gai_fast.model.settings import key_digest
-from tests.browser.chromium import ChromiumPage
 from tests.browser.conftest import IN_CHROMIUM, Upstream, serving
 from tests.browser.driver import Browser, Page
 
@@ -20,11 +19,19 @@ FAKE = """
 window.opened = window.left = 0;
 window.asked = [];
 window.refusal = null;
+window.keys = [];
+window.requests = [];
+window.reply = null;
 const real = window.fetch.bind(window);
 window.fetch = (url, options = {}) => {
-  if (!String(url).endsWith("/admin/v1/events")) {
-    window.asked.push(`${options.method ?? "GET"} ${url}`);
-    return real(url, options);
+  const [path, method] = [new URL(url, location.href).pathname, options.method ?? "GET"];
+  const json = (value, status = 200) => Promise.resolve(new Response(JSON.stringify(value), { status }));
+  window.sent = options.headers?.authorization ?? null;
+  if (method === "GET" && path === "/admin/v1/requests") return json({ data: window.requests });
+  if (method === "GET" && path === "/admin/v1/keys") return json({ data: window.keys });
+  if (path !== "/admin/v1/events") {
+    window.asked.push(`${method} ${url}${options.body ? ` ${options.body}` : ""}`);
+    return window.reply ? json(...window.reply) : real(url, options);
   }
   window.opened += 1;
   if (window.refusal) return Promise.resolve(new Response(JSON.stringify({ error: window.refusal }), window.refusal));
@@ -256,12 +263,20 @@ async def test_a_lost_connection_is_told_and_made_again(browser: Browser, origin
 
         await page.evaluate("void (window.refusal = { status: 401, code: 'unauthorized', message: 'unknown key' })")
         await page.evaluate("window.lose()")
-        await page.until(f"{STATUS}.textContent === 'Not allowed'")
-        assert "unknown key" in await texts(page, "#notice")
-        count = await page.evaluate("window.opened")
-        await page.evaluate("void (window.refusal = null)")
-        await page.evaluate("document.querySelector('#retry').click()")
-        await page.until(f"window.opened === {int(count) + 1}")
+        await page.until(f"{STATUS}.textContent === 'A key is needed'")
+        assert await texts(page, "#login-why") == "This server needs an admin's key."
+        assert await page.evaluate("document.querySelector('#notice').hidden && document.querySelector('main').hidden")
+        for key, status in (("sk-wrong", "A key is needed"), ("sk-right", "Connecting…")):
+            count = await page.evaluate("window.opened")
+            if key == "sk-right":
+                await page.evaluate("void (window.refusal = null)")
+            await login(page, key)
+            await page.until(f"window.opened === {int(count) + 1} && {STATUS}.textContent === '{status}'")
+            assert await page.evaluate("window.sent") == f"Bearer {key}"
+        await page.evaluate(sample(row("one")))
+        await page.until(f"{STATUS}.textContent === 'Live' && document.querySelector('#login').hidden")
+        assert await page.evaluate("Object.values({...sessionStorage}).includes('sk-right')")
+        assert "sk-" not in await page.evaluate("JSON.stringify({...localStorage}) + document.body.innerText")
 
 
 async def test_a_hidden_page_has_no_connection(browser: Browser, origin: str) -> None:
@@ -278,12 +293,17 @@ async def test_a_hidden_page_has_no_connection(browser: Browser, origin: str) ->
         await page.until("window.opened === 2")
 
 
+async def login(page: Page, key: str) -> None:
+    await page.until("!document.querySelector('#login').hidden")
+    await page.evaluate(
+        f"(document.querySelector('#login-key').value = '{key}', document.querySelector('#login').requestSubmit())"
+    )
+
+
 @IN_CHROMIUM
-async def test_a_page_whose_key_is_taken_away_says_so(
+async def test_a_page_asks_for_the_key_and_again_when_it_is_taken_away(
     browser: Browser, upstream: tuple[Upstream, int], tmp_path: Path
 ) -> None:
-    """The key goes with each request, as a browser that has asked its user sends it."""
-
     def key(name: str) -> str:
         return (
             f'[[key]]\nname = "{name}"\nrole = "admin"\nsecret = "sha256:{key_digest(f"sk-{name}-0123456789").hex()}"\n'
@@ -293,13 +313,16 @@ async def test_a_page_whose_key_is_taken_away_says_so(
     async with (
         serving(tmp_path, upstream[1], key("first")) as url,
         aiohttp.ClientSession(headers=headers) as http,
-        browser.page() as page,
+        browser.page(width=360) as page,
     ):
-        assert isinstance(page, ChromiumPage)
-        await page.command("Network.enable")
-        await page.command("Network.setExtraHTTPHeaders", headers=headers)
-        await page.open(f"{url}dashboard" if url.endswith("/") else f"{url}/dashboard")
+        await page.open(f"{url.rstrip('/')}/dashboard")
+        await page.until(f"{STATUS}.textContent === 'A key is needed'")
+        assert await page.evaluate("document.activeElement.id") == "login-key"
+        await login(page, "sk-first-0123456789")
         await page.until(f"{STATUS}.textContent === 'Live'")
+        await page.reload()
+        await page.until(f"{STATUS}.textContent === 'Live'")
+        await page.until("document.querySelector('#keys .key')?.innerText.startsWith('first')")
         file = tmp_path / "gai-fast.toml"
         file.write_text(file.read_text().replace(key("first"), key("first") + key("second")))
         async with http.post(f"{url}/admin/v1/reload", json={}) as answer:
@@ -308,8 +331,227 @@ async def test_a_page_whose_key_is_taken_away_says_so(
         file.write_text(file.read_text().replace(key("first"), ""))
         async with http.post(f"{url}/admin/v1/reload", json={}) as answer:
             assert answer.status == 200
-        await page.until(f"{STATUS}.textContent === 'Not allowed'")
-        assert "Reload the page" in await texts(page, "#notice")
+        await page.until(f"{STATUS}.textContent === 'A key is needed'")
+        assert await texts(page, "#login-why") != ""
+        await login(page, "sk-second-0123456789")
+        await page.until(f"{STATUS}.textContent === 'Live'")
+
+
+def ended(identifier: str, **more: Any) -> dict[str, Any]:
+    """A request that has ended."""
+    return {
+        "ended_at": "2026-11-22T10:00:00.000Z",
+        "key": "alice",
+        "model": "fast",
+        "upstream": "up",
+        "endpoint": "/api/v1/stream",
+        "transport": "sse",
+        "request_id": identifier,
+        "stream_id": "s",
+        "outcome": "finished",
+        "status": None,
+        "code": None,
+        "finish_reason": "stop",
+        "duration_ms": 1500.0,
+        "ttft_ms": 300.0,
+        "input_tokens": 7,
+        "output_tokens": 1234,
+        "cost": 0.25,
+        "currency": "USD",
+        **more,
+    }
+
+
+async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser: Browser, origin: str) -> None:
+    minutes = "(minutes) => new Date(Date.now() - minutes * 60000).toISOString()"
+    async with browser.page(width=390) as page:
+        await opened(page, origin)
+        nothing = {"input_tokens": None, "output_tokens": None, "cost": None, "currency": None, "ttft_ms": None}
+        rows = [
+            ended("one"),
+            ended("two", model="slow", outcome="failed", code="timeout", ttft_ms=500.0),
+            ended("three", model="", outcome="refused", code="not_found", status=404, **nothing),
+            ended("four", key=HOSTILE, model=HOSTILE, code=HOSTILE, outcome="failed", currency=HOSTILE),
+        ]
+        await page.evaluate(
+            f"(window.requests = {json.dumps(rows)}, [1, 30, 90, 3000].forEach((each, at) =>"
+            f" {{ window.requests[at].ended_at = ({minutes})(each); }}))"
+        )
+        await page.evaluate(sample())
+        table = "[...document.querySelectorAll('#requests tbody tr')]"
+        await page.until(f"{table}.length === 4")
+        cells = await page.evaluate(f"{table}.map((row) => [...row.cells].map((cell) => cell.textContent))")
+        assert cells[0][1:] == ["alice", "fast", "finished", "7 → 1,234", "0.25 USD", "300 ms", "1.50 s"]
+        assert cells[1][3] == "timeout"
+        assert cells[2][1:] == ["alice", "–", "not_found 404", "–", "–", "–", "1.50 s"]
+        total = await texts(page, "#requests .head .hint")
+        assert total.startswith("4 requests · 3 failed · 3,702 tokens out · 0.50 USD · ")
+        assert "first token p50 300 ms" in total
+        for span, number in ((15, 1), (60, 2), (1440, 3), (0, 4)):
+            await page.evaluate(f"document.querySelector('[data-minutes=\"{span}\"]').click()")
+            assert await page.evaluate(f"{table}.length") == number
+        find = "document.querySelector('#requests input')"
+        await page.evaluate(f"({find}.value = 'SLOW timeout', {find}.dispatchEvent(new Event('input')))")
+        assert await page.evaluate(f"{table}.length") == 1
+        await page.evaluate(f"({find}.value = '', {find}.dispatchEvent(new Event('input')))")
+        outcome = "document.querySelector('#requests select')"
+        await page.evaluate(f"({outcome}.value = 'cancelled', {outcome}.dispatchEvent(new Event('change')))")
+        assert await texts(page, "#requests .more") == "No request fits."
+        await page.evaluate(f"({outcome}.value = '', {outcome}.dispatchEvent(new Event('change')))")
+        assert await page.evaluate("document.querySelectorAll('#requests :is(img, script)').length") == 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert (await page.evaluate("window.hit"), page.problems) == (0, [])
+
+
+def key(name: str, **more: Any) -> dict[str, Any]:
+    """A key of the admin API."""
+    return {
+        "name": name,
+        "role": "user",
+        "models": [],
+        "expires": None,
+        "spent": 1.5,
+        "spent_period": "day",
+        "source": "store",
+        "created": "2026-11-22T10:00:00.000Z",
+        "grace_until": None,
+        "lane": [],
+        "limits": {"requests_per_minute": None, "tokens_per_minute": None, "streams": None, "spend": None},
+        **more,
+    }
+
+
+ROOT = key("root", role="admin", source="file")
+
+
+async def test_keys_are_made_limited_rotated_and_revoked(browser: Browser, origin: str) -> None:
+    """Against answers of the admin API; a secret is shown once."""
+    limits = {"requests_per_minute": 60, "tokens_per_minute": None, "streams": 2}
+    web = key("a/b?c", models=["fast"], limits={**limits, "spend": {"amount": 5, "period": "day"}})
+    async with browser.page(width=390) as page:
+        await opened(page, origin)
+
+        async def replies(*reply: Any) -> None:
+            await page.evaluate(
+                f"(window.asked = [], window.reply = {json.dumps(reply)}, window.confirm = () => true) && 1"
+            )
+
+        async def asked() -> list[str]:
+            await page.until("window.asked.length")
+            return [each.replace(f"{origin}/", "") for each in await page.evaluate("window.asked")]
+
+        async def press(text: str) -> None:
+            await page.evaluate(
+                "[...document.querySelectorAll('#keys button')]"
+                f".find((each) => each.textContent === '{text}' && !each.closest('[hidden]')).click()"
+            )
+
+        form = "document.querySelector('#keys form')"
+        secret = "document.querySelector('#keys .secret')"
+        await page.evaluate(f"void (window.keys = {json.dumps([ROOT, web, key(HOSTILE)])})")
+        spend = {"key": "a", "amount": 1, "currency": "USD", "requests": 1}
+        await page.evaluate(sample(spend={"day": "2026-11-22", "keys": [spend], "models": [{**spend, "model": "m"}]}))
+        await page.until("document.querySelectorAll('#keys .key').length === 3")
+        shown = await page.evaluate("[...document.querySelectorAll('#keys .key')].map((each) => each.innerText)")
+        assert "1.50 USD of 5.00 a day" in shown[1]
+        assert "fast · 60 requests/min · 2 streams" in shown[1]
+        buttons = "[...document.querySelectorAll('#keys .key')].map((each) => each.querySelectorAll('button').length)"
+        assert await page.evaluate(buttons) == [0, 3, 3]
+
+        await replies({**key("site"), "secret": "sk-made-once"}, 201)
+        await press("New key")
+        assert await page.evaluate("document.activeElement.name") == "name"
+        await page.evaluate(
+            f"(() => {{ const {{ elements: on }} = {form}; on.name.value = 'site'; on.models.value = 'fast, slow';"
+            " on.streams.value = '3'; on.spend.value = '0.5'; on.period.value = 'month';"
+            f" on.expires.value = '2027-01-02T03:04'; {form}.requestSubmit(); }})()"
+        )
+        (made,) = await asked()
+        assert made.startswith("POST admin/v1/keys {")
+        assert json.loads(made.split(" ", 2)[2]) == {
+            "name": "site",
+            "models": ["fast", "slow"],
+            "expires": "2027-01-02T03:04:00Z",
+            "streams": 3,
+            "spend": {"amount": 0.5, "period": "month"},
+        }
+        await page.until(f"{secret}.textContent.includes('sk-made-once') && {form}.hidden")
+        await page.bring_to_front()
+        await press("Copy")
+        await page.until(f"{secret}.querySelector('button').textContent === 'Copied'")
+
+        await replies(web)
+        await press("Limits")
+        assert await page.evaluate(f"{secret}.hidden && {secret}.textContent === ''")
+        assert await page.evaluate(f"[{form}.elements.models.value, {form}.elements.spend.value]") == ["fast", "5"]
+        await page.evaluate(f"({form}.elements.spend.value = '', {form}.requestSubmit())")
+        (changed,) = await asked()
+        method, path, body = changed.split(" ", 2)
+        assert (method, path) == ("PATCH", "admin/v1/keys/a%2Fb%3Fc")
+        assert json.loads(body) == {"models": ["fast"], "expires": None, **limits, "spend": None}
+
+        await page.until(f"{form}.hidden")
+        await replies({**web, "secret": "sk-rotated"})
+        await press("Rotate")
+        assert await asked() == ["POST admin/v1/keys/a%2Fb%3Fc/rotate"]
+        await page.until(f"{secret}.textContent.includes('sk-rotated')")
+        await replies({"name": "a/b?c", "revoked": True})
+        await press("Revoke")
+        assert await asked() == ["DELETE admin/v1/keys/a%2Fb%3Fc"]
+        await page.until(f"{secret}.hidden")
+
+        error = {"code": "invalid_request", "message": "`streams` must be 1 or more", "reason": "streams"}
+        await replies({"error": error}, 400)
+        await press("New key")
+        await page.evaluate(f"({form}.elements.name.value = 'x', {form}.requestSubmit())")
+        await page.until(f"{form}.innerText.includes('must be 1 or more')")
+        assert not await page.evaluate(f"{form}.hidden")
+        assert await page.evaluate("document.querySelectorAll('#keys :is(img, script)').length") == 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert await page.evaluate("window.hit") == 0
+
+
+@pytest.mark.parametrize("status", [404, 405, 409])
+@IN_CHROMIUM
+async def test_where_keys_cannot_be_made_the_panel_says_why(browser: Browser, origin: str, status: int) -> None:
+    async with browser.page() as page:
+        await opened(page, origin)
+        why = "document.querySelector('#keys .why')"
+        opener = "document.querySelector('#keys [data-new]')"
+        await page.evaluate(f"void (window.keys = {json.dumps([ROOT])})")
+        await page.evaluate(sample())
+        await page.until(f"!{opener}.hidden")
+        reason = {404: "route", 405: "method", 409: "no_admin"}[status]
+        error = {"code": "invalid_request", "message": "no admin is there", "reason": reason}
+        await page.evaluate(f"void (window.reply = {json.dumps([{'error': error}, status])})")
+        await page.evaluate(f"{opener}.click()")
+        form = "document.querySelector('#keys form')"
+        await page.evaluate(f"({form}.elements.name.value = 'x', {form}.requestSubmit())")
+        await page.until(f"{form}.hidden && {opener}.hidden && !{why}.hidden")
+        assert await texts(page, "#keys .why") == (
+            "no admin is there" if status == 409 else "This server makes no keys at run time: they are in its file."
+        )
+
+
+@IN_CHROMIUM
+async def test_without_an_admins_key_in_the_file_no_key_is_made_here(browser: Browser, origin: str) -> None:
+    for keys, why in (
+        (
+            [],
+            'Keys are made here once the file has a [[key]] with role = "admin": else nobody could operate the server.',
+        ),
+        (
+            [{k: v for k, v in ROOT.items() if k != "source"}],
+            "This server makes no keys at run time: they are in its file.",
+        ),
+    ):
+        async with browser.page() as page:
+            await opened(page, origin)
+            await page.evaluate(f"void (window.keys = {json.dumps(keys)})")
+            await page.evaluate(sample())
+            await page.until("!document.querySelector('#keys .why').hidden")
+            assert await texts(page, "#keys .why") == why
+            assert await page.evaluate("document.querySelector('#keys [data-new]').hidden")
 
 
 @IN_CHROMIUM

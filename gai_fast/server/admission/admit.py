@@ -6,7 +6,8 @@ route: it reads the head of a request, from either server.
 
 The paths of `_OPERATE` are for those who operate the server:
 
-1. If there is a `[[key]]` or an `[[issuer]]`, or the store has or had a key, they need a key whose role is `admin`.
+1. If there is a `[[key]]` or an `[[issuer]]`, or the store has or had a key, they need a key whose role is `admin`. The
+   dashboard's own files do not: they have no figure, and the page asks for the key that its requests need.
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
@@ -38,8 +39,10 @@ from gai_fast.server.http.transport import ClientTransport
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws", "/p/")
 """The paths that need a caller's key begin so."""
-_PAGES: Final = ("/dashboard", "/docs")
-_OPERATE: Final = ("/admin", *_PAGES)
+_LOGIN: Final = "/dashboard"
+"""The page, with the files below it, that asks for a key itself."""
+_DOCS: Final = "/docs"
+_OPERATE: Final = ("/admin", _LOGIN, _DOCS)
 """These paths, and those below them, are for those who operate the server. All other paths are open."""
 _FIGURES: Final = "/metrics"
 
@@ -183,7 +186,8 @@ class Admission:
         elif is_for_operators(path) or (path == _FIGURES and not self._figures_open):
             remote = "" if peer is None else peer.remote
             if self._callers is not None:
-                self._check_operator(admitted, self._callers, headers, remote)
+                if not path.startswith(_LOGIN):
+                    self._check_operator(admitted, self._callers, headers, remote)
             else:
                 self._check_local(headers, remote, on_loopback)
             is_basic = headers.get("authorization", "").lower().startswith("basic")
@@ -284,13 +288,13 @@ def is_for_operators(path: str) -> bool:
 
 
 def asks_for_key(path: str) -> bool:
-    """Whether a browser without a valid key is to ask its user for one: for a page, and not for what a page fetches by
-    itself, again and again.
+    """Whether a browser without a valid key is to ask its user for one: for a page that does not ask itself, and not
+    for what a page fetches by itself, again and again.
 
     Args:
         path: Below the prefix.
     """
-    return path.startswith(_PAGES) and is_for_operators(path)
+    return path.startswith(_DOCS) and is_for_operators(path)
 
 
 def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:

@@ -53,7 +53,10 @@ _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 _OPERATORS_PAGES: Final = {
     "docs": ("docs.js", "docs.css"),
-    "dashboard": ("dashboard.js", "charts.js", "feed.js", "streams.js", "dashboard.css"),
+    "dashboard": (
+        *("dashboard.js", "api.js", "charts.js", "feed.js", "keys.js", "requests.js", "streams.js"),
+        "dashboard.css",
+    ),
 }
 """The operators' pages, each with its files; the path of a page's `index.html` is the page's name."""
 _KINDS: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}

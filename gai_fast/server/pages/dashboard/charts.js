@@ -4,6 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 120;
 const HEIGHT = 28;
 const BARS = 11; // of a distribution, at least
+const TOP = 12; // above the bars, for what their height means
 
 function shape(name, attributes, ...children) {
   const element = document.createElementNS(SVG, name);
@@ -140,7 +141,7 @@ export function histogram(figure, buckets, what) {
   const [width, height] = [320, 64];
   const step = width / shown.length;
   const label = `${what}: p50 ${p50}, p95 ${p95}, p99 ${p99}, ${total} values`;
-  const picture = shape("svg", { viewBox: `0 0 ${width} ${height + 14}`, role: "img", "aria-label": label });
+  const picture = shape("svg", { viewBox: `0 ${-TOP} ${width} ${TOP + height + 24}`, role: "img", "aria-label": label });
   const every = Math.ceil(shown.length / 6);
   shown.forEach(({ le, count }, at) => {
     const from = buckets[first + at - 1]?.le ?? 0;
@@ -164,5 +165,12 @@ export function histogram(figure, buckets, what) {
       picture.append(text);
     }
   });
+  const axis = (x, y, anchor, words) => {
+    const text = shape("text", { x, y, "text-anchor": anchor });
+    text.textContent = words;
+    return text;
+  };
+  picture.append(axis(0, -3, "start", `${most.toLocaleString("en")} at most, of ${total.toLocaleString("en")}`));
+  picture.append(axis(width, height + 22, "end", `${what}, up to`));
   figure.append(picture);
 }

@@ -1,7 +1,10 @@
 // The dashboard: one sample of the server's figures a second, pushed over `admin/v1/events`.
 // Memory does not grow: the page keeps the samples of five minutes, a bounded list of streams and of their text.
 
+import { hasKey, useKey } from "./api.js";
 import { Feed } from "./feed.js";
+import { Keys } from "./keys.js";
+import { Requests, money } from "./requests.js";
 import { Ring, Sparkline, histogram, quantile, seconds, since } from "./charts.js";
 import { Streams, count, make, put, rate } from "./streams.js";
 
@@ -172,11 +175,6 @@ function showBreakers({ breakers }) {
   });
 }
 
-const money = (amount, currency) => {
-  const digits = { minimumFractionDigits: 2, maximumFractionDigits: amount !== 0 && amount < 1 ? 6 : 2 };
-  return `${amount.toLocaleString("en", digits)} ${currency}`;
-};
-
 function showSpend({ spend }) {
   put($("spend-day"), spend ? `${spend.day}, UTC` : "");
   replace($("spend"), spend, () => {
@@ -222,6 +220,9 @@ const streams = new Streams({
   tell: say,
 });
 
+const requests = new Requests($("requests"));
+const keys = new Keys($("keys"), say);
+
 function receive({ type, data }) {
   if (type === "unavailable") {
     told = "late";
@@ -240,6 +241,8 @@ function receive({ type, data }) {
   showSpend(data);
   showChange(data);
   streams.show(data);
+  requests.refresh();
+  keys.refresh(data.spend?.keys[0]?.currency ?? "");
 }
 
 function state(name, text) {
@@ -254,18 +257,25 @@ function tellState({ name, at, error }) {
   if (name === told) return; // each event says that the feed is live
   told = name;
   clearInterval(countdown);
-  $("retry").hidden = name !== "waiting" && name !== "refused";
+  $("retry").hidden = name !== "waiting";
+  $("login").hidden = name !== "refused";
+  document.querySelector("main").hidden = name === "refused";
   if (name !== "live") rates.clear();
   if (name === "live") {
     state("good", "Live");
     say("The figures are live.");
+    requests.forget();
+    keys.forget();
   } else if (name === "busy") {
     state("busy", "Connecting…");
   } else if (name === "paused") {
     state("idle", "Paused while this page is hidden");
   } else if (name === "refused") {
-    state("bad", "Not allowed");
-    say(`${error.message}. Reload the page to give another key.`, true);
+    state("idle", "A key is needed");
+    say(hasKey() || error.status !== 401 ? `${error.message}.` : "This server needs an admin's key.");
+    put($("login-why"), $("told").textContent);
+    useKey("");
+    $("login-key").focus();
   } else {
     const why = error ? error.message : "Connection lost";
     const tick = () => {
@@ -302,6 +312,12 @@ addEventListener("pageshow", ({ persisted }) => {
   if (!persisted) return; // it was kept by the browser, and comes back as it was
   feed.start();
   streams.resume();
+});
+$("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey($("login-key").value.trim());
+  $("login-key").value = "";
+  feed.start();
 });
 $("retry").addEventListener("click", () => feed.start());
 for (const each of document.querySelectorAll("[data-span]")) {

@@ -1,26 +1,16 @@
 // Server-sent events over `fetch`: one answer, and a feed that is asked for again after every loss.
 
 import { SSEParser, refusal } from "../client.js";
+import { Refused, address, authorization } from "./api.js";
 
 const PAUSE_FIRST = 1_000; // ms before the first try to come back, doubled for each further one
 const PAUSE_LONGEST = 30_000;
 const SILENCE = 15_000; // ms without a byte of a feed that has something to say each second
 const NO_KEY = [401, 403]; // statuses that no waiting mends
 
-/** The address of a path beside this page, without the name and password that the page may have been opened with. */
-export const address = (path) => new URL(path, location.origin + location.pathname).href;
-
-/** A refusal of the server; `error` is its error object, with the status. */
-export class Refused extends Error {
-  constructor(error) {
-    super(error.message);
-    this.error = error;
-  }
-}
-
 /** The events of one answer, `{type, data}`, as long as it goes on. */
 export async function* events(path, signal, heard = () => {}) {
-  const headers = { accept: "text/event-stream" };
+  const headers = { accept: "text/event-stream", ...authorization() };
   const response = await fetch(address(path), { headers, signal, cache: "no-store" });
   if (!response.ok) throw new Refused(await refusal(response));
   heard();

@@ -1,8 +1,9 @@
 // The list of live streams: rows that stay where they are, a view of a stream's text, and its cancellation.
 // Whatever a client, a model or a configuration has named reaches the page as text only.
 
-import { Refused, address, events } from "./feed.js";
+import { Refused, address, authorization } from "./api.js";
 import { seconds } from "./charts.js";
+import { events } from "./feed.js";
 import { refusal } from "../client.js";
 
 const ROWS = 100; // what a page lays out each second without effort, and more than anybody reads
@@ -329,7 +330,7 @@ export class Streams {
     const { id, key, model } = row.stream;
     if (!confirm(`Cancel this stream?\n\n${id}\nmodel ${model}, key ${key}\n\nIts client gets what was written so far.`)) return;
     try {
-      const response = await fetch(address(`admin/v1/streams/${encodeURIComponent(id)}`), { method: "DELETE" });
+      const response = await fetch(address(`admin/v1/streams/${encodeURIComponent(id)}`), { method: "DELETE", headers: authorization() });
       if (response.ok) this.#tell(`Stream ${id} is cancelled.`);
       else if (response.status === 404) this.#tell(`Stream ${id} had ended.`);
       else this.#tell(`Stream ${id} could not be cancelled: ${(await refusal(response)).message}`, true);

@@ -11,7 +11,14 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ServerSettings, key_digest
-from gai_fast.server.admission.admit import Admission, Admitted, check_json, is_for_operators, preflight
+from gai_fast.server.admission.admit import (
+    Admission,
+    Admitted,
+    asks_for_key,
+    check_json,
+    is_for_operators,
+    preflight,
+)
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.lanes.routes import ROUTES
 from tests.limits import LIMITS
@@ -205,6 +212,8 @@ def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: 
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 OPEN = {
+    "/dashboard",
+    "/dashboard/",
     "/healthz",
     "/health",
     "/readyz",
@@ -339,7 +348,7 @@ ENDED = KeySettings(
 OPERATE = ("/dashboard", "/docs", "/docs/", "/admin/v1/streams", "/admin/v1/reload?x=y", "/admin")
 
 
-@pytest.mark.parametrize("target", OPERATE)
+@pytest.mark.parametrize("target", OPERATE[1:])
 def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> None:
     def ask(**headers: str) -> tuple[int, str | None]:
         for place in ({"remote": "127.0.0.1"}, {"on_loopback": False, "remote": "192.0.2.1"}, {"prefix": "/gw"}):
@@ -354,6 +363,16 @@ def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> N
     assert ask(x_api_key=KEY) == (403, "role")
     assert ask(x_api_key=ROOT) == ask(authorization=f"Bearer {ROOT}") == (200, None)
     assert ask(x_api_key=ROOT, origin="https://other.example") == (200, None)
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/dashboard.js"])
+def test_with_keys_the_dashboard_asks_for_one_itself(path: str) -> None:
+    """Its files have no figure; the key goes with what the page asks for."""
+    for headers in ({}, {"x_api_key": KEY}, {"x_api_key": "sk-nobody-0123456789"}):
+        admitted = admit(path, keys=(*KEYS, ADMIN), place={"on_loopback": False, "remote": "192.0.2.1"}, **headers)
+        assert (verdict(admitted), admitted.key) == ((200, None), None)
+    assert not asks_for_key(path)
+    assert asks_for_key("/docs")
 
 
 @pytest.mark.parametrize("metrics", ["auto", "open", "admin"])

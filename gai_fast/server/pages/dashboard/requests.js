@@ -1,0 +1,136 @@
+// The list of requests that have ended, and what they come to; asked for every few seconds. Names are text.
+
+import { ask } from "./api.js";
+import { seconds } from "./charts.js";
+import { count, make, put } from "./streams.js";
+
+const EVERY = 5_000; // ms between two questions: a thousand rows are 5 ms of the server's work
+const ROWS = 200; // what a page lays out without effort
+const COLUMNS = ["Ended", "Key", "Model", "End", "Tokens", "Cost", "First token", "Time"];
+
+const whole = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
+export const money = (amount, currency) => {
+  const digits = { minimumFractionDigits: 2, maximumFractionDigits: amount !== 0 && amount < 1 ? 6 : 2 };
+  return `${amount.toLocaleString("en", digits)} ${currency}`.trim();
+};
+
+/** The sums of some requests, in one line. */
+function summary(rows) {
+  const failed = rows.filter(({ outcome }) => outcome === "failed" || outcome === "refused").length;
+  const tokens = rows.reduce((sum, row) => sum + (row.output_tokens ?? 0), 0);
+  const costs = new Map();
+  for (const { cost, currency } of rows) if (cost !== null) costs.set(currency, (costs.get(currency) ?? 0) + cost);
+  const first = rows.map((row) => row.ttft_ms).filter((each) => each !== null).sort((a, b) => a - b);
+  return [
+    `${count(rows.length)} ${rows.length === 1 ? "request" : "requests"}`,
+    failed && `${count(failed)} failed`,
+    tokens && `${whole(tokens)} tokens out`,
+    ...[...costs].map(([currency, amount]) => money(amount, currency)),
+    first.length && `first token p50 ${seconds(first[Math.floor((first.length - 1) / 2)] / 1e3)}`,
+  ].filter(Boolean).join(" · ");
+}
+
+function cellsOf(row) {
+  const time = new Date(row.ended_at);
+  const isToday = time.toDateString() === new Date().toDateString();
+  const tokens = row.input_tokens === null && row.output_tokens === null;
+  return [
+    isToday ? time.toLocaleTimeString("en-GB") : `${time.toLocaleDateString("en-CA")} ${time.toLocaleTimeString("en-GB")}`,
+    row.key,
+    row.model || "–",
+    row.code ? `${row.code}${row.status ? ` ${row.status}` : ""}` : row.outcome,
+    tokens ? "–" : `${whole(row.input_tokens ?? 0)} → ${whole(row.output_tokens ?? 0)}`,
+    row.cost === null ? "–" : money(row.cost, row.currency),
+    row.ttft_ms === null ? "–" : seconds(row.ttft_ms / 1e3),
+    seconds(row.duration_ms / 1e3),
+  ];
+}
+
+/** The panel. `root` is its section. */
+export class Requests {
+  #root;
+  #body;
+  #sum;
+  #more;
+  #rows = [];
+  #span = Infinity; // ms before now
+  #words = [];
+  #outcome = "";
+  #asked = -Infinity;
+  #isAsking = false;
+
+  constructor(root) {
+    this.#root = root;
+    this.#body = root.querySelector("tbody");
+    this.#sum = root.querySelector(".head .hint");
+    this.#more = root.querySelector(".more");
+    root.querySelector("thead tr").append(...COLUMNS.map((name) => {
+      const cell = make("th", "", name);
+      cell.scope = "col";
+      return cell;
+    }));
+    const spans = root.querySelectorAll("[data-minutes]");
+    for (const each of spans) {
+      each.addEventListener("click", () => {
+        this.#span = Number(each.dataset.minutes) * 60_000 || Infinity;
+        for (const other of spans) other.setAttribute("aria-pressed", String(other === each));
+        this.#show();
+      });
+    }
+    const [find, outcome] = [root.querySelector("input"), root.querySelector("select")];
+    find.addEventListener("input", () => {
+      this.#words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+      this.#show();
+    });
+    outcome.addEventListener("change", () => {
+      this.#outcome = outcome.value;
+      this.#show();
+    });
+  }
+
+  /** Asks again, if the last answer is old; never while the page is hidden, which has no feed that calls this. */
+  async refresh() {
+    if (this.#isAsking || performance.now() - this.#asked < EVERY) return;
+    this.#isAsking = true;
+    this.#asked = performance.now();
+    try {
+      this.#rows = (await ask("admin/v1/requests")).data;
+      this.#show();
+    } catch (problem) {
+      put(this.#sum, `The list cannot be had: ${problem.message}`);
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+
+  /** Asks at the next sample, whenever the last answer was. */
+  forget() {
+    this.#asked = -Infinity;
+  }
+
+  #show() {
+    const since = Date.now() - this.#span;
+    const rows = this.#rows.filter((row) => Date.parse(row.ended_at) >= since && this.#fits(row));
+    put(this.#sum, rows.length ? summary(rows) : "");
+    const shown = rows.slice(0, ROWS);
+    const known = JSON.stringify(shown.map((row) => [row.request_id, row.stream_id, row.ended_at]));
+    const more = rows.length - shown.length;
+    this.#more.hidden = rows.length > 0 && !more;
+    put(this.#more, more ? `${count(more)} older ones are counted and not shown.` : this.#rows.length ? "No request fits." : "No request has ended yet.");
+    this.#root.querySelector("table").hidden = !rows.length;
+    if (this.#body.dataset.known === known) return;
+    this.#body.dataset.known = known;
+    this.#body.replaceChildren(...shown.map((row) => {
+      const line = make("tr", "", ...cellsOf(row).map((text) => make("td", "", text)));
+      line.dataset.outcome = row.outcome;
+      line.title = [row.endpoint, row.upstream, row.transport, `request ${row.request_id}`, row.stream_id].filter(Boolean).join("\n");
+      return line;
+    }));
+  }
+
+  #fits(row) {
+    if (this.#outcome && row.outcome !== this.#outcome) return false;
+    const text = [row.key, row.model, row.upstream, row.endpoint, row.outcome, row.code, row.request_id, row.stream_id].join(" ");
+    return this.#words.every((word) => text.toLowerCase().includes(word));
+  }
+}
