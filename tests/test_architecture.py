@@ -87,6 +87,7 @@ NAMED = {
     "config.resolution": {"demo"},
     "config.keys": {"demo"},
     "cli.dialects": {"openai", "anthropic", "gemini"},
+    "server.openapi.descriptions": {"demo"},
 }
 
 COMPILED = (ROOT / "setup.py").read_text().partition("COMPILED = (")[2].partition(")\n")[0]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+
 import pytest
 
+from tests.browser.conftest import IN_CHROMIUM, required
 from tests.browser.driver import Browser
+from tests.waiting import SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,3 +34,62 @@ async def test_the_page_shows_every_route_and_finds_them_by_word(browser: Browse
         )
         assert await page.evaluate("document.querySelectorAll('main details:not([hidden]):not(.schema)').length") == 1
         assert page.problems == []
+
+
+async def test_texts_are_public_and_rendered_and_no_heading_is_empty(browser: Browser, origin: str) -> None:
+    async with browser.page() as page:
+        await page.open(f"{origin}/docs")
+        await page.until("document.querySelectorAll('main details:not(.schema)').length > 0")
+        await page.evaluate("document.querySelectorAll('main details').forEach((each) => { each.open = true; })")
+        text = str(await page.evaluate("document.querySelector('main').innerText"))
+        for internal in ("`", "reading.", "Result.", "Args:", "Raises:", "Union", "msgspec"):
+            assert internal not in text
+        assert await page.evaluate("document.querySelector('main td code, main p code') !== null")
+        headings = "[...document.querySelectorAll('main :is(h2, h3, th, summary)')]"
+        assert await page.evaluate(f"{headings}.filter((each) => !each.textContent.trim()).length") == 0
+        followed = (
+            f"{headings}.filter((each) => /^H/.test(each.tagName)"
+            " && (!each.nextElementSibling || /^H/.test(each.nextElementSibling.tagName)))"
+        )
+        assert await page.evaluate(f"{followed}.map((each) => each.textContent)") == []
+        empty = "[...document.querySelectorAll('main details > div')].filter((each) => !each.textContent.trim())"
+        assert await page.evaluate(f"{empty}.length") == 0
+        assert page.problems == []
+
+
+ANSWERED = 0, 28
+"""The exits of curl after a whole answer, and in the middle of a stream that goes on (`--max-time`)."""
+UNAVAILABLE = 22, 26
+"""Its exits after an error of the server, and for a file to upload that is not there."""
+
+
+@IN_CHROMIUM
+async def test_the_examples_run_as_pasted(browser: Browser, origin: str) -> None:
+    """Against the demo; those of what is passed through name an upstream of the reader's own."""
+    shell, _ = required(shutil.which("bash"), "bash"), required(shutil.which("curl"), "curl")
+    async with browser.page() as page:
+        await page.open(f"{origin}/docs")
+        examples = "[...document.querySelectorAll('main details:not(.schema) pre')].map((each) => each.textContent)"
+        await page.until(f"{examples}.length > 0")
+        shown: list[str] = await page.evaluate(examples)
+
+    async def run(text: str) -> None:
+        command = text.replace("curl ", "curl --fail --max-time 1.5 ")
+        process = await asyncio.create_subprocess_exec(
+            shell, "-c", command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(SECONDS):
+            await process.communicate()
+        assert process.returncode in (UNAVAILABLE if "your-" in text else ANSWERED), text
+
+    drains = [text for text in shown if "/targets/" in text]
+    assert len(drains) == 2
+    turns = asyncio.Semaphore(6)
+
+    async def in_turn(text: str) -> None:
+        async with turns:
+            await run(text)
+
+    await asyncio.gather(*(in_turn(text) for text in shown if text not in drains))
+    for text in drains:  # the second takes back what the first has done
+        await run(text)

@@ -15,6 +15,7 @@ import msgspec
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.version import __version__
+from gai_fast.server.openapi.descriptions import EXAMPLES, NAMED
 from gai_fast.server.openapi.paths import (
     HEADERS,
     IDS,
@@ -114,7 +115,9 @@ def _path(route: DescribedRoute, operation: Operation) -> str:
 
 
 def _operation(route: DescribedRoute, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
-    ids = [Parameter(operation.id, "", {"type": "string", "minLength": 1}, "path", True)] if operation.id else []
+    named = {"example": NAMED[route.path]} if route.path in NAMED else {}
+    schema = {"type": "string", "minLength": 1, **named}
+    ids = [Parameter(operation.id, "", schema, "path", True)] if operation.id else []
     described: dict[str, Any] = {
         "operationId": _name(route),
         "summary": operation.summary,
@@ -124,7 +127,9 @@ def _operation(route: DescribedRoute, operation: Operation, errors: dict[str, An
         "security": [{}, {"bearer": []}, {"key": []}] if operation.needs else [],
     }
     if operation.request:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(operation.request)}}}
+        example = EXAMPLES.get((route.method, route.path))
+        content = {"schema": ref(operation.request), **({} if example is None else {"example": example})}
+        described["requestBody"] = {"required": True, "content": {JSON: content}}
     return described
 
 

@@ -68,6 +68,7 @@ class Operation(NamedTuple):
 
 _TEXT: Final = {"type": "string"}
 _FULL_TEXT: Final = {"type": "string", "minLength": 1}
+_PATH: Final = {"type": "string", "minLength": 1, "example": "v1/models"}
 _COUNT: Final = {"type": "integer", "minimum": 0}
 _AMOUNT: Final = {"type": "string", "pattern": "^[0-9.]+$"}
 _FORM: Final = (
@@ -114,7 +115,7 @@ def _passed(summary: str, request: str = "") -> Operation:
 
 def _path(summary: str) -> Operation:
     """Returns the description of a method of the upstreams' own paths."""
-    path = Parameter("path", "The path at the upstream, which its `lane` offers.", _FULL_TEXT, "path", True)
+    path = Parameter("path", "The path at the upstream, which its `lane` offers.", _PATH, "path", True)
     return Operation(summary, "Passed through", {200: _ANY_BODY}, "", (path,), _OF_STREAMS, "upstream")
 
 

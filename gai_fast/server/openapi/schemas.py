@@ -28,6 +28,7 @@ from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admin.key_routes import GRACE
 from gai_fast.server.admin.targets import CONDITIONS, Target
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.openapi.descriptions import ABOUT
 from gai_fast.server.requests.idempotency import PRINTABLE
 
 Schema = dict[str, Any]
@@ -63,7 +64,14 @@ def schemas() -> dict[str, Schema]:
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
     properties = {**parts["Request"]["properties"], "stream": {"const": True, "default": True}}
     parts["StartRequest"] = {**parts["Request"], "title": "StartRequest", "properties": properties}
-    return {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
+    whole = {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
+    return {name: _described(name, schema) for name, schema in whole.items()}
+
+
+def _described(name: str, schema: Schema) -> Schema:
+    """Returns a schema with its public sentence in place of a docstring."""
+    bare = {key: value for key, value in schema.items() if key != "description"}
+    return {"description": ABOUT[name], **bare} if name in ABOUT else bare
 
 
 def _complete(request: Schema, image: Schema) -> None:

@@ -27,30 +27,43 @@ function kindOf(schema, api) {
   return found.type ?? "any value";
 }
 
-/** A table with a head. */
+/** A text with code between backticks, as nodes. */
+function prose(text) {
+  return text.split(/(`[^`]+`)/).filter(Boolean).map((part) =>
+    (/^`[^`]+`$/.test(part) ? code(part.slice(1, -1)) : part));
+}
+
+/** A table with a head; a column that is empty in all rows is left out. */
 function table(heads, rows) {
-  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
-  const body = rows.map((cells) => make("tr", {}, ...cells.map((cell) => make("td", {}, cell))));
+  const filled = heads.map((_, at) => rows.some((cells) => cells[at] !== ""));
+  const kept = (cells) => cells.filter((_, at) => filled[at]);
+  const head = make("tr", {}, ...kept(heads).map((text) => make("th", { scope: "col" }, text)));
+  const cell = (content) => make("td", {}, ...(typeof content === "string" ? prose(content) : [content]));
+  const body = rows.map((cells) => make("tr", {}, ...kept(cells).map(cell)));
   return make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
 }
 
 const code = (text) => make("code", {}, text);
 
-/** The members of an object; of each named object below it, once. */
-function members(schema, api, shown = new Set()) {
+/** The members of an object; of each named object below it, once. `isTop`: the name stands above already. */
+function members(schema, api, shown = new Set(), isTop = false) {
   const [found, name] = resolve(schema, api);
   if (name) {
     if (shown.has(name)) return [];
     shown.add(name);
   }
   const parts = [];
+  if (found.properties || (name && found.description)) {
+    if (!isTop) parts.push(make("h3", {}, name || "Members"));
+    if (found.description) parts.push(make("p", {}, ...prose(found.description)));
+  }
   if (found.properties) {
     const required = new Set(found.required ?? []);
     const rows = Object.entries(found.properties).map(([key, value]) => [
       code(key + (required.has(key) ? " *" : "")), kindOf(value, api), value.description ?? "",
     ]);
-    parts.push(make("h3", {}, name || "Members"), found.description ?? "", table(["member", "type", ""], rows));
-  }
+    parts.push(table(["member", "type", "what it is"], rows));
+  } else if (isTop) parts.push(make("p", {}, kindOf(found, api)));
   for (const each of [...Object.values(found.properties ?? {}), ...(found.anyOf ?? []), ...(found.oneOf ?? [])]) {
     for (const part of [each, each.items ?? {}, ...(each.anyOf ?? []), ...(each.items?.anyOf ?? [])]) {
       if (part.$ref) parts.push(...members(part, api, shown));
@@ -59,12 +72,40 @@ function members(schema, api, shown = new Set()) {
   return parts;
 }
 
-/** A line for a shell. */
-function curl(path, method, operation) {
+const JSON_HEADER = "-H 'content-type: application/json'";
+const quoted = (value) => `'${JSON.stringify(value).replaceAll("'", "'\\''")}'`;
+
+/** Lines for a shell, which run as they are. A stream that is named by its id is started first. */
+function curl(path, method, operation, api) {
   const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
-  const words = ["curl -sN", method === "get" ? "" : `-X ${method.toUpperCase()}`, `'${base}${path}'`];
-  if (operation.requestBody) words.push(`-H 'content-type: application/json' -d '{…}'`);
-  return words.filter(Boolean).join(" ");
+  const post = (to, body) => `curl -s '${base}${to}' \\\n  ${JSON_HEADER} \\\n  -d ${quoted(body)}`;
+  const bodyOf = (to) => api.paths[to].post.requestBody.content["application/json"].example;
+  let before = "";
+  let named = path;
+  for (const { in: place, name, schema } of operation.parameters) {
+    if (place !== "path") continue;
+    const isResponse = path.startsWith("/v1/responses/");
+    if (schema.example) named = named.replace(`{${name}}`, schema.example);
+    else if (name === "id") {
+      const to = isResponse ? "/v1/responses" : "/api/v1/streams";
+      const more = isResponse ? { stream: undefined, background: true } : {};
+      before = `ID=$(${post(to, { ...bodyOf(to), ...more })} |\n  sed 's/.*"id":"\\([^"]*\\)".*/\\1/')\n`;
+      named = named.replace("{id}", "'$ID'"); // outside the quotes around the address
+    }
+  }
+  const query = operation.parameters.filter((each) => each.in === "query" && each.required);
+  if (query.length) named += `?${query.map(({ name }) => `${name}=Say%20hello`).join("&")}`;
+  const isSocket = Boolean(operation.responses["101"]);
+  const isForm = method === "post" && !operation.requestBody && operation.tags[0] === "Passed through" && !path.startsWith("/p/");
+  const verb = { get: "", post: operation.requestBody || isForm ? "" : "-X POST", head: "-I" }[method] ?? `-X ${method.toUpperCase()}`;
+  const words = ["curl -sN", verb, `'${base}${named}'`].filter(Boolean).join(" ").replace(/''$/, "");
+  const example = operation.requestBody?.content["application/json"].example;
+  const body = operation.requestBody ? ` \\\n  ${JSON_HEADER} \\\n  -d ${example ? quoted(example) : "@body.json"}` : "";
+  const upgrade = ["connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13",
+    "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-protocol: gai.events.v1"];
+  const more = isSocket ? upgrade.map((header) => ` \\\n  -H '${header}'`).join("") : "";
+  const form = isForm ? ` \\\n  -F model=your-model -F ${path.includes("audio") ? "file=@speech.wav" : "image=@image.png"}` : "";
+  return before + words + body + more + form;
 }
 
 function answers(operation, api) {
@@ -78,18 +119,18 @@ function answers(operation, api) {
 }
 
 function operationOf(path, method, operation, api) {
-  const content = make("div", {}, make("pre", { tabIndex: 0 }, curl(path, method, operation)));
+  const content = make("div", {}, make("pre", { tabIndex: 0 }, curl(path, method, operation, api)));
   if (operation.parameters.length) {
     const rows = operation.parameters.map((each) => [
       code(each.name + (each.required ? " *" : "")), each.in, kindOf(each.schema, api), each.description ?? "",
     ]);
-    content.append(make("h3", {}, "Parameters"), table(["name", "in", "type", ""], rows));
+    content.append(make("h3", {}, "Parameters"), table(["name", "in", "type", "what it is"], rows));
   }
   const schema = operation.requestBody?.content["application/json"].schema;
   if (schema) content.append(...members(schema, api));
-  content.append(make("h3", {}, "Answers"), table(["status", "", "body"], answers(operation, api)));
+  content.append(make("h3", {}, "Answers"), table(["status", "meaning", "body"], answers(operation, api)));
   const summary = make("summary", {},
-    make("span", { className: "method" }, method.toUpperCase()), code(path), make("span", {}, operation.summary));
+    make("span", { className: "method" }, method.toUpperCase()), code(path), make("span", {}, ...prose(operation.summary)));
   const details = make("details", { id: operation.operationId }, summary, content);
   details.dataset.words = `${method} ${path} ${operation.summary}`.toLowerCase();
   return details;
@@ -114,7 +155,7 @@ function show(api) {
   main.append(make("h2", { id: "Schemas" }, "Schemas"));
   groups.append(make("a", { href: "#Schemas" }, "Schemas"));
   for (const name of Object.keys(api.components.schemas).sort()) {
-    const content = make("div", {}, ...members({ $ref: `/${name}` }, api));
+    const content = make("div", {}, ...members({ $ref: `/${name}` }, api, new Set(), true));
     const details = make("details", { className: "schema" }, make("summary", {}, code(name)), content);
     details.dataset.words = name.toLowerCase();
     main.append(details);
