@@ -14,9 +14,9 @@ from gai_fast.model.figures import SERIES
 from gai_fast.server.observe.metrics import GAUGES, PROCESS, PrometheusSink
 from tests.docs.pages import coded, read, rows, section
 
-_, SIZE, LIST = re.split(r"^## (?:Size|Checklist)\n", read("docs/production.md"), flags=re.M)
-CHECKLIST: Final = [row for row in rows(LIST) if row != ["do", "why", "shown by"]]
-FIGURES: Final = [row for row in rows(SIZE) if re.search(r"\]\(\w+\.md#[\w-]+\)", row[-1])]
+CHAPTERS: Final = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", read("docs/production.md"), re.M | re.S))
+CHECKLIST: Final = [row for row in rows(CHAPTERS["Checklist"]) if row != ["do", "why", "shown by"]]
+FIGURES: Final = [row for row in rows(CHAPTERS["Size"]) if re.search(r"\]\(\w+\.md#[\w-]+\)", row[-1])]
 NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -82,12 +82,12 @@ def test_a_figure_of_sizing_stands_on_the_page_that_it_is_from(row: list[str]) -
 
 
 def test_every_table_of_sizing_but_the_arithmetic_has_sources() -> None:
-    without = [row for row in rows(SIZE) if row not in FIGURES and row[-1] != "from"]
+    without = [row for row in rows(CHAPTERS["Size"]) if row not in FIGURES and row[-1] != "from"]
     assert {row[0] for row in without[1:]} == {"10", "20", "50", "100"}
 
 
 def test_the_arithmetic_of_sizing_is_right() -> None:
-    table = [row for row in rows(section(SIZE, "Processor")) if row[0].isdigit()]
+    table = [row for row in rows(section(CHAPTERS["Size"], "Processor")) if row[0].isdigit()]
     assert table
     for rate, full, half in table:
         streams = 1e6 / 15.5 / int(rate)
