@@ -54,6 +54,7 @@ async def _serve(url: str, host: str, port: int, credentials: ServerCredentials 
     async with connect(url) as gateway:
         if is_open:
             await _check_keys(gateway, host)
+        _check_free(host, port)
         server = GrpcServer(gateway, _place(host, port), credentials=credentials, key=key, needs_key=is_open)
         try:
             await serve_until_signal(server, ready)
@@ -145,5 +146,4 @@ def command(url: str, host: str, port: int, tls_cert: Path | None, tls_key: Path
         if problem.name is None or problem.name.partition(".")[0] not in _EXTRA:
             raise
         raise StartupFailure("this needs packages that are not installed: pip install 'gai-fast[grpc]'") from None
-    _check_free(host, port)
     run_async(_serve(url, host, port, _credentials(tls_cert, tls_key), key))

@@ -85,7 +85,7 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
         (("--url", "http://127.0.0.1:1", "--key", "sk gai\u00e4secret"), 2, "visible ASCII"),
         (("--url", "http://127.0.0.1:1", "--port", "0", "--tls-cert", "none.pem", "--tls-key", "none"), 3, "none.pem"),
         (("--url", "http://127.0.0.1:1", "--port", "0", "--host", "0.0.0.0"), 3, "cannot tell whether"),
-        (("--url", "http://127.0.0.1:1", "--host", "host.invalid"), 3, "cannot listen on host.invalid:50051"),
+        (("--url", "http://127.0.0.1:1", "--host", "x.localhost.invalid"), 3, "cannot tell whether"),
     ],
 )
 async def test_what_it_does_not_start_with(flags: tuple[str, ...], code: int, words: str) -> None:
@@ -104,9 +104,20 @@ async def test_a_port_that_is_taken_and_an_open_gateway(net: Net) -> None:
         async with running("--url", gateway.url, "--port", port) as process:
             code, said = await ended(process)
         assert (code, "in use by another program" in said) == (3, True), said
-    async with running("--url", gateway.url, "--port", "0", "--host", "0.0.0.0") as process:
-        code, said = await ended(process)
-    assert (code, "[[key]]" in said) == (2, True), said
+    for host in ("0.0.0.0", "::", "192.0.2.1", "host.invalid"):
+        async with running("--url", gateway.url, "--port", "0", "--host", host) as process:
+            code, said = await ended(process)
+        assert (code, "[[key]]" in said) == (2, True), said
+
+
+async def test_the_extra_is_named_where_it_is_missing() -> None:
+    program = "import sys; sys.modules['grpc'] = None; from gai_fast.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, "grpc", "--url", "http://127.0.0.1:1",
+        stderr=asyncio.subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    code, said = await ended(process)
+    assert (code, "pip install 'gai-fast[grpc]'" in said) == (3, True), said
 
 
 async def test_two_servers_do_not_share_a_port(net: Net) -> None:
