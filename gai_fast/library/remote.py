@@ -11,6 +11,8 @@ Owns how a stream survives the loss of its connection. Must not know models: a s
    keep-alives alone does not count, since a model may think for longer; but only an event sets pauses and time back, so
    that a server whose connections bring no event is given up. The stream goes on behind the last event
    (`Last-Event-ID`), so that each is given once.
+   A request with `"resumable": False` asks for a plain stream in place of it, of which the server keeps nothing: the
+   loss of its connection is its end.
 3. A failure before the first response is raised; later it is the stream's `error` event, and `result` raises it.
 """
 
@@ -301,6 +303,7 @@ class RemoteStream:
         self._headers = headers
         has_key = "idempotency_key" in request or "idempotency-key" in headers
         self._is_own = not request.get("resumable") and not has_key
+        self._is_plain = self._is_own and request.get("resumable") is False
         self._key = new_request_id()
         self._seq = 0
         self._response: aiohttp.ClientResponse | None = None
@@ -355,7 +358,9 @@ class RemoteStream:
             self._fail(error)  # an upstream error becomes an event, as in this process
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as problem:
             raise self._gateway.unreachable(problem) from None
-        except _LOST:
+        except _LOST as problem:
+            if self._is_plain:
+                raise self._gateway.unreachable(problem) from None
             self._lose()  # the server may have started the stream: rule 1
             while self._response is None and not self._is_over:
                 await self._reopen()
@@ -417,6 +422,8 @@ class RemoteStream:
 
     async def _cancel_own(self) -> None:
         """Cancels a stream that cannot be followed again, unless its end is known."""
+        if self._is_plain:  # its connection, which is closed, was its only reader
+            return
         if self._end is None and self._is_own and self.id and self._gateway.is_open:
             with contextlib.suppress(Error):  # the program has left; if this fails, the server follows `on_disconnect`
                 await self._delete()
@@ -541,7 +548,8 @@ class RemoteStream:
         Raises:
             Error: The server refuses.
         """
-        body = encode_json({"idempotency_key": self._key, **self._request, "stream": True, "resumable": True})
+        kept = {} if self._is_plain else {"idempotency_key": self._key}
+        body = encode_json({**kept, **self._request, "stream": True, "resumable": not self._is_plain})
         async with asyncio.timeout(LIMITS.server_head):
             response = await self._gateway.send("POST", "api/v1/stream", body, headers=self._headers)
         await self._begin(response)
@@ -581,6 +589,10 @@ class RemoteStream:
         """Tries once to reconnect: rule 2."""
         if self._end is not None:
             self._finish()
+            return
+        if self._is_plain:
+            text = "the connection to the server was lost, and nothing is kept of a stream that is not `resumable`"
+            self._fail(Error("network", text, reason="closed"))
             return
         wait = max(min(self._hint, LIMITS.reconnect_longest), _pause(self._tries))
         self._hint = 0.0

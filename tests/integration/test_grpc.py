@@ -301,6 +301,20 @@ async def test_connections_to_the_gateway_that_are_cut_are_not_seen(net: Net, ch
     assert events[-1].type == "done"
 
 
+async def test_a_gateway_that_stays_away_ends_the_call(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(reconnect_first=0.01, reconnecting=0.2)
+    gateway = await net.gateway(await net.mock(deltas=600, rate=100))
+    for request in (QUERY, {**QUERY, "resumable": False}):
+        async with FaultProxy(gateway.url, Faults(after=1500)) as proxy, serving_rpc(proxy.url) as rpc:
+            call = rpc.generate(request)
+            first = await anext(aiter(call))
+            proxy.faults = Faults(is_down=True)
+            events, refusal = await refused(call)
+        assert first.type == "start"
+        assert [event.type for event in events][-2:] == ["error", "done"]
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "closed")
+
+
 # ---- ends ------------------------------------------------------------------------------------------------------------
 
 

@@ -601,3 +601,33 @@ async def test_misuse_is_told() -> None:
         with pytest.raises(RuntimeError, match="entered once"):
             await stream.__aenter__()
     assert not client.is_open
+
+
+@on_both_loops
+async def test_a_stream_that_is_not_resumable_is_plain(net: Net) -> None:
+    upstream = await net.mock(deltas=60)
+    gateway = await net.gateway(upstream)
+    plain = {**QUERY, "resumable": False}
+    async with gai_fast.connect(gateway.url) as client:
+        async with client.stream(plain) as stream:
+            events = [event async for event in stream]
+        assert [event["type"] for event in events] == ["start", *["text.delta"] * 60, "finish", "done"]
+        assert stream.position == 0
+        with pytest.raises(gai_fast.NotFound):
+            await gai_fast.acollect(client.follow(stream.id))
+        upstream.rate = 20
+        async with client.stream(plain) as stream:
+            await anext(stream)
+        await asyncio.wait_for(upstream.requests[-1].closed.wait(), SECONDS)
+        upstream.rate = 0
+    async with FaultProxy(gateway.url, Faults(after=1500)) as proxy, gai_fast.connect(proxy.url) as client:
+        async with client.stream(plain) as stream:
+            events = [event async for event in stream]
+        assert proxy.connections == 1
+    assert [event["type"] for event in events[-2:]] == ["error", "done"]
+    assert events[-2]["error"]["reason"] == "closed"
+    asked = len(upstream.requests)
+    async with FaultProxy(gateway.url, Faults(after=1)) as proxy, gai_fast.connect(proxy.url) as client:
+        with pytest.raises(gai_fast.Network):
+            await client.ask(plain)
+    assert len(upstream.requests) <= asked + 1, "it is not asked again"
