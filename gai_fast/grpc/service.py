@@ -193,6 +193,9 @@ def _native_request(data: bytes) -> dict[str, Any]:
         raise Error("invalid_request", f"`json`: {problem}", reason="json") from None
     if not isinstance(request, dict):
         raise Error("invalid_request", "`json` must be an object, as of POST /api/v1/stream", reason="json")
+    # As over HTTP, and not as in `connect`: of a stream that nobody will follow the gateway keeps nothing.
+    if not isinstance(request.setdefault("resumable", False), bool):
+        raise Error("invalid_request", "`resumable` must be true or false", reason="validation")
     return request
 
 

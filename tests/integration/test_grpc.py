@@ -67,6 +67,8 @@ async def test_a_stream_is_that_of_sse(net: Net) -> None:
         call = rpc.generate(QUERY, (("x-request-id", "my-id"),))
         events = [event async for event in call]
         assert await call.code() is grpc.StatusCode.OK
+        stream_id = json.loads(events[0].json)["stream_id"]
+        assert (await refused(rpc.follow(stream_id)))[1].code is grpc.StatusCode.NOT_FOUND, "nothing is kept of it"
         assert dict(await call.initial_metadata())["x-request-id"] == "my-id"
     assert json.loads(events[0].json)["request_id"] == "my-id"
     assert [event.json.decode() for event in events[1:]] == sse.data[1:]
@@ -218,7 +220,20 @@ async def test_a_gateway_that_is_not_there_is_unavailable(net: Net) -> None:
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b"\xff", b"[" * 100_000, b'{"query": 1}', b'{"nothing": 1}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"1",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"query": 1}',
+        b'{"nothing": 1}',
+        b'{"query": "Hi", "resumable": 1}',
+    ],
+)
 async def test_a_bad_request_is_an_invalid_argument(net: Net, body: bytes) -> None:
     gateway = await net.gateway(await net.mock(deltas=8))
     async with serving_rpc(gateway.url) as rpc:
@@ -294,7 +309,7 @@ async def test_connections_to_the_gateway_that_are_cut_are_not_seen(net: Net, ch
     change_limits(reconnect_first=0.01)
     gateway = await net.gateway(await net.mock(deltas=60))
     async with FaultProxy(gateway.url, Faults(after=900, then="reset")) as proxy, serving_rpc(proxy.url) as rpc:
-        events = [event async for event in rpc.generate(QUERY)]
+        events = [event async for event in rpc.generate(RESUMABLE)]
         assert proxy.connections > 2
     assert [event.seq for event in events[:-1]] == sorted({event.seq for event in events[:-1]})
     assert len([event for event in events if event.type == "text.delta"]) == 60
@@ -304,7 +319,7 @@ async def test_connections_to_the_gateway_that_are_cut_are_not_seen(net: Net, ch
 async def test_a_gateway_that_stays_away_ends_the_call(net: Net, change_limits: ChangeLimits) -> None:
     change_limits(reconnect_first=0.01, reconnecting=0.2)
     gateway = await net.gateway(await net.mock(deltas=600, rate=100))
-    for request in (QUERY, {**QUERY, "resumable": False}):
+    for request in (QUERY, RESUMABLE):
         async with FaultProxy(gateway.url, Faults(after=1500)) as proxy, serving_rpc(proxy.url) as rpc:
             call = rpc.generate(request)
             first = await anext(aiter(call))
