@@ -31,6 +31,7 @@ from gai_fast.model.version import __version__
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
+    from gai_fast.model.settings import Secret
 
 __all__ = [
     "COMMANDS",
@@ -40,6 +41,7 @@ __all__ = [
     "StartupFailure",
     "WholeRange",
     "announce",
+    "api_key_option",
     "cannot_listen",
     "check_app",
     "config_option",
@@ -49,6 +51,7 @@ __all__ = [
     "main",
     "option",
     "print_json",
+    "server_option",
     "url_option",
 ]
 
@@ -184,6 +187,23 @@ def _url(context: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 url_option = partial(option, "--url", callback=_url, metavar="URL")
+server_option = partial(option, "--server", callback=_url, metavar="URL")
+
+
+def _api_key(context: click.Context, parameter: click.Parameter, value: str | None) -> Secret | None:
+    from gai_fast.model.settings import Secret
+
+    if value and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("a key has visible ASCII characters only: this one holds others, or a line end")
+    return Secret(value) if value else None
+
+
+api_key_option = partial(
+    option,
+    "--api-key",
+    callback=_api_key,
+    help="An admin's key. Prefer the variable: other users can read a command line.",
+)
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:

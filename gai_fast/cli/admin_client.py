@@ -1,4 +1,4 @@
-"""`AdminClient`: the client of a server's admin API, for `gai-fast top`.
+"""`AdminClient`: the client of a server's admin API, for `gai-fast top` and `gai-fast key --server`.
 
 Owns the requests. The server at the URL is not trusted: size and time of a response are limited, and its form is
 checked.
@@ -6,8 +6,9 @@ checked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import aiohttp
@@ -85,17 +86,60 @@ class Sample(Struct, frozen=True):
     spend: Spend | None
 
 
+class SpendLimit(Struct, frozen=True):
+    """A limit of spend."""
+
+    amount: float
+    period: Literal["day", "month", "total"]
+
+
+class KeyLimits(Struct, frozen=True):
+    """The limits of a key. None means no limit."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    streams: int | None
+    spend: SpendLimit | None
+
+
+class ShownKey(Struct, frozen=True):
+    """A key; fields as in docs/admin.md."""
+
+    name: str
+    role: str
+    models: list[str]
+    expires: datetime | None
+    limits: KeyLimits
+    spent: float | None
+    source: Literal["file", "store"] = "file"
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, which a terminal may show if they are printable."""
+        return [self.name, self.role, *self.models]
+
+
+class MadeKey(Struct, frozen=True):
+    """A key with its new secret."""
+
+    name: str
+    secret: str
+    warning: str = ""
+
+
 class AdminClient:
     """Sends requests to one server. A context manager.
 
     Args:
         url: The server's URL, without a path.
         key: An admin's key, or None if the server has no keys.
+        variable: The variable that the key may come from.
     """
 
-    def __init__(self, url: str, key: Secret | None) -> None:
+    def __init__(self, url: str, key: Secret | None, variable: str = "GAI_FAST_TOP_API_KEY") -> None:
         self.url = url
         self._key = key
+        self._variable = variable
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> AdminClient:
@@ -152,24 +196,85 @@ class AdminClient:
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             raise AdminError(explain(problem, LIMITS.admin_wait)) from None
 
+    async def keys(self) -> tuple[list[dict[str, Any]], list[ShownKey]]:
+        """Returns the keys: their JSON objects, and the same parsed.
+
+        Raises:
+            AdminError: The server cannot be reached, or refuses.
+        """
+        raw = await self._ask("GET", "")
+        try:
+            shown = msgspec.convert(raw["data"], list[ShownKey])
+        except (KeyError, ValueError):
+            raise AdminError(_NO_GATEWAY) from None
+        if not all(text.isprintable() for key in shown for text in key.texts):
+            raise AdminError(_NO_GATEWAY)
+        return raw["data"], shown
+
+    async def new_key(self, values: Mapping[str, Any]) -> MadeKey:
+        """Makes a key.
+
+        Args:
+            values: The members of the request.
+
+        Raises:
+            AdminError: As `keys`.
+        """
+        return _read_made(await self._ask("POST", "", values))
+
+    async def rotate_key(self, name: str, grace: float) -> MadeKey:
+        """Gives a key another secret.
+
+        Args:
+            name: The key's name.
+            grace: Seconds for which the former secret stays valid.
+
+        Raises:
+            AdminError: As `keys`.
+        """
+        return _read_made(await self._ask("POST", f"/{quote(name, safe='')}/rotate", {"grace": grace}))
+
+    async def revoke_key(self, name: str) -> None:
+        """Removes a key.
+
+        Args:
+            name: The key's name.
+
+        Raises:
+            AdminError: As `keys`.
+        """
+        await self._ask("DELETE", f"/{quote(name, safe='')}")
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Sends a request about keys; returns the JSON object of the response."""
+        url = f"{self.url}/admin/v1/keys{path}"
+        try:
+            async with self._session.request(method, url, json=body, allow_redirects=False) as response:
+                await self._check(response)
+                return msgspec.json.decode(await _body(response, LIMITS.admin_keys), type=dict[str, Any])
+        except (aiohttp.ClientError, OSError) as problem:
+            raise AdminError(explain(problem, LIMITS.admin_wait)) from None
+        except ValueError:
+            raise AdminError(_NO_GATEWAY) from None
+
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         """Raises an `AdminError` with the server's message if a response is not a success."""
         status = response.status
-        if status in (200, 202):
+        if status in (200, 201, 202):
             return
         if status == 401:
             needs = "the server needs an admin's key" if self._key is None else "the server does not know this key"
-            raise AdminError(f"{needs}: set GAI_FAST_TOP_API_KEY")
-        message = _error_of(await _body(response))
+            raise AdminError(f"{needs}: set {self._variable}")
+        message = _error_of(await _body(response, LIMITS.admin_body))
         raise AdminError(_NO_GATEWAY if message is None else f"the server refuses ({status}): {message}")
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """Returns a body of at most `limits.admin_body` bytes."""
+async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Returns a body of at most so many bytes."""
     body = bytearray()
     async for data in response.content.iter_any():
         body += data
-        if len(body) > LIMITS.admin_body:
+        if len(body) > most:
             raise AdminError(_NO_GATEWAY)
     return bytes(body)
 
@@ -177,6 +282,16 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 def _read_sample(text: str) -> tuple[dict[str, Any], Sample]:
     raw = msgspec.json.decode(text)
     return raw, msgspec.convert(raw, Sample)
+
+
+def _read_made(raw: dict[str, Any]) -> MadeKey:
+    try:
+        made = msgspec.convert(raw, MadeKey)
+    except ValueError:
+        raise AdminError(_NO_GATEWAY) from None
+    if not made.secret.isascii() or not all(map(str.isprintable, (made.name, made.secret, made.warning))):
+        raise AdminError(_NO_GATEWAY)
+    return made
 
 
 def _error_of(body: bytes) -> str | None:

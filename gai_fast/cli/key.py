@@ -1,7 +1,7 @@
-"""`gai-fast key`: creates, lists, rotates and revokes the keys of callers in the configuration file.
+"""`gai-fast key`: creates, lists, rotates and revokes the keys of callers, in the configuration file or at a server.
 
 A secret is printed once; the file gets its digest. The file is replaced as a whole or not at all. It is only replaced
-if the new file has no mistake that the old file does not have.
+if the new file has no mistake that the old file does not have. `server_key.py` has the requests to a server.
 """
 
 from __future__ import annotations
@@ -11,25 +11,43 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
+from msgspec import to_builtins
 
-from gai_fast.cli import ConfigFailure, Failure, config_option, json_option, option, print_json
+from gai_fast.cli import (
+    ConfigFailure,
+    Failure,
+    FiniteRange,
+    api_key_option,
+    config_option,
+    json_option,
+    option,
+    print_json,
+    server_option,
+)
 from gai_fast.cli.config import toml
+from gai_fast.cli.server_key import at_server
 from gai_fast.config import ConfigError, find, read
 from gai_fast.config.editing import EditError, add_key, add_secret, remove_key
 from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import read_value
 from gai_fast.config.problems import Problems, nearest
 from gai_fast.config.resolution import Table, read_keys
-from gai_fast.model.settings import key_digest
+from gai_fast.model.settings import Secret, key_digest
 from gai_fast.runtime.ids import new_key_secret
 
+if TYPE_CHECKING:
+    from gai_fast.cli.admin_client import ShownKey
+
 _LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
+_SERVER: Final = "A running server, without a path: its key is made, listed or changed, and not the file's."
+_GRACE: Final = 3600.0
 _RELOAD: Final = "a server that runs takes the change with its next reload (SIGHUP)"
 
 
@@ -51,6 +69,8 @@ def command() -> None:
 @option("--tokens-per-minute", type=int, metavar="N", help="Tokens a minute, of input and output.")
 @option("--streams", type=int, metavar="N", help="Streams at a time.")
 @option("--spend", metavar="AMOUNT/PERIOD", help="Money in a period: 20/month, 1.50/day.")
+@server_option(envvar="GAI_FAST_KEY_SERVER", help=_SERVER)
+@api_key_option(envvar="GAI_FAST_KEY_API_KEY")
 @json_option
 def new(
     name: str,
@@ -59,16 +79,34 @@ def new(
     models: str | None,
     expires: str | None,
     spend: str | None,
+    server: str | None,
+    api_key: Secret | None,
     json: bool,
     **rates: int | None,
 ) -> None:
     """Make a key, and print its secret this once.
 
-    A [[key]] is added to the file. If there is no file, it is printed.
+    A [[key]] is added to the file. If there is no file, it is printed. With --server the key is made there instead.
     """
+    if server is not None:
+        _check_alone(config_path, role=role)
+        values: dict[str, Any] = {"name": name, "models": _names(models), "expires": expires, **rates}
+        values["spend"] = None if spend is None else _spend(spend)
+        said = {key: value for key, value in values.items() if value is not None}
+        made = at_server(server, api_key, lambda client: client.new_key(said))
+        _print_secret(made.name, made.secret, _reference(made.secret), json)
+        if made.warning:
+            _note(made.warning)
+        return
+    _check_no_key(api_key)
     secret, reference = _new_secret()
-    named = None if models is None else [each.strip() for each in models.split(",") if each.strip()]
-    given: dict[str, Any] = {"name": name, "secret": reference, "models": named, "role": role, "expires": expires}
+    given: dict[str, Any] = {
+        "name": name,
+        "secret": reference,
+        "models": _names(models),
+        "role": role,
+        "expires": expires,
+    }
     given |= {**rates, "spend": None if spend is None else _spend(spend)}
     table = {key: value for key, value in given.items() if value is not None}
     problems = Problems()
@@ -99,6 +137,29 @@ def new(
     _note(f"added [[key]] {name} to {click.format_filename(path)}: {_RELOAD}")
 
 
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _check_alone(config_path: Path | None, *, role: str | None = None) -> None:
+    """Refuses flags of the file beside `--server`."""
+    if role is not None:
+        raise click.UsageError("--role and --server do not go together: a key of the store is always a user's")
+    if config_path is not None and _is_given("config_path"):
+        raise click.UsageError("-c and --server do not go together: the key is in the file, or at the server")
+
+
+def _check_no_key(key: Secret | None) -> None:
+    """Refuses a key that would do nothing."""
+    if key is not None and _is_given("api_key"):
+        raise click.UsageError("--api-key needs --server")
+
+
+def _is_given(parameter: str) -> bool:
+    """Returns whether the command line has a flag, which its variable may set for other commands."""
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+
+
 def _spend(text: str) -> dict[str, Any]:
     """Returns the table of `AMOUNT/PERIOD`.
 
@@ -115,7 +176,11 @@ def _spend(text: str) -> dict[str, Any]:
 def _new_secret() -> tuple[str, str]:
     """Returns a new secret, and the reference to it for the file."""
     secret = new_key_secret()
-    return secret, f"sha256:{key_digest(secret).hex()}"
+    return secret, _reference(secret)
+
+
+def _reference(secret: str) -> str:
+    return f"sha256:{key_digest(secret).hex()}"
 
 
 def _print_secret(name: str, secret: str, reference: str, json: bool, **more: str) -> None:
@@ -127,7 +192,7 @@ def _print_secret(name: str, secret: str, reference: str, json: bool, **more: st
         click.echo(f"\n{more['block']}")
         _note("the secret is not shown again; there is no file: paste this [[key]] into one, or name it with -c")
     else:
-        _note("it is not shown again, and the file has only its digest")
+        _note("it is not shown again: only its digest is kept")
 
 
 def _note(text: str) -> None:
@@ -140,22 +205,48 @@ def _note(text: str) -> None:
 
 @command.command(name="list")
 @config_option
+@server_option(envvar="GAI_FAST_KEY_SERVER", help=_SERVER)
+@api_key_option(envvar="GAI_FAST_KEY_API_KEY")
 @json_option
-def list_(config_path: Path | None, json: bool) -> None:
-    """List the keys of the file, without their secrets."""
+def list_(config_path: Path | None, server: str | None, api_key: Secret | None, json: bool) -> None:
+    """List the keys, without their secrets.
+
+    Those of the file; with --server those that the server knows.
+    """
+    if server is not None:
+        _check_alone(config_path)
+        raw, shown = at_server(server, api_key, lambda client: client.keys())
+        if json:
+            print_json(raw)
+        else:
+            _print_keys([_as_listed(each) for each in shown], ("source", "spent"))
+        return
+    _check_no_key(api_key)
     path = find(config_path)
     keys = [] if path is None else [_listed(table) for table in _keys_of(path)]
     if json:
         print_json(keys)
-        return
-    rows = [("name", "role", "models", "expires", "limits")]
+    else:
+        _print_keys(keys)
+
+
+def _print_keys(keys: Sequence[Mapping[str, Any]], more: Sequence[str] = ()) -> None:
+    """Prints a table of keys.
+
+    Args:
+        keys: As `_listed` returns them.
+        more: Further members to show.
+    """
+    rows = [("name", "role", "models", "expires", *more, "limits")]
     for key in keys:
         limits = ", ".join(f"{name} {_limit(value)}" for name, value in key["limits"].items() if value is not None)
         expires = f"{key['expires'] or '-'}{' (expired)' if key['expired'] else ''}"
-        rows.append((key["name"], key["role"], " ".join(key["models"]) or "none", expires, limits or "-"))
+        others = (str(key[each]) for each in more)
+        rows.append((key["name"], key["role"], " ".join(key["models"]) or "none", expires, *others, limits or "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows if keys else ():
-        click.echo("  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]))
+        line = "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]])
+        click.echo(line)
     if not keys:
         click.echo("there are no keys")
 
@@ -177,6 +268,13 @@ def _listed(table: Table) -> dict[str, Any]:
     }
 
 
+def _as_listed(key: ShownKey) -> dict[str, Any]:
+    """Returns the members of a server's key in the form of `_listed`."""
+    spent = "-" if key.spent is None else f"{key.spent:.6g}"
+    is_over = key.expires is not None and key.expires.timestamp() <= datetime.now(UTC).timestamp()
+    return {**to_builtins(key), "spent": spent, "expired": is_over}
+
+
 def _limit(value: Any) -> str:
     return f"{value['amount']} a {value['period']}" if isinstance(value, dict) else str(value)
 
@@ -187,12 +285,28 @@ def _limit(value: Any) -> str:
 @command.command()
 @click.argument("name")
 @config_option
+@option("--grace", type=FiniteRange(0), metavar="SECONDS", help="How long the former secret stays valid at a server.")
+@server_option(envvar="GAI_FAST_KEY_SERVER", help=_SERVER)
+@api_key_option(envvar="GAI_FAST_KEY_API_KEY")
 @json_option
-def rotate(name: str, config_path: Path | None, json: bool) -> None:
+def rotate(
+    name: str, config_path: Path | None, grace: float | None, server: str | None, api_key: Secret | None, json: bool
+) -> None:
     """Give a key another secret beside the one that it has.
 
-    Both are valid. If it already has several, the oldest one is dropped.
+    Both are valid. If it already has several, the oldest one is dropped. At a server the former secret ends after
+    --grace seconds.
     """
+    if server is not None:
+        _check_alone(config_path)
+        seconds = _GRACE if grace is None else grace
+        made = at_server(server, api_key, lambda client: client.rotate_key(name, seconds))
+        _print_secret(made.name, made.secret, _reference(made.secret), json)
+        _note(f"the former secret of {name} stays valid for {seconds:g} s")
+        return
+    _check_no_key(api_key)
+    if grace is not None:
+        raise click.UsageError("--grace needs --server: in the file both secrets are valid until the next rotation")
     secret, reference = _new_secret()
     path = _file(config_path)
     _edit(path, lambda text, keys: add_secret(text, _index(path, keys, name), reference))
@@ -203,9 +317,20 @@ def rotate(name: str, config_path: Path | None, json: bool) -> None:
 @command.command()
 @click.argument("name")
 @config_option
+@server_option(envvar="GAI_FAST_KEY_SERVER", help=_SERVER)
+@api_key_option(envvar="GAI_FAST_KEY_API_KEY")
 @json_option
-def revoke(name: str, config_path: Path | None, json: bool) -> None:
-    """Remove a key from the file."""
+def revoke(name: str, config_path: Path | None, server: str | None, api_key: Secret | None, json: bool) -> None:
+    """Remove a key.
+
+    It is removed from the file; with --server from the server, which ends its streams.
+    """
+    if server is not None:
+        _check_alone(config_path)
+        at_server(server, api_key, lambda client: client.revoke_key(name))
+        _print_revoked(name, json=json)
+        return
+    _check_no_key(api_key)
     path = _file(config_path)
     remaining = 0
 
@@ -215,16 +340,20 @@ def revoke(name: str, config_path: Path | None, json: bool) -> None:
         return remove_key(text, _index(path, keys, name))
 
     _edit(path, change)
-    if json:
-        print_json({"name": name, "revoked": True})
-    else:
-        click.echo(f"revoked {name}")
+    _print_revoked(name, json=json)
     _note(_RELOAD)
     if remaining == 0:
         _note(
             "it was the last key: a server on loopback then needs none; one that other machines reach refuses the "
             "reload, and keeps its former keys"
         )
+
+
+def _print_revoked(name: str, *, json: bool) -> None:
+    if json:
+        print_json({"name": name, "revoked": True})
+    else:
+        click.echo(f"revoked {name}")
 
 
 def _file(config_path: Path | None) -> Path:

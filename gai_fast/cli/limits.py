@@ -30,6 +30,9 @@ class Limits:
     admin_body: int = 1 * MIB
     """Bytes of one sample, or of an error, that `gai-fast top` reads: 200 streams are 60 KB."""
 
+    admin_keys: int = 16 * MIB
+    """Bytes of a list of keys that `gai-fast key` reads: 4,096 keys with some names of models each are 2 MB."""
+
     local_server: float = 0.5
     """Seconds in which a model server on this machine must answer `config init`: it needs milliseconds for its list."""
 

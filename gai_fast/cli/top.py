@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gai_fast.cli import Failure, json_option, option, print_json, url_option
+from gai_fast.cli import Failure, api_key_option, json_option, print_json, url_option
 from gai_fast.model.settings import Secret
 
 if TYPE_CHECKING:
@@ -54,15 +54,9 @@ async def _top(url: str, key: Secret | None, *, as_json: bool) -> None:
         await show(client, sample)
 
 
-def _key(context: click.Context, parameter: click.Parameter, value: str | None) -> Secret | None:
-    if value and not (value.isascii() and value.isprintable()):
-        raise click.BadParameter("a key has visible ASCII characters only: this one holds others, or a line end")
-    return Secret(value) if value else None
-
-
 @click.command()
 @url_option(default="http://127.0.0.1:8080", help="The server, without a path.")
-@option("--api-key", callback=_key, help="An admin's key. Prefer the variable: other users can read a command line.")
+@api_key_option()
 @json_option
 def command(url: str, api_key: Secret | None, json: bool) -> None:
     """Show a running server: streams, rates, errors, spend.

@@ -4,6 +4,7 @@ their streams. tests/integration/stores/test_keys.py has those of several server
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from gai_fast.cli.mock import Mock
 from gai_fast.model.settings import KeySettings, Settings, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.processes import Server, configure, hold, serving
+from tests.integration.test_cli import run
 from tests.legal import check_legal
 from tests.waiting import until_answered
 
@@ -346,3 +348,43 @@ async def test_every_worker_knows_a_key_within_a_second_and_a_new_one_too(net: N
 
 async def _all_know(server: Server, secret: str) -> bool:
     return {await status_of(server, secret) for _ in range(4)} == {200}
+
+
+async def test_the_command_line_makes_lists_rotates_and_revokes(net: Net, tmp_path: Path) -> None:
+    async with Mock() as mock:
+        configure(tmp_path, mock, more=ADMIN_KEY)
+        async with serving(net, tmp_path) as server:
+            at = ("--server", f"http://{server.host}", "--api-key", ADMIN)
+
+            async def key(*words: str) -> tuple[int, str, str]:
+                return await run("key", *words, cwd=tmp_path)
+
+            code, output, errors = await key("new", "shop", "--models", "m", "--streams", "2", *at, "--json")
+            made = json.loads(output)
+            assert (code, {*made}, made["name"]) == (0, {"name", "secret", "hash"}, "shop")
+            assert ENDS in errors
+            assert await status_of(server, made["secret"]) == 200
+            code, output, _ = await key("list", *at)
+            assert code == 0
+            assert [line.split()[:2] for line in output.splitlines()] == [
+                ["name", "role"], ["operator", "admin"], ["shop", "user"],
+            ]  # fmt: skip
+            assert "streams 2" in output
+            code, output, _ = await key("rotate", "shop", "--grace", "0", *at, "--json")
+            rotated = json.loads(output)["secret"]
+            assert [await status_of(server, each) for each in (made["secret"], rotated)] == [401, 200]
+            assert (await key("revoke", "shop", *at))[:2] == (0, "revoked shop\n")
+            assert await status_of(server, rotated) == 401
+            for words in (("revoke", "shop"), ("revoke", "operator"), ("new", "operator"), ("rotate", "nobody")):
+                code, output, errors = await key(*words, *at)
+                assert (code, output) == (1, "")
+                assert "the server refuses" in errors
+            code, _, errors = await key("list", *at[:2])
+            assert (code, "GAI_FAST_KEY_API_KEY" in errors) == (1, True)
+            for words in (
+                ("new", "a", "--role", "admin", *at),
+                ("list", "-c", "gai-fast.toml", *at),
+                ("rotate", "operator", "--grace", "1"),
+                ("list", "--api-key", ADMIN),
+            ):
+                assert (await key(*words))[0] == 2, words
