@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 from zlib import crc32
 
@@ -102,6 +103,7 @@ class StoredKeys:
         self._raw: dict[int, bytes] = {}
         self._shards: dict[int, dict[str, StoredKey]] = {}
         self._reread_at = 0.0
+        self._uncounted: set[int] = set()  # records that were changed here, while the mark could not be written
 
     def all(self) -> dict[str, StoredKey]:
         """Returns the keys by name, in the order of their names."""
@@ -115,6 +117,9 @@ class StoredKeys:
             StoreError: The store cannot be read. What is known stays as it was.
         """
         async with self._lock:
+            with suppress(Error):  # too many others change keys now: the next look counts
+                for number in [*self._uncounted]:
+                    await self._count(number)
             mark = await self._records.get(KEYS, MARK)
             if mark is None and self._mark is not None:
                 await self._restore(self._mark)
@@ -170,6 +175,7 @@ class StoredKeys:
             if found == old:
                 self._note(number, new, keys)
                 self.was_used = True
+                self._uncounted.add(number)
                 await self._count(number)
                 return changed
             old = found
@@ -184,6 +190,7 @@ class StoredKeys:
             new = msgspec.msgpack.encode(_Mark(_LAYOUT, counts))
             found = await self._records.swap(KEYS, MARK, old, new, None)
             if found == old:
+                self._uncounted.discard(number)
                 if old == self._mark:  # else `refresh` must read what others have changed
                     self._mark, self._counts = new, counts
                 return

@@ -339,6 +339,7 @@ async def test_every_worker_knows_a_key_within_a_second_and_a_new_one_too(net: N
                 for response in streams:
                     await response.rest()
             assert {response.events[-2]["reason"] for response in streams} == {"key_revoked"}
+            await asyncio.sleep(1)
             assert {await status_of(server, secret) for _ in range(8)} == {401}
             other = await made(server, "other")
             os.kill(next(iter(server.workers)), signal.SIGKILL)

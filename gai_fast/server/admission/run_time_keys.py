@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from gai_fast.config.stored_keys import key_of
 from gai_fast.model.errors import Error
@@ -30,6 +30,8 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.stored_keys import Edit, StoredKey, StoredKeys
 
 _log: Final = logging.getLogger("gai_fast.server")
+_OUT_OF_REACH: Final = ("slow", "unreachable", "refused", "busy")
+"""The faults of a store that may hold keys and cannot be asked. After any other one the server starts, closed."""
 REVOKED: Final = "key_revoked"
 """The reason of the end of a revoked key's streams."""
 
@@ -71,7 +73,7 @@ class RunTimeKeys:
         self._is_blind = False  # whether the keys could not be read at the start
         self._built: dict[str, tuple[StoredKey, KeySettings]] = {}  # keys whose values have been read
         self._task: asyncio.Task[None] | None = None
-        self._sweeps: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # changes, and the ends of revoked keys' streams
 
     @property
     def end_with_server(self) -> bool:
@@ -95,7 +97,7 @@ class RunTimeKeys:
         try:
             await self._stored.refresh()
         except StoreError as problem:
-            if problem.fault != "damaged":
+            if problem.fault in _OUT_OF_REACH:
                 raise
             self._is_blind = True
             _log.error("the keys of the store cannot be read, and are refused (503): %s", problem)
@@ -106,10 +108,10 @@ class RunTimeKeys:
 
     def close(self) -> None:
         """Ends the tasks."""
-        for task in (self._task, *self._sweeps):
+        follows, self._task = self._task, None
+        for task in (follows, *self._tasks):
             if task is not None:
                 task.cancel()
-        self._task = None
 
     def use(self, settings: Settings) -> None:
         """Uses another configuration from now on. Does not call `changed`."""
@@ -119,13 +121,24 @@ class RunTimeKeys:
         self._build()
 
     async def change(self, name: str, edit: Edit) -> StoredKey | None:
-        """Changes a key, here at once; as `StoredKeys.change`."""
+        """Changes a key, here at once; as `StoredKeys.change`. A client that leaves does not stop it half-way."""
+        task = asyncio.get_running_loop().create_task(self._change(name, edit))
+        self._tasks.add(task)
+        task.add_done_callback(self._changed)
+        return await asyncio.shield(task)
+
+    # -- own --
+
+    async def _change(self, name: str, edit: Edit) -> StoredKey | None:
         try:
             return await self._stored.change(name, edit)
         finally:  # a failure may have come after the change
             self._take()
 
-    # -- own --
+    def _changed(self, task: asyncio.Task[StoredKey | None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: the client may have left
 
     async def _follow(self) -> None:
         """Looks for changes until it is cancelled: rule 1."""
@@ -175,8 +188,8 @@ class RunTimeKeys:
         """Ends the streams of revoked keys, now and for some seconds: rule 5."""
         self.revoked(names)
         task = asyncio.get_running_loop().create_task(self._sweep(set(names)))
-        self._sweeps.add(task)
-        task.add_done_callback(self._sweeps.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _sweep(self, names: set[str]) -> None:
         for _ in range(LIMITS.revoked_sweeps):

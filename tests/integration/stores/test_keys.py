@@ -212,4 +212,5 @@ async def test_the_workers_of_two_servers_share_keys(net: Net, url: str, tmp_pat
                 for response in streams:
                     await response.rest()
             assert {response.events[-2]["reason"] for response in streams} == {"key_revoked"}
+            await asyncio.sleep(1)
             assert {await status_of(server, secret) for server in (one, other) for _ in range(4)} == {401}

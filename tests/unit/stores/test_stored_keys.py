@@ -147,6 +147,21 @@ async def test_a_change_whose_process_ended_before_the_mark_counts_later(
     assert not other.all()
 
 
+async def test_a_change_whose_mark_could_not_be_written_is_counted_later(make: Make, records: CountedRecords) -> None:
+    one, other = make(), make()
+    await put(one, "a")
+    await other.refresh()
+    records.no_mark = True
+    with pytest.raises(Error):
+        await one.change("a", lambda there: None)
+    with pytest.raises(StoreError):
+        await one.refresh()
+    records.no_mark = False
+    await one.refresh()
+    assert await other.refresh()
+    assert not other.all()
+
+
 async def test_a_store_that_has_lost_everything_gets_it_again(make: Make, records: CountedRecords) -> None:
     one = make()
     await put(one, "a", "b")

@@ -192,3 +192,13 @@ async def test_keys_that_have_not_changed_stay_the_same_objects(open_keys: Open)
     former = one.keys["shop"]
     await one.change("other", lambda _: key("other"))
     assert one.keys["shop"] is former
+
+
+async def test_a_client_that_leaves_does_not_stop_a_change_half_way(open_keys: Open) -> None:
+    one, other = await open_keys(), await open_keys()
+    asking = asyncio.ensure_future(one.change("shop", lambda _: key()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await until(lambda: find(other) == "shop")
+    assert asking.cancelled()
+    assert find(one) == "shop"
