@@ -230,6 +230,22 @@ async def test_keys_and_tokens_stand_side_by_side(net: Net) -> None:
 
 
 @on_uvloop
+async def test_no_key_is_made_at_run_time_with_the_name_of_an_issuer(net: Net) -> None:
+    """Figures and limits know an issuer's callers by its name."""
+    site = await site_of(net)
+    keys = (KeySettings("root", (key_digest(ADMIN),), role="admin"),)
+    gateway = await gateway_for(net, site, keys=keys)
+    as_admin = {"x-api-key": ADMIN}
+    refused = await gateway.ask("POST", "/admin/v1/keys", {"name": "staff"}, as_admin)
+    assert (refused.status, refused.error["reason"]) == (409, "file")
+    made = await gateway.ask("POST", "/admin/v1/keys", {"name": "other"}, as_admin)
+    assert made.status == 201
+    for headers in (bearer(site.token()), bearer(made.json["secret"])):
+        assert (await gateway.ask("GET", "/v1/models", headers=headers)).status == 200, "both are known now"
+    assert net.warned("end with this server") == 1
+
+
+@on_uvloop
 async def test_a_websocket_takes_a_token_and_checks_it_for_each_stream(net: Net) -> None:
     site = await site_of(net)
     gateway = await gateway_for(net, site)

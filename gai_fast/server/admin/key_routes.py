@@ -162,7 +162,7 @@ class KeyRoutes:
 
     def _check_file(self, name: str) -> None:
         if self._keys.is_of_file(name):
-            text = f"the key {name!r} is a [[key]] of the file: change it there"
+            text = f"the name {name!r} is that of a [[key]] or an [[issuer]] of the file: change it there"
             raise Error("invalid_request", text, reason="file", status=409)
 
     def _check_there(self, name: str) -> None:

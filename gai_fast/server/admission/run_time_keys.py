@@ -85,8 +85,8 @@ class RunTimeKeys:
         return None if self.is_of_file(name) else self._known.get(name)
 
     def is_of_file(self, name: str) -> bool:
-        """Returns whether the file has a key of this name."""
-        return any(key.name == name for key in self._settings.keys)
+        """Returns whether the file has a key or an issuer of this name."""
+        return any(each.name == name for each in (*self._settings.keys, *self._settings.issuers))
 
     async def open(self) -> None:
         """Reads the keys, and begins to look for changes.
@@ -199,7 +199,7 @@ class RunTimeKeys:
 
     def _build(self) -> None:
         """Makes the keys and the callers: rules 2 to 4."""
-        of_file = {key.name for key in self._settings.keys}
+        of_file = {each.name for each in (*self._settings.keys, *self._settings.issuers)}
         keys: dict[str, KeySettings] = {}
         callers: dict[bytes, tuple[KeySettings, float]] = {}
         lost: set[bytes] = set()
