@@ -57,6 +57,9 @@ class SharedLimits:
     collected: int = 128 * MIB
     """Characters of an answer that are collected into one result: as many as `held_answer`."""
 
+    stop_sequence: int = 1024
+    """Characters of the stop sequence that ended an answer, as its provider names it; longer ones are cut."""
+
     kept_answer: int = 16 * MIB
     """Bytes that an adapter keeps of one answer until its end: arguments of calls, inputs of tools that the provider
     runs, sources that were sent, identifiers. 128,000 tokens of arguments, each a piece of its own, are 9 MiB."""

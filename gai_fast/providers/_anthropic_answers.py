@@ -24,6 +24,7 @@ from gai_fast.core.chunks import count, inside, label, member, members, objects,
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
+from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import (
@@ -111,6 +112,8 @@ class AnthropicAdapter(ProviderAdapter):
         self._characters = 0
         self._counts: dict[str, Any] = {}
         self._reason = ""
+        self._stop = ""
+        """The stop sequence that ended the answer."""
 
     def receive(self, name: str, data: str) -> list[Event]:
         self.is_plain = False
@@ -179,7 +182,10 @@ class AnthropicAdapter(ProviderAdapter):
         events = self.start(None, None) + self.abort()  # signatures and citations of blocks that are still open
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
-        return [*events, self.end(reason, self._reason)]
+        end = self.end(reason, self._reason)
+        if self._stop:
+            end["provider_metadata"] = {"stop_sequence": self._stop}
+        return [*events, end]
 
     def word(self) -> str:
         return self._reason
@@ -210,6 +216,7 @@ class AnthropicAdapter(ProviderAdapter):
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Reads the stop reason. The last reason holds."""
         self._reason = label(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
+        self._stop = label(delta.get("stop_sequence"))[: SHARED.stop_sequence] or self._stop
         self.is_complete = bool(self._reason)
         for name in _STORED:
             if name in delta:
@@ -360,7 +367,7 @@ class AnthropicAdapter(ProviderAdapter):
     def _cite(self, block: _Block, raw: dict[str, Any]) -> None:
         """Keeps a citation until the end of its block."""
         source = _source(raw)
-        self._take(block, sum(map(len, source.values())), 4)
+        self._take(block, sum(map(len, source.values())), 6)
         block.citations.append(source)
 
     def _close(self, index: int) -> list[Event]:
@@ -423,7 +430,9 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
     uri = raw.get("url") or raw.get("source") or raw.get("file_id")
     if not uri and "document_index" in raw:
         uri = f"document:{raw['document_index']}"
-    return citation(uri, raw.get("title") or raw.get("document_title"))
+    source = citation(uri, raw.get("title") or raw.get("document_title"))
+    cited = label(raw.get("cited_text"))
+    return source | {"cited_text": cited} if source and cited else source
 
 
 def _is_aside(chunk: Any) -> bool:

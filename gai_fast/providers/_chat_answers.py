@@ -30,6 +30,7 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
 from gai_fast.providers._events import UNREADABLE, citation, counted_usage
+from gai_fast.providers._finish_words import FINISH_WORDS
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import outcome
 from gai_fast.providers.limits import LIMITS
@@ -45,7 +46,7 @@ _STREAMED_AUDIO: Final = "pcm16"
 class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
     """One choice of a response."""
 
-    __slots__ = ("_calls", "_room", "characters", "has_content", "number", "reason")
+    __slots__ = ("_calls", "_room", "characters", "has_content", "number", "reason", "stop")
 
     def __init__(self, number: int, room: Room) -> None:
         self.number = number
@@ -57,6 +58,8 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
         """Whether any chunk had content for this choice."""
         self.reason = ""
         """The provider's finish reason."""
+        self.stop = ""
+        """The stop sequence that ended it, if the server names it."""
 
     @property
     def calls(self) -> ChatCalls:
@@ -286,6 +289,9 @@ class ChatAdapter(ProviderAdapter):
         if reason:
             # The last reason holds, even if it repeats an earlier reason.
             self._end_choice(choice, label(reason))
+            stop = raw.get("stop_reason", raw.get("matched_stop"))  # of vLLM and SGLang; a token's number is no text
+            if isinstance(stop, str) and stop.lower() not in FINISH_WORDS:
+                choice.stop = stop[: SHARED.stop_sequence]
         return steps
 
     def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
@@ -480,6 +486,8 @@ class ChatAdapter(ProviderAdapter):
             if choice.has_calls:
                 events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
         events.append(self.end(self._outcome(first), first.reason))
+        if first.stop:
+            events[-1]["provider_metadata"] = {"stop_sequence": first.stop}
         return events
 
     def word(self) -> str:

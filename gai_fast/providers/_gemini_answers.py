@@ -503,14 +503,12 @@ def _usage(raw: Any) -> dict[str, int] | None:
         return None
     prompt, answer = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))
     tools, thoughts = count(raw.get("toolUsePromptTokenCount")), count(raw.get("thoughtsTokenCount"))
-    if (
-        prompt is None
-        and answer is None
-        and tools is None
-        and thoughts is None
-        and count(raw.get("totalTokenCount")) is None
-    ):
+    total = count(raw.get("totalTokenCount"))
+    if prompt is None and answer is None and tools is None and thoughts is None and total is None:
         return None
+    if answer is None and total is not None and prompt is not None:
+        # Some responses lack the count of the answer's tokens, which the total includes.
+        answer = max(total - prompt - (tools or 0) - (thoughts or 0), 0)
     input_tokens, output_tokens, reasoning = (
         (prompt or 0) + (tools or 0),
         (answer or 0) + (thoughts or 0),

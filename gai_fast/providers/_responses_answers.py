@@ -153,7 +153,10 @@ class ResponsesAdapter(ProviderAdapter):
         self._identifier = ""
         self._at: dict[tuple[str, int], _Item] = {}
         """The current item for each kind and `output_index`. Some servers number all items 0."""
-        self._blocks_left = LIMITS.content_blocks
+        self._open_items: dict[_Item, None] = {}
+        """The items that have not ended, in order."""
+        self._named: dict[tuple[str, str], _Item] = {}
+        """The last item of each kind and id."""
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
@@ -353,19 +356,22 @@ class ResponsesAdapter(ProviderAdapter):
     # -- items --
 
     def _new(self, kind: str, identifier: str, index: int | None) -> _Item:
-        self._take_block()
-        self.room.take(len(kind) + len(identifier), 4)
+        if len(self._open_items) >= LIMITS.content_blocks:
+            raise too_many("content_blocks", LIMITS.content_blocks)
+        self.room.take(len(kind) + len(identifier), 8)
         item = _Item(kind, identifier, len(self._items) if index is None else index)
         self._items.append(item)
+        self._open_items[item] = None
+        if identifier:
+            self._named[kind, identifier] = item
         self.keep_id(identifier)
         if index is not None:
             self._at[kind, index] = item
         return item
 
-    def _take_block(self) -> None:
-        if not self._blocks_left:
-            raise too_many("content_blocks", LIMITS.content_blocks)
-        self._blocks_left -= 1
+    def _end_item(self, item: _Item) -> None:
+        item.is_done = True
+        self._open_items.pop(item, None)
 
     def _item_of(self, kind: str, chunk: dict[str, Any]) -> _Item:
         return self._item(kind, label(chunk.get("item_id")), chunk)
@@ -384,9 +390,8 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
         """Returns the item with this id, or the last open item of its kind, or None."""
-        of_kind = [item for item in reversed(self._items) if item.kind == kind]
-        named = (item for item in of_kind if identifier and item.identifier == identifier)
-        return next(named, None) or next((item for item in of_kind if not item.is_done), None)
+        named = self._named.get((kind, identifier)) if identifier else None
+        return named or next((item for item in reversed(self._open_items) if item.kind == kind), None)
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
         """Begins an item. Content that it holds is not read here: the item's end repeats it."""
@@ -413,7 +418,7 @@ class ResponsesAdapter(ProviderAdapter):
             return self._complete_call(item, raw)
         if item.is_done:
             return []
-        item.is_done = True
+        self._end_item(item)
         self.keep_ids(raw)
         is_drawn = kind == "image_generation_call"
         events = _image(label(raw.get("result")), raw) if is_drawn else []
@@ -433,7 +438,7 @@ class ResponsesAdapter(ProviderAdapter):
         if signature and not item.is_signed:
             item.is_signed = True
             events.append({"type": "reasoning.signature", "block": item.number, "signature": signature})
-        item.is_done = True
+        self._end_item(item)
         return events
 
     # -- parts --
@@ -443,7 +448,9 @@ class ResponsesAdapter(ProviderAdapter):
         return item.parts.get((kind, index)) or self._new_part(item, kind, index)
 
     def _new_part(self, item: _Item, kind: str, index: int) -> _Part:
-        self._take_block()
+        if len(item.parts) >= LIMITS.content_blocks:
+            raise too_many("content_blocks", LIMITS.content_blocks)
+        self.room.take(0, 4)
         part = item.parts[kind, index] = _Part(self._characters)
         return part
 
@@ -492,7 +499,7 @@ class ResponsesAdapter(ProviderAdapter):
         A part that deltas carried may have another index here: gpt-oss on vLLM and Bedrock count `content_index` across
         items in their deltas, and from 0 in each whole item.
         """
-        item.is_done = True
+        self._end_item(item)
         delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
         if raw_parts and not isinstance(raw_parts, list):
             if delivered:
@@ -589,7 +596,8 @@ class ResponsesAdapter(ProviderAdapter):
     def _complete_call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         if item.is_done:
             return []
-        item.is_done = item.is_whole = True
+        self._end_item(item)
+        item.is_whole = True
         kind = item.kind
         # The text is read before the call begins, so that a chunk that cannot be read begins no call.
         given = raw.get("input" if kind == "custom_tool_call" else "arguments")

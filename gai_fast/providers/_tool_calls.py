@@ -138,6 +138,8 @@ class ToolCalls:
 
     def __init__(self, room: Room) -> None:
         self._room = room
+        self._open = 0
+        """The number of calls that are not closed."""
         self.calls: list[ToolCall] = []
         self._used_ids: set[str] = set()
         self.announced: list[ToolCall] = []
@@ -160,10 +162,10 @@ class ToolCalls:
                 requires ids to be unique in the whole conversation.
 
         Raises:
-            Error: There are more calls than `limits.tool_calls`, the id is longer than `limits.call_id`, or the
+            Error: More calls are open than `limits.tool_calls`, the id is longer than `limits.call_id`, or the
                 response exceeds the memory limit.
         """
-        if len(self.calls) >= LIMITS.tool_calls:
+        if self._open >= LIMITS.tool_calls:
             raise too_many("tool_calls", LIMITS.tool_calls)
         if call_id and len(call_id) > LIMITS.call_id:
             what = f"the id of a call is longer than {LIMITS.call_id} characters"
@@ -173,7 +175,8 @@ class ToolCalls:
         while identifier in self._used_ids:
             identifier += f"_{number}"
         self._used_ids.add(identifier)
-        self._room.take(len(identifier) + len(name), 4)
+        self._room.take(len(identifier) + len(name), 8)
+        self._open += 1
         call = ToolCall(identifier, name)
         self.calls.append(call)
         return call, self._announce(call) if name else []
@@ -253,6 +256,7 @@ class ToolCalls:
             if not text.strip():
                 compact = "{}"
         call.closed = True
+        self._open -= 1
         value: Any = text
         if compact is not None:
             with suppress(ValueError):  # not JSON: it stays text

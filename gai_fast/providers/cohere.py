@@ -313,8 +313,8 @@ class CohereAdapter(ProviderAdapter):
 
     def _begin(self, index: int | None, content: Any) -> list[Event]:
         """Opens a content block, and reads the content that it has at its start."""
-        if index not in self._begins and len(self._begins) >= LIMITS.content_blocks:
-            raise too_many("content_blocks", LIMITS.content_blocks)
+        if index not in self._begins:
+            self.room.take(0, 2)
         self._begins[index] = self._characters
         return self._content(content)
 

@@ -19,18 +19,19 @@ class Limits:
     """Characters of an upstream's finish reason that are passed on. The longest in use have thirty."""
 
     tool_calls: int = 1024
-    """Tool calls of one choice; memory is kept for each."""
+    """Tool calls of one choice that are open at a time. The memory of all calls is limited by `kept_answer`."""
 
     call_id: int = 32 * KIB
     """Characters of a call's id. Some gateways put signatures of thousands of characters into ids. The limit bounds the
     output, which repeats the id for each piece of arguments, and one read holds thousands of pieces."""
 
     content_blocks: int = 1024
-    """Open content blocks of one response; memory is kept for each."""
+    """Content blocks of one response that are open at a time, and parts of one block. The memory of all of them is
+    limited by `kept_answer`."""
 
     stored_ids: int = 2048
-    """Ids in one response that are recorded for its caller: of its items, which are `content_blocks` at most, and of
-    files and containers."""
+    """Ids in one response that are recorded for its caller: of its items, files and containers. An item that is sent
+    back whole needs no record."""
 
     stored_id: int = 256
     """Characters of such an id. Those in use have 70 at most."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import label, objects
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import (
@@ -130,9 +131,25 @@ class Perplexity(ChatAPI):
 
 
 class PerplexityAdapter(ChatAdapter):
-    """Reads the sources beside the choices."""
+    """Reads the sources, the images and the related questions beside the choices."""
+
+    def __init__(self, api: API, model: str | None = None) -> None:
+        super().__init__(api, model)
+        self._beside: dict[str, list[Any]] = {}
+        """What a chunk has beside the answer, by its name; each chunk may repeat it."""
+
+    def finish(self) -> list[Event]:
+        events = super().finish()
+        if self._beside:
+            events[-1]["provider_metadata"] = {**events[-1].get("provider_metadata", {}), **self._beside}
+        return events
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
+        for name in ("images", "related_questions"):
+            found = chunk.get(name)
+            if found and isinstance(found, list) and found != self._beside.get(name):
+                self.room.take(len(encode_json(found)))
+                self._beside[name] = found
         titles = {label(found.get("url")): found.get("title") for found in objects(chunk.get("search_results"))}
         cited = chunk.get("citations")
         uris = [uri for uri in (cited if cited and isinstance(cited, list) else titles) if uri and isinstance(uri, str)]

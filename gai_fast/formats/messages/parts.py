@@ -60,11 +60,23 @@ def stop_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
     raw = event.get("finish_reason_raw", "")
     if _FINER.get(raw) == reason:
         word = raw
+    elif reason == "stop" and stop_sequence_of(event) is not None:
+        word = "stop_sequence"
     if "continued" in event:
         x_gai["continued"] = event["continued"]
     if "reason" in event:
         x_gai["reason"] = event["reason"]
     return word, x_gai
+
+
+def stop_sequence_of(event: Event) -> str | None:
+    """Returns the stop sequence that ended an answer, or None if its provider names none.
+
+    Args:
+        event: The `finish`.
+    """
+    told = event.get("provider_metadata", {}).get("stop_sequence")
+    return told if isinstance(told, str) else None
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -116,22 +128,22 @@ _REFUSED: Final = frozenset(("cyber", "bio", "frontier_llm", "reasoning_extracti
 def citation_of(citation: Mapping[str, Any]) -> dict[str, Any]:
     """Builds a citation with every member that the SDK's types require.
 
-    The cited texts are not known. Anthropic's offsets are positions in the source, but a citation's offsets here are
-    positions in the answer, so 0 is written.
+    Anthropic's offsets are positions in the source, but a citation's offsets here are positions in the answer, so 0 is
+    written.
     """
-    uri, title = citation.get("uri", ""), citation.get("title")
+    uri, title, cited = citation.get("uri", ""), citation.get("title"), citation.get("cited_text", "")
     document = _DOCUMENT.fullmatch(uri)
     if document is None:
         return {
             "type": "web_search_result_location",
-            "cited_text": "",
+            "cited_text": cited,
             "url": uri,
             "title": title,
             "encrypted_index": "",
         }
     return {
         "type": "char_location",
-        "cited_text": "",
+        "cited_text": cited,
         "document_index": int(document[1]),
         "document_title": title,
         "start_char_index": 0,

@@ -58,6 +58,7 @@ from gai_fast.formats.messages.parts import (
     run_of,
     server_tool_block,
     stop_reason_of,
+    stop_sequence_of,
     usage_of,
 )
 from gai_fast.kernels import Part, encode_json, escape
@@ -382,7 +383,7 @@ class Messages(DataEncoder):
         details = refusal_of(self._safety, reason)
         if details is None and is_refusal(self._safety):
             beside["safety"] = self._safety
-        delta = {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
+        delta = {"stop_reason": reason, "stop_sequence": stop_sequence_of(event), "stop_details": details}
         members = b',"delta":%b,"usage":%b' % (encode_json(delta), encode_json(counts))
         x_gai |= beside
         if x_gai:

@@ -22,6 +22,7 @@ from gai_fast.formats.messages.parts import (
     run_of,
     server_tool_block,
     stop_reason_of,
+    stop_sequence_of,
     usage_of,
 )
 from gai_fast.kernels import encode_json
@@ -70,7 +71,7 @@ class WholeMessage(WholeEncoder):
             "model": result.model or self._context.model,
             "content": self._content(result, among),
             "stop_reason": reason,
-            "stop_sequence": None,
+            "stop_sequence": stop_sequence_of(self._finish),
             "stop_details": details,
             "usage": counts,
         }

@@ -86,7 +86,12 @@ class RunTimeKeys:
 
     def is_of_file(self, name: str) -> bool:
         """Returns whether the file has a key or an issuer of this name."""
-        return any(each.name == name for each in (*self._settings.keys, *self._settings.issuers))
+        return name in self._names_of_file
+
+    @property
+    def _names_of_file(self) -> set[str]:
+        settings = self._settings
+        return {key.name for key in settings.keys} | {issuer.name for issuer in settings.issuers}
 
     async def open(self) -> None:
         """Reads the keys, and begins to look for changes.
@@ -199,7 +204,7 @@ class RunTimeKeys:
 
     def _build(self) -> None:
         """Makes the keys and the callers: rules 2 to 4."""
-        of_file = {each.name for each in (*self._settings.keys, *self._settings.issuers)}
+        of_file = self._names_of_file
         keys: dict[str, KeySettings] = {}
         callers: dict[bytes, tuple[KeySettings, float]] = {}
         lost: set[bytes] = set()

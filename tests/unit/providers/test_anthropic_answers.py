@@ -217,7 +217,7 @@ def test_citations_are_for_the_text_of_their_block() -> None:
         {
             "type": "citations",
             "citations": [
-                {"uri": "u", "title": "t", **span},
+                {"uri": "u", "title": "t", "cited_text": "c", **span},
                 {"uri": "s", **span},
                 {"uri": "file_1", "title": "d", **span},
                 {"uri": "document:3", **span},
@@ -430,6 +430,20 @@ class TestErrors:
         with pytest.raises(Error, match="content blocks") as failed:
             adapter.receive("", json.dumps(begin(LIMITS.content_blocks, "text", text="")))
         assert failed.value.reason == "content_blocks"
+
+
+def test_the_stop_sequence_is_told_at_the_end() -> None:
+    last = {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}}
+    assert read(head(), *said("a"), last, STOP)[-1]["provider_metadata"] == {"stop_sequence": "END"}
+    assert "provider_metadata" not in read(head(), *said("a"), tail(), STOP)[-1]
+
+
+def test_the_cited_text_is_told() -> None:
+    cited = {"type": "char_location", "document_index": 0, "document_title": "D", "cited_text": "It is so."}
+    chunks = [begin(0, "text", text=""), delta(0, "text_delta", text="So"), delta(0, "citations_delta", citation=cited)]
+    (event,) = of_type(read(head(), *chunks, end(0), tail(), STOP), "citations")
+    told = {"uri": "document:0", "title": "D", "cited_text": "It is so.", "start": 0, "end": 2}
+    assert event["citations"] == [told]
 
 
 class TestBlocks:

@@ -523,3 +523,12 @@ class TestCopied:
         with pytest.raises(Malformed):
             adapter.receive("", json.dumps(broken))
         assert adapter.abort() == []
+
+
+@pytest.mark.parametrize("member", ["stop_reason", "matched_stop"])
+@pytest.mark.parametrize(("value", "told"), [("END", "END"), (128001, None), (None, None), ("stop", None), ([], None)])
+def test_the_stop_sequence_that_ended_the_answer_is_told(member: str, value: Any, told: str | None) -> None:
+    last = chunk({}, finish="stop")
+    last["choices"][0][member] = value
+    end = read("openai-compatible", chunk({"content": "a"}), last)[-1]
+    assert end.get("provider_metadata", {}).get("stop_sequence") == told

@@ -15,7 +15,6 @@ from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider
 from tests.legal import sse
-from tests.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, calls_of, of_type, plain, read_whole, request, text_of
 
@@ -288,9 +287,12 @@ def test_a_whole_answer_is_the_same_events() -> None:
             get_provider("cohere").adapter().receive_whole(other)
 
 
-def test_blocks_are_bounded() -> None:
-    with pytest.raises(Error, match="content blocks"):
-        read(*(begin(index) for index in range(LIMITS.content_blocks + 1)))
+def test_the_memory_for_blocks_is_limited() -> None:
+    adapter: Any = get_provider("cohere").adapter()
+    adapter.room.remaining = 1000
+    with pytest.raises(Error, match="kept in memory"):
+        for index in range(1000):
+            adapter.receive("", json.dumps(begin(index)))
 
 
 @pytest.mark.parametrize(

@@ -611,3 +611,20 @@ class TestCopying:
         events = adapter.receive("", json.dumps(chunk(finish="STOP", groundingMetadata=grounding((2, 8, 0)))))
         assert events[-1]["citations"] == [{"uri": "u", "title": "t", "start": 1, "end": 4}]
         assert adapter.finish()[-1]["usage"]["total_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("usage", "output"),
+    [
+        ({"promptTokenCount": 5, "totalTokenCount": 12}, 7),
+        ({"promptTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 12}, 7),
+        ({"promptTokenCount": 5, "toolUsePromptTokenCount": 2, "totalTokenCount": 12}, 5),
+        ({"promptTokenCount": 5, "totalTokenCount": 5}, 0),
+        ({"promptTokenCount": 5, "candidatesTokenCount": 1, "totalTokenCount": 12}, 1),
+        ({"promptTokenCount": 50, "totalTokenCount": 12}, 0),
+    ],
+)
+def test_output_without_a_count_is_the_rest_of_the_total(usage: dict[str, int], output: int) -> None:
+    """Before, an answer with a total alone had an output of 0."""
+    events = read(chunk(text("a")), {**STOP, "usageMetadata": usage})
+    assert events[-1]["usage"]["output_tokens"] == output

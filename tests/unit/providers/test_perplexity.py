@@ -167,3 +167,12 @@ def test_a_file_of_a_chat_request_is_bare_base64() -> None:
     with pytest.raises(Unsupported, match=r"`messages\[0\]\.content\[0\]`"):
         stored = [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]
         perplexity.build_passthrough({"messages": stored}, Target("m1"), shape=chat_shape(stored))
+
+
+def test_images_and_related_questions_are_told_at_the_end_and_once() -> None:
+    images = [{"image_url": "https://a.example/i.png", "origin_url": "https://a.example", "height": 1, "width": 2}]
+    beside = {"images": images, "related_questions": ["And then?"]}
+    events = read("perplexity", chunk({"content": "a"}, **beside), chunk({"content": "b"}, finish="stop", **beside))
+    assert events[-1]["provider_metadata"] == beside
+    odd = read("perplexity", chunk({"content": "a"}, images={}, related_questions=5), chunk(finish="stop"))
+    assert "provider_metadata" not in odd[-1]

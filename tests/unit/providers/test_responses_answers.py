@@ -660,10 +660,29 @@ class TestErrors:
         with pytest.raises((Malformed, KeyError, AttributeError)):
             read(BEGIN, chunk)
 
-    def test_more_items_than_are_kept_are_an_error(self) -> None:
+    def test_more_open_items_or_parts_than_are_kept_are_an_error(self) -> None:
+        for chunks in (
+            [text("a", index) for index in range(LIMITS.content_blocks + 1)],
+            [text("a", 0, part) for part in range(LIMITS.content_blocks + 1)],
+        ):
+            with pytest.raises(Error) as caught:
+                read(*chunks)
+            assert caught.value.reason == "content_blocks"
+
+    def test_items_that_have_ended_are_not_counted(self) -> None:
+        many = range(2 * LIMITS.content_blocks)
+        searches = [one for at in many for one in (added(at, "web_search_call"), done(at, "web_search_call"))]
+        calls = [done(at, "function_call", call_id=f"c{at}", name="f", arguments="{}") for at in many]
+        events = read(BEGIN, *searches, *calls, end())
+        assert len(of_type(events, "provider.block")) == len(of_type(events, "tool.call")) == len(many)
+
+    def test_the_memory_for_all_items_is_limited(self) -> None:
+        adapter: Any = get_provider(OPENAI).adapter()
+        adapter.room.remaining = 10_000
         with pytest.raises(Error) as caught:
-            read(*(text("a", index) for index in range(LIMITS.content_blocks)))
-        assert caught.value.reason == "content_blocks"
+            for at in range(1000):
+                adapter.receive("", json.dumps(done(at, "web_search_call")))
+        assert caught.value.reason == "answer_too_large"
 
 
 class TestWhole:

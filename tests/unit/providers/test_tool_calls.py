@@ -114,6 +114,13 @@ class TestToolCalls:
         calls.add(call, '\udf0d"}')
         assert plain(calls.close(call))[0]["tool_call"]["input"] == '{"x":"🌍"}'
 
+    def test_calls_that_are_closed_are_not_counted(self) -> None:
+        calls = ToolCalls(Room())
+        for _ in range(3 * LIMITS.tool_calls):
+            call, _ = calls.open(None, "f")
+            assert calls.close(call)
+            assert not calls.close(call)
+
     def test_there_is_a_limit(self) -> None:
         calls = ToolCalls(Room())
         for _ in range(LIMITS.tool_calls):

@@ -308,6 +308,18 @@ def test_tools_that_anthropic_runs_have_their_blocks() -> None:
     assert told(search, start=CLAUDE)[0]["content_block"]["type"] == "tool_search_tool_result"
 
 
+@pytest.mark.parametrize("raw", ["stop_sequence", "stop"])
+def test_the_stop_sequence_and_the_cited_text_are_those_of_the_provider(raw: str) -> None:
+    end = finish(finish_reason_raw=raw, provider_metadata={"stop_sequence": "END"})
+    cited: Event = {"type": "citations", "citations": [{"uri": "https://a.example", "cited_text": "It is so."}]}
+    message = accumulated_by_sdk(streamed(text("Hi"), cited, end, DONE, start=CLAUDE))
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "END")
+    assert message.content[0].citations[0].cited_text == "It is so."
+    whole = json.loads(encoded(ANTHROPIC.whole(context()), [CLAUDE, text("Hi"), cited, end, DONE]))
+    assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", "END")
+    assert whole["content"][0]["citations"][0]["cited_text"] == "It is so."
+
+
 def test_anthropics_own_blocks_are_written_once_and_unchanged() -> None:
     use = {
         "type": "server_tool_use",
