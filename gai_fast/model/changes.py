@@ -14,6 +14,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import OnUnsupported
 
+_MESSAGES: Final = "messages["
 _WORD: Final = "!\"#$&'()*/:;<>?@[\\]^`{|} "
 """Printable ASCII without `%`, and without `,`, `=` and `+`, which separate the entries of a header."""
 
@@ -31,9 +32,10 @@ class Changes:
         adjusted: The value that was sent in place of the client's, by the member's path.
         more_dropped: The number of further paths, beyond `limits.request_changes`.
         more_adjusted: As `more_dropped`.
+        places: The place of each message in the client's request, if some were left out before the others were written.
     """
 
-    __slots__ = ("_on_unsupported", "adjusted", "dropped", "more_adjusted", "more_dropped")
+    __slots__ = ("_on_unsupported", "adjusted", "dropped", "more_adjusted", "more_dropped", "places")
 
     def __init__(self, on_unsupported: OnUnsupported = "error") -> None:
         self._on_unsupported = on_unsupported
@@ -41,6 +43,7 @@ class Changes:
         self.adjusted: dict[str, str] = {}
         self.more_dropped = 0
         self.more_adjusted = 0
+        self.places: Sequence[int] = ()
 
     def __bool__(self) -> bool:
         return bool(self.dropped or self.adjusted)
@@ -69,7 +72,7 @@ class Changes:
 
     def drop(self, path: str) -> None:
         """Notes that a member was left out."""
-        path = path[: SHARED.changed_path]  # a path may contain a key from the request, of any length
+        path = self._own(path)[: SHARED.changed_path]  # a path may contain a key from the request, of any length
         if len(self.dropped) >= SHARED.request_changes:
             self.more_dropped += 1
         elif path not in self.dropped:
@@ -82,11 +85,20 @@ class Changes:
             path: The member's path.
             value: Its value in the provider's request; must not be text of the conversation.
         """
-        path = path[: SHARED.changed_path]
+        path = self._own(path)[: SHARED.changed_path]
         if path not in self.adjusted and len(self.adjusted) >= SHARED.request_changes:
             self.more_adjusted += 1
         else:
             self.adjusted[path] = value[: SHARED.changed_path]
+
+    def _own(self, path: str) -> str:
+        """Returns a path with the number of the message in the client's request."""
+        if not self.places or not path.startswith(_MESSAGES):
+            return path
+        number, _, rest = path.removeprefix(_MESSAGES).partition("]")
+        if not number.isdecimal() or int(number) >= len(self.places):
+            return path
+        return f"{_MESSAGES}{self.places[int(number)]}]{rest}"
 
     def headers(self) -> list[tuple[str, str]]:
         """Returns `x-gai-dropped` and `x-gai-adjusted`, each if there is something to report."""

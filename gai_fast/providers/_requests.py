@@ -99,19 +99,19 @@ def paired(request: Request, changes: Changes) -> Request:
             has_calls = has_calls or any(isinstance(part, ToolCallPart) for part in message.content)
     if not results and not has_calls:
         return request
-    kept: list[Message] = []
+    kept: list[tuple[int, Message]] = []
     left: list[str] = []
     called: set[str] = set()
     for at, message in enumerate(request.messages):
         if isinstance(message, ToolMessage):
             if message.call_id in called:
                 called.discard(message.call_id)
-                kept.append(message)
+                kept.append((at, message))
             else:
                 left.append(f"messages[{at}]")
             continue
         if not isinstance(message, AssistantMessage) or isinstance(message.content, str):
-            kept.append(message)
+            kept.append((at, message))
             continue
         parts: list[Any] = []
         for place, part in enumerate(message.content):
@@ -122,14 +122,15 @@ def paired(request: Request, changes: Changes) -> Request:
                 called.add(part.call_id)
             parts.append(part)
         if len(parts) == len(message.content):
-            kept.append(message)
+            kept.append((at, message))
         elif parts:
-            kept.append(AssistantMessage(content=parts))
+            kept.append((at, AssistantMessage(content=parts)))
     if not left or (not kept and request.query is UNSET):
         return request
     for path in left:
         changes.drop(path)
-    return replace(request, messages=kept)
+    changes.places = [at for at, _ in kept]
+    return replace(request, messages=[message for _, message in kept])
 
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -369,7 +369,7 @@ async def test_a_native_stream_in_this_format_resumes_by_the_numbers_of_its_log(
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"store": True}, "store"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
-        ({"include": ["message.output_text.logprobs"]}, "include[0]"),
+        ({"include": ["an.unknown.word"]}, "include[0]"),
         ({"truncation": "auto"}, "truncation"),
     ],
 )

@@ -157,7 +157,7 @@ class TestRequest:
             ({"seed": 0}, "seed"),
             ({"metadata": {"user_id": "u", "team": "a"}}, "metadata.team"),
             ({"messages": [{"role": "user", "content": [AUDIO]}]}, "messages[0].content[0]"),
-            ({"messages": [{"role": "tool", "call_id": "a", "content": "4"},
+            ({"messages": [{"role": "user", "content": "?"},
                            {"role": "user", "content": [{"type": "text", "text": "a"}, {**AUDIO, "type": "file"}]}]},
              "messages[1].content[1]"),
             ({"messages": [{"role": "assistant", "content": [{"type": "image", "url": "https://x"}]}]},

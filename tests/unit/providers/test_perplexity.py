@@ -88,7 +88,7 @@ def test_a_conversation_with_tools_can_go_on_without_them() -> None:
     result = {"role": "tool", "call_id": "a", "content": "4"}
     sent, dropped = body_without("perplexity", messages=[ASK, calls, result, told], query="So?")
     assert sent["messages"] == [ASK, {"role": "assistant", "content": "Look"}, {"role": "user", "content": "So?"}]
-    assert dropped == ["messages[1].content[0]", "messages[2]", "messages[3].content[1]"]
+    assert dropped == ["messages[3].content[1]", "messages[1].content[0]", "messages[2]"]
 
 
 def test_a_file_is_its_bare_data() -> None:

@@ -107,6 +107,10 @@ def test_calls_and_results_without_each_other_are_left_out() -> None:
     kept = [ask, {"role": "assistant", "content": [said[0], call("c")]}, result("c"), ask]
     assert sent == parse_request(encode_json({"messages": kept}))
     assert changes.dropped == ["messages[1]", "messages[2].content[0]", "messages[3].content[1]", "messages[5]"]
+    changes.drop("messages[2].content[0]")
+    changes.adjust("messages[9].role", "user")
+    assert changes.dropped[-1] == "messages[4].content[0]"
+    assert changes.adjusted == {"messages[9].role": "user"}
     for same in ([ask], [{"role": "assistant", "content": [call("a")]}], [ask, *kept[1:]]):
         request = parse_request(encode_json({"messages": same}))
         assert paired(request, changes) is request
