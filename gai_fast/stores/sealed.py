@@ -324,7 +324,7 @@ class SealedBackend(Backend):
         check_size(new)
         if not len(self.seals):
             [place] = await self._places(kind, name)
-            raw = await self._inner.swap(kind, place, old, new, ttl, holder)
+            raw = await self._inner.swap(kind, place, old, self._seal_record(kind, place, new), ttl, holder)
             return None if raw is None else self._open_record(kind, place, raw)
         for _ in range(_TRIES):
             found = await self._find(kind, name, is_new=old is None)
@@ -371,11 +371,11 @@ class SealedBackend(Backend):
 
     async def _places(self, kind: str, name: str) -> list[str]:
         """Returns the names that a record may have in the store, the one for new records first: rule 3."""
+        if kind not in _BY_SECRET_WORDS:
+            return [name]
         if not len(self.seals):
             if self._is_locked:
                 raise self.seals.refuse()
-            return [name]
-        if kind not in _BY_SECRET_WORDS:
             return [name]
         if self._names_key is None:
             await self._make_names_key()
@@ -385,7 +385,9 @@ class SealedBackend(Backend):
         return [secret, name] if time.time() < self._plain_until else [secret]
 
     def _seal_record(self, kind: str, name: str, value: bytes) -> bytes:
-        return self.seals.seal(place_of(f"record.{kind}", name), value) if len(self.seals) else value
+        if not len(self.seals) and not self._is_locked:
+            return value
+        return self.seals.seal(place_of(f"record.{kind}", name), value)
 
     def _open_record(self, kind: str, name: str, raw: bytes) -> bytes:
         if not is_sealed(raw) or (kind == IDS and len(raw) % _ID_SIZE == 0):

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from gai_fast.model.errors import Error
 from gai_fast.stores.backend import KEYS, Records, StoreError
-from gai_fast.stores.health import out_of_reach
+from gai_fast.stores.health import out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 
 KEY_SHARDS: Final = 32
@@ -158,7 +158,7 @@ class StoredKeys:
         except StoreError as problem:
             if problem.fault == "full":
                 raise Error("overloaded", "the store has no room for another key", reason="store") from None
-            raise out_of_reach("the keys") from problem
+            raise (store_sealed() if problem.fault == "sealed" else out_of_reach("the keys")) from problem
 
     async def _change(self, name: str, edit: Edit) -> StoredKey | None:
         number = _shard_of(name)

@@ -13,7 +13,7 @@ import pytest
 
 from gai_fast.cli.mock import Mock
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import CacheSettings, SealSettings, StoreSettings
+from gai_fast.model.settings import CacheSettings, KeySettings, SealSettings, StoreSettings, key_digest
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError, StreamLog, open_backend, open_store
 from gai_fast.stores.backend import CLAIMS, IDS, SEAL, Backend, Change, Gap, Record
@@ -47,6 +47,7 @@ __all__ = ["folder"]
 
 Open = Callable[..., Any]
 PLAIN = SealSettings()
+ADMIN = "an-admin-key-of-the-tests"
 WORDS = ["Zebrafähre-of-the-caller", "kennwort-of-metadata", "chat-geheimnis-7", "idempotenz-wort-9", "end-nutzer-3"]
 """What a caller writes into a request."""
 SAID = [" carried", " another,"]
@@ -658,6 +659,35 @@ async def test_a_stream_that_began_before_there_were_keys_ends_as_it_began(
         found = await reader.find(stream_id)
         assert found is not None
         assert found.ending == FINISHED
+
+
+async def test_keys_of_callers_are_sealed_refused_without_their_key_and_sealed_anew(
+    net: Net, url: str, server: Any, make_backend: MakeBackend
+) -> None:
+    admin = KeySettings("admin", (key_digest(ADMIN),), role="admin")
+    as_admin = {"authorization": f"Bearer {ADMIN}"}
+    gateway = await net.gateway(None, url=url, encryption=sealed_with(0), keys=(admin,))
+    made = await gateway.ask("POST", "/admin/v1/keys", {"name": "geheimer-name"}, as_admin)
+    assert made.status == 201, made.json
+    as_caller = {"authorization": f"Bearer {made.json['secret']}"}
+    assert (await gateway.ask("GET", "/v1/models", headers=as_caller)).status == 200
+    await gateway.running.close()
+    content = content_of(url, server)
+    assert not any(form in content for word in ("geheimer-name", made.json["secret"]) for form in forms_of(word))
+
+    for encryption in (PLAIN, sealed_with(1)):
+        gateway = await net.gateway(None, url=url, encryption=encryption, keys=(admin,))
+        refused = await gateway.ask("GET", "/v1/models", headers=as_caller)
+        assert refused.status == 503, "never 401: the key may be a good one"
+        refused = await gateway.ask("POST", "/admin/v1/keys", {"name": "geheimer-name"}, as_admin)
+        assert (refused.status, refused.json["error"]["reason"]) == (503, "store_sealed")
+        await gateway.running.close()
+
+    gateway = await net.gateway(None, url=url, encryption=sealed_with(1, 0), keys=(admin,))
+    assert (await gateway.ask("GET", "/v1/models", headers=as_caller)).status == 200
+    await gateway.running.close()
+    gateway = await net.gateway(None, url=url, encryption=sealed_with(1), keys=(admin,))
+    assert (await gateway.ask("GET", "/v1/models", headers=as_caller)).status == 200, "sealed anew at the start"
 
 
 async def test_ids_of_a_plain_store_are_never_taken_for_sealed_ones(open_at: Open) -> None:
