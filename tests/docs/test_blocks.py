@@ -151,7 +151,6 @@ NOT_RUN: Final = {
     ("docs/limits.md", '{"input_tokens": 1200'): "a part of an event; integration/test_money.py has whole ones",
     ("docs/pass-through.md", "from openai import"): "asks OpenAI; integration/test_pass_through.py runs the SDK",
     ("docs/operations.md", "# gai-fast.socket"): "parts of units; test_deploy.py checks whole ones",
-    ("docs/admin.md", "curl -s https://gateway.example.com"): "needs an admin's key; integration/test_keys.py asks so",
     ("docs/tutorial.md", "python3 -m venv .venv"): "installs the package, which is installed where tests run",
     **{
         ("docs/programs.md", language): "`make programs` installs the programs and runs the page; docs/test_programs.py"
