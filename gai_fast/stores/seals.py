@@ -225,9 +225,10 @@ def _opened(key: _Key, place: bytes, sealed: bytes) -> bytes | None:
     from cryptography.exceptions import InvalidTag
 
     try:
-        return key.cipher.decrypt(sealed[_NONCE], sealed[_TEXT], place)
+        opened: bytes = key.cipher.decrypt(sealed[_NONCE], sealed[_TEXT], place)
     except InvalidTag:
         return None
+    return opened
 
 
 def _revealed(settings: SealSettings) -> list[str]:

@@ -58,7 +58,8 @@ class PublicKey(NamedTuple):
         Args:
             token: The token; its algorithm is one of the key's.
         """
-        return _algorithm(token.algorithm).verify(token.signed, self.key, token.signature)
+        is_signed: bool = _algorithm(token.algorithm).verify(token.signed, self.key, token.signature)
+        return is_signed
 
 
 class KeySet:
