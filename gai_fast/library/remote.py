@@ -507,7 +507,7 @@ class RemoteStream:
             if seq <= self._seq:
                 return
             self._seq = seq
-            if event_id == f"{self.id}.{seq}":
+            if event_id and event_id == f"{self.id}.{seq}":  # a plain stream's events have none
                 self.position = seq
         self._tries = 0
         self._disconnected = 0.0
