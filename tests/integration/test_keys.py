@@ -20,6 +20,7 @@ from gai_fast.model.settings import KeySettings, Settings, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.processes import Server, configure, hold, serving
 from tests.integration.test_cli import run
+from tests.integration.websocket import connect
 from tests.legal import check_legal
 from tests.waiting import until_answered
 
@@ -277,6 +278,24 @@ async def test_what_is_passed_through_ends_with_its_key_too(net: Net) -> None:
     assert not gateway.running.engine.transfers
     client.close()
     net.warned("up")
+    assert net.warned(ENDS) == 1
+
+
+@on_uvloop
+async def test_a_revoked_keys_socket_has_no_stream_any_more(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(rate=100, deltas=1000), keys=(OPERATOR,))
+    secret = await made(gateway, "shop")
+    socket = await connect(gateway, x_api_key=secret)
+    socket.ask("a", **M)
+    await socket.until(stream="a", type="text.delta")
+    assert (await ask(gateway, "DELETE", "/shop")).status == 200
+    await socket.until_done("a")
+    finish = next(each for each in socket.of("a") if each["type"] == "finish")
+    assert (finish["finish_reason"], finish["reason"]) == ("cancelled", "key_revoked")
+    socket.ask("b", **M)
+    await socket.until_done("b")
+    assert socket.error("b")["code"] == "unauthorized"
+    socket.client.close()
     assert net.warned(ENDS) == 1
 
 
