@@ -2,7 +2,7 @@
 
 /** A part of a message; the fields of each type are those of the server's native request. */
 export interface Part {
-  type: "text" | "image" | "audio" | "file" | "reasoning" | "tool_call" | "provider_block";
+  type: "text" | "image" | "audio" | "file" | "video" | "reasoning" | "tool_call" | "provider_block";
   [field: string]: unknown;
 }
 

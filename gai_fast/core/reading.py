@@ -45,6 +45,7 @@ from gai_fast.model.request import (
     UserMessage,
     UserPart,
     Verbosity,
+    VideoPart,
 )
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
@@ -71,15 +72,18 @@ def conversation(request: Request) -> list[Message]:
 
 
 def provider_blocks(request: Request) -> list[Any]:
-    """Returns the providers' own blocks in the messages of a request."""
+    """Returns the providers' own blocks in the messages of a request, and its files that a provider stores."""
     found: list[Any] = []
     messages: list[Message] = request.messages
     for message in messages:
         content = message.content
-        if not isinstance(content, str):
-            found += [
-                parse_exact(bytes(part.block).decode()) for part in content if isinstance(part, ProviderBlockPart)
-            ]
+        if isinstance(content, str):
+            continue
+        for part in content:
+            if isinstance(part, ProviderBlockPart):
+                found.append(parse_exact(bytes(part.block).decode()))
+            elif isinstance(part, FilePart) and part.file_id:
+                found.append({"file_id": part.file_id})
     return found
 
 
@@ -329,6 +333,7 @@ _FIELDS: Final = sorted(
             ReasoningPart,
             ToolCallPart,
             ProviderBlockPart,
+            VideoPart,
         )
         for name in kind.__struct_fields__
     }
@@ -362,11 +367,25 @@ def _check_parts(request: Request, messages: list[Message]) -> None:
                 raise _invalid(f"an image needs either `url` or `data` - at `$.messages[{index}].content[{at}]`")
             if isinstance(part, ProviderBlockPart):
                 _check_object(part.block, f"messages[{index}].content[{at}].block")
+            if isinstance(part, (FilePart, VideoPart)):
+                _check_source(part, f"messages[{index}].content[{at}]")
     for index, tool in enumerate(request.tools):
         _check_tool(tool, f"tools[{index}]")
     form = request.response_format
     if form and form.schema:
         _check_object(form.schema, "response_format.schema")
+
+
+def _check_source(part: FilePart | VideoPart, path: str) -> None:
+    """Checks that a file or a video has one source, and what belongs to it."""
+    stored = part.file_id if isinstance(part, FilePart) else ""
+    if bool(part.data) + bool(part.url) + bool(stored) != 1:
+        known = "`data`, `url` or `file_id`" if isinstance(part, FilePart) else "`data` or `url`"
+        raise _invalid(f"a {part.__struct_config__.tag} needs one of {known} - at `$.{path}`")
+    if part.data and not part.media_type:
+        raise _invalid(f"Object missing required field `media_type` - at `$.{path}`")
+    if isinstance(part, FilePart) and bool(stored) != bool(part.provider):
+        raise _invalid(f"`file_id` and `provider` need each other - at `$.{path}`")
 
 
 def _check_tool(tool: Tool, path: str) -> None:

@@ -70,13 +70,41 @@ class AudioPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     media_type: str
 
 
-class FilePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="file"):
-    """A base64 document."""
+class FilePart(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="file",
+):
+    """A document: base64 `data` with its `media_type`, a `url` that only the provider fetches, or a file that a
+    `provider` stores, by its `file_id`."""
 
-    data: str
-    media_type: str
+    data: str = ""
+    media_type: str = ""
+    url: str = ""
+    file_id: str = ""
+    provider: str = ""
     filename: str | UnsetType = UNSET
     cache: bool | CacheMark | UnsetType = UNSET
+
+
+class VideoPart(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="video",
+):
+    """A video: a `url` that only the provider fetches, or base64 `data` with its `media_type`."""
+
+    url: str = ""
+    data: str = ""
+    media_type: str = ""
 
 
 class ReasoningPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="reasoning"):
@@ -106,7 +134,7 @@ class ProviderBlockPart(
     block: _JSONObject
 
 
-UserPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart | ProviderBlockPart
+UserPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart | VideoPart | ProviderBlockPart
 AssistantPart: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ImagePart | AudioPart | ProviderBlockPart
 
 
@@ -134,7 +162,7 @@ class ToolMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """The result of a tool call."""
 
     call_id: str
-    content: str | list[TextPart | ImagePart]
+    content: str | list[TextPart | ImagePart | FilePart]
     is_error: bool = False
 
 

@@ -442,6 +442,8 @@ class API(ResponseAPI):
         kind = part.__struct_config__.tag
         role = message.__struct_config__.tag
         what = f"{kind} of type {part.media_type}" if only_its_type else f"{kind} parts in {role} messages"
+        if only_its_type and not part.data:
+            what = f"a {kind} by its address" if part.url else f"a {kind} of {part.provider[: LIMITS.kept_word]}"
         self.leave_out(path, target, what)
 
     def own_blocks(self, path: str, part: ProviderBlockPart, target: Target) -> list[dict[str, Any]]:

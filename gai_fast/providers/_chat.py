@@ -37,6 +37,7 @@ from gai_fast.model.request import (
     ToolCallPart,
     ToolMessage,
     UserMessage,
+    VideoPart,
 )
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat_answers import ChatAdapter
@@ -256,6 +257,10 @@ class ChatAPI(API):
         if isinstance(part, AudioPart):
             form = self.audio_format(part.media_type)
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": form}} if form else {}
+        if isinstance(part, VideoPart):
+            return {"type": "video_url", "video_url": {"url": part.url or f"data:{part.media_type};base64,{part.data}"}}
+        if not part.data:
+            return {}
         return {"type": "file", "file": {"filename": file_name(part), "file_data": file_url(part)}}
 
     def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class ResponsesAPI(API):
             elif isinstance(message, ToolMessage):
                 # A result's kind must match its call's kind. The dialect has no flag for a failed tool.
                 kind = calls.get(message.call_id, "function_call")
-                output = self._content(message, path, target, ("input_text", "input_image"))
+                output = self._content(message, path, target, ("input_text", "input_image", "input_file"))
                 items.append({"type": f"{kind}_output", "call_id": message.call_id, "output": output})
             else:
                 role = message.__struct_config__.tag
@@ -176,7 +176,9 @@ class ResponsesAPI(API):
             sees = "input_image" in known
             if sees and isinstance(part, ImagePart) and self.is_blind(f"{path}.content[{at}]", target):
                 continue
-            if sent.get("type") in known:
+            if isinstance(part, FilePart) and part.file_id and part.provider != self.provider:
+                self.leave_out_part(f"{path}.content[{at}]", part, message, target, only_its_type=True)
+            elif sent.get("type") in known:
                 if self.marks_cache:
                     sent |= openai_cache_member(getattr(part, "cache", False))
                 parts.append(sent)
@@ -235,6 +237,10 @@ def _sent(part: Any) -> dict[str, Any]:
         return {"type": "input_text", "text": part.text}
     if isinstance(part, ImagePart):
         return {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
+    if isinstance(part, FilePart) and part.file_id:
+        return {"type": "input_file", "file_id": part.file_id}
+    if isinstance(part, FilePart) and part.url:
+        return {"type": "input_file", "file_url": part.url}
     if isinstance(part, FilePart):
         return {"type": "input_file", "filename": file_name(part), "file_data": file_url(part)}
     return {}

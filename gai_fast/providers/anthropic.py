@@ -46,6 +46,7 @@ from gai_fast.model.request import (
     Tool,
     ToolCallPart,
     ToolMessage,
+    VideoPart,
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._anthropic_answers import AnthropicAdapter
@@ -404,7 +405,7 @@ class Anthropic(API):
             elif isinstance(part, ProviderBlockPart):
                 blocks += self.own_blocks(here, part, target)
             else:
-                block = {} if isinstance(message, AssistantMessage) else _medium(part)
+                block = {} if isinstance(message, AssistantMessage) else _medium(part, self.provider)
                 if block:
                     blocks.append(block | anthropic_cache_member(getattr(part, "cache", False)))
                 else:
@@ -488,8 +489,13 @@ def _disable_parallel_calls(body: dict[str, Any]) -> None:
         del body["tool_choice"]
 
 
-def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
-    """Returns the block for an image or a file, empty if the API does not support the part."""
+def _medium(part: ImagePart | AudioPart | FilePart | VideoPart, provider: str) -> dict[str, Any]:
+    """Returns the block for an image or a file, empty if the API does not support the part.
+
+    Args:
+        part: The part.
+        provider: The provider whose stored files the API has.
+    """
     if isinstance(part, ImagePart):
         data = image_data(part)
         if data is None:
@@ -498,6 +504,12 @@ def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
     if not isinstance(part, FilePart):
         return {}
     title = {"title": part.filename} if part.filename else {}
+    if part.url and part.media_type in ("", "application/pdf"):
+        return {"type": "document", "source": {"type": "url", "url": part.url}, **title}
+    if part.file_id and part.provider == provider:
+        return {"type": "document", "source": {"type": "file", "file_id": part.file_id}, **title}
+    if not part.data:
+        return {}
     if part.media_type == "application/pdf":
         source = {"type": "base64", "media_type": part.media_type, "data": part.data}
         return {"type": "document", "source": source, **title}

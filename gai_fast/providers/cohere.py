@@ -163,7 +163,7 @@ class Cohere(API):
                 if self.is_blind(f"{where}.content[{at}]", target):
                     continue
                 parts.append({"type": "image_url", "image_url": {"url": image_url(part)}})
-            elif isinstance(part, FilePart) and part.media_type.startswith("text/"):
+            elif isinstance(part, FilePart) and part.data and part.media_type.startswith("text/"):
                 documents.append(_document(part))
             else:
                 only_its_type = isinstance(part, FilePart)

@@ -35,6 +35,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.request import (
     AssistantMessage,
+    FilePart,
     ImagePart,
     NamedTool,
     ProviderBlockPart,
@@ -47,6 +48,7 @@ from gai_fast.model.request import (
     Tool,
     ToolCallPart,
     ToolMessage,
+    VideoPart,
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
@@ -65,6 +67,7 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 from gai_fast.providers._rules import RequestRules
+from gai_fast.providers.limits import LIMITS
 
 _SIGNATURE: Final = {"text", "thoughtSignature"}
 """The members of a part that is only a signature."""
@@ -289,6 +292,13 @@ class Gemini(API):
             return [{"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})]
         if isinstance(part, ProviderBlockPart):
             return self.own_blocks(where, part, target)
+        if isinstance(part, FilePart) and part.file_id:
+            if part.provider != self.provider:
+                self.leave_out(where, target, f"a file of {part.provider[: LIMITS.kept_word]}")
+                return []
+            return [{"fileData": _kind_of_file(part) | {"fileUri": part.file_id}}]
+        if isinstance(part, (FilePart, VideoPart)) and part.url:
+            return [{"fileData": _kind_of_file(part) | {"fileUri": part.url}}]
         if not isinstance(part, ImagePart):
             return [{"inlineData": {"mimeType": part.media_type, "data": part.data}}]
         inline = image_data(part)
@@ -299,7 +309,7 @@ class Gemini(API):
     def _tool_result(
         self, where: str, message: ToolMessage, names: Mapping[str, str], ids: frozenset[str], target: Target
     ) -> list[dict[str, Any]]:
-        """Returns the result of a call, and its images as separate parts: only the newest models accept them inside."""
+        """Returns the result of a call, and its images and files as parts: only new models accept them inside."""
         name = names.get(message.call_id)
         if name is None:
             raise InvalidRequest(message=f"No tool_call before `{where}` has its `call_id`", reason="validation")
@@ -309,7 +319,7 @@ class Gemini(API):
         images = [
             shown
             for at, part in enumerate(content)
-            if isinstance(part, ImagePart)
+            if isinstance(part, (ImagePart, FilePart))
             for shown in self._part(f"{where}.content[{at}]", part, ids, target)
         ]
         answer = {**_identifier(message.call_id, ids), "name": name, "response": response}
@@ -347,6 +357,11 @@ class GeminiOnVertex(Gemini):
 
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 """A duration in protobuf's JSON form."""
+
+
+def _kind_of_file(part: FilePart | VideoPart) -> dict[str, Any]:
+    """Returns the media type of a file at an address, if the request tells it."""
+    return {"mimeType": part.media_type} if part.media_type else {}
 
 
 def _without_repeated_signatures(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

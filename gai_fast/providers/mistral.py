@@ -112,9 +112,9 @@ class Mistral(ChatAPI):
     def part(self, part: Any) -> dict[str, Any]:
         if isinstance(part, AudioPart):
             return {"type": "input_audio", "input_audio": part.data}
-        if isinstance(part, FilePart):
+        if isinstance(part, FilePart) and not part.file_id:
             name = {"document_name": part.filename} if part.filename else {}
-            return {"type": "document_url", "document_url": file_url(part), **name}
+            return {"type": "document_url", "document_url": part.url or file_url(part), **name}
         return super().part(part)
 
     def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:

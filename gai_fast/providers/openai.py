@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import member, number, objects
 from gai_fast.model.events import Event
-from gai_fast.model.request import CacheMark, Request, Tool, ToolCallPart
+from gai_fast.model.request import CacheMark, FilePart, Request, Tool, ToolCallPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
@@ -65,6 +65,11 @@ class OpenAI(ChatAPI):
             inner = {key: value for key, value in place.items() if key != "type"}
             options["user_location"] = {"type": "approximate", "approximate": inner}
         body["web_search_options"] = options
+
+    def part(self, part: Any) -> dict[str, Any]:
+        if isinstance(part, FilePart) and part.file_id and part.provider == self.provider:
+            return {"type": "file", "file": {"file_id": part.file_id}}
+        return super().part(part)
 
     def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
         earlier = super().earlier_call(call)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import objects, text_of
 from gai_fast.model.events import Event
-from gai_fast.model.request import ReasoningPart, Request, ToolCallPart
+from gai_fast.model.request import ReasoningPart, Request, ToolCallPart, VideoPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
@@ -32,6 +32,7 @@ class Compatible(ChatAPI):
     """`base_url` is the URL for OpenAI's SDK, which usually ends in `/v1`. There is no default."""
 
     provider = _PROVIDER
+    user_parts = ChatAPI.user_parts | {VideoPart}
     clouds = OPENAI_IN_CLOUDS
     local_servers: ClassVar = {"lm-studio": "http://127.0.0.1:1234/v1", "vllm": "http://127.0.0.1:8000/v1"}
     rules: ClassVar = ChatRules(

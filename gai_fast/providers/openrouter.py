@@ -22,7 +22,7 @@ from gai_fast.core.chunks import member, objects, text_of
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
-from gai_fast.model.request import CacheMark, ImagePart, Reasoning, ReasoningPart, TextPart, Tool
+from gai_fast.model.request import CacheMark, FilePart, ImagePart, Reasoning, ReasoningPart, TextPart, Tool, VideoPart
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -32,7 +32,7 @@ from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._own_tools import OwnTool, declared
-from gai_fast.providers._requests import anthropic_cache_member
+from gai_fast.providers._requests import anthropic_cache_member, file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
@@ -91,6 +91,7 @@ class OpenRouter(ChatAPI):
         mends=[ChoiceNeedsTools("openrouter"), Pairs("openrouter"), OwnDetails()],
         keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
     )
+    user_parts = ChatAPI.user_parts | {VideoPart}
     tool_parts = frozenset({TextPart, ImagePart})
     efforts = ("none", "minimal", "low", "medium", "high", "xhigh")
     own_tools: ClassVar = {
@@ -108,6 +109,11 @@ class OpenRouter(ChatAPI):
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)
         return None if error is None else failure_of(error, error.get("metadata"))
+
+    def part(self, part: Any) -> dict[str, Any]:
+        if isinstance(part, FilePart) and part.url:
+            return {"type": "file", "file": {"filename": file_name(part), "file_data": part.url}}
+        return super().part(part)
 
     def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
         return anthropic_cache_member(mark)

@@ -119,8 +119,8 @@ class Perplexity(ChatAPI):
         return whole if whole["content"] else None
 
     def part(self, part: Any) -> dict[str, Any]:
-        if isinstance(part, FilePart):
-            return {"type": "file_url", "file_url": {"url": part.data}, "file_name": file_name(part)}
+        if isinstance(part, FilePart) and not part.file_id:
+            return {"type": "file_url", "file_url": {"url": part.url or part.data}, "file_name": file_name(part)}
         return super().part(part)
 
     def response_format(self, wanted: ResponseFormat, target: Target) -> dict[str, Any]:

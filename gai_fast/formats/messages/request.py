@@ -231,7 +231,16 @@ class _MessagesReader(RequestReader):
             given = required(source, "content", path, str, list)
             media_type, content = "text/plain", self._texts(given, f"{path}.content")
             data = _encoded(content if isinstance(content, str) else "\n".join(part["text"] for part in content))
-        else:  # a URL that Anthropic fetches, or a file stored there
+        elif kind == "url":
+            named = {"filename": title} if title else {}
+            return {
+                "type": "file",
+                "url": required(source, "url", path, str),
+                "media_type": "application/pdf",
+                **named,
+                **mark,
+            }
+        else:  # a file stored at Anthropic
             self.lost.append(path[2:])
             return None
         return {"type": "file", "data": data, "media_type": media_type, **mark} | ({"filename": title} if title else {})

@@ -126,6 +126,9 @@ class InputReader:
                 **name,
                 **cache_mark(part, path),
             }
+        if kind == "input_file" and member(part, "file_url", path, str):
+            self._lost += unread(part, path, ("type", "file_url", "filename", "detail", "prompt_cache_breakpoint"))
+            return {"type": "file", "url": part["file_url"], **cache_mark(part, path)}
         if kind == "input_audio":
             self._lost += unread(part, path, ("type", kind))
             audio = required(part, kind, path, dict)

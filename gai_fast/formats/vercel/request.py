@@ -93,18 +93,20 @@ class _BodyReader(RequestReader):
         return self._file(part, path) if part["type"] == "file" else self._text(part, path)
 
     def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        """Returns the native part for a file with a `data:` URL or an image with any other URL, else None."""
+        """Returns the native part for a file, or None for a sound at an address and for a file without one."""
         media_type = required(part, "mediaType", path, str)
         url = member(part, "url", path, str)
         kind = media_type.partition("/")[0].lower()
         if url is not None and url.startswith("data:"):
             data = data_url(url, f"{path}.url")
-            if kind in ("image", "audio"):
+            if kind in ("image", "audio", "video"):
                 return {"type": kind, **data}
             filename = member(part, "filename", path, str)
             return {"type": "file", **data} | ({} if filename is None else {"filename": filename})
-        if url is not None and kind == "image":
-            return {"type": "image", "url": url}
+        if url is not None and kind in ("image", "video"):
+            return {"type": kind, "url": url}
+        if url is not None and kind != "audio":
+            return {"type": "file", "url": url, "media_type": media_type}
         self.lost.append(path[2:])
         return None
 
@@ -138,9 +140,9 @@ class _BodyReader(RequestReader):
                 content.append({"type": "provider_block", "provider": provider, "block": block})
             elif kind == "file":
                 file = self._file(part, where)
-                if file is not None and file["type"] != "file":
+                if file is not None and file["type"] in ("image", "audio"):
                     content.append(file)
-                elif file is not None:  # a native assistant message cannot hold documents
+                elif file is not None:  # a native assistant message cannot hold documents and video
                     self.lost.append(where[2:])
             else:
                 self._leave_out(part, where)

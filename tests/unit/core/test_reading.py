@@ -515,8 +515,8 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
         ('"messages":[{"role":"developer","content":"x"}]', "messages[0].role`; known: system, user, assistant, tool"),
         (
             '"messages":[{"role":"user","content":[{"type":"image_url"}]}]',
-            "messages[0].content[0].type`; known: text, image, audio, file, provider_block, reasoning, tool_call, "
-            "as the role allows",
+            "messages[0].content[0].type`; known: text, image, audio, file, video, provider_block, reasoning, "
+            "tool_call, as the role allows",
         ),
         ('"response_format":{"type":"json_object"}', "response_format.type`; known: text, json, json_schema"),
         ('"reasoning":{"effort":"most"}', "reasoning.effort`; known: none, minimal, low, medium, high, xhigh, max"),

@@ -241,7 +241,7 @@ def test_what_cannot_be_expressed_is_named_by_its_path(body: dict[str, Any], pat
 
 LOST_BLOCKS: list[tuple[dict[str, Any], str]] = [
     ({"type": "image", "source": {"type": "file", "file_id": "f"}}, "messages[0].content[0].source"),
-    ({"type": "document", "source": {"type": "url", "url": "u"}}, "messages[0].content[0].source"),
+    ({"type": "document", "source": {"type": "file", "file_id": "f"}}, "messages[0].content[0].source"),
     (
         {"type": "document", "source": {"type": "text", "data": "x"}, "context": "c"},
         "messages[0].content[0].context",

@@ -66,11 +66,16 @@ def test_parts_of_every_kind() -> None:
     ]
 
 
+def test_a_file_may_have_an_address() -> None:
+    found, lost = content({"type": "input_file", "file_url": "https://a.example"})
+    assert (found, lost) == ([{"type": "file", "url": "https://a.example"}], [])
+
+
 def test_parts_that_only_their_upstream_has_are_lost() -> None:
     found, lost = content(
         {"type": "input_text", "text": "a", "x": 1},
         {"type": "input_image", "file_id": "f"},
-        {"type": "input_file", "file_url": "https://a.example"},
+        {"type": "input_file", "file_id": "f"},
         {"type": "input_video", "video": "x"},
     )
     assert found == [{"type": "text", "text": "a"}]

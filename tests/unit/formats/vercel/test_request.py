@@ -71,9 +71,17 @@ def test_files(file: dict[str, Any], native: dict[str, Any]) -> None:
     assert messages_of(said("user", {"type": "file", **file}))[0]["content"] == [native]
 
 
-def test_a_document_at_an_address_is_told() -> None:
+def test_documents_and_video_may_have_an_address() -> None:
     pdf = {"type": "file", "mediaType": "application/pdf", "url": "https://a.example/a.pdf"}
-    assert read(said("user", "Read", pdf))[1] == ["messages[0].parts[1]"]
+    video = {"type": "file", "mediaType": "video/mp4", "url": "https://a.example/v.mp4"}
+    sound = {"type": "file", "mediaType": "audio/wav", "url": "https://a.example/s.wav"}
+    (message,) = messages_of(said("user", pdf, video))
+    assert message["content"] == [
+        {"type": "file", "media_type": "application/pdf", "url": "https://a.example/a.pdf"},
+        {"type": "video", "url": "https://a.example/v.mp4"},
+    ]
+    assert read(said("user", "Hear", sound))[1] == ["messages[0].parts[1]"]
+    assert read(said("assistant", "Here", video))[1] == ["messages[0].parts[1]"]
 
 
 @pytest.mark.parametrize(
