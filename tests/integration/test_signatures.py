@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from gai_fast.core.result import collect
 from gai_fast.model.events import Event
 from gai_fast.server.serving import start
 from tests.integration import test_anthropic_sdk, test_openai_sdk
@@ -108,3 +109,61 @@ async def test_an_upstream_gets_back_what_it_has_signed(net: Net, talk: Any, mod
         assert (reasoning["type"], reasoning["encrypted_content"]) == ("reasoning", "c2lnbmVk")
         assert reasoning["summary"] == [{"type": "summary_text", "text": "Hm"}]
         assert (called["call_id"], result["call_id"], result["output"]) == ("call_1", "call_1", RESULT)
+
+
+BLOCKS: Final[list[dict[str, Any]]] = [
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
+    {
+        "type": "web_search_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": [
+            {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": "e", "page_age": None}
+        ],
+    },
+]
+"""The blocks of an answer that Anthropic has paused."""
+
+
+def paused() -> bytes:
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": []}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": head}]
+    for at, block in enumerate(BLOCKS):
+        events += [
+            {"type": "content_block_start", "index": at, "content_block": block},
+            {"type": "content_block_stop", "index": at},
+        ]
+    events += [{"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}, {"type": "message_stop"}]
+    return b"".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in events)
+
+
+@on_uvloop
+@pytest.mark.parametrize("way", ["whole", "followed", "useChat"])
+async def test_a_paused_answer_goes_on_with_its_own_message(net: Net, way: str) -> None:
+    """Before, `message` had no content, and the provider began anew."""
+    asked: list[Any] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            await peer.send(SSE_HEAD, chunk(paused()), LAST_CHUNK)
+
+    gateway = await gateway_to(net, (await net.upstream(handler)).url)
+    body: dict[str, Any] = {"model": "claude", "messages": MESSAGES}
+    said = {"id": "1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
+    if way == "useChat":
+        chat = {"id": "chat", "model": "claude", "messages": [said]}
+        whole = await gateway.ask("POST", "/api/v1/stream?format=vercel", {**chat, "stream": False})
+        answer = json.loads(whole.body)
+        await gateway.ask("POST", "/api/v1/stream?format=vercel", {**chat, "messages": [said, answer]})
+    else:
+        if way == "whole":
+            whole = await gateway.ask("POST", "/api/v1/stream", {**body, "stream": False})
+            message = json.loads(whole.body)["message"]
+            assert json.loads(whole.body)["finish_reason"] == "pause"
+        else:
+            begun = json.loads((await gateway.ask("POST", "/api/v1/streams", body)).body)
+            lines = (await gateway.ask("GET", f"{begun['url']}?framing=ndjson&after={begun['id']}.0")).body.splitlines()
+            events: list[Event] = [json.loads(line) for line in lines if line.strip()]
+            message = collect(events).message
+        await gateway.ask("POST", "/api/v1/stream", {**body, "messages": [*MESSAGES, message]})
+    assert asked[-1]["messages"][-1] == {"role": "assistant", "content": BLOCKS}
