@@ -168,16 +168,19 @@ class Output:
         if place is self._part and self._part_kind is _TEXT:
             self._characters += len(text)
 
-    def add_scores(self, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def add_scores(self, scores: Any) -> list[dict[str, Any]]:
         """Adds the probabilities of tokens to the open text; returns them in the dialect's form, which demands `bytes`.
+
+        Args:
+            scores: `logprobs` of an event; a program's own event may have any value there.
 
         Raises:
             Error: As `add`.
         """
-        if self._part_kind is not _TEXT:
+        if self._part_kind is not _TEXT or not isinstance(scores, list):
             return []
         self.take_room(len(encode_json(scores)))
-        written = [_score(score) for score in scores]
+        written = [_score(score) for score in scores if isinstance(score, dict)]
         self._scores += written
         return written
 

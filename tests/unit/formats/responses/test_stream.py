@@ -223,6 +223,14 @@ def test_probabilities_of_tokens_are_in_the_deltas_and_at_the_end() -> None:
     assert ended[-1]["response"]["output"][0]["content"][0]["logprobs"] == [whole, there]
 
 
+@pytest.mark.parametrize("odd", [5, None, [5], {"token": "a"}])
+def test_odd_probabilities_of_a_programs_own_event_are_left_out(odd: Any) -> None:
+    event: Any = {**text("Hi"), "logprobs": odd}
+    assert told(event)[-1]["logprobs"] == []
+    [message] = told(event, finish(), DONE)[-1]["response"]["output"]
+    assert message["content"][0]["logprobs"] == []
+
+
 def test_a_delta_with_probabilities_is_no_template() -> None:
     encoder: Any = RESPONSES.encoder("sse", context())
     encoded(encoder, [START, text("a")])
