@@ -300,6 +300,34 @@ async def login(page: Page, key: str) -> None:
     )
 
 
+async def make_and_revoke_a_key(page: Page, url: str, http: aiohttp.ClientSession) -> None:
+    """Makes a key with the real admin API, uses it, rotates and revokes it."""
+    form, secret = "document.querySelector('#keys form')", "document.querySelector('#keys .secret code')"
+    button = "[...document.querySelectorAll('#keys button')].find((each) => each.textContent === '{}').click()"
+
+    async def models(key: str) -> int:
+        async with http.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}) as answer:
+            return answer.status
+
+    await page.evaluate(f"void (window.confirm = () => true, {button.format('New key')})")
+    await page.evaluate(
+        f"(() => {{ const {{ elements: on }} = {form}; on.name.value = 'web.site'; on.models.value = 'fake';"
+        f" on.spend.value = '2.5'; on.expires.value = '2100-01-02T03:04'; {form}.requestSubmit(); }})()"
+    )
+    await page.until(f"{secret} && document.querySelectorAll('#keys .key').length === 2")
+    assert "0.00 of 2.50 a day" in await texts(page, '#keys [data-key="web.site"]')
+    assert "fake · until 2100-01-02 03:04 UTC" in await texts(page, '#keys [data-key="web.site"]')
+    made = str(await page.evaluate(f"{secret}.textContent"))
+    assert await models(made) == 200
+    await page.evaluate(button.format("Rotate"))
+    await page.until(f"{secret} && {secret}.textContent !== '{made}'")
+    rotated = str(await page.evaluate(f"{secret}.textContent"))
+    assert (await models(made), await models(rotated)) == (200, 200)
+    await page.evaluate(button.format("Revoke"))
+    await page.until("document.querySelectorAll('#keys .key').length === 1")
+    assert await models(rotated) == 401
+
+
 @IN_CHROMIUM
 async def test_a_page_asks_for_the_key_and_again_when_it_is_taken_away(
     browser: Browser, upstream: tuple[Upstream, int], tmp_path: Path
@@ -323,6 +351,7 @@ async def test_a_page_asks_for_the_key_and_again_when_it_is_taken_away(
         await page.reload()
         await page.until(f"{STATUS}.textContent === 'Live'")
         await page.until("document.querySelector('#keys .key')?.innerText.startsWith('first')")
+        await make_and_revoke_a_key(page, url.rstrip("/"), http)
         file = tmp_path / "gai-fast.toml"
         file.write_text(file.read_text().replace(key("first"), key("first") + key("second")))
         async with http.post(f"{url}/admin/v1/reload", json={}) as answer:
