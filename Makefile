@@ -60,7 +60,9 @@ test: install  ## linters, types and every test this machine can run
 check: install  ## linters and types only
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 
-docs: install  ## the pages as a site in build/site; a warning or a link that leads nowhere is a failure
+# The environment that is there will do, so that the site can be built without a network.
+docs:  ## the pages as a site in build/site; a warning or a link that leads nowhere is a failure
+	@$(VENV)/bin/python -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(MAKE) -s install
 	@PYTHON=$(VENV)/bin/python ci/docs.sh
 	@echo 'build/site/index.html'
 
