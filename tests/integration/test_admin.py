@@ -68,6 +68,8 @@ async def test_requests_are_listed_when_they_have_ended_without_those_of_strange
     await gateway.ask("POST", CHAT, {"model": "m", "messages": MESSAGES}, alice)
     await gateway.ask("POST", CHAT, {"model": "none", "messages": MESSAGES}, alice)
     await gateway.ask("POST", CHAT, {"model": "m", "messages": MESSAGES}, {"x-api-key": "sk-stranger-0123"})
+    foreign = {"origin": "https://evil.example", "access-control-request-method": "POST"}  # refused before any key
+    assert (await gateway.ask("OPTIONS", CHAT, None, foreign)).status == 403
     await gateway.ask("GET", "/v1/none", None, alice)
     await gateway.ask("GET", "/none")
     rows = (await gateway.ask("GET", "/admin/v1/requests", None, admin)).json["data"]
@@ -233,6 +235,8 @@ async def test_every_action_has_its_line_in_the_audit_log_and_refused_ones_too(
             await gateway.ask("GET", "/admin/v1/streams", None, {"x-api-key": key})
             await gateway.ask("GET", "/admin/v1/streams/none", None, {"x-api-key": key})
         await gateway.ask("POST", "/admin/v1/reload", None, {"x-api-key": USER})
+        strange = {"host": "evil.example"}
+        assert (await gateway.ask("DELETE", "/admin/v1/streams/none", None, strange)).status == 403
     lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"]
     at = "client_ip='127.0.0.1'"
     assert lines == [

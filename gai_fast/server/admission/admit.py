@@ -101,6 +101,9 @@ class Admission:
         guesses: Counts wrong keys; it outlives a configuration.
         tokens: The callers with tokens; it outlives a configuration, too. None if there is no `[[issuer]]`.
         stored: The keys of the store.
+
+    Attributes:
+        needs_key: Whether every caller needs a key.
     """
 
     def __init__(
@@ -114,10 +117,10 @@ class Admission:
         tokens: TokenCallers | None = None,
         stored: StoredCallers = NO_STORED,
     ) -> None:
-        needs_key = bool(keys) or tokens is not None or stored.is_closed
-        self._callers = Callers(keys, guesses, tokens, stored) if needs_key else None
+        self.needs_key = bool(keys) or tokens is not None or stored.is_closed
+        self._callers = Callers(keys, guesses, tokens, stored) if self.needs_key else None
         self._forwarding = forwarding
-        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and not needs_key)
+        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and not self.needs_key)
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)

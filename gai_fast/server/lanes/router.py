@@ -52,9 +52,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("gai_fast.server")
 
-_UNKNOWN_KEY: Final = (401, 429)
-"""The statuses of requests with an unknown key: they are no admin's actions, and strangers could fill the audit log."""
-
+_UNAUTHORIZED: Final = 401
 _MIN_SIMILARITY: Final = 0.8
 """The minimum similarity of an unknown path to a route for the route to be suggested: `/v1/v1/messages` and
 `/v1/messages` have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
@@ -229,15 +227,22 @@ class Router:
             path, code = http.refused
             endpoint = self._endpoint(path)
             self._counts.request_refused(endpoint, status, code)
-            if self.recent is not None and is_api(path) and (http.key is not None or status not in _UNKNOWN_KEY):
+            if self.recent is not None and is_api(path) and not self._is_stranger(http, status):
                 self.recent.refused(http, endpoint, status, code)
-        if http.action is not None and status not in _UNKNOWN_KEY:
+        if http.action is not None and not self._is_stranger(http, status):
             action, target = http.action
             key = None if http.key is None else http.key.name
             audit(action, key, self.client(http) or None, target or None, status)
         self.access_log.request_ended(http, status, self._forwarding)
         if http.trace is not None:
             self._end_trace(http, http.trace, status)
+
+    def _is_stranger(self, http: HTTPRequest, status: int) -> bool:
+        """Returns whether nobody knows who made a refused request: such requests could fill the list and the audit log.
+
+        A WebSocket keeps its key, which may have been revoked: hence the status.
+        """
+        return status == _UNAUTHORIZED or (http.key is None and self._admission.needs_key)
 
     def _begin_trace(
         self, telemetry: Telemetry, http: HTTPRequest, path: str, parent: Parent | None, headers: Mapping[str, str]
