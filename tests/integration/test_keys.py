@@ -300,6 +300,18 @@ async def test_a_revoked_keys_socket_has_no_stream_any_more(net: Net) -> None:
 
 
 @on_uvloop
+async def test_a_revoked_key_is_forgotten_so_that_figures_do_not_grow_with_keys(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=3), keys=(OPERATOR,))
+    secret = await made(gateway, "job-1")
+    assert (await gateway.ask("POST", NATIVE, M, {"x-api-key": secret})).status == 200
+    figures = await gateway.ask("GET", "/metrics", None, AS_ADMIN)
+    assert b'gai_fast_caller_streams{caller="job-1"} 0.0' in figures.body
+    assert (await ask(gateway, "DELETE", "/job-1")).status == 200
+    assert "job-1" not in gateway.running.engine.callers
+    assert net.warned(ENDS) == 1
+
+
+@on_uvloop
 async def test_of_two_admins_who_make_one_name_one_is_told_that_it_is_there(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), keys=(OPERATOR,))
     responses = await asyncio.gather(*(ask(gateway, "POST", "", {"name": "shop"}) for _ in range(8)))

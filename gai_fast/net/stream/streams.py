@@ -597,7 +597,7 @@ class Engine(EngineCallbacks):
 
     def _caller_has_left(self, caller: str) -> None:
         """Counts a stream of a caller no more. An issuer's callers are forgotten at their last one: there may be any
-        number of them. Keys stay, for the metrics."""
+        number of them. Keys stay, for the metrics, until they are revoked."""
         left = self.callers[caller] = self.callers[caller] - 1
         if not left and figure_label(caller) != caller:
             del self.callers[caller]
@@ -647,14 +647,17 @@ class Engine(EngineCallbacks):
             fail(_stopped())
 
     def end_callers(self, callers: Collection[str], reason: str, error: Error) -> None:
-        """Ends all streams of some callers: properly, as cancelled.
+        """Ends all streams of some callers: properly, as cancelled. Callers without streams are forgotten.
 
         Args:
             callers: The callers' names.
             reason: The reason of the `finish` event.
             error: The error of requests that are passed through.
         """
-        if not any(self.callers.get(each) for each in callers):
+        for caller in callers:
+            if self.callers.get(caller) == 0:
+                del self.callers[caller]
+        if self.callers.keys().isdisjoint(callers):
             return
         for session in list(self.streams.values()):
             if session.caller in callers:
