@@ -103,7 +103,7 @@ class StoredKeys:
         self._raw: dict[int, bytes] = {}
         self._shards: dict[int, dict[str, StoredKey]] = {}
         self._reread_at = 0.0
-        self._uncounted: set[int] = set()  # records that were changed here, while the mark could not be written
+        self._uncounted: set[int] = set()  # records that were, or may have been, changed here and are not in the mark
 
     def all(self) -> dict[str, StoredKey]:
         """Returns the keys by name, in the order of their names."""
@@ -171,7 +171,12 @@ class StoredKeys:
             new = msgspec.msgpack.encode(_Shard(_LAYOUT, [*keys.values()]))
             if len(new) > LIMITS.key_record:
                 raise Error("invalid_request", "the store has no room for another key", reason="keys", status=409)
-            found = await self._records.swap(KEYS, str(number), old, new, None)
+            try:
+                found = await self._records.swap(KEYS, str(number), old, new, None)
+            except StoreError:  # the change may have been made, although the store's answer is lost
+                self._uncounted.add(number)
+                self._reread_at = 0.0
+                raise
             if found == old:
                 self._note(number, new, keys)
                 self.was_used = True

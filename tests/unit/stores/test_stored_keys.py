@@ -35,6 +35,7 @@ class CountedRecords(MemoryRecords):
         self.reads: list[str] = []
         self.fault: StoreError | None = None
         self.no_mark = False
+        self.loses_answers = False
 
     async def get(self, kind: str, name: str) -> bytes | None:
         self.reads.append(name)
@@ -47,7 +48,10 @@ class CountedRecords(MemoryRecords):
         await asyncio.sleep(0)
         if self.fault is not None or (self.no_mark and name == MARK):
             raise self.fault or StoreError("unreachable", "gone")
-        return await super().swap(kind, name, *rest)
+        found = await super().swap(kind, name, *rest)
+        if self.loses_answers:
+            raise StoreError("slow", "late")
+        return found
 
 
 def key(name: str, **values: Any) -> StoredKey:
@@ -160,6 +164,21 @@ async def test_a_change_whose_mark_could_not_be_written_is_counted_later(make: M
     await one.refresh()
     assert await other.refresh()
     assert not other.all()
+
+
+async def test_a_change_whose_answer_was_lost_is_known_to_all_at_their_next_look(
+    make: Make, records: CountedRecords
+) -> None:
+    one, other = make(), make()
+    await put(one, "a")
+    await other.refresh()
+    records.loses_answers = True
+    with pytest.raises(Error, match="out of reach"):
+        await one.change("a", lambda there: None)
+    records.loses_answers = False
+    assert await one.refresh()
+    assert await other.refresh()
+    assert (one.all(), other.all()) == ({}, {})
 
 
 async def test_a_store_that_has_lost_everything_gets_it_again(make: Make, records: CountedRecords) -> None:
