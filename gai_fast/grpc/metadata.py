@@ -5,6 +5,7 @@ Owns which metadata goes on, and the header that names the client. Everything el
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from gai_fast.model.settings import Secret
 from gai_fast.runtime.ids import request_id
 
 _PASSED: Final = ("authorization", "idempotency-key", "traceparent", "x-request-id")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def gateway_headers(
@@ -27,7 +29,8 @@ def gateway_headers(
         key: The key of calls that bring none.
 
     Raises:
-        InvalidRequest: An entry that is passed on is there twice.
+        InvalidRequest: An entry that is passed on is there twice, or cannot be a header: grpcio's own clients refuse
+            control characters, its server does not.
     """
     headers: dict[str, str] = {}
     for name, value in metadata or ():
@@ -36,6 +39,8 @@ def gateway_headers(
                 text = f"the metadata has {name} twice: send it once"
                 raise Error("invalid_request", text, reason="metadata")
             headers[name] = str(value)
+            if name != "x-request-id" and _CONTROL.search(headers[name]):  # a bad id is replaced
+                raise Error("invalid_request", f"{name} in the metadata has control characters", reason="metadata")
     if "authorization" not in headers and key is not None:
         headers["authorization"] = f"Bearer {key.reveal()}"
     headers["x-request-id"] = request_id(headers.get("x-request-id"))

@@ -48,3 +48,10 @@ def test_an_entry_that_is_there_twice_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="authorization twice"):
         gateway_headers([("authorization", "Bearer a"), ("authorization", "Bearer b")], PEER, None)
     assert gateway_headers([("cookie", "a"), ("cookie", "b")], PEER, None)
+
+
+@pytest.mark.parametrize("value", ["Bearer a\r\nx-admin: 1", "a\0b", "a\nb", "\x7f"])
+def test_control_characters_are_refused(value: str) -> None:
+    with pytest.raises(InvalidRequest, match="control characters"):
+        gateway_headers([("authorization", value)], PEER, None)
+    assert gateway_headers([("cookie", value), ("x-request-id", value)], PEER, None)["x-request-id"] != value
