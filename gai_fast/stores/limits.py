@@ -179,6 +179,9 @@ class Limits:
     seal_callers: int = 10_000
     """Streams of which a process knows the caller's digest, 2 MiB: a stream above them is looked up in the store."""
 
+    names_checked: float = 30.0
+    """Seconds between two looks whether a sealed store still has the key of its names: a Redis may evict it alone."""
+
     plain_kept: float = 10_000_000.0
     """Seconds for which idempotency keys of before the store was sealed are looked for: the longest `ttl` that a
     configuration can have."""

@@ -7,7 +7,8 @@ Owns what is sealed, and what a record that is not as it was written means. `sea
 2. Every part of a log names its neighbour: a record the event before it, a gap the gap before it, the end the last
    event. So a part that is missing is damage, as in `mirror.py`. A log without its end reads as one whose worker died.
 3. Records are sealed by their kind and name. The names of idempotency keys and of answers come from secret words: the
-   store has them as an HMAC, with a random key that is sealed in the store itself (`_NAMES`).
+   store has them as an HMAC, with a random key that is sealed in the store itself (`_NAMES`). If the store has lost
+   that key, a process that knows it writes it again: with another one, keys that are taken would be free.
 4. A log that began in plain goes on in plain. A plain log, or a plain record of before, is read, unless keys are
    `required`.
 5. A process without keys neither reads nor writes a store that is sealed.
@@ -88,6 +89,8 @@ class SealedBackend(Backend):
         self.seals = seals
         self._inner = inner
         self._names_key: bytes | None = None
+        self._names_at = b""  # the time of the record `_NAMES`
+        self._names_checked = 0.0  # monotonic seconds
         self._plain_until = 0.0  # seconds since the epoch
         self._is_locked = False
         self._is_looked = False  # whether the store was asked for the record of the names' key
@@ -417,9 +420,21 @@ class SealedBackend(Backend):
 
     def _read_names_key(self, raw: bytes) -> None:
         value = self.seals.open(place_of(f"record.{SEAL}", _NAMES), raw)
-        self._names_key = value[:KEY_BYTES]
-        self._plain_until = int.from_bytes(value[KEY_BYTES:], "big") + LIMITS.plain_kept
+        self._names_key, self._names_at = value[:KEY_BYTES], value[KEY_BYTES:]
+        self._plain_until = int.from_bytes(self._names_at, "big") + LIMITS.plain_kept
         self._is_locked = False
+
+    async def _keep_names_key(self, names_key: bytes) -> None:
+        """Writes the key of the names again if the store has lost it. Another process's key counts from now on."""
+        self._names_checked = time.monotonic()
+        raw = await self._inner.get(SEAL, _NAMES)
+        if raw is None:
+            new = self.seals.seal(place_of(f"record.{SEAL}", _NAMES), names_key + self._names_at)
+            raw = await self._inner.swap(SEAL, _NAMES, None, new, None) or new
+        try:
+            self._read_names_key(raw)
+        except StoreError as problem:
+            logger.error("the key of the names in the store cannot be read: %s", problem)
 
     async def seal_anew(self) -> None:
         """Seals what has no time to live with the first key: rule 6."""
@@ -449,8 +464,12 @@ class SealedBackend(Backend):
         return await self._inner.kept(stream_ids)
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
-        """As of the inner store."""
-        return await self._inner.renew(worker, is_behind=is_behind)
+        """As of the inner store; looks after the key of the names, above all if the store has lost data."""
+        had_lease = await self._inner.renew(worker, is_behind=is_behind)
+        is_due = not had_lease or time.monotonic() - self._names_checked >= LIMITS.names_checked
+        if self._names_key is not None and len(self.seals) and is_due:
+            await self._keep_names_key(self._names_key)
+        return had_lease
 
     async def late(self) -> Collection[str]:
         """As of the inner store."""

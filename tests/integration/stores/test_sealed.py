@@ -581,6 +581,41 @@ async def test_keys_are_rotated_while_the_store_is_used(open_at: Open, make_back
     assert text_of(old) == said
 
 
+async def test_a_store_that_has_lost_everything_gets_its_key_of_the_names_back(
+    open_at: Open, make_backend: MakeBackend
+) -> None:
+    inner = make_backend()
+    await inner.open()
+    old = await open_at(sealed_with(0))
+    assert await old.claim("k", Claim("s", "f", 1)) is None
+    await inner.delete(SEAL, "names")
+    await inner.give_up(old.worker)
+
+    async def is_back() -> bool:
+        return await inner.get(SEAL, "names") is not None
+
+    await until_answered(is_back)
+    new = await open_at(sealed_with(0))
+    assert (await new.find_claim("k") or Claim("", "")).stream_id == "s", "else it would be answered twice"
+
+
+async def test_processes_agree_on_the_key_of_the_names_after_a_loss(open_at: Open, make_backend: MakeBackend) -> None:
+    inner = make_backend()
+    await inner.open()
+    old = await open_at(sealed_with(0))
+    assert await old.claim("of before", Claim("s", "f", 1)) is None
+    await inner.delete(SEAL, "names")
+    new = await open_at(sealed_with(0))
+    assert await new.claim("k", Claim("t", "f", 1)) is None
+    await inner.give_up(old.worker)
+
+    async def is_found() -> bool:
+        found = await old.find_claim("k")
+        return found is not None and found.stream_id == "t"
+
+    await until_answered(is_found)
+
+
 async def test_what_has_no_time_to_live_is_sealed_with_the_first_key_at_the_start(
     open_at: Open, make_backend: MakeBackend
 ) -> None:
