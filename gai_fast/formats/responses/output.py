@@ -135,7 +135,8 @@ class Output:
             text: Any = event.get(DELTAS[kind], "")
             self.add(self.place(event) or self.open(event), text)
             if "logprobs" in event:
-                self.add_scores(event["logprobs"])
+                given: Any = event  # compiled, a member of an `Event` raises if its type is another one
+                self.add_scores(given["logprobs"])
             return
         change = _CHANGES.get(kind)
         if change is not None:

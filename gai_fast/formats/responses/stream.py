@@ -150,7 +150,8 @@ class ResponseEvents(DataEncoder):
         place = self._output.place(event) or self._output.open(event)
         self._output.add(place, text)
         if "logprobs" in event:
-            scores = self._output.add_scores(event["logprobs"])
+            given: Any = event  # compiled, a member of an `Event` raises if its type is another one
+            scores = self._output.add_scores(given["logprobs"])
             if scores:
                 self._emit(place.delta, {**place.members, "delta": text, "logprobs": scores})
                 return
