@@ -4,7 +4,8 @@ Owns the names of the members, of all dialects. Knows no caller: `stores/owned_i
 
 1. A member counts wherever it stands, since dialects add places; what a model or a client wrote itself (arguments of
    calls, schemas, metadata) is not searched.
-2. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
+2. Google's files have addresses for ids, at members that take any address: only its own addresses count.
+3. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
    are repeated whole keep the ids that they had at any upstream, and refer to nothing.
 """
 
@@ -32,11 +33,15 @@ ITEM: Final = "item_reference"
 
 _TEXTS: Final = frozenset({"previous_response_id", "conversation", "container", "container_id", "file_id", "thread"})
 """Members whose text is an id."""
+_ADDRESSES: Final = frozenset({"fileUri", "file_uri"})
+"""Members whose text is an id if it is a stored file's address: rule 2."""
+_PUBLIC: Final = ("http://", "https://")
+_FILES_OF_GOOGLE: Final = "generativelanguage."
 _OBJECTS: Final = frozenset({"conversation", "prompt", "container", "thread"})
 """Members whose object has an `id`. The text of a `prompt` is a text."""
 _LISTS: Final = frozenset({"file_ids", "vector_store_ids"})
 """Members whose texts are ids."""
-_MEMBERS: Final = _TEXTS | _OBJECTS | _LISTS
+_MEMBERS: Final = _TEXTS | _ADDRESSES | _OBJECTS | _LISTS
 _UNSEARCHED: Final = frozenset({"arguments", "input_schema", "metadata", "parameters", "schema"})
 _WITHOUT_CONTENT: Final = frozenset({"id", "type", "status"})
 
@@ -67,7 +72,7 @@ def stored_ids(value: Any) -> list[StoredId]:
 def _note(found: list[StoredId], name: str, value: Any) -> None:
     """Adds the ids of one member."""
     if isinstance(value, str):
-        if value and name in _TEXTS:
+        if value and (name in _TEXTS or (name in _ADDRESSES and is_stored_address(value))):
             found.append(StoredId(name, value))
     elif isinstance(value, dict):
         identifier = label(value.get("id"))
@@ -77,8 +82,20 @@ def _note(found: list[StoredId], name: str, value: Any) -> None:
         found += [StoredId(name, each) for each in value if isinstance(each, str)]
 
 
+def is_stored_address(address: str) -> bool:
+    """Returns whether an address names what its provider stores for the account of the request.
+
+    Google reads `gs://…` and the addresses of its File API with the gateway's credential.
+
+    Args:
+        address: The address of a file.
+    """
+    lowered = address.strip().lower()
+    return not lowered.startswith(_PUBLIC) or _FILES_OF_GOOGLE in lowered
+
+
 def referenced_items(items: Any) -> list[StoredId]:
-    """Returns the ids of items without content: rule 2.
+    """Returns the ids of items without content: rule 3.
 
     Args:
         items: `input` of a request in the Responses dialect, of any shape.

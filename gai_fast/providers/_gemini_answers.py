@@ -241,6 +241,7 @@ class GeminiAdapter(ProviderAdapter):
         if part.data is not None:
             events.append(_media(*part.data, is_draft=part.is_thought))
         if part.block is not None:
+            self.keep_ids(part.block)
             events += provider_block(self.api.provider, part.block, candidate.block)
         if part.tool is not None:
             events.append(self._tool_event(candidate, *part.tool))

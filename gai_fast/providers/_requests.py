@@ -254,7 +254,7 @@ def file_url(part: FilePart) -> str:
 
 def file_name(part: FilePart) -> str:
     """Returns a file's name, or a default name, because some APIs require a name."""
-    return part.filename or f"file.{part.media_type.rpartition('/')[2]}"
+    return part.filename or f"file.{part.media_type.rpartition('/')[2]}".rstrip(".")
 
 
 def file_text(part: FilePart) -> str:

@@ -31,6 +31,7 @@ from orjson import Fragment
 
 from gai_fast.core.chunks import count, member
 from gai_fast.core.reading import conversation, turns
+from gai_fast.core.stored_ids import is_stored_address
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.request import (
@@ -297,6 +298,8 @@ class Gemini(API):
                 self.leave_out(where, target, f"a file of {part.provider[: LIMITS.kept_word]}")
                 return []
             return [{"fileData": _kind_of_file(part) | {"fileUri": part.file_id}}]
+        if isinstance(part, (FilePart, VideoPart, ImagePart)) and part.url:
+            _check_public(where, part.url)
         if isinstance(part, (FilePart, VideoPart)) and part.url:
             return [{"fileData": _kind_of_file(part) | {"fileUri": part.url}}]
         if not isinstance(part, ImagePart):
@@ -357,6 +360,17 @@ class GeminiOnVertex(Gemini):
 
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 """A duration in protobuf's JSON form."""
+
+
+def _check_public(where: str, url: str) -> None:
+    """Refuses the address of a stored file, which any caller could give: whose a `file_id` is, is checked.
+
+    Raises:
+        InvalidRequest: The text names the part.
+    """
+    if not url.startswith("data:") and is_stored_address(url):
+        text = f"`{where}.url` names a file that Google stores: send a `file` with it as `file_id`, `provider` gemini"
+        raise InvalidRequest(message=text, reason="validation")
 
 
 def _kind_of_file(part: FilePart | VideoPart) -> dict[str, Any]:

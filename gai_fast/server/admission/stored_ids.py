@@ -31,6 +31,8 @@ _REFUSALS: Final = {
     "container_id": ("container", "Container"),
     "file_id": ("file", "File"),
     "file_ids": ("file", "File"),
+    "fileUri": ("file", "File"),
+    "file_uri": ("file", "File"),
     "vector_store_ids": ("vector_store", "Vector store"),
     ITEM: ("item", "Item"),
 }

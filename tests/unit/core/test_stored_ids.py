@@ -28,6 +28,8 @@ from gai_fast.core.stored_ids import referenced_items, stored_ids
         ({"messages": [{"content": [{"type": "file", "file": {"file_id": "f"}}]}]}, [("file_id", "f")]),
         ({"messages": [{"content": [{"source": {"type": "file", "file_id": "f"}}]}]}, [("file_id", "f")]),
         ({"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]}, [("file_id", "f")]),
+        ({"fileData": {"fileUri": "gs://b/f"}}, [("fileUri", "gs://b/f")]),
+        ({"file_data": {"file_uri": "files/f"}}, [("file_uri", "files/f")]),
     ],
 )
 def test_an_id_is_found_wherever_a_dialect_may_have_it(body: Any, wanted: Any) -> None:
@@ -38,6 +40,7 @@ def test_an_id_is_found_wherever_a_dialect_may_have_it(body: Any, wanted: Any) -
     "body",
     [
         {"prompt": "a text", "file_id": None, "container": {"type": "auto"}, "file_ids": [None, 5]},
+        {"fileData": {"fileUri": "https://a.example/a.pdf"}},
         {"prompt": ["resp_1"], "previous_response_id": 5, "conversation": {"id": None}},
         {
             "metadata": {"file_id": "mine"},

@@ -114,3 +114,23 @@ def test_a_file_has_one_source(part: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_request(json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode())
     assert text in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://generativelanguage.googleapis.com/v1beta/files/another-callers",
+        " HTTPS://GenerativeLanguage.googleapis.com/v1beta/files/another-callers",
+        "gs://bucket/secret.pdf",
+        "files/another-callers",
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "video", "image"])
+def test_an_address_of_a_stored_file_is_refused_because_only_ids_are_checked(kind: str, url: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"messages\[0\].content\[0\].url.*file_id"):
+        sent("gemini", {"type": kind, "url": url})
+
+
+def test_a_file_at_an_address_has_a_name_without_a_dot() -> None:
+    part = sent("openrouter", {"type": "file", "url": URL}, is_judged=False)["messages"][0]["content"][0]
+    assert part["file"]["filename"] == "file"
