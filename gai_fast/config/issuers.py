@@ -9,14 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 
 from gai_fast.config.checks import PRINTABLE, base_url
 from gai_fast.config.problems import Problems, Value, shown
-from gai_fast.net.issuers.fetching import may_ask
+from gai_fast.model.addresses import is_https_or_loopback
 from gai_fast.net.issuers.key_set import is_installed
 
 
 def issuer_url(value: str) -> str:
     """Checks the URL of an issuer, and leaves it as it is: tokens must have exactly this one."""
     base_url(value)
-    if not may_ask(value):
+    if not is_https_or_loopback(value):
         raise ValueError("must begin with https://, or with http:// and a loopback host")
     return value
 

@@ -12,6 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from gai_fast.model.limits import SHARED
 
@@ -160,3 +161,19 @@ class Networks:
             return self._has_unix
         address = address_of(host)
         return address is not None and any(address in network for network in self._networks)
+
+
+def is_https_or_loopback(url: str) -> bool:
+    """Returns whether secrets may be fetched from a URL: over https, or over http from this machine.
+
+    Args:
+        url: An absolute URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    return not is_forbidden_host(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))

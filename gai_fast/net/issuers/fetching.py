@@ -10,12 +10,11 @@ import asyncio
 import json
 import socket
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, DummyCookieJar, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gai_fast.model.addresses import is_forbidden_address, is_forbidden_host, is_loopback
+from gai_fast.model.addresses import is_forbidden_address, is_https_or_loopback
 from gai_fast.model.version import __version__
 from gai_fast.net.issuers.key_set import KeySet, KeySetError
 from gai_fast.net.limits import LIMITS
@@ -31,22 +30,6 @@ _OK: Final = 200
 
 class IssuerError(Exception):
     """An issuer's keys could not be fetched. The text says why, in words that hold nothing that it sent."""
-
-
-def may_ask(url: str) -> bool:
-    """Returns whether keys may be fetched from a URL: over https, or over http from this machine.
-
-    Args:
-        url: An absolute URL.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    if not host or "@" in parts.netloc or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    return not is_forbidden_host(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 async def fetch_keys(url: str) -> KeySet:
@@ -72,7 +55,7 @@ async def fetch_keys(url: str) -> KeySet:
             if found.get("issuer") != url:
                 raise IssuerError("its discovery document has another `issuer`: write `url` exactly as it has it")
             place = found.get("jwks_uri")
-            if not isinstance(place, str) or not may_ask(place):
+            if not isinstance(place, str) or not is_https_or_loopback(place):
                 raise IssuerError("its discovery document has no `jwks_uri` with https (or http on loopback)")
             return KeySet(await _document(session, place, "key set"))
     except TimeoutError:

@@ -40,7 +40,7 @@ def test_types_are_those_of_the_contract() -> None:
         set(
             "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done "
             "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
-            "json.snapshot usage stream.reset stream.gap warning".split()
+            "json.snapshot usage stream.reset stream.gap warning provider.block".split()
         )
         == TYPES
     )
