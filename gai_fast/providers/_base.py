@@ -29,7 +29,16 @@ from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
-from gai_fast.model.request import Message, ProviderBlockPart, Reasoning, Request, SystemMessage, Tool, UserMessage
+from gai_fast.model.request import (
+    Message,
+    NamedTool,
+    ProviderBlockPart,
+    Reasoning,
+    Request,
+    SystemMessage,
+    Tool,
+    UserMessage,
+)
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
@@ -153,6 +162,8 @@ class API(ResponseAPI):
     """Whether requests are of the chat dialect, which `quirks` of an upstream change."""
     own_tools: ClassVar[Mapping[str, OwnTool]] = {}
     """How this API declares the tools that it runs, by the `type` of a tool in a native request."""
+    chooses_own_tools: ClassVar[bool] = False
+    """Whether `tool_choice` of this API may name a tool that it runs."""
     has_custom_tools: ClassVar[bool] = False
     """Whether this API has tools whose input is text."""
     efforts: ClassVar[Sequence[str]] = SCALE
@@ -498,12 +509,16 @@ class API(ResponseAPI):
         """
         kept: list[Tool] = []
         own: list[tuple[Tool, OwnTool]] = []
+        choice = request.tool_choice
+        is_chosen = False
         for at, tool in enumerate(request.tools):
             kind = tool.type
             if kind == "function" or (kind == "custom" and self.has_custom_tools):
                 kept.append(tool)
                 continue
             form = self.own_tool(kind, target)
+            if isinstance(choice, NamedTool) and choice.name == (tool.name if kind == "custom" else kind):
+                is_chosen = form is None or not self.chooses_own_tools
             if form is None:
                 self.leave_out(f"tools[{at}]", target, f"tools of the type {kind}")
                 continue
@@ -513,6 +528,9 @@ class API(ResponseAPI):
                 else:
                     self.leave_out(f"tools[{at}].options.{name}", target)
             own.append((tool, form))
+        if is_chosen:
+            self.leave_out("tool_choice", target, "it names a tool that is no function")
+            request = replace(request, tool_choice=UNSET)
         return (request if len(kept) == len(request.tools) else replace(request, tools=kept)), own
 
     def supported(self, request: Request, target: Target, *, has_tools: bool = False) -> Request:

@@ -74,6 +74,7 @@ class ResponsesAPI(API):
     caches_by_key: ClassVar[bool] = False
     """Whether the API has `prompt_cache_key` alone."""
     own_tools: ClassVar[Mapping[str, OwnTool]] = {"web_search": RESPONSES_SEARCH, "code_execution": RESPONSES_CODE}
+    chooses_own_tools: ClassVar[bool] = True
     has_custom_tools: ClassVar[bool] = True
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
@@ -102,7 +103,7 @@ class ResponsesAPI(API):
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
         if isinstance(request.tool_choice, NamedTool):
-            body["tool_choice"] = _chosen(request.tool_choice.name, request.tools)
+            body["tool_choice"] = self._chosen(request.tool_choice.name, request.tools, target)
         elif request.tool_choice:
             body["tool_choice"] = request.tool_choice
         if request.response_format:
@@ -189,6 +190,19 @@ class ResponsesAPI(API):
             return text
         return parts or ""
 
+    def _chosen(self, name: str, tools: list[Tool], target: Target) -> dict[str, Any]:
+        """Returns the choice of a tool by its name.
+
+        A search has no choice by its type in OpenAI's types, so a tool that the provider runs is the only allowed one.
+        """
+        for tool in tools:
+            if tool.name == name:
+                return {"type": tool.type, "name": name}
+        own = self.own_tool(name, target)
+        if own is None:
+            return {"type": "function", "name": name}
+        return {"type": "allowed_tools", "mode": "required", "tools": [{"type": own.form["type"]}]}
+
     def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
         """Returns the provider's own items in a message."""
         items: list[dict[str, Any]] = []
@@ -260,12 +274,6 @@ def _call(part: ToolCallPart) -> dict[str, Any]:
     if arguments.startswith('"'):
         return {"type": "custom_tool_call", **called, "input": parse_exact(arguments)}
     return {"type": "function_call", **called, "arguments": arguments}
-
-
-def _chosen(name: str, tools: list[Tool]) -> dict[str, Any]:
-    """Returns the choice of a tool by its name."""
-    kind = next((tool.type for tool in tools if tool.name == name), "function")
-    return {"type": kind, "name": name}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

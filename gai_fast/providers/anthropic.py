@@ -124,6 +124,7 @@ class Anthropic(API):
     rules: ClassVar = MessagesRules(
         "anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"), mends=[Pairs()]
     )
+    chooses_own_tools = True
     efforts = ("low", "medium", "high", "xhigh", "max")
     service_tiers = frozenset({"auto", "standard_only"})
     knobs: ClassVar = {

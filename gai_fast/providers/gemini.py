@@ -187,6 +187,8 @@ class Gemini(API):
             body["generationConfig"]["responseLogprobs"] = True  # the API requires it beside `logprobs`
         options = request.provider_options.get(self.provider, {})
         calling = _calling(request, options.get("tools", body.get("tools")))
+        if not calling and request.tool_choice == "required":
+            self.leave_out("tool_choice", target, "it needs functions")
         if calling:
             body["toolConfig"] = {"functionCallingConfig": calling}
         return body
@@ -453,7 +455,7 @@ def _calling(request: Request, tools: Any) -> dict[str, Any]:
     """Returns the `functionCallingConfig`. Mode `AUTO` does not enforce the schema of arguments, `VALIDATED` does."""
     wanted = request.tool_choice
     declared = isinstance(tools, list) and any("functionDeclarations" in tool for tool in tools)
-    if wanted in ("auto", "none") and not declared:
+    if isinstance(wanted, str) and not declared:
         return {}  # Google refuses the member without declarations
     if isinstance(wanted, NamedTool):
         return {"mode": "ANY", "allowedFunctionNames": [wanted.name]}

@@ -243,7 +243,12 @@ class _ResponseReader(RequestReader):
         choice = member(body, "tool_choice", "$", str, dict)
         if not isinstance(choice, dict):
             return None if choice is None else str(choice)
-        if required(choice, "type", "$.tool_choice", str) not in ("function", "custom"):
+        kind = required(choice, "type", "$.tool_choice", str)
+        if kind.startswith("web_search"):
+            return {"name": "web_search"}
+        if kind == "code_interpreter":
+            return {"name": "code_execution"}
+        if kind not in ("function", "custom"):
             self.lost.append("tool_choice")
             return None
         return {"name": required(choice, "name", "$.tool_choice", str)}

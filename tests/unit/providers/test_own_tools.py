@@ -242,3 +242,44 @@ def test_a_form_is_shared_and_never_changed() -> None:
     assert form.form == {"t": {"a": {"b": 1}}}
     assert lacking(form, {"max_uses": 3, "user_location": {}, "own": 1}) == ["user_location"]
     assert declared(form, {"t": 5, "max_uses": 3}) == {"t": {"a": {"n": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "choice"),
+    [
+        (
+            "openai:responses",
+            "gpt-5",
+            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]},
+        ),
+        ("anthropic", "claude-opus-4-6", {"type": "tool", "name": "web_search"}),
+    ],
+)
+def test_a_choice_of_a_tool_that_the_provider_runs_has_its_form(provider: str, model: str, choice: Any) -> None:
+    body, _ = built(provider, model, FUNCTION, SEARCH, tool_choice={"name": "web_search"})
+    assert body["tool_choice"] == choice
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tool"),
+    [
+        ("gemini", "gemini-3-pro-preview", SEARCH),
+        ("groq", "groq/compound", SEARCH),
+        ("mistral", "mistral-large", SEARCH),
+        ("mistral", "mistral-large", CUSTOM),
+    ],
+)
+def test_a_choice_of_a_tool_that_is_no_function_is_left_out(provider: str, model: str, tool: Any) -> None:
+    choice = {"name": tool.get("name", tool["type"])}
+    body, dropped = built(provider, model, FUNCTION, tool, drop=True, tool_choice=choice)
+    assert "tool_choice" in dropped
+    assert "tool_choice" not in body
+    assert "functionCallingConfig" not in body.get("toolConfig", {})
+    with pytest.raises(Unsupported, match="tool"):
+        built(provider, model, FUNCTION, tool, tool_choice=choice)
+
+
+def test_gemini_requires_functions_alone() -> None:
+    body, dropped = built("gemini", "gemini-3-pro-preview", SEARCH, drop=True, tool_choice="required")
+    assert dropped == ["tool_choice"]
+    assert "toolConfig" not in body

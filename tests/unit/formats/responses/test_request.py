@@ -41,6 +41,8 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "JSON": ({"text": {"format": {"type": "json_object"}}}, {"response_format": {"type": "json"}}),
     "nothing about text": ({"text": {}}, {}),
     "a choice": ({"tool_choice": "required"}, {"tool_choice": "required"}),
+    "a search": ({"tool_choice": {"type": "web_search_preview"}}, {"tool_choice": {"name": "web_search"}}),
+    "an interpreter": ({"tool_choice": {"type": "code_interpreter"}}, {"tool_choice": {"name": "code_execution"}}),
     "a function": ({"tool_choice": {"type": "function", "name": "f"}}, {"tool_choice": {"name": "f"}}),
     "knobs": (
         {"parallel_tool_calls": True, "service_tier": "flex", "user": "u", "safety_identifier": "s"},
