@@ -162,6 +162,9 @@ class StoredKeys:
 
     async def _change(self, name: str, edit: Edit) -> StoredKey | None:
         number = _shard_of(name)
+        mark = await self._records.get(KEYS, MARK)
+        if mark is not None:
+            _counts(mark)  # a process that cannot read the mark must not write: others could not read its record
         old = await self._records.get(KEYS, str(number))
         for _ in range(_TRIES):
             keys = _keys(old)

@@ -220,6 +220,16 @@ async def test_damage_is_an_error_and_what_was_known_stays(make: Make, records: 
         await other.refresh()
 
 
+async def test_a_process_that_cannot_read_the_mark_writes_nothing(make: Make, records: CountedRecords) -> None:
+    await put(make(), "a")
+    await records.swap(KEYS, MARK, await records.get(KEYS, MARK), b"of another key of the store", None)
+    before = {name: await records.get(KEYS, name) for name in KEY_RECORDS}
+    for name in ("a", "b", "c"):  # names of records that are there, and of records that are not
+        with pytest.raises(Error, match="out of reach"):
+            await put(make(), name)
+    assert {name: await records.get(KEYS, name) for name in KEY_RECORDS} == before
+
+
 async def test_a_store_out_of_reach_refuses_changes(make: Make, records: CountedRecords) -> None:
     one = make()
     await put(one, "a")
