@@ -109,6 +109,7 @@ class Seals:
         self._keys: tuple[_Key, ...] = ()
         self._writer = b""
         self._count = _FULL
+        self._lock = asyncio.Lock()  # else a slow program's keys would replace those of a later reload
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -119,8 +120,9 @@ class Seals:
         Raises:
             StoreError: They cannot be used; the text says why, and what to do.
         """
-        if self._settings.has_keys and not self._keys:
-            await self.use(self._settings)
+        async with self._lock:
+            if self._settings.has_keys and not self._keys:
+                await self._use(self._settings)
 
     async def use(self, settings: SealSettings) -> None:
         """Uses other keys from now on.
@@ -131,6 +133,10 @@ class Seals:
         Raises:
             StoreError: They cannot be used: nothing has changed.
         """
+        async with self._lock:
+            await self._use(settings)
+
+    async def _use(self, settings: SealSettings) -> None:
         if self._keys and not settings.has_keys:
             raise _unusable("there are no keys any more: a store that is sealed stays so")
         texts = await asyncio.to_thread(_printed, settings.command) if settings.command else _revealed(settings)

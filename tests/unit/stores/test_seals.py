@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
@@ -175,6 +176,14 @@ async def test_a_program_prints_the_keys(tmp_path: Path) -> None:
     await made.load()
     assert len(made) == len(KEYS)
     assert made.is_current((await seals(KEYS[0])).seal(b"", b""))
+
+
+async def test_a_slow_program_does_not_replace_the_keys_of_a_later_reload(tmp_path: Path) -> None:
+    old, new = (b64encode(key).decode() for key in KEYS[:2])
+    made = Seals(SealSettings())
+    slow = program(tmp_path, f"import time; time.sleep(0.5); print('{old}')")
+    await asyncio.gather(made.use(SealSettings(command=slow)), made.use(SealSettings((Secret(new),))))
+    assert made.is_current((await seals(KEYS[1])).seal(b"", b""))
 
 
 @pytest.mark.parametrize(
