@@ -200,7 +200,9 @@ class Engine(EngineCallbacks):
         """
         ledger = None if self.limits is None else self.limits.ledger
         limits = [] if ledger is None else [ledger.open]
-        return open_all(self.store.open, self.ledger.open, *limits)
+        # Keys that are `required` are needed to start, also by a store in memory, which is not sealed.
+        keys = [self._seals.load] if self.settings.store.encryption.required else []
+        return open_all(*keys, self.store.open, self.ledger.open, *limits)
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""

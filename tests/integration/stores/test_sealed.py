@@ -820,10 +820,10 @@ async def test_keys_that_cannot_be_used_are_mistakes_of_the_configuration(folder
     assert KEYS[0] not in errors
 
 
-async def test_a_program_without_keys_ends_the_start(folder: Path, tmp_path: Path) -> None:
-    (folder / "gai-fast.toml").write_text(
-        f'[server]\nport = 0\n[store]\nurl = "sqlite:///{tmp_path}/s.db"\n[store.encryption]\ncommand = ["false"]\n'
-    )
+@pytest.mark.parametrize(("where", "more"), [("sqlite:///{}/s.db", ""), ("memory://", "required = true\n")])
+async def test_a_program_without_keys_ends_the_start(folder: Path, tmp_path: Path, where: str, more: str) -> None:
+    table = f'[store.encryption]\ncommand = ["false"]\n{more}'
+    (folder / "gai-fast.toml").write_text(f'[server]\nport = 0\n[store]\nurl = "{where.format(tmp_path)}"\n{table}')
     code, output, errors = await run("serve", cwd=folder)
     assert (code, output) == (3, "")
     assert "[store.encryption]: `command` exited with code 1: run it by hand" in errors
