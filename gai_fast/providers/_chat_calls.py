@@ -122,6 +122,8 @@ def _unrepeated(call: ToolCall, fragment: CallFragment) -> str:
     # Few fragments are as long as there are pieces, and begin like the first one: only those are compared.
     if not pieces or len(arguments) < len(pieces) or not arguments.startswith(pieces[0]):
         return arguments
+    if len(arguments) < sum(map(len, pieces)):  # no joining for each of thousands of long fragments
+        return arguments
     before = "".join(pieces)
     if not arguments.startswith(before):
         return arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 from typing import Any
 
 import pytest
@@ -171,3 +172,14 @@ class TestToolCalls:
             {"type": "reasoning.signature", "call_id": "a", "signature": "s"}
         ]
         assert events[-2]["type"] == "tool.call"
+
+
+def test_long_fragments_that_begin_alike_cost_no_join_of_all_before_each() -> None:
+    # An upstream can send 16 MiB of these: 18 s of CPU, in which no other stream went on.
+    adapter = get_provider(DIALECT).adapter()
+    adapter.receive("", json.dumps(chunk(call("{", index=0, id="a", name="f"))))
+    again = json.dumps(chunk(call("{" + "a" * 4000, index=0)))
+    began = process_time()
+    for _ in range(3500):
+        adapter.receive("", again)
+    assert process_time() - began < 4
