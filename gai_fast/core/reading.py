@@ -34,6 +34,7 @@ from gai_fast.model.request import (
     ReasoningPart,
     Request,
     ResponseFormat,
+    SearchOptions,
     Summary,
     SystemMessage,
     TextPart,
@@ -394,6 +395,8 @@ def _check_tool(tool: Tool, path: str) -> None:
         if tool.name is UNSET:
             raise _invalid(f"Object missing required field `name` - at `$.{path}`")
         _check_object(tool.parameters, f"{path}.parameters")
+    if tool.type == "web_search" and tool.options:
+        check_members(tool.options, SearchOptions, f"$.{path}.options")
     for name in _ONLY_OF.get(tool.type, _OF_FUNCTIONS):
         if getattr(tool, name) != getattr(_PLAIN_TOOL, name):
             raise _invalid(f"a tool of the type `{tool.type}` has no `{name}` - at `$.{path}`")

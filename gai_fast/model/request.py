@@ -169,6 +169,16 @@ class ToolMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 
+class SearchOptions(Struct, frozen=True, kw_only=True):
+    """The `options` of a search that several providers have; all others are a provider's own, of any type."""
+
+    allowed_domains: list[str] | UnsetType = UNSET
+    blocked_domains: list[str] | UnsetType = UNSET
+    user_location: dict[str, Any] | UnsetType = UNSET
+    max_uses: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    context_size: Literal["low", "medium", "high"] | UnsetType = UNSET
+
+
 class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tool that the model may use.
 

@@ -553,6 +553,8 @@ class API(ResponseAPI):
         choice = request.tool_choice
         own = request.provider_options.get(self.provider)
         chooses_nothing = choice is not UNSET and not (request.tools or has_tools) and not (own and "tools" in own)
+        if choice == "auto" and not request.tools and "tool_choice" in self.lacks:
+            chooses_nothing = True  # the provider's own tools alone, which it runs as it likes
         if chooses_nothing and choice in _NO_CHOICES:
             lacking = [name for name in lacking if name != "tool_choice"]
         for name in lacking:

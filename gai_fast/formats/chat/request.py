@@ -321,7 +321,10 @@ class _ChatReader(RequestReader):
             tools.append(self._tool(function, f"$.functions[{at}]"))
         search = member(body, "web_search_options", "$", dict)
         if search is not None:
-            self.moved[f"$.tools[{len(tools)}]"] = "$.web_search_options"
+            options_at, own = f"$.tools[{len(tools)}].options", "$.web_search_options"
+            self.moved[f"{options_at}.context_size"] = f"{own}.search_context_size"
+            self.moved[f"{options_at}.user_location"] = f"{own}.user_location.approximate"
+            self.moved[f"$.tools[{len(tools)}]"] = own
             self.lost += unread(search, "$.web_search_options", ("search_context_size", "user_location"))
             size = search.get("search_context_size")
             options = {} if size in (None, "medium") else {"context_size": size}

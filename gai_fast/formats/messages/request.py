@@ -325,6 +325,7 @@ class _MessagesReader(RequestReader):
                 if native is None:
                     self.lost.append(path[2:])  # a tool that only Anthropic's models know
                 else:
+                    self.moved[f"$.tools[{len(tools)}].options"] = path
                     self.moved[f"$.tools[{len(tools)}]"] = path
                     tools.append(native)
                 continue

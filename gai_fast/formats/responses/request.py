@@ -196,6 +196,10 @@ class _ResponseReader(RequestReader):
                 if native is None:
                     self.lost.append(path[2:])
                 else:
+                    options = f"$.tools[{len(tools)}].options"
+                    self.moved[f"{options}.allowed_domains"] = f"{path}.filters.allowed_domains"
+                    self.moved[f"{options}.context_size"] = f"{path}.search_context_size"
+                    self.moved[options] = path
                     self.moved[f"$.tools[{len(tools)}]"] = path
                     tools.append(native)
                 continue

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.core.reading import parse_request
+from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.providers import Target, get_provider
 from gai_fast.providers._own_tools import OwnTool, declared, lacking
@@ -283,3 +284,48 @@ def test_gemini_requires_functions_alone() -> None:
     body, dropped = built("gemini", "gemini-3-pro-preview", SEARCH, drop=True, tool_choice="required")
     assert dropped == ["tool_choice"]
     assert "toolConfig" not in body
+
+
+def test_a_free_choice_means_nothing_to_an_api_that_only_searches() -> None:
+    assert built("perplexity", "sonar", SEARCH, tool_choice="auto")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"allowed_domains": 5}, "allowed_domains"),
+        ({"blocked_domains": [5]}, "blocked_domains"),
+        ({"user_location": "Oslo"}, "user_location"),
+        ({"max_uses": "x"}, "max_uses"),
+        ({"max_uses": 0}, "max_uses"),
+        ({"context_size": "huge"}, "context_size"),
+    ],
+)
+def test_a_shared_option_of_a_wrong_type_is_named(options: Any, path: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"\$\.tools\[0\]\.options\.{path}"):
+        built("anthropic", "claude-opus-5", {**SEARCH, "options": options})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "path"),
+    [
+        ("openai", {"web_search_options": {"search_context_size": 5}}, "web_search_options.search_context_size"),
+        (
+            "responses",
+            {"tools": [{"type": "web_search", "filters": {"allowed_domains": 5}}]},
+            "tools[0].filters.allowed_domains",
+        ),
+        (
+            "anthropic",
+            {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": "x"}]},
+            "tools[0].max_uses",
+        ),
+    ],
+)
+def test_a_clients_own_option_of_a_wrong_type_is_named(dialect: str, body: Any, path: str) -> None:
+    asked = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], "input": "hi", **body}
+    if dialect == "responses":
+        del asked["messages"], asked["max_tokens"]
+    with pytest.raises(InvalidRequest) as caught:
+        get_format(dialect).parse_request(asked)
+    assert caught.value.message.endswith(f"at `$.{path}`")
