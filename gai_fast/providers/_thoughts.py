@@ -10,17 +10,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
-from gai_fast.model.request import AssistantMessage, Message, ReasoningPart, Request, ToolCallPart
+from gai_fast.model.request import AssistantMessage, Message, ProviderBlockPart, ReasoningPart, Request, ToolCallPart
 from gai_fast.providers._refusals import may_name_a_member
 
 _OF_SIGNATURES: Final = re.compile(r"signature|encrypted[_ ]content", re.I)
 """Anthropic: "Invalid `signature` in `thinking` block"; OpenAI: `invalid_encrypted_content`; Google: "Corrupted thought
 signature"."""
 _OF_MISSING_ONES: Final = re.compile(r"\bmissing\b|\brequired\b", re.I)
+_SIGNED: Final = b"thoughtSignature"
+"""The member of Google's own blocks that has a signature."""
 _MEMBERS: Final = ("reasoning_details", "reasoning_content", "reasoning")
 _PARTS: Final = frozenset(("thinking", "redacted_thinking", "reasoning"))
 
@@ -64,6 +67,13 @@ def _native_message(message: Message, path: str, paths: list[str]) -> Message | 
         elif isinstance(part, ToolCallPart) and part.signature is not UNSET:
             paths.append(f"{path}.content[{at}].signature")
             parts.append(replace(part, signature=UNSET))
+        elif isinstance(part, ProviderBlockPart) and _SIGNED in bytes(part.block):
+            block = parse_exact(bytes(part.block).decode())
+            if block.pop("thoughtSignature", None) is None:
+                parts.append(part)
+                continue
+            paths.append(f"{path}.content[{at}].block.thoughtSignature")
+            parts.append(replace(part, block=Raw(encode_json(block))))
         else:
             parts.append(part)
     if len(paths) == before:

@@ -9,7 +9,7 @@ import pytest
 from gai_fast.core.reading import parse_request
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.request import AssistantMessage, Request, ToolCallPart
+from gai_fast.model.request import AssistantMessage, ProviderBlockPart, Request, ToolCallPart
 from gai_fast.providers._thoughts import refuses_signatures, without_thoughts
 
 ASK = {"role": "user", "content": "?"}
@@ -70,3 +70,19 @@ def test_a_body_of_each_dialect_loses_its_own() -> None:
 @pytest.mark.parametrize("body", [{"messages": 5}, {"input": "Hi"}, {}, {"messages": [[], {"role": "assistant"}]}])
 def test_a_body_without_reasoning_stays(body: dict[str, Any]) -> None:
     assert without_thoughts(body) == (body, [])
+
+
+def test_a_block_of_google_loses_its_signature_and_stays() -> None:
+    block = {"executableCode": {"code": "x", "n": 10**30}, "thoughtSignature": "S"}
+    plain = {"executableCode": {"code": "thoughtSignature"}}
+    parts = [{"type": "provider_block", "provider": "gemini", "block": each} for each in (block, plain)]
+    asked = parse_request(encode_json({"messages": [ASK, {"role": "assistant", "content": parts}, ASK]}))
+    request, paths = without_thoughts(asked)
+    assert paths == ["messages[1].content[0].block.thoughtSignature"]
+    assert isinstance(request, Request)
+    content = request.messages[1].content
+    assert not isinstance(content, str)
+    first, second = content
+    assert isinstance(first, ProviderBlockPart)
+    assert bytes(first.block) == encode_json({"executableCode": block["executableCode"]})
+    assert second == asked.messages[1].content[1]
