@@ -134,6 +134,7 @@ class Service:
         self.router.scheme = settings.server.scheme
         self.router.access_log = self._access_log
         self.router.recent = self.admin.recent
+        self.router.login = self.operations.login
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:

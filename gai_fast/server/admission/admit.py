@@ -7,7 +7,7 @@ route: it reads the head of a request, from either server.
 The paths of `_OPERATE` are for those who operate the server:
 
 1. If there is a `[[key]]` or an `[[issuer]]`, or the store has or had a key, they need a key whose role is `admin`. The
-   dashboard's own files do not: they have no figure, and the page asks for the key that its requests need.
+   files of the dashboard do not: they have no figure, and a browser is refused with the page, which asks for the key.
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
@@ -40,7 +40,8 @@ from gai_fast.server.http.transport import ClientTransport
 _NEED_KEY: Final = ("/api", "/v1", "/ws", "/p/")
 """The paths that need a caller's key begin so."""
 _LOGIN: Final = "/dashboard"
-"""The page, with the files below it, that asks for a key itself."""
+"""The page that asks for a key itself."""
+_LOGIN_FILES: Final = "/dashboard/"
 _DOCS: Final = "/docs"
 _OPERATE: Final = ("/admin", _LOGIN, _DOCS)
 """These paths, and those below them, are for those who operate the server. All other paths are open."""
@@ -189,7 +190,7 @@ class Admission:
         elif is_for_operators(path) or (path == _FIGURES and not self._figures_open):
             remote = "" if peer is None else peer.remote
             if self._callers is not None:
-                if not path.startswith(_LOGIN):
+                if not path.startswith(_LOGIN_FILES):
                     self._check_operator(admitted, self._callers, headers, remote)
             else:
                 self._check_local(headers, remote, on_loopback)
@@ -288,6 +289,17 @@ def is_for_operators(path: str) -> bool:
         path: Below the prefix.
     """
     return path.startswith(_OPERATE) and f"/{path.split('/', 2)[1]}" in _OPERATE
+
+
+def is_login(path: str, error: Error, headers: Mapping[str, str]) -> bool:
+    """Returns whether a refusal is answered with the page that asks for an admin's key.
+
+    Args:
+        path: Below the prefix.
+        error: The reason of the refusal.
+        headers: The headers of the request.
+    """
+    return path == _LOGIN and error.reason in ("key", "expired", "role") and "text/html" in headers.get("accept", "")
 
 
 def asks_for_key(path: str) -> bool:

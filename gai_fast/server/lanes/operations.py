@@ -248,6 +248,18 @@ class OperationRoutes:
         """Handles `GET /dashboard`: sends a page with the current state of the server."""
         return self._operators_page("dashboard", incoming)
 
+    def login(self, incoming: Incoming, refusal: Reply) -> Reply:
+        """Returns a refusal of the dashboard with the page as its body, which asks for an admin's key.
+
+        Args:
+            incoming: The request.
+            refusal: What other clients get.
+        """
+        page = [each for each in self.dashboard(incoming).headers if each[0] != "etag"]
+        kept = [each for each in refusal.headers if each[0] == "www-authenticate"]
+        body = self._pages["dashboard"]["index.html"].body
+        return Reply(refusal.status, body, [*page, *kept], close=refusal.close)
+
     def dashboard_asset(self, incoming: Incoming) -> Reply:
         """Handles `GET /dashboard/…`: sends the page's files."""
         return self._operators_asset("dashboard", incoming)

@@ -26,6 +26,7 @@ from gai_fast.server.admission.admit import (
     check_no_body,
     is_api,
     is_for_operators,
+    is_login,
     is_preflight,
     preflight,
 )
@@ -99,6 +100,7 @@ class Router:
         scheme: `http` or `https`, from the server's URL.
         access_log: Writes a line per request.
         recent: Lists the requests that are refused; None if they are not listed.
+        login: Returns a refusal of the dashboard as the page that asks for a key; None for no page.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Router:
         self.scheme = "http"
         self.access_log = AccessLog()
         self.recent: RecentRequests | None = None
+        self.login: Callable[[Incoming, Reply], Reply] | None = None
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
@@ -153,7 +156,7 @@ class Router:
                 raise admitted.error
             return self._answer(resource, incoming, admitted)
         except Error as error:
-            return incoming.refusal(error, _error_headers(error, incoming.path), close=admitted.error is not None)
+            return self._refused(incoming, error, close=admitted.error is not None)
         except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets a response, the log the traceback
             _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
             return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
@@ -201,8 +204,16 @@ class Router:
             if http.method == "OPTIONS" or not (admitted.is_api or is_for_operators(admitted.path)):
                 check_no_body(http.headers)
         except Error as error:
-            return incoming.refusal(error, _error_headers(error, incoming.path), close=True)
+            return self._refused(incoming, error, close=True)
         return None
+
+    def _refused(self, incoming: Incoming, error: Error, *, close: bool) -> Reply:
+        """Returns the refusal of a request; for a browser that asks for the dashboard, with the page."""
+        reply = incoming.refusal(error, _error_headers(error, incoming.path), close=close)
+        login = self.login
+        if login is None or not is_login(incoming.path, error, incoming.http.headers) or not self._admission.needs_key:
+            return reply
+        return login(incoming, reply)
 
     def refusal(self, http: HTTPRequest, error: Error, mount: Mount | None = None) -> Reply:
         """Returns the response for an error of a request with readable headers, in the form of its route.

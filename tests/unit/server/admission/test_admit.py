@@ -17,6 +17,7 @@ from gai_fast.server.admission.admit import (
     asks_for_key,
     check_json,
     is_for_operators,
+    is_login,
     preflight,
 )
 from gai_fast.server.admission.forwarding import Forwarding
@@ -212,7 +213,6 @@ def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: 
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 OPEN = {
-    "/dashboard",
     "/dashboard/",
     "/healthz",
     "/health",
@@ -348,7 +348,7 @@ ENDED = KeySettings(
 OPERATE = ("/dashboard", "/docs", "/docs/", "/admin/v1/streams", "/admin/v1/reload?x=y", "/admin")
 
 
-@pytest.mark.parametrize("target", OPERATE[1:])
+@pytest.mark.parametrize("target", OPERATE)
 def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> None:
     def ask(**headers: str) -> tuple[int, str | None]:
         for place in ({"remote": "127.0.0.1"}, {"on_loopback": False, "remote": "192.0.2.1"}, {"prefix": "/gw"}):
@@ -365,13 +365,23 @@ def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> N
     assert ask(x_api_key=ROOT, origin="https://other.example") == (200, None)
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/dashboard.js"])
-def test_with_keys_the_dashboard_asks_for_one_itself(path: str) -> None:
-    """Its files have no figure; the key goes with what the page asks for."""
+def test_with_keys_the_files_of_the_dashboard_need_none() -> None:
+    """They have no figure; the key goes with what the page asks for."""
     for headers in ({}, {"x_api_key": KEY}, {"x_api_key": "sk-nobody-0123456789"}):
-        admitted = admit(path, keys=(*KEYS, ADMIN), place={"on_loopback": False, "remote": "192.0.2.1"}, **headers)
+        place = {"on_loopback": False, "remote": "192.0.2.1"}
+        admitted = admit("/dashboard/dashboard.js", keys=(*KEYS, ADMIN), place=place, **headers)
         assert (verdict(admitted), admitted.key) == ((200, None), None)
-    assert not asks_for_key(path)
+
+
+def test_the_dashboard_asks_a_browser_for_the_key_itself() -> None:
+    browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for reason in ("key", "expired", "role"):
+        error = Error("unauthorized", "no key", reason=reason)
+        assert is_login("/dashboard", error, browser)
+        assert not is_login("/dashboard", error, {"accept": "*/*"})
+        assert not is_login("/dashboard/dashboard.js", error, browser)
+    assert not is_login("/dashboard", Error("forbidden", "another page", reason="origin"), browser)
+    assert not asks_for_key("/dashboard")
     assert asks_for_key("/docs")
 
 
