@@ -21,6 +21,8 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, with a time of 0. Closing then resets the connection (POSIX, `SO_LINGER`)."""
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
+_OF_RESOLVER: Final = 4
+"""Descriptors that a look-up may hold: two files, a socket for each family."""
 
 
 def no_descriptors(problem: OSError) -> Error | None:
@@ -36,10 +38,16 @@ def no_descriptors(problem: OSError) -> Error | None:
 
 
 def _is_exhausted() -> bool:
+    """Returns whether a resolver had too few descriptors: it needs several, and has closed its own by now."""
+    opened: list[socket.socket] = []
     try:
-        socket.socket().close()
+        while len(opened) < _OF_RESOLVER:
+            opened.append(socket.socket())
     except OSError as problem:
         return problem.errno in _EXHAUSTED
+    finally:
+        for each in opened:
+            each.close()
     return False
 
 
