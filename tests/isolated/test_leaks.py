@@ -71,6 +71,7 @@ GATEWAY = """
 import asyncio, gc, json, os, sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.serving import start
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 
@@ -91,6 +92,7 @@ def files():
     return found
 
 async def main(port):
+    object.__setattr__(LIMITS, "recent_requests", 100)  # the list of those that have ended is full from the start
     upstream = UpstreamSettings("up", "openai-compatible", f"http://127.0.0.1:{port}/v1")
     model = ModelSettings("m", upstream, "x", StreamSettings(write_timeout=600))
     settings = Settings(server=ServerSettings(port=0), upstreams={"up": upstream}, models={"m": model})
