@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import resource
@@ -25,6 +26,7 @@ from tests.wire import chunk
 @contextmanager
 def no_descriptors() -> Iterator[None]:
     """No file can be opened within the block."""
+    gc.collect()  # or what earlier tests have left is closed within the block
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = [os.open(os.devnull, os.O_RDONLY)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files[0] + 64, limits[1]))
