@@ -146,7 +146,7 @@ class Host:
             return problem  # a bug
         text = f"the host name {self._name} cannot be resolved ({reason_of(problem)}): "
         text += f"check {_KEYS[self._role]} and the DNS"
-        error = no_descriptors(problem) or Error("network", text, reason="dns")
+        error = no_descriptors(problem, of_resolver=True) or Error("network", text, reason="dns")
         error.__cause__ = problem
         return error
 

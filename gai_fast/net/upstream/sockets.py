@@ -21,14 +21,18 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, with a time of 0. Closing then resets the connection (POSIX, `SO_LINGER`)."""
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
-_OF_RESOLVER: Final = 4
-"""Descriptors that a look-up may hold: two files, a socket for each family."""
 
 
-def no_descriptors(problem: OSError) -> Error | None:
-    """Returns the error for a process or machine without free descriptors. None if the problem is another one."""
-    # If the resolver cannot open a file, it reports an unknown name.
-    if problem.errno not in _EXHAUSTED and not (isinstance(problem, socket.gaierror) and _is_exhausted()):
+def no_descriptors(problem: OSError, *, of_resolver: bool = False) -> Error | None:
+    """Returns the error for a process or machine without free descriptors. None if the problem is another one.
+
+    Args:
+        problem: What has failed.
+        of_resolver: Whether a look-up has failed. If it cannot open a file, it reports an unknown name, or any error of
+            the system, such as EBUSY of `mdns4_minimal`.
+    """
+    is_unclear = of_resolver or isinstance(problem, socket.gaierror)
+    if problem.errno not in _EXHAUSTED and not (is_unclear and _is_exhausted()):
         return None
     text = "the server has no file descriptor left: the operator should raise its limit (ulimit -n)"
     wait = SHARED.overloaded_ms
@@ -38,16 +42,10 @@ def no_descriptors(problem: OSError) -> Error | None:
 
 
 def _is_exhausted() -> bool:
-    """Returns whether a resolver had too few descriptors: it needs several, and has closed its own by now."""
-    opened: list[socket.socket] = []
     try:
-        while len(opened) < _OF_RESOLVER:
-            opened.append(socket.socket())
+        socket.socket().close()
     except OSError as problem:
         return problem.errno in _EXHAUSTED
-    finally:
-        for each in opened:
-            each.close()
     return False
 
 

@@ -92,14 +92,16 @@ def test_only_a_want_of_descriptors_is_one() -> None:
     assert no_descriptors(TimeoutError()) is None
 
 
-def test_a_resolver_that_can_open_no_file_does_not_know_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    assert no_descriptors(unknown) is None
+@pytest.mark.parametrize(
+    "unknown", [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), OSError(errno.EBUSY, "busy")]
+)
+def test_a_resolver_that_can_open_no_file_reports_anything(monkeypatch: pytest.MonkeyPatch, unknown: OSError) -> None:
+    assert no_descriptors(unknown, of_resolver=True) is None
 
     def full() -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(socket, "socket", full)
-    error = no_descriptors(unknown)
+    error = no_descriptors(unknown, of_resolver=True)
     assert error is not None
     assert error.reason == "descriptors"
