@@ -5,7 +5,7 @@ Defaults come from `model/settings.py`. A new key is one entry here and one fiel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -70,13 +70,30 @@ def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
         return False
     if not isinstance(value, dict):
         raise ValueError(f"must be false or a table of {', '.join(BREAKER)}")
-    checks.known_keys(value, BREAKER)
-    read: dict[str, Any] = dict(_BREAKER_DEFAULTS)
-    for name, given in value.items():
+    return _members(value, BREAKER, _BREAKER_DEFAULTS, lambda given: f", not {shown(given)}")
+
+
+def _members(
+    table: dict[str, Any], known: Mapping[str, Key], defaults: Mapping[str, Any], told: Callable[[Any], str]
+) -> dict[str, Any]:
+    """Returns the members of a table within a value.
+
+    Args:
+        table: As it is given.
+        known: The members that it may have.
+        defaults: Their values if they are not given.
+        told: Returns what an error says of a wrong value; nothing if it may be a secret.
+
+    Raises:
+        ValueError: A member is unknown, or wrong.
+    """
+    checks.known_keys(table, known)
+    read: dict[str, Any] = dict(defaults)
+    for name, given in table.items():
         try:
-            read[name] = BREAKER[name].read(given)
+            read[name] = known[name].read(given)
         except ValueError as problem:
-            raise ValueError(f"has a `{name}` that {problem}, not {shown(given)}") from None
+            raise ValueError(f"has a `{name}` that {problem}{told(given)}") from None
     return read
 
 
@@ -452,13 +469,7 @@ _ENCRYPTION_DEFAULTS: Final[Mapping[str, Any]] = {"keys": (), "command": (), "re
 def _encryption(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"must be a table of {', '.join(ENCRYPTION)}")
-    checks.known_keys(value, ENCRYPTION)
-    read: dict[str, Any] = dict(_ENCRYPTION_DEFAULTS)
-    for name, given in value.items():
-        try:
-            read[name] = ENCRYPTION[name].read(given)
-        except ValueError as problem:
-            raise ValueError(f"has a `{name}` that {problem}") from None
+    read = _members(value, ENCRYPTION, _ENCRYPTION_DEFAULTS, lambda given: "")
     if len(read["keys"]) > LIMITS.store_keys:
         raise ValueError(f"has more than {LIMITS.store_keys} `keys`: leave out the oldest")
     if read["keys"] and read["command"]:

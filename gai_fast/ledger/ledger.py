@@ -371,7 +371,7 @@ class Ledger(ABC):
         return refusal(verdict, caps, self._wall())
 
     def streams_of(self, name: str) -> int | None:
-        """Returns the limit of a caller's streams; `None`: it has none, or there is no such caller.
+        """Returns the limit of a caller's streams. None if it has none, or there is no such caller.
 
         Args:
             name: The caller's name.

@@ -162,7 +162,8 @@ class Limits:
     `record` for a backend that adds to values."""
 
     keys_reread: float = 30.0
-    """Seconds after which all records of keys are read again, for a process that ended amid a change: one read each."""
+    """Seconds after which all records of keys are read again, because a process may have ended during a change: one
+    read each."""
 
     store_read: int = 1 * MIB
     """Bytes of one stream's copy in one read."""
@@ -187,7 +188,7 @@ class Limits:
     configuration can have."""
 
     lasting: int = 10_000
-    """Records without a time to live that are sealed anew: some for each key of a caller."""
+    """Records without a time to live that are sealed again: some for each key of a caller."""
 
     store_sweep: int = 256
     """Expired rows that one transaction removes: some ms."""

@@ -12,7 +12,7 @@ Owns what is sealed, and what a record that is not as it was written means. `sea
 4. A log that began in plain goes on in plain. A plain log, or a plain record of before, is read, unless keys are
    `required`.
 5. A process without keys neither reads nor writes a store that is sealed.
-6. Nothing is sealed anew but what has no time to live, at the start and when the keys change.
+6. Nothing is sealed again but what has no time to live, at the start and when the keys change.
 """
 
 from __future__ import annotations
@@ -451,7 +451,7 @@ class SealedBackend(Backend):
             except StoreError as problem:
                 if problem.fault not in ("damaged", "sealed"):
                     raise
-                logger.error("a record of the store is not sealed anew: %s", problem)
+                logger.error("a record of the store is not sealed again: %s", problem)
 
     # -- as they are --
 

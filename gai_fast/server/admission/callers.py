@@ -46,8 +46,8 @@ class StoredCallers(NamedTuple):
 
     Args:
         known: The key of each digest, and the time in milliseconds since the epoch until which the secret is valid.
-        lost: The digests of keys that cannot be checked, because the store has been out of reach for too long; `None`:
-            which ones these are is not known.
+        lost: The digests of keys that cannot be checked, because the store has been out of reach for too long. None if
+            it is not known which ones these are.
         is_closed: Whether there is, or was, a key in the store, so that every caller needs one.
     """
 
