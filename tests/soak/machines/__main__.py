@@ -148,12 +148,12 @@ class World:
     async def kill_worker(self) -> None:
         """A worker of the first machine is killed, and replaced."""
         machine = self.machines[0]
-        before = set(machine.gateway.killed)
+        before, at = set(machine.gateway.killed), time.monotonic()
         await machine.gateway.kill_worker(min(machine.gateway.workers))
         async with asyncio.timeout(20):
             while not (new := set(machine.gateway.killed) - before):  # noqa: ASYNC110  # nothing tells when
                 await asyncio.sleep(0.01)
-        machine.workers.update(dict.fromkeys(new, time.monotonic()))
+        machine.workers.update(dict.fromkeys(new, at))
 
     async def kill_machine(self) -> None:
         """The server of the first machine is killed, and starts again a moment later."""

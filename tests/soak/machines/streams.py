@@ -95,6 +95,7 @@ class Judge:
         self.streams = self.readers = self.resumed = self.events = 0
         self.waited = 0.0
         self.others: list[str] = []
+        self._gone: list[tuple[Stream, float, str]] = []
 
     @property
     def has_passed(self) -> bool:
@@ -106,13 +107,9 @@ class Judge:
         self.others.append(f"stream {stream.answer.number} ({stream.id}, of {stream.home.name}): {fault}")
 
     def gone(self, stream: Stream, what: str) -> None:
-        """Judges an answer that says that a stream is gone: right after the end of its worker alone."""
-        now = time.monotonic()
-        if stream.ended_at > now:
-            self.told_dead += 1
-            self.note(stream, f"told dead while it lives: {what}")
-        else:
-            self.waited = max(self.waited, now - stream.ended_at)
+        """Notes an answer that says that a stream is gone. `finish` judges it: a reader may hear of a killed worker
+        before this process knows which one it was."""
+        self._gone.append((stream, time.monotonic(), what))
 
     def read(self, stream: Stream, ledger: Ledger) -> None:
         """Judges what one reader has, once it has ended."""
@@ -133,6 +130,12 @@ class Judge:
 
     def finish(self, streams: Sequence[Stream], upstream: Upstream) -> None:
         """Judges the streams, whose readers have ended."""
+        for stream, at, what in self._gone:
+            if stream.ended_at > at:
+                self.told_dead += 1
+                self.note(stream, f"told dead while it lives: {what}")
+            else:
+                self.waited = max(self.waited, at - stream.ended_at)
         for stream in streams:
             # A reader that had the end before its worker was killed knows more than the store.
             kinds = {each for each in stream.endings if stream.ended_at == float("inf") or each.type == "finish"}
