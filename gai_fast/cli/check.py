@@ -101,11 +101,13 @@ def _model_ids(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
                 yield target.id
 
 
-async def _probe_all(settings: Settings, found: list[Probe], stores: list[Check]) -> None:
+async def _probe_all(settings: Settings, found: list[Probe], stores: list[Check], issuers: list[Check]) -> None:
+    from gai_fast.cli.issuer_check import check_issuer
     from gai_fast.cli.store_check import check_store
     from gai_fast.library.gateway import Gateway
 
     stores.append(await check_store(settings.store))
+    issuers += await asyncio.gather(*map(check_issuer, settings.issuers))
     # The store was checked: the upstreams are asked even if it cannot be used.
     settings = replace(settings, store=StoreSettings())
     async with Gateway(settings) as gateway:
@@ -114,12 +116,12 @@ async def _probe_all(settings: Settings, found: list[Probe], stores: list[Check]
 
 @click.command()
 @config_option
-@option("--probe", is_flag=True, help="Open the store, and ask each upstream's first model for a few tokens.")
+@option("--probe", is_flag=True, help="Open the store, fetch issuers' keys, ask each upstream's first model.")
 @json_option
 def command(config_path: Path | None, probe: bool, json: bool) -> None:
     """Validate the configuration: line, key, nearest known name.
 
-    Exit code 2: the configuration is wrong; 1: the store or a probed upstream does not answer.
+    Exit code 2: the configuration is wrong; 1: the store, an issuer or a probed upstream does not answer.
     """
     try:
         loaded = load_config(config_path)
@@ -133,12 +135,13 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     settings = loaded.settings
     probes: list[Probe] = []
     stores: list[Check] = []
+    issuers: list[Check] = []
     if probe:
         from gai_fast.cli.serve import run_async
 
         log_bugs_only()
-        run_async(_probe_all(settings, probes, stores))
-    failed = not all(one.ok for one in probes) or any(each.status == "error" for each in stores)
+        run_async(_probe_all(settings, probes, stores, issuers))
+    failed = not all(one.ok for one in probes) or any(each.status == "error" for each in (*stores, *issuers))
     own = [model for model in settings.models.values() if model.upstream.name in settings.upstreams]
     if json:
         shown: dict[str, Any] = {
@@ -149,7 +152,11 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
             "upstreams": len(settings.upstreams),
             "models": len(own),
         }
-        probed = {"probes": [asdict(one) for one in probes], "store": [asdict(each) for each in stores]}
+        probed = {
+            "probes": [asdict(one) for one in probes],
+            "store": [asdict(each) for each in stores],
+            "issuers": [asdict(each) for each in issuers],
+        }
         print_json({**shown, **(probed if probe else {})})
     else:
         demo = " and the demo" if len(own) < len(settings.models) else ""
@@ -161,9 +168,9 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         width = max((len(one.upstream) for one in probes), default=0)
         for one in probes:
             click.echo(f"{one.upstream:{width}}  {'ok' if one.ok else 'FAILED':6}  {one.ms:5} ms  {one.message}")
-        for each in stores:
+        for each in (*stores, *issuers):
             fix = f" -> {each.fix}" if each.fix else ""
-            click.echo(f"store: {each.status}: {each.detail}{fix}")
+            click.echo(f"{each.name}: {each.status}: {each.detail}{fix}")
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -29,7 +29,7 @@ from gai_fast.model.limits import SHARED
 if TYPE_CHECKING:
     import aiohttp
 
-    from gai_fast.model.settings import IssuerSettings, Secret, ServerSettings, Settings, UpstreamSettings
+    from gai_fast.model.settings import Secret, ServerSettings, Settings, UpstreamSettings
     from gai_fast.net.identity.grant import Grant
 
 _REFUSED: Final = (401, 403)
@@ -228,23 +228,10 @@ def _numbered(answers: Sequence[Check]) -> list[Check]:
     ]
 
 
-async def _check_issuer(issuer: IssuerSettings) -> Check:
-    """Fetches the keys of an issuer of callers' tokens."""
-    from gai_fast.net.issuers.fetching import IssuerError, fetch_keys
-
-    name, begun = f"issuer.{issuer.name}", time.monotonic()
-    try:
-        keys = await fetch_keys(issuer.url)
-    except IssuerError as problem:
-        fix = f"check `url` of {issuer.name}, and that it is reached from here"
-        return Check(name, "error", f"{issuer.url}: {problem}", fix)
-    ms = (time.monotonic() - begun) * 1000
-    return Check(name, "ok", f"{issuer.url}: {len(keys)} key{'' if len(keys) == 1 else 's'} in {ms:.0f} ms")
-
-
 async def _check_all(settings: Settings, url: str | None, idle: float, found: list[Check]) -> None:
     import aiohttp
 
+    from gai_fast.cli.issuer_check import check_issuer
     from gai_fast.cli.proxy_check import check_proxies
     from gai_fast.cli.store_check import check_store
 
@@ -258,7 +245,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
             asyncio.gather(*map(_check_dns, direct)),
             asyncio.gather(*map(_check_tls, over_tls)),
             asyncio.gather(*(_check_upstream(session, each, dates) for each in upstreams)),
-            asyncio.gather(*map(_check_issuer, settings.issuers)),
+            asyncio.gather(*map(check_issuer, settings.issuers)),
             check_store(settings.store),
             check_proxies(session, url, idle, settings.stream.heartbeat, dates),
         )

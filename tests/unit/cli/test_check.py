@@ -72,3 +72,17 @@ def test_a_probe_opens_the_store_too(run: Run, folder: Path) -> None:
     result = run("check", "-c", "c.toml", "--probe", "--json")
     assert (result.exit_code, json.loads(result.output)["store"][0]["status"]) == (0, "ok")
     assert not (folder / "new.db").exists()
+
+
+def test_a_probe_fetches_the_keys_of_each_issuer(run: Run, folder: Path) -> None:
+    """Nothing listens at port 9: the failure is told as those of the store and of upstreams are."""
+    (folder / "c.toml").write_text('[[issuer]]\nname = "staff"\nurl = "http://127.0.0.1:9"\naudience = "gateway"\n')
+    result = run("check", "-c", "c.toml", "--probe")
+    told = "issuer.staff: error: http://127.0.0.1:9: it cannot be reached"
+    assert (result.exit_code, told in result.output) == (1, True), result.output
+    assert " -> check `url` of staff" in result.output
+    result = run("check", "-c", "c.toml", "--probe", "--json")
+    shown = json.loads(result.output)
+    assert (result.exit_code, shown["ok"]) == (1, False)
+    assert [(each["name"], each["status"]) for each in shown["issuers"]] == [("issuer.staff", "error")]
+    assert run("check", "-c", "c.toml").exit_code == 0, "nothing is asked without --probe"
