@@ -155,10 +155,10 @@ def parse_request(body: bytes) -> Request:
             raise
         request = decoded(_DECODER, _with_integers(body))
     messages: list[Message] = request.messages
-    _check_parts(request, messages)
+    may_be_marked = _check_parts(request, messages)
     if not messages and request.query is UNSET:
         raise _invalid("it is empty: give `query` or `messages`")
-    return _with_latest_marks(request) if b'"cache"' in body else request
+    return _with_latest_marks(request) if may_be_marked and b'"cache"' in body else request
 
 
 def _with_latest_marks(request: Request) -> Request:
@@ -357,12 +357,14 @@ _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
 """Values of a request that msgspec quotes. Field names stay: they are its path."""
 
 
-def _check_parts(request: Request, messages: list[Message]) -> None:
-    """Checks rules that the types cannot express."""
+def _check_parts(request: Request, messages: list[Message]) -> bool:
+    """Checks rules that the types cannot express. Returns whether a part or a tool may have a mark of the cache."""
+    has_parts = False
     for index, message in enumerate(messages):
         content = message.content
         if isinstance(content, str):
             continue
+        has_parts = True
         for at, part in enumerate(content):
             if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):
                 raise _invalid(f"an image needs either `url` or `data` - at `$.messages[{index}].content[{at}]`")
@@ -375,6 +377,7 @@ def _check_parts(request: Request, messages: list[Message]) -> None:
     form = request.response_format
     if form and form.schema:
         _check_object(form.schema, "response_format.schema")
+    return has_parts or bool(request.tools)
 
 
 def _check_source(part: FilePart | VideoPart, path: str) -> None:

@@ -143,7 +143,8 @@ def is_error_type(kind: str) -> bool:
     Args:
         kind: The value of `type`. RFC 9457, 3.1.1: the `type` of a problem is a URI.
     """
-    return kind[-5:].lower() == "error" or ":" in kind
+    # The last letter is compared first: to slice and fold the types of all events took 1.5 % of a request of Responses.
+    return (kind.endswith(("r", "R")) and kind[-5:].lower() == "error") or ":" in kind
 
 
 def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure:
