@@ -6,8 +6,8 @@ Knows no web framework: a framework's response calls `begin`, writes the chunks,
 1. Items are events (mappings with a type of docs/events.md, or with `type` and `seq`), written as the server writes
    them; texts, written unchanged; and any other value that JSON can represent.
 2. One task runs the source: it enters the source if that is an async context manager, iterates it, and closes it. A
-   plain iterator is iterated in a thread (`_threads.py`). The body buffers about `client_buffer` bytes per client, so a
-   slow client slows the source down.
+   plain iterator is iterated in a thread (`runtime/threads.py`). The body buffers about `client_buffer` bytes per
+   client, so a slow client slows the source down.
 3. A failure before the first frame is a whole response with the error's own status. A later failure is part of the
    stream: an `error` event and `done` if events have been sent, otherwise one frame with the error. An `error` that is
    not in the log of a durable stream has no `id:`: no event follows it, and the stream may continue without it.
@@ -27,7 +27,6 @@ from gai_fast.config.keys import STREAM
 from gai_fast.core.compression import compressor
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
-from gai_fast.integrations._threads import InThread
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.kernels import encode_ndjson, encode_sse
 from gai_fast.model.errors import Error
@@ -36,6 +35,7 @@ from gai_fast.model.halves import Halves, joined, rest
 from gai_fast.model.settings import StreamSettings
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id
+from gai_fast.runtime.threads import InThread
 from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead, error_reply, id_headers
 

@@ -21,8 +21,5 @@ class Limits:
     source_end: float = 5.0
     """Seconds that a response waits for its cancelled source to clean up: as `callbacks_end`."""
 
-    source_threads: int = 1000
-    """Plain iterators that are iterated at a time, each in a thread of its own: 10 MB of memory for their threads."""
-
 
 LIMITS: Final = Limits()

@@ -1,4 +1,4 @@
-"""Limits of timers, files and ids.
+"""Limits of timers, files, threads and ids.
 
 Only this folder uses them; limits that several folders share are in `model/limits.py`.
 """
@@ -23,6 +23,9 @@ class Limits:
     piped_file: float = 5.0
     """Seconds in which a piped file must end: a command that decrypts it may ask a server for the key. A reload blocks
     all streams for as long for each such file, and a pipe that was read at the start is empty at a reload."""
+
+    source_threads: int = 1000
+    """Plain iterators that are iterated at a time, each in a thread of its own: 10 MB of memory for their threads."""
 
 
 LIMITS: Final = Limits()

@@ -1,4 +1,4 @@
-"""`gai_fast/integrations/_threads.py`: a plain iterator in a thread of its own."""
+"""`gai_fast.runtime.threads.py`: a plain iterator in a thread of its own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from gai_fast.integrations._threads import InThread
 from gai_fast.model.errors import Error
+from gai_fast.runtime.threads import InThread
 
 
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch) -> threading.BoundedSemaphore:
     """Two sources at a time."""
     semaphore = threading.BoundedSemaphore(2)
-    monkeypatch.setattr("gai_fast.integrations._threads._running", semaphore)
+    monkeypatch.setattr("gai_fast.runtime.threads._running", semaphore)
     return semaphore
 
 

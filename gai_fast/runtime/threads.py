@@ -1,4 +1,4 @@
-"""Plain iterators as sources of responses: `InThread` iterates one in a thread of its own.
+"""Plain iterators as sources of streams: `InThread` iterates one in a thread of its own.
 
 A plain iterator may block, so it can run neither on an event loop nor in one of the loop's few shared threads.
 """
@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Final
 
-from gai_fast.integrations.limits import LIMITS
 from gai_fast.model.errors import Error
+from gai_fast.runtime.limits import LIMITS
 
 _END: Final = object()
 _running: Final = threading.BoundedSemaphore(LIMITS.source_threads)
@@ -74,7 +74,7 @@ class InThread:
         """Calls a function in the thread; the first call starts the thread."""
         if not self._has_thread:
             if not _running.acquire(blocking=False):
-                text = "too many plain iterators are the sources of responses at once (limits.source_threads)"
+                text = "too many plain iterators are the sources of streams at once (limits.source_threads)"
                 raise Error("overloaded", text, reason="source_threads")
             self._has_thread = True
             threading.Thread(target=_serve, args=(self._calls,), name="gai-fast-source", daemon=True).start()
