@@ -1,10 +1,12 @@
-"""Adding a provider takes its file and its line of registration: one is added here, and everything knows it."""
+"""Adding a provider takes its file and its line of registration: two are added here, and everything knows them."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import pytest
@@ -14,27 +16,64 @@ import gai_fast
 from gai_fast import providers
 from gai_fast.cli import main
 from gai_fast.config import load
+from gai_fast.formats import get_format
 from gai_fast.server.serving import start
 from tests.docs.pages import blocks, read
 from tests.integration.gateway import Gateway, Net, Peer, run
+from tests.unit.formats.streams import context, encoded, objects_of
 
 PAGE = read("docs/architecture/providers-and-formats.md")
 [CLASS] = [block.text for block in blocks(PAGE) if block.language == "python"]
 FILE = f"""'''Newcomer: the chat dialect, where a limit is called `full`.'''
 
 from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_rules import ChatRules
 
 
 {CLASS}"""
+OF_RESPONSES = """'''Newcomer with the Responses dialect.'''
+
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_rules import responses_rules
+
+
+class NewcomersResponses(ResponsesAPI):
+    provider = "newcomer-responses"
+    base_url = "https://api.newcomer.example/v1"
+    key_variable = "NEWCOMERS_RESPONSES_API_KEY"
+    rules = responses_rules("newcomer-responses")
+
+
+APIS = {"": NewcomersResponses()}
+"""
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2Vj"}
+TEXT = {"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}
+ANSWER_OF_RESPONSES = b"".join(
+    b"data: %b\n\n" % json.dumps(event).encode()
+    for event in (
+        {"type": "response.created", "response": {"id": "resp_1", "model": "n1"}},
+        {"type": "response.output_item.done", "output_index": 0, "item": THOUGHT},
+        {
+            "type": "response.output_text.delta",
+            "output_index": 1,
+            "item_id": "msg_1",
+            "content_index": 0,
+            "delta": "Hi",
+        },
+        {"type": "response.completed", "response": {"id": "resp_1", "status": "completed", "output": [THOUGHT, TEXT]}},
+    )
+)
 ANSWER = b'data: {"model":"n1","choices":[{"delta":{"content":"Hi"},"finish_reason":"full"}]}\n\ndata: [DONE]\n\n'
 
 
 @pytest.fixture(autouse=True)
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The one file, and the one line."""
-    (tmp_path / "newcomer_of_this_test.py").write_text(FILE)
+    """The one file, and the one line, of each."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(providers.PROVIDERS, "newcomer", "newcomer_of_this_test")
+    for name, file in (("newcomer", FILE), ("newcomer-responses", OF_RESPONSES)):
+        module = f"{name.replace('-', '_')}_of_this_test"
+        (tmp_path / f"{module}.py").write_text(file)
+        monkeypatch.setitem(providers.PROVIDERS, name, module)
     yield
     providers.get_provider.cache_clear()
 
@@ -55,6 +94,20 @@ def test_the_command_line_reads_it(tmp_path: Path) -> None:
 def test_its_key_in_the_environment_configures_it() -> None:
     settings = load(None, environ={"NEWCOMER_API_KEY": "k"})
     assert settings.upstreams["newcomer"].base_url == "https://api.newcomer.example/v1"
+
+
+def test_a_dialect_knows_whose_reasoning_is_encrypted() -> None:
+    """Its own history comes back to it: the author stands in chat, and the Responses dialect does not seal it."""
+    events = list(gai_fast.decode("newcomer-responses", [ANSWER_OF_RESPONSES]))
+    chat = encoded(get_format("openai").encoder("sse", context()), events)
+    detail = {"type": "reasoning.encrypted", "data": "c2Vj", "format": "newcomer-responses-responses-v1", "index": 0}
+    assert [one["reasoning_details"] for one in deltas(chat) if "reasoning_details" in one] == [[detail]]
+    assert b'"encrypted_content":"c2Vj"' in encoded(get_format("responses").encoder("sse", context()), events)
+
+
+def deltas(stream: bytes) -> list[dict[str, Any]]:
+    """The deltas of a chat stream."""
+    return [choice["delta"] for chunk in objects_of(stream) for choice in chunk.get("choices", ())]
 
 
 def test_a_server_asks_it(tmp_path: Path) -> None:

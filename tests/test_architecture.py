@@ -14,13 +14,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import gai_fast
-from gai_fast.formats import FORMATS
+from gai_fast.formats import FORMATS, get_format
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import PROVIDERS
 
@@ -369,6 +370,32 @@ def test_no_providers_name_stands_outside_its_home() -> None:
     )
 
 
+DIALECTS = {name for name in FORMATS if name in PROVIDERS}
+"""Dialects whose name is a provider's too."""
+
+
+def test_formats_name_no_provider() -> None:
+    """A dialect's name stands once in its format, and its headers have it. All else that has a provider's name is read
+    from the registry of providers (`formats/_signatures.py`).
+    """
+    named = re.compile(rf"(?<![a-z])({'|'.join(sorted(PROVIDERS, key=len, reverse=True))})(?![a-z])")
+    found = {
+        (module.folder, node.value): module.at(node)
+        for module in MODULES
+        if module.kind == "formats" and module.name != "formats"
+        for node in ast.walk(module.tree)
+        # With blanks it is prose.
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
+        if named.search(node.value)
+    }
+    headers = {name for registered in FORMATS for name in get_format(registered).passed_headers}
+    assert not violations(
+        f"{where}: {text!r}"
+        for (folder, text), where in found.items()
+        if text not in headers and (folder not in ("formats/chat", "formats/messages") or text not in DIALECTS)
+    )
+
+
 def table_nodes(module: Module) -> set[ast.AST]:
     """All inside the displays that a module binds to a constant's name."""
     nodes: set[ast.AST] = set()
@@ -708,6 +735,18 @@ def test_every_module_of_a_kind_is_registered_and_every_registered_one_is_there(
     own = {name for name in there if not name.rpartition(".")[2].startswith("_")}
     assert own <= set(registered.values())
     assert {path for path in registered.values() if find_spec(path) is None} == set()
+
+
+def test_every_api_of_a_provider_has_rules_with_a_source() -> None:
+    """The SDK with its version, or the address of a document, and the day on which it was read."""
+    form = re.compile(r"([a-z-]+ \d+\.\d+\.\d+|https://\S+), 20\d\d-\d\d-\d\d")
+    apis = [(module, name, api) for module in PROVIDERS.values() for name, api in import_module(module).APIS.items()]
+    assert not violations(
+        f"{module} {name}: {api.rules.provider!r} {api.rules.source!r}"
+        for module, name, api in apis
+        if not api.recording  # asks nobody
+        if api.rules.provider != api.provider or not form.fullmatch(api.rules.source)
+    )
 
 
 def test_every_provider_has_its_fixtures() -> None:

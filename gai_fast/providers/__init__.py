@@ -10,6 +10,7 @@ from typing import Final
 
 from gai_fast.core.adapter import Adapter
 from gai_fast.model.changes import Changes
+from gai_fast.providers._authors import DETAIL_FORMATS, DIALECT_AUTHORS
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._counting import TokenCount
 from gai_fast.providers._reasoning_tags import TaggedAdapter
@@ -17,7 +18,8 @@ from gai_fast.providers._tuning import RESERVED, is_tuned
 
 __all__ = [
     "API",
-    "ENCRYPTING",
+    "DETAIL_FORMATS",
+    "DIALECT_AUTHORS",
     "PROVIDERS",
     "RESERVED",
     "Adapter",
@@ -26,9 +28,11 @@ __all__ = [
     "Target",
     "TokenCount",
     "UpstreamRequest",
+    "encrypts",
     "get_provider",
     "is_tuned",
     "provider_names",
+    "signs_texts",
 ]
 
 # A provider's module has `APIS`: its `API` objects by the name after the colon; "" is the API of the plain name.
@@ -48,9 +52,6 @@ PROVIDERS: Final = {
     "openai-compatible": "gai_fast.providers.openai_compatible",
     "demo": "gai_fast.providers.demo",
 }
-# Providers whose signatures are the whole reasoning, encrypted: all that have a Responses API, except OpenRouter. Its
-# chat API also sends signatures of texts; its Responses API is marked in `start` (`provider_metadata.api`).
-ENCRYPTING: Final = frozenset(("openai", "azure", "groq", "xai", "deepseek", "perplexity", "openai-compatible"))
 
 
 @cache
@@ -67,7 +68,7 @@ def get_provider(name: str) -> API:
     module = PROVIDERS.get(provider)
     if module is None:
         raise ValueError(f"unknown provider {name!r}{_nearest(provider, PROVIDERS)}")
-    apis: dict[str, API] = import_module(module).APIS
+    apis = _apis(module)
     if api not in apis:
         known = sorted(f"{provider}:{key}" if key else provider for key in apis)
         raise ValueError(f"provider {provider!r} has no API {api!r}; known: {', '.join(known)}")
@@ -77,6 +78,31 @@ def get_provider(name: str) -> API:
 def provider_names() -> tuple[str, ...]:
     """Returns the provider names that can be configured, without APIs."""
     return tuple(PROVIDERS)
+
+
+def encrypts(provider: str) -> bool:
+    """Returns whether all signatures of a provider are its whole reasoning, encrypted. False if it is unknown.
+
+    Args:
+        provider: The name in events.
+    """
+    module = PROVIDERS.get(provider)
+    return module is not None and any(api.encrypts_reasoning for api in _apis(module).values())
+
+
+def signs_texts(provider: str) -> bool:
+    """Returns whether a provider's signature without a reasoning text is of the visible text. False if it is unknown.
+
+    Args:
+        provider: The name in events.
+    """
+    module = PROVIDERS.get(provider)
+    return module is not None and any(api.signs_texts for api in _apis(module).values())
+
+
+def _apis(module: str) -> dict[str, API]:
+    apis: dict[str, API] = import_module(module).APIS
+    return apis
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

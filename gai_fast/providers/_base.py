@@ -170,6 +170,10 @@ class API(ResponseAPI):
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
     """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
+    encrypts_reasoning: ClassVar[bool] = False
+    """Whether each signature of the provider, whatever API it came from, is its whole reasoning, encrypted."""
+    signs_texts: ClassVar[bool] = False
+    """Whether a signature without a reasoning text is of the visible text."""
     needs_user: ClassVar[bool] = False
     """Whether this API refuses a conversation of instructions alone; the last of them is then sent as the user's."""
     options: ClassVar[Mapping[str, Any]] = {}

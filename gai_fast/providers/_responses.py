@@ -75,6 +75,7 @@ class ResponsesAPI(API):
     """Whether the API has `prompt_cache_key` alone."""
     own_tools: ClassVar[Mapping[str, OwnTool]] = {"web_search": RESPONSES_SEARCH, "code_execution": RESPONSES_CODE}
     chooses_own_tools: ClassVar[bool] = True
+    encrypts_reasoning: ClassVar[bool] = True
     has_custom_tools: ClassVar[bool] = True
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""

@@ -65,7 +65,7 @@ class DeepSeek(ChatAPI):
     user_parts = frozenset({TextPart, ImagePart})
     rules: ClassVar = ChatRules(
         "deepseek",
-        "DeepSeek's API reference, 2026-11-25",
+        "https://api-docs.deepseek.com/api/create-chat-completion, 2026-11-25",
         members={
             "max_completion_tokens": Member("max_tokens"),
             **dict.fromkeys(WITHOUT_EFFECT | OF_OPEN_MODELS, LACKS),

@@ -107,6 +107,7 @@ class Gemini(API):
     lacks = frozenset({"metadata"})
     rules: ClassVar = RequestRules("gemini", "google-genai 3.6.0, 2026-11-25")
     needs_user = True
+    signs_texts = True
     efforts = ("minimal", "low", "medium", "high", "xhigh")
     service_tiers = frozenset({"unspecified", "flex", "standard", "priority"})
     knobs: ClassVar = {

@@ -37,7 +37,7 @@ class Compatible(ChatAPI):
     local_servers: ClassVar = {"lm-studio": "http://127.0.0.1:1234/v1", "vllm": "http://127.0.0.1:8000/v1"}
     rules: ClassVar = ChatRules(
         _PROVIDER,
-        "",
+        "openai 3.57.0, 2026-11-25",
         mends=[ChoiceNeedsTools(_PROVIDER), Pairs(_PROVIDER)],
         keeps=frozenset(("reasoning", "reasoning_content", "extra_content", "thinking", "reference")),
     )
@@ -85,6 +85,7 @@ class CompatibleCompletions(CompletionsAPI):
     """The legacy API of such a server."""
 
     provider = _PROVIDER
+    rules: ClassVar = ChatRules(_PROVIDER, "openai 3.57.0, 2026-11-25")
     knobs: ClassVar = {**CompletionsAPI.knobs, **{name: name for name in ("top_k", "min_p", "repetition_penalty")}}
 
 

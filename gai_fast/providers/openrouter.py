@@ -188,6 +188,7 @@ class OpenRouterResponses(ResponsesAPI):
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable
     efforts = OpenRouter.efforts
+    encrypts_reasoning = False  # the chat API's signatures may be of texts; `start` has the name of this API
 
     def adapter(self, model: str | None = None) -> OpenRouterResponsesAdapter:
         return OpenRouterResponsesAdapter(self, model)

@@ -67,7 +67,7 @@ class Perplexity(ChatAPI):
     user_parts = frozenset({TextPart, ImagePart, FilePart})
     rules: ClassVar = ChatRules(
         "perplexity",
-        "Perplexity's API reference, 2026-11-25",
+        "https://docs.perplexity.ai/api-reference/chat-completions-post, 2026-11-25",
         members={
             "max_completion_tokens": Member("max_tokens"),
             "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),

@@ -42,7 +42,7 @@ class XAI(ChatAPI):
     lacks = frozenset({"metadata"})
     rules: ClassVar = ChatRules(
         "xai",
-        "xAI's API reference, 2026-11-25",
+        "https://docs.x.ai/docs/api-reference, 2026-11-25",
         members={
             "max_tokens": Member("max_completion_tokens"),
             "stop": Member(most_items=4),

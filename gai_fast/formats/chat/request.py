@@ -21,6 +21,7 @@ from gai_fast.formats._members import (
     unread,
 )
 from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, openai_cache
+from gai_fast.formats._signatures import author_by_detail_format, detail_format_of, signs_texts
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
@@ -53,14 +54,8 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 _MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """Members of a part that end a cached part of the prompt; the second is OpenRouter's."""
 
-# OpenRouter's names for the author of a signature, if the name is not `<provider>-responses-v1`.
-_DETAIL_FORMATS: Final[Mapping[str, str]] = {
-    "anthropic": "anthropic-claude-v1",
-    "azure": "azure-openai-responses-v1",
-    "gemini": "google-gemini-v1",
-}
-_DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in _DETAIL_FORMATS.items()}
 _RESPONSES: Final = "-responses-v1"
+"""How OpenRouter's name of an author ends, after the provider's name."""
 _OURS: Final = "gai-"
 """How the name of an author begins for whom OpenRouter has no name."""
 _VERSION: Final = "-v1"
@@ -400,7 +395,7 @@ def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:
     """
     if not provider:
         return None
-    known = _DETAIL_FORMATS.get(provider)
+    known = detail_format_of(provider)
     if known is not None:
         return known
     return f"{provider}{_RESPONSES}" if is_encrypted else f"{_OURS}{provider}{_VERSION}"
@@ -408,13 +403,16 @@ def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:
 
 def _author(detail_format: str | None) -> str | None:
     """Returns the provider for OpenRouter's name of an author, or None if the name is unknown."""
-    if detail_format and detail_format.startswith(_OURS):
+    if not detail_format:
+        return None
+    if detail_format.startswith(_OURS):
         return detail_format.removeprefix(_OURS).removesuffix(_VERSION) or None
-    if not detail_format or detail_format in _DETAIL_PROVIDERS:
-        return _DETAIL_PROVIDERS.get(detail_format or "")
-    return detail_format.removesuffix(_RESPONSES) or None if detail_format.endswith(_RESPONSES) else None
+    known = author_by_detail_format(detail_format)
+    if known is not None or not detail_format.endswith(_RESPONSES):
+        return known
+    return detail_format.removesuffix(_RESPONSES) or None
 
 
 def _signs_text(part: Mapping[str, Any]) -> bool:
-    """Returns whether a signature is for the visible text: Gemini's is, unless it belongs to a call."""
-    return part.get("provider") == "gemini" and not part["text"]
+    """Returns whether a reasoning part is the signature of the visible text."""
+    return not part["text"] and signs_texts(part.get("provider"))

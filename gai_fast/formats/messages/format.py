@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.messages.members import read_messages_members
-from gai_fast.formats.messages.parts import error_object, error_status
+from gai_fast.formats.messages.parts import DIALECT, error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
 from gai_fast.formats.messages.request import check_thread, read_messages_request, unanswerable
 from gai_fast.formats.messages.stream import Messages
@@ -25,7 +25,7 @@ from gai_fast.model.request import Request
 class AnthropicFormat(DialectFormat):
     """Anthropic's Messages."""
 
-    name: ClassVar[str] = "anthropic"
+    name: ClassVar[str] = DIALECT
     passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

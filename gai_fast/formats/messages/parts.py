@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import seal
+from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event, JSONText
+
+DIALECT: Final = "anthropic"
+"""The dialect's name."""
 
 _STOP_REASONS: Final = {
     "stop": "end_turn",
@@ -178,8 +182,11 @@ def run_of(block: Mapping[str, Any]) -> str:
 
 # Clients send thinking back unchanged. Only the signature survives in all clients, and only Anthropic's own signatures
 # may be sent to Anthropic.
-NATIVE: Final = "anthropic"
-"""The provider of a signature that is not sealed."""
+
+
+def native_author() -> str:
+    """Returns the provider of a signature that is not sealed, and of the blocks that the dialect has."""
+    return author_of(DIALECT)
 
 
 def marked(signature: str, provider: str | None, call_id: str = "") -> str:
@@ -190,7 +197,7 @@ def marked(signature: str, provider: str | None, call_id: str = "") -> str:
         provider: The provider's name.
         call_id: The signed call, or empty for a signature of reasoning.
     """
-    return signature if not call_id and provider in (None, NATIVE) else seal(signature, provider, call_id)
+    return signature if not call_id and provider in (None, native_author()) else seal(signature, provider, call_id)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

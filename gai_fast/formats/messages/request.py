@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gai_fast.core.signatures import opened
 from gai_fast.formats._members import RequestReader, cache_mark, expect, invalid, member, required, unread
-from gai_fast.formats.messages.parts import NATIVE
+from gai_fast.formats.messages.parts import native_author
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
@@ -118,7 +118,7 @@ class _MessagesReader(RequestReader):
             self.moved["$.user"] = "$.metadata.user_id"
         options |= self._thinking(body, native)
         if options:
-            native["provider_options"] = {"anthropic": options}
+            native["provider_options"] = {native_author(): options}
         known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         self.lost += unread(body, "$", known)
@@ -285,7 +285,7 @@ class _MessagesReader(RequestReader):
                 parts.append(_reasoning(text, member(block, "signature", here, str) or "", f"{here}.signature"))
             elif kind == "redacted_thinking":
                 self.lost += unread(block, here, ("type", "data"))
-                signed = opened(required(block, "data", here, str), f"{here}.data", NATIVE)
+                signed = opened(required(block, "data", here, str), f"{here}.data", native_author())
                 call_id = signed.pop("call_id", None)
                 if call_id is not None:
                     signatures[call_id] = signed["signature"]
@@ -294,7 +294,7 @@ class _MessagesReader(RequestReader):
             elif kind == "tool_use":
                 parts.append(self._call(block, here))
             elif kind in _OWN_BLOCKS or kind.endswith("_tool_result"):
-                parts.append({"type": "provider_block", "provider": NATIVE, "block": block})
+                parts.append({"type": "provider_block", "provider": native_author(), "block": block})
             else:
                 self.lost.append(here[2:])
         for part in parts:
@@ -427,7 +427,7 @@ _PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_l
 
 
 def _reasoning(text: str, signature: str, path: str) -> dict[str, Any]:
-    signed = opened(signature, path, NATIVE) if signature else {}
+    signed = opened(signature, path, native_author()) if signature else {}
     return {
         "type": "reasoning",
         "text": text,

@@ -47,12 +47,12 @@ from typing import Any, Final
 
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext, block_members
 from gai_fast.formats.messages.parts import (
-    NATIVE,
     citation_of,
     error_object,
     input_of,
     is_refusal,
     marked,
+    native_author,
     note_warning,
     refusal_of,
     run_of,
@@ -325,13 +325,13 @@ class Messages(DataEncoder):
 
     def _server_tool(self, event: Event) -> None:
         run = event["server_tool"]
-        if self._provider != NATIVE:
+        if self._provider != native_author():
             self._ping({"server_tool": run})
         elif not run.get("id") or run["id"] != self._run:
             self._tool_block(server_tool_block(run))
 
     def _provider_block(self, event: Event) -> None:
-        if event["provider"] != NATIVE:
+        if event["provider"] != native_author():
             self._ping({"provider_block": block_members(event)})
             return
         block: Any = event["block"]

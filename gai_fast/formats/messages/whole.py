@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats.messages.parts import (
-    NATIVE,
     citation_of,
     input_of,
     is_refusal,
     marked,
+    native_author,
     note_warning,
     refusal_of,
     run_of,
@@ -56,7 +56,7 @@ class WholeMessage(WholeEncoder):
         counts, beside = usage_of(result.usage or {})
         if self._warnings:
             beside["warnings"] = self._warnings
-        among = ("server_tool", "provider.block") if result.provider == NATIVE else ()
+        among = ("server_tool", "provider.block") if result.provider == native_author() else ()
         details = refusal_of(self._safety, reason)
         # The category of a refusal is in `stop_details` already.
         placed = self._safety if details is not None and is_refusal(self._safety) else None
@@ -91,7 +91,7 @@ class WholeMessage(WholeEncoder):
                 if not run or tool.get("id") != run:
                     blocks.append(server_tool_block(tool))
             elif part["type"] == "provider_block":
-                if part["provider"] == NATIVE:
+                if part["provider"] == native_author():
                     blocks.append(part["block"])
                     run = run_of(part["block"])
             elif part["type"] == "tool_call":

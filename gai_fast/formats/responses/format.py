@@ -12,7 +12,7 @@ from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughE
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames, Passthrough
 from gai_fast.formats.responses.members import read_response_members
-from gai_fast.formats.responses.parts import ResponseObject
+from gai_fast.formats.responses.parts import DIALECT, ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
 from gai_fast.formats.responses.request import check_stored, read_response_request
 from gai_fast.formats.responses.stream import ResponseEvents
@@ -25,7 +25,7 @@ from gai_fast.model.request import Request
 class ResponsesFormat(DialectFormat):
     """OpenAI's Responses API."""
 
-    name: ClassVar[str] = "responses"
+    name: ClassVar[str] = DIALECT
     repeats_answer: ClassVar[bool] = True
     allows_retry_frames: ClassVar[bool] = False
 

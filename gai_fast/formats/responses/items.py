@@ -14,8 +14,9 @@ from typing import Any
 from gai_fast.core.signatures import opened
 from gai_fast.formats._members import cache_mark, call_input, data_url, expect, invalid, member, required, unread
 from gai_fast.formats._openai import AUDIO_TYPES
+from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
-from gai_fast.formats.responses.parts import NATIVE
+from gai_fast.formats.responses.parts import DIALECT
 from gai_fast.formats.responses.tools import PROVIDER_RUNS
 
 
@@ -145,7 +146,7 @@ class InputReader:
         text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
         content = member(item, "encrypted_content", path, str)
         if content:
-            signed = opened(content, f"{path}.encrypted_content", NATIVE)
+            signed = opened(content, f"{path}.encrypted_content", author_of(DIALECT))
             call_id = signed.pop("call_id", None)
             if call_id is not None:
                 self._signatures[call_id] = signed["signature"]

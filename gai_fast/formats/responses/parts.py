@@ -61,8 +61,8 @@ _ERROR_CODES: Final[Mapping[Code, str]] = {
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # Finish reasons without an equivalent in the dialect.
 _OWN_REASONS: Final = frozenset(("pause", "other"))
-NATIVE: Final = "openai"
-"""The provider of an `encrypted_content` that is not sealed."""
+DIALECT: Final = "responses"
+"""The dialect's name."""
 
 
 def response_id(stream_id: str) -> str:

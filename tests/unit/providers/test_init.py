@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.providers import ENCRYPTING, get_provider, provider_names
+from gai_fast.providers import encrypts, get_provider, provider_names, signs_texts
 
 
 @pytest.mark.parametrize("name", provider_names())
@@ -59,4 +59,13 @@ def test_all_that_have_a_responses_api_encrypt_but_openrouter() -> None:
             found.add(get_provider(f"{name}:responses").provider)
         except ValueError:
             continue
-    assert found - {"openrouter"} == ENCRYPTING
+    assert found - {"openrouter"} == {name for name in provider_names() if encrypts(name)}
+
+
+def test_geminis_signatures_alone_are_of_texts() -> None:
+    assert [name for name in provider_names() if signs_texts(name)] == ["gemini"]
+
+
+def test_nothing_is_known_of_an_unknown_author() -> None:
+    assert not encrypts("nobody")
+    assert not signs_texts("nobody")
