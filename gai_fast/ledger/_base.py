@@ -103,11 +103,13 @@ class Ask(NamedTuple):
         tokens: The estimate of the request's tokens.
         reservation: The spend to be reserved.
         is_new: A request, which all limits must admit; otherwise a stream under way, of which spend alone is asked.
+        expected: The tokens of the estimate that are the usual output. They need no room if no stream is under way.
     """
 
     tokens: int = 0
     reservation: Reservation = Reservation(0, 0)
     is_new: bool = True
+    expected: int = 0
 
 
 class Used(NamedTuple):

@@ -151,7 +151,7 @@ class Ledger(ABC):
         if currency != self.currency:
             self.currency = currency
             self._caps.clear()
-        if any(key.limits.spend is not None for key in keys):
+        if any(key.limits.spend is not None or key.limits.tokens_per_minute is not None for key in keys):
             self._usual = self._usual or {}
         else:
             self._usual = None
@@ -161,7 +161,14 @@ class Ledger(ABC):
 
     # -- limits --
 
-    def try_take(self, key: KeySettings, stream_id: str, tokens: int, reservation: Reservation = _NO_SPEND) -> bool:
+    def try_take(
+        self,
+        key: KeySettings,
+        stream_id: str,
+        tokens: int,
+        reservation: Reservation = _NO_SPEND,
+        expected: int = 0,
+    ) -> bool:
         """Admits a request, if that can be decided at once.
 
         Args:
@@ -169,6 +176,7 @@ class Ledger(ABC):
             stream_id: The id of the stream that it starts.
             tokens: The estimate of its tokens.
             reservation: The spend to be reserved for it.
+            expected: As for `Ask`.
 
         Returns:
             `False`: `take` must decide.
@@ -180,7 +188,7 @@ class Ledger(ABC):
         caps = self.caps(key)
         if caps is None:
             return True
-        ask = _ask_of(caps, tokens, reservation)
+        ask = _ask_of(caps, tokens, reservation, expected)
         try:
             reserved = self._try(key.name, caps, ask)
         except RateLimited as refused:
@@ -219,6 +227,7 @@ class Ledger(ABC):
         stream_id: str,
         tokens: int,
         reservation: Reservation = _NO_SPEND,
+        expected: int = 0,
     ) -> None:
         """Admits a request; as `try_take`.
 
@@ -227,15 +236,16 @@ class Ledger(ABC):
             stream_id: As `try_take`.
             tokens: As `try_take`.
             reservation: As `try_take`.
+            expected: As `try_take`.
 
         Raises:
             RateLimited: As `try_take`.
             Overloaded: As `try_take`.
         """
-        if not self.try_take(key, stream_id, tokens, reservation):
+        if not self.try_take(key, stream_id, tokens, reservation, expected):
             caps = self.caps(key)
             if caps is not None:
-                ask = _ask_of(caps, tokens, reservation)
+                ask = _ask_of(caps, tokens, reservation, expected)
                 try:
                     reserved = await self._ask(key.name, caps, ask)
                 except RateLimited as refused:
@@ -526,14 +536,14 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
     return f"this key has spent {written(spent)} of {written(limit)} {currency} {_PERIODS[kind]}{rest} (spend){until}"
 
 
-def _ask_of(caps: Caps, tokens: int, reservation: Reservation) -> Ask:
+def _ask_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) -> Ask:
     """Returns what the state is asked; nothing in it is larger than what the limits refuse."""
     if caps.tokens is not None and tokens > caps.tokens:
-        tokens = caps.tokens
+        tokens, expected = caps.tokens, caps.tokens - min(tokens - expected, caps.tokens)
     if caps.spend is None:
-        return Ask(tokens)
+        return Ask(tokens, expected=expected)
     most = caps.spend + 1
-    return Ask(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)))
+    return Ask(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)), expected=expected)
 
 
 def _left(limit: int, used: float) -> RateLeft:

@@ -112,10 +112,11 @@ local function decide(state, caps, ask)
     if left <= 0 or reserved > left then return SPEND, 0, 0 end
   end
   if is_new then
+    local needed = live > 0 and tokens or tokens - ask[4]
     for place = REQUESTS, TOKENS do
       local limit = caps[place]
       if limit then
-        local over = used(state.rates[place]) + (place == REQUESTS and 1 or math.min(tokens, limit)) - limit
+        local over = used(state.rates[place]) + (place == REQUESTS and 1 or math.min(needed, limit)) - limit
         if over > SLACK or limit == 0 then return place, limit > 0 and over * MINUTE / limit or 0, 0 end
       end
     end

@@ -11,6 +11,8 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
    its reservation.
 4. A stream that needs more than its reservation gets it, or as much as is left, but not less than it needs next.
 5. A limit that changes leaves what was used: the wait of a rate grows or shrinks with the time that one use takes.
+6. Tokens are counted by their estimate. If no stream is under way, room for the part that the request names is enough:
+   the usual output of its model may be more than the whole limit.
 """
 
 from __future__ import annotations
@@ -161,6 +163,8 @@ class KeyState:
                 return Verdict(REQUESTS, over * MINUTE / requests if requests else 0.0)
         if most_tokens is not None:
             tokens = min(ask.tokens, most_tokens)
+            if ask.expected and not self.live:  # rule 6
+                tokens = min(ask.tokens - ask.expected, most_tokens)
             over = self.rates[TOKENS].used(now) + tokens - most_tokens
             if over > _SLACK or not most_tokens:
                 return Verdict(TOKENS, over * MINUTE / most_tokens if most_tokens else 0.0)

@@ -65,6 +65,7 @@ async def admit(
     stream_id: str,
     tokens: int,
     reservation: Reservation,
+    expected: int = 0,
     then: Callable[[], object] | None = None,
 ) -> None:
     """Admits a request by the limits of its key, and last by those of the server.
@@ -76,6 +77,7 @@ async def admit(
         stream_id: The id of the stream that the request starts.
         tokens: As for `Ledger.take`.
         reservation: As for `Ledger.take`.
+        expected: As for `Ledger.take`.
         then: Starts the stream. None if the caller of this function does.
 
     Raises:
@@ -84,7 +86,7 @@ async def admit(
     is_admitted = False
     try:
         if key is not None:
-            await engine.ledger.take(key, stream_id, tokens, reservation)
+            await engine.ledger.take(key, stream_id, tokens, reservation, expected)
         asking = engine.admission(stream_id, caller)
         if asking is not None:
             await asking

@@ -41,10 +41,12 @@ class Estimate(NamedTuple):
     Attributes:
         tokens: Its tokens.
         reservation: Its cost.
+        expected: The part of its tokens that it does not name: the usual output of its model.
     """
 
     tokens: int
     reservation: Reservation
+    expected: int = 0
 
 
 NOTHING: Final = Estimate(0, Reservation(0, 0))
@@ -96,7 +98,9 @@ class Quotas:
             self.run(incoming, stream_id, start)
         else:
             then = partial(self.run, incoming, stream_id, start)
-            work = admit(engine, key, incoming.caller, stream_id, estimate.tokens, estimate.reservation, then)
+            work = admit(
+                engine, key, incoming.caller, stream_id, estimate.tokens, estimate.reservation, estimate.expected, then
+            )
             self._pending.add(incoming, client, work)
 
     def must_wait(self, incoming: Incoming) -> bool:
@@ -120,9 +124,9 @@ class Quotas:
     def estimate(self, incoming: Incoming, spec: StreamSpec) -> Estimate:
         """Returns the estimate of what a request may use.
 
-        Tokens: a quarter of its bytes, and the most that its answers (`n`) may have. Spend: its text and the most that
-        its answers may have, or the model's usual output for each if the request does not limit it, at the price of the
-        dearest of `Settings.may_answer`.
+        The output is the most that its answers (`n`) may have, or the model's usual output for each if the request does
+        not limit it. Tokens: a quarter of its bytes, and the output. Spend: its text and the output, at the price of
+        the dearest of `Settings.may_answer`.
 
         Args:
             incoming: The request, with its body.
@@ -133,11 +137,13 @@ class Quotas:
             return NOTHING
         answers = _answers(spec)
         most = _max_output_tokens(spec) * answers
+        expected = 0 if most else self._engine.ledger.usual_output(spec.model.name) * answers
         size = len(incoming.http.body) or len(incoming.http.target)
-        reservation = NOTHING.reservation if key.limits.spend is None else self._reservation(spec, size, most, answers)
-        return Estimate(size // _BYTES_PER_TOKEN + most, reservation)
+        output = most or expected
+        reservation = NOTHING.reservation if key.limits.spend is None else self._reservation(spec, size, output)
+        return Estimate(size // _BYTES_PER_TOKEN + output, reservation, expected)
 
-    def _reservation(self, spec: StreamSpec, size: int, most: int, answers: int) -> Reservation:
+    def _reservation(self, spec: StreamSpec, size: int, output: int) -> Reservation:
         ledger, settings = self._engine.ledger, self._engine.settings
         price = settings.price(spec.model)
         prices = [settings.price(model) for model in settings.may_answer(spec.model)]
@@ -146,7 +152,6 @@ class Quotas:
             return NOTHING.reservation
         prompt = size if spec.prompt_characters is None else spec.prompt_characters
         tokens = {"input_tokens": estimated_tokens(prompt)}
-        output = most or ledger.usual_output(spec.model.name) * answers
         least = cost_of(tokens, price) + price.request if price is not None and price in counted else 0
         most_cost = max([cost_of({**tokens, "output_tokens": output}, each) + each.request for each in counted])
         return Reservation(least, most_cost)

@@ -111,7 +111,7 @@ def _entry(key: str, model: str, upstream: str, day: str, currency: str, amount:
 
 def _report(key: str, caps: Any, *figures: Any) -> Report:
     requests, tokens, age, live, reserved, asks = figures
-    asked = [Ask(estimate, Reservation(*spend), is_new) for estimate, spend, is_new in asks]
+    asked = [Ask(estimate, Reservation(*spend), *rest) for estimate, spend, *rest in asks]
     return Report(key, Caps(*caps), requests, tokens, age, live, reserved, asked)
 
 

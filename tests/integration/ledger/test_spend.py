@@ -136,6 +136,36 @@ async def test_of_thirty_streams_at_once_as_many_are_admitted_as_each_kind_of_li
     assert len(mock.requests) == 7
 
 
+@pytest.mark.parametrize("limits", ["tokens_per_minute = 2000"])
+@pytest.mark.parametrize(("first", "more", "admitted"), [(300, {"max_tokens": 300}, 6), (1900, {}, 1)])
+async def test_of_thirty_streams_at_once_the_tokens_fit_a_minute(
+    servers: list[Server], mock: Mock, first: int, more: dict[str, int], admitted: int
+) -> None:
+    """A request without `max_tokens` was admitted for its input alone, and so all thirty were."""
+    hold(mock)
+    running = asyncio.ensure_future(ask(servers[0], max_tokens=first))
+    await asked_for(mock, 1)
+    asked = [asyncio.ensure_future(ask(servers[number % len(servers)], **more)) for number in range(AT_ONCE)]
+    refused = AT_ONCE + 1 - admitted
+    await until(lambda: sum(each.done() for each in asked) == refused)
+    mock.deltas = 5
+    release(mock)
+    answers = await asyncio.gather(running, *asked)
+    assert Counter(answer.status for answer in answers) == {200: admitted, 429: refused}
+    assert len(mock.requests) == admitted
+    for answer in answers:
+        if answer.status == 429:
+            assert answer.error["reason"] == "tokens_per_minute"
+            assert "(tokens_per_minute = 2000)" in answer.error["message"]
+            assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 300
+            assert 0 < int(answer.headers["retry-after"]) <= 60
+    used = sum(finish(answer)["usage"]["total_tokens"] for answer in answers if answer.status == 200)
+    assert used <= 2000 + admitted * 11, "beyond the estimate is the template of the upstream's prompt"
+    if admitted == 1:
+        for server in servers:
+            assert (await ask(server)).status == 200, "beside no other stream, room for the input is enough"
+
+
 async def test_what_was_reserved_is_free_again_once_the_streams_have_ended(servers: list[Server], mock: Mock) -> None:
     for _ in range(4):
         answers = await ask_all(servers, max_tokens=900)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import GRANTED, REQUESTS, STREAMS, Ask, Caps, Reservation
+from gai_fast.ledger._base import GRANTED, REQUESTS, STREAMS, TOKENS, Ask, Caps, Reservation
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.ledger.redis import RedisHome
 from gai_fast.ledger.sqlite import SQLiteHome
@@ -77,7 +77,9 @@ async def test_a_store_decides_as_the_model_does(homes: list[SharedHome]) -> Non
             for _ in range(chance.randrange(3)):
                 least = chance.randrange(10**10)
                 wanted = Reservation(least, least + chance.randrange(10**11))
-                asks.append(Ask(chance.randrange(50), wanted, is_new=live[me] == 0 or chance.random() < 0.7))
+                tokens = chance.randrange(50)
+                is_new = live[me] == 0 or chance.random() < 0.7
+                asks.append(Ask(tokens, wanted, is_new, expected=chance.randrange(tokens + 1)))
             ended = chance.randrange(3)
             reserved[me] = 0 if live[me] <= ended else reserved[me] * (live[me] - ended) // live[me]
             live[me] = max(0, live[me] - ended)
@@ -98,6 +100,16 @@ async def test_a_store_decides_as_the_model_does(homes: list[SharedHome]) -> Non
     for key in ("ann", "bob"):
         for label in ("t USD", f"d{DAY} USD", "m2026-11 USD"):
             assert await homes[2].spent(key, label) == model.state(key).spent[label]
+
+
+async def test_a_usual_output_needs_room_only_beside_other_streams(homes: list[SharedHome]) -> None:
+    caps, usual = Caps(None, 1000, None, None, ""), Ask(900, expected=880)
+    first, second = homes[:2]
+    answer = told(await first.exchange(1, [], [Report("ann", caps, 0, 500, 0.0, 0, 0, [usual, usual])]))
+    assert [verdict.place for verdict in answer.verdicts] == [GRANTED, TOKENS]
+    assert told(await second.exchange(1, [], [report(caps, usual)])).verdicts[0].place == TOKENS
+    await first.exchange(2, [], [Report("ann", caps, 0, 100 - 900, 0.0, 0, 0, ())])
+    assert told(await second.exchange(2, [], [report(caps, usual)])).verdicts[0].place == GRANTED
 
 
 async def test_an_exchange_that_is_sent_again_counts_once(homes: list[SharedHome]) -> None:

@@ -247,17 +247,28 @@ def test_a_stream_grows_while_there_is_room_and_then_no_more(ledger: LocalLedger
     assert ledger.try_take(caller, "b", 0, Reservation(1, 100))
 
 
-def test_a_models_usual_output_is_the_mean_of_its_last_answers(ledger: LocalLedger) -> None:
+@pytest.mark.parametrize("limits", [{"spend": SpendLimit(100, "day")}, {"tokens_per_minute": 100}])
+def test_a_models_usual_output_is_the_mean_of_its_last_answers(ledger: LocalLedger, limits: dict[str, object]) -> None:
     assert ledger.usual_output("fast") == LIMITS.usual_output
     ended(ledger, "a", 10)
-    assert ledger.usual_output("fast") == LIMITS.usual_output  # no key has a limit of spend
-    ledger.use([key(spend=SpendLimit(100, "day"))])
+    assert ledger.usual_output("fast") == LIMITS.usual_output  # no key has a limit of spend or tokens
+    ledger.use([key(**limits)])
     for _ in range(LIMITS.usual_answers):
         ended(ledger, "a", 9999)
     for number in range(LIMITS.usual_answers):
         ended(ledger, "a", 10 + number % 2)
     assert ledger.usual_output("fast") == 11
     assert ledger.usual_output("other") == LIMITS.usual_output
+
+
+def test_the_usual_output_of_an_estimate_above_the_limit_is_what_the_request_leaves(ledger: LocalLedger) -> None:
+    caller = key(tokens_per_minute=100)
+    assert ledger.try_take(caller, "a", 1034, expected=1024)
+    assert refused(ledger, caller, 1).reason == "tokens_per_minute"
+    ledger.settle("a", 90)
+    assert ledger.try_take(caller, "b", 1034, expected=1024)
+    ledger.settle("b", 5)
+    assert refused(ledger, caller, 10).reason == "tokens_per_minute"
 
 
 def test_the_models_that_are_remembered_are_bounded(ledger: LocalLedger, change_limits: ChangeLimits) -> None:

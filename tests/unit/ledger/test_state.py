@@ -61,6 +61,19 @@ def test_usage_above_the_estimate_makes_the_wait_longer() -> None:
     assert state.decide("", limits, Ask(10), 0.0) == Verdict(TOKENS, pytest.approx((6000 + 10 - 600) / 10))
 
 
+def test_a_usual_output_needs_room_only_beside_other_streams() -> None:
+    state, limits = KeyState(), caps(tokens=1000)
+    usual = Ask(1034, expected=1024)
+    state.use(limits, 0.0)
+    for _ in range(3):
+        assert state.decide("a", limits, usual, 0.0).place == GRANTED
+        assert state.decide("b", limits, usual, 0.0).place == TOKENS
+        assert state.decide("b", limits, Ask(10), 0.0).place == TOKENS
+        state.report("a", 0, 300 - 1000, 0.0, 0, 0, 0.0)
+    assert state.used(limits, 0.0).tokens == pytest.approx(900)
+    assert state.decide("a", limits, Ask(1034, expected=933), 0.0) == Verdict(TOKENS, pytest.approx(1 * 0.06))
+
+
 def test_an_estimate_above_the_limit_counts_as_the_limit() -> None:
     state, limits = KeyState(), caps(tokens=100)
     assert decide(state, limits, 0.0, tokens=10**9) == GRANTED

@@ -29,7 +29,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 async def test_a_request_is_admitted_by_its_key_and_by_the_server_and_then_started(engine: Engine) -> None:
     started: list[str] = []
-    await admit(engine, KEY, "ann", "a", 0, NOTHING, lambda: started.append("a"))
+    await admit(engine, KEY, "ann", "a", 0, NOTHING, then=lambda: started.append("a"))
     assert started == ["a"]
     with pytest.raises(Error) as refused:
         await admit(engine, KEY, "ann", "b", 0, NOTHING, lambda: started.append("b"))

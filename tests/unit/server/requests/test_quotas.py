@@ -54,21 +54,13 @@ def spec_of(request: Any, price: Price | None = None) -> StreamSpec:
 @pytest.mark.parametrize(
     ("request_", "tokens"),
     [
-        (Request(query="x"), 100),
         (Request(query="x", max_tokens=50), 150),
-        (Request(query="x", max_tokens=UNSET), 100),
-        ({}, 100),
         ({"max_tokens": 50}, 150),
         ({"max_completion_tokens": 50, "max_tokens": 20}, 150),
         ({"max_tokens": 50, "n": 3}, 250),
         ({"max_tokens": 50, "n": 0}, 150),
         ({"max_tokens": 50, "n": True}, 150),
         ({"max_output_tokens": 10**400}, 10**400 + 100),
-        ({"max_tokens": -5}, 100),
-        ({"max_tokens": True}, 100),
-        ({"max_tokens": "50"}, 100),
-        ({"max_tokens": 5.5}, 100),
-        ({"max_tokens": None}, 100),
     ],
 )
 async def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come(
@@ -77,7 +69,31 @@ async def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come
     asked = incoming(http("POST", "/"))
     asked.http.key = KEY
     asked.http.body = b"x" * 400
-    assert quotas.estimate(asked, spec_of(request_)).tokens == tokens
+    assert quotas.estimate(asked, spec_of(request_)) == (tokens, (0, 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answers"),
+    [
+        (Request(query="x"), 1),
+        (Request(query="x", max_tokens=UNSET), 1),
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"max_tokens": -5}, 1),
+        ({"max_tokens": True}, 1),
+        ({"max_tokens": "50"}, 1),
+        ({"max_tokens": 5.5}, 1),
+        ({"max_tokens": None}, 1),
+    ],
+)
+async def test_answers_without_a_bound_are_expected_to_have_the_usual_output(
+    quotas: Quotas, request_: Any, answers: int
+) -> None:
+    asked = incoming(http("POST", "/"))
+    asked.http.key = KEY
+    asked.http.body = b"x" * 400
+    usual = answers * LIMITS.usual_output
+    assert quotas.estimate(asked, spec_of(request_)) == (100 + usual, (0, 0), usual)
 
 
 async def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for(quotas: Quotas) -> None:

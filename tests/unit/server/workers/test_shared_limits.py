@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, SpendEntry, SpendRow
-from gai_fast.ledger._base import GRANTED, STREAMS, Ask, Caps, Reservation, Used, Verdict
+from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Ask, Caps, Reservation, Used, Verdict
 from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
 from gai_fast.server.workers.shared_limits import LedgerHome, SupervisorHome
@@ -101,6 +101,12 @@ async def test_spend_is_reserved_and_told() -> None:
     answers = await home.exchange(2, [], [report._replace(caps=Caps(None, None, None, 2**62, "t EUR"))])
     assert answers is not None
     assert [verdict.reserved for verdict in answers[0].verdicts] == [2**62, 0]
+
+
+async def test_the_usual_output_needs_room_only_beside_other_streams() -> None:
+    home = worker(Link(LedgerHome()), 1)
+    report = REPORT._replace(caps=Caps(None, 100, None, None, ""), asks=[Ask(90, expected=80)] * 2)
+    assert verdicts(await home.exchange(1, [], [report._replace(tokens=50)])) == [GRANTED, TOKENS]
 
 
 async def test_a_supervisor_that_does_not_answer_is_a_store_that_fails() -> None:
