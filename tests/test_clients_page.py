@@ -143,19 +143,19 @@ class TestFates:
         assert asked(chat, get_provider("openai"), specimens["several choices"]) == KEPT
         assert asked(chat, get_provider("anthropic"), specimens["system message"]) == KEPT
         assert asked(chat, get_provider("anthropic"), specimens["several choices"]) == REFUSED
-        assert asked(chat, get_provider("gemini"), specimens["effort of reasoning"]) == CHANGED
-        assert asked(chat, get_provider("cohere"), specimens["key of a cache"]) == LEFT_OUT
-        assert asked(chat, get_provider("ollama"), specimens["choice of tools: none"]) == CHANGED
+        assert asked(chat, get_provider("gemini"), specimens["effort"]) == CHANGED
+        assert asked(chat, get_provider("cohere"), specimens["cache key"]) == LEFT_OUT
+        assert asked(chat, get_provider("ollama"), specimens["tool choice: none"]) == CHANGED
 
     def test_reasoning_goes_back_to_its_provider(self) -> None:
         fates = requests(get_format("openai"), "anthropic", get_provider("anthropic"))
-        assert fates["sent back: signature of reasoning"] == KEPT
+        assert fates["sent back: reasoning signature"] == KEPT
         assert fates["sent back: redacted reasoning"] == KEPT
 
     def test_an_answer(self) -> None:
         messages, every = get_format("anthropic"), answers("openai")
         assert in_stream(messages, every["text"]) == Place(KEPT, ("content_block_delta: delta.text",))
-        assert in_stream(messages, every["end of a step"]) == Place(LEFT_OUT)
+        assert in_stream(messages, every["step end"]) == Place(LEFT_OUT)
         length = in_stream(messages, every["finish reason: `length`"])
         assert length == Place(CHANGED, ('message_delta: delta.stop_reason = "max_tokens"',))
 

@@ -127,26 +127,26 @@ def _add_texts(to: _Specimens) -> None:
     to.add("text", ("Said 4711",), _typed("text.delta"), {"type": "text.delta", "text": "Said 4711"})
     to.add("reasoning", (THOUGHT,), _typed("reasoning.delta"), thought)
     is_signed = _typed("reasoning.signature", call=False)
-    to.add("signature of reasoning", (SIGNATURE,), is_signed, signed, before=[thought])
+    to.add("reasoning signature", (SIGNATURE,), is_signed, signed, before=[thought])
     is_redacted = _typed("reasoning.signature", "redacted")
     to.add("redacted reasoning", (SIGNATURE,), is_redacted, {**signed, "redacted": True})
     to.add("refusal", ("No 4711",), _typed("refusal.delta"), {"type": "refusal.delta", "text": "No 4711"})
 
 
 def _add_calls(to: _Specimens) -> None:
-    to.add("call of a tool", (CALL_ID, "weather", CITY), _typed("tool.call"), *CALL)
+    to.add("tool call", (CALL_ID, "weather", CITY), _typed("tool.call"), *CALL)
     signature = {"type": "reasoning.signature", "signature": SIGNATURE, "call_id": CALL_ID}
     signed = [*CALL[:-1], signature, {**CALL[-1], "signature": SIGNATURE}]
     is_signed = _typed("reasoning.signature", call=True)
-    to.add_instead("signature of a call", (SIGNATURE,), is_signed, CALL, signed)
+    to.add_instead("call signature", (SIGNATURE,), is_signed, CALL, signed)
     result = {"type": "tool.result", "call_id": CALL_ID, "tool_result": "Result 4711"}
-    to.add("result of a tool", ("Result 4711",), _typed("tool.result"), result, before=CALL)
+    to.add("tool result", ("Result 4711",), _typed("tool.result"), result, before=CALL)
     ran = {"id": "s1", "name": "web_search", "input": {"q": "Query 4711"}, "output": ["Found 4711"]}
     events = [{"type": "server_tool", "server_tool": {**ran, "status": status}} for status in ("started", "completed")]
-    to.add("tool run by the provider", ("Query 4711", "Found 4711"), _typed("server_tool"), *events)
+    to.add("server tool", ("Query 4711", "Found 4711"), _typed("server_tool"), *events)
     block = {"type": "compaction", "id": "cmp_4711", "encrypted_content": "Block 4711"}
     own = {"type": "provider.block", "provider": to.provider, "block": block, "index": 1}
-    to.add("block of the provider", ("Block 4711",), _typed("provider.block"), own)
+    to.add("provider block", ("Block 4711",), _typed("provider.block"), own)
 
 
 def _add_citations(to: _Specimens) -> None:
@@ -154,7 +154,7 @@ def _add_citations(to: _Specimens) -> None:
     cited = {"type": "citations", "citations": [source]}
     placed = {"type": "citations", "citations": [{**source, "start": 4711, "end": 4712}]}
     to.add("citation", tuple(source.values()), _typed("citations"), cited)
-    to.add_instead("place of a citation", (4711, 4712), _is_placed, [cited], [placed])
+    to.add_instead("citation offsets", (4711, 4712), _is_placed, [cited], [placed])
 
 
 def _is_placed(event: Event) -> bool:
@@ -166,7 +166,7 @@ def _add_media(to: _Specimens) -> None:
     image = {"type": "image", "image": {"data": data, "media_type": "image/png"}}
     part = {"type": "image", "image": {"data": data, "media_type": "image/png", "partial": True}}
     to.add("image", (data,), lambda event: "image" in event and "partial" not in event["image"], image)
-    to.add("part of an image", (data,), lambda event: "partial" in event.get("image", {}), part)
+    to.add("partial image", (data,), lambda event: "partial" in event.get("image", {}), part)
     audio = {"type": "audio.delta", "audio": {"chunk": data, "format": "wav"}}
     to.add("audio", (data,), _typed("audio.delta"), audio)
 
@@ -174,17 +174,17 @@ def _add_media(to: _Specimens) -> None:
 def _add_asides(to: _Specimens) -> None:
     safety = {"type": "safety", "safety": {"category": "category-4711", "action": "flagged"}}
     to.add("safety", ("category-4711",), _typed("safety"), safety)
-    to.add("JSON so far", ("JSON 4711",), _typed("json.snapshot"), {"type": "json.snapshot", "json": ["JSON 4711"]})
+    to.add("JSON snapshot", ("JSON 4711",), _typed("json.snapshot"), {"type": "json.snapshot", "json": ["JSON 4711"]})
     warning = {"type": "warning", "reason": "malformed_chunk"}
     to.add("warning", ("malformed_chunk",), _typed("warning"), warning)
     step = {"type": "step.end", "step": 4711}
-    to.add_instead("end of a step", (), _typed("step.end"), [_TEXT], [step, _TEXT])
+    to.add_instead("step end", (), _typed("step.end"), [_TEXT], [step, _TEXT])
     other = {"type": "text.delta", "text": "Other 4711", "choice": 1}
-    to.add("another choice", ("Other 4711",), lambda event: bool(event.get("choice")), other)
+    to.add("further choice", ("Other 4711",), lambda event: bool(event.get("choice")), other)
     reset = {"type": "stream.reset", "reason": "failed"}
-    to.add("fresh start after a failure", (), _typed("stream.reset"), reset, *answer(to.provider)[:2])
+    to.add("reset", (), _typed("stream.reset"), reset, *answer(to.provider)[:2])
     gap = {"type": "stream.gap", "seq": 3, "from": 3, "to": 3, "text": "Gap 4711"}
-    to.add("what a follower has missed", ("Gap 4711",), _typed("stream.gap"), gap)
+    to.add("gap", ("Gap 4711",), _typed("stream.gap"), gap)
 
 
 def _counts(key: str) -> Holds:
@@ -196,18 +196,18 @@ def _add_usage(to: _Specimens) -> None:
     to.add_at_end("usage: counts", marks, _counts("input_tokens"), {"usage": None}, {})
     details = {
         "cached input": "cached_input_tokens",
-        "input written to a cache": "cache_write_input_tokens",
+        "cache writes": "cache_write_input_tokens",
         "reasoning": "reasoning_tokens",
     }
     for name, key in details.items():
         to.add_at_end(f"usage: {name}", (47,), _counts(key), {}, {"usage": {**_USAGE, key: 47}})
     estimated = {"usage": {**_USAGE, "source": "estimated"}}
-    to.add_at_end("usage: who counted", ("estimated",), _counts("source"), {}, estimated)
+    to.add_at_end("usage: source", ("estimated",), _counts("source"), {}, estimated)
     snapshot: Event = {"type": "usage", "usage": _USAGE}
     plain, counted = (answer(to.provider, content, end={"usage": None}) for content in ((), (snapshot,)))
-    to.every["usage: before the end"] = Answer(("usage",), plain, counted, marks, _typed("usage"))
+    to.every["usage: early"] = Answer(("usage",), plain, counted, marks, _typed("usage"))
     failed = {"type": "error", "error": _FAILURE, "finish_reason": None, "usage": None}
-    to.add_at_end("usage: of a failed answer", marks, _typed("error", "usage"), failed, {**failed, "usage": _USAGE})
+    to.add_at_end("usage of a failure", marks, _typed("error", "usage"), failed, {**failed, "usage": _USAGE})
 
 
 _FAILURE: Final = {"code": "network", "message": "Cut 4711", "temporary": True, "reason": "truncated"}
@@ -222,8 +222,8 @@ def _add_ends(to: _Specimens) -> None:
         plain = {"finish_reason": "length" if reason == "stop" else "stop"}
         to.add_at_end(f"finish reason: `{reason}`", (reason,), _ends(reason), plain, {"finish_reason": reason})
     word = {"finish_reason_raw": "word-4711"}
-    to.add_at_end("the provider's own word for it", ("word-4711",), _typed("finish", "finish_reason_raw"), {}, word)
+    to.add_at_end("raw finish reason", ("word-4711",), _typed("finish", "finish_reason_raw"), {}, word)
     continued = {"continued": "verified"}
-    to.add_at_end("that it was continued", ("verified",), _typed("finish", "continued"), {}, continued)
+    to.add_at_end("continued", ("verified",), _typed("finish", "continued"), {}, continued)
     failed = {"type": "error", "error": _FAILURE, "finish_reason": None, "usage": None}
     to.add_at_end("error", ("Cut 4711", "network"), _typed("error"), {}, failed)

@@ -158,12 +158,12 @@ def sent_back(form: Format, api: API, held: Collection[str]) -> dict[str, Specim
         ended = answer(api.provider, events, end={"finish_reason": "tool_calls"})
         return history(json.loads(_written(whole, ended)), "4 degrees")
 
-    whole_thought = [thought, signed] if "signature of reasoning" in held else [thought]
+    whole_thought = [thought, signed] if "reasoning signature" in held else [thought]
     specimens = {
         "reasoning": Specimen(asking(*CALL), asking(*whole_thought, *CALL), (THOUGHT,)),
-        "signature of reasoning": Specimen(asking(thought, *CALL), asking(thought, signed, *CALL), (SIGNATURE,)),
+        "reasoning signature": Specimen(asking(thought, *CALL), asking(thought, signed, *CALL), (SIGNATURE,)),
         "redacted reasoning": Specimen(asking(*CALL), asking(redacted, *CALL), (SIGNATURE,)),
-        "signature of a call": Specimen(asking(*CALL), asking(*CALL[:-1], signed_call, CALL[-1]), (SIGNATURE,)),
+        "call signature": Specimen(asking(*CALL), asking(*CALL[:-1], signed_call, CALL[-1]), (SIGNATURE,)),
     }
     return {what: specimen for what, specimen in specimens.items() if what in held}
 
@@ -265,35 +265,66 @@ def held_by(name: str) -> frozenset[str]:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [list(heads)]
-    lines += [["---"] * len(lines[0]), *(list(row) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [list(heads), *(list(row) for row in rows)]
+    text = [f"| {' | '.join(line)} |\n" for line in lines]
+    return "".join([text[0], f"|{'---|' * len(lines[0])}\n", *text[1:]])
 
 
 def places(form: Format) -> str:
-    """The table of where a format's clients find each thing in an answer; things of one place share a row."""
+    """The table of where a format's clients find each thing in an answer.
+
+    Things of one place share a row. So do all counts of usage, and what has its own name in the format's extension.
+    """
     specimens = answers("mistral")  # its own dialect is no format, and it signs texts
-    cells = {what: (_cell(in_stream(form, one)), _cell(in_whole(form, one))) for what, one in specimens.items()}
-    rows: dict[tuple[str, str, str], list[str]] = {}
-    for what, both in cells.items():
-        if set(both) != {NOTHING}:
-            rows.setdefault((what.partition(": ")[0], *both), []).append(what)
-    lacking = [what for what, both in cells.items() if set(both) == {NOTHING}]
-    lines = [[_joined(things), *both] for (_, *both), things in rows.items()]
-    table = _table(["in an answer", "in a stream", 'with `"stream": false`'], lines)
-    return table + (f"\nAnswers have no place for: {_joined(lacking)}.\n" if lacking else "")
+    rows: dict[tuple[Any, ...], dict[str, tuple[Place, Place]]] = {}
+    for what, one in specimens.items():
+        both = in_stream(form, one), in_whole(form, one)
+        if any(place.fate != LEFT_OUT for place in both):
+            group, _, member = what.partition(": ")
+            is_whole = both[1].fate != LEFT_OUT
+            places = tuple(place.paths for place in both)
+            key = (group,) if member else ("", is_whole) if _is_extension(both[0]) else places
+            rows.setdefault(key, {})[what] = both
+    lines = []
+    for key, things in rows.items():
+        together = len(key) == 1 and _REASONS in key
+        cells = [_places({what: both[at] for what, both in things.items()}, together) for at in (0, 1)]
+        lines.append([key[0] if len(key) == 1 else _joined(things), *cells])
+    return _table(["in an answer", "in a stream", 'with `"stream": false`'], lines)
 
 
-def _cell(place: Place) -> str:
-    if place.fate == LEFT_OUT:
-        return NOTHING
-    # Paths of one frame, or of one object, are written once: `a: b.c` `d`.
+_REASONS: Final = "finish reason"
+_EXTENSIONS: Final = {"x_gai", "CUSTOM"}
+
+
+def _is_extension(place: Place) -> bool:
+    """Whether a thing stands among the gateway's own, under the name of its event."""
+    return any(not _EXTENSIONS.isdisjoint(re.split(r"[:.] ?", path)) for path in place.paths[:1])
+
+
+def _places(things: Mapping[str, Place], named: bool) -> str:
+    """The places of things that share a row; `named`: each place with its things, if there are several."""
+    at: dict[tuple[str, ...], list[str]] = {}
+    for what, place in things.items():
+        if place.fate != LEFT_OUT:
+            at.setdefault(place.paths, []).append(what.partition(": ")[2])
+    if named and len(at) > 1:
+        return "; ".join(f"{_paths(paths)} ({', '.join(names)})" for paths, names in at.items())
+    return _paths(path for paths in at for path in paths) if at else NOTHING
+
+
+def _paths(paths: Iterable[str]) -> str:
+    """Paths as a cell has them: those of one frame, or of one object, are written once: `a: b.c` `d`."""
     shown: list[str] = []
-    before = ""
-    for path in place.paths:
-        shared = path[: max(path.rfind(end) for end in (": ", ".")) + 1].rstrip(":")
-        shown.append(f"`{path[len(shared) :].lstrip(': ')}`" if before and shared == before else f"`{path}`")
-        before = shared
+    frame = before = ""
+    for path in dict.fromkeys(paths):
+        at, colon, inner = path.rpartition(": ")
+        shared = path[: path.rfind(".") + 1] or at + colon
+        if before and shared == before:
+            shown.append(f"`{path[len(shared) :]}`")
+        else:
+            shown.append(f"`{inner if colon and at == frame else path}`")
+        frame, before = at, shared
     return " ".join(shown)
 
 
@@ -303,7 +334,7 @@ def _joined(names: Iterable[str]) -> str:
     for what in names:
         group, _, one = what.partition(": ")
         groups.setdefault(group, []).extend([one] if one else [])
-    return "; ".join(f"{group} ({', '.join(ones)})" if ones else group for group, ones in groups.items())
+    return ", ".join(f"{group} ({', '.join(ones)})" if ones else group for group, ones in groups.items())
 
 
 @cache
@@ -328,8 +359,23 @@ def _named(names: list[str], every: Collection[str]) -> str:
     if len(names) == len(every):
         return "all"
     others = [name for name in every if name not in names]
-    listed = " ".join(f"`{name}`" for name in min(names, others, key=len))
+    listed = " ".join(f"`{name}`" for name in _abbreviated(min(names, others, key=len)))
     return f"all but {listed}" if len(others) < len(names) else listed
+
+
+def _abbreviated(names: Iterable[str]) -> Iterator[str]:
+    """Names of APIs; `gemini*` for all APIs of a provider, `*:responses` for an API of all providers."""
+    left = dict.fromkeys(names)
+    every_one: dict[str, list[str]] = {}
+    for name in apis():
+        provider, _, api = name.partition(":")
+        for short in (f"*:{api}", f"{provider}*") if api in ("completions", "responses") else (f"{provider}*",):
+            every_one.setdefault(short, []).append(name)
+    for short, every in sorted(every_one.items()):
+        if len(every) > 1 and left.keys() >= {*every}:
+            left = {name: None for name in left if name not in every}
+            yield short
+    yield from left
 
 
 def pairs(form: Format) -> str:

@@ -93,26 +93,26 @@ def _native() -> Dialect:
     schema = {"type": "json_schema", "name": "form", "schema": _SCHEMA, "strict": True}
     specimens = {
         "system message": _set(plain, (_RULE,), system=_RULE),
-        "image by its address": Specimen(plain, said({"type": "image", "url": _URL}), (_URL,)),
+        "image URL": Specimen(plain, said({"type": "image", "url": _URL}), (_URL,)),
         "image": Specimen(plain, said(image), (_IMAGE,)),
         "audio": Specimen(plain, said({"type": "audio", "data": _AUDIO, "media_type": "audio/wav"}), (_AUDIO,)),
         "document": Specimen(plain, said(file), (_PDF,)),
-        "name of a document": Specimen(said(file), said({**file, "filename": "4711.pdf"}), ("4711.pdf",)),
+        "file name": Specimen(said(file), said({**file, "filename": "4711.pdf"}), ("4711.pdf",)),
         "tool": Specimen(plain, tooled, _TOOL_MARKS),
         "strict tool": Specimen(tooled, {**tooled, "tools": [{**tool, "strict": True}]}, (True,)),
-        "choice of tools: must call": _set(tooled, tool_choice="required"),
-        "choice of tools: none": _set(tooled, tool_choice="none"),
-        "choice of tools: one by its name": _set(tooled, ("weather",), tool_choice={"name": "weather"}),
-        "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
+        "tool choice: required": _set(tooled, tool_choice="required"),
+        "tool choice: none": _set(tooled, tool_choice="none"),
+        "tool choice: named": _set(tooled, ("weather",), tool_choice={"name": "weather"}),
+        "call and result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
         "failed result": Specimen(result(_RESULT), result(_RESULT, is_error=True), (True,)),
-        "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
-        "answer in JSON": _set(plain, response_format={"type": "json"}),
-        "answer by a schema": _set(plain, ("Schema 4711",), response_format=schema),
-        "effort of reasoning": _set(plain, ("high",), reasoning={"effort": "high"}),
-        "budget of reasoning": _set(plain, (4711,), reasoning={"max_tokens": 4711}),
+        "result image": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        "JSON answer": _set(plain, response_format={"type": "json"}),
+        "schema answer": _set(plain, ("Schema 4711",), response_format=schema),
+        "effort": _set(plain, ("high",), reasoning={"effort": "high"}),
+        "reasoning budget": _set(plain, (4711,), reasoning={"max_tokens": 4711}),
         "temperature": _set(plain, (0.4711,), temperature=0.4711),
         "top_p": _set(plain, (0.4711,), top_p=0.4711),
-        "largest answer": _set(plain, (4711,), max_tokens=4711),
+        "max tokens": _set(plain, (4711,), max_tokens=4711),
         "stop sequences": _set(plain, ("END 4711",), stop=["END 4711"]),
         "seed": _set(plain, (4711,), seed=4711),
         "metadata": _set(plain, ("u-4711",), metadata={"user_id": "u-4711"}),
@@ -151,24 +151,24 @@ def _chat() -> Dialect:
         "system message": Specimen(
             plain, {"messages": [{"role": "system", "content": _RULE}, *plain["messages"]]}, (_RULE,)
         ),
-        "image by its address": Specimen(plain, said({"type": "image_url", "image_url": {"url": _URL}}), (_URL,)),
+        "image URL": Specimen(plain, said({"type": "image_url", "image_url": {"url": _URL}}), (_URL,)),
         "image": Specimen(plain, said(image), (_IMAGE,)),
         "audio": Specimen(plain, said(audio), (_AUDIO,)),
         "document": Specimen(plain, said({"type": "file", "file": file}), (_PDF,)),
-        "name of a document": Specimen(
+        "file name": Specimen(
             said({"type": "file", "file": file}),
             said({"type": "file", "file": {**file, "filename": "4711.pdf"}}),
             ("4711.pdf",),
         ),
-        "document by its id": Specimen(plain, said({"type": "file", "file": {"file_id": "file-4711"}}), ("file-4711",)),
+        "file id": Specimen(plain, said({"type": "file", "file": {"file_id": "file-4711"}}), ("file-4711",)),
         "tool": Specimen(plain, tooled, _TOOL_MARKS),
         "strict tool": Specimen(tooled, {**tooled, "tools": [strict]}, (True,)),
-        "choice of tools: must call": _set(tooled, tool_choice="required"),
-        "choice of tools: none": _set(tooled, tool_choice="none"),
-        "choice of tools: one by its name": _set(tooled, ("weather",), tool_choice=by_name),
+        "tool choice: required": _set(tooled, tool_choice="required"),
+        "tool choice: none": _set(tooled, tool_choice="none"),
+        "tool choice: named": _set(tooled, ("weather",), tool_choice=by_name),
         "no parallel calls": _set(tooled, parallel_tool_calls=False),
-        "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
-        "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        "call and result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
+        "result image": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
         **_chat_settings(plain),
     }
 
@@ -182,19 +182,19 @@ def _chat() -> Dialect:
 def _chat_settings(plain: Body) -> dict[str, Specimen]:
     schema = {"type": "json_schema", "json_schema": {"name": "form", "schema": _SCHEMA, "strict": True}}
     return {
-        "answer in JSON": _set(plain, response_format={"type": "json_object"}),
-        "answer by a schema": _set(plain, ("Schema 4711",), response_format=schema),
-        "effort of reasoning": _set(plain, ("high",), reasoning_effort="high"),
+        "JSON answer": _set(plain, response_format={"type": "json_object"}),
+        "schema answer": _set(plain, ("Schema 4711",), response_format=schema),
+        "effort": _set(plain, ("high",), reasoning_effort="high"),
         "temperature": _set(plain, (0.4711,), temperature=0.4711),
         "top_p": _set(plain, (0.4711,), top_p=0.4711),
-        "largest answer": _set(plain, (4711,), max_completion_tokens=4711),
+        "max tokens": _set(plain, (4711,), max_completion_tokens=4711),
         "stop sequences": _set(plain, ("END 4711",), stop=["END 4711"]),
         "seed": _set(plain, (4711,), seed=4711),
         "metadata": _set(plain, ("u-4711",), metadata={"user_id": "u-4711"}),
         "several choices": _set(plain, n=2),
         "logprobs": _set(plain, logprobs=True),
         "penalties": _set(plain, (0.4711,), presence_penalty=0.4711),
-        "key of a cache": _set(plain, ("key-4711",), prompt_cache_key="key-4711"),
+        "cache key": _set(plain, ("key-4711",), prompt_cache_key="key-4711"),
     }
 
 
@@ -219,33 +219,31 @@ def _responses() -> Dialect:
     audio = {"type": "input_audio", "input_audio": {"data": _AUDIO, "format": "wav"}}
     specimens = {
         "system message": _set(plain, (_RULE,), instructions=_RULE),
-        "image by its address": Specimen(plain, said({"type": "input_image", "image_url": _URL}), (_URL,)),
+        "image URL": Specimen(plain, said({"type": "input_image", "image_url": _URL}), (_URL,)),
         "image": Specimen(plain, said(image), (_IMAGE,)),
         "audio": Specimen(plain, said(audio), (_AUDIO,)),
         "document": Specimen(plain, said(file), (_PDF,)),
-        "name of a document": Specimen(said(file), said({**file, "filename": "4711.pdf"}), ("4711.pdf",)),
-        "document by its id": Specimen(plain, said({"type": "input_file", "file_id": "file-4711"}), ("file-4711",)),
+        "file name": Specimen(said(file), said({**file, "filename": "4711.pdf"}), ("4711.pdf",)),
+        "file id": Specimen(plain, said({"type": "input_file", "file_id": "file-4711"}), ("file-4711",)),
         "tool": Specimen(plain, tooled, _TOOL_MARKS),
         "strict tool": Specimen(tooled, {**tooled, "tools": [{**tool, "strict": True}]}, (True,)),
-        "tool of the provider's": _set(plain, tools=[{"type": "web_search"}]),
-        "choice of tools: must call": _set(tooled, tool_choice="required"),
-        "choice of tools: none": _set(tooled, tool_choice="none"),
-        "choice of tools: one by its name": _set(
-            tooled, ("weather",), tool_choice={"type": "function", "name": "weather"}
-        ),
+        "server tool": _set(plain, tools=[{"type": "web_search"}]),
+        "tool choice: required": _set(tooled, tool_choice="required"),
+        "tool choice: none": _set(tooled, tool_choice="none"),
+        "tool choice: named": _set(tooled, ("weather",), tool_choice={"type": "function", "name": "weather"}),
         "no parallel calls": _set(tooled, parallel_tool_calls=False),
-        "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
-        "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
-        "answer in JSON": _set(plain, text={"format": {"type": "json_object"}}),
-        "answer by a schema": _set(plain, ("Schema 4711",), text=schema),
-        "effort of reasoning": _set(plain, ("high",), reasoning={"effort": "high"}),
+        "call and result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
+        "result image": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        "JSON answer": _set(plain, text={"format": {"type": "json_object"}}),
+        "schema answer": _set(plain, ("Schema 4711",), text=schema),
+        "effort": _set(plain, ("high",), reasoning={"effort": "high"}),
         "temperature": _set(plain, (0.4711,), temperature=0.4711),
         "top_p": _set(plain, (0.4711,), top_p=0.4711),
-        "largest answer": _set(plain, (4711,), max_output_tokens=4711),
+        "max tokens": _set(plain, (4711,), max_output_tokens=4711),
         "metadata": _set(plain, ("u-4711",), metadata={"user_id": "u-4711"}),
-        "response before": _set(plain, ("resp_4711",), previous_response_id="resp_4711"),
+        "previous response": _set(plain, ("resp_4711",), previous_response_id="resp_4711"),
         "stored response": _set(plain, store=True),
-        "key of a cache": _set(plain, ("key-4711",), prompt_cache_key="key-4711"),
+        "cache key": _set(plain, ("key-4711",), prompt_cache_key="key-4711"),
     }
 
     def history(answer: Any, result: str) -> Body:
@@ -276,26 +274,24 @@ def _messages() -> Dialect:
     cached = {**text, "cache_control": {"type": "ephemeral"}}
     specimens = {
         "system message": _set(plain, (_RULE,), system=_RULE),
-        "image by its address": Specimen(
-            plain, said({"type": "image", "source": {"type": "url", "url": _URL}}), (_URL,)
-        ),
+        "image URL": Specimen(plain, said({"type": "image", "source": {"type": "url", "url": _URL}}), (_URL,)),
         "image": Specimen(plain, said(image), (_IMAGE,)),
         "document": Specimen(plain, said(file), (_PDF,)),
-        "name of a document": Specimen(said(file), said({**file, "title": "4711.pdf"}), ("4711.pdf",)),
-        "document by its address": Specimen(plain, said(at), (_URL,)),
-        "citations of a document": Specimen(said(file), said({**file, "citations": {"enabled": True}})),
+        "file name": Specimen(said(file), said({**file, "title": "4711.pdf"}), ("4711.pdf",)),
+        "document URL": Specimen(plain, said(at), (_URL,)),
+        "document citations": Specimen(said(file), said({**file, "citations": {"enabled": True}})),
         "tool": Specimen(plain, tooled, _TOOL_MARKS),
         "strict tool": Specimen(tooled, {**tooled, "tools": [{**tool, "strict": True}]}, (True,)),
-        "tool of the provider's": _set(plain, tools=[{"type": "web_search_20250305", "name": "web_search"}]),
-        "choice of tools: must call": _set(tooled, tool_choice={"type": "any"}),
-        "choice of tools: none": _set(tooled, tool_choice={"type": "none"}),
-        "choice of tools: one by its name": _set(tooled, ("weather",), tool_choice={"type": "tool", "name": "weather"}),
+        "server tool": _set(plain, tools=[{"type": "web_search_20250305", "name": "web_search"}]),
+        "tool choice: required": _set(tooled, tool_choice={"type": "any"}),
+        "tool choice: none": _set(tooled, tool_choice={"type": "none"}),
+        "tool choice: named": _set(tooled, ("weather",), tool_choice={"type": "tool", "name": "weather"}),
         "no parallel calls": _set(tooled, tool_choice={"type": "auto", "disable_parallel_tool_use": True}),
-        "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
+        "call and result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
         "failed result": Specimen(result(_RESULT), result(_RESULT, is_error=True), (True,)),
-        "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        "result image": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
         **_messages_settings(plain),
-        "mark of a cache": Specimen(plain, {**plain, "messages": [{"role": "user", "content": [cached]}]}),
+        "cache mark": Specimen(plain, {**plain, "messages": [{"role": "user", "content": [cached]}]}),
     }
 
     def history(answer: Any, result: str) -> Body:
@@ -308,17 +304,17 @@ def _messages() -> Dialect:
 
 def _messages_settings(plain: Body) -> dict[str, Specimen]:
     return {
-        "answer by a schema": _set(
+        "schema answer": _set(
             plain, ("Schema 4711",), output_config={"format": {"type": "json_schema", "schema": _SCHEMA}}
         ),
-        "effort of reasoning": _set(plain, ("high",), output_config={"effort": "high"}),
-        "budget of reasoning": _set(
+        "effort": _set(plain, ("high",), output_config={"effort": "high"}),
+        "reasoning budget": _set(
             {**plain, "max_tokens": 9000}, (4711,), thinking={"type": "enabled", "budget_tokens": 4711}
         ),
         "temperature": _set(plain, (0.4711,), temperature=0.4711),
         "top_p": _set(plain, (0.4711,), top_p=0.4711),
         "top_k": _set(plain, (47,), top_k=47),
-        "largest answer": _set(plain, (4711,), max_tokens=4711),
+        "max tokens": _set(plain, (4711,), max_tokens=4711),
         "stop sequences": _set(plain, ("END 4711",), stop_sequences=["END 4711"]),
         "metadata": _set(plain, ("u-4711",), metadata={"user_id": "u-4711"}),
     }
@@ -327,16 +323,16 @@ def _messages_settings(plain: Body) -> dict[str, Specimen]:
 _NOT_OF_CONVERSATION: Final = (
     "tool",
     "strict tool",
-    "choice of tools: must call",
-    "choice of tools: none",
-    "choice of tools: one by its name",
-    "answer in JSON",
-    "answer by a schema",
-    "effort of reasoning",
-    "budget of reasoning",
+    "tool choice: required",
+    "tool choice: none",
+    "tool choice: named",
+    "JSON answer",
+    "schema answer",
+    "effort",
+    "reasoning budget",
     "temperature",
     "top_p",
-    "largest answer",
+    "max tokens",
     "stop sequences",
     "seed",
     "metadata",
@@ -390,15 +386,13 @@ def _ui_messages() -> Dialect:
             {**plain, "messages": [said({"type": "text", "text": _RULE}, role="system"), *plain["messages"]]},
             (_RULE,),
         ),
-        "image by its address": Specimen(
-            plain, asked({"type": "file", "mediaType": "image/png", "url": _URL}), (_URL,)
-        ),
+        "image URL": Specimen(plain, asked({"type": "file", "mediaType": "image/png", "url": _URL}), (_URL,)),
         "image": Specimen(plain, asked({"type": "file", "mediaType": "image/png", "url": _PNG}), (_IMAGE,)),
         "audio": Specimen(plain, asked(audio), (_AUDIO,)),
         "document": Specimen(plain, asked(file), (_PDF,)),
-        "name of a document": Specimen(asked(file), asked({**file, "filename": "4711.pdf"}), ("4711.pdf",)),
-        "document by its address": Specimen(plain, asked({**file, "url": _URL}), (_URL,)),
-        "call and its result": Specimen(tooled, answered(done), (CITY, _RESULT)),
+        "file name": Specimen(asked(file), asked({**file, "filename": "4711.pdf"}), ("4711.pdf",)),
+        "document URL": Specimen(plain, asked({**file, "url": _URL}), (_URL,)),
+        "call and result": Specimen(tooled, answered(done), (CITY, _RESULT)),
         "failed result": Specimen(answered(done), answered(failed), (True,)),
         **members,
     }
@@ -445,20 +439,20 @@ def _run_input() -> Dialect:
     file = {"type": "document", "source": source(_PDF, "application/pdf")}
     by_url = {"type": "image", "source": {"type": "url", "value": _URL}}
     fact = {"description": "Rule", "value": _RULE}
-    choices = tuple(name for name in _NOT_OF_CONVERSATION if name.startswith("choice"))
+    choices = tuple(name for name in _NOT_OF_CONVERSATION if name.startswith("tool choice"))
     others = tuple(name for name in _NOT_OF_CONVERSATION if name not in ("tool", "strict tool", *choices))
     specimens = {
         "system message": Specimen(plain, body({"id": "0", "role": "system", "content": _RULE}, said()), (_RULE,)),
         "context": Specimen(plain, body(said(), context=[fact]), (_RULE,)),
         "state": Specimen(plain, body(said(), state={"a": "state 4711"}), ("state 4711",)),
-        "image by its address": Specimen(plain, body(said(by_url)), (_URL,)),
+        "image URL": Specimen(plain, body(said(by_url)), (_URL,)),
         "image": Specimen(plain, body(said(image)), (_IMAGE,)),
         "audio": Specimen(plain, body(said({"type": "audio", "source": source(_AUDIO, "audio/wav")})), (_AUDIO,)),
         "document": Specimen(plain, body(said(file)), (_PDF,)),
         "tool": Specimen(plain, tooled, _TOOL_MARKS),
-        "call and its result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
+        "call and result": Specimen(tooled, result(_RESULT), (CITY, _RESULT)),
         "failed result": Specimen(result(_RESULT), result(_RESULT, error="failed"), (True,)),
-        "image in a result": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
+        "result image": Specimen(result(parts), result([*parts, image]), (_IMAGE,)),
         **_beside(tooled, choices, _forwarded),
         **_beside(plain, others, _forwarded),
     }
@@ -475,14 +469,14 @@ def _prompt() -> Dialect:
     specimens = {
         "temperature": _set(plain, (0.4711,), temperature=0.4711),
         "top_p": _set(plain, (0.4711,), top_p=0.4711),
-        "largest answer": _set(plain, (4711,), max_tokens=4711),
+        "max tokens": _set(plain, (4711,), max_tokens=4711),
         "stop sequences": _set(plain, ("END 4711",), stop=["END 4711"]),
         "seed": _set(plain, (4711,), seed=4711),
         "several choices": _set(plain, n=2),
         "logprobs": _set(plain, logprobs=1),
         "penalties": _set(plain, (0.4711,), presence_penalty=0.4711),
-        "echo of the prompt": _set(plain, echo=True),
-        "text behind the answer": _set(plain, ("Suffix 4711",), suffix="Suffix 4711"),
+        "echo": _set(plain, echo=True),
+        "suffix": _set(plain, ("Suffix 4711",), suffix="Suffix 4711"),
     }
     return Dialect(specimens)
 
