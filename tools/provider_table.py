@@ -1,7 +1,8 @@
-"""Writes the generated parts of `docs/providers.md`: each provider's address, its requests and its answers.
+"""Writes the generated tables of `docs/providers.md`: addresses, requests and answers.
 
 Nothing is declared for this page. A request with one thing in it shows whether the API supports that thing or leaves it
-out. The fixtures of answers, read by the adapter, show what answers hold, so that a test stands behind each mark.
+out. The fixtures of answers, read by the adapter, show what answers hold, so that a test stands behind each entry.
+APIs with equal entries share a row.
 
     python -m tools.provider_table
 """
@@ -45,36 +46,37 @@ def _after_call(result: Any) -> dict[str, Any]:
 
 
 _TAKEN: Final[Mapping[str, Mapping[str, Any]]] = {
-    "system message": {"system": "Be brief."},
-    "image by its URL": _with({"type": "image", "url": "https://example.com/a.png"}),
-    "image as data": _with(_IMAGE),
+    "system messages": {"system": "Be brief."},
+    "image URLs": _with({"type": "image", "url": "https://example.com/a.png"}),
+    "images": _with(_IMAGE),
     "audio": _with({"type": "audio", "data": "AAEC", "media_type": "audio/wav"}),
-    "file": _with({"type": "file", "data": "JVBERi0=", "media_type": "application/pdf", "filename": "a.pdf"}),
+    "files": _with({"type": "file", "data": "JVBERi0=", "media_type": "application/pdf", "filename": "a.pdf"}),
     "`tools`": {"tools": [_TOOL]},
     "strict tools": {"tools": [{**_TOOL, "strict": True}]},
-    "`tool_choice`: `required`": {"tools": [_TOOL], "tool_choice": "required"},
-    "`tool_choice`: a tool by its name": {"tools": [_TOOL], "tool_choice": {"name": "weather"}},
-    "results of tools": _after_call("4 °C"),
-    "images in results of tools": _after_call([_TEXT, _IMAGE]),
-    "`response_format`: `json`": {"response_format": {"type": "json"}},
-    "`response_format`: `json_schema`": {"response_format": {"type": "json_schema", "name": "a", "schema": _SCHEMA}},
+    "required calls": {"tools": [_TOOL], "tool_choice": "required"},
+    "calls by name": {"tools": [_TOOL], "tool_choice": {"name": "weather"}},
+    "tool results": _after_call("4 °C"),
+    "images in tool results": _after_call([_TEXT, _IMAGE]),
+    "`json`": {"response_format": {"type": "json"}},
+    "`json_schema`": {"response_format": {"type": "json_schema", "name": "a", "schema": _SCHEMA}},
     "`reasoning.effort`": {"reasoning": {"effort": "high"}},
     "`reasoning.max_tokens`": {"reasoning": {"max_tokens": 1024}},
-    "`temperature`, `top_p`": {"temperature": 0.5, "top_p": 0.5},
+    "`reasoning.summary`": {"reasoning": {"effort": "high", "summary": "concise"}},
+    "`temperature`": {"temperature": 0.5},
+    "`top_p`": {"top_p": 0.5},
     "`max_tokens`": {"max_tokens": 100},
     "`stop`": {"stop": ["END"]},
     "`seed`": {"seed": 1},
-    "`reasoning.summary`": {"reasoning": {"effort": "high", "summary": "concise"}},
     "`top_k`": {"top_k": 5},
     "`min_p`": {"min_p": 0.1},
-    "`frequency_penalty`, `presence_penalty`": {"frequency_penalty": 0.5, "presence_penalty": 0.5},
+    "penalties": {"frequency_penalty": 0.5, "presence_penalty": 0.5},
     "`repetition_penalty`": {"repetition_penalty": 1.1},
     "`logit_bias`": {"logit_bias": {"5": 1}},
     "`logprobs`": {"logprobs": True},
     "`top_logprobs`": {"logprobs": True, "top_logprobs": 2},
     "`parallel_tool_calls`": {"tools": [_TOOL], "parallel_tool_calls": False},
     "`verbosity`": {"verbosity": "low"},
-    "`service_tier`: `flex`": {"service_tier": "flex"},
+    "`service_tier`": {"service_tier": "flex"},
     "`user`": {"user": "u1"},
     "`safety_identifier`": {"safety_identifier": "u1"},
     "`metadata`": {"metadata": {"user_id": "u1"}},
@@ -85,16 +87,17 @@ _THOUGHT, _SIGNATURE = "Let me think of Oslo.", "c2lnbmF0dXJl"
 
 _ANSWERED: Final[Mapping[str, str]] = {
     "reasoning": "reasoning.delta",
-    "signed reasoning": "reasoning.signature",
-    "refusal apart from text": "refusal.delta",
-    "tool calls": "tool.call",
-    "tools run by the provider": "server_tool",
+    "signatures": "reasoning.signature",
+    "refusals": "refusal.delta",
+    "calls": "tool.call",
+    "`server_tool`": "server_tool",
     "citations": "citations",
     "images": "image",
     "audio": "audio.delta",
-    "safety": "safety",
+    "`safety`": "safety",
+    "choices": "choice",
 }
-"""The things that answers may hold, by the type of the event."""
+"""The things that answers may hold, by the type of the event or its key."""
 
 
 def apis() -> dict[str, API]:
@@ -107,18 +110,14 @@ def apis() -> dict[str, API]:
     }
 
 
-def mark_of(api: API, content: Mapping[str, Any]) -> str:
-    """What becomes of the content of a request: one of the marks that the page explains."""
+def fate_of(api: API, content: Mapping[str, Any]) -> str:
+    """What becomes of the content of a request: `sent`, `nearest`, `left out` or `refused`."""
     target = Target("model-1", "key")
-    request = _built(api, content, target)
-    if request is None:
-        return "–"
+    if _built(api, content, target) is None:
+        return "refused"
     if target.changes.dropped:
-        return "○"
-    if target.changes.adjusted:
-        return "≈"
-    names = content.keys() - {"messages", "system"}
-    return "→" if names and names.isdisjoint(json.loads(request.body)) else "✓"
+        return "left out"
+    return "nearest" if target.changes.adjusted else "sent"
 
 
 def _built(api: API, content: Mapping[str, Any], target: Target) -> UpstreamRequest | None:
@@ -140,7 +139,7 @@ def sends_back(api: API, word: str) -> bool:
 
 
 def answered(name: str) -> set[str]:
-    """The types of events in the fixtures' answers, `usage` and `choice` included where an event has them.
+    """The types of events in the fixtures' answers, `choice` included where an event has it.
 
     An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is, or
     of the first, if both are read alike.
@@ -157,60 +156,57 @@ def answered(name: str) -> set[str]:
     return kinds
 
 
-def requests_table(names: Iterable[str]) -> str:
-    """The table of requests that each API supports."""
+def requests_table() -> str:
+    """The table of what the requests of each API cannot hold."""
+    rows = {}
+    for name, api in apis().items():
+        fates = {what: fate_of(api, content) for what, content in _TAKEN.items()}
+        fates["earlier reasoning"] = "sent" if sends_back(api, _THOUGHT) else "left out"
+        fates["signatures"] = "sent" if sends_back(api, _SIGNATURE) else "left out"
+        rows[name] = [[what for what in fates if fates[what] == fate] for fate in ("refused", "left out", "nearest")]
+    return _table(["API", "refused", "left out", "sent as the nearest"], rows)
+
+
+def answers_table() -> str:
+    """The table of what the answers of each API hold beside text."""
+    rows = {name: [[what for what, kind in _ANSWERED.items() if kind in answered(name)]] for name in apis()}
+    return _table(["API", "answers hold"], rows)
+
+
+def _table(heads: list[str], rows: Mapping[str, list[list[str]]]) -> str:
+    """A Markdown table of lists; APIs with equal lists share a row."""
+    shared: dict[str, list[str]] = {}
+    for name, cells in rows.items():
+        shared.setdefault(" | ".join(", ".join(cell) for cell in cells), []).append(f"`{name}`")
+    return _lines([heads, ["---"] * len(heads), *([", ".join(names), cells] for cells, names in shared.items())])
+
+
+def _lines(rows: Iterable[Iterable[str]]) -> str:
+    return "".join(re.sub(" +", " ", f"| {' | '.join(row)} |\n") for row in rows)
+
+
+def addresses() -> str:
+    """The table of the address and the key of each provider."""
+    lines = [["provider", "further APIs", "`base_url`", "key", "fitted to"], ["---"] * 5]
     every = apis()
-    chosen = {name: every[name] for name in names}
-    rows = {what: [mark_of(api, content) for api in chosen.values()] for what, content in _TAKEN.items()}
-    rows["its own reasoning, sent back"] = [_mark(sends_back(api, _THOUGHT)) for api in chosen.values()]
-    rows["its signatures, sent back"] = [_mark(sends_back(api, _SIGNATURE)) for api in chosen.values()]
-    return table(chosen, rows)
-
-
-def answers_table(names: Iterable[str]) -> str:
-    """The table of events in the answers of each API."""
-    kinds = {name: answered(name) for name in names}
-    rows = {what: [_mark(kind in kinds[name]) for name in kinds] for what, kind in _ANSWERED.items()}
-    rows["more than one choice"] = [_mark("choice" in kinds[name]) for name in kinds]
-    rows["usage"] = [_mark("usage" in kinds[name]) for name in kinds]
-    return table(kinds, rows)
-
-
-def _mark(has: bool) -> str:
-    return "✓" if has else "–"
-
-
-def table(columns: Iterable[str], rows: Mapping[str, Iterable[str]]) -> str:
-    """A Markdown table of marks."""
-    heads = [f"`{name}`" for name in columns]
-    lines = [["", *heads], ["---", *[":-:"] * len(heads)]]
-    lines += [[what, *marks] for what, marks in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def facts(provider: str) -> str:
-    """The address and the key of a provider."""
-    own = {name: api for name, api in apis().items() if name.partition(":")[0] == provider}
-    first = next(iter(own.values()))
-    address = f"`{first.base_url}`" if first.base_url else "has no default"
-    if first.host_variable:
-        address += f", or where `{first.host_variable}` says"
-    key = f"`{first.key_variable}`" if first.key_variable else "none is expected"
-    framing = {"sse": "SSE", "ndjson": "NDJSON"}[first.framing]
-    if first.answers_in_arrays:
-        framing += ", or one JSON array that grows"
-    unchanged = [f"`{name}`" for name, api in own.items() if api.dialect]
-    lines = [
-        f"`provider`: {', '.join(f'`{name}`' for name in own)}",
-        f"`base_url`: {address}",
-        f"key: {key}",
-        f"streams: {framing}",
-    ]
-    if unchanged:
-        lines.append(f"requests and answers of the same dialect pass: {', '.join(unchanged)}")
-    sources = {name: api.rules.source for name, api in own.items() if api.rules.source}
-    lines += [f"requests of `{name}` are fitted to: {source}" for name, source in sources.items()]
-    return "".join(f"* {line}\n" for line in lines)
+    for provider, first in every.items():
+        if ":" in provider:
+            continue
+        own = {name: api for name, api in every.items() if name.partition(":")[0] == provider}
+        address = f"`{first.base_url}`" if first.base_url else "required"
+        if first.host_variable:
+            address += f", `{first.host_variable}`"
+        sources = dict.fromkeys(api.rules.source for api in own.values() if api.rules.source)
+        lines.append(
+            [
+                f"`{provider}`",
+                ", ".join(f"`{name.removeprefix(provider)}`" for name in own if name != provider),
+                address,
+                f"`{first.key_variable}`" if first.key_variable else "none",
+                "; ".join(sources),
+            ]
+        )
+    return _lines(lines)
 
 
 def generated(block: str) -> str:
@@ -219,16 +215,7 @@ def generated(block: str) -> str:
     Raises:
         KeyError: No block has this name.
     """
-    names = list(apis())
-    plain, others = [name for name in names if ":" not in name], [name for name in names if ":" in name]
-    match block:
-        case "requests":
-            return requests_table(plain) + "\n" + requests_table(others)
-        case "answers":
-            return answers_table(plain) + "\n" + answers_table(others)
-        case provider if provider in plain:
-            return facts(provider)
-    raise KeyError(block)
+    return {"addresses": addresses, "requests": requests_table, "answers": answers_table}[block]()
 
 
 def written(page: str) -> str:
