@@ -112,7 +112,6 @@ def sent(form: Format, api: API, body: Body) -> Any:
         request = api.build_passthrough(body, target)
     else:
         is_native = form.name == "gai"
-        form.check_translatable(body)
         native, lost = (parse_request(json.dumps(body).encode()), []) if is_native else form.parse_request(body)
         for path in lost:
             api.leave_out(path, target)

@@ -296,27 +296,36 @@ class Format(ABC):
         output.take()
         return output
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
-        """Returns the client's body for an upstream of this dialect whose answer is translated.
+    def streamed(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Returns a copy of a client's body that asks for a stream, for an answer that is read as events.
 
         Args:
-            body: The client's JSON object.
+            body: The client's JSON object, for an upstream of this dialect.
 
         Returns:
-            The request, and the paths of the members that a translated answer does not serve. None if the request must
-            be translated too.
+            The copy, or None if such a request must be translated.
         """
         return None
 
-    def check_translatable(self, body: dict[str, Any]) -> None:  # noqa: B027  # most dialects have no such member
-        """Refuses a request that only an upstream of this dialect can answer, for any value of `on_unsupported`.
+    def unanswerable(self, body: dict[str, Any]) -> list[str]:
+        """Returns the paths of the members of a client's body that an answer written from events does not serve.
 
         Args:
             body: The client's JSON object.
+        """
+        return []
+
+    def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Returns a copy of a client's body with more messages at the end of its conversation.
+
+        Args:
+            body: The client's JSON object, for an upstream of this dialect.
+            messages: The messages: `role` and `content`, a text, which are the same in all dialects.
 
         Raises:
-            Unsupported: The text names the member.
+            InvalidRequest: The conversation has another type.
         """
+        raise self._no_requests()
 
     def count_body(self, tokens: int) -> dict[str, Any]:
         """Returns the answer to a request for the number of its tokens."""
@@ -363,6 +372,7 @@ class Format(ABC):
 
         Raises:
             InvalidRequest: The text names the field.
+            Unsupported: Only an upstream of this dialect can answer the request, whatever `on_unsupported` is.
         """
         raise self._no_requests()
 

@@ -78,6 +78,20 @@ def unread(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[s
     return [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
 
 
+def with_items(body: dict[str, Any], name: str, items: Iterable[Any]) -> dict[str, Any]:
+    """Returns a copy of a client's body with more items at the end of a list.
+
+    Args:
+        body: The client's JSON object.
+        name: The list's name.
+        items: The items.
+
+    Raises:
+        InvalidRequest: The member is no list.
+    """
+    return {**body, name: [*(member(body, name, "$", list) or ()), *items]}
+
+
 def invalid(what: str, path: str) -> InvalidRequest:
     """Returns the refusal of a request.
 

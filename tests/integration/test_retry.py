@@ -618,6 +618,19 @@ async def test_a_model_that_takes_a_prefill_goes_on_from_the_text(net: Net) -> N
     assert main.bodies[1]["messages"][-1] == {"role": "assistant", "content": "Hello "}
 
 
+@on_uvloop
+async def test_a_prefill_grows_the_clients_own_body(net: Net) -> None:
+    """What a native request has no place for reaches the upstream in both attempts."""
+    main = Steps(CUT, answer("world"))
+    gateway = await gateway_for(net, main, model={"prefill": True}, on_midstream_failure="continue")
+    response = await gateway.ask("POST", CHAT, {**OPENAI, "stream": True, "prediction": {"type": "content"}, "x": [1]})
+    chunks = response.events
+    assert "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"]) == "Hello world"
+    first, second = main.bodies
+    assert first["x"] == [1]
+    assert second == {**first, "messages": [*first["messages"], {"role": "assistant", "content": "Hello "}]}
+
+
 LONG = "Hello to all of you who read this text. "
 
 

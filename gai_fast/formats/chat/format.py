@@ -7,9 +7,11 @@ quirks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.chat.members import read_chat_members, unanswerable, with_usage
@@ -48,9 +50,17 @@ class OpenAIFormat(DialectFormat):
         """
         return read_chat_members(body)
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Returns the client's body for an upstream of the dialect if the answer is translated."""
-        return {**body, "stream": True}, unanswerable(body)
+    def streamed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns a copy of the body that asks for a stream."""
+        return {**body, "stream": True}
+
+    def unanswerable(self, body: dict[str, Any]) -> list[str]:
+        """Returns `n` of a whole answer with several choices."""
+        return unanswerable(body)
+
+    def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Returns a copy of the body with more `messages`."""
+        return with_items(body, "messages", messages)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns a copy of the request with `stream_options.include_usage`."""

@@ -7,14 +7,16 @@ quirks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._members import with_items
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.formats.messages.parts import DIALECT, error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
-from gai_fast.formats.messages.request import check_thread, read_messages_request, unanswerable
+from gai_fast.formats.messages.request import read_messages_request, unanswerable
 from gai_fast.formats.messages.stream import Messages
 from gai_fast.formats.messages.whole import WholeMessage
 from gai_fast.kernels import encode_json
@@ -48,17 +50,17 @@ class AnthropicFormat(DialectFormat):
         """
         return read_messages_members(body)
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Returns the client's body for Anthropic if the answer is translated; it asks for a stream."""
-        return {**body, "stream": True}, unanswerable(body)
+    def streamed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns a copy of the body that asks for a stream."""
+        return {**body, "stream": True}
 
-    def check_translatable(self, body: dict[str, Any]) -> None:
-        """Refuses a conversation stored at Anthropic.
+    def unanswerable(self, body: dict[str, Any]) -> list[str]:
+        """Returns the members for content that events lack."""
+        return unanswerable(body)
 
-        Raises:
-            Unsupported: The request has a `thread`.
-        """
-        check_thread(body)
+    def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Returns a copy of the body with more `messages`."""
+        return with_items(body, "messages", messages)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a Messages request into a native one; `stream` is false by default.

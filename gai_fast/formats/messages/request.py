@@ -52,7 +52,7 @@ _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _UNANSWERABLE: Final = ("container", "mcp_servers")
 
 
-def check_thread(body: Mapping[str, Any]) -> None:
+def _check_thread(body: Mapping[str, Any]) -> None:
     """Refuses to continue a conversation stored at Anthropic; `on_unsupported` does not apply.
 
     Anthropic's SDK then sends the whole conversation.
@@ -79,6 +79,7 @@ def unanswerable(body: Mapping[str, Any]) -> list[str]:
 
 def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
     """Translates a Messages request into a native one; see `Format.parse_request`."""
+    _check_thread(body)
     return _MessagesReader().request(body)
 
 
@@ -88,11 +89,9 @@ class _MessagesReader(RequestReader):
     def __init__(self) -> None:
         super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
         self._calls: set[str] = set()
-        self._has_more = False  # a result may belong to a call in the thread
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
-        self._has_more = body.get("thread") is not None
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
         limit = member(body, "max_tokens", "$", int)
@@ -248,7 +247,7 @@ class _MessagesReader(RequestReader):
     def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         self.lost += unread(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
         call_id = required(block, "tool_use_id", path, str)
-        if call_id not in self._calls and not self._has_more:
+        if call_id not in self._calls:
             raise invalid("No `tool_use` with this id came before", f"{path}.tool_use_id")
         content = member(block, "content", path, str, list)
         parts: list[dict[str, Any]] = []

@@ -6,15 +6,17 @@ completes the answers of upstreams that speak the dialect. Knows no route and no
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
+from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames, Passthrough
 from gai_fast.formats.responses.members import read_response_members
 from gai_fast.formats.responses.parts import DIALECT, ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
-from gai_fast.formats.responses.request import check_stored, read_response_request
+from gai_fast.formats.responses.request import read_response_request
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.formats.responses.whole import WholeResponse
 from gai_fast.kernels import encode_json
@@ -62,18 +64,17 @@ class ResponsesFormat(DialectFormat):
         """
         return read_response_members(body)
 
-    def native_request(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Returns the client's body for an upstream of the dialect whose answer is translated; it asks for a stream."""
+    def streamed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns a copy of the body that asks for a stream in the foreground."""
         sent = {key: value for key, value in body.items() if key not in ("background", "background_options")}
-        return {**sent, "stream": True}, []
+        return {**sent, "stream": True}
 
-    def check_translatable(self, body: dict[str, Any]) -> None:
-        """Refuses a conversation or a prompt stored by another upstream.
-
-        Raises:
-            Unsupported: The text names the member.
-        """
-        check_stored(body)
+    def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Returns a copy of the body with more items of `input`, which may be a text."""
+        given = body.get("input")
+        if isinstance(given, str):
+            body = {**body, "input": [{"role": "user", "content": given}]}
+        return with_items(body, "input", messages)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a request into a native one; `stream` is false by default.

@@ -25,16 +25,14 @@ class InputReader:
 
     Args:
         lost: The list for the paths of members that cannot be expressed.
-        has_more: The conversation has other items; a result may belong to a call among these other items.
 
     Attributes:
         messages: The native messages.
     """
 
-    def __init__(self, lost: list[str], *, has_more: bool) -> None:
+    def __init__(self, lost: list[str]) -> None:
         self.messages: list[dict[str, Any]] = []
         self._lost = lost
-        self._has_more = has_more
         self._calls: dict[str, dict[str, Any]] = {}
         self._signatures: dict[str, str] = {}
 
@@ -186,7 +184,7 @@ class InputReader:
     def _result(self, item: Mapping[str, Any], path: str) -> None:
         self._lost += unread(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
         call_id = required(item, "call_id", path, str)
-        if call_id not in self._calls and not self._has_more:
+        if call_id not in self._calls:
             raise invalid("No call with this `call_id` came before", f"{path}.call_id")
         output = required(item, "output", path, str, list)
         content = output if isinstance(output, str) else self._parts(output, path, "output")

@@ -54,7 +54,7 @@ KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
 """The members of a request that are read, are refused, or have no effect."""
 
 
-def check_stored(body: Mapping[str, Any]) -> None:
+def _check_stored(body: Mapping[str, Any]) -> None:
     """Refuses a conversation or a prompt stored by another upstream.
 
     `on_unsupported` does not apply: without the member the model would get only the last turn, or no instructions.
@@ -74,6 +74,7 @@ def check_stored(body: Mapping[str, Any]) -> None:
 
 def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
     """Translates a request into a native one; see `Format.parse_request`."""
+    _check_stored(body)
     return _ResponseReader().request(body)
 
 
@@ -96,8 +97,7 @@ class _ResponseReader(RequestReader):
         instructions = member(body, "instructions", "$", str)
         if instructions is not None:
             native["system"] = instructions
-        has_more = any(body.get(key) is not None for key in _STORED)
-        native["messages"] = self._messages(body, has_more=has_more)
+        native["messages"] = self._messages(body)
         limit = member(body, "max_output_tokens", "$", int)
         if limit is not None:
             native["max_tokens"] = limit
@@ -127,15 +127,15 @@ class _ResponseReader(RequestReader):
         self.lost += unread(body, "$", known)
         return native
 
-    def _messages(self, body: Mapping[str, Any], *, has_more: bool) -> list[dict[str, Any]]:
+    def _messages(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         given = member(body, "input", "$", str, list)
         if isinstance(given, str):
             return [{"role": "user", "content": given}]
-        if not given and not has_more:
+        if not given:
             raise invalid("`input` must hold a text or at least one item", "$.input")
-        reader = InputReader(self.lost, has_more=has_more)
-        reader.read(given or [], "$.input")
-        # A native request needs a message. There is none if all items were dropped, or are stored at an upstream.
+        reader = InputReader(self.lost)
+        reader.read(given, "$.input")
+        # A native request needs a message. There is none if all items were dropped.
         return reader.messages or [{"role": "user", "content": ""}]
 
     def _reasoning(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:

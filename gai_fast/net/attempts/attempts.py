@@ -32,6 +32,7 @@ from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
+from gai_fast.formats import get_format
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome
@@ -245,13 +246,13 @@ class Attempts:
         refused: Error | None = None
         while self._next is not None:
             (spec, continued), self._next = self._next, None
-            asked = spec
-            if continued == "prefill" and self.transcript is not None and isinstance(spec.request, Request):
-                asked = replace(spec, request=spec.request.with_prefill(self.transcript.text or ""))
             if spec.trace is not None:
                 kind = "retry" if spec.model.name == self.spec.model.name else "fallback"
                 spec.trace.follows(kind, *(() if continued is None else ("resume",)))
             try:
+                asked = spec
+                if continued == "prefill" and self.transcript is not None:
+                    asked = _prefilled(spec, self.transcript.text or "")
                 return self._attempt(spec, receiver, asked, continued)
             except Error as error:
                 refused = error
@@ -535,7 +536,7 @@ class Attempts:
             return None
         if self.attempt is not None and spec is self.spec and self.attempt.continued == "verified":
             return "verified"
-        can_prefill = spec.model.prefill and isinstance(spec.request, Request) and bool(self.transcript.text)
+        can_prefill = spec.model.prefill and bool(self.transcript.text)
         return "prefill" if can_prefill else "verified"
 
     def _may_be_repeated(self) -> bool:
@@ -557,6 +558,20 @@ class Attempts:
         """Drops a request that is not sent again."""
         if not self._mends:
             self.spec.request, self.spec.other = _NO_REQUEST, None
+
+
+def _prefilled(spec: StreamSpec, text: str) -> StreamSpec:
+    """Returns the spec with an assistant message at the end of its request, which the upstream continues.
+
+    Raises:
+        Error: The client's own body has no place for the message.
+    """
+    request = spec.request
+    if isinstance(request, Request):
+        return replace(spec, request=request.with_prefill(text))
+    dialect = get_format(get_provider(spec.model.upstream.provider).dialect)
+    grown = dialect.with_messages(request, [{"role": "assistant", "content": text}])
+    return replace(spec, request=grown, shape=None)
 
 
 def _is_silent(relay: Relay) -> bool:

@@ -305,8 +305,7 @@ class _DialectSpecs:
         """
         if model.stream.on_midstream_failure != "continue":
             return False
-        own = self._dialect.native_request(self._asked.body)
-        return own is None or not own[1]
+        return not self._dialect.unanswerable(self._asked.body)
 
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
@@ -320,22 +319,17 @@ class _DialectSpecs:
     def _build_translated(self, model: ModelSettings, api: API, before: StreamSpec | None) -> StreamSpec:
         """Builds the spec of a response encoded from events; the request is native, or the client's own body."""
         asked, dialect = self._asked, self._dialect
-        own = None
         ignored: Sequence[str] = ()
-        # A prefill can only continue native requests.
-        if api.dialect == dialect.name and not _is_prefilled(model):
-            own = dialect.native_request(asked.body)
         request: Request | dict[str, Any]
+        own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
         if own is None:
-            dialect.check_translatable(asked.body)
             request, lost = dialect.parse_request(asked.body)
             left_out = [path for path in lost if path not in dialect.without_effect]
             if len(left_out) < len(lost):
                 ignored = [path for path in lost if path in dialect.without_effect]
         else:
-            request, left_out = own
-            if api.stream_options:
-                request = dialect.with_usage(request)
+            request = dialect.with_usage(own) if api.stream_options else own
+            left_out = dialect.unanswerable(asked.body)
         output, deltas, chain = self._encoder(request, before)
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
         return self._build(model, request, output, deltas, frames, chain, left_out, ignored)
@@ -500,11 +494,6 @@ def _for_background(model: ModelSettings) -> ModelSettings:
     if model.stream.on_disconnect != "auto":
         return model
     return replace(model, stream=replace(model.stream, on_disconnect="drain"))
-
-
-def _is_prefilled(model: ModelSettings) -> bool:
-    """Returns whether a failed response of the model is continued from a prefill."""
-    return model.prefill and model.stream.on_midstream_failure == "continue"
 
 
 def is_retry(incoming: Incoming) -> bool:

@@ -263,7 +263,6 @@ class StreamRoutes:
         model = self._engine.targets.placed(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
-            dialect.check_translatable(body)
             dialect.parse_request(body)  # a request that would be refused has no count
             reply = incoming.json_reply(dialect.count_body(estimated_tokens(asked.prompt_characters)))
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]

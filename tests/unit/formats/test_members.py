@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats._members import RequestReader, data_url, expect, member, read_native, required, unread
+from gai_fast.formats._members import RequestReader, data_url, expect, member, read_native, required, unread, with_items
 from gai_fast.model.errors import InvalidRequest
 
 
@@ -81,3 +81,12 @@ def test_members_that_a_reader_does_not_know_are_named_by_their_path() -> None:
     holder = {"a": 1, "b": None, "c": 0, "d": []}
     assert unread(holder, "$.x[3]", ("a",)) == ["x[3].c", "x[3].d"]
     assert unread(holder, "$", holder) == []
+
+
+def test_a_list_of_a_body_grows_in_a_copy() -> None:
+    body = {"a": [1], "b": 2}
+    assert with_items(body, "a", [3]) == {"a": [1, 3], "b": 2}
+    assert body["a"] == [1]
+    assert with_items({}, "a", [3]) == {"a": [3]}
+    with pytest.raises(InvalidRequest, match=r"Expected `array`, got `str` - at `\$\.a`"):
+        with_items({"a": "x"}, "a", [3])

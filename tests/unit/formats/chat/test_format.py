@@ -130,3 +130,15 @@ def test_the_sdk_reads_an_error_body(code: Any, expected: type[openai.APIStatusE
     assert raised.value.code == code
     assert isinstance(raised.value.body, dict)
     assert raised.value.body["message"] == "no"
+
+
+def test_a_conversation_grows_by_messages() -> None:
+    said, prefill = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
+    body = {"model": "m", "messages": [said], "logit_bias": {}}
+    assert OPENAI.with_messages(body, [prefill]) == {**body, "messages": [said, prefill]}
+    assert body["messages"] == [said]
+
+
+def test_several_choices_of_a_whole_answer_are_not_written_from_events() -> None:
+    assert OPENAI.unanswerable({"n": 2}) == ["n"]
+    assert OPENAI.unanswerable({"n": 2, "stream": True}) == OPENAI.unanswerable({}) == []

@@ -53,4 +53,13 @@ def test_a_request_needs_no_wish_for_usage() -> None:
 def test_a_request_whose_answer_is_translated_goes_to_anthropic_as_it_is_and_streams() -> None:
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     body = {"model": "m", "messages": [], "tools": tools, "stream": False, "mcp_servers": [{"name": "m"}]}
-    assert ANTHROPIC.native_request(body) == ({**body, "stream": True}, ["mcp_servers"])
+    assert ANTHROPIC.streamed(body) == {**body, "stream": True}
+    assert ANTHROPIC.unanswerable(body) == ["mcp_servers"]
+
+
+def test_a_conversation_grows_by_messages() -> None:
+    said = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+    body = {"model": "m", "max_tokens": 5, "messages": [said]}
+    prefill = {"role": "assistant", "content": "Ho"}
+    assert ANTHROPIC.with_messages(body, [prefill]) == {**body, "messages": [said, prefill]}
+    assert body["messages"] == [said]

@@ -380,15 +380,9 @@ def test_a_conversation_that_only_anthropic_has_is_refused_by_a_code_that_its_sd
     """Left out, the model would see the last messages alone."""
     for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
         with pytest.raises(Unsupported) as refused:
-            ANTHROPIC.check_translatable({"thread": thread})
+            ANTHROPIC.parse_request({"messages": [{"role": "user", "content": "a"}], "thread": thread})
         assert error_object(refused.value)["details"] == {"error_code": "thread_unsupported_request"}
-    ANTHROPIC.check_translatable({"thread": None})
-
-
-def test_a_result_may_belong_to_a_call_in_the_thread() -> None:
-    native, lost = read(messages=[{"role": "user", "content": [RESULT]}], thread={"type": "continue"})
-    assert native["messages"][0]["call_id"] == RESULT["tool_use_id"]
-    assert lost == []
+    assert read(thread=None)[1] == []
 
 
 def test_an_answer_made_of_events_holds_no_container_and_no_blocks_of_mcp() -> None:

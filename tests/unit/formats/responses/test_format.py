@@ -8,6 +8,8 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+from openai.types.responses import ResponseInputParam
+from pydantic import TypeAdapter
 
 from gai_fast.model.errors import Error
 from tests.unit.formats.chat_reader import client
@@ -182,9 +184,18 @@ def test_a_whole_answer_of_the_upstream_is_passed_on_as_it_is() -> None:
 
 def test_a_request_for_an_upstream_of_the_dialect_is_a_stream_that_waits_for_nobody() -> None:
     body = {"model": "m", "input": "?", "background": True, "tools": [{"type": "web_search"}], "top_logprobs": 3}
-    sent, lost = RESPONSES.native_request(body) or ({}, [])
+    sent = RESPONSES.streamed(body)
     assert sent == {"model": "m", "input": "?", "stream": True, "tools": [{"type": "web_search"}], "top_logprobs": 3}
-    assert lost == []
+    assert RESPONSES.unanswerable(body) == []
+
+
+@pytest.mark.parametrize("given", ["Hi", [{"role": "user", "content": "Hi"}]])
+def test_a_conversation_grows_by_items(given: Any) -> None:
+    body = {"model": "m", "input": given, "store": False}
+    grown = RESPONSES.with_messages(body, [{"role": "assistant", "content": "Ho"}])
+    assert grown["input"] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    assert {**grown, "input": given} == body
+    TypeAdapter(ResponseInputParam).validate_python(grown["input"])
 
 
 def test_a_response_in_the_background_is_queued() -> None:

@@ -179,12 +179,6 @@ def test_nothing_but_lost_items_is_an_empty_question() -> None:
     assert read({"type": "item_reference", "id": "m"}) == ([{"role": "user", "content": ""}], ["input[0]"])
 
 
-def test_a_result_may_belong_to_a_call_that_is_kept_elsewhere() -> None:
-    messages, lost = read(RESULT, previous_response_id="resp_1")
-    assert messages[0]["role"] == "tool"
-    assert lost == []
-
-
 INVALID: dict[str, tuple[Any, str]] = {
     "no object": (5, "Expected `object`, got `int` - at `$.input[1]`"),
     "type": ({"type": 5}, "Expected `str`, got `int` - at `$.input[1].type`"),
