@@ -56,7 +56,7 @@ class Changes:
     def leave_out(self, provider: str, path: str, what: str = "") -> None:
         """Refuses a member that the provider does not support, or notes that it is left out.
 
-        If the method returns, its caller leaves the member out. No other code decides by `on_unsupported`.
+        If the method returns, its caller leaves the member out. Besides `leave_out_unsaid`, no code decides so.
 
         Args:
             provider: The provider's name.
@@ -68,6 +68,20 @@ class Changes:
         """
         if self._on_unsupported == "error":
             raise unsupported(provider, path, what)
+        self.drop(path)
+
+    def leave_out_unsaid(self, provider: str, path: str) -> None:
+        """As `leave_out`, for a member that no native request holds: the provider may have it.
+
+        Args:
+            provider: The provider's name.
+            path: The member's path in the client's request.
+
+        Raises:
+            Unsupported: `on_unsupported` is `error`; the text names the member.
+        """
+        if self._on_unsupported == "error":
+            raise Unsupported(message=f"gai-fast cannot say `{path[:200]}` to {provider}", reason="field")
         self.drop(path)
 
     def drop(self, path: str) -> None:

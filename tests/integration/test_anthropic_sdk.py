@@ -259,7 +259,7 @@ async def test_our_own_refusals_are_its_exceptions_too(net: Net) -> None:
     client = client_of(net, gateway)
     with pytest.raises(anthropic.NotFoundError, match="Unknown model"):
         await client.messages.create(model="nobody", **ASK)
-    with pytest.raises(anthropic.BadRequestError, match="does not support `container`") as caught:
+    with pytest.raises(anthropic.BadRequestError, match="gai-fast cannot say `container` to") as caught:
         await client.messages.create(model="m", extra_body={"container": "c"}, **ASK)
     assert caught.value.error_code == "unsupported"
     with pytest.raises(anthropic.InternalServerError) as failed:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.requests.gateway import Bench
-from tests.requests.judge import Judge
+from tests.requests.judge import Judge, sources
 
 SUMMARIES = pytest.StashKey[list[str]]()
 
@@ -33,6 +33,7 @@ def summaries(request: pytest.FixtureRequest) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Writes what was accepted and kept, one line for each provider that was judged."""
-    for line in config.stash.get(SUMMARIES, []):
+    """Writes what was accepted and kept, one line for each provider that was judged, and of which requests."""
+    lines = config.stash.get(SUMMARIES, [])
+    for line in [*lines, sources()] if lines else ():
         terminalreporter.write_line(line)

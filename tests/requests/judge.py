@@ -8,7 +8,6 @@ dropped or adjusted.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 from tests.requests.answers import HISTORIES
 from tests.requests.gateway import PATHS, Answer, Bench
 from tests.requests.meanings import READERS, Asked, Meaning, compared
+from tests.requests.recorded import RECORDED, VARIABLE, recorded
 from tests.requests.rules import RULES, Received
 from tests.requests.targets import MEMBERS, Target
 
@@ -31,7 +31,8 @@ _SIGNATURES = {"anthropic": "EqQBCgIYAhIM", "openai": "gAAAAsealed", "gemini": "
 _SIGNED = {"anthropic": "anthropic", "openai:responses": "openai", "gemini": "gemini"}
 """The author whose signature a source's own history has."""
 _OWNERS = ("openai", "azure", "anthropic", "anthropic-adaptive")
-"""Who defines a dialect: a fault in a client's own body is the client's, and the provider says so."""
+"""Who defines a dialect: a fault in a client's own body is the client's, and the provider says so. Real requests have
+members of the provider that they were sent to, which others of its dialect get too, except strict ones."""
 
 
 @dataclass
@@ -64,18 +65,17 @@ class Verdict:
 
 @cache
 def specimens() -> dict[str, dict[str, dict[str, Any]]]:
-    """Returns the requests of each door by name; those of `GAI_FAST_REQUESTS` too, if it names a folder.
+    """Returns the requests of each door by name: the specimens, and those that are `recorded`."""
+    real = recorded(PATHS)
+    return {door: {**json.loads((SPECIMENS / f"{door}.json").read_text()), **real[door]} for door in PATHS}
 
-    The folder has a folder for each door with one JSON body per file.
-    """
-    found = {door: json.loads((SPECIMENS / f"{door}.json").read_text()) for door in PATHS}
-    folder = os.environ.get("GAI_FAST_REQUESTS")
-    for door in PATHS if folder else ():
-        for file in sorted(Path(str(folder), door).rglob("*.json")):
-            body = json.loads(file.read_text())
-            body.pop("model", None)
-            found[door][f"recorded {file.stem}"] = body
-    return found
+
+def sources() -> str:
+    """Returns the line that says which requests were judged."""
+    names = [name for bodies in specimens().values() for name in bodies]
+    real = sum(name.startswith(RECORDED) for name in names)
+    where = "" if real else f" ({VARIABLE} names a folder of them)"
+    return f"requests judged: {len(names) - real} specimens, {real} recorded ones{where}, and histories of providers"
 
 
 class Judge:
@@ -219,7 +219,12 @@ class _Exchange:
                 self._verdict.kept += 1
             elif not is_told:
                 self._fail(f"lost: {asked.name}")
-            elif not is_adjusted and self._has(asked) and not self._is_too_much(asked):
+            elif (
+                not is_adjusted
+                and self._has(asked)
+                and not self._is_too_much(asked)
+                and not any(_names(path, asked) and self._is_of_another(path) for path in told)
+            ):
                 self._fail(f"dropped although the provider has it: {asked.name}")
             else:
                 self._verdict.kept += 1
@@ -234,17 +239,28 @@ class _Exchange:
             return
         paths = re.findall(r"`([^`]+)`", text)
         named = [asked for asked in wanted if any(_names(path, asked) for path in paths)]
+        is_ours = "gai-fast cannot" in text and any(re.split(r"[.\[]", path)[0] in self._body for path in paths)
         self._verdict.asked += 1
         if self._way == "drop" and not any(asked.name.startswith("content") for asked in named):
             self._fail(f"refused with drop: {_plain(text)}")
+        elif is_ours or any(map(self._is_of_another, paths)):
+            self._verdict.kept += 1
         elif not named:
             self._fail(f"refused: {_plain(text)}")
-        elif "gai-fast cannot" not in text and all(
-            self._has(asked) and not self._is_too_much(asked) for asked in named
-        ):
+        elif all(self._has(asked) and not self._is_too_much(asked) for asked in named):
             self._fail(f"refused although the provider has it: {_plain(text)}")
         else:
             self._verdict.kept += 1
+
+    def _is_of_another(self, path: str) -> bool:
+        """Returns whether a path in a refusal leads to a member or a tool that only another provider has."""
+        name, *inner = re.split(r"[.\[\]]+", path)
+        value = self._body.get(name)
+        if name == "tools" and isinstance(value, list):
+            tools = value[int(inner[0]) :][:1] if inner else value
+            kinds = {tool.get("type", "function") for tool in tools}
+            return kinds.isdisjoint(("function", "custom")) or "defer_loading" in inner
+        return name in self._body and name not in _types(self._target).names
 
     def _has(self, asked: Asked) -> bool:
         """Returns whether the provider's type has a member for a setting."""
@@ -254,6 +270,7 @@ class _Exchange:
             key in target.lacks
             or key.partition(".")[0] in target.lacks
             or (asked.setting == "" and not asked.name.startswith("tools"))
+            or (key == "store" and "responses" in (self._door, target.dialect) and self._door != target.dialect)
         ):
             return False
         members = MEMBERS[target.dialect].get(key, ())
@@ -268,7 +285,8 @@ class _Exchange:
 
     def _faults(self, received: Received) -> Iterator[str]:
         target = self._target
-        own = target.name.partition(":")[0] in _OWNERS and target.door == self._door
+        is_clients = target.name.partition(":")[0] in _OWNERS or f"/{RECORDED}" in self._case
+        own = is_clients and target.door == self._door
         before = set()
         types = _types(target)
         if own:

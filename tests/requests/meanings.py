@@ -729,25 +729,25 @@ def compared(
             yield Asked("content.call", (*_CONTENT, "tool_calls")), (role, kind, value) in sent.said
         if kind != "media" or not media_apart:
             order.append((role, kind, value))
-    positions = [_position(each, sent.said) for each in order if each[0] in ("user", "assistant")]
-    known = [each for each in positions if each is not None]
-    if len(known) > 1:
-        yield Asked("content.order", _CONTENT), known == sorted(known)
+    positions: list[int] = []
+    for each in order:
+        if each[0] in ("user", "assistant"):
+            last = positions[-1] if positions else 0
+            found = [at for at in range(len(sent.said)) if _holds(sent.said[at], each)]
+            positions += [next((at for at in found if at >= last), found[0])] if found else []
+    if len(positions) > 1:
+        yield Asked("content.order", _CONTENT), positions == sorted(positions)
 
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _position(each: tuple[str, str, Any], said: list[tuple[str, str, Any]]) -> int | None:
-    for at, (role, kind, value) in enumerate(said):
-        if (
-            role == each[0]
-            and kind == each[1]
-            and (value == each[2] or (kind == "text" and _flat(str(each[2])) in _flat(str(value))))
-        ):
-            return at
-    return None
+def _holds(sent: tuple[str, str, Any], asked: tuple[str, str, Any]) -> bool:
+    """Returns whether something that was sent is or holds what was asked."""
+    if sent[:2] != asked[:2]:
+        return False
+    return bool(sent[2] == asked[2]) or (asked[1] == "text" and _flat(str(asked[2])) in _flat(str(sent[2])))
 
 
 _BUDGETS = {"none": (0, 512), "minimal": (0, 2048), "low": (0, 8192), "medium": (1024, 16384), "high": (4096, 200000)}

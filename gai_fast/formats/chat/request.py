@@ -32,8 +32,8 @@ _SAME: Final = tuple(
 
 # Fields that are read below.
 _READ: Final = frozenset(
-    "messages stream n stop max_tokens max_completion_tokens reasoning_effort response_format "
-    "tools functions tool_choice function_call web_search_options".split()
+    "messages stream n stop max_tokens max_completion_tokens reasoning reasoning_effort response_format "
+    "thinking tools functions tool_choice function_call web_search_options".split()
 )
 
 # Fields without a visible effect on the answer: caches, and fields that the route reads.
@@ -50,6 +50,12 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],),
     "store": (False,),
 }
+
+_THINKS: Final = "medium"
+"""The effort of a request that asks for reasoning, and not for how much: OpenRouter's."""
+
+_CHOICES: Final[Mapping[str, str]] = {"any": "required"}
+"""Mistral's words for a choice of tools."""
 
 _MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """Members of a part that end a cached part of the prompt; the second is OpenRouter's."""
@@ -96,11 +102,9 @@ class _ChatReader(RequestReader):
             if limit is not None:
                 native["max_tokens"] = limit
                 self.moved["$.max_tokens"] = f"$.{key}"
-        effort = member(body, "reasoning_effort", "$", str)
-        if effort in EFFORTS:
-            native["reasoning"] = {"effort": effort}
-        elif effort is not None:
-            self.lost.append("reasoning_effort")
+        reasoning = self._wanted_reasoning(body)
+        if reasoning:
+            native["reasoning"] = reasoning
         response_format = member(body, "response_format", "$", dict)
         if response_format is not None:
             native["response_format"] = self._response_format(response_format)
@@ -114,6 +118,45 @@ class _ChatReader(RequestReader):
         known |= {key for key, values in _NEUTRAL.items() if body.get(key) in values}
         self.lost += unread(body, "$", known)
         return native
+
+    def _wanted_reasoning(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the native `reasoning`: of `reasoning_effort`, OpenRouter's `reasoning`, and DeepSeek's `thinking`.
+
+        `thinking` may hold Anthropic's budget: LiteLLM's clients send it so.
+        """
+        wanted: dict[str, Any] = {}
+        path = "$.reasoning"
+        asked = member(body, "reasoning", "$", dict) or {}
+        self.lost += unread(asked, path, ("effort", "max_tokens", "exclude", "enabled", "summary"))
+        for holder, key, at in ((body, "reasoning_effort", "$"), (asked, "effort", path)):
+            effort = member(holder, key, at, str)
+            if effort in EFFORTS:
+                wanted["effort"] = effort
+            elif effort is not None:
+                self.lost.append(f"{at}.{key}"[2:])
+        for key in ("max_tokens", "summary"):
+            if asked.get(key) is not None:
+                wanted[key] = asked[key]  # the native request checks it
+        enabled = member(asked, "enabled", path, bool)
+        if enabled is not None and not {"effort", "max_tokens"} & wanted.keys():
+            wanted["effort"] = _THINKS if enabled else "none"
+        if member(asked, "exclude", path, bool):
+            wanted["summary"] = "none"
+        thinking = member(body, "thinking", "$", dict) or {}
+        self.lost += unread(thinking, "$.thinking", ("type", "budget_tokens"))
+        kind = member(thinking, "type", "$.thinking", str)
+        budget = member(thinking, "budget_tokens", "$.thinking", int)
+        if kind == "disabled":
+            wanted["effort"] = "none"
+        elif kind in ("enabled", "adaptive"):
+            if budget is not None:
+                self.moved["$.reasoning.max_tokens"] = "$.thinking.budget_tokens"
+                wanted["max_tokens"] = budget
+            elif not {"effort", "max_tokens"} & wanted.keys():
+                wanted["effort"] = _THINKS
+        elif kind is not None:
+            self.lost.append("thinking.type")
+        return wanted
 
     # -- messages --
 
@@ -358,7 +401,7 @@ class _ChatReader(RequestReader):
             named = required(choice, kind, "$.tool_choice", dict)
             return {"name": required(named, "name", f"$.tool_choice.{kind}", str)}
         if choice is not None:
-            return str(choice)
+            return _CHOICES.get(choice) or str(choice)
         legacy: str | dict[str, Any] | None = member(body, "function_call", "$", str, dict)
         if isinstance(legacy, dict):
             return {"name": required(legacy, "name", "$.function_call", str)}

@@ -319,7 +319,7 @@ class Targets(AttemptRunner):
         api = get_provider(upstream.provider)
         target = self._target(spec, key)
         for path in spec.left_out:
-            api.leave_out(path, target)
+            target.changes.leave_out_unsaid(api.provider, path)
         for path in spec.ignored:
             target.changes.drop(path)
         adapter: Adapter | None = None

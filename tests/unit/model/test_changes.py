@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gai_fast.model.changes import Changes
+from gai_fast.model.errors import Unsupported
 from gai_fast.model.limits import SHARED
 
 
 def headers(changes: Changes) -> dict[str, str]:
     return dict(changes.headers())
+
+
+def test_a_member_that_no_native_request_holds_is_refused_in_words_of_its_own_or_left_out() -> None:
+    """The provider may have it: that it does not would be untrue."""
+    with pytest.raises(Unsupported, match=r"^gai-fast cannot say `moderation` to openai$") as caught:
+        Changes().leave_out_unsaid("openai", "moderation")
+    assert caught.value.reason == "field"
+    changes = Changes("drop")
+    changes.leave_out_unsaid("openai", "moderation")
+    assert changes.dropped == ["moderation"]
 
 
 def test_each_header_is_there_if_it_has_something_to_report() -> None:

@@ -19,6 +19,7 @@ from gai_fast.model.request import (
     ImagePart,
     Message,
     NamedTool,
+    Reasoning,
     ReasoningPart,
     Request,
     ResponseFormat,
@@ -114,6 +115,33 @@ def test_reasoning_effort(effort: str) -> None:
 @pytest.mark.parametrize("effort", ["utmost", ""])
 def test_an_effort_that_we_do_not_have_has_no_place(effort: str) -> None:
     assert lost_of(reasoning_effort=effort) == ["reasoning_effort"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "native"),
+    [
+        ({"reasoning": {"effort": "high"}}, Reasoning(effort="high")),
+        ({"reasoning": {"max_tokens": 2000, "exclude": True}}, Reasoning(max_tokens=2000, summary="none")),
+        ({"reasoning": {"enabled": True}}, Reasoning(effort="medium")),
+        ({"reasoning": {"enabled": False}}, Reasoning(effort="none")),
+        ({"reasoning": {"enabled": True, "effort": "low", "summary": "auto"}}, Reasoning(effort="low", summary="auto")),
+        ({"reasoning": {"effort": "low"}, "reasoning_effort": "high"}, Reasoning(effort="low")),
+        ({"reasoning": {}}, UNSET),
+        ({"thinking": {"type": "disabled"}}, Reasoning(effort="none")),
+        ({"thinking": {"type": "enabled"}}, Reasoning(effort="medium")),
+        ({"thinking": {"type": "enabled"}, "reasoning_effort": "high"}, Reasoning(effort="high")),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, Reasoning(max_tokens=2000)),
+    ],
+    ids=str,
+)
+def test_members_of_other_providers_ask_for_reasoning(fields: dict[str, Any], native: Any) -> None:
+    """OpenRouter's `reasoning`; `thinking` of DeepSeek, of Z.AI and of LiteLLM's clients, for any model."""
+    assert read(**fields).reasoning == native
+
+
+def test_reasoning_that_we_do_not_have_has_no_place() -> None:
+    fields = {"reasoning": {"effort": "utmost", "x": 1}, "thinking": {"type": "x", "keep": 1}}
+    assert lost_of(**fields) == ["reasoning.x", "reasoning.effort", "thinking.keep", "thinking.type"]
 
 
 def test_several_choices_have_no_place() -> None:
@@ -225,6 +253,7 @@ def test_legacy_functions_are_tools() -> None:
         ("auto", "auto"),
         ("none", "none"),
         ("required", "required"),
+        ("any", "required"),  # Mistral's
         ({"type": "function", "function": {"name": "f"}}, NamedTool(name="f")),
     ],
 )
@@ -542,6 +571,15 @@ def test_our_own_answer_can_be_sent_back() -> None:
         ({"max_completion_tokens": 0}, "$.max_completion_tokens"),
         ({"max_tokens": 0}, "$.max_tokens"),
         ({"reasoning_effort": 1}, "$.reasoning_effort"),
+        ({"reasoning": "high"}, "$.reasoning"),
+        ({"reasoning": {"effort": 1}}, "$.reasoning.effort"),
+        ({"reasoning": {"max_tokens": "1"}}, "$.reasoning.max_tokens"),
+        ({"reasoning": {"exclude": 1}}, "$.reasoning.exclude"),
+        ({"reasoning": {"enabled": 1}}, "$.reasoning.enabled"),
+        ({"reasoning": {"summary": 1}}, "$.reasoning.summary"),
+        ({"thinking": True}, "$.thinking"),
+        ({"thinking": {"type": 1}}, "$.thinking.type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "$.thinking.budget_tokens"),
         ({"response_format": "json"}, "$.response_format"),
         ({"response_format": {"type": "json_schema"}}, "$.response_format"),
         ({"tools": [{"type": "function"}]}, "$.tools[0]"),

@@ -134,7 +134,7 @@ async def test_a_want_of_descriptors_while_a_request_is_sent_is_no_bug(
 SEQUENCE = "sequence item 0: expected str instance, int found"
 
 
-@pytest.mark.parametrize("method", ["build_request", "adapter", "leave_out"])
+@pytest.mark.parametrize("method", ["build_request", "adapter"])
 async def test_whatever_an_adapter_raises_while_a_request_is_built_is_an_error_and_logged(
     targets: Targets,
     pools: list[FakePool],
@@ -162,7 +162,7 @@ async def test_whatever_an_adapter_raises_while_a_request_is_built_is_an_error_a
     failing = Failing()
     monkeypatch.setattr(module, "get_provider", lambda name: failing)
     with pytest.raises(Internal) as caught:
-        ask(targets, call(left_out=["n"] if method == "leave_out" else []))
+        ask(targets, call())
     assert "'up'" in caught.value.message
     assert "sequence" not in caught.value.message
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [SEQUENCE]
