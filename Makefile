@@ -90,7 +90,7 @@ sanitize: install  ## the kernels' tests under the address and undefined-behavio
 test-local: install $(LOCAL)/.installed  ## the tests of a real model on this machine (long)
 	@GAI_FAST_REQUIRE_ALL=1 PYTHON=$(VENV)/bin/python ci/test.sh -m long tests/integration/test_local_model.py $(ARGS)
 
-programs: complete  ## run the programs of docs/programs.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
+programs: complete  ## run the programs of programs/README.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
 	@$(VENV)/bin/python -m programs $(ARGS)
 
 bench: complete  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (an hour; GAI_FAST_REQUIRE_ALL=1: none may be missing)

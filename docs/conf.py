@@ -30,6 +30,7 @@ include_patterns = [
     "ci/README.md",
     "benchmarks/HISTORY.md",
     "examples/README.md",
+    "programs/README.md",
     "tests/README.md",
 ]
 exclude_patterns = [".*", "**/.*", "build", "dist", "deploy", "gai_fast"]  # folders that are not even looked through

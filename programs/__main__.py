@@ -1,4 +1,4 @@
-"""`python -m programs [--only WORD]… [--upstream DIALECT]… [--update]`: runs the programs of docs/programs.md.
+"""`python -m programs [--only WORD]… [--upstream DIALECT]… [--update]`: runs the programs of programs/README.md.
 
 Exit code 1: a program fails, or, with GAI_FAST_REQUIRE_ALL=1, one could not be run.
 """

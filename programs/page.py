@@ -1,4 +1,4 @@
-"""docs/programs.md: the configuration of the gateway, and of each program how it is installed and what is pasted."""
+"""programs/README.md: the configuration of the gateway, and of each program how it is installed and what is pasted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PAGE: Final = Path(__file__).parents[1] / "docs/programs.md"
+PAGE: Final = Path(__file__).parent / "README.md"
 ADDRESS: Final = "http://127.0.0.1:8080"
 """The gateway's address on the page, the one thing that a run replaces."""
 KEY: Final = "my-gateway-key"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 STORY: Final = "Once upon a time a café’s old cat 🐈 asked a small stream: “Where do you go?”"
 RESULT: Final = "4 °C"
-"""The result of the tools of docs/programs.md, and the content of `notes.txt`."""
+"""The result of the tools of programs/README.md, and the content of `notes.txt`."""
 WEATHER: Final = f"It is {RESULT} in Oslo."
 NO_RESULT: Final = "The tool said something else."
 INPUT_TOKENS: Final = 21

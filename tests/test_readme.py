@@ -55,6 +55,7 @@ PAGES = [
     ROOT / "ci/README.md",
     ROOT / "benchmarks/HISTORY.md",
     ROOT / "examples/README.md",
+    ROOT / "programs/README.md",
     ROOT / "tests/README.md",
 ]
 

@@ -32,7 +32,7 @@ PAGES: Final = [
         ROOT / "CONTRIBUTING.md",
         ROOT / "SECURITY.md",
         *sorted((ROOT / "docs").rglob("*.md")),
-        *(ROOT / folder / "README.md" for folder in ("benchmarks", "ci", "examples", "tests")),
+        *(ROOT / folder / "README.md" for folder in ("benchmarks", "ci", "examples", "programs", "tests")),
     )
 ]
 
@@ -83,6 +83,7 @@ ELSEWHERE: Final = {
     ("docs/library.md", "text"): "docs/test_library.py",
     ("docs/migrating.md", "python"): "docs/test_migrating.py",
     ("docs/troubleshooting.md", "nginx"): "integration/test_behind_nginx.py",
+    ("programs/README.md", "toml"): "docs/test_programs.py",
     **{
         (page, "toml"): "docs/test_configurations.py"
         for page in (
@@ -95,7 +96,6 @@ ELSEWHERE: Final = {
             "docs/migrating.md",
             "docs/operations.md",
             "docs/pass-through.md",
-            "docs/programs.md",
             "docs/troubleshooting.md",
         )
     },
@@ -153,7 +153,10 @@ NOT_RUN: Final = {
     ("docs/operations.md", "# gai-fast.socket"): "parts of units; test_deploy.py checks whole ones",
     ("docs/tutorial.md", "python3 -m venv .venv"): "installs the package, which is installed where tests run",
     **{
-        ("docs/programs.md", language): "`make programs` installs the programs and runs the page; docs/test_programs.py"
+        (
+            "programs/README.md",
+            language,
+        ): "`make programs` installs them and runs the page; docs/test_programs.py"
         for language in ("bash", "js", "python")
     },
 }

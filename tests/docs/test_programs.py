@@ -1,4 +1,4 @@
-"""docs/programs.md and `make programs`: the page is what is run, and a wrong answer is seen.
+"""programs/README.md, docs/programs.md and `make programs`: the page is what is run, and a wrong answer is seen.
 
 The programs themselves are run by `make programs` alone: they are installed from the registries.
 """
@@ -22,6 +22,7 @@ from programs.page import ADDRESS, KEY, PAGE, Block, Program, Unreadable, config
 from programs.running import Bench, Run, Verdict, changes, fault_of
 from programs.script import RESULT, STORY, WEATHER, Answer, Asked, answer_to
 from programs.upstream import Upstream
+from tests.docs.pages import coded, read, rows
 
 TEXT = PAGE.read_text(encoding="utf-8")
 CALL = Answer(tool="weather", arguments={"city": "Oslo"})
@@ -34,6 +35,16 @@ def test_the_blocks_of_a_program_are_whole(program: Program) -> None:
         if block.language == "python":
             compile(block.text, program.name, "exec")
     assert program.text.language == program.tool.language
+
+
+def test_the_settings_of_each_program_are_those_of_its_blocks() -> None:
+    names = set()
+    for name, address, setting in rows(read("docs/programs.md"))[1:]:
+        sections = [each for each in programs(TEXT) if each.name.startswith(name.partition(",")[0])]
+        blocks = "\n".join(each.text.text for each in sections)
+        assert all(code in blocks for cell in (address, setting) for code in coded(cell)), name
+        names |= {each.name for each in sections}
+    assert names == {each.name for each in programs(TEXT)}
 
 
 def test_every_dialect_has_programs() -> None:
