@@ -39,7 +39,7 @@ TIMES: Final = {"ttft": "TTFT", "gap": "inter-event gap", "duration": "duration"
 PERCENTS: Final = (50, 90, 99)
 
 Results = dict[str, Any]
-"""The JSON document; see docs/benchmarks.md."""
+"""The JSON document; see docs/performance.md."""
 
 
 # ---- conditions ------------------------------------------------------------------------------------------------------
