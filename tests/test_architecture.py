@@ -63,9 +63,9 @@ CATCHES_ALL = {
     "library.sdk_streams",  # a library's stream: its failure is an event; raised again if it is a bug
     "grpc.service",  # a call: INTERNAL
     "integrations._body",  # a user's source: its client gets an error
+    "runtime.functions",  # a user's module while it is imported: its name cannot be used
     "runtime.threads",  # a user's source in a thread: raised again, where its item was asked for
     "server.edge.accepted_transport",  # the making of a client's connection: that connection
-    "server.extension",  # a user's module while it is imported: the server does not start
     "server.application",  # a handler: 500
     "server.lanes.lane",  # a handler: 500
     "server.lanes.router",  # a handler: 500

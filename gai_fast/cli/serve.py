@@ -228,7 +228,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
 
 def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> int:
     """Runs one of several workers, in its own process; returns the exit code."""
-    from gai_fast.server.extension import ExtensionError
+    from gai_fast.runtime.functions import FunctionError
     from gai_fast.server.serving import tune_process
     from gai_fast.server.workers.link import pack
     from gai_fast.server.workers.worker import work
@@ -240,7 +240,7 @@ def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, reco
             run_async(work(settings, ends, bound, group, record))
         except StoreError as problem:
             code, why = StartupFailure.exit_code, _store_failure(problem)
-        except ExtensionError as problem:
+        except FunctionError as problem:
             code, why = ConfigFailure.exit_code, f"`app` in [server] {problem}"
         else:
             return 0

@@ -293,7 +293,7 @@ async def start(
         CannotListen: The address cannot be bound.
         CertificateError: As `bind`.
         OpenAddress: As `bind`.
-        ExtensionError: `app` of `[server]` names no function.
+        FunctionError: `app` of `[server]` names no function.
         StoreError: The store cannot be used.
     """
     bound = bind(settings) if bound is None else bound

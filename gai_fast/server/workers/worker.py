@@ -385,7 +385,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         record: As for `serving.start`.
 
     Raises:
-        ExtensionError: As `serving.start`.
+        FunctionError: As `serving.start`.
         StoreError: As `serving.start`.
     """
     name_worker(group.name, ends.number)

@@ -17,10 +17,10 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gai_fast.model.settings import LimitSettings, ModelSettings, ServerSettings, Settings, UpstreamSettings
+from gai_fast.runtime.functions import FunctionError
 from gai_fast.server import serving
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import CannotListen
-from gai_fast.server.extension import ExtensionError
 from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.serving import Bound, serve, start
 from tests.waiting import SECONDS
@@ -293,5 +293,5 @@ async def test_a_users_function_adds_to_the_application_and_the_version_tells_of
 
 async def test_an_extension_that_is_not_there_leaks_nothing() -> None:
     server = dataclasses.replace(SETTINGS.server, app="no_such_module_77:extend")
-    with pytest.raises(ExtensionError, match="no_such_module_77"):
+    with pytest.raises(FunctionError, match="no_such_module_77"):
         await start(dataclasses.replace(SETTINGS, server=server))
