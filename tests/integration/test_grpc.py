@@ -316,6 +316,18 @@ async def test_connections_to_the_gateway_that_are_cut_are_not_seen(net: Net, ch
     assert events[-1].type == "done"
 
 
+async def test_a_connection_that_is_cut_ends_the_call_of_a_plain_stream(net: Net) -> None:
+    """The gateway is there, and would answer: to ask again would be a second answer."""
+    upstream = await net.mock(deltas=60)
+    gateway = await net.gateway(upstream)
+    async with FaultProxy(gateway.url, Faults(after=1500, then="reset")) as proxy, serving_rpc(proxy.url) as rpc:
+        events, refusal = await refused(rpc.generate(QUERY))
+    assert [event.type for event in events][-2:] == ["error", "done"]
+    assert events[0].type == "start"
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "closed")
+    assert len(upstream.requests) == 1
+
+
 async def test_a_gateway_that_stays_away_ends_the_call(net: Net, change_limits: ChangeLimits) -> None:
     change_limits(reconnect_first=0.01, reconnecting=0.2)
     gateway = await net.gateway(await net.mock(deltas=600, rate=100))
