@@ -104,6 +104,7 @@ class Change(NamedTuple):
         keep: Seconds from now for which the copy is kept; always set with `header`.
         is_dropped: Removes the copy. No other part is set.
         caller: The caller of the stream, as in its header.
+        is_sealed: Whether the records are sealed, so that a store needs no checksum to find a damaged one.
     """
 
     stream_id: str
@@ -116,6 +117,7 @@ class Change(NamedTuple):
     keep: float | None = None
     is_dropped: bool = False
     caller: str = ""
+    is_sealed: bool = False
 
 
 class News(NamedTuple):

@@ -5,7 +5,7 @@ Owns the keys, and the meaning of each failure of the server and of the client l
 | key | holds |
 |---|---|
 | `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end; |
-| | the field `sum` of a record or an end is a checksum over its bytes and place |
+| | the field `sum` of a record or an end is a checksum over its bytes and place; sealed records need none |
 | `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for dropped events and its `sum:<lost>`, |
 | | `followed`: the time at which the stream was last followed |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
@@ -911,8 +911,9 @@ def _commands(change: Change) -> list[_Command]:
         commands.append(("EVAL", _GAP, 2, head, log, lost, text, f"{lost + 1}-0", check))
     for after, last_seq, piece in change.records:
         if last_seq > lost:
-            check = checksum(piece, change.stream_id, after, last_seq)
-            fields = ("after", after, "piece", piece, "sum", check)
+            fields: tuple[str | int | bytes, ...] = ("after", after, "piece", piece)
+            if not change.is_sealed:
+                fields = (*fields, "sum", checksum(piece, change.stream_id, after, last_seq))
             commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", *fields))
     if change.ending is not None:
         end, ending = f"{change.last_seq}-2", ending_text(change.ending)

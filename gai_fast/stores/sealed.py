@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from base64 import b64decode, b64encode
+from base64 import b64decode
+from binascii import b2a_base64
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from os import urandom
@@ -182,7 +183,7 @@ class SealedBackend(Backend):
             self._plain_logs.discard(stream_id)
             place = place_of("log.header", stream_id, caller)
             text = _text(seal(place, header_text(header, change.worker)))
-            header = LogHeader(stream_id, caller.hex(), header.model, FORMAT, header.framing, request_id=text)
+            header = LogHeader(stream_id, caller.hex(), header.model, FORMAT, header.framing, None, text)
         records = [
             Record(after, last, seal(place_of("log.frames", stream_id, caller, after=after, number=last), piece))
             for after, last, piece in change.records
@@ -194,8 +195,10 @@ class SealedBackend(Backend):
         if ending is not None:
             place = place_of("log.end", stream_id, caller, number=change.last_seq, is_last=True)
             sealed = {"sealed": _text(seal(place, ending_text(ending))), "last_seq": change.last_seq}
-            ending = Ending(ending.state, error=sealed)
-        return change._replace(header=header, records=records, gap=gap, ending=ending)
+            ending = Ending(ending.state, None, None, sealed)
+        # Not `_replace`, which takes four times as long.
+        last_seq, keep = change.last_seq, change.keep
+        return Change(stream_id, header, change.worker, records, gap, ending, last_seq, keep, is_sealed=True)
 
     async def load(self, stream_id: str) -> Copy | None:
         """Returns the copy of a log, opened."""
@@ -501,7 +504,7 @@ class SealedBackend(Backend):
 
 
 def _text(sealed: bytes) -> str:
-    return b64encode(sealed).decode()
+    return b2a_base64(sealed, newline=False).decode()
 
 
 def _digest(text: str) -> bytes:

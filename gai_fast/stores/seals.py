@@ -51,9 +51,10 @@ _PLACE: Final = struct.Struct(">B?QQ32sB")
 
 
 class _Key(NamedTuple):
-    """A key, ready for use."""
+    """A key, ready for use. `opening` are the bytes before the nonce of a value that it has sealed."""
 
     id: bytes
+    opening: bytes
     cipher: AESGCM
 
 
@@ -159,10 +160,10 @@ class Seals:
             raise self.refuse()
         if self._count >= _FULL:
             self._writer, self._count = os.urandom(_WRITER_BYTES), 0
-        key = self._keys[0]
+        _, opening, cipher = self._keys[0]
         nonce = self._writer + _COUNT.pack(self._count)
         self._count += 1
-        return b"".join((_VERSION, key.id, nonce, key.cipher.encrypt(nonce, value, place)))
+        return b"".join((opening, nonce, cipher.encrypt(nonce, value, place)))
 
     def open(self, place: bytes, sealed: bytes) -> bytes:
         """Returns the value that was sealed for a place.
@@ -223,7 +224,8 @@ def _key(key: bytes) -> _Key:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
         raise _unusable("the package cryptography is missing: install gai-fast[seal]") from None
-    return _Key(hmac.digest(key, b"gai-fast key id", "sha256")[:8], AESGCM(key))
+    identifier = hmac.digest(key, b"gai-fast key id", "sha256")[:8]
+    return _Key(identifier, _VERSION + identifier, AESGCM(key))
 
 
 def _opened(key: _Key, place: bytes, sealed: bytes) -> bytes | None:

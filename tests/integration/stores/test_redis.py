@@ -12,10 +12,13 @@ import pytest
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import CANCEL, Backend, Change, Gap, News, Record, ending_text
 from gai_fast.stores.redis import RedisBackend, Script
+from gai_fast.stores.sealed import SealedBackend
+from gai_fast.stores.seals import Seals
 from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
+from tests.integration.stores.sealing import sealed_with
 from tests.integration.stores.servers import RedisServer
 from tests.limits import LIMITS
 from tests.ports import free_port
@@ -395,6 +398,19 @@ async def test_the_header_and_the_gaps_of_a_former_release_stay_readable(make: M
     copy = await backend.load("s")
     assert copy is not None
     assert (copy.header, copy.lost, copy.text) == (HEADER, 4, "said, and more")
+
+
+async def test_a_sealed_record_has_no_checksum_beside_its_own(make: Make, redis_server: RedisServer) -> None:
+    """As a record of a former release: each release reads it, and opening it tells whether it is damaged."""
+    backend = SealedBackend(make(redis_server.url), Seals(sealed_with(0)))
+    await backend.open()
+    await backend.write([BEGIN._replace(caller="caller", records=[record(1)], ending=FINISHED, last_seq=1)])
+    entries = redis_server.command("XRANGE", "gai:{s}:log", "1-0", "1-2")
+    assert (entries.count(b"piece"), entries.count(b"ending"), entries.count(b"sum")) == (1, 1, 1)
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == News([record(1)], FINISHED)
+    await backend.close()
 
 
 def bulk(reply: bytes) -> bytes:

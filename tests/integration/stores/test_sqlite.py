@@ -21,9 +21,12 @@ import pytest
 from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import CANCEL, Change, Gap, News, Record, ending_text
+from gai_fast.stores.sealed import SealedBackend
+from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
 from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
+from tests.integration.stores.sealing import sealed_with
 from tests.limits import LIMITS
 from tests.records import take, taken
 from tests.waiting import SECONDS
@@ -405,6 +408,34 @@ async def test_a_damaged_record_is_never_served(file: Path, make: Make) -> None:
         copy = await other.load("s")
         assert copy is not None
         assert copy.news == News(good, is_damaged=True)
+        await other.close()
+
+
+async def test_a_damaged_bit_of_a_sealed_record_is_never_served(file: Path, make: Make) -> None:
+    """Its row has no checksum: four zeros, then a text that nobody opens who has changed it."""
+    seals = Seals(sealed_with(0))
+    backend = SealedBackend(make(), seals)
+    await backend.open()
+    good = [record(seq) for seq in (1, 2)]
+    await backend.write([BEGIN._replace(caller="caller", records=good)])
+    await backend.close()
+    with sqlite3.connect(file) as connection:
+        _, (row,) = connection.execute("SELECT piece FROM records ORDER BY last_seq").fetchall()
+    connection.close()
+    assert row[:4] == bytes(4)
+    content = file.read_bytes()
+    assert content.count(row) == 1
+    place = content.index(row)
+    for offset in range(len(row)):
+        damaged = bytearray(content)
+        damaged[place + offset] ^= 0x10
+        file.write_bytes(damaged)
+        other = SealedBackend(make(), seals)
+        await other.open()
+        copy = await other.load("s")
+        assert copy is not None
+        # A changed key id is that of a key that is not here only if no key opens the record.
+        assert copy.news == News(good[:1], is_damaged=True), offset
         await other.close()
 
 
