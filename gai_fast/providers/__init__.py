@@ -11,9 +11,10 @@ from typing import Final
 from gai_fast.core.adapter import Adapter
 from gai_fast.model.changes import Changes
 from gai_fast.providers._authors import DETAIL_FORMATS, DIALECT_AUTHORS
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API
 from gai_fast.providers._counting import TokenCount
 from gai_fast.providers._reasoning_tags import TaggedAdapter
+from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tuning import RESERVED, is_tuned
 
 __all__ = [

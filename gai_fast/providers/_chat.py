@@ -39,7 +39,7 @@ from gai_fast.model.request import (
     UserMessage,
     VideoPart,
 )
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._requests import (
@@ -52,6 +52,7 @@ from gai_fast.providers._requests import (
     joined,
 )
 from gai_fast.providers._rules import RequestRules
+from gai_fast.providers._target import Target, UpstreamRequest
 
 _UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
 

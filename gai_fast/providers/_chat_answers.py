@@ -27,7 +27,8 @@ from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, ProviderAdapter
+from gai_fast.providers._adapter import ProviderAdapter
+from gai_fast.providers._base import API
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
 from gai_fast.providers._events import UNREADABLE, citation, counted_usage
 from gai_fast.providers._finish_words import FINISH_WORDS

@@ -13,9 +13,9 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.core.reading import turns
 from gai_fast.model.request import Request, TextPart, UserMessage
-from gai_fast.providers._base import Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, chunk_shape
+from gai_fast.providers._target import Target
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

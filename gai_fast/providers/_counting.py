@@ -7,7 +7,7 @@ from typing import Any
 from gai_fast.core.chunks import count, parse_chunk
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
-from gai_fast.providers._base import ProviderAdapter
+from gai_fast.providers._adapter import ProviderAdapter
 
 
 class TokenCount(ProviderAdapter):

@@ -14,8 +14,9 @@ from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
+from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
-from gai_fast.providers._base import API, ProviderAdapter
+from gai_fast.providers._base import API
 from gai_fast.providers._events import UNREADABLE, counted_usage, provider_block, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many

@@ -34,7 +34,7 @@ from gai_fast.model.request import (
     ToolMessage,
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._own_tools import RESPONSES_CODE, RESPONSES_SEARCH, OwnTool
 from gai_fast.providers._requests import (
@@ -47,6 +47,7 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._target import Target
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

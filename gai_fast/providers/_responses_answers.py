@@ -43,7 +43,8 @@ from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, ProviderAdapter
+from gai_fast.providers._adapter import ProviderAdapter
+from gai_fast.providers._base import API
 from gai_fast.providers._events import (
     UNREADABLE,
     argument_piece,

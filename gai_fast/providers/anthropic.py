@@ -50,7 +50,7 @@ from gai_fast.model.request import (
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._anthropic_answers import AnthropicAdapter
-from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
+from gai_fast.providers._base import API, NO_HEADERS
 from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
@@ -66,6 +66,7 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 from gai_fast.providers._rules import CallIds
+from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"

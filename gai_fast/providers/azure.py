@@ -24,7 +24,7 @@ from gai_fast.model.errors import NotFound
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
@@ -35,6 +35,7 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
+from gai_fast.providers._target import Target, UpstreamRequest
 
 _V1: Final = "/openai/v1"
 _OPTIONS: Final = {"api_version": str}

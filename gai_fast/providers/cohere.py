@@ -48,13 +48,15 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.providers._base import API, ProviderAdapter, Target
+from gai_fast.providers._adapter import ProviderAdapter
+from gai_fast.providers._base import API
 from gai_fast.providers._chat_mends import NoPrefill, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._rules import Member
+from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
 

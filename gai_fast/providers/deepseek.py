@@ -20,13 +20,14 @@ from msgspec.structs import replace
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Prefix
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member, Mend
+from gai_fast.providers._target import Target, UpstreamRequest
 
 _BETA: Final = "/beta"
 

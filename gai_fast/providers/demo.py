@@ -11,8 +11,9 @@ from typing import Final
 
 import orjson
 
-from gai_fast.providers._base import API, UpstreamRequest
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._target import UpstreamRequest
 
 _END: Final = 2  # the recording's last reads: the finish reason and [DONE]
 

@@ -52,7 +52,7 @@ from gai_fast.model.request import (
     VideoPart,
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._base import API
 from gai_fast.providers._clouds import PROJECT, InCloud
 from gai_fast.providers._facts import Facts, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
@@ -68,6 +68,7 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 from gai_fast.providers._rules import RequestRules
+from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers.limits import LIMITS
 
 _SIGNATURE: Final = {"text", "thoughtSignature"}

@@ -21,7 +21,7 @@ from gai_fast.core.chunks import member, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, ReasoningPart, Request, Summary, TextPart, Tool
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
@@ -32,6 +32,7 @@ from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member
+from gai_fast.providers._target import Target
 
 _NAMED: Final = frozenset(("name",))
 

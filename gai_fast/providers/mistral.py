@@ -24,13 +24,14 @@ from gai_fast.model.request import (
     ReasoningPart,
     Request,
 )
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_mends import AnswerAfterResults, ChoiceNeedsTools, Pairs, Prefix, Tools, UserAsked
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._requests import file_url
 from gai_fast.providers._rules import CallIds, Member
+from gai_fast.providers._target import Target
 
 
 def _audio(part: dict[str, Any]) -> dict[str, Any] | None:

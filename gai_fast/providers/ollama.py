@@ -38,7 +38,8 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.providers._base import API, ProviderAdapter, Target
+from gai_fast.providers._adapter import ProviderAdapter
+from gai_fast.providers._base import API
 from gai_fast.providers._events import UNREADABLE, argument_piece, counted_usage, reasoning
 from gai_fast.providers._requests import (
     argument_object,
@@ -49,6 +50,7 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 from gai_fast.providers._rules import RequestRules
+from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.providers.limits import LIMITS
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from gai_fast.core.chunks import member, number, objects
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, Request, Tool, ToolCallPart
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
@@ -28,6 +28,7 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
+from gai_fast.providers._target import Target
 
 _SEARCH: Final = OwnTool({}, {"context_size": "search_context_size", "user_location": "user_location"})
 

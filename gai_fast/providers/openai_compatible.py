@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from gai_fast.core.chunks import objects, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ReasoningPart, Request, ToolCallPart, VideoPart
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
@@ -24,6 +24,7 @@ from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._target import Target
 
 _PROVIDER: Final = "openai-compatible"
 

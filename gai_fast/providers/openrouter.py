@@ -24,7 +24,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, ImagePart, Reasoning, ReasoningPart, TextPart, Tool, VideoPart
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
@@ -37,6 +37,7 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, Member, Mend
+from gai_fast.providers._target import Target
 
 _FORMATS: Final = {
     "anthropic": "anthropic-claude-v1",

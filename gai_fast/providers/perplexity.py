@@ -29,7 +29,7 @@ from gai_fast.model.request import (
     ToolCallPart,
     ToolMessage,
 )
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import Turns
@@ -41,6 +41,7 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._rules import LACKS, Member
+from gai_fast.providers._target import Target
 
 
 def _file(part: dict[str, Any]) -> dict[str, Any] | None:

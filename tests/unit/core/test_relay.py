@@ -21,7 +21,9 @@ from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import for_client
-from gai_fast.providers._base import API, ProviderAdapter, Target
+from gai_fast.providers._adapter import ProviderAdapter
+from gai_fast.providers._base import API
+from gai_fast.providers._target import Target
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse
 from tests.limits import LIMITS, replaced

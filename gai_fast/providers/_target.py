@@ -1,0 +1,59 @@
+"""Where a request goes, and the HTTP request to an upstream: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from gai_fast.model.changes import Changes
+from gai_fast.model.settings import ModelSettings
+
+NO_CORRECTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Target:
+    """The model and the credential of a request, and the policy for fields that the provider does not support.
+
+    Args:
+        model: The upstream's id of the model.
+        api_key: The credential in plain text; None if the upstream needs none.
+        on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
+        corrections: The facts of the model that the configuration corrects, by name (`_facts.checked_facts`).
+        settings: The model, if the configuration changes its requests.
+        refused: The paths of members that the upstream has refused: left out if a request can do without them.
+
+    Attributes:
+        changes: What was left out or changed; filled by `API.leave_out` and `API.adjust`.
+    """
+
+    __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported", "refused", "settings")
+
+    def __init__(
+        self,
+        model: str,
+        api_key: str | None = None,
+        on_unsupported: Literal["error", "drop"] = "error",
+        corrections: Mapping[str, Any] = NO_CORRECTIONS,
+        settings: ModelSettings | None = None,
+        refused: Sequence[str] = (),
+    ) -> None:
+        self.model = model
+        self.api_key = api_key
+        self.on_unsupported = on_unsupported
+        self.corrections = corrections
+        self.settings = settings
+        self.refused = refused
+        self.changes = Changes(on_unsupported)
+
+
+class UpstreamRequest:
+    """An HTTP request to an upstream; `path` is appended to the configured `base_url`."""
+
+    __slots__ = ("body", "headers", "method", "path")
+
+    def __init__(self, path: str, body: bytes, headers: Sequence[tuple[str, str]] = (), method: str = "POST") -> None:
+        self.path = path
+        self.body = body
+        self.headers = headers
+        self.method = method

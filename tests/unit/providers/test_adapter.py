@@ -1,0 +1,36 @@
+"""The base of adapters: what it makes of chunks that are no answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.providers import get_provider
+from gai_fast.providers._adapter import ProviderAdapter
+
+
+def test_an_adapter_has_nothing_to_tell_before_an_error_unless_it_says_so() -> None:
+    assert ProviderAdapter.abort(get_provider("openai").adapter()) == []
+
+
+def test_a_chunk_must_be_an_object_that_tells_of_no_failure() -> None:
+    for provider in ("openai", "anthropic", "gemini", "cohere", "ollama", "openai:responses"):
+        adapter = get_provider(provider).adapter()
+        assert adapter.checked({"odd": 1}) == {"odd": 1}
+        with pytest.raises(Malformed, match="a JSON list, not an object"):
+            adapter.checked([])
+        with pytest.raises(Error, match="broke") as caught:
+            adapter.checked({"error": {"message": "broke", "code": "rate_limit_exceeded"}})
+        assert (caught.value.code, caught.value.provider) == ("rate_limited", provider.partition(":")[0])
+
+
+def test_an_answer_amid_another_is_an_error_of_the_upstream() -> None:
+    error = get_provider("anthropic").adapter().spliced()
+    assert (error.code, error.reason) == ("provider_unavailable", "spliced_answer")
+
+
+def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:
+    adapter = get_provider("openai").adapter()
+    assert adapter.error_event('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
+    assert adapter.error_event('{"odd":1}').message == '{"odd":1}'
+    assert adapter.error_event("it broke").message == "it broke"
