@@ -310,7 +310,7 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "idle_timeout": seconds("Longest time between two reads of a stream."),
     "total_timeout": seconds("Longest time for the whole answer."),
     "max_connections": whole(
-        "Connections at a time, per worker; by default as many as [limits] streams.", 1, example=1000
+        "Connections at a time, of the server; by default as many as [limits] streams.", 1, example=1000
     ),
     "pool_wait": seconds(
         "Longest wait for a connection while max_connections are in use; then the next target is asked."

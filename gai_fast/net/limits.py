@@ -47,6 +47,14 @@ class Limits:
     pool_warning: float = 60.0
     """Seconds between two warnings that an upstream's connections are all in use."""
 
+    pool_ask: float = 0.1
+    """Seconds until a worker whom the others have left no connection asks for one again: a tenth of the wait that
+    `pool_wait` allows by default, and the shortest wait."""
+
+    pool_borrowed_idle: float = 0.2
+    """Seconds for which a worker keeps an idle connection beyond its part of `max_connections`. Another one that waits
+    for it gets it in a third of the default `pool_wait`; under steady load a connection is used again earlier."""
+
     pool_check: float = 0.05
     """Seconds idle from which a connection is checked before reuse, in case its upstream closed it while the loop was
     busy. The system call costs a hundredth of a short request. No upstream closes an idle connection earlier, except

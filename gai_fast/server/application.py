@@ -235,13 +235,13 @@ def new_service(
         limits: As `memory` of `ledger.new_ledger`.
     """
     ledger = new_ledger(settings.store, limits)
-    engine = Engine(settings, asyncio.get_running_loop(), memory, ledger)
-    return _service_over(engine, mount, limits)
-
-
-def _service_over(engine: Engine, mount: Mount | None = None, limits: Homes | None = None) -> Service:
-    settings = engine.settings
     server_limits = _server_limits(settings, limits)
+    engine = Engine(settings, asyncio.get_running_loop(), memory, ledger, server_limits)
+    return _service_over(engine, server_limits, mount)
+
+
+def _service_over(engine: Engine, server_limits: ServerLimits, mount: Mount | None = None) -> Service:
+    settings = engine.settings
     engine.limits = server_limits
     metrics = PrometheusSink(settings.models, engine_gauges(engine, server_limits.refused), process_figures)
     _expect_models(metrics, settings)
@@ -300,7 +300,9 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         engine = None if find_engine is None else find_engine()
-        service = adapter.service = new_service(settings) if engine is None else _service_over(engine)
+        service = adapter.service = (
+            new_service(settings) if engine is None else _service_over(engine, ServerLimits(engine.settings.limits))
+        )
         try:
             await (service.begin() if engine is None else service.keys.open())
             service.watch_memory(lambda _: 0)  # the connections are the outer application's

@@ -39,6 +39,7 @@ from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
+from gai_fast.net.upstream.connection_pool import ConnectionShare, not_shared
 from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
@@ -71,6 +72,15 @@ class StreamLimits(ABC):
 
     def __init__(self, ledger: Ledger | None = None) -> None:
         self.ledger = ledger
+
+    @abstractmethod
+    def share(self, upstream: str, most: int) -> ConnectionShare | None:
+        """Returns this process's share of the connections to an upstream; as `Shares`.
+
+        Args:
+            upstream: The name of the upstream.
+            most: The most connections that all processes of the server may have.
+        """
 
     @abstractmethod
     def must_ask(self, caller: str, running: int, of_caller: int) -> bool:
@@ -135,6 +145,7 @@ class Engine(EngineCallbacks):
         memory: As for `stores.open_store`.
         ledger: Counts the keys' use of their limits and their spend. The engine owns it. `None` if the engine makes
             one.
+        limits: The limits of the server; None without a server.
     """
 
     def __init__(
@@ -143,6 +154,7 @@ class Engine(EngineCallbacks):
         loop: asyncio.AbstractEventLoop,
         memory: Backend | None = None,
         ledger: Ledger | None = None,
+        limits: StreamLimits | None = None,
     ) -> None:
         self.streams: dict[str, Session] = {}
         """The sessions that are not over for their clients, by stream id."""
@@ -153,7 +165,7 @@ class Engine(EngineCallbacks):
         """The number of sessions in `streams` and of transfers, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
         """The number of sessions in `streams` and of transfers, by caller."""
-        self.limits: StreamLimits | None = None
+        self.limits = limits
         """The limits of the server; None without a server."""
         self.timers = TimerWheel(loop)
         self._seals = Seals(settings.store.encryption)
@@ -182,7 +194,7 @@ class Engine(EngineCallbacks):
         """Receive the figures of every stream when it ends."""
         self.tallies = Tallies()
         """Other counts of this process."""
-        self.upstreams = Upstreams(self.timers, loop)
+        self.upstreams = Upstreams(self.timers, loop, not_shared if limits is None else limits.share)
         """The connections."""
         self.targets = Targets(settings, self.upstreams, self.tallies, self.timers, loop)  # last: opens connections
         """Chooses and asks the models' targets."""

@@ -21,7 +21,7 @@ from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver, Upload
-from gai_fast.net.upstream.connection_pool import Waited, no_wait
+from gai_fast.net.upstream.connection_pool import Shares, Waited, no_wait, not_shared
 from gai_fast.net.upstream.pool import UpstreamPool, close_all
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
@@ -37,6 +37,7 @@ class Upstreams:
     Args:
         timers: The loop's timers.
         loop: The running loop.
+        shares: The shares of this process in the connections to each upstream.
 
     Attributes:
         configured: The upstreams of the configuration, by name.
@@ -44,13 +45,14 @@ class Upstreams:
         record: The folder in which every upstream's response is recorded. `None` if nothing is recorded.
     """
 
-    def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop, shares: Shares = not_shared) -> None:
         self.configured: Mapping[str, UpstreamSettings] = {}
         self.record: Path | None = None
         self.note_wait: Waited = no_wait
         self._streams = LimitSettings().streams
         self._timers = timers
         self._loop = loop
+        self._shares = shares
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._wanted: set[_PoolKey] | None = None  # None: no configuration is used yet
         self._look: asyncio.TimerHandle | None = None  # the next look at the pools of former configurations
@@ -188,13 +190,15 @@ class Upstreams:
         pool = self._pools.get(key)
         if pool is None:
             _load_tls(upstream)
+            most = upstream.max_connections or self._streams
             pool = self._pools[key] = UpstreamPool(
                 upstream.peer,
                 timers=self._timers,
-                max_connections=upstream.max_connections or self._streams,
+                max_connections=most,
                 pool_wait=upstream.pool_wait,
                 waited=self._waited,
                 min_idle=upstream.min_idle,
+                share=self._shares(upstream.name, most),
                 loop=self._loop,
             )
             if self._wanted is not None and key not in self._wanted:  # for a stream of a former configuration

@@ -4,6 +4,9 @@ Owns the number of connections, the queue of waiting exchanges, the connections 
 connection is kept, and the one transparent retry after a dead pooled connection. It must not know how a connection is
 made (`pool.py`, whose coroutines stay interpreted), the meaning of a response, other retries and other upstreams.
 
+If processes share the maximum number, each has a part of it, and borrows a place for each connection beyond its part.
+Another process may need the place: the connection is kept idle only for `limits.pool_borrowed_idle`.
+
 If an exchange finds no idle connection, the pool makes one. If that takes time, the exchange gets the first connection
 available: the new one, or one released by another exchange. An attempt that is no longer needed continues, and its
 connection becomes idle.
@@ -17,10 +20,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -97,6 +101,40 @@ Waited = Callable[[float], None]
 def no_wait(seconds: float) -> None: ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ConnectionShare(ABC):
+    """The connections to one upstream that this process may have, if several processes share their maximum number.
+
+    Args:
+        part: The connections that it makes without asking.
+        most: The most connections that it can have.
+    """
+
+    def __init__(self, part: int, most: int) -> None:
+        self.part = part
+        self.most = most
+
+    @abstractmethod
+    def borrow(self, then: Callable[[bool], object]) -> None:
+        """Asks for the place of another connection.
+
+        Args:
+            then: Called in a later turn of the loop, with whether there is one.
+        """
+
+    @abstractmethod
+    def give_back(self) -> None:
+        """Returns a place that was borrowed."""
+
+
+Shares = Callable[[str, int], ConnectionShare | None]
+"""Returns this process's share of the connections to an upstream: its name, the maximum number. None if it shares them
+with no other process."""
+
+
+def not_shared(upstream: str, most: int) -> None: ...
+
+
 _NONE_FREE: Final = "no connection to the upstream came free within {:g} s (pool_wait)"
 _log: Final = logging.getLogger("gai_fast.upstream")
 _LOOK: Final = LIMITS.pool_check  # a constant, because every request reads it
@@ -114,7 +152,8 @@ class ConnectionPool(ConnectionCallbacks):
             first come, first served, up to `limits.pool_waiting`.
         pool_wait: Seconds after which a waiting request fails.
         waited: As `Waited`.
-        min_idle: Connections that `keep_ready` keeps idle for future requests.
+        min_idle: Connections that `keep_ready` keeps idle for future requests, within this process's part.
+        share: This process's share of `max_connections`. None if it shares them with no other process.
         loop: The loop.
     """
 
@@ -128,6 +167,7 @@ class ConnectionPool(ConnectionCallbacks):
         pool_wait: float = 1.0,
         waited: Waited = no_wait,
         min_idle: int = 0,
+        share: ConnectionShare | None = None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.origin = origin
@@ -137,7 +177,14 @@ class ConnectionPool(ConnectionCallbacks):
         self._clock: Callable[[], float] = timers.clock
         self._timeouts = timeouts
         self._max_connections = max_connections
+        self._share = share
+        self._room = max_connections if share is None else share.part  # the connections that it may have now
+        self._borrowed = 0  # of them
+        self._asking = 0  # asked for, and not answered
+        self._next_ask: Timer | None = None  # until it fires, no place is asked for
+        self._borrowed_expiry: Timer | None = None
         self._pool_wait = pool_wait
+        self._longest_wait = pool_wait if share is None else max(pool_wait, LIMITS.pool_ask)
         self._note_wait = waited
         self._min_idle = min_idle
         self._loop = loop
@@ -212,8 +259,8 @@ class ConnectionPool(ConnectionCallbacks):
         self._wait_timer = None
         now = self._clock()
         for exchange, since in tuple(self._waiting.items()):
-            if now < since + self._pool_wait:
-                self._wait_timer = self._timers.schedule(since + self._pool_wait, self._end_waits)
+            if now < since + self._longest_wait:
+                self._wait_timer = self._timers.schedule(since + self._longest_wait, self._end_waits)
                 break
             self._note_wait(now - since)
             exchange.fail(self._full(_NONE_FREE.format(self._pool_wait)))
@@ -276,7 +323,7 @@ class ConnectionPool(ConnectionCallbacks):
     # ---- which exchange gets which connection
 
     def _has_room(self) -> bool:
-        return len(self._open) + len(self._attempts) < self._max_connections
+        return len(self._open) + len(self._attempts) < self._room
 
     def _connect(self, exchange: Exchange) -> None:
         """Starts making a connection for an exchange."""
@@ -332,6 +379,52 @@ class ConnectionPool(ConnectionCallbacks):
                 return
             self._note_wait(self._clock() - self._waiting.pop(exchange))
 
+    # ---- places that are shared with other processes
+
+    def _borrow(self) -> None:
+        """Asks for a place for a waiting exchange, unless one was refused a moment ago."""
+        share = self._share
+        if share is None or self._closed or self._next_ask is not None:
+            return
+        if self._asking < len(self._waiting) and self._room + self._asking < share.most:
+            self._asking += 1
+            share.borrow(self._answered)
+
+    def _answered(self, is_granted: bool) -> None:
+        """Serves a waiting exchange by the place that was asked for, or asks later again."""
+        self._asking -= 1
+        if is_granted:
+            self._borrowed += 1
+            self._room += 1
+            self._serve_waiting()
+            self._give_back()
+            self._borrow()
+        elif self._waiting and not self._closed and self._next_ask is None:
+            self._next_ask = self._timers.schedule(self._clock() + LIMITS.pool_ask, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._next_ask = None
+        self._borrow()
+
+    def _give_back(self) -> None:
+        """Returns the borrowed places that no connection needs."""
+        share = self._share
+        while share is not None and self._borrowed and self._has_room():
+            self._borrowed -= 1
+            self._room -= 1
+            share.give_back()
+
+    def _expire_borrowed(self) -> None:
+        """Closes connections that have been idle for too long in borrowed places, and sets a timer for the rest."""
+        self._borrowed_expiry = None
+        now = self._clock()
+        for connection, since in tuple(islice(self._idle.items(), self._borrowed)):
+            if now < since + LIMITS.pool_borrowed_idle:
+                self._borrowed_expiry = self._timers.schedule(since + LIMITS.pool_borrowed_idle, self._expire_borrowed)
+                break
+            del self._idle[connection]
+            connection.abort()
+
     def _gone(self) -> Error:
         return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
 
@@ -373,6 +466,7 @@ class ConnectionPool(ConnectionCallbacks):
         """Serves waiting exchanges, now that there is room."""
         self._forget(attempt)
         self._serve_waiting()
+        self._give_back()
         self._fill()
 
     def _forget(self, attempt: Attempt) -> Exchange | None:
@@ -448,6 +542,7 @@ class ConnectionPool(ConnectionCallbacks):
             else:
                 exchange.connection_lost(exc)
         self._serve_waiting()
+        self._give_back()
         self._fill()
 
     def _expire(self) -> None:
@@ -484,7 +579,8 @@ def _start(pool: ConnectionPool, exchange: Exchange) -> None:
         waiting[exchange] = now = pool._clock()
         exchange.begin_waiting(functools.partial(waiting.pop, exchange, None))
         if pool._wait_timer is None:
-            pool._wait_timer = pool._timers.schedule(now + pool._pool_wait, pool._end_waits)
+            pool._wait_timer = pool._timers.schedule(now + pool._longest_wait, pool._end_waits)
+        pool._borrow()
     else:
         text = f"{len(waiting)} requests wait for a connection to the upstream"
         pool._loop.call_soon(exchange.fail, pool._full(text))
@@ -524,9 +620,11 @@ def _keep(pool: ConnectionPool, connection: UpstreamConnection) -> None:
     if not pool._keeps_idle or pool._closed:
         connection.abort()
         return
-    pool._idle[connection] = pool._clock()
+    pool._idle[connection] = now = pool._clock()
     if pool._expiry is None:
         pool._expire()
+    if pool._borrowed and pool._borrowed_expiry is None:
+        pool._borrowed_expiry = pool._timers.schedule(now + LIMITS.pool_borrowed_idle, pool._expire_borrowed)
 
 
 def _begin(

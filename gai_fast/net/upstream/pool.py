@@ -17,7 +17,7 @@ from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, Waited, no_wait
+from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare, Waited, no_wait
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.plain_transport import PlainTransport
@@ -37,7 +37,8 @@ class UpstreamPool(ConnectionPool):
             first come, first served, up to `limits.pool_waiting`.
         pool_wait: As for `ConnectionPool`.
         waited: As for `ConnectionPool`.
-        min_idle: Connections that `keep_ready` keeps idle for future requests.
+        min_idle: As for `ConnectionPool`.
+        share: As for `ConnectionPool`.
         loop: The running loop by default.
 
     Raises:
@@ -53,6 +54,7 @@ class UpstreamPool(ConnectionPool):
         pool_wait: float = 1.0,
         waited: Waited = no_wait,
         min_idle: int = 0,
+        share: ConnectionShare | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(
@@ -63,6 +65,7 @@ class UpstreamPool(ConnectionPool):
             pool_wait=pool_wait,
             waited=waited,
             min_idle=min_idle,
+            share=share,
             loop=loop or asyncio.get_running_loop(),
         )
         proxy = self._proxy = None if peer.proxy is None else Proxy.parse(peer.proxy.reveal())
@@ -95,12 +98,9 @@ class UpstreamPool(ConnectionPool):
     def close_empty(self) -> None:
         """Closes a pool that has neither connections nor exchanges, at once."""
         self._closed = True
-        if self._expiry is not None:
-            self._expiry.cancel()
-        if self._refill is not None:
-            self._refill.cancel()
-        if self._wait_timer is not None:
-            self._wait_timer.cancel()
+        for timer in (self._expiry, self._refill, self._wait_timer, self._next_ask, self._borrowed_expiry):
+            if timer is not None:
+                timer.cancel()
         self._batch.close()  # the loop refers to the batch once it has borrowed a socket, and also to the readers
         self._readers.close()
 

@@ -15,6 +15,7 @@ from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
@@ -56,6 +57,25 @@ async def take_places(ledger: Ledger, places: Sequence[Place], give_back: Callab
     finally:
         if not is_admitted:
             give_back()
+
+
+async def borrow(ledger: Ledger, caller: KeySettings, places: list[str], then: Callable[[bool], object]) -> None:
+    """Takes a place for another connection to an upstream.
+
+    Args:
+        ledger: The ledger of the server.
+        caller: The upstream, with its limit of connections that workers ask for.
+        places: The ids of the places that were taken; gets the new one.
+        then: Called with whether there was a place.
+    """
+    place_id = new_stream_id()
+    try:
+        await ledger.take(caller, place_id, 0)
+    except Error:
+        then(False)
+    else:
+        places.append(place_id)
+        then(True)
 
 
 async def admit(

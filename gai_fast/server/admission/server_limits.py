@@ -10,6 +10,7 @@ Owns the totals and the errors. The server and each of its callers are callers o
    others leave room in that half.
 4. Without keys everybody is one caller, so callers have no limit.
 5. The end of a stream with such a place waits until the ledger has the place back, as for keys.
+6. Each upstream is a caller, too: its connections are limited in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
@@ -26,15 +27,16 @@ from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, LimitSettings
 from gai_fast.net.stream.streams import StreamLimits, both
+from gai_fast.net.upstream.connection_pool import ConnectionShare
 from gai_fast.runtime.refusal_log import RefusalLog
-from gai_fast.server.admission.asking import Place, take_places
+from gai_fast.server.admission.asking import Place, borrow, take_places
 
 _SERVER: Final = "[limits]"
 """The name of the server among the callers of the ledger. Names of keys have no brackets."""
 
 
 class _Limit:
-    """One limit of streams.
+    """One limit of streams, or of connections to an upstream.
 
     Attributes:
         part: The streams that this worker starts without asking.
@@ -77,6 +79,28 @@ class _Caller:
         return running + self.starting - len(self.asked) >= limit.part
 
 
+class _Connections(ConnectionShare):
+    """A worker's share of the connections to an upstream."""
+
+    def __init__(self, ledger: Ledger, upstream: str, limit: _Limit) -> None:
+        streams = limit.common.streams or 0
+        super().__init__(limit.part, limit.part + streams)
+        self._ledger = ledger
+        self._named = KeySettings(f"[[upstream]] {upstream}", (), limits=limit.common)
+        self._places: list[str] = []
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def borrow(self, then: Callable[[bool], object]) -> None:
+        """Asks for a place; as `ConnectionShare.borrow`."""
+        task = asyncio.get_running_loop().create_task(borrow(self._ledger, self._named, self._places, then))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def give_back(self) -> None:
+        """Returns a place; as `ConnectionShare.give_back`."""
+        self._ledger.settle(self._places.pop(), 0)
+
+
 class ServerLimits(StreamLimits):
     """The totals of one server.
 
@@ -117,6 +141,10 @@ class ServerLimits(StreamLimits):
         self._of_server = _Limit(limits.streams, self._workers)
         self._of_caller = _Limit(limits.streams_per_caller, self._workers)
         self.lane_body = limits.lane_body
+
+    def share(self, upstream: str, most: int) -> ConnectionShare | None:
+        """Returns a worker's share of the connections to an upstream; as `StreamLimits.share`."""
+        return None if self.ledger is None else _Connections(self.ledger, upstream, _Limit(most, self._workers))
 
     def must_ask(self, caller: str, running: int, of_caller: int) -> bool:
         """Returns whether a stream must be admitted by `admit`; as `StreamLimits.must_ask`."""

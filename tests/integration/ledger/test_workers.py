@@ -18,7 +18,7 @@ from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Client, Net, Response
 from tests.integration.processes import Server, configure, hold, release, serving, settled
 from tests.integration.stores.servers import RedisServer
-from tests.waiting import until_answered
+from tests.waiting import until, until_answered
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
 
@@ -201,6 +201,43 @@ async def test_the_streams_of_all_workers_together_are_the_limit_of_the_server(
         release(mock)
         for client in clients:
             client.close()
+
+
+def bound(folder: Path, mock: Mock, upstream: str) -> None:
+    """Writes a configuration with keys of the upstream."""
+    configure(folder, mock)
+    file = folder / "gai-fast.toml"
+    file.write_text(file.read_text().replace('name = "up"\n', f'name = "up"\n{upstream}\n', 1))
+
+
+async def test_the_connections_of_all_workers_together_are_the_limit_of_the_upstream(
+    net: Net, mock: Mock, tmp_path: Path
+) -> None:
+    """Each worker had as many: eight in all."""
+    hold(mock)
+    bound(tmp_path, mock, "max_connections = 4\npool_wait = 0.5\nretries = 0")
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        asked = [asyncio.ensure_future(server.ask("POST", "/api/v1/stream", STREAM)) for _ in range(30)]
+        await until(lambda: sum(each.done() for each in asked) == 26)
+        refused = [each.result() for each in asked if each.done()]
+        assert {(answer.status, answer.error["reason"]) for answer in refused} == {(503, "upstream_pool")}
+        assert "max_connections = 4" in refused[0].error["message"]
+        assert len(mock.requests) == 4
+        release(mock)
+        assert [answer.status for answer in await asyncio.gather(*asked)].count(200) == 4
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_worker_gets_the_connection_that_another_does_not_need(
+    net: Net, mock: Mock, tmp_path: Path, most: int
+) -> None:
+    bound(tmp_path, mock, f"max_connections = {most}\npool_wait = 30")
+    async with serving(net, tmp_path, "--workers", "4") as server:
+        answers = [await server.ask("POST", "/api/v1/stream", STREAM) for _ in range(8)]
+        assert [answer.status for answer in answers] == [200] * 8
+        assert len({worker_of(answer) for answer in answers}) == 4
+        answers = await asyncio.gather(*(server.ask("POST", "/api/v1/stream", STREAM) for _ in range(12)))
+        assert [answer.status for answer in answers] == [200] * 12
 
 
 def _dialect_body(route: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool
+from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.runtime.timers import TimerWheel
 from tests.limits import LIMITS
@@ -34,17 +34,47 @@ class Making(ConnectionPool):
         self.wanted.append(attempt)
 
 
+class Share(ConnectionShare):
+    """Asks the test for places."""
+
+    def __init__(self, part: int, most: int) -> None:
+        super().__init__(part, most)
+        self.asked: list[Callable[[bool], object]] = []
+        self.held = 0
+
+    def borrow(self, then: Callable[[bool], object]) -> None:
+        self.asked.append(then)
+
+    def give_back(self) -> None:
+        self.held -= 1
+
+    def answer(self, is_granted: bool) -> None:
+        self.held += is_granted
+        self.asked.pop(0)(is_granted)
+
+
 class Bench:
     def __init__(
-        self, loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any, most: int, ready: int = 0
+        self,
+        loop: Any,
+        timers: TimerWheel,
+        make_recorder: Any,
+        make_transport: Any,
+        most: int,
+        ready: int = 0,
+        share: Share | None = None,
+        wait: float = 1.0,
     ) -> None:
+        self.loop = loop
         timeouts = Timeouts(5, 60, 600)
         self.lender = Making(
             Origin.parse("http://192.0.2.1/v1"),
             timeouts,
             timers=timers,
             max_connections=most,
+            pool_wait=wait,
             min_idle=ready,
+            share=share,
             loop=loop,
         )
         self.lender.wanted = []
@@ -80,7 +110,7 @@ class Bench:
 
 @pytest.fixture
 def make_bench(loop: Any, timers: TimerWheel, make_recorder: Any, make_transport: Any) -> Callable[..., Bench]:
-    return lambda most, ready=0: Bench(loop, timers, make_recorder, make_transport, most, ready)
+    return lambda *args: Bench(loop, timers, make_recorder, make_transport, *args)
 
 
 async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable[..., Bench]) -> None:
@@ -456,3 +486,132 @@ async def test_what_an_upstream_closed_shortens_the_time_of_others(make_bench: C
     second = bench.idle()
     loop.advance(9.5)
     assert second.aborted
+
+
+# -- a maximum number that processes share --
+
+
+async def test_a_request_beyond_the_part_of_its_process_gets_a_place_that_others_leave(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    share = Share(1, 3)
+    bench = make_bench(4, 0, share)
+    first = bench.open()
+    assert not share.asked
+    exchanges = [bench.open() for _ in range(3)]
+    assert [each.is_waiting for each in exchanges] == [True] * 3
+    assert len(share.asked) == 2, "it can have no more"
+    share.answer(True)
+    share.answer(True)
+    assert [each.is_waiting for each in exchanges] == [False, False, True]
+    assert (len(share.asked), bench.lender.stats.connecting) == (0, 3)
+    transports = [bench.make(number) for number in range(3)]
+    assert first.sent
+    transports[0].feed(OK)
+    assert (exchanges[2].reused, share.held) == (True, 2)
+    transports[0].feed(OK)
+    transports[0].lose(None)
+    await settle()
+    assert share.held == 1, "two connections are left, one of them within the part"
+    for transport in transports[1:]:
+        transport.lose(None)
+    await settle()
+    assert (share.held, bench.lender.stats.open) == (0, 0)
+
+
+async def test_a_place_that_was_refused_is_asked_for_again_while_a_request_waits(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    share = Share(0, 2)
+    bench = make_bench(4, 0, share)
+    exchanges = [bench.open() for _ in range(2)]
+    share.answer(False)
+    share.answer(False)
+    bench.open()
+    assert not share.asked, "a moment ago there was no place"
+    bench.loop.advance(LIMITS.pool_ask + 0.02)
+    assert len(share.asked) == 1
+    share.answer(True)
+    assert [each.is_waiting for each in exchanges] == [False, True]
+    assert len(share.asked) == 1, "there may be more"
+    share.answer(False)
+    bench.loop.advance(1.0)
+    await settle()
+    assert exchanges[1].has_ended
+    assert bench.lender.stats.pending == 0
+    bench.loop.advance(10.0)
+    share.answer(True)
+    assert (share.held, share.asked) == (1, []), "nobody waits: what was granted too late is returned"
+
+
+async def test_without_a_wait_a_request_still_gets_the_place_that_it_asks_for(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    share = Share(0, 1)
+    bench = make_bench(1, 0, share, 0.0)
+    exchange = bench.open()
+    bench.loop.advance(LIMITS.pool_ask / 2)
+    share.answer(True)
+    assert not exchange.is_waiting
+    refused = bench.open()
+    bench.loop.advance(LIMITS.pool_ask + 0.02)
+    await settle()
+    assert refused.has_ended
+
+
+async def test_a_connection_beyond_the_part_is_idle_for_a_moment_only(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    share = Share(1, 4)
+    bench = make_bench(8, 0, share)
+    for _ in range(3):
+        bench.open()
+    share.answer(True)
+    share.answer(True)
+    transports = [bench.make(number) for number in range(3)]
+    transports[0].feed(OK)
+    bench.loop.advance(LIMITS.pool_borrowed_idle / 2)
+    transports[1].feed(OK)
+    transports[2].feed(OK)
+    bench.loop.advance(LIMITS.pool_borrowed_idle / 2 + 0.02)
+    await settle()
+    assert (bench.lender.stats.idle, share.held) == (2, 1)
+    bench.loop.advance(LIMITS.pool_borrowed_idle)
+    await settle()
+    assert (bench.lender.stats.idle, share.held) == (1, 0)
+    bench.loop.advance(LIMITS.pool_borrowed_idle * 3)
+    await settle()
+    assert bench.lender.stats.idle == 1, "it is this process's own"
+
+
+async def test_connections_that_are_kept_ready_take_no_place_of_others(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    share = Share(2, 8)
+    bench = make_bench(8, 4, share)
+    bench.lender.keep_ready()
+    assert len(bench.lender.wanted) == 2
+    assert not share.asked
+    bench.make(0)
+    bench.make(1)
+    exchanges = [bench.open() for _ in range(3)]
+    share.answer(True)
+    transport = bench.make(2)
+    assert not any(each.is_waiting for each in exchanges)
+    transport.lose(None)
+    await settle()
+    assert (share.held, len(bench.lender.wanted)) == (0, 3)
+
+
+async def test_a_place_that_is_granted_to_a_closed_pool_is_returned(make_bench: Callable[..., Bench]) -> None:
+    share = Share(0, 2)
+    bench = make_bench(2, 0, share)
+    exchange = bench.open()
+    exchange.close()
+    share.answer(True)
+    assert share.held == 0
+    bench.open()
+    bench.lender._closed = True
+    share.answer(True)
+    assert share.held == 0
+    assert not share.asked

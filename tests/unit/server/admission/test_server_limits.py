@@ -15,6 +15,7 @@ from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, LimitSettings
+from gai_fast.net.upstream.connection_pool import ConnectionShare
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores.backend import StoreError
 from tests.waiting import until_answered
@@ -303,3 +304,58 @@ def test_other_refusals_name_their_setting_and_number() -> None:
     server_limits.is_short_of_memory = True
     with pytest.raises(Error, match="memory_high_water: 70000000"):
         server_limits.check("s", "ann", 0, 0)
+
+
+# -- the connections to an upstream --
+
+
+async def lent(share: ConnectionShare) -> bool:
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    share.borrow(answer.set_result)
+    return await answer
+
+
+async def test_connections_to_an_upstream_are_divided_as_streams_are(server: Server) -> None:
+    assert ServerLimits(LimitSettings()).share("up", 10) is None, "one worker has all of them"
+    workers = await server.open(LimitSettings(streams=1))
+    shares = [worker.limits.share("up", 20) for worker in workers]
+    assert [(share.part, share.most) for share in shares if share is not None] == [(2, 14)] * WORKERS
+    first, second, *_ = [share for share in shares if share is not None]
+    assert sum([await lent(first) for _ in range(9)]) == 9
+    assert [await lent(second) for _ in range(4)] == [True, True, True, False]
+    other = workers[1].limits.share("other", 20)
+    assert other is not None
+    assert await lent(other), "each upstream has its own"
+    assert await workers[2].start("a"), "streams are counted apart"
+    first.give_back()
+    await until_answered(partial(lent, second))
+    server.home.forget("0")
+    assert await lent(second), "a dead worker has none"
+
+
+async def test_places_of_two_pools_of_one_upstream_are_apart(server: Server) -> None:
+    workers = await server.open(LimitSettings())
+    former, new = workers[0].limits.share("up", 1), workers[0].limits.share("up", 2)
+    assert former is not None
+    assert new is not None
+    assert await lent(former)
+    assert await lent(new)
+    former.give_back()
+    new.give_back()
+
+    async def is_free() -> bool:
+        return await lent(former)
+
+    await until_answered(is_free)
+
+
+async def test_a_share_without_a_supervisor_lends_nothing_where_limits_fail_closed() -> None:
+    supervisor = _Supervisor(Home(time.monotonic), "0")
+    supervisor.fails = True
+    ledger = SharedLedger(supervisor, fails_open=False)
+    await ledger.open()
+    share = ServerLimits(LimitSettings(), ledger, 2).share("up", 1)
+    assert share is not None
+    assert not await lent(share)
+    await ledger.close()
+    assert not await lent(share), "after the end, too"
