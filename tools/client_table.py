@@ -34,7 +34,6 @@ _BLOCK: Final = re.compile(r"(<!-- generated: pairs -->\n).*?(<!-- end -->)", re
 
 Leaf: TypeAlias = tuple[str, Any]
 
-NOTHING: Final = "–"
 KEPT, CHANGED, REFUSED, LEFT_OUT = "kept", "changed", "refused", "left out"
 
 
@@ -270,46 +269,47 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def places(form: Format) -> str:
-    """The table of where a format's clients find each thing in an answer.
+    """The table of where a format's streams hold each thing in an answer, and what its whole answers lack.
 
     Things of one place share a row. So do all counts of usage, and what has its own name in the format's extension.
     """
     specimens = answers("mistral")  # its own dialect is no format, and it signs texts
-    rows: dict[tuple[Any, ...], dict[str, tuple[Place, Place]]] = {}
+    rows: dict[tuple[str, ...], dict[str, Place]] = {}
+    lacking = []
     for what, one in specimens.items():
-        both = in_stream(form, one), in_whole(form, one)
-        if any(place.fate != LEFT_OUT for place in both):
-            group, _, member = what.partition(": ")
-            is_whole = both[1].fate != LEFT_OUT
-            places = tuple(place.paths for place in both)
-            key = (group,) if member else ("", is_whole) if _is_extension(both[0]) else places
-            rows.setdefault(key, {})[what] = both
-    lines = []
-    for key, things in rows.items():
-        together = len(key) == 1 and _REASONS in key
-        cells = [_places({what: both[at] for what, both in things.items()}, together) for at in (0, 1)]
-        lines.append([key[0] if len(key) == 1 else _joined(things), *cells])
-    return _table(["in an answer", "in a stream", 'with `"stream": false`'], lines)
+        place = in_stream(form, one)
+        if place.fate == LEFT_OUT:
+            continue
+        if in_whole(form, one).fate == LEFT_OUT:
+            lacking.append(what)
+        group, _, member = what.partition(": ")
+        key = (group, "") if member else _EXTENSION if _is_extension(place) else place.paths
+        rows.setdefault(key, {})[what] = place
+    lines = [
+        [key[0] if key[-1] == "" else _joined(things), _places(things, named=key == _REASONS)]
+        for key, things in rows.items()
+    ]
+    table = _table(["in an answer", "in a stream"], lines)
+    return table + (f"\nOnly in streams: {_joined(lacking)}.\n" if lacking else "")
 
 
-_REASONS: Final = "finish reason"
-_EXTENSIONS: Final = {"x_gai", "CUSTOM"}
+_REASONS: Final = ("finish reason", "")
+_EXTENSION: Final = ("x_gai", "CUSTOM")
 
 
 def _is_extension(place: Place) -> bool:
     """Whether a thing stands among the gateway's own, under the name of its event."""
-    return any(not _EXTENSIONS.isdisjoint(re.split(r"[:.] ?", path)) for path in place.paths[:1])
+    return any(not set(re.split(r"[:.] ?", path)).isdisjoint(_EXTENSION) for path in place.paths[:1])
 
 
-def _places(things: Mapping[str, Place], named: bool) -> str:
+def _places(things: Mapping[str, Place], *, named: bool) -> str:
     """The places of things that share a row; `named`: each place with its things, if there are several."""
     at: dict[tuple[str, ...], list[str]] = {}
     for what, place in things.items():
-        if place.fate != LEFT_OUT:
-            at.setdefault(place.paths, []).append(what.partition(": ")[2])
+        at.setdefault(place.paths, []).append(what.partition(": ")[2])
     if named and len(at) > 1:
         return "; ".join(f"{_paths(paths)} ({', '.join(names)})" for paths, names in at.items())
-    return _paths(path for paths in at for path in paths) if at else NOTHING
+    return _paths(path for paths in at for path in paths)
 
 
 def _paths(paths: Iterable[str]) -> str:
@@ -399,7 +399,10 @@ def section(form: Format) -> str:
     text = f"### `{form.name}`\n\n"
     if form.copies_upstream:
         return text + "Requests are those of `gai`; the answer of every provider arrives whole, as it came.\n"
-    text += places(form) + "\n"
+    if form.name == "gai":
+        text += "[Events](events.md#types) and [whole answers](http-api.md#one-json-object) hold everything.\n\n"
+    else:
+        text += places(form) + "\n"
     dialect = DIALECTS.get(form.name)
     if dialect is None or not reads_requests(form):
         return text + "Requests are those of `gai`.\n"
