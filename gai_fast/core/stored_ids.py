@@ -1,11 +1,12 @@
-"""The ids by which requests and answers name what an upstream stores: answers, conversations, containers, files.
+"""The ids by which requests and answers name what an upstream stores: answers, conversations, files, caches.
 
 Owns the names of the members, of all dialects. Knows no caller: `stores/owned_ids.py` records who got which id.
 
 1. A member counts wherever it stands, since dialects add places; what a model or a client wrote itself (arguments of
    calls, schemas, metadata) is not searched.
 2. Google's files have addresses for ids, at members that take any address: only its own addresses count.
-3. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
+3. A provider's own skills are everybody's, and a resource of Google's cloud has its project in its name.
+4. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
    are repeated whole keep the ids that they had at any upstream, and refer to nothing.
 """
 
@@ -31,17 +32,30 @@ class StoredId(NamedTuple):
 ITEM: Final = "item_reference"
 """`StoredId.member` of an item of an earlier answer."""
 
-_TEXTS: Final = frozenset({"previous_response_id", "conversation", "container", "container_id", "file_id", "thread"})
+_TEXTS: Final = frozenset(
+    "previous_response_id comparison_response_id previous_message_id conversation container container_id file_id "
+    "thread preset skill_id tunnel_id cachedContent cached_content ragCorpus rag_corpus".split()
+)
 """Members whose text is an id."""
+_RESOURCES: Final = frozenset(("datastore", "dataStore", "data_store", "engine"))
+"""Members whose text is an id if it is the name of a resource: rule 3."""
+_PROJECT: Final = "projects/"
 _ADDRESSES: Final = frozenset({"fileUri", "file_uri"})
 """Members whose text is an id if it is a stored file's address: rule 2."""
 _PUBLIC: Final = ("http://", "https://")
 _FILES_OF_GOOGLE: Final = "generativelanguage."
-_OBJECTS: Final = frozenset({"conversation", "prompt", "container", "thread"})
+_OBJECTS: Final = frozenset({"conversation", "prompt", "container", "thread", "audio"})
 """Members whose object has an `id`. The text of a `prompt` is a text."""
-_LISTS: Final = frozenset({"file_ids", "vector_store_ids"})
+_LISTS: Final = frozenset(
+    "file_ids vector_store_ids library_ids collection_ids fileSearchStoreNames file_search_store_names "
+    "ragCorpora rag_corpora ragFileIds rag_file_ids".split()
+)
 """Members whose texts are ids."""
-_MEMBERS: Final = _TEXTS | _ADDRESSES | _OBJECTS | _LISTS
+MEMBERS: Final = _TEXTS | _RESOURCES | _ADDRESSES | _OBJECTS | _LISTS
+"""All members that may hold ids."""
+_SKILL: Final = "skill_id"
+_STORED_SKILLS: Final = ("custom", "skill_reference")
+"""The types of skills that are stored: Anthropic's word, and OpenAI's."""
 _UNSEARCHED: Final = frozenset({"arguments", "input_schema", "metadata", "parameters", "schema"})
 _WITHOUT_CONTENT: Final = frozenset({"id", "type", "status"})
 
@@ -58,7 +72,7 @@ def stored_ids(value: Any) -> list[StoredId]:
         one = waiting.pop()
         if isinstance(one, dict):
             for name, inner in one.items():
-                if name in _MEMBERS:
+                if name in MEMBERS and (name != _SKILL or one.get("type", "custom") in _STORED_SKILLS):
                     _note(found, name, inner)
                 # Anthropic's calls have their arguments in the object `input`.
                 is_searched = isinstance(inner, list) or (isinstance(inner, dict) and name != "input")
@@ -72,7 +86,12 @@ def stored_ids(value: Any) -> list[StoredId]:
 def _note(found: list[StoredId], name: str, value: Any) -> None:
     """Adds the ids of one member."""
     if isinstance(value, str):
-        if value and (name in _TEXTS or (name in _ADDRESSES and is_stored_address(value))):
+        is_stored = (
+            name in _TEXTS
+            or (name in _ADDRESSES and is_stored_address(value))
+            or (name in _RESOURCES and value.startswith(_PROJECT))
+        )
+        if value and is_stored:
             found.append(StoredId(name, value))
     elif isinstance(value, dict):
         identifier = label(value.get("id"))
@@ -95,7 +114,7 @@ def is_stored_address(address: str) -> bool:
 
 
 def referenced_items(items: Any) -> list[StoredId]:
-    """Returns the ids of items without content: rule 3.
+    """Returns the ids of items without content: rule 4.
 
     Args:
         items: `input` of a request in the Responses dialect, of any shape.

@@ -210,6 +210,8 @@ class AnthropicAdapter(ProviderAdapter):
         if self._has_content and identifier != self._identifier:
             raise self.spliced()
         if not self._has_content:
+            if identifier != self._identifier:
+                self.keep_id(identifier)  # a later request may continue its thread
             self._identifier = identifier
             self._count(message.get("usage"))
         return self.start(identifier, model)

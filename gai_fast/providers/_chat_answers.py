@@ -402,6 +402,7 @@ class ChatAdapter(ProviderAdapter):
 
     def _audio(self, choice: Choice, audio: dict[str, Any], audio_format: str) -> list[Event]:
         """Reads audio and its transcript. A stream's last chunk has neither, only the time when the audio expires."""
+        self.keep_id(label(audio.get("id")))  # a later message may refer to it
         events = self.text(choice, audio.get("transcript"))
         if audio.get("data"):
             members = {"chunk": text_of(audio["data"]), "format": audio_format}

@@ -28,6 +28,10 @@ CODES = {
     "file_ids": "file_not_found",
     "vector_store_ids": "vector_store_not_found",
     "item_reference": "item_not_found",
+    "cachedContent": "cached_content_not_found",
+    "fileSearchStoreNames": "file_search_store_not_found",
+    "previous_message_id": "previous_message_not_found",
+    "skill_id": "skill_not_found",
 }
 NAMING: list[tuple[str, dict[str, Any]]] = [
     ("previous_response_id", {"previous_response_id": "resp_theirs"}),
@@ -40,6 +44,10 @@ NAMING: list[tuple[str, dict[str, Any]]] = [
     ("file_ids", {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file_1"]}}]}),
     ("file_id", {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]}),
     ("vector_store_ids", {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}),
+    ("cachedContent", {"cachedContent": "cachedContents/c"}),
+    ("fileSearchStoreNames", {"tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/s"]}}]}),
+    ("previous_message_id", {"thread": {"type": "continue", "previous_message_id": "msg_anthropics"}}),
+    ("skill_id", {"container": {"skills": [{"type": "custom", "skill_id": "skill_1"}]}}),
 ]
 TOOL = {
     "id": "ci_1",

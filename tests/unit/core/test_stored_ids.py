@@ -30,6 +30,26 @@ from gai_fast.core.stored_ids import referenced_items, stored_ids
         ({"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]}, [("file_id", "f")]),
         ({"fileData": {"fileUri": "gs://b/f"}}, [("fileUri", "gs://b/f")]),
         ({"file_data": {"file_uri": "files/f"}}, [("file_uri", "files/f")]),
+        ({"cachedContent": "cachedContents/c"}, [("cachedContent", "cachedContents/c")]),
+        ({"cached_content": "cachedContents/c"}, [("cached_content", "cachedContents/c")]),
+        (
+            {"tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/s"]}}]},
+            [("fileSearchStoreNames", "fileSearchStores/s")],
+        ),
+        ({"tools": [{"retrieval": {"vertexAiSearch": {"datastore": "projects/p"}}}]}, [("datastore", "projects/p")]),
+        ({"tools": [{"retrieval": {"vertexAiSearch": {"engine": "projects/p"}}}]}, [("engine", "projects/p")]),
+        ({"ragResources": [{"ragCorpus": "c", "ragFileIds": ["f"]}]}, [("ragCorpus", "c"), ("ragFileIds", "f")]),
+        (
+            {"thread": {"type": "continue", "previous_message_id": "msg_1"}},
+            [("previous_message_id", "msg_1")],
+        ),
+        ({"prompt_cache_options": {"comparison_response_id": "resp_1"}}, [("comparison_response_id", "resp_1")]),
+        ({"container": {"skills": [{"type": "custom", "skill_id": "skill_1"}]}}, [("skill_id", "skill_1")]),
+        ({"tools": [{"type": "mcp", "tunnel_id": "t"}]}, [("tunnel_id", "t")]),
+        ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, [("audio", "audio_1")]),
+        ({"tools": [{"type": "document_library", "library_ids": ["l"]}]}, [("library_ids", "l")]),
+        ({"tools": [{"type": "collections_search", "collection_ids": ["c"]}]}, [("collection_ids", "c")]),
+        ({"preset": "support"}, [("preset", "support")]),
     ],
 )
 def test_an_id_is_found_wherever_a_dialect_may_have_it(body: Any, wanted: Any) -> None:
@@ -41,6 +61,8 @@ def test_an_id_is_found_wherever_a_dialect_may_have_it(body: Any, wanted: Any) -
     [
         {"prompt": "a text", "file_id": None, "container": {"type": "auto"}, "file_ids": [None, 5]},
         {"fileData": {"fileUri": "https://a.example/a.pdf"}},
+        {"plugins": [{"id": "web", "engine": "exa"}], "audio": {"voice": "alloy", "format": "wav"}},
+        {"container": {"skills": [{"type": "anthropic", "skill_id": "pptx"}]}},
         {"prompt": ["resp_1"], "previous_response_id": 5, "conversation": {"id": None}},
         {
             "metadata": {"file_id": "mine"},

@@ -226,6 +226,13 @@ def test_citations_are_for_the_text_of_their_block() -> None:
     ]
 
 
+def test_the_id_of_a_message_is_its_callers_because_it_names_its_thread() -> None:
+    adapter = get_provider("anthropic").adapter()
+    for _ in range(2):
+        adapter.receive("", json.dumps(head()))
+    assert adapter.stored_ids == ["msg_1"]
+
+
 def test_deltas_that_are_copied_count_for_the_span_of_citations() -> None:
     adapter = get_provider("anthropic").adapter()
     for one in (head(), begin(0, "text", text="")):

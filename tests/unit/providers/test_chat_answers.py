@@ -97,6 +97,12 @@ class TestText:
             {"type": "refusal.delta", "text": "no"},
         ]
 
+    def test_the_id_of_audio_is_its_callers(self) -> None:
+        adapter = get_provider(DIALECT).adapter()
+        adapter.receive("", json.dumps(chunk({"audio": {"id": "audio_1", "data": "AAAA"}})))
+        adapter.receive("", json.dumps(chunk({"audio": {"id": None, "data": "AAAA"}})))
+        assert adapter.stored_ids == ["audio_1"]
+
     def test_audio_has_its_transcript_as_text(self) -> None:
         deltas = [{"id": "a", "transcript": "Hi"}, {"data": "AAAA"}, {"expires_at": 1}]
         assert between(read(DIALECT, *(chunk({"audio": delta}) for delta in deltas))) == [
