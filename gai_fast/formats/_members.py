@@ -51,6 +51,22 @@ def required(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> An
     return value
 
 
+def check_types(holder: Mapping[str, Any], path: str, kinds: Mapping[str, type]) -> None:
+    """Checks the types of members that are not read.
+
+    Args:
+        holder: The object.
+        path: The object's path.
+        kinds: The type of each member, which may be absent.
+
+    Raises:
+        InvalidRequest: A member has another type.
+    """
+    for key, kind in kinds.items():
+        if key in holder:
+            member(holder, key, path, kind)
+
+
 def expect(value: Any, path: str, *kinds: type) -> None:
     """Checks the type of a value.
 

@@ -236,7 +236,8 @@ class Bench:
             self._keys += 1
             headers["idempotency-key"] = f'"judge-{self._keys}"'
         if door == "agui":
-            body = {**body, "forwardedProps": {**body["forwardedProps"], "model": model}}
+            given = body["forwardedProps"]  # a wrong type stays
+            body = {**body, "forwardedProps": {**given, "model": model} if isinstance(given, dict) else given}
         else:
             body = {**body, "model": model}
         await asyncio.sleep(0)  # the loop stood still while an SDK was imported: what is due comes first

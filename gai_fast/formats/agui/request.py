@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import opened
-from gai_fast.formats._members import RequestReader, call_input, expect, invalid, member, required
+from gai_fast.formats._members import RequestReader, call_input, check_types, expect, invalid, member, required
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
@@ -26,6 +26,12 @@ _NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query", "t
 _OWN: Final = frozenset(
     "threadId runId parentRunId protocolVersion state messages tools context forwardedProps resume".split()
 )
+
+_MESSAGE: Final = {"id": str, "name": str}
+_ACTIVITY: Final = {"activityType": str, "content": dict}
+"""The types of members that are for the page."""
+
+_FUNCTION: Final = "function"
 
 _MEDIA: Final = {"image": "image", "audio": "audio", "document": "file"}
 """The type of the native part for each kind of media with data."""
@@ -70,6 +76,7 @@ class _InputReader(RequestReader):
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
         run_of(body)
+        member(body, "parentRunId", "$", str)
         forwarded = member(body, "forwardedProps", "$", dict) or {}
         native = {key: value for key, value in forwarded.items() if key in _NATIVE and value is not None}
         context = self._context(body)
@@ -114,6 +121,7 @@ class _InputReader(RequestReader):
             path = f"$.messages[{at}]"
             expect(message, path, dict)
             role = required(message, "role", path, str)
+            check_types(message, path, _MESSAGE)
             if role == "assistant":
                 answer += self._assistant(message, path)
                 continue
@@ -121,6 +129,7 @@ class _InputReader(RequestReader):
                 answer += self._reasoning(message, path)
                 continue
             if role == "activity":
+                check_types(message, path, _ACTIVITY)
                 continue
             if answer:
                 messages.append({"role": "assistant", "content": answer})
@@ -155,7 +164,9 @@ class _InputReader(RequestReader):
 
     def _call(self, call: Any, path: str) -> dict[str, Any]:
         expect(call, path, dict)
-        function = required(call, "function", path, dict)
+        if member(call, "type", path, str) not in (None, _FUNCTION):
+            raise invalid(f"The type is not `{_FUNCTION}`", f"{path}.type")
+        function = required(call, _FUNCTION, path, dict)
         native = {
             "type": "tool_call",
             "call_id": required(call, "id", path, str),

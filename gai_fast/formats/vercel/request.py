@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.formats._members import RequestReader, data_url, expect, invalid, member, required, unread
+from gai_fast.formats._members import RequestReader, check_types, data_url, expect, invalid, member, required, unread
 from gai_fast.kernels import encode_json
 from gai_fast.model.request import Request
 
@@ -24,6 +24,15 @@ OWN: Final = ("id", "messageId", "trigger")
 """Members of the SDK's body that a native request does not have."""
 
 _NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query"}
+
+_PART: Final = {
+    **dict.fromkeys("id state sourceId url title filename mediaType toolCallId toolName errorText".split(), str),
+    **dict.fromkeys("providerMetadata callProviderMetadata resultProviderMetadata".split(), dict),
+    **dict.fromkeys(("providerExecuted", "preliminary"), bool),
+}
+"""The types of members of a part, whatever its type is."""
+
+_APPROVAL: Final = {"id": str, "approved": bool, "reason": str}
 
 _DENIED: Final = "The user did not allow this call"
 
@@ -69,10 +78,12 @@ class _BodyReader(RequestReader):
     def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
         expect(message, path, dict)
         role = required(message, "role", path, str)
+        member(message, "id", path, str)
         parts = required(message, "parts", path, list)
-        for at, part in enumerate(parts):
-            expect(part, f"{path}.parts[{at}]", dict)
-            required(part, "type", f"{path}.parts[{at}]", str)
+        for part, where in zip(*_with_paths(parts, path), strict=True):
+            expect(part, where, dict)
+            required(part, "type", where, str)
+            check_types(part, where, _PART)
         if role == "system":
             texts = [part for part in map(self._text, *_with_paths(parts, path)) if part is not None]
             return [{"role": "system", "content": texts}] if texts else []
@@ -168,6 +179,7 @@ class _BodyReader(RequestReader):
         given = part.get("input", part.get("rawInput")) if state == "output-error" else part.get("input")
         call = {"type": "tool_call", "call_id": call_id, "name": name, "input": {} if given is None else given}
         approval = member(part, "approval", path, dict) or {}
+        check_types(approval, f"{path}.approval", _APPROVAL)
         result: dict[str, Any] | None = None
         if state == "output-available":
             output = part.get("output")
@@ -175,8 +187,7 @@ class _BodyReader(RequestReader):
         elif state == "output-error":
             result = {"content": required(part, "errorText", path, str), "is_error": True}
         elif state == "output-denied" or (state == "approval-responded" and approval.get("approved") is False):
-            reason = member(approval, "reason", f"{path}.approval", str)
-            result = {"content": reason or _DENIED, "is_error": True}
+            result = {"content": approval.get("reason") or _DENIED, "is_error": True}
         elif state == "approval-responded":
             self.lost.append(path[2:])  # the page runs an allowed call, and sends the output in a later request
             return
