@@ -51,6 +51,8 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "store": (False,),
 }
 
+_REASONING: Final = frozenset(("reasoning", "reasoning_effort", "thinking"))
+"""Members that ask for reasoning."""
 _THINKS: Final = "medium"
 """The effort of a request that asks for reasoning, and not for how much: OpenRouter's."""
 
@@ -125,6 +127,8 @@ class _ChatReader(RequestReader):
         `thinking` may hold Anthropic's budget: LiteLLM's clients send it so.
         """
         wanted: dict[str, Any] = {}
+        if _REASONING.isdisjoint(body):  # most requests: to look for each member took 2 % of one
+            return wanted
         path = "$.reasoning"
         asked = member(body, "reasoning", "$", dict) or {}
         self.lost += unread(asked, path, ("effort", "max_tokens", "exclude", "enabled", "summary"))
