@@ -358,7 +358,8 @@ def _named(names: list[str], every: Collection[str]) -> str:
     if len(names) == len(every):
         return "all"
     others = [name for name in every if name not in names]
-    listed = " ".join(f"`{name}`" for name in _abbreviated(min(names, others, key=len)))
+    fewer = min(names, others, key=len)
+    listed = " ".join(f"`{name}`" for name in _abbreviated(fewer))
     return f"all but {listed}" if len(others) < len(names) else listed
 
 
