@@ -46,6 +46,7 @@ async def _check_keys(gateway: RemoteGateway, host: str) -> None:
 async def _serve(url: str, host: str, port: int, credentials: ServerCredentials | None, key: Secret | None) -> None:
     from gai_fast.grpc.server import CannotServe, GrpcServer, serve_until_signal
     from gai_fast.library.remote import connect
+    from gai_fast.runtime.tuning import tune_process
 
     def ready(bound: int) -> None:
         announce(f"gRPC on {_place(host, bound)}, in front of {url}")
@@ -55,6 +56,7 @@ async def _serve(url: str, host: str, port: int, credentials: ServerCredentials 
         if is_open:
             await _check_keys(gateway, host)
         _check_free(host, port)
+        tune_process()
         server = GrpcServer(gateway, _place(host, port), credentials=credentials, key=key, needs_key=is_open)
         try:
             await serve_until_signal(server, ready)

@@ -159,7 +159,8 @@ def run_async(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None, load: Load) -> None:
-    from gai_fast.server.serving import serve, tune_process
+    from gai_fast.runtime.tuning import tune_process
+    from gai_fast.server.serving import serve
 
     tune_process()
     await serve(settings, ready=ready, record=record, load_settings=load)
@@ -229,7 +230,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
 def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> int:
     """Runs one of several workers, in its own process; returns the exit code."""
     from gai_fast.runtime.functions import FunctionError
-    from gai_fast.server.serving import tune_process
+    from gai_fast.runtime.tuning import tune_process
     from gai_fast.server.workers.link import pack
     from gai_fast.server.workers.worker import work
     from gai_fast.stores import StoreError

@@ -81,12 +81,6 @@ class Limits:
     known_bodies: int = 1000
     """Bodies whose fingerprints are remembered, 0.3 MB: clients send a request again within seconds."""
 
-    heap_block: int = 4 * MIB
-    """Freed blocks up to this size stay in the process: the largest read is 256 KiB."""
-
-    heap_kept: int = 64 * MIB
-    """Freed memory that the process keeps at the end of its heap: a burst of some hundred streams."""
-
     memory_share: float = 0.8
     """The share of the memory of the machine, or of the container, above which no stream is started by default."""
 
@@ -163,10 +157,6 @@ class Limits:
 
     request_headers: int = 128
     """Headers of a request, including its trailers: clients and their proxies send some thirty."""
-
-    collected_objects: int = 50_000
-    """New objects between two runs of the garbage collector: some MiB if all of them are garbage. If none is, a run
-    takes 2.5 ms for 20,000, and 200 clients that arrive at once create as many."""
 
     known_heads: int = 4
     """Known heads that a new connection's head is compared with. Each mismatch costs 0.1 us; parsing costs 9."""
