@@ -160,8 +160,9 @@ async def _pass_on(stream: WireStream, call: Call, context: ServicerContext) -> 
         async with stream:
             while events := await stream.read():
                 call.waits = True
-                for event, text in events:
-                    await write(message(event, text))
+                # All at once: between two writes this code has left the caches.
+                for data in [message(event, text) for event, text in events]:
+                    await write(data)
                     call.sent += 1
                     if call.is_stopped:
                         raise asyncio.CancelledError
