@@ -84,6 +84,8 @@ export interface StreamError {
   retry_after_ms?: number;
   phase?: "connect" | "first_event" | "mid_stream";
   reason?: string;
+  /** The member of the request that an upstream refuses. */
+  param?: string;
   /** Where a response was refused: its HTTP status, and the id of the request. */
   status?: number;
   request_id?: string;

@@ -35,11 +35,12 @@ _ERROR_TYPES: Final[Mapping[Code, str]] = {
 def error_object(error: Error) -> dict[str, Any]:
     own = error.details or {}
     if own.get("message"):
-        return {key: own.get(key) for key in ("message", "type", "param", "code")}
+        shown = {key: own.get(key) for key in ("message", "type", "param", "code")}
+        return {**shown, "param": error.param} if error.param else shown
     return {
         "message": error.message,
         "type": _ERROR_TYPES.get(error.code, "server_error"),
-        "param": None,
+        "param": error.param,
         "code": error.reason if error.reason == "store_sealed" else error.code,
     }
 

@@ -76,6 +76,7 @@ class Error(GaiFastError):
         provider: The upstream's provider, if there is one.
         status: The HTTP status, if the reason requires another status than the code.
         details: The upstream's own `type`, `param`, `code` and `message`, for clients of the upstream's dialect.
+        param: The path of the client's member that the upstream refuses, if it is known.
 
     Raises:
         ValueError: `code` is not one of the thirteen.
@@ -97,6 +98,7 @@ class Error(GaiFastError):
         provider: str | None = None,
         status: int | None = None,
         details: Mapping[str, Any] | None = None,
+        param: str | None = None,
     ) -> None:
         kind = type(self) if code is None else CLASSES.get(code)
         if kind is None:
@@ -110,6 +112,7 @@ class Error(GaiFastError):
         self.provider = provider
         self.status = status or kind.default_status
         self.details = details
+        self.param = param
         super().__init__(self.message)
 
     def __new__(cls, code: Code | None = None, *args: Any, **kwargs: Any) -> Error:
@@ -133,6 +136,7 @@ class Error(GaiFastError):
             "retry_after_ms": self.retry_after_ms,
             "phase": self.phase,
             "reason": self.reason,
+            "param": self.param,
         }
         payload = ErrorPayload((key, value) for key, value in members.items() if value is not None)
         payload.details = self.details
@@ -154,6 +158,7 @@ class Error(GaiFastError):
             phase=cast("Phase | None", _of(str, payload.get("phase"))),
             provider=provider,
             details=payload.details if isinstance(payload, ErrorPayload) else None,
+            param=_of(str, payload.get("param")),
         )
 
 

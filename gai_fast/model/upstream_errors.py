@@ -304,6 +304,7 @@ def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
         phase=error.phase,
         provider=error.provider,
         status=error.status,
+        param=error.param,
     )
 
 

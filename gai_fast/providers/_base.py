@@ -9,8 +9,8 @@ folder: `_requests.py`, `_events.py`, `_failures.py`, `_room.py` and `_tool_call
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -28,6 +28,7 @@ from gai_fast.model.request import Request, Tool
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
+from gai_fast.providers._client_members import client_member
 from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._native_rules import NativeRules
@@ -162,8 +163,44 @@ class API(NativeRules):
         """
         if not may_name_a_member(error):
             return None
-        sent = self._written(request, target) if isinstance(request, Request) else self._fitted(request, target, None)
+        sent = self._sent(target, request)
         return named_member(error, self._dispensable(request, sent, target))
+
+    def client_member(
+        self,
+        request: Request | Mapping[str, Any],
+        target: Target,
+        error: Error,
+        asked: Mapping[str, Any] | None = None,
+        parse: Callable[[dict[str, Any]], tuple[Request, list[str]]] | None = None,
+    ) -> str | None:
+        """Returns the path of the client's member that an upstream refuses, or None if it is not known.
+
+        None too if the client speaks this API's dialect, and the upstream named the member as the client did.
+
+        Args:
+            request: A native request, or a client's body in this API's dialect.
+            target: The request's target, which allows members to be left out.
+            error: The upstream's error.
+            asked: The client's body in another dialect, from which the request was translated; None if it was not.
+            parse: Translates such a body, as `Format.parse_request`.
+        """
+        if not may_name_a_member(error):
+            return None
+        if asked is None or parse is None:
+            is_own = not isinstance(request, Request)
+            return client_member(request, partial(self._sent, target), error, is_own=is_own)
+        return client_member(asked, partial(self._translated, target, parse), error)
+
+    def _sent(self, target: Target, request: Request | Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the whole body for a request. Raises as `build_request`."""
+        return self._written(request, target) if isinstance(request, Request) else self._fitted(request, target, None)
+
+    def _translated(
+        self, target: Target, parse: Callable[[dict[str, Any]], tuple[Request, list[str]]], body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns the whole body for a body in another dialect. Raises as `build_request`."""
+        return self._written(parse(body)[0], target)
 
     def refuses_signatures(self, error: Error) -> bool:
         """Returns whether an upstream's error is about a signature of earlier reasoning that a request has."""

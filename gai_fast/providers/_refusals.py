@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from gai_fast.core.chunks import label, objects
 from gai_fast.model.errors import Error
 
 _NEEDED: Final = frozenset(
@@ -19,6 +20,7 @@ _NEEDED: Final = frozenset(
 _ADDED_TO_BODIES: Final = "stream_options"
 """The member that is added to a client's body, to count tokens."""
 _CODES: Final = frozenset(("invalid_request", "unsupported"))
+_HUMP: Final = re.compile(r"(?<=[a-z])([A-Z])")
 _DISTINCT: Final = re.compile(r"[_.]|[a-z][A-Z]")
 """What names of members have and other words lack."""
 
@@ -35,12 +37,21 @@ def dispensable(sent: Mapping[str, Any], added: Iterable[str]) -> list[str]:
         sent: The body that was sent.
         added: The names of its members that the gateway has added or translated.
     """
-    paths: list[str] = []
-    for name in added:
-        if name in sent and name not in _NEEDED:
-            paths.append(name)
-            paths += [f"{name}.{inner}" for inner in _inner(sent[name])]
-    return sorted(paths, key=len, reverse=True)
+    return sorted(paths_within(sent, [name for name in added if name not in _NEEDED]), key=len, reverse=True)
+
+
+def paths_within(sent: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """Yields the paths of members of a body, and of the members within them.
+
+    Args:
+        sent: The body.
+        names: The names of the members.
+    """
+    for name in names:
+        if name in sent:
+            yield name
+            for inner in _inner(sent[name]):
+                yield f"{name}.{inner}"
 
 
 def _inner(value: Any) -> Iterator[str]:
@@ -62,20 +73,42 @@ def named_member(error: Error, paths: Iterable[str]) -> str | None:
         error: The upstream's error.
         paths: The paths, the longest first.
     """
-    param = (error.details or {}).get("param")
+    details = error.details or {}
+    param, text = details.get("param"), " ".join([error.message, *_violated(details)])
     for path in paths:
-        if param == path or _is_named(path, error.message):
+        if param == path or _is_named(path, text):
             return path
     for path in paths:
         name = path.rpartition(".")[2]
-        if name != path and _is_named(name, error.message):
+        if name != path and (_is_named(name, text) or _is_named(_snake(name), text)):
+            return path
+        if _is_named(_snake(path), text):
             return path
     return None
 
 
+def _violated(details: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the members that Google's error object names (`google.rpc.BadRequest`), in quotes."""
+    for detail in objects(details.get("details")):
+        for violation in objects(detail.get("fieldViolations")):
+            yield f"'{label(violation.get('field'))}'"
+
+
+def _snake(name: str) -> str:
+    """Returns a name as Google's messages have it, in the words of its protocol: `generation_config`."""
+    return _HUMP.sub(r"_\1", name).lower()
+
+
 def _is_named(name: str, text: str) -> bool:
-    """Returns whether a text names a member. A name that may be any word counts in quotes alone."""
+    """Returns whether a text names a member. A name that may be any word counts in quotes, or before a text's colon."""
+    first, _, last = name.rpartition(".")
+    if last not in text:
+        return False
     escaped = re.escape(name)
+    if text.startswith(f"{name}:"):
+        return True
+    if first and re.search(rf"(?<![\w.]){re.escape(first)}(?:\.\w+)*\.{re.escape(last)}(?!\w)", text):
+        return True  # a word between: Anthropic's `thinking.enabled.budget_tokens`
     if _DISTINCT.search(name) and re.search(rf"(?<![\w.]){escaped}(?!\w)", text):
         return True
     return re.search(rf"""[`'"]{escaped}[`'"]""", text) is not None

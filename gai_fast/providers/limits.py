@@ -29,6 +29,13 @@ class Limits:
     """Content blocks of one response that are open at a time, and parts of one block. The memory of all of them is
     limited by `kept_answer`."""
 
+    named_members: int = 1000
+    """Members of a refused request that are looked for in the upstream's message. Requests have some dozens."""
+
+    client_members: int = 100
+    """Members of an object of the client's without which a refused request is written again, to learn which of them the
+    upstream means. The largest request of an SDK has half as many."""
+
     stored_ids: int = 2048
     """Ids in one response that are recorded for its caller: of its items, files and containers. An item that is sent
     back whole needs no record."""

@@ -111,6 +111,32 @@ async def test_a_client_reads_the_rate_limits_of_an_upstream_of_its_dialect(net:
 
 
 @on_uvloop
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refused_member_has_the_name_that_the_client_gave_it(net: Net, stream: bool) -> None:
+    """The upstream's dialect is chat; its 400 has the form of OpenAI's."""
+    unsupported = {"message": "Unsupported value: 'max_tokens'", "type": "invalid_request_error", "param": "max_tokens"}
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            assert json.loads(await peer.request())["max_tokens"] == 9
+            error = {"error": {**unsupported, "code": "unsupported_value"}}
+            await peer.answer("400 Bad Request", json.dumps(error).encode(), "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler), retries=1)
+    with pytest.raises(openai.BadRequestError) as caught:
+        await asking(net, gateway, "responses")("m", max_output_tokens=9, stream=stream)
+    assert caught.value.param == "max_output_tokens"
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        await asking(net, gateway, "messages")("m", stream=stream)
+    assert refused.value.body["error"]["details"]["param"] == "max_tokens"  # the same in this dialect
+    native = await gateway.ask("POST", "/api/v1/stream", {"query": "Hi", "model": "m", "max_tokens": 9})
+    assert (native.status, native.error["param"]) == (400, "max_tokens")
+    with pytest.raises(openai.BadRequestError) as passed:
+        await asking(net, gateway, "chat")("m", max_tokens=9, stream=stream)
+    assert passed.value.body == {**unsupported, "code": "unsupported_value"}
+
+
+@on_uvloop
 @pytest.mark.parametrize("route", CLIENTS)
 async def test_each_status_of_an_upstream_is_its_exception(net: Net, route: str) -> None:
     status = 0

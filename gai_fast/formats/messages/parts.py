@@ -210,7 +210,8 @@ def error_object(error: Error) -> dict[str, Any]:
         return {key: own[key] for key in ("type", "message", "details") if key in own}
     kind = _STATUS_TYPES.get(error.status) or _ERROR_TYPES.get(error.code, "api_error")
     code = _ERROR_CODES.get(error.reason or "", error.code)
-    return {"type": kind, "message": error.message, "details": {"error_code": code}}
+    details = {"error_code": code, "param": error.param} if error.param else {"error_code": code}
+    return {"type": kind, "message": error.message, "details": details}
 
 
 def error_status(error: Error) -> int:

@@ -72,6 +72,15 @@ class AttemptRunner(TargetChoice):
         """
         return False
 
+    def client_member(self, spec: StreamSpec, error: Error) -> str | None:
+        """Returns the path of the client's member that an upstream refuses, or None if it is not known.
+
+        Args:
+            spec: The attempt.
+            error: Its failure.
+        """
+        return None
+
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
     ) -> tuple[Adapter, Translate, OpenExchange]:

@@ -225,6 +225,8 @@ class Attempts:
         planned = self._plan(error, relay, now, has_key=has_key)
         if planned is None:
             self._shorten_wait(error)
+            if not relay.has_content:
+                error.param = self._runner.client_member(self.spec, error)
             return None
         self.close_exchange()
         spec, continued, delay = planned
@@ -557,7 +559,7 @@ class Attempts:
     def _forget_request(self) -> None:
         """Drops a request that is not sent again."""
         if not self._mends:
-            self.spec.request, self.spec.other = _NO_REQUEST, None
+            self.spec.request, self.spec.other, self.spec.translated = _NO_REQUEST, None, None
 
 
 def _prefilled(spec: StreamSpec, text: str) -> StreamSpec:

@@ -63,6 +63,8 @@ Role = Literal["hit", "joined", "miss"]
 """Where the answer of a stream that may share one comes from: it was kept, another stream began its call, or this one
 did."""
 
+Parse = Callable[[dict[str, Any]], tuple[Request, list[str]]]
+
 Asked = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
 """The result of `Engine.open`: the adapter, the translation of errors for the client, and the opened exchange."""
 
@@ -143,6 +145,8 @@ class StreamSpec:
         endpoint: The route.
         transport: `sse`, `ndjson`, `ws`, `json` or `LIBRARY`.
         sharing: The way to answers that the stream may share; `None`: it has its own.
+        translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`);
+            `None`: `request` is what the client sent.
     """
 
     model: ModelSettings
@@ -171,6 +175,7 @@ class StreamSpec:
     endpoint: str
     transport: str
     sharing: Sharing | None
+    translated: tuple[dict[str, Any], Parse] | None
 
     def __init__(
         self,
@@ -201,6 +206,7 @@ class StreamSpec:
         endpoint: str = "",
         transport: str = "",
         sharing: Sharing | None = None,
+        translated: tuple[dict[str, Any], Parse] | None = None,
     ) -> None:
         self.model = model
         self.request = request
@@ -228,6 +234,7 @@ class StreamSpec:
         self.endpoint = endpoint
         self.transport = transport
         self.sharing = sharing
+        self.translated = translated
 
     @property
     def on_unsupported(self) -> OnUnsupported:

@@ -387,6 +387,15 @@ class Targets(AttemptRunner):
         logger.warning("upstream %s refuses %r of requests for %s: left out for an hour", name, path, spec.model.id)
         return True
 
+    def client_member(self, spec: StreamSpec, error: Error) -> str | None:
+        """Returns the path of the client's member that an upstream refuses, as `API.client_member`."""
+        if not spec.request or spec.counts:
+            return None
+        model = spec.model
+        target = Target(model.id, None, "drop", model.facts, model if is_tuned(model) else None)
+        body, parse = spec.translated or (None, None)
+        return get_provider(model.upstream.provider).client_member(spec.request, target, error, body, parse)
+
     def _send_with(
         self,
         api: API,

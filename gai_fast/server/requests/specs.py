@@ -23,7 +23,7 @@ from gai_fast.formats import (
 from gai_fast.model.errors import Error, Forbidden
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings, ModelSettings, OnUnsupported, Settings
-from gai_fast.net.attempts.spec import Clock, Output, StreamSpec
+from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
@@ -331,8 +331,9 @@ class _DialectSpecs:
             request = dialect.with_usage(own) if api.stream_options else own
             left_out = dialect.unanswerable(asked.body)
         output, deltas, chain = self._encoder(request, before)
+        translated = (asked.body, dialect.parse_request) if own is None else None
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
-        return self._build(model, request, output, deltas, frames, chain, left_out, ignored)
+        return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated)
 
     def _build(
         self,
@@ -344,6 +345,7 @@ class _DialectSpecs:
         chain: Chain | None = None,
         left_out: Sequence[str] = (),
         ignored: Sequence[str] = (),
+        translated: tuple[dict[str, Any], Parse] | None = None,
     ) -> StreamSpec:
         """Builds a spec; the arguments are those of `StreamSpec`."""
         incoming, asked, negotiated = self._incoming, self._asked, self._negotiated
@@ -372,6 +374,7 @@ class _DialectSpecs:
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
             transport="json" if asked.whole else negotiated.framing,
+            translated=translated,
         )
 
     def _chain(self, request: Request | dict[str, Any]) -> Chain | None:

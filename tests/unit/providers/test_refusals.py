@@ -39,6 +39,10 @@ def test_a_request_can_do_without_what_was_added_but_not_without_its_texts() -> 
         ("my_reasoning_effort is not supported", {}, None),
         ("output_config.effort: not supported", {}, "output_config.effort"),
         ("Unknown name \"thinkingConfig\" at 'generation_config'", {}, "generationConfig.thinkingConfig"),
+        ("Invalid value at 'generation_config.thinking_config'", {}, "generationConfig.thinkingConfig"),
+        ("output_config.auto.effort: Input should be 'low'", {}, "output_config.effort"),
+        ("seed: too large", {}, "seed"),
+        ("no seed: none", {}, None),
         ("nothing", {}, None),
     ],
 )
@@ -57,3 +61,8 @@ def test_only_an_upstreams_refusal_names_one() -> None:
     assert may_name_a_member(refusal("a"))
     assert not may_name_a_member(Error("invalid_request", "a"))
     assert not may_name_a_member(Error("overloaded", "a", provider="openai"))
+
+
+def test_a_name_of_any_characters_is_looked_for_as_it_is() -> None:
+    assert named_member(refusal("bad a.(b: no"), ["a.(b"]) == "a.(b"
+    assert named_member(refusal("bad a.x.(b"), ["a.((b"]) is None
