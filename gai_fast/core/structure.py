@@ -19,14 +19,17 @@ class Structure:
 
     Args:
         depth: The maximum nesting.
+
+    Attributes:
+        containers: The number of objects and arrays that were read.
     """
 
-    __slots__ = ("_carry", "_containers", "_depth", "_in_string", "_members", "_most", "_open", "_separators")
+    __slots__ = ("_carry", "_depth", "_in_string", "_members", "_most", "_open", "_separators", "containers")
 
     def __init__(self, depth: int = SHARED.json_depth) -> None:
         self._most = depth
         self._depth = 0
-        self._containers = 0
+        self.containers = 0
         self._members = 0
         self._separators = 0
         self._in_string = False
@@ -45,11 +48,11 @@ class Structure:
         structure = self._outside_strings(piece)
         self._members += structure.count(b":")
         brackets = structure.translate(_AS_SQUARE, b",:")
-        self._containers += brackets.count(b"[")
+        self.containers += brackets.count(b"[")
         self._separators += structure.count(b",")
-        if self._containers > LIMITS.json_containers:
+        if self.containers > LIMITS.json_containers:
             raise _too_many(f"The body has more than {LIMITS.json_containers} objects and arrays")
-        if self._containers + self._separators > _VALUES:
+        if self.containers + self._separators > _VALUES:
             raise _too_many(f"The body has more than {_VALUES} values")
         if self._members > LIMITS.json_members:
             raise _too_many(f"The objects of the body have more than {LIMITS.json_members} members")

@@ -275,6 +275,8 @@ class CheckedBody(bytes):
 
     Attributes:
         value: The object in it, if it is parsed already.
+        containers: The number of its objects and arrays.
     """
 
     value: dict[str, Any] | None = None
+    containers: int = 0

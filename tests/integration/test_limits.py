@@ -24,6 +24,7 @@ from gai_fast.model.settings import (
     key_digest,
 )
 from gai_fast.server.serving import start
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     MESSAGES,
     QUERY,
@@ -284,6 +285,33 @@ async def test_a_stream_beyond_the_limits_of_the_server_is_refused_before_its_la
     client.close()
     await until(lambda: not gateway.streams)
     assert (await gateway.ask("POST", "/api/v1/stream", LARGE)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "member", "model", "most"),
+    [
+        ("/v1/chat/completions", "messages", "claude", 997),
+        ("/v1/chat/completions", "messages", "m", 5000),
+        ("/v1/messages", "messages", "m", 997),
+        ("/v1/messages", "messages", "claude", 5000),
+        ("/v1/responses", "input", "m", 997),
+    ],
+)
+async def test_a_body_that_cannot_be_translated_in_one_turn_is_only_passed_on(
+    net: Net, change_limits: ChangeLimits, path: str, member: str, model: str, most: int
+) -> None:
+    """100,000 messages held the loop for half a second."""
+    gateway = await net.gateway(await net.mock(deltas=3))
+    change_limits(translated_containers=999, checked_bytes=10_000)
+    bound = "max_tokens" if member == "messages" else "max_output_tokens"
+    for messages in (most, most + 1):
+        body = {"model": model, bound: 9, member: [{"role": "user", "content": "x" * 40}] * messages}
+        response = await gateway.ask("POST", path, body)
+        if messages == 998:
+            assert response.status == 400
+            assert b"more than 999 objects and arrays" in response.body
+        else:
+            assert response.status == 200
 
 
 @on_uvloop

@@ -72,6 +72,10 @@ class Limits:
     """Bytes of a body whose structure is checked in one turn of the loop, in 10 ms at most. Smaller bodies are checked
     and parsed in the turn in which they are complete."""
 
+    translated_containers: int = 30_000
+    """Objects and arrays of a request that is translated for another provider, in one turn of the loop: 0.1 s. A
+    conversation of 10,000 messages with calls of tools has as many. Requests that are passed on are not walked so."""
+
     turn_value: int = 8
     """Bytes as which a value counts beside its text: reading a number costs as much as reading so many characters."""
 

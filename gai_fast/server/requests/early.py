@@ -144,6 +144,7 @@ async def checked(body: bytes, *, is_native: bool) -> CheckedBody:
         structure.feed(body[start : start + LIMITS.checked_bytes])
         await asyncio.sleep(0)
     found = CheckedBody(body)
+    found.containers = structure.containers
     if not is_native:
         # A body that is no JSON is parsed again by its handler, which names the error.
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):

@@ -21,7 +21,7 @@ from gai_fast.formats import (
     get_format,
 )
 from gai_fast.model.errors import Error, Forbidden
-from gai_fast.model.request import Request
+from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import KeySettings, ModelSettings, OnUnsupported, Settings
 from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
@@ -30,6 +30,7 @@ from gai_fast.providers import API, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.negotiation import Negotiated
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import LogHeader
 
@@ -240,6 +241,7 @@ class _DialectSpecs:
 
     __slots__ = (
         "_asked",
+        "_containers",
         "_context",
         "_dialect",
         "_engine",
@@ -259,6 +261,8 @@ class _DialectSpecs:
         header: LogHeader | None,
     ) -> None:
         self._engine = engine
+        body = incoming.http.body  # it is dropped before a fallback is asked
+        self._containers = body.containers if isinstance(body, CheckedBody) else 0
         self._incoming = incoming
         self._dialect: Format = incoming.format
         self._asked = asked
@@ -323,6 +327,7 @@ class _DialectSpecs:
         request: Request | dict[str, Any]
         own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
         if own is None:
+            self._check_size()
             request, lost = dialect.parse_request(asked.body)
             left_out = [path for path in lost if path not in dialect.without_effect]
             if len(left_out) < len(lost):
@@ -334,6 +339,17 @@ class _DialectSpecs:
         translated = (asked.body, dialect.parse_request) if own is None else None
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
         return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated)
+
+    def _check_size(self) -> None:
+        """Checks that the request may be translated, which cannot be interrupted.
+
+        Raises:
+            InvalidRequest: Its body has too many objects and arrays.
+        """
+        if self._containers > LIMITS.translated_containers:
+            most = f"more than {LIMITS.translated_containers} objects and arrays"
+            text = f"The body has {most}: it can only be passed on to a model whose provider has the same dialect"
+            raise Error("invalid_request", text, reason="items")
 
     def _build(
         self,
