@@ -649,10 +649,11 @@ def test_every_module_has_its_test_module() -> None:
 # Packages of others are loaded once: what is tried is whether ours need one another in a certain order. A package of
 # ours is loaded before each of its modules in any case, so its modules are tried in processes that have it already.
 IMPORT_EACH_ALONE = """
-import contextlib, importlib, os, sys, traceback
+import contextlib, gc, importlib, os, sys, traceback
 for package in ("aiohttp.web", "click", "httptools", "msgspec", "orjson", "prometheus_client", "uvloop"):
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(package)
+gc.disable()
 def load(name):
     try:
         importlib.import_module(name)
