@@ -95,7 +95,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("config")
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 4)
 @given(content=st.binary(max_size=60) | _DOCUMENTS.map(as_file))
 def test_any_file_is_read_or_refused_with_one_line_for_each_problem(shared_folder: Path, content: bytes) -> None:
     """Never another exception, and no line of a problem can be taken for two."""

@@ -39,7 +39,7 @@ def test_json_passes_unchanged_event_for_event(size: int, on_invalid: Any) -> No
     assert through(JSONStreamProcessor(on_invalid=on_invalid), events) == events
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples * 3 // 10)
 @given(VALUES, st.lists(st.integers(min_value=0), max_size=8))
 def test_the_last_snapshot_is_the_document(value: Any, edges: list[int]) -> None:
     text = written(value, True, None)

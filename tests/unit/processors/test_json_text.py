@@ -62,7 +62,7 @@ def grows(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings().max_examples // 4)
 @given(VALUES, st.booleans())
 def test_snapshots_only_grow_and_stay_as_they_were(value: Any, ascii_only: bool) -> None:
     text = written(value, ascii_only, None)

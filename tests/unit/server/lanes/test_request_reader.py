@@ -395,7 +395,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=5 * settings().max_examples)
 @given(requests())
 def test_no_request_is_read_otherwise_than_by_the_general_server(data: bytes) -> None:
     found, _, left = read(data, [])

@@ -42,7 +42,7 @@ async def test_bodies_with_the_same_members_are_the_same() -> None:
         assert await of(other) != await of(body)
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples * 3 // 10)
 @given(members=some.dictionaries(some.text(), VALUES), indent=some.sampled_from([0, 1]), size=some.integers(1, 40))
 def test_parts_make_the_fingerprint_that_claims_of_earlier_releases_have(
     members: dict[str, Any], indent: int, size: int
