@@ -97,7 +97,6 @@ _TOOLS: Final = {
 }
 _BEDROCK: Final = "anthropic."
 """What the ids of Bedrock hold and those of Anthropic do not."""
-_ANY_OBJECT: Final = Fragment(b'{"type":"object"}')
 _PAUSING: Final = ("server_tool_use", "mcp_tool_use", "_tool_result")
 """The ends of the types of blocks after which an answer may be paused."""
 _NO_CHOICE: Final = {"type": ""}
@@ -335,7 +334,7 @@ class Anthropic(API):
             return
         if wanted.type == "json":
             # "For 'object' type, 'additionalProperties' must be explicitly set to false": no schema means any object.
-            self.leave_out("response_format", target, "JSON without a schema")
+            self.leave_out("response_format", target, "JSON without a schema; send one as `json_schema`")
             return
         schema: Any = required_schema(wanted)
         if facts.schema is False:

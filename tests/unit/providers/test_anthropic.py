@@ -131,7 +131,7 @@ class TestRequest:
         sent, changes = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
         assert sent["output_config"]["format"]["schema"] == {**schema, "additionalProperties": False}
         assert changes.adjusted == {"response_format.schema": "closed"}
-        with pytest.raises(Unsupported, match="`response_format`: JSON without a schema"):
+        with pytest.raises(Unsupported, match="`response_format`: JSON without a schema; send one as `json_schema`"):
             written("claude-sonnet-4-5", response_format={"type": "json"})
 
     @pytest.mark.parametrize(("effort", "sent"), [("minimal", "low"), ("high", "high")])
