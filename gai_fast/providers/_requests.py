@@ -225,15 +225,15 @@ def joined(texts: Iterable[str]) -> str:
 
 
 def image_data(image: ImagePart) -> tuple[str, str] | None:
-    """Returns media type and base64 data of an image or a `data:` URL. Returns None for any other URL.
+    """Returns registered media type and base64 data of an image or a `data:` URL. Returns None for any other URL.
 
     Raises:
         InvalidRequest: The image has data without a media type.
     """
     if not isinstance(image.url, str):
-        return media_type(image), str(image.data)
+        return _registered(media_type(image)), str(image.data)
     head, _, data = image.url.partition(";base64,")
-    return (head.removeprefix("data:"), data) if data and head.startswith("data:") else None
+    return (_registered(head.removeprefix("data:")), data) if data and head.startswith("data:") else None
 
 
 def image_url(image: ImagePart) -> str:
@@ -381,6 +381,54 @@ def closed_schema(schema: Any) -> Any:
             closed["properties"] = properties
     is_same = len(closed) == len(schema) and all(map(_is_same, closed.values(), schema.values()))
     return schema if is_same else closed
+
+
+_NAMED_SCHEMAS: Final = frozenset(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"))
+"""The members of a schema that hold schemas by names."""
+_LIMITS_OF_VALUES: Final = frozenset(
+    "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength maxItems uniqueItems minContains "
+    "maxContains minProperties maxProperties".split()
+)
+_FORMATS: Final = frozenset("date-time time date duration email hostname uri ipv4 ipv6 uuid".split())
+
+
+def without_limits(schema: Any) -> Any:
+    """Returns a JSON Schema whose limits of values stand in the descriptions, as Anthropic's SDK writes them.
+
+    Args:
+        schema: The schema, or a part of it. It is not changed.
+    """
+    if isinstance(schema, list):
+        return [without_limits(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    written: dict[str, Any] = {}
+    moved: list[str] = []
+    for name, value in schema.items():
+        is_plain = not isinstance(value, (dict, list))
+        if is_plain and (
+            name in _LIMITS_OF_VALUES
+            or (name == "minItems" and value not in (0, 1))
+            or (name == "format" and value not in _FORMATS)
+        ):
+            moved.append(f"{name}: {value}")
+        elif name in _NAMED_SCHEMAS and isinstance(value, dict):
+            written[name] = {key: without_limits(each) for key, each in value.items()}
+        else:
+            written[name] = value if name in _NO_SCHEMAS else without_limits(value)
+    if moved:
+        limits, described = f"{{{', '.join(moved)}}}", schema.get("description")
+        written["description"] = f"{described}\n\n{limits}" if described else limits
+    return written
+
+
+_IMAGE_TYPES: Final[Mapping[str, str]] = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
+"""Registered names of media types, by names in use."""
+
+
+def _registered(media_type: str) -> str:
+    lowered = media_type.partition(";")[0].strip().lower()
+    return _IMAGE_TYPES.get(lowered, lowered)
 
 
 def _is_same(one: Any, other: Any) -> bool:

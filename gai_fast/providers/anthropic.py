@@ -64,6 +64,7 @@ from gai_fast.providers._requests import (
     file_text,
     image_data,
     required_schema,
+    without_limits,
 )
 from gai_fast.providers._rules import CallIds
 from gai_fast.providers._target import Target, UpstreamRequest
@@ -107,6 +108,12 @@ _NO_SEGMENTS: Final = frozenset({"", ".", ".."})
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 """The form of an API version."""
+
+
+_IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
+"""The media types of images that the API reads."""
+_OBJECT: Final = b'{"type":"object"'
+"""How most schemas of arguments begin."""
 
 
 class Anthropic(API):
@@ -172,10 +179,10 @@ class Anthropic(API):
             body["tools"] = [
                 {"name": tool.name}
                 | ({"description": tool.description} if tool.description else {})
-                | {"input_schema": Fragment(bytes(tool.parameters))}
+                | {"input_schema": _input_schema(tool, f"tools[{at}].parameters", target)}
                 | ({} if tool.strict is UNSET else {"strict": tool.strict})
                 | anthropic_cache_member(tool.cache)
-                for tool in request.tools
+                for at, tool in enumerate(request.tools)
             ]
         if isinstance(request.tool_choice, NamedTool):
             body["tool_choice"] = {"type": "tool", "name": request.tool_choice.name}
@@ -200,7 +207,9 @@ class Anthropic(API):
         sampling = {"temperature": temperature, "top_p": request.top_p}
         body |= {key: value for key, value in sampling.items() if value is not UNSET}
         if request.stop:
-            body["stop_sequences"] = request.stop
+            stops = self._stops(request.stop, target)
+            if stops:
+                body["stop_sequences"] = stops
         for key, value in request.metadata.items():
             if key == "user_id":
                 if not isinstance(value, str):
@@ -285,6 +294,13 @@ class Anthropic(API):
         tokens = self._budget(effort, budget, most, target, facts)
         return {"type": "enabled", "budget_tokens": tokens} if tokens else {}
 
+    def _stops(self, stops: list[str], target: Target) -> list[str]:
+        """Returns the stop sequences that the API accepts: each has a character that is no whitespace."""
+        for at, each in enumerate(stops):
+            if not each.strip():
+                self.leave_out(f"stop[{at}]", target, "a stop sequence of whitespace alone")
+        return [each for each in stops if each.strip()]
+
     def _add_display(self, body: dict[str, Any], summary: str, target: Target) -> None:
         """Adds to a body's `thinking` whether thoughts are shown."""
         thinking = body.get("thinking", {})
@@ -340,11 +356,9 @@ class Anthropic(API):
         if facts.schema is False:
             self.leave_out("response_format", target, "this model follows no schema")
             return
-        open_schema = parse_exact(bytes(wanted.schema or b"null").decode())
-        closed = closed_schema(open_schema)
-        if closed is not open_schema:
-            target.changes.adjust("response_format.schema", "closed")
-            schema = closed
+        fitted = _strict_schema(bytes(wanted.schema or b"null"), "response_format.schema", target)
+        if fitted is not None:
+            schema = fitted
         output["format"] = {"type": "json_schema", "schema": schema}
 
     def _messages(
@@ -380,6 +394,12 @@ class Anthropic(API):
         if facts.prefill is False and sent and sent[-1]["role"] == "assistant" and not _is_paused(sent[-1]):
             self.leave_out(given[-1][0], target, "this model continues no assistant message")
             sent.pop()
+        if sent and sent[-1]["role"] == "assistant":
+            last = sent[-1]["content"][-1]
+            if last["type"] == "text" and last["text"] != last["text"].rstrip():
+                # The API refuses a text to continue that ends in whitespace.
+                last["text"] = last["text"].rstrip()
+                target.changes.adjust(f"{given[-1][0]}.content", "trimmed")
         return system, sent
 
     def _system_role(self, sent: list[dict[str, Any]], rest: list[tuple[str, Message]], facts: Facts) -> str:
@@ -390,14 +410,16 @@ class Anthropic(API):
 
     def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
         if isinstance(message.content, str):
-            return [{"type": "text", "text": message.content}] if message.content else []
+            return [{"type": "text", "text": message.content}] if _is_visible(message.content) else []
         blocks: list[dict[str, Any]] = []
         parts: Iterable[Any] = message.content
         for at, part in enumerate(parts):
             here = f"{path}.content[{at}]"
             if isinstance(part, TextPart):
                 blocks += (
-                    [{"type": "text", "text": part.text} | anthropic_cache_member(part.cache)] if part.text else []
+                    [{"type": "text", "text": part.text} | anthropic_cache_member(part.cache)]
+                    if _is_visible(part.text)
+                    else []
                 )
             elif isinstance(part, ReasoningPart):
                 blocks += self._earlier_reasoning(part)
@@ -410,7 +432,8 @@ class Anthropic(API):
                 if block:
                     blocks.append(block | anthropic_cache_member(getattr(part, "cache", False)))
                 else:
-                    only_its_type = isinstance(part, FilePart) and not isinstance(message, AssistantMessage)
+                    is_known = isinstance(part, (FilePart, ImagePart))
+                    only_its_type = is_known and not isinstance(message, AssistantMessage)
                     self.leave_out_part(here, part, message, target, only_its_type=only_its_type)
         return blocks
 
@@ -490,6 +513,40 @@ def _disable_parallel_calls(body: dict[str, Any]) -> None:
         del body["tool_choice"]
 
 
+def _is_visible(text: str) -> bool:
+    """Returns whether a text has a character that is no whitespace: the API refuses others."""
+    return bool(text) and not text.isspace()
+
+
+def _input_schema(tool: Tool, path: str, target: Target) -> Any:
+    """Returns the schema of a tool's arguments; the API wants its type, and that strict ones are simple."""
+    raw = bytes(tool.parameters)
+    fitted = _strict_schema(raw, path, target) if tool.strict is True else None
+    if fitted is not None:
+        return fitted
+    if raw.startswith(_OBJECT):
+        return Fragment(raw)
+    schema = parse_exact(raw.decode())
+    return Fragment(raw) if "type" in schema else {"type": "object", **schema}
+
+
+def _strict_schema(raw: bytes, path: str, target: Target) -> Any:
+    """Returns a schema that the API follows strictly, closed and without limits; None if it is so as it is.
+
+    Args:
+        raw: The schema's JSON.
+        path: Its path in the request, for what is told of a change.
+        target: As for `body`.
+    """
+    given = parse_exact(raw.decode())
+    free = without_limits(given)
+    fitted = closed_schema(free)
+    if fitted == given:
+        return None
+    target.changes.adjust(path, "closed" if free == given else "simplified")
+    return fitted
+
+
 def _medium(part: ImagePart | AudioPart | FilePart | VideoPart, provider: str) -> dict[str, Any]:
     """Returns the block for an image or a file, empty if the API does not support the part.
 
@@ -501,6 +558,8 @@ def _medium(part: ImagePart | AudioPart | FilePart | VideoPart, provider: str) -
         data = image_data(part)
         if data is None:
             return {"type": "image", "source": {"type": "url", "url": part.url}}
+        if data[0] not in _IMAGES:
+            return {}
         return {"type": "image", "source": {"type": "base64", "media_type": data[0], "data": data[1]}}
     if not isinstance(part, FilePart):
         return {}

@@ -410,6 +410,44 @@ def anthropic_turns(asked: Received) -> Iterator[str]:
             yield "messages: the last assistant text ends with white space"
 
 
+def anthropic_texts(asked: Received) -> Iterator[str]:
+    """Says "text content blocks must contain non-whitespace text", "final assistant content cannot end with trailing
+
+    whitespace", "each stop sequence must contain non-whitespace" (Anthropic's API;
+    github.com/BerriAI/litellm/issues/3286).
+    """
+    messages = _messages(asked)
+    texts = [block.get("text") for message in messages for block in _list(message.get("content"))]
+    if any(isinstance(text, str) and not text.strip() for text in texts):
+        yield "messages: a text without a visible character"
+    last = texts[-1] if texts and messages[-1].get("role") == "assistant" else None
+    if isinstance(last, str) and last != last.rstrip():
+        yield "messages: the last text ends in whitespace"
+    if any(not stop.strip() for stop in asked.body.get("stop_sequences") or ()):
+        yield "stop_sequences: one of whitespace"
+
+
+def anthropic_tools(asked: Received) -> Iterator[str]:
+    """Says "tools.0.custom.input_schema.type: Field required", and of strict tools what it says of schemas of answers
+
+    (Anthropic's API; github.com/vercel/ai/issues/20681).
+    """
+    for tool in _list(asked.body.get("tools")):
+        schema = tool.get("input_schema")
+        if isinstance(schema, dict) and schema.get("type") != "object":
+            yield "tools: the schema has no type"
+        if tool.get("strict") and not (_is_closed_everywhere(schema) and _LIMITS.isdisjoint(_keywords(schema))):
+            yield "tools: a strict schema is open, or has limits"
+
+
+_LIMITS = {*"minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength maxItems".split()}
+
+
+def _keywords(schema: Any) -> set[str]:
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return {*(schema if isinstance(schema, dict) else ())}.union(*map(_keywords, inner))
+
+
 def anthropic_ids(asked: Received) -> Iterator[str]:
     """Says "tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'" (Anthropic's API)."""
     for message in _messages(asked):
@@ -435,6 +473,8 @@ def anthropic_schema(asked: Received) -> Iterator[str]:
     form = (asked.body.get("output_config") or {}).get("format") or {}
     if not _is_closed_everywhere(form.get("schema")):
         yield "output_config.format: the schema is open"
+    if not _LIMITS.isdisjoint(_keywords(form.get("schema"))):
+        yield "output_config.format: the schema has limits of values"
 
 
 def _is_closed_everywhere(schema: Any) -> bool:
@@ -654,6 +694,8 @@ _ANTHROPIC: tuple[Rule, ...] = (
     anthropic_ids,
     anthropic_names,
     anthropic_schema,
+    anthropic_texts,
+    anthropic_tools,
     anthropic_thinking,
     anthropic_sampling,
     few_breakpoints,

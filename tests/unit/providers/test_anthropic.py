@@ -101,11 +101,50 @@ class TestRequest:
         assert turns == [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
 
     def test_tools_keep_their_schema_verbatim(self) -> None:
-        tools = [{"name": "f", "description": "d", "strict": True, "parameters": {"maximum": 2**70}}, {"name": "g"}]
+        schema = {"type": "object", "maximum": 2**70}
+        tools = [{"name": "f", "description": "d", "strict": False, "parameters": schema}, {"name": "g"}]
         assert body("anthropic", tools=tools)["tools"] == [
-            {"name": "f", "description": "d", "input_schema": {"maximum": 2**70}, "strict": True},
+            {"name": "f", "description": "d", "input_schema": schema, "strict": False},
             {"name": "g", "input_schema": {"type": "object"}},
         ]
+
+    def test_the_schema_of_a_tool_has_its_type(self) -> None:
+        tools = [{"name": "f", "parameters": {"properties": {"type": {}}}}, {"name": "g", "parameters": {"type": "x"}}]
+        schemas = [tool["input_schema"] for tool in body("anthropic", tools=tools)["tools"]]
+        assert schemas == [{"type": "object", "properties": {"type": {}}}, {"type": "x"}]
+
+    def test_the_schema_of_a_strict_tool_is_closed_and_without_limits(self) -> None:
+        """github.com/vercel/ai/issues/20681: an open one is a 400."""
+        inner = {"a": {"type": "string", "minLength": 1}}
+        tool = {"name": "f", "strict": True, "parameters": {"type": "object", "properties": inner}}
+        sent, changes = written("claude-sonnet-4-5", tools=[tool])
+        assert sent["tools"][0]["input_schema"] == {
+            "type": "object",
+            "properties": {"a": {"type": "string", "description": "{minLength: 1}"}},
+            "additionalProperties": False,
+        }
+        assert changes.adjusted == {"tools[0].parameters": "simplified"}
+
+    def test_a_stop_of_whitespace_is_refused_or_left_out(self) -> None:
+        """github.com/BerriAI/litellm/issues/3286"""
+        with pytest.raises(Unsupported, match=r"`stop\[0\]`: a stop sequence of whitespace alone"):
+            written("claude-sonnet-4-5", stop=["\n"])
+
+    def test_a_text_without_a_visible_character_is_left_out(self) -> None:
+        blank = [{"type": "text", "text": " \n"}, {"type": "text", "text": "Hi"}]
+        turns = body("anthropic", messages=[{"role": "user", "content": blank}, {"role": "user", "content": "\n"}])
+        assert turns["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+
+    def test_a_text_to_continue_does_not_end_in_whitespace(self) -> None:
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well, \n"}]
+        sent, changes = written("claude-sonnet-4-5", messages=said)
+        assert sent["messages"][-1]["content"] == [{"type": "text", "text": "Well,"}]
+        assert changes.adjusted == {"messages[1].content": "trimmed"}
+
+    def test_images_of_types_that_the_api_lacks_are_refused_by_name(self) -> None:
+        image = {"type": "image", "data": "AAAA", "media_type": "image/svg+xml"}
+        with pytest.raises(Unsupported, match=r"`messages\[0\].content\[0\]`: image of type image/svg\+xml"):
+            written("claude-sonnet-4-5", messages=[{"role": "user", "content": [image]}])
 
     @pytest.mark.parametrize(
         ("choice", "sent"),
@@ -128,6 +167,15 @@ class TestRequest:
 
     def test_a_schema_is_closed_as_the_api_demands(self) -> None:
         schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**70}}}
+        sent, changes = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
+        limit = {"a": {"type": "integer", "description": f"{{maximum: {2**70}}}"}}
+        assert sent["output_config"]["format"]["schema"] == {
+            "type": "object",
+            "properties": limit,
+            "additionalProperties": False,
+        }
+        assert changes.adjusted == {"response_format.schema": "simplified"}
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
         sent, changes = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
         assert sent["output_config"]["format"]["schema"] == {**schema, "additionalProperties": False}
         assert changes.adjusted == {"response_format.schema": "closed"}

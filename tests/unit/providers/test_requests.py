@@ -13,7 +13,16 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import ImagePart
-from gai_fast.providers._requests import closed_schema, image_data, image_url, is_given, joined, merged, paired
+from gai_fast.providers._requests import (
+    closed_schema,
+    image_data,
+    image_url,
+    is_given,
+    joined,
+    merged,
+    paired,
+    without_limits,
+)
 from tests.unit.providers.answers import body
 
 
@@ -114,3 +123,31 @@ def test_calls_and_results_without_each_other_are_left_out() -> None:
     for same in ([ask], [{"role": "assistant", "content": [call("a")]}], [ask, *kept[1:]]):
         request = parse_request(encode_json({"messages": same}))
         assert paired(request, changes) is request
+
+
+def test_limits_of_values_move_to_the_descriptions_as_anthropics_sdk_moves_them() -> None:
+    """github.com/laravel/ai/issues/715: `minimum`, `maxLength` and their like are a 400."""
+    from anthropic.lib._parse._transform import transform_schema
+
+    given = {
+        "type": "object",
+        "properties": {
+            "minimum": {"type": "integer", "minimum": 1, "maximum": 5, "description": "Stars"},
+            "b": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "c": {"type": "array", "items": {"$ref": "#/$defs/d"}, "minItems": 3},
+            "e": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1},
+            "f": {"type": "string", "format": "uuid"},
+        },
+        "required": ["minimum"],
+        "$defs": {"d": {"type": "number", "multipleOf": 0.5}},
+    }
+    assert closed_schema(without_limits(given)) == transform_schema(given)
+    odd = {"properties": {"a": {"minimum": [1], "format": {}, "enum": [{"maximum": 1}]}}, "format": "duration"}
+    assert without_limits(odd) == odd
+
+
+@pytest.mark.parametrize("name", ["image/jpg", "image/pjpeg", "image/JPEG", "image/jpeg;charset=utf-8"])
+def test_media_types_of_images_have_their_registered_names(name: str) -> None:
+    """github.com/NousResearch/hermes-agent/issues/55432: pages and tools write `image/jpg`, which providers refuse."""
+    assert image_data(ImagePart(url=f"data:{name};base64,AAAA")) == ("image/jpeg", "AAAA")
+    assert image_data(ImagePart(data="AAAA", media_type=name)) == ("image/jpeg", "AAAA")
