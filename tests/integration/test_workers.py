@@ -450,6 +450,100 @@ async def test_what_a_killed_worker_stored_is_had_from_the_others(net: Net, mock
         assert late.events[-2]["error"]["reason"] == "worker_lost"
 
 
+BLOCKING = """
+import os, time
+from aiohttp import web
+
+async def block(request):
+    if int(request.query["process"]) == os.getpid():
+        time.sleep(3)
+    return web.Response()
+
+def extend(app):
+    app.router.add_get("/block", block)
+"""
+
+
+def sequence(response: Response) -> list[int]:
+    """The numbers of a stream's events, which has ended once."""
+    assert response.ended
+    assert [response.types.count(kind) for kind in ("start", "finish", "error", "done")] == [1, 1, 0, 1]
+    return [int(line.rpartition(b".")[2]) for line in response.body.splitlines() if line.startswith(b"id:")]
+
+
+@pytest.mark.parametrize("store", ["memory://", "sqlite:///streams.db"])
+@pytest.mark.parametrize("how", ["stopped", "blocked by the user's code"])
+async def test_a_worker_that_stands_still_for_some_seconds_loses_no_stream_and_ends_each_once(
+    net: Net, mock: Mock, tmp_path: Path, how: str, store: str
+) -> None:
+    hold(mock)
+    configure(tmp_path, mock, more="heartbeat = 0.5\n")
+    (tmp_path / "blocking.py").write_text(BLOCKING)
+    async with serving(net, tmp_path, "--workers", "2", "--store", store, "--app", "blocking:extend") as server:
+        before = server.workers
+        here, there = await connections(server)
+        response = await begun(here)
+        path = f"/api/v1/streams/{response.headers['x-gai-stream-id']}"
+        other = await followed(there, path)
+        await other.until(b"event: text.delta")
+        still = await process_of(server, response)
+        blocked: list[asyncio.Future[Response]] = []
+        if how == "stopped":
+            os.kill(still, signal.SIGSTOP)
+        else:
+            ask = [server.ask("GET", f"/block?process={still}") for _ in range(2)]
+            blocked = [asyncio.ensure_future(each) for each in ask]
+        try:
+            await other.until(b": ping\n: ping\n")
+            late = await followed(await server.connect(), path)  # the silent worker gets no connection
+            assert late.status == 200
+        finally:
+            os.kill(still, signal.SIGCONT)
+        assert {each.status for each in await asyncio.gather(*blocked)} <= {200}
+        release(mock)
+        for each in (response, other, late):
+            await each.rest()
+        numbers = sequence(response)
+        assert numbers == [*range(numbers[0], numbers[0] + len(numbers))]
+        assert sequence(other) == sequence(late) == numbers
+        assert [event for event in late.events if event["type"] != "ping"] == response.events
+        assert server.workers == before
+        assert len(mock.requests) == 1
+
+
+async def test_the_streams_of_a_worker_that_stands_still_for_ever_end_once_for_all(
+    net: Net, mock: Mock, tmp_path: Path
+) -> None:
+    hold(mock)
+    configure(tmp_path, mock, more="heartbeat = 0.5\n")
+    async with serving(net, tmp_path, "--workers", "2", "--store", "sqlite:///streams.db") as server:
+        here, there = await connections(server)
+        response = await begun(here)
+        path = f"/api/v1/streams/{response.headers['x-gai-stream-id']}"
+        other = await followed(there, path)
+        await other.until(b"event: text.delta")
+        still = await process_of(server, response)
+        os.kill(still, signal.SIGSTOP)
+        try:
+            await other.until(b": ping\n: ping\n")
+            assert still in server.workers, "it may go on yet"
+            assert "worker_lost" not in other.text
+            async with asyncio.timeout(PATIENCE):
+                await response.rest()
+                await other.rest()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(still, signal.SIGKILL)
+        assert not response.ended
+        assert (other.types.count("error"), other.types.count("finish")) == (1, 0)
+        assert (other.types[-1], other.events[-2]["error"]["reason"]) == ("done", "worker_lost")
+        await until(lambda: still not in server.workers)
+        await settled(server, 2)
+        for _ in range(2):
+            late = await server.ask("GET", path)
+            assert (late.types.count("error"), late.types.count("finish"), late.types[-1]) == (1, 0, "done")
+
+
 async def process_of(server: Server, response: Response) -> int:
     """The process of the worker that runs a stream: the first one was made first."""
     number = int(worker_of(response.headers["x-gai-stream-id"])[4:], 16)
