@@ -101,12 +101,12 @@ _ANSWERED: Final[Mapping[str, str]] = {
 
 
 def apis() -> dict[str, API]:
-    """Every API that asks an upstream, by `name` or `name:api`."""
+    """Every API that asks a server, by `name` or `name:api`."""
     return {
         f"{provider}:{name}".removesuffix(":"): api
         for provider, module in PROVIDERS.items()
         for name, api in import_module(module).APIS.items()
-        if not api.recording
+        if not api.recording and not api.calls_function
     }
 
 

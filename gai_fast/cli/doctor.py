@@ -194,7 +194,9 @@ async def _ask(
 
 
 async def _check_upstream(session: aiohttp.ClientSession, upstream: UpstreamSettings, dates: list[str]) -> list[Check]:
-    """Checks an upstream, and its identity before it if it has one."""
+    """Checks an upstream, and its identity before it if it has one. A function was imported with the configuration."""
+    if upstream.function is not None:
+        return [Check(f"upstream.{upstream.name}", "ok", f"{upstream.function.reference} can be imported")]
     if upstream.identity is None:
         return [await _check_keys(session, upstream, dates)]
     from gai_fast.cli.identity_check import check_identity
@@ -236,7 +238,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     from gai_fast.cli.store_check import check_store
 
     upstreams = list(settings.upstreams.values())
-    direct = [each for each in upstreams if each.proxy is None]
+    direct = [each for each in upstreams if each.proxy is None and each.function is None]
     over_tls = [each for each in direct if each.base_url.startswith("https:")]
     dates: list[str] = []
     timeout = aiohttp.ClientTimeout(total=LIMITS.doctor)

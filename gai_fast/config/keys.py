@@ -263,6 +263,12 @@ _EXTRA: Final = "Members that are merged into every request in the provider's ow
 UPSTREAM: Final[Mapping[str, Key]] = {
     "name": text("Its name in [[model]] and <upstream>/<id>.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
     "provider": text("An adapter's name.", checks.provider),
+    "python": text(
+        "provider = python: the function that answers, module:function; the file's folder is searched first.",
+        checks.function,
+        f"^{checks.FUNCTION.pattern}$",
+        example="my_model:answer",
+    ),
     "base_url": text(
         "In the form of the provider's official SDK; by default the provider's own.", checks.base_url, secret=True
     ),

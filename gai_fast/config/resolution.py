@@ -50,6 +50,7 @@ from gai_fast.model.money import amount_of
 from gai_fast.model.settings import (
     BreakerSettings,
     CacheSettings,
+    FunctionSettings,
     IdempotencySettings,
     IssuerSettings,
     KeyLimits,
@@ -72,8 +73,9 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
-from gai_fast.providers import get_provider
+from gai_fast.providers import API, get_provider
 from gai_fast.providers._facts import facts_of
+from gai_fast.runtime.functions import FunctionError, import_function
 from gai_fast.stores import check_url
 
 _SEAL_KEY: Final = (
@@ -95,6 +97,10 @@ _MODEL_KEYS: Final = (
     "hedge_after",
     "wait_for_limit",
 )
+_OF_A_FUNCTION: Final = frozenset(
+    ("name", "provider", "python", "first_event_timeout", "idle_timeout", "total_timeout", "max_connections")
+) | {"pool_wait", "retries", "breaker", "extra", "reasoning_tags", "shared_ids"}
+"""The keys of an upstream that calls a function."""
 
 Table = dict[str, Value]
 """The given, valid keys of one table."""
@@ -246,7 +252,11 @@ def _table(
         problems.add(file.where(*at), f"`{name}` is missing in {title(section)}: {required[name]}")
     if "provider" in values and "auth" not in given and missing_keys(section, given, ["base_url"]):
         api = get_provider(values["provider"].value)
-        if not api.base_url and not api.recording:
+        if api.calls_function:
+            if "python" not in given:
+                what = "`python` is missing in [[upstream]]: the function that answers"
+                problems.add(file.where(*at), f'{what}, such as python = "my_model:answer"')
+        elif not api.base_url and not api.recording:
             what = f"`base_url` is missing in [[upstream]]: {api.provider} has no usual address"
             problems.add(file.where(*at), f'{what}; write its own, such as base_url = "{api.base_url_form}"')
     return values
@@ -449,8 +459,13 @@ class _Resolution:
     def _upstream(self, table: Table) -> UpstreamSettings | None:
         if "provider" not in table:
             return None
-        values = _plain(table, but=KEYS)
+        values = _plain(table, but=(*KEYS, "python"))
         api = get_provider(values["provider"])
+        if api.calls_function:
+            return self._function_upstream(table, values, api)
+        if "python" in table:
+            what = f"`python` in [[upstream]] names a function, which {api.provider} does not call"
+            self._problems.add(table["python"].origin, f'{what}: write provider = "python"')
         place, values["identity"] = read_identity(table, api, self._environ, self._problems)
         values |= place
         if "api_key" in table:
@@ -471,6 +486,26 @@ class _Resolution:
         if "breaker" in values:
             values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
         return UpstreamSettings(**values)
+
+    def _function_upstream(self, table: Table, values: dict[str, Any], api: API) -> UpstreamSettings | None:
+        """Returns an upstream whose answers come from a function. Imports it, so that a mistake is found now."""
+        for key in table:
+            if key not in _OF_A_FUNCTION:
+                what = f"`{key}` in [[upstream]] is of a server, and {api.provider} asks none"
+                self._problems.add(table[key].origin, f"{what}: remove it")
+        if "python" not in table:
+            return None
+        function = FunctionSettings(table["python"].value, str(self._folder.resolve()))
+        try:
+            import_function(function.reference, Path(function.folder))
+        except FunctionError as problem:
+            what = f"`python` in [[upstream]] {shortened(str(problem))}"
+            self._problems.add(table["python"].origin, f"{what}; correct the name, or what it names")
+            return None
+        if "breaker" in values:
+            values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
+        own = {key: value for key, value in values.items() if key in _OF_A_FUNCTION}
+        return UpstreamSettings(base_url="", function=function, **own)
 
     def _read_tls(self, table: Table, values: dict[str, Any]) -> None:
         """Reads an upstream's TLS files once, so that a mistake in them is found now."""

@@ -29,6 +29,7 @@ from gai_fast.library.asking import Asking, NativeRequest, checked_request, plac
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.library.following import FollowedStream
 from gai_fast.library.limits import LIMITS
+from gai_fast.library.own_models import call_function
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, StreamMetrics
@@ -101,6 +102,7 @@ class Gateway(Asking):
         ledger = new_ledger(self.settings.store) if self.settings.keys else None
         engine = Engine(self.settings, self._loop, ledger=ledger)
         engine.sinks += self._sinks
+        engine.upstreams.call_function = call_function
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
             await engine.begin()

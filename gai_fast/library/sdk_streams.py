@@ -5,8 +5,8 @@ that API's adapter reads as it reads the provider's own bytes.
 
 1. An object whose dump is a chunk of a known API goes through that API's adapter. The first object decides which; an
    object of another API ends the stream as `malformed_chunk`.
-2. A message chunk of LangChain becomes a chunk of the chat dialect; a text becomes a delta.
-3. Only an iterator of texts is complete without a finish reason: it ends with `stop`.
+2. A message chunk of LangChain becomes a chunk of the chat dialect. Texts and events of `gai.events.v1` may be mixed.
+3. Only an iterator of texts and events is complete without a finish reason: it ends with `stop`, or `tool_calls`.
 4. An exception with a status or an error body is the provider's error; a broken connection is `network`. Any other
    exception passes through. Whatever ends the stream, the library's stream is closed.
 """
@@ -24,7 +24,7 @@ from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, get_provider
-from gai_fast.providers._sdk_objects import CHAT, TEXTS, Shape, library_of, provider_of, shape_of
+from gai_fast.providers._sdk_objects import CHAT, EVENTS, Shape, library_of, provider_of, shape_of
 from gai_fast.runtime.clock import now_ms
 
 
@@ -34,7 +34,7 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
     Args:
         stream: What the library returns for a streaming request: an iterator or an async iterator of the chunks of
             `openai` (chat, Responses), `anthropic`, `google-genai`, `mistralai`, `cohere`, `groq`, `ollama` or LiteLLM,
-            of LangChain's message chunks, of the APIs' chunks as mappings, or of texts.
+            of LangChain's message chunks, of the APIs' chunks as mappings, or of texts and events.
         provider: The provider's name, `name` or `name:api`, in the events. If it is None, the objects tell it.
 
     Raises:
@@ -160,6 +160,17 @@ class SDKEvents:
             await _aclose(self._stream)
 
 
+def events_of_failure(problem: Exception | SystemExit) -> list[Event]:
+    """Returns the events of an answer that has failed before it began: rule 4.
+
+    Raises:
+        Exception: `problem`, if it is no failure of the provider or the connection.
+    """
+    reading = _Reading(None)
+    reading.fail(problem)
+    return reading.events()
+
+
 def _close(stream: Any) -> None:
     close = getattr(stream, "close", None)
     if close is not None:
@@ -189,6 +200,7 @@ class _Reading:
         self._api = ""
         self._head = self._tail = b""
         self._shapes: dict[type, Shape] = {}
+        self._has_read = False
 
     @property
     def is_over(self) -> bool:
@@ -222,16 +234,17 @@ class _Reading:
         if wire is None:
             wire = shape.wire(item)
         if wire is not None:
+            self._has_read = True
             relay.receive_data(self._head + wire + self._tail, now_ms())
 
     def end(self) -> None:
         """The library's stream has ended."""
-        relay = self._begun(self._api or CHAT, None)
-        if self._api == TEXTS:
-            relay.receive_data(self._head + _STOP + self._tail, now_ms())
+        relay = self._begun(self._api or EVENTS, None)
+        if self._api == EVENTS and self._has_read:
+            relay.receive_data(_END, now_ms())
         relay.receive_eof(None, now_ms())
 
-    def fail(self, problem: Exception) -> None:
+    def fail(self, problem: Exception | SystemExit) -> None:
         """The library has raised: rule 4.
 
         Raises:
@@ -249,25 +262,28 @@ class _Reading:
         relay = self._relay
         if relay is None:
             self._api = api
-            name = self._provider or provider_of(api, item, PROVIDERS)
+            own = None if api == EVENTS else self._provider
+            name = own or provider_of(api, item, PROVIDERS)
             provider = get_provider(name)
             self._adapter = provider.adapter()
             relay = self._relay = Relay(self._adapter, self._sink)
             is_sse = provider.framing == "sse"
             relay.receive_head(200, {"content-type": "text/event-stream" if is_sse else "application/x-ndjson"})
             self._head, self._tail = (b"data: ", b"\n\n") if is_sse else (b"", b"\n")
+            if self._provider is not None and own is None:
+                start = {"type": "start", "provider": self._provider.partition(":")[0]}
+                relay.receive_data(encode_json(start) + self._tail, now_ms())
         return relay
 
 
-_STOP: Final = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
-
+_END: Final = b'{"type":"done","finished":true}\n'
 
 _BROKEN: Final = frozenset(("TransportError", "NetworkError", "APIConnectionError", "ClientConnectionError"))
 _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout", "ReadTimeout"))
 """Names of base classes of the libraries' exceptions (httpx, aiohttp, openai, anthropic, groq)."""
 
 
-def _error_of(problem: Exception, adapter: Adapter) -> Error | None:
+def _error_of(problem: Exception | SystemExit, adapter: Adapter) -> Error | None:
     """Returns the error for an exception of a library. None if it is no failure of the provider or the connection."""
     if isinstance(problem, Error):
         return problem

@@ -169,6 +169,16 @@ class IdentitySettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionSettings(_Snapshot):
+    """A function of the user's that answers requests in place of a server."""
+
+    reference: str
+    """`module:function`."""
+    folder: str
+    """The folder in which the module is looked up first."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSettings(_Snapshot):
     """One `[[upstream]]`."""
 
@@ -215,6 +225,8 @@ class UpstreamSettings(_Snapshot):
     """Ids of what the upstream stores that every caller may name in a request, and patterns with `*`."""
     identity: IdentitySettings | None = None
     """Where tokens come from that requests have in place of a key. None means that there is none."""
+    function: FunctionSettings | None = None
+    """What is called in place of a server. None means that there is a server."""
 
     def shares(self, identifier: str) -> bool:
         """Returns whether every caller may name an id in a request.

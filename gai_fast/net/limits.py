@@ -80,6 +80,13 @@ class Limits:
     a round trip or two. Later the upstream may have worked on the request, and the request is not sent again
     automatically."""
 
+    function_turn: int = 64
+    """Events of a function of the user's that one turn of the loop may take: about a millisecond, after which other
+    streams have their turn."""
+
+    function_end: float = 5.0
+    """Seconds in which the functions of the user's must end when the gateway closes: as `callbacks_end`."""
+
     retry_window: float = 10.0
     """Seconds over which requests and their retries are counted."""
 

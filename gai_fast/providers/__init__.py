@@ -51,6 +51,7 @@ PROVIDERS: Final = {
     "azure": "gai_fast.providers.azure",
     "perplexity": "gai_fast.providers.perplexity",
     "openai-compatible": "gai_fast.providers.openai_compatible",
+    "python": "gai_fast.providers.python",
     "demo": "gai_fast.providers.demo",
 }
 

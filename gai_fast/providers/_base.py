@@ -75,6 +75,8 @@ class API(NativeRules):
     """The path of requests below `base_url`."""
     recording: ClassVar[str] = ""
     """The name of a recording in this package that is played instead of a request to an upstream; empty: none."""
+    calls_function: ClassVar[bool] = False
+    """Whether a function of the user's, which the configuration names, answers in place of a server."""
     description: ClassVar[str] = ""
     """What users should know of every answer; empty if the upstream's model answers."""
     clouds: ClassVar[Mapping[str, InCloud]] = {}

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from gai_fast.kernels import encode_json
+from gai_fast.model.events import TYPES
 
 CHAT: Final = "openai"
-TEXTS: Final = "texts"
-"""The kind of texts, which are written as chunks of the chat dialect."""
+EVENTS: Final = "python"
+"""The API of texts and of events of `gai.events.v1`."""
 _LANGCHAIN: Final = "langchain"
 
 
@@ -23,7 +24,7 @@ class Shape(NamedTuple):
     """How objects of one class are read.
 
     Attributes:
-        api: The API whose chunks they are, or `TEXTS` or `_LANGCHAIN`.
+        api: The API whose chunks they are, or `_LANGCHAIN`.
         wire: Returns the JSON of an object, or None if it says nothing.
         delta: Returns the JSON of an object that is a delta of text and nothing else, or None if it is more. A dump
             takes four times as long.
@@ -45,12 +46,14 @@ def shape_of(item: Any, begun: str) -> Shape:
         TypeError: It is of no known kind.
     """
     if isinstance(item, str):
-        return Shape(TEXTS, _text)
+        return _TEXT
     if isinstance(item, tuple) and item and _is_langchain(item[0]):  # LangGraph adds its metadata
         return Shape(_LANGCHAIN, lambda pair: _langchain(pair[0]))
     if _is_langchain(item):
         return Shape(_LANGCHAIN, _langchain)
     if isinstance(item, Mapping):
+        if begun in ("", EVENTS) and item.get("type") in TYPES:
+            return _EVENT
         api = _api_of(item)
         if api is not None:
             return Shape(api, encode_json)
@@ -112,7 +115,7 @@ def provider_of(api: str, item: object, names: Iterable[str]) -> str:
         item: The object.
         names: The names of all providers.
     """
-    if api in (TEXTS, _LANGCHAIN):
+    if api == _LANGCHAIN:
         return "openai-compatible"
     named = library_of(item, names)
     if api == CHAT and named is not None:
@@ -225,7 +228,15 @@ def _plain_base64(members: dict[str, Any], name: str) -> None:
 
 
 def _text(text: str) -> bytes | None:
-    return encode_json({"choices": [{"index": 0, "delta": {"content": text}}]}) if text else None
+    return encode_json({"type": "text.delta", "text": text}) if text else None
+
+
+def _event(event: Mapping[str, Any]) -> bytes:
+    return encode_json(dict(event))
+
+
+_TEXT: Final = Shape(EVENTS, _text)
+_EVENT: Final = Shape(EVENTS, _event)
 
 
 def _is_langchain(item: Any) -> bool:

@@ -23,6 +23,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from yarl import URL
 
 from gai_fast.ledger import Homes, new_ledger, new_server_ledger
+from gai_fast.library.own_models import call_function
 from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -237,6 +238,7 @@ def new_service(
     ledger = new_ledger(settings.store, limits)
     server_limits = _server_limits(settings, limits)
     engine = Engine(settings, asyncio.get_running_loop(), memory, ledger, server_limits)
+    engine.upstreams.call_function = call_function
     return _service_over(engine, server_limits, mount)
 
 

@@ -82,6 +82,7 @@ ELSEWHERE: Final = {
     ("docs/library.md", "python"): "docs/test_library.py",
     ("docs/library.md", "text"): "docs/test_library.py",
     ("docs/migrating.md", "python"): "docs/test_migrating.py",
+    ("docs/providers.md", "python"): "integration/test_own_models.py",
     ("docs/troubleshooting.md", "nginx"): "integration/test_behind_nginx.py",
     ("programs/README.md", "toml"): "docs/test_programs.py",
     **{
@@ -96,6 +97,7 @@ ELSEWHERE: Final = {
             "docs/migrating.md",
             "docs/operations.md",
             "docs/pass-through.md",
+            "docs/providers.md",
             "docs/troubleshooting.md",
         )
     },

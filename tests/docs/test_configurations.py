@@ -20,5 +20,8 @@ def test_a_configuration_of_a_page_can_be_loaded(tmp_path: Path, page: str, bloc
         (tmp_path / "prices.toml").write_text(block.text)
         Folder(tmp_path).read('[prices]\nfile = "prices.toml"')
         return
+    if 'provider = "python"' in block.text:  # the function is on the page, too
+        [code] = [each for each in blocks((ROOT / "docs" / page).read_text()) if each.language == "python"]
+        (tmp_path / "my_model.py").write_text(code.text)
     variables = re.findall(r"env:(\w+)", block.text)
     Folder(tmp_path).read(block.text, dict.fromkeys(variables, "a-long-secret"))

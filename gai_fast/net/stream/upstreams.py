@@ -1,8 +1,8 @@
 """Sends requests to upstreams: the connection pools of one process, by upstream.
 
-Owns which settings define a pool, when a pool is made, kept and closed, the TLS contexts, recordings, and the demo's
-recording, which replaces an upstream. Must not know models, targets or streams. A pool decides which request gets which
-connection (`pool.py`).
+Owns which settings define a pool, when a pool is made, kept and closed, the TLS contexts, recordings, and what replaces
+an upstream: the demo's recording, or a function of the user's. Must not know models, targets or streams. A pool decides
+which request gets which connection (`pool.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import LimitSettings, ModelSettings, Peer, UpstreamSettings
+from gai_fast.model.settings import FunctionSettings, LimitSettings, ModelSettings, Peer, UpstreamSettings
+from gai_fast.net.attempts.function_calls import CallFunction, FunctionCalls
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.limits import LIMITS
@@ -42,12 +43,14 @@ class Upstreams:
     Attributes:
         configured: The upstreams of the configuration, by name.
         note_wait: Called with the seconds that each request has waited for a connection of a full pool.
+        call_function: Calls a function of the user's. None if there is no upstream with a function.
         record: The folder in which every upstream's response is recorded. `None` if nothing is recorded.
     """
 
     def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop, shares: Shares = not_shared) -> None:
         self.configured: Mapping[str, UpstreamSettings] = {}
         self.record: Path | None = None
+        self.call_function: CallFunction | None = None
         self.note_wait: Waited = no_wait
         self._streams = LimitSettings().streams
         self._timers = timers
@@ -55,6 +58,7 @@ class Upstreams:
         self._shares = shares
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._wanted: set[_PoolKey] | None = None  # None: no configuration is used yet
+        self._functions: dict[str, FunctionCalls] = {}  # by upstream
         self._look: asyncio.TimerHandle | None = None  # the next look at the pools of former configurations
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last used
 
@@ -71,6 +75,9 @@ class Upstreams:
         for key, pool in self._pools.items():
             pool.keep_idle(key in self._wanted)
         self._close_former()
+        for name, calls in list(self._functions.items()):
+            if name not in configured and not calls.running and not calls.waiting:
+                del self._functions[name]
         self._pool_of.clear()
         self._keep_ready()
 
@@ -79,6 +86,8 @@ class Upstreams:
         counts = dict.fromkeys(self.configured, 0)
         for key, pool in self._pools.items():
             counts[key[0]] = counts.get(key[0], 0) + pool.stats.open
+        for name, calls in self._functions.items():
+            counts[name] = calls.running
         return counts
 
     def waiting(self) -> dict[str, int]:
@@ -86,6 +95,8 @@ class Upstreams:
         counts = dict.fromkeys(self.configured, 0)
         for key, pool in self._pools.items():
             counts[key[0]] = counts.get(key[0], 0) + pool.stats.pending
+        for name, calls in self._functions.items():
+            counts[name] = calls.waiting
         return counts
 
     def _waited(self, seconds: float) -> None:
@@ -163,17 +174,20 @@ class Upstreams:
         return pool.open_once(request.method, request.path, request.headers, request.body, receiver, upload, length)
 
     def close(self) -> Coroutine[Any, Any, None]:
-        """Returns a coroutine that closes every connection."""
+        """Returns a coroutine that closes every connection, and ends every call of a function."""
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        return close_all(*[pool.close for pool in self._pools.values()])
+        pools, functions = self._pools.values(), self._functions.values()
+        return close_all(*[pool.close for pool in pools], *[calls.close for calls in functions])
 
     def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
         if api.recording:
             recording = load_recording(api.recording)
             played = dataclasses.replace(recording, chunks=api.recorded(request, recording.chunks))
             return ReplayExchange(played, receiver, self._loop)
+        if upstream.function is not None:
+            return self._call(upstream, upstream.function, request, receiver)
         headers = request.headers
         if upstream.headers:
             own = {name.lower() for name in upstream.headers}
@@ -181,6 +195,16 @@ class Upstreams:
             headers += upstream.headers.items()
         open_exchange: _Open = self._pool(upstream).open
         return open_exchange(request.method, request.path, headers, request.body, receiver)
+
+    def _call(
+        self, upstream: UpstreamSettings, function: FunctionSettings, request: UpstreamRequest, receiver: Receiver
+    ) -> OpenExchange:
+        calls = self._functions.get(upstream.name)
+        if calls is None:
+            calls = self._functions[upstream.name] = FunctionCalls(self._loop, self._waited)
+        calls.most = upstream.max_connections or self._streams
+        assert self.call_function is not None  # who makes an engine sets it
+        return calls.open(upstream, partial(self.call_function, function, request.body), receiver)
 
     def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
         last = self._pool_of.get(upstream.name)

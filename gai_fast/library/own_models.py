@@ -1,0 +1,69 @@
+"""Calls a function of the user's that answers requests: an upstream of a provider that `calls_function`.
+
+Owns what the function may return, and what its failures are to a client. `net/attempts/function_calls.py` decides when
+it is called, read and closed.
+
+1. The function gets the native request, a mapping. What it returns is read as `from_sdk` reads it; an awaitable is
+   awaited first. A plain iterator is iterated in a thread.
+2. An exception that `from_sdk` knows is the provider's error. Any other is `internal`, with its text in the log alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any, Final
+
+from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.library.sdk_streams import SDKEvents, events_of_failure, from_sdk
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.settings import FunctionSettings
+from gai_fast.runtime.functions import import_function
+from gai_fast.runtime.threads import InThread
+
+_log: Final = logging.getLogger("gai_fast.functions")
+
+
+async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerator[bytes, None]:
+    """Calls a function and yields the lines of its answer, each an event.
+
+    Args:
+        function: The function.
+        body: The request.
+    """
+    source: SDKEvents | InThread | None = None
+    try:
+        made = import_function(function.reference, Path(function.folder))(parse_exact(body.decode()))
+        answer = from_sdk(await made if isawaitable(made) else made)
+        source = answer if answer.is_async else InThread(iter(answer))
+        async for event in source:
+            yield _line(event)
+    except (Exception, SystemExit) as problem:  # noqa: BLE001  # rule 2; `sys.exit` would end the server
+        for event in _failure(function, problem):
+            yield _line(event)
+    finally:
+        if source is not None:
+            await _close(function, source)
+
+
+def _failure(function: FunctionSettings, problem: Exception | SystemExit) -> list[Event]:
+    try:
+        return events_of_failure(problem)
+    except (Exception, SystemExit):  # noqa: BLE001  # rule 2: `problem` again
+        _log.error("the function %s has failed", function.reference, exc_info=problem)
+    error = Error("internal", "the function that answers for this model has failed", reason="function")
+    return [{"type": "error", "error": error.payload()}]
+
+
+async def _close(function: FunctionSettings, source: SDKEvents | InThread) -> None:
+    try:
+        await source.aclose()
+    except Exception as problem:  # noqa: BLE001  # the answer has ended: nobody is told
+        _log.error("the function %s has failed when its answer was closed", function.reference, exc_info=problem)
+
+
+def _line(event: Any) -> bytes:
+    return encode_json(event) + b"\n"

@@ -1,0 +1,273 @@
+"""Exchanges with functions of the user's that answer in place of a server: `FunctionCalls`, one for each upstream.
+
+Owns how many run at once, their time limits and their end. A call is an exchange like any other: retries, fallback,
+cancelling, recordings and accounts know no difference. Must not know what a function returns: it is given lines.
+
+1. A line is asked for when the receiver has taken the one before, and while reading is on: nothing is buffered.
+2. A call that is closed is cancelled, and its lines are closed. Nobody waits for that, but its place stays taken until
+   it has ended: a function that ignores it holds the place.
+3. Calls above `max_connections` wait up to `pool_wait`, first come, first served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import FunctionSettings, UpstreamSettings
+from gai_fast.net.limits import LIMITS
+from gai_fast.net.upstream.connection import Receiver
+
+_log: Final = logging.getLogger("gai_fast.functions")
+
+CallFunction = Callable[[FunctionSettings, bytes], AsyncGenerator[bytes, None]]
+"""Calls a function with the body of a request, and yields the lines of its answer."""
+
+
+class FunctionCalls:
+    """The calls of one upstream's function, on one loop.
+
+    Args:
+        loop: The loop.
+        waited: Called with the seconds that each call has waited for its place.
+
+    Attributes:
+        most: The most calls at a time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, waited: Callable[[float], None]) -> None:
+        self.most = 0
+        self._loop = loop
+        self._note_wait = waited
+        self._running: set[asyncio.Task[None]] = set()
+        self._waiting: deque[FunctionExchange] = deque()
+
+    @property
+    def running(self) -> int:
+        """The number of calls that have a place."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """The number of calls that wait for one."""
+        return len(self._waiting)
+
+    def open(
+        self, upstream: UpstreamSettings, call: Callable[[], AsyncGenerator[bytes, None]], receiver: Receiver
+    ) -> FunctionExchange:
+        """Begins a call in the loop's next turn, or lets it wait.
+
+        Args:
+            upstream: The upstream.
+            call: Calls the function.
+            receiver: Gets the answer.
+
+        Raises:
+            Error: Too many calls wait.
+        """
+        is_full = len(self._running) >= self.most
+        if is_full and len(self._waiting) >= LIMITS.pool_waiting:
+            raise self.no_place(upstream, "too many calls wait for a place")
+        exchange = FunctionExchange(self, upstream, call, receiver, self._loop)
+        if is_full:
+            self._waiting.append(exchange)
+        else:
+            self._begin(exchange)
+        return exchange
+
+    def no_place(self, upstream: UpstreamSettings, text: str) -> Error:
+        """Returns the error of a call that gets no place."""
+        text = f"upstream {upstream.name!r}: {text}: all of max_connections = {self.most} are in use"
+        return Error("overloaded", text, reason="upstream_pool", phase="connect", retry_after_ms=SHARED.overloaded_ms)
+
+    def leave(self, exchange: FunctionExchange) -> None:
+        """Takes a call out of the queue, if it waits."""
+        if exchange.is_waiting:
+            self._waiting.remove(exchange)
+            self._note_wait(self._loop.time() - exchange.opened_at)
+
+    async def close(self) -> None:
+        """Cancels all calls, and waits for their ends, but no longer than `limits.function_end`."""
+        for exchange in tuple(self._waiting):
+            exchange.fail(Error("network", "the gateway is being closed", reason="closed"))
+        running = tuple(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            _, late = await asyncio.wait(running, timeout=LIMITS.function_end)
+            if late:
+                _log.warning(
+                    "functions that have not ended %g s after they were cancelled: %d", LIMITS.function_end, len(late)
+                )
+
+    def _begin(self, exchange: FunctionExchange) -> None:
+        task = exchange.begin()
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        while self._waiting and len(self._running) < self.most:
+            exchange = self._waiting[0]
+            self.leave(exchange)
+            self._begin(exchange)
+
+
+class FunctionExchange:
+    """One call and its answer, as `OpenExchange`. Made by `FunctionCalls.open`.
+
+    Attributes:
+        opened_at: When it was opened, on the loop's clock.
+        is_complete: Whether the whole answer has come.
+    """
+
+    resent = False
+    """A call is made once."""
+
+    def __init__(
+        self,
+        calls: FunctionCalls,
+        upstream: UpstreamSettings,
+        call: Callable[[], AsyncGenerator[bytes, None]],
+        receiver: Receiver,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.opened_at = loop.time()
+        self.is_complete = False
+        self._calls = calls
+        self._upstream = upstream
+        self._call = call
+        self._receiver: Receiver | None = receiver  # None: it has ended or was closed
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+        self._is_delivering = False
+        self._line_at: float | None = None  # when the last line came, or reading began again; None before the first
+        self._resumed: asyncio.Event | None = None  # while reading is off
+        self._timer = loop.call_later(upstream.pool_wait, self._look)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the call waits for its place."""
+        return self._task is None and self._receiver is not None
+
+    @property
+    def sent(self) -> bool:
+        """Whether the function has been called."""
+        return self._task is not None
+
+    def begin(self) -> asyncio.Task[None]:
+        """Calls the function."""
+        self._timer.cancel()
+        self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+        self._look()
+        return self._task
+
+    def pause_reading(self) -> None:
+        """Asks for no more lines."""
+        if self._resumed is None:
+            self._resumed = asyncio.Event()
+
+    def resume_reading(self) -> None:
+        """Asks for lines again."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            if self._line_at is not None:
+                self._line_at = self._loop.time()
+            resumed.set()
+
+    def close(self) -> None:
+        """Cancels the call: rule 2."""
+        self._calls.leave(self)
+        self._receiver = None
+        self._timer.cancel()
+        # A call that closes itself ends when the receiver returns; cancelled, it could not clean up.
+        if self._task is not None and not self._is_delivering:
+            self._task.cancel()
+
+    def fail(self, error: Error) -> None:
+        """Ends the exchange with an error."""
+        receiver = self._receiver
+        if receiver is not None:
+            self.close()
+            receiver.exchange_ended(error)
+
+    async def _run(self) -> None:
+        taken = 0
+        lines = self._call()
+        try:
+            self._deliver(None)
+            while self._receiver is not None and (line := await anext(lines, None)) is not None:
+                self._line_at = self._loop.time()
+                await self._reading()
+                self._deliver(line)
+                taken += 1
+                if taken % LIMITS.function_turn == 0:
+                    await asyncio.sleep(0)
+            await self._reading()
+        finally:
+            await lines.aclose()
+
+    async def _reading(self) -> None:
+        """Waits until reading is on."""
+        while self._resumed is not None:
+            await self._resumed.wait()
+
+    def _deliver(self, line: bytes | None) -> None:
+        """Gives the receiver a line, or the head."""
+        receiver = self._receiver
+        if receiver is None:
+            return
+        self._is_delivering = True
+        try:
+            if line is None:
+                receiver.head_received(200, {"content-type": "application/x-ndjson"})
+            else:
+                receiver.body_received(line)
+        finally:
+            self._is_delivering = False
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._timer.cancel()
+        receiver, self._receiver = self._receiver, None
+        problem = None if task.cancelled() else task.exception()
+        if receiver is None:
+            return
+        error: Error | None = None
+        if task.cancelled():
+            error = Error("network", "the function that answers was cancelled", reason="truncated")
+        elif problem is not None:
+            error = Error("internal", "the gateway failed while it read a function's answer")
+            error.__cause__ = problem
+        else:
+            self.is_complete = True
+        receiver.exchange_ended(error)
+
+    def _look(self) -> None:
+        """Ends the exchange if one of its times is up, and sets the timer for the next one."""
+        upstream, now = self._upstream, self._loop.time()
+        name = f"the function of upstream {upstream.name!r}"
+        if self._task is None:
+            error = self._calls.no_place(
+                upstream, f"none of its calls has ended within {upstream.pool_wait:g} s (pool_wait)"
+            )
+            self.fail(error)
+            return
+        total = self.opened_at + upstream.total_timeout
+        idle = total
+        if self._line_at is not None and self._resumed is None:  # the first line has a time of its own
+            idle = self._line_at + upstream.idle_timeout
+        if now >= total:
+            text = f"{name} did not end its answer within {upstream.total_timeout:g} s (total_timeout)"
+            self.fail(Error("timeout", text, reason="total"))
+        elif now >= idle:
+            text = f"{name} gave nothing for {upstream.idle_timeout:g} s (idle_timeout)"
+            self.fail(Error("timeout", text, reason="idle"))
+        else:
+            # It also looks while there is no limit: neither the first line nor `resume_reading` sets the timer.
+            self._timer = self._loop.call_at(min(total, idle, now + upstream.idle_timeout), self._look)
