@@ -358,7 +358,7 @@ def _named(names: list[str], every: Collection[str]) -> str:
     if len(names) == len(every):
         return "all"
     others = [name for name in every if name not in names]
-    fewer = min(names, others, key=len)
+    fewer = names if len(names) <= len(others) else others
     listed = " ".join(f"`{name}`" for name in _abbreviated(fewer))
     return f"all but {listed}" if len(others) < len(names) else listed
 
