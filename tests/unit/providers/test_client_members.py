@@ -83,9 +83,9 @@ TOO_MANY = "Invalid value at 'generation_config.max_output_tokens' (TYPE_INT32),
         ),
         (
             "openai",
-            {**CHAT, "stop": ["\n"]},
+            {**CHAT, "stop": ["a"]},
             "anthropic",
-            anthropic_400("stop_sequences: each stop sequence must contain non-whitespace"),
+            anthropic_400("stop_sequences: at most 8191 stop sequences"),
             "stop",
         ),
         (
