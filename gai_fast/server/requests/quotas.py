@@ -181,15 +181,26 @@ class Quotas:
 
 def _max_output_tokens(spec: StreamSpec) -> int:
     request = spec.request
-    given = [request.max_tokens] if isinstance(request, Request) else [request.get(name) for name in _LIMIT_MEMBERS]
-    return max([0, *[count for count in given if type(count) is int]])
+    if not isinstance(request, Request):
+        return max([0, *[_whole(request.get(name)) for name in _LIMIT_MEMBERS]])
+    most = _whole(request.max_tokens)
+    for options in request.provider_options.values():  # they replace what the request names
+        most = max([most, *[_whole(options.get(name)) for name in _LIMIT_MEMBERS]])
+    return most
 
 
 def _answers(spec: StreamSpec) -> int:
     """Returns the number of answers that a request wants: `n` of OpenAI's dialects."""
     request = spec.request
     count = 1 if isinstance(request, Request) else request.get("n")
-    return max(1, count) if type(count) is int else 1
+    return max(1, _whole(count))
+
+
+def _whole(value: object) -> int:
+    """Returns a number of a client's request; upstreams read `4.0` as 4. 0 if it is no whole number."""
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else 0
 
 
 def limit_headers(left: Left) -> Headers:

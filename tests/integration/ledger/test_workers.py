@@ -240,6 +240,24 @@ async def test_a_worker_gets_the_connection_that_another_does_not_need(
         assert [answer.status for answer in answers] == [200] * 12
 
 
+async def test_clients_that_leave_while_they_wait_for_a_connection_hold_none(
+    net: Net, mock: Mock, tmp_path: Path
+) -> None:
+    hold(mock)
+    bound(tmp_path, mock, "max_connections = 3\npool_wait = 30")
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        clients = [await server.connect() for _ in range(40)]
+        for client in clients:
+            client.request("POST", "/api/v1/stream", STREAM)
+        await until(lambda: len(mock.requests) == 3)
+        for client in clients:
+            client.close()
+        mock.deltas, mock.rate = 3, 0
+        answers = await asyncio.gather(*(server.ask("POST", "/api/v1/stream", STREAM) for _ in range(12)))
+        assert [answer.status for answer in answers] == [200] * 12
+        release(mock)
+
+
 def _dialect_body(route: str) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "user", "content": "Hi"}
     if route == "/api/v1/chat":

@@ -60,6 +60,10 @@ def spec_of(request: Any, price: Price | None = None) -> StreamSpec:
         ({"max_tokens": 50, "n": 3}, 250),
         ({"max_tokens": 50, "n": 0}, 150),
         ({"max_tokens": 50, "n": True}, 150),
+        ({"max_tokens": 50.0, "n": 3.0}, 250),
+        (Request(query="x", max_tokens=1, provider_options={"up": {"top_k": 1}, "x": {"max_tokens": 50}}), 150),
+        (Request(query="x", provider_options={"x": {"max_completion_tokens": 50}}), 150),
+        ({"max_tokens": 50, "n": 2.5}, 150),
         ({"max_output_tokens": 10**400}, 10**400 + 100),
     ],
 )
