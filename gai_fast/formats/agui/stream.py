@@ -6,7 +6,7 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | event | AG-UI |
 |---|---|
 | `start` | `RUN_STARTED` |
-| `text.delta` `refusal.delta` | `TEXT_MESSAGE_START`, `TEXT_MESSAGE_CONTENT`, `TEXT_MESSAGE_END` |
+| `text.delta` `refusal.delta` | `TEXT_MESSAGE_START`, `TEXT_MESSAGE_CONTENT`, `TEXT_MESSAGE_END`; no probabilities |
 | `reasoning.delta` | three events of `REASONING_MESSAGE`, between `REASONING_START` and `REASONING_END` |
 | `reasoning.signature` | `REASONING_ENCRYPTED_VALUE` of its reasoning or call |
 | `tool.call.start` `tool.call.delta` `tool.call` | `TOOL_CALL_START`, `TOOL_CALL_ARGS`, `TOOL_CALL_END` |

@@ -53,6 +53,8 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 
 _REASONING: Final = frozenset(("reasoning", "reasoning_effort", "thinking"))
 """Members that ask for reasoning."""
+_PUBLIC: Final = ("https://", "http://")
+
 _THINKS: Final = "medium"
 """The effort of a request that asks for reasoning, and not for how much: OpenRouter's."""
 
@@ -229,7 +231,9 @@ class _ChatReader(RequestReader):
             self.lost.append(path[2:])
             return None
         self.lost += unread(part, path, ("type", "file", *_MARKS))
-        native = {"type": "file", **data_url(data, f"{path}.file.file_data"), **cache_mark(part, path)}
+        # OpenRouter's clients send addresses, too.
+        place = {"url": data} if data.startswith(_PUBLIC) else data_url(data, f"{path}.file.file_data")
+        native = {"type": "file", **place, **cache_mark(part, path)}
         filename = member(file, "filename", f"{path}.file", str)
         return native if filename is None else {**native, "filename": filename}
 

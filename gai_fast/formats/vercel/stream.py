@@ -7,7 +7,7 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | event | parts |
 |---|---|
 | `start` | `start` and `start-step`; no `messageId`, which would rename the message that an answer continues |
-| `text.delta` `refusal.delta` | `text-start`, `text-delta`, `text-end` |
+| `text.delta` `refusal.delta` | `text-start`, `text-delta`, `text-end`; no probabilities |
 | `reasoning.delta` | `reasoning-start`, `reasoning-delta`, `reasoning-end` |
 | `reasoning.signature` | `providerMetadata.gai` of the `reasoning-end`, or of its call's `tool-input-available` |
 | `tool.call.start` `tool.call.delta` | `tool-input-start`, `tool-input-delta` |

@@ -331,6 +331,12 @@ def test_user_parts() -> None:
     )
 
 
+def test_a_file_may_have_an_address() -> None:
+    """As OpenRouter's clients send documents."""
+    file = {"type": "file", "file": {"filename": "a.pdf", "file_data": "https://a.example/a.pdf"}}
+    assert message(role="user", content=[file]).content == [FilePart(url="https://a.example/a.pdf", filename="a.pdf")]
+
+
 def test_an_assistants_text_and_refusal_are_text() -> None:
     expected = AssistantMessage(content=[TextPart(text="Well. "), TextPart(text="No.")])
     assert message(role="assistant", content="Well. ", refusal="No.") == expected
