@@ -9,7 +9,10 @@ from typing import Any
 
 import orjson
 import pytest
+from openai._models import construct_type
+from openai.types.chat import ChatCompletionChunk
 
+import gai_fast
 from gai_fast.core.relay import Relay
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
@@ -284,6 +287,30 @@ def test_normalize_one_chunk(measure: Measure) -> None:
     data = chunk('{"content":" token"}')[6:-2].decode()
     assert adapter.receive("", data)[-1]["text"] == " token"
     measure(lambda: adapter.receive("", data))
+
+
+WIRE = json.loads(chunk(f'{{"content":"{TEXT}"}}')[6:-2])
+"""A chunk of the chat dialect."""
+
+
+def sdk_stream(kind: str) -> list[Any]:
+    """What a program has: chunks as the SDK of OpenAI makes them, texts, or events."""
+    if kind == "openai":
+        return [ChatCompletionChunk.model_validate(WIRE)] * BATCH
+    return [TEXT if kind == "texts" else EVENTS["text.delta"]] * BATCH
+
+
+@pytest.mark.parametrize("kind", ["openai", "texts", "events"])
+def test_from_sdk(measure: Measure, kind: str) -> None:
+    items = sdk_stream(kind)
+    events = [event for event in gai_fast.from_sdk(iter(items)) if event["type"] == "text.delta"]
+    assert [event["text"] for event in events] == [TEXT] * BATCH
+    measure(lambda: list(gai_fast.from_sdk(iter(items))), events=BATCH)
+
+
+def test_from_sdk_its_own_cost(measure: Measure) -> None:
+    """What the SDK does for each chunk, before `from_sdk` has it."""
+    measure(lambda: construct_type(type_=ChatCompletionChunk, value=json.loads(json.dumps(WIRE))))
 
 
 def test_there_and_back_again_100_events(kernels: ModuleType, measure: Measure) -> None:

@@ -125,6 +125,10 @@ class OrderedEvents:
         if event["type"] == "done":
             self._events.append(event)
             return
+        if len(event) == 2 and self._seq and not self._full and event.get("text"):  # most events
+            self._seq += 1
+            self._events.append({"type": event["type"], "seq": self._seq, "text": event["text"]})
+            return
         seq = event.get("seq", self._seq + 1)
         whole: dict[str, Any] = {**event, "seq": seq}
         if self._full or seq == 1:

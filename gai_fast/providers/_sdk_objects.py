@@ -47,16 +47,16 @@ def shape_of(item: Any, begun: str) -> Shape:
     """
     if isinstance(item, str):
         return _TEXT
-    if isinstance(item, tuple) and item and _is_langchain(item[0]):  # LangGraph adds its metadata
-        return Shape(_LANGCHAIN, lambda pair: _langchain(pair[0]))
-    if _is_langchain(item):
-        return Shape(_LANGCHAIN, _langchain)
     if isinstance(item, Mapping):
         if begun in ("", EVENTS) and item.get("type") in TYPES:
             return _EVENT
         api = _api_of(item)
         if api is not None:
             return Shape(api, encode_json)
+    if isinstance(item, tuple) and item and _is_langchain(item[0]):  # LangGraph adds its metadata
+        return Shape(_LANGCHAIN, lambda pair: _langchain(pair[0]))
+    if _is_langchain(item):
+        return Shape(_LANGCHAIN, _langchain)
     for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
         inner = getattr(item, name, None)
         if hasattr(inner, "model_dump_json"):

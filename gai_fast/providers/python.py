@@ -94,6 +94,11 @@ class EventsAdapter(ProviderAdapter):
 
     def _read(self, parsed: Any, text: str) -> list[Event]:
         kind = parsed.get("type") if isinstance(parsed, dict) else None
+        if kind == "text.delta" and len(parsed) == 2 and self.started:  # most events
+            text_only = parsed.get("text")
+            if type(text_only) is str and text_only:
+                self.copyable = True
+                return [{"type": "text.delta", "text": text_only}]
         if kind not in TYPES:
             raise Malformed("it is no event of gai.events.v1")
         self.chunk = text
