@@ -239,3 +239,84 @@ async def test_a_response_takes_either_kind() -> None:
     for sent in (plain, later):
         assert b"event: text.delta" in sent
         assert sent.endswith(b'data: {"type":"done","finished":true}\n\n')
+
+
+# ---- events and texts ------------------------------------------------------------------------------------------------
+
+
+def test_events_and_texts_may_be_mixed() -> None:
+    call = {"type": "tool.call", "call_id": "c1", "tool_call": {"name": "f", "input": {}}}
+    events = [*gai_fast.from_sdk(iter([{"type": "reasoning.delta", "text": "Hm"}, "Hi", call]))]
+    assert types(events)[:3] == ["start", "reasoning.delta", "text.delta"]
+    assert events[0]["provider"] == "python"
+    assert events[-2]["finish_reason"] == "tool_calls"
+
+
+def test_events_after_chunks_of_an_api_are_of_another_api() -> None:
+    with pytest.raises(TypeError, match="does not know chunks"):
+        list(gai_fast.from_sdk(iter([chunk("Hel"), {"type": "text.delta", "text": "lo"}])))
+
+
+def test_the_provider_of_texts_may_be_named() -> None:
+    events = [*gai_fast.from_sdk(iter(["Hi"]), provider="groq")]
+    assert (events[0]["provider"], events[-2]["provider"]) == ("groq", "groq")
+
+
+# ---- streams that do not behave --------------------------------------------------------------------------------------
+
+
+async def test_a_stream_may_be_closed_twice() -> None:
+    theirs = Stream(chunk("a"))
+    events = gai_fast.from_sdk(theirs)
+    await anext(events)
+    await events.aclose()
+    await events.aclose()
+    assert types([event async for event in events]) == []
+    plain = gai_fast.from_sdk(iter(["a"]))
+    next(plain)
+    plain.close()
+    plain.close()
+    assert list(plain) == []
+
+
+async def test_one_that_hangs_is_closed_when_its_reader_is_cancelled() -> None:
+    closed = []
+
+    async def hanging() -> AsyncIterator[Any]:
+        try:
+            yield chunk("Hel")
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    events = gai_fast.from_sdk(hanging())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            async for _ in events:
+                pass
+    assert closed == [True]
+
+
+async def test_one_of_another_loop_raises_what_it_raises_and_is_closed() -> None:
+    closed = []
+
+    def made() -> asyncio.Future[None]:
+        async def future() -> asyncio.Future[None]:
+            return asyncio.get_running_loop().create_future()
+
+        return asyncio.run(future())
+
+    future = await asyncio.to_thread(made)
+
+    async def foreign() -> AsyncIterator[Any]:
+        try:
+            yield chunk("Hel")
+            await future
+        finally:
+            closed.append(True)
+
+    events = gai_fast.from_sdk(foreign())
+    with pytest.raises(RuntimeError, match="different loop"):
+        async for _ in events:
+            pass
+    assert closed == [True]
