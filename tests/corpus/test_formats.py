@@ -213,7 +213,7 @@ def test_what_a_client_lacks_is_what_the_page_says(name: str) -> None:
     shown = {
         "text": ["text"],
         "reasoning": ["reasoning"],
-        "calls": ["call of a tool"],
+        "calls": ["tool call"],
         "finish_reason": [what for what in places if what.startswith("finish reason") and "tool_calls" not in what],
         "usage": ["usage: counts"],
         "error": ["error"],
@@ -221,7 +221,7 @@ def test_what_a_client_lacks_is_what_the_page_says(name: str) -> None:
     for member, whats in shown.items():
         lacking = [what for what in whats if places[what] == LEFT_OUT]
         assert lacking == (whats if member in LACKS.get(name, ()) else []), member
-    assert (places["usage: of a failed answer"] != LEFT_OUT) == (name in COUNTS_FAILED)
+    assert (places["usage of a failure"] != LEFT_OUT) == (name in COUNTS_FAILED)
 
 
 def source_of(recording: Any) -> Source:
