@@ -315,7 +315,13 @@ def test_numbers_that_are_no_json_are_null_where_frames_pass_as_they_came(
             assert valid[: len(came)] == came, (kind, path)
 
 
-SPECIMENS = sorted(path for case in CASES for path in FIXTURES.glob(f"*/{case}.*") if ".events" not in path.suffixes)
+SPECIMENS = sorted(
+    path
+    for case in CASES
+    for path in FIXTURES.glob(f"*/{case}.*")
+    if ".events" not in path.suffixes
+    if path.parent.name != "python"  # a function's author is told of a wrong event
+)
 
 
 @pytest.mark.parametrize("path", SPECIMENS, ids=lambda path: f"{path.parent.name}/{path.stem}")
