@@ -117,7 +117,8 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         {"name": example, "provider": example, "api_key": f"env:{get_provider(example).key_variable}"}
     ]:
         lines += ["", f"{mark}[[upstream]]", *(f"{mark}{name} = {toml(value)}" for name, value in table.items())]
-        rest = {name: key for name, key in SECTIONS["upstream"].items() if name not in {*table, *IDENTITY_KEYS}}
+        own = {*table, *IDENTITY_KEYS, "python"}  # their tables follow
+        rest = {name: key for name, key in SECTIONS["upstream"].items() if name not in own}
         lines += _comments("upstream", rest, base_url=get_provider(table["provider"]).base_url)
     lines += ["", "# Upstreams with tokens in place of a key. One key is sent alone: leave `api_key` out."]
     for given in IDENTITY_EXAMPLES:
@@ -126,6 +127,10 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         for name, value in whole.items():
             about = f"  # {SECTIONS['upstream'][name].about}" if name in IDENTITY_KEYS else ""
             lines.append(f"# {name} = {toml(value)}{about}")
+    function = SECTIONS["upstream"]["python"]
+    calls = next(name for name in provider_names() if get_provider(name).calls_function)
+    lines += ["", "# A function of yours in place of a server.", "# [[upstream]]", '# name = "mine"']
+    lines += [f"# provider = {toml(calls)}", f"# python = {toml(function.example)}  # {function.about}"]
     model = {"name": "fast", "upstream": known[0]["name"] if known else example, "id": "the upstream's own name for it"}
     lines += [
         "",

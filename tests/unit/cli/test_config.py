@@ -65,6 +65,7 @@ class TestInit:
         for name in ("client.pem", "client.key"):
             (authority.folder / name.replace("client", "good")).rename(folder / name)
         (folder / "prices.toml").write_text("")
+        (folder / "my_model.py").write_text("def answer(request):\n    return [request]\n")
         document = tomllib.loads("\n".join(active))
         document["server"].pop("default_model")
         for section, keys in SECTIONS.items():
@@ -88,7 +89,7 @@ class TestInit:
         [providers] = [line for line in lines if "Providers: " in line]
         assert all(name in providers for name in provider_names())
         stands = {line.partition(" = ")[0] for line in lines if "per worker" in line}
-        assert stands == {"# max_connections", "# min_idle", "# max_bytes"}
+        assert stands == {"# min_idle", "# max_bytes"}
 
     def test_it_overwrites_only_where_it_is_told_to(self, run: Run, folder: Path) -> None:
         (folder / "gai-fast.toml").write_text("mine")
