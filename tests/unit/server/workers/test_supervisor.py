@@ -393,7 +393,7 @@ def test_counts_of_its_own_that_the_supervisor_cannot_have_are_left_out() -> Non
     with supervised("asks") as server:
         assert server.says() == "up"
         assert {server.connect()[0] for _ in range(2)} == {1, 2}
-        # The worker that asks comes first, and either may be the first that a client reaches.
+        # The counts have no order: either worker may be the first that a client reaches.
         assert server.says() in ("answered [{'of': 1}, {'of': 2}]", "answered [{'of': 2}, {'of': 1}]")
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
