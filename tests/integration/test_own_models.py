@@ -454,7 +454,10 @@ def test_a_mistake_is_named_with_its_place(folder: Path, text: str, words: str) 
     assert words in str(refused.value)
 
 
-def test_check_and_doctor_import_it_and_ask_nobody(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_and_doctor_import_it_and_ask_nobody(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "gai_fast")  # restored at the end: `--probe` changes it
     (folder / "whole_78.py").write_text("def f(request): yield 'Hi'")
     file = folder / "gai-fast.toml"
     file.write_text(f'{MINE}python = "whole_78:f"\n[[model]]\nname = "m"\nupstream = "own"')

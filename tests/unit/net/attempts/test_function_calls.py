@@ -323,11 +323,11 @@ async def test_the_end_waits_for_calls_but_not_for_ever(
     waiting, _ = opened(Function(), within)
     await until(lambda: len(receiver.calls) == 2)
     await within.close()
+    go_on.set()
     assert "functions that have not ended 0.05 s after they were cancelled: 1" in caplog.text
     assert function.begun == function.closed
     for each in (other, waiting):
         error = await each.ended()
         assert error is not None
         assert error.code == "network"
-    go_on.set()
     await until(lambda: not within.running)
