@@ -196,12 +196,12 @@ class KeyState:
             self.holders.pop(worker, None)
 
     def charge(self, day: str, currency: str, amount: Amount) -> None:
-        """Adds to the spend of all periods that a UTC date is in."""
+        """Adds to the spend of all periods that a UTC date is in. A month outlives its days."""
         for label in labels_of(day, currency):
             self.spent[label] = self.spent.get(label, 0) + amount
         excess = len(self.spent) - LIMITS.ledger_periods
         if excess > 0:
-            passing = sorted([label for label in self.spent if label[0] != "t"], key=lambda label: label[1:])
+            passing = sorted([label for label in self.spent if label[0] != "t"], key=_by_end)
             for label in passing[:excess]:
                 del self.spent[label]
 
@@ -233,3 +233,8 @@ class KeyState:
         if holder is None:
             holder = self.holders[worker] = Holder()
         return holder
+
+
+def _by_end(label: str) -> tuple[str, str]:
+    """Returns the order in which the periods of `labels_of` end: a month's days, then the month."""
+    return label[1:8], label

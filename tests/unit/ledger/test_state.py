@@ -137,6 +137,17 @@ def test_old_periods_are_forgotten_and_the_total_never_is() -> None:
     assert state.spent["d2099-01-01 USD"] == state.spent["m2099-01 USD"] == 1
 
 
+def test_the_spend_of_a_month_is_kept_until_its_last_day() -> None:
+    state, limits = KeyState(), Caps(None, None, None, 30, "m2026-12 USD")
+    for day in range(1, 32):
+        assert decide(state, limits, 0.0) == (GRANTED if day <= 30 else SPEND)
+        state.charge(f"2026-12-{day:02}", "USD", 1)
+        state.charge(f"2026-12-{day:02}", "EUR", 1)
+    assert len(state.spent) <= LIMITS.ledger_periods
+    assert state.spent["m2026-12 USD"] == state.spent["m2026-12 EUR"] == 31
+    assert state.spent["d2026-12-31 USD"] == state.spent["d2026-12-31 EUR"] == 1
+
+
 def test_spend_in_another_currency_is_kept_apart_and_counts_for_no_limit() -> None:
     state, limits = KeyState(), caps(spend=10)
     state.charge("2026-11-22", "EUR", 99)
