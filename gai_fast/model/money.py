@@ -71,8 +71,9 @@ def units(amount: Amount) -> float:
 
 def written(amount: Amount) -> str:
     """Returns an amount as a decimal number of units: all digits, no exponent."""
-    whole, rest = divmod(amount, UNIT)
-    return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
+    whole, rest = divmod(abs(amount), UNIT)
+    sign = "-" if amount < 0 else ""  # of a day on which running streams got more back than was spent
+    return f"{sign}{whole}.{rest:012d}".rstrip("0").rstrip(".")
 
 
 def cost_member(amount: Amount, currency: str) -> dict[str, Any]:

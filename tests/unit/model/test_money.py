@@ -114,7 +114,15 @@ def test_a_figure_of_a_provider_is_an_exact_amount_or_none(figure: Any, amount: 
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0, "0"), (6_600_000_000, "0.0066"), (1, "0.000000000001"), (12 * UNIT, "12"), (10 * UNIT + UNIT // 2, "10.5")],
+    [
+        (0, "0"),
+        (6_600_000_000, "0.0066"),
+        (1, "0.000000000001"),
+        (12 * UNIT, "12"),
+        (10 * UNIT + UNIT // 2, "10.5"),
+        (-1, "-0.000000000001"),
+        (-3 * UNIT // 2, "-1.5"),
+    ],
 )
 def test_an_amount_is_written_with_all_digits(amount: int, text: str) -> None:
     assert written(amount) == text
