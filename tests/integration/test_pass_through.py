@@ -590,6 +590,30 @@ async def test_a_key_with_a_limit_of_spend_needs_a_cost_that_is_known(net: Net) 
 
 
 @on_uvloop
+async def test_a_client_that_leaves_before_the_answer_pays_for_what_was_sent(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.until_gone()
+
+    upstream = await net.upstream(handler)
+    price = Price(0, 0, 0, 0, 0, request=4 * UNIT)
+    gateway = await net.gateway(upstream, lane=LANE, price=price, max_connections=1)
+    transfers = gateway.running.engine.transfers
+    for count, path in enumerate(("/v1/images/generations", "/v1/audio/speech"), 1):
+        first, waiting = await gateway.connect(), await gateway.connect()
+        first.request("POST", path, ASK)
+        await until(lambda: len(upstream.peers) == count and upstream.peers[-1].body)  # noqa: B023  # awaited here
+        waiting.request("POST", path, ASK)
+        await until(lambda: len(transfers) == 2)
+        waiting.close()
+        await until(lambda: len(transfers) == 1)
+        first.close()
+        await until(lambda: not transfers)
+        (row,) = await gateway.running.engine.ledger.spend("key")
+        assert (row.amount, row.requests) == (count * 4 * UNIT, count)
+
+
+@on_uvloop
 async def test_metrics_have_the_route_the_upstream_the_tokens_and_the_bytes(net: Net) -> None:
     gateway = await net.gateway(await net.upstream(embeds), lane=LANE)
     await gateway.ask("POST", "/v1/embeddings", ASK)

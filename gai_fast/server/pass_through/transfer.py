@@ -106,6 +106,7 @@ class Transfer(Receiver):
         self._received = self._sent = 0
         self._paused_at: float | None = None
         self._paused = 0.0
+        self._is_owed = False  # its client has left, and the upstream may have the request
         self._has_ended = False
 
     def start(self) -> None:
@@ -412,9 +413,9 @@ class Transfer(Receiver):
         )
 
     def _cost(self) -> tuple[dict[str, object] | None, tuple[Charge, ...]]:
-        """Returns the tokens and the cost of what the upstream has answered."""
+        """Returns the tokens and the cost of what the upstream has answered, or works on for a client that left."""
         call = self._call
-        if not self._status or self._status >= _FAILED:
+        if not (self._status or self._is_owed) or self._status >= _FAILED:
             return None, ()
         usage = self._usage.usage()
         if usage is None and call.input_tokens is not None:
@@ -435,6 +436,7 @@ class Transfer(Receiver):
         """As `StreamCallbacks.connection_lost`: rule 5."""
         if self._has_ended:
             return
+        self._is_owed = self._exchange is not None and self._exchange.sent
         self._close()
         self._leave(is_finished=False)
         self._after(self._measure("disconnected"), _nothing)
