@@ -1,8 +1,8 @@
 """The tokens of a response that is passed through, if it has a known shape.
 
 Owns the shapes. The body is not parsed: embeddings have megabytes of numbers. The counts stand in its first or last
-bytes, in `usage` (OpenAI and those who speak as it does), `billed_units` (Cohere) or `usageMetadata` (Gemini), of one
-JSON object or of the last event of a stream.
+bytes, in `usage` (OpenAI and those who speak as it does, Anthropic), `billed_units` (Cohere) or `usageMetadata`
+(Gemini), of one JSON object or of the last event of a stream.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import json
 import re
 from typing import Any, Final
 
+from gai_fast.core.chunks import count
 from gai_fast.server.limits import LIMITS
 
 _COUNTS: Final = re.compile(rb'"(?:usage|billed_units|usageMetadata)"\s*:\s*(?=\{)')
 """The beginning of the counts. It never matches within a string of JSON, where a quotation mark is escaped."""
 _READ: Final = json.JSONDecoder().raw_decode
 _INPUT: Final = ("input_tokens", "prompt_tokens", "promptTokenCount")
+_BESIDE_INPUT: Final = ("cache_read_input_tokens", "cache_creation_input_tokens")
+"""What Anthropic does not count as input."""
 _OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount")
 _MEDIA: Final = ("application/json", "text/event-stream", "application/x-ndjson")
@@ -47,32 +50,42 @@ class UsageReader:
 
     def usage(self) -> dict[str, Any] | None:
         """Returns the counts in the form of an event's `usage`. None if the body has none."""
+        output = 0  # Anthropic's streams end with a count of the output alone
         for part in (self._last, self._first):
             found = [match.end() for match in _COUNTS.finditer(part)]
             for at in reversed(found):
-                usage = _read(part[at:])
+                counts = _object(part[at:])
+                output = max(output, _count(counts, _OUTPUT) or 0)
+                usage = _usage(counts, output)
                 if usage is not None:
                     return usage
         return None
 
 
-def _read(text: bytes) -> dict[str, Any] | None:
+def _object(text: bytes) -> dict[str, Any]:
+    """Returns the JSON object that begins a text. Empty if it is cut off, or nested deeper than any count."""
     try:
-        counts, _ = _READ(text.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):  # cut off, or nested deeper than any count
-        return None
-    output = _count(counts, _OUTPUT) or 0
+        counts: dict[str, Any] = _READ(text.decode("utf-8", "replace"))[0]
+    except (ValueError, RecursionError):
+        return {}
+    return counts
+
+
+def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
     tokens, total = _count(counts, _INPUT), _count(counts, _TOTAL)
     if tokens is None:
         if total is None:
             return None
         tokens = max(0, total - output)
+    elif total is not None:
+        output = max(output, total - tokens)  # the sum alone has Gemini's thoughts
+    tokens += sum([_count(counts, (name,)) or 0 for name in _BESIDE_INPUT])
     return {"input_tokens": tokens, "output_tokens": output, "total_tokens": tokens + output}
 
 
 def _count(counts: dict[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        count = counts.get(name)
-        if isinstance(count, (int, float)) and not isinstance(count, bool) and 0 <= count < float("inf"):
-            return int(count)
+        counted = count(counts.get(name))
+        if counted is not None:
+            return counted
     return None

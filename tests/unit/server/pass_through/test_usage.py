@@ -32,11 +32,24 @@ def tokens(into: int, out: int = 0) -> dict[str, Any]:
         ({"usage": {"completion_tokens": 3, "total_tokens": 14}}, tokens(11, 3)),
         ({"meta": {"billed_units": {"input_tokens": 4.0}}}, tokens(4)),  # Cohere
         ({"usageMetadata": {"promptTokenCount": 6, "totalTokenCount": 6}}, tokens(6)),  # Gemini
+        (
+            {
+                "usageMetadata": {
+                    "promptTokenCount": 6,
+                    "candidatesTokenCount": 3,
+                    "thoughtsTokenCount": 40,
+                    "totalTokenCount": 49,
+                }
+            },
+            tokens(6, 43),
+        ),
         ({"meta": {"billed_units": {"search_units": 1}}}, None),
         ({"usage": {"type": "duration", "seconds": 1}}, None),
         ({"usage": None}, None),
         ({"usage": {"prompt_tokens": -1, "total_tokens": True}}, None),
         ({"usage": {"prompt_tokens": 1e999}}, None),
+        ({"usage": {"prompt_tokens": 1e300}}, None),
+        ({"usage": {"prompt_tokens": 10**300}}, None),
         ({"text": '"usage": {"prompt_tokens": 8}'}, None),
     ],
 )
@@ -50,6 +63,18 @@ def test_the_counts_are_found_at_both_ends_of_a_body(counts: dict[str, Any], usa
 def test_the_last_counts_of_a_stream_are_those_of_the_answer() -> None:
     body = b'data: {"usage": {"input_tokens": 1}}\n\ndata: {"usage": {"input_tokens": 2, "output_tokens": 3}}\n\n'
     assert usage_of(body, 5, "text/event-stream; charset=utf-8") == tokens(2, 3)
+
+
+def test_a_stream_of_anthropics_counts_its_input_first_and_its_output_last() -> None:
+    start = {"input_tokens": 25, "cache_read_input_tokens": 700, "cache_creation_input_tokens": 30, "output_tokens": 1}
+    text = (
+        b'data: {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "a"}}\n\n' * LIMITS.usage_text
+    )
+    body = b'data: {"type": "message_start", "message": {"usage": %b}}\n\n' % json.dumps(start).encode()
+    end = b'data: {"type": "message_delta", "usage": {"output_tokens": 415}}\n\n'
+    assert usage_of(body + text + end, 4096, "text/event-stream") == tokens(755, 415)
+    last = json.dumps({**start, "output_tokens": 415}).encode()
+    assert usage_of(body + b'data: {"usage": %b}\n\n' % last, 7, "text/event-stream") == tokens(755, 415)
 
 
 def test_a_body_that_is_not_json_has_no_counts_and_is_not_kept() -> None:
