@@ -60,6 +60,8 @@ _MEMBERS: Final = frozenset(KEYS) - {"schema", "ts", "seq", "trace_id", "request
 _NOT_PASSED_ON: Final = frozenset(("json.snapshot", "stream.gap"))
 """Events that the gateway itself makes of others."""
 _NUMBERS: Final = ("choice", "index", "step")
+_SOURCES: Final = ("counted", "estimated", "partial")
+"""Who counted usage, unless it was the provider."""
 
 
 class EventsAdapter(ProviderAdapter):
@@ -147,6 +149,8 @@ class EventsAdapter(ProviderAdapter):
             reasoning=count(usage.get("reasoning_tokens")),
         )
         if counted:
+            if usage.get("source") in _SOURCES:
+                counted["source"] = usage["source"]
             self.usage = counted
 
     def _call(self, kind: str, event: Event) -> list[Event]:

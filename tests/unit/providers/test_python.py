@@ -42,6 +42,16 @@ def test_the_source_may_name_model_provider_reason_and_usage() -> None:
     assert finish["usage"] == {**usage, "total_tokens": 7}
 
 
+@pytest.mark.parametrize("kind", ["finish", "usage"])
+@pytest.mark.parametrize(
+    ("source", "told"), [("estimated", True), ("partial", True), ("counted", True), ("x", False), (1, False)]
+)
+def test_a_source_may_say_that_its_usage_is_an_estimate(kind: str, source: Any, told: bool) -> None:
+    usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    finish = events(delta("Hi"), {"type": kind, "finish_reason": "stop", "usage": {**usage, "source": source}})[-1]
+    assert finish["usage"] == ({**usage, "source": source} if told else usage)
+
+
 def test_members_of_the_envelope_and_unknown_ones_are_left_out() -> None:
     assert events(delta("Hi", seq=7, ts=1, trace_id="t", unknown=1))[1] == delta("Hi")
 
