@@ -26,7 +26,7 @@ for _reason, _words in {
     FINISH_WORDS.update(dict.fromkeys(_words.split(), _reason))
 
 FAILURE_WORDS: Final = frozenset(
-    "error abort timeout network_error insufficient_system_resource malformed_function_call malformed_response "
+    "error timeout network_error insufficient_system_resource malformed_function_call malformed_response "
     "unexpected_tool_call too_many_tool_calls missing_thought_signature".split()
 )
-"""Words for an answer that failed, in lower case. `abort`: the engine of vLLM or SGLang gave up."""
+"""Words for an answer that failed, in lower case."""
