@@ -214,8 +214,8 @@ class FunctionExchange:
             await lines.aclose()
 
     async def _reading(self) -> None:
-        """Waits until reading is on."""
-        while self._resumed is not None:
+        """Waits until reading is on, or the call is closed: then nobody turns it on."""
+        while self._resumed is not None and self._receiver is not None:
             await self._resumed.wait()
 
     def _deliver(self, line: bytes | None) -> None:

@@ -203,6 +203,22 @@ async def test_one_that_cancels_itself_is_truncated() -> None:
     assert (error.code, error.reason) == ("network", "truncated")
 
 
+async def test_one_that_is_closed_at_a_line_at_which_reading_stopped_frees_its_place() -> None:
+    """A client whose buffer is full may leave within the same write."""
+    function, within = Function(), calls()
+
+    def pause_and_close(line: bytes) -> None:
+        exchange.pause_reading()
+        exchange.close()
+
+    receiver, exchange = opened(function, within)
+    receiver.at_line = pause_and_close
+    function.go_on()
+    await until(lambda: not within.running)
+    assert receiver.calls == [200, b"0"]
+    assert function.closed == 1
+
+
 # ---- times -----------------------------------------------------------------------------------------------------------
 
 
