@@ -14,6 +14,7 @@ from typing import Any, Final
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.providers._refusals import named_member, paths_within
@@ -28,7 +29,7 @@ _CONVERSATION: Final[Mapping[str, Any]] = {
     "input": _PROBE,
     "prompt": _PROBE,
 }
-"""What replaces the conversation of a client's body, so that a long one is not written again and again."""
+"""The replacement for the conversation of a client's body, so that a long one is not written again and again."""
 _FIXED: Final = frozenset((*_CONVERSATION, "query", "model", "stream", "system", "instructions"))
 """Members that are no wish for which a provider has another name."""
 _DEPTH: Final = 3
@@ -51,6 +52,8 @@ def client_member(
     try:
         sent = write(brief)
     except Error:
+        return None
+    if len(encode_json(sent)) > LIMITS.rewritten_request:
         return None
     members = {name: value for name, value in sent.items() if name not in _FIXED}
     paths = islice(paths_within(members, members), LIMITS.named_members)

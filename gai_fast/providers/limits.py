@@ -36,6 +36,10 @@ class Limits:
     """Members of an object of the client's without which a refused request is written again, to learn which of them the
     upstream means. The largest request of an SDK has half as many."""
 
+    rewritten_request: int = 16 * KIB
+    """Bytes of a refused request, its conversation left out, up to which it is written again to learn which member is
+    meant. Beyond it the error has no name: a schema of a megabyte took the loop 0.2 s, for each error of its caller."""
+
     stored_ids: int = 2048
     """Ids in one response that are recorded for its caller: of its items, files and containers. An item that is sent
     back whole needs no record."""

@@ -196,6 +196,20 @@ def test_a_request_is_written_a_bounded_number_of_times_without_its_conversation
     assert all("system" not in body and len(body["messages"]) == 1 for body in written)
 
 
+def test_a_large_request_is_written_once() -> None:
+    """Each writing walks it: one of 10 MB held the loop for seconds, whenever its caller made a mistake in it."""
+    written: list[dict[str, Any]] = []
+
+    def write(body: dict[str, Any]) -> dict[str, Any]:
+        written.append(body)
+        return body
+
+    schema = {"type": "object", "description": "x" * LIMITS.rewritten_request}
+    asked = {**CHAT, "temperature": 9, "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    assert client_member(asked, write, Error("invalid_request", "temperature: wrong", provider="p")) is None
+    assert len(written) == 1
+
+
 def test_what_cannot_be_written_names_nothing() -> None:
     def write(_: Any) -> dict[str, Any]:
         raise Error("unsupported", "no")
