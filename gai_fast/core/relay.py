@@ -69,7 +69,7 @@ class Relay(LegalStream):
         on_malformed: `skip` leaves out unreadable chunks, `error` ends the stream.
         translate: Applied to an upstream's error and the bytes that report it, before either is passed on. Hides
             refusals of our own credentials.
-        prompt_characters: Length of the request's text, for an estimate where the provider counts nothing; `None`: no
+        prompt_characters: Length of the request's text, for an estimate if the provider counts nothing. None for no
             estimate.
         chain: The stream's processors. `frames` is given only if the chain need not see those.
         failed: Asked about each failure of the upstream; `True`: `begin` will follow.

@@ -19,7 +19,7 @@ _PLAIN_PART: Final = 2
 
 
 class Shape:
-    """What a request holds besides plain texts.
+    """The contents of a request besides plain texts.
 
     Attributes:
         characters: The characters of its texts, in the chat dialect.

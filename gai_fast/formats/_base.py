@@ -133,7 +133,7 @@ class ClientRequest:
         stream: The answer is a stream, otherwise one JSON object.
         wants_usage: The client asks for the usage of a stream.
         form: The object with the form of the answer, such as `response_format`; None if there is none.
-        shape: What the request holds besides texts, for the rules of its upstream's provider; None if nobody looked.
+        shape: The contents besides texts, for the rules of the upstream's provider; None if they were not read.
         wants_json: The client asks for an answer in JSON.
         prompt_characters: Characters of the prompt, for an estimate if the upstream counts no tokens.
         background: The answer is generated even if the client does not wait for it.

@@ -1,4 +1,4 @@
-"""What a dialect must know of the providers whose signatures it passes on.
+"""Facts about the providers whose signatures a dialect passes on.
 
 Read from the registry of providers: which encrypt their reasoning (if a provider does so in one of its APIs only, the
 `start` has that API), whose a dialect is, and the names of authors. `core/signatures.py` has the sealed form.

@@ -1,4 +1,4 @@
-"""What a call brings beside its message: metadata and the client's address, as headers for the gateway.
+"""Metadata and the client's address of a call, as headers for the gateway.
 
 Owns which metadata goes on, and the header that names the client. Everything else of a client stays here.
 """

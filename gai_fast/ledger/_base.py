@@ -67,7 +67,7 @@ class SpendRow(NamedTuple):
 
 
 class Caps(NamedTuple):
-    """The limits of a key, as the ledger needs them. `None`: no limit.
+    """The limits of a key, as the ledger needs them. None is no limit.
 
     Attributes:
         requests: Requests a minute.
@@ -153,7 +153,7 @@ class RateLeft(NamedTuple):
 
     Attributes:
         limit: The limit.
-        remaining: What may be used at once.
+        remaining: The amount that may be used at once.
         reset: Seconds until all of the limit may be used at once.
     """
 
@@ -167,8 +167,8 @@ class SpendLeft(NamedTuple):
 
     Attributes:
         limit: The limit.
-        remaining: What is neither spent nor reserved.
-        reset: Seconds until the next period begins; `None`: none does.
+        remaining: The amount that is neither spent nor reserved.
+        reset: Seconds until the next period begins. None if there is none.
     """
 
     limit: Amount
@@ -177,7 +177,7 @@ class SpendLeft(NamedTuple):
 
 
 class Left(NamedTuple):
-    """The rest of a key's limits; `None`: it has no such limit."""
+    """The rest of a key's limits. None if it has no such limit."""
 
     requests: RateLeft | None
     tokens: RateLeft | None
@@ -203,7 +203,7 @@ def labels_of(day: str, currency: str) -> tuple[str, str, str]:
 
 
 def reset_of(label: str, wall: float) -> float | None:
-    """Returns the seconds until a period of spend ends; `None`: it does not.
+    """Returns the seconds until a period of spend ends. None if it does not end.
 
     Args:
         label: The period, as `label_of` names it.

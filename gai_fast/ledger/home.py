@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
     Attributes:
         verdicts: The verdicts on the requests, in order.
-        used: What counts now.
+        used: The current counts.
     """
 
     verdicts: Sequence[Verdict]
@@ -97,7 +97,7 @@ class Home:
             reports: One report for each key.
 
         Returns:
-            An answer to each report; `None`: this exchange was taken before, and its answer was lost.
+            An answer to each report. None if this exchange was taken before, and its answer was lost.
         """
         if self._numbers.get(worker, 0) >= number:
             return None

@@ -125,7 +125,7 @@ class Ledger(ABC):
 
     @property
     def problem(self) -> str | None:
-        """Why the shared state cannot be used now; `None`: it can."""
+        """Why the shared state cannot be used now. None if it can."""
         return None
 
     async def open(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
@@ -263,7 +263,7 @@ class Ledger(ABC):
 
         Args:
             stream_id: The stream's id.
-            reservation: What it needs next, and what it would like to have.
+            reservation: The amount that it needs next, and the amount that it asks for.
             then: Called with what it gets, at once or later; not if the stream has ended by then.
         """
         ticket = self._tickets.get(stream_id)
@@ -359,7 +359,7 @@ class Ledger(ABC):
         last.append(output)
 
     def left(self, key: KeySettings) -> Left | None:
-        """Returns what is left of a key's limits a minute and of its limit of spend; `None`: it has none.
+        """Returns what is left of a key's limits a minute and of its limit of spend. None if it has no such limit.
 
         Args:
             key: The caller's.
@@ -390,7 +390,7 @@ class Ledger(ABC):
         return None if limits is None else limits.streams
 
     def caps(self, key: KeySettings) -> Caps | None:
-        """Returns the limits of a key as they are today; `None`: it has none."""
+        """Returns the limits of a key as they are today. None if it has none."""
         day = int(self._wall()) // DAY
         cached = self._caps.get(key.name)
         if cached is None or cached.limits is not key.limits or cached.day != day:
@@ -401,7 +401,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
-        """Admits a request, and returns what is reserved; `None`: `_ask` must decide; raises as `try_take`."""
+        """Admits a request and returns what is reserved. None if `_ask` must decide. Raises as `try_take`."""
 
     @abstractmethod
     def _check(self, key: str, caps: Caps) -> bool:
@@ -443,7 +443,7 @@ class Ledger(ABC):
 
     def reported(self, key: str) -> asyncio.Future[None] | None:
         """Returns what the end of a stream must wait for after its use has been counted: it is done when the use
-        counts for all workers that share the key, or they cannot be reached. `None`: nothing.
+        counts for all workers that share the key, or they cannot be reached. None if nothing is held back.
 
         Args:
             key: The key's name.
@@ -455,9 +455,9 @@ class Ledger(ABC):
         """Returns the spend by one of the four and by currency, in the order of the values.
 
         Args:
-            by: What it is added up by.
-            since: The first UTC date, as `2026-11-22`; `None`: the first there is.
-            until: The last one; `None`: the last there is.
+            by: The columns by which it is summed.
+            since: The first UTC date, as `2026-11-22`. None for the first there is.
+            until: The last UTC date. None for the last there is.
 
         Raises:
             StoreError: It cannot be had now.

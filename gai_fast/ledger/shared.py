@@ -110,9 +110,9 @@ class _Key:
         live: The worker's streams.
         reserved: The spend that is reserved for them.
         is_dirty: There is something to report.
-        asks: What the next exchange decides on.
-        told: Done when the next exchange has told the ends of streams: rule 3. `None`: none waits.
-        used: What counted for all workers at `told_at`.
+        asks: The questions that the next exchange decides.
+        told: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
+        used: The counts of all workers at `told_at`.
         told_at: When the shared state was heard last.
     """
 

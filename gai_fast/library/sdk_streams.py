@@ -32,7 +32,7 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
     """Returns the events of an answer that another library streams.
 
     Args:
-        stream: What the library returns for a streaming request: an iterator or an async iterator of the chunks of
+        stream: The library's result of a streaming request: an iterator or an async iterator of the chunks of
             `openai` (chat, Responses), `anthropic`, `google-genai`, `mistralai`, `cohere`, `groq`, `ollama` or LiteLLM,
             of LangChain's message chunks, of the APIs' chunks as mappings, or of texts and events.
         provider: The provider's name, `name` or `name:api`, in the events. If it is None, the objects tell it.

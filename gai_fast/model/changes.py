@@ -1,4 +1,4 @@
-"""What a provider's request lacks of the client's request, or has in another form.
+"""The differences between a client's request and the provider's.
 
 Owns the bounds of this report and its two forms: headers and the `warning` event. Knows no provider.
 """
@@ -20,7 +20,7 @@ _WORD: Final = "!\"#$&'()*/:;<>?@[\\]^`{|} "
 
 
 class Changes:
-    """What building a provider's request left out and changed of the client's request, in order.
+    """The members that were left out or changed while a provider's request was built, in order.
 
     Paths are those of the client's request: `seed`, `tools[0].strict`, `messages[2].role`.
 

@@ -84,7 +84,7 @@ class StreamSettings(_Snapshot):
     usage: Literal["asked", "always"] = "asked"
     """Whether clients of the OpenAI dialect get usage without asking for it."""
     on_midstream_failure: Literal["error", "restart", "continue"] = "error"
-    """What happens to an answer whose upstream fails after its first content. `error`: the answer ends with the error.
+    """The effect of an upstream's failure after the first content. `error`: the answer ends with the error.
     `restart`: a new answer follows `stream.reset`, in formats that have this event. `continue`: a new answer is
     compared with the delivered text and continues it."""
     on_malformed: Literal["skip", "error"] = "skip"
@@ -96,9 +96,9 @@ class StreamSettings(_Snapshot):
     client_buffer: int = 262144
     """Unsent bytes above which a client is slow: the upstream of a plain stream is then no longer read."""
     on_disconnect: Literal["auto", "cancel", "detach", "drain"] = "auto"
-    """What happens to a stream after its last client has disconnected. `cancel`: it ends. `detach`: it continues for
-    `detach_ttl`. `drain`: it continues to its end. `auto`: `detach` for durable streams, `cancel` for all others.
-    `detach` and `drain` make every stream durable."""
+    """The effect of the last client's disconnect. `cancel`: the stream ends. `detach`: it continues for `detach_ttl`.
+    `drain`: it continues to its end. `auto`: `detach` for durable streams, `cancel` for all others. `detach` and
+    `drain` make every stream durable."""
     detach_ttl: float = 300.0
     """Seconds for which a detached stream continues without a client."""
     compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
@@ -216,7 +216,7 @@ class UpstreamSettings(_Snapshot):
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Raw members that are merged into every body."""
     quirks: Mapping[str, Any] = field(default_factory=dict)
-    """What a server lacks of the chat dialect."""
+    """Parts of the chat dialect that a server lacks."""
     reasoning_tags: str | None = None
     """The opening tag of reasoning in the text of answers. None if there is no such reasoning."""
     lane: tuple[str, ...] = ()
@@ -226,7 +226,7 @@ class UpstreamSettings(_Snapshot):
     identity: IdentitySettings | None = None
     """Where tokens come from that requests have in place of a key. None means that there is none."""
     function: FunctionSettings | None = None
-    """What is called in place of a server. None means that there is a server."""
+    """The function that is called in place of a server. None if there is a server."""
 
     def shares(self, identifier: str) -> bool:
         """Returns whether every caller may name an id in a request.
@@ -303,7 +303,7 @@ class PriceSettings(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class Tuning(_Snapshot):
-    """What a `[[model]]` changes of its requests (`providers/_tuning.py`)."""
+    """Changes of a `[[model]]` to its requests (`providers/_tuning.py`)."""
 
     defaults: Request | None = None
     """The fields that a request gets where it is silent: those that `default_names` names."""
@@ -348,9 +348,9 @@ class ModelSettings(_Snapshot):
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked. None means never."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the configuration corrects of what is known of the model (`providers/_facts.py`)."""
+    """The configuration's corrections of the model's facts (`providers/_facts.py`)."""
     tuning: Tuning | None = None
-    """What the configuration changes of the model's requests. None if it changes nothing."""
+    """The configuration's changes to the model's requests. None if it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,7 +492,7 @@ class IssuerSettings(_Snapshot):
     audience: str
     """The value that tokens must have in `aud`."""
     rights: KeySettings
-    """What each of its callers may use; it has no secrets."""
+    """The limits of each of its callers; it has no secrets."""
     claim: str = "sub"
     """The claim that names a caller."""
 

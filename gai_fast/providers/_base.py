@@ -78,7 +78,7 @@ class API(NativeRules):
     calls_function: ClassVar[bool] = False
     """Whether a function of the user's, which the configuration names, answers in place of a server."""
     description: ClassVar[str] = ""
-    """What users should know of every answer; empty if the upstream's model answers."""
+    """A note for users about every answer; empty if the upstream's model answers."""
     clouds: ClassVar[Mapping[str, InCloud]] = {}
     """How clouds offer this API, by the value of `auth`."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
@@ -90,7 +90,7 @@ class API(NativeRules):
     compact_path: ClassVar[str] = ""
     """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
-    """What the provider accepts of a request in its dialect."""
+    """The rules of a request in its dialect."""
     has_quirks: ClassVar[bool] = False
     """Whether requests are of the chat dialect, which `quirks` of an upstream change."""
     encrypts_reasoning: ClassVar[bool] = False

@@ -33,7 +33,7 @@ _SAME_MODELS: Final[Mapping[str, str]] = {"azure": "openai"}
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a model. None: it is not known."""
+    """The facts about a model. None means unknown."""
 
     max_output: int | None = None
     """The most tokens of an answer, thinking included."""

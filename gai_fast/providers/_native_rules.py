@@ -1,4 +1,4 @@
-"""What an API takes of a native request: fields, tools that the provider runs, sampling, knobs and efforts.
+"""The parts of a native request that an API takes: fields, tools that the provider runs, sampling, knobs and efforts.
 
 Owns what a native request loses or has changed before it is written in the provider's dialect. What a provider accepts
 of the written body stands in its `RequestRules` (`_rules.py`).
@@ -36,7 +36,7 @@ from gai_fast.providers.limits import LIMITS
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class NativeRules(ResponseAPI):
-    """What one API takes of a native request; the base of `API`."""
+    """The parts of a native request that one API takes; the base of `API`."""
 
     lacks: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields of a native request that this API does not support at all."""

@@ -22,7 +22,7 @@ _ADDED_TO_BODIES: Final = "stream_options"
 _CODES: Final = frozenset(("invalid_request", "unsupported"))
 _HUMP: Final = re.compile(r"(?<=[a-z])([A-Z])")
 _DISTINCT: Final = re.compile(r"[_.]|[a-z][A-Z]")
-"""What names of members have and other words lack."""
+"""The marks by which a member's name differs from other words."""
 
 
 def may_name_a_member(error: Error) -> bool:

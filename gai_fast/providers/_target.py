@@ -24,7 +24,7 @@ class Target:
         refused: The paths of members that the upstream has refused: left out if a request can do without them.
 
     Attributes:
-        changes: What was left out or changed; filled by `API.leave_out` and `API.adjust`.
+        changes: The members that were left out or changed; filled by `API.leave_out` and `API.adjust`.
     """
 
     __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported", "refused", "settings")

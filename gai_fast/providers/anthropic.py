@@ -97,7 +97,7 @@ _TOOLS: Final = {
     "code_execution": OwnTool({"type": "code_execution_20250825", "name": "code_execution"}),
 }
 _BEDROCK: Final = "anthropic."
-"""What the ids of Bedrock hold and those of Anthropic do not."""
+"""The mark of Bedrock's ids, which Anthropic's lack."""
 _PAUSING: Final = ("server_tool_use", "mcp_tool_use", "_tool_result")
 """The ends of the types of blocks after which an answer may be paused."""
 _NO_CHOICE: Final = {"type": ""}
@@ -263,7 +263,7 @@ class Anthropic(API):
         """Returns the `thinking` member, empty if there is none, and adds the effort to the `output_config`.
 
         Args:
-            wanted: What the request asks for.
+            wanted: The request's wish.
             most: `max_tokens`, which a budget must stay below.
             output: The `output_config`.
             target: Model and policy.

@@ -104,14 +104,14 @@ class Attempt:
 
     Args:
         runner: The targets.
-        spec: What is asked for.
+        spec: The request of the attempt.
         at: Monotonic seconds.
 
     Attributes:
-        spec: What is asked for.
+        spec: The request of the attempt.
         at: The start of the time for the first event, in monotonic seconds.
         asked_at: When it was asked, in seconds of `perf_counter`.
-        continued: How its answer goes on from the delivered content. None if it begins anew.
+        continued: How its answer goes on from the delivered content. None if it begins again.
         visit: The request at its target, if the model has targets.
         ring: The upstream's keys, if it has several, or its tokens.
         key: The key that is used. None if there is none, or if the request waits for a token.

@@ -72,7 +72,7 @@ class Attempts:
         count: Attempts so far, hedges included.
         hedge: A second target's answer, if one has been asked for and nothing is decided.
         hedges: Second targets that were asked while the first was silent.
-        spec: What the attempt asks for, or what the first one will ask for.
+        spec: The request of the attempt, or of the first one to come.
         stream_id: The stream's id.
         transcript: The delivered content. None if a failed answer is not continued.
     """
@@ -402,7 +402,7 @@ class Attempts:
         """Makes an attempt.
 
         Args:
-            spec: What is asked for.
+            spec: The request of the attempt.
             receiver: As for `open`.
             sent: The spec that is sent, if it is another one, with a prefill.
             continued: As for `Attempt`.

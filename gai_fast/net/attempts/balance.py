@@ -174,7 +174,7 @@ class Target:
 
         Args:
             now: Monotonic seconds.
-            upstream: Why nothing is sent to its upstream; `None`: it is.
+            upstream: Why nothing is sent to its upstream. None if requests are sent.
         """
         if not self.weight:
             return "unused"
@@ -384,11 +384,11 @@ class Balancer:
         Args:
             beginning: The conversation's, from `beginning.beginning`; empty where there is none.
             now: Monotonic seconds.
-            wait: What the breakers and the keys say.
+            wait: The answer of the breakers and the keys.
             without: Targets that the request has asked already.
 
         Returns:
-            The model, with the target's upstream and id; `None`: none is ready.
+            The model, with the target's upstream and id. None if no target is ready.
         """
         ready = [
             target
@@ -405,7 +405,7 @@ class Balancer:
         Args:
             model: With the target's upstream and id.
             now: Monotonic seconds.
-            wait: What the breakers say.
+            wait: The answer of the breakers.
         """
         target = self.targets.get(place_of(model))
         if self._balance != "fastest" or target is None or not target.waiting:
@@ -431,7 +431,7 @@ class Balancer:
             now: Monotonic seconds.
 
         Returns:
-            The request at the target; `None`: the configuration has no such target any more.
+            The request at the target. None if the configuration no longer has this target.
 
         Raises:
             Error: The target may not be asked now: reason `cooling`, `drained` or `target_streams`.

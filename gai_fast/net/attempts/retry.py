@@ -303,7 +303,7 @@ class RetryPolicy:
         return min(asked / 1000 * (1 + LIMITS.retry_jitter * self.chance.random()), most)
 
     def _delay(self, failure: Failure) -> float | None:
-        """Returns the seconds until the retry; `None`: the upstream asks for a longer wait than the client's."""
+        """Returns the seconds until the retry. None if the upstream asks for more than the client's wait."""
         asked = failure.error.retry_after_ms
         if asked is not None and asked > 0:
             # Never earlier than asked, and spread: requests that were refused together must not come back together.

@@ -103,10 +103,10 @@ class Sharing:
         Args:
             spec: Its last attempt.
             metrics: Its figures.
-            earlier: What all its attempts but the last have cost.
+            earlier: The costs of all its attempts but the last.
 
         Returns:
-            The figures to be recorded; `None`: they are recorded when what it leaves behind has ended.
+            The figures to be recorded. None if they are recorded when what it leaves behind has ended.
         """
         raise NotImplementedError
 
@@ -137,16 +137,16 @@ class StreamSpec:
             where events of an answer have been written.
         caller: The name of the key that the stream belongs to; `ANONYMOUS` without one, for a program in this process
             too.
-        log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not durable.
+        log_header: Describes the stream to its log; its output is an encoder then. None if the stream is not durable.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
-        trace: What is exported of the stream; `None`: nothing is.
+        trace: The exported trace of the stream. None if nothing is exported.
         request_id: For the metrics, as the next three.
         trace_id: The 32 hex digits of `traceparent`, where there is one.
         endpoint: The route.
         transport: `sse`, `ndjson`, `ws`, `json` or `LIBRARY`.
-        sharing: The way to answers that the stream may share; `None`: it has its own.
-        translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`);
-            `None`: `request` is what the client sent.
+        sharing: The way to answers that the stream may share. None if it has its own.
+        translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`).
+            None if `request` is what the client sent.
     """
 
     model: ModelSettings

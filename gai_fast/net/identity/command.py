@@ -33,7 +33,7 @@ _FIXES: Final = {
     "output": "it must print a token alone",
     "late": _BY_HAND,
 }
-"""What to do, by the fault of the program."""
+"""The remedy for each fault of the program."""
 _OLDEST: Final = 10.0**9
 """Unix seconds of 2001; a smaller number is a time that is left."""
 

@@ -27,8 +27,8 @@ class IdentityError(Exception):
     """Why there is no token. The text is for operators; it has no secret.
 
     Args:
-        text: What failed.
-        fix: What to do.
+        text: The failure.
+        fix: The remedy.
         is_final: Whether the same is expected at the next attempt, until the operator changes something.
     """
 

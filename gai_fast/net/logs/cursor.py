@@ -185,7 +185,7 @@ class LogCursor(ABC):
     def resume(self) -> None:
         """Reads on."""
         self.is_paused = False
-        if self.position < self.log.last_seq:  # it may have paused amid a piece: rule 2
+        if self.position < self.log.last_seq:  # it may have paused within a piece: rule 2
             self._is_behind = True
         if not self._is_behind:
             self._balance()

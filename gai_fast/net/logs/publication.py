@@ -54,7 +54,7 @@ class Generation(Protocol):
 
     @property
     def answered_by(self) -> AnsweredBy | None:
-        """Who answers, and how its request was changed. None before the first event."""
+        """The names of the answer's origin, and the changes of its request. None before the first event."""
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the metrics so far."""

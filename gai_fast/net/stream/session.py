@@ -197,7 +197,7 @@ class Session(ReadStream):
 
     @property
     def answered_by(self) -> AnsweredBy | None:
-        """Who answers, and how its request was changed. None before the first event."""
+        """The names of the answer's origin, and the changes of its request. None before the first event."""
         if self.relay.state is _IDLE:
             return None
         attempts = self.attempts

@@ -27,7 +27,7 @@ def no_descriptors(problem: OSError, *, of_resolver: bool = False) -> Error | No
     """Returns the error for a process or machine without free descriptors. None if the problem is another one.
 
     Args:
-        problem: What has failed.
+        problem: The failure.
         of_resolver: Whether a look-up has failed. If it cannot open a file, it reports an unknown name, or any error of
             the system, such as EBUSY of `mdns4_minimal`.
     """

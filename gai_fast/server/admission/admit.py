@@ -148,7 +148,7 @@ class Admission:
             is_http_1_1: HTTP/1.1, otherwise 1.0.
             on_loopback: The server can be reached from this machine only.
             prefix: The path that the application is mounted under, without its last slash.
-            peer: Knows the address that the connection comes from; `None`: a unix socket's.
+            peer: Knows the address that the connection comes from. None for a unix socket.
 
         Returns:
             The head; `error` is set where the request is refused. The ids and the path are there in any case: the

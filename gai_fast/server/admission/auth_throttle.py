@@ -54,7 +54,7 @@ class Guesses:
         clock: Monotonic seconds.
 
     Attributes:
-        report: Called with the address of each wrong key, in the form of `source`; `None`: nobody else counts it.
+        report: Called with the address of each wrong key, in the form of `source`; None if no other process counts it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -87,7 +87,7 @@ class Callers:
 
         Args:
             headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key holds.
-            address: The client's, whose wrong keys are counted; empty: that of a unix socket; `None`: the key has come
+            address: The client's, whose wrong keys are counted; empty for a unix socket. None if the key came
                 from there before.
             basic: The key may also be the password of `Authorization: Basic`.
 

@@ -39,7 +39,7 @@ class Negotiated:
     Attributes:
         format: The wire format.
         framing: Between its frames.
-        envelope: The client's choice; `None`: the configuration's.
+        envelope: The client's choice. None if the client makes none.
         is_on_socket: Frames go over a WebSocket, as messages.
     """
 
@@ -146,7 +146,7 @@ def _preferred(accept: str) -> str | None:
 
 @lru_cache(SHARED.known_values)
 def content_coding(accept_encoding: str | None, offered: tuple[str, ...]) -> str | None:
-    """The content coding of an answer (RFC 9110, 12.5.3); `None`: it is sent as it is.
+    """The content coding of an answer (RFC 9110, 12.5.3). None if it is sent as it is.
 
     The client's preference decides, among those that it likes equally ours. An answer without a coding is what is left
     where the client accepts none of ours, even if it does not want that either.

@@ -152,7 +152,7 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ratelimit-policy": ("The limits of a key.", _FULL_TEXT),
     "x-gai-spend-limit": ("The limit of spend of a key.", _AMOUNT),
     "x-gai-spend-remaining": ("What of it is neither spent nor reserved.", _AMOUNT),
-    "x-gai-spend-reset": ("Seconds until it begins anew.", _COUNT),
+    "x-gai-spend-reset": ("Seconds until the next period begins.", _COUNT),
     "x-should-retry": ("Whether the same request may succeed later.", {"enum": ["true", "false"]}),
     "retry-after": ("Seconds until it may.", _COUNT),
     "retry-after-ms": ("Milliseconds until it may.", _COUNT),
@@ -393,7 +393,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Takes a target back.", "Admin", {200: {JSON: "TargetState"}}, "Target", needs="admin"
     ),
     ("POST", "/admin/v1/reload"): Operation(
-        "Loads the configuration anew.", "Admin", {200: {JSON: "Reloaded"}}, needs="admin"
+        "Reloads the configuration.", "Admin", {200: {JSON: "Reloaded"}}, needs="admin"
     ),
     ("GET", "/admin/v1/events"): Operation(
         "Samples of the figures, one a second; the answer does not end.",
