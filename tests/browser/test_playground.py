@@ -31,6 +31,9 @@ AWKWARD = "quick it's \"$HOME\" `id` ${x} \\n %s é 👩‍🚀\n</script> 'end"
 """A prompt that breaks every kind of careless quoting."""
 
 
+RIGHT = "(place => document.querySelector(place).getBoundingClientRect().right)"
+
+
 async def choose(page: Page, framing: str, format: str) -> None:
     await page.evaluate(
         f"""(() => {{
@@ -252,7 +255,7 @@ async def test_an_answer_goes_on_after_the_page_was_offline(
 ) -> None:
     asked = len(upstream[0].prompts)
     upstream[0].go_on.clear()
-    async with FaultProxy(origin) as proxy, browser.page() as page:
+    async with FaultProxy(origin) as proxy, browser.page(width=390, height=844) as page:
         await page.open(f"{proxy.url}/")
         await page.until("document.querySelector('#model').value === 'fake'")
         await choose(page, framing, "gai")
@@ -263,6 +266,9 @@ async def test_an_answer_goes_on_after_the_page_was_offline(
         proxy.cut()
         assert await page.evaluate("fetch('healthz').then(() => 'online', () => 'offline')") == "offline"
         await page.until("document.querySelector('#status').textContent === 'Connection lost: reconnecting…'")
+        assert await page.evaluate(f"{RIGHT}('[data-copy=answer]') <= {RIGHT}('#result')"), (
+            "the longest state fits a phone"
+        )
         upstream[0].go_on.set()
         await page.set_offline(False)
         await ended(page)
