@@ -17,22 +17,19 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import sys
-import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
 from typing import Any, Final, NamedTuple
 
 from benchmarks.contenders import EVENTS, Route
-from benchmarks.macro.environments import ROOT, tool
-from benchmarks.macro.measuring import LIMIT_SECONDS, assigned, checked, drive, request_bytes
-from benchmarks.macro.running import Fault, Process, cores, free_port, pinned
-from benchmarks.macro.scenarios import WORDS
+from benchmarks.macro.environments import tool
+from benchmarks.macro.measuring import assigned, checked, drive, request_bytes
+from benchmarks.macro.running import Fault, Process, cores, free_port
+from benchmarks.macro.scene import Row, argument_parser, measure
+from benchmarks.macro.scene import Scene as Processes
 
 ROUNDS: Final = 5
 BURST: Final = 1000
@@ -67,8 +64,6 @@ name = "bench"
 upstream = "bench"
 """
 
-Row = Sequence[object]
-
 
 class Load(NamedTuple):
     """The answers of a turn of `sealed`.
@@ -95,24 +90,13 @@ LOADS: Final = (
 )
 
 
-class Scene:
-    """The processes of one scenario.
-
-    Args:
-        folder: An empty folder for files of this run.
-        stack: Ends what is started.
-    """
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder = folder
-        self._stack = stack
-        self._words = folder / "words"
-        self._words.write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
+class Scene(Processes):
+    """The processes of one scenario, and their loads. The arguments are those of `Processes`."""
 
     def provider(self, events: int, interval_us: int = 0) -> int:
         """Starts a provider whose answers have so many deltas; returns its port."""
         port = free_port()
-        options = {"port": port, "words": self._words, "interval_us": interval_us, "events": events}
+        options = {"port": port, "words": self.words, "interval_us": interval_us, "events": events}
         self.start(f"provider {port}", [tool("upstream"), *assigned(options)], port)
         return port
 
@@ -124,33 +108,7 @@ class Scene:
             key.write_bytes(b64encode(secrets.token_bytes(32)))
             key.chmod(0o600)
             sealing = f'[store.encryption]\nkeys = ["file:{key}"]'
-        config, port = self.folder / f"{name}.toml", free_port()
-        config.write_text(CONFIG.format(store=store, sealing=sealing, provider=provider))
-        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", str(port)]
-        return self.start(name, command, port, relay=True), port
-
-    def redis(self) -> int:
-        """Starts a redis-server; returns its port.
-
-        Raises:
-            Fault: There is none.
-        """
-        program = shutil.which("redis-server") or shutil.which("valkey-server")
-        if program is None:
-            raise Fault("no redis-server")
-        port = free_port()
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.start(f"redis {port}", [program, *options], port)
-        return port
-
-    def start(self, name: str, command: Sequence[str], port: int, *, relay: bool = False) -> Process:
-        """Starts a process, and returns it when it listens."""
-        environment = {"PYTHONPATH": str(ROOT), "GAI_FAST_REQUIRE_EXTENSIONS": "1"}
-        log = self.folder / f"{name}.log"
-        process = Process(name, pinned(command, relay=relay), log, environment, self.folder)
-        self._stack.callback(process.stop)
-        process.wait_until_it_listens(port, LIMIT_SECONDS)
-        return process
+        return self.gateway(name, CONFIG.format(store=store, sealing=sealing, provider=provider))
 
     def load(self, port: int, load: Load) -> None:
         """Asks a gateway for durable answers.
@@ -163,7 +121,7 @@ class Scene:
         options = {
             "port": port,
             "request": request,
-            "words": self._words,
+            "words": self.words,
             "key": DURABLE.key,
             "end": DURABLE.end,
             "events": load.events,
@@ -336,31 +294,13 @@ SCENARIOS: Final[Mapping[str, Callable[[Scene, int], list[Row]]]] = {"grpc": mea
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.macro.doors", description=__doc__.partition("\n")[0].partition(": ")[2]
-    )
-    parser.add_argument("keys", nargs="*", metavar="KEY", help=f"only these: {', '.join(SCENARIOS)}")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser = argument_parser("benchmarks.macro.doors", str(__doc__), SCENARIOS, ROUNDS)
     parser.add_argument("--bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.bare is not None:
         serve_bare(chosen.bare)
         return 0
-    unknown = set(chosen.keys) - SCENARIOS.keys()
-    if unknown or chosen.rounds < 1:
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}" if unknown else "no rounds")
-    for key in chosen.keys or SCENARIOS:
-        try:
-            with tempfile.TemporaryDirectory(prefix="gai-fast-bench-") as folder, ExitStack() as stack:
-                rows = SCENARIOS[key](Scene(Path(folder), stack), chosen.rounds)
-        except Fault as fault:
-            print(f"error: {key}: {fault}", file=sys.stderr)
-            return 1
-        print(f"{key} (medians of {chosen.rounds} rounds)")
-        widths = [max(len(str(row[at])) for row in rows) for at in range(len(rows[0]))]
-        for row in rows:
-            print("  " + "  ".join(f"{cell!s:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
+    return measure(parser, SCENARIOS, Scene, chosen.keys, chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,12 @@ those within a round. Exit code 1: an answer was wrong, or a client that does no
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
 import resource
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -33,10 +30,11 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.contenders import EVENTS, Route
-from benchmarks.macro.environments import ROOT, tool
+from benchmarks.macro.environments import tool
 from benchmarks.macro.measuring import LIMIT_SECONDS, Sample, assigned, checked, drive, request_bytes
-from benchmarks.macro.running import PAGE_KIB, Fault, Process, cores, free_port, pinned
-from benchmarks.macro.scenarios import WORDS
+from benchmarks.macro.running import PAGE_KIB, Fault, Process, cores, free_port
+from benchmarks.macro.scene import Row, argument_parser, measure
+from benchmarks.macro.scene import Scene as Processes
 
 ROUNDS: Final = 5
 SLOW_CLIENTS: Final = 1000
@@ -97,7 +95,6 @@ _CHUNK: Final = (
 _FRAMES: Final = _CHUNK * 64
 _PIECE: Final = b"%x\r\n%b\r\n" % (len(_FRAMES), _FRAMES)
 
-Row = Sequence[object]
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
@@ -166,57 +163,23 @@ class Background:
         self._loop.call_later(delay, writer.close)
 
 
-class Scene:
-    """The processes of one scenario.
-
-    Args:
-        folder: An empty folder for files of this run.
-        stack: Ends what is started.
-    """
+class Scene(Processes):
+    """The processes of one scenario, with its provider. The arguments are those of `Processes`."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
-        self._stack = stack
+        super().__init__(folder, stack)
         self._load = tool("load")
-        self._words = folder / "words"
-        self._words.write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
         self.background = Background()
         self._flood = self.background.flood()
         self._provider = free_port()
-        options = {"port": self._provider, "words": self._words, "interval_us": INTERVAL_US, "events": ANSWER}
-        self._process("provider", [tool("upstream"), *assigned(options)], self._provider, relay=False)
+        options = {"port": self._provider, "words": self.words, "interval_us": INTERVAL_US, "events": ANSWER}
+        self.start("provider", [tool("upstream"), *assigned(options)], self._provider)
 
     def serve(self, name: str, store: str = "memory://", write_timeout: float = 30.0) -> tuple[Process, int]:
         """Starts a gateway; returns it and its port."""
-        port = free_port()
-        config = self._folder / f"{name}.toml"
-        config.write_text(
-            CONFIG.format(write_timeout=write_timeout, store=store, provider=self._provider, flood=self._flood)
+        return self.gateway(
+            name, CONFIG.format(write_timeout=write_timeout, store=store, provider=self._provider, flood=self._flood)
         )
-        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", str(port)]
-        return self._process(name, command, port, relay=True), port
-
-    def redis(self) -> int:
-        """Starts a redis-server; returns its port.
-
-        Raises:
-            Fault: There is none.
-        """
-        program = shutil.which("redis-server") or shutil.which("valkey-server")
-        if program is None:
-            raise Fault("no redis-server")
-        port = free_port()
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process("redis", [program, *options], port, relay=False)
-        return port
-
-    def _process(self, name: str, command: Sequence[str], port: int, *, relay: bool) -> Process:
-        environment = {"PYTHONPATH": str(ROOT), "GAI_FAST_REQUIRE_EXTENSIONS": "1"}
-        log = self._folder / f"{name}.log"
-        process = Process(name, pinned(command, relay=relay), log, environment, self._folder)
-        self._stack.callback(process.stop)
-        process.wait_until_it_listens(port, LIMIT_SECONDS)
-        return process
 
     def measure(self, port: int, route: Route, milliseconds: int) -> Sample:
         """Loads a gateway for some time; returns the sample.
@@ -224,12 +187,12 @@ class Scene:
         Raises:
             Fault: An answer was wrong.
         """
-        request = self._folder / f"{port}.http"
+        request = self.folder / f"{port}.http"
         request.write_bytes(request_bytes(route, port))
         options = {
             "port": port,
             "request": request,
-            "words": self._words,
+            "words": self.words,
             "key": route.key,
             "end": route.end,
             "events": ANSWER,
@@ -392,29 +355,11 @@ SCENARIOS: Final[Mapping[str, Callable[[Scene, int], list[Row]]]] = {
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.macro.others", description=__doc__.partition("\n")[0].partition(": ")[2]
-    )
-    parser.add_argument("keys", nargs="*", metavar="KEY", help=f"only these: {', '.join(SCENARIOS)}")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser = argument_parser("benchmarks.macro.others", str(__doc__), SCENARIOS, ROUNDS)
     chosen = parser.parse_args()
-    unknown = set(chosen.keys) - SCENARIOS.keys()
-    if unknown or chosen.rounds < 1:
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}" if unknown else "no rounds")
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
-    for key in chosen.keys or SCENARIOS:
-        try:
-            with tempfile.TemporaryDirectory(prefix="gai-fast-bench-") as folder, ExitStack() as stack:
-                rows = SCENARIOS[key](Scene(Path(folder), stack), chosen.rounds)
-        except Fault as fault:
-            print(f"error: {key}: {fault}", file=sys.stderr)
-            return 1
-        print(f"{key} (medians of {chosen.rounds} rounds)")
-        widths = [max(len(str(row[at])) for row in rows) for at in range(len(rows[0]))]
-        for row in rows:
-            print("  " + "  ".join(f"{cell!s:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
+    return measure(parser, SCENARIOS, Scene, chosen.keys, chosen.rounds)
 
 
 if __name__ == "__main__":
