@@ -61,7 +61,7 @@ def _failure(function: FunctionSettings, problem: Exception | SystemExit) -> lis
 async def _close(function: FunctionSettings, source: SDKEvents | InThread) -> None:
     try:
         await source.aclose()
-    except Exception as problem:  # noqa: BLE001  # the answer has ended: nobody is told
+    except Exception as problem:  # noqa: BLE001  # the answer has ended: no client can get it
         _log.error("the function %s has failed when its answer was closed", function.reference, exc_info=problem)
 
 

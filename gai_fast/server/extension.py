@@ -1,7 +1,7 @@
 """`serve --app MODULE:FUNCTION`: a user's function that extends the application before it starts.
 
-Owns the call of the function, and whether the fast lane may be on. The lane answers streaming POSTs
-without aiohttp, so it must be off if a user's middleware, signal or route would see them.
+Owns the call of the function, and whether the fast lane may be on. The lane answers streaming POSTs without
+aiohttp, so it must be off if a user's middleware, signal or route would see them.
 """
 
 from __future__ import annotations

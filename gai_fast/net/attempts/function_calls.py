@@ -214,7 +214,7 @@ class FunctionExchange:
             await lines.aclose()
 
     async def _reading(self) -> None:
-        """Waits until reading is on, or the call is closed: then nobody turns it on."""
+        """Waits until reading is on, or the call is closed."""
         while self._resumed is not None and self._receiver is not None:
             await self._resumed.wait()
 
