@@ -76,10 +76,16 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
     if tokens is None:
         if total is None:
             return None
-        tokens = max(0, total - output)
-    elif total is not None:
+        return _tokens(max(0, total - output), output)
+    beside = sum([_count(counts, (name,)) or 0 for name in _BESIDE_INPUT])
+    if total is None or tokens + beside + output <= total:  # LiteLLM has them in `prompt_tokens` as well
+        tokens += beside
+    if total is not None:
         output = max(output, total - tokens)  # the sum alone has Gemini's thoughts
-    tokens += sum([_count(counts, (name,)) or 0 for name in _BESIDE_INPUT])
+    return _tokens(tokens, output)
+
+
+def _tokens(tokens: int, output: int) -> dict[str, Any]:
     return {"input_tokens": tokens, "output_tokens": output, "total_tokens": tokens + output}
 
 

@@ -77,6 +77,22 @@ def test_a_stream_of_anthropics_counts_its_input_first_and_its_output_last() -> 
     assert usage_of(body + b'data: {"usage": %b}\n\n' % last, 7, "text/event-stream") == tokens(755, 415)
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (
+            {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 80},
+            (100, 20),
+        ),
+        ({"input_tokens": 10, "output_tokens": 5, "total_tokens": 715, "cache_read_input_tokens": 700}, (710, 5)),
+        ({"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 700}, (710, 5)),
+    ],
+    ids=["in the input, as LiteLLM has them", "beside it, with a sum", "beside it, as Anthropic has them"],
+)
+def test_cached_tokens_count_once(counts: dict[str, int], expected: tuple[int, int]) -> None:
+    assert usage_of(json.dumps({"usage": counts}).encode(), 9) == tokens(*expected)
+
+
 def test_a_body_that_is_not_json_has_no_counts_and_is_not_kept() -> None:
     assert usage_of(b'{"usage": {"total_tokens": 1}}', 9, "audio/mpeg") is None
     assert usage_of(b'{"usage": {"total_tokens": 1', 9) is None
