@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.reading import CHARACTERS_PER_TOKEN, parse_request
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import invalid, member, unread
 from gai_fast.formats.chat.members import read_chat_members
@@ -49,9 +49,18 @@ def read_completion_members(body: dict[str, Any]) -> ClientRequest:
     """
     asked = read_chat_members(body)
     prompt = body.get("prompt")
-    texts = prompt if isinstance(prompt, list) else [prompt]
-    asked.prompt_characters = sum([len(text) for text in texts if isinstance(text, str)])
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    asked.prompt_characters = sum([_characters(each) for each in prompts])
     return asked
+
+
+def _characters(prompt: object) -> int:
+    """Returns the length of a text, or of what a token or a list of tokens stands for."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    if isinstance(prompt, list):
+        return CHARACTERS_PER_TOKEN * len(prompt)
+    return CHARACTERS_PER_TOKEN if type(prompt) is int else 0
 
 
 def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:

@@ -124,8 +124,8 @@ class Quotas:
     def estimate(self, incoming: Incoming, spec: StreamSpec) -> Estimate:
         """Returns the estimate of what a request may use.
 
-        The output is the most that its answers (`n`) may have, or the model's usual output for each if the request does
-        not limit it. Tokens: a quarter of its bytes, and the output. Spend: its text and the output, at the price of
+        The output is the most that its answers may have, or the model's usual output for each if the request does not
+        limit it. Tokens: a quarter of its bytes, and the output. Spend: its text and the output, at the price of
         the dearest of `Settings.may_answer`.
 
         Args:
@@ -190,10 +190,18 @@ def _max_output_tokens(spec: StreamSpec) -> int:
 
 
 def _answers(spec: StreamSpec) -> int:
-    """Returns the number of answers that a request wants: `n` of OpenAI's dialects."""
+    """Returns the number of answers that a request wants in OpenAI's dialects.
+
+    A legacy completion has `n` answers to each of its prompts, chosen from `best_of`, which all cost tokens.
+    """
     request = spec.request
-    count = 1 if isinstance(request, Request) else request.get("n")
-    return max(1, _whole(count))
+    if isinstance(request, Request):
+        return 1
+    count = max(1, _whole(request.get("n")), _whole(request.get("best_of")))
+    prompts = request.get("prompt")
+    if isinstance(prompts, list) and any(isinstance(each, (str, list)) for each in prompts):
+        return count * len(prompts)
+    return count
 
 
 def _whole(value: object) -> int:

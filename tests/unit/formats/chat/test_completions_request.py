@@ -81,8 +81,11 @@ def test_several_choices_need_an_upstream_of_the_dialect() -> None:
 def test_the_members_of_the_route() -> None:
     body = {"model": "m", "prompt": ["ab", "c", [1, 2]], "stream": True, "stream_options": {"include_usage": True}}
     asked = COMPLETIONS.read_request(body)
-    assert (asked.model, asked.stream, asked.wants_usage, asked.prompt_characters) == ("m", True, True, 3)
+    assert (asked.model, asked.stream, asked.wants_usage, asked.prompt_characters) == ("m", True, True, 11)
     assert COMPLETIONS.read_request({"prompt": "abc"}).prompt_characters == 3
-    assert COMPLETIONS.read_request({"prompt": 5}).prompt_characters == 0
+    assert COMPLETIONS.read_request({"prompt": True}).prompt_characters == 0
+    tokens = [[1, 2, 3], [4, 5]], [1, 2, 3, 4, 5]
+    assert [COMPLETIONS.read_request({"prompt": each}).prompt_characters for each in tokens] == [20, 20]
+    assert COMPLETIONS.read_request({"prompt": ["ab", {}, "c"]}).prompt_characters == 3
     with pytest.raises(InvalidRequest):
         COMPLETIONS.read_request({"model": 5})

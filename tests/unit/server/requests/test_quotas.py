@@ -116,6 +116,11 @@ async def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for(quota
         ({"max_completion_tokens": 1}, 12),
         ({}, 10 + 2 * LIMITS.usual_output),
         ({"n": 2}, 10 + 4 * LIMITS.usual_output),
+        ({"max_tokens": 50, "n": 2, "best_of": 3}, 10 + 2 * 150),
+        ({"max_tokens": 50, "prompt": ["a", "b"]}, 10 + 2 * 100),
+        ({"max_tokens": 50, "prompt": [[1, 2], [3]], "n": 2, "best_of": 3}, 10 + 2 * 300),
+        ({"max_tokens": 50, "prompt": [1, 2, 3]}, 10 + 2 * 50),  # one prompt of three tokens
+        ({"max_tokens": 50, "prompt": []}, 10 + 2 * 50),
     ],
 )
 async def test_the_input_and_the_most_or_the_usual_output_are_reserved(
