@@ -53,6 +53,18 @@ def parse_chunk(data: str) -> Any:
             raise Malformed(f"a chunk of {len(data)} characters is not JSON: {problem.msg}") from None
 
 
+_COMMENT: Final = re.compile(r'(?::[^{\["]*|[\["]?(?:ping|pong|heartbeat|keep[-_ ]?alive)[\]"]?)?', re.I)
+
+
+def is_comment(data: str) -> bool:
+    """Returns whether data that is no chunk only keeps the connection open, so that it holds no text of the answer.
+
+    Such data is blank, a word as `ping`, or a comment of SSE that a proxy has made data (`data: : keepalive`). A
+    comment with a brace, a bracket or a quote may hide a chunk.
+    """
+    return _COMMENT.fullmatch(data.strip()) is not None
+
+
 def text_of(value: Any) -> str:
     """Returns a text of a chunk, empty if it is missing.
 

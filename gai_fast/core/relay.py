@@ -14,6 +14,7 @@ Rules (docs/events.md, "Ends"):
    is `error {network, truncated}`. A body that breaks after the finish reason is a `finish`.
 5. An unreadable chunk that may have held text of the answer is a failure of the attempt. A chunk that surely held none
    is left out and becomes a `warning`, or is a failure too: `on_malformed` decides. The third in a row always fails.
+   Data that only keeps the connection open is left out as a comment.
 6. Before the relay passes on a failure of the upstream, it calls `failed`. If `failed` returns true, `begin` follows
    with another attempt. The content delivered so far is either void, which `stream.reset` announces, or the new attempt
    repeats it, which the transcript verifies. The client sees one stream.
@@ -35,7 +36,7 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read, with_valid_json
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
-from gai_fast.core.chunks import WRONG_SHAPE
+from gai_fast.core.chunks import WRONG_SHAPE, is_comment
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
@@ -471,10 +472,13 @@ class Relay(LegalStream):
             return
         except WRONG_SHAPE as problem:
             valid = with_valid_json(frame)
+            text = data if data is not None else stray or ""
             if valid is not None:
                 self._receive_frame(valid, cut_off=cut_off)
+            elif is_comment(text):
+                if self._frames is not None and self._frames.copies_body:
+                    self._pass_on(raw)
             elif not cut_off:
-                text = data if data is not None else stray or ""
                 self._malformed(problem, may_have_lost_text=answer.may_have_lost_text(text))
             return
         if answer.is_strict and is_partly_read(events):

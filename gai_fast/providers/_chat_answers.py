@@ -123,13 +123,9 @@ class ChatAdapter(ProviderAdapter):
 
     def receive(self, name: str, data: str) -> list[Event]:
         self.is_plain = False
-        if data[:1] != "{":
-            # The official clients test for the prefix, too.
-            if data.startswith(_END):
-                self.ended = True
-                return []
-            if not data.strip():
-                return []
+        if data[:1] != "{" and data.startswith(_END):  # the official clients test for the prefix, too
+            self.ended = True
+            return []
         if name == "error":
             raise self.error_event(data)
         events = self._read_plain(data)

@@ -137,8 +137,8 @@ class GeminiAdapter(ProviderAdapter):
     def receive(self, name: str, data: str) -> list[Event]:
         if name == "error":
             raise self.error_event(data)
-        if not data.strip() or data.startswith(_END):
-            self.ended = data.startswith(_END)
+        if data.startswith(_END):
+            self.ended = True
             return []
         return self._read(parse_chunk(data), data)
 

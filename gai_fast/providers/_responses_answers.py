@@ -170,8 +170,6 @@ class ResponsesAdapter(ProviderAdapter):
         if data.startswith(_END):
             self.ended = True
             return []
-        if not data.strip():
-            return []
         if name == "error":
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data), name)

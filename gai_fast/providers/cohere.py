@@ -245,7 +245,7 @@ class CohereAdapter(ProviderAdapter):
         self._reason = ""
 
     def receive(self, name: str, data: str) -> list[Event]:
-        if not data.strip() or data.startswith(_END):
+        if data.startswith(_END):
             return []
         if name == "error":
             raise self.error_event(data)

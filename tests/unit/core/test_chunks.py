@@ -8,6 +8,7 @@ import pytest
 
 from gai_fast.core.chunks import (
     count,
+    is_comment,
     label,
     member,
     members,
@@ -31,6 +32,22 @@ from tests.limits import LIMITS
 )  # fmt: skip
 def test_only_whole_numbers_of_sane_size_count(value: Any, expected: int | None) -> None:
     assert count(value) == expected
+
+
+COMMENTS = ["", " ", "\t\n", ":", ": keepalive", ": OPENROUTER PROCESSING", ": ping - 2026-11-26 09:00:00+00:00"]
+WORDS = ["ping", "PING", "pong", "heartbeat", "keep-alive", "keepalive", "KEEP_ALIVE", '"ping"', "[PING]", " ping "]
+
+
+@pytest.mark.parametrize("data", COMMENTS + WORDS)
+def test_data_that_only_keeps_the_connection_open_is_a_comment(data: str) -> None:
+    assert is_comment(data)
+
+
+@pytest.mark.parametrize(
+    "data", ["{", "{}", "null", "[]", "x", "ping pong", "pin", '"', ': {"choices": [', ': "x"', ': ["x"]', '"Hi"']
+)
+def test_data_that_may_hold_text_is_no_comment(data: str) -> None:
+    assert not is_comment(data)
 
 
 @pytest.mark.parametrize("value", [0, 7, -0.5, 1e300])

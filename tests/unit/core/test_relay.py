@@ -664,11 +664,35 @@ def test_what_the_sink_cannot_write_is_a_malformed_chunk() -> None:
     assert [event["type"] for event in sink.events] == ["start", "text.delta", "warning", "finish", "done"]
 
 
+COMMENTS = ["", " ", ":", ": OPENROUTER PROCESSING", ": keepalive", "ping"]
+
+
+@pytest.mark.parametrize("comment", COMMENTS)
+def test_data_that_is_a_comment_is_ignored(comment: str) -> None:
+    """Proxies of Vertex and OpenRouter send a comment of SSE as data."""
+    few = [comment] * 4
+    stream = relayed(*few, HELLO, *few, chunk(text="!"), *few, STOP, *few, END, on_malformed="error")
+    assert stream.kinds == ["start", "text.delta", "text.delta", "finish", "done"]
+    assert relayed(*few, on_malformed="error").kinds == relayed().kinds
+
+
 # ---- passthrough -----------------------------------------------------------------------------------------------------
 
 
-def passed(*pieces: bytes, eof: Error | None = None, whole: bool = False, **options: Any) -> Frames:
+@pytest.mark.parametrize("comment", COMMENTS)
+def test_data_that_is_a_comment_reaches_only_clients_that_get_the_body_as_it_came(comment: str) -> None:
+    """The official clients parse all data, and fail with it."""
+    body = sse(comment, HELLO, comment, STOP, comment, END)
+    for pieces in cuts(body):
+        assert passed(*pieces).raw == sse(HELLO, STOP, END)
+        assert passed(*pieces, copies_body=True).raw == body
+
+
+def passed(
+    *pieces: bytes, eof: Error | None = None, whole: bool = False, copies_body: bool = False, **options: Any
+) -> Frames:
     sink = Frames(whole=whole)
+    sink.copies_body = copies_body
     Stream(frames=sink, **options).send(*pieces).end(eof)
     return sink
 

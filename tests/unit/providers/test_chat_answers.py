@@ -139,7 +139,6 @@ class TestTolerance:
             {"id": "c1", "model": "m1", "choices": [{"index": 0, "delta": None, "finish_reason": ""}]},
             {"id": "c1", "model": "m1", "choices": [{"delta": {"role": "", "content": None, "tool_calls": None}}]},
             {"id": "c1", "model": "m1", "error": None, "choices": []},
-            "   ",
         ],
     )
     def test_chunks_that_say_nothing_are_taken(self, odd: Any) -> None:

@@ -94,7 +94,7 @@ class TestText:
 
     def test_what_says_nothing_is_ignored(self) -> None:
         nothing = [{"type": "debug", "prompt": "…"}, {"type": "content-end", "index": 9}, {"type": "content-start"}]
-        assert between(read(*nothing, {"type": "tool-call-end", "index": 9}, "", " ", end(), "[DONE]")) == []
+        assert between(read(*nothing, {"type": "tool-call-end", "index": 9}, end(), "[DONE]")) == []
 
     @pytest.mark.parametrize(
         "chunk",

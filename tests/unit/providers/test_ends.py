@@ -41,6 +41,15 @@ def test_an_answer_whose_end_mark_is_missing_is_whole_after_its_finish_reason(pr
     assert events[2]["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("comment", ["", ": OPENROUTER PROCESSING", ": keepalive", "ping"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_data_that_is_a_comment_changes_nothing(provider: str, comment: str) -> None:
+    begin, end = opening(provider), [*ending(provider, "stop"), *end_mark(provider)]
+    beside = [comment] * 3
+    expected = events_of(provider, *begin, *end)
+    assert events_of(provider, *beside, *begin, *beside, *end, *beside) == expected
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_answer_without_a_finish_reason_and_an_end_mark_is_cut_off(provider: str) -> None:
     events = events_of(provider, *opening(provider))

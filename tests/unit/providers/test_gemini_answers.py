@@ -464,11 +464,6 @@ class TestEnd:
         adapter = get_provider("gemini").adapter()
         assert (adapter.receive("", "[DONE]"), adapter.ended) == ([], True)
 
-    def test_blank_data_says_nothing(self) -> None:
-        adapter = get_provider("gemini").adapter()
-        assert [adapter.receive("", data) for data in ("", " ")] == [[], []]
-        assert not adapter.ended
-
     def test_an_end_mark_without_a_reason_is_another_reason(self) -> None:
         end = read(chunk(text("a")), "[DONE]")[-1]
         assert (end["finish_reason"], "finish_reason_raw" in end) == ("other", False)
