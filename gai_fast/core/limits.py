@@ -32,6 +32,14 @@ class Limits:
     """Members of one object of a request body: a hundred times as many as the largest known, of `logit_bias`. They are
     parsed in 12 ms, and a parser cannot be interrupted within an object."""
 
+    short_number: int = 64
+    """Characters of a number that is not counted as long: twice as many digits as numbers of 64 bits and decimals of
+    128 bits have."""
+
+    json_long_digits: int = 64 * KIB
+    """Digits of long numbers in a request body: read and written again in 15 ms at most. The time of one number grows
+    with the square of its digits; 10 MiB of numbers of 4,000 digits would hold the loop for two seconds."""
+
     chunk_containers: int = 500_000
     """Objects and arrays of one upstream event, including brackets in its texts. An event of 8 MiB has half as many if
     each token has twenty logarithms of probabilities, and five times as many empty ones, which block the loop for

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from gai_fast.core.limits import LIMITS
-from gai_fast.core.structure import Structure
+from gai_fast.core.structure import Structure, may_have_long_numbers
 from gai_fast.kernels import count_opening, parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
@@ -284,8 +284,9 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.
 
 
 def _may_have_too_many(body: bytes, opened: int) -> bool:
-    """Returns whether a body may have too many values, if what is in its strings counted."""
-    return opened + body.count(b",") > _VALUES or body.count(b":") > LIMITS.object_members
+    """Returns whether a body may have too many values or digits, if what is in its strings counted."""
+    is_suspect = opened + body.count(b",") > _VALUES or body.count(b":") > LIMITS.object_members
+    return is_suspect or may_have_long_numbers(body)
 
 
 _VALUES: Final = LIMITS.json_values

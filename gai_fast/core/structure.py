@@ -1,6 +1,6 @@
-"""The structure of a JSON text from a client: how deep it is nested, and how many values it has.
+"""The structure of a JSON text from a client: its nesting, the number of its values, and the digits of its numbers.
 
-Owns the limits of both. A parser, which cannot be interrupted, gets a text only if it is within them. The text is read
+Owns the limits of these. A parser, which cannot be interrupted, gets a text only if it is within them. The text is read
 in pieces of any size, so that a large body does not hold the loop.
 """
 
@@ -24,7 +24,17 @@ class Structure:
         containers: The number of objects and arrays that were read.
     """
 
-    __slots__ = ("_carry", "_depth", "_in_string", "_members", "_most", "_open", "_separators", "containers")
+    __slots__ = (
+        "_carry",
+        "_depth",
+        "_in_string",
+        "_long_digits",
+        "_members",
+        "_most",
+        "_open",
+        "_separators",
+        "containers",
+    )
 
     def __init__(self, depth: int = SHARED.json_depth) -> None:
         self._most = depth
@@ -33,6 +43,7 @@ class Structure:
         self._members = 0
         self._separators = 0
         self._in_string = False
+        self._long_digits = 0
         self._open = b""  # brackets and colons of containers that may have further members
         self._carry = b""  # backslashes at the end of the last piece, which may escape what follows
 
@@ -40,7 +51,7 @@ class Structure:
         """Reads the next piece of the text.
 
         Raises:
-            InvalidRequest: The text is nested too deep, or has too many values.
+            InvalidRequest: The text is nested too deep, or has too many values or too long numbers.
         """
         # A value has at most two strings, its key and itself, and so at most four unescaped quotes.
         if len(piece) > _VALUES and piece.count(b'"') - piece.count(b'\\"') > 4 * _VALUES:
@@ -67,11 +78,30 @@ class Structure:
         self._carry = text[len(whole) :]
         # Split at unescaped quotes, every second part is in a string. Removing adjacent quotes keeps the other parts in
         # order; without most strings the split takes a fifth of the time.
-        bare = whole.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE).replace(b'""', b"")
+        unescaped = whole.replace(b"\\\\", b"").replace(b'\\"', b"")
+        bare = unescaped.translate(None, _NO_STRUCTURE).replace(b'""', b"")
+        if bare or not self._in_string:
+            self._check_numbers(unescaped)
         parts = bare.split(b'"')
         structure = b"".join(parts[1::2] if self._in_string else parts[::2])
         self._in_string = self._in_string is (len(parts) % 2 == 1)
         return structure
+
+    def _check_numbers(self, unescaped: bytes) -> None:
+        """Refuses long numbers if they have too many digits: reading them takes quadratic time.
+
+        Args:
+            unescaped: A piece without escapes, read before `_in_string` changes.
+        """
+        if not may_have_long_numbers(unescaped):
+            return
+        parts = unescaped.split(b'"')
+        for part in parts[1::2] if self._in_string else parts[::2]:
+            for number in _LONG_NUMBER.findall(part):
+                self._long_digits += len(number)
+        if self._long_digits > LIMITS.json_long_digits:
+            text = f"The numbers of the body that are longer than {LIMITS.short_number} digits have more than"
+            raise _too_many(f"{text} {LIMITS.json_long_digits} digits")
 
     def _check_objects(self, structure: bytes) -> None:
         """Refuses an object with too many members; takes one round for each level, so the depth is checked before.
@@ -113,6 +143,15 @@ class Structure:
         return deepest
 
 
+def may_have_long_numbers(text: bytes) -> bool:
+    """Returns whether a text has a long row of digits, which may be in a string.
+
+    Args:
+        text: A JSON text, or a piece of one.
+    """
+    return _LONG in text.translate(_AS_ZEROS)
+
+
 def _too_many(what: str) -> InvalidRequest:
     return InvalidRequest(message=what, reason="items")
 
@@ -120,6 +159,9 @@ def _too_many(what: str) -> InvalidRequest:
 _VALUES: Final = LIMITS.json_values
 _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NO_STRUCTURE: Final = bytes(octet for octet in range(256) if octet not in b'[]{},:"')
+_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG: Final = b"0" * (LIMITS.short_number + 1)
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d,}" % len(_LONG))
 _FLATTENED: Final = 4
 """Levels removed before the depth is counted: most objects of a large request are on them."""
 _SMALL: Final = re.compile(rb"\{:{0,%d}\}|\[\]" % LIMITS.object_members)

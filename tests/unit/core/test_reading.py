@@ -478,6 +478,7 @@ def test_what_keeps_the_loop_busy_for_long_is_refused_before_it_is_parsed() -> N
             b"{%b}" % b",".join([b'"%d":0' % at for at in range(LIMITS.object_members + 1)]),
             f"{LIMITS.object_members} members",
         ),
+        (ints % b",".join([b"1" * 4000] * 100), f"{LIMITS.json_long_digits} digits"),
     ):
         problem = refused(body)
         assert problem.reason == "items"
@@ -485,7 +486,7 @@ def test_what_keeps_the_loop_busy_for_long_is_refused_before_it_is_parsed() -> N
     parse_object(ints % b",".join([b"{}"] * (containers - 2)))
 
 
-@pytest.mark.parametrize("unit", ['"{', '\\"{', "\\", '",', "[[,,{", "\n[", '\n"['])
+@pytest.mark.parametrize("unit", ["7", '"{', '\\"{', "\\", '",', "[[,,{", "\n[", '\n"['])
 def test_what_is_in_strings_is_no_value(unit: str) -> None:
     text = json.dumps({"query": unit * (LIMITS.json_values + 1), "metadata": {"x": [[]] * LIMITS.json_depth}})
     assert parse_request(text.encode()).query == unit * (LIMITS.json_values + 1)

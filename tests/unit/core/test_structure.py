@@ -75,6 +75,20 @@ def test_the_limits_of_values_hold_in_pieces_of_any_size(size: int) -> None:
         assert read(made(most + 1), size) == "items", made
 
 
+@pytest.mark.parametrize("size", [4096, 1 << 18, 1 << 30])
+def test_digits_of_long_numbers_are_limited_in_pieces_of_any_size(size: int) -> None:
+    """Reading and writing a number takes time that grows with the square of its digits."""
+    number = b"1" * 1000
+    most = LIMITS.json_long_digits // len(number)
+    text = b'"%b"' % (b"2" * 1_000_000)
+    short = b",".join([b"1" * LIMITS.short_number] * 10_000)
+    assert read(b"[%b,%b,%b]" % (b",".join([number] * (most // 2)), text, short), size) is None
+    for between in (b"", b"1,"):
+        numbers = b",".join([between + b"-%b" % number] * (2 * most))
+        assert read(b"[%b,%b]" % (text, numbers), size) == "items", between
+    assert read(b"[%b]" % b",".join([b"0." + number, b"1e-" + number] * most), size) == "items"
+
+
 def test_pieces_split_escapes_anywhere() -> None:
     text = json.dumps(["\\" * odd + '"[[[[[[' for odd in range(9)]).encode()
     for size in range(1, 12):
