@@ -64,7 +64,8 @@ def _source(path: Path) -> str:
         with open_file(path, may_be_piped=True) as file:
             content = file.read(SHARED.config_file + 1)
     except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None
+        hint = ": `gai-fast config init` writes one" if isinstance(problem, FileNotFoundError) else ""
+        raise ConfigError(f"{path}: cannot be read: {problem.strerror}{hint}") from None
     if len(content) > SHARED.config_file:
         raise ConfigError(f"{path}: larger than {SHARED.config_file} bytes: this is not a configuration")
     try:

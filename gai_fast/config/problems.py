@@ -79,7 +79,7 @@ def meant(name: str, known: Iterable[str]) -> str | None:
     candidates = sorted(known)
     if _ELSEWHERE.get(name) in candidates:
         return _ELSEWHERE[name]
-    close = get_close_matches(name, candidates, 1)
+    close = get_close_matches(name, candidates, 1) or get_close_matches(name.lower(), candidates, 1)
     return close[0] if close else None
 
 

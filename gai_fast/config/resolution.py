@@ -477,6 +477,9 @@ class _Resolution:
         if "base_url" not in values:
             address = usual_address(api, self._environ, self._problems)
             values["base_url"] = api.base_url if address is None else address.value
+        elif "base_url" in table and (repeated := _repeated(values["base_url"], api.path)):
+            what = f"`base_url` in [[upstream]] must not end in {repeated}: requests add {api.path}"
+            self._problems.add(table["base_url"].origin, what)
         if "proxy" in table:
             values["proxy"] = self._proxy(table["proxy"], values["base_url"])
         if "quirks" in table and not api.has_quirks:
@@ -661,3 +664,14 @@ def _tuning(table: Table) -> Tuning | None:
 
 def _stream(table: Table) -> StreamSettings:
     return StreamSettings(**_plain(table))
+
+
+def _repeated(base_url: str, path: str) -> str:
+    """Returns the end of a base URL that requests would add again: their path, or its version; empty: none."""
+    version = _VERSION.match(path)
+    ends = (path, version[0] if version else "")
+    return next((end for end in ends if end and base_url.endswith(end)), "")
+
+
+_VERSION: Final = re.compile(r"\S*?/v\d+(?=/)")
+"""The beginning of a path up to its version, such as `/v1` or `/openai/v1`."""

@@ -108,5 +108,6 @@ def _apis(module: str) -> dict[str, API]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    names = list(known)
+    close = get_close_matches(name, names, 1) or get_close_matches(name.lower(), names, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"

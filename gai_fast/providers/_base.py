@@ -8,6 +8,7 @@ folder: `_requests.py`, `_events.py`, `_failures.py`, `_room.py` and `_tool_call
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -394,9 +395,13 @@ class API(NativeRules):
         except (ValueError, RecursionError):  # not JSON, or nested too deep for the parser
             failure = None
         if failure is None:
-            message = "" if text.startswith("<") else text  # an HTML or XML page is no message
-            failure = UpstreamFailure(message or f"{self.provider} answered with status {status}")
-        failure = UpstreamFailure(failure.message, failure.words, status, failure.retry_after_ms, failure.details)
+            failure = UpstreamFailure("" if text.startswith("<") else text)  # an HTML or XML page is no message
+        message = failure.message
+        if status in _NO_ROUTE and _NO_REASON.fullmatch(message):
+            message = f"{self.provider} answered with status {status}: check base_url"
+        elif not message:
+            message = f"{self.provider} answered with status {status}"
+        failure = UpstreamFailure(message, failure.words, status, failure.retry_after_ms, failure.details)
         if status != _TOO_MANY:
             # OpenAI sends its rate limits with every response; they explain no other status than 429.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
@@ -412,3 +417,7 @@ def options_type(api: API) -> type[Struct]:
 
 
 _TOO_MANY: Final = 429
+_NO_ROUTE: Final = (404, 405)
+_NO_REASON: Final = re.compile(r"(?:(?:404 )?(?:page |file )?not found|method not allowed)?\.?", re.IGNORECASE)
+"""The message for a path that a server does not have: of FastAPI, Go, llama.cpp and proxies. An unknown model is always
+named."""

@@ -12,6 +12,12 @@ class TestMistakes:
         ("text", "problem"),
         [
             ("[server]\nprot = 1", "gai-fast.toml:2: unknown key 'prot' in [server]; did you mean port?"),
+            ("[SERVER]\nport = 1", "gai-fast.toml:1: unknown section 'SERVER'; did you mean [server]?"),
+            (
+                '[[upstream]]\nname = "a"\nprovider = "OpenAI"',
+                "gai-fast.toml:3: `provider` in [[upstream]] cannot be used: unknown provider 'OpenAI'; "
+                "did you mean 'openai'?",
+            ),
             ("[stream]\n\nhearbeat = 1", "gai-fast.toml:3: unknown key 'hearbeat' in [stream]; did you mean heartbeat"),
             (UPSTREAM + "bse_url = 1", "gai-fast.toml:4: unknown key 'bse_url' in [[upstream]]; did you mean base_url"),
             (UPSTREAM + MODEL + "idd = 1", "gai-fast.toml:7: unknown key 'idd' in [[model]]; did you mean id?"),

@@ -318,6 +318,33 @@ heartbeat = 7
         assert model is not None
         assert (model.upstream.name, model.id) == ("main", "gpt")
 
+    @pytest.mark.parametrize(
+        ("provider", "url", "problem"),
+        [
+            (
+                "openai",
+                "https://api.openai.com/v1/chat/completions",
+                "/chat/completions: requests add /chat/completions",
+            ),
+            ("anthropic", "https://api.anthropic.com/v1/", "/v1: requests add /v1/messages"),
+            ("anthropic", "https://api.anthropic.com/v1/messages", "/v1/messages: requests add /v1/messages"),
+            ("groq", "https://h/openai/v1", "/openai/v1: requests add /openai/v1/chat/completions"),
+            ("openai", "https://h/chat", None),
+            ("openai-compatible", "http://h/v1", None),
+            ("openai-compatible", "http://h/chat/completions/v1", None),
+            ("anthropic", "https://h/anthropic", None),
+            ("azure", "https://h/openai/v1", None),
+        ],
+    )
+    def test_a_base_url_with_the_path_of_requests_is_refused(
+        self, folder: Folder, provider: str, url: str, problem: str | None
+    ) -> None:
+        source = UPSTREAM.replace("openai", provider) + f'base_url = "{url}"'
+        if problem is None:
+            assert folder.read(source).settings.upstreams["main"].base_url == url
+        else:
+            assert folder.problems(source) == [f"gai-fast.toml:4: `base_url` in [[upstream]] must not end in {problem}"]
+
 
 class TestPrecedence:
     def test_a_flag_wins_over_the_environment_and_that_over_the_file(self, folder: Folder) -> None:

@@ -65,6 +65,30 @@ class TestDecodeError:
         error = get_provider("openai").decode_error(503, {}, body)
         assert (error.code, error.message) == ("provider_unavailable", "openai answered with status 503")
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"detail":"Not Found"}',  # FastAPI: vLLM, SGLang
+            b"404 page not found",  # Go: Ollama, LocalAI
+            b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}',  # llama.cpp
+            b"<html>404 Not Found</html>",
+            b"",
+        ],
+    )
+    def test_a_path_that_a_server_does_not_have_is_told_with_the_setting(self, body: bytes) -> None:
+        error = get_provider("openai-compatible").decode_error(404, {}, body)
+        assert (error.code, error.message) == (
+            "not_found",
+            "openai-compatible answered with status 404: check base_url",
+        )
+        wrong_method = get_provider("anthropic").decode_error(405, {}, b'{"detail":"Method Not Allowed"}')
+        assert wrong_method.message == "anthropic answered with status 405: check base_url"
+
+    @pytest.mark.parametrize("message", ["The model `x` does not exist.", 'model "x" not found, try pulling it first'])
+    def test_an_unknown_model_keeps_its_words(self, message: str) -> None:
+        body = json.dumps({"error": {"message": message}}).encode()
+        assert get_provider("openai-compatible").decode_error(404, {}, body).message == message
+
 
 @pytest.mark.parametrize(
     ("provider", "options", "path"),
