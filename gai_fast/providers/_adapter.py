@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -182,3 +183,62 @@ class ProviderAdapter(Adapter):
             reason="spliced_answer",
             provider=self.api.provider,
         )
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class WrappingAdapter(Adapter):
+    """The base of adapters that change the events of another one.
+
+    Args:
+        inner: The provider's adapter.
+    """
+
+    def __init__(self, inner: Adapter) -> None:
+        super().__init__(inner.api)
+        self._inner = inner
+        self.copyable = False  # a chunk becomes other events than those of the inner adapter
+
+    @abstractmethod
+    def read(self, events: list[Event]) -> list[Event]:
+        """Returns the events in place of those of the inner adapter."""
+        raise NotImplementedError
+
+    def receive(self, name: str, data: str) -> list[Event]:
+        return self._read(self._inner.receive(name, data))
+
+    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
+        return self._read(self._inner.receive_whole(answer, text))
+
+    def finish(self) -> list[Event]:
+        return self._read(self._inner.finish())
+
+    def abort(self) -> list[Event]:
+        return self._read(self._inner.abort())
+
+    def start(self, identifier: str | None, model: str | None) -> list[Event]:
+        return self._read(self._inner.start(identifier, model))
+
+    def end(self, finish_reason: str, raw: str | None) -> Event:
+        return self._inner.end(finish_reason, raw)
+
+    def word(self) -> str:
+        return self._inner.word()
+
+    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
+        return self._inner.failure(chunk, name)
+
+    def error(self, failure: UpstreamFailure) -> Error:
+        return self._inner.error(failure)
+
+    def truncated(self) -> Error:
+        return self._inner.truncated()
+
+    def may_hold_text(self, chunk: dict[str, Any]) -> bool:
+        return self._inner.may_hold_text(chunk)
+
+    def _read(self, events: list[Event]) -> list[Event]:
+        inner = self._inner
+        self.ended, self.is_complete, self.started = inner.ended, inner.is_complete, inner.started
+        self.identifier, self.usage, self.own_cost = inner.identifier, inner.usage, inner.own_cost
+        self.stored_ids = inner.stored_ids
+        return self.read(events)

@@ -39,6 +39,7 @@ from gai_fast.providers._requests import merged, paired
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._thoughts import refuses_signatures, without_thoughts
+from gai_fast.providers._tool_names import RenamingAdapter, fitted_names, with_names
 from gai_fast.providers._tuning import check_raw, filled_body, overridden_body, quirky, tuned, without
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
@@ -127,6 +128,9 @@ class API(NativeRules):
         if request.extra:
             check_raw(request.extra, "$.extra")
             self.check_options(request.extra, "$.extra")
+        names = self._fitted_names(request)
+        if names:
+            request = with_names(request, names, target.changes)
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             request = tuned(request, settings.tuning)
@@ -294,6 +298,22 @@ class API(NativeRules):
             model: The requested model; events have it if the provider names no model.
         """
         raise NotImplementedError
+
+    def adapter_for(self, request: Request | dict[str, Any], model: str) -> Adapter:
+        """Creates the adapter for the response to a request.
+
+        Args:
+            request: A native request, or a client's body in this API's dialect.
+            model: As for `adapter`.
+        """
+        adapter = self.adapter(model)
+        adapter.wanted_choices = self.wanted_choices(request)
+        names = self._fitted_names(request) if isinstance(request, Request) else None
+        return RenamingAdapter(adapter, names) if names else adapter
+
+    def _fitted_names(self, request: Request) -> dict[str, str]:
+        """Returns the names of tools that are sent in place of the request's; empty if this API accepts them."""
+        return {} if self.tool_names is None else fitted_names(request, self.tool_names)
 
     def address(self, value: str) -> str:
         """Returns the base URL for a value of `host_variable`."""

@@ -53,6 +53,7 @@ from gai_fast.providers._requests import (
 )
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
+from gai_fast.providers._tool_names import OPENAI_NAMES, ToolNames
 
 _UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
 
@@ -65,6 +66,7 @@ class ChatAPI(API):
     has_quirks = True
     path = "/chat/completions"
     models_path = "/models"
+    tool_names: ClassVar[ToolNames | None] = OPENAI_NAMES
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}
     """Empty if the provider always sends usage, or refuses the field."""
     user_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart, ImagePart, AudioPart, FilePart})

@@ -31,6 +31,7 @@ from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest
 from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
 from gai_fast.providers._requests import is_given, knobs_of
 from gai_fast.providers._target import Target
+from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
 
 
@@ -54,6 +55,8 @@ class NativeRules(ResponseAPI):
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
     """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
+    tool_names: ClassVar[ToolNames | None] = None
+    """The names of tools that this API accepts; None if it accepts all."""
     needs_user: ClassVar[bool] = False
     """Whether this API refuses a conversation of instructions alone; the last of them is then sent as the user's."""
 

@@ -5,12 +5,9 @@ Wraps the adapter of any provider (`reasoning_tags` of an upstream). Tags may be
 
 from __future__ import annotations
 
-from typing import Any
-
 from gai_fast.core.adapter import Adapter
-from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.upstream_errors import UpstreamFailure
+from gai_fast.providers._adapter import WrappingAdapter
 
 
 class _Split:
@@ -51,7 +48,7 @@ class _Split:
         return [(self.is_reasoning, held)] if held else []
 
 
-class TaggedAdapter(Adapter):
+class TaggedAdapter(WrappingAdapter):
     """Turns text between tags into reasoning.
 
     Args:
@@ -60,50 +57,14 @@ class TaggedAdapter(Adapter):
     """
 
     def __init__(self, inner: Adapter, tag: str) -> None:
-        super().__init__(inner.api)
-        self._inner = inner
+        super().__init__(inner)
         self._tag = tag
         self._splits: dict[int, _Split] = {}
-        self.copyable = False  # a delta becomes another one by what came before it
-
-    def receive(self, name: str, data: str) -> list[Event]:
-        return self._read(self._inner.receive(name, data))
-
-    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
-        return self._read(self._inner.receive_whole(answer, text))
-
-    def finish(self) -> list[Event]:
-        return self._read(self._inner.finish())
 
     def abort(self) -> list[Event]:
-        return self._flushed() + self._read(self._inner.abort())
+        return self._flushed() + super().abort()
 
-    def start(self, identifier: str | None, model: str | None) -> list[Event]:
-        return self._read(self._inner.start(identifier, model))
-
-    def end(self, finish_reason: str, raw: str | None) -> Event:
-        return self._inner.end(finish_reason, raw)
-
-    def word(self) -> str:
-        return self._inner.word()
-
-    def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        return self._inner.failure(chunk, name)
-
-    def error(self, failure: UpstreamFailure) -> Error:
-        return self._inner.error(failure)
-
-    def truncated(self) -> Error:
-        return self._inner.truncated()
-
-    def may_hold_text(self, chunk: dict[str, Any]) -> bool:
-        return self._inner.may_hold_text(chunk)
-
-    def _read(self, events: list[Event]) -> list[Event]:
-        inner = self._inner
-        self.ended, self.is_complete, self.started = inner.ended, inner.is_complete, inner.started
-        self.identifier, self.usage, self.own_cost = inner.identifier, inner.usage, inner.own_cost
-        self.stored_ids = inner.stored_ids
+    def read(self, events: list[Event]) -> list[Event]:
         read: list[Event] = []
         for event in events:
             kind = event["type"]

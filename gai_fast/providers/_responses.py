@@ -48,6 +48,7 @@ from gai_fast.providers._requests import (
 )
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._target import Target
+from gai_fast.providers._tool_names import OPENAI_NAMES, ToolNames
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -58,6 +59,7 @@ class ResponsesAPI(API):
     lacks = frozenset({"stop", "seed"})
     path = "/responses"
     models_path = "/models"
+    tool_names: ClassVar[ToolNames | None] = OPENAI_NAMES
     stateless: ClassVar[bool] = True
     """Whether the API has `store` and `include`. If so, requests ask it to store nothing and to send encrypted
     reasoning."""

@@ -68,6 +68,7 @@ from gai_fast.providers._requests import (
 )
 from gai_fast.providers._rules import CallIds
 from gai_fast.providers._target import Target, UpstreamRequest
+from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"
@@ -132,6 +133,7 @@ class Anthropic(API):
         "anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"), mends=[Pairs()]
     )
     chooses_own_tools = True
+    tool_names = ToolNames("[a-zA-Z0-9_-]+", 128)
     efforts = ("low", "medium", "high", "xhigh", "max")
     service_tiers = frozenset({"auto", "standard_only"})
     knobs: ClassVar = {

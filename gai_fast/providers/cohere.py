@@ -58,6 +58,7 @@ from gai_fast.providers._requests import earlier_function_call, file_text, funct
 from gai_fast.providers._rules import Member
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers._tool_names import OPENAI_NAMES
 from gai_fast.providers.limits import LIMITS
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
@@ -83,6 +84,7 @@ class Cohere(API):
         "frequency_penalty": "frequency_penalty",
         "presence_penalty": "presence_penalty",
     }
+    tool_names = OPENAI_NAMES
     needs_user = True
     rules: ClassVar = ChatRules(
         "cohere",

@@ -69,6 +69,7 @@ from gai_fast.providers._requests import (
 )
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
+from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
 
 _SIGNATURE: Final = {"text", "thoughtSignature"}
@@ -108,6 +109,7 @@ class Gemini(API):
     lacks = frozenset({"metadata"})
     rules: ClassVar = RequestRules("gemini", "google-genai 3.6.0, 2026-11-25")
     needs_user = True
+    tool_names = ToolNames("[a-zA-Z_][a-zA-Z0-9_.:-]*", 64)
     signs_texts = True
     efforts = ("minimal", "low", "medium", "high", "xhigh")
     service_tiers = frozenset({"unspecified", "flex", "standard", "priority"})

@@ -142,11 +142,14 @@ def choice_names_a_tool(asked: Received) -> Iterator[str]:
 
 
 def tool_names(asked: Received) -> Iterator[str]:
-    """`^[a-zA-Z0-9_-]{1,64}$` (OpenAI's reference, `tools.function.name`)."""
-    for tool in _list(asked.body.get("tools")):
-        name = (tool.get("function") or {}).get("name") if tool.get("type", "function") == "function" else None
-        if name is not None and not NAME.fullmatch(str(name)):
-            yield "tools: a name"
+    """`^[a-zA-Z0-9_-]{1,64}$` (OpenAI's reference, `tools.function.name`), in earlier calls too."""
+    named = [*_list(asked.body.get("tools")), *_items(asked)]
+    named += [call for message in _messages(asked) for call in _list(message.get("tool_calls"))]
+    for each in named:
+        if each.get("type", "function") in ("function", "function_call"):
+            name = (each.get("function") or each).get("name")
+            if name is not None and not NAME.fullmatch(str(name)):
+                yield "tools: a name"
 
 
 def logprobs_first(asked: Received) -> Iterator[str]:
@@ -463,8 +466,14 @@ def anthropic_names(asked: Received) -> Iterator[str]:
     names = [str(tool.get("name")) for tool in _list(asked.body.get("tools"))]
     if len(set(names)) < len(names):
         yield "tools: a name twice"
-    for name in names:
-        if not re.fullmatch(r"[a-zA-Z0-9_.-]{1,128}", name):
+    calls = [
+        str(block.get("name"))
+        for message in _messages(asked)
+        for block in _list(message.get("content"))
+        if isinstance(block, dict) and block.get("type") == "tool_use"
+    ]
+    for name in names + calls:
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", name):
             yield "tools: a name"
 
 
@@ -677,6 +686,7 @@ _OPENAI: tuple[Rule, ...] = (
     ranges(temperature=(0, 2), top_p=(0, 1), frequency_penalty=(-2, 2), presence_penalty=(-2, 2), n=(1, 128)),
 )
 _RESPONSES: tuple[Rule, ...] = (
+    tool_names,
     some_input,
     outputs_have_calls,
     item_ids,

@@ -482,8 +482,7 @@ def _parts(log: StreamLog, spec: StreamSpec, home: Home) -> tuple[Adapter, Calla
     first = first_line(log)
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
-    adapter = api.adapter(first.id)
-    adapter.wanted_choices = api.wanted_choices(spec.request)
+    adapter = api.adapter_for(spec.request, first.id)
     return adapter, ForClient(
         first.upstream,
         upstreams,

@@ -331,8 +331,7 @@ class Targets(AttemptRunner):
                 request = api.build_passthrough(spec.request, target, spec.headers, spec.shape)
         else:
             request = api.build_request(spec.request, target)
-        adapter = adapter or api.adapter(spec.model.id)
-        adapter.wanted_choices = api.wanted_choices(spec.request)
+        adapter = adapter or api.adapter_for(spec.request, spec.model.id)
         if upstream.reasoning_tags is not None and not spec.counts:
             adapter = TaggedAdapter(adapter, upstream.reasoning_tags)
         if target.changes:
