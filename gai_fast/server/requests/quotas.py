@@ -7,7 +7,7 @@ The ledger decides which requests are refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -31,6 +31,10 @@ _Started = TypeVar("_Started")
 _BYTES_PER_TOKEN: Final = 4
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The members that limit the output tokens in the dialects' requests."""
+_RAW_LIMITS: Final = (*_LIMIT_MEMBERS, "maxOutputTokens", "num_predict")
+"""The members that limit the output tokens in an upstream's request."""
+_RAW_COUNTS: Final = ("candidateCount",)
+"""The members of an upstream's request that ask for several answers, besides `n`, which may not be a raw member."""
 _WINDOW: Final = 60
 _MINUTE_MS: Final = _WINDOW * 1000
 
@@ -183,20 +187,24 @@ def _max_output_tokens(spec: StreamSpec) -> int:
     request = spec.request
     if not isinstance(request, Request):
         return max([0, *[_whole(request.get(name)) for name in _LIMIT_MEMBERS]])
-    most = _whole(request.max_tokens)
-    for options in request.provider_options.values():  # they replace what the request names
-        most = max([most, *[_whole(options.get(name)) for name in _LIMIT_MEMBERS]])
-    return most
+    return max(_whole(request.max_tokens), _most_raw(request, _RAW_LIMITS))
+
+
+def _most_raw(request: Request, names: Sequence[str]) -> int:
+    """Returns the highest number among raw members with these names: they replace what the request names."""
+    raw = [request.extra, *request.provider_options.values()]
+    raw += [inner for options in raw for inner in options.values() if isinstance(inner, dict)]
+    return max([0, *[_whole(members.get(name)) for members in raw for name in names]])
 
 
 def _answers(spec: StreamSpec) -> int:
-    """Returns the number of answers that a request wants in OpenAI's dialects.
+    """Returns the number of answers that a request wants.
 
     A legacy completion has `n` answers to each of its prompts, chosen from `best_of`, which all cost tokens.
     """
     request = spec.request
     if isinstance(request, Request):
-        return 1
+        return max(1, _most_raw(request, _RAW_COUNTS))
     count = max(1, _whole(request.get("n")), _whole(request.get("best_of")))
     prompts = request.get("prompt")
     if isinstance(prompts, list) and any(isinstance(each, (str, list)) for each in prompts):
