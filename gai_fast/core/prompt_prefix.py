@@ -1,8 +1,8 @@
 """The prefix of a conversation, by which `balance = "affinity"` finds its target.
 
 Every turn of a conversation repeats its prefix: the system texts and the first message of the user. Providers cache
-prompts by prefix too. So if all turns go to one target, they hit its cache. `beginning` reads the members that client
-dialects use for these texts, for any route. It checks nothing: `formats/` does.
+prompts by prefix too. So if all turns go to one target, they hit its cache. `prompt_prefix` reads the members that
+client dialects use for these texts, for any route. It checks nothing: `formats/` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gai_fast.core.reading import conversation
 from gai_fast.model.request import Request, UserMessage
 
 
-def beginning(request: Request | dict[str, Any]) -> str:
+def prompt_prefix(request: Request | dict[str, Any]) -> str:
     """Returns the texts from the system prompt to the first message of the user, at most `limits.affinity_text`.
 
     Tools, options and images are not included: they are long or change between turns. The caller is not included:

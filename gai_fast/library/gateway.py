@@ -225,7 +225,7 @@ class GatewayStream:
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
         spec = StreamSpec(
-            engine.targets.placed(model, request),
+            engine.targets.with_target(model, request),
             request,
             self,
             can_reset=True,
@@ -261,7 +261,7 @@ class GatewayStream:
         )
         encoder = get_format(NATIVE).encoder("sse", context)
         spec = StreamSpec(
-            engine.targets.placed(model, request),
+            engine.targets.with_target(model, request),
             request,
             encoder,
             encoder,

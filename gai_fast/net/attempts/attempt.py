@@ -17,10 +17,10 @@ from gai_fast.core.relay import Relay
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
-from gai_fast.net.attempts.balance import Visit, cooling_seconds
+from gai_fast.net.attempts.balance import TargetRequest, cooling_seconds
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
-from gai_fast.net.attempts.retry import Breaker, RetryPolicy, is_fault_of_upstream, is_of_this_side
+from gai_fast.net.attempts.retry import Breaker, RetryPolicy, is_fault_of_upstream, is_local_failure
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter
@@ -41,7 +41,7 @@ class AttemptRunner(TargetChoice):
         """Returns the upstream's breaker. None if it has none."""
         raise NotImplementedError
 
-    def visit(self, model: ModelSettings, now: float) -> Visit | None:
+    def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
         raise NotImplementedError
 
@@ -112,7 +112,7 @@ class Attempt:
         at: The start of the time for the first event, in monotonic seconds.
         asked_at: When it was asked, in seconds of `perf_counter`.
         continued: How its answer goes on from the delivered content. None if it begins again.
-        visit: The request at its target, if the model has targets.
+        target_request: The request at its target, if the model has targets.
         ring: The upstream's keys, if it has several, or its tokens.
         key: The key that is used. None if there is none, or if the request waits for a token.
         exchange: The request on its connection. None after its end.
@@ -134,8 +134,8 @@ class Attempt:
         "key",
         "ring",
         "spec",
+        "target_request",
         "translate",
-        "visit",
     )
 
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
@@ -144,7 +144,7 @@ class Attempt:
         self.spec = spec
         self.at = at
         self.continued: Continued = None
-        self.visit: Visit | None = None
+        self.target_request: TargetRequest | None = None
         self.ring: Keys | None = None
         self.key = spec.model.upstream.api_key
         self.adapter: Adapter  # from `Attempts._open` on, as the next four
@@ -197,7 +197,7 @@ class Attempt:
                 raise breaker.refusal(upstream, now)
             self._breaker = breaker
         if spec.model.targets and not spec.counts:  # a count of tokens is no stream
-            self.visit = self._runner.visit(spec.model, now)
+            self.target_request = self._runner.begin_request(spec.model, now)
         if upstream.other_keys:
             self.ring = self._runner.key_ring(upstream)
             self.key = self.ring.next(now)
@@ -234,8 +234,8 @@ class Attempt:
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             breaker.succeeded()
-        if self.visit is not None:
-            self.visit.told(loop.time())
+        if self.target_request is not None:
+            self.target_request.answered(loop.time())
 
     def failed(self, error: Error, now: float) -> bool:
         """Reports the failure. Returns whether the upstream has another key, which may do better."""
@@ -244,16 +244,16 @@ class Attempt:
             if is_fault_of_upstream(error):
                 if breaker.failed(now, self):
                     self._runner.breaker_opened(self.upstream, error)
-            elif is_of_this_side(error):
+            elif is_local_failure(error):
                 breaker.left(self)
             else:
                 breaker.succeeded()
         wait: float | None = None
         if self.ring is not None:
             wait = self.ring.failed(self.key, error, now)
-        if self.visit is not None:
-            self.visit.failed(error, now, cooling_seconds(error) if wait is None else wait)
-            self.visit.end(now)
+        if self.target_request is not None:
+            self.target_request.failed(error, now, cooling_seconds(error) if wait is None else wait)
+            self.target_request.end(now)
         return wait == 0.0
 
     def leave(self, loop: asyncio.AbstractEventLoop, *, is_finished: bool) -> None:
@@ -264,8 +264,8 @@ class Attempt:
                 breaker.succeeded()
             else:
                 breaker.left(self)
-        if self.visit is not None:
-            self.visit.end(loop.time())
+        if self.target_request is not None:
+            self.target_request.end(loop.time())
 
     def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends an attempt whose answer is not needed. Its prompt is charged if it was sent."""

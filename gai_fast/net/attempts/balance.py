@@ -40,8 +40,8 @@ from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSetti
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.limits import LIMITS
 
-Place = tuple[str, str]
-"""The upstream's name and the id: what a target is known by within its model."""
+TargetKey = tuple[str, str]
+"""A target within its model: the upstream's name and the id."""
 Wait = Callable[[UpstreamSettings], float]
 """Seconds until an upstream's breaker admits a request and one of its keys can be used; 0: now."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
@@ -51,14 +51,14 @@ _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unava
 _HASH_SPACE: Final = 2.0**64
 
 
-def place_of(model: ModelSettings) -> Place:
-    """Returns the place that a model is asked at."""
+def target_key(model: ModelSettings) -> TargetKey:
+    """Returns the key of a model with the target's upstream and id."""
     return model.upstream.name, model.id
 
 
-def places_of(model: ModelSettings) -> list[Place]:
-    """Returns the places of a model's targets; of a model without targets, its own."""
-    return [(each.upstream.name, each.id) for each in model.targets] or [place_of(model)]
+def target_keys(model: ModelSettings) -> list[TargetKey]:
+    """Returns the keys of a model's targets, or the model's own key if it has no targets."""
+    return [(each.upstream.name, each.id) for each in model.targets] or [target_key(model)]
 
 
 def as_target(model: ModelSettings) -> ModelSettings:
@@ -283,7 +283,7 @@ class Target:
         return -self.weight / math.log((int.from_bytes(hashed, "big") + 0.5) / _HASH_SPACE)
 
 
-class Visit:
+class TargetRequest:
     """One request at a target. Made by `Balancer.begin`; its end must be noted by `end`."""
 
     __slots__ = ("_began", "_is_over", "_is_waiting", "_replaces", "balancer", "target")
@@ -296,7 +296,7 @@ class Visit:
         self._is_waiting = True
         self._is_over = False
 
-    def told(self, now: float) -> None:
+    def answered(self, now: float) -> None:
         """Notes the first token."""
         if self._is_waiting:
             self._stop_waiting()
@@ -347,12 +347,12 @@ class Balancer:
 
     def __init__(self, model: ModelSettings, chance: Random) -> None:
         self.count = 0
-        self.targets: dict[Place, Target] = {}
+        self.targets: dict[TargetKey, Target] = {}
         self._chance = chance
         self._balance = model.balance
         for settings in model.targets:
             target = Target(model, settings)
-            self.targets[place_of(target.model)] = target
+            self.targets[target_key(target.model)] = target
 
     def use(self, model: ModelSettings, now: float) -> None:
         """Takes over a configuration; targets that stay keep their state, new ones start slowly.
@@ -364,25 +364,25 @@ class Balancer:
         former, self.targets = self.targets, {}
         self._balance = model.balance
         for settings in model.targets:
-            place = (settings.upstream.name, settings.id)
-            target = former.get(place)
+            key = (settings.upstream.name, settings.id)
+            target = former.get(key)
             if target is None:
                 target = Target(model, settings)
                 target.begin_slowly(now)
             else:
                 target.use(model, settings)
-            self.targets[place] = target
+            self.targets[key] = target
 
     @property
-    def uses_beginning(self) -> bool:
-        """Whether `choose` looks at the conversation's beginning."""
+    def uses_prompt_prefix(self) -> bool:
+        """Whether `choose` reads the prompt prefix."""
         return self._balance == "affinity"
 
-    def choose(self, beginning: str, now: float, wait: Wait, without: Container[Place] = ()) -> ModelSettings | None:
+    def choose(self, prefix: str, now: float, wait: Wait, without: Container[TargetKey] = ()) -> ModelSettings | None:
         """Chooses the target of a request.
 
         Args:
-            beginning: The conversation's, from `beginning.beginning`; empty where there is none.
+            prefix: The first texts of the conversation; empty if there are none.
             now: Monotonic seconds.
             wait: The answer of the breakers and the keys.
             without: Targets that the request has asked already.
@@ -392,12 +392,12 @@ class Balancer:
         """
         ready = [
             target
-            for place, target in self.targets.items()
-            if place not in without and target.wait(now, wait(target.model.upstream)) == 0.0
+            for key, target in self.targets.items()
+            if key not in without and target.wait(now, wait(target.model.upstream)) == 0.0
         ]
         if not ready:
             return None
-        return (ready[0] if len(ready) == 1 else self._best(ready, beginning, now)).model
+        return (ready[0] if len(ready) == 1 else self._best(ready, prefix, now)).model
 
     def is_premature(self, model: ModelSettings, now: float, wait: Wait) -> bool:
         """Returns whether a request should wait before it is sent to a target: the end of rule 4.
@@ -407,7 +407,7 @@ class Balancer:
             now: Monotonic seconds.
             wait: The answer of the breakers.
         """
-        target = self.targets.get(place_of(model))
+        target = self.targets.get(target_key(model))
         if self._balance != "fastest" or target is None or not target.waiting:
             return False
         if target.is_known(now) or target.is_failing:
@@ -423,7 +423,7 @@ class Balancer:
         """Returns the seconds until any target is ready, as far as that is known; arguments as for `choose`."""
         return min([self._wait_of(one, now, wait) for one in self.targets.values()])
 
-    def begin(self, model: ModelSettings, now: float) -> Visit | None:
+    def begin(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Begins a request.
 
         Args:
@@ -436,28 +436,28 @@ class Balancer:
         Raises:
             Error: The target may not be asked now: reason `cooling`, `drained` or `target_streams`.
         """
-        target = self.targets.get(place_of(model))
+        target = self.targets.get(target_key(model))
         if target is None:
             return None
         target.check(now)
         self.count += 1
-        return Visit(self, target, now, replaces=target.begun(now, self.count))
+        return TargetRequest(self, target, now, replaces=target.begun(now, self.count))
 
-    def drain(self, place: Place) -> bool:
+    def drain(self, key: TargetKey) -> bool:
         """Takes a target out: its streams go on, and no other begins. Returns whether there is such a target."""
-        target = self.targets.get(place)
+        target = self.targets.get(key)
         if target is not None:
             target.is_drained = True
         return target is not None
 
-    def is_drained(self, place: Place) -> bool:
+    def is_drained(self, key: TargetKey) -> bool:
         """Returns whether a target is there, and taken out."""
-        target = self.targets.get(place)
+        target = self.targets.get(key)
         return target is not None and target.is_drained
 
-    def restore(self, place: Place, now: float) -> bool:
+    def restore(self, key: TargetKey, now: float) -> bool:
         """Takes a target back in. Returns whether there is such a target."""
-        target = self.targets.get(place)
+        target = self.targets.get(key)
         if target is not None and target.is_drained:
             target.is_drained = False
             target.begin_slowly(now)
@@ -468,12 +468,12 @@ class Balancer:
 
     # -- the rules --
 
-    def _best(self, ready: Sequence[Target], beginning: str, now: float) -> Target:
+    def _best(self, ready: Sequence[Target], prefix: str, now: float) -> Target:
         """Chooses among several targets that are ready."""
         if self._balance == "weighted":
             return _next_in_turn(ready, now)
-        if self._balance == "affinity" and beginning:
-            return _home(ready, beginning, now)
+        if self._balance == "affinity" and prefix:
+            return _home(ready, prefix, now)
         if self._balance == "fastest":
             return self._fastest(ready, now)
         return self._less_busy(ready, now)
@@ -547,9 +547,9 @@ def _next_in_turn(ready: Sequence[Target], now: float) -> Target:
     return best
 
 
-def _home(ready: Sequence[Target], beginning: str, now: float) -> Target:
+def _home(ready: Sequence[Target], prefix: str, now: float) -> Target:
     """The target of a conversation, or the next one by score that has room for it: rule 5."""
-    digest = blake2b(beginning.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     weights = sum([target.weight for target in ready])
     streams = 1 + sum([target.live for target in ready])
     for target in sorted(ready, key=lambda one: one.score(digest), reverse=True):

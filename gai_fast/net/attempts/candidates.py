@@ -15,7 +15,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Settings
-from gai_fast.net.attempts.balance import Place, place_of
+from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.limits import LIMITS
 
@@ -24,8 +24,8 @@ from gai_fast.net.limits import LIMITS
 class TargetChoice:
     """Chooses among the targets of a model. A class and no protocol, as `Timers`."""
 
-    def place(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[Place]
+    def choose_target(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey]
     ) -> ModelSettings | None:
         """Chooses a ready target of a model.
 
@@ -39,7 +39,7 @@ class TargetChoice:
         """
         raise NotImplementedError
 
-    def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+    def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
         """Returns a model with a target, ready or not, or the model itself if it has no targets.
 
         Args:
@@ -116,12 +116,12 @@ class Candidates:
         model = spec.model
         if not model.targets or (self._wait_until is None and not self._choice.is_premature(model, now)):
             return spec
-        chosen = self._choice.place(model, spec.request, ()) or model
+        chosen = self._choice.choose_target(model, spec.request, ()) or model
         until = now + LIMITS.unmeasured_wait if self._wait_until is None else self._wait_until
         if now < until and self._choice.is_premature(chosen, now):
             self._wait_until = until
             return None
-        other = self.placed(spec, chosen, has_begun=False) if place_of(chosen) != place_of(model) else None
+        other = self.placed(spec, chosen, has_begun=False) if target_key(chosen) != target_key(model) else None
         if other is None:
             return spec
         self.use(other.model)
@@ -130,7 +130,7 @@ class Candidates:
     def use(self, model: ModelSettings) -> None:
         """Notes the model, and its target, that is asked next."""
         self._others: ModelSettings | None = model if model.targets else None
-        self._places: tuple[Place, ...] = (place_of(model),) if model.targets else ()
+        self._places: tuple[TargetKey, ...] = (target_key(model),) if model.targets else ()
 
     def same(self, spec: StreamSpec, *, has_begun: bool) -> StreamSpec | None:
         """Returns the spec for the same model again. None if it cannot follow the frames that the client has.
@@ -179,10 +179,10 @@ class Candidates:
             has_begun: Whether events of an answer have been written.
         """
         while self._others is not None:
-            chosen = self._choice.place(self._others, spec.request, self._places)
+            chosen = self._choice.choose_target(self._others, spec.request, self._places)
             if chosen is None:
                 return None
-            self._places = (*self._places, place_of(chosen))
+            self._places = (*self._places, target_key(chosen))
             other = self.placed(spec, chosen, has_begun=has_begun)
             if other is not None:
                 return other
@@ -205,7 +205,7 @@ class Candidates:
             if model is None or model.name in self._tried:
                 continue
             self._tried = (*self._tried, model.name)
-            model = self._choice.placed(model, spec.request)
+            model = self._choice.with_target(model, spec.request)
             self.use(model)
             other = self.placed(spec, model, has_begun=has_begun)
             if other is not None:

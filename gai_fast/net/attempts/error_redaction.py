@@ -16,7 +16,7 @@ Tokens = Callable[[UpstreamSettings], Collection[bytes]]
 """Returns the texts of the tokens that an upstream with an identity was sent."""
 
 
-class ForClient:
+class ErrorRedaction:
     """Translates the errors of an upstream for one client; a `partial` costs a request 0.2 us more.
 
     Args:

@@ -158,12 +158,12 @@ class Breaker:
 
 def is_fault_of_upstream(error: Error) -> bool:
     """Whether a breaker counts a failure: its cause is the upstream, not the request, the client nor our account."""
-    if is_of_this_side(error):
+    if is_local_failure(error):
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 
 
-def is_of_this_side(error: Error) -> bool:
+def is_local_failure(error: Error) -> bool:
     """Whether a failure says nothing of the upstream: its cause is this process, its store, or the client."""
     return error.reason in (SLOW_CLIENT, SHARED_CALL) or _is_not_asked(error)
 

@@ -65,7 +65,7 @@ did."""
 
 Parse = Callable[[dict[str, Any]], tuple[Request, list[str]]]
 
-Asked = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
+OpenedAttempt = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
 """The result of `Engine.open`: the adapter, the translation of errors for the client, and the opened exchange."""
 
 
@@ -87,7 +87,7 @@ class Sharing:
         """Whether an attempt needs no call of its own, so that the upstream's breaker does not matter."""
         raise NotImplementedError
 
-    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
+    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], OpenedAttempt]) -> OpenedAttempt:
         """Makes an attempt, as `Engine.open`.
 
         Args:

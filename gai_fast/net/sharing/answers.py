@@ -32,8 +32,8 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, CacheSettings, StoreSettings, UpstreamSettings
-from gai_fast.net.attempts.error_redaction import ForClient
-from gai_fast.net.attempts.spec import Asked, Clock, Sharing, StreamSpec
+from gai_fast.net.attempts.error_redaction import ErrorRedaction
+from gai_fast.net.attempts.spec import Clock, OpenedAttempt, Sharing, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.sharing.remainder import Remainder, remainder_spec
 from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
@@ -341,7 +341,7 @@ class SharedAnswer(Sharing):
         """Returns whether there is an answer, so that no request to the upstream is needed."""
         return self._find(self._key_of(spec)) is not None
 
-    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
+    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], OpenedAttempt]) -> OpenedAttempt:
         """Makes an attempt: rule 2."""
         key = self._key_of(spec)
         found = self._find(key)
@@ -387,9 +387,9 @@ class SharedAnswer(Sharing):
         key: str,
         spec: StreamSpec,
         receiver: Receiver,
-        ask: Callable[[Receiver], Asked],
+        ask: Callable[[Receiver], OpenedAttempt],
         claimed: tuple[str, str] | None,
-    ) -> Asked:
+    ) -> OpenedAttempt:
         """Starts a call."""
         self.role, self._reader = "miss", None
         answers, upstream = self._answers, spec.model.upstream
@@ -403,7 +403,7 @@ class SharedAnswer(Sharing):
             return ask(receiver)
         if claimed is not None:
             answers.claimed(*claimed)
-        asked: list[Asked] = []
+        asked: list[OpenedAttempt] = []
 
         def open_exchange(receiver: Receiver) -> OpenExchange:
             asked.append(ask(receiver))
@@ -427,7 +427,7 @@ class SharedAnswer(Sharing):
         """Starts a stream that reads the rest of a call. The caller of this stream pays for the call."""
         answers = self._answers
 
-        def read(receiver: Receiver) -> Asked:
+        def read(receiver: Receiver) -> OpenedAttempt:
             reader = SharedReader(call.log, receiver, call, answers.loop, counts=False)
             return *_parts(call.log, spec, answers.home), reader
 
@@ -483,7 +483,7 @@ def _parts(log: StreamLog, spec: StreamSpec, home: Home) -> tuple[Adapter, Calla
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
     adapter = api.adapter_for(spec.request, first.id)
-    return adapter, ForClient(
+    return adapter, ErrorRedaction(
         first.upstream,
         upstreams,
         api.dialect == spec.dialect,

@@ -18,7 +18,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge, cost_member, total_of
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.attempts.spec import LIBRARY, Asked, Sharing, StreamSpec
+from gai_fast.net.attempts.spec import LIBRARY, OpenedAttempt, Sharing, StreamSpec
 from gai_fast.net.sharing.shared_call import SharedCall
 from gai_fast.net.upstream.connection import Receiver
 
@@ -38,7 +38,7 @@ class Remainder(Sharing):
         call: SharedCall,
         disconnected: StreamMetrics,
         earlier: tuple[Charge, ...],
-        read: Callable[[Receiver], Asked],
+        read: Callable[[Receiver], OpenedAttempt],
     ) -> None:
         self.role = "miss"
         self.upstream = disconnected.upstream
@@ -51,7 +51,7 @@ class Remainder(Sharing):
         """Returns true: no upstream is asked."""
         return True
 
-    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
+    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], OpenedAttempt]) -> OpenedAttempt:
         """Reads the call."""
         return self._read(receiver)
 

@@ -25,7 +25,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings, UpstreamSettings, figure_label
-from gai_fast.net.attempts.balance import Place, TargetCondition, place_of
+from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client
@@ -270,10 +270,10 @@ class Engine(EngineCallbacks):
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.targets.use(settings)
 
-    def list_targets(self) -> list[tuple[str, Place, TargetCondition, int]]:
+    def list_targets(self) -> list[tuple[str, TargetKey, TargetCondition, int]]:
         """Returns every target, with its live streams; as `Targets.conditions`."""
         return self.targets.conditions(
-            Counter((each.spec.model.name, place_of(each.spec.model)) for each in self.streams.values())
+            Counter((each.spec.model.name, target_key(each.spec.model)) for each in self.streams.values())
         )
 
     def _replace_telemetry(self, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import Any, Literal
 
-from gai_fast.core.prompt_prefix import beginning
+from gai_fast.core.prompt_prefix import prompt_prefix
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -29,8 +29,8 @@ from gai_fast.model.settings import (
 )
 from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.attempt import AttemptRunner, Translate
-from gai_fast.net.attempts.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
-from gai_fast.net.attempts.error_redaction import ForClient
+from gai_fast.net.attempts.balance import Balancer, TargetCondition, TargetKey, TargetRequest, as_target, target_key
+from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
@@ -86,7 +86,7 @@ class Targets(AttemptRunner):
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
-        self._refused: dict[tuple[Place, str], float] = {}  # members by target, and the time until they are left out
+        self._refused: dict[tuple[TargetKey, str], float] = {}  # a target and a member it refused: left out until then
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
@@ -128,7 +128,7 @@ class Targets(AttemptRunner):
         alone: dict[str, ModelSettings] = {}
         for name, configured in settings.models.items():
             model, former = configured, self._balancers.get(name)
-            if not model.targets and former is not None and former.is_drained(place_of(model)):
+            if not model.targets and former is not None and former.is_drained(target_key(model)):
                 model = alone[name] = as_target(model)
             if model.targets:
                 balancer = balancers[name] = former or Balancer(model, self._chance)
@@ -144,17 +144,17 @@ class Targets(AttemptRunner):
 
     # -- the choice --
 
-    def place(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[Place]
+    def choose_target(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey]
     ) -> ModelSettings | None:
-        """Chooses a target of a model; as `AttemptRunner.place`."""
+        """Chooses a target of a model; as `TargetChoice.choose_target`."""
         balancer = self._balancers.get(model.name)
         if balancer is None:  # the new configuration has no such targets
             return None
-        began = beginning(request) if balancer.uses_beginning else ""
-        return balancer.choose(began, self._loop.time(), self._upstream_wait, without)
+        prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
+        return balancer.choose(prefix, self._loop.time(), self._upstream_wait, without)
 
-    def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+    def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
@@ -167,13 +167,13 @@ class Targets(AttemptRunner):
         """
         if not model.targets:
             return self._alone.get(model.name, model) if self._alone else model
-        placed = self.place(model, request, ())
+        placed = self.choose_target(model, request, ())
         if placed is None and model.name in self._balancers:
             placed = self._balancers[model.name].soonest(self._loop.time(), self._upstream_wait)
         return placed or model
 
-    def visit(self, model: ModelSettings, now: float) -> Visit | None:
-        """Starts a request at a target; as `AttemptRunner.visit`."""
+    def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
+        """Starts a request at a target; as `AttemptRunner.begin_request`."""
         balancer = self._balancers.get(model.name)
         return None if balancer is None else balancer.begin(model, now)
 
@@ -190,7 +190,7 @@ class Targets(AttemptRunner):
         now = self._loop.time()
         if any_target:
             return balancer.wait(now, self._upstream_wait)
-        target = balancer.targets.get(place_of(model))
+        target = balancer.targets.get(target_key(model))
         return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
 
     def key_ring(self, upstream: UpstreamSettings) -> Keys:
@@ -225,7 +225,9 @@ class Targets(AttemptRunner):
 
     # -- the operator's view --
 
-    def conditions(self, live: Mapping[tuple[str, Place], int]) -> list[tuple[str, Place, TargetCondition, int]]:
+    def conditions(
+        self, live: Mapping[tuple[str, TargetKey], int]
+    ) -> list[tuple[str, TargetKey, TargetCondition, int]]:
         """Returns every target: its model, its upstream and id, its condition, and its live streams.
 
         A model without targets has one target: its upstream.
@@ -234,13 +236,13 @@ class Targets(AttemptRunner):
             live: The number of live streams, by model and target.
         """
         now = self._loop.time()
-        found: list[tuple[str, Place, TargetCondition, int]] = []
+        found: list[tuple[str, TargetKey, TargetCondition, int]] = []
         for name, model in self.settings.models.items():
-            streams = live.get((name, place_of(model)), 0)
+            streams = live.get((name, target_key(model)), 0)
             if name in self._alone:
-                found.append((name, place_of(model), "draining" if streams else "drained", streams))
+                found.append((name, target_key(model), "draining" if streams else "drained", streams))
             elif not model.targets:
-                found.append((name, place_of(model), self._upstream_condition(model.upstream) or "ready", streams))
+                found.append((name, target_key(model), self._upstream_condition(model.upstream) or "ready", streams))
             else:
                 found += [
                     (name, place, target.condition(now, self._upstream_condition(target.model.upstream)), target.live)
@@ -258,7 +260,7 @@ class Targets(AttemptRunner):
         """Drains a target: its streams continue, and no other starts. Returns whether the target exists."""
         place = (upstream, identifier)
         alone = self.settings.models.get(model)
-        if model not in self._balancers and alone is not None and place_of(alone) == place:
+        if model not in self._balancers and alone is not None and target_key(alone) == place:
             self._alone[model] = as_target(alone)
             self._balancers[model] = Balancer(self._alone[model], self._chance)
         balancer = self._balancers.get(model)
@@ -269,7 +271,7 @@ class Targets(AttemptRunner):
         place = (upstream, identifier)
         configured = self.settings.models.get(model)
         if configured is not None and not configured.targets:
-            is_there = place_of(configured) == place
+            is_there = target_key(configured) == place
             if is_there and model in self._alone:
                 del self._alone[model], self._balancers[model]
             return is_there
@@ -352,7 +354,7 @@ class Targets(AttemptRunner):
         model = spec.model
         target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
         if self._refused:
-            place, now = place_of(model), self._loop.time()
+            place, now = target_key(model), self._loop.time()
             target.refused = [path for (at, path), until in self._refused.items() if at == place and until > now]
         return target
 
@@ -381,7 +383,7 @@ class Targets(AttemptRunner):
             return False
         if len(self._refused) >= LIMITS.refused_members:
             self._refused.clear()
-        self._refused[place_of(spec.model), path] = self._loop.time() + LIMITS.refused_for
+        self._refused[target_key(spec.model), path] = self._loop.time() + LIMITS.refused_for
         name = spec.model.upstream.name
         logger.warning("upstream %s refuses %r of requests for %s: left out for an hour", name, path, spec.model.id)
         return True
@@ -424,16 +426,16 @@ class Targets(AttemptRunner):
         assert upstream.identity is not None
         return self._token_source(upstream.identity).open(upstream, receiver, send)
 
-    def translation(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ForClient:
+    def translation(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
 
         Args:
             upstream: The upstream.
             caller: The caller's name.
-            keep_details: As for `ForClient`.
+            keep_details: As for `ErrorRedaction`.
         """
         tokens = None if upstream.identity is None else self.tokens
-        return ForClient(upstream.name, (upstream,), keep_details, caller in self._operators, tokens)
+        return ErrorRedaction(upstream.name, (upstream,), keep_details, caller in self._operators, tokens)
 
     def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
         return TracedTarget(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.model.settings import Settings
-from gai_fast.net.attempts.balance import places_of
+from gai_fast.net.attempts.balance import target_keys
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.targets import Target, set_drained
 
@@ -50,7 +50,7 @@ class DrainedHome:
         Args:
             settings: The new configuration.
         """
-        self._targets &= {(name, *place) for name, model in settings.models.items() for place in places_of(model)}
+        self._targets &= {(name, *place) for name, model in settings.models.items() for place in target_keys(model)}
 
 
 class Drained:

@@ -133,7 +133,7 @@ class PassThroughRoutes:
             what = "must be a string that is not empty" if "model" in members else "is missing"
             raise Error("invalid_request", f"The request is not valid: `model` {what} - at `$.model`", reason="model")
         engine = self._engine
-        model = engine.targets.placed(engine.settings.chosen(name, incoming.key), {})
+        model = engine.targets.with_target(engine.settings.chosen(name, incoming.key), {})
         members["model"] = msgspec.Raw(encode_json(model.id))
         return model, msgspec.json.encode(members)
 

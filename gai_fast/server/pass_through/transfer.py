@@ -23,9 +23,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Charge, cost_member, cost_of, written
 from gai_fast.model.settings import ModelSettings, Price, Secret, StreamSettings, UpstreamSettings
-from gai_fast.net.attempts.balance import Visit
+from gai_fast.net.attempts.balance import TargetRequest
 from gai_fast.net.attempts.key_ring import Keys
-from gai_fast.net.attempts.retry import Breaker, Failure, is_fault_of_upstream, is_of_this_side
+from gai_fast.net.attempts.retry import Breaker, Failure, is_fault_of_upstream, is_local_failure
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.stream.streams import PASSED, Engine
@@ -95,7 +95,7 @@ class Transfer(Receiver):
         self._upload: BodyUpload | None = None
         self._timer: Timer | None = None
         self._breaker: Breaker | None = None
-        self._visit: Visit | None = None
+        self._target_request: TargetRequest | None = None
         self._ring: Keys | None = None
         self._key: Secret | None = None
         self._status = 0  # the upstream's; 0 before its head
@@ -182,7 +182,7 @@ class Transfer(Receiver):
                 raise breaker.refusal(upstream, now)
             self._breaker = breaker
         if model is not None and model.targets:
-            self._visit = targets.visit(model, now)
+            self._target_request = targets.begin_request(model, now)
         self._key = upstream.api_key
         if upstream.other_keys:
             self._ring = targets.key_ring(upstream)
@@ -199,9 +199,9 @@ class Transfer(Receiver):
                 breaker.succeeded()
             else:
                 breaker.left(self)
-        visit, self._visit = self._visit, None
-        if visit is not None:
-            visit.end(self._loop.time())
+        target_request, self._target_request = self._target_request, None
+        if target_request is not None:
+            target_request.end(self._loop.time())
 
     def _request_headers(self, credential: list[tuple[str, str]]) -> list[tuple[str, str]]:
         upstream, model = self._call.upstream, self._call.model
@@ -216,14 +216,14 @@ class Transfer(Receiver):
         targets, upstream, now = self._engine.targets, self._call.upstream, self._loop.time()
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
-            if is_of_this_side(error):
+            if is_local_failure(error):
                 breaker.left(self)
             elif not is_fault_of_upstream(error):
                 breaker.succeeded()
             elif breaker.failed(now, self):
                 targets.breaker_opened(upstream, error)
-        if self._visit is not None:
-            self._visit.failed(error, now, 0.0)
+        if self._target_request is not None:
+            self._target_request.failed(error, now, 0.0)
         self._leave(is_finished=False)
         targets.attempt_failed(upstream, error)
         shown = targets.translation(upstream, self._incoming.caller, keep_details=False)(error)
@@ -254,8 +254,8 @@ class Transfer(Receiver):
         if status < _SERVER_FAILED and self._breaker is not None:
             breaker, self._breaker = self._breaker, None
             breaker.succeeded()
-        if self._visit is not None and status < _FAILED:
-            self._visit.told(self._loop.time())
+        if self._target_request is not None and status < _FAILED:
+            self._target_request.answered(self._loop.time())
         self._usage = UsageReader(headers.get("content-type", ""))
         length = headers.get("content-length")
         is_short = length is not None and length.isdecimal() and int(length) <= LIMITS.short_answer

@@ -73,7 +73,7 @@ class SpecBuilder:
         if incoming.key is not None:
             for options in (*request.provider_options.values(), request.extra):
                 _check_further_models(options, incoming.key)
-        model = self._engine.targets.placed(model, request)
+        model = self._engine.targets.with_target(model, request)
         header: LogHeader | None = None
         is_stream = request.stream
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
@@ -124,7 +124,7 @@ class SpecBuilder:
         """
         model = self.settings.chosen(asked.model, incoming.key)
         _check_further_models(asked.body, incoming.key)
-        model = self._engine.targets.placed(model, asked.body)
+        model = self._engine.targets.with_target(model, asked.body)
         if asked.background:
             model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)

@@ -260,7 +260,7 @@ class StreamRoutes:
             named = self._ids_in_body(incoming, asked)
             if named:
                 return self._answer_owner(incoming, named, partial(self._read_count, incoming, is_checked=True))
-        model = self._engine.targets.placed(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
+        model = self._engine.targets.with_target(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             dialect.parse_request(body)  # a request that would be refused has no count

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.prompt_prefix import beginning
+from gai_fast.core.prompt_prefix import prompt_prefix
 from gai_fast.core.reading import parse_request
 from gai_fast.model.request import Request
 from tests.limits import LIMITS
@@ -43,7 +43,7 @@ TURNS: dict[str, list[Request | dict[str, Any]]] = {
 
 @pytest.mark.parametrize("turns", TURNS.values(), ids=TURNS)
 def test_every_turn_of_a_conversation_has_its_beginning(turns: list[Request | dict[str, Any]]) -> None:
-    assert {beginning(turn) for turn in turns} == {"Be brief.\0Hi\0"}
+    assert {prompt_prefix(turn) for turn in turns} == {"Be brief.\0Hi\0"}
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_every_turn_of_a_conversation_has_its_beginning(turns: list[Request | di
     ],
 )
 def test_another_conversation_has_another(other: dict[str, Any]) -> None:
-    assert beginning(other) != beginning({"messages": [{"role": "user", "content": "Hi"}]})
+    assert prompt_prefix(other) != prompt_prefix({"messages": [{"role": "user", "content": "Hi"}]})
 
 
 def test_a_legacy_prompt_is_a_beginning() -> None:
-    assert beginning({"prompt": "Once upon a time"}) == "Once upon a time\0"
+    assert prompt_prefix({"prompt": "Once upon a time"}) == "Once upon a time\0"
 
 
 def test_images_and_options_are_no_part_of_it() -> None:
     image = {"type": "image", "url": "https://x.example/1.png"}
-    assert beginning(native(messages=[{"role": "user", "content": [image, *ASKED]}], temperature=1)) == "Hi\0"
+    assert prompt_prefix(native(messages=[{"role": "user", "content": [image, *ASKED]}], temperature=1)) == "Hi\0"
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,12 @@ def test_images_and_options_are_no_part_of_it() -> None:
     ],
 )
 def test_whatever_a_client_sends_has_a_beginning_or_none(body: dict[str, Any]) -> None:
-    assert beginning(body) == ""
+    assert prompt_prefix(body) == ""
 
 
 def test_a_long_one_is_cut() -> None:
     text = "x" * (2 * LIMITS.affinity_text)
-    assert len(beginning({"system": text, "messages": [{"role": "user", "content": text}]})) == LIMITS.affinity_text + 1
+    assert (
+        len(prompt_prefix({"system": text, "messages": [{"role": "user", "content": text}]}))
+        == LIMITS.affinity_text + 1
+    )

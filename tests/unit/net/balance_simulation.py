@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gai_fast.model.settings import Balance, ModelSettings, TargetSettings, UpstreamSettings
-from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
+from gai_fast.net.attempts.balance import Balancer, TargetKey, TargetRequest, target_key
 from tests.limits import LIMITS
 
 
@@ -96,14 +96,14 @@ class Simulation:
         if self.now < came + LIMITS.unmeasured_wait and balancer.is_premature(placed, self.now, never):
             self.at(self.now + LIMITS.unmeasured_check, lambda: self._ask(balancer, beginning, came, places))
             return
-        visit = balancer.begin(placed, self.now)
-        assert isinstance(visit, Visit)
+        target_request = balancer.begin(placed, self.now)
+        assert isinstance(target_request, TargetRequest)
         name = placed.upstream.name
         wait = self.first_token[name] * self.chance.uniform(0.7, 1.3)
         self.asked[name] += 1
         self.waits.append(self.now - came + wait)
-        self.at(self.now + wait, lambda: visit.told(self.now))
-        self.at(self.now + wait + self.tokens, lambda: visit.end(self.now))
+        self.at(self.now + wait, lambda: target_request.answered(self.now))
+        self.at(self.now + wait + self.tokens, lambda: target_request.end(self.now))
         places.append(name)
 
     def percentile(self, part: float) -> float:
@@ -111,6 +111,6 @@ class Simulation:
         return sorted(self.waits)[min(len(self.waits) - 1, int(part * len(self.waits)))]
 
 
-def place(name: str) -> Place:
+def place(name: str) -> TargetKey:
     """The place of a simulated target."""
-    return place_of(ModelSettings("m", upstream(name), "m"))
+    return target_key(ModelSettings("m", upstream(name), "m"))

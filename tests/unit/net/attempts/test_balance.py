@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings, UpstreamSettings
-from gai_fast.net.attempts.balance import Balancer, Target, Visit, cooling_seconds
+from gai_fast.net.attempts.balance import Balancer, Target, TargetRequest, cooling_seconds
 from tests.limits import LIMITS
 from tests.unit.net.balance_simulation import Simulation, model, never, place, upstream
 
@@ -38,7 +38,7 @@ class Choices:
     def target(self, name: str) -> Target:
         return self.balancer.targets[place(name)]
 
-    def begin(self, name: str) -> Visit:
+    def begin(self, name: str) -> TargetRequest:
         visit = self.balancer.begin(self.target(name).model, self.now)
         assert visit is not None
         return visit
@@ -47,7 +47,7 @@ class Choices:
         """One request with this time to first token."""
         visit = self.begin(name)
         self.now += seconds
-        visit.told(self.now)
+        visit.answered(self.now)
         visit.end(self.now)
 
     def fail(self, name: str, error: Error, cooling: float | None = None) -> None:
@@ -302,7 +302,7 @@ def test_a_burst_right_after_the_start_sends_one_request_to_each_target_and_wait
     assert set(visits) == {"a", "b", "c"}
     assert all(choices.is_premature(name) for name in "abc")
     choices.now += 0.1
-    visits["b"].told(choices.now)
+    visits["b"].answered(choices.now)
     assert not choices.is_premature("b")
     assert choices.many(20) == {"b": 20}
 
@@ -640,7 +640,7 @@ def test_a_stream_of_a_target_that_a_reload_removes_ends_in_peace() -> None:
     choices = Choices(a=1, b=1)
     visit = choices.begin("a")
     choices.balancer.use(model("weighted", b=1), choices.now)
-    visit.told(choices.now)
+    visit.answered(choices.now)
     visit.end(choices.now)
     assert choices.many(5) == {"b": 5}
 

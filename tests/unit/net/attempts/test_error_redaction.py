@@ -6,7 +6,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Secret, UpstreamSettings
-from gai_fast.net.attempts.error_redaction import ForClient
+from gai_fast.net.attempts.error_redaction import ErrorRedaction
 
 ONE = UpstreamSettings(
     "one",
@@ -20,26 +20,26 @@ TWO = UpstreamSettings("two", "openai", "https://two.example/v1", api_key=Secret
 
 
 def test_all_keys_and_headers_of_all_upstreams_are_cut_out() -> None:
-    told = ForClient("two", (ONE, TWO), True)(
+    told = ErrorRedaction("two", (ONE, TWO), True)(
         Error("invalid_request", "sk-canary-1, sk-canary-2, tenant-canary, sk-canary-3")
     )
     assert told.message == "***, ***, ***, ***"
 
 
 def test_bytes_that_quote_a_key_are_not_passed_on() -> None:
-    translate, error = ForClient("one", (ONE,), True), Error("invalid_request", "no such field")
+    translate, error = ErrorRedaction("one", (ONE,), True), Error("invalid_request", "no such field")
     assert translate(error, b'data: {"error":{},"sent":"Bearer sk-canary-2"}\n\n') is not error
     assert translate(error, b'data: {"error":{}}\n\n') is error
 
 
 def test_other_errors_are_as_they_were() -> None:
     error = Error("invalid_request", "no such field", details={"param": "x"})
-    assert ForClient("one", (ONE,), True)(error) is error
+    assert ErrorRedaction("one", (ONE,), True)(error) is error
     assert error.details == {"param": "x"}
 
 
 def test_an_error_that_means_our_key_names_the_upstream_and_not_the_key() -> None:
-    told = ForClient("two", (ONE, TWO), False)(Error("unauthorized", "wrong key: sk-canary-3", status=401))
+    told = ErrorRedaction("two", (ONE, TWO), False)(Error("unauthorized", "wrong key: sk-canary-3", status=401))
     assert told.code == "provider_unavailable"
     assert "upstream 'two' refuses our credentials" in told.message
     assert "canary" not in told.message
@@ -62,7 +62,7 @@ def test_an_ordinary_caller_reads_the_upstreams_name_in_place_of_its_addresses(m
     proxy = Secret("http://user:sk-canary@proxy.internal:3128")
     upstream = UpstreamSettings("it", "openai", "http://10.0.0.7:9000/v1", proxy=proxy)
     error = Error("network", message, reason="connect", phase="connect", temporary=True)
-    told = ForClient("it", (upstream,), False, shows_addresses=False)(error)
+    told = ErrorRedaction("it", (upstream,), False, shows_addresses=False)(error)
     assert (told.message, str(told), told.reason, told.phase, type(told)) == (
         shown,
         shown,
@@ -70,4 +70,4 @@ def test_an_ordinary_caller_reads_the_upstreams_name_in_place_of_its_addresses(m
         "connect",
         type(error),
     )
-    assert ForClient("it", (upstream,), False)(error).message == error.message == message
+    assert ErrorRedaction("it", (upstream,), False)(error).message == error.message == message

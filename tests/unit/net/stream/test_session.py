@@ -15,7 +15,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.metrics import Outcome, Tallies
 from gai_fast.model.settings import ModelSettings, Price, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
-from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
+from gai_fast.net.attempts.balance import Balancer, TargetKey, TargetRequest, target_key
 from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.key_ring import KeyRing
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
@@ -58,13 +58,13 @@ class FakeTargets(AttemptRunner):
         self.hedges: list[Hedge] = []
         self.keys: list[str | None] = []
 
-    def place(self, model: ModelSettings, request: Any, without: Container[Place]) -> ModelSettings | None:
+    def choose_target(self, model: ModelSettings, request: Any, without: Container[TargetKey]) -> ModelSettings | None:
         return self.balancer.choose("", self._time.now, self.breaker_wait, without)
 
-    def placed(self, model: ModelSettings, request: Any) -> ModelSettings:
-        return (self.place(model, request, ()) or model) if model.targets else model
+    def with_target(self, model: ModelSettings, request: Any) -> ModelSettings:
+        return (self.choose_target(model, request, ()) or model) if model.targets else model
 
-    def visit(self, model: ModelSettings, now: float) -> Visit | None:
+    def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         return self.balancer.begin(model, now)
 
     def is_premature(self, model: ModelSettings, now: float) -> bool:
@@ -73,7 +73,7 @@ class FakeTargets(AttemptRunner):
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         if any_target:
             return self.balancer.wait(self._time.now, self.breaker_wait)
-        return self.balancer.targets[place_of(model)].wait(self._time.now, self.breaker_wait(model.upstream))
+        return self.balancer.targets[target_key(model)].wait(self._time.now, self.breaker_wait(model.upstream))
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
         return self.rings.setdefault(upstream.name, KeyRing(upstream))
