@@ -6,6 +6,7 @@ All texts come from the tables of `gai_fast.config`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -210,14 +211,15 @@ def show(config_path: Path | None, origin: bool, json: bool) -> None:
 
 
 def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Value]]]:
-    """Returns every key's value and origin, defaults included. Passwords in URLs, header values and digests are
-    redacted; secrets are references."""
+    """Returns every key's value and origin, defaults included. Passwords in URLs, header values, credentials in raw
+    members and digests are redacted; other secrets are references."""
     upstreams = []
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
         whole = _with_defaults("upstream", table, **default)
         hidden = {
             "auth_command": _without_arguments(whole["auth_command"]),
+            "extra": _without_credentials(whole["extra"]),
             "headers": _without_values(whole["headers"]),
             "proxy": _without_password(whole["proxy"]),
         }
@@ -245,7 +247,14 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "cache": _with_defaults("cache", loaded.cache),
         "otel": {**otel, "headers": _without_values(otel["headers"])},
         "upstream": upstreams,
-        "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
+        "model": [
+            {
+                name: _without_credentials(table[name]) if name in _MEMBERS else table[name]
+                for name in SECTIONS["model"]
+                if name in table
+            }
+            for table in models
+        ],
         "processor": [_with_parameters(table) for table in loaded.processors],
     }
 
@@ -267,6 +276,27 @@ def _without_program_arguments(encryption: Value) -> Value:
 def _without_values(headers: Value) -> Value:
     """Returns headers with their values redacted."""
     return Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
+
+
+_MEMBERS = ("defaults", "overrides", "extra")
+"""The keys of a `[[model]]` that have members of requests."""
+_CREDENTIAL = re.compile(r"(?i)(key|token|secret|password|authorization)$")
+"""The ends of names of members that hold a credential: `api_key`, `authorization_token`, `clientSecret`."""
+
+
+def _without_credentials(members: Value) -> Value:
+    """Returns members of requests with credentials redacted, and the headers that a provider is to send."""
+    return Value(_redacted(members.value), members.origin)
+
+
+def _redacted(value: Any, name: str = "") -> Any:
+    if _CREDENTIAL.search(name):
+        return REDACTED
+    if isinstance(value, Mapping):
+        if name == "headers":
+            return dict.fromkeys(value, REDACTED)
+        return {inner: _redacted(each, inner) for inner, each in value.items()}
+    return [_redacted(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _shown_key(table: dict[str, Value]) -> dict[str, Value]:

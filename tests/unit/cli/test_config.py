@@ -150,6 +150,37 @@ class TestShow:
             assert "hidden" not in result.output
             assert f'"{shown}"' in result.output
 
+    def test_credentials_in_raw_members_are_not_shown(self, run: Run, folder: Path) -> None:
+        """MCP servers of requests have tokens and headers, as OpenAI's and Anthropic's APIs take them."""
+        extra = """
+            extra = {api_key = "hidden", note = "shown", user = "shown", tools = [
+              {type = "mcp", authorization = "hidden", headers = {"x-anything" = "hidden"}, server_url = "shown"},
+            ], mcp_servers = [{authorization_token = "hidden", password = 7, max_tokens = 8}], clientSecret = "hidden"}
+        """
+        (folder / "c.toml").write_text(
+            f'[[upstream]]\nname = "up"\nprovider = "openai"\napi_key = "env:K"\n{extra}'
+            f'[[model]]\nname = "m"\nupstream = "up"\n{extra}'
+        )
+        shown = {
+            "api_key": "[redacted]",
+            "note": "shown",
+            "user": "shown",
+            "tools": [
+                {
+                    "type": "mcp",
+                    "authorization": "[redacted]",
+                    "headers": {"x-anything": "[redacted]"},
+                    "server_url": "shown",
+                }
+            ],
+            "mcp_servers": [{"authorization_token": "[redacted]", "password": "[redacted]", "max_tokens": 8}],
+            "clientSecret": "[redacted]",
+        }
+        document = tomllib.loads(run("config", "show", "-c", "c.toml", env={"K": "sk-hidden"}).output)
+        assert document["upstream"][0]["extra"] == document["model"][0]["extra"] == shown
+        for form in ("--json", "--origin"):
+            assert "hidden" not in run("config", "show", "-c", "c.toml", form, env={"K": "sk-hidden"}).output
+
     def test_json_holds_the_same(self, run: Run) -> None:
         result = run("config", "show", "-c", "c.toml", "--json", env=SECRETS)
         assert "hidden" not in result.output
