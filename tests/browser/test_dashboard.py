@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -416,7 +417,7 @@ async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser
         total = await texts(page, "#requests .head .hint")
         assert total.startswith("4 requests · 3 failed · 3,702 tokens out · 0.50 USD · ")
         assert "first token p50 300 ms" in total
-        for span, number in ((15, 1), (60, 2), (1440, 3), (0, 4)):
+        for span, number in ((5, 1), (60, 2), (1440, 3), (0, 4)):
             await page.evaluate(f"document.querySelector('[data-minutes=\"{span}\"]').click()")
             assert await page.evaluate(f"{table}.length") == number
         find = "document.querySelector('#requests input')"
@@ -430,6 +431,40 @@ async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser
         assert await page.evaluate("document.querySelectorAll('#requests :is(img, script)').length") == 0
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert (await page.evaluate("window.hit"), page.problems) == (0, [])
+
+
+async def test_one_range_covers_requests_times_and_errors_and_outlasts_a_reload(browser: Browser, origin: str) -> None:
+    def counted(late: int, slow: int) -> str:
+        errors = [{"code": "timeout", "provider": "", "upstream": "up", "count": late}]
+        buckets = [{"le": le, "count": count} for le, count in ((0.1, 3), (0.5, slow), (1.0, 0), (None, 0))]
+        return sample(errors=errors, limited={"streams": late}, first_token_seconds=buckets, gap_seconds=buckets)
+
+    pick = "document.querySelector('[data-minutes=\"{}\"]').click()"
+    pressed = "document.querySelector('[data-minutes][aria-pressed=true]').textContent"
+    begins = "[...document.querySelectorAll('[data-since]')].map((each) => each.textContent)"
+    picture = "document.querySelector('#first-token svg')?.getAttribute('aria-label')"
+    async with browser.page() as page:
+        await opened(page, origin)
+        await page.evaluate(counted(late=4, slow=8))
+        await page.until("document.querySelector('#errors').innerText.includes('timeout')")
+        await page.evaluate("void (Date.now = ((now) => () => now() + 7200000)(Date.now))")  # two hours later
+        for late in (9, 10):
+            await page.evaluate(counted(late=late, slow=8 + late))
+            await page.until(f"document.querySelector('#errors .value').textContent === '{late}'")
+        assert await page.evaluate(begins) == ["since the server started"] * 2
+        await page.evaluate(pick.format(60))
+        assert await texts(page, "#errors .value") == "1"
+        assert await texts(page, "#errors .none") == "Refused by limits: streams 1"
+        assert str(await page.evaluate(picture)).endswith("1 values")
+        assert all(re.fullmatch(r"since .*\d\d:\d\d:\d\d", each) for each in await page.evaluate(begins))
+        await page.evaluate(pick.format(1440))
+        assert await texts(page, "#errors .value") == "6"
+        await page.evaluate(counted(late=0, slow=0))  # a new server
+        await page.until("document.querySelector('#errors').innerText === 'No error.'")
+        assert await page.evaluate(begins) == ["since the server started"] * 2
+        await page.reload()
+        assert await page.evaluate(pressed) == "24 h"
+        assert page.problems == []
 
 
 def key(name: str, **more: Any) -> dict[str, Any]:

@@ -1,18 +1,22 @@
 // The dashboard: one sample of the server's figures a second, pushed over `admin/v1/events`.
-// Memory does not grow: the page keeps the samples of five minutes, a bounded list of streams and of their text.
+// Memory does not grow: the page keeps the samples of five minutes, one a minute of a day, a bounded list of streams and
+// of their text.
 
 import { hasKey, useKey } from "./api.js";
 import { Feed } from "./feed.js";
 import { Keys } from "./keys.js";
-import { Requests, money } from "./requests.js";
+import { Requests, moment, money } from "./requests.js";
 import { Ring, Sparkline, histogram, quantile, seconds, since } from "./charts.js";
 import { Streams, count, make, put, rate } from "./streams.js";
 
 const SPAN = 300; // samples: five minutes
+const DAY = 1440; // samples, one a minute
+const MINUTE = 60_000; // ms
 const SMOOTHED = 5; // samples over which a rate is averaged
 const HIDDEN_FOR = 5_000; // ms after which a hidden page leaves the server alone
 const ROWS = 12; // of a list beside the streams
 const STORED = "gai-fast.dashboard";
+const STORED_RANGE = "gai-fast.dashboard.range";
 const THEMES = ["auto", "light", "dark"];
 const BREAKERS = ["closed", "probing", "open"];
 
@@ -25,22 +29,26 @@ function setTheme(theme) {
   $("theme").textContent = `Theme: ${theme}`;
 }
 
-function storedTheme() {
+function stored(name) {
   try {
-    return localStorage.getItem(STORED);
+    return localStorage.getItem(name);
   } catch {
     return null; // storage is switched off
+  }
+}
+
+function store(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // the page works without it
   }
 }
 
 $("theme").addEventListener("click", () => {
   const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
   setTheme(theme);
-  try {
-    localStorage.setItem(STORED, theme);
-  } catch {
-    // the page works without it
-  }
+  store(STORED, theme);
 });
 
 // ---- figures over time ---------------------------------------------------------------------------------------------
@@ -82,9 +90,10 @@ class Tile {
 const tiles = Object.fromEntries(
   ["active", "requests", "tokens", "first", "errors", "memory"].map((name) => [name, new Tile(name)]),
 );
-const past = new Ring(SPAN); // the distributions of each sample
+const past = new Ring(SPAN); // the sums of each sample
+const minutes = new Ring(DAY); // those of one sample a minute
 const rates = new Ring(SMOOTHED);
-let span = "recent";
+let span = Infinity; // ms before now
 let newest = null;
 
 /** The mean of a rate over the newest samples; `null` before there is one. */
@@ -93,17 +102,39 @@ function smoothed(name) {
   return values.length ? values.reduce((sum, each) => sum + each, 0) / values.length : null;
 }
 
-/** The distribution of the last five minutes, or as far as is known; on a page just opened, all there is. */
-function recent(name) {
-  const earlier = past.oldest;
-  const left = earlier && earlier !== newest ? since(newest[name], earlier[name]) : null;
-  return left && left.some((each) => each.count) ? left : newest[name];
+/** The sums at the begin of a range, or when this page was opened; `null` stands for the server's start. */
+function begin(ms) {
+  const isWithin = ({ at }) => at >= newest.at - ms;
+  const found = ms === Infinity ? null : (minutes.values.find(isWithin) ?? past.values.find(isWithin));
+  return found === newest ? null : found;
 }
 
-function showTimes() {
+/** The distribution of the last five minutes, or as far as is known; all there is where nothing has come since. */
+function recent(name) {
+  const earlier = begin(SPAN * 1_000);
+  const left = earlier && since(newest[name], earlier[name]);
+  return left?.some((each) => each.count) ? left : newest[name];
+}
+
+const nameOf = ({ code, upstream, provider }) => JSON.stringify([code, upstream, provider]);
+
+/** The errors and refusals since a sample, without zeros. */
+function errorsSince(earlier) {
+  const before = new Map((earlier?.errors ?? []).map((each) => [nameOf(each), each.count]));
+  const errors = newest.errors.map((each) => ({ ...each, count: each.count - (before.get(nameOf(each)) ?? 0) }));
+  const limits = Object.entries(newest.limited).map(([name, number]) => [name, number - (earlier?.limited[name] ?? 0)]);
+  return { errors: errors.filter((each) => each.count > 0), limits: limits.filter(([, number]) => number > 0) };
+}
+
+/** What depends on the range. */
+function showRange() {
+  const earlier = begin(span);
+  const text = earlier ? `since ${moment(earlier.at)}` : "since the server started";
+  for (const each of document.querySelectorAll("[data-since]")) put(each, text);
   for (const [id, name, what] of [
     ["first-token", "first_token_seconds", "first token"], ["gaps", "gap_seconds", "gap between tokens"],
-  ]) histogram($(id), span === "all" ? newest[name] : recent(name), what);
+  ]) histogram($(id), earlier ? since(newest[name], earlier[name]) : newest[name], what);
+  showErrors(errorsSince(earlier));
 }
 
 function showTiles({ active, streams, rates: given, errors: failed, memory_bytes: memory }) {
@@ -147,10 +178,9 @@ function some(list, show) {
   return rows;
 }
 
-function showErrors({ errors, limited }) {
-  const limits = Object.entries(limited).filter(([, number]) => number > 0);
+function showErrors({ errors, limits }) {
   replace($("errors"), [errors, limits], () => {
-    if (!errors.length && !limits.length) return nothing("No error since the server started.");
+    if (!errors.length && !limits.length) return nothing("No error.");
     const most = Math.max(1, ...errors.map((each) => each.count));
     const rows = some(errors, (each) =>
       barred(each.code, each.upstream || each.provider || "this gateway", count(each.count), each.count / most));
@@ -165,7 +195,7 @@ function showErrors({ errors, limited }) {
 function showBreakers({ breakers }) {
   replace($("breakers"), breakers, () => {
     const all = Object.entries(breakers).sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
-    if (!all.length) return nothing("No upstream has a breaker. Set one with [upstream] breaker.");
+    if (!all.length) return nothing("No upstream has a breaker. Set one with [[upstream]] breaker.");
     return some(all, ([upstream, state]) => {
       const word = BREAKERS[state] ?? "?";
       const row = make("div", "item", make("span", "name", upstream), make("span", "state", word));
@@ -231,12 +261,16 @@ function receive({ type, data }) {
     return;
   }
   if (type !== "sample") return;
-  newest = { first_token_seconds: data.first_token_seconds, gap_seconds: data.gap_seconds };
-  if (past.oldest && !since(newest.first_token_seconds, past.values.at(-1).first_token_seconds)) past.clear();
+  const { first_token_seconds, gap_seconds, errors, limited } = data;
+  newest = { at: Date.now(), first_token_seconds, gap_seconds, errors, limited };
+  if (past.oldest && !since(first_token_seconds, past.values.at(-1).first_token_seconds)) {
+    past.clear(); // a new server
+    minutes.clear();
+  }
   past.push(newest);
+  if (!(newest.at - minutes.values.at(-1)?.at < MINUTE)) minutes.push(newest);
   showTiles(data);
-  showTimes();
-  showErrors(data);
+  showRange();
   showBreakers(data);
   showSpend(data);
   showChange(data);
@@ -320,15 +354,24 @@ $("login").addEventListener("submit", (event) => {
   feed.start();
 });
 $("retry").addEventListener("click", () => feed.start());
-for (const each of document.querySelectorAll("[data-span]")) {
+const ranges = [...document.querySelectorAll("[data-minutes]")];
+
+function setRange(chosen) {
+  span = Number(chosen.dataset.minutes) * MINUTE || Infinity;
+  for (const each of ranges) each.setAttribute("aria-pressed", String(each === chosen));
+  requests.within(span);
+  if (newest) showRange();
+}
+
+for (const each of ranges) {
   each.addEventListener("click", () => {
-    span = each.dataset.span;
-    for (const other of document.querySelectorAll("[data-span]")) other.setAttribute("aria-pressed", String(other === each));
-    if (newest) showTimes();
+    setRange(each);
+    store(STORED_RANGE, each.dataset.minutes);
   });
 }
 
 const root = location.origin + location.pathname.replace(/\/[^/]*$/, "");
 $("curl").textContent = `curl -N ${root}/api/v1/stream \\\n  -H 'content-type: application/json' \\\n  -d '{"query": "Tell me a story"}'`;
-setTheme(THEMES.includes(storedTheme()) ? storedTheme() : "auto");
+setTheme(THEMES.includes(stored(STORED)) ? stored(STORED) : "auto");
+setRange(ranges.find((each) => each.dataset.minutes === stored(STORED_RANGE)) ?? ranges.at(-1));
 feed.start();

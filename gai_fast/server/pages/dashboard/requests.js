@@ -6,6 +6,7 @@ import { count, make, put } from "./streams.js";
 
 const EVERY = 5_000; // ms between two questions: a thousand rows are 5 ms of the server's work
 const ROWS = 200; // what a page lays out without effort
+const KEPT = 1000; // what the server keeps: `recent_requests`
 const COLUMNS = ["Ended", "Key", "Model", "End", "Tokens", "Cost", "First token", "Time"];
 
 const whole = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
@@ -13,6 +14,13 @@ export const money = (amount, currency) => {
   const digits = { minimumFractionDigits: 2, maximumFractionDigits: amount !== 0 && amount < 1 ? 6 : 2 };
   return `${amount.toLocaleString("en", digits)} ${currency}`.trim();
 };
+
+/** The time of a moment, with its date unless that is today's. */
+export function moment(given) {
+  const time = new Date(given);
+  const clock = time.toLocaleTimeString("en-GB");
+  return time.toDateString() === new Date().toDateString() ? clock : `${time.toLocaleDateString("en-CA")} ${clock}`;
+}
 
 /** The sums of some requests, in one line. */
 function summary(rows) {
@@ -31,11 +39,9 @@ function summary(rows) {
 }
 
 function cellsOf(row) {
-  const time = new Date(row.ended_at);
-  const isToday = time.toDateString() === new Date().toDateString();
   const tokens = row.input_tokens === null && row.output_tokens === null;
   return [
-    isToday ? time.toLocaleTimeString("en-GB") : `${time.toLocaleDateString("en-CA")} ${time.toLocaleTimeString("en-GB")}`,
+    moment(row.ended_at),
     row.key,
     row.model || "–",
     row.code ? `${row.code}${row.status ? ` ${row.status}` : ""}` : row.outcome,
@@ -69,14 +75,6 @@ export class Requests {
       cell.scope = "col";
       return cell;
     }));
-    const spans = root.querySelectorAll("[data-minutes]");
-    for (const each of spans) {
-      each.addEventListener("click", () => {
-        this.#span = Number(each.dataset.minutes) * 60_000 || Infinity;
-        for (const other of spans) other.setAttribute("aria-pressed", String(other === each));
-        this.#show();
-      });
-    }
     const [find, outcome] = [root.querySelector("input"), root.querySelector("select")];
     find.addEventListener("input", () => {
       this.#words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -108,10 +106,18 @@ export class Requests {
     this.#asked = -Infinity;
   }
 
+  /** Shows those of a range: ms before now. */
+  within(span) {
+    this.#span = span;
+    if (this.#rows.length) this.#show();
+  }
+
   #show() {
     const since = Date.now() - this.#span;
     const rows = this.#rows.filter((row) => Date.parse(row.ended_at) >= since && this.#fits(row));
-    put(this.#sum, rows.length ? summary(rows) : "");
+    const oldest = this.#rows.at(-1);
+    const isCut = this.#rows.length >= KEPT && Date.parse(oldest.ended_at) > since;
+    put(this.#sum, [rows.length && summary(rows), isCut && `the list begins at ${moment(oldest.ended_at)}`].filter(Boolean).join(" · "));
     const shown = rows.slice(0, ROWS);
     const known = JSON.stringify(shown.map((row) => [row.request_id, row.stream_id, row.ended_at]));
     const more = rows.length - shown.length;
