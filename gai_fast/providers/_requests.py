@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple, replace
 from orjson import Fragment
 
-from gai_fast.kernels import parse_exact
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import (
@@ -362,7 +362,7 @@ _NO_SCHEMAS: Final = frozenset(("const", "default", "enum", "examples", "require
 
 
 def closed_schema(schema: Any) -> Any:
-    """Returns a JSON Schema whose objects with properties have no others, where it does not say so itself.
+    """Returns a JSON Schema whose objects have no other properties than it names, as Anthropic's SDK writes them.
 
     Args:
         schema: The schema, or a part of it. It is not changed; it is the result if nothing has to be.
@@ -376,11 +376,62 @@ def closed_schema(schema: Any) -> Any:
     properties = schema.get("properties")
     if isinstance(properties, dict):
         closed["properties"] = {name: closed_schema(value) for name, value in properties.items()}
-        closed.setdefault("additionalProperties", False)
         if all(map(_is_same, closed["properties"].values(), properties.values())):
             closed["properties"] = properties
+    if isinstance(properties, dict) or is_object(schema):
+        closed["additionalProperties"] = False
     is_same = len(closed) == len(schema) and all(map(_is_same, closed.values(), schema.values()))
     return schema if is_same else closed
+
+
+def is_object(schema: Mapping[str, Any]) -> bool:
+    """Returns whether a JSON Schema says that a value is an object, perhaps beside other types."""
+    kind = schema.get("type")
+    return kind == "object" or (isinstance(kind, list) and "object" in kind)
+
+
+_UNIONS: Final = ("anyOf", "oneOf", "allOf")
+_REFERENCE: Final = "#/$defs/"
+
+
+def without_root_unions(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a JSON Schema of an object in place of one that is a union, whose properties are those of all members.
+
+    The union itself stands in the description. The schema is not changed; it is the result if it is no union.
+    """
+    unions = {name: schema[name] for name in _UNIONS if isinstance(schema.get(name), list)}
+    if not unions:
+        return schema
+    written = {name: value for name, value in schema.items() if name not in unions}
+    properties: dict[str, Any] = {**(schema["properties"] if isinstance(schema.get("properties"), dict) else {})}
+    required = [*(schema["required"] if isinstance(schema.get("required"), list) else ())]
+    for kind, members in unions.items():
+        needed: list[list[Any]] = []
+        for each in (_resolved(member, schema) for member in members):
+            own, needs = each.get("properties"), each.get("required")
+            needed.append(needs if isinstance(needs, list) else [])
+            for name, value in (own if isinstance(own, dict) else {}).items():
+                known = properties.setdefault(name, value)
+                if known != value:
+                    properties[name] = {"anyOf": [known, value]}
+        for name in [name for names in needed for name in names]:
+            if name not in required and (kind == "allOf" or all(name in names for names in needed)):
+                required.append(name)
+    described = ", ".join(f"{kind}: {encode_json(members).decode()}" for kind, members in unions.items())
+    told = f"{{{described}}}"
+    description = schema.get("description")
+    written |= {"type": "object", "properties": properties}
+    written["description"] = f"{description}\n\n{told}" if description else told
+    return written | ({"required": required} if required else {})
+
+
+def _resolved(member: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a member of a union, or the definition that it names; an empty schema if it is neither."""
+    name = member.get("$ref") if isinstance(member, dict) else None
+    if isinstance(name, str):
+        named = schema.get("$defs")
+        member = named.get(name.removeprefix(_REFERENCE)) if isinstance(named, dict) else None
+    return member if isinstance(member, dict) else {}
 
 
 _NAMED_SCHEMAS: Final = frozenset(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"))
@@ -393,7 +444,9 @@ _FORMATS: Final = frozenset("date-time time date duration email hostname uri ipv
 
 
 def without_limits(schema: Any) -> Any:
-    """Returns a JSON Schema whose limits of values stand in the descriptions, as Anthropic's SDK writes them.
+    """Returns a JSON Schema whose limits of values stand in the descriptions, and whose `oneOf` is `anyOf`.
+
+    Anthropic's SDK writes them so.
 
     Args:
         schema: The schema, or a part of it. It is not changed.
@@ -412,6 +465,10 @@ def without_limits(schema: Any) -> Any:
             or (name == "format" and value not in _FORMATS)
         ):
             moved.append(f"{name}: {value}")
+        elif name == "oneOf" and isinstance(value, list) and "anyOf" not in schema:
+            written["anyOf"] = without_limits(value)
+        elif name == "discriminator" and "oneOf" in schema:
+            continue  # OpenAPI's, which pydantic writes: what differs is in the members
         elif name in _NAMED_SCHEMAS and isinstance(value, dict):
             written[name] = {key: without_limits(each) for key, each in value.items()}
         else:

@@ -65,6 +65,7 @@ from gai_fast.providers._requests import (
     image_data,
     required_schema,
     without_limits,
+    without_root_unions,
 )
 from gai_fast.providers._rules import CallIds
 from gai_fast.providers._target import Target, UpstreamRequest
@@ -113,6 +114,10 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 """The media types of images that the API reads."""
+_UNION: Final = re.compile(rb'"(?:any|one|all)Of"')
+"""The API refuses unions as the schema of arguments, not within it."""
+_ANY_OBJECT: Final = frozenset(("type", "additionalProperties", "$schema", "title", "description"))
+"""The members of a schema that any object follows."""
 _OBJECT: Final = b'{"type":"object"'
 """How most schemas of arguments begin."""
 
@@ -358,6 +363,9 @@ class Anthropic(API):
         if facts.schema is False:
             self.leave_out("response_format", target, "this model follows no schema")
             return
+        if _takes_any_object(parse_exact(bytes(wanted.schema or b"{}").decode())):
+            self.leave_out("response_format", target, "JSON without a schema; send one with `properties`")
+            return
         fitted = _strict_schema(bytes(wanted.schema or b"null"), "response_format.schema", target)
         if fitted is not None:
             schema = fitted
@@ -523,6 +531,12 @@ def _is_visible(text: str) -> bool:
 def _input_schema(tool: Tool, path: str, target: Target) -> Any:
     """Returns the schema of a tool's arguments; the API wants its type, and that strict ones are simple."""
     raw = bytes(tool.parameters)
+    if _UNION.search(raw) is not None:
+        schema = parse_exact(raw.decode())
+        flat = without_root_unions(schema)
+        if flat is not schema:
+            target.changes.adjust(path, "simplified")
+            raw = encode_json(flat)
     fitted = _strict_schema(raw, path, target) if tool.strict is True else None
     if fitted is not None:
         return fitted
@@ -530,6 +544,12 @@ def _input_schema(tool: Tool, path: str, target: Target) -> Any:
         return Fragment(raw)
     schema = parse_exact(raw.decode())
     return Fragment(raw) if "type" in schema else {"type": "object", **schema}
+
+
+def _takes_any_object(schema: dict[str, Any]) -> bool:
+    """Returns whether a schema names no properties, so that nothing is left of it once it is closed."""
+    is_open = schema.get("type", "object") == "object" and schema.get("additionalProperties") is not False
+    return is_open and _ANY_OBJECT.issuperset(schema)
 
 
 def _strict_schema(raw: bytes, path: str, target: Target) -> Any:

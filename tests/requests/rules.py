@@ -439,6 +439,8 @@ def anthropic_tools(asked: Received) -> Iterator[str]:
         schema = tool.get("input_schema")
         if isinstance(schema, dict) and schema.get("type") != "object":
             yield "tools: the schema has no type"
+        if isinstance(schema, dict) and not schema.keys().isdisjoint(("oneOf", "allOf", "anyOf")):
+            yield "tools: the schema is a union"  # "does not support oneOf, allOf, or anyOf at the top level"
         if tool.get("strict") and not (_is_closed_everywhere(schema) and _LIMITS.isdisjoint(_keywords(schema))):
             yield "tools: a strict schema is open, or has limits"
 
@@ -482,6 +484,8 @@ def anthropic_schema(asked: Received) -> Iterator[str]:
     form = (asked.body.get("output_config") or {}).get("format") or {}
     if not _is_closed_everywhere(form.get("schema")):
         yield "output_config.format: the schema is open"
+    if "oneOf" in _keywords(form.get("schema")):
+        yield "output_config.format: oneOf"  # github.com/vercel/ai/issues/12876
     if not _LIMITS.isdisjoint(_keywords(form.get("schema"))):
         yield "output_config.format: the schema has limits of values"
 

@@ -159,9 +159,9 @@ class TestRequest:
         assert body("anthropic", tools=[{"name": "f"}], tool_choice=choice)["tool_choice"] == sent
 
     def test_an_answer_by_a_schema_and_stop_sequences(self) -> None:
-        wanted = {"type": "json_schema", "schema": {"type": "object"}}
-        sent = body("anthropic", response_format=wanted, stop=["x"], max_tokens=9)
-        assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+        schema = {"type": "array", "items": {"type": "string"}}
+        sent = body("anthropic", response_format={"type": "json_schema", "schema": schema}, stop=["x"], max_tokens=9)
+        assert sent["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
         assert (sent["stop_sequences"], sent["max_tokens"]) == (["x"], 9)
         assert "output_config" not in body("anthropic", response_format={"type": "text"})
 
@@ -181,6 +181,63 @@ class TestRequest:
         assert changes.adjusted == {"response_format.schema": "closed"}
         with pytest.raises(Unsupported, match="`response_format`: JSON without a schema; send one as `json_schema`"):
             written("claude-sonnet-4-5", response_format={"type": "json"})
+
+    @pytest.mark.parametrize("more", [{}, {"additionalProperties": True}, {"additionalProperties": {"type": "string"}}])
+    def test_objects_within_a_schema_are_closed_and_an_open_schema_is_refused(self, more: dict[str, Any]) -> None:
+        """github.com/BerriAI/litellm/issues/35808: `additionalProperties` of any other value than false is a 400."""
+        free = {"type": "object", **more}
+        schema = {"type": "object", "properties": {"a": free, "b": {"type": ["object", "null"]}}, **more}
+        sent, changes = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
+        closed = {"additionalProperties": False}
+        inner = {"a": {"type": "object", **closed}, "b": {"type": ["object", "null"], **closed}}
+        assert sent["output_config"]["format"]["schema"] == {"type": "object", "properties": inner, **closed}
+        assert changes.adjusted == {"response_format.schema": "closed"}
+        for schema in (free, {"title": "T", **more}):
+            with pytest.raises(Unsupported, match="`response_format`: JSON without a schema; send one with `prop"):
+                written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
+        empty = {"type": "object", **closed}
+        sent, _ = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": empty})
+        assert sent["output_config"]["format"]["schema"] == empty
+
+    def test_one_of_several_schemas_is_any_of_them(self) -> None:
+        """github.com/vercel/ai/issues/12876: "Schema type 'oneOf' is not supported"."""
+        kinds = [{"type": "object", "properties": {"kind": {"const": kind}}, "required": ["kind"]} for kind in "ab"]
+        union = {"oneOf": kinds, "discriminator": {"propertyName": "kind"}}
+        schema = {"type": "object", "properties": {"it": union, "oneOf": {"type": "string"}}}
+        sent, changes = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": schema})
+        closed = {"anyOf": [{**kind, "additionalProperties": False} for kind in kinds]}
+        properties = {"it": closed, "oneOf": {"type": "string"}}
+        sent_schema = sent["output_config"]["format"]["schema"]
+        assert sent_schema == {"type": "object", "properties": properties, "additionalProperties": False}
+        assert changes.adjusted == {"response_format.schema": "simplified"}
+
+    def test_the_arguments_of_a_tool_are_no_union(self) -> None:
+        """github.com/vercel/ai/issues/21350: "does not support oneOf, allOf, or anyOf at the top level"."""
+        text, number = {"type": "string"}, {"type": "integer"}
+        find = {"properties": {"do": {"const": "find"}, "id": text}, "required": ["do", "id"]}
+        list_ = {"properties": {"do": {"const": "list"}, "size": number}, "required": ["do"]}
+        union = [{"$ref": "#/$defs/find"}, list_, {"$ref": "#/$defs/gone"}, True]
+        schema = {"anyOf": union[:2], "$defs": {"find": find}, "description": "What to do"}
+        sent, changes = written("claude-sonnet-4-5", tools=[{"name": "f", "parameters": schema}])
+        written_schema = sent["tools"][0]["input_schema"]
+        assert json.loads(written_schema["description"].removeprefix("What to do\n\n{anyOf: ")[:-1]) == union[:2]
+        assert {**written_schema, "description": ""} == {
+            "type": "object",
+            "properties": {"do": {"anyOf": [{"const": "find"}, {"const": "list"}]}, "id": text, "size": number},
+            "required": ["do"],
+            "$defs": {"find": find},
+            "description": "",
+        }
+        assert changes.adjusted == {"tools[0].parameters": "simplified"}
+        both = {"type": "object", "properties": {"a": text}, "required": ["a"], "allOf": [find], "oneOf": union[2:]}
+        sent, _ = written("claude-sonnet-4-5", tools=[{"name": "f", "parameters": both, "strict": True}])
+        written_schema = sent["tools"][0]["input_schema"]
+        assert [*written_schema["properties"]] == ["a", "do", "id"]
+        assert (written_schema["required"], written_schema["additionalProperties"]) == (["a", "do", "id"], False)
+        within = {"type": "object", "properties": {"anyOf": text, "b": {"anyOf": [text, number]}}}
+        sent, changes = written("claude-sonnet-4-5", tools=[{"name": "f", "parameters": within}])
+        assert sent["tools"][0]["input_schema"] == within
+        assert not changes
 
     @pytest.mark.parametrize(("effort", "sent"), [("minimal", "low"), ("high", "high")])
     def test_effort_lets_the_model_decide_how_long_to_think(self, effort: str, sent: str) -> None:
@@ -282,7 +339,7 @@ class TestRequest:
             ],
             tools=[{"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}],
             tool_choice={"name": "f"},
-            response_format={"type": "json_schema", "schema": {"type": "object"}},
+            response_format={"type": "json_schema", "schema": {"type": "string"}},
             reasoning={"effort": "high", "max_tokens": 2000},
             stop=["x"],
             metadata={"user_id": "u"},

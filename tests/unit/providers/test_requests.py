@@ -76,7 +76,7 @@ def test_a_schema_is_closed_where_it_does_not_say_otherwise() -> None:
     given = {
         "type": "object",
         "properties": {"properties": inner, "b": {"anyOf": [{"type": "null"}, inner]}},
-        "$defs": {"c": {"properties": {}, "additionalProperties": True}, "d": {"type": "object"}},
+        "$defs": {"c": {"properties": {}, "additionalProperties": True}, "d": {"type": "string"}},
         "examples": [{"properties": {}}],
     }
     closed = {
@@ -87,9 +87,10 @@ def test_a_schema_is_closed_where_it_does_not_say_otherwise() -> None:
     assert closed_schema(given) == {
         **given,
         "properties": {"properties": closed, "b": {"anyOf": [{"type": "null"}, closed]}},
+        "$defs": {"c": {"properties": {}, "additionalProperties": False}, "d": {"type": "string"}},
         "additionalProperties": False,
     }
-    for same in (closed, {"type": "object"}, True, [1], {"properties": 5}, {"$defs": {"a": {"type": "string"}}}):
+    for same in (closed, {"type": "string"}, True, [1], {"properties": 5}, {"$defs": {"a": {"type": "string"}}}):
         assert closed_schema(same) is same
 
 
@@ -137,6 +138,8 @@ def test_limits_of_values_move_to_the_descriptions_as_anthropics_sdk_moves_them(
             "c": {"type": "array", "items": {"$ref": "#/$defs/d"}, "minItems": 3},
             "e": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1},
             "f": {"type": "string", "format": "uuid"},
+            "g": {"type": "object", "properties": {}, "additionalProperties": {"type": "string"}},
+            "h": {"oneOf": [{"type": "string"}, {"type": "null"}]},
         },
         "required": ["minimum"],
         "$defs": {"d": {"type": "number", "multipleOf": 0.5}},
