@@ -198,6 +198,21 @@ class Relay(LegalStream):
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
 
+    def receive_chunk(self, data: str) -> None:
+        """Receives one chunk of a streamed answer whose chunks come without framing, in place of `receive_data`.
+
+        Args:
+            data: The chunk's JSON.
+        """
+        body = self._answer.body
+        if body.kind is BodyKind.UNKNOWN:
+            body.kind = _STREAM
+        if body.kind is _STREAM:
+            try:
+                self._receive_frame(Frame(b"", "", data, None))
+            except Exception as problem:  # noqa: BLE001  # rule 7
+                self.break_off(problem)
+
     def _receive_data(self, data: bytes) -> None:
         answer = self._answer
         body = answer.body

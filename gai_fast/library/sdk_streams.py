@@ -198,7 +198,6 @@ class _Reading:
         self._relay: Relay | None = None
         self._adapter: Adapter | None = None
         self._api = ""
-        self._head = self._tail = b""
         self._shapes: dict[type, Shape] = {}
         self._has_read = False
 
@@ -220,28 +219,30 @@ class _Reading:
             TypeError: It is of no known kind.
         """
         shape = self._shapes.get(type(item))
-        is_known = shape is not None
-        if shape is None:
+        relay = self._relay
+        text: str | None = None
+        if shape is None or relay is None:
             shape = shape_of(item, self._api)
-            if not isinstance(item, Mapping | tuple):  # those of one class may be chunks of several APIs
+            relay = self._begun(shape.api, item)
+            if shape.api != self._api:
+                what = f"a chunk of {shape.api!r} in a stream of {self._api!r}"
+                relay.fail(Error("provider_unavailable", what, reason="malformed_chunk"))
+                return
+            if not shape.varies:
                 self._shapes[type(item)] = shape
-        relay = self._begun(shape.api, item)
-        if shape.api != self._api:
-            text = f"a chunk of {shape.api!r} in a stream of {self._api!r}"
-            relay.fail(Error("provider_unavailable", text, reason="malformed_chunk"))
-            return
-        wire = shape.delta(item) if is_known and shape.delta is not None else None
-        if wire is None:
-            wire = shape.wire(item)
-        if wire is not None:
+        elif shape.delta is not None:
+            text = shape.delta(item)
+        if text is None:
+            text = shape.wire(item)
+        if text is not None:
             self._has_read = True
-            relay.receive_data(self._head + wire + self._tail, now_ms())
+            relay.receive_chunk(text)
 
     def end(self) -> None:
         """The library's stream has ended."""
         relay = self._begun(self._api or EVENTS, None)
         if self._api == EVENTS and self._has_read:
-            relay.receive_data(_END, now_ms())
+            relay.receive_chunk(_END)
         relay.receive_eof(None, now_ms())
 
     def fail(self, problem: Exception | SystemExit) -> None:
@@ -267,16 +268,13 @@ class _Reading:
             provider = get_provider(name)
             self._adapter = provider.adapter()
             relay = self._relay = Relay(self._adapter, self._sink)
-            is_sse = provider.framing == "sse"
-            relay.receive_head(200, {"content-type": "text/event-stream" if is_sse else "application/x-ndjson"})
-            self._head, self._tail = (b"data: ", b"\n\n") if is_sse else (b"", b"\n")
             if self._provider is not None and own is None:
                 start = {"type": "start", "provider": self._provider.partition(":")[0]}
-                relay.receive_data(encode_json(start) + self._tail, now_ms())
+                relay.receive_chunk(encode_json(start).decode())
         return relay
 
 
-_END: Final = b'{"type":"done","finished":true}\n'
+_END: Final = '{"type":"done","finished":true}'
 
 _BROKEN: Final = frozenset(("TransportError", "NetworkError", "APIConnectionError", "ClientConnectionError"))
 _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout", "ReadTimeout"))

@@ -17,6 +17,7 @@ from gai_fast.core.chunks import parse_chunk
 from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import Inexpressible
+from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
@@ -179,6 +180,30 @@ def relayed(*pieces: Any, **options: Any) -> Stream:
 
 
 # ---- how a stream begins and ends ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+def test_chunks_without_framing_are_read_like_a_body(framing: Literal["sse", "ndjson"]) -> None:
+    chunks = [
+        '{"text":"a"}',
+        '{"strange":7}',
+        '{"text":"b\\ud83d"}',
+        '{"text":"\\ude00"}',
+        '{"end":"stop"}',
+        END,
+        '{"text":"c"}',
+    ]
+    sinks = OrderedEvents("compact"), OrderedEvents("compact")
+    relays = [Relay(FakeAdapter(FakeAPI(framing)), sink) for sink in sinks]
+    head, tail = ("data: ", "\n\n") if framing == "sse" else ("", "\n")
+    for chunk in chunks:
+        relays[0].receive_data(f"{head}{chunk}{tail}".encode())
+        relays[1].receive_chunk(chunk)
+    for relay in relays:
+        relay.receive_eof()
+    told, read = ([{**event, "ts": 0, "request_id": ""} for event in sink.take()] for sink in sinks)
+    assert told == read
+    assert [event.get("text") for event in read if "text" in event] == ["a", "b", "😀"]
 
 
 def test_an_answer_is_a_start_its_deltas_one_finish_and_done() -> None:
