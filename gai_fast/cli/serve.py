@@ -185,24 +185,33 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     from gai_fast.server.workers.bus_folder import PathTooLong, bus_folder
     from gai_fast.server.workers.peers import RecordHome
     from gai_fast.server.workers.shared_limits import QUESTIONS, LedgerHome
+    from gai_fast.server.workers.shared_tokens import QUESTIONS as OF_TOKENS
+    from gai_fast.server.workers.shared_tokens import TokenHome
     from gai_fast.server.workers.supervisor import Supervisor
     from gai_fast.server.workers.worker import Group
 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
-    records, limits, drained = RecordHome(), LedgerHome(), DrainedHome()
+    records, limits, drained, tokens = RecordHome(), LedgerHome(), DrainedHome(), TokenHome(settings)
 
     def answer(kind: str, items: Sequence[Any]) -> Any:
         if kind == DRAINED:
             return drained.answer(items)
+        if kind in OF_TOKENS:
+            return tokens.answer(kind, items)
         return limits.answer(kind, items) if kind in QUESTIONS else records.answer(items)
 
     def reloaded(*, by_signal: bool) -> tuple[bytes | None, dict[str, Any]]:
         new = reload.signalled() if by_signal else reload()
         if new.settings is not None:
             drained.use(new.settings)
+            tokens.use(new.settings)
         return None if new.settings is None else to_bytes(new.settings), new.report
+
+    def ended(worker: int) -> None:
+        limits.forget(worker)
+        tokens.forget(worker)
 
     with ExitStack() as opened:
         opened.callback(SocketListener(bound.sockets, bound.path).close)
@@ -223,7 +232,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
             counts=totals.dump_process,
             add=totals.add,
             answer=answer,
-            ended=limits.forget,
+            ended=ended,
         ).run()
 
 

@@ -36,20 +36,31 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_cancelled = False
+        self._cancelled = threading.Event()
 
     def cancel(self) -> None:
         """Ends the program, if one runs, and every one that is started later."""
         with self._lock:
-            self._is_cancelled = True
+            self._cancelled.set()
             if self._process is not None:
                 _kill(self._process)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for `cancel`.
+
+        Args:
+            seconds: The longest wait.
+
+        Returns:
+            Whether it was called.
+        """
+        return self._cancelled.wait(seconds)
 
     def holds(self, process: subprocess.Popen[bytes] | None) -> None:
         """Notes the program that runs. None if none does."""
         with self._lock:
             self._process = process
-            if process is not None and self._is_cancelled:
+            if process is not None and self._cancelled.is_set():
                 _kill(process)
 
 

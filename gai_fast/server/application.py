@@ -28,6 +28,7 @@ from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeySettings, ServerSettings, Settings
+from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.sockets import reset
 from gai_fast.providers import get_provider
@@ -225,7 +226,11 @@ class Service:
 
 
 def new_service(
-    settings: Settings, mount: Mount | None = None, memory: Backend | None = None, limits: Homes | None = None
+    settings: Settings,
+    mount: Mount | None = None,
+    memory: Backend | None = None,
+    limits: Homes | None = None,
+    fetch: Fetch | None = None,
 ) -> Service:
     """Creates a service with an engine of its own, on the running loop; the caller must close it.
 
@@ -234,10 +239,11 @@ def new_service(
         mount: As for `Service`.
         memory: As for `Engine`.
         limits: As `memory` of `ledger.new_ledger`.
+        fetch: As for `Engine`.
     """
     ledger = new_ledger(settings.store, limits)
     server_limits = _server_limits(settings, limits)
-    engine = Engine(settings, asyncio.get_running_loop(), memory, ledger, server_limits)
+    engine = Engine(settings, asyncio.get_running_loop(), memory, ledger, server_limits, fetch)
     engine.upstreams.call_function = call_function
     return _service_over(engine, server_limits, mount)
 

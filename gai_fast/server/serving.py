@@ -20,6 +20,7 @@ from aiohttp import web
 from gai_fast.config.environment import activated_sockets
 from gai_fast.ledger import Homes
 from gai_fast.model.settings import Settings
+from gai_fast.net.identity.token_source import Fetch
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.drain import drain
 from gai_fast.server.edge.certificate import Certificate, certificate_of
@@ -274,6 +275,7 @@ async def start(
     listener: Listener | None = None,
     memory: Backend | None = None,
     limits: Homes | None = None,
+    fetch: Fetch | None = None,
 ) -> Running:
     """Starts a server on the running loop.
 
@@ -284,6 +286,7 @@ async def start(
         listener: The source of the connections; None for the sockets of `bound`.
         memory: As for `Engine`.
         limits: As `memory` of `ledger.new_ledger`.
+        fetch: As for `Engine`.
 
     Raises:
         CannotListen: The address cannot be bound.
@@ -298,7 +301,7 @@ async def start(
         stack.callback(listener.close)
         extension = None if settings.server.app is None else load(settings.server.app)
         mount = Mount(on_loopback=bound.on_loopback)
-        service = new_service(settings, mount, memory, limits)
+        service = new_service(settings, mount, memory, limits, fetch)
         stack.push_async_callback(service.close)
         await service.begin()
         service.engine.upstreams.record = record

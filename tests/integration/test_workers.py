@@ -105,6 +105,33 @@ async def test_a_worker_that_stands_still_keeps_no_client_waiting_and_is_replace
                 os.kill(stopped, signal.SIGKILL)
 
 
+async def test_workers_fetch_the_token_of_an_identity_once(net: Net, mock: Mock, tmp_path: Path) -> None:
+    """Also one that takes another's place: the supervisor has the token."""
+    runs = tmp_path / "runs"
+    program = f"open({str(runs)!r}, 'a').write('x'); print('token', 3600)"
+    command = json.dumps([sys.executable, "-S", "-c", program])
+    configure(tmp_path, mock)
+    file = tmp_path / "gai-fast.toml"
+    file.write_text(file.read_text().replace("[[model]]", f"auth_command = {command}\n[[model]]"))
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        homes = set()
+        for _ in range(2):
+            client, response = await server.stream()
+            await response.rest()
+            assert response.types[-1] == "done"
+            homes.add(worker_of(response.headers["x-gai-stream-id"]))
+            client.close()
+        assert len(homes) == 2
+        os.kill(server.workers_in_order[0], signal.SIGKILL)
+        await server.said("another takes its place")
+        while len(homes) < 3:
+            client, response = await server.stream()
+            await response.rest()
+            homes.add(worker_of(response.headers["x-gai-stream-id"]))
+            client.close()
+        assert runs.read_text() == "x"
+
+
 async def test_wrong_keys_are_counted_over_all_workers(net: Net, mock: Mock, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("sk-right-0123456789")
     configure(tmp_path, mock, more='[[key]]\nname = "a"\nsecret = "file:secret"\n')

@@ -27,6 +27,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings, UpstreamSettings, figure_label
 from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
+from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.follower import Follower, Followers
@@ -146,6 +147,7 @@ class Engine(EngineCallbacks):
         ledger: Counts the keys' use of their limits and their spend. The engine owns it. `None` if the engine makes
             one.
         limits: The limits of the server; None without a server.
+        fetch: As for `Targets`.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Engine(EngineCallbacks):
         memory: Backend | None = None,
         ledger: Ledger | None = None,
         limits: StreamLimits | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self.streams: dict[str, Session] = {}
         """The sessions that are not over for their clients, by stream id."""
@@ -196,7 +199,9 @@ class Engine(EngineCallbacks):
         """Other counts of this process."""
         self.upstreams = Upstreams(self.timers, loop, not_shared if limits is None else limits.share)
         """The connections."""
-        self.targets = Targets(settings, self.upstreams, self.tallies, self.timers, loop)  # last: opens connections
+        self.targets = Targets(
+            settings, self.upstreams, self.tallies, self.timers, loop, fetch
+        )  # last: opens connections
         """Chooses and asks the models' targets."""
 
     @property

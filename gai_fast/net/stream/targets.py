@@ -34,8 +34,9 @@ from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.identity.fetch import fetch as fetch_token
 from gai_fast.net.identity.grant import Grant
-from gai_fast.net.identity.token_source import TokenSource
+from gai_fast.net.identity.token_source import Fetch, TokenSource
 from gai_fast.net.identity.waiting_exchange import Send
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
@@ -58,6 +59,7 @@ class Targets(AttemptRunner):
         tallies: Counts hedges.
         timers: The loop's timers.
         loop: The running loop.
+        fetch: As for `TokenSource`. None if this process is the only one that needs the tokens.
 
     Attributes:
         settings: The configuration that new streams get.
@@ -72,6 +74,7 @@ class Targets(AttemptRunner):
         tallies: Tallies,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
+        fetch: Fetch | None = None,
     ) -> None:
         self.settings = settings
         self.policy = RetryPolicy()
@@ -79,6 +82,7 @@ class Targets(AttemptRunner):
         self._upstreams = upstreams
         self._timers = timers
         self._loop = loop
+        self._fetch = fetch or fetch_token
         self._chance = Random()  # spreads requests
         self._balancers: dict[str, Balancer] = {}  # by model
         self._alone: dict[str, ModelSettings] = {}  # drained models without targets, as returned by `as_target`
@@ -211,7 +215,7 @@ class Targets(AttemptRunner):
     def _token_source(self, identity: IdentitySettings) -> TokenSource:
         source = self._token_sources.get(identity)
         if source is None:
-            source = self._token_sources[identity] = TokenSource(identity, self._loop)
+            source = self._token_sources[identity] = TokenSource(identity, self._loop, self._fetch)
         return source
 
     def tokens(self, upstream: UpstreamSettings) -> Collection[bytes]:

@@ -353,6 +353,21 @@ class Limits:
     link_pause: float = 0.05
     """Seconds after which a worker reports wrong keys to others if the supervisor has not read the earlier reports."""
 
+    token_shared: float = 30.0
+    """Seconds for which workers share a token without an end; one that ends sooner is not handed to other workers."""
+
+    token_failure: float = 0.5
+    """Seconds for which a failed fetch counts for all workers: less than the pause before each repeats it."""
+
+    token_claim: float = 100.0
+    """Seconds after which a worker that fetches a token counts as hanging: more than its own patience."""
+
+    token_pause: float = 0.1
+    """Seconds between two questions of a worker that waits for another's fetch: a fetch takes one to three seconds."""
+
+    token_answer: float = 5.0
+    """Seconds that a thread waits for the loop and the supervisor, which has one second, before it fetches alone."""
+
     verified_tokens: int = 10_000
     """Tokens of callers whose signature is not checked again, 1 KB each. The oldest is dropped first."""
 

@@ -33,6 +33,7 @@ from gai_fast.server.workers.bus import Bus
 from gai_fast.server.workers.link import Messages, pack, receive_connections
 from gai_fast.server.workers.peers import Answers, PeerBackend, Peers
 from gai_fast.server.workers.shared_limits import SupervisorHome
+from gai_fast.server.workers.shared_tokens import SupervisorTokens
 from gai_fast.server.workers.supervisor import BEAT, RELOAD, WorkerEnds
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -402,7 +403,9 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
     limits = partial(SupervisorHome, link, ends.number)
     listener = HandedListener(ends.channel, link)
-    running = await start(_share(settings, ends.place), record, bound, listener, PeerBackend(peers, link), limits)
+    fetch = SupervisorTokens(link, ends.number, asyncio.get_running_loop()).fetch
+    memory = PeerBackend(peers, link)
+    running = await start(_share(settings, ends.place), record, bound, listener, memory, limits, fetch)
     try:
         running.service.streams.durable.others = peers
         running.service.admin.others = peers
