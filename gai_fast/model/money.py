@@ -72,7 +72,7 @@ def units(amount: Amount) -> float:
 def written(amount: Amount) -> str:
     """Returns an amount as a decimal number of units: all digits, no exponent."""
     whole, rest = divmod(abs(amount), UNIT)
-    sign = "-" if amount < 0 else ""  # of a day on which running streams got more back than was spent
+    sign = "-" if amount < 0 else ""
     return f"{sign}{whole}.{rest:012d}".rstrip("0").rstrip(".")
 
 

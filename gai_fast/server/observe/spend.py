@@ -1,7 +1,8 @@
 """Spend: charges the cost of streams to the ledger. Owns the names to which a cost is charged, and when.
 
 A stream is charged at its end. If the ledger outlives this process, a running stream is also charged as it goes, so a
-worker that is killed loses the cost of `limits.spend_beat` seconds. Its end then charges the rest.
+worker that is killed loses the cost of `limits.spend_beat` seconds. Its end then charges the rest, or gives back what
+was too much, to the days on which it was charged.
 
 `admin/spend_report.py` has the report of the spend.
 """
@@ -62,7 +63,7 @@ class SpendSink:
         self._ledger = ledger
         self._wall = wall
         self._warned: set[tuple[str, str]] = set()
-        self._charged: dict[str, _Costs] = {}  # by running stream
+        self._charged: dict[str, dict[tuple[str, str], dict[str, Amount]]] = {}  # by running stream, and by day
 
     def charge_running(self, stream: RunningStream) -> None:
         """Charges a running stream with what it has cost since it was last charged.
@@ -76,9 +77,10 @@ class SpendSink:
         charged = self._charged.setdefault(stream.stream_id, {})
         day = date_of(self._wall())
         for place, amount in costs.items():
-            more = amount - charged.get(place, 0)
+            days = charged.setdefault(place, {})
+            more = amount - sum(days.values())
             if more > 0:  # an attempt that turns out to be free is settled at the end
-                charged[place] = amount
+                days[day] = days.get(day, 0) + more
                 upstream, currency = place
                 entry = SpendEntry(stream.caller, stream.model, upstream, day, currency, more, requests=0)
                 self._ledger.charge_running(entry, stream.stream_id)
@@ -93,11 +95,17 @@ class SpendSink:
         costs = _sums(charges)
         last = (charges[-1].upstream, charges[-1].currency) if charges else None
         for place in costs.keys() | charged.keys():
-            rest = costs.get(place, 0) - charged.get(place, 0)  # below zero if the provider counts less
-            requests = int(place == last)
-            if rest or requests:
-                upstream, currency = place
-                self._ledger.charge(SpendEntry(metrics.key, metrics.model, upstream, day, currency, rest, requests))
+            days = charged.get(place, {})
+            rest = costs.get(place, 0) - sum(days.values())
+            upstream, currency = place
+            entry = SpendEntry(metrics.key, metrics.model, upstream, day, currency, max(0, rest), int(place == last))
+            if entry.amount or entry.requests:
+                self._ledger.charge(entry)
+            for charged_on in reversed(days):  # the provider counts less
+                back = min(-rest, days[charged_on])
+                if back > 0:
+                    rest += back
+                    self._ledger.charge(entry._replace(day=charged_on, amount=-back, requests=0))
         for upstream, currency in costs:
             if currency != self._ledger.currency:
                 text = "costs %s, and prices are in %s: this counts for no limit of spend; give its models a price"

@@ -104,15 +104,18 @@ def test_a_running_stream_whose_end_costs_nothing_is_given_back(ledger: LocalLed
     assert report(ledger) == [{"key": "ann", "amount": 0, "currency": "USD", "requests": 0}]
 
 
-def test_what_is_given_back_on_the_next_day_is_the_same_in_each_report(ledger: LocalLedger) -> None:
+def test_what_was_charged_too_much_is_given_back_to_its_days(ledger: LocalLedger) -> None:
     now = [NOON]
     sink = SpendSink(ledger, lambda: now[0])
     sink.charge_running(Running("s", charge(3 * CENT)))
     now[0] += 86_400
+    sink.charge_running(Running("s", charge(5 * CENT)))
+    now[0] += 86_400
     sink.stream_ended(metrics(charge(CENT), stream_id="s"))
-    assert [row["amount"] for row in report(ledger, by="day")] == [0.03, -0.02]
+    amounts = [(row["day"], row["amount"], row["requests"]) for row in report(ledger, by="day")]
+    assert amounts == [("2026-11-22", 0.01, 0), ("2026-11-23", 0.0, 0), ("2026-11-24", 0.0, 1)]
     told = asyncio.run(spend_csv(ledger, read_query({"by": "day"})))
-    assert told == "day,amount,currency,requests\r\n2026-11-22,0.03,USD,0\r\n2026-11-23,-0.02,USD,1\r\n"
+    assert told.splitlines()[1:] == ["2026-11-22,0.01,USD,0", "2026-11-23,0,USD,0", "2026-11-24,0,USD,1"]
 
 
 def test_a_look_charges_the_streams_of_more_than_a_beat_some_in_a_turn(
