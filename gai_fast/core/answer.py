@@ -373,8 +373,10 @@ class Answer:
         events = self.adapter.finish()
         if self.progress is not _CONTENT and not self._goes_on and _is_empty(events):
             raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
-        if "usage" not in events[-1] and self._prompt_characters is not None:
-            events[-1]["usage"] = self._estimated_usage(self.characters, "estimated")
+        if self._prompt_characters is not None:
+            usage = events[-1].get("usage")
+            if usage is None or self._is_placeholder(usage):
+                events[-1]["usage"] = self._completed_usage(usage or {}, self.characters, "estimated")
         return events
 
     def complete_calls(self, transcript: Transcript | None) -> list[Event]:
@@ -512,16 +514,28 @@ class Answer:
         counted: dict[str, Any] = dict(self.adapter.usage or {})
         if self._is_counted(counted):
             return counted
+        return self._completed_usage(counted, characters, source)
+
+    def _completed_usage(self, counted: Mapping[str, Any], characters: int, source: str) -> dict[str, Any]:
+        """Completes a count that is not the last one, or no count at all, by an estimate."""
         # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
         usage = self._estimated_usage(characters, source)
-        usage["input_tokens"] = counted.get("input_tokens", usage["input_tokens"])
+        usage["input_tokens"] = counted.get("input_tokens") or usage["input_tokens"]
         usage["output_tokens"] = max(counted.get("output_tokens", 0), usage["output_tokens"])
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
         return {**counted, **usage}
 
     def _is_counted(self, counted: Mapping[str, Any]) -> bool:
         """Returns whether a count is the provider's last one: its finish reason has come too."""
-        return "output_tokens" in counted and bool(self.adapter.word())
+        return "output_tokens" in counted and bool(self.adapter.word()) and not self._is_placeholder(counted)
+
+    def _is_placeholder(self, counted: Mapping[str, Any]) -> bool:
+        """Returns whether a count has no output although text has come, and no figure says that it costs nothing.
+
+        Servers fill in zeros if they do not count: LocalAI with tools, resellers. OpenRouter's zeros for an answer from
+        its cache have a cost of 0 beside them.
+        """
+        return counted.get("output_tokens") == 0 and self.characters > 0 and self.adapter.own_cost is None
 
     def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
         """Estimates the usage by length."""

@@ -590,6 +590,20 @@ async def test_a_key_with_a_limit_of_spend_needs_a_cost_that_is_known(net: Net) 
 
 
 @on_uvloop
+async def test_a_count_of_zero_is_no_count(net: Net) -> None:
+    """LM Studio's embeddings."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        body = json.dumps({**EMBEDDINGS, "usage": {"prompt_tokens": 0, "total_tokens": 0}}).encode()
+        await peer.answer("200 OK", body, "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, price=Price(UNIT, UNIT, UNIT, UNIT, UNIT))
+    answer = await gateway.ask("POST", "/v1/embeddings", ASK)
+    assert answer.headers["x-gai-cost"] == f"{-(-len(json.dumps(ASK)) // 4) / 1e6:f}"
+
+
+@on_uvloop
 async def test_a_client_that_leaves_before_the_answer_pays_for_what_was_sent(net: Net) -> None:
     async def handler(peer: Peer) -> None:
         await peer.request()

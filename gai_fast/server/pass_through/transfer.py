@@ -418,7 +418,7 @@ class Transfer(Receiver):
         if not (self._status or self._is_owed) or self._status >= _FAILED:
             return None, ()
         usage = self._usage.usage()
-        if usage is None and call.input_tokens is not None:
+        if not (usage and usage["total_tokens"]) and call.input_tokens is not None:  # LM Studio counts nothing: 0
             tokens = call.input_tokens
             usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens, "source": "estimated"}
         price = call.price

@@ -145,6 +145,39 @@ def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript
         assert scene.told == 150
 
 
+@pytest.mark.parametrize(
+    ("text", "usage", "cost", "source"),
+    [
+        ("four" * 5, {"prompt_tokens": 0, "completion_tokens": 0}, 150, "estimated"),
+        ("four" * 5, {"prompt_tokens": 90, "completion_tokens": 0}, 140, "estimated"),
+        ("four" * 5, {"prompt_tokens": 0, "completion_tokens": 2}, 20, None),
+        ("", {"prompt_tokens": 0, "completion_tokens": 0}, 0, None),
+    ],
+)
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_count_without_output_beside_a_text_is_none(
+    text: str, usage: dict[str, int], cost: int, source: str | None, is_left: bool
+) -> None:
+    """Servers that count nothing fill in zeros (mudler/LocalAI issue 9927)."""
+    scene = Scene()
+    scene.say(chunk(text), chunk(finish="stop", usage=usage))
+    if is_left:
+        told: Any = scene.leave()
+    else:
+        scene.say("[DONE]")
+        told = scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
+    assert (scene.costs, told.get("source")) == ({"1": cost}, source and ("partial" if is_left else source))
+
+
+def test_zeros_are_zeros_where_the_provider_names_the_cost() -> None:
+    """OpenRouter's answers from its cache."""
+    scene = Scene(provider="openrouter")
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0}
+    scene.say(chunk("four"), chunk(finish="stop", usage=usage), "[DONE]")
+    assert scene.costs == {"1": 0}
+    assert "source" not in scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
+
+
 def sound(tokens: int) -> dict[str, Any]:
     audio = {"id": "a", "data": "A" * (tokens * LIMITS.sound_token)}
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"audio": audio}, "finish_reason": None}]}
