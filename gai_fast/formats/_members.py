@@ -67,7 +67,7 @@ def check_types(holder: Mapping[str, Any], path: str, kinds: Mapping[str, type])
             member(holder, key, path, kind)
 
 
-def expect(value: Any, path: str, *kinds: type) -> None:
+def require_type(value: Any, path: str, *kinds: type) -> None:
     """Checks the type of a value.
 
     Raises:
@@ -83,7 +83,7 @@ def _unexpected(value: Any, path: str, kinds: tuple[type, ...]) -> InvalidReques
     return invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
 
 
-def unread(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[str]:
+def unknown_members(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[str]:
     """Returns the paths, without `$.`, of an object's members that its reader does not know; nulls count as absent.
 
     Args:

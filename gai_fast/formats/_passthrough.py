@@ -1,6 +1,6 @@
 """Passthrough in any dialect: the upstream's frames, byte for byte, and the gateway's frames that complete them.
 
-Owns when an upstream frame is passed on, and when a gateway frame is added. Knows no dialect: an `OwnFrames`, the
+Owns when an upstream frame is passed on, and when a gateway frame is added. Knows no dialect: a `DialectEncoder`, the
 dialect's encoder with a few more methods, writes the gateway's frames. A dialect's format is a `DialectFormat`, which
 decides which answers are passed on. Frames may have any lines of SSE (`event:`, `id:`, comments): the framers keep
 these lines, and the copier compares them byte for byte.
@@ -21,7 +21,7 @@ from gai_fast.kernels import Part, Piece
 from gai_fast.model.events import NO_CONTENT, Event
 
 
-class OwnFrames(Encoder, Protocol):
+class DialectEncoder(Encoder, Protocol):
     """A dialect's encoder as passthrough uses it.
 
     `event` translates an answer without upstream frames. `complete` adds frames to an answer with upstream frames.
@@ -105,7 +105,7 @@ class Passthrough:
     copies_body: bool = False
     has_blocks: bool = False
 
-    def __init__(self, encoder: OwnFrames, *, hides_usage: bool = False) -> None:
+    def __init__(self, encoder: DialectEncoder, *, hides_usage: bool = False) -> None:
         self._encoder = encoder
         self._hides_usage = hides_usage
         self.opens_parts = encoder.opens_parts
@@ -120,7 +120,7 @@ class Passthrough:
         self._room = LIMITS.waiting_frames
 
     @property
-    def encoder(self) -> OwnFrames:
+    def encoder(self) -> DialectEncoder:
         """The dialect's encoder; it holds the state of the client's stream."""
         return self._encoder
 
@@ -327,7 +327,7 @@ class DialectFormat(Format):
     """A format that some upstreams speak too: their answers are passed on."""
 
     @abstractmethod
-    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+    def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates the encoder of the frames that the gateway adds to an upstream's."""
         raise NotImplementedError
 
@@ -337,7 +337,7 @@ class DialectFormat(Format):
             return WholePassthrough(self.whole(context))
         if framing == "ndjson" or context.ids:
             return None
-        return Passthrough(self.own_frames(framing, context), hides_usage=context.hides_usage)
+        return Passthrough(self.dialect_encoder(framing, context), hides_usage=context.hides_usage)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the request unchanged: every answer has usage.

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import opened
-from gai_fast.formats._members import RequestReader, call_input, check_types, expect, invalid, member, required
+from gai_fast.formats._members import RequestReader, call_input, check_types, invalid, member, require_type, required
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
@@ -98,13 +98,13 @@ class _InputReader(RequestReader):
         lines = []
         for at, entry in enumerate(_list(body, "context")):
             path = f"$.context[{at}]"
-            expect(entry, path, dict)
+            require_type(entry, path, dict)
             texts = required(entry, "description", path, str), required(entry, "value", path, str)
             lines.append(": ".join(texts))
         return "\n".join(lines)
 
     def _tool(self, tool: Any, path: str) -> dict[str, Any]:
-        expect(tool, path, dict)
+        require_type(tool, path, dict)
         native = {
             "name": required(tool, "name", path, str),
             "description": member(tool, "description", path, str),
@@ -119,7 +119,7 @@ class _InputReader(RequestReader):
         answer: list[dict[str, Any]] = []
         for at, message in enumerate(given):
             path = f"$.messages[{at}]"
-            expect(message, path, dict)
+            require_type(message, path, dict)
             role = required(message, "role", path, str)
             check_types(message, path, _MESSAGE)
             if role == "assistant":
@@ -163,7 +163,7 @@ class _InputReader(RequestReader):
         return parts + [self._call(call, f"{path}.toolCalls[{at}]") for at, call in enumerate(calls)]
 
     def _call(self, call: Any, path: str) -> dict[str, Any]:
-        expect(call, path, dict)
+        require_type(call, path, dict)
         if member(call, "type", path, str) not in (None, _FUNCTION):
             raise invalid(f"The type is not `{_FUNCTION}`", f"{path}.type")
         function = required(call, _FUNCTION, path, dict)
@@ -203,7 +203,7 @@ class _InputReader(RequestReader):
         return parts
 
     def _part(self, part: Any, path: str) -> dict[str, Any] | None:
-        expect(part, path, dict)
+        require_type(part, path, dict)
         kind = required(part, "type", path, str)
         if kind == "text":
             return {"type": "text", "text": required(part, "text", path, str)}

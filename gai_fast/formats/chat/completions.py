@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnFrames
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.chat.completions_request import read_completion_members, read_completion_request
 from gai_fast.formats.chat.completions_stream import OwnTextChunks, TextChunks, WholeText
 from gai_fast.formats.chat.members import with_usage
@@ -32,7 +32,7 @@ class CompletionsFormat(DialectFormat):
         """Creates an encoder of one `text_completion`."""
         return WholeText(context)
 
-    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+    def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnTextChunks(framing, context)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gai_fast.core.reading import CHARACTERS_PER_TOKEN, parse_request
 from gai_fast.formats._base import ClientRequest
-from gai_fast.formats._members import invalid, member, unread
+from gai_fast.formats._members import invalid, member, unknown_members
 from gai_fast.formats.chat.members import read_chat_members
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Unsupported
@@ -86,7 +86,7 @@ def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]
         raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
     known = {*KNOWN}
     known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-    return parse_request(encode_json(native)), unread(body, "$", known)
+    return parse_request(encode_json(native)), unknown_members(body, "$", known)
 
 
 def _prompt(body: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnFrames
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.chat.members import read_chat_members, unanswerable, with_usage
 from gai_fast.formats.chat.passthrough import OwnChunks
 from gai_fast.formats.chat.request import WITHOUT_EFFECT, read_chat_request
@@ -38,7 +38,7 @@ class OpenAIFormat(DialectFormat):
         """Creates an encoder of one `chat.completion`."""
         return WholeCompletion(context)
 
-    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+    def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnChunks(framing, context)
 

@@ -14,11 +14,11 @@ from gai_fast.formats._members import (
     cache_mark,
     call_input,
     data_url,
-    expect,
     invalid,
     member,
+    require_type,
     required,
-    unread,
+    unknown_members,
 )
 from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, openai_cache
 from gai_fast.formats._signatures import author_by_detail_format, detail_format_of, signs_texts
@@ -120,7 +120,7 @@ class _ChatReader(RequestReader):
 
         known = KNOWN - WITHOUT_EFFECT
         known |= {key for key, values in _NEUTRAL.items() if body.get(key) in values}
-        self.lost += unread(body, "$", known)
+        self.lost += unknown_members(body, "$", known)
         return native
 
     def _wanted_reasoning(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class _ChatReader(RequestReader):
             return wanted
         path = "$.reasoning"
         asked = member(body, "reasoning", "$", dict) or {}
-        self.lost += unread(asked, path, ("effort", "max_tokens", "exclude", "enabled", "summary"))
+        self.lost += unknown_members(asked, path, ("effort", "max_tokens", "exclude", "enabled", "summary"))
         for holder, key, at in ((body, "reasoning_effort", "$"), (asked, "effort", path)):
             effort = member(holder, key, at, str)
             if effort in EFFORTS:
@@ -149,7 +149,7 @@ class _ChatReader(RequestReader):
         if member(asked, "exclude", path, bool):
             wanted["summary"] = "none"
         thinking = member(body, "thinking", "$", dict) or {}
-        self.lost += unread(thinking, "$.thinking", ("type", "budget_tokens"))
+        self.lost += unknown_members(thinking, "$.thinking", ("type", "budget_tokens"))
         kind = member(thinking, "type", "$.thinking", str)
         budget = member(thinking, "budget_tokens", "$.thinking", int)
         if kind == "disabled":
@@ -167,22 +167,22 @@ class _ChatReader(RequestReader):
     # -- messages --
 
     def _message(self, message: Any, path: str) -> dict[str, Any]:
-        expect(message, path, dict)
+        require_type(message, path, dict)
         role = required(message, "role", path, str)
         if role in ("system", "developer"):
-            self.lost += unread(message, path, ("role", "content"))
+            self.lost += unknown_members(message, path, ("role", "content"))
             return {"role": "system", "content": self._content(message, path)}
         if role == "user":
-            self.lost += unread(message, path, ("role", "content"))
+            self.lost += unknown_members(message, path, ("role", "content"))
             return {"role": "user", "content": self._content(message, path)}
         if role == "assistant":
             return self._assistant(message, path)
         if role == "tool":
-            self.lost += unread(message, path, ("role", "content", "tool_call_id", "name"))
+            self.lost += unknown_members(message, path, ("role", "content", "tool_call_id", "name"))
             call_id = required(message, "tool_call_id", path, str)
             return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
         if role == "function":
-            self.lost += unread(message, path, ("role", "content", "name"))
+            self.lost += unknown_members(message, path, ("role", "content", "name"))
             name = required(message, "name", path, str)
             if name not in self._functions:
                 raise invalid("No `function_call` of this name came before", f"{path}.name")
@@ -200,21 +200,21 @@ class _ChatReader(RequestReader):
         return [part for part in parts if part is not None]
 
     def _part(self, part: Any, path: str) -> dict[str, Any] | None:
-        expect(part, path, dict)
+        require_type(part, path, dict)
         kind = required(part, "type", path, str)
         if kind in ("text", "refusal"):
-            self.lost += unread(part, path, ("type", kind, *_MARKS))
+            self.lost += unknown_members(part, path, ("type", kind, *_MARKS))
             return {"type": "text", "text": required(part, kind, path, str), **cache_mark(part, path)}
         if kind == "image_url":
-            self.lost += unread(part, path, ("type", kind, *_MARKS))
+            self.lost += unknown_members(part, path, ("type", kind, *_MARKS))
             image = required(part, kind, path, dict)
             # `detail` affects cost, not content.
-            self.lost += unread(image, f"{path}.{kind}", ("url", "detail"))
+            self.lost += unknown_members(image, f"{path}.{kind}", ("url", "detail"))
             url = required(image, "url", f"{path}.{kind}", str)
             place = {"url": url} if not url.startswith("data:") else data_url(url, f"{path}.{kind}.url")
             return {"type": "image", **place, **cache_mark(part, path)}
         if kind == "input_audio":
-            self.lost += unread(part, path, ("type", kind))
+            self.lost += unknown_members(part, path, ("type", kind))
             audio = required(part, kind, path, dict)
             form = required(audio, "format", f"{path}.{kind}", str)
             data = required(audio, "data", f"{path}.{kind}", str)
@@ -230,7 +230,7 @@ class _ChatReader(RequestReader):
         if data is None:  # a `file_id` names a file stored at OpenAI
             self.lost.append(path[2:])
             return None
-        self.lost += unread(part, path, ("type", "file", *_MARKS))
+        self.lost += unknown_members(part, path, ("type", "file", *_MARKS))
         # OpenRouter's clients send addresses, too.
         place = {"url": data} if data.startswith(_PUBLIC) else data_url(data, f"{path}.file.file_data")
         native = {"type": "file", **place, **cache_mark(part, path)}
@@ -239,7 +239,7 @@ class _ChatReader(RequestReader):
 
     def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
         # Clients send earlier answers back unchanged. `annotations` are ignored: a model does not need them.
-        self.lost += unread(
+        self.lost += unknown_members(
             message,
             path,
             "role content refusal tool_calls function_call reasoning_content reasoning reasoning_details "
@@ -299,7 +299,7 @@ class _ChatReader(RequestReader):
         return [{"type": "reasoning", "text": rest}, *parts]
 
     def _reasoning_detail(self, detail: Any, path: str) -> dict[str, Any]:
-        expect(detail, path, dict)
+        require_type(detail, path, dict)
         author = member(detail, "format", path, str)
         provider = _author(author)
         part: dict[str, Any] = {"type": "reasoning", "text": ""}
@@ -317,7 +317,7 @@ class _ChatReader(RequestReader):
         return {**part, "signature": signature} if signature else part
 
     def _tool_call(self, call: Any, path: str) -> dict[str, Any] | None:
-        expect(call, path, dict)
+        require_type(call, path, dict)
         kind = member(call, "type", path, str) or "function"
         if kind == "custom":
             custom = required(call, "custom", path, dict)
@@ -327,7 +327,7 @@ class _ChatReader(RequestReader):
         if kind != "function":
             self.lost.append(path[2:])
             return None
-        self.lost += unread(call, path, ("id", "type", "index", "function", "extra_content"))
+        self.lost += unknown_members(call, path, ("id", "type", "index", "function", "extra_content"))
         function = required(call, "function", path, dict)
         part = self._function(function, f"{path}.function", required(call, "id", path, str))
         extra = member(call, "extra_content", path, dict) or {}
@@ -349,7 +349,7 @@ class _ChatReader(RequestReader):
         tools: list[dict[str, Any]] = []
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
-            expect(tool, path, dict)
+            require_type(tool, path, dict)
             kind = member(tool, "type", path, str) or "function"
             if kind == "custom":
                 self.moved[f"$.tools[{len(tools)}]"] = f"{path}.custom"
@@ -358,11 +358,11 @@ class _ChatReader(RequestReader):
             if kind != "function":
                 self.lost.append(path[2:])
                 continue
-            self.lost += unread(tool, path, ("type", "function"))
+            self.lost += unknown_members(tool, path, ("type", "function"))
             self.moved[f"$.tools[{len(tools)}]"] = f"{path}.function"
             tools.append(self._tool(required(tool, "function", path, dict), f"{path}.function"))
         for at, function in enumerate(member(body, "functions", "$", list) or ()):
-            expect(function, f"$.functions[{at}]", dict)
+            require_type(function, f"$.functions[{at}]", dict)
             self.moved[f"$.tools[{len(tools)}]"] = f"$.functions[{at}]"
             tools.append(self._tool(function, f"$.functions[{at}]"))
         search = member(body, "web_search_options", "$", dict)
@@ -371,7 +371,7 @@ class _ChatReader(RequestReader):
             self.moved[f"{options_at}.context_size"] = f"{own}.search_context_size"
             self.moved[f"{options_at}.user_location"] = f"{own}.user_location.approximate"
             self.moved[f"$.tools[{len(tools)}]"] = own
-            self.lost += unread(search, "$.web_search_options", ("search_context_size", "user_location"))
+            self.lost += unknown_members(search, "$.web_search_options", ("search_context_size", "user_location"))
             size = search.get("search_context_size")
             options = {} if size in (None, "medium") else {"context_size": size}
             place = member(search, "user_location", "$.web_search_options", dict) or {}
@@ -380,7 +380,7 @@ class _ChatReader(RequestReader):
         return tools
 
     def _custom_tool(self, custom: Mapping[str, Any], path: str) -> dict[str, Any]:
-        self.lost += unread(custom, path, ("name", "description", "format"))
+        self.lost += unknown_members(custom, path, ("name", "description", "format"))
         form = member(custom, "format", path, dict) or {}
         grammar = member(form, "grammar", f"{path}.format", dict)
         if grammar is not None:  # the Responses API has it in one object
@@ -390,7 +390,7 @@ class _ChatReader(RequestReader):
         return {key: value for key, value in tool.items() if value}
 
     def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
-        self.lost += unread(function, path, ("name", "description", "parameters", "strict"))
+        self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict"))
         tool = {
             "name": required(function, "name", path, str),
             "description": member(function, "description", path, str),
@@ -418,12 +418,12 @@ class _ChatReader(RequestReader):
     def _response_format(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         path = "$.response_format"
         kind = required(asked, "type", path, str)
-        self.lost += unread(asked, path, ("type", "json_schema"))
+        self.lost += unknown_members(asked, path, ("type", "json_schema"))
         if kind != "json_schema":
             return {"type": "json" if kind == "json_object" else kind}
         given = required(asked, "json_schema", path, dict)
         path += ".json_schema"
-        self.lost += unread(given, path, ("name", "description", "schema", "strict"))
+        self.lost += unknown_members(given, path, ("name", "description", "schema", "strict"))
         schema = member(given, "schema", path, dict)
         description = member(given, "description", path, str)
         if schema is not None and description is not None:

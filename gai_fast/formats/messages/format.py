@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
-from gai_fast.formats._passthrough import DialectFormat, OwnFrames
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.formats.messages.parts import DIALECT, error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
@@ -38,7 +38,7 @@ class AnthropicFormat(DialectFormat):
         """Creates an encoder of one `message`."""
         return WholeMessage(context)
 
-    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+    def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnMessages(framing, context)
 

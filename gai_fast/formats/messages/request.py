@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import opened
-from gai_fast.formats._members import RequestReader, cache_mark, expect, invalid, member, required, unread
+from gai_fast.formats._members import (
+    RequestReader,
+    cache_mark,
+    invalid,
+    member,
+    require_type,
+    required,
+    unknown_members,
+)
 from gai_fast.formats.messages.parts import native_author
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
@@ -105,7 +113,7 @@ class _MessagesReader(RequestReader):
             native["messages"] += self._message(message, f"$.messages[{at}]")
         stop = member(body, "stop_sequences", "$", list)
         for at, sequence in enumerate(stop or ()):
-            expect(sequence, f"$.stop_sequences[{at}]", str)
+            require_type(sequence, f"$.stop_sequences[{at}]", str)
         native["stop"] = stop or []
         native["tools"] = self._tools(body)
         native |= self._tool_choice(body)
@@ -120,7 +128,7 @@ class _MessagesReader(RequestReader):
             native["provider_options"] = {native_author(): options}
         known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        self.lost += unread(body, "$", known)
+        self.lost += unknown_members(body, "$", known)
         return native
 
     # -- messages --
@@ -145,19 +153,19 @@ class _MessagesReader(RequestReader):
         return parts
 
     def _kind(self, block: Any, path: str) -> str:
-        expect(block, path, dict)
+        require_type(block, path, dict)
         return str(required(block, "type", path, str))
 
     def _text(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         # Citations of an earlier answer are ignored: a model does not need them.
-        self.lost += unread(block, path, ("type", "text", "cache_control", "citations"))
+        self.lost += unknown_members(block, path, ("type", "text", "cache_control", "citations"))
         return {"type": "text", "text": required(block, "text", path, str), **cache_mark(block, path)}
 
     def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
-        expect(message, path, dict)
+        require_type(message, path, dict)
         role = required(message, "role", path, str)
         content = required(message, "content", path, str, list)
-        self.lost += unread(message, path, ("role", "content"))
+        self.lost += unknown_members(message, path, ("role", "content"))
         path += ".content"
         if role == "system":
             return [{"role": role, "content": self._texts(content, path)}]
@@ -196,7 +204,7 @@ class _MessagesReader(RequestReader):
         return [] if part is None else [part]
 
     def _image(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        self.lost += unread(block, path, ("type", "source", "cache_control"))
+        self.lost += unknown_members(block, path, ("type", "source", "cache_control"))
         mark = cache_mark(block, path)
         source = required(block, "source", path, dict)
         path += ".source"
@@ -211,7 +219,7 @@ class _MessagesReader(RequestReader):
         return None
 
     def _document(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        self.lost += unread(block, path, ("type", "source", "title", "cache_control", "citations"))
+        self.lost += unknown_members(block, path, ("type", "source", "title", "cache_control", "citations"))
         citations = member(block, "citations", path, dict)
         if citations and member(citations, "enabled", f"{path}.citations", bool):
             self.lost.append(f"{path}.citations"[2:])
@@ -245,7 +253,7 @@ class _MessagesReader(RequestReader):
         return {"type": "file", "data": data, "media_type": media_type, **mark} | ({"filename": title} if title else {})
 
     def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
-        self.lost += unread(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
+        self.lost += unknown_members(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
         call_id = required(block, "tool_use_id", path, str)
         if call_id not in self._calls:
             raise invalid("No `tool_use` with this id came before", f"{path}.tool_use_id")
@@ -279,11 +287,11 @@ class _MessagesReader(RequestReader):
             if kind == "text":
                 parts.append(self._text(block, here))
             elif kind == "thinking":
-                self.lost += unread(block, here, ("type", "thinking", "signature"))
+                self.lost += unknown_members(block, here, ("type", "thinking", "signature"))
                 text = required(block, "thinking", here, str)
                 parts.append(_reasoning(text, member(block, "signature", here, str) or "", f"{here}.signature"))
             elif kind == "redacted_thinking":
-                self.lost += unread(block, here, ("type", "data"))
+                self.lost += unknown_members(block, here, ("type", "data"))
                 signed = opened(required(block, "data", here, str), f"{here}.data", native_author())
                 call_id = signed.pop("call_id", None)
                 if call_id is not None:
@@ -305,7 +313,7 @@ class _MessagesReader(RequestReader):
     def _call(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
         known = ["type", "id", "name", "input", "cache_control"]
         known += ["caller"] if block.get("caller") == {"type": "direct"} else []
-        self.lost += unread(block, path, known)
+        self.lost += unknown_members(block, path, known)
         call_id = required(block, "id", path, str)
         self._calls.add(call_id)
         name, given = required(block, "name", path, str), required(block, "input", path, dict)
@@ -317,7 +325,7 @@ class _MessagesReader(RequestReader):
         tools: list[dict[str, Any]] = []
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
-            expect(tool, path, dict)
+            require_type(tool, path, dict)
             kind = member(tool, "type", path, str) or "custom"
             if kind != "custom":
                 native = self._server_tool(tool, kind, path)
@@ -330,7 +338,7 @@ class _MessagesReader(RequestReader):
                 continue
             known = ["type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"]
             known += [key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]
-            self.lost += unread(tool, path, known)
+            self.lost += unknown_members(tool, path, known)
             members = {
                 "name": required(tool, "name", path, str),
                 "description": member(tool, "description", path, str),
@@ -346,11 +354,11 @@ class _MessagesReader(RequestReader):
         """Returns the native tool for one that Anthropic runs, or None if other providers have none like it."""
         known = ("type", "name", "cache_control", "allowed_callers")
         if kind.startswith("web_search_"):
-            self.lost += unread(tool, path, (*known, *_SEARCH_OPTIONS))
+            self.lost += unknown_members(tool, path, (*known, *_SEARCH_OPTIONS))
             options = {name: tool[name] for name in _SEARCH_OPTIONS if tool.get(name) is not None}
             return {"type": "web_search", "options": options, **cache_mark(tool, path)}
         if kind.startswith("code_execution_"):
-            self.lost += unread(tool, path, known)
+            self.lost += unknown_members(tool, path, known)
             return {"type": "code_execution", **cache_mark(tool, path)}
         return None
 
@@ -360,7 +368,7 @@ class _MessagesReader(RequestReader):
             return {}
         path = "$.tool_choice"
         kind = required(choice, "type", path, str)
-        self.lost += unread(choice, path, ("type", "name", "disable_parallel_tool_use"))
+        self.lost += unknown_members(choice, path, ("type", "name", "disable_parallel_tool_use"))
         native: dict[str, Any] = {}
         if member(choice, "disable_parallel_tool_use", path, bool):
             native["parallel_tool_calls"] = False
@@ -375,7 +383,7 @@ class _MessagesReader(RequestReader):
         """Reads the effort and the schema of the answer; `output_format` is an older place of the schema."""
         native: dict[str, Any] = {}
         output = member(body, "output_config", "$", dict) or {}
-        self.lost += unread(output, "$.output_config", ("effort", "format"))
+        self.lost += unknown_members(output, "$.output_config", ("effort", "format"))
         effort = member(output, "effort", "$.output_config", str)
         if effort in _EFFORTS:
             native["reasoning"] = {"effort": effort}
@@ -386,7 +394,7 @@ class _MessagesReader(RequestReader):
             if wanted is None:
                 continue
             here = f"{path}.{key}"
-            self.lost += unread(wanted, here, ("type", "name", "schema"))
+            self.lost += unknown_members(wanted, here, ("type", "name", "schema"))
             if required(wanted, "type", here, str) != "json_schema":
                 raise invalid("The type is not json_schema", f"{here}.type")
             form = {"type": "json_schema", "schema": required(wanted, "schema", here, dict), "strict": True}
@@ -401,7 +409,7 @@ class _MessagesReader(RequestReader):
             return {}
         path = "$.thinking"
         kind = required(thinking, "type", path, str)
-        self.lost += unread(thinking, path, ("type", "budget_tokens", "display"))
+        self.lost += unknown_members(thinking, path, ("type", "budget_tokens", "display"))
         if kind == "enabled":
             budget = required(thinking, "budget_tokens", path, int)
             native["reasoning"] = {**native.get("reasoning", {}), "max_tokens": budget}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnFrames, Passthrough
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat, Passthrough
 from gai_fast.formats.responses.members import read_response_members
 from gai_fast.formats.responses.parts import DIALECT, ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
@@ -39,7 +39,7 @@ class ResponsesFormat(DialectFormat):
         """Creates an encoder of one `response`."""
         return WholeResponse(context)
 
-    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+    def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnEvents(framing, context)
 

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from gai_fast.core.signatures import opened
-from gai_fast.formats._members import cache_mark, call_input, data_url, expect, invalid, member, required, unread
+from gai_fast.formats._members import (
+    cache_mark,
+    call_input,
+    data_url,
+    invalid,
+    member,
+    require_type,
+    required,
+    unknown_members,
+)
 from gai_fast.formats._openai import AUDIO_TYPES
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
@@ -55,7 +64,7 @@ class InputReader:
                 self._calls[call_id]["signature"] = signature
 
     def _item(self, item: Any, path: str) -> None:
-        expect(item, path, dict)
+        require_type(item, path, dict)
         kind = member(item, "type", path, str)
         member(item, "id", path, str)
         if kind is None and "role" not in item and "id" in item:
@@ -81,7 +90,7 @@ class InputReader:
     # -- messages --
 
     def _message(self, item: Mapping[str, Any], path: str) -> None:
-        self._lost += unread(item, path, ("type", "role", "content", "id", "status", "phase"))
+        self._lost += unknown_members(item, path, ("type", "role", "content", "id", "status", "phase"))
         role = required(item, "role", path, str)
         if role not in ("system", "developer", "user", "assistant"):
             raise invalid("The role is none of system, developer, user, assistant", f"{path}.role")
@@ -98,17 +107,19 @@ class InputReader:
         return [part for part in parts if part is not None]
 
     def _part(self, part: Any, path: str) -> dict[str, Any] | None:
-        expect(part, path, dict)
+        require_type(part, path, dict)
         kind = required(part, "type", path, str)
         if kind in ("input_text", "output_text", "text"):
-            self._lost += unread(part, path, ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"))
+            self._lost += unknown_members(
+                part, path, ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint")
+            )
             return {"type": "text", "text": required(part, "text", path, str), **cache_mark(part, path)}
         if kind == "refusal":
-            self._lost += unread(part, path, ("type", kind))
+            self._lost += unknown_members(part, path, ("type", kind))
             return {"type": "text", "text": required(part, kind, path, str)}
         if kind == "input_image" and member(part, "image_url", path, str):
             # `detail` affects cost, not content.
-            self._lost += unread(part, path, ("type", "image_url", "detail", "prompt_cache_breakpoint"))
+            self._lost += unknown_members(part, path, ("type", "image_url", "detail", "prompt_cache_breakpoint"))
             url = part["image_url"]
             return {
                 "type": "image",
@@ -116,7 +127,9 @@ class InputReader:
                 **cache_mark(part, path),
             }
         if kind == "input_file" and member(part, "file_data", path, str):
-            self._lost += unread(part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint"))
+            self._lost += unknown_members(
+                part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint")
+            )
             filename = member(part, "filename", path, str)
             name = {} if filename is None else {"filename": filename}
             return {
@@ -126,10 +139,12 @@ class InputReader:
                 **cache_mark(part, path),
             }
         if kind == "input_file" and member(part, "file_url", path, str):
-            self._lost += unread(part, path, ("type", "file_url", "filename", "detail", "prompt_cache_breakpoint"))
+            self._lost += unknown_members(
+                part, path, ("type", "file_url", "filename", "detail", "prompt_cache_breakpoint")
+            )
             return {"type": "file", "url": part["file_url"], **cache_mark(part, path)}
         if kind == "input_audio":
-            self._lost += unread(part, path, ("type", kind))
+            self._lost += unknown_members(part, path, ("type", kind))
             audio = required(part, kind, path, dict)
             form = required(audio, "format", f"{path}.{kind}", str)
             data = required(audio, "data", f"{path}.{kind}", str)
@@ -140,7 +155,7 @@ class InputReader:
     # -- reasoning --
 
     def _reasoning(self, item: Mapping[str, Any], path: str) -> None:
-        self._lost += unread(item, path, ("type", "id", "summary", "content", "encrypted_content", "status"))
+        self._lost += unknown_members(item, path, ("type", "id", "summary", "content", "encrypted_content", "status"))
         text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
         content = member(item, "encrypted_content", path, str)
         if content:
@@ -156,7 +171,7 @@ class InputReader:
     def _texts(self, item: Mapping[str, Any], key: str, path: str, between: str) -> str:
         texts: list[str] = []
         for at, part in enumerate(member(item, key, path, list) or ()):
-            expect(part, f"{path}.{key}[{at}]", dict)
+            require_type(part, f"{path}.{key}[{at}]", dict)
             member(part, "type", f"{path}.{key}[{at}]", str)
             texts.append(required(part, "text", f"{path}.{key}[{at}]", str))
         return between.join(texts)
@@ -165,7 +180,7 @@ class InputReader:
 
     def _call(self, item: Mapping[str, Any], path: str, kind: str) -> None:
         is_function = kind == "function_call"
-        self._lost += unread(
+        self._lost += unknown_members(
             item, path, ("type", "id", "call_id", "name", "arguments" if is_function else "input", "status", "caller")
         )
         call_id = required(item, "call_id", path, str)
@@ -182,7 +197,7 @@ class InputReader:
         self._answer().append(part)
 
     def _result(self, item: Mapping[str, Any], path: str) -> None:
-        self._lost += unread(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
+        self._lost += unknown_members(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
         call_id = required(item, "call_id", path, str)
         if call_id not in self._calls:
             raise invalid("No call with this `call_id` came before", f"{path}.call_id")

@@ -40,7 +40,7 @@ def _parsed(response: bytes) -> dict[str, Any]:
     return parse_exact(response.decode("utf-8", "replace").removeprefix("\ufeff"))  # type: ignore[no-any-return]  # JSON of an object
 
 
-def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:
+def final_response(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:
     """Returns a response in its final state, for a log without the response's end.
 
     Args:
@@ -53,7 +53,7 @@ def ended_as(response: dict[str, Any], status: str, error: Error | None = None) 
     return {**response, "status": status, "error": None if error is None else failure_of(error)}
 
 
-def frames_behind(piece: bytes, number: int) -> bytes:
+def frames_after(piece: bytes, number: int) -> bytes:
     """Returns the frames of a piece that come after a sequence number.
 
     Args:

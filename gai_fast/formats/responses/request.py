@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
+from gai_fast.formats._members import RequestReader, invalid, member, require_type, required, unknown_members
 from gai_fast.formats._openai import EFFORTS, openai_cache
 from gai_fast.formats.responses.items import InputReader
 from gai_fast.model.errors import Unsupported
@@ -109,7 +109,7 @@ class _ResponseReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
         for at, name in enumerate(member(body, "include", "$", list) or ()):
-            expect(name, f"$.include[{at}]", str)
+            require_type(name, f"$.include[{at}]", str)
             if name == _LOGPROBS:
                 native["logprobs"] = True
                 self.moved["$.logprobs"] = f"$.include[{at}]"
@@ -124,7 +124,7 @@ class _ResponseReader(RequestReader):
 
         known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        self.lost += unread(body, "$", known)
+        self.lost += unknown_members(body, "$", known)
         return native
 
     def _messages(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ class _ResponseReader(RequestReader):
         if reasoning is None:
             return
         path = "$.reasoning"
-        self.lost += unread(reasoning, path, ("effort", "summary", "generate_summary"))
+        self.lost += unknown_members(reasoning, path, ("effort", "summary", "generate_summary"))
         effort = member(reasoning, "effort", path, str)
         asked: dict[str, Any] = {}
         if effort in EFFORTS:
@@ -162,7 +162,7 @@ class _ResponseReader(RequestReader):
         text = member(body, "text", "$", dict)
         if text is None:
             return
-        self.lost += unread(text, "$.text", ("format", "verbosity"))
+        self.lost += unknown_members(text, "$.text", ("format", "verbosity"))
         if text.get("verbosity") is not None:
             native["verbosity"] = text["verbosity"]
         asked = member(text, "format", "$.text", dict)
@@ -171,10 +171,10 @@ class _ResponseReader(RequestReader):
         path = "$.text.format"
         kind = required(asked, "type", path, str)
         if kind != "json_schema":
-            self.lost += unread(asked, path, ("type",))
+            self.lost += unknown_members(asked, path, ("type",))
             native["response_format"] = {"type": "json" if kind == "json_object" else kind}
             return
-        self.lost += unread(asked, path, ("type", "name", "description", "schema", "strict"))
+        self.lost += unknown_members(asked, path, ("type", "name", "description", "schema", "strict"))
         schema = required(asked, "schema", path, dict)
         description = member(asked, "description", path, str)
         form = {
@@ -189,7 +189,7 @@ class _ResponseReader(RequestReader):
         tools: list[dict[str, Any]] = []
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
-            expect(tool, path, dict)
+            require_type(tool, path, dict)
             kind = required(tool, "type", path, str)
             if kind != "function":
                 native = self._other_tool(tool, kind, path)
@@ -203,7 +203,7 @@ class _ResponseReader(RequestReader):
                     self.moved[f"$.tools[{len(tools)}]"] = path
                     tools.append(native)
                 continue
-            self.lost += unread(tool, path, ("type", "name", "description", "parameters", "strict"))
+            self.lost += unknown_members(tool, path, ("type", "name", "description", "parameters", "strict"))
             declared = {
                 "name": required(tool, "name", path, str),
                 "description": member(tool, "description", path, str),
@@ -218,13 +218,13 @@ class _ResponseReader(RequestReader):
         """Returns the native tool for a custom one or one that the provider runs, or None if there is none."""
         if kind == "custom":
             known = ("type", "name", "description", "format")
-            self.lost += unread(tool, path, known)
+            self.lost += unknown_members(tool, path, known)
             return {key: tool[key] for key in known if tool.get(key) is not None}
         if kind.startswith("web_search"):
             live = [name for name in _LIVE if tool.get(name) is True]  # the default
-            self.lost += unread(tool, path, ("type", "filters", "search_context_size", "user_location", *live))
+            self.lost += unknown_members(tool, path, ("type", "filters", "search_context_size", "user_location", *live))
             filters = member(tool, "filters", path, dict) or {}
-            self.lost += unread(filters, f"{path}.filters", ("allowed_domains",))
+            self.lost += unknown_members(filters, f"{path}.filters", ("allowed_domains",))
             options = {
                 "allowed_domains": filters.get("allowed_domains"),
                 "context_size": None
@@ -239,7 +239,7 @@ class _ResponseReader(RequestReader):
         if kind == "code_interpreter":
             container = tool.get("container")
             if isinstance(container, dict) and container.keys() <= {"type", "memory_limit"}:
-                self.lost += unread(tool, path, ("type", "container"))
+                self.lost += unknown_members(tool, path, ("type", "container"))
                 return {"type": "code_execution"}
         return None
 

@@ -16,7 +16,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.formats._members import RequestReader, check_types, data_url, expect, invalid, member, required, unread
+from gai_fast.formats._members import (
+    RequestReader,
+    check_types,
+    data_url,
+    invalid,
+    member,
+    require_type,
+    required,
+    unknown_members,
+)
 from gai_fast.kernels import encode_json
 from gai_fast.model.request import Request
 
@@ -72,16 +81,16 @@ class _BodyReader(RequestReader):
             raise invalid("`messages` must hold at least one message with a part", "$.messages")
         native["messages"] = messages
         known = {*_NATIVE, *OWN, "messages"}
-        self.lost += unread(body, "$", known)
+        self.lost += unknown_members(body, "$", known)
         return native
 
     def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
-        expect(message, path, dict)
+        require_type(message, path, dict)
         role = required(message, "role", path, str)
         member(message, "id", path, str)
         parts = required(message, "parts", path, list)
         for part, where in zip(*_with_paths(parts, path), strict=True):
-            expect(part, where, dict)
+            require_type(part, where, dict)
             required(part, "type", where, str)
             check_types(part, where, _PART)
         if role == "system":

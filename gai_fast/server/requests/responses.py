@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.formats.responses.log import ended_as, frames_behind, last_response
+from gai_fast.formats.responses.log import final_response, frames_after, last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.logs.view import Form, OwnFrames, View, view_of
@@ -104,8 +104,8 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
             raise log.broken or Error("not_found", "the log no longer has this response", reason="gap")
         response = _queued(log.header)
     if log.broken is not None:
-        return ended_as(response, "failed", log.broken)
-    return response if pending_status is None else ended_as(response, pending_status)
+        return final_response(response, "failed", log.broken)
+    return response if pending_status is None else final_response(response, pending_status)
 
 
 def _queued(header: LogHeader) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class _FramesAfter(OwnFrames):
 
     def feed(self, piece: bytes) -> None:
         """Feeds the next piece of the log."""
-        rest = frames_behind(piece, self._after)
+        rest = frames_after(piece, self._after)
         if rest:
             super().feed(rest)
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats._members import RequestReader, data_url, expect, member, read_native, required, unread, with_items
+from gai_fast.formats._members import (
+    RequestReader,
+    data_url,
+    member,
+    read_native,
+    require_type,
+    required,
+    unknown_members,
+    with_items,
+)
 from gai_fast.model.errors import InvalidRequest
 
 
@@ -27,7 +36,7 @@ def test_absent_and_null_are_the_same() -> None:
 )
 def test_a_wrong_type_names_the_path(value: Any, kinds: tuple[type, ...], text: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        expect(value, "$.a[1]", *kinds)
+        require_type(value, "$.a[1]", *kinds)
     assert raised.value.message == f"The request is not valid: {text} - at `$.a[1]`"
     assert raised.value.reason == "validation"
 
@@ -67,7 +76,7 @@ def test_a_rule_of_native_requests_names_the_clients_member() -> None:
 def test_a_reader_has_the_request_and_what_it_lost() -> None:
     class Reader(RequestReader):
         def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
-            self.lost += unread(body, "$", ("prompt",))
+            self.lost += unknown_members(body, "$", ("prompt",))
             self.moved["$.query"] = "$.prompt"
             return {"query": body["prompt"]}
 
@@ -79,8 +88,8 @@ def test_a_reader_has_the_request_and_what_it_lost() -> None:
 
 def test_members_that_a_reader_does_not_know_are_named_by_their_path() -> None:
     holder = {"a": 1, "b": None, "c": 0, "d": []}
-    assert unread(holder, "$.x[3]", ("a",)) == ["x[3].c", "x[3].d"]
-    assert unread(holder, "$", holder) == []
+    assert unknown_members(holder, "$.x[3]", ("a",)) == ["x[3].c", "x[3].d"]
+    assert unknown_members(holder, "$", holder) == []
 
 
 def test_a_list_of_a_body_grows_in_a_copy() -> None:

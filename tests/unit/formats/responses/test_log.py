@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.formats import Framing
-from gai_fast.formats.responses.log import ended_as, frames_behind, last_response
+from gai_fast.formats.responses.log import final_response, frames_after, last_response
 from gai_fast.model.errors import Error
 from tests.unit.formats.responses_reader import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, context, encoded, finish, objects_of, text
@@ -32,7 +32,7 @@ def test_a_whole_answer_is_the_response() -> None:
     whole = encoded(RESPONSES.whole(context()), [START, text("Hi"), finish(), DONE])
     assert last_response([whole], whole=True) == json.loads(whole)
     assert last_response([b'{ "output": [] }\n'], whole=True) == {"output": []}
-    assert ended_as({"output": []}, "failed") == {"output": []}
+    assert final_response({"output": []}, "failed") == {"output": []}
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_a_log_that_has_lost_its_beginning_tells_none() -> None:
 @pytest.mark.parametrize("status", ["queued", "in_progress", "completed", "failed"])
 def test_only_a_response_without_an_end_is_given_one(status: str) -> None:
     error = Error("network", "gone")
-    ended = ended_as({"id": "r", "status": status}, "failed", error)
+    ended = final_response({"id": "r", "status": status}, "failed", error)
     is_running = status in ("queued", "in_progress")
     expected: dict[str, Any] = {"id": "r", "status": "failed", "error": {"code": "server_error", "message": "gone"}}
     assert ended == (expected if is_running else {"id": "r", "status": status})
-    assert ended_as({"status": "queued"}, "cancelled")["error"] is None
+    assert final_response({"status": "queued"}, "cancelled")["error"] is None
 
 
 @pytest.mark.parametrize("number", range(-1, 12))
 def test_frames_behind_any_number(number: int) -> None:
     body = streamed(text(TRAP), finish(), DONE, ids=True, retry_ms=1)
-    rest = frames_behind(body, number)
+    rest = frames_after(body, number)
     assert body.endswith(rest)
     assert [one["sequence_number"] for one in objects_of(rest)] == list(range(number + 1, 9))
