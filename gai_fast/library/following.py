@@ -21,7 +21,7 @@ from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
 from gai_fast.net.logs.cursor import LogCursor
-from gai_fast.net.logs.view import NATIVE, Form, gap
+from gai_fast.net.logs.view import NATIVE, Form, gap_event
 from gai_fast.net.stream.streams import Engine
 from gai_fast.stores import Backlog
 from gai_fast.stores._base import data_lines
@@ -139,7 +139,7 @@ class FollowedStream(LogCursor):
     def _take(self, backlog: Backlog) -> None:
         """Reads the events of the next part of the log."""
         if backlog.lost:
-            self._ready.append(in_order(gap(self.position, backlog.lost, backlog.text)))
+            self._ready.append(in_order(gap_event(self.position, backlog.lost, backlog.text)))
         self._take_piece(b"".join(backlog.pieces), backlog.last_seq)
 
     def _take_piece(self, piece: bytes, last_seq: int) -> None:

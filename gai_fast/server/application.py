@@ -30,7 +30,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeySettings, ServerSettings, Settings
 from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.stream.streams import Engine
-from gai_fast.net.upstream.sockets import reset
+from gai_fast.net.upstream.sockets import reset_connection
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admin.routes import AdminRoutes
@@ -482,7 +482,7 @@ class Adapter:
         """Logs an unexpected exception; returns an error reply in place of the response."""
         _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
         if request.writer.output_size and request.transport is not None:
-            reset(request.transport)  # a started response must not look complete
+            reset_connection(request.transport)  # a started response must not look complete
         return self.service.router.refusal(http, Error("internal", "The server failed to answer"), mount)
 
     async def _reply(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:

@@ -758,8 +758,8 @@ async def outcome(client: Client) -> int | None:
 @pytest.mark.parametrize(
     "where",
     [
-        "gai_fast.net.logs.view.OwnFrames.feed",
-        "gai_fast.net.logs.view.OwnFrames.take_pieces",
+        "gai_fast.net.logs.view.LogFrames.feed",
+        "gai_fast.net.logs.view.LogFrames.take_pieces",
         "gai_fast.stores.memory.StreamLog.read",
         "gai_fast.stores.memory.StreamLog.append",
         "gai_fast.stores.memory.StreamLog.watch",

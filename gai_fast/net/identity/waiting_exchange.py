@@ -9,7 +9,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.identity.grant import Grant
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
-from gai_fast.net.upstream.sockets import no_descriptors
+from gai_fast.net.upstream.sockets import descriptor_error
 
 Send = Callable[[Grant], OpenExchange]
 """Sends a request with the credential of a grant."""
@@ -63,7 +63,7 @@ class WaitingExchange:
             self._receiver.exchange_ended(error)
             return
         except OSError as problem:
-            lack = no_descriptors(problem)
+            lack = descriptor_error(problem)
             if lack is None:
                 raise
             self._receiver.exchange_ended(lack)

@@ -39,7 +39,7 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.cursor import LogCursor
 from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.publication import Published
-from gai_fast.net.logs.view import OwnFrames, View, with_retry
+from gai_fast.net.logs.view import LogFrames, View, with_retry
 from gai_fast.net.logs.writer import Headers
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Backlog, LogHeader, StreamLog
@@ -155,7 +155,7 @@ class Follower(LogCursor):
         self.places = places
         self._home = home
         self._view = view
-        self._passes_on = isinstance(view, OwnFrames)  # pieces of the log are sent unchanged
+        self._passes_on = isinstance(view, LogFrames)  # pieces of the log are sent unchanged
         self._timers = timers
         self._timer: Timer | None = None
         self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)

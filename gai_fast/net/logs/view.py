@@ -109,7 +109,7 @@ def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
         if after and not header.is_numbered:
             text = f"frames of format {header.format!r} in {header.framing} have no ids: only all of them can be had"
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
-        return OwnFrames(header, form, after, clock)
+        return LogFrames(header, form, after, clock)
     if header.format != NATIVE or header.framing == "json" or form.format.copies_upstream:
         text = f"this stream is kept in format {header.format!r} as {header.framing}, and in no other form"
         raise Error("invalid_request", text, reason="not_acceptable", status=406)
@@ -117,7 +117,7 @@ def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class OwnFrames:
+class LogFrames:
     """The view in the log's own form: frames are sent unchanged."""
 
     __slots__ = ("_clock", "_form", "_header", "_out", "start")
@@ -164,7 +164,7 @@ class OwnFrames:
         """Continues after events that the log no longer has."""
         if self._header.format != NATIVE:
             return False
-        self._out.append(written(self._header, self._form, self._clock, gap(position, lost, text), ids=True))
+        self._out.append(written(self._header, self._form, self._clock, gap_event(position, lost, text), ids=True))
         return True
 
     def event(self, event: Event) -> None:
@@ -287,7 +287,7 @@ class Reencoded:
             self._encoder.event({"type": "start", "seq": lost, "model": self._header.model})
             self._encoder.take_pieces()
         if is_gap:
-            self._encoder.event(gap(max(self._after, position), lost, text))
+            self._encoder.event(gap_event(max(self._after, position), lost, text))
             self._out += self._encoder.take_pieces()
         self._seq = lost
         return True
@@ -329,7 +329,7 @@ def joined(run: Sequence[Event]) -> Event:
     return {"type": "text.delta", "seq": run[-1]["seq"], "text": text, "from_seq": run[0]["seq"]}
 
 
-def gap(after: int, lost: int, text: str | None) -> Event:
+def gap_event(after: int, lost: int, text: str | None) -> Event:
     """Returns the event for a range of lost events.
 
     Args:

@@ -40,7 +40,7 @@ from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
-from gai_fast.net.upstream.connection_pool import ConnectionShare, not_shared
+from gai_fast.net.upstream.connection_pool import ConnectionShare, no_share
 from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
@@ -59,7 +59,7 @@ _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 
 Fail = Callable[[Error], object]
 """Ends a request that is passed through with an error."""
-PASSED: Final = "pass_through"
+PASS_THROUGH: Final = "pass_through"
 """The transport of the figures of such a request."""
 
 
@@ -164,7 +164,7 @@ class Engine(EngineCallbacks):
         self.transfers: dict[str, tuple[str, Fail]] = {}
         """The callers of requests that are passed through, and how these are ended, by stream id. Each counts as a
         stream."""
-        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, PASSED: 0}
+        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, PASS_THROUGH: 0}
         """The number of sessions in `streams` and of transfers, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
         """The number of sessions in `streams` and of transfers, by caller."""
@@ -197,7 +197,7 @@ class Engine(EngineCallbacks):
         """Receive the figures of every stream when it ends."""
         self.tallies = Tallies()
         """Other counts of this process."""
-        self.upstreams = Upstreams(self.timers, loop, not_shared if limits is None else limits.share)
+        self.upstreams = Upstreams(self.timers, loop, no_share if limits is None else limits.share)
         """The connections."""
         self.targets = Targets(
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
@@ -378,7 +378,7 @@ class Engine(EngineCallbacks):
         if self.limits is not None:
             self.limits.check(stream_id, caller, self.running, of_caller)
         self.transfers[stream_id] = caller, fail
-        self.active[PASSED] += 1
+        self.active[PASS_THROUGH] += 1
         self.callers[caller] = of_caller + 1
 
     def transfer_ended(self, metrics: StreamMetrics, trace: Trace | None) -> asyncio.Future[None] | None:
@@ -393,13 +393,13 @@ class Engine(EngineCallbacks):
         """
         stream_id, caller = metrics.stream_id, metrics.key
         if self.transfers.pop(stream_id, None) is not None:
-            self.active[PASSED] -= 1
+            self.active[PASS_THROUGH] -= 1
             self._caller_has_left(caller)
         returned = None if self.limits is None else self.limits.ended(stream_id, caller)
         self._record(metrics)
         if trace is not None:
             notify_sinks([trace], metrics)
-        return returned if caller == ANONYMOUS else both(returned, self.ledger.reported(caller))
+        return returned if caller == ANONYMOUS else when_both_done(returned, self.ledger.reported(caller))
 
     def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
         """Starts a stream for its figures alone. It has no client and does not count as a stream.
@@ -612,7 +612,7 @@ class Engine(EngineCallbacks):
             notify_sinks([trace], metrics)
         if session.caller == ANONYMOUS:
             return returned
-        return both(both(returned, self.record_ids(session)), self.ledger.reported(session.caller))
+        return when_both_done(when_both_done(returned, self.record_ids(session)), self.ledger.reported(session.caller))
 
     def _caller_has_left(self, caller: str) -> None:
         """Counts a stream of a caller no more. An issuer's callers are forgotten at their last one: there may be any
@@ -698,7 +698,9 @@ class Engine(EngineCallbacks):
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
 
 
-def both(first: asyncio.Future[None] | None, second: asyncio.Future[None] | None) -> asyncio.Future[None] | None:
+def when_both_done(
+    first: asyncio.Future[None] | None, second: asyncio.Future[None] | None
+) -> asyncio.Future[None] | None:
     """Returns a future that is done when both are. None stands for a future that is done."""
     if first is None or second is None:
         return second if first is None else first

@@ -42,7 +42,7 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
-from gai_fast.net.upstream.sockets import no_descriptors
+from gai_fast.net.upstream.sockets import descriptor_error
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.providers import API, Adapter, TaggedAdapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
 from gai_fast.runtime.timers import Timer, Timers
@@ -311,7 +311,7 @@ class Targets(AttemptRunner):
         except Error:
             raise
         except Exception as problem:
-            lack = no_descriptors(problem) if isinstance(problem, OSError) else None
+            lack = descriptor_error(problem) if isinstance(problem, OSError) else None
             if lack is not None:
                 raise lack  # noqa: B904  # its cause is set: docs/architecture/kernels.md, "Compiled modules"
             logger.error("stream %s: its request cannot be built: a bug", stream_id, exc_info=problem)

@@ -22,7 +22,7 @@ from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver, Upload
-from gai_fast.net.upstream.connection_pool import Shares, Waited, no_wait, not_shared
+from gai_fast.net.upstream.connection_pool import NoteWait, Shares, ignore_wait, no_share
 from gai_fast.net.upstream.pool import UpstreamPool, close_all
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
@@ -47,11 +47,11 @@ class Upstreams:
         record: The folder in which every upstream's response is recorded. `None` if nothing is recorded.
     """
 
-    def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop, shares: Shares = not_shared) -> None:
+    def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop, shares: Shares = no_share) -> None:
         self.configured: Mapping[str, UpstreamSettings] = {}
         self.record: Path | None = None
         self.call_function: CallFunction | None = None
-        self.note_wait: Waited = no_wait
+        self.note_wait: NoteWait = ignore_wait
         self._streams = LimitSettings().streams
         self._timers = timers
         self._loop = loop

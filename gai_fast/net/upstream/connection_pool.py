@@ -94,11 +94,11 @@ class Attempt:
 def _nothing() -> None: ...
 
 
-Waited = Callable[[float], None]
+NoteWait = Callable[[float], None]
 """Called with the seconds that a request has waited for a connection of a full pool."""
 
 
-def no_wait(seconds: float) -> None: ...
+def ignore_wait(seconds: float) -> None: ...
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -132,7 +132,7 @@ Shares = Callable[[str, int], ConnectionShare | None]
 with no other process."""
 
 
-def not_shared(upstream: str, most: int) -> None: ...
+def no_share(upstream: str, most: int) -> None: ...
 
 
 _NONE_FREE: Final = "no connection to the upstream came free within {:g} s (pool_wait)"
@@ -151,7 +151,7 @@ class ConnectionPool(ConnectionCallbacks):
         max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
             first come, first served, up to `limits.pool_waiting`.
         pool_wait: Seconds after which a waiting request fails.
-        waited: As `Waited`.
+        waited: As `NoteWait`.
         min_idle: Connections that `keep_ready` keeps idle for future requests, within this process's part.
         share: This process's share of `max_connections`. None if it shares them with no other process.
         loop: The loop.
@@ -165,7 +165,7 @@ class ConnectionPool(ConnectionCallbacks):
         timers: Timers,
         max_connections: int,
         pool_wait: float = 1.0,
-        waited: Waited = no_wait,
+        waited: NoteWait = ignore_wait,
         min_idle: int = 0,
         share: ConnectionShare | None = None,
         loop: asyncio.AbstractEventLoop,

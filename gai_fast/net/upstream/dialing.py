@@ -21,7 +21,7 @@ from gai_fast.model.addresses import is_forbidden_address, is_loopback
 from gai_fast.model.errors import Error
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.http_request import is_ip_address
-from gai_fast.net.upstream.sockets import no_descriptors
+from gai_fast.net.upstream.sockets import descriptor_error
 from gai_fast.net.upstream.stream_socket import NOT_BLOCKING, StreamSocket
 
 _Address = tuple[socket.AddressFamily, Any]
@@ -103,7 +103,7 @@ class Host:
             self.forget()
             text = f"cannot connect to {self._peer} ({reason_of(exc)}): "
             text += f"check {_KEYS[self._role]}, and that the {self._role} is running"
-            raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
+            raise descriptor_error(exc) or Error("network", text, reason="connect") from exc
 
     def forget(self) -> None:
         """Distrusts the cached addresses, as the host may have moved. They are used only if the next look-up fails."""
@@ -146,7 +146,7 @@ class Host:
             return problem  # a bug
         text = f"the host name {self._name} cannot be resolved ({reason_of(problem)}): "
         text += f"check {_KEYS[self._role]} and the DNS"
-        error = no_descriptors(problem, of_resolver=True) or Error("network", text, reason="dns")
+        error = descriptor_error(problem, of_resolver=True) or Error("network", text, reason="dns")
         error.__cause__ = problem
         return error
 

@@ -17,7 +17,7 @@ from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare, Waited, no_wait
+from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare, NoteWait, ignore_wait
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.plain_transport import PlainTransport
@@ -52,7 +52,7 @@ class UpstreamPool(ConnectionPool):
         timers: Timers,
         max_connections: int,
         pool_wait: float = 1.0,
-        waited: Waited = no_wait,
+        waited: NoteWait = ignore_wait,
         min_idle: int = 0,
         share: ConnectionShare | None = None,
         loop: asyncio.AbstractEventLoop | None = None,

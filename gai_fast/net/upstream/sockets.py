@@ -23,7 +23,7 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 
-def no_descriptors(problem: OSError, *, of_resolver: bool = False) -> Error | None:
+def descriptor_error(problem: OSError, *, of_resolver: bool = False) -> Error | None:
     """Returns the error for a process or machine without free descriptors. None if the problem is another one.
 
     Args:
@@ -73,7 +73,7 @@ def peer_address(transport: asyncio.BaseTransport) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
-def untaken(transport: asyncio.WriteTransport) -> int:
+def unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:
     """Returns the number of written bytes that the peer has not acknowledged; 0 if the transport's buffer is empty.
 
     The transport's buffer alone is not enough: the system accepts more bytes only once a third of its own buffer is
@@ -87,7 +87,7 @@ def untaken(transport: asyncio.WriteTransport) -> int:
     return unsent
 
 
-def reset(transport: asyncio.WriteTransport) -> None:
+def reset_connection(transport: asyncio.WriteTransport) -> None:
     """Aborts a connection with a reset instead of an orderly end; unsent bytes are lost.
 
     A body without a length or chunks ends with its connection, so after an orderly end it would look complete.

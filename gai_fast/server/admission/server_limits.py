@@ -26,7 +26,7 @@ from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, LimitSettings
-from gai_fast.net.stream.streams import StreamLimits, both
+from gai_fast.net.stream.streams import StreamLimits, when_both_done
 from gai_fast.net.upstream.connection_pool import ConnectionShare
 from gai_fast.runtime.refusal_log import RefusalLog
 from gai_fast.server.admission.asking import Place, borrow, take_places
@@ -237,7 +237,7 @@ class ServerLimits(StreamLimits):
         returned = self._give_back(self._server, stream_id) if self._server.asked else None
         mine = self._callers.get(caller)
         if mine is not None:
-            returned = both(returned, self._give_back(mine, stream_id))
+            returned = when_both_done(returned, self._give_back(mine, stream_id))
             if not mine.starting and not mine.asked:
                 del self._callers[caller]
         return returned

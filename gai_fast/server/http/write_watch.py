@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gai_fast.net.upstream.sockets import reset, untaken
+from gai_fast.net.upstream.sockets import reset_connection, unacknowledged_bytes
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.deadlines import CHECKS, WriteProgress
 
@@ -45,7 +45,7 @@ class WriteWatch:
         """Starts the checks; the client's time starts now."""
         self.stop()
         now = self._timers.clock()
-        self._progress.restart(self.written, untaken(self._transport), now)
+        self._progress.restart(self.written, unacknowledged_bytes(self._transport), now)
         self._timer = self._timers.schedule(now + self._seconds / CHECKS, self._check)
 
     def stop(self) -> None:
@@ -57,10 +57,10 @@ class WriteWatch:
     def _check(self) -> None:
         self._timer = None
         now = self._timers.clock()
-        unsent = untaken(self._transport)
+        unsent = unacknowledged_bytes(self._transport)
         if not unsent and self._until_empty:
             return
         if self._progress.is_stuck(self.written, unsent, now, self._seconds):
-            reset(self._transport)
+            reset_connection(self._transport)
             return
         self._timer = self._timers.schedule(now + self._seconds / CHECKS, self._check)

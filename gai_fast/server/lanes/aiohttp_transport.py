@@ -29,7 +29,7 @@ from multidict import CIMultiDict
 
 from gai_fast.kernels import Borrower, ChunkedBody
 from gai_fast.net.logs.writer import HTTP_CHUNKS, PLAIN, BodyFraming
-from gai_fast.net.upstream.sockets import reset
+from gai_fast.net.upstream.sockets import reset_connection
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.transport import SocketLender, StreamCallbacks
@@ -281,7 +281,7 @@ class AiohttpTransport(asyncio.Protocol):
             if self._is_http_1_1:
                 transport.abort()  # the missing last chunk shows that the body is incomplete
             else:
-                reset(transport)
+                reset_connection(transport)
         if self._stream is None:
             self._end_incomplete()  # this object is not the transport's protocol: `connection_lost` will not be called
 

@@ -23,7 +23,7 @@ from typing import Final, Protocol, cast
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
-from gai_fast.net.upstream.sockets import peer_address, untaken
+from gai_fast.net.upstream.sockets import peer_address, unacknowledged_bytes
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.server_limits import ServerLimits
@@ -510,7 +510,7 @@ class LaneConnection:
 
     def _check_writing(self, now: float) -> None:
         """Aborts the connection if the client has read nothing for `write_timeout`."""
-        if self._progress.is_stuck(self._written, untaken(self.transport), now, self.write_timeout):
+        if self._progress.is_stuck(self._written, unacknowledged_bytes(self.transport), now, self.write_timeout):
             self.transport.abort()
         else:
             self._arm(now + self.write_timeout / CHECKS)

@@ -28,7 +28,7 @@ from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.retry import Breaker, Failure, is_fault_of_upstream, is_local_failure
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
-from gai_fast.net.stream.streams import PASSED, Engine
+from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.runtime.timers import Timer
@@ -401,7 +401,7 @@ class Transfer(Receiver):
             upstream=call.upstream.name,
             model="" if call.model is None else call.model.name,
             endpoint=call.endpoint,
-            transport=PASSED,
+            transport=PASS_THROUGH,
             stream_id=self._stream_id,
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,

@@ -14,7 +14,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats.responses.log import final_response, frames_after, last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.logs.view import Form, OwnFrames, View, view_of
+from gai_fast.net.logs.view import Form, LogFrames, View, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
@@ -115,7 +115,7 @@ def _queued(header: LogHeader) -> dict[str, Any]:
     return get_format(_FORMAT).started_response(context)
 
 
-class _FramesAfter(OwnFrames):
+class _FramesAfter(LogFrames):
     """The frames after a sequence number; the number may lie between the frames of one event."""
 
     def __init__(self, header: LogHeader, form: Form, after: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.events import JSONText
-from gai_fast.net.logs.view import Form, OwnFrames, Reencoded, View, keep_alive, read_event, view_of, written
+from gai_fast.net.logs.view import Form, LogFrames, Reencoded, View, keep_alive, read_event, view_of, written
 from gai_fast.stores import LogHeader
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -68,7 +68,7 @@ def view(made: Form, wanted: Form, after: int = 0) -> View:
 @pytest.mark.parametrize("form", FORMS)
 def test_the_logs_own_form_is_sent_as_the_objects_that_it_has(form: Form) -> None:
     own = view(form, form)
-    assert isinstance(own, OwnFrames)
+    assert isinstance(own, LogFrames)
     for piece in pieces(form):
         own.feed(piece)
         assert own.take_pieces()[0] is piece

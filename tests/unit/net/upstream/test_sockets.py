@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.upstream.sockets import descriptor_of, no_descriptors, reset, untaken
+from gai_fast.net.upstream.sockets import descriptor_error, descriptor_of, reset_connection, unacknowledged_bytes
 from tests.waiting import SECONDS
 
 
@@ -41,7 +41,7 @@ async def test_a_connection_that_is_reset_does_not_end_in_order() -> None:
         transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
         peer, _ = await loop.sock_accept(listener)
     with peer:
-        reset(transport)
+        reset_connection(transport)
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(loop.sock_recv(peer, 1), SECONDS)
 
@@ -53,7 +53,7 @@ async def test_a_transport_without_a_socket_is_aborted_all_the_same() -> None:
         def abort(self) -> None:
             calls.append("abort")
 
-    reset(Plain())
+    reset_connection(Plain())
     assert calls == ["abort"]
 
 
@@ -65,43 +65,43 @@ async def test_bytes_that_a_peer_takes_are_seen_before_the_transport_may_write_m
         transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
         peer, _ = await loop.sock_accept(listener)
     with peer:
-        assert untaken(transport) == 0
+        assert unacknowledged_bytes(transport) == 0
         size = 1 << 25  # more than the system holds
         transport.write(bytes(size))
         before = 0
-        while before != (before := untaken(transport)):  # noqa: ASYNC110  # the system sets no event
+        while before != (before := unacknowledged_bytes(transport)):  # noqa: ASYNC110  # the system sets no event
             await asyncio.sleep(0.05)
         assert transport.get_write_buffer_size() < before < size
         peer.setblocking(True)
         taken = 0
-        while untaken(transport) == before:  # this turn of the loop: the transport itself writes nothing
+        while unacknowledged_bytes(transport) == before:  # this turn of the loop: the transport itself writes nothing
             taken += len(peer.recv(65536))
         assert taken < size
     transport.abort()
     await asyncio.sleep(0)
-    assert untaken(transport) == 0
+    assert unacknowledged_bytes(transport) == 0
 
 
 def test_only_a_want_of_descriptors_is_one() -> None:
     full = OSError(errno.EMFILE, "Too many open files")
-    error = no_descriptors(full)
+    error = descriptor_error(full)
     assert error is not None
     assert (error.code, error.reason, error.status, error.__cause__) == ("overloaded", "descriptors", 503, full)
-    assert no_descriptors(OSError(errno.ENFILE, "")) is not None
-    assert no_descriptors(OSError(errno.ECONNREFUSED, "")) is None
-    assert no_descriptors(TimeoutError()) is None
+    assert descriptor_error(OSError(errno.ENFILE, "")) is not None
+    assert descriptor_error(OSError(errno.ECONNREFUSED, "")) is None
+    assert descriptor_error(TimeoutError()) is None
 
 
 @pytest.mark.parametrize(
     "unknown", [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), OSError(errno.EBUSY, "busy")]
 )
 def test_a_resolver_that_can_open_no_file_reports_anything(monkeypatch: pytest.MonkeyPatch, unknown: OSError) -> None:
-    assert no_descriptors(unknown, of_resolver=True) is None
+    assert descriptor_error(unknown, of_resolver=True) is None
 
     def full() -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(socket, "socket", full)
-    error = no_descriptors(unknown, of_resolver=True)
+    error = descriptor_error(unknown, of_resolver=True)
     assert error is not None
     assert error.reason == "descriptors"

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.net.upstream.sockets import untaken
+from gai_fast.net.upstream.sockets import unacknowledged_bytes
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.write_watch import WriteWatch
 from tests.waiting import SECONDS
@@ -139,8 +139,8 @@ def test_a_client_that_takes_from_the_systems_buffer_alone_is_kept() -> None:
         for _ in range(4):
             fixture.timers.run(7.0)
             assert not fixture.transport.aborted
-            before = untaken(cast(Any, fixture.transport))
-            while untaken(cast(Any, fixture.transport)) == before:
+            before = unacknowledged_bytes(cast(Any, fixture.transport))
+            while unacknowledged_bytes(cast(Any, fixture.transport)) == before:
                 peer.recv(65536)
         fixture.timers.run(12.0)
         assert fixture.transport.aborted
