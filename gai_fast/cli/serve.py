@@ -37,7 +37,7 @@ from gai_fast.providers import get_provider
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
     from gai_fast.model.settings import ServerSettings, Settings
-    from gai_fast.server.serving import Bound
+    from gai_fast.server.serving import BoundAddresses
     from gai_fast.server.workers.supervisor import WorkerEnds
     from gai_fast.server.workers.worker import Group
     from gai_fast.stores import StoreError
@@ -177,7 +177,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
         WorkerError: The workers cannot start.
     """
     from gai_fast.runtime.ids import new_server_name
-    from gai_fast.server.admin.drained import DRAINED, DrainedHome
+    from gai_fast.server.admin.drained import DRAINED, DrainedTargetsHome
     from gai_fast.server.edge.listening import SocketListener
     from gai_fast.server.reload import Reload, to_bytes
     from gai_fast.server.serving import bind
@@ -193,7 +193,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
-    records, limits, drained, tokens = RecordHome(), LedgerHome(), DrainedHome(), TokenHome(settings)
+    records, limits, drained, tokens = RecordHome(), LedgerHome(), DrainedTargetsHome(), TokenHome(settings)
 
     def answer(kind: str, items: Sequence[Any]) -> Any:
         if kind == DRAINED:
@@ -236,18 +236,18 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
         ).run()
 
 
-def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> int:
+def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Group, record: Path | None) -> int:
     """Runs one of several workers, in its own process; returns the exit code."""
     from gai_fast.runtime.functions import FunctionError
     from gai_fast.runtime.tuning import tune_process
     from gai_fast.server.workers.link import pack
-    from gai_fast.server.workers.worker import work
+    from gai_fast.server.workers.worker import run_worker
     from gai_fast.stores import StoreError
 
     tune_process()
     with ends.link.dup() as spare:
         try:
-            run_async(work(settings, ends, bound, group, record))
+            run_async(run_worker(settings, ends, bound, group, record))
         except StoreError as problem:
             code, why = StartupFailure.exit_code, _store_failure(problem)
         except FunctionError as problem:

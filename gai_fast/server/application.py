@@ -35,18 +35,18 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission, body_too_large, has_body
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.callers import LONG_HEADERS
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
-from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
+from gai_fast.server.admission.memory import FreeMemory, MemoryWatch, watch_memory
 from gai_fast.server.admission.run_time_keys import REVOKED, RunTimeKeys
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.http.request import HTTPRequest, headers_too_large
-from gai_fast.server.http.transport import LEFT
+from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.lanes.handler import Handler
 from gai_fast.server.lanes.operations import OperationRoutes
@@ -89,7 +89,7 @@ class Service:
         metrics: Counts requests and streams.
         server_limits: The limits of streams and requests in the server.
         forwarding: The trusted proxies, whose forwarding headers name the client.
-        guesses: Counts wrong keys.
+        auth_throttle: Counts wrong keys.
         streams: The handlers of streams.
         operations: The handlers of operations.
         sockets: The handlers of WebSockets.
@@ -126,8 +126,8 @@ class Service:
         self.pass_through = PassThroughRoutes(engine, self.streams)
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
-        self.guesses = Guesses()
-        self._tokens = TokenCallers(self.guesses)
+        self.auth_throttle = AuthThrottle()
+        self._tokens = TokenCallers(self.auth_throttle)
         self.router = Router(
             self._admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
         )
@@ -166,7 +166,7 @@ class Service:
             settings.keys,
             only_demo=only_demo,
             forwarding=self.forwarding,
-            guesses=self.guesses,
+            auth_throttle=self.auth_throttle,
             tokens=self._tokens if settings.issuers else None,
             stored=self.keys.callers,
         )
@@ -192,7 +192,7 @@ class Service:
         await self.keys.open()
         await self._tokens.begin()
 
-    def watch_memory(self, shed: Shed) -> None:
+    def watch_memory(self, shed: FreeMemory) -> None:
         """Starts to watch the memory of the process.
 
         Args:
@@ -456,10 +456,10 @@ class Adapter:
             reply = self._failed(request, http, mount, problem)
         if reply is not None:
             client.send_instead(reply)
-        status = LEFT
+        status = CLIENT_CLOSED_REQUEST
         try:
             response = await client.finish()
-            status = client.status or LEFT
+            status = client.status or CLIENT_CLOSED_REQUEST
             return response
         except ConnectionError:
             return web.Response()

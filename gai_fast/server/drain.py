@@ -25,7 +25,7 @@ from gai_fast.server.limits import LIMITS
 _log = logging.getLogger("gai_fast.server")
 
 
-def last_of(grace: float) -> float:
+def seconds_without_accepting(grace: float) -> float:
     """Returns the seconds at the end of a drain in which no connection is accepted: rule 3.
 
     Args:
@@ -59,7 +59,7 @@ async def drain(server: DrainingServer, listener: Listener, *, grace: float, hur
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + grace
-    taken_until = until - last_of(grace)
+    taken_until = until - seconds_without_accepting(grace)
     server.begin_drain()
     listener.begin_drain()
     if server.unanswered:

@@ -25,7 +25,7 @@ from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.drain import drain
 from gai_fast.server.edge.certificate import Certificate, certificate_of
 from gai_fast.server.edge.connections import OpenConnections, abort_slowest
-from gai_fast.server.edge.entrance import Entrance, Layer, affordable
+from gai_fast.server.edge.entrance import Entrance, Layer, connection_limits
 from gai_fast.server.edge.listening import (
     Listener,
     OpenAddress,
@@ -33,13 +33,13 @@ from gai_fast.server.edge.listening import (
     is_on_loopback,
     is_open,
     listen,
-    location,
+    server_url,
 )
 from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
 from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
 from gai_fast.server.extension import can_bypass, extend, load
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.lanes.handler import HandlerFactory, Times
+from gai_fast.server.lanes.handler import ClientTimeouts, HandlerFactory
 from gai_fast.server.lanes.lane import FastLane
 from gai_fast.server.lanes.router import Mount
 from gai_fast.server.lanes.routes import HOT_PATHS
@@ -64,7 +64,7 @@ async def serve(
 
     Args:
         settings: The configuration.
-        ready: Called once with the server's URL (`Bound.url`) when the server accepts requests.
+        ready: Called once with the server's URL (`BoundAddresses.url`) when the server accepts requests.
         load_settings: As `load` for `Reload`.
         record: As for `start`.
 
@@ -120,7 +120,7 @@ async def serve(
         await running.close()
 
 
-class Bound(NamedTuple):
+class BoundAddresses(NamedTuple):
     """The addresses of a server.
 
     Attributes:
@@ -140,7 +140,7 @@ class Bound(NamedTuple):
     is_open: bool
 
 
-def bind(settings: Settings) -> Bound:
+def bind(settings: Settings) -> BoundAddresses:
     """Takes over or creates the listening sockets.
 
     Args:
@@ -154,7 +154,7 @@ def bind(settings: Settings) -> Bound:
     server = settings.server
     certificate = certificate_of(server)
     sockets = listen(server, settings.stream.write_timeout, activated_sockets(os.getpid()))
-    url = location(server, sockets[0])
+    url = server_url(server, sockets[0])
     open_ = is_open(sockets)
     if server.fd is not None and open_ and not server.insecure and not settings.needs_key:
         for each in sockets:
@@ -162,10 +162,10 @@ def bind(settings: Settings) -> Bound:
         what = f"the socket of `fd` ({url}) is open to other machines, and there are no keys"
         raise OpenAddress(f"{what}: add a [[key]], or allow that by `insecure = true` in [server]")
     path = server.uds if server.fd is None else None
-    return Bound(sockets, path, certificate, url, is_on_loopback(sockets), open_)
+    return BoundAddresses(sockets, path, certificate, url, is_on_loopback(sockets), open_)
 
 
-class Running:
+class RunningServer:
     """A running server; created by `start`.
 
     Args:
@@ -174,12 +174,12 @@ class Running:
         servers: The servers that hold the connections.
         entrance: Creates the protocol of each new connection.
         listener: The source of the connections.
-        url: The URL, as `Bound.url`.
+        url: The URL, as `BoundAddresses.url`.
 
     Attributes:
         service: The routes and streams.
         engine: The engine of the streams.
-        url: The URL, as `Bound.url`.
+        url: The URL, as `BoundAddresses.url`.
         connections: The open connections, by kind.
     """
 
@@ -271,12 +271,12 @@ async def close_connections(connections: OpenConnections, until: float) -> None:
 async def start(
     settings: Settings,
     record: Path | None = None,
-    bound: Bound | None = None,
+    bound: BoundAddresses | None = None,
     listener: Listener | None = None,
     memory: Backend | None = None,
     limits: Homes | None = None,
     fetch: Fetch | None = None,
-) -> Running:
+) -> RunningServer:
     """Starts a server on the running loop.
 
     Args:
@@ -324,7 +324,7 @@ async def start(
         entrance = _entrance(service, settings, servers, bound.certificate)
         await listener.start(entrance)
         stack.pop_all()
-    return Running(service, runner, servers, entrance, listener, bound.url)
+    return RunningServer(service, runner, servers, entrance, listener, bound.url)
 
 
 def _entrance(
@@ -338,7 +338,7 @@ def _entrance(
 
     protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
     connections = [each.connections for each in servers]
-    places = affordable(settings.limits.connections)
+    places = connection_limits(settings.limits.connections)
     layers = _layers(service, settings, certificate)
     return Entrance(protocols, connections, places, refuse, service.engine.timers, layers, service.forwarding)
 
@@ -364,7 +364,7 @@ def _layers(service: Service, settings: Settings, certificate: Certificate | Non
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
-    times = Times(header=settings.server.header_timeout, write=settings.stream.write_timeout)
+    times = ClientTimeouts(header=settings.server.header_timeout, write=settings.stream.write_timeout)
     server = cast("web.Server", runner.server)
     return HandlerFactory(server, service.engine.timers, times, service.router.refuse_unreadable)
 

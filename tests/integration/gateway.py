@@ -36,7 +36,7 @@ from gai_fast.model.settings import (
     StreamSettings,
     UpstreamSettings,
 )
-from gai_fast.server.serving import Running, start
+from gai_fast.server.serving import RunningServer, start
 from tests.integration.certificates import Authority
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
@@ -424,7 +424,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
 class Gateway:
     """A running gateway."""
 
-    def __init__(self, net: Net, running: Running) -> None:
+    def __init__(self, net: Net, running: RunningServer) -> None:
         self.net = net
         self.running = running
         self.url = running.url

@@ -24,7 +24,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.processors import read_processor
-from gai_fast.server.serving import Running, start
+from gai_fast.server.serving import RunningServer, start
 from tests.requests.answers import ANSWERS, HISTORIES, WHOLE
 from tests.requests.rules import Received
 from tests.requests.targets import TARGETS, Target
@@ -254,7 +254,7 @@ class Bench:
         self._stack.callback(server.close)
         port = server.sockets[0].getsockname()[1]
         for name, processors in {"plain": (), "processor": ({"use": "correlation"},)}.items():
-            running: Running = await start(_settings(port, processors))
+            running: RunningServer = await start(_settings(port, processors))
             self._stack.push_async_callback(running.close)
             await self._connect(name, running.url.partition("://")[2])
 

@@ -24,7 +24,7 @@ DRAINED: Final = "drained"
 """The request for the list. With a target and whether it is drained, it first changes the list."""
 
 
-class DrainedHome:
+class DrainedTargetsHome:
     """The list, in the supervisor."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class DrainedHome:
         self._targets &= {(name, *place) for name, model in settings.models.items() for place in target_keys(model)}
 
 
-class Drained:
+class DrainedTargets:
     """One worker's copy of the list.
 
     Args:

@@ -18,14 +18,14 @@ from typing import Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnsweredBy, StreamMetrics
-from gai_fast.server.admin.watch import News
+from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.stream_response import StreamResponse
 
 _log: Final = logging.getLogger("gai_fast.server")
 
-Ask = Callable[[int], Awaitable[News | None]]
+Ask = Callable[[int], Awaitable[WatchedEvents | None]]
 """Returns the events after a place, as `Watches.news`. Raises an `Error` if the stream's worker does not answer."""
 
 
@@ -51,7 +51,7 @@ class Follows:
             text = f"{LIMITS.watchers} streams are followed in this worker: close one"
             raise Error("overloaded", text, reason="watchers", retry_after_ms=SHARED.overloaded_ms)
 
-    def begin(self, response: StreamResponse, ask: Ask, first: News) -> None:
+    def begin(self, response: StreamResponse, ask: Ask, first: WatchedEvents) -> None:
         """Starts to show a stream. Call `check` before.
 
         Args:
@@ -87,7 +87,7 @@ class _Follow:
         self._takes_more.set()
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, first: News) -> None:
+    def begin(self, first: WatchedEvents) -> None:
         """Sends the response headers and the first events."""
         self._response.attach(self)
         self._response.commit()
@@ -95,7 +95,7 @@ class _Follow:
         self._task = asyncio.get_running_loop().create_task(self._run(first))
         self._task.add_done_callback(_log_bug)
 
-    async def _run(self, news: News | None) -> None:
+    async def _run(self, news: WatchedEvents | None) -> None:
         place = 0
         try:
             while news is not None:

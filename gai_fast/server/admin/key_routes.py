@@ -29,7 +29,7 @@ from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import new_key_secret, new_request_id
 from gai_fast.server.admin.running_streams import timestamp
-from gai_fast.server.admission.run_time_keys import RunTimeKeys, too_many
+from gai_fast.server.admission.run_time_keys import RunTimeKeys, too_many_keys
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -109,7 +109,7 @@ class KeyRoutes:
                 text = f"there is a key {name!r} already: rotate it to give it another secret"
                 raise Error("invalid_request", text, reason="exists", status=409)
             if len(self._keys.keys) >= LIMITS.run_time_keys:
-                raise too_many()
+                raise too_many_keys()
             return made
 
         await self._keys.change(name, edit)

@@ -25,7 +25,7 @@ from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.today import Today
-from gai_fast.server.admin.watch import News, Watches
+from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.observe.metrics import PrometheusSink
@@ -56,7 +56,7 @@ class OtherWorkers(Protocol):
     async def report_spend(self) -> None:
         """Makes each worker that answers report the cost of its streams so far."""
 
-    async def watch(self, stream_id: str, after: int) -> News | None:
+    async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
         """Returns the events of another worker's stream after a place. `None` if there is no such stream.
 
         Raises:
@@ -264,7 +264,7 @@ class AdminRoutes:
         response.stream_id = stream_id
         self.follows.begin(response, partial(self._news, stream_id), first)
 
-    async def _news(self, stream_id: str, after: int) -> News | None:
+    async def _news(self, stream_id: str, after: int) -> WatchedEvents | None:
         news = self.watches.news(stream_id, after)
         if news is None and self.others is not None:
             return await self.others.watch(stream_id, after)

@@ -31,7 +31,7 @@ _LEFT_OUT: Final = _warning("left_out")
 """Replaces an event that is too large or cannot be written as JSON."""
 
 
-class News(NamedTuple):
+class WatchedEvents(NamedTuple):
     """The events of a stream after a place.
 
     Attributes:
@@ -60,12 +60,12 @@ class Watches:
     def __len__(self) -> int:
         return len(self._watches)
 
-    def news(self, stream_id: str, after: int) -> News | None:
+    def news(self, stream_id: str, after: int) -> WatchedEvents | None:
         """Returns the events after a place. `None` if no such stream runs.
 
         Args:
             stream_id: The stream's id; may be any text.
-            after: `News.place` of the previous call; 0 for the first call.
+            after: `WatchedEvents.place` of the previous call; 0 for the first call.
         """
         session = self._engine.streams.get(stream_id)
         watch = self._watches.get(stream_id)
@@ -77,7 +77,7 @@ class Watches:
             self._await_lease()
         watch.asked_at = self._engine.timers.clock()
         place, frames = watch.after(after)
-        return News(place, frames, session is None)
+        return WatchedEvents(place, frames, session is None)
 
     def _await_lease(self) -> None:
         if self._timer is None:

@@ -28,10 +28,10 @@ from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.runtime.ids import request_id
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.callers import NO_STORED, Callers, StoredCallers, has_key
 from gai_fast.server.admission.cross_origin import EXPOSE, EXPOSED_HEADERS, USUAL_HEADERS, allowed_headers
-from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.admission.negotiation import trace_parent
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.http.replies import Headers, Reply, id_headers
@@ -99,7 +99,7 @@ class Admission:
         keys: `[[key]]`.
         only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
         forwarding: The proxies that are believed whose request it is.
-        guesses: Counts wrong keys; it outlives a configuration.
+        auth_throttle: Counts wrong keys; it outlives a configuration.
         tokens: The callers with tokens; it outlives a configuration, too. None if there is no `[[issuer]]`.
         stored: The keys of the store.
 
@@ -113,13 +113,13 @@ class Admission:
         keys: Sequence[KeySettings] = (),
         *,
         only_demo: bool,
-        forwarding: Forwarding = NOBODY,
-        guesses: Guesses | None = None,
+        forwarding: Forwarding = NO_TRUSTED_PROXY,
+        auth_throttle: AuthThrottle | None = None,
         tokens: TokenCallers | None = None,
         stored: StoredCallers = NO_STORED,
     ) -> None:
         self.needs_key = bool(keys) or tokens is not None or stored.is_closed
-        self._callers = Callers(keys, guesses, tokens, stored) if self.needs_key else None
+        self._callers = Callers(keys, auth_throttle, tokens, stored) if self.needs_key else None
         self._forwarding = forwarding
         self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and not self.needs_key)
         self._origins = frozenset(settings.cors_origins)

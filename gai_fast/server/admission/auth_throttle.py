@@ -47,14 +47,15 @@ class Tally:
         self.ends = ends
 
 
-class Guesses:
+class AuthThrottle:
     """The wrong keys that addresses have sent, and the right ones.
 
     Args:
         clock: Monotonic seconds.
 
     Attributes:
-        report: Called with the address of each wrong key, in the form of `source`; None if no other process counts it.
+        report: Called with the address of each wrong key, as `client_network` returns it. None if no other process
+            counts it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,7 +73,7 @@ class Guesses:
         Raises:
             RateLimited: The address is blocked.
         """
-        name = source(address)
+        name = client_network(address)
         now = self._clock()
         tally = self._tally(name, now)
         if tally.count < LIMITS.wrong_keys:
@@ -86,7 +87,7 @@ class Guesses:
         """Counts wrong keys that another worker has got.
 
         Args:
-            name: The address, in the form of `source`.
+            name: The address, in the form of `client_network`.
             count: Their number.
         """
         self._add(self._tally(name, self._clock()), name, count)
@@ -101,7 +102,7 @@ class Guesses:
         Raises:
             RateLimited: The address is blocked, and has not been admitted with this key before.
         """
-        pair = (source(address), key)
+        pair = (client_network(address), key)
         if pair in self._admitted:
             self._admitted.move_to_end(pair)
             return
@@ -120,7 +121,7 @@ class Guesses:
         Raises:
             RateLimited: As `note_right`.
         """
-        name = source(address)
+        name = client_network(address)
         tally = self._tallies.get(name)
         if tally is not None and tally.count >= LIMITS.wrong_keys and (name, key) not in self._admitted:
             now = self._clock()
@@ -145,11 +146,11 @@ class Guesses:
 
 
 @lru_cache(SHARED.known_addresses)
-def source(address: str) -> str:
+def client_network(address: str) -> str:
     """Returns what is counted as one client: its address, or its network if the address is IPv6.
 
     Args:
-        address: As for `Guesses.note_wrong`.
+        address: As for `AuthThrottle.note_wrong`.
     """
     found = address_of(address)
     if isinstance(found, IPv6Address):

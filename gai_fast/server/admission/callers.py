@@ -17,7 +17,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.token_callers import TokenCallers
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
@@ -64,7 +64,7 @@ class Callers:
 
     Args:
         keys: `[[key]]`.
-        guesses: Counts wrong keys.
+        auth_throttle: Counts wrong keys.
         tokens: The callers with tokens. None if there is no `[[issuer]]`.
         stored: The keys of the store.
     """
@@ -72,13 +72,13 @@ class Callers:
     def __init__(
         self,
         keys: Sequence[KeySettings],
-        guesses: Guesses | None = None,
+        auth_throttle: AuthThrottle | None = None,
         tokens: TokenCallers | None = None,
         stored: StoredCallers = NO_STORED,
     ) -> None:
         self._keys = {**stored.known, **{digest: (key, end_ms(key)) for key in keys for digest in key.digests}}
         self._lost = stored.lost
-        self._guesses = guesses or Guesses()
+        self._auth_throttle = auth_throttle or AuthThrottle()
         self._tokens = tokens
         self._longest = SHARED.longest_key if tokens is None else LIMITS.caller_token
 
@@ -106,11 +106,11 @@ class Callers:
             if self._lost is None or digest in self._lost:
                 raise _out_of_reach()
             if address is not None:
-                self._guesses.note_wrong(address)
+                self._auth_throttle.note_wrong(address)
             raise Error("unauthorized", "this key is not known here", reason="key")
         settings, end = found
         if address is not None:
-            self._guesses.note_right(address, settings.name)
+            self._auth_throttle.note_right(address, settings.name)
         if now_ms() >= end:
             raise Error("unauthorized", "this key has expired", reason="expired")
         return settings

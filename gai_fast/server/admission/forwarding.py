@@ -100,7 +100,7 @@ class Forwarding:
         return peer
 
 
-NOBODY: Final = Forwarding(())
+NO_TRUSTED_PROXY: Final = Forwarding(())
 """No proxy is believed."""
 
 

@@ -116,11 +116,13 @@ def freed() -> int:
     return int(tell().fordblks)
 
 
-Shed = Callable[[int], int]
+FreeMemory = Callable[[int], int]
 """Frees so many bytes of clients that read slowly; returns how many clients have been cut off."""
 
 
-def watch_memory(limits: LimitSettings, server_limits: ServerLimits, shed: Shed, timers: Timers) -> MemoryWatch | None:
+def watch_memory(
+    limits: LimitSettings, server_limits: ServerLimits, shed: FreeMemory, timers: Timers
+) -> MemoryWatch | None:
     """Begins to watch the memory of this process; `None` where the system does not tell it.
 
     Args:
@@ -160,7 +162,7 @@ class MemoryWatch:
     """
 
     def __init__(
-        self, limits: LimitSettings, server_limits: ServerLimits, resident: Memory, shed: Shed, timers: Timers
+        self, limits: LimitSettings, server_limits: ServerLimits, resident: Memory, shed: FreeMemory, timers: Timers
     ) -> None:
         self.use(limits)
         self._server_limits = server_limits

@@ -237,7 +237,7 @@ class RunTimeKeys:
         return built[1]
 
 
-def too_many() -> Error:
+def too_many_keys() -> Error:
     """Returns the error for a key above `limits.run_time_keys`."""
     text = f"the store has {LIMITS.run_time_keys} keys, which is as many as there may be: revoke some"
     return Error("invalid_request", text, reason="keys", status=409)

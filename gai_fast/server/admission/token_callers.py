@@ -26,7 +26,7 @@ from gai_fast.net.issuers.key_set import KeySet
 from gai_fast.net.issuers.key_source import Fetch, KeySource
 from gai_fast.net.issuers.token import Token, TokenError, read_token
 from gai_fast.runtime.clock import now_ms
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.limits import LIMITS
 
 _EXPIRED: Final = "expired"
@@ -52,12 +52,12 @@ class TokenCallers:
     """The callers with tokens of one server, on the running loop.
 
     Args:
-        guesses: Counts wrong tokens.
+        auth_throttle: Counts wrong tokens.
         fetch: Fetches the keys of an issuer.
     """
 
-    def __init__(self, guesses: Guesses, fetch: Fetch = fetch_keys) -> None:
-        self._guesses = guesses
+    def __init__(self, auth_throttle: AuthThrottle, fetch: Fetch = fetch_keys) -> None:
+        self._auth_throttle = auth_throttle
         self._fetch = fetch
         self._issuers: Sequence[IssuerSettings] = ()
         self._sources: dict[str, KeySource] = {}  # by URL
@@ -103,7 +103,7 @@ class TokenCallers:
         known = self._verified.get(digest)
         if known is not None and known.source.keys() is known.keys:
             if address is not None:
-                self._guesses.note_right(address, known.caller.name)
+                self._auth_throttle.note_right(address, known.caller.name)
             if now_ms() >= known.ends_ms:
                 raise _refusal(TokenError("has expired: get a new one from its issuer", _EXPIRED))
             return known.caller
@@ -134,11 +134,11 @@ class TokenCallers:
                 raise _not_yet()
             raise TokenError("is signed with a key that its issuer does not have")
         if address is not None:
-            self._guesses.check(address, caller.name)
+            self._auth_throttle.check(address, caller.name)
         if not key.has_signed(token):
             raise TokenError("has a wrong signature")
         if address is not None:
-            self._guesses.note_right(address, caller.name)
+            self._auth_throttle.note_right(address, caller.name)
         return _Verified(caller, token.ends * 1e3, source, keys)
 
     def _issuer_of(self, token: Token) -> IssuerSettings:
@@ -158,7 +158,7 @@ class TokenCallers:
             RateLimited: As `find`.
         """
         if refused.reason != _EXPIRED and address is not None:
-            self._guesses.note_wrong(address)
+            self._auth_throttle.note_wrong(address)
         return _refusal(refused)
 
 

@@ -213,7 +213,7 @@ class AcceptedTransport(PlainTransport):
             self._sock.shutdown(socket.SHUT_WR)
 
 
-class Newcomers:
+class TransportFactory:
     """Creates connections from sockets that the loop has not accepted."""
 
     def __init__(self) -> None:

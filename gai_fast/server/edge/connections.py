@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Protocol, cast
 
 from gai_fast.net.upstream.sockets import peer_address
-from gai_fast.server.admission.auth_throttle import source
+from gai_fast.server.admission.auth_throttle import client_network
 from gai_fast.server.limits import LIMITS
 
 
@@ -109,7 +109,7 @@ class OpenConnections:
 
 def _counted(address: str) -> str:
     """Returns what connections of an address are counted by. IPv4, the usual case, saves a look-up per connection."""
-    return source(address) if ":" in address else address
+    return client_network(address) if ":" in address else address
 
 
 def abort_slowest(connections: Iterable[OpenConnections], size: int) -> int:

@@ -27,7 +27,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import LimitSettings
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
@@ -51,7 +51,7 @@ class Places(NamedTuple):
     refused: int
 
 
-def affordable(connections: int) -> Places:
+def connection_limits(connections: int) -> Places:
     """Returns the maximum numbers of connections: as configured, or fewer if the process has too few descriptors.
 
     Args:
@@ -94,7 +94,7 @@ class Entrance:
         refuse: Callable[[str], Reply],
         timers: Timers,
         layers: Sequence[Layer] = (),
-        forwarding: Forwarding = NOBODY,
+        forwarding: Forwarding = NO_TRUSTED_PROXY,
     ) -> None:
         self._forwarding = forwarding
         self._no_sweep_before = self._silent_until = 0.0
@@ -112,7 +112,7 @@ class Entrance:
         Args:
             limits: `[limits]`.
         """
-        self._places = affordable(limits.connections)
+        self._places = connection_limits(limits.connections)
 
     def __call__(self, address: str) -> asyncio.Protocol:
         """Creates the protocol of a new connection.

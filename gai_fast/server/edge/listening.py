@@ -30,7 +30,7 @@ from gai_fast.model.addresses import is_local
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ServerSettings
 from gai_fast.net.upstream.stream_socket import ListeningSocket
-from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.edge.accepted_transport import TransportFactory
 from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -224,7 +224,7 @@ def base_url(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://{shown}:{port}"
 
 
-def location(settings: ServerSettings, listening: socket.socket) -> str:
+def server_url(settings: ServerSettings, listening: socket.socket) -> str:
     """Returns the URL of a server, or `unix:` and the path of its socket.
 
     Args:
@@ -261,14 +261,14 @@ def set_options(listening: socket.socket, write_timeout: float) -> None:
         return
     _set_option(listening, "TCP_NODELAY", 1)
     _set_option(listening, "TCP_NOTSENT_LOWAT", LIMITS.kernel_unsent)
-    limit_silence(listening, write_timeout)
+    set_user_timeout(listening, write_timeout)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     _set_option(listening, "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", LIMITS.probe_after)
     _set_option(listening, "TCP_KEEPINTVL", LIMITS.probe_interval)
     _set_option(listening, "TCP_KEEPCNT", LIMITS.probes)
 
 
-def limit_silence(sock: Options | None, seconds: float) -> None:
+def set_user_timeout(sock: Options | None, seconds: float) -> None:
     """Makes the kernel drop a client that acknowledges nothing for this time, if the kernel supports it (Linux).
 
     Otherwise bytes for a lost machine stay in the kernel's buffers for long. A unix socket does not need the option.
@@ -335,7 +335,7 @@ _CONNECTION_GONE: Final = frozenset(
 """Errors of `accept` about a connection that no longer exists: accept(2). Any other error is a lack of the process."""
 
 
-def begin(sockets: Sequence[socket.socket]) -> None:
+def start_listening(sockets: Sequence[socket.socket]) -> None:
     """Starts to listen on the sockets.
 
     Raises:
@@ -371,7 +371,7 @@ def accept(listening: socket.socket) -> tuple[socket.socket, Any] | None:
     return None
 
 
-class LackLog:
+class AcceptFailureLog:
     """Logs that accepting fails, at most once in `limits.warning_interval`: every attempt would fail."""
 
     def __init__(self) -> None:
@@ -404,8 +404,8 @@ class SocketListener:
         self._is_open = False  # connections are accepted as they arrive
         self._is_taking = True
         self._pause: asyncio.TimerHandle | None = None
-        self._lacks = LackLog()
-        self._newcomers = Newcomers()
+        self._lacks = AcceptFailureLog()
+        self._transports = TransportFactory()
         self._path = path
         self._identity = None if path is None else _file_identity(path)
 
@@ -413,7 +413,7 @@ class SocketListener:
         """Starts to accept connections; as `Listener.start`."""
         self._protocols = protocols
         self._loop = asyncio.get_running_loop()
-        begin(self._sockets)
+        start_listening(self._sockets)
         self._is_open = True
         self._watch()
 
@@ -457,7 +457,7 @@ class SocketListener:
             if accepted is None:
                 return
             connection, address = accepted
-            self._newcomers.adopt(connection, self._protocols, address)
+            self._transports.adopt(connection, self._protocols, address)
             if not more.poll(0):
                 return  # the poll costs 9 us less than an `accept` without a connection and its exception
 
@@ -495,7 +495,7 @@ class SocketListener:
             accepted = accept(each)
             if accepted is not None:
                 connection, address = accepted
-                self._newcomers.adopt(connection, self._protocols, address)
+                self._transports.adopt(connection, self._protocols, address)
                 return True
         return False
 
@@ -504,7 +504,7 @@ class SocketListener:
         self.begin_drain()
         for each in self._sockets:
             each.close()
-        self._newcomers.close()
+        self._transports.close()
         self._sockets.clear()
         identity, self._identity = self._identity, None
         if self._path is not None and identity is not None and _file_identity(self._path) == identity:

@@ -6,7 +6,7 @@ from typing import Final
 
 from gai_fast.server.limits import LIMITS
 
-CHECKS: Final = 4
+CHECKS_PER_TIMEOUT: Final = 4
 """The number of checks within a client's `write_timeout`. A client that reads nothing is disconnected at most half a
 `write_timeout` late, because the first check only records how much the system holds for it."""
 

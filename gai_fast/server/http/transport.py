@@ -22,7 +22,7 @@ from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.net.upstream.sockets import descriptor_of
 from gai_fast.server.http.replies import Reply, StreamHead
 
-LEFT: Final = 499
+CLIENT_CLOSED_REQUEST: Final = 499
 """The status logged for a client that disconnected before its response was complete, as in nginx's log."""
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from gai_fast.net.upstream.sockets import reset_connection, unacknowledged_bytes
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.http.deadlines import CHECKS, WriteProgress
+from gai_fast.server.http.deadlines import CHECKS_PER_TIMEOUT, WriteProgress
 
 
 class WriteWatch:
@@ -46,7 +46,7 @@ class WriteWatch:
         self.stop()
         now = self._timers.clock()
         self._progress.restart(self.written, unacknowledged_bytes(self._transport), now)
-        self._timer = self._timers.schedule(now + self._seconds / CHECKS, self._check)
+        self._timer = self._timers.schedule(now + self._seconds / CHECKS_PER_TIMEOUT, self._check)
 
     def stop(self) -> None:
         """Stops the checks; idempotent."""
@@ -63,4 +63,4 @@ class WriteWatch:
         if self._progress.is_stuck(self.written, unsent, now, self._seconds):
             reset_connection(self._transport)
             return
-        self._timer = self._timers.schedule(now + self._seconds / CHECKS, self._check)
+        self._timer = self._timers.schedule(now + self._seconds / CHECKS_PER_TIMEOUT, self._check)

@@ -42,7 +42,7 @@ from gai_fast.server.limits import LIMITS
 _log: Final = logging.getLogger("gai_fast.server")
 
 
-class Times(NamedTuple):
+class ClientTimeouts(NamedTuple):
     """The time limits of a client, in seconds.
 
     Attributes:
@@ -72,7 +72,9 @@ class HandlerFactory:
         is_draining: Whether a connection closes after a response if no other request waits on it.
     """
 
-    def __init__(self, server: web.Server, timers: Timers, times: Times, refuse_unreadable: RefuseUnreadable) -> None:
+    def __init__(
+        self, server: web.Server, timers: Timers, times: ClientTimeouts, refuse_unreadable: RefuseUnreadable
+    ) -> None:
         self.server = server
         self.timers = timers
         self.times = times

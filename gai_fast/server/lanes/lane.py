@@ -28,11 +28,11 @@ from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.edge.connections import OpenConnections
-from gai_fast.server.edge.listening import limit_silence
-from gai_fast.server.http.deadlines import CHECKS, WriteProgress, body_due
+from gai_fast.server.edge.listening import set_user_timeout
+from gai_fast.server.http.deadlines import CHECKS_PER_TIMEOUT, WriteProgress, body_due
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply, header_lines
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.http.transport import LEFT, SocketLender, StreamCallbacks
+from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST, SocketLender, StreamCallbacks
 from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, KnownHeads, RequestReader
 from gai_fast.server.limits import LIMITS
 
@@ -169,7 +169,7 @@ class LaneConnection:
         now = self._loop.time()
         self._state, self._due = _HEAD, now + min(self._lane.header_timeout, self._lane.client_idle)
         # Early enough that the first request need not set the timer again, which costs as much as setting it.
-        self._arm(min(self._due, now + self.write_timeout / CHECKS))
+        self._arm(min(self._due, now + self.write_timeout / CHECKS_PER_TIMEOUT))
 
     def begin_drain(self) -> None:
         """Starts to close the connection soon if it has no request."""
@@ -219,7 +219,7 @@ class LaneConnection:
         if stream is not None:
             stream.connection_lost()
         if request is not None:
-            self._lane.routes.ended(request, LEFT)
+            self._lane.routes.ended(request, CLIENT_CLOSED_REQUEST)
 
     def _release(self) -> None:
         """Releases all that belongs to the connection, and breaks reference cycles."""
@@ -303,7 +303,7 @@ class LaneConnection:
             request.keep_alive = False
         if not self.transport.get_write_buffer_size():
             self._progress.restart(self._written, 0, now)
-        self._arm(now + self.write_timeout / CHECKS)
+        self._arm(now + self.write_timeout / CHECKS_PER_TIMEOUT)
         self._state = _ANSWERING
         self.answering = request
         written = self._written
@@ -342,7 +342,7 @@ class LaneConnection:
         if high_water:
             transport.set_write_buffer_limits()
         if write_timeout != self._lane.write_timeout:
-            limit_silence(transport.get_extra_info("socket"), self._lane.write_timeout)
+            set_user_timeout(transport.get_extra_info("socket"), self._lane.write_timeout)
         handler.data_received(data)
         if has_ended and not handler.eof_received():
             transport.close()
@@ -378,8 +378,8 @@ class LaneConnection:
         self.stream = stream
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
-            limit_silence(self.transport.get_extra_info("socket"), write_timeout)
-            self._arm(self._loop.time() + write_timeout / CHECKS)
+            set_user_timeout(self.transport.get_extra_info("socket"), write_timeout)
+            self._arm(self._loop.time() + write_timeout / CHECKS_PER_TIMEOUT)
         if high_water != self._high_water:
             self._high_water = high_water
             self.transport.set_write_buffer_limits(high=high_water)
@@ -430,7 +430,7 @@ class LaneConnection:
         self._log_answer(status)
         if not keep_alive:
             self.transport.close()
-            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / CHECKS)
+            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / CHECKS_PER_TIMEOUT)
             return
         self._set_due(_IDLE, self._loop.time() + self._lane.client_idle)
         if self._input is _ENDED or (self._reader is not None and self._reader.size):
@@ -513,7 +513,7 @@ class LaneConnection:
         if self._progress.is_stuck(self._written, unacknowledged_bytes(self.transport), now, self.write_timeout):
             self.transport.abort()
         else:
-            self._arm(now + self.write_timeout / CHECKS)
+            self._arm(now + self.write_timeout / CHECKS_PER_TIMEOUT)
 
 
 class FastLane:

@@ -30,7 +30,7 @@ from gai_fast.server.admission.admit import (
     is_preflight,
     preflight,
 )
-from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.routes import (
@@ -111,7 +111,7 @@ class Router:
         mount: Mount,
         *,
         routes: Sequence[Route] = ROUTES,
-        forwarding: Forwarding = NOBODY,
+        forwarding: Forwarding = NO_TRUSTED_PROXY,
     ) -> None:
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self.telemetry: Telemetry | None = None

@@ -45,7 +45,7 @@ class AccessLog:
 
         Args:
             http: The request.
-            status: The HTTP status of the response, or `transport.LEFT`.
+            status: The HTTP status of the response, or `transport.CLIENT_CLOSED_REQUEST`.
             forwarding: The trusted proxies, whose headers name the client.
         """
         if _log.isEnabledFor(logging.INFO):
@@ -70,7 +70,7 @@ class _Line:
 
     Args:
         http: The request.
-        status: The HTTP status of the response, or `transport.LEFT`.
+        status: The HTTP status of the response, or `transport.CLIENT_CLOSED_REQUEST`.
         remote: The client's address.
     """
 

@@ -42,7 +42,7 @@ class Place(NamedTuple):
     seq: int
 
 
-class Running(NamedTuple):
+class RunningStream(NamedTuple):
     """A running stream: the name of its model, and whether it has a log."""
 
     model: str
@@ -62,7 +62,7 @@ class OtherWorkers(Protocol):
             Error: The worker is gone.
         """
 
-    async def running(self, stream_id: str, caller: str) -> Running | None:
+    async def running(self, stream_id: str, caller: str) -> RunningStream | None:
         """Returns a stream that runs in another worker; None if this caller may see no such stream.
 
         Raises:

@@ -24,7 +24,7 @@ from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.http.transport import LEFT, StreamCallbacks
+from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST, StreamCallbacks
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.websocket.ack_window import AckWindow
@@ -227,13 +227,13 @@ class SocketStream:
         if not self._is_over and not self._socket.is_draining:
             error = Error("internal", "the answer broke off", reason="cut")
             self._socket.answer(frame_messages(self.incoming.refusal(error).body, self.lead))
-        self._end(LEFT)
+        self._end(CLIENT_CLOSED_REQUEST)
 
     # -- the socket --
 
     def lose(self) -> None:
         """The client is gone."""
-        self._leave(LEFT)
+        self._leave(CLIENT_CLOSED_REQUEST)
 
     def refuse(self, reply: Reply) -> None:
         """Ends the stream with an error, whatever it did before."""

@@ -21,14 +21,13 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import worker_of
-from gai_fast.server.admin.drained import DRAINED, Drained
+from gai_fast.server.admin.drained import DRAINED, DrainedTargets
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter
 from gai_fast.server.admin.running_streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
-from gai_fast.server.admin.watch import News as StreamNews
-from gai_fast.server.admin.watch import Watches
+from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.requests.durable import Running, cancelled, state_of
+from gai_fast.server.requests.durable import RunningStream, cancelled, state_of
 from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -92,7 +91,7 @@ class Peers:
         state: dict[str, Any] | None = await self._ask(stream_id, "cancel", stream_id, caller)
         return state
 
-    async def running(self, stream_id: str, caller: str) -> Running | None:
+    async def running(self, stream_id: str, caller: str) -> RunningStream | None:
         """Returns a stream of another worker. None if it is unknown.
 
         Args:
@@ -103,7 +102,7 @@ class Peers:
             Error: The worker is gone, or does not answer in time.
         """
         running = await self._ask(stream_id, "running", stream_id, caller)
-        return None if running is None else Running(*running)
+        return None if running is None else RunningStream(*running)
 
     async def all_streams(self) -> list[Any]:
         """Returns the streams of each other worker that answers; as `admin.running_streams.running_streams`."""
@@ -134,7 +133,7 @@ class Peers:
         """Makes each other worker report what its streams have cost until now. Ignores workers that do not answer."""
         await self._ask_all("report")
 
-    async def watch(self, stream_id: str, after: int) -> StreamNews | None:
+    async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
         """Returns the events of another worker's stream after a position; as `admin.watch.Watches.news`.
 
         Args:
@@ -145,7 +144,7 @@ class Peers:
             Error: The worker is gone, or does not answer in time.
         """
         news = await self._ask(stream_id, "watch", stream_id, after)
-        return None if news is None else StreamNews(*news)
+        return None if news is None else WatchedEvents(*news)
 
     async def all_targets(self) -> list[Any]:
         """Returns the targets of each other worker that answers; as `admin.targets.all_targets`."""
@@ -168,7 +167,7 @@ class Peers:
         await self._ask_all("drained", number, listed, is_for_all=True)
 
     async def drained(self) -> tuple[int, list[list[str]]]:
-        """Returns the number of the supervisor's list of drained targets, and the list; as for `Drained.take`.
+        """Returns the number of the supervisor's list of drained targets, and the list; as for `DrainedTargets.take`.
 
         Raises:
             Error: The supervisor does not answer in time.
@@ -267,7 +266,7 @@ class Answers:
     """
 
     def __init__(self, engine: Engine, watches: Watches, recent: RecentRequests) -> None:
-        self.drained_targets = Drained(engine)
+        self.drained_targets = DrainedTargets(engine)
         self._engine = engine
         self._watches = watches
         self._recent = recent
@@ -327,7 +326,7 @@ class Answers:
         """Handles a message about a stream; as `Engine.hear`."""
         self._engine.hear(stream_id, message)
 
-    async def watch(self, stream_id: str, after: int) -> StreamNews | None:
+    async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
         """Returns the events of a stream after a position; as `Watches.news`."""
         return self._watches.news(stream_id, after)
 
@@ -336,18 +335,18 @@ class Answers:
         return all_targets(self._engine)
 
     async def drained(self, number: int, listed: list[list[str]]) -> None:
-        """Drains targets, or undoes it; arguments as for `Drained.take`."""
+        """Drains targets, or undoes it; arguments as for `DrainedTargets.take`."""
         self.drained_targets.take(number, listed)
 
-    async def running(self, stream_id: str, caller: str) -> Running | None:
+    async def running(self, stream_id: str, caller: str) -> RunningStream | None:
         """Returns a running stream. None if there is none, or it is another caller's."""
         log = self._find(stream_id)
         if log is not None:  # a stream may have ended before its first batch was stored
-            return Running(log.header.model, is_durable=True) if log.header.caller == caller else None
+            return RunningStream(log.header.model, is_durable=True) if log.header.caller == caller else None
         session = self._engine.streams.get(stream_id)
         if session is None or session.caller != caller:
             return None
-        return Running(session.spec.model.name, is_durable=False)
+        return RunningStream(session.spec.model.name, is_durable=False)
 
     async def load(self, stream_id: str) -> list[Any] | None:
         """Returns a log, for `PeerBackend.load`: the fields of its header, the number of its last lost event, the text

@@ -40,8 +40,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from gai_fast.server.drain import last_of
-from gai_fast.server.edge.listening import LackLog, accept, begin
+from gai_fast.server.drain import seconds_without_accepting
+from gai_fast.server.edge.listening import AcceptFailureLog, accept, start_listening
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
 from gai_fast.server.workers.gathered import GatheredCounts
@@ -216,7 +216,7 @@ class Supervisor:
         self._listened_at = time.monotonic()  # the last check of heartbeats
         self._accept_at: float | None = None  # the next accept while the sockets are not watched
         self._held: deque[socket.socket] = deque()  # accepted connections that no worker has got yet
-        self._lacks = LackLog()
+        self._lacks = AcceptFailureLog()
         self._failure: WorkerError | None = None
 
     def run(self) -> None:
@@ -236,7 +236,7 @@ class Supervisor:
             for number in heard:
                 signal.signal(number, lambda number, _: self._signals.append(number))
             self._selector.register(wake, selectors.EVENT_READ, lambda: _empty(wake))
-            begin(self._sockets)
+            start_listening(self._sockets)
             for _ in range(self._count):
                 if self._failure is None:
                     self._spawn()
@@ -625,7 +625,7 @@ class Supervisor:
         """Starts the drain: rule 3."""
         self._state = _State.DRAINING
         self._respawns.clear()
-        self._accept_until = time.monotonic() + self._grace - last_of(self._grace)
+        self._accept_until = time.monotonic() + self._grace - seconds_without_accepting(self._grace)
         self._leave_sockets(0)
         self._send_end("drain", self._grace)
 

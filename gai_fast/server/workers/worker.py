@@ -19,15 +19,15 @@ from typing import Any, Final, NamedTuple, Protocol
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
 from gai_fast.runtime.ids import name_worker
-from gai_fast.server.admin.drained import Drained
+from gai_fast.server.admin.drained import DrainedTargets
 from gai_fast.server.admission.memory import high_water
-from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.edge.accepted_transport import TransportFactory
 from gai_fast.server.edge.certificate import Certificate
-from gai_fast.server.edge.listening import LackLog, Protocols
+from gai_fast.server.edge.listening import AcceptFailureLog, Protocols
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.reload import from_bytes
-from gai_fast.server.serving import Bound, Running, start
+from gai_fast.server.serving import BoundAddresses, RunningServer, start
 from gai_fast.server.workers import totals
 from gai_fast.server.workers.bus import Bus
 from gai_fast.server.workers.link import Messages, pack, receive_connections
@@ -218,9 +218,9 @@ class HandedListener:
         self._link = link
         self._protocols: Protocols
         self._pause: asyncio.TimerHandle | None = None
-        self._newcomers = Newcomers()
+        self._transports = TransportFactory()
         self._taken = 0
-        self._lacks = LackLog()
+        self._lacks = AcceptFailureLog()
         self._has_last = False
         self._is_idle = False  # whether the worker is idle and has reported it
 
@@ -259,7 +259,7 @@ class HandedListener:
         if self._channel.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._channel)
             self._channel.close()
-            self._newcomers.close()
+            self._transports.close()
 
     def _take(self) -> None:
         """Accepts waiting connections, at most `limits.accepted` in a turn of the loop."""
@@ -280,7 +280,7 @@ class HandedListener:
                 return
             self._taken += 1
             self._is_idle = False
-            self._newcomers.adopt(connection, self._protocols)
+            self._transports.adopt(connection, self._protocols)
 
     def _has_descriptor(self) -> bool:
         """Returns whether a descriptor is free: without one, the kernel drops a connection that is received."""
@@ -303,14 +303,14 @@ class Worker:
     """
 
     def __init__(
-        self, running: Running, link: SupervisorLink, place: int, certificate: Certificate | None = None
+        self, running: RunningServer, link: SupervisorLink, place: int, certificate: Certificate | None = None
     ) -> None:
         self._running = running
         self._place = place
         self._link = link
         self._certificate = certificate
         self._wrong_keys: dict[str, int] = {}  # not reported to the supervisor yet
-        running.service.guesses.report = self._note_wrong_key
+        running.service.auth_throttle.report = self._note_wrong_key
         running.service.operations.scrapes.gather = self.gather
         running.service.admin.reload = self.reload
 
@@ -327,7 +327,7 @@ class Worker:
     def wrong_keys(self, counts: Mapping[str, int]) -> None:
         """Counts wrong keys as if they were received here; as `WorkerCallbacks.wrong_keys`."""
         for address, count in counts.items():
-            self._running.service.guesses.note_others(address, count)
+            self._running.service.auth_throttle.note_others(address, count)
 
     def _note_wrong_key(self, address: str) -> None:
         """Reports a wrong key to the other workers in the next turn of the loop, together with others of this turn."""
@@ -375,7 +375,9 @@ class Group(NamedTuple):
     folder: Path
 
 
-async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> None:
+async def run_worker(
+    settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Group, record: Path | None
+) -> None:
     """Serves until the supervisor ends the worker. After SIGTERM another worker takes its place.
 
     Args:
@@ -422,7 +424,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         bus.close()
 
 
-async def drain_as_others(drained: Drained, peers: Peers, link: SupervisorLink) -> None:
+async def drain_as_others(drained: DrainedTargets, peers: Peers, link: SupervisorLink) -> None:
     """Drains the targets that an admin has drained before this worker started.
 
     Retries until the supervisor answers or the worker must drain: a worker without the list would use those targets.

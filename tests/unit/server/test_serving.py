@@ -20,7 +20,7 @@ from gai_fast.server import serving
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import CannotListen
 from gai_fast.server.lanes.routes import ROUTES
-from gai_fast.server.serving import Bound, serve, start
+from gai_fast.server.serving import BoundAddresses, serve, start
 from tests.waiting import SECONDS
 
 DEMO = UpstreamSettings("demo", "demo", "")
@@ -49,7 +49,7 @@ async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch)
     """A function of the user's may wait for ever, as for a database."""
     left = []
 
-    async def start(settings: Settings, record: object, bound: Bound) -> None:
+    async def start(settings: Settings, record: object, bound: BoundAddresses) -> None:
         bound.sockets[0].close()
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
         try:
@@ -110,7 +110,7 @@ async def test_a_hangup_reloads_the_configuration_for_requests_that_follow() -> 
 
 
 async def test_a_task_that_is_cancelled_while_it_starts_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def start(settings: Settings, record: object, bound: Bound) -> None:
+    async def start(settings: Settings, record: object, bound: BoundAddresses) -> None:
         bound.sockets[0].close()
         await asyncio.Event().wait()
 

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admin.drained import Drained, DrainedHome
+from gai_fast.server.admin.drained import DrainedTargets, DrainedTargetsHome
 
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
 TARGETS = tuple(TargetSettings(each, "gpt") for each in UPSTREAMS.values())
@@ -29,7 +29,7 @@ def drained(engine: Engine) -> set[tuple[str, str, str]]:
 
 
 def test_each_change_has_a_higher_number() -> None:
-    home = DrainedHome()
+    home = DrainedTargetsHome()
     assert home.answer([]) == [0, []]
     assert home.answer([*WEST, True]) == [1, [WEST]]
     assert home.answer([*EAST, True]) == [2, [EAST, WEST]]
@@ -38,7 +38,7 @@ def test_each_change_has_a_higher_number() -> None:
 
 
 def test_the_upstream_of_a_model_without_targets_stays_on_the_list() -> None:
-    home = DrainedHome()
+    home = DrainedTargetsHome()
     home.answer(["one", "east", "gpt", True])
     home.answer(["one", "east", "other", True])
     home.use(Settings(upstreams=UPSTREAMS, models={"one": ModelSettings("one", UPSTREAMS["east"], "gpt")}))
@@ -46,7 +46,7 @@ def test_the_upstream_of_a_model_without_targets_stays_on_the_list() -> None:
 
 
 def test_a_target_that_a_reload_removes_is_on_the_list_no_longer() -> None:
-    home = DrainedHome()
+    home = DrainedTargetsHome()
     for target in (WEST, ("m", "north", "gpt"), ("n", "west", "gpt")):
         home.answer([*target, True])
     home.use(SETTINGS)
@@ -54,7 +54,7 @@ def test_a_target_that_a_reload_removes_is_on_the_list_no_longer() -> None:
 
 
 async def test_a_worker_takes_targets_out_and_back_in(engine: Engine) -> None:
-    worker = Drained(engine)
+    worker = DrainedTargets(engine)
     worker.take(1, [list(WEST), ["m", "unknown", "gpt"]])
     assert drained(engine) == {WEST}
     worker.take(2, [EAST])
@@ -64,7 +64,7 @@ async def test_a_worker_takes_targets_out_and_back_in(engine: Engine) -> None:
 
 
 async def test_an_earlier_list_that_comes_later_changes_nothing(engine: Engine) -> None:
-    worker = Drained(engine)
+    worker = DrainedTargets(engine)
     worker.take(5, [WEST])
     worker.take(4, [])
     assert drained(engine) == {WEST}

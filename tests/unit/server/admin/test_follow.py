@@ -9,7 +9,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.admin.follow import Follows
-from gai_fast.server.admin.watch import News
+from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.requests.stream_response import StreamResponse
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
@@ -23,19 +23,19 @@ class Source:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
-        self.next: News | Exception | None = News(0, b"", is_over=False)
+        self.next: WatchedEvents | Exception | None = WatchedEvents(0, b"", is_over=False)
 
-    async def ask(self, after: int) -> News | None:
+    async def ask(self, after: int) -> WatchedEvents | None:
         self.asked.append(after)
         if isinstance(self.next, Exception):
             raise self.next
         return self.next
 
 
-FIRST = News(2, b"first;", is_over=False)
+FIRST = WatchedEvents(2, b"first;", is_over=False)
 
 
-def begin(follows: Follows, client: Client, source: Source, first: News = FIRST) -> None:
+def begin(follows: Follows, client: Client, source: Source, first: WatchedEvents = FIRST) -> None:
     incoming = incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/streams/s", client=client), "s")
     response = StreamResponse(incoming, "s", "text/event-stream", StreamSettings(), whole=False)
     follows.check()
@@ -52,7 +52,7 @@ async def test_what_is_new_is_asked_for_and_sent_until_the_stream_is_over() -> N
     begin(follows, client, source)
     assert b"content-type: text/event-stream\r\n" in client.sent
     await until(lambda: source.asked[:1] == [2])
-    source.next = News(5, b"more;", is_over=True)
+    source.next = WatchedEvents(5, b"more;", is_over=True)
     await until(lambda: client.status == 200)
     assert client.sent.endswith(b"\r\n\r\nfirst;more;")
     assert len(follows) == 0

@@ -27,7 +27,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
-from gai_fast.server.admin.watch import News
+from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.observe.metrics import PrometheusSink
@@ -88,8 +88,8 @@ class Others:
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
         self.drained.append((target, is_drained))
 
-    async def watch(self, stream_id: str, after: int) -> News | None:
-        return News(after + 1, b"event: done\ndata: {}\n\n", is_over=True) if stream_id == "theirs" else None
+    async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
+        return WatchedEvents(after + 1, b"event: done\ndata: {}\n\n", is_over=True) if stream_id == "theirs" else None
 
     async def cancel_any(self, stream_id: str) -> bool:
         self.cancelled.append(stream_id)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admin.watch import News, Watches
+from gai_fast.server.admin.watch import WatchedEvents, Watches
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
@@ -38,7 +38,7 @@ class Worker:
         self.engine = SimpleNamespace(streams={"s": self.session}, timers=self.time)
         self.watches = Watches(cast(Engine, self.engine))
 
-    def news(self, after: int = 0) -> News:
+    def news(self, after: int = 0) -> WatchedEvents:
         news = self.watches.news("s", after)
         assert news is not None
         return news

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.server.admission.auth_throttle import Guesses, source
+from gai_fast.server.admission.auth_throttle import AuthThrottle, client_network
 from tests.limits import LIMITS
 
 MOST, MINUTE = LIMITS.wrong_keys, LIMITS.wrong_keys_time
@@ -24,56 +24,56 @@ class Clock:
         return self.now
 
 
-def blocked(guesses: Guesses, address: str = HERE, count: int = MOST) -> Guesses:
+def blocked(auth_throttle: AuthThrottle, address: str = HERE, count: int = MOST) -> AuthThrottle:
     for _ in range(count):
-        guesses.note_wrong(address)
-    return guesses
+        auth_throttle.note_wrong(address)
+    return auth_throttle
 
 
 def test_so_many_wrong_keys_are_counted_and_the_next_is_refused_until_the_minute_is_over() -> None:
     clock = Clock()
-    guesses = blocked(Guesses(clock))
+    auth_throttle = blocked(AuthThrottle(clock))
     clock.now += 20.5
     for _ in range(3):
         with pytest.raises(Error, match="sent 100 wrong keys within a minute") as caught:
-            guesses.note_wrong(HERE)
+            auth_throttle.note_wrong(HERE)
     assert (caught.value.code, caught.value.reason) == ("rate_limited", "wrong_keys")
     assert caught.value.retry_after_ms == 39_501
     clock.now += MINUTE - 20.5
-    blocked(guesses)
+    blocked(auth_throttle)
     with pytest.raises(Error):
-        guesses.note_wrong(HERE)
+        auth_throttle.note_wrong(HERE)
 
 
 def test_the_minute_begins_with_the_first_wrong_key_and_other_addresses_have_their_own() -> None:
     clock = Clock()
-    guesses = blocked(Guesses(clock), count=MOST - 1)
+    auth_throttle = blocked(AuthThrottle(clock), count=MOST - 1)
     clock.now += MINUTE
-    blocked(guesses)
-    blocked(guesses, THERE)
-    blocked(guesses, "")
+    blocked(auth_throttle)
+    blocked(auth_throttle, THERE)
+    blocked(auth_throttle, "")
 
 
 def test_a_blocked_address_is_let_in_with_no_key_but_those_that_it_has_come_with() -> None:
     clock = Clock()
-    guesses = Guesses(clock)
-    guesses.note_right(HERE, "alice")
-    blocked(guesses)
-    guesses.note_right(HERE, "alice")
+    auth_throttle = AuthThrottle(clock)
+    auth_throttle.note_right(HERE, "alice")
+    blocked(auth_throttle)
+    auth_throttle.note_right(HERE, "alice")
     for _ in range(2):
         with pytest.raises(Error) as caught:
-            guesses.note_right(HERE, "bob")
+            auth_throttle.note_right(HERE, "bob")
         assert (caught.value.status, caught.value.reason) == (429, "wrong_keys")
-    guesses.note_right(THERE, "bob")
+    auth_throttle.note_right(THERE, "bob")
     clock.now += MINUTE
-    guesses.note_right(HERE, "bob")
+    auth_throttle.note_right(HERE, "bob")
 
 
 def test_right_keys_before_the_last_wrong_one_are_let_in() -> None:
-    guesses = blocked(Guesses(Clock()), count=MOST - 1)
-    guesses.note_right(HERE, "alice")
-    guesses.note_wrong(HERE)
-    guesses.note_right(HERE, "alice")
+    auth_throttle = blocked(AuthThrottle(Clock()), count=MOST - 1)
+    auth_throttle.note_right(HERE, "alice")
+    auth_throttle.note_wrong(HERE)
+    auth_throttle.note_right(HERE, "alice")
 
 
 @pytest.mark.parametrize(
@@ -89,38 +89,38 @@ def test_right_keys_before_the_last_wrong_one_are_let_in() -> None:
     ],
 )
 def test_an_ipv6_network_counts_as_one_address(address: str, counted: str) -> None:
-    assert source(address) == counted
+    assert client_network(address) == counted
 
 
 def test_a_host_that_changes_its_ipv6_address_is_blocked_all_the_same() -> None:
-    guesses = Guesses(Clock())
+    auth_throttle = AuthThrottle(Clock())
     for number in range(MOST):
-        guesses.note_wrong(f"2001:db8::{number:x}")
+        auth_throttle.note_wrong(f"2001:db8::{number:x}")
     with pytest.raises(Error):
-        guesses.note_wrong("2001:db8::ffff")
-    guesses.note_wrong("2001:db8:0:1::")
+        auth_throttle.note_wrong("2001:db8::ffff")
+    auth_throttle.note_wrong("2001:db8:0:1::")
 
 
 def test_what_other_workers_have_counted_counts_too_and_is_not_reported_again() -> None:
-    guesses, told = Guesses(Clock()), []
-    guesses.report = told.append
-    blocked(guesses, count=2)
-    guesses.note_others(HERE, MOST - 2)
+    auth_throttle, told = AuthThrottle(Clock()), []
+    auth_throttle.report = told.append
+    blocked(auth_throttle, count=2)
+    auth_throttle.note_others(HERE, MOST - 2)
     for _ in range(2):
         with pytest.raises(Error):
-            guesses.note_wrong(HERE)
+            auth_throttle.note_wrong(HERE)
     assert told == [HERE, HERE]
 
 
 def test_the_log_has_one_line_for_each_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    guesses = Guesses(clock)
+    auth_throttle = AuthThrottle(clock)
     for _ in range(2):
-        blocked(guesses)
-        guesses.note_others(HERE, 50)
+        blocked(auth_throttle)
+        auth_throttle.note_others(HERE, 50)
         clock.now += MINUTE
     with caplog.at_level(logging.WARNING, "gai_fast.server"):
-        blocked(guesses, "")
+        blocked(auth_throttle, "")
     assert [record.getMessage() for record in caplog.records] == [
         *[f"{HERE} has sent {MOST} wrong keys within a minute: it is blocked"] * 2,
         f"unix: has sent {MOST} wrong keys within a minute: it is blocked",
@@ -128,16 +128,16 @@ def test_the_log_has_one_line_for_each_minute(caplog: pytest.LogCaptureFixture) 
 
 
 def test_memory_is_bounded_and_the_address_that_was_silent_longest_is_forgotten() -> None:
-    guesses = Guesses(Clock())
-    blocked(guesses, THERE, MOST - 1)
-    blocked(guesses, HERE)
-    guesses.note_wrong(THERE)
+    auth_throttle = AuthThrottle(Clock())
+    blocked(auth_throttle, THERE, MOST - 1)
+    blocked(auth_throttle, HERE)
+    auth_throttle.note_wrong(THERE)
     for number in range(LIMITS.tracked_addresses - 1):
-        guesses.note_wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+        auth_throttle.note_wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     with pytest.raises(Error):
-        guesses.note_wrong(THERE)
-    blocked(guesses, HERE)
-    assert len(guesses._tallies) == LIMITS.tracked_addresses
+        auth_throttle.note_wrong(THERE)
+    blocked(auth_throttle, HERE)
+    assert len(auth_throttle._tallies) == LIMITS.tracked_addresses
     for number in range(LIMITS.known_callers + 10):
-        guesses.note_right(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "alice")
-    assert len(guesses._admitted) == LIMITS.known_callers
+        auth_throttle.note_right(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "alice")
+    assert len(auth_throttle._admitted) == LIMITS.known_callers

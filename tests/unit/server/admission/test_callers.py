@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, key_digest
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.callers import Callers
 from tests.limits import LIMITS
 
@@ -109,9 +109,9 @@ def test_an_expired_key_and_none_at_all_are_no_guesses() -> None:
 
 
 def test_wrong_keys_of_an_address_are_counted_over_all_configurations() -> None:
-    guesses = Guesses()
+    auth_throttle = AuthThrottle()
     for number in range(LIMITS.wrong_keys + 1):
-        callers = Callers([KeySettings("alice", (key_digest(ALICE),))], guesses)
+        callers = Callers([KeySettings("alice", (key_digest(ALICE),))], auth_throttle)
         callers.find({"x-api-key": ALICE}, "192.0.2.2")
         with pytest.raises(Error) as caught:
             callers.find({"x-api-key": f"{BOB}{number}"}, "192.0.2.1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from tests.limits import LIMITS
 
 PROXY = "10.0.0.1"
@@ -74,9 +74,9 @@ def test_two_headers_count_where_they_agree() -> None:
 
 def test_nobody_else_is_believed() -> None:
     assert client("203.0.113.1", x_forwarded_for="1.2.3.4") == "203.0.113.1"
-    assert NOBODY.client("127.0.0.1", {"x-forwarded-for": "1.2.3.4"}) == "127.0.0.1"
-    assert NOBODY.client("", {"x-forwarded-for": "1.2.3.4"}) == ""
-    assert not NOBODY.trusts("127.0.0.1")
+    assert NO_TRUSTED_PROXY.client("127.0.0.1", {"x-forwarded-for": "1.2.3.4"}) == "127.0.0.1"
+    assert NO_TRUSTED_PROXY.client("", {"x-forwarded-for": "1.2.3.4"}) == ""
+    assert not NO_TRUSTED_PROXY.trusts("127.0.0.1")
 
 
 def test_a_unix_socket_is_a_proxy_where_it_is_named() -> None:

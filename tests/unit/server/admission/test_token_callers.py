@@ -14,7 +14,7 @@ from gai_fast.model.settings import IssuerSettings, KeyLimits, KeySettings, key_
 from gai_fast.net.issuers.fetching import IssuerError
 from gai_fast.net.issuers.key_set import KeySet, PublicKey
 from gai_fast.server.admission import token_callers as module
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.callers import Callers
 from gai_fast.server.admission.token_callers import TokenCallers
 from tests.conftest import ChangeLimits
@@ -31,10 +31,10 @@ class Site:
     def __init__(self, *issuers: IssuerSettings) -> None:
         self.keys: dict[str, Any] = {URL: {"keys": [jwk("RSA"), jwk("P-256")]}}
         self.asked = 0
-        self.guesses = Guesses()
-        self.tokens = TokenCallers(self.guesses, self.fetch)
+        self.auth_throttle = AuthThrottle()
+        self.tokens = TokenCallers(self.auth_throttle, self.fetch)
         self.tokens.use(issuers or (issuer(),))
-        self.callers = Callers([KeySettings("alice", (key_digest(SECRET),))], self.guesses, self.tokens)
+        self.callers = Callers([KeySettings("alice", (key_digest(SECRET),))], self.auth_throttle, self.tokens)
 
     async def fetch(self, url: str) -> KeySet:
         self.asked += 1

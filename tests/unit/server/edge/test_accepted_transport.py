@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import web
 
 from gai_fast.kernels import SocketSet
-from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.edge.accepted_transport import TransportFactory
 from gai_fast.server.edge.transport_layer import TransportLayer
 from gai_fast.server.http.transport import SocketLender
 from tests.limits import LIMITS
@@ -103,7 +103,7 @@ class Pair:
         self.bugs: list[Any] = []
         self.loop.set_exception_handler(lambda _, context: self.bugs.append(context["exception"]))
         self.protocol = Recorder(keeps_open)
-        self.newcomers = Newcomers()
+        self.newcomers = TransportFactory()
         self.newcomers._readers = self.readers = Readers(self.loop)
         self.newcomers.adopt(accepted, lambda _: self.protocol)
         self.calls = self.protocol.calls
@@ -460,7 +460,7 @@ def test_aiohttp_sends_a_file_over_it(loop: Any, tmp_path: Path) -> None:
         runner = web.AppRunner(app)
         await runner.setup()
         assert runner.server is not None
-        newcomers = Newcomers()
+        newcomers = TransportFactory()
         for protocols in (lambda _: runner.server(), lambda _: Layered(runner.server())):
             client, accepted = socket.socketpair()
             with client:

@@ -16,7 +16,7 @@ from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.connections import OpenConnections
-from gai_fast.server.edge.entrance import Entrance, Layer, Places, RefusedConnection, affordable
+from gai_fast.server.edge.entrance import Entrance, Layer, Places, RefusedConnection, connection_limits
 from gai_fast.server.edge.listening import SocketListener
 from gai_fast.server.http.replies import Reply, error_reply
 from tests.limits import LIMITS
@@ -152,7 +152,7 @@ def test_clients_do_not_get_all_descriptors(
     files: int, served: int, refused: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    assert affordable(30_000) == (served, refused)
+    assert connection_limits(30_000) == (served, refused)
     assert ("ulimit -n" in caplog.text) is (served < 30_000)
 
 
@@ -161,7 +161,7 @@ def test_a_default_that_the_process_cannot_afford_is_no_news(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     with caplog.at_level(logging.INFO):
-        assert affordable(LimitSettings().connections).served == 768
+        assert connection_limits(LimitSettings().connections).served == 768
     assert not caplog.text
 
 

@@ -19,7 +19,7 @@ import uvloop
 
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.edge import listening
-from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.edge.accepted_transport import TransportFactory
 from gai_fast.server.edge.listening import (
     CannotListen,
     SocketListener,
@@ -27,7 +27,7 @@ from gai_fast.server.edge.listening import (
     is_on_loopback,
     is_open,
     listen,
-    location,
+    server_url,
     set_options,
 )
 from tests.conftest import ChangeLimits
@@ -200,7 +200,7 @@ def test_a_unix_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(tm
     second.listen()
     with pytest.raises(CannotListen, match="in use"):
         listen(ServerSettings(uds=path), WRITE)
-    assert location(ServerSettings(uds=path), second) == f"unix:{path}"
+    assert server_url(ServerSettings(uds=path), second) == f"unix:{path}"
     second.close()
 
 
@@ -220,14 +220,14 @@ def test_an_inherited_socket_is_taken_as_it_is() -> None:
         (taken,) = listen(settings, WRITE)
         assert taken.fileno() == inherited.fileno()
         assert not os.get_inheritable(taken.fileno())
-        assert location(settings, taken) == f"http://127.0.0.1:{inherited.getsockname()[1]}"
+        assert server_url(settings, taken) == f"http://127.0.0.1:{inherited.getsockname()[1]}"
         taken.detach()
 
 
 def test_a_server_with_a_certificate_is_reached_over_https() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        assert location(ServerSettings(tls_cert="cert.pem"), listening) == f"https://127.0.0.1:{port}"
+        assert server_url(ServerSettings(tls_cert="cert.pem"), listening) == f"https://127.0.0.1:{port}"
 
 
 def test_all_sockets_of_systemd_are_taken_where_the_first_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +391,7 @@ def test_a_bug_in_making_a_protocol_closes_the_connection_is_logged_and_leaves_n
     async def scenario() -> None:
         logged: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
-        newcomers = Newcomers()
+        newcomers = TransportFactory()
         ours, clients = zip(*[socket.socketpair() for _ in range(2)], strict=True)
         newcomers.adopt(ours[0], broken)
         newcomers.adopt(ours[1], lambda _: Greeting())

@@ -21,7 +21,7 @@ from gai_fast.model.errors import Error
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, error_reply
 from gai_fast.server.lanes import handler
-from gai_fast.server.lanes.handler import HandlerFactory, Times, error_of
+from gai_fast.server.lanes.handler import ClientTimeouts, HandlerFactory, error_of
 from gai_fast.server.observe.access_log import log_unreadable
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
@@ -32,7 +32,7 @@ GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"
 
 class Site:
     def __init__(self, *, header: float = SECONDS, write: float = SECONDS) -> None:
-        self.times = Times(header=header, write=write)
+        self.times = ClientTimeouts(header=header, write=write)
         self.app = web.Application()
         self.app.router.add_get("/plain", self.plain)
         self.app.router.add_get("/large", self.large)

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
-from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.log_format import JSONFormatter
 from tests.unit.server.incoming_requests import http
@@ -18,10 +18,10 @@ from tests.unit.server.incoming_requests import http
 def test_the_access_log_has_no_query(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("GET", "/here?key=secret")
     asked.request_id = "abc"
-    AccessLog().request_ended(asked, 200, NOBODY)
+    AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
     assert caplog.records == []
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
     (record,) = caplog.records
     words = record.getMessage().split()
     assert words[:4] == ["192.0.2.1", "GET", "'/here'", "200"]
@@ -32,7 +32,7 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
     asked = http("GET", "/here")
     asked.metrics = StreamMetrics(duration=1.0)
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
     (record,) = caplog.records
     assert record.getMessage().endswith("}")
 
@@ -41,9 +41,9 @@ def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixtur
     asked = http("GET", "/here")
     asked.request_id, asked.key = "abc", KeySettings("alice", ())
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
         asked.metrics = StreamMetrics(duration=1.0)
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
     whole, stream = (record.getMessage() for record in caplog.records)
     assert whole.endswith(" abc alice")
     assert " abc alice {" in stream
@@ -53,7 +53,7 @@ def test_the_client_behind_a_proxy_stands_in_its_line(caplog: pytest.LogCaptureF
     asked = http("GET", "/here", {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"})
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         AccessLog().request_ended(asked, 200, Forwarding(("192.0.2.0/24",)))
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
     behind, straight = (record.getMessage().split()[0] for record in caplog.records)
     assert (behind, straight) == ("198.51.100.7", "192.0.2.1")
 
@@ -69,7 +69,7 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
     asked = http("POST", "/here?prompt=secret")
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         asked.metrics = StreamMetrics(duration=1.0)
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
         usage = {"input_tokens": 3, "output_tokens": 4, "source": "provider"}
         asked.metrics = StreamMetrics(
             duration=1.0,
@@ -80,7 +80,7 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
             currency="USD",
             code="network",
         )
-        AccessLog().request_ended(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
         log_unreadable("192.0.2.1", 400, "our-id")
     empty, full, unreadable = (json.loads(JSONFormatter().format(record)) for record in caplog.records)
     assert empty.keys() == full.keys()
@@ -100,7 +100,7 @@ def test_a_stream_that_goes_on_without_its_request_has_its_line_at_its_end(caplo
     asked.request_id, asked.key = "abc", KeySettings("alice", ())
     asked.metrics = StreamMetrics(duration=1.0, stream_id="s1", outcome="disconnected", deltas=3)
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log.request_ended(asked, 499, NOBODY)
+        log.request_ended(asked, 499, NO_TRUSTED_PROXY)
         running.clear()
         ended = StreamMetrics(duration=2.0, stream_id="s1", deltas=7, finish_reason="stop", cost=1_000_000_000_000)
         log.stream_ended(ended)
@@ -119,7 +119,7 @@ def test_a_stream_that_was_only_started_has_one_line_also_where_it_ends_first(ca
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         for running in ({"s1"}, set[str]()):
             log = AccessLog(running)
-            log.request_ended(asked, 202, NOBODY)
+            log.request_ended(asked, 202, NO_TRUSTED_PROXY)
             log.stream_ended(asked.started())
     lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
     assert [each["msg"] for each in lines] == ["request", "stream", "stream"]

@@ -14,7 +14,7 @@ from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Setti
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.durable import DurableRoutes, Place, Running, place_of, state_of
+from gai_fast.server.requests.durable import DurableRoutes, Place, RunningStream, place_of, state_of
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.net.fakes import FakeClient, FakeOutput
@@ -312,7 +312,7 @@ async def test_another_callers_stream_of_another_process_is_unknown_and_goes_on(
 class OtherWorker:
     """The other workers, of which one runs a stream of this caller's."""
 
-    def __init__(self, running: Running | None) -> None:
+    def __init__(self, running: RunningStream | None) -> None:
         self._running = running
 
     def owner_of(self, stream_id: str) -> int:
@@ -321,15 +321,16 @@ class OtherWorker:
     async def cancel(self, stream_id: str, caller: str) -> None:
         raise NotImplementedError
 
-    async def running(self, stream_id: str, caller: str) -> Running | None:
+    async def running(self, stream_id: str, caller: str) -> RunningStream | None:
         return self._running
 
 
 @pytest.mark.parametrize(
-    ("running", "status"), [(None, 404), (Running("m", is_durable=False), 400), (Running("m", is_durable=True), 404)]
+    ("running", "status"),
+    [(None, 404), (RunningStream("m", is_durable=False), 400), (RunningStream("m", is_durable=True), 404)],
 )
 async def test_a_stream_that_has_just_begun_elsewhere_is_waited_for_if_it_has_a_log(
-    running: Running | None, status: int
+    running: RunningStream | None, status: int
 ) -> None:
     stream, connection = Fixture(), FakeConnection()
     stream.routes.others = OtherWorker(running)

@@ -16,11 +16,11 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime import ids
-from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
+from gai_fast.server.admin.drained import DRAINED, DrainedTargets, DrainedTargetsHome
 from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
-from gai_fast.server.requests.durable import Running
+from gai_fast.server.requests.durable import RunningStream
 from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.workers.peers import RECORDS, Answers, PeerBackend, Peers, RecordHome
 from gai_fast.server.workers.supervisor import WORKERS
@@ -43,7 +43,7 @@ class Supervisor:
         self.is_gone = False
         self.workers = [1, 2]
         self._records = RecordHome()
-        self._drained = DrainedHome()
+        self._drained = DrainedTargetsHome()
 
     async def ask(self, kind: str, *items: Any) -> Any:
         if self.is_gone:
@@ -250,7 +250,7 @@ async def test_another_callers_stream_is_unknown(tmp_path: Path) -> None:
         assert state is not None
         assert state["state"] == "finished"
         assert await both.peers.running(log.header.stream_id, "bob") is None
-        assert await both.peers.running(log.header.stream_id, "alice") == Running("m", is_durable=True)
+        assert await both.peers.running(log.header.stream_id, "alice") == RunningStream("m", is_durable=True)
         assert await both.peers.running("z" * 22 + SERVER + "2", "alice") is None
 
 
@@ -599,7 +599,7 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_t
         with monkeypatch.context() as patch:
             patch.setattr(both.buses[0], "ask", ask)
             both.one.use(BALANCED)
-            Drained(both.one).take(*await both.peers.drained())
+            DrainedTargets(both.one).take(*await both.peers.drained())
             assert conditions(both.one) == ["ready", "drained"]
             with pytest.raises(Error) as busy:
                 await both.peers.set_drained(WEST, is_drained=False)

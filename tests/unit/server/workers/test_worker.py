@@ -19,7 +19,7 @@ import uvloop
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LimitSettings, ServerSettings, Settings
-from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.memory import high_water
 from gai_fast.server.reload import to_bytes
 from gai_fast.server.workers import worker
@@ -261,41 +261,41 @@ async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_t
             await link.hurry.wait()
 
 
-def serviced(guesses: Guesses) -> Any:
+def serviced(auth_throttle: AuthThrottle) -> Any:
     operations = SimpleNamespace(scrapes=SimpleNamespace())
-    return SimpleNamespace(operations=operations, admin=SimpleNamespace(), guesses=guesses)
+    return SimpleNamespace(operations=operations, admin=SimpleNamespace(), auth_throttle=auth_throttle)
 
 
 async def test_wrong_keys_are_told_to_the_other_workers_and_theirs_count_too() -> None:
-    guesses = Guesses()
+    auth_throttle = AuthThrottle()
     async with linked() as (supervisor, link):
-        link.serve(Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), link, 0))
+        link.serve(Worker(cast(Any, SimpleNamespace(service=serviced(auth_throttle))), link, 0))
         for address in ("192.0.2.1", "192.0.2.1", "2001:db8::1"):
-            guesses.note_wrong(address)
+            auth_throttle.note_wrong(address)
         await supervisor.hears("wrong_keys", {"192.0.2.1": 2, "2001:db8::/64": 1})
         supervisor.near.sendall(pack("wrong_keys", {"192.0.2.1": LIMITS.wrong_keys - 2}) + pack("count", 7))
-        await until(lambda: is_blocked(guesses, "192.0.2.1"))
-        guesses.note_wrong("192.0.2.2")
+        await until(lambda: is_blocked(auth_throttle, "192.0.2.1"))
+        auth_throttle.note_wrong("192.0.2.2")
         await supervisor.hears("wrong_keys", {"192.0.2.2": 1})
 
 
-def is_blocked(guesses: Guesses, address: str) -> bool:
+def is_blocked(auth_throttle: AuthThrottle, address: str) -> bool:
     try:
-        guesses.note_right(address, "nobody")
+        auth_throttle.note_right(address, "nobody")
     except Error:
         return True
-    guesses._admitted.clear()
+    auth_throttle._admitted.clear()
     return False
 
 
 async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_reads() -> None:
     sent: list[Any] = []
     link = SimpleNamespace(is_busy=True, send=lambda *message: sent.append(message))
-    guesses = Guesses()
-    Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), cast(Any, link), 0)
+    auth_throttle = AuthThrottle()
+    Worker(cast(Any, SimpleNamespace(service=serviced(auth_throttle))), cast(Any, link), 0)
     for number in range(LIMITS.reported_addresses + 5):
-        guesses.note_wrong(f"10.0.{number >> 8}.{number & 255}")
-    guesses.note_wrong("10.0.0.0")
+        auth_throttle.note_wrong(f"10.0.{number >> 8}.{number & 255}")
+    auth_throttle.note_wrong("10.0.0.0")
     await asyncio.sleep(0)
     assert sent == []
     link.is_busy = False
@@ -307,7 +307,7 @@ async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_
 def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> None:
     done: list[str] = []
     running = SimpleNamespace(
-        service=serviced(Guesses()),
+        service=serviced(AuthThrottle()),
         use=lambda _: done.append("use"),
     )
     certificate = SimpleNamespace(reload=lambda: done.append("reload"))
