@@ -581,7 +581,13 @@ async def test_a_foreign_host_is_forbidden_and_a_configured_one_served(net: Net)
     # In absolute form the target counts (RFC 9112, 3.2.2).
     for target, status in (("http://localhost/healthz?a=http://b", 200), ("HTTP://127.0.0.1:1/healthz", 200)):
         assert (await client.ask("GET", target, headers={"host": "evil.example"})).status == status
-    assert (await client.ask("GET", "http://evil.example/healthz")).status == 403
+    # An empty path is `/` (RFC 9110, 4.2.3).
+    for target in ("http://localhost", "http://localhost?q=a%2fb", "http://127.0.0.1:1/"):
+        page = await client.ask("GET", target, headers={"host": "evil.example"})
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8"), target
+    for target in ("http://evil.example", "http://evil.example/healthz"):
+        refused = await (await gateway.connect()).ask("GET", target)
+        assert_refused(refused, 403, "forbidden", "host")
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------

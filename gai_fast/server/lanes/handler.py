@@ -255,6 +255,9 @@ class Handler(RequestHandler):
     ) -> web.BaseRequest:
         if self._factory.is_draining and not self._messages:
             message = message._replace(should_close=True)
+        if message.url.absolute and message.url.raw_path == "/":
+            # An empty path is `/` (RFC 9110, 4.2.3); for aiohttp it is none, which no route may answer.
+            message = message._replace(url=message.url.with_path("/").with_query(message.url.query))
         writer = ResponseWriter(self, self._loop)
         return self._factory.server.request_factory(message, payload, self, writer, task)
 
