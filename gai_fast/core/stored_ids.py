@@ -5,7 +5,8 @@ Owns the names of the members, of all dialects. Knows no caller: `stores/owned_i
 1. A member counts wherever it stands, since dialects add places; what a model or a client wrote itself (arguments of
    calls, schemas, metadata) is not searched.
 2. Google's files have addresses for ids, at members that take any address: only its own addresses count.
-3. A provider's own skills are everybody's, and a resource of Google's cloud has its project in its name.
+3. A provider's own skills are everybody's, and a resource of Google's cloud has its project in its name. With the
+   gateway's account Google sends secrets, and tokens of service accounts, to a server that the request names.
 4. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
    are repeated whole keep the ids that they had at any upstream, and refer to nothing.
 """
@@ -34,10 +35,14 @@ ITEM: Final = "item_reference"
 
 _TEXTS: Final = frozenset(
     "previous_response_id comparison_response_id previous_message_id conversation container container_id file_id "
-    "thread preset skill_id tunnel_id cachedContent cached_content ragCorpus rag_corpus".split()
+    "thread preset skill_id tunnel_id cachedContent cached_content ragCorpus rag_corpus "
+    "serviceAccount service_account".split()
 )
 """Members whose text is an id."""
-_RESOURCES: Final = frozenset(("datastore", "dataStore", "data_store", "engine"))
+_RESOURCES: Final = frozenset(
+    "datastore dataStore data_store engine apiKeySecret api_key_secret apiKeySecretVersion api_key_secret_version "
+    "credentialSecret credential_secret".split()
+)
 """Members whose text is an id if it is the name of a resource: rule 3."""
 _PROJECT: Final = "projects/"
 _ADDRESSES: Final = frozenset({"fileUri", "file_uri"})

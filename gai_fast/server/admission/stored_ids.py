@@ -48,6 +48,9 @@ _REFUSALS: Final = {
     **dict.fromkeys(("ragFileIds", "rag_file_ids"), ("file", "File")),
     **dict.fromkeys(("datastore", "dataStore", "data_store"), ("data_store", "Data store")),
     "engine": ("engine", "Search engine"),
+    **dict.fromkeys(("apiKeySecret", "api_key_secret", "credentialSecret", "credential_secret"), ("secret", "Secret")),
+    **dict.fromkeys(("apiKeySecretVersion", "api_key_secret_version"), ("secret", "Secret")),
+    **dict.fromkeys(("serviceAccount", "service_account"), ("service_account", "Service account")),
     ITEM: ("item", "Item"),
 }
 """For each member, the beginnings of the refusal's code and of its text."""

@@ -38,6 +38,22 @@ from gai_fast.core.stored_ids import referenced_items, stored_ids
         ),
         ({"tools": [{"retrieval": {"vertexAiSearch": {"datastore": "projects/p"}}}]}, [("datastore", "projects/p")]),
         ({"tools": [{"retrieval": {"vertexAiSearch": {"engine": "projects/p"}}}]}, [("engine", "projects/p")]),
+        (
+            {"authConfig": {"apiKeyConfig": {"apiKeySecret": "projects/p/secrets/s", "apiKeyString": "mine"}}},
+            [("apiKeySecret", "projects/p/secrets/s")],
+        ),
+        (
+            {"api_auth": {"api_key_config": {"api_key_secret_version": "projects/p/secrets/s/versions/1"}}},
+            [("api_key_secret_version", "projects/p/secrets/s/versions/1")],
+        ),
+        (
+            {"authConfig": {"httpBasicAuthConfig": {"credentialSecret": "projects/p/secrets/s"}}},
+            [("credentialSecret", "projects/p/secrets/s")],
+        ),
+        (
+            {"authConfig": {"googleServiceAccountConfig": {"serviceAccount": "a@p.iam.gserviceaccount.com"}}},
+            [("serviceAccount", "a@p.iam.gserviceaccount.com")],
+        ),
         ({"ragResources": [{"ragCorpus": "c", "ragFileIds": ["f"]}]}, [("ragCorpus", "c"), ("ragFileIds", "f")]),
         (
             {"thread": {"type": "continue", "previous_message_id": "msg_1"}},
