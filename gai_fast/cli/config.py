@@ -95,7 +95,8 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         upstreams: The upstreams to configure. If there are none, the configuration has a commented example.
     """
     lines = [
-        "# The configuration of gai-fast. `gai-fast check` validates it, `gai-fast config show` shows it resolved."
+        "# The configuration of gai-fast. `gai-fast check` validates it, `gai-fast config show` shows it resolved.",
+        "# Times are seconds and sizes bytes, unless a comment says otherwise.",
     ]
     for section in SECTIONS:
         if section not in LISTS:

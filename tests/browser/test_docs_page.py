@@ -28,6 +28,8 @@ async def test_the_page_shows_every_route_and_finds_them_by_word(browser: Browse
         for word in ("/v1/chat/completions", "idempotency-key", "AssistantMessage", "rate_limited", "429"):
             assert word in text
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        tables = "[...document.querySelectorAll('main details > div')]"
+        assert await page.evaluate(f"{tables}.filter((each) => each.scrollWidth > each.clientWidth).length") == 0
         await page.evaluate(
             "(() => { const find = document.querySelector('#find'); find.value = 'spend';"
             " find.dispatchEvent(new Event('input')); })()"

@@ -209,7 +209,7 @@ class OperationRoutes:
     def asset(self, incoming: Incoming) -> Reply:
         """Handles `GET /playground/…`: sends the page's files."""
         if incoming.tail not in self._assets:
-            raise Error("not_found", "there is no such file", reason="route")
+            raise _no_file(incoming.tail, "/")
         return self._asset(incoming.tail, incoming)
 
     def client(self, incoming: Incoming) -> Reply:
@@ -270,7 +270,7 @@ class OperationRoutes:
     def _operators_asset(self, page: str, incoming: Incoming) -> Reply:
         name = incoming.tail
         if name not in _OPERATORS_PAGES[page]:
-            raise Error("not_found", "there is no such file", reason="route")
+            raise _no_file(name, f"/{page}")
         return self._page(_KINDS[name[name.rindex(".") :]], self._pages[page][name], incoming)
 
     def _asset(self, name: str, incoming: Incoming) -> Reply:
@@ -284,6 +284,11 @@ class OperationRoutes:
             ("cross-origin-resource-policy", "same-origin"),
         ]
         return file.reply(incoming, own)
+
+
+def _no_file(name: str, page: str) -> Error:
+    """Returns the error for an unknown file of a page; people type the page's address with a slash at its end."""
+    return Error("not_found", f"there is no such file{'' if name else f'; did you mean {page}?'}", reason="route")
 
 
 def _model(model: ModelSettings) -> dict[str, Any]:

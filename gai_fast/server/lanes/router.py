@@ -376,7 +376,7 @@ class Router:
             text = f"this gateway does not offer {path}: ask the provider itself, or let a path of it through (`lane`)"
             return Error("not_found", text, reason="route")
         near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _MIN_SIMILARITY)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else ": /docs lists them"
         return Error("not_found", f"there is no such route{hint}", reason="route")
 
 

@@ -42,6 +42,7 @@ class TestInit:
         assert result.output.startswith("wrote gai-fast.toml, with openai, anthropic, gemini\n")
         text = (folder / "gai-fast.toml").read_text()
         assert "hidden" not in text
+        assert "# Times are seconds and sizes bytes" in text.partition("[server]")[0]
         settings = load(folder / "gai-fast.toml", environ=SECRETS)
         assert list(settings.upstreams) == ["openai", "anthropic", "gemini"]
 

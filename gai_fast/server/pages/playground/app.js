@@ -357,7 +357,7 @@ async function loadModels(wanted, insist) {
       ids = data.map(({ id }) => id);
       descriptions = new Map(data.map(({ id, description }) => [id, description]));
     } else if (response.status === 401 && key) problem = "This server does not know this API key.";
-    else if (response.status === 401) problem = "This server needs an API key.";
+    else if (response.status === 401) problem = "This server needs an API key: type it below.";
     else problem = `No list of models: HTTP ${response.status}.`;
   } catch {
     problem = "No list of models: no answer.";

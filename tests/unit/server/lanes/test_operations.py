@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -13,6 +13,7 @@ from gai_fast import IMPLEMENTATION, __version__
 from gai_fast.kernels import MODULES, SIMD
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.model.errors import Error
+from gai_fast.model.request import Effort
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply
@@ -155,6 +156,19 @@ def test_no_other_file_is(name: str) -> None:
     with pytest.raises(Error) as caught:
         routes().asset(incoming(name))
     assert caught.value.code == "not_found"
+
+
+def test_a_pages_address_with_a_slash_at_its_end_names_the_page() -> None:
+    table = routes()
+    for handle, page in ((table.asset, "/"), (table.dashboard_asset, "/dashboard"), (table.docs_asset, "/docs")):
+        with pytest.raises(Error, match=f"there is no such file; did you mean {page}\\?$"):
+            handle(incoming(""))
+
+
+def test_the_playground_offers_every_effort() -> None:
+    page = files("gai_fast").joinpath("server", "pages", "playground", "index.html").read_text()
+    [effort] = re.findall(r'<select id="effort">(.*?)</select>', page)
+    assert re.findall(r"<option[^>]*>(\w+)", effort) == ["default", *get_args(Effort)]
 
 
 def test_the_description_of_the_api_is_built_once() -> None:

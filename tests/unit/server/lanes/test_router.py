@@ -80,8 +80,8 @@ def members(reply: Reply) -> set[str]:
         ("/chat/completions", "; did you mean /v1/chat/completions?"),
         ("/v1/v1/messages", "; did you mean /v1/messages?"),
         ("/api/v1/strem", "; did you mean /api/v1/stream?"),
-        ("/v1/embed", ""),
-        ("/x" * 4000, ""),
+        ("/v1/embed", ": /docs lists them"),
+        ("/x" * 4000, ": /docs lists them"),
     ],
 )
 def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path: str, hint: str) -> None:
