@@ -169,6 +169,42 @@ def _calls(message: Any) -> list[Any]:
     return calls if isinstance(calls, list) else []
 
 
+class NoEmptyAnswers(Mend):
+    """Leaves messages of the assistant out that say nothing; a refusal becomes the text of its message.
+
+    Clients store an empty answer if a stream broke off, or if a model only thought.
+    """
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        messages = body.get("messages")
+        return isinstance(messages, list) and any(_is_silent(message) for message in messages)
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        sent: list[Any] = []
+        places: list[int] = []
+        for at, message in enumerate(body["messages"]):
+            if _is_silent(message):
+                refusal = message.get("refusal")
+                if not refusal:
+                    continue
+                message = {**message, "content": refusal}
+                del message["refusal"]
+            sent.append(message)
+            places.append(changes.places[at] if at < len(changes.places) else at)
+        if sent:
+            body["messages"] = sent
+            changes.places = places
+
+
+def _is_silent(message: Any) -> bool:
+    if _role(message) != "assistant" or message.get("tool_calls") or message.get("function_call"):
+        return False
+    content = message.get("content")
+    if isinstance(content, list):
+        return not any(not isinstance(part, dict) or part.get("text", part) for part in content)
+    return not content and not message.get("audio")
+
+
 class UserAsked(Mend):
     """Makes the user ask where a request has only system messages: the last one becomes the user's, and is told."""
 

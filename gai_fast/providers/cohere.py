@@ -50,7 +50,7 @@ from gai_fast.model.request import (
 )
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._base import API
-from gai_fast.providers._chat_mends import NoPrefill, Pairs
+from gai_fast.providers._chat_mends import NoEmptyAnswers, NoPrefill, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
@@ -97,7 +97,7 @@ class Cohere(API):
             "presence_penalty": Member(least=0, most=1),
             "stop_sequences": Member(most_items=5, asked="stop"),
         },
-        mends=[Pairs("cohere"), NoPrefill("cohere")],
+        mends=[Pairs("cohere"), NoEmptyAnswers(), NoPrefill("cohere")],
         keeps=frozenset(("thinking",)),
     )
 

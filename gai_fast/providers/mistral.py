@@ -27,7 +27,15 @@ from gai_fast.model.request import (
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_mends import AnswerAfterResults, ChoiceNeedsTools, Pairs, Prefix, Tools, UserAsked
+from gai_fast.providers._chat_mends import (
+    AnswerAfterResults,
+    ChoiceNeedsTools,
+    NoEmptyAnswers,
+    Pairs,
+    Prefix,
+    Tools,
+    UserAsked,
+)
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._requests import file_url
 from gai_fast.providers._rules import CallIds, Member
@@ -86,7 +94,14 @@ class Mistral(ChatAPI):
             "tools": Member(write=Tools("mistral", needs_parameters=True)),
         },
         call_ids=CallIds("[A-Za-z0-9]{9}", 9),
-        mends=[ChoiceNeedsTools("mistral"), Pairs("mistral"), AnswerAfterResults(), UserAsked(), Prefix()],
+        mends=[
+            ChoiceNeedsTools("mistral"),
+            Pairs("mistral"),
+            NoEmptyAnswers(),
+            AnswerAfterResults(),
+            UserAsked(),
+            Prefix(),
+        ],
         roles={
             "system": Role("system", parts={"thinking": None}),
             "developer": Role("system", parts={"thinking": None}),

@@ -263,6 +263,17 @@ def alternating(asked: Received) -> Iterator[str]:
 # -- DeepSeek, Groq, OpenRouter, Cohere, Ollama --
 
 
+def answers_say_something(asked: Received) -> Iterator[str]:
+    """DeepSeek: "Invalid assistant message: content or tool_calls must be set"; xAI: "Every message needs at least one
+
+    non-empty content element" (github.com/AstrBotDevs/AstrBot/issues/6447).
+    """
+    for message in _messages(asked):
+        said = [message.get(name) for name in ("content", "tool_calls", "function_call")]
+        if message.get("role") == "assistant" and not any(said):
+            yield "messages: an answer that says nothing"
+
+
 def no_schema(asked: Received) -> Iterator[str]:
     """`response_format.type` is `text` or `json_object` (DeepSeek's reference)."""
     if (asked.body.get("response_format") or {}).get("type") not in (None, "text", "json_object"):
@@ -744,12 +755,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
         mistral_order,
         ranges(temperature=(0, 1.5), top_p=(0, 1)),
     ),
-    "xai": (*_CHAT, _OPENAI_ROLES, stops(4), ranges(temperature=(0, 2))),
+    "xai": (*_CHAT, _OPENAI_ROLES, answers_say_something, stops(4), ranges(temperature=(0, 2))),
     "xai:responses": _RESPONSES,
     "deepseek": (
         *_CHAT,
         _ROLES,
         no_schema,
+        answers_say_something,
         prefix_at_beta,
         stops(16),
         ranges(temperature=(0, 2), top_p=(0, 1)),

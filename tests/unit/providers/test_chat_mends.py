@@ -9,7 +9,7 @@ import pytest
 from gai_fast.core.shapes import chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Unsupported
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Prefix, Tools, Turns, UserAsked
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyAnswers, Pairs, Prefix, Tools, Turns, UserAsked
 from gai_fast.providers._rules import Mend
 
 Policy = Literal["error", "drop"]
@@ -61,6 +61,23 @@ def test_calls_without_results_and_results_without_calls_are_dropped_where_membe
     assert changes.dropped
     kept, _ = mended(Pairs("p"), {"messages": [user(), RESULT, user()]}, "error")
     assert roles(kept) == ["user", "tool", "user"], "the provider refuses it, by its own words"
+
+
+@pytest.mark.parametrize("content", ["", None, [], [{"type": "text", "text": ""}]])
+def test_an_answer_that_says_nothing_is_left_out_and_a_refusal_is_said(content: Any) -> None:
+    """Mistral: "Assistant message must have either content or tool_calls"; xAI: "Every message needs at least one"."""
+    empty = {"role": "assistant", "content": content}
+    said = {"role": "assistant", "content": "No."}
+    given = [user(), empty, user("b"), {**empty, "refusal": "No."}, user("c"), CALL, RESULT, {**empty, **said}]
+    body, changes = mended(NoEmptyAnswers(), {"messages": given})
+    assert body["messages"] == [user(), user("b"), said, user("c"), CALL, RESULT, said]
+    changes.adjust("messages[1].role", "x")
+    assert changes.adjusted == {"messages[2].role": "x"}
+    alone = {"messages": [empty]}
+    assert mended(NoEmptyAnswers(), {**alone})[0] == alone
+    image = {"role": "assistant", "content": [{"type": "image_url"}, {"type": "text", "text": ""}]}
+    kept = [user(), image, {"role": "assistant", "content": None, "audio": {"id": "a"}}]
+    assert mended(NoEmptyAnswers(), {"messages": kept})[0]["messages"] is kept
 
 
 def test_instructions_alone_are_asked_by_the_user() -> None:

@@ -447,7 +447,6 @@ class TestRequest:
                 "role": "assistant",
                 "content": [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Blue"}],
             },
-            {"role": "assistant", "content": ""},
             {"role": "user", "content": "Why?"},
         ]
 
