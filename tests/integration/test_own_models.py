@@ -28,6 +28,7 @@ from tests.integration.gateway import (
     on_steady_loop,
     on_uvloop,
 )
+from tests.integration.processes import serving
 from tests.integration.rpc import serving_rpc
 from tests.integration.test_agui import ASK as AGUI
 from tests.integration.test_chats import ASK as CHAT
@@ -398,6 +399,46 @@ async def test_calls_above_max_connections_are_refused_or_wait(net: Net, serve: 
     model.end()
     assert (await first.rest()).text == "".join(WORDS)
     net.warned("max_connections")
+
+
+@on_steady_loop
+async def test_forked_workers_share_max_connections(net: Net, tmp_path: Path) -> None:
+    """Each call begins with a connection to this test, and ends with it."""
+    calls: list[tuple[bytes, asyncio.StreamWriter]] = []
+
+    async def called(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append((await reader.readline(), writer))
+
+    listening = await asyncio.start_server(called, "127.0.0.1", 0)
+    (tmp_path / "forked_79.py").write_text(FORKED % listening.sockets[0].getsockname()[1])
+    (tmp_path / "gai-fast.toml").write_text(
+        f'[server]\nport = 0\n{MINE}python = "forked_79:f"\nmax_connections = 3\npool_wait = 60\n'
+        '[[model]]\nname = "m"\nupstream = "own"\n'
+    )
+    async with listening, serving(net, tmp_path, "--workers", "2") as server:
+        answers = [asyncio.create_task(server.ask("POST", NATIVE, ASK)) for _ in range(8)]
+        workers = set()
+        for ended in range(8):
+            await until(lambda: len(calls) == min(3 + ended, 8))  # noqa: B023  # waited for in its own turn
+            assert (await server.ask("GET", "/healthz")).status == 200
+            worker, writer = calls[ended]
+            assert len(calls) == min(3 + ended, 8)
+            workers.add(worker)
+            writer.close()
+        assert {answer.text for answer in await asyncio.gather(*answers)} == {"Hi"}
+        assert len(workers) == 2
+
+
+FORKED = """
+import asyncio, os
+
+async def f(request):
+    reader, writer = await asyncio.open_connection("127.0.0.1", %d)
+    writer.write(b"%%d\\n" %% os.getpid())
+    await reader.read()
+    writer.close()
+    yield "Hi"
+"""
 
 
 @on_uvloop

@@ -6,7 +6,8 @@ cancelling, recordings and accounts know no difference. Must not know what a fun
 1. A line is asked for when the receiver has taken the one before, and while reading is on: nothing is buffered.
 2. A call that is closed is cancelled, and its lines are closed. Nobody waits for that, but its place stays taken until
    it has ended: a function that ignores it holds the place.
-3. Calls above `max_connections` wait up to `pool_wait`, first come, first served.
+3. Calls above `max_connections` wait up to `pool_wait`, first come, first served. Where workers share that number, the
+   first that waits borrows a place of the others, and it is returned as soon as no call needs it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import Final
 
 from gai_fast.model.errors import Error
@@ -22,6 +24,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import FunctionSettings, UpstreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Receiver
+from gai_fast.net.upstream.connection_pool import ConnectionShare
 
 _log: Final = logging.getLogger("gai_fast.functions")
 
@@ -42,6 +45,10 @@ class FunctionCalls:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, waited: Callable[[float], None]) -> None:
         self.most = 0
+        self._share: ConnectionShare | None = None
+        self._borrowed: list[ConnectionShare] = []  # the shares by which places were borrowed
+        self._asking = 0
+        self._next_ask: asyncio.TimerHandle | None = None  # after a refusal
         self._loop = loop
         self._note_wait = waited
         self._running: set[asyncio.Task[None]] = set()
@@ -57,6 +64,16 @@ class FunctionCalls:
         """The number of calls that wait for one."""
         return len(self._waiting)
 
+    def use(self, most: int, share: ConnectionShare | None) -> None:
+        """Limits the calls from now on.
+
+        Args:
+            most: The most calls at a time.
+            share: This process's share of them. None if it shares them with no other process.
+        """
+        self.most, self._share = most, share
+        self._serve()
+
     def open(
         self, upstream: UpstreamSettings, call: Callable[[], AsyncGenerator[bytes, None]], receiver: Receiver
     ) -> FunctionExchange:
@@ -70,12 +87,13 @@ class FunctionCalls:
         Raises:
             Error: Too many calls wait.
         """
-        is_full = len(self._running) >= self.most
+        is_full = not self._has_place()
         if is_full and len(self._waiting) >= LIMITS.pool_waiting:
             raise self.no_place(upstream, "too many calls wait for a place")
         exchange = FunctionExchange(self, upstream, call, receiver, self._loop)
         if is_full:
             self._waiting.append(exchange)
+            self._borrow()
         else:
             self._begin(exchange)
         return exchange
@@ -112,10 +130,41 @@ class FunctionCalls:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        while self._waiting and len(self._running) < self.most:
+        self._serve()
+
+    def _serve(self) -> None:
+        """Begins the calls that wait, as far as there are places, and returns the borrowed places that are left."""
+        while self._waiting and self._has_place():
             exchange = self._waiting[0]
             self.leave(exchange)
             self._begin(exchange)
+        while self._borrowed and self._has_place():
+            self._borrowed.pop().give_back()
+
+    def _has_place(self) -> bool:
+        part = self.most if self._share is None else self._share.part
+        return len(self._running) < part + len(self._borrowed)
+
+    def _borrow(self) -> None:
+        """Asks for a place for each call that waits, unless one was refused a moment ago."""
+        share = self._share
+        if share is None or self._next_ask is not None:
+            return
+        while self._asking < len(self._waiting) and share.part + len(self._borrowed) + self._asking < share.most:
+            self._asking += 1
+            share.borrow(partial(self._answered, share))
+
+    def _answered(self, share: ConnectionShare, is_granted: bool) -> None:
+        self._asking -= 1
+        if is_granted:
+            self._borrowed.append(share)
+            self._serve()
+        elif self._waiting and self._next_ask is None:
+            self._next_ask = self._loop.call_later(LIMITS.pool_ask, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._next_ask = None
+        self._borrow()
 
 
 class FunctionExchange:

@@ -202,7 +202,9 @@ class Upstreams:
         calls = self._functions.get(upstream.name)
         if calls is None:
             calls = self._functions[upstream.name] = FunctionCalls(self._loop, self._waited)
-        calls.most = upstream.max_connections or self._streams
+        most = upstream.max_connections or self._streams
+        if calls.most != most:
+            calls.use(most, self._shares(upstream.name, most))
         assert self.call_function is not None  # who makes an engine sets it
         return calls.open(upstream, partial(self.call_function, function, request.body), receiver)
 

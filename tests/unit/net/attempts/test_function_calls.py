@@ -12,6 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.function_calls import FunctionCalls, FunctionExchange
 from gai_fast.net.upstream import connection as upstream
+from gai_fast.net.upstream.connection_pool import ConnectionShare
 from tests.conftest import ChangeLimits
 from tests.waiting import until
 
@@ -72,7 +73,7 @@ SETTINGS = UpstreamSettings("mine", "python", "")
 
 def calls(most: int = 2, waits: list[float] | None = None) -> FunctionCalls:
     made = FunctionCalls(asyncio.get_running_loop(), ([] if waits is None else waits).append)
-    made.most = most
+    made.use(most, None)
     return made
 
 
@@ -280,6 +281,43 @@ async def test_calls_above_the_limit_wait_for_their_turn() -> None:
     assert await two.ended() is None
     assert (third.begun, within.waiting, len(waits)) == (0, 0, 2)
     await until(lambda: not within.running)
+
+
+class Share(ConnectionShare):
+    """A worker's share, of which the others have left `left` places."""
+
+    def __init__(self, part: int, most: int, left: int) -> None:
+        super().__init__(part, most)
+        self.left = left
+        self.asked = 0
+
+    def borrow(self, then: Callable[[bool], object]) -> None:
+        self.asked += 1
+        is_granted = self.left > 0
+        self.left -= is_granted
+        asyncio.get_running_loop().call_soon(then, is_granted)
+
+    def give_back(self) -> None:
+        self.left += 1
+
+
+async def test_places_of_other_workers_are_borrowed_and_returned(change_limits: ChangeLimits) -> None:
+    change_limits(pool_ask=0.001)
+    function, within, share = Function(lines=1), calls(), Share(part=1, most=4, left=2)
+    within.use(4, share)
+    receivers = [opened(function, within)[0] for _ in range(5)]
+    await until(lambda: (function.begun, within.waiting, share.left) == (3, 2, 0))
+    asked = share.asked
+    await until(lambda: share.asked > asked)  # others may have returned one
+    share.left += 1
+    await until(lambda: function.begun == 4)
+    assert share.left == 0
+    function.go_on(5)
+    for receiver in receivers:
+        assert await receiver.ended() is None
+    await until(lambda: share.left == 3)
+    within.use(1, None)
+    assert within.most == 1
 
 
 async def test_one_that_waits_too_long_is_overloaded() -> None:
