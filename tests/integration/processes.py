@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from gai_fast.cli.mock import Mock
+from tests.integration.forked import ForkedProcess
 from tests.integration.gateway import QUERY, Client, Net, Response, until
 from tests.integration.test_cli import PATIENCE, environment
-
-PROGRAM = f"""
-from gai_fast.server.limits import LIMITS
-from gai_fast.cli import main
-
-for name in ("closing", "final_frame", "worker_end"):
-    object.__setattr__(LIMITS, name, {PATIENCE})
-main(prog_name="gai-fast")
-"""
-"""The command line, with time for the end of a server: a machine that stands still for a second takes none of it."""
 
 
 class Server:
     """A server that is up."""
 
-    def __init__(self, net: Net, process: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, net: Net, process: ForkedProcess, url: str) -> None:
         self.net = net
         self.process = process
         self.host = url.partition("://")[2]
@@ -88,35 +79,24 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    net: Net, folder: Path, *arguments: str, pass_fds: tuple[int, ...] = (), stderr: int = asyncio.subprocess.PIPE
+    net: Net, folder: Path, *arguments: str | socket.socket, stderr: int = asyncio.subprocess.PIPE
 ) -> AsyncIterator[Server]:
     """Runs a server with the configuration of a folder.
 
     Args:
         net: For its clients.
         folder: That of the configuration.
-        arguments: Those of the command line.
-        pass_fds: Descriptors that it inherits.
+        arguments: Those of the command line; a socket becomes the number of its descriptor, which the server inherits.
         stderr: Its standard error: a descriptor, or a pipe, of which only what `Server.said` asks for is read.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=stderr,
-        cwd=folder, env=environment(), pass_fds=pass_fds,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        banner = asyncio.create_task(process.stdout.readuntil(b"flush=True)\n"))
+    # Time for the end of a server: a machine that stands still for a second takes none of it.
+    async with ForkedProcess(("serve", *arguments), folder, environment(), PATIENCE, stderr) as process:
         try:
-            shown = (await asyncio.wait_for(banner, PATIENCE)).decode()
+            shown = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
         except asyncio.IncompleteReadError:
             said = b"" if process.stderr is None else await process.stderr.read()
             raise AssertionError(said.decode()) from None
         yield Server(net, process, shown.splitlines()[0].rpartition(" ")[2])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def configure(folder: Path, mock: Mock, grace: float = PATIENCE, more: str = "") -> None:

@@ -122,10 +122,9 @@ async def test_nobody_is_refused_or_reset_while_servers_follow_each_other_on_one
     async with Mock(deltas=5, rate=0) as mock, AsyncExitStack() as stack:
         configure(tmp_path, mock, grace=PATIENCE)
         shared = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
-        fd = shared.fileno()
 
         async def start() -> Server:
-            return await stack.enter_async_context(serving(net, tmp_path, "--fd", str(fd), pass_fds=(fd,)))
+            return await stack.enter_async_context(serving(net, tmp_path, "--fd", shared))
 
         server = await start()
         assert server.host == f"127.0.0.1:{shared.getsockname()[1]}"
