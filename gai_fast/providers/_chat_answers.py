@@ -33,7 +33,7 @@ from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_argument
 from gai_fast.providers._events import UNREADABLE, citation, counted_usage
 from gai_fast.providers._finish_words import FINISH_WORDS
 from gai_fast.providers._room import Room, too_many
-from gai_fast.providers._tool_calls import outcome
+from gai_fast.providers._tool_calls import function_of, listed_calls, outcome
 from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
@@ -194,6 +194,8 @@ class ChatAdapter(ProviderAdapter):
         chunk = self.checked(parsed)
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
+            if part == "delta":
+                put_arguments_as_text(chunk, "message", text)  # some proxies send the whole response in one chunk
         identifier, model = chunk.get("id"), chunk.get("model")
         is_odd = False  # a member has another type: the adapter reads such chunks itself
         if not (isinstance(identifier, str) and isinstance(model, str)):
@@ -426,9 +428,9 @@ class ChatAdapter(ProviderAdapter):
 
     def _fragments(self, calls: Any, part: str) -> list[Event | CallFragment]:
         fragments: list[Event | CallFragment] = []
-        if calls and not isinstance(calls, list):
+        if calls and not isinstance(calls, (list, dict)):
             raise Malformed("the tool calls are no list")
-        for position, call in enumerate(objects(calls)):
+        for position, call in enumerate(listed_calls(calls)):
             index = count(call.get("index"))
             if index is None and part == "message":
                 index = position
@@ -436,23 +438,28 @@ class ChatAdapter(ProviderAdapter):
         return fragments
 
     def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
-        function = member(raw, "function") or member(raw, "custom")
+        function = function_of(raw)
         return CallFragment(
             index,
             self.call_id(label(raw.get("id"))),
             label(function.get("name")),
             text_of(function["arguments"] if "arguments" in function else function.get("input")),
             label(member(member(raw, "extra_content"), "google").get("thought_signature")),
+            is_text="custom" in raw,
         )
 
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
         """Adds a fragment to its call, or begins a call with it."""
         calls = choice.calls
+        if fragment.index == _FUNCTION_CALL and calls.calls and _FUNCTION_CALL not in calls.at:
+            self.copyable = False
+            return []  # it repeats the call of `tool_calls`
         call = calls.find(fragment)
         self.copyable = self.copyable and calls.is_steady(call, fragment)
         events: list[Event] = []
         if call is None:
             call, events = calls.open(fragment.identifier, fragment.name, self.seed(choice.number))
+            call.keeps_pieces = fragment.is_text
         return events + calls.take(call, fragment)
 
     def kept(self, name: str, text: str) -> None:

@@ -570,6 +570,7 @@ class ResponsesAdapter(ProviderAdapter):
             # A client must send back the `call_id`; `id` is the item's id.
             identifier = label(raw.get("call_id")) or item.identifier
             item.call, events = self._calls.open(identifier, label(raw.get("name")))
+            item.call.keeps_pieces = item.kind == "custom_tool_call"
         return events
 
     def _call_event(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
@@ -588,7 +589,7 @@ class ResponsesAdapter(ProviderAdapter):
         so_far = call.arguments
         if text.startswith(so_far):
             return self._calls.add(call, text[len(so_far) :])
-        if text and compact_json(so_far) is None:
+        if text and (call.is_held or compact_json(so_far) is None):
             self._calls.replace(call, text)
         return []
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
+from gai_fast.core.chunks import member, objects
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText, join_surrogates
@@ -23,7 +24,7 @@ from gai_fast.providers.limits import LIMITS
 class ToolCall:
     """One call in progress."""
 
-    __slots__ = ("_scan", "call_id", "closed", "index", "name", "pieces", "signed")
+    __slots__ = ("_scan", "call_id", "closed", "index", "is_held", "keeps_pieces", "name", "pieces", "signed")
 
     def __init__(self, call_id: str, name: str = "") -> None:
         self.call_id = call_id
@@ -34,7 +35,16 @@ class ToolCall:
         self.signed = 0
         """Characters of its signature."""
         self.closed = False
+        self.is_held = False
+        """Whether its arguments, one whole object, have no delta yet: what follows may take their place."""
+        self.keeps_pieces = False
+        """Whether each piece is a part of its input, whatever it looks like: input that is text, not JSON."""
         self._scan: _ObjectScan | None = None
+
+    def replace(self, pieces: list[str]) -> None:
+        """Replaces the argument text."""
+        self.pieces = pieces
+        self._scan = None
 
     @property
     def is_empty(self) -> bool:
@@ -114,6 +124,50 @@ class _ObjectScan:
         return not self._is_broken
 
 
+def _is_whole(call: ToolCall, arguments: str) -> bool:
+    """Returns whether the first piece of a call is a whole object. The empty one is not parsed."""
+    return arguments == "{}" or call.is_complete
+
+
+def _takes_place(arguments: str, before: str) -> bool:
+    """Returns whether arguments take the place of the whole object before them, which may be the empty object.
+
+    Some servers begin a call with `{}` (openai-agents-js#712), others send all arguments so far with each chunk
+    (llama.cpp, models behind Qianfan).
+    """
+    if not arguments.lstrip().startswith("{"):
+        return False
+    if not before.strip()[1:-1].strip():
+        return True
+    with suppress(ValueError):  # it is no JSON, or nested too deep
+        return _is_grown(parse_arguments(arguments), parse_arguments(before))
+    return False
+
+
+def _is_grown(value: Any, before: Any) -> bool:
+    """Returns whether a JSON value is an earlier one to which something may have been added."""
+    if isinstance(before, dict):
+        return isinstance(value, dict) and all(
+            key in value and _is_grown(value[key], inner) for key, inner in before.items()
+        )
+    if isinstance(before, list):
+        return isinstance(value, list) and len(value) >= len(before) and all(map(_is_grown, value, before))
+    return before is None or (not isinstance(value, (dict, list)) and str(value).startswith(str(before)))
+
+
+def listed_calls(raw: Any) -> list[dict[str, Any]]:
+    """Returns the calls of a chunk: the objects of a list, or of an object by their index, or one object."""
+    if isinstance(raw, dict):
+        raw = list(raw.values()) if all(map(str.isdecimal, raw)) else [raw]
+    return objects(raw)
+
+
+def function_of(raw: dict[str, Any]) -> dict[str, Any]:
+    """Returns the object with name and arguments of a call: `function`, `custom`, or the call itself."""
+    function = member(raw, "function") or member(raw, "custom")
+    return function or (raw if "name" in raw or "arguments" in raw else function)
+
+
 def _derived_id(number: int, seed: str) -> str:
     """Returns an id for a call without an id. The id depends only on the number and the seed."""
     return f"call_{sha256(f'{number} {seed}'.encode(errors='surrogatepass')).hexdigest()[:24] if seed else number}"
@@ -144,6 +198,8 @@ class ToolCalls:
         self._used_ids: set[str] = set()
         self.announced: list[ToolCall] = []
         """The calls that have a `tool.call.start`, by their index. A call without a name has none yet."""
+        self._held: ToolCall | None = None
+        """The call whose arguments are held until another call begins. Empty arguments are held longer."""
 
     def __bool__(self) -> bool:
         return any(not call.is_empty for call in self.calls)
@@ -179,7 +235,8 @@ class ToolCalls:
         self._open += 1
         call = ToolCall(identifier, name)
         self.calls.append(call)
-        return call, self._announce(call) if name else []
+        released: list[Event] = [] if self._held is None else self._release(self._held)
+        return call, [*released, *self._announce(call)] if name else released
 
     def _announce(self, call: ToolCall) -> list[Event]:
         call.index = len(self.announced)
@@ -191,7 +248,15 @@ class ToolCalls:
             "index": call.index,
         }
         # Fragments that arrived before the name become one delta.
-        return [start, *self._delta(call, call.arguments)]
+        return [start] if call.is_held else [start, *self._delta(call, call.arguments)]
+
+    def _release(self, call: ToolCall) -> list[Event]:
+        """Returns the delta of the arguments that a call holds."""
+        self._held = None if call is self._held else self._held
+        if not call.is_held:
+            return []
+        call.is_held = False
+        return self._delta(call, call.arguments)
 
     def _delta(self, call: ToolCall, arguments: str) -> list[Event]:
         if call.index is None or not arguments:
@@ -211,8 +276,18 @@ class ToolCalls:
             events = self._announce(call)
         if arguments:
             self._room.take(len(arguments))
+            if call.is_held and _takes_place(arguments, call.arguments):
+                self._room.give_back(len(call.arguments), len(call.pieces))
+                call.replace([])
+                call.is_held = False
+            elif call.is_held:
+                events += self._release(call)
             call.pieces.append(arguments)
-            events += self._delta(call, arguments)
+            if len(call.pieces) == 1 and not call.keeps_pieces and _is_whole(call, arguments):
+                call.is_held = True
+                self._held = self._held if arguments == "{}" else call
+            else:
+                events += self._delta(call, arguments)
         return events
 
     def sign(self, call: ToolCall, signature: str) -> Event:
@@ -236,7 +311,7 @@ class ToolCalls:
     def replace(self, call: ToolCall, arguments: str) -> None:
         """Replaces the argument text. Parts of the old text are events already."""
         self._room.take(len(arguments))
-        call.pieces = [arguments]
+        call.replace([arguments])
 
     def close(self, call: ToolCall, *, cut_off: bool = False) -> list[Event]:
         """Completes a call, once.
@@ -257,6 +332,7 @@ class ToolCalls:
                 compact = "{}"
         call.closed = True
         self._open -= 1
+        released = self._release(call)
         value: Any = text
         if compact is not None:
             with suppress(ValueError):  # not JSON: it stays text
@@ -267,8 +343,11 @@ class ToolCalls:
             "tool_call": {"name": call.name, "input": value},
         }
         # A call that never got a name has no start yet.
-        return [complete] if call.index is not None else [*self._announce(call), complete]
+        return [*released, complete] if call.index is not None else [*self._announce(call), complete]
 
     def close_all(self, *, cut_off: bool = False) -> list[Event]:
         """Closes every call that is still open, in order."""
-        return [event for call in self.calls for event in self.close(call, cut_off=cut_off)]
+        events: list[Event] = [] if self._held is None else self._release(self._held)
+        for call in self.calls:
+            events += self.close(call, cut_off=cut_off)
+        return events

@@ -57,7 +57,7 @@ from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._rules import Member
 from gai_fast.providers._target import Target
-from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls
 from gai_fast.providers._tool_names import OPENAI_NAMES
 from gai_fast.providers.limits import LIMITS
 
@@ -292,7 +292,7 @@ class CohereAdapter(ProviderAdapter):
         events = self.start(label(answer.get("id")), None) + reasoning(message.get("tool_plan"))
         for index, block in enumerate(message.get("content") or ()):
             events += self._begin(index, block)
-        for index, call in enumerate(objects(message.get("tool_calls"))):
+        for index, call in enumerate(listed_calls(message.get("tool_calls"))):
             events += self._call(index, {"tool_calls": call}) + self._close(index)
         events += self._cited(objects(message.get("citations")))
         self._end(answer)
@@ -333,8 +333,8 @@ class CohereAdapter(ProviderAdapter):
         return events
 
     def _call(self, index: int | None, message: dict[str, Any]) -> list[Event]:
-        name, arguments = _function(message)
-        call, events = self._calls.open(label(member(message, "tool_calls").get("id")), name)
+        raw, (name, arguments) = _raw_call(message), _function(message)
+        call, events = self._calls.open(label(raw.get("id")), name)
         self._open[index] = call
         return events + self._calls.add(call, arguments)
 
@@ -385,9 +385,14 @@ class CohereAdapter(ProviderAdapter):
         self.check_word(self._reason)
 
 
+def _raw_call(message: dict[str, Any]) -> dict[str, Any]:
+    """Returns the call that a message holds, which some servers put in a list."""
+    return next(iter(listed_calls(message.get("tool_calls"))), {})
+
+
 def _function(message: dict[str, Any]) -> tuple[str, str]:
     """Returns name and arguments of the call that a message holds."""
-    function = member(member(message, "tool_calls"), "function")
+    function = function_of(_raw_call(message))
     return label(function.get("name")), argument_piece(function.get("arguments"))
 
 

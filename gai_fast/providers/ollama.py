@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import count, label, member, members, objects, parse_chunk, text_of, token_scores
+from gai_fast.core.chunks import count, label, members, parse_chunk, text_of, token_scores
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
@@ -51,7 +51,7 @@ from gai_fast.providers._requests import (
 )
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target
-from gai_fast.providers._tool_calls import ToolCalls
+from gai_fast.providers._tool_calls import ToolCalls, function_of, listed_calls
 from gai_fast.providers.limits import LIMITS
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
@@ -280,17 +280,19 @@ class OllamaAdapter(ProviderAdapter):
         """Reads calls. Their arguments are taken verbatim from the chunk's text at `path`."""
         if not raw:
             return []
-        given = [each for each in objects(raw) if "arguments" in member(each, "function")]
+        listed = listed_calls(raw)
+        given = [function for function in map(function_of, listed) if "arguments" in function]
         found = list(members(text, *path, "function", "arguments")) if given else []
         if len(found) == len(given):
-            for call, arguments in zip(given, found, strict=True):
-                if not isinstance(call["function"]["arguments"], (str, type(None))):
-                    call["function"]["arguments"] = arguments
-        calls = [each for each in objects(raw) if member(each, "function")]
+            for function, arguments in zip(given, found, strict=True):
+                if not isinstance(function["arguments"], (str, type(None))):
+                    function["arguments"] = arguments
+        calls = [each for each in listed if function_of(each)]
         # Calls of another shape are left out.
-        events: list[Event] = [] if isinstance(raw, list) and len(calls) == len(raw) else [{**UNREADABLE}]
+        is_read = len(calls) == (len(raw) if isinstance(raw, list) else len(listed)) > 0
+        events: list[Event] = [] if is_read else [{**UNREADABLE}]
         for call in calls:
-            function = member(call, "function")
+            function = function_of(call)
             name, arguments = label(function.get("name")), argument_piece(function.get("arguments"))
             opened, begun = self._calls.open(label(call.get("id")), name, self.seed())
             events += begun + self._calls.add(opened, arguments) + self._calls.close(opened)

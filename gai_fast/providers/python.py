@@ -161,6 +161,7 @@ class EventsAdapter(ProviderAdapter):
         events: list[Event] = []
         if call is None:
             call, events = calls.open(given, label(member(event, "tool_call").get("name")), self.seed(choice))
+            call.keeps_pieces = True
             if kind != "tool.call":
                 self._open[choice, given] = call
         if kind == "tool.call.delta":

@@ -128,7 +128,88 @@ class TestToolCalls:
             ("b", "g", '{"n":12345678901234567890,"f":1.10}'),
             ("c", "h", "{}"),
         ]
-        assert of_type(events, "tool.call.delta")[1]["arguments"] == '{"n": 12345678901234567890, "f": 1.10}'
+        assert of_type(events, "tool.call.delta")[0]["arguments"] == '{"n": 12345678901234567890, "f": 1.10}'
+
+    @pytest.mark.parametrize("repeated", [{}, {"id": "a"}, {"id": "a", "name": "f"}])
+    @pytest.mark.parametrize(
+        ("fragments", "expected"),
+        [
+            (["{}", '{"x":1}'], '{"x":1}'),
+            (["{}", '{"x"', ":1}"], '{"x":1}'),
+            ([{}, {"x": 1}], '{"x":1}'),
+            (["{}", "{}"], "{}"),
+            (["{}", ""], "{}"),
+            (
+                [{"x": "a"}, {"x": "ab", "y": [1]}, {"x": "ab", "y": [1, {}], "z": None}],
+                '{"x":"ab","y":[1,{}],"z":null}',
+            ),
+            (['{"x":1}', '{"x":1,"y":2}', '{"x":12,"y":2.5}'], '{"x":12,"y":2.5}'),
+        ],
+    )
+    def test_an_object_takes_the_place_of_the_one_from_which_it_has_grown(
+        self, fragments: list[Any], expected: str, repeated: dict[str, Any]
+    ) -> None:
+        """openai-agents-js#712; llama.cpp and models behind Qianfan send all arguments so far with each chunk."""
+        first, *rest = fragments
+        chunks = [call(first, index=0, id="a", name="f"), *(call(each, index=0, **repeated) for each in rest)]
+        events = read(DIALECT, *map(chunk, chunks), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", expected)]
+        deltas = "".join(event["arguments"] for event in of_type(events, "tool.call.delta"))
+        assert json.loads(deltas) == json.loads(expected)
+
+    def test_calls_that_begin_with_an_empty_object_side_by_side_have_their_own_arguments(self) -> None:
+        begun = [call("{}", index=0, id="a", name="f"), call("{}", index=1, id="b", name="g")]
+        given = [call('{"x":1}', index=0), call('{"y":2}', index=1)]
+        events = read(DIALECT, *map(chunk, [*begun, *given]), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"x":1}'), ("b", "g", '{"y":2}')]
+
+    @pytest.mark.parametrize("another", ['{"y":1}', '{"x":2}', '{"x":[1]}', "x", '{"x"', '{"x":1}}'])
+    def test_what_has_not_grown_from_the_object_before_it_is_added(self, another: str) -> None:
+        """The arguments are then no JSON, which every client sees."""
+        events = read(DIALECT, *map(chunk, [call('{"x":1}', index=0, id="a", name="f"), call(another, index=0)]),
+                      chunk(finish="tool_calls"))  # fmt: skip
+        assert calls_of(events) == [("a", "f", '{"x":1}' + another)]
+
+    def test_no_piece_of_text_takes_the_place_of_another(self) -> None:
+        pieces = [
+            {"index": 0, "id": "a", "custom": {"name": "js", "input": "{}"}},
+            {"index": 0, "custom": {"input": "{x}"}},
+        ]
+        events = read(DIALECT, *(chunk({"tool_calls": [piece]}) for piece in pieces), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "js", "{}{x}")]
+
+    def test_deltas_of_whole_calls_come_in_the_order_of_the_calls(self) -> None:
+        whole = [call('{"x":1}', index=at, id=f"{at}", name="f") for at in range(3)]
+        events = read(DIALECT, *map(chunk, whole), chunk(finish="tool_calls"))
+        kinds = [event["type"] for event in events if event["type"].startswith("tool")]
+        assert kinds == ["tool.call.start", "tool.call.delta"] * 3 + ["tool.call"] * 3
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}},
+            {"0": {"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}},
+            [{"index": 0, "id": "a", "name": "f", "arguments": '{"x":1}'}],
+            [{"index": 0, "id": "a", "name": "f", "arguments": {"x": 1}}],
+            {"id": "a", "name": "f", "arguments": {"x": 1}},
+        ],
+    )
+    @pytest.mark.parametrize("part", ["delta", "message"])
+    def test_calls_without_their_list_or_their_function_are_calls(self, form: Any, part: str) -> None:
+        answer = {"choices": [{part: {"tool_calls": form}, "finish_reason": "tool_calls"}]}
+        events = read(DIALECT, answer)
+        assert calls_of(events) == [("a", "f", '{"x":1}')]
+        assert of_type(events, "warning") == []
+
+    @pytest.mark.parametrize("pieces", [['{"x":1}'], ["", '{"x"', ":1}"], ["{}", '{"x":1}']])
+    def test_a_function_call_beside_the_list_is_the_same_call(self, pieces: list[str]) -> None:
+        deltas: list[Any] = []
+        for at, arguments in enumerate(pieces):
+            named = {} if at else {"name": "f"}
+            listed = {"index": 0, **({} if at else {"id": "a"}), "function": {**named, "arguments": arguments}}
+            deltas.append({"function_call": {**named, "arguments": arguments}, "tool_calls": [listed]})
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"x":1}')]
 
     def test_the_deprecated_function_call_is_a_call(self) -> None:
         deltas = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"x":1}'}}]

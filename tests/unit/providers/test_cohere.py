@@ -199,6 +199,16 @@ class TestCalls:
         mixed = [one[0], two[0], one[1], two[1], one[2], two[2], one[3]]
         assert calls_of(read(*mixed, end("TOOL_CALL"))) == [("f_2", "f", '{"n":2}'), ("f_1", "f", '{"n":1}')]
 
+    @pytest.mark.parametrize("pieces", [["{}", '{"n":1}'], ["{}", '{"n"', ":1}"], ['{"n":1}', '{"n":1}']])
+    def test_an_object_takes_the_place_of_the_one_from_which_it_has_grown(self, pieces: list[str]) -> None:
+        assert calls_of(read(*call(0, *pieces), end("TOOL_CALL"))) == [("f_1", "f", '{"n":1}')]
+
+    def test_a_call_may_stand_in_a_list(self) -> None:
+        chunks: list[Any] = call(0, '{"n":1}')
+        for one in chunks[:2]:
+            one["delta"]["message"]["tool_calls"] = [one["delta"]["message"]["tool_calls"]]
+        assert calls_of(read(*chunks, end("TOOL_CALL"))) == [("f_1", "f", '{"n":1}')]
+
     def test_no_arguments_are_an_empty_object(self) -> None:
         assert calls_of(read(*call(0), end("TOOL_CALL"))) == [("f_1", "f", "{}")]
 

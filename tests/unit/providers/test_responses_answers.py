@@ -261,7 +261,9 @@ class TestCalls:
             end(output=[{"type": "function_call", "id": "?", **CALL, "arguments": '{"a":1}'}]),
         ],
     )
-    @pytest.mark.parametrize("before", [[], [fragment('{"a"')]])
+    @pytest.mark.parametrize(
+        "before", [[], [fragment('{"a"')], [fragment("{}")], [fragment("{}"), fragment('{"a":1}')]]
+    )
     def test_arguments_that_no_delta_carried(self, last: dict[str, Any], before: list[Any]) -> None:
         events = read(BEGIN, added(0, "function_call", **self.CALL), *before, last, end())
         assert calls_of(events) == [("c", "f", '{"a":1}')]
