@@ -17,7 +17,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
-from gai_fast.providers._finish_words import FAILURE_WORDS
+from gai_fast.providers._finish_words import FAILURE_WORDS, known_word
 from gai_fast.providers._room import Room
 from gai_fast.providers.limits import LIMITS
 
@@ -121,8 +121,8 @@ class ProviderAdapter(Adapter):
         Raises:
             Error: The word means that the answer failed.
         """
-        if word in self.api.failure_words or word.lower() in FAILURE_WORDS:
-            raise self.error(UpstreamFailure(message, (word.lower(),)))
+        if word in self.api.failure_words or (word and known_word(word) in FAILURE_WORDS):
+            raise self.error(UpstreamFailure(message, (known_word(word),)))
 
     def error(self, failure: UpstreamFailure) -> Error:
         wait = retry_after_ms({}, failure.message, None, failure.retry_after_ms)

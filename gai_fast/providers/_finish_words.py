@@ -1,11 +1,14 @@
 """The words for the end of an answer, of all vendors.
 
 Servers that are compatible with one API pass on the words of the models behind them, so every adapter reads all words.
-No word has two meanings. Case is ignored. A provider's own file has only words that no table for all may have.
+No word has two meanings. Case is ignored, and so are what enumerations and filters put before a word
+(`FinishReason.STOP`, `function_call_filter: MALFORMED_FUNCTION_CALL`) and how its parts are joined (`toolUse`). A
+provider's own file has only words that no table for all may have.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gai_fast.model.upstream_errors import REFUSAL_WORDS
@@ -30,3 +33,17 @@ FAILURE_WORDS: Final = frozenset(
     "unexpected_tool_call too_many_tool_calls missing_thought_signature".split()
 )
 """Words for an answer that failed, in lower case."""
+
+_JOINT: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]+")
+
+
+def known_word(word: str) -> str:
+    """Returns the word of the tables that a provider's word means; the word in lower case if it means none."""
+    plain = word.lower()
+    if plain in FINISH_WORDS or plain in FAILURE_WORDS:  # nearly all
+        return plain
+    for part in reversed(re.split("[:.]", word)):
+        found = _JOINT.sub("_", part.strip()).lower()
+        if found in FINISH_WORDS or found in FAILURE_WORDS:
+            return found
+    return plain

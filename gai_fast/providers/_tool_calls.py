@@ -16,7 +16,7 @@ from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText, join_surrogates
 from gai_fast.providers._events import parse_arguments
-from gai_fast.providers._finish_words import FINISH_WORDS
+from gai_fast.providers._finish_words import FINISH_WORDS, known_word
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers.limits import LIMITS
 
@@ -183,7 +183,7 @@ def outcome(words: Mapping[str, str], word: str, *, has_calls: bool) -> str:
         word: The provider's word, empty if there was none.
         has_calls: Whether the response has tool calls.
     """
-    reason = words.get(word) or FINISH_WORDS.get(word.lower(), "other")
+    reason = words.get(word) or FINISH_WORDS.get(known_word(word), "other")
     return "tool_calls" if has_calls and (reason == "stop" or not word) else reason
 
 

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.library.decoding import decode
 from gai_fast.model.upstream_errors import REFUSAL_WORDS
 from gai_fast.providers import get_provider
-from gai_fast.providers._finish_words import FAILURE_WORDS, FINISH_WORDS
+from gai_fast.providers._finish_words import FAILURE_WORDS, FINISH_WORDS, known_word
 from tests.unit.providers.answers import call, calls_of, chunk, read
 from tests.unit.providers.upstreams import PROVIDERS, end_mark, ending, frames, opening
 
@@ -29,6 +29,40 @@ CHAT = ("openai-compatible", "openai", "mistral", "deepseek", "groq", "xai", "op
 def test_another_vendors_word_means_what_it_means_there(provider: str, word: str, reason: str) -> None:
     finish = read(provider, chunk({"content": "Hi"}), chunk(finish=word))[-1]
     assert (finish["finish_reason"], finish["finish_reason_raw"]) == (reason, word)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("FinishReason.STOP", "stop"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("maxTokens", "length"),
+        ("max-tokens", "length"),
+        ("stop ", "stop"),
+        ("EndTurn", "stop"),
+        ("toolUse", "tool_calls"),
+        ("tool-calls", "tool_calls"),
+        ("content-filter", "content_filter"),
+        ("content_filter: SAFETY", "content_filter"),
+        ("x: y", "other"),
+        (": .", "other"),
+        ("unstoppable", "other"),
+    ],
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_word_keeps_its_meaning_in_another_spelling(provider: str, word: str, reason: str) -> None:
+    finish = ended(provider, word)
+    assert (finish["finish_reason"], finish["finish_reason_raw"]) == (reason, word)
+
+
+@pytest.mark.parametrize(
+    "word", ["function_call_filter: MALFORMED_FUNCTION_CALL", "FinishReason.MALFORMED_FUNCTION_CALL", "error: upstream"]
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_failure_stays_one_in_another_spelling(provider: str, word: str) -> None:
+    """OpenRouter's words for Gemini's."""
+    error = ended(provider, word)["error"]
+    assert (error["code"], error["reason"]) == ("internal", known_word(word))
 
 
 def ended(provider: str, word: str) -> Any:
