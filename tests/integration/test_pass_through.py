@@ -233,6 +233,32 @@ async def test_a_key_uses_the_paths_of_the_upstreams_in_its_lane_alone(net: Net)
     assert (await gateway.ask("POST", path, ASK, bearer("alice"))).status == 200
 
 
+@on_uvloop
+async def test_no_page_of_another_origin_uses_an_upstream_without_a_key(net: Net) -> None:
+    """A browser asks no permission (CORS preflight) for a GET, nor for a POST of a form or of plain text."""
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, cors_origins=("https://mine.example",))
+    page = {"origin": "https://other.example"}
+    for method, path, kind in (
+        ("POST", "/p/up/v1/embeddings", "text/plain"),
+        ("POST", "/v1/audio/transcriptions", "multipart/form-data; boundary=x"),
+        ("POST", "/v1/images/edits", "application/x-www-form-urlencoded"),
+    ):
+        for headers, status in (
+            (page, 403),
+            ({"origin": "null"}, 403),
+            ({"sec-fetch-site": "cross-site"}, 403),
+            ({"origin": "https://mine.example", "sec-fetch-site": "cross-site"}, 200),
+            ({}, 200),
+        ):
+            answer = await gateway.ask(method, path, b"--x--", {"content-type": kind, **headers})
+            assert (answer.status, answer.status == 403) == (status, b"another origin" in answer.body), (path, headers)
+    for headers, status in (({"sec-fetch-site": "same-site"}, 403), ({"sec-fetch-site": "none"}, 200)):
+        assert (await gateway.ask("GET", "/p/up/v1/fine_tuning/jobs", None, headers)).status == status
+    with_key = await net.gateway(upstream, lane=LANE, keys=(key("alice", lane=("up",)),))
+    assert (await with_key.ask("POST", "/p/up/v1/embeddings", ASK, {**page, **bearer("alice")})).status == 200
+
+
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 
 

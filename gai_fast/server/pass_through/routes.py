@@ -7,7 +7,9 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
    replaced; nothing else changes.
 3. Forms: the one upstream whose `lane` has the path. A form is not read, so it may name any model: a key with a list of
    models is refused.
-4. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
+4. Without keys no page of another origin may ask for these two: a browser sends it the GET or the form without asking
+   the server first (Fetch, 2.2: CORS-safelisted), and the upstream would be paid with the gateway's credential.
+5. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
    A key with a limit of spend is refused where neither is.
 """
 
@@ -60,6 +62,7 @@ class PassThroughRoutes:
 
     def upstream(self, incoming: Incoming) -> None:
         """Handles `/p/{upstream}/{path}`: rule 1."""
+        _check_page(incoming)
         name, slash, rest = incoming.tail.partition("/")
         path = read_path(f"/{rest}")
         name, key = unquote(name), incoming.key
@@ -90,6 +93,7 @@ class PassThroughRoutes:
 
     def form(self, incoming: Incoming) -> None:
         """Handles a route whose body is a form: rule 3."""
+        _check_page(incoming)
         path = read_path(incoming.path)
         offering = [each for each in self._engine.settings.upstreams.values() if _offers(each, path)]
         if not offering:
@@ -149,7 +153,7 @@ class PassThroughRoutes:
             raise error
 
     def _check_spend(self, incoming: Incoming, model: ModelSettings | None, *, is_metered: bool) -> None:
-        """Rule 4."""
+        """Rule 5."""
         key = incoming.key
         if key is None or key.limits.spend is None or is_metered:
             return
@@ -193,6 +197,12 @@ class PassThroughRoutes:
         waiting = StreamResponse(incoming, stream_id, "", call.stream, whole=True)
         transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
         self._quotas.begin(incoming, estimate, stream_id, waiting, transfer.start)
+
+
+def _check_page(incoming: Incoming) -> None:
+    """Rule 4. A request with a key is never a page's that CORS does not allow."""
+    if incoming.is_foreign and incoming.key is None:
+        raise Error("forbidden", "a page of another origin may not use an upstream's own paths", reason="origin")
 
 
 def _offers(upstream: UpstreamSettings, path: UpstreamPath) -> bool:
