@@ -42,6 +42,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -779,8 +780,10 @@ def check_url(url: str, _folder: Path) -> str:
         url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
 
     Raises:
-        ValueError: It is no such URL.
+        ValueError: It is no such URL, or the extra is not installed.
     """
+    if find_spec("redis") is None:
+        raise ValueError("needs the package redis: install gai-fast[redis]")
     try:
         parts = urlsplit(url)
         is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0)

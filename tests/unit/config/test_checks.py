@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from gai_fast.core import compression
@@ -96,6 +98,12 @@ class TestHeaders:
 
 
 class TestStore:
+    def test_a_server_needs_its_extra(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "redis", None)
+        assert folder.problems('[store]\nurl = "redis://h"') == [
+            "gai-fast.toml:2: `url` in [store] needs the package redis: install gai-fast[redis]"
+        ]
+
     @pytest.mark.parametrize("url", ["memory://", "redis://:secret@h/0", "rediss://h"])
     def test_the_address_of_a_server_is_kept_as_it_is(self, folder: Folder, url: str) -> None:
         assert folder.read(f'[store]\nurl = "{url}"').settings.store.url == url
