@@ -115,7 +115,7 @@ async def _check_dns(upstream: UpstreamSettings) -> Check:
 
 
 async def _check_tls(upstream: UpstreamSettings) -> Check:
-    from gai_fast.net.upstream.tls import TLSFiles
+    from gai_fast.net.upstream.tls import TLSFiles, said
 
     url = urlsplit(upstream.base_url)
     host = url.hostname or ""
@@ -129,11 +129,8 @@ async def _check_tls(upstream: UpstreamSettings) -> Check:
             return Check("tls", "ok", f"{host}: {stream.version()}, the certificate is valid")
     except TimeoutError:
         return Check("tls", "error", f"{host}: no handshake within {LIMITS.doctor:g} s", fix)
-    except ssl.SSLCertVerificationError as problem:
-        return Check("tls", "error", f"{host}: {problem.verify_message}", fix)
     except OSError as problem:
-        text = problem.reason if isinstance(problem, ssl.SSLError) else problem.strerror
-        return Check("tls", "error", f"{host}: {text or type(problem).__name__}", fix)
+        return Check("tls", "error", f"{host}: {said(problem)}", fix)
     finally:
         if writer is not None:
             writer.close()

@@ -129,7 +129,8 @@ def test_one_that_hangs_is_waited_for_as_long_as_the_limit(run: Run, change_limi
 def test_one_that_is_not_there_or_speaks_no_tls_is_an_error_without_the_proxys_password(run: Run) -> None:
     with upstream() as (url, _):
         configure(url.replace("http:", "https:"))
-        assert checks(run, code=1)["tls"]["status"] == "error"
+        found = checks(run, code=1)["tls"]
+        assert (found["status"], found["detail"]) == ("error", "127.0.0.1: it does not speak TLS on this port")
     configure("http://127.0.0.1:9")
     found = checks(run, code=1)["upstream.it"]
     assert found["detail"] == "nothing can be connected to there (Connection refused)"
