@@ -340,10 +340,22 @@ def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
     return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def argument_object(call: ToolCallPart) -> Fragment | None:
-    """Returns the arguments of a call if they are an object, else None."""
+def argument_object(call: ToolCallPart, path: str, changes: Changes) -> Fragment:
+    """Returns the arguments of a call as an object, as some APIs want them.
+
+    Models write other arguments, and text that was cut off; it stays in conversations. It is wrapped in an object, as
+    in answers in Anthropic's dialect.
+
+    Args:
+        call: The call.
+        path: Its path in the native request.
+        changes: Gets the path of arguments that are wrapped.
+    """
     arguments = argument_text(call)
-    return Fragment(arguments) if arguments.startswith("{") else None
+    if arguments.startswith("{"):
+        return Fragment(arguments)
+    changes.adjust(f"{path}.input", "wrapped in an object")
+    return Fragment(f'{{"arguments":{arguments}}}')
 
 
 def required_schema(wanted: ResponseFormat) -> Fragment:

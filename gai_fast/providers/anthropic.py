@@ -456,10 +456,8 @@ class Anthropic(API):
         return [{"type": "thinking", "thinking": part.text, "signature": part.signature}]
 
     def _earlier_call(self, part: ToolCallPart, path: str, target: Target) -> dict[str, Any]:
-        arguments = argument_object(part)
-        if arguments is None:
-            self.leave_out(f"{path}.input", target, "an input that is no object")
-        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": arguments or {}}
+        arguments = argument_object(part, path, target.changes)
+        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": arguments}
 
 
 class AnthropicOnVertex(Anthropic):

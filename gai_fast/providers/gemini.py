@@ -291,10 +291,7 @@ class Gemini(API):
             thought = {"thought": True} if part.text else {}
             return [{"text": part.text, **thought, "thoughtSignature": part.signature}]
         if isinstance(part, ToolCallPart):
-            arguments = argument_object(part)
-            if arguments is None:
-                self.leave_out(where, target, "a tool_call whose input is no object")
-                return []
+            arguments = argument_object(part, where, target.changes)
             call = {**_identifier(part.call_id, ids), "name": part.name, "args": arguments}
             return [{"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})]
         if isinstance(part, ProviderBlockPart):

@@ -196,10 +196,7 @@ class Chat(_Ollama):
         return whole | ({"thinking": thoughts} if thoughts else {}) | ({"tool_calls": calls} if calls else {})
 
     def _call(self, where: str, call: ToolCallPart, target: Target) -> dict[str, Any]:
-        arguments = argument_object(call)
-        if arguments is None:
-            self.leave_out(f"{where}.input", target, "an input that is no object")
-        return {"function": {"name": call.name, "arguments": arguments or {}}}
+        return {"function": {"name": call.name, "arguments": argument_object(call, where, target.changes)}}
 
     def _tool(self, at: int, tool: Tool, target: Target) -> dict[str, Any]:
         if tool.strict is True:

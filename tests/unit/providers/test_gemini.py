@@ -11,7 +11,7 @@ import gai_fast
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, NotFound, Unsupported
 from gai_fast.providers import Target, get_provider
-from tests.unit.providers.answers import body, body_without, request
+from tests.unit.providers.answers import body, request
 from tests.unit.providers.gemini import STOP, call, chunk, text
 
 SIGNED: dict[str, Any] = {"type": "tool_call", "call_id": "fc-1", "name": "f", "input": {"a": 1}, "signature": "s"}
@@ -195,13 +195,6 @@ class TestRequests:
     def test_a_result_of_no_call_is_refused(self) -> None:
         with pytest.raises(InvalidRequest, match=r"`messages\[1\]`"):
             contents({"role": "user", "content": "Hi"}, {"role": "tool", "call_id": "x", "content": ""})
-
-    def test_arguments_that_are_no_object_are_not_supported(self) -> None:
-        message = {"role": "assistant", "content": [{**SIGNED, "input": "text"}]}
-        with pytest.raises(Unsupported, match=r"messages\[0\]\.content\[0\]"):
-            contents(message)
-        sent, dropped = body_without("gemini", messages=[message])
-        assert (sent, dropped) == ({"contents": []}, ["messages[0].content[0]"])
 
     def test_only_its_own_signed_reasoning_is_sent_back(self) -> None:
         parts = [
