@@ -13,7 +13,6 @@ from gai_fast.model.changes import Changes
 from gai_fast.providers._authors import DETAIL_FORMATS, DIALECT_AUTHORS
 from gai_fast.providers._base import API
 from gai_fast.providers._counting import TokenCount
-from gai_fast.providers._reasoning_tags import TaggedAdapter
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tuning import RESERVED, is_tuned
 
@@ -25,7 +24,6 @@ __all__ = [
     "RESERVED",
     "Adapter",
     "Changes",
-    "TaggedAdapter",
     "Target",
     "TokenCount",
     "UpstreamRequest",

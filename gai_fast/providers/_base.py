@@ -34,6 +34,7 @@ from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._native_rules import NativeRules
 from gai_fast.providers._own_tools import OwnTool
+from gai_fast.providers._reasoning_tags import TaggedAdapter
 from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
 from gai_fast.providers._requests import merged, paired
 from gai_fast.providers._rules import RequestRules
@@ -299,17 +300,20 @@ class API(NativeRules):
         """
         raise NotImplementedError
 
-    def adapter_for(self, request: Request | dict[str, Any], model: str) -> Adapter:
+    def adapter_for(self, request: Request | dict[str, Any], model: str, tag: str | None = None) -> Adapter:
         """Creates the adapter for the response to a request.
 
         Args:
             request: A native request, or a client's body in this API's dialect.
             model: As for `adapter`.
+            tag: The opening tag of reasoning that the upstream writes into its text; None if it does not.
         """
         adapter = self.adapter(model)
         adapter.wanted_choices = self.wanted_choices(request)
         names = self._fitted_names(request) if isinstance(request, Request) else None
-        return RenamingAdapter(adapter, names) if names else adapter
+        if names:
+            adapter = RenamingAdapter(adapter, names)
+        return adapter if tag is None else TaggedAdapter(adapter, tag)
 
     def _fitted_names(self, request: Request) -> dict[str, str]:
         """Returns the names of tools that are sent in place of the request's; empty if this API accepts them."""

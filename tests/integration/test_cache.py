@@ -13,6 +13,7 @@ from gai_fast.cli.mock import Fault
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
+from gai_fast.providers._tool_names import OPENAI_NAMES
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,
@@ -72,6 +73,25 @@ async def test_a_repeat_is_answered_without_the_upstream(net: Net) -> None:
     assert second.ended
     assert id_of(first) != id_of(second)
     assert second.events[0]["stream_id"] == id_of(second)
+
+
+@on_uvloop
+async def test_a_repeat_has_reasoning_between_tags_and_the_names_of_its_tools(net: Net) -> None:
+    name = "mcp__" + "long" * 20
+    called = {"index": 0, "id": "c", "function": {"name": OPENAI_NAMES.fitted(name), "arguments": "{}"}}
+    answer = delta("<think>hm</think>Yes") + delta("", delta={"tool_calls": [called]}) + FINISH + DONE
+
+    async def upstream(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(answer), LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(upstream), cache=KEPT, reasoning_tags="<think>")
+    asked = {"query": "Hi", "model": "m", "stream": False, "tools": [{"name": name}]}
+    first, second = await ask(gateway, asked), await ask(gateway, asked)
+    assert [result_of(first), result_of(second)] == ["miss", "hit"]
+    for told in (first, second):
+        assert (told.json["reasoning"], told.json["text"]) == ("hm", "Yes")
+        assert [call["name"] for call in told.json["tool_calls"]] == [name]
 
 
 @on_uvloop

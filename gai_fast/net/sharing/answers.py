@@ -482,7 +482,8 @@ def _parts(log: StreamLog, spec: StreamSpec, home: Home) -> tuple[Adapter, Calla
     first = first_line(log)
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
-    adapter = api.adapter_for(spec.request, first.id)
+    tags = {each.name: each.reasoning_tags for each in upstreams}
+    adapter = api.adapter_for(spec.request, first.id, tags.get(first.upstream))
     return adapter, ErrorRedaction(
         first.upstream,
         upstreams,

@@ -44,7 +44,7 @@ from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.net.upstream.sockets import descriptor_error
 from gai_fast.otel.trace import Target as TracedTarget
-from gai_fast.providers import API, Adapter, TaggedAdapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
+from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
@@ -337,9 +337,7 @@ class Targets(AttemptRunner):
                 request = api.build_passthrough(spec.request, target, spec.headers, spec.shape)
         else:
             request = api.build_request(spec.request, target)
-        adapter = adapter or api.adapter_for(spec.request, spec.model.id)
-        if upstream.reasoning_tags is not None and not spec.counts:
-            adapter = TaggedAdapter(adapter, upstream.reasoning_tags)
+        adapter = adapter or api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
         if target.changes:
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gai_fast.model.events import Event
-from gai_fast.providers import TaggedAdapter, get_provider
+from gai_fast.providers import get_provider
+from gai_fast.providers._reasoning_tags import TaggedAdapter
 from tests.unit.providers.answers import call, chunk, text_of
 
 TEXT = "a < b <think>one </thin two</think>\n<thin c <think>three"
