@@ -314,7 +314,7 @@ class Limits:
     """Seconds for which an ended stream waits for its async callbacks: a write to a slow disk or database."""
 
     spend_part: int = 256
-    """Bytes of an upstream's body that are handled at once where a stream's reservation of spend nears its end: about
+    """Bytes of an upstream's body that are handled at once if a stream's reservation of spend nears its end: about
     one delta of most providers, so that the stream ends within its reservation."""
 
     refused_members: int = 1000

@@ -153,7 +153,7 @@ class Target:
         return self.streams is not None and self.live >= self.streams
 
     def check(self, now: float) -> None:
-        """Raises an `Error` where it may not be asked, whatever its breaker says; another one may be ready."""
+        """Raises an `Error` if the target may not be asked, whatever its breaker's state; another may be ready."""
         upstream, identifier = self.model.upstream, self.model.id
         name = f"target {identifier!r} of upstream {upstream.name!r}"
         if self.is_drained or not self.weight:

@@ -1,4 +1,4 @@
-"""The keys of one upstream that has several: used in turn, and set aside where the upstream refuses or limits one.
+"""The keys of one upstream that has several: used in turn, and set aside if the upstream refuses or limits one.
 
 Pure policy, as `balance.py`: the caller passes the time.
 """
@@ -17,7 +17,7 @@ from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.attempts.balance import cooling_seconds
 
 _OF_THE_KEY = ("rate_limited", "unauthorized")
-"""Failures of one key, where another may still work."""
+"""Failures of one key; another key may still work."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -91,7 +91,7 @@ class KeyRing(Keys):
         return None
 
     def failed(self, key: Secret | None, error: Error, now: float) -> float | None:
-        """Sets a key aside, where the failure is the key's."""
+        """Sets a key aside if the failure is the key's."""
         seconds = cooling_seconds(error)
         if error.code not in _OF_THE_KEY or seconds <= 0:
             return None

@@ -1,7 +1,7 @@
 """Writes an upstream's response to a file, read by read, so that it can be replayed: `serve --record`.
 
 Owns the file's format, which `net/attempts/recording_player.py` reads: a line with the response's origin, status and
-headers, then `{"at": seconds, "data": text}` per read (`base64` where a read is not UTF-8), then a line about its end.
+headers, then `{"at": seconds, "data": text}` per read (`base64` if a read is not UTF-8), then a line about its end.
 Requests, headers that may hold a secret, and texts of the upstream's key and `headers` that a response repeats are
 never written. A disk that fails, or a recording that grows beyond `limits.recorded`, ends the recording, never the
 stream.
@@ -58,7 +58,7 @@ class _Censor:
     """Cuts secrets out of bytes, wherever these are cut.
 
     Args:
-        secrets: The secrets. Where several begin at one place, the longest is cut out.
+        secrets: The secrets. If several begin at one place, the longest is cut out.
     """
 
     def __init__(self, secrets: Collection[bytes]) -> None:
@@ -67,7 +67,7 @@ class _Censor:
         self._held = b""  # bytes that may be the beginning of a secret
 
     def feed(self, data: bytes) -> bytes:
-        """Returns the bytes that may be written; the end waits where a secret may have begun in it."""
+        """Returns the bytes that may be written; the end is held back if a secret may begin in it."""
         if self._pattern is None:
             return data
         data = self._held + data
@@ -112,7 +112,7 @@ class RecordedExchange(Receiver):
         about: The response's origin: `provider`, `model`, `upstream`, `stream_id`.
         receiver: Gets the response.
         clock: Seconds of a clock that only goes forward.
-        secrets: From `secrets_of`: they are cut out, also where they stand in two reads.
+        secrets: From `secrets_of`; cut out, even if split over two reads.
     """
 
     def __init__(

@@ -4,14 +4,14 @@ Owns the rules for retries and fallback, the budget of retries and the circuit b
 nothing: `attempts.py` calls it and acts. A request that does not fail only looks at its upstream's breaker.
 
 1. Every failed attempt counts for the breaker, the budget and the log, whether or not another one follows.
-2. The same upstream is retried where the failure may pass: `_RETRIED` below, `internal` once. It is not retried where
+2. The same upstream is retried if the failure may pass: `_RETRIED` below, `internal` once. It is not retried if
    it stayed silent or would fail again (`_will_recur`), nor for a request that is a client's own retry: retries on two
    layers multiply.
 3. Retries are at most a tenth of the requests of the last seconds, but a few are always allowed: an upstream that is
    down must not get several times the requests of one that is up.
-4. The next model of `fallback` is asked where another upstream may do better: `_FELL_BACK`. A failure caused by the
+4. The next model of `fallback` is asked if another upstream may do better: `_FELL_BACK`. A failure caused by the
    request goes only to the model that `fallback_on` names for its code.
-5. `Retry-After` is honoured where the answer can still begin in time; else the next model is asked, if there is one. If
+5. `Retry-After` is honoured if the answer can still begin in time; else the next model is asked, if there is one. If
    nothing else is ready, a limit of the upstream is waited for, `wait_for_limit` seconds in all.
 """
 
@@ -104,7 +104,7 @@ class Breaker:
         )
 
     def state(self, now: float) -> Literal["closed", "probing", "open"]:
-        """Returns the state: `probing` where the next request would be the probe, or one is under way."""
+        """Returns the state: `probing` if the next request would be the probe, or a probe is under way."""
         if self._open_until is None:
             return "closed"
         return "open" if now < self._open_until else "probing"

@@ -93,12 +93,12 @@ class Sharing:
         Args:
             spec: The attempt.
             receiver: Gets the response.
-            ask: Sends the request, where nobody has.
+            ask: Sends the request if no other stream has.
         """
         raise NotImplementedError
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
-        """The stream has ended.
+        """Called when the stream has ended.
 
         Args:
             spec: Its last attempt.
@@ -119,13 +119,13 @@ class StreamSpec:
         model: The model to ask.
         request: A native request; or the client's own body, which goes to an upstream of its dialect as it is.
         output: The relay's sink.
-        deltas: The same sink, where it takes deltas that are written already.
-        frames: The same sink, where the upstream's bytes are passed on as they are.
+        deltas: The same sink, if it accepts encoded deltas.
+        frames: The same sink, if the upstream's bytes are passed on unchanged.
         hold: The answer is one JSON object.
         can_reset: The format can announce that everything since `start` is void (`stream.reset`).
         dialect: The name of the format that the client speaks.
         headers: Headers of the client that go with its own body.
-        shape: The shape of the client's own body, where its format has found it.
+        shape: The shape of the client's own body, if its format has found it.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         left_out: Paths of the client's fields that have no place in `request`.
         ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
@@ -133,15 +133,15 @@ class StreamSpec:
             `on_unsupported` decides.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.
-        other: Makes the same spec for another model, where more than the model differs then; it is also given this spec
-            where events of an answer have been written.
+        other: Makes the spec for another model, if more than the model differs. Also gets this spec if events of an
+            answer have been written.
         caller: The name of the key that the stream belongs to; `ANONYMOUS` without one, for a program in this process
             too.
         log_header: Describes the stream to its log; its output is an encoder then. None if the stream is not durable.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
         trace: The exported trace of the stream. None if nothing is exported.
         request_id: For the metrics, as the next three.
-        trace_id: The 32 hex digits of `traceparent`, where there is one.
+        trace_id: The 32 hex digits of `traceparent`, if there is one.
         endpoint: The route.
         transport: `sse`, `ndjson`, `ws`, `json` or `LIBRARY`.
         sharing: The way to answers that the stream may share. None if it has its own.

@@ -148,7 +148,7 @@ class Handshakes:
                     self._new.pop().step()
                 else:
                     return
-        finally:  # also where a bug of ours ended one of them
+        finally:  # also if a bug of ours ended one of them
             if self._begun or self._new:
                 self._schedule()
 
@@ -333,10 +333,10 @@ class TLSTransport(SocketTransport):
             self._hand_on(b"")
 
     def _hand_on(self, text: bytes) -> None:
-        """Hands on the text of a read, and ends the connection where the read has brought its end or a failure."""
+        """Hands on the text of a read, and ends the connection if the read has brought its end or a failure."""
         records = self._records
         if self._outgoing.pending:
-            self._flush()  # answers of the protocol: new keys; also where the socket takes none, as they have a limit
+            self._flush()  # the protocol's answers, such as new keys; also if the socket accepts none: they are few
         if self._wants_session and records.problem is None and not records.has_ended:
             self._wants_session = self._handshakes.keep(self._tls, records, self._offered) and not text
         receiver = self._receiver
