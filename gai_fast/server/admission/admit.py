@@ -65,7 +65,7 @@ class Admitted:
         query: The query parameters, decoded; the last of a name counts.
         host: The host that the request is for.
         request_id: The caller's or ours.
-        key: The caller's; `None` where none is needed.
+        key: The caller's key. None if no key is needed.
         trace_parent: The caller's span, of `traceparent`.
         cors: The CORS headers of the answer.
         is_foreign: A web page of another origin, which is not allowed, makes this request.
@@ -125,8 +125,8 @@ class Admission:
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._served: set[str] = set()  # hosts that requests were served for, where the whole network may ask
-        self._served_here: set[str] = set()  # likewise, where only this machine may
+        self._served: set[str] = set()  # hosts of served requests, if the whole network may ask
+        self._served_here: set[str] = set()  # hosts of served requests, if only this machine may ask
 
     def admit(
         self,
@@ -151,7 +151,7 @@ class Admission:
             peer: Knows the address that the connection comes from. None for a unix socket.
 
         Returns:
-            The head; `error` is set where the request is refused. The ids and the path are there in any case: the
+            The head; `error` is set if the request is refused. The ids and the path are there in any case: the
             refusal has them too.
         """
         admitted = Admitted(target, headers)
@@ -168,7 +168,7 @@ class Admission:
         return admitted
 
     def key_on_socket(self, headers: dict[str, str]) -> KeySettings | None:
-        """The key that a WebSocket was opened with; `None` where none is needed.
+        """Returns the key that a WebSocket was opened with. None if no key is needed.
 
         Args:
             headers: Of the handshake, by lower-case name.

@@ -68,7 +68,7 @@ class AuthThrottle:
         """Counts a wrong key.
 
         Args:
-            address: The client's; empty: that of a unix socket.
+            address: The client's address; empty for a unix socket.
 
         Raises:
             RateLimited: The address is blocked.

@@ -117,7 +117,7 @@ class Callers:
 
 
 def end_ms(key: KeySettings) -> float:
-    """The end of a key in milliseconds since the epoch; infinite where it has none."""
+    """Returns the end of a key in milliseconds since the epoch; infinite if it has none."""
     return _NEVER if key.expires is None else key.expires.timestamp() * 1e3
 
 
@@ -127,7 +127,7 @@ def _out_of_reach() -> Error:
 
 
 def _key_of(headers: dict[str, str], basic: bool) -> str:
-    """The one key that a request has; empty where it cannot be one."""
+    """Returns the one key that a request has; empty if its key cannot be valid."""
     key: str | None = None
     authorization = headers.get("authorization")
     if authorization is not None:
@@ -154,7 +154,7 @@ def _key_of(headers: dict[str, str], basic: bool) -> str:
 
 
 def _password(credentials: str) -> str:
-    """The password in the credentials of `Basic` (RFC 7617, 2); empty where there is none."""
+    """Returns the password in the credentials of `Basic` (RFC 7617, 2); empty if there is none."""
     try:
         return binascii.a2b_base64(credentials.strip(), strict_mode=True).decode().partition(":")[2]
     except ValueError:

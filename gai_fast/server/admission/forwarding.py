@@ -5,7 +5,7 @@ Owns the rule. A proxy of `forwarded_allow_ips` is believed, whoever else sends 
 1. Each proxy adds the address that it was reached from at the end of `X-Forwarded-For`. So from the end backwards the
    first address that is no believed proxy is the client's; what stands before it the client may have made up.
 2. `Forwarded` (RFC 7239) is read in the same way. A proxy that writes one of the two headers passes on the other as the
-   client has sent it: where both are there and do not agree, neither counts.
+   client has sent it: if both are there and do not agree, neither counts.
 3. Where an entry is no address (`unknown`, `_hidden`), what is before it is not looked at.
 4. A request with any sign of a proxy comes from this machine only if a trusted proxy names nothing but loopback
    addresses in these headers.
@@ -62,16 +62,16 @@ class Forwarding:
         if not self.trusts(peer):
             return peer
         listed, elements = headers.get("x-forwarded-for"), headers.get("forwarded")
-        told = None if listed is None else self._first(peer, reversed(listed.split(",")))
+        address = None if listed is None else self._first(peer, reversed(listed.split(",")))
         also = None if elements is None else self._first(peer, _origins(elements))
-        if told is None or also is None:
-            return told or also or peer
-        return told if told == also else peer
+        if address is None or also is None:
+            return address or also or peer
+        return address if address == also else peer
 
     def is_local(self, peer: str, headers: Mapping[str, str]) -> bool:
         """Returns whether a request comes from this machine: rule 4.
 
-        A proxy that adds no header cannot be told from a client on this machine.
+        A proxy that adds no header cannot be distinguished from a client on this machine.
 
         Args:
             peer: The address that the connection comes from; empty: a unix socket.

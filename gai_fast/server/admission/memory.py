@@ -94,7 +94,7 @@ class Resident:
 
 
 def give_back() -> None:
-    """Gives freed memory back to the system, where the C library can (glibc): some 50 ms for each GiB in use."""
+    """Gives freed memory back to the system, if the C library can (glibc): some 50 ms for each GiB in use."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -123,12 +123,12 @@ FreeMemory = Callable[[int], int]
 def watch_memory(
     limits: LimitSettings, server_limits: ServerLimits, shed: FreeMemory, timers: Timers
 ) -> MemoryWatch | None:
-    """Begins to watch the memory of this process; `None` where the system does not tell it.
+    """Begins to watch the memory of this process. Returns None if the system does not report it.
 
     Args:
         limits: `[limits]`.
         server_limits: Gets `is_short_of_memory` at every look.
-        shed: Called where it is not enough to begin no stream.
+        shed: Called if refusing new streams is not enough.
         timers: The timers of the loop.
     """
     try:
@@ -157,7 +157,7 @@ class MemoryWatch:
         limits: `[limits]`.
         server_limits: As for `watch_memory`.
         resident: The memory; closed with the watch.
-        shed: Called where it is not enough to begin no stream.
+        shed: Called if refusing new streams is not enough.
         timers: The timers of the loop.
     """
 
@@ -203,8 +203,8 @@ class MemoryWatch:
         cut = self._shed(used - self._high_water) if was_short else 0
         if cut or now >= self._silent_until:
             self._silent_until = now + SHARED.warning_interval
-            told = "%d MiB of memory are used, memory_high_water is %d MiB: no stream begins; slow clients cut off: %d"
-            _log.warning(told, used // MIB, self._high_water // MIB, cut)
+            text = "%d MiB of memory are used, memory_high_water is %d MiB: no stream begins; slow clients cut off: %d"
+            _log.warning(text, used // MIB, self._high_water // MIB, cut)
 
     def _may_give_back(self, now: float, excess: int) -> bool:
         """Whether giving memory back may help: rule 3."""

@@ -146,10 +146,10 @@ def _preferred(accept: str) -> str | None:
 
 @lru_cache(SHARED.known_values)
 def content_coding(accept_encoding: str | None, offered: tuple[str, ...]) -> str | None:
-    """The content coding of an answer (RFC 9110, 12.5.3). None if it is sent as it is.
+    """Returns the content coding of an answer (RFC 9110, 12.5.3). None if it is sent as it is.
 
-    The client's preference decides, among those that it likes equally ours. An answer without a coding is what is left
-    where the client accepts none of ours, even if it does not want that either.
+    The client's preference decides; between equal ones, the server's. If the client accepts none of the server's
+    codings, the answer has no coding, even if the client refuses that too.
 
     Args:
         accept_encoding: The `Accept-Encoding` header, or `None`.
@@ -180,7 +180,7 @@ _QUALITY: Final = re.compile(r"q=(0(\.[0-9]*)?|1(\.0*)?)")
 
 
 def trace_parent(traceparent: str | None) -> Parent | None:
-    """The caller's span of a W3C `traceparent` header, or `None` where there is no valid one.
+    """Returns the caller's span of a W3C `traceparent` header. None if there is no valid one.
 
     All-zero ids and version `ff` are invalid; of unknown higher versions the first 55 characters are read (W3C Trace
     Context, 3.2 and 4.3).

@@ -10,7 +10,7 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 4. Without keys no page of another origin may ask for these two: a browser sends it the GET or the form without asking
    the server first (Fetch, 2.2: CORS-safelisted), and the upstream would be paid with the gateway's credential.
 5. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
-   A key with a limit of spend is refused where neither is.
+   A key with a limit of spend is refused if neither is known.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ class SocketStream:
         self._send_held()
 
     def update_pause(self) -> None:
-        """Pauses or resumes the stream where that has changed."""
+        """Pauses or resumes the stream if that has changed."""
         response, is_paused = self._response, self._must_pause
         if is_paused is self._is_paused or response is None:
             return
