@@ -53,7 +53,7 @@ def description() -> FileDescriptorProto:
             name=name,
             input_type=f".{_PACKAGE}.{asked}",
             output_type=f".{_PACKAGE}.{answered}",
-            # Left out where false, as the compiler does.
+            # Left out if false, as the compiler does.
             **({"server_streaming": True} if answered == "Event" else {}),
         )
     return file

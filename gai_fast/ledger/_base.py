@@ -97,7 +97,7 @@ class Reservation(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A question to the state of a key: admit a request, or reserve more for a running stream.
+    """Asks the state of a key to admit a request, or to reserve more for a running stream.
 
     Attributes:
         tokens: The estimate of the request's tokens.
@@ -133,9 +133,9 @@ class Verdict(NamedTuple):
 
     Attributes:
         place: `GRANTED`, or the place of the limit that refuses it.
-        wait: Seconds until that limit would admit it; 0: time alone does not mend it, or nobody knows when.
+        wait: Seconds until that limit would admit it; 0 if waiting does not help, or the time is not known.
         reserved: The spend that was reserved.
-        spent: The spend of the period, where spend refuses it.
+        spent: The spend of the period, if spend refuses it.
     """
 
     place: int

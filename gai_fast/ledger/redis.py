@@ -73,7 +73,7 @@ class RedisHome(SharedHome):
         )
 
     async def open(self) -> None:
-        """Connects; as `RedisBackend.open`, and where the keys are those of another release."""
+        """Connects; as `RedisBackend.open`, and if the keys are those of another release."""
         await self._backend.open()
         try:
             await self.exchange(_NOTHING, (), ())

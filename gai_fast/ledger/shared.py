@@ -424,7 +424,7 @@ class SharedLedger(Ledger):
             self._wake.clear()
             after, self._after = self._after, []
             try:
-                if loop.time() >= look_at:  # also where there is news all the time
+                if loop.time() >= look_at:  # also if there is news all the time
                     look_at = loop.time() + _BEAT
                     self._look()
                 if self._rest is None:
@@ -454,7 +454,7 @@ class SharedLedger(Ledger):
                 key.is_dirty = True
 
     async def _exchange(self) -> None:
-        """Waits for an exchange: the one that is late, or a new one where there is news."""
+        """Waits for an exchange: the late one, or a new one if there is news."""
         if self._flight is None:
             self._unsent = self._unsent or self._next_batch()
             if self._unsent is None:
@@ -486,7 +486,7 @@ class SharedLedger(Ledger):
         if self._home.has_forgotten:
             for key in self._keys.values():
                 key.is_dirty = key.is_dirty or key.live > 0
-        self._unsent = None  # not before: where `_take` fails, `_fail` finds in it those that wait
+        self._unsent = None  # not before: if `_take` fails, `_fail` finds in it those that wait
         if self._rest is not None:  # the answer was late
             self._rest.cancel()
             self._try_again()
@@ -509,7 +509,7 @@ class SharedLedger(Ledger):
             told, key.told = key.told, None
             if told is not None and len(self._book):  # perhaps with entries of this key
                 told, key.told = None, told
-            reserved = min(key.reserved, (key.caps.spend or 0) + 1)  # fits where limits fit, also after a failure
+            reserved = min(key.reserved, (key.caps.spend or 0) + 1)  # fits if limits fit, also after a failure
             reports.append(Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, asks))
             keys.append(_Reported(key, waiting, told))
             key.requests = key.tokens = 0

@@ -154,7 +154,7 @@ class IdentitySettings(_Snapshot):
     token: Secret | None = None
     """A token without an end, from the cloud's own environment variable; no other is fetched then."""
     region: str | None = None
-    """AWS: the region that requests are signed for. None means that of AWS's own configuration."""
+    """AWS: the region that requests are signed for. None means the region of AWS's own configuration."""
     service: str | None = None
     """AWS: the service that each request is signed for (SigV4)."""
     bearer: bool = True
@@ -282,9 +282,9 @@ class Price(_Snapshot):
     currency: str = "USD"
     """Three letters of ISO 4217."""
     cache_write_1h: int | None = None
-    """The price of input that is cached for an hour. None means twice that of input, as Anthropic charges."""
+    """The price of input that is cached for an hour. None means twice the price of input, as Anthropic charges."""
     request: int = 0
-    """The price of each request, in addition to that of its tokens, in 10^-12 of the currency."""
+    """The price of each request, in addition to the price of its tokens, in 10^-12 of the currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,10 +306,10 @@ class Tuning(_Snapshot):
     """Changes of a `[[model]]` to its requests (`providers/_tuning.py`)."""
 
     defaults: Request | None = None
-    """The fields that a request gets where it is silent: those that `default_names` names."""
+    """The values of `default_names`, for the fields that a request does not set."""
     default_names: tuple[str, ...] = ()
     overrides: Request | None = None
-    """The fields that every request gets: those that `override_names` names."""
+    """The values of `override_names`, which replace the fields of every request."""
     override_names: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Raw members that are merged into every body."""

@@ -49,7 +49,7 @@ class _Refusal(NamedTuple):
     Attributes:
         reason: In words.
         may_repeat: Whether it may take the same request later.
-        wait: Seconds until then, where it says so.
+        wait: Seconds until then, if the response has them.
     """
 
     reason: str

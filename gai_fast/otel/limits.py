@@ -16,7 +16,7 @@ class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
     otel_text: int = 16 * KIB
-    """Characters of one attribute of a span: only prompts, where they are asked for, are longer, and lose their end."""
+    """Characters of one attribute of a span: only prompts, if they are asked for, are longer, and lose their end."""
 
     otel_items: int = 16
     """Texts of an attribute that is a list, such as stop sequences: no provider accepts more."""

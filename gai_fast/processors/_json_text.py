@@ -4,7 +4,7 @@ Owns the grammar of RFC 8259; a fault is found at the first wrong character. Kno
 run of a string; the value grows in place, so that a snapshot costs its size and no parsing.
 
 A step of the reader takes 1 to 2 µs, so one text may cost `limits.json_steps`. Longer texts are read by the standard
-library, 30 times as fast, where they hold an object or array that is whole.
+library, 30 times as fast, if they hold an object or array that is whole.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class API(NativeRules):
         return self._without_dropped(body, target)
 
     def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
-        """Returns the paths of the members that the gateway has added, or translated where it may leave them out."""
+        """Returns the paths of the members that the gateway has added, or has translated and may leave out."""
         if not isinstance(request, Request):
             return dispensable(sent, added_to(request, sent))
         if target.on_unsupported == "drop":
@@ -236,7 +236,7 @@ class API(NativeRules):
         return body if tuning is None or not tuning.drop else without(body, tuning.drop, target.changes)
 
     def _tuned_body(self, body: Mapping[str, Any], target: Target, tuning: Tuning) -> Mapping[str, Any]:
-        """Returns a client's body with `defaults` where it is silent, and with `overrides`."""
+        """Returns a client's body with the `defaults` that it lacks, and with `overrides`."""
         if tuning.defaults is not None:
             body = filled_body(body, self._members(tuning.defaults, tuning.default_names, target))
         if tuning.overrides is not None:

@@ -84,7 +84,7 @@ class Prefix(Mend):
 
 
 class Pairs(Mend):
-    """Moves the results of calls to directly behind their calls, where the dialect wants them.
+    """Moves the results of calls to directly after their calls, if the dialect wants them there.
 
     Where members may be left out, calls without results and results without calls are. Otherwise the provider refuses
     them.
@@ -206,7 +206,7 @@ def _is_silent(message: Any) -> bool:
 
 
 class UserAsked(Mend):
-    """Makes the user ask where a request has only system messages: the last one becomes the user's, and is told."""
+    """Makes the last system message the user's if a request has only system messages, and reports it."""
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
         return shape.last in ("system", "developer")

@@ -30,7 +30,7 @@ WITHOUT_EFFECT: Final = frozenset(
     "metadata prediction prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier store "
     "user".split()
 )
-"""Members without an effect on the answer: they are left out where they are lacking, and never refused."""
+"""Members without an effect on the answer: they are left out if the upstream lacks them, and never refused."""
 
 OF_OPEN_MODELS: Final = frozenset(("top_k", "min_p", "repetition_penalty"))
 """Members that OpenAI does not have, and that servers of open models have in common."""

@@ -54,7 +54,7 @@ def is_tuned(model: ModelSettings) -> bool:
 
 
 def tuned(request: Request, tuning: Tuning) -> Request:
-    """Returns a native request with the `defaults` where it is silent, and the `overrides`."""
+    """Returns a native request with the `defaults` that it lacks, and the `overrides`."""
     changed: dict[str, Any] = {}
     for name in tuning.default_names:
         changed[name] = _filled(getattr(request, name), getattr(tuning.defaults, name))
@@ -78,7 +78,7 @@ def _filled(first: Any, second: Any) -> Any:
 
 
 def filled_body(body: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a client's body with members where it is silent: it has neither the member nor another name of it.
+    """Returns a client's body with members that it lacks, under any of their names.
 
     Args:
         body: The client's body.

@@ -6,7 +6,7 @@ responses.
 * `max_tokens` is required and includes thinking: a request without one gets the model's highest. Adjacent messages of
   one role are one turn. Signed reasoning is sent back unchanged.
 * How thinking is controlled differs by model: by effort, a budget, or both (`_facts.py`).
-* A system message after others has its place in the conversation where the model takes it there: after a turn of the
+* A system message after others has its place in the conversation if the model accepts it there: after a turn of the
   user, before one of the assistant.
 * A schema of the answer must be closed: objects with properties are. JSON without a schema is not supported.
 * `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
@@ -413,7 +413,7 @@ class Anthropic(API):
         return system, sent
 
     def _system_role(self, sent: list[dict[str, Any]], rest: list[tuple[str, Message]], facts: Facts) -> str:
-        """Returns the role of a system message after others: `system` where the model and its place allow it."""
+        """Returns the role of a system message after others: `system` if the model and its place allow it."""
         following = next((message for _, message in rest if not isinstance(message, SystemMessage)), None)
         fits = following is None or isinstance(following, AssistantMessage)
         return "system" if facts.system_in_middle and fits and sent[-1]["role"] in ("user", "system") else "user"
