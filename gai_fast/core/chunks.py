@@ -131,7 +131,7 @@ def number(value: Any) -> int | float | None:
     return value if is_number and abs(value) != inf else None
 
 
-def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:
+def nested_count(raw: dict[str, Any], outer: str, key: str) -> int | None:
     """Returns a count in an object of details. The object may be missing or of another type."""
     details = raw.get(outer)
     return count(details.get(key)) if isinstance(details, dict) else None

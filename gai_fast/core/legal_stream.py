@@ -104,7 +104,7 @@ _STREAM: Final[BodyKind] = BodyKind.STREAM
 _IGNORED: Final[BodyKind] = BodyKind.IGNORED
 
 
-class Watched:
+class WatchedSink:
     """A sink and a watcher. The watcher gets each event that the sink has written."""
 
     __slots__ = ("_sink", "_watcher")
@@ -306,7 +306,7 @@ class LegalStream:
     def _show(self, watcher: EventSink) -> None:
         """Adds a watcher to the attempt's sink."""
         self._unwatched = self._sink, self._deltas
-        self._sink, self._deltas = Watched(self._sink, watcher), None
+        self._sink, self._deltas = WatchedSink(self._sink, watcher), None
         self._answer.learn_for(None)
         self._answer.copier.forget()
 

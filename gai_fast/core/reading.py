@@ -149,11 +149,11 @@ def parse_request(body: bytes) -> Request:
             or `limits.json_containers`. The text names the field by its path and never quotes a value.
     """
     try:
-        request = decoded(_DECODER, body)
+        request = decode_json(_DECODER, body)
     except InvalidRequest as problem:
         if _FRACTION not in problem.message:
             raise
-        request = decoded(_DECODER, _with_integers(body))
+        request = decode_json(_DECODER, _with_integers(body))
     messages: list[Message] = request.messages
     may_be_marked = _check_parts(request, messages)
     if not messages and request.query is UNSET:
@@ -191,12 +191,12 @@ def _with_integers(body: bytes) -> bytes:
     Raises:
         InvalidRequest: The body is not a JSON object, or one of these members is too large for a float.
     """
-    members = decoded(_MEMBERS_DECODER, body)
+    members = decode_json(_MEMBERS_DECODER, body)
     for name in ("json_snapshots", "max_tokens", "seed", "top_k", "top_logprobs"):
         _write_integer(members, name)
     reasoning = bytes(members.get("reasoning", b""))
     if reasoning.startswith(b"{"):
-        inner = decoded(_MEMBERS_DECODER, reasoning)
+        inner = decode_json(_MEMBERS_DECODER, reasoning)
         _write_integer(inner, "max_tokens")
         members["reasoning"] = Raw(msgspec.json.encode(inner))
     return msgspec.json.encode(members)
@@ -205,7 +205,7 @@ def _with_integers(body: bytes) -> bytes:
 def _write_integer(members: dict[str, Raw], name: str) -> None:
     """Removes the `.0` of a member, if it has one. Raises as `_with_integers`."""
     if name in members:
-        value = decoded(_ANY_DECODER, bytes(members[name]))
+        value = decode_json(_ANY_DECODER, bytes(members[name]))
         if isinstance(value, float) and value.is_integer():
             members[name] = Raw(str(int(value)).encode())
 
@@ -219,12 +219,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     if isinstance(body, CheckedBody) and body.value is not None:
         return body.value
-    return decoded(_OBJECT_DECODER, body)
+    return decode_json(_OBJECT_DECODER, body)
 
 
 def parse_members(body: bytes) -> dict[str, Raw]:
     """Reads a JSON object whose members are passed on as they are; as `parse_object`."""
-    return decoded(_MEMBERS_DECODER, body)
+    return decode_json(_MEMBERS_DECODER, body)
 
 
 def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
@@ -249,7 +249,7 @@ def _unquoted(problem: str) -> str:
     return _QUOTED.sub(r"\1", problem)
 
 
-def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.json_depth) -> _T:
+def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.json_depth) -> _T:
     """Reads JSON from a client.
 
     Args:

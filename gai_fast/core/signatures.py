@@ -38,7 +38,7 @@ def is_ours(text: object) -> bool:
     return isinstance(text, str) and text.startswith(_MARK)
 
 
-def opened(text: str, path: str, native: str) -> dict[str, Any]:
+def open_signature(text: str, path: str, native: str) -> dict[str, Any]:
     """Reads a signature that a client sends back.
 
     Args:

@@ -27,7 +27,7 @@ from gai_fast.grpc.calls import Call, Calls, draining
 from gai_fast.grpc.metadata import gateway_headers
 from gai_fast.grpc.statuses import status_of
 from gai_fast.kernels import encode_json, parse_exact
-from gai_fast.library.asking import place
+from gai_fast.library.asking import event_number
 from gai_fast.library.remote import RemoteGateway
 from gai_fast.library.wire_streams import WireStream
 from gai_fast.model.errors import Error
@@ -78,7 +78,7 @@ class Service:
         def asked(headers: Headers) -> WireStream:
             request = messages.read("FollowRequest", data)
             try:
-                after = place(request.stream_id, request.after)
+                after = event_number(request.stream_id, request.after)
             except ValueError as problem:
                 raise Error("invalid_request", str(problem), reason="last_event_id") from None
             # An empty id would ask for a new answer.

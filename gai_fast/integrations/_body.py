@@ -35,7 +35,7 @@ from gai_fast.model.halves import Halves, joined, rest
 from gai_fast.model.settings import StreamSettings
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id
-from gai_fast.runtime.threads import InThread
+from gai_fast.runtime.threads import ThreadIterator
 from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead, error_reply, id_headers
 
@@ -290,7 +290,7 @@ class Body:
         self.request_id = request_id(headers.get("x-request-id"))
         self._coding = content_coding(headers.get("accept-encoding"), stream.compression)
         self._source = source
-        self._items = source if _is_async(source) else InThread(source)
+        self._items = source if _is_async(source) else ThreadIterator(source)
         self.framing: Framing = framing
         self._stream = stream
         self._is_resumed = is_resumed

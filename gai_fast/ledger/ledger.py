@@ -1,10 +1,10 @@
-"""`Ledger`: what the parts of a server ask and tell about limits and spend.
+"""`Ledger`: the limits and the spend of a server's callers.
 
 Owns the requests that are counted, from their admission to their end, and the error of one that is refused. Subclasses
 own where the state is: in this process (`local.py`), or in one that several workers share (`shared.py`).
 
 1. A request is counted when it starts a stream: it is valid, and no stream of an idempotency key answers it.
-2. What was counted by an estimate is settled once, at the end of its stream: by its usage; to nothing, where the
+2. What was counted by an estimate is settled once, at the end of its stream: by its usage; to nothing, if the
    stream never began.
 3. Every stream that was admitted is released once, however it ends.
 4. A client that has read the end of its stream, and then asks any worker, meets what the stream has used.
@@ -49,7 +49,7 @@ from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.money import USD, Amount, tokens_of, written
+from gai_fast.model.money import USD, Amount, decimal_text, tokens_of
 from gai_fast.model.settings import KeyLimits, KeySettings, figure_label
 from gai_fast.runtime.refusal_log import RefusalLog
 
@@ -63,7 +63,7 @@ _SLACK: Final = 1e-5
 _NO_SPEND: Final = Reservation(0, 0)
 
 LEAST: Final = Ask(0, _NO_SPEND)
-"""The smallest request: where it is refused, every request is."""
+"""The smallest request: if it is refused, every request is."""
 
 Grown = Callable[[Amount], None]
 """Called with the spend that a stream may use beyond its reservation; 0: it gets no more."""
@@ -310,14 +310,14 @@ class Ledger(ABC):
                 self.refusal_log.note(refused.reason, refused.message, caller)
 
     def cancel(self, stream_id: str) -> None:
-        """Takes back the admission of a request whose stream has not begun. Does nothing where there is none."""
+        """Takes back the admission of a request whose stream has not begun. Does nothing if there is none."""
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
             self.reservations.pop(stream_id, None)
             self._return(ticket)
 
     def settle(self, stream_id: str, tokens: int) -> None:
-        """Ends a stream. Does nothing where it was not admitted here, or has ended.
+        """Ends a stream. Does nothing if it was not admitted here, or has ended.
 
         Args:
             stream_id: The stream's id.
@@ -346,7 +346,7 @@ class Ledger(ABC):
             and (metrics.cost or 0) > ticket.reserved + ticket.charged
         ):
             text = "stream %s of key %r costs %s, and %s were reserved: the provider counts more than was delivered"
-            costs = written(metrics.cost or 0), written(ticket.reserved + ticket.charged)
+            costs = decimal_text(metrics.cost or 0), decimal_text(ticket.reserved + ticket.charged)
             _log.info(text, metrics.stream_id, metrics.key, *costs)
         self.settle(metrics.stream_id, tokens_of(usage, "input_tokens") + output)
 
@@ -533,7 +533,8 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
     limit = caps.spend or 0
     rest = "" if spent >= limit else ", and what is left does not cover this request beside those under way"
     until = "" if reset is None else f"; the next period begins in {math.ceil(reset)} s"
-    return f"this key has spent {written(spent)} of {written(limit)} {currency} {_PERIODS[kind]}{rest} (spend){until}"
+    amounts = f"{decimal_text(spent)} of {decimal_text(limit)} {currency}"
+    return f"this key has spent {amounts} {_PERIODS[kind]}{rest} (spend){until}"
 
 
 def _ask_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) -> Ask:

@@ -192,7 +192,7 @@ _DIGITS: Final = 15
 """Maximum digits of an event's number: as in the ids that a server accepts."""
 
 
-def place(stream_id: str, after: str | int | None) -> int:
+def event_number(stream_id: str, after: str | int | None) -> int:
     """Returns the number of the event that `after` names; 0 if `after` is `None`.
 
     Raises:

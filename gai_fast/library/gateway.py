@@ -25,7 +25,7 @@ from gai_fast.core.result import ReadCollector, Result
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import new_ledger
-from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
+from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.library.following import FollowedStream
 from gai_fast.library.limits import LIMITS
@@ -140,7 +140,7 @@ class Gateway(Asking):
         Raises:
             ValueError: `after` is not an event of this stream.
         """
-        return FollowedStream(self.engine, stream_id, place(stream_id, after))
+        return FollowedStream(self.engine, stream_id, event_number(stream_id, after))
 
     def engine(self) -> Engine:
         """Returns the engine that runs the streams, for other modules of this package.

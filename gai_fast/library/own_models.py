@@ -22,7 +22,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.settings import FunctionSettings
 from gai_fast.runtime.functions import import_function
-from gai_fast.runtime.threads import InThread
+from gai_fast.runtime.threads import ThreadIterator
 
 _log: Final = logging.getLogger("gai_fast.functions")
 
@@ -34,11 +34,11 @@ async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerat
         function: The function.
         body: The request.
     """
-    source: SDKEvents | InThread | None = None
+    source: SDKEvents | ThreadIterator | None = None
     try:
         made = import_function(function.reference, Path(function.folder))(parse_exact(body.decode()))
         answer = from_sdk(await made if isawaitable(made) else made)
-        source = answer if answer.is_async else InThread(iter(answer))
+        source = answer if answer.is_async else ThreadIterator(iter(answer))
         async for event in source:
             yield _line(event)
     except (Exception, SystemExit) as problem:  # noqa: BLE001  # rule 2; `sys.exit` would end the server
@@ -58,7 +58,7 @@ def _failure(function: FunctionSettings, problem: Exception | SystemExit) -> lis
     return [{"type": "error", "error": error.payload()}]
 
 
-async def _close(function: FunctionSettings, source: SDKEvents | InThread) -> None:
+async def _close(function: FunctionSettings, source: SDKEvents | ThreadIterator) -> None:
     try:
         await source.aclose()
     except Exception as problem:  # noqa: BLE001  # the answer has ended: no client can get it

@@ -4,7 +4,7 @@ Owns how a stream survives the loss of its connection. Must not know models: a s
 
 1. Every stream is asked for as a durable one, with an idempotency key: a request that is sent again, because its
    response was lost, joins the answer of the first one. A program that leaves early cancels such a stream, unless it
-   asked for `resumable` itself; where it leaves before the head of the response has come, the gateway waits for the
+   asked for `resumable` itself; if it leaves before the head of the response has come, the gateway waits for the
    head in its place, since the head names the stream.
 2. A connection that ends before `done` is made again, with pauses that grow until the next event. Between two events a
    stream may be without a connection for `limits.reconnecting` seconds in all. The time of a connection that brings
@@ -32,7 +32,7 @@ from yarl import URL
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import ReadCollector, Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
-from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
+from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number
 from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
@@ -166,7 +166,7 @@ class RemoteGateway(Asking):
         Raises:
             ValueError: `after` is not an event of this stream.
         """
-        return FollowedRemoteStream(self, stream_id, place(stream_id, after), headers=headers)
+        return FollowedRemoteStream(self, stream_id, event_number(stream_id, after), headers=headers)
 
     async def cancel(self, stream_id: str, *, headers: Headers = _NONE) -> str:
         """Stops a stream of the server, whoever follows it.

@@ -12,9 +12,9 @@ from typing import Protocol
 from gai_fast.model.changes import Changes
 from gai_fast.model.figures import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 
-__all__ = ["GAP_BOUNDS", "NO_GAPS", "AnsweredBy", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
+__all__ = ["GAP_BOUNDS", "NO_GAPS", "AnswerSource", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
 
-AnsweredBy = tuple[str, str, bool, Changes | None]
+AnswerSource = tuple[str, str, bool, Changes | None]
 """The names of the model and of the upstream that answer (empty for a durable answer), whether the model is a fallback,
 and how the request for this answer differs from the client's; None if it does not."""
 

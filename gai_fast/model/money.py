@@ -69,7 +69,7 @@ def units(amount: Amount) -> float:
     return amount / UNIT
 
 
-def written(amount: Amount) -> str:
+def decimal_text(amount: Amount) -> str:
     """Returns an amount as a decimal number of units: all digits, no exponent."""
     whole, rest = divmod(abs(amount), UNIT)
     sign = "-" if amount < 0 else ""

@@ -33,7 +33,7 @@ from gai_fast.otel.output import OutputMessages
 from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, SERVER, Value, attributes, event, span
 
 _OTHER: Final = "_OTHER"
-"""The model of metrics where no configured one was asked, and the method of a request that no standard has."""
+"""The model of metrics if no configured model was asked, and the method of a request that no standard has."""
 _METHODS: Final = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
 _REFUSAL: Final = 400
 _SERVER_FAULT: Final = 500
@@ -119,7 +119,7 @@ class Target(NamedTuple):
     base_url: str
 
 
-class Answered(NamedTuple):
+class AnsweredRequest(NamedTuple):
     """A request that has been answered.
 
     Attributes:
@@ -236,7 +236,7 @@ class Trace:
 
         Args:
             target: The model that is asked.
-            request: The request, of which parameters are noted, and the content where that is asked for.
+            request: The request, of which parameters are noted, and the content if that is asked for.
         """
         now = time.perf_counter()
         given = _parameters(request) if self._is_sampled else {}
@@ -334,7 +334,7 @@ class Trace:
         if spans:
             self._recorder.put(b"".join(spans), len(spans))
 
-    def request_ended(self, answered: Answered) -> None:
+    def request_ended(self, answered: AnsweredRequest) -> None:
         """Hands on the request's span.
 
         Args:

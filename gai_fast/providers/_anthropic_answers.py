@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, inside, label, member, members, objects, parse_chunk, text_of
+from gai_fast.core.chunks import count, label, member, members, nested_count, objects, parse_chunk, text_of
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
@@ -243,8 +243,8 @@ class AnthropicAdapter(ProviderAdapter):
             count(self._counts.get("output_tokens")),
             cached=cached,
             written=written,
-            written_1h=inside(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
-            reasoning=inside(self._counts, "output_tokens_details", "thinking_tokens"),
+            written_1h=nested_count(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
+            reasoning=nested_count(self._counts, "output_tokens_details", "thinking_tokens"),
         )
 
     # -- blocks --

@@ -14,9 +14,9 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.chunks import (
     WRONG_SHAPE,
     count,
-    inside,
     label,
     member,
+    nested_count,
     objects,
     parse_chunk,
     text_of,
@@ -551,11 +551,11 @@ class ChatAdapter(ProviderAdapter):
         return counted_usage(
             count(raw.get("input_tokens")) if input_tokens is None else input_tokens,
             count(raw.get("output_tokens")) if output_tokens is None else output_tokens,
-            cached=inside(raw, "prompt_tokens_details", "cached_tokens")
+            cached=nested_count(raw, "prompt_tokens_details", "cached_tokens")
             or count(raw.get("num_cached_tokens"))
             or count(raw.get("prompt_cache_hit_tokens")),
-            written=inside(raw, "prompt_tokens_details", "cache_write_tokens"),
-            reasoning=inside(raw, "completion_tokens_details", "reasoning_tokens")
+            written=nested_count(raw, "prompt_tokens_details", "cache_write_tokens"),
+            reasoning=nested_count(raw, "completion_tokens_details", "reasoning_tokens")
             or count(raw.get("reasoning_tokens")),
             total=count(raw.get("total_tokens")),
         )

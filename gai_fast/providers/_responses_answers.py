@@ -31,9 +31,9 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.chunks import (
     WRONG_SHAPE,
     count,
-    inside,
     label,
     member,
+    nested_count,
     objects,
     parse_chunk,
     text_of,
@@ -341,9 +341,9 @@ class ResponsesAdapter(ProviderAdapter):
         counted = counted_usage(
             count(usage.get("input_tokens")),
             count(usage.get("output_tokens")),
-            cached=inside(usage, "input_tokens_details", "cached_tokens"),
-            written=inside(usage, "input_tokens_details", "cache_write_tokens"),
-            reasoning=inside(usage, "output_tokens_details", "reasoning_tokens"),
+            cached=nested_count(usage, "input_tokens_details", "cached_tokens"),
+            written=nested_count(usage, "input_tokens_details", "cache_write_tokens"),
+            reasoning=nested_count(usage, "output_tokens_details", "reasoning_tokens"),
         )
         if counted:
             self.usage, self.own_cost = counted, self.cost_in(usage)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.shapes import Shape, begins_as_its_kind
-from gai_fast.core.signatures import is_ours, opened
+from gai_fast.core.signatures import is_ours, open_signature
 from gai_fast.model.changes import Changes
 from gai_fast.providers._rules import CallIds, Member, Mend, RequestRules
 
@@ -63,7 +63,7 @@ class ResponsesRules(RequestRules):
         content = item.get("encrypted_content")
         fitted = item
         if item.get("type") == "reasoning" and is_ours(content):
-            signed = opened(str(content), f"$.input[{at}].encrypted_content", "")
+            signed = open_signature(str(content), f"$.input[{at}].encrypted_content", "")
             if signed.get("provider") != self.provider or "call_id" in signed:
                 return None
             fitted = {**fitted, "encrypted_content": signed["signature"]}

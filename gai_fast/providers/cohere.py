@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast.core.chunks import count, inside, label, member, objects, parse_chunk, text_of
+from gai_fast.core.chunks import count, label, member, nested_count, objects, parse_chunk, text_of
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape, chat_shape
 from gai_fast.model.errors import Code, Error, Malformed
@@ -372,10 +372,10 @@ class CohereAdapter(ProviderAdapter):
         if isinstance(usage, dict):
             kind = "tokens" if usage.get("tokens") else "billed_units"
             self.usage = counted_usage(
-                inside(usage, kind, "input_tokens"),
-                inside(usage, kind, "output_tokens"),
+                nested_count(usage, kind, "input_tokens"),
+                nested_count(usage, kind, "output_tokens"),
                 cached=count(usage.get("cached_tokens")),
-                reasoning=inside(usage, kind, "reasoning_tokens"),
+                reasoning=nested_count(usage, kind, "reasoning_tokens"),
             )
         self._reason = label(delta.get("finish_reason"))[: LIMITS.kept_word]
         error = delta.get("error")

@@ -1,4 +1,4 @@
-"""Plain iterators as sources of streams: `InThread` iterates one in a thread of its own.
+"""Plain iterators as sources of streams: `ThreadIterator` iterates one in a thread of its own.
 
 A plain iterator may block, so it can run neither on an event loop nor in one of the loop's few shared threads.
 """
@@ -19,7 +19,7 @@ _END: Final = object()
 _running: Final = threading.BoundedSemaphore(LIMITS.source_threads)
 
 
-class InThread:
+class ThreadIterator:
     """An async iterator over a plain one.
 
     Each item is taken in the same thread, so a generator sees one thread from its beginning to its end. An item is

@@ -120,7 +120,7 @@ class Change(NamedTuple):
     is_sealed: bool = False
 
 
-class News(NamedTuple):
+class CopyTail(NamedTuple):
     """The part of a copy after an event.
 
     Args:
@@ -153,7 +153,7 @@ class Copy(NamedTuple):
     worker: str
     lost: int
     text: str | None
-    news: News
+    news: CopyTail
 
 
 class Records(ABC):
@@ -258,7 +258,7 @@ class Backend(Records):
         """Returns the copy of a log. None if there is none."""
 
     @abstractmethod
-    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies, as soon as there are any. A long copy is returned in parts.
 
         Args:

@@ -28,13 +28,13 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import Backend, Copy, News, Record, StoreError
+from gai_fast.stores.backend import Backend, Copy, CopyTail, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 
-_NO_NEWS: Final = News([])
-_DAMAGED: Final = News([], is_damaged=True)
+_NO_NEWS: Final = CopyTail([])
+_DAMAGED: Final = CopyTail([], is_damaged=True)
 
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
@@ -144,7 +144,7 @@ class Mirrors:
         now = time.monotonic()
         return _Mirror(log, copy.worker, now, now)
 
-    async def _catch_up(self, mirror: _Mirror, news: News) -> None:
+    async def _catch_up(self, mirror: _Mirror, news: CopyTail) -> None:
         """Reads a copy to its current end, and adds the mirror to those that the task fills."""
         await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
@@ -176,7 +176,7 @@ class Mirrors:
         if await self._read_on(mirror):
             mirror.log.break_off(_worker_lost())
 
-    async def _add(self, mirror: _Mirror, news: News) -> None:
+    async def _add(self, mirror: _Mirror, news: CopyTail) -> None:
         """Adds news to a mirror's log, or ends the log."""
         log = mirror.log
         if log.is_over:
@@ -262,7 +262,7 @@ class Mirrors:
             for stream_id, news in (await self._tail(some, wait)).items():
                 await self._add(mirrors[stream_id], news)
 
-    async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of copies; as `Backend.tail`, but a damaged copy does not hide the news of the others."""
         try:
             return await self._backend.tail(positions, wait)
@@ -272,7 +272,7 @@ class Mirrors:
             if len(positions) == 1:
                 self._note(problem)
                 return dict.fromkeys(positions, _DAMAGED)
-        news: dict[str, News] = {}
+        news: dict[str, CopyTail] = {}
         for stream_id, position in positions.items():
             news.update(await self._tail({stream_id: position}, 0.0))
         return news

@@ -19,7 +19,7 @@ _STEPS: Final = 256
 """Steps in which the time of a key is counted: a key counts for at most one step longer than it is taken."""
 
 
-def no_room() -> Error:
+def no_room_error() -> Error:
     """Returns the error for a record that has no room."""
     return Error("overloaded", "there is no room for another idempotency key", reason="store")
 
@@ -62,7 +62,7 @@ class ClaimBudget:
                 _lower(self._held, holder, count)
                 self._count -= count
         if self._held[caller] >= LIMITS.claims - self._count:
-            raise no_room()
+            raise no_room_error()
         due = now + self._ttl
         if not self._taken or due - self._taken[-1][0] >= self._step:
             self._taken.append((due + self._step, Counter()))
@@ -143,7 +143,7 @@ class RecordTable:
         if self._held[kind, holder] + self._counts[kind] + 2 * (record.cost - 1) >= LIMITS.records:
             if former is not None:
                 self._add(kind, name, former)
-            raise no_room()
+            raise no_room_error()
         self._add(kind, name, record)
         if ttl is not None:
             heappush(self._due, (record.until, (kind, name)))

@@ -54,8 +54,8 @@ from gai_fast.stores.backend import (
     Backend,
     Change,
     Copy,
+    CopyTail,
     Fault,
-    News,
     Record,
     StoreError,
     check_size,
@@ -319,7 +319,7 @@ class RedisBackend(Backend):
             raise StoreError("damaged", "the gaps of a stream have a number that no event has")
         return Copy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost))
 
-    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies. A server replies as soon as there are any; a cluster's nodes are polled."""
         count = max(LIMITS.store_entries_least, LIMITS.store_entries // len(positions))
         if self._is_cluster:
@@ -335,7 +335,7 @@ class RedisBackend(Backend):
             block = ("BLOCK", max(1, int(wait * 1000))) if wait else ()
             command = ("XREAD", "COUNT", count, *block, "STREAMS", *keys, *after)
             replies = [await self._call(lambda: self._others.execute_command(*command), wait + LIMITS.store_answer)]
-        news: dict[str, News] = {}
+        news: dict[str, CopyTail] = {}
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self._error(reply)
@@ -928,7 +928,7 @@ def _commands(change: Change) -> list[_Command]:
     return commands
 
 
-def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> News:
+def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> CopyTail:
     """Returns the news that entries hold.
 
     An end counts as damaged if its number is above the last event's: a record is missing.
@@ -945,16 +945,16 @@ def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> 
         try:
             if b"ending" in fields:
                 if last_seq > after:
-                    return News(records, is_damaged=True)
-                return News(records, read_ending(_checked(fields, b"ending", b"sum", stream_id, "end", last_seq)))
+                    return CopyTail(records, is_damaged=True)
+                return CopyTail(records, read_ending(_checked(fields, b"ending", b"sum", stream_id, "end", last_seq)))
             if number != _MARK:
                 begin = int(fields[b"after"])
                 piece = _checked(fields, b"piece", b"sum", stream_id, begin, last_seq)
                 records.append(Record(begin, last_seq, piece))
                 after = last_seq
         except (StoreError, KeyError, ValueError):
-            return News(records, None, is_damaged=True)
-    return News(records, has_more=len(entries) == asked)
+            return CopyTail(records, None, is_damaged=True)
+    return CopyTail(records, has_more=len(entries) == asked)
 
 
 def _gaps(fields: Mapping[bytes, bytes], stream_id: str) -> Iterator[tuple[int, bytes]]:

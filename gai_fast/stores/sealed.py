@@ -36,8 +36,8 @@ from gai_fast.stores.backend import (
     Backend,
     Change,
     Copy,
+    CopyTail,
     Gap,
-    News,
     Record,
     StoreError,
     check_size,
@@ -217,10 +217,10 @@ class SealedBackend(Backend):
         text = self._gaps(stream_id, caller, copy.lost, copy.text)
         return Copy(header, worker, copy.lost, text, self._news(stream_id, copy.lost, copy.news))
 
-    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies, opened."""
         found = await self._inner.tail(positions, wait)
-        news: dict[str, News] = {}
+        news: dict[str, CopyTail] = {}
         for stream_id, each in found.items():
             try:
                 if stream_id not in self._known:
@@ -239,7 +239,7 @@ class SealedBackend(Backend):
         if len(self._known) > LIMITS.seal_callers:
             self._known.popitem(last=False)
 
-    def _news(self, stream_id: str, position: int, news: News) -> News:
+    def _news(self, stream_id: str, position: int, news: CopyTail) -> CopyTail:
         """Opens news up to the first part that cannot be opened."""
         known = self._known[stream_id]
         records: list[Record] = []
@@ -518,9 +518,9 @@ def _digest(text: str) -> bytes:
     return digest
 
 
-def _unreadable(records: list[Record], problem: StoreError) -> News:
+def _unreadable(records: list[Record], problem: StoreError) -> CopyTail:
     """Returns news whose part after some records cannot be opened."""
-    return News(records, is_damaged=problem.fault == "damaged", is_sealed=problem.fault == "sealed")
+    return CopyTail(records, is_damaged=problem.fault == "damaged", is_sealed=problem.fault == "sealed")
 
 
 def _damaged() -> StoreError:

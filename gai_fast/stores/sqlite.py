@@ -38,9 +38,9 @@ from gai_fast.stores.backend import (
     Backend,
     Change,
     Copy,
+    CopyTail,
     Fault,
     Gap,
-    News,
     Record,
     StoreError,
     check_size,
@@ -87,7 +87,7 @@ _UNCHECKED: Final = bytes(4)
 _NUMBER: Final = 8
 """Bytes of an event's number in front of a stream's end."""
 _PREFIX: Final = "sqlite:///"
-_NOTHING: Final = News([])
+_NOTHING: Final = CopyTail([])
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FAULTS: Final[Mapping[int, tuple[Fault, str]]] = {
     sqlite3.SQLITE_BUSY: ("busy", "is locked by another process"),
@@ -146,7 +146,7 @@ class SQLiteBackend(Backend):
         self._clock.look()
         return await self._reader.call(lambda connection: self._load(connection, stream_id))
 
-    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies; polls the file every `limits.store_poll`."""
         until = time.monotonic() + wait
         while True:
@@ -382,7 +382,7 @@ class SQLiteBackend(Backend):
             news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
         return Copy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
 
-    def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, News]:
+    def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         version = _pragma(connection, "data_version")
         if version != self._version:
             self._version, self._without_news = version, {}
@@ -688,14 +688,14 @@ def _write_gap(connection: sqlite3.Connection, key: int, stream_id: str, gap: Ga
     connection.execute("DELETE FROM records WHERE stream = ? AND last_seq <= ?", (key, gap.lost))
 
 
-def _news_of(connection: sqlite3.Connection, stream_id: str, after: int, limit: int) -> News:
+def _news_of(connection: sqlite3.Connection, stream_id: str, after: int, limit: int) -> CopyTail:
     row = connection.execute("SELECT key, ending FROM streams WHERE id = ?", (stream_id,)).fetchone()
     return _NOTHING if row is None else _news(connection, row[0], stream_id, row[1], after, limit)
 
 
 def _news(
     connection: sqlite3.Connection, key: int, stream_id: str, ending: bytes | None, after: int, limit: int
-) -> News:
+) -> CopyTail:
     """Returns the news of a stream after an event: about `limit` bytes, at least one record."""
     found = connection.execute(
         "SELECT after_seq, last_seq, piece FROM records WHERE stream = ? AND last_seq > ? ORDER BY last_seq",
@@ -706,13 +706,13 @@ def _news(
     try:
         for begin, last_seq, sealed in found:
             if size >= limit:
-                return News(records, has_more=True)
+                return CopyTail(records, has_more=True)
             records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
             size += len(sealed)
         reached = records[-1].last_seq if records else after
-        return News(records, None if ending is None else read_ending(_open_end(ending, stream_id, reached)))
+        return CopyTail(records, None if ending is None else read_ending(_open_end(ending, stream_id, reached)))
     except StoreError:
-        return News(records, is_damaged=True)
+        return CopyTail(records, is_damaged=True)
     finally:
         found.close()
 

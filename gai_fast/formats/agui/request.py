@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.signatures import opened
+from gai_fast.core.signatures import open_signature
 from gai_fast.formats._members import RequestReader, call_input, check_types, invalid, member, require_type, required
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED
@@ -228,5 +228,5 @@ def _signature(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
     text = member(holder, "encryptedValue", path, str)
     if not text:
         return {}
-    own = opened(text, f"{path}.encryptedValue", "")
+    own = open_signature(text, f"{path}.encryptedValue", "")
     return {key: own[key] for key in ("signature", "redacted", "provider") if own.get(key)}

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.signatures import opened
+from gai_fast.core.signatures import open_signature
 from gai_fast.formats._members import (
     RequestReader,
     cache_mark,
@@ -292,7 +292,7 @@ class _MessagesReader(RequestReader):
                 parts.append(_reasoning(text, member(block, "signature", here, str) or "", f"{here}.signature"))
             elif kind == "redacted_thinking":
                 self.lost += unknown_members(block, here, ("type", "data"))
-                signed = opened(required(block, "data", here, str), f"{here}.data", native_author())
+                signed = open_signature(required(block, "data", here, str), f"{here}.data", native_author())
                 call_id = signed.pop("call_id", None)
                 if call_id is not None:
                     signatures[call_id] = signed["signature"]
@@ -434,7 +434,7 @@ _PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_l
 
 
 def _reasoning(text: str, signature: str, path: str) -> dict[str, Any]:
-    signed = opened(signature, path, native_author()) if signature else {}
+    signed = open_signature(signature, path, native_author()) if signature else {}
     return {
         "type": "reasoning",
         "text": text,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gai_fast.core.signatures import opened
+from gai_fast.core.signatures import open_signature
 from gai_fast.formats._members import (
     cache_mark,
     call_input,
@@ -159,7 +159,7 @@ class InputReader:
         text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
         content = member(item, "encrypted_content", path, str)
         if content:
-            signed = opened(content, f"{path}.encrypted_content", author_of(DIALECT))
+            signed = open_signature(content, f"{path}.encrypted_content", author_of(DIALECT))
             call_id = signed.pop("call_id", None)
             if call_id is not None:
                 self._signatures[call_id] = signed["signature"]

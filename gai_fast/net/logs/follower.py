@@ -14,7 +14,7 @@ the stream if the follower leaves.
    frame tells the client when to reconnect.
 6. No response that ends properly is empty. A client may resume after the last event before the end is known here (a
    copy of the log may be behind): it gets `done` from this follower, and the `error`, which it has, only in a format
-   where nothing else ends a failed stream. If a stream failed without a frame, its client gets both.
+   if nothing else ends a failed stream. If a stream failed without a frame, its client gets both.
 7. A caller with a limit of `streams` has at most as many followers in this process. One more is refused, unless it
    follows a stream that the caller already follows here: then it is a client that resumes before its former connection
    is known to be gone. It replaces that stream's oldest follower, which ends with its own `error`.
@@ -33,7 +33,7 @@ from gai_fast.kernels import Piece, size_of
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import AnsweredBy, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.cursor import LogCursor
@@ -226,7 +226,7 @@ class Follower(LogCursor):
         return ()
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """Who answers without names: the log's `start` event has them. None if its request was not changed, or if the
         stream runs in another process."""
         changes = None if self._publication is None else self._publication.changes()

@@ -26,7 +26,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import AnsweredBy, Outcome, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
@@ -53,7 +53,7 @@ class Generation(Protocol):
         """Whether any content has been written."""
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """The names of the answer's origin, and the changes of its request. None before the first event."""
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:

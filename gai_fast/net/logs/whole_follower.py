@@ -13,7 +13,7 @@ from typing import Final
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import AnsweredBy, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.publication import Published
 from gai_fast.net.logs.writer import Headers
@@ -107,7 +107,7 @@ class WholeFollower:
         return ()
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """As `Follower.answered_by`."""
         return None if self._changes is None else ("", "", False, self._changes)
 

@@ -33,7 +33,7 @@ import orjson
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.metrics import AnsweredBy, Outcome, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.limits import LIMITS
@@ -312,7 +312,7 @@ class SharedCall(Receiver):
         return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """None: each of the answers that share the call has its own request."""
         return None
 

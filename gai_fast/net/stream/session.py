@@ -26,7 +26,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.legal_stream import State, Watched
+from gai_fast.core.legal_stream import State, WatchedSink
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.sinks import EventSink
 from gai_fast.kernels import FastPath, Piece
@@ -34,7 +34,7 @@ from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, FinishReason
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import AnsweredBy, Outcome, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.money import Amount, Charge
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner
@@ -196,7 +196,7 @@ class Session(ReadStream):
         return passed_headers(self.relay.headers) if self.relay.dialect == spec.dialect else ()
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """The names of the answer's origin, and the changes of its request. None before the first event."""
         if self.relay.state is _IDLE:
             return None
@@ -338,7 +338,7 @@ class Session(ReadStream):
         self.intake.settle()
         trace = self.spec.trace
         if trace is not None and trace.output is not None:
-            watcher = trace.output if watcher is None else Watched(trace.output, watcher)
+            watcher = trace.output if watcher is None else WatchedSink(trace.output, watcher)
         self.relay.watch(watcher)
         if self.relay.is_over:  # a part of the stream has failed
             self.advance()

@@ -17,7 +17,7 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import AnsweredBy, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.limits import LIMITS
@@ -134,7 +134,7 @@ class _Follow:
         return ()
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """None: the response is no answer."""
         return None
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast.config.stored_keys import LIMITS_OF_KEY, read_name, read_values
-from gai_fast.core.reading import decoded
+from gai_fast.core.reading import decode_json
 from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount, units
@@ -208,7 +208,7 @@ def _body(incoming: Incoming) -> dict[str, Any]:
     if len(body) > LIMITS.key_body:
         text = f"a request about a key has at most {LIMITS.key_body} bytes"
         raise Error("invalid_request", text, reason="max_body", status=413)
-    return decoded(_DECODER, body)
+    return decode_json(_DECODER, body)
 
 
 def _aim(incoming: Incoming, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast, get_args
 
 from gai_fast.ledger import By, Ledger, SpendRow
 from gai_fast.model.errors import Error
-from gai_fast.model.money import units, written
+from gai_fast.model.money import decimal_text, units
 
 _BYS: Final[tuple[str, ...]] = get_args(By)
 
@@ -92,5 +92,5 @@ async def spend_csv(ledger: Ledger, query: SpendQuery) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow((query.by, "amount", "currency", "requests"))
-    writer.writerows((row.value, written(row.amount), row.currency, row.requests) for row in rows)
+    writer.writerows((row.value, decimal_text(row.amount), row.currency, row.requests) for row in rows)
     return text.getvalue()

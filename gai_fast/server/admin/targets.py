@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gai_fast.core.reading import decoded
+from gai_fast.core.reading import decode_json
 from gai_fast.net.stream.streams import Engine
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")
@@ -39,7 +39,7 @@ def read_target(body: bytes) -> Target:
     Raises:
         InvalidRequest: The body is invalid.
     """
-    return decoded(_DECODER, body)
+    return decode_json(_DECODER, body)
 
 
 def all_targets(engine: Engine) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import OTHER
 from gai_fast.model.settings import KeySettings
-from gai_fast.otel.trace import Answered, Parent, Trace
+from gai_fast.otel.trace import AnsweredRequest, Parent, Trace
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admission.admit import (
@@ -272,7 +272,7 @@ class Router:
 
     def _end_trace(self, http: HTTPRequest, trace: Trace, status: int) -> None:
         trace.request_ended(
-            Answered(
+            AnsweredRequest(
                 method=http.method,
                 path=http.target.partition("?")[0],
                 status=status,

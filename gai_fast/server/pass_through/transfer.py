@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
-from gai_fast.model.money import Charge, cost_member, cost_of, written
+from gai_fast.model.money import Charge, cost_member, cost_of, decimal_text
 from gai_fast.model.settings import ModelSettings, Price, Secret, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetRequest
 from gai_fast.net.attempts.key_ring import Keys
@@ -341,7 +341,7 @@ class Transfer(Receiver):
             return
         metrics, own = self._incoming.http.metrics, self._own_headers()
         if metrics is not None and metrics.cost is not None:
-            own.append(("x-gai-cost", written(metrics.cost)))
+            own.append(("x-gai-cost", decimal_text(metrics.cost)))
         headers = for_client(self._headers, own)
         self._client.send(Reply(self._status, self._held, headers, has_length=self._incoming.http.method != "HEAD"))
 

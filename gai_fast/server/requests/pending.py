@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.metrics import AnsweredBy, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -74,7 +74,7 @@ class _Pending:
         return ()
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """None: no upstream has been asked yet."""
         return None
 

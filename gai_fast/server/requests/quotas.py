@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.ledger import Left, RateLeft, Reservation, SpendLeft
-from gai_fast.model.money import cost_of, written
+from gai_fast.model.money import cost_of, decimal_text
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
@@ -241,7 +241,10 @@ def limit_headers(left: Left) -> Headers:
 
 
 def _spend_headers(spend: SpendLeft) -> list[tuple[str, str]]:
-    headers = [("x-gai-spend-limit", written(spend.limit)), ("x-gai-spend-remaining", written(spend.remaining))]
+    headers = [
+        ("x-gai-spend-limit", decimal_text(spend.limit)),
+        ("x-gai-spend-remaining", decimal_text(spend.remaining)),
+    ]
     if spend.reset is not None:
         headers.append(("x-gai-spend-reset", str(math.ceil(spend.reset))))
     return headers

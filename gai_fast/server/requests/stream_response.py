@@ -13,8 +13,8 @@ from urllib.parse import quote
 from gai_fast.core.compression import compressor
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
-from gai_fast.model.metrics import AnsweredBy, StreamMetrics
-from gai_fast.model.money import written
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
+from gai_fast.model.money import decimal_text
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.server.admission.cross_origin import EXPOSE
@@ -45,7 +45,7 @@ class SessionCallbacks(Protocol):
         """The headers of the upstream's response that are passed on to the client."""
 
     @property
-    def answered_by(self) -> AnsweredBy | None:
+    def answered_by(self) -> AnswerSource | None:
         """Who answers, for the response's headers. None if it is not known."""
 
     def measured(self) -> StreamMetrics:
@@ -187,7 +187,7 @@ class StreamResponse(ResponseWriter):
         usage = metrics.usage
         source = None if usage is None else usage.get("source")
         counted: Headers = () if source is None else (("x-gai-usage-source", source),)
-        return counted if metrics.cost is None else [("x-gai-cost", written(metrics.cost)), *counted]
+        return counted if metrics.cost is None else [("x-gai-cost", decimal_text(metrics.cost)), *counted]
 
     def _detach(self) -> None:
         """Detaches the ended session, and hands its figures to the request."""

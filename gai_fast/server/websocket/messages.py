@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gai_fast.core.reading import decoded
+from gai_fast.core.reading import decode_json
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED
@@ -57,7 +57,7 @@ def read_message(data: bytes) -> Message | Violation:
         data: The message.
     """
     try:
-        message = decoded(_DECODER, data, SHARED.json_depth + 1)
+        message = decode_json(_DECODER, data, SHARED.json_depth + 1)
     except InvalidRequest as problem:
         return _fault(problem)
     needed = _NEEDED.get(message.type)
@@ -80,7 +80,7 @@ def read_plain(data: bytes) -> Message | Violation:
         data: The message.
     """
     try:
-        members = decoded(_OBJECT, data)
+        members = decode_json(_OBJECT, data)
     except InvalidRequest as problem:
         return _fault(problem)
     if bytes(members.get("type", b"")) == b'"ping"':

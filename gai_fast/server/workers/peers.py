@@ -31,8 +31,8 @@ from gai_fast.server.requests.durable import RunningStream, cancelled, state_of
 from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError, check_size
-from gai_fast.stores.records import RecordTable, no_room
+from gai_fast.stores.backend import Backend, Change, Copy, CopyTail, Record, StoreError, check_size
+from gai_fast.stores.records import RecordTable, no_room_error
 
 RECORDS: Final = "records"
 """The request to the supervisor that reads or changes a record."""
@@ -511,7 +511,7 @@ class PeerBackend(Backend):
         fields, lost, text, news, worker = found
         return Copy(LogHeader(*fields), worker, lost, text, _read_news(news))
 
-    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of logs; as `Backend.tail`. The streams of a gone worker have none."""
         by_owner = {
             owner: {stream_id: positions[stream_id] for stream_id in some}
@@ -530,13 +530,13 @@ class PeerBackend(Backend):
                     news.update({stream_id: _read_news(each) for stream_id, each in answer.items()})
         return news
 
-    def _arrived(self, positions: Mapping[str, int]) -> dict[str, News]:
+    def _arrived(self, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         """Returns the news from answers that have arrived. None are dropped: a gone worker cannot send them again.
 
         Args:
             positions: As for `tail`. News for other positions stay.
         """
-        news: dict[str, News] = {}
+        news: dict[str, CopyTail] = {}
         for owner, (asked, question) in [*self._asked.items()]:
             if not question.done():
                 continue
@@ -654,14 +654,14 @@ class PeerBackend(Backend):
         except Error as problem:
             raise StoreError("unreachable", str(problem)) from None
         if answer == _NO_ROOM:
-            raise no_room()
+            raise no_room_error()
         return answer
 
 
-def _read_news(news: list[Any]) -> News:
+def _read_news(news: list[Any]) -> CopyTail:
     begins, last_seq, piece, ending, has_more = news
     records = [Record(begins, last_seq, piece)] if piece else []
-    return News(records, None if ending is None else Ending(*ending), has_more=has_more)
+    return CopyTail(records, None if ending is None else Ending(*ending), has_more=has_more)
 
 
 class RecordHome:

@@ -14,8 +14,8 @@ from gai_fast.stores.backend import (
     Backend,
     Change,
     Copy,
+    CopyTail,
     Gap,
-    News,
     Record,
     StoreError,
     ending_text,
@@ -60,15 +60,15 @@ async def until_gone(ask: Callable[[], Awaitable[object]]) -> None:
     await until_answered(is_gone)
 
 
-async def all_news(backend: Backend, after: int = 0, stream_id: str = "s") -> News:
+async def all_news(backend: Backend, after: int = 0, stream_id: str = "s") -> CopyTail:
     """All of a copy after an event, however many steps that takes."""
     found: list[Record] = []
     while True:
         position = found[-1].last_seq if found else after
-        news = (await backend.tail({stream_id: position}, 0.01)).get(stream_id, News([]))
+        news = (await backend.tail({stream_id: position}, 0.01)).get(stream_id, CopyTail([]))
         found += news.records
         if not news.has_more:
-            return News(found, news.ending, news.is_damaged)
+            return CopyTail(found, news.ending, news.is_damaged)
 
 
 # ---- copies ----------------------------------------------------------------------------------------------------------
@@ -82,24 +82,24 @@ async def test_a_copy_is_what_was_written(backend: Backend, make_backend: MakeBa
     other = make_backend()
     await other.open()
     for each in (backend, other):
-        assert await each.load("s") == Copy(header(), "worker", 0, "", News(added, FINISHED))
-        assert await all_news(each) == News(added, FINISHED)
-        assert await all_news(each, after=3) == News(added[3:], FINISHED)
-        assert await all_news(each, after=5) == News([], FINISHED)
+        assert await each.load("s") == Copy(header(), "worker", 0, "", CopyTail(added, FINISHED))
+        assert await all_news(each) == CopyTail(added, FINISHED)
+        assert await all_news(each, after=3) == CopyTail(added[3:], FINISHED)
+        assert await all_news(each, after=5) == CopyTail([], FINISHED)
 
 
 async def test_a_stream_that_nobody_wrote_is_not_there(backend: Backend) -> None:
     assert await backend.load("s") is None
-    assert await all_news(backend) == News([])
+    assert await all_news(backend) == CopyTail([])
     assert await backend.kept(["s"]) == set()
 
 
 async def test_a_copy_that_has_only_begun_is_there(backend: Backend) -> None:
     await write(backend, begin())
-    assert await backend.load("s") == Copy(header(), "worker", 0, "", News([]))
-    assert await all_news(backend) == News([])
+    assert await backend.load("s") == Copy(header(), "worker", 0, "", CopyTail([]))
+    assert await all_news(backend) == CopyTail([])
     await add(backend, *records(1, 3))
-    assert await all_news(backend) == News(records(1, 3))
+    assert await all_news(backend) == CopyTail(records(1, 3))
 
 
 async def test_a_stream_may_end_without_a_word(backend: Backend) -> None:
@@ -107,7 +107,7 @@ async def test_a_stream_may_end_without_a_word(backend: Backend) -> None:
     await write(backend, Change("s", ending=FAILED, keep=60))
     copy = await backend.load("s")
     assert copy is not None
-    assert copy.news == await all_news(backend) == News([], FAILED)
+    assert copy.news == await all_news(backend) == CopyTail([], FAILED)
 
 
 async def test_one_batch_holds_many_streams(backend: Backend) -> None:
@@ -115,7 +115,7 @@ async def test_one_batch_holds_many_streams(backend: Backend) -> None:
     await write(backend, *(begin(name, *records(1, 1)) for name in names))
     await write(backend, *(Change(name, records=records(2, 2), ending=FAILED, last_seq=2, keep=9) for name in names))
     assert await backend.kept([*names, "unknown"]) == set(names)
-    assert await backend.tail(dict.fromkeys(names, 1), 0.01) == dict.fromkeys(names, News(records(2, 2), FAILED))
+    assert await backend.tail(dict.fromkeys(names, 1), 0.01) == dict.fromkeys(names, CopyTail(records(2, 2), FAILED))
 
 
 async def test_what_is_written_twice_is_there_once(backend: Backend) -> None:
@@ -128,8 +128,8 @@ async def test_what_is_written_twice_is_there_once(backend: Backend) -> None:
     ]
     for _ in range(3):
         await write(backend, *changes)
-    assert await backend.load("s") == Copy(header(), "worker", 1, "one", News(records(2, 3), FINISHED))
-    assert await all_news(backend, 1) == News(records(2, 3), FINISHED)
+    assert await backend.load("s") == Copy(header(), "worker", 1, "one", CopyTail(records(2, 3), FINISHED))
+    assert await all_news(backend, 1) == CopyTail(records(2, 3), FINISHED)
 
 
 async def test_a_long_copy_is_read_in_parts_and_none_is_missing(backend: Backend) -> None:
@@ -140,7 +140,7 @@ async def test_a_long_copy_is_read_in_parts_and_none_is_missing(backend: Backend
     copy = await backend.load("s")
     assert copy is not None
     assert 0 < len(copy.news.records) < 40
-    assert await all_news(backend) == News(large, FINISHED)
+    assert await all_news(backend) == CopyTail(large, FINISHED)
 
 
 async def test_a_read_of_many_long_copies_is_bounded_and_each_goes_on(backend: Backend) -> None:
@@ -163,15 +163,15 @@ async def test_what_was_dropped_is_gone_and_its_text_is_known(backend: Backend) 
     await write(backend, begin())
     await add(backend, *records(1, 10))
     await write(backend, Change("s", gap=Gap(4, "Hel", is_whole=True)))
-    assert await backend.load("s") == Copy(header(), "worker", 4, "Hel", News(records(5, 10)))
+    assert await backend.load("s") == Copy(header(), "worker", 4, "Hel", CopyTail(records(5, 10)))
     await write(backend, Change("s", gap=Gap(8, "lo ü", is_whole=False)))
-    assert await backend.load("s") == Copy(header(), "worker", 8, "Hello ü", News(records(9, 10)))
+    assert await backend.load("s") == Copy(header(), "worker", 8, "Hello ü", CopyTail(records(9, 10)))
     await write(backend, Change("s", gap=Gap(9, "Anew", is_whole=True)))
-    assert await backend.load("s") == Copy(header(), "worker", 9, "Anew", News(records(10, 10)))
+    assert await backend.load("s") == Copy(header(), "worker", 9, "Anew", CopyTail(records(10, 10)))
     await write(backend, Change("s", gap=Gap(10, None, is_whole=False)))
-    assert await backend.load("s") == Copy(header(), "worker", 10, None, News([]))
+    assert await backend.load("s") == Copy(header(), "worker", 10, None, CopyTail([]))
     await add(backend, *records(11, 12))
-    assert await all_news(backend, 10) == News(records(11, 12))
+    assert await all_news(backend, 10) == CopyTail(records(11, 12))
 
 
 async def test_followers_are_noted_for_the_streams_worker(backend: Backend, make_backend: MakeBackend) -> None:
@@ -194,16 +194,16 @@ async def test_followers_are_noted_for_the_streams_worker(backend: Backend, make
     await other.note_followers(["s"])
     again = await backend.followed_ago("s")
     assert again is not None
-    assert await backend.load("s") == Copy(header(), "worker", 0, "", News([]))
+    assert await backend.load("s") == Copy(header(), "worker", 0, "", CopyTail([]))
 
 
 async def test_a_copy_that_the_store_has_lost_is_reported_and_can_be_begun_again(backend: Backend) -> None:
     lost = Change("s", records=records(5, 5))
     assert set(await backend.write([lost, begin("other", *records(1, 1))])) == {"s"}
     assert await backend.load("s") is None
-    assert await all_news(backend, stream_id="other") == News(records(1, 1))
+    assert await all_news(backend, stream_id="other") == CopyTail(records(1, 1))
     await write(backend, begin("s", Record(0, 5, b"five")))
-    assert await all_news(backend) == News([Record(0, 5, b"five")])
+    assert await all_news(backend) == CopyTail([Record(0, 5, b"five")])
 
 
 async def test_a_dropped_copy_is_not_there(backend: Backend) -> None:
@@ -231,20 +231,20 @@ async def test_a_follower_gets_what_another_process_writes(backend: Backend, mak
     await other.open()
     await write(backend, begin())
 
-    async def follow() -> News:
+    async def follow() -> CopyTail:
         found: list[Record] = []
         while True:
-            news = (await other.tail({"s": len(found), "unknown": 0}, 0.1)).get("s", News([]))
+            news = (await other.tail({"s": len(found), "unknown": 0}, 0.1)).get("s", CopyTail([]))
             found += news.records
             if news.ending is not None:
-                return News(found, news.ending)
+                return CopyTail(found, news.ending)
 
     following = asyncio.ensure_future(follow())
     for record in records(1, 30):
         await asyncio.sleep(0.005)
         await add(backend, record)
     await write(backend, Change("s", ending=FINISHED, last_seq=30, keep=60))
-    assert await following == News(records(1, 30), FINISHED)
+    assert await following == CopyTail(records(1, 30), FINISHED)
 
 
 # ---- leases ----------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ async def test_what_was_written_is_there_after_a_new_start(make_backend: MakeBac
     second = make_backend()
     await second.open()
     await add(second, *records(2, 2))
-    assert await all_news(second) == News(records(1, 2))
+    assert await all_news(second) == CopyTail(records(1, 2))
 
 
 async def test_a_worker_that_did_not_renew_its_lease_in_time_is_late_until_it_is_gone(

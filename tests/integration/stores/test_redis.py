@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import CANCEL, Backend, Change, Gap, News, Record, ending_text
+from gai_fast.stores.backend import CANCEL, Backend, Change, CopyTail, Gap, Record, ending_text
 from gai_fast.stores.redis import RedisBackend, Script
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
@@ -115,7 +115,7 @@ async def test_a_server_without_memory_is_told_and_goes_on_when_it_has_some(
     assert await backend.load("s") is not None, "reading goes on"
     server.command("CONFIG", "SET", "maxmemory", "0")
     assert not await backend.write([Change("s", records=[record(1)])])
-    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)])}
+    assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
 
 
 async def test_a_server_that_has_too_many_clients_is_told(make: Make, make_server: MakeServer) -> None:
@@ -235,7 +235,7 @@ async def test_an_entry_that_is_not_ours_is_damage(make: Make, redis_server: Red
     backend = await opened(make, redis_server.url)
     await backend.write([BEGIN._replace(records=[record(1)])])
     redis_server.command("XADD", "gai:{s}:log", "2-0", *entry)
-    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)], is_damaged=True)}
+    assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)], is_damaged=True)}
 
 
 async def test_an_end_before_which_a_record_is_missing_is_damage(make: Make, redis_server: RedisServer) -> None:
@@ -245,9 +245,9 @@ async def test_an_end_before_which_a_record_is_missing_is_damage(make: Make, red
     redis_server.command("XADD", "gai:{s}:log", "2-2", "ending", ending_text(FINISHED))
     copy = await backend.load("s")
     assert copy is not None
-    assert copy.news == News([record(1)], is_damaged=True)
-    assert await backend.tail({"s": 1}, 0.01) == {"s": News([], is_damaged=True)}
-    assert await backend.tail({"s": 2}, 0.01) == {"s": News([], FINISHED)}
+    assert copy.news == CopyTail([record(1)], is_damaged=True)
+    assert await backend.tail({"s": 1}, 0.01) == {"s": CopyTail([], is_damaged=True)}
+    assert await backend.tail({"s": 2}, 0.01) == {"s": CopyTail([], FINISHED)}
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ async def test_the_entries_of_a_former_release_stay_readable(make: Make, redis_s
     client.close()
     copy = await backend.load("s")
     assert copy is not None
-    assert copy.news == News([Record(0, 1, b"one"), Record(1, 2, b"two")], FINISHED)
+    assert copy.news == CopyTail([Record(0, 1, b"one"), Record(1, 2, b"two")], FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ async def test_a_sealed_record_has_no_checksum_beside_its_own(make: Make, redis_
     assert (entries.count(b"piece"), entries.count(b"ending"), entries.count(b"sum")) == (1, 1, 1)
     copy = await backend.load("s")
     assert copy is not None
-    assert copy.news == News([record(1)], FINISHED)
+    assert copy.news == CopyTail([record(1)], FINISHED)
     await backend.close()
 
 
@@ -561,8 +561,8 @@ async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: Make
     await backend.write([Change(names[0], ending=FINISHED, last_seq=3, keep=60)])
     copy = await other.load(names[0])
     assert copy is not None
-    assert (copy.lost, copy.text, copy.news) == (2, "so far", News(added[2:], FINISHED))
-    assert await other.tail(dict.fromkeys(names[1:], 1), 0.01) == dict.fromkeys(names[1:], News(added[1:]))
+    assert (copy.lost, copy.text, copy.news) == (2, "so far", CopyTail(added[2:], FINISHED))
+    assert await other.tail(dict.fromkeys(names[1:], 1), 0.01) == dict.fromkeys(names[1:], CopyTail(added[1:]))
     assert await other.kept([*names, "never"]) == set(names)
     await backend.renew("worker")
     assert await other.leased(["worker", "gone"]) == {"worker"}
@@ -584,7 +584,7 @@ async def test_a_sentinel_tells_where_the_server_is(make: Make, make_server: Mak
     backend = await scripted(make, f"{url}main")
     await backend.write([BEGIN._replace(records=[record(1)])])
     assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
-    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)])}
+    assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
     direct = await opened(make, f"redis://:my-secret@127.0.0.1:{server.port}")
     assert await direct.kept(["s"]) == {"s"}
     problem = await fault(make(f"{url}other").open())
@@ -779,7 +779,7 @@ async def test_over_tls_everything_is_the_same(make: Make, make_server: MakeServ
     port = tls_server(make_server, authority, "good")
     backend = await scripted(make, f"rediss://localhost:{port}?ssl_ca_certs={authority.folder / 'ca.pem'}")
     await backend.write([BEGIN._replace(records=[record(1)])])
-    assert await backend.tail({"s": 0}, 0.01) == {"s": News([record(1)])}
+    assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
     assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
 
 

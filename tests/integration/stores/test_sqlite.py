@@ -20,7 +20,7 @@ import pytest
 
 from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import CANCEL, Change, Gap, News, Record, ending_text
+from gai_fast.stores.backend import CANCEL, Change, CopyTail, Gap, Record, ending_text
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
@@ -132,13 +132,13 @@ async def test_leases_from_before_a_new_start_of_the_machine_hold_nothing(file: 
 async def test_an_end_before_which_the_last_record_is_missing_is_damage(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([BEGIN._replace(records=[record(1), record(2)], ending=FINISHED, last_seq=2)])
-    assert (await backend.tail({"s": 2}, 0.0))["s"] == News([], FINISHED)
+    assert (await backend.tail({"s": 2}, 0.0))["s"] == CopyTail([], FINISHED)
     with sqlite3.connect(file) as connection:
         connection.execute("DELETE FROM records WHERE last_seq = 2")
     connection.close()
     copy = await backend.load("s")
     assert copy is not None
-    assert copy.news == News([record(1)], is_damaged=True)
+    assert copy.news == CopyTail([record(1)], is_damaged=True)
 
 
 async def test_the_end_that_a_former_release_wrote_stays_readable(file: Path, make: Make) -> None:
@@ -149,7 +149,7 @@ async def test_the_end_that_a_former_release_wrote_stays_readable(file: Path, ma
     connection.close()
     copy = await backend.load("s")
     assert copy is not None
-    assert copy.news == News([record(1)], FINISHED)
+    assert copy.news == CopyTail([record(1)], FINISHED)
 
 
 async def test_a_clock_that_is_set_makes_no_running_stream_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +301,7 @@ async def test_a_commit_that_fails_fails_for_all_who_share_it(make: Make, disk: 
     assert all(isinstance(outcome, StoreError) for outcome in outcomes)
     assert await taken(backend, "key") is None
     assert await backend.write([BEGIN, Change("s", records=[record(1)])]) == set(), "it can be written again"
-    assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1)])}
+    assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1)])}
 
 
 async def test_a_caller_that_leaves_while_it_waits_for_the_commit_holds_up_no_other(make: Make, disk: SlowDisk) -> None:
@@ -404,10 +404,10 @@ async def test_a_damaged_record_is_never_served(file: Path, make: Make) -> None:
         damaged[place + offset] ^= 0x10
         file.write_bytes(damaged)
         other = await opened(make)
-        assert await other.tail({"s": 0}, 0.0) == {"s": News(good, is_damaged=True)}
+        assert await other.tail({"s": 0}, 0.0) == {"s": CopyTail(good, is_damaged=True)}
         copy = await other.load("s")
         assert copy is not None
-        assert copy.news == News(good, is_damaged=True)
+        assert copy.news == CopyTail(good, is_damaged=True)
         await other.close()
 
 
@@ -435,7 +435,7 @@ async def test_a_damaged_bit_of_a_sealed_record_is_never_served(file: Path, make
         copy = await other.load("s")
         assert copy is not None
         # A changed key id is that of a key that is not here only if no key opens the record.
-        assert copy.news == News(good[:1], is_damaged=True), offset
+        assert copy.news == CopyTail(good[:1], is_damaged=True), offset
         await other.close()
 
 
@@ -483,7 +483,7 @@ async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE streams SET ending = substr(ending, 1, 20)")
     connection.close()
-    assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1)], is_damaged=True)}
+    assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1)], is_damaged=True)}
 
 
 async def test_a_locked_file_is_waited_for_and_then_told(file: Path, make: Make, change_limits: ChangeLimits) -> None:
@@ -525,7 +525,7 @@ async def test_a_full_file_is_told_and_goes_on_when_there_is_room(file: Path, ma
     assert (problem.fault, str(problem)) == ("full", f"{file} has no room: its disk is full (SQLITE_FULL)")
     await backend._writer.call(lambda connection: connection.execute("PRAGMA max_page_count=100000").fetchone())
     assert not await backend.write([Change("s", records=[record(1, 100_000)])])
-    assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1, 100_000)])}
+    assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1, 100_000)])}
 
 
 async def test_a_limit_of_the_files_size_is_told(file: Path, make: Make) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.core.signatures import is_ours, opened, seal
+from gai_fast.core.signatures import is_ours, open_signature, seal
 from gai_fast.model.errors import InvalidRequest
 
 
@@ -13,16 +13,16 @@ from gai_fast.model.errors import InvalidRequest
 def test_a_signature_survives_the_way_to_the_client_and_back(signature: str, about: dict[str, object]) -> None:
     sealed = seal(signature, "gemini", **about)
     assert is_ours(sealed)
-    assert opened(sealed, "$", "openai") == {"provider": "gemini", "signature": signature, **about}
+    assert open_signature(sealed, "$", "openai") == {"provider": "gemini", "signature": signature, **about}
 
 
 def test_what_is_not_known_is_left_out() -> None:
     assert seal("s", None) == 'gai:{"signature":"s"}'
-    assert opened('gai:{"signature":"s"}', "$", "openai") == {"signature": "s"}
+    assert open_signature('gai:{"signature":"s"}', "$", "openai") == {"signature": "s"}
 
 
 def test_another_text_is_the_dialects_own() -> None:
-    assert opened("gAAA", "$", "openai") == {"provider": "openai", "signature": "gAAA"}
+    assert open_signature("gAAA", "$", "openai") == {"provider": "openai", "signature": "gAAA"}
     assert not any(map(is_ours, ("gAAA", "", None, 5, ["gai:"])))
 
 
@@ -39,5 +39,5 @@ def test_another_text_is_the_dialects_own() -> None:
 )
 def test_what_only_looks_sealed_is_refused(content: str, words: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        opened(content, "$.x", "openai")
+        open_signature(content, "$.x", "openai")
     assert words in raised.value.message

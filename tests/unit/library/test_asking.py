@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Fault, Mock
-from gai_fast.library.asking import Task, asked, place
+from gai_fast.library.asking import Task, asked, event_number
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Network
 
@@ -62,10 +62,10 @@ def test_a_prompt_is_a_request() -> None:
 
 @pytest.mark.parametrize(("after", "seq"), [(None, 0), (0, 0), (7, 7), ("s.7", 7)])
 def test_a_place_is_a_number_or_an_id(after: Any, seq: int) -> None:
-    assert place("s", after) == seq
+    assert event_number("s", after) == seq
 
 
 @pytest.mark.parametrize("after", [-1, True, 1.5, "7", "t.7", "s.", "s.-1", f"s.{'9' * 16}"])
 def test_what_is_no_place_is_refused(after: Any) -> None:
     with pytest.raises(ValueError, match="must be the `seq`"):
-        place("s", after)
+        event_number("s", after)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.money import UNIT, amount_of, cost_member, cost_of, is_absurd, units, written
+from gai_fast.model.money import UNIT, amount_of, cost_member, cost_of, decimal_text, is_absurd, units
 from gai_fast.model.settings import Price, PriceSettings, Settings
 from tests.limits import LIMITS
 
@@ -125,7 +125,7 @@ def test_a_figure_of_a_provider_is_an_exact_amount_or_none(figure: Any, amount: 
     ],
 )
 def test_an_amount_is_written_with_all_digits(amount: int, text: str) -> None:
-    assert written(amount) == text
+    assert decimal_text(amount) == text
     assert cost_member(amount, "EUR") == {"amount": float(text), "currency": "EUR"}
 
 

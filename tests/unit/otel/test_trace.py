@@ -15,7 +15,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
-from gai_fast.otel.trace import Answered, Target, Trace
+from gai_fast.otel.trace import AnsweredRequest, Target, Trace
 from tests.limits import LIMITS
 from tests.otlp import read
 
@@ -49,12 +49,12 @@ def traced(recorder: FakeRecorder, **more: Any) -> Trace:
     return Trace(recorder, TRACE, **about)
 
 
-def answered(**more: Any) -> Answered:
+def answered(**more: Any) -> AnsweredRequest:
     about = {
         "method": "POST", "path": "/p", "status": 200, "scheme": "http", "client": "192.0.2.1", "user_agent": None,
         "request_id": "id", "key": "alice", "code": None, "stream": None,
     }  # fmt: skip
-    return Answered(**{**about, **more})
+    return AnsweredRequest(**{**about, **more})
 
 
 def send(trace: Trace, target: Target = TARGET, request: Any = None) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.runtime.threads import InThread
+from gai_fast.runtime.threads import ThreadIterator
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +38,14 @@ async def test_items_come_one_by_one_from_one_thread() -> None:
             names.append(threading.current_thread())
             yield number
 
-    assert [item async for item in InThread(items())] == [0, 1, 2]
+    assert [item async for item in ThreadIterator(items())] == [0, 1, 2]
     assert len({*names}) == 1
     assert names[0] is not threading.current_thread()
 
 
 async def test_nothing_is_taken_that_nobody_asks_for() -> None:
     taken = []
-    source = InThread(taken.append(number) or number for number in range(3))  # type: ignore[func-returns-value]  # None
+    source = ThreadIterator(taken.append(number) or number for number in range(3))  # type: ignore[func-returns-value]  # None
     await anext(source)
     await anext(source)
     await source.aclose()
@@ -57,7 +57,7 @@ async def test_what_the_source_raises_is_raised() -> None:
         yield 1
         raise KeyError("a")
 
-    source = InThread(items())
+    source = ThreadIterator(items())
     assert await anext(source) == 1
     with pytest.raises(KeyError):
         await anext(source)
@@ -66,7 +66,7 @@ async def test_what_the_source_raises_is_raised() -> None:
 
 async def test_closing_waits_for_the_cleanup_of_a_source_that_does_not_block() -> None:
     said: list[str] = []
-    source = InThread(blocking(threading.Event(), said))
+    source = ThreadIterator(blocking(threading.Event(), said))
     await anext(source)
     await source.aclose()
     assert said == ["closed"]
@@ -76,7 +76,7 @@ async def test_closing_waits_for_the_cleanup_of_a_source_that_does_not_block() -
 async def test_a_source_that_blocks_is_closed_when_it_returns() -> None:
     said: list[str] = []
     released = threading.Event()
-    source = InThread(blocking(released, said))
+    source = ThreadIterator(blocking(released, said))
     await anext(source)
     second = asyncio.ensure_future(anext(source))
     await asyncio.sleep(0)
@@ -92,7 +92,7 @@ async def test_a_source_that_blocks_is_closed_when_it_returns() -> None:
 
 
 async def test_more_sources_than_the_limit_are_refused_until_one_ends(places: threading.BoundedSemaphore) -> None:
-    first, second, third = (InThread(iter("ab")) for _ in range(3))
+    first, second, third = (ThreadIterator(iter("ab")) for _ in range(3))
     assert await anext(first) == await anext(second) == "a"
     with pytest.raises(Error, match=r"limits\.source_threads") as refused:
         await anext(third)
@@ -119,7 +119,7 @@ async def test_a_source_that_is_never_read_is_closed(places: threading.BoundedSe
         def close(self) -> None:
             closed.append(True)
 
-    source = InThread(Items())
+    source = ThreadIterator(Items())
     if is_refused:
         assert places.acquire(blocking=False)
         assert places.acquire(blocking=False)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gai_fast.stores import Ending, LogHeader
-from gai_fast.stores.backend import Backend, Change, Copy, Gap, News, Record, StoreError, gap_text, join_gaps
+from gai_fast.stores.backend import Backend, Change, Copy, CopyTail, Gap, Record, StoreError, gap_text, join_gaps
 
 PAGE = 4
 """Records that are read at a time."""
@@ -26,11 +26,11 @@ class Stored:
     keep: float = 0.0
     is_damaged: bool = False
 
-    def news(self, after: int) -> News:
+    def news(self, after: int) -> CopyTail:
         records = [record for record in self.records if record.last_seq > after]
         if len(records) > PAGE:
-            return News(records[:PAGE], has_more=True)
-        return News(records, None if self.is_damaged else self.ending, self.is_damaged)
+            return CopyTail(records[:PAGE], has_more=True)
+        return CopyTail(records, None if self.is_damaged else self.ending, self.is_damaged)
 
 
 class World:
@@ -116,7 +116,7 @@ class FakeBackend(Backend):
         lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
         return Copy(stored.header, stored.worker, lost, text, stored.news(0))
 
-    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         world = await self._reach()
         found = self._tail(world, positions)
         if not found and wait:
@@ -128,9 +128,9 @@ class FakeBackend(Backend):
             found = self._tail(await self._reach(), positions)
         return found
 
-    def _tail(self, world: World, positions: Mapping[str, int]) -> dict[str, News]:
+    def _tail(self, world: World, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         news = {each: world.copies[each].news(after) for each, after in positions.items() if each in world.copies}
-        return {stream_id: each for stream_id, each in news.items() if each != News([])}
+        return {stream_id: each for stream_id, each in news.items() if each != CopyTail([])}
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         return (await self._reach()).leases & {*workers}

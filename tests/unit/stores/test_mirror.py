@@ -14,7 +14,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import Gap, News, Record, StoreError
+from gai_fast.stores.backend import CopyTail, Gap, Record, StoreError
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
 from gai_fast.stores.mirror import Mirrors
@@ -193,7 +193,7 @@ async def test_of_many_streams_some_are_asked_for_at_a_time(
     asked: list[int] = []
     tail = FakeBackend.tail
 
-    async def counted(self: FakeBackend, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
+    async def counted(self: FakeBackend, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         asked.append(len(positions))
         return await tail(self, positions, wait)
 
@@ -523,7 +523,7 @@ async def test_a_copy_that_the_store_cannot_read_holds_no_other_back(
 ) -> None:
     tail = FakeBackend._tail
 
-    def damaged(self: FakeBackend, world: World, positions: Mapping[str, int]) -> dict[str, News]:
+    def damaged(self: FakeBackend, world: World, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         if "s" in positions and not world.copies["s"].header.caller:
             raise StoreError("damaged", "somebody else's value is in its place")
         return tail(self, world, positions)
@@ -612,7 +612,7 @@ async def test_a_bug_leaves_no_follower_waiting(
     write(world, 1, 3)
     follower = Watching(await process.found())
 
-    def broken(self: Stored, after: int) -> News:
+    def broken(self: Stored, after: int) -> CopyTail:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Stored, "news", broken)

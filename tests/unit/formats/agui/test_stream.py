@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.signatures import opened
+from gai_fast.core.signatures import open_signature
 from gai_fast.formats import get_format
 from gai_fast.formats.agui.format import AGUIFormat
 from gai_fast.formats.agui.stream import Run, RunEvents
@@ -96,7 +96,7 @@ def test_a_signature_belongs_to_its_reasoning(before: list[Event], redacted: boo
     signed: Event = {"type": "reasoning.signature", "signature": 's"', **({"redacted": True} if redacted else {})}
     found = told(START, *before, signed)
     value = next(each for each in found if each["type"] == "REASONING_ENCRYPTED_VALUE")
-    own = opened(value["encryptedValue"], "$", "")
+    own = open_signature(value["encryptedValue"], "$", "")
     assert own == {"provider": "test", "signature": 's"', **({"redacted": True} if redacted else {})}
     starts = [each["messageId"] for each in found if each["type"] == "REASONING_MESSAGE_START"]
     assert (value["subtype"], value["entityId"]) == ("message", starts[-1])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from gai_fast.core.signatures import opened
+from gai_fast.core.signatures import open_signature
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.responses.parts import (
     DIALECT,
@@ -120,7 +120,7 @@ def test_a_failure_has_a_code_of_the_dialect(error: Error, code: str) -> None:
 )
 def test_what_is_sealed_can_be_opened(provider: str, event: Any) -> None:
     signature: Event = {"type": "reasoning.signature", "signature": 'a"b', **event}
-    assert opened(sealed(signature, provider), "$", author_of(DIALECT)) == {
+    assert open_signature(sealed(signature, provider), "$", author_of(DIALECT)) == {
         "provider": provider,
         "signature": 'a"b',
         **event,

@@ -13,7 +13,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import KIB
-from gai_fast.model.metrics import AnsweredBy, StreamMetrics
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.publication import Publication, ending_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -31,7 +31,7 @@ class FakeSession:
         self.metrics: StreamMetrics | None = None
         self.last_event: Event = {}
         self.has_content = True
-        self.answered_by: AnsweredBy | None = None
+        self.answered_by: AnswerSource | None = None
         self.publication: Publication | None = None
 
     def measured(self, outcome: str = "finished") -> StreamMetrics:

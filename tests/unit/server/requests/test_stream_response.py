@@ -10,7 +10,7 @@ import pytest
 from gai_fast.kernels import FastPath
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
-from gai_fast.model.metrics import AnsweredBy
+from gai_fast.model.metrics import AnswerSource
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.stream.session import Session
@@ -55,7 +55,7 @@ class FakeSession:
         self.calls: list[str] = []
         self.metrics = None
         self.upstream_headers: list[tuple[str, str]] = []
-        self.answered_by: AnsweredBy | None = None
+        self.answered_by: AnswerSource | None = None
 
     def client_lost(self) -> None:
         self.calls.append("lost")
