@@ -18,7 +18,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
-from gai_fast.model.events import ANNOTATIONS, DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, TYPES, Event
+from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, TYPES, Event
 from gai_fast.model.halves import rest, separated
 from gai_fast.model.money import Charge
 
@@ -64,13 +64,12 @@ class _Step:
     One look-up returns all of it.
     """
 
-    __slots__ = ("is_around", "is_aside", "is_content", "is_end", "is_media", "key", "state")
+    __slots__ = ("is_around", "is_content", "is_end", "is_media", "key", "state")
 
     def __init__(self, kind: str, state: State) -> None:
         self.state = state
         self.key = DELTAS.get(kind)
         """The key of a delta's text. `None` if the event is not a delta."""
-        self.is_aside = kind in ANNOTATIONS
         self.is_around = kind in LIFECYCLE
         self.is_content = kind not in NO_CONTENT
         self.is_media = kind in MEDIA

@@ -7,14 +7,13 @@ Owns the fields of the log line, and the names and labels of the exposed metrics
 
 from __future__ import annotations
 
-import logging
 import operator
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram, encode_json
+from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram
 from gai_fast.model.figures import SERIES, Series
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
@@ -51,22 +50,6 @@ class Reading(NamedTuple):
     label: str = ""
     is_counter: bool = False
     combine: Callable[[float, float], float] = operator.add
-
-
-class LogSink:
-    """Logs one line of JSON per stream: route, model, outcome and times, without any text of the conversation.
-
-    Args:
-        logger: The logger; by default the access log.
-    """
-
-    def __init__(self, logger: logging.Logger | None = None) -> None:
-        self._logger = logging.getLogger("gai_fast.access") if logger is None else logger
-
-    def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Writes the line if the log is enabled."""
-        if self._logger.isEnabledFor(logging.INFO):
-            self._logger.info("%s", encode_json(log_fields(metrics)).decode())
 
 
 def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
