@@ -2,13 +2,13 @@
 
 Owns when the shared state is asked, and what becomes of requests while that fails.
 
-1. The shared state decides on each request of a key with limits, and on each larger reservation. They wait for one
-   exchange, which takes all that wait: 0.2 ms on one machine while requests follow each other, 0.8 ms after a pause.
-2. One exchange is under way at a time, so the shared state hears of everything in order. One whose answer is lost is
-   sent again with its number, and counts once.
-3. A stream of a key that limits tokens, streams or spend ends for its client when the shared state has been told: its
-   client may ask another worker next. It waits for the state as long as requests do, and not at all while that cannot
-   be reached.
+1. The shared state decides on each request of a key with limits, and on each larger reservation. All that wait share
+   one exchange: 0.2 ms on one machine while requests follow each other, 0.8 ms after a pause.
+2. One exchange is under way at a time, so reports arrive in order. If its answer is lost, it is sent again with its
+   number, and counts once.
+3. A stream of a key that limits tokens, streams or spend ends for its client once its use is reported: the client may
+   ask another worker next. The end waits as long as requests do, and not at all while the shared state cannot be
+   reached.
 4. While the shared state cannot be reached requests are admitted or refused, as configured, and streams under way go
    on; what they use is reported later. It is tried again every `limits.ledger_retry`.
 """
@@ -111,7 +111,7 @@ class _Key:
         reserved: The spend that is reserved for them.
         is_dirty: There is something to report.
         asks: The questions that the next exchange decides.
-        told: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
+        report_done: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
         used: The counts of all workers at `told_at`.
         told_at: When the shared state was heard last.
     """
@@ -124,7 +124,7 @@ class _Key:
         self.used_at = 0.0
         self.is_dirty = False
         self.asks: list[_Waiting] = []
-        self.told: asyncio.Future[None] | None = None
+        self.report_done: asyncio.Future[None] | None = None
         self.used = Used()
         self.told_at = 0.0
 
@@ -135,7 +135,7 @@ class _Key:
             self.live
             or self.is_dirty
             or self.asks
-            or self.told
+            or self.report_done
             or any(used > passed * limit for used, limit in zip(self.used[:2], self.caps[:2], strict=True) if limit)
         )
 
@@ -145,7 +145,7 @@ class _Reported(NamedTuple):
 
     key: _Key
     asks: Sequence[_Waiting]
-    told: asyncio.Future[None] | None
+    report_done: asyncio.Future[None] | None
 
 
 class _Batch(NamedTuple):
@@ -329,8 +329,8 @@ class SharedLedger(Ledger):
             self._report_soon(key)
             return
         self._report_now(key)
-        if key.told is None and self._health.problem is None and not self._has_closed:
-            key.told = asyncio.get_running_loop().create_future()
+        if key.report_done is None and self._health.problem is None and not self._has_closed:
+            key.report_done = asyncio.get_running_loop().create_future()
 
     def _used(self, key: str, caps: Caps) -> Used:
         mine = self._key(key, caps)
@@ -353,16 +353,16 @@ class SharedLedger(Ledger):
     def reported(self, key: str) -> asyncio.Future[None] | None:
         """Returns what ends of streams wait for; as `Ledger.reported`."""
         mine = self._keys.get(key)
-        return None if mine is None else mine.told
+        return None if mine is None else mine.report_done
 
     def _let_end(self) -> None:
         """Lets all streams end that are held."""
         if self._unsent is not None:
-            _set([each.told for each in self._unsent.keys])
-            self._unsent = self._unsent._replace(keys=[each._replace(told=None) for each in self._unsent.keys])
+            _set([each.report_done for each in self._unsent.keys])
+            self._unsent = self._unsent._replace(keys=[each._replace(report_done=None) for each in self._unsent.keys])
         for key in self._keys.values():
-            told, key.told = key.told, None
-            _set([told])
+            report_done, key.report_done = key.report_done, None
+            _set([report_done])
 
     async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
         """Returns the spend; as `Ledger.spend`."""
@@ -477,11 +477,11 @@ class SharedLedger(Ledger):
         if answers is not None:
             self._take(batch, answers)
         else:  # it was taken before, and what the answer admitted is not known: the next report tells
-            for key, asks, told in batch.keys:
+            for key, asks, report_done in batch.keys:
                 key.asks += asks
-                key.told = key.told or told
-                if told is not None and key.told is not told:
-                    _set([told])
+                key.report_done = key.report_done or report_done
+                if report_done is not None and key.report_done is not report_done:
+                    _set([report_done])
                 key.is_dirty = True
         if self._home.has_forgotten:
             for key in self._keys.values():
@@ -506,25 +506,25 @@ class SharedLedger(Ledger):
             waiting = [each for each in key.asks if not each.future.done()]
             age = now - key.used_at if key.requests > 0 else 0.0
             asks = [each.ask for each in waiting]
-            told, key.told = key.told, None
-            if told is not None and len(self._book):  # perhaps with entries of this key
-                told, key.told = None, told
+            report_done, key.report_done = key.report_done, None
+            if report_done is not None and len(self._book):  # perhaps with entries of this key
+                report_done, key.report_done = None, report_done
             reserved = min(key.reserved, (key.caps.spend or 0) + 1)  # fits if limits fit, also after a failure
             reports.append(Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, asks))
-            keys.append(_Reported(key, waiting, told))
+            keys.append(_Reported(key, waiting, report_done))
             key.requests = key.tokens = 0
             key.asks = []
-            key.is_dirty = key.told is not None
+            key.is_dirty = key.report_done is not None
         return _Batch(self._number, entries, reports, keys)
 
     def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
         now = self._clock()
-        for (key, asks, told), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
+        for (key, asks, report_done), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
             key.used = answer.used
             key.told_at = now
             for waiting, verdict in zip(asks, answer.verdicts, strict=True):
                 self._tell(key, waiting, verdict, report.caps)
-            _set([told])
+            _set([report_done])
 
     def _tell(self, key: _Key, waiting: _Waiting, verdict: Verdict, caps: Caps) -> None:
         future, ask = waiting.future, waiting.ask
