@@ -518,7 +518,7 @@ class ConnectionPool(ConnectionCallbacks):
 
     def connection_free(self, connection: UpstreamConnection) -> None:
         """Gives the connection to a waiting exchange, or keeps it idle."""
-        if self._idle_time.told(connection.idle_timeout):
+        if self._idle_time.note_header(connection.idle_timeout):
             self._expire()
         is_wanted = bool(self._seeking or self._waiting)
         if not (is_wanted and self._hand_over(connection, reused=True)):

@@ -32,21 +32,21 @@ class IdleTime:
         limit: Seconds.
     """
 
-    __slots__ = ("_seen", "_told", "limit")
+    __slots__ = ("_from_header", "_seen", "limit")
 
     def __init__(self) -> None:
-        self._told = self._seen = self.limit = LIMITS.pool_idle
+        self._from_header = self._seen = self.limit = LIMITS.pool_idle
 
-    def told(self, seconds: float | None) -> bool:
+    def note_header(self, seconds: float | None) -> bool:
         """Notes the time in a response's `Keep-Alive` header; returns whether the header's time has changed.
 
         Args:
             seconds: The time. None if the response gave no time.
         """
-        told = _MOST if seconds is None else max(seconds - _MARGIN, seconds / 2)
-        if told == self._told:
+        limit = _MOST if seconds is None else max(seconds - _MARGIN, seconds / 2)
+        if limit == self._from_header:
             return False
-        self._told = told
+        self._from_header = limit
         self._set()
         return True
 
@@ -63,9 +63,9 @@ class IdleTime:
 
     def outlived(self) -> None:
         """Notes that a connection was still open when it was retired, so that the next is kept longer."""
-        if self._seen < self._told:
+        if self._seen < self._from_header:
             self._seen = min(self._seen * _RISE, LIMITS.pool_idle)
             self._set()
 
     def _set(self) -> None:
-        self.limit = min(self._told, self._seen, LIMITS.pool_idle)
+        self.limit = min(self._from_header, self._seen, LIMITS.pool_idle)

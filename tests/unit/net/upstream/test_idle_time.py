@@ -30,16 +30,16 @@ def test_the_header_names_seconds(header: str | None, seconds: float | None) -> 
 def test_a_connection_is_retired_before_the_time_that_the_upstream_names() -> None:
     time = IdleTime()
     assert time.limit == LIMITS.pool_idle
-    time.told(5)
+    time.note_header(5)
     assert time.limit == 4
-    time.told(1)
+    time.note_header(1)
     assert time.limit == 0.5
-    time.told(0)
+    time.note_header(0)
     assert time.limit == 0
-    time.told(3600)
+    time.note_header(3600)
     assert time.limit == LIMITS.pool_idle
-    time.told(5)
-    time.told(None)
+    time.note_header(5)
+    time.note_header(None)
     assert time.limit == LIMITS.pool_idle
 
 
@@ -68,7 +68,7 @@ def test_a_connection_that_was_retired_because_the_upstream_said_so_teaches_noth
     time = IdleTime()
     time.ended(8)
     seen = time.limit
-    time.told(2)
+    time.note_header(2)
     time.outlived()
-    time.told(None)
+    time.note_header(None)
     assert time.limit == seen
