@@ -229,7 +229,8 @@ class ChatAdapter(ProviderAdapter):
 
     def _count(self, counted: dict[str, int], usage: Any) -> None:
         """Stores the usage, and the cost that the provider's own usage reports."""
-        self.usage, self.own_cost = counted, self.cost_in(usage)
+        if not self.usage or any(counted.values()):  # some servers end with zeros
+            self.usage, self.own_cost = counted, self.cost_in(usage)
 
     def _begun(self, events: list[Event], identifier: str, model: str) -> list[Event]:
         """Returns the events of a chunk; puts `start` before the first events of the response."""
@@ -265,7 +266,9 @@ class ChatAdapter(ProviderAdapter):
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
-        if message is None and not choice.has_content and member(raw, "message"):
+        if not message and isinstance(raw.get("text"), str):  # as in the legacy API
+            message, self.copyable = {"content": raw["text"]}, False
+        if not message and not choice.has_content and member(raw, "message"):
             # Some proxies send the whole response in one chunk. A second such chunk repeats it and is ignored.
             message, part, self.copyable = raw["message"], "message", False
         steps: list[Event | CallFragment] = []
@@ -526,7 +529,7 @@ class ChatAdapter(ProviderAdapter):
         kind = part.get("type")
         if not isinstance(kind, str):
             kind = next((name for name in ("text", "refusal", "thinking") if name in part), "")
-        if kind == "text":
+        if kind in ("text", "output_text"):
             return self.text(choice, part.get("text"))
         if kind == "refusal" and part.get("refusal"):
             return [{"type": "refusal.delta", "text": text_of(part["refusal"])}]

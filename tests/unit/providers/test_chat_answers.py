@@ -145,6 +145,28 @@ class TestTolerance:
         events = read(DIALECT, odd, chunk({"content": "a"}), odd, chunk(finish="stop"), odd)
         assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
 
+    @pytest.mark.parametrize(
+        "choice",
+        [
+            {"delta": {}, "message": {"content": "Hi"}},
+            {"delta": [], "message": {"content": "Hi"}},
+            {"text": "Hi"},
+            {"delta": {}, "text": "Hi"},
+            {"delta": {"content": [{"type": "output_text", "text": "Hi"}]}},
+        ],
+    )
+    def test_text_in_another_place_is_text(self, choice: dict[str, Any]) -> None:
+        events = read(DIALECT, {"id": "c1", "model": "m1", "choices": [choice]}, chunk(finish="stop"))
+        assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
+        assert text_of(events) == "Hi"
+
+    def test_usage_of_zeros_takes_the_place_of_none_only(self) -> None:
+        zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        some = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        ends = [chunk(finish="stop", usage=usage) for usage in (some, zeros)]
+        assert read(DIALECT, chunk({"content": "a"}), *ends)[-1]["usage"]["total_tokens"] == 5
+        assert read(DIALECT, chunk({"content": "a"}), ends[1])[-1]["usage"]["total_tokens"] == 0
+
     def test_the_index_of_a_choice_may_be_text(self) -> None:
         one = call("{", index=0, id="a", name="f"), call("}", index=0)
         chunks = [{"choices": [{"index": "0", "delta": delta}]} for delta in one]
