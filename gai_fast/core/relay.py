@@ -209,7 +209,8 @@ class Relay(LegalStream):
             body.kind = _STREAM
         if body.kind is _STREAM:
             try:
-                self._receive_frame(Frame(b"", "", data, None))
+                # `Frame(…)` is interpreted: 300 ns more.
+                self._receive_frame(tuple.__new__(Frame, (b"", "", data, None)))
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 

@@ -200,16 +200,16 @@ class _Reading:
         self._api = ""
         self._shapes: dict[type, Shape] = {}
         self._has_read = False
-
-    @property
-    def is_over(self) -> bool:
-        return self._relay is not None and self._relay.is_over
+        self.is_over = False
+        """Whether `events` has returned the last one."""
 
     def events(self) -> list[Event]:
         relay = self._relay
-        if relay is not None and relay.fault is not None:
-            fault, relay.fault = relay.fault, None
-            raise fault
+        if relay is not None:
+            self.is_over = relay.is_over
+            if relay.fault is not None:
+                fault, relay.fault = relay.fault, None
+                raise fault
         return self._sink.take()
 
     def read(self, item: Any) -> None:

@@ -159,9 +159,9 @@ _UNSAID: Final = frozenset(("obfuscation",))
 
 
 def _chat_delta(chunk: Any) -> str | None:
-    members = chunk.__dict__
+    members, extra = chunk.__dict__, chunk.__pydantic_extra__  # an attribute of pydantic's takes 100 ns
     choices = members.get("choices")
-    if not choices or len(choices) != 1 or members.get("usage") or not _says_nothing(chunk):
+    if not choices or len(choices) != 1 or members.get("usage") or (extra and not _UNSAID.issuperset(extra)):
         return None
     choice = choices[0].__dict__
     delta = choice.get("delta")
@@ -171,16 +171,11 @@ def _chat_delta(chunk: Any) -> str | None:
     text = fields.get("content")
     if not isinstance(text, str) or delta.__pydantic_extra__ or any(map(fields.get, _BESIDE_TEXT)):
         return None
-    return _json({"choices": [{"index": choice.get("index"), "delta": {"content": text}}]})
+    return encode_json({"choices": [{"index": choice.get("index"), "delta": {"content": text}}]}).decode()
 
 
 _BESIDE_TEXT: Final = ("tool_calls", "refusal", "function_call", "reasoning", "annotations", "executed_tools")
 """Members of a delta of `openai` and `groq` that may have content beside the text."""
-
-
-def _says_nothing(chunk: Any) -> bool:
-    extra = chunk.__pydantic_extra__
-    return not extra or _UNSAID.issuperset(extra)
 
 
 def _anthropic_delta(event: Any) -> str | None:
@@ -193,7 +188,9 @@ def _anthropic_delta(event: Any) -> str | None:
 
 
 def _responses_delta(event: Any) -> str | None:
-    if event.type != "response.output_text.delta" or event.__dict__.get("logprobs") or not _says_nothing(event):
+    extra = event.__pydantic_extra__
+    is_more = event.__dict__.get("logprobs") or (extra and not _UNSAID.issuperset(extra))
+    if is_more or event.type != "response.output_text.delta":
         return None
     return _json(
         {
