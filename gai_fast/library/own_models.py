@@ -10,6 +10,7 @@ it is called, read and closed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from inspect import isawaitable
@@ -41,7 +42,9 @@ async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerat
         source = answer if answer.is_async else ThreadIterator(iter(answer))
         async for event in source:
             yield _line(event)
-    except (Exception, SystemExit) as problem:  # noqa: BLE001  # rule 2; `sys.exit` would end the server
+    except _OF_THE_LOOP:
+        raise
+    except BaseException as problem:  # noqa: BLE001  # rule 2; `sys.exit`, and the panics of extensions in Rust
         for event in _failure(function, problem):
             yield _line(event)
     finally:
@@ -49,10 +52,14 @@ async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerat
             await _close(function, source)
 
 
-def _failure(function: FunctionSettings, problem: Exception | SystemExit) -> list[Event]:
+_OF_THE_LOOP: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+"""Exceptions that end a call from outside."""
+
+
+def _failure(function: FunctionSettings, problem: BaseException) -> list[Event]:
     try:
         return events_of_failure(problem)
-    except (Exception, SystemExit):  # noqa: BLE001  # rule 2: `problem` again
+    except BaseException:  # noqa: BLE001  # rule 2: `problem` again
         _log.error("the function %s has failed", function.reference, exc_info=problem)
     error = Error("internal", "the function that answers for this model has failed", reason="function")
     return [{"type": "error", "error": error.payload()}]
@@ -61,7 +68,9 @@ def _failure(function: FunctionSettings, problem: Exception | SystemExit) -> lis
 async def _close(function: FunctionSettings, source: SDKEvents | ThreadIterator) -> None:
     try:
         await source.aclose()
-    except Exception as problem:  # noqa: BLE001  # the answer has ended: no client can get it
+    except _OF_THE_LOOP:
+        raise
+    except BaseException as problem:  # noqa: BLE001  # the answer has ended: no client can get it
         _log.error("the function %s has failed when its answer was closed", function.reference, exc_info=problem)
 
 

@@ -160,11 +160,11 @@ class SDKEvents:
             await _aclose(self._stream)
 
 
-def events_of_failure(problem: Exception | SystemExit) -> list[Event]:
+def events_of_failure(problem: BaseException) -> list[Event]:
     """Returns the events of an answer that has failed before it began: rule 4.
 
     Raises:
-        Exception: `problem`, if it is no failure of the provider or the connection.
+        BaseException: `problem`, if it is no failure of the provider or the connection.
     """
     reading = _Reading(None)
     reading.fail(problem)
@@ -245,11 +245,11 @@ class _Reading:
             relay.receive_chunk(_END)
         relay.receive_eof(None, now_ms())
 
-    def fail(self, problem: Exception | SystemExit) -> None:
+    def fail(self, problem: BaseException) -> None:
         """The library has raised: rule 4.
 
         Raises:
-            Exception: `problem`, if it is no failure of the provider or the connection.
+            BaseException: `problem`, if it is no failure of the provider or the connection.
         """
         relay = self._begun(self._api or library_of(problem, PROVIDERS) or CHAT, problem)
         adapter = self._adapter
@@ -281,7 +281,7 @@ _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout
 """Names of base classes of the libraries' exceptions (httpx, aiohttp, openai, anthropic, groq)."""
 
 
-def _error_of(problem: Exception | SystemExit, adapter: Adapter) -> Error | None:
+def _error_of(problem: BaseException, adapter: Adapter) -> Error | None:
     """Returns the error for an exception of a library. None if it is no failure of the provider or the connection."""
     if isinstance(problem, Error):
         return problem

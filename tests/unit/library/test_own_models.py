@@ -108,6 +108,24 @@ def leaving(request: Any) -> Iterator[str]:
     sys.exit("sk-secret")
 
 
+class Panic(BaseException):
+    """As that of an extension in Rust (PyO3)."""
+
+
+async def panicking(request: Any) -> AsyncIterator[str]:
+    yield "a"
+    raise Panic("sk-secret")
+
+
+def panicking_in_a_thread(request: Any) -> Iterator[str]:
+    yield "a"
+    raise Panic("sk-secret")
+
+
+def panicking_at_once(request: Any) -> Iterator[str]:
+    raise Panic("sk-secret")
+
+
 async def returning_text(request: Any) -> str:
     return "sk-secret"
 
@@ -122,6 +140,9 @@ async def yielding_numbers(request: Any) -> AsyncIterator[int]:
         (raising, "KeyError: 'sk-secret'"),
         (raising_at_once, "KeyError: 'sk-secret'"),
         (leaving, "SystemExit: sk-secret"),
+        (panicking, "Panic: sk-secret"),
+        (panicking_in_a_thread, "Panic: sk-secret"),
+        (panicking_at_once, "Panic: sk-secret"),
         (returning_text, "from_sdk takes an iterator or an async iterator of an answer's chunks; this is str"),
         (yielding_numbers, "does not know chunks of the type builtins.int"),
         (lambda: None, "takes 0 positional arguments"),
