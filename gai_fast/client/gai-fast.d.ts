@@ -73,6 +73,7 @@ export interface Usage {
   cached_input_tokens?: number;
   cache_write_input_tokens?: number;
   reasoning_tokens?: number;
+  web_search_requests?: number;
   source?: "counted" | "estimated" | "partial";
   cost?: { amount: number; currency: string };
 }

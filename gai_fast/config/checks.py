@@ -41,7 +41,7 @@ PROJECT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,126}")
 PERIODS: Final = ("day", "month", "total")
 """The values of `period` in `spend`."""
 TOKEN_PRICES: Final = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
-PRICES: Final = (*TOKEN_PRICES, "request")
+PRICES: Final = (*TOKEN_PRICES, "request", "web_search")
 """The keys of `price`."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -289,11 +289,13 @@ def price(value: Any) -> Mapping[str, Any]:
         raise ValueError(
             "must be a table with input and output, and those of cached_input, cache_write, cache_write_1h and "
             "reasoning that cost otherwise, such as {input = 3, output = 15}: what a million tokens cost; and request, "
-            "or request alone: what each request costs"
+            "or request alone: what each request costs; web_search: what a thousand searches of the provider cost"
         )
     for name, figure in value.items():
         if amount_of(figure, LIMITS.price) is None:
-            what = "each request costs" if name == "request" else "a million tokens cost"
+            what = {"request": "each request costs", "web_search": "a thousand searches cost"}.get(
+                name, "a million tokens cost"
+            )
             raise ValueError(f"must have a number for {name}, 0 to {LIMITS.price}: what {what}")
     return MappingProxyType(dict(value))
 

@@ -443,7 +443,8 @@ MODEL: Final[Mapping[str, Key]] = {
     ),
     "price": Key(
         "What a million tokens cost; unless given, cached_input and cache_write cost input, cache_write_1h twice as "
-        "much, reasoning output. request: what each request costs, beside its tokens or alone.",
+        "much, reasoning output. request: what each request costs, beside its tokens or alone. web_search: what a "
+        "thousand searches of the provider cost.",
         {
             "type": "object",
             "properties": {name: {"type": "number", "minimum": 0, "maximum": LIMITS.price} for name in checks.PRICES},

@@ -46,6 +46,7 @@ def build_price(table: Mapping[str, Any], currency: str) -> Price:
         currency=currency,
         cache_write_1h=amounts.get("cache_write_1h"),
         request=amounts.get("request", 0),
+        web_search=amounts.get("web_search", 0),
     )
 
 

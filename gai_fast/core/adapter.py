@@ -104,6 +104,8 @@ class Adapter(ABC):
         """The provider's id of the answer; empty if it has none."""
         self.usage: dict[str, Any] | None = None
         """The provider's last token counts. `None` if it has sent none."""
+        self.searches = 0
+        """The searches in the web that the provider has run so far, as it charges them."""
         self.own_cost: Amount | None = None
         """The provider's figure of the cost so far, in US dollars. `None` if it has sent none."""
         self.changes: Changes | None = None

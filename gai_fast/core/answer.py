@@ -373,10 +373,8 @@ class Answer:
         events = self.adapter.finish()
         if self.progress is not _CONTENT and not self._goes_on and _is_empty(events):
             raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
-        if self._prompt_characters is not None:
-            usage = events[-1].get("usage")
-            if usage is None or self._is_placeholder(usage):
-                events[-1]["usage"] = self._completed_usage(usage or {}, self.characters, "estimated")
+        if "usage" not in events[-1] and self._prompt_characters is not None:
+            events[-1]["usage"] = self._estimated_usage(self.characters, "estimated")
         return events
 
     def complete_calls(self, transcript: Transcript | None) -> list[Event]:
@@ -464,6 +462,7 @@ class Answer:
         """Returns the end with the stream's cost in its usage, for processors, which may still change the usage."""
         account, usage = self.account, event.get("usage")
         if account is not None and usage:
+            event["usage"] = usage = self._with_searches(usage)
             charge = account.charge_of(self._usage_at(event), self.adapter.own_cost)
             event["usage"] = _with_cost(usage, account.bill.charges_with(account, charge))
         return event
@@ -480,6 +479,8 @@ class Answer:
         if account is None:
             return event
         account.bill.give_up_others(account)
+        if usage:
+            event["usage"] = usage = self._with_searches(usage)
         account.close(self._usage_at(event), self.adapter.own_cost)
         if usage:
             event["usage"] = _with_cost(usage, account.bill.charges)
@@ -494,6 +495,8 @@ class Answer:
         if usage is None or not is_owed:
             return None
         source: str | None = usage.get("source")
+        if self._prompt_characters is not None and self._is_placeholder(usage):
+            return self._own_usage("estimated")
         # An estimate also counts the content of the attempt before.
         return self._own_usage(source) if source is not None and self._goes_on else usage
 
@@ -508,16 +511,19 @@ class Answer:
     def _own_usage(self, source: str) -> dict[str, Any]:
         """Returns the usage of this attempt alone up to now, for its charge."""
         characters = self.characters if self.transcript is None and not self._goes_on else self._generated
-        return self._counted_or_estimated(characters, source)
+        return self._with_searches(self._counted_or_estimated(characters, source))
+
+    def _with_searches(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns usage with the provider's searches, if they have a price."""
+        account, searches = self.account, self.adapter.searches
+        if not searches or account is None or account.price is None or not account.price.web_search:
+            return usage
+        return {**usage, "web_search_requests": searches}
 
     def _counted_or_estimated(self, characters: int, source: str) -> dict[str, Any]:
         counted: dict[str, Any] = dict(self.adapter.usage or {})
         if self._is_counted(counted):
             return counted
-        return self._completed_usage(counted, characters, source)
-
-    def _completed_usage(self, counted: Mapping[str, Any], characters: int, source: str) -> dict[str, Any]:
-        """Completes a count that is not the last one, or no count at all, by an estimate."""
         # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
         usage = self._estimated_usage(characters, source)
         usage["input_tokens"] = counted.get("input_tokens") or usage["input_tokens"]
@@ -532,8 +538,8 @@ class Answer:
     def _is_placeholder(self, counted: Mapping[str, Any]) -> bool:
         """Returns whether a count has no output although text has come, and no figure says that it costs nothing.
 
-        Servers fill in zeros if they do not count: LocalAI with tools, resellers. OpenRouter's zeros for an answer from
-        its cache have a cost of 0 beside them.
+        Servers fill in zeros: LocalAI with tools, OpenAI in some incomplete responses. The client sees them; the charge
+        is estimated. OpenRouter's zeros for an answer from its cache have a cost of 0 beside them.
         """
         return counted.get("output_tokens") == 0 and self.characters > 0 and self.adapter.own_cost is None
 

@@ -23,6 +23,8 @@ USD: Final = "USD"
 
 PRICED_TOKENS: Final = 10**6
 """A price is for this number of tokens."""
+_PRICED_SEARCHES: Final = 1000
+"""The price of searches is for this number of them."""
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
@@ -87,7 +89,7 @@ def cost_member(amount: Amount, currency: str) -> dict[str, Any]:
 
 
 def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
-    """Returns the cost of tokens, rounded half to even.
+    """Returns the cost of tokens and searches, rounded half to even.
 
     Cached and written input is part of the input, input written for an hour part of the written input, and
     reasoning part of the output. Counts of an upstream that contradict this are cut, so that no part is negative. A
@@ -111,6 +113,8 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     )
     if for_hour:
         total += for_hour * (2 * price.input if price.cache_write_1h is None else price.cache_write_1h)
+    if price.web_search:
+        total += tokens_of(usage, "web_search_requests") * price.web_search * (PRICED_TOKENS // _PRICED_SEARCHES)
     amount, rest = divmod(total, PRICED_TOKENS)
     is_more_than_half = rest * 2 > PRICED_TOKENS or (rest * 2 == PRICED_TOKENS and amount % 2 == 1)
     return min(amount + is_more_than_half, SHARED.charge * UNIT)

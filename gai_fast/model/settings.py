@@ -285,6 +285,8 @@ class Price(_Snapshot):
     """The price of input that is cached for an hour. None means twice the price of input, as Anthropic charges."""
     request: int = 0
     """The price of each request, in addition to the price of its tokens, in 10^-12 of the currency."""
+    web_search: int = 0
+    """The price of a thousand searches that the provider runs."""
 
 
 @dataclass(frozen=True, slots=True)

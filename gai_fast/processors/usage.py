@@ -33,6 +33,7 @@ _COUNTS: Final = (
     "cache_write_input_tokens",
     "cache_write_1h_input_tokens",
     "reasoning_tokens",
+    "web_search_requests",
 )
 
 _SOURCES: Final = ("counted", "estimated", "partial")
@@ -54,6 +55,7 @@ class UsageTotals:
         cache_write_input_tokens: Input that was written to a cache.
         cache_write_1h_input_tokens: Of it, the input that the cache keeps for an hour.
         reasoning_tokens: Output that was reasoning.
+        web_search_requests: Searches that providers have run.
         tokens_by_source: The tokens of `total_tokens` that the provider did not count, by source: `counted`,
             `estimated`, `partial`.
     """
@@ -67,6 +69,7 @@ class UsageTotals:
     cache_write_input_tokens: int = 0
     cache_write_1h_input_tokens: int = 0
     reasoning_tokens: int = 0
+    web_search_requests: int = 0
     tokens_by_source: dict[str, int] = field(default_factory=dict)
 
     def add(self, usage: Mapping[str, Any] | None) -> None:

@@ -240,5 +240,5 @@ class WrappingAdapter(Adapter):
         inner = self._inner
         self.ended, self.is_complete, self.started = inner.ended, inner.is_complete, inner.started
         self.identifier, self.usage, self.own_cost = inner.identifier, inner.usage, inner.own_cost
-        self.stored_ids = inner.stored_ids
+        self.stored_ids, self.searches = inner.stored_ids, inner.searches
         return self.read(events)

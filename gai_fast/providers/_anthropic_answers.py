@@ -89,6 +89,7 @@ _COUNTED: Final = (
     "cache_creation",
     "output_tokens",
     "output_tokens_details",
+    "server_tool_use",
 )
 """The members of `usage` that are kept."""
 
@@ -246,6 +247,7 @@ class AnthropicAdapter(ProviderAdapter):
             written_1h=nested_count(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
             reasoning=nested_count(self._counts, "output_tokens_details", "thinking_tokens"),
         )
+        self.searches = nested_count(self._counts, "server_tool_use", "web_search_requests") or 0
 
     # -- blocks --
 

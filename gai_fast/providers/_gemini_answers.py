@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 from gai_fast.core.chunks import WRONG_SHAPE, count, label, member, members, number, objects, parse_chunk, text_of
@@ -131,6 +131,8 @@ class GeminiAdapter(ProviderAdapter):
         self._rated: set[tuple[Any, ...]] = set()
         self._blocked: Error | None = None
         self._continuation = ""
+        self._searches: set[str] = set()
+        """The searches that the answer names so far; Google charges equal ones once."""
         self._shape: Any = None
         """The shape of the previous chunk, without its text."""
 
@@ -153,12 +155,13 @@ class GeminiAdapter(ProviderAdapter):
         chunk = self.checked(parsed)
         self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
-        self.usage = usage or self.usage
         # The types of the whole chunk are checked before any state changes, so that a malformed chunk begins nothing.
         identifier, model = label(chunk.get("responseId")), label(chunk.get("modelVersion"))
         read = [
             (raw, parts, _Details(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
         ]
+        self.usage = usage or self.usage
+        self._count_searches([raw for raw, _, details in read if details.has_references])
         word = refusal = ""
         events: list[Event] = []
         if chunk.get("promptFeedback"):
@@ -319,6 +322,17 @@ class GeminiAdapter(ProviderAdapter):
 
     def kept(self, name: str, text: str) -> None:
         self.usage = _usage(parse_chunk(text)) or self.usage
+
+    def _count_searches(self, candidates: Iterable[dict[str, Any]]) -> None:
+        """Counts the searches of the answer. Before Gemini 3, Google charges one for a request."""
+        for raw in candidates:
+            queries = member(raw, "groundingMetadata").get("webSearchQueries")
+            for query in queries if isinstance(queries, list) else ():
+                if query and isinstance(query, str) and query not in self._searches:
+                    self.room.take(len(query))
+                    self._searches.add(query)
+        once = (self.model or "").startswith(_PER_REQUEST)
+        self.searches = min(1, len(self._searches)) if once else len(self._searches)
 
     # -- the end --
 
@@ -494,6 +508,9 @@ def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
             found.append((str(rating.get("category")), action, probability, score))
     return found
 
+
+_PER_REQUEST: Final = ("gemini-1", "gemini-2")
+"""The models whose requests with searches are charged, not the searches."""
 
 _PROBABLE: Final = frozenset("LOW MEDIUM HIGH 2 3 4".split())
 """Probabilities above "negligible". Old SDKs wrote the numbers of the enum."""

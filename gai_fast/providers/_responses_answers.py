@@ -261,7 +261,7 @@ class ResponsesAdapter(ProviderAdapter):
     # -- the response --
 
     def _begin(self, response: dict[str, Any]) -> list[Event]:
-        self._count(response.get("usage"))
+        self._count(response.get("usage"), response)
         identifier = label(response.get("id"))
         if identifier != self._identifier:
             self._identifier = identifier
@@ -334,7 +334,7 @@ class ResponsesAdapter(ProviderAdapter):
             others.pop(item, None)
             yield item, raw
 
-    def _count(self, usage: Any) -> None:
+    def _count(self, usage: Any, response: dict[str, Any]) -> None:
         if not isinstance(usage, dict):
             return
         # `total` is not passed: in this dialect every provider's output includes reasoning.
@@ -345,6 +345,7 @@ class ResponsesAdapter(ProviderAdapter):
             written=nested_count(usage, "input_tokens_details", "cache_write_tokens"),
             reasoning=nested_count(usage, "output_tokens_details", "reasoning_tokens"),
         )
+        self.searches = _searches(response)
         if counted:
             self.usage, self.own_cost = counted, self.cost_in(usage)
 
@@ -636,6 +637,22 @@ def _kind(chunk: dict[str, Any], name: str) -> str:
     """Returns the type of an event, which some servers send only as the name of the SSE event."""
     kind = chunk.get("type")
     return kind if kind and isinstance(kind, str) else name
+
+
+def _searches(response: dict[str, Any]) -> int:
+    """Returns the searches that the provider counts, or those in the output. Opening a page is none."""
+    usage = response.get("tool_usage")
+    counted = nested_count(usage, "web_search", "num_requests") if isinstance(usage, dict) else None
+    if counted is not None:
+        return counted
+    output = response.get("output")
+    calls = (
+        [raw for raw in output if isinstance(raw, dict) and raw.get("type") == "web_search_call"]
+        if isinstance(output, list)
+        else ()
+    )
+    actions = [raw.get("action") for raw in calls]
+    return len([each for each in actions if not isinstance(each, dict) or each.get("type", "search") == "search"])
 
 
 def _item_kind(raw: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import label, objects
+from gai_fast.core.chunks import count, label, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount, amount_of
@@ -155,6 +155,10 @@ class PerplexityAdapter(ChatAdapter):
         cited = chunk.get("citations")
         uris = [uri for uri in (cited if cited and isinstance(cited, list) else titles) if uri and isinstance(uri, str)]
         return self.citations_once(citation(uri, titles.get(uri)) for uri in uris)
+
+    def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
+        self.searches = count(raw.get("num_search_queries")) or self.searches
+        return super().count_usage(raw)
 
     def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
         return _cost_in(usage)

@@ -148,6 +148,7 @@ class EventsAdapter(ProviderAdapter):
             written_1h=count(usage.get("cache_write_1h_input_tokens")),
             reasoning=count(usage.get("reasoning_tokens")),
         )
+        self.searches = count(usage.get("web_search_requests")) or self.searches
         if counted:
             if usage.get("source") in _SOURCES:
                 counted["source"] = usage["source"]

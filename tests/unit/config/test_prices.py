@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,5 +201,7 @@ def test_a_request_may_have_a_price_of_its_own_beside_that_of_its_tokens_or_alon
     )
     alone = loaded(tmp_path, UPSTREAM + MODEL + "price = {request = 2}\n")
     assert alone.models["fast"].price == Price(0, 0, 0, 0, 0, "USD", request=2 * UNIT)
+    searching = loaded(tmp_path, UPSTREAM + MODEL + "price = {input = 3, output = 15, web_search = 10}\n")
+    assert searching.models["fast"].price == replace(both.models["fast"].price, request=0, web_search=10 * UNIT)
     found = problems(tmp_path, UPSTREAM + MODEL + "price = {request = 2, input = 1}\n")
     assert "or request alone" in found[0]

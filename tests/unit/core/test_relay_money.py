@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -146,27 +147,31 @@ def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript
 
 
 @pytest.mark.parametrize(
-    ("text", "usage", "cost", "source"),
+    ("text", "usage", "cost"),
     [
-        ("four" * 5, {"prompt_tokens": 0, "completion_tokens": 0}, 150, "estimated"),
-        ("four" * 5, {"prompt_tokens": 90, "completion_tokens": 0}, 140, "estimated"),
-        ("four" * 5, {"prompt_tokens": 0, "completion_tokens": 2}, 20, None),
-        ("", {"prompt_tokens": 0, "completion_tokens": 0}, 0, None),
+        ("four" * 5, {"prompt_tokens": 0, "completion_tokens": 0}, 150),
+        ("four" * 5, {"prompt_tokens": 90, "completion_tokens": 0}, 140),
+        ("four" * 5, {"prompt_tokens": 0, "completion_tokens": 2}, 20),
+        ("", {"prompt_tokens": 0, "completion_tokens": 0}, 0),
     ],
 )
 @pytest.mark.parametrize("is_left", [False, True])
 def test_a_count_without_output_beside_a_text_is_none(
-    text: str, usage: dict[str, int], cost: int, source: str | None, is_left: bool
+    text: str, usage: dict[str, int], cost: int, is_left: bool
 ) -> None:
-    """Servers that count nothing fill in zeros (mudler/LocalAI issue 9927)."""
+    """Servers that count nothing fill in zeros (mudler/LocalAI issue 9927). Their client sees these."""
     scene = Scene()
     scene.say(chunk(text), chunk(finish="stop", usage=usage))
     if is_left:
-        told: Any = scene.leave()
+        scene.leave()
     else:
         scene.say("[DONE]")
-        told = scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
-    assert (scene.costs, told.get("source")) == ({"1": cost}, source and ("partial" if is_left else source))
+        told: Any = scene.sink.take()[-2]
+        assert (told["usage"]["output_tokens"], told["usage"]["cost"]["amount"]) == (
+            usage["completion_tokens"],
+            cost / 1e6,
+        )
+    assert scene.costs == {"1": cost}
 
 
 def test_zeros_are_zeros_where_the_provider_names_the_cost() -> None:
@@ -176,6 +181,26 @@ def test_zeros_are_zeros_where_the_provider_names_the_cost() -> None:
     scene.say(chunk("four"), chunk(finish="stop", usage=usage), "[DONE]")
     assert scene.costs == {"1": 0}
     assert "source" not in scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
+
+
+@pytest.mark.parametrize("price", [0, 10_000 * UNIT])
+@pytest.mark.parametrize("how", ["end", "leave"])
+def test_searches_that_have_a_price_cost_beside_the_tokens(
+    monkeypatch: pytest.MonkeyPatch, price: int, how: str
+) -> None:
+    monkeypatch.setattr(f"{__name__}.PRICE", replace(PRICE, web_search=price // 1000))
+    scene = Scene(provider="perplexity")
+    usage = {"prompt_tokens": 90, "completion_tokens": 1, "num_search_queries": 2}
+    scene.say(chunk("four"), chunk(finish="stop", usage=usage))
+    cost = 100 + 2 * price // 10**6 // MICRO
+    if how == "leave":
+        told = scene.leave()
+    else:
+        scene.say("[DONE]")
+        told = scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
+    assert told is not None
+    assert (scene.costs, told["cost"]["amount"]) == ({"1": cost}, cost / 1e6)
+    assert told.get("web_search_requests") == (2 if price else None)
 
 
 def sound(tokens: int) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def test_tokens_cost_what_their_kind_costs(tokens: dict[str, Any], micros: str) 
     assert cost_of(tokens, PRICE) == int(Decimal(micros) * MICRO)
 
 
+@pytest.mark.parametrize(
+    ("searches", "micros"), [(3, 6030), (0, 6000), (-3, 6000), ("3", 6000), (1.0, 6000), (None, 6000)]
+)
+def test_searches_cost_beside_the_tokens(searches: Any, micros: int) -> None:
+    counted = {**usage(1000, 200), "web_search_requests": searches}
+    assert cost_of(counted, replace(PRICE, web_search=UNIT // 100)) == micros * MICRO
+    assert cost_of(counted, PRICE) == 6000 * MICRO
+
+
 def test_input_that_is_cached_for_an_hour_costs_twice_the_input_unless_a_price_is_given() -> None:
     counted = {**usage(into=1000, new=500), "cache_write_1h_input_tokens": 200}
     assert cost_of(counted, PRICE) == (500 * 3 + 200 * 6) * UNIT // 10**6 + 300 * 375 * UNIT // 10**8
