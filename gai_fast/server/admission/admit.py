@@ -274,7 +274,7 @@ class Admission:
 
 
 def is_api(path: str) -> bool:
-    """Whether a path is one that callers need a key for, if there are keys.
+    """Returns whether callers need a key for a path, if there are keys.
 
     Args:
         path: Below the prefix.

@@ -114,7 +114,7 @@ def is_set_by_proxy(name: str) -> bool:
 
 
 def _addresses(entries: Iterable[str]) -> Iterator[str]:
-    """The entries that are addresses, up to one that is none: rule 3."""
+    """Yields the entries up to the first that is no address: rule 3."""
     for _, entry in zip(range(LIMITS.forwarded_hops), entries, strict=False):
         text = _address(entry)
         if not text:

@@ -354,7 +354,7 @@ class Limits:
     """Seconds after which a worker reports wrong keys to others if the supervisor has not read the earlier reports."""
 
     token_shared: float = 30.0
-    """Seconds for which workers share a token without an end; one that ends sooner is not handed to other workers."""
+    """Seconds for which workers share a token without an end; shorter-lived tokens are not handed to other workers."""
 
     token_failure: float = 0.5
     """Seconds for which a failed fetch counts for all workers: less than the pause before each repeats it."""

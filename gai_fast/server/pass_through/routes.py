@@ -43,7 +43,7 @@ from gai_fast.server.requests.streams import StreamRoutes
 METERED: Final = frozenset(
     ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/responses/compact")
 )
-"""The routes whose answers have counts of tokens; one that has none is charged for the text of its request."""
+"""The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 _BYTES_PER_TOKEN: Final = 4
 
 

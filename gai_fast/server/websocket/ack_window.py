@@ -53,7 +53,7 @@ class AckWindow:
         """Takes the number of the last event that the client has, or will take.
 
         Args:
-            seq: The number; one that is not higher than before changes nothing.
+            seq: The number. A number not higher than before changes nothing.
 
         Returns:
             Whether it is higher.

@@ -1,6 +1,6 @@
 """Looks at the frames of a WebSocket's client before aiohttp reads them, for what aiohttp lets pass.
 
-1. A client masks its frames (RFC 6455, 5.1): one that does not ends with 1002.
+1. A client masks its frames (RFC 6455, 5.1): an unmasked frame ends the connection with 1002.
 2. A message has at most `limits.socket_message` bytes in at most `limits.socket_frames` frames: more end with 1009,
    at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.

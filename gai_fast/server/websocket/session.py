@@ -172,7 +172,7 @@ class SocketSession:
         return None
 
     def _begin(self, message: Message) -> None:
-        """Begins a stream: a new one, or the rest of one that runs or has run."""
+        """Begins a new stream, or the rest of a stream that runs or has run."""
         lead = lead_of(message.stream) if self._dialect.has_names else b"{"
         stream = SocketStream(self, message.stream, lead)
         handler: Handler
@@ -302,7 +302,7 @@ class SocketSession:
         self.drain_if_idle()
 
     def has_finished(self, stream_id: str) -> bool:
-        """Whether a stream whose end its client has seen had finished; of one that is no longer known, it has."""
+        """Whether a stream had finished when its client saw the end; true for an unknown stream."""
         log = self._home.engine.store.find_here(stream_id)
         return log is None or log.ending is None or log.ending.state != "failed"
 

@@ -4,7 +4,7 @@ Owns which worker fetches a token, and what the others get. The supervisor fetch
 
 1. A worker asks for a token other than its last. It gets that, or must fetch it, or must wait for a worker that does.
 2. A worker that fetches reports the grant, or why there is none. Workers that wait get the same.
-3. If that worker ends, or takes too long, the next one that asks must fetch.
+3. If that worker ends, or takes too long, the next worker that asks must fetch.
 4. A worker that does not reach the supervisor fetches for itself.
 5. The supervisor does not read grants, and keeps those of the current configuration alone.
 """

@@ -79,7 +79,7 @@ class WorkerEnds(NamedTuple):
 
     Attributes:
         number: A number from 1, unique among all workers of a server.
-        place: A number from 0, below the number of workers. A worker inherits the place of the one that it replaces.
+        place: A number from 0, below the number of workers. A worker inherits the place of the worker that it replaces.
         link: The socket for messages.
         channel: The socket for connections.
     """
