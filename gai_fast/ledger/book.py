@@ -31,7 +31,7 @@ class SpendBook:
     def add(self, entry: SpendEntry) -> None:
         """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days are gone.
 
-        Then that of an issuer's caller counts for the issuer, which has any number of callers.
+        Then an issuer's callers count as the issuer, which has any number of callers.
         """
         sums = self._days.setdefault(entry.day, {})
         place = (entry.key, entry.model, entry.upstream, entry.currency)

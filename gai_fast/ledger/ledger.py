@@ -1,7 +1,7 @@
 """`Ledger`: the limits and the spend of a server's callers.
 
-Owns the requests that are counted, from their admission to their end, and the error of one that is refused. Subclasses
-own where the state is: in this process (`local.py`), or in one that several workers share (`shared.py`).
+Owns the requests that are counted, from their admission to their end, and the error of a refused request. Subclasses
+own where the state is: in this process (`local.py`), or in a process that several workers share (`shared.py`).
 
 1. A request is counted when it starts a stream: it is valid, and no stream of an idempotency key answers it.
 2. What was counted by an estimate is settled once, at the end of its stream: by its usage; to nothing, if the
@@ -523,7 +523,7 @@ def refusal(verdict: Verdict, caps: Caps, wall: float) -> Error:
         return Error("rate_limited", _spend_text(verdict.spent, caps, wall), reason=name, temporary=False)
     milliseconds = max(1, math.ceil(verdict.wait * 1e3 - _ROUNDING)) if verdict.wait else SHARED.overloaded_ms
     error = Error("rate_limited", f"{_TEXTS[place]} ({name} = {caps[place]})", reason=name)
-    error.retry_after_ms = milliseconds  # the true wait, which may be longer than that of an upstream
+    error.retry_after_ms = milliseconds  # the true wait, which may be longer than an upstream's
     return error
 
 

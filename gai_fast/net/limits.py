@@ -252,7 +252,7 @@ class Limits:
     """Seconds by which the clock of an issuer may be ahead (`nbf`). An end (`exp`) has no leeway."""
 
     latest_end: float = 253_402_300_800.0
-    """Unix seconds of the year 10000: a token that ends later counts as one that ends then."""
+    """Unix seconds of the year 10000: a token that ends later counts as ending then."""
 
     issuer_fetch: float = 10.0
     """Seconds for the two requests that bring an issuer's keys; in a second it would have answered both."""

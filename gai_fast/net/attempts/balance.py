@@ -486,7 +486,7 @@ class Balancer:
         return one if one.busyness(now) <= other.busyness(now) else other
 
     def _fastest(self, ready: Sequence[Target], now: float) -> Target:
-        """Returns the faster of two targets, or one that is to be measured: rule 4."""
+        """Returns the faster of two targets, or a target that needs a measurement: rule 4."""
         unknown = [target for target in ready if not target.is_known(now)]
         if unknown:
             unasked = [target for target in unknown if not target.waiting]

@@ -39,7 +39,7 @@ class Hedge(Receiver):
     """The receiver of the second answer.
 
     Args:
-        adapter: Reads a copy of the answer; it is not the one that reads for the stream.
+        adapter: Reads a copy of the answer; the stream has its own adapter.
         started: Called at the first event; returns the fast path for the next reads.
         failed: Called if the hedge fails; nothing is called afterwards.
         clock: The stream's.

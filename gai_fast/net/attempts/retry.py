@@ -8,7 +8,7 @@ nothing: `attempts.py` calls it and acts. A request that does not fail only look
    it stayed silent or would fail again (`_will_recur`), nor for a request that is a client's own retry: retries on two
    layers multiply.
 3. Retries are at most a tenth of the requests of the last seconds, but a few are always allowed: an upstream that is
-   down must not get several times the requests of one that is up.
+   down must not get several times the requests of a healthy one.
 4. The next model of `fallback` is asked if another upstream may do better: `_FELL_BACK`. A failure caused by the
    request goes only to the model that `fallback_on` names for its code.
 5. `Retry-After` is honoured if the answer can still begin in time; else the next model is asked, if there is one. If

@@ -59,7 +59,7 @@ class Targets(AttemptRunner):
         tallies: Counts hedges.
         timers: The loop's timers.
         loop: The running loop.
-        fetch: As for `TokenSource`. None if this process is the only one that needs the tokens.
+        fetch: As for `TokenSource`. None if no other process needs the tokens.
 
     Attributes:
         settings: The configuration that new streams get.

@@ -337,7 +337,7 @@ class Exchange:
 
     @property
     def has_met_a_dead_connection(self) -> bool:
-        """Whether the lost connection was a pooled one that the peer had closed before it saw the request."""
+        """Whether the lost connection came from the pool, and the peer had closed it before it saw the request."""
         return self.reused and self._request is not None and self._clock() - self._read_at <= LIMITS.pool_stale
 
     # -- for the connection
