@@ -111,7 +111,7 @@ def _check_keys(table: Mapping[str, Value], cloud: str | None, problems: Problem
 
 
 def _given(name: str, cloud: str, table: Mapping[str, Value], environ: Environment) -> str | None:
-    """Returns the value of a key, or that of the variable that the cloud's own SDK reads."""
+    """Returns the value of a key, or of the variable that the cloud's own SDK reads."""
     if name in table:
         value: str = table[name].value
         return value

@@ -54,7 +54,7 @@ class Limits:
     word "the", may also be what comes next."""
 
     cache_marks: int = 4
-    """Marks of cached parts in a request, that of the whole prompt included: providers accept as many. The latest are
+    """Marks of cached parts in a request, the whole prompt's included: providers accept as many. The latest are
     kept: they cache the most."""
 
     early_warnings: int = 16

@@ -115,7 +115,7 @@ def estimated_tokens(text: int) -> int:
 
 
 def characters_of_media(event: Event) -> int:
-    """Returns the characters whose estimate in tokens equals that of a generated image or sound; 0 for other events.
+    """Returns the characters with as many estimated tokens as a generated image or sound; 0 for other events.
 
     Args:
         event: Any event.

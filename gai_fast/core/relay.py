@@ -372,7 +372,7 @@ class Relay(LegalStream):
         if self._failed_rest is not None:
             self._continued = None
         usage = self._emit_complete_calls()
-        # With the provider's own word, if it has come: frames that were passed on have told clients of this end.
+        # With the provider's own word, if it has come: the client has read it in a frame that was passed on.
         finish = self._answer.adapter.end(finish_reason, self._answer.adapter.word())
         if reason is not None:
             finish["reason"] = reason

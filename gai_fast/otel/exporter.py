@@ -7,7 +7,7 @@ Owns the thread, the spans that wait, and what becomes of them while the receive
    `metric_interval`. What the receiver does not take for now (429, 502, 503, 504, no answer) is sent again as its
    `Retry-After` says, `limits.otel_attempts` times in all; metrics are counted from the beginning, so the next ones
    hold them all. What it refuses otherwise is dropped.
-3. The operator is warned when exporting begins to fail, at most once in `limits.warning_interval`, and told when it
+3. A warning is logged when exporting begins to fail, at most once in `limits.warning_interval`, and a line when it
    works again, with the number of spans that were lost.
 4. At the end what is under way is awaited, and the last spans and metrics are sent once: within `limits.otel_end`.
 """
@@ -296,10 +296,10 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of a host.
+        """Returns the addresses of a host.
 
         Raises:
-            OSError: It has none, or one that no receiver may have.
+            OSError: It has no address, or an address that no receiver may have.
         """
         found = []
         for kind, _, protocol, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):

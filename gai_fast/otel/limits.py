@@ -37,7 +37,7 @@ class Limits:
     """Seconds for one request to the receiver, as OpenTelemetry's own exporters have it."""
 
     otel_answer: int = 64 * KIB
-    """Bytes that are read of the receiver's answer: one that goes on costs its connection."""
+    """Bytes that are read of the receiver's answer: a longer answer costs its connection."""
 
     otel_attempts: int = 5
     """Attempts to send the same spans: with the waits between them half a minute, in which a receiver restarts."""

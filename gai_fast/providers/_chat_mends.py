@@ -241,7 +241,7 @@ class NoPrefill(Mend):
 
 
 class AnswerAfterResults(Mend):
-    """Puts a word of the assistant between results and a question, for a provider that wants one there. It is told."""
+    """Puts a word of the assistant between results and a question, if a provider needs one there; reports it."""
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
         return "tool" in shape.roles
@@ -262,7 +262,7 @@ _WORD: Final = "OK."
 class Turns(Mend):
     """Makes the messages of user and assistant alternate, from the user's to the user's, behind the system's.
 
-    Adjacent messages of one role are joined, and system messages behind others become the user's; both are told.
+    Adjacent messages of one role are joined, and system messages after others become the user's; both are reported.
 
     Args:
         provider: The provider's name.

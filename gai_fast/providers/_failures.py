@@ -138,7 +138,7 @@ _WORDS: Final = (
 
 
 def is_error_type(kind: str) -> bool:
-    """Returns whether a `type` is that of an error, not of an event: `BadRequestError`, or the URI of a problem.
+    """Returns whether a `type` names an error, not an event: `BadRequestError`, or the URI of a problem.
 
     Args:
         kind: The value of `type`. RFC 9457, 3.1.1: the `type` of a problem is a URI.

@@ -407,7 +407,7 @@ _REFERENCE: Final = "#/$defs/"
 
 
 def without_root_unions(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a JSON Schema of an object in place of one that is a union, whose properties are those of all members.
+    """Returns a JSON Schema of an object in place of a union. It has the properties of all members.
 
     The union itself stands in the description. The schema is not changed; it is the result if it is no union.
     """

@@ -261,10 +261,10 @@ def _langchain(item: Any) -> str | None:
     ]
     if calls:
         delta["tool_calls"] = calls
-    told = item.response_metadata or {}
-    word = told.get("finish_reason") or told.get("stop_reason") or told.get("done_reason")
+    details = item.response_metadata or {}
+    word = details.get("finish_reason") or details.get("stop_reason") or details.get("done_reason")
     chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": delta, "finish_reason": word}]}
-    model = told.get("model_name") or told.get("model")
+    model = details.get("model_name") or details.get("model")
     if model:
         chunk["model"] = model
     usage = getattr(item, "usage_metadata", None)

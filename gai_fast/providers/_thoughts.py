@@ -29,7 +29,7 @@ _PARTS: Final = frozenset(("thinking", "redacted_thinking", "reasoning"))
 
 
 def refuses_signatures(error: Error) -> bool:
-    """Returns whether an upstream's error is about a signature that it got, and not about one that it lacks."""
+    """Returns whether an upstream's error is about a signature that it got, not about a missing one."""
     if not may_name_a_member(error):
         return False
     text = f"{error.message} {(error.details or {}).get('code') or ''}"

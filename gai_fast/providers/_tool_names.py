@@ -42,7 +42,7 @@ class ToolNames:
         return len(name) <= self._most and self._matches(name) is not None
 
     def fitted(self, name: str) -> str:
-        """Returns a name that the API accepts in place of one that it does not. It depends on the name alone."""
+        """Returns a name that the API accepts, in place of a refused name. It depends on the name alone."""
         head = _OTHERS.sub("_", name)
         if not head[:1].isalpha():
             head = f"_{head}"

@@ -555,7 +555,7 @@ def _strict_schema(raw: bytes, path: str, target: Target) -> Any:
 
     Args:
         raw: The schema's JSON.
-        path: Its path in the request, for what is told of a change.
+        path: Its path in the request, for the report of a change.
         target: As for `body`.
     """
     given = parse_exact(raw.decode())
@@ -606,7 +606,7 @@ def _highest(facts: Facts, model: str) -> int:
 
 
 def _is_paused(turn: dict[str, Any]) -> bool:
-    """Returns whether a turn of the assistant is one that it goes on with by itself: tools of Anthropic run in it."""
+    """Returns whether the assistant continues a turn by itself: Anthropic's tools run in it."""
     return any(label(block.get("type")).endswith(_PAUSING) for block in turn["content"])
 
 

@@ -39,7 +39,7 @@ class Cancellation:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Ends the program, if one runs, and every one that is started later."""
+        """Ends the running program, if there is one, and every program that is started later."""
         with self._lock:
             self._cancelled.set()
             if self._process is not None:

@@ -121,6 +121,6 @@ def _nothing() -> None:
 
 
 def _forget(done: asyncio.Future[Any]) -> None:
-    """Takes what a source raised when it was closed while it blocked, so that nobody is told of it."""
+    """Drops the exception of a source that was closed while it blocked."""
     if not done.cancelled():
         done.exception()

@@ -73,7 +73,7 @@ def open_store(
     """Makes the store of the configuration. Its `open` must be called before its first use.
 
     Args:
-        settings: `[store]`; its URL is one that `check_url` returned.
+        settings: `[store]`, with a URL from `check_url`.
         timers: The loop's timers.
         claim_ttl: Seconds for which an idempotency key is taken.
         claims: The kind of record for idempotency keys.

@@ -25,7 +25,7 @@ Owns the keys, and the meaning of each failure of the server and of the client l
    workers have lost their leases too, and write their streams again. For the duration of a lease after the loss no
    stream counts as unknown, and a worker counts as gone only once it has been without a lease for as long. Another loss
    restarts that time.
-7. A lease counts the writes of its process. If the server's count is lower than that of the process, the server has
+7. A lease counts the writes of its process. If the server's count is lower than the process's, the server has
    lost writes: it may be a replica that replaced its master before it had received everything. The count is checked
    before the first write over a new connection, so no copy gets a hole. In a cluster the lease is on one node, so the
    count is checked with the next write only.

@@ -415,7 +415,7 @@ class SealedBackend(Backend):
                     raise
 
     async def _make_names_key(self) -> None:
-        """Makes the key of the names, or reads the one that another process has made."""
+        """Makes the key of the names, or reads it if another process has made it."""
         key = urandom(KEY_BYTES) + int(time.time()).to_bytes(8, "big")
         new = self.seals.seal(place_of(f"record.{SEAL}", _NAMES), key)
         found = await self._inner.swap(SEAL, _NAMES, None, new, None)

@@ -8,7 +8,7 @@ secret is never here: only its digest is.
 2. A process reads the mark again and again, and then the records whose number has changed. Every
    `limits.keys_reread` it reads all of them: a process may have ended between the two writes of a change.
 3. These records are kept until they are deleted, and `max_bytes` of the store does not count them. The mark is never
-   deleted: a store that had a key is told from one that never had any.
+   deleted: a store that had a key differs from a store that never had any.
 4. If the store has lost the mark, a process writes what it knew, as it does with streams.
 """
 

@@ -79,8 +79,8 @@ def stop_sequence_of(event: Event) -> str | None:
     Args:
         event: The `finish`.
     """
-    told = event.get("provider_metadata", {}).get("stop_sequence")
-    return told if isinstance(told, str) else None
+    sequence = event.get("provider_metadata", {}).get("stop_sequence")
+    return sequence if isinstance(sequence, str) else None
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

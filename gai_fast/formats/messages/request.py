@@ -351,7 +351,7 @@ class _MessagesReader(RequestReader):
         return tools
 
     def _server_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
-        """Returns the native tool for one that Anthropic runs, or None if other providers have none like it."""
+        """Returns the native tool for a tool that Anthropic runs. None if other providers have none like it."""
         known = ("type", "name", "cache_control", "allowed_callers")
         if kind.startswith("web_search_"):
             self.lost += unknown_members(tool, path, (*known, *_SEARCH_OPTIONS))

@@ -215,7 +215,7 @@ class _ResponseReader(RequestReader):
         return tools
 
     def _other_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
-        """Returns the native tool for a custom one or one that the provider runs, or None if there is none."""
+        """Returns the native tool for a custom tool or a tool that the provider runs. None if there is none."""
         if kind == "custom":
             known = ("type", "name", "description", "format")
             self.lost += unknown_members(tool, path, known)
