@@ -782,8 +782,9 @@ def _lasting(connection: sqlite3.Connection) -> Collection[tuple[str, str]]:
 def _add_message(connection: sqlite3.Connection, worker: str, text: str) -> None:
     add = "INSERT OR IGNORE INTO cancels VALUES (?, ?, ?)"
     connection.execute(add, (worker, text, time.monotonic()))
-    surplus = "SELECT stream FROM cancels WHERE worker = ?1 ORDER BY asked DESC LIMIT -1 OFFSET ?2"
-    connection.execute(f"DELETE FROM cancels WHERE worker = ?1 AND stream IN ({surplus})", (worker, LIMITS.messages))
+    surplus = "SELECT stream FROM cancels WHERE worker = :worker ORDER BY asked DESC LIMIT -1 OFFSET :most"
+    values = {"worker": worker, "most": LIMITS.messages}
+    connection.execute(f"DELETE FROM cancels WHERE worker = :worker AND stream IN ({surplus})", values)
 
 
 def _take_messages(connection: sqlite3.Connection, worker: str) -> Collection[tuple[str, str]]:
