@@ -16,7 +16,7 @@ error_log stderr warn;
 pid nginx.pid;
 events {{ worker_connections 20000; }}
 http {{
-  access_log off;
+  access_log off; client_body_buffer_size 64k;
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
   upstream provider {{ server {upstream}; keepalive 9000; }}
