@@ -605,6 +605,7 @@ class PassedBody:
         self._limits = limits
         self._timeout = timeout
         self._counted = 0
+        self._held = 0  # at most the part that `_read_passed` reads
         self._is_closed = False
         self._taken = 0.0  # seconds for which the client was waited for
         self.length = request.content_length
@@ -626,15 +627,17 @@ class PassedBody:
         if self._counted + len(data) > self._limits.lane_body:
             raise body_too_large(self._limits.lane_body)
         if data and not self._is_closed:
-            self._limits.begin_passing(len(data))
+            held = min(len(data), LIMITS.whole_upload - self._held)
+            self._limits.begin_passing(len(data), held)
             self._counted += len(data)
+            self._held += held
         return data
 
     def close(self) -> None:
         """As `BodySource.close`."""
         if not self._is_closed:
             self._is_closed = True
-            self._limits.end_passing(self._counted)
+            self._limits.end_passing(self._counted, self._held)
 
 
 def _path_below(http: HTTPRequest, mount: Mount | None) -> str:

@@ -202,25 +202,26 @@ class ServerLimits(StreamLimits):
             raise self._refusal("overloaded", "upload", text)
         self.uploading += size
 
-    def begin_passing(self, size: int) -> None:
+    def begin_passing(self, size: int, held: int) -> None:
         """Counts received bytes of a body that is passed on unread; `end_passing` must follow.
 
         Args:
             size: As for `begin_upload`.
+            held: Those of them that are in memory until the request is sent.
 
         Raises:
-            Overloaded: Those under way have more than `lane_body`, or all bodies more than `upload_bytes`.
+            Overloaded: Those under way have more than `lane_body`, or those in memory more than `upload_bytes`.
         """
         if self._passing + size > self.lane_body:
             text = "the server passes on as many bytes of request bodies as it may (see lane_body)"
             raise self._refusal("overloaded", "upload", text)
-        self.begin_upload(size)
+        self.begin_upload(held)
         self._passing += size
 
-    def end_passing(self, size: int) -> None:
+    def end_passing(self, size: int, held: int) -> None:
         """Takes such a body off the count; as `end_upload`."""
         self._passing -= size
-        self.end_upload(size)
+        self.end_upload(held)
 
     def end_upload(self, size: int) -> None:
         """Takes a body that is complete or lost off the count.

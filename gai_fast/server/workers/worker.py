@@ -449,7 +449,7 @@ def _share(settings: Settings, place: int) -> Settings:
 
     The shares of all workers add up to the limit. If the limit does not divide evenly, the first workers get one more
     each. A worker gets at least one connection. Limits of streams, in total and of a caller, are not divided here:
-    `ServerLimits` counts streams for the server.
+    `ServerLimits` counts streams for the server. Nor is `lane_body`, which is the most of one body, too.
 
     Args:
         settings: The server's configuration.
@@ -467,6 +467,5 @@ def _share(settings: Settings, place: int) -> Settings:
         drains=share(limits.drains),
         memory_high_water=high_water(limits) // count,
         upload_bytes=share(limits.upload_bytes),
-        lane_body=share(limits.lane_body),
     )
     return replace(settings, limits=mine)

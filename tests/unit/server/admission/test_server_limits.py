@@ -74,6 +74,20 @@ def test_request_bodies_under_way_have_a_budget_of_bytes() -> None:
     assert (server_limits.uploading, server_limits.refused["upload"]) == (41, 1)
 
 
+def test_bodies_that_are_passed_on_have_a_budget_of_their_own() -> None:
+    """One body may have all of it, however little may be held in memory."""
+    server_limits = ServerLimits(LimitSettings(upload_bytes=10, lane_body=100))
+    server_limits.begin_passing(60, 4)
+    server_limits.begin_passing(40, 0)
+    with pytest.raises(Error, match="lane_body"):
+        server_limits.begin_passing(1, 0)
+    server_limits.end_passing(100, 4)
+    server_limits.begin_passing(10, 10)
+    with pytest.raises(Error, match="upload_bytes"):
+        server_limits.begin_passing(1, 1)
+    assert (server_limits.uploading, server_limits.refused["upload"]) == (10, 2)
+
+
 async def test_one_worker_never_asks() -> None:
     server_limits = ServerLimits(LimitSettings(streams=1))
     assert not server_limits.must_ask("ann", 1, 1)

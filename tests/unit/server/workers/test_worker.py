@@ -358,7 +358,7 @@ def test_the_shares_of_all_workers_add_up_to_the_limits_of_the_server() -> None:
     limits = LimitSettings(10, 4, connections=7, drains=0, memory_high_water=900, upload_bytes=3000, lane_body=300)
     settings = Settings(server=ServerSettings(workers=3), limits=limits)
     shares = [worker._share(settings, place).limits for place in range(3)]
-    assert shares == [LimitSettings(10, 4, connections, 0, 300, 1000, 100) for connections in (3, 2, 2)]
+    assert shares == [LimitSettings(10, 4, connections, 0, 300, 1000, 300) for connections in (3, 2, 2)]
     for total in range(3, 12):
         of_each = replace(settings, limits=replace(limits, connections=total))
         assert sum(worker._share(of_each, place).limits.connections for place in range(3)) == total
