@@ -247,7 +247,11 @@ class AnthropicAdapter(ProviderAdapter):
             written_1h=nested_count(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
             reasoning=nested_count(self._counts, "output_tokens_details", "thinking_tokens"),
         )
-        self.searches = nested_count(self._counts, "server_tool_use", "web_search_requests") or 0
+        searches = self._counted_searches()
+        self.searches = self.searches if searches is None else searches
+
+    def _counted_searches(self) -> int | None:
+        return nested_count(self._counts, "server_tool_use", "web_search_requests")
 
     # -- blocks --
 
@@ -321,6 +325,8 @@ class AnthropicAdapter(ProviderAdapter):
             self.keep_ids(output)
             failed = raw.get("is_error") or (isinstance(output, dict) and output.get("error_code"))
             name = self._server_tools.get(identifier, kind.removesuffix("_tool_result"))
+            if name == "web_search" and not failed and not self._counted_searches():  # that comes at the end
+                self.searches += 1
             events.append(server_tool(identifier, name, "failed" if failed else "completed", output=output))
         return events
 

@@ -205,7 +205,12 @@ class ResponsesAdapter(ProviderAdapter):
             case "response.output_item.done":
                 raw = member(chunk, "item")
                 item_kind = _item_kind(raw)
-                return self._complete(self._item(item_kind, label(raw.get("id")), chunk), raw) if item_kind else []
+                if not item_kind:
+                    return []
+                item = self._item(item_kind, label(raw.get("id")), chunk)
+                if not item.is_done:  # the end of the response has the count, if it comes
+                    self.searches += _searches({"output": [raw]})
+                return self._complete(item, raw)
             case "response.content_part.done" | "response.reasoning_summary_part.done":
                 return self._end_part(member(chunk, "part"), chunk)
             case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # Open Responses' name

@@ -79,3 +79,63 @@ def test_searches_are_counted_as_the_provider_charges_them(provider: str, chunks
     adapter.finish()
     assert adapter.usage is not None
     assert (adapter.usage["input_tokens"], adapter.usage["output_tokens"], adapter.searches) == (5, 2, searches)
+
+
+def anthropic_search(at: int, name: str, output: Any) -> list[Any]:
+    use = {"type": "server_tool_use", "id": f"s{at}", "name": name, "input": {}}
+    result = {"type": f"{name}_tool_result", "tool_use_id": f"s{at}", "content": output}
+    chunks: list[Any] = []
+    for index, block in ((2 * at, use), (2 * at + 1, result)):
+        chunks += [
+            {"type": "content_block_start", "index": index, "content_block": block},
+            {"type": "content_block_stop", "index": index},
+        ]
+    return chunks
+
+
+def ended(kind: str, at: int, **more: Any) -> dict[str, Any]:
+    item = {"type": "web_search_call", "id": f"w{at}", "status": "completed", "action": {"type": kind}, **more}
+    return {"type": "response.output_item.done", "output_index": at, "item": item}
+
+
+@pytest.mark.parametrize(
+    ("provider", "chunks"),
+    [
+        (
+            "openai:responses",
+            [
+                {"type": "response.created", "response": {"id": "r", "model": "m"}},
+                ended("search", 0),
+                ended("open_page", 1),
+                ended("search", 2),
+                ended("search", 2),
+            ],
+        ),
+        (
+            "anthropic",
+            [
+                ANTHROPIC[0],
+                *anthropic_search(0, "web_search", []),
+                *anthropic_search(1, "web_search", {"error_code": "max_uses_exceeded"}),
+                *anthropic_search(2, "web_fetch", {}),
+                *anthropic_search(3, "web_search", []),
+            ],
+        ),
+    ],
+)
+def test_searches_of_an_answer_that_is_cut_off_are_those_that_have_ended(provider: str, chunks: list[Any]) -> None:
+    adapter = get_provider(provider).adapter()
+    for each in chunks:
+        adapter.receive(each["type"], json.dumps(each))
+    assert adapter.searches == 2
+
+
+def test_the_providers_count_of_searches_replaces_those_that_have_ended() -> None:
+    adapter = get_provider("anthropic").adapter()
+    for each in [ANTHROPIC[0], *anthropic_search(0, "web_search", []), ANTHROPIC[4]]:
+        adapter.receive(each["type"], json.dumps(each))
+    assert adapter.searches == 3
+    adapter = get_provider("openai:responses").adapter()
+    for each in [ended("search", 0), *responses(SEARCH, tool_usage={"web_search": {"num_requests": 0}})]:
+        adapter.receive(each["type"], json.dumps(each))
+    assert adapter.searches == 0
