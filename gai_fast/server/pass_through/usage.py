@@ -18,8 +18,11 @@ _COUNTS: Final = re.compile(rb'"(?:usage|billed_units|usageMetadata)"\s*:\s*(?=\
 """The beginning of the counts. It never matches within a string of JSON, where a quotation mark is escaped."""
 _READ: Final = json.JSONDecoder().raw_decode
 _INPUT: Final = ("input_tokens", "prompt_tokens", "promptTokenCount")
-_BESIDE_INPUT: Final = ("cache_read_input_tokens", "cache_creation_input_tokens")
+_READ_INPUT: Final = ("cache_read_input_tokens",)
+_WRITTEN_INPUT: Final = ("cache_creation_input_tokens",)
 """What Anthropic does not count as input."""
+_CACHED_INPUT: Final = ("cachedContentTokenCount", "cached_tokens")
+_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount")
 _MEDIA: Final = ("application/json", "text/event-stream", "application/x-ndjson")
@@ -77,12 +80,21 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
         if total is None:
             return None
         return _tokens(max(0, total - output), output)
-    beside = sum([_count(counts, (name,)) or 0 for name in _BESIDE_INPUT])
+    cached, written = _count(counts, _READ_INPUT) or 0, _count(counts, _WRITTEN_INPUT) or 0
+    beside = cached + written
     if total is None or tokens + beside + output <= total:  # LiteLLM has them in `prompt_tokens` as well
         tokens += beside
     if total is not None:
         output = max(output, total - tokens)  # the sum alone has Gemini's thoughts
-    return _tokens(tokens, output)
+    for details in (counts, *[counts.get(name) for name in _DETAILS]):
+        if isinstance(details, dict):
+            cached = cached or _count(details, _CACHED_INPUT) or 0
+    usage = _tokens(tokens, output)
+    if cached:
+        usage["cached_input_tokens"] = cached
+    if written:
+        usage["cache_write_input_tokens"] = written
+    return usage
 
 
 def _tokens(tokens: int, output: int) -> dict[str, Any]:

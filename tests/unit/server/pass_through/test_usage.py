@@ -18,8 +18,10 @@ def usage_of(body: bytes, size: int, media_type: str = "application/json") -> di
     return reader.usage()
 
 
-def tokens(into: int, out: int = 0) -> dict[str, Any]:
-    return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+def tokens(into: int, out: int = 0, cached: int = 0, written: int = 0) -> dict[str, Any]:
+    beside = {"cached_input_tokens": cached, "cache_write_input_tokens": written}
+    known = {name: counted for name, counted in beside.items() if counted}
+    return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, **known}
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
@@ -43,6 +45,19 @@ def tokens(into: int, out: int = 0) -> dict[str, Any]:
             },
             tokens(6, 43),
         ),
+        (
+            {"usageMetadata": {"promptTokenCount": 6, "cachedContentTokenCount": 4, "totalTokenCount": 6}},
+            tokens(6, 0, 4),
+        ),
+        (
+            {"usage": {"prompt_tokens": 8, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 5}}},
+            tokens(8, 2, 5),
+        ),
+        (
+            {"usage": {"input_tokens": 8, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 5}}},
+            tokens(8, 2, 5),
+        ),
+        ({"usage": {"prompt_tokens": 8, "prompt_tokens_details": None}}, tokens(8)),
         ({"meta": {"billed_units": {"search_units": 1}}}, None),
         ({"usage": {"type": "duration", "seconds": 1}}, None),
         ({"usage": None}, None),
@@ -72,9 +87,9 @@ def test_a_stream_of_anthropics_counts_its_input_first_and_its_output_last() -> 
     )
     body = b'data: {"type": "message_start", "message": {"usage": %b}}\n\n' % json.dumps(start).encode()
     end = b'data: {"type": "message_delta", "usage": {"output_tokens": 415}}\n\n'
-    assert usage_of(body + text + end, 4096, "text/event-stream") == tokens(755, 415)
+    assert usage_of(body + text + end, 4096, "text/event-stream") == tokens(755, 415, 700, 30)
     last = json.dumps({**start, "output_tokens": 415}).encode()
-    assert usage_of(body + b'data: {"usage": %b}\n\n' % last, 7, "text/event-stream") == tokens(755, 415)
+    assert usage_of(body + b'data: {"usage": %b}\n\n' % last, 7, "text/event-stream") == tokens(755, 415, 700, 30)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +97,14 @@ def test_a_stream_of_anthropics_counts_its_input_first_and_its_output_last() -> 
     [
         (
             {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 80},
-            (100, 20),
+            (100, 20, 80),
         ),
-        ({"input_tokens": 10, "output_tokens": 5, "total_tokens": 715, "cache_read_input_tokens": 700}, (710, 5)),
-        ({"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 700}, (710, 5)),
+        ({"input_tokens": 10, "output_tokens": 5, "total_tokens": 715, "cache_read_input_tokens": 700}, (710, 5, 700)),
+        ({"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 700}, (710, 5, 700)),
     ],
     ids=["in the input, as LiteLLM has them", "beside it, with a sum", "beside it, as Anthropic has them"],
 )
-def test_cached_tokens_count_once(counts: dict[str, int], expected: tuple[int, int]) -> None:
+def test_cached_tokens_count_once(counts: dict[str, int], expected: tuple[int, ...]) -> None:
     assert usage_of(json.dumps({"usage": counts}).encode(), 9) == tokens(*expected)
 
 
