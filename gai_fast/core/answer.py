@@ -438,6 +438,16 @@ class Answer:
         account, usage = self.account, self._usage_if_left()
         return None if account is None or not usage else _with_cost(usage, self.charges_left())
 
+    def usage_charged(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns the tokens that an end's usage counts as: an estimate, if the provider has filled in zeros.
+
+        Args:
+            usage: The usage of the stream's end.
+        """
+        if self._prompt_characters is None or not self._is_placeholder(usage):
+            return usage
+        return {**usage, **self._counted_or_estimated(self.characters, "estimated")}
+
     def charges_left(self) -> tuple[Charge, ...]:
         """Returns the charges of a stream whose client disconnects now; after its end, the stream's charges."""
         account = self.account
@@ -541,7 +551,7 @@ class Answer:
         Servers fill in zeros: LocalAI with tools, OpenAI in some incomplete responses. The client sees them; the charge
         is estimated. OpenRouter's zeros for an answer from its cache have a cost of 0 beside them.
         """
-        return counted.get("output_tokens") == 0 and self.characters > 0 and self.adapter.own_cost is None
+        return not counted.get("output_tokens") and self.characters > 0 and self.adapter.own_cost is None
 
     def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
         """Estimates the usage by length."""

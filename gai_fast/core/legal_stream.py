@@ -257,6 +257,10 @@ class LegalStream:
         """Returns the usage of a stream that ends without an event; as `Answer.usage_left`."""
         return self._answer.usage_left()
 
+    def usage_charged(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns the tokens that a stream's end counts as; as `Answer.usage_charged`."""
+        return self._answer.usage_charged(usage)
+
     def charges_left(self) -> tuple[Charge, ...]:
         """Returns the charges of the stream so far; as `Answer.charges_left`."""
         return self._answer.charges_left()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -171,6 +172,25 @@ def test_a_count_without_output_beside_a_text_is_none(
             usage["completion_tokens"],
             cost / 1e6,
         )
+    assert scene.costs == {"1": cost}
+
+
+def reasons() -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": 0, "delta": {"reasoning_content": "four"}, "finish_reason": None}]}
+
+
+def calls() -> dict[str, Any]:
+    call = {"index": 0, "id": "t", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    return {"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+
+
+@pytest.mark.parametrize(("said", "cost"), [(reasons, 110), (calls, 120)])
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 100}])
+def test_a_count_without_output_is_none_beside_reasoning_or_calls_alone(
+    said: Callable[[], dict[str, Any]], cost: int, usage: dict[str, int]
+) -> None:
+    scene = Scene()
+    scene.say(said(), chunk(finish="stop", usage=usage), "[DONE]")
     assert scene.costs == {"1": cost}
 
 

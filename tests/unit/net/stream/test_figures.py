@@ -29,3 +29,14 @@ def test_reading_them_changes_nothing() -> None:
     first = figures_of(stream.relay, stream.session.attempts, "m", "disconnected")
     assert figures_of(stream.relay, stream.session.attempts, "m", "disconnected") == first
     assert not stream.session.attempts.bill.charges
+
+
+def test_the_tokens_of_a_provider_that_fills_in_zeros_are_estimated() -> None:
+    """Its client sees the zeros; limits of tokens count what is charged."""
+    stream = Fixture().streaming()
+    zeros = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}\n\n'
+    stream.session.intake.body_received(frame("a" * 40) + frame("", "stop") + zeros + DONE)
+    usage = figures_of(stream.relay, stream.session.attempts, "m", "finished").usage
+    assert usage is not None
+    assert usage["output_tokens"] >= 10
+    assert (usage["total_tokens"], usage["source"]) == (usage["input_tokens"] + usage["output_tokens"], "estimated")
