@@ -134,10 +134,14 @@ class AdminClient:
         url: The server's URL, without a path.
         key: An admin's key, or None if the server has no keys.
         variable: The variable that the key may come from.
+        option: The option of the command that has the URL.
     """
 
-    def __init__(self, url: str, key: Secret | None, variable: str = "GAI_FAST_TOP_API_KEY") -> None:
+    def __init__(
+        self, url: str, key: Secret | None, variable: str = "GAI_FAST_TOP_API_KEY", option: str = "--url"
+    ) -> None:
         self.url = url
+        self._option = option
         self._key = key
         self._variable = variable
         self._session: aiohttp.ClientSession
@@ -176,7 +180,7 @@ class AdminClient:
                         elif event.type == "unavailable":
                             raise AdminError(_error_of(event.data.encode()) or "the server has no figures now")
         except (aiohttp.ClientError, OSError) as problem:
-            raise AdminError(explain(problem, LIMITS.admin_wait)) from None
+            raise self._failure(problem) from None
         except ValueError:  # an event above the limit, or not of the expected form
             raise AdminError(_NO_GATEWAY) from None
 
@@ -194,7 +198,7 @@ class AdminClient:
             async with self._session.delete(url, allow_redirects=False) as response:
                 await self._check(response)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            raise AdminError(explain(problem, LIMITS.admin_wait)) from None
+            raise self._failure(problem) from None
 
     async def keys(self) -> tuple[list[dict[str, Any]], list[ShownKey]]:
         """Returns the keys: their JSON objects, and the same parsed.
@@ -253,9 +257,16 @@ class AdminClient:
                 await self._check(response)
                 return msgspec.json.decode(await _body(response, LIMITS.admin_keys), type=dict[str, Any])
         except (aiohttp.ClientError, OSError) as problem:
-            raise AdminError(explain(problem, LIMITS.admin_wait)) from None
+            raise self._failure(problem) from None
         except ValueError:
             raise AdminError(_NO_GATEWAY) from None
+
+    def _failure(self, problem: Exception) -> AdminError:
+        """Returns the error for a failed request."""
+        text = explain(problem, LIMITS.admin_wait)
+        if isinstance(problem, aiohttp.ClientConnectorError) and not isinstance(problem, aiohttp.ClientSSLError):
+            text += f": check {self._option}, and that `gai-fast serve` runs there"
+        return AdminError(text)
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         """Raises an `AdminError` with the server's message if a response is not a success."""

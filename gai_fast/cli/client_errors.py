@@ -1,4 +1,4 @@
-"""Explains failed requests to a server, for the commands `top` and `doctor`.
+"""Explains failed requests to a server, for the commands `top`, `key` and `doctor`.
 
 Text from the server or a URL is never printed: it may contain a password.
 """
@@ -31,7 +31,7 @@ def explain(problem: Exception, wait: float) -> str:
         case aiohttp.ClientSSLError():
             return "no TLS is spoken there"
         case aiohttp.ClientConnectorError():
-            return f"nothing can be connected to there ({_reason_of(problem.os_error)})"
+            return f"cannot connect ({_reason_of(problem.os_error)})"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | OSError():
             return "the connection was lost"
         case aiohttp.ClientHttpProxyError():

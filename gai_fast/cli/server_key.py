@@ -32,7 +32,7 @@ def at_server(url: str, key: Secret | None, ask: Callable[[AdminClient], Awaitab
     answers: list[_T] = []
 
     async def main() -> None:
-        async with AdminClient(url, key, "GAI_FAST_KEY_API_KEY") as client:
+        async with AdminClient(url, key, "GAI_FAST_KEY_API_KEY", "--server") as client:
             try:
                 answers.append(await ask(client))
             except AdminError as problem:

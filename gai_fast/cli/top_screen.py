@@ -179,7 +179,7 @@ class Top(App[None]):
                         self._sample = sample
                         self._draw()
             except AdminError as problem:
-                self._say(f"no figures: {problem}; trying again", is_problem=True)
+                self._say(f"no figures, trying again: {problem}", is_problem=True)
             await asyncio.sleep(LIMITS.admin_again)
 
     async def _cancel(self, stream_id: str) -> None:

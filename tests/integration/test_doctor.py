@@ -71,7 +71,7 @@ async def test_a_server_that_is_none_of_ours_or_not_there_is_an_error(net: Net, 
     code, checks = await doctor(tmp_path, "--url", mock.url, "--idle", "0")
     assert (code, checks["proxy"]["status"]) == (1, "error")
     code, checks = await doctor(tmp_path, "--url", f"http://127.0.0.1:{free_port()}", "--idle", "0")
-    assert (code, checks["proxy"]["detail"]) == (1, "nothing can be connected to there (Connection refused)")
+    assert (code, checks["proxy"]["detail"]) == (1, "cannot connect (Connection refused)")
 
 
 async def test_a_server_that_closes_without_an_answer_is_told_apart_from_a_proxy_that_buffers(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ async def test_a_server_that_is_gone_is_told_and_found_again_without_colours(net
         await until(lambda: "0 streams" in terminal.raw)
         assert not COLOUR.search(terminal.raw)
         await gateway.running.close()
-        await terminal.shows("nothing can be connected to there", "trying again")
+        await terminal.shows("cannot connect", "trying again")
         await net.gateway(mock, port=port)
         await terminal.shows("0 streams")
         terminal.type("\x03")  # Ctrl-C

@@ -26,11 +26,11 @@ REQUEST = cast("RequestInfo", None)
         (aiohttp.ClientPayloadError("half"), "the connection was lost"),
         (
             aiohttp.ClientConnectorError(KEY, OSError(111, "x")),
-            "nothing can be connected to there (Connection refused)",
+            "cannot connect (Connection refused)",
         ),
         (
             aiohttp.ClientConnectorError(KEY, OSError("x")),
-            "nothing can be connected to there (at any of its addresses)",
+            "cannot connect (at any of its addresses)",
         ),
         (aiohttp.ClientHttpProxyError(REQUEST, (), status=407), "the proxy refuses: status 407"),
         (aiohttp.InvalidURL("http://sk-1"), "the answer cannot be read (InvalidURL)"),

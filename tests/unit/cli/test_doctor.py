@@ -133,7 +133,7 @@ def test_one_that_is_not_there_or_speaks_no_tls_is_an_error_without_the_proxys_p
         assert (found["status"], found["detail"]) == ("error", "127.0.0.1: it does not speak TLS on this port")
     configure("http://127.0.0.1:9")
     found = checks(run, code=1)["upstream.it"]
-    assert found["detail"] == "nothing can be connected to there (Connection refused)"
+    assert found["detail"] == "cannot connect (Connection refused)"
     assert found["fix"] == "check base_url of it, and that it is running"
     configure("http://127.0.0.1:9", proxy='"http://me:sk-password@127.0.0.1:9"')
     found = checks(run, code=1)

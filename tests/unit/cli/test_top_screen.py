@@ -154,7 +154,7 @@ async def test_a_server_that_is_gone_is_reported_and_asked_again(change_limits: 
     async with shown(server, ROWS) as (app, _):
         line = app.query_one("#status")
         server.pushed.put_nowait(AdminError("the connection was lost"))
-        await until(lambda: status(app) == "no figures: the connection was lost; trying again")
+        await until(lambda: status(app) == "no figures, trying again: the connection was lost")
         assert line.has_class("problem")
         assert ids(app) == ["old", "mid", "new"], "the last figures stay"
         server.pushed.put_nowait(sample(streams=[]))
