@@ -47,6 +47,7 @@ from gai_fast.model.settings import (
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import provider_names
 from gai_fast.providers._facts import FACTS, checked_facts
+from gai_fast.stores import Seals
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {
     **{
@@ -483,6 +484,8 @@ def _encryption(value: Any) -> Mapping[str, Any]:
         raise ValueError("has `keys` beside `command`: leave one of them out")
     if read["required"] and not read["keys"] and not read["command"]:
         raise ValueError("is `required`, and has neither `keys` nor `command`")
+    if (read["keys"] or read["command"]) and not Seals.is_available():
+        raise ValueError("needs the package cryptography: install gai-fast[seal]")
     return read
 
 

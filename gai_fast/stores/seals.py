@@ -21,6 +21,7 @@ import struct
 from base64 import b64decode
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gai_fast.model.limits import SHARED
@@ -114,6 +115,11 @@ class Seals:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @staticmethod
+    def is_available() -> bool:
+        """Returns whether the package of the extra is installed. Does not import it."""
+        return find_spec("cryptography") is not None
 
     async def load(self) -> None:
         """Gets the keys at the start. Does nothing if they are here.

@@ -104,6 +104,13 @@ class TestStore:
             "gai-fast.toml:2: `url` in [store] needs the package redis: install gai-fast[redis]"
         ]
 
+    def test_sealing_needs_its_extra(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "cryptography", None)
+        assert folder.problems('[store.encryption]\ncommand = ["keys"]') == [
+            "gai-fast.toml:1: `encryption` in [store] needs the package cryptography: install gai-fast[seal]"
+        ]
+        assert not folder.read("[store.encryption]\nkeys = []").settings.store.encryption.has_keys
+
     @pytest.mark.parametrize("url", ["memory://", "redis://:secret@h/0", "rediss://h"])
     def test_the_address_of_a_server_is_kept_as_it_is(self, folder: Folder, url: str) -> None:
         assert folder.read(f'[store]\nurl = "{url}"').settings.store.url == url
