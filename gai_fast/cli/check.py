@@ -21,7 +21,7 @@ from gai_fast.cli import (
     option,
     print_json,
 )
-from gai_fast.cli.diagnosis import Check
+from gai_fast.cli.diagnosis import Check, missing_keys
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     try:
         loaded = load_config(config_path)
         check_app(loaded)
-        warning = _check_certificate(loaded.settings.server)
+        warnings = [*filter(None, [_check_certificate(loaded.settings.server)]), *missing_keys(loaded.settings)]
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})
@@ -147,7 +147,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         shown: dict[str, Any] = {
             "ok": not failed,
             "problems": [],
-            "warnings": [warning] if warning else [],
+            "warnings": warnings,
             "file": None if loaded.path is None else str(loaded.path),
             "upstreams": len(settings.upstreams),
             "models": len(own),
@@ -163,7 +163,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         what = f"{_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo}"
         file = "no file" if loaded.path is None else click.format_filename(loaded.path)
         click.echo(f"config OK ({what}): {file}")
-        if warning:
+        for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
         width = max((len(one.upstream) for one in probes), default=0)
         for one in probes:

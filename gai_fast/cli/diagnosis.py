@@ -1,13 +1,16 @@
-"""`Check`: one result of `gai-fast doctor`, and the summary of several.
+"""`Check`: one result of `gai-fast doctor`, and the summary of several; the check for a missing key.
 
-Owns the order of the statuses. Does no checks: `doctor.py` checks the machine, `proxy_check.py` the proxies.
+Owns the order of the statuses. Sends nothing: `doctor.py` checks the machine, `proxy_check.py` the proxies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from gai_fast.model.settings import Settings, UpstreamSettings
 
 Status = Literal["ok", "warning", "error", "skipped"]
 _ORDER: Final[tuple[Status, ...]] = ("skipped", "ok", "warning", "error")
@@ -46,3 +49,32 @@ def worst(name: str, checks: Sequence[Check], otherwise: str) -> Check:
     shown = [each for each in checks if each.fix] or checks
     details, fixes = dict.fromkeys(each.detail for each in shown), dict.fromkeys(each.fix for each in shown)
     return Check(name, status, "; ".join(details), "; ".join(fixes))
+
+
+def missing_key(upstream: UpstreamSettings) -> Check | None:
+    """Returns the error of an upstream whose provider refuses requests without a key. None if it has a key, or needs
+    none.
+
+    Args:
+        upstream: Settings of the upstream.
+    """
+    from gai_fast.providers import get_provider
+
+    api = get_provider(upstream.provider)
+    if upstream.api_key is not None or upstream.identity is not None or not api.needs_key(upstream.base_url):
+        return None
+    if {api.key_header("")[0], "authorization"} & {name.lower() for name in upstream.headers}:
+        return None
+    detail = f"it has no key, and {upstream.provider} refuses requests without one"
+    fix = f'set `api_key = "env:{api.key_variable}"` in its [[upstream]]'
+    return Check(f"upstream.{upstream.name}", "error", detail, fix)
+
+
+def missing_keys(settings: Settings) -> list[str]:
+    """Returns a warning for each upstream that needs a key and has none.
+
+    Args:
+        settings: The configuration.
+    """
+    found = filter(None, map(missing_key, settings.upstreams.values()))
+    return [f"{each.name}: {each.detail}: {each.fix}" for each in found]

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
-from gai_fast.cli.diagnosis import Check, worst
+from gai_fast.cli.diagnosis import Check, missing_key, worst
 from gai_fast.cli.limits import LIMITS
 from gai_fast.model.limits import SHARED
 
@@ -210,6 +210,8 @@ async def _check_keys(
     name = f"upstream.{upstream.name}"
     if upstream.identity is not None and grant is None:
         return Check(name, "skipped", "there is no token to ask with")
+    if (missing := missing_key(upstream)) is not None:
+        return missing
     if not get_provider(upstream.provider).models_path:
         text = f"{upstream.provider} has no request that costs nothing: `gai-fast check --probe` asks for a few tokens"
         return Check(name, "skipped", text)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from msgspec import Struct, defstruct
 from msgspec.structs import replace
@@ -70,6 +71,8 @@ class API(NativeRules):
     """An example of the `base_url` that the configuration must set, for error messages."""
     key_variable: ClassVar[str] = ""
     """The usual environment variable of the credential; empty: none."""
+    key_host: ClassVar[str] = ""
+    """The end of the host names whose servers need a credential; empty: the host of `base_url`."""
     host_variable: ClassVar[str] = ""
     """The environment variable from which the provider's own SDK reads the server's address; empty: none."""
     local_servers: ClassVar[Mapping[str, str]] = {}
@@ -286,6 +289,16 @@ class API(NativeRules):
         if target.api_key:
             headers.append(self.key_header(target.api_key))
         return headers
+
+    def needs_key(self, base_url: str) -> bool:
+        """Returns whether the provider itself answers at an address, and refuses requests without a credential. Other
+        servers of this API may need none.
+
+        Args:
+            base_url: The address.
+        """
+        own = self.key_host or urlsplit(self.base_url).hostname or ""
+        return bool(self.key_variable and own) and (urlsplit(base_url).hostname or "").endswith(own)
 
     def key_header(self, api_key: str) -> tuple[str, str]:
         """Returns the header that carries the credential."""

@@ -52,6 +52,7 @@ class Azure(ChatAPI):
     provider = "azure"
     telemetry_name = "azure.ai.openai"
     key_variable = "AZURE_OPENAI_API_KEY"
+    key_host = ".azure.com"
     base_url_form = "https://NAME.openai.azure.com"
     models_path = f"{_V1}/models"
     options: ClassVar = _OPTIONS
@@ -109,6 +110,7 @@ class AzureResponses(ResponsesAPI):
     rules: ClassVar = responses_rules("azure")
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
+    key_host = Azure.key_host
     base_url_form = Azure.base_url_form
     path = f"{_V1}/responses"
     models_path = Azure.models_path

@@ -63,6 +63,18 @@ def test_a_certificate_that_clients_refuse_is_a_warning(run: Run, folder: Path, 
         assert told in warning
 
 
+def test_a_missing_key_is_a_warning(run: Run, folder: Path) -> None:
+    (folder / "c.toml").write_text('[[upstream]]\nname = "main"\nprovider = "openai"\n')
+    result = run("check", "-c", "c.toml")
+    warning = (
+        'upstream.main: it has no key, and openai refuses requests without one: set `api_key = "env:OPENAI_API_KEY"`'
+    )
+    assert (result.exit_code, f"warning: {warning}" in result.stderr) == (0, True), result.output
+    [shown] = json.loads(run("check", "-c", "c.toml", "--json").output)["warnings"]
+    assert shown.startswith(warning)
+    assert run("check", "-c", "c.toml", env={"OPENAI_API_KEY": "k"}).stderr == ""
+
+
 def test_a_probe_opens_the_store_too(run: Run, folder: Path) -> None:
     (folder / "damaged.db").write_text("this is no database" * 100)
     (folder / "c.toml").write_text('[store]\nurl = "sqlite:///damaged.db"\n')

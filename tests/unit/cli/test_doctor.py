@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.doctor import check_clock, check_descriptors
+from gai_fast.providers.openai import OpenAI
 from tests.conftest import ChangeLimits
 
 from .conftest import Run
@@ -98,6 +99,14 @@ def test_an_upstream_is_judged_by_the_status_of_its_models(run: Run, status: int
         check = checks(run, code=int(result == "error"))["upstream.it"]
     assert (check["status"], f"status {status}" in check["detail"]) == (result, True)
     assert keys == ["Bearer sk-hidden"]
+
+
+def test_an_upstream_without_a_key_is_not_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenAI, "key_host", "127.0.0.1")
+    Path("gai-fast.toml").write_text('[[upstream]]\nname = "it"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"')
+    check = checks(run, code=1)["upstream.it"]
+    assert check["detail"] == "it has no key, and openai refuses requests without one"
+    assert check["fix"] == 'set `api_key = "env:OPENAI_API_KEY"` in its [[upstream]]'
 
 
 def test_each_of_several_keys_is_tried(run: Run) -> None:

@@ -327,6 +327,14 @@ class TestCommand:
         assert run("serve", env={"GAI_FAST_SERVER__ACCESS_LOG": "true"}).exit_code == 0
         assert not logging.getLogger("gai_fast.access").disabled
 
+    def test_a_missing_key_is_logged(
+        self, run: Run, served: list[Settings], folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (folder / "gai-fast.toml").write_text('[[upstream]]\nname = "main"\nprovider = "openai"\n')
+        assert run("serve").exit_code == 0
+        [message] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert message.startswith("upstream.main: it has no key, and openai refuses requests without one: set ")
+
     @pytest.mark.parametrize("level", ["warning", "error"])
     def test_the_log_level_does_not_silence_the_access_log(
         self, run: Run, served: list[Settings], level: str, caplog: pytest.LogCaptureFixture

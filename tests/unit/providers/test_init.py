@@ -52,6 +52,27 @@ def test_defaults_are_those_of_the_official_sdk(name: str, base_url: str, key_va
     assert (api.base_url, api.key_variable) == (base_url, key_variable)
 
 
+@pytest.mark.parametrize(
+    ("name", "base_url", "needs"),
+    [
+        ("openai", "https://api.openai.com/v1", True),
+        ("openai:responses", "https://eu.api.openai.com/v1", True),
+        ("openai", "http://127.0.0.1:8000/v1", False),
+        ("anthropic", "https://api.anthropic.com", True),
+        ("anthropic:vertex", "https://aiplatform.googleapis.com", False),
+        ("azure", "https://name.openai.azure.com", True),
+        ("azure:responses", "https://name.services.ai.azure.com", True),
+        ("azure", "https://models.internal", False),
+        ("ollama", "http://127.0.0.1:11434", False),
+        ("openai-compatible", "https://api.openai.com/v1", False),
+        ("python", "", False),
+        ("demo", "", False),
+    ],
+)
+def test_a_provider_needs_a_key_at_its_own_address(name: str, base_url: str, needs: bool) -> None:
+    assert get_provider(name).needs_key(base_url) is needs
+
+
 def test_all_that_have_a_responses_api_encrypt_but_openrouter() -> None:
     found = set()
     for name in provider_names():
