@@ -286,7 +286,7 @@ _CREDENTIAL = re.compile(r"(?i)(key|token|secret|password|authorization)$")
 
 
 def _without_credentials(members: Value) -> Value:
-    """Returns members of requests with credentials redacted, and the headers that a provider is to send."""
+    """Returns members of requests with credentials redacted, and the headers for the provider to send."""
     return Value(_redacted(members.value), members.origin)
 
 

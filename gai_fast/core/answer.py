@@ -546,7 +546,7 @@ class Answer:
         return "output_tokens" in counted and bool(self.adapter.word()) and not self._is_placeholder(counted)
 
     def _is_placeholder(self, counted: Mapping[str, Any]) -> bool:
-        """Returns whether a count has no output although text has come, and no figure says that it costs nothing.
+        """Returns whether a count has no output although text arrived, and no figure makes its cost zero.
 
         Servers fill in zeros: LocalAI with tools, OpenAI in some incomplete responses. The client sees them; the charge
         is estimated. OpenRouter's zeros for an answer from its cache have a cost of 0 beside them.

@@ -284,7 +284,7 @@ def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHA
 
 
 def _may_have_too_many(body: bytes, opened: int) -> bool:
-    """Returns whether a body may have too many values or digits, if what is in its strings counted."""
+    """Returns whether a body may have too many values or digits, counting those inside its strings."""
     is_suspect = opened + body.count(b",") > _VALUES or body.count(b":") > LIMITS.object_members
     return is_suspect or may_have_long_numbers(body)
 

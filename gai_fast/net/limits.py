@@ -194,7 +194,7 @@ class Limits:
     """Characters of a library's message about a token that are shown."""
 
     token_output: int = 64 * KIB
-    """Bytes that `auth_command` may print: a token and what is said of it."""
+    """Bytes that `auth_command` may print: a token and its description."""
 
     token_command: float = 30.0
     """Seconds that `auth_command` may take: `az` and `gcloud` start within a few."""

@@ -430,10 +430,10 @@ def without_root_unions(schema: dict[str, Any]) -> dict[str, Any]:
             if name not in required and (kind == "allOf" or all(name in names for names in needed)):
                 required.append(name)
     described = ", ".join(f"{kind}: {encode_json(members).decode()}" for kind, members in unions.items())
-    told = f"{{{described}}}"
+    note = f"{{{described}}}"
     description = schema.get("description")
     written |= {"type": "object", "properties": properties}
-    written["description"] = f"{description}\n\n{told}" if description else told
+    written["description"] = f"{description}\n\n{note}" if description else note
     return written | ({"required": required} if required else {})
 
 

@@ -55,7 +55,7 @@ def read_completion_members(body: dict[str, Any]) -> ClientRequest:
 
 
 def _characters(prompt: object) -> int:
-    """Returns the length of a text, or of what a token or a list of tokens stands for."""
+    """Returns the length of a text, or of the text of a token or a list of tokens."""
     if isinstance(prompt, str):
         return len(prompt)
     if isinstance(prompt, list):

@@ -20,7 +20,7 @@ class BodySource(Protocol):
 
     @property
     def length(self) -> int | None:
-        """The length of the whole body. None if the client has not said it."""
+        """The length of the whole body. None if the client has not stated it."""
 
     def read(self) -> Awaitable[bytes]:
         """Returns the next bytes; empty at the end.

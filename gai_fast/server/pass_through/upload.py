@@ -38,7 +38,7 @@ class BodyUpload(Upload):
 
     @property
     def length(self) -> int:
-        """The length of the whole body; negative if the client has not said it."""
+        """The length of the whole body; negative if the client has not stated it."""
         return -1 if self._source.length is None else self._source.length
 
     def framed(self, data: bytes) -> bytes:

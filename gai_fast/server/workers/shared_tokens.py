@@ -1,6 +1,6 @@
 """The tokens of clouds that the workers of a server share, in the supervisor's memory.
 
-Owns which worker fetches a token, and what the others get. The supervisor fetches nothing: it has no threads.
+Owns which worker fetches a token, and the answers to the others. The supervisor fetches nothing: it has no threads.
 
 1. A worker asks for a token other than its last. It gets that, or must fetch it, or must wait for a worker that does.
 2. A worker that fetches reports the grant, or why there is none. Workers that wait get the same.
