@@ -16,6 +16,15 @@ from gai_fast.model.errors import Error
 from gai_fast.runtime.limits import LIMITS
 
 _END: Final = object()
+_OF_THE_LOOP: Final = (
+    asyncio.CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+    StopAsyncIteration,
+    StopIteration,
+    SystemExit,
+)
+"""Exceptions by which a loop ends a task, an iteration or itself. One of a source says nothing about them."""
 _running: Final = threading.BoundedSemaphore(LIMITS.source_threads)
 
 
@@ -25,8 +34,8 @@ class ThreadIterator:
     Each item is taken in the same thread, so a generator sees one thread from its beginning to its end. An item is
     taken only when it is asked for: a slow client slows the source down.
 
-    A thread cannot be interrupted. If the source blocks when it is closed, it is closed as soon as it returns; nobody
-    waits for that. The thread is a daemon: a source that never returns does not keep the process alive.
+    A thread cannot be interrupted. If the source blocks when it is closed, it is closed as soon as it returns; only
+    `ended` waits for that. The thread is a daemon: a source that never returns does not keep the process alive.
 
     Args:
         items: The iterator; closed at the end if it has `close`.
@@ -37,6 +46,7 @@ class ThreadIterator:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._has_thread = False
         self._is_closed = False
+        self._closing: asyncio.Future[None] | None = None  # of a source that blocked when it was closed
         self._pending = 0  # calls that have not returned
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -47,6 +57,7 @@ class ThreadIterator:
 
         Raises:
             Error: Too many sources run in threads (`overloaded`); or what the source raises.
+            RuntimeError: The source raises what is of the loop, such as `SystemExit`.
         """
         item = await self._call(self._next)
         if item is _END:
@@ -67,17 +78,30 @@ class ThreadIterator:
         self._calls.put(None)
         if blocks:
             closed.add_done_callback(_forget)
+            self._closing = closed
         else:
             await closed
+
+    async def ended(self) -> None:
+        """Waits for the cleanup of a source that blocked when it was closed; raises what that raises."""
+        if self._closing is not None:
+            await self._closing
 
     def _call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """Calls a function in the thread; the first call starts the thread."""
         if not self._has_thread:
-            if not _running.acquire(blocking=False):
+            places = _running
+            if not places.acquire(blocking=False):
                 text = "too many plain iterators are the sources of streams at once (limits.source_threads)"
                 raise Error("overloaded", text, reason="source_threads")
+            thread = threading.Thread(target=_serve, args=(self._calls, places), name="gai-fast-source", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                places.release()
+                text = "the system starts no more threads for this process: raise its limit (of pids, or ulimit -u)"
+                raise Error("overloaded", text, reason="source_threads") from None
             self._has_thread = True
-            threading.Thread(target=_serve, args=(self._calls,), name="gai-fast-source", daemon=True).start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -86,6 +110,9 @@ class ThreadIterator:
             problem: BaseException | None = None
             try:
                 result = function()
+            except _OF_THE_LOOP as raised:
+                problem = RuntimeError(f"a plain iterator raised {type(raised).__name__}")
+                problem.__cause__ = raised
             except BaseException as raised:  # noqa: BLE001  # whoever waits gets it
                 problem = raised
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
@@ -108,12 +135,12 @@ class ThreadIterator:
         return next(self._items, _END)
 
 
-def _serve(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+def _serve(calls: SimpleQueue[Callable[[], None] | None], places: threading.BoundedSemaphore) -> None:
     try:
         while (call := calls.get()) is not None:
             call()
     finally:
-        _running.release()
+        places.release()
 
 
 def _nothing() -> None:

@@ -108,6 +108,11 @@ def leaving(request: Any) -> Iterator[str]:
     sys.exit("sk-secret")
 
 
+def leaving_as_a_generator(request: Any) -> Iterator[str]:
+    yield "a"
+    raise GeneratorExit("sk-secret")
+
+
 class Panic(BaseException):
     """As that of an extension in Rust (PyO3)."""
 
@@ -140,6 +145,7 @@ async def yielding_numbers(request: Any) -> AsyncIterator[int]:
         (raising, "KeyError: 'sk-secret'"),
         (raising_at_once, "KeyError: 'sk-secret'"),
         (leaving, "SystemExit: sk-secret"),
+        (leaving_as_a_generator, "GeneratorExit: sk-secret"),
         (panicking, "Panic: sk-secret"),
         (panicking_in_a_thread, "Panic: sk-secret"),
         (panicking_at_once, "Panic: sk-secret"),

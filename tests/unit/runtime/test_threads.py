@@ -64,6 +64,51 @@ async def test_what_the_source_raises_is_raised() -> None:
     await source.aclose()
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), StopAsyncIteration()],
+    ids=lambda problem: type(problem).__name__,
+)
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_what_would_end_the_loop_or_the_task_is_an_error_of_the_source(
+    problem: BaseException, is_closed: bool
+) -> None:
+    class Items:
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            if is_closed:
+                return "a"
+            raise problem
+
+        def close(self) -> None:
+            if is_closed:
+                raise problem
+
+    source = ThreadIterator(Items())
+    if is_closed:
+        assert await anext(source) == "a"
+    with pytest.raises(RuntimeError, match=f"raised {type(problem).__name__}") as raised:
+        await (source.aclose() if is_closed else anext(source))
+    assert raised.value.__cause__ is problem
+    await source.aclose()
+
+
+async def test_a_source_whose_close_says_that_it_is_at_its_end_is_closed() -> None:
+    class Items(list[str]):
+        def __next__(self) -> str:
+            return "a"
+
+        def close(self) -> None:
+            raise StopIteration
+
+    source = ThreadIterator(Items())
+    await anext(source)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await source.aclose()
+
+
 async def test_closing_waits_for_the_cleanup_of_a_source_that_does_not_block() -> None:
     said: list[str] = []
     source = ThreadIterator(blocking(threading.Event(), said))
@@ -84,11 +129,9 @@ async def test_a_source_that_blocks_is_closed_when_it_returns() -> None:
     await source.aclose()
     assert said == []
     released.set()
-    for _ in range(1000):
-        if said == ["released", "closed"]:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(said)
+    await source.ended()
+    assert said == ["released", "closed"]
+    await source.ended()
 
 
 async def test_more_sources_than_the_limit_are_refused_until_one_ends(places: threading.BoundedSemaphore) -> None:
@@ -103,6 +146,23 @@ async def test_more_sources_than_the_limit_are_refused_until_one_ends(places: th
     assert await anext(third) == "a"
     await third.aclose()
     await second.aclose()
+
+
+async def test_a_system_without_threads_is_overloaded_and_no_place_is_lost(
+    places: threading.BoundedSemaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    source = ThreadIterator(iter("ab"))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            with pytest.raises(Error, match="starts no more threads") as problem:
+                await anext(source)
+            assert problem.value.code == "overloaded"
+    assert await anext(source) == "a"
+    await source.aclose()
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
