@@ -38,7 +38,9 @@ def import_function(reference: str, folder: Path) -> Callable[..., Any]:
         if problem.name is not None and f"{module}.".startswith(f"{problem.name}."):
             raise FunctionError(f"names the module {module}, which neither {here} nor sys.path has") from None
         raise FunctionError(f"names the module {module}, which needs {problem.name}, which is not there") from None
-    except Exception as problem:  # a user's module may raise anything during its import
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # a user's module may raise anything during its import, also by `sys.exit`
         raise FunctionError(f"names the module {module}, which cannot be imported: {_line(problem)}") from problem
     for name in path.split("."):
         if not hasattr(value, name):
@@ -50,6 +52,6 @@ def import_function(reference: str, folder: Path) -> Callable[..., Any]:
     return function
 
 
-def _line(problem: Exception) -> str:
+def _line(problem: BaseException) -> str:
     """Returns the type and the text of an exception, on one line."""
     return " ".join(f"{type(problem).__name__}: {problem}".split())

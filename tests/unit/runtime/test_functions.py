@@ -44,6 +44,7 @@ def test_a_function_in_the_folder_is_found(modules: Path) -> None:
         ("own:VALUE.f", "names VALUE.f, which own does not have"),
         ("needy:f", "names the module needy, which needs no_such_library, which is not there"),
         ("broken:f", "names the module broken, which cannot be imported: ZeroDivisionError: division by zero"),
+        ("script:f", "names the module script, which cannot be imported: SystemExit: 0"),
         (
             "typo:f",
             "names the module typo, which cannot be imported: SyntaxError: invalid syntax (typo.py, line 1)",
@@ -55,6 +56,7 @@ def test_what_cannot_be_imported_is_one_line(modules: Path, name: str, problem: 
         ("own", "VALUE = 1"),
         ("needy", "import no_such_library"),
         ("broken", "1 / 0"),
+        ("script", "import sys; sys.exit(0)"),
         ("typo", "f f"),
     ):
         (modules / f"{module}.py").write_text(source)
