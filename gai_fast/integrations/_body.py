@@ -430,7 +430,9 @@ class Body:
             if self._is_cancelled:
                 raise
             self._fail(Error("internal", "the source of this response was cancelled"))
-        except Exception as problem:  # noqa: BLE001  # the client gets an error for any failure of the program's source
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as problem:  # noqa: BLE001  # also `sys.exit`, which would end all responses of the loop
             self._fail(problem)
         finally:
             self._has_ended = True
@@ -450,7 +452,7 @@ class Body:
             self._size += len(data)
             _wake(self._news)
 
-    def _fail(self, problem: Exception) -> None:
+    def _fail(self, problem: BaseException) -> None:
         error = problem
         if not isinstance(error, Error):
             _log.error("the source of a response failed", exc_info=problem)

@@ -123,8 +123,9 @@ class _Background:
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="gai-fast-wsgi", daemon=True).start()
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="gai-fast-wsgi", daemon=True).start()
+                self._loop = loop
             return self._loop
 
 

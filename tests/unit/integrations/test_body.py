@@ -237,6 +237,20 @@ class TestFailures:
         )
         assert (await sent(body_of(of(START, FINISH, KeyError())))).count(b"event: done") == 1
 
+    @pytest.mark.parametrize("problem", [SystemExit(1), BaseException("a panic in Rust")])
+    async def test_a_source_that_would_end_the_process_is_one(
+        self, problem: BaseException, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def source() -> AsyncIterator[Any]:
+            yield TEXT
+            raise problem
+
+        data = await sent(body_of(source()))
+        assert b'"code":"internal"' in data
+        assert b'"finished":false' in data
+        assert "the source of a response failed" in caplog.text
+        caplog.clear()
+
     async def test_an_item_without_a_form_in_json_is_a_failure(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.CRITICAL, "gai_fast")
         assert b"event: error" in await sent(body_of(of("a", {1, 2})))
