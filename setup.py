@@ -155,6 +155,7 @@ COMPILED = (
     "providers/_rules",
     "providers/_target",
     "providers/_tool_calls",
+    "providers/_tool_names",
     "providers/_tuning",
     "providers/anthropic",
     "providers/gemini",

@@ -7,7 +7,7 @@ they are. Knows no provider.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -61,18 +61,16 @@ def fitted_names(request: Request, rule: ToolNames) -> dict[str, str]:
         request: The client's request.
         rule: The names that the API accepts.
     """
-    return {name: rule.fitted(name) for name in _names(request) if not rule.fits(name)}
-
-
-def _names(request: Request) -> Iterator[str]:
+    names: dict[str, str] = {}
     for tool in request.tools:
-        if isinstance(tool.name, str):
-            yield tool.name
+        if isinstance(tool.name, str) and not rule.fits(tool.name):
+            names[tool.name] = rule.fitted(tool.name)
     for message in request.messages:
         if isinstance(message, AssistantMessage) and not isinstance(message.content, str):
             for part in message.content:
-                if isinstance(part, ToolCallPart):
-                    yield part.name
+                if isinstance(part, ToolCallPart) and not rule.fits(part.name):
+                    names[part.name] = rule.fitted(part.name)
+    return names
 
 
 def with_names(request: Request, names: Mapping[str, str], changes: Changes) -> Request:
