@@ -68,6 +68,8 @@ def _failure(function: FunctionSettings, problem: BaseException) -> list[Event]:
 async def _close(function: FunctionSettings, source: SDKEvents | ThreadIterator) -> None:
     try:
         await source.aclose()
+        if isinstance(source, ThreadIterator):  # its call keeps its place until the thread is free
+            await source.ended()
     except _OF_THE_LOOP:
         raise
     except BaseException as problem:  # noqa: BLE001  # the answer has ended: no client can get it

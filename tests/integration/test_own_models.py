@@ -33,7 +33,7 @@ from tests.integration.rpc import serving_rpc
 from tests.integration.test_agui import ASK as AGUI
 from tests.integration.test_chats import ASK as CHAT
 from tests.integration.websocket import connect
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 PAGE = [block for block in blocks(read("docs/providers.md")) if block.language in ("toml", "python")]
 NAME = "own_model_of_this_test"
@@ -298,6 +298,30 @@ async def test_a_client_that_leaves_ends_a_generator_that_blocks_in_its_thread(n
     assert not closed.is_set()
     go_on.set()
     await until(closed.is_set)
+
+
+@on_steady_loop
+async def test_a_generator_that_blocks_in_its_thread_keeps_its_place_until_it_returns(net: Net, serve: Serve) -> None:
+    go_on = threading.Event()
+
+    def function(request: Any) -> Iterator[str]:
+        yield "One "
+        go_on.wait(60)
+        yield "two "
+
+    gateway = await serve(net, function, more="max_connections = 1\npool_wait = 0.1\nbreaker = false")
+    client, response = await gateway.stream(ASK, accept="text/event-stream")
+    await response.until(b"One ")
+    client.reset()
+    await until(lambda: gateway.streams == 0)
+    assert (await gateway.chat(stream=False)).status == 503
+
+    async def answers() -> bool:
+        return bool((await gateway.chat(stream=False)).status == 200)
+
+    go_on.set()
+    await until_answered(answers)
+    net.warned("max_connections")
 
 
 @on_uvloop

@@ -231,7 +231,9 @@ class FunctionExchange:
             resumed.set()
 
     def close(self) -> None:
-        """Cancels the call: rule 2."""
+        """Cancels the call: rule 2; idempotent."""
+        if self._receiver is None:
+            return  # cancelled again, it could not clean up
         self._calls.leave(self)
         self._receiver = None
         self._timer.cancel()
@@ -292,6 +294,9 @@ class FunctionExchange:
             error = Error("network", "the function that answers was cancelled", reason="truncated")
         elif problem is not None:
             error = Error("internal", "the gateway failed while it read a function's answer")
+            if not isinstance(problem, Exception):  # of the function: it would end the receiver, too
+                problem, cause = RuntimeError(f"the function raised {type(problem).__name__}"), problem
+                problem.__cause__ = cause
             error.__cause__ = problem
         else:
             self.is_complete = True

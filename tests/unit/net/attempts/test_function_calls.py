@@ -136,6 +136,34 @@ async def test_closing_cancels_one_that_waits_and_cleans_up() -> None:
     assert not receiver.has_ended
 
 
+async def test_one_that_is_closed_twice_may_clean_up() -> None:
+    go_on, said = asyncio.Event(), []
+
+    async def slow_to_end() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"a"
+            await asyncio.Event().wait()
+        finally:
+            said.append("ends")
+            await go_on.wait()
+            said.append("ended")
+
+    within = calls()
+    receiver, exchange = opened(slow_to_end, within)
+    await until(lambda: len(receiver.calls) == 2)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    exchange.close()
+    await until(lambda: said == ["ends"])
+    exchange.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert within.running == 1
+    go_on.set()
+    await until(lambda: not within.running)
+    assert said == ["ends", "ended"]
+
+
 async def test_one_that_is_closed_before_its_turn_is_not_called() -> None:
     function = Function()
     within = calls()
@@ -181,16 +209,17 @@ async def test_one_that_ignores_its_end_keeps_its_place_alone() -> None:
     assert not receiver.has_ended
 
 
-async def test_what_its_lines_raise_is_a_bug_of_ours() -> None:
+@pytest.mark.parametrize(("raised", "cause"), [(KeyError, KeyError), (GeneratorExit, RuntimeError)])
+async def test_what_its_lines_raise_is_a_bug_of_ours(raised: type[BaseException], cause: type[Exception]) -> None:
     async def broken() -> AsyncGenerator[bytes, None]:
         yield b"a"
-        raise KeyError
+        raise raised
 
     receiver, _ = opened(broken)
     error = await receiver.ended()
     assert error is not None
     assert error.code == "internal"
-    assert isinstance(error.__cause__, KeyError)
+    assert isinstance(error.__cause__, cause)
 
 
 async def test_one_that_cancels_itself_is_truncated() -> None:
