@@ -164,7 +164,7 @@ async def _pass_on(stream: WireStream, call: Call, context: ServicerContext) -> 
                 for data in [message(event, text) for event, text in events]:
                     await write(data)
                     call.sent += 1
-                    if call.is_stopped:
+                    if call.is_stopped and events[-1][0]["type"] != "done":  # else the rest of it is here
                         raise asyncio.CancelledError
                 call.waits = False
                 seq = events[-1][0].get("seq", seq)

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from gai_fast.grpc import messages
 from gai_fast.grpc.calls import Calls
 from gai_fast.grpc.service import Service
 
@@ -53,3 +54,36 @@ async def test_a_bug_is_internal_without_its_text(caplog: pytest.LogCaptureFixtu
     assert "secret" not in context.details
     assert "sk-secret" in caplog.text
     caplog.clear()
+
+
+class Whole:
+    """An answer that comes in one read."""
+
+    def __init__(self, gateway: Any, request: Any, *, headers: Any) -> None:
+        self.events = [({"type": "text.delta", "seq": 2}, "{}"), ({"type": "done"}, "{}")]
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *problem: object) -> None: ...
+
+    async def read(self) -> Any:
+        events, self.events = self.events, []
+        return events
+
+
+async def test_a_server_that_stops_amid_the_last_messages_tells_of_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopping(Context):
+        written = 0
+
+        async def write(self, data: bytes) -> None:
+            self.written += 1
+            for call in calls._calls:
+                call.stop()
+
+    monkeypatch.setattr("gai_fast.grpc.service.WireStream", Whole)
+    gateway: Any = None
+    calls, context = Calls(), Stopping()
+    await Service(gateway, calls, key=None, needs_key=False).generate(
+        messages.written("GenerateRequest", json=b'{"query":"Hi"}'), context
+    )
+    assert (context.written, context.code) == (2, None)
