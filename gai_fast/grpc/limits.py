@@ -44,9 +44,10 @@ class Limits:
     grpc_pings_apart: float = 10.0
     """Seconds that must be between two such questions of a client: the least that a client of grpcio may be set to."""
 
-    grpc_words: int = 512
-    """Characters of an error's message in a status: many clients refuse trailing metadata of more than 8 KiB, in which
-    a character outside ASCII takes up to 24 bytes. The event `error` has the whole message."""
+    grpc_words: int = 1536
+    """Bytes of an error's message in a status: many clients refuse trailing metadata of more than 8 KiB, in which a
+    byte outside ASCII takes 4.4: it is escaped once and is in base64 once more. The event `error` has the whole
+    message."""
 
 
 LIMITS: Final = Limits()

@@ -52,7 +52,7 @@ def status_of(error: Error, request_id: str) -> Ending:
         request_id: Of the call.
     """
     code = STATUSES[error.code]
-    words = error.message[: LIMITS.grpc_words]
+    words = error.message.encode()[: LIMITS.grpc_words].decode(errors="ignore")
     told = {"reason": error.reason, "phase": error.phase, "request_id": request_id}
     info = ErrorInfo(
         reason=error.code.upper(), domain=DOMAIN, metadata={name: value for name, value in told.items() if value}

@@ -217,6 +217,22 @@ async def test_a_gateway_that_is_not_there_is_unavailable(net: Net) -> None:
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "connect")
 
 
+async def test_the_longest_message_reaches_clients_that_take_8_kib_of_metadata(net: Net) -> None:
+    """The default of grpc-java, and from which on others refuse some at random."""
+    error = Error("not_found", "\N{GRINNING FACE}" * 5000, reason="model")
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer("404 No", encode_json({"error": error.payload()}))
+
+    upstream = await net.upstream(handler)
+    options = (("grpc.max_metadata_size", 8192), ("grpc.absolute_max_metadata_size", 8192))
+    async with serving_rpc(upstream.url, options=options) as rpc:
+        _, refusal = await refused(rpc.generate(QUERY))
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
+    assert error.message.startswith(refusal.words)
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
