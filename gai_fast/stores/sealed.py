@@ -286,7 +286,7 @@ class SealedBackend(Backend):
             try:
                 after, number, text = token.split(":")
                 place = place_of("log.text", stream_id, caller, after=int(after), number=int(number))
-            except (ValueError, OverflowError):
+            except ValueError:
                 raise _damaged() from None
             opened = self._open(place, text)
             if opened[:1] == b"+" and int(after) != reached:

@@ -74,10 +74,15 @@ def place_of(
         after: As above.
         number: As above.
         is_last: As above.
+
+    Raises:
+        StoreError: A number is none that an event has. In a store that was changed it may be anything.
     """
-    return (
-        _PLACE.pack(VERSION, is_last, after, number, caller, len(kind)) + kind.encode() + name.encode(errors="replace")
-    )
+    try:
+        numbers = _PLACE.pack(VERSION, is_last, after, number, caller, len(kind))
+    except struct.error:
+        raise StoreError("damaged", "a sealed record of the store has a number that no event has") from None
+    return numbers + kind.encode() + name.encode(errors="replace")
 
 
 @lru_cache(maxsize=SHARED.known_values)

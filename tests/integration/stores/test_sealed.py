@@ -217,6 +217,10 @@ def deleted_and_closed(log: Tampered, _other: Tampered) -> None:
     log.records[1] = log.records[1]._replace(after=log.records[0].last_seq)
 
 
+def after_no_event(log: Tampered, _other: Tampered) -> None:
+    log.records[1] = log.records[1]._replace(after=-1)
+
+
 def first_left_out(log: Tampered, _other: Tampered) -> None:
     del log.records[0]
 
@@ -281,6 +285,7 @@ DAMAGES: dict[str, Damage] = {
     "a record under another number": replayed,
     "a record left out": deleted,
     "a record left out, and the next one moved to its place": deleted_and_closed,
+    "a record after a number below zero": after_no_event,
     "the first record left out": first_left_out,
     "the last record left out": last_left_out,
     "the last record left out, and the end told so": last_left_out_and_told,
@@ -375,7 +380,7 @@ async def test_the_text_of_dropped_events_is_sealed_and_none_of_it_can_be_left_o
     tokens = (raw.text or "").split(";")[:-1]
     assert len(tokens) > 1
     cut = [tokens[1:], tokens[:-1], [*tokens[:-2], tokens[-1]], tokens[::-1]]
-    for text in (*(";".join([*some, ""]) for some in cut), "=planted", ";".join(tokens)):
+    for text in (*(";".join([*some, ""]) for some in cut), "=planted", ";".join(tokens), f"-1{tokens[0][1:]};"):
         changed = Tampered(raw)
         assert changed.gap is not None
         changed.gap = changed.gap._replace(text=text)
