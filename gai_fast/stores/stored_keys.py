@@ -165,6 +165,8 @@ class StoredKeys:
         mark = await self._records.get(KEYS, MARK)
         if mark is not None:
             _counts(mark)  # a process that cannot read the mark must not write: others could not read its record
+        elif self._mark is not None:
+            await self._restore(self._mark)  # else the next look would find a store that never had the lost keys
         old = await self._records.get(KEYS, str(number))
         for _ in range(_TRIES):
             keys = _keys(old)

@@ -181,6 +181,18 @@ async def test_a_change_whose_answer_was_lost_is_known_to_all_at_their_next_look
     assert (one.all(), other.all()) == ({}, {})
 
 
+async def test_a_change_after_a_loss_and_before_the_next_look_loses_no_key(make: Make, records: CountedRecords) -> None:
+    one, other = make(), make()
+    await put(one, "a", "b")
+    await other.refresh()
+    for name in KEY_RECORDS:
+        await records.delete(KEYS, name)
+    await put(one, *(f"new-{number}" for number in range(2 * KEY_SHARDS)))
+    for each in (one, other, make()):
+        await each.refresh()
+        assert {"a", "b", "new-0"} <= {*each.all()}
+
+
 async def test_a_store_that_has_lost_everything_gets_it_again(make: Make, records: CountedRecords) -> None:
     one = make()
     await put(one, "a", "b")
