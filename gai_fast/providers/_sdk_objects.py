@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, escape
 from gai_fast.model.events import TYPES
 
 CHAT: Final = "openai"
@@ -57,6 +57,12 @@ def shape_of(item: Any, begun: str) -> Shape:
             return Shape(api, _json, varies=True)
     if isinstance(item, tuple) and item and _is_langchain(item[0]):  # LangGraph adds its metadata
         return Shape(_LANGCHAIN, lambda pair: _langchain(pair[0]), varies=True)
+    is_model = hasattr(item, "model_dump_json")
+    if is_model:
+        api = _api_of(_members(item))
+        if api is not None:
+            delta = _anthropic_delta if item.__dict__.get("type") == "content_block_delta" else _DELTAS.get(api)
+            return Shape(api, _gemini if api == "gemini" else _wire, delta)
     if _is_langchain(item):
         return Shape(_LANGCHAIN, _langchain)
     for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
@@ -65,13 +71,8 @@ def shape_of(item: Any, begun: str) -> Shape:
             api = _api_of(_members(inner))
             if api is not None:
                 return Shape(api, partial(_wire_within, name))
-    if hasattr(item, "model_dump_json"):
-        api = _api_of(_members(item))
-        if api is not None:
-            delta = _anthropic_delta if item.__dict__.get("type") == "content_block_delta" else _DELTAS.get(api)
-            return Shape(api, _gemini if api == "gemini" else _wire, delta)
-        if begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
-            return Shape(begun, _nothing)
+    if is_model and begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
+        return Shape(begun, _nothing)
     raise TypeError(f"from_sdk does not know chunks of the type {type(item).__module__}.{type(item).__name__}")
 
 
@@ -80,12 +81,15 @@ def _nothing(item: object) -> None:
 
 
 def _members(item: Any) -> Mapping[str, Any]:
-    members: Mapping[str, Any] = item.model_dump(mode="json", by_alias=True, exclude_none=True, warnings=False)
-    return members
+    """Returns the members of a model that are not None, by their names in Python. A dump takes ten times as long."""
+    members = {**item.__dict__, **(item.__pydantic_extra__ or {})}
+    return {name: value for name, value in members.items() if value is not None}
 
 
 _ANTHROPIC: Final = ("message_", "content_block_", "ping")
 _COHERE: Final = ("message-", "content-", "tool-plan-", "tool-call-", "citation-", "debug")
+_GEMINI: Final = frozenset(("candidates", "usageMetadata", "promptFeedback", "usage_metadata", "prompt_feedback"))
+"""Members of a chunk, on the wire and in Python."""
 
 
 def _api_of(members: Mapping[str, Any]) -> str | None:
@@ -100,7 +104,7 @@ def _api_of(members: Mapping[str, Any]) -> str | None:
             return "cohere"
     if "choices" in members or members.get("object") == "chat.completion.chunk":
         return CHAT
-    if "candidates" in members or "usageMetadata" in members or "promptFeedback" in members:
+    if not _GEMINI.isdisjoint(members):
         return "gemini"
     if "message" in members and "model" in members:
         return "ollama"
@@ -159,23 +163,24 @@ _UNSAID: Final = frozenset(("obfuscation",))
 
 
 def _chat_delta(chunk: Any) -> str | None:
-    members, extra = chunk.__dict__, chunk.__pydantic_extra__  # an attribute of pydantic's takes 100 ns
-    choices = members.get("choices")
-    if not choices or len(choices) != 1 or members.get("usage") or (extra and not _UNSAID.issuperset(extra)):
+    try:
+        members, extra = chunk.__dict__, chunk.__pydantic_extra__
+        (choice,) = members["choices"]
+        fields = choice.__dict__
+        index, delta = fields["index"], fields["delta"]
+        parts = delta.__dict__
+        text = parts["content"]
+        extras = choice.__pydantic_extra__ or delta.__pydantic_extra__
+    except (AttributeError, KeyError, TypeError, ValueError):  # of another shape
         return None
-    choice = choices[0].__dict__
-    delta = choice.get("delta")
-    if delta is None or choice.get("finish_reason") or choice.get("logprobs") or choices[0].__pydantic_extra__:
+    if extras or (extra and not _UNSAID.issuperset(extra)) or type(text) is not str or type(index) is not int:
         return None
-    fields = delta.__dict__
-    text = fields.get("content")
-    if not isinstance(text, str) or delta.__pydantic_extra__ or any(map(fields.get, _BESIDE_TEXT)):
+    said = [*filter(None, parts.values())]
+    if len(said) > 1 and (len(said) > 2 or not parts.get("role")):
         return None
-    return encode_json({"choices": [{"index": choice.get("index"), "delta": {"content": text}}]}).decode()
-
-
-_BESIDE_TEXT: Final = ("tool_calls", "refusal", "function_call", "reasoning", "annotations", "executed_tools")
-"""Members of a delta of `openai` and `groq` that may have content beside the text."""
+    if fields.get("finish_reason") or fields.get("logprobs") or members.get("usage"):
+        return None
+    return f'{{"choices":[{{"index":{index},"delta":{{"content":{escape(text).decode()}}}}}]}}'
 
 
 def _anthropic_delta(event: Any) -> str | None:

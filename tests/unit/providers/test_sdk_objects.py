@@ -76,17 +76,8 @@ class Model:
         self.__dict__.update(members)
         self.__pydantic_extra__: dict[str, Any] = {}
 
-    def model_dump(self, **options: Any) -> dict[str, Any]:
-        return {name: _plain(value) for name, value in vars(self).items() if not name.startswith("__")}
-
     def model_dump_json(self, **options: Any) -> str:
         raise AssertionError("a delta is not dumped")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value.model_dump() if isinstance(value, Model) else value
 
 
 def chunk(**delta: Any) -> Model:
@@ -102,7 +93,7 @@ def test_a_delta_of_text_is_read_without_a_dump() -> None:
     }
 
 
-@pytest.mark.parametrize("more", [{"refusal": "no"}, {"tool_calls": [1]}, {"reasoning": "Hm"}, {"content": None}])
+@pytest.mark.parametrize("more", [{"refusal": "no"}, {"audio": {"id": "a"}}, {"role": "r", "reasoning": "Hm"}])
 def test_a_chunk_that_says_more_is_dumped(more: dict[str, Any]) -> None:
     shape = shape_of(chunk(content="Hi"), "")
     assert shape.delta is not None
@@ -112,6 +103,26 @@ def test_a_chunk_that_says_more_is_dumped(more: dict[str, Any]) -> None:
     assert shape.delta(extra) is None
     extra.__pydantic_extra__ = {"obfuscation": "x"}
     assert shape.delta(extra) is not None
+
+
+def test_the_members_of_a_model_tell_its_api_without_a_dump() -> None:
+    assert shape_of(Model(candidates=None, usage_metadata=Model()), "").api == "gemini"
+    assert shape_of(Model(choices=None, type="response.created"), "").api == "openai:responses"
+    bare = Model()
+    bare.__pydantic_extra__ = {"choices": []}
+    assert shape_of(bare, "").api == "openai"
+
+
+def test_a_delta_of_text_is_json_whatever_is_in_it() -> None:
+    shape = shape_of(chunk(content="Hi"), "")
+    assert shape.delta is not None
+    for text in ('"\\\n\x00', "Grüße", "{0} %s"):
+        assert loads(shape.delta(chunk(content=text)) or "")["choices"][0]["delta"] == {"content": text}
+    assert shape.delta(chunk(content="Hi", role="assistant")) is not None
+    odd = chunk(content="Hi")
+    vars(odd)["choices"][0].index = None
+    for each in (odd, chunk(content=None), Model(choices=[{}]), Model(choices=None), Model(choices=[])):
+        assert shape.delta(each) is None
 
 
 def test_what_an_sdks_helper_adds_says_nothing() -> None:
