@@ -77,6 +77,7 @@ _DELTAS: Final = {
     "citation": "citations_delta",
 }
 """The type of a delta for the member that holds its content."""
+_KINDS: Final = frozenset((*_DELTAS.values(), "compaction_delta"))
 
 _SHARED_KINDS: Final = frozenset({"", "text", "thinking", "redacted_thinking", "tool_use"})
 """The blocks that the events of other providers express, too. A block without a type is text."""
@@ -127,6 +128,8 @@ class AnthropicAdapter(ProviderAdapter):
         kind = chunk.get("type")
         if not isinstance(kind, str) or not kind:
             kind = name
+        if not kind:
+            raise Malformed("an event without a type")
         # `content_block_start` may hold text as well, but is not copyable: it opens a block.
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
@@ -333,7 +336,7 @@ class AnthropicAdapter(ProviderAdapter):
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
         self._has_content = True
         kind = delta.get("type")
-        if not isinstance(kind, str):
+        if not isinstance(kind, str) or kind not in _KINDS:
             kind = next((_DELTAS[name] for name in _DELTAS if name in delta), "")
         match kind:
             # A text delta changes no state of its block, so later text deltas may be copied.
@@ -343,7 +346,10 @@ class AnthropicAdapter(ProviderAdapter):
             case "thinking_delta":
                 return reasoning(delta.get("thinking"))
             case "input_json_delta":
-                block, piece = self._block(index), argument_piece(delta.get("partial_json"))
+                piece = argument_piece(delta.get("partial_json"))
+                if piece and index not in self._blocks:
+                    raise Malformed("a piece of a call that has not begun")
+                block = self._block(index)
                 if block.call is not None:
                     return self._calls.add(block.call, piece)
                 self._take(block, len(piece))
@@ -394,6 +400,8 @@ class AnthropicAdapter(ProviderAdapter):
             events += self._calls.close(block.call, cut_off=bool(block.call.arguments.strip()))
         if block.whole is not None:
             events += self._whole_block(index, block, block.whole)
+        elif block.pieces and block.call is None and not block.server_tool:
+            events.append({**UNREADABLE})  # the input of a block without a type
         if block.server_tool:
             arguments = "".join(block.pieces) or block.given
             events.append(server_tool(block.server_tool, self._server_tools[block.server_tool], "started", arguments))

@@ -30,7 +30,7 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._base import API
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
-from gai_fast.providers._events import UNREADABLE, citation, counted_usage
+from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage
 from gai_fast.providers._finish_words import FINISH_WORDS
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import function_of, listed_calls, outcome
@@ -83,6 +83,8 @@ def _mark(events: list[Event], choice: Choice) -> None:
 
 _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 """The member of `logprobs` for each kind of text."""
+_THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
+"""The types of content parts with reasoning."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
 """The number of values that a shape without calls returns."""
@@ -358,6 +360,7 @@ class ChatAdapter(ProviderAdapter):
                 return [{"type": "text.delta", "text": content}] if content else []
             if "tool_calls" in message:
                 return self._fragments(message["tool_calls"], part)
+        content = content or message.get("text")
         steps: list[Event | CallFragment] = []
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
@@ -374,7 +377,7 @@ class ChatAdapter(ProviderAdapter):
             steps.append({"type": "refusal.delta", "text": text_of(message["refusal"])})
         if message.get("audio"):
             steps += self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
-        steps += self._fragments(message.get("tool_calls"), part)
+        steps += self._fragments(message.get("tool_calls") or message.get("tool_call"), part)
         if message.get("function_call"):
             steps.append(self._fragment({"function": message["function_call"]}, _FUNCTION_CALL))
         if message.get("annotations"):
@@ -431,9 +434,10 @@ class ChatAdapter(ProviderAdapter):
 
     def _fragments(self, calls: Any, part: str) -> list[Event | CallFragment]:
         fragments: list[Event | CallFragment] = []
-        if calls and not isinstance(calls, (list, dict)):
+        listed = listed_calls(calls)
+        if calls and not (listed or isinstance(calls, (list, dict))):
             raise Malformed("the tool calls are no list")
-        for position, call in enumerate(listed_calls(calls)):
+        for position, call in enumerate(listed):
             index = count(call.get("index"))
             if index is None and part == "message":
                 index = position
@@ -446,7 +450,7 @@ class ChatAdapter(ProviderAdapter):
             index,
             self.call_id(label(raw.get("id"))),
             label(function.get("name")),
-            text_of(function["arguments"] if "arguments" in function else function.get("input")),
+            argument_piece(function["arguments"] if "arguments" in function else function.get("input")),
             label(member(member(raw, "extra_content"), "google").get("thought_signature")),
             is_text="custom" in raw,
         )
@@ -529,13 +533,11 @@ class ChatAdapter(ProviderAdapter):
         kind = part.get("type")
         if not isinstance(kind, str):
             kind = next((name for name in ("text", "refusal", "thinking") if name in part), "")
-        if kind in ("text", "output_text"):
-            return self.text(choice, part.get("text"))
         if kind == "refusal" and part.get("refusal"):
             return [{"type": "refusal.delta", "text": text_of(part["refusal"])}]
-        if kind == "thinking":
+        if kind in _THOUGHTS:
             return _thinking(part)
-        return []
+        return self.text(choice, part.get("text"))  # of any other type, too: `text`, `output_text`
 
     def call_id(self, identifier: str) -> str:
         """Returns the id of a call, empty if the call has none."""
@@ -601,7 +603,7 @@ def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> lis
 
 def _thinking(part: dict[str, Any]) -> list[Event]:
     """Reads a content part with reasoning: a text or a list of texts, and a signature."""
-    thoughts = part.get("thinking")
+    thoughts = part.get("thinking") or part.get("text")
     if isinstance(thoughts, list):
         thoughts = "".join(text_of(thought.get("text")) for thought in thoughts)
     events: list[Event] = []

@@ -17,7 +17,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API
-from gai_fast.providers._events import UNREADABLE, counted_usage, provider_block, server_tool
+from gai_fast.providers._events import UNREADABLE, argument_piece, counted_usage, provider_block, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -426,7 +426,7 @@ def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[st
     if part.text and raw.keys() <= _OF_TEXT:
         return part
     part.text = part.text or text_of((raw.get("audioTranscription") or {}).get("text"))
-    call = raw.get("functionCall")
+    call = raw.get("functionCall", raw.get("function_call"))
     if call is not None:
         part.call = _call(call, arguments, numbers)
     inline = raw.get("inlineData")
@@ -453,10 +453,11 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
     text = next(arguments, "") if "args" in raw else ""
     pieces = raw.get("partialArgs") or ()
     continues = any(one.get("willContinue") is True for one in (raw, *pieces))
-    if raw.get("args") is None or (not raw["args"] and (pieces or continues)):
+    given = raw.get("args", raw.get("arguments"))
+    if given is None or (not given and (pieces or continues)):
         text = ""  # no arguments, or later chunks have them
-    elif not text:  # the name `functionCall` is written with escapes, so `_candidates` did not look for the text
-        text = encode_json(raw["args"]).decode()
+    elif not text or isinstance(given, str):  # `_candidates` looks for one spelling of the names; it may be JSON text
+        text = argument_piece(given)
     return _Call(
         label(raw.get("id")),
         label(raw.get("name")),

@@ -34,7 +34,6 @@ from gai_fast.core.chunks import (
     label,
     member,
     nested_count,
-    objects,
     parse_chunk,
     text_of,
     token_scores,
@@ -174,6 +173,8 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data), name)
         kind = _kind(chunk, name)
+        if not kind:
+            raise Malformed("an event without a type")
         # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
         if self._word:
@@ -252,6 +253,10 @@ class ResponsesAdapter(ProviderAdapter):
         events = self.start(None, None)
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
+            if not self._calls and any(
+                item.kind in self.client_calls and item.call is None for item in self._open_items
+            ):
+                raise self.unreadable()  # pieces of a call came, but never its name
         return [*events, self.end(reason, self._word)]
 
     def word(self) -> str:
@@ -505,6 +510,8 @@ class ResponsesAdapter(ProviderAdapter):
         items in their deltas, and from 0 in each whole item.
         """
         self._end_item(item)
+        if isinstance(raw_parts, str):
+            raw_parts = [raw_parts]
         delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
         if raw_parts and not isinstance(raw_parts, list):
             if delivered:
@@ -512,9 +519,9 @@ class ResponsesAdapter(ProviderAdapter):
             raise Malformed("the parts of an item are no list")
         whole: list[tuple[int, str, dict[str, Any]]] = []
         parts: list[_Part | None] = []
-        for index, raw in enumerate(objects(raw_parts)):
-            kind = _part_kind(raw, item.kind)
-            if kind in _PARTS:
+        for index, raw in enumerate({"text": one} if isinstance(one, str) else one for one in raw_parts or ()):
+            kind = _part_kind(raw, item.kind) if isinstance(raw, dict) else ""
+            if kind:
                 part = delivered.get((kind, index))
                 if part is not None and label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
                     del delivered[kind, index]
@@ -587,15 +594,18 @@ class ResponsesAdapter(ProviderAdapter):
         if kind.endswith(".delta"):
             return self._calls.add(item.call, text)
         item.is_whole = True
+        events = self._arguments(item.call, text)
+        if compact_json(item.call.arguments) == "{}":
+            return events  # some servers send the arguments only with the item's end
         # Text that is not JSON may be cut off; only the item's end has the status.
-        return [*self._arguments(item.call, text), *self._calls.close(item.call, cut_off=True)]
+        return events + self._calls.close(item.call, cut_off=True)
 
     def _arguments(self, call: ToolCall, text: str) -> list[Event]:
         """Adds the rest of the whole argument text, which no delta carried."""
         so_far = call.arguments
         if text.startswith(so_far):
             return self._calls.add(call, text[len(so_far) :])
-        if text and (call.is_held or compact_json(so_far) is None):
+        if text and (call.is_held or compact_json(so_far) in (None, "{}")):
             self._calls.replace(call, text)
         return []
 
@@ -661,15 +671,17 @@ def _searches(response: dict[str, Any]) -> int:
 
 
 def _item_kind(raw: dict[str, Any]) -> str:
-    """Returns the type of an item. Only messages have a role."""
+    """Returns the type of an item, which some servers leave out. Of all items, only messages have a role."""
     kind = raw.get("type")
-    return kind if isinstance(kind, str) else "message" if raw.get("role") else ""
+    if isinstance(kind, str):
+        return kind
+    return "message" if raw.get("role") else "function_call" if raw.get("name") and "arguments" in raw else ""
 
 
 def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
-    """Returns the type of a part of an item. A part without a type has the type of its text."""
+    """Returns the type of a part of an item. A part of an unknown type has the type of its text."""
     kind = raw.get("type")
-    if isinstance(kind, str):
+    if isinstance(kind, str) and kind in _PARTS:
         return kind
     return next((part for part, (_, name, item) in _PARTS.items() if item == item_kind and name in raw), "")
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
-from gai_fast.core.chunks import member, objects
+from gai_fast.core.chunks import member, objects, parse_chunk
 from gai_fast.kernels import compact_json
-from gai_fast.model.errors import Error
+from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event, JSONText, join_surrogates
 from gai_fast.providers._events import parse_arguments
 from gai_fast.providers._finish_words import FINISH_WORDS, known_word
@@ -156,15 +156,27 @@ def _is_grown(value: Any, before: Any) -> bool:
 
 
 def listed_calls(raw: Any) -> list[dict[str, Any]]:
-    """Returns the calls of a chunk: the objects of a list, or of an object by their index, or one object."""
+    """Returns the calls of a chunk: the objects of a list, or of an object by their index, or one object.
+
+    Some servers send any of these as JSON text.
+    """
+    if isinstance(raw, str):
+        with suppress(Malformed):
+            raw = parse_chunk(raw)
     if isinstance(raw, dict):
         raw = list(raw.values()) if all(map(str.isdecimal, raw)) else [raw]
     return objects(raw)
 
 
 def function_of(raw: dict[str, Any]) -> dict[str, Any]:
-    """Returns the object with name and arguments of a call: `function`, `custom`, or the call itself."""
+    """Returns the object with name and arguments of a call: `function`, `custom`, or the call itself.
+
+    In the call itself, `function` may be the name.
+    """
     function = member(raw, "function") or member(raw, "custom")
+    name = raw.get("function")
+    if name and isinstance(name, str):
+        return {"name": name, **raw}
     return function or (raw if "name" in raw or "arguments" in raw else function)
 
 

@@ -255,6 +255,8 @@ class CohereAdapter(ProviderAdapter):
         kind = chunk.get("type")
         if not isinstance(kind, str) or not kind:
             kind = name
+        if not kind and "delta" in chunk:
+            raise Malformed("an event without a type")
         self.copyable = kind in _STEADY
         events = self._read(kind, chunk)
         return events if self.started or not events else self.start(None, None) + events

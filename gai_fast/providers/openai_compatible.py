@@ -71,7 +71,7 @@ class CompatibleAdapter(ChatAdapter):
         return usage
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
-        if part.get("type") != "reasoning":
+        if part.get("type") != "reasoning" or "summary" not in part:
             return super().read_part(choice, part)
         events: list[Event] = []
         for summary in objects(part.get("summary")):

@@ -82,6 +82,17 @@ class TestText:
         unknown = [{"type": "unheard_of"}, {"type": "keepalive", "message": "working"}]
         assert between(read(head(), *unknown, *blocks, end(7), tail(), STOP)) == []
 
+    def test_a_delta_of_an_unknown_type_is_what_its_members_are(self) -> None:
+        deltas = [delta(0, "thinking", thinking="hm"), delta(0, "text", text="Hi")]
+        events = read(head(), begin(0, "text", text=""), *deltas, end(0), tail(), STOP)
+        assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Hi")
+
+    def test_input_of_a_block_without_a_type_is_reported(self) -> None:
+        began = begin(0, "tool_use", id="a", name="f", input={})
+        del began["content_block"]["type"]
+        events = read(head(), began, delta(0, "input_json_delta", partial_json="{}"), end(0), tail(), STOP)
+        assert [event["type"] for event in between(events)] == ["warning"]
+
     def test_the_event_name_is_taken_where_the_data_has_no_type(self) -> None:
         adapter = get_provider("anthropic").adapter()
         assert adapter.receive("message_start", '{"message":{"id":"m","model":"claude"}}')[0]["type"] == "start"
@@ -424,7 +435,13 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "one",
-        [7, [], delta(0, "text_delta", text=1)],
+        [
+            7,
+            [],
+            delta(0, "text_delta", text=1),
+            {"index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+            delta(0, "input_json_delta", partial_json='{"a":1}'),
+        ],
     )
     def test_other_shapes_are_malformed(self, one: Any) -> None:
         with pytest.raises(Malformed):

@@ -95,6 +95,7 @@ class TestText:
             {"type": "text.delta", "text": "a"},
             {"type": "text.delta", "text": "b"},
             {"type": "refusal.delta", "text": "no"},
+            {"type": "text.delta", "text": "c"},
         ]
 
     def test_the_id_of_audio_is_its_callers(self) -> None:
@@ -153,12 +154,21 @@ class TestTolerance:
             {"text": "Hi"},
             {"delta": {}, "text": "Hi"},
             {"delta": {"content": [{"type": "output_text", "text": "Hi"}]}},
+            {"delta": {"text": "Hi"}},
+            {"delta": {"role": "assistant", "content": "", "text": "Hi"}},
+            {"delta": {"content": [{"type": "unheard_of", "text": "Hi"}]}},
         ],
     )
     def test_text_in_another_place_is_text(self, choice: dict[str, Any]) -> None:
         events = read(DIALECT, {"id": "c1", "model": "m1", "choices": [choice]}, chunk(finish="stop"))
         assert [event["type"] for event in events] == ["start", "text.delta", "finish"]
         assert text_of(events) == "Hi"
+
+    @pytest.mark.parametrize("kind", ["thinking", "reasoning", "reasoning_text", "summary_text"])
+    @pytest.mark.parametrize("provider", [DIALECT, "openai", "mistral"])
+    def test_a_part_of_reasoning_may_hold_a_text(self, provider: str, kind: str) -> None:
+        events = read(provider, chunk({"content": [{"type": kind, "text": "hm"}, "Hi"]}), chunk(finish="stop"))
+        assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Hi")
 
     def test_usage_of_zeros_takes_the_place_of_none_only(self) -> None:
         zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

@@ -192,14 +192,25 @@ class TestToolCalls:
             [{"index": 0, "id": "a", "name": "f", "arguments": '{"x":1}'}],
             [{"index": 0, "id": "a", "name": "f", "arguments": {"x": 1}}],
             {"id": "a", "name": "f", "arguments": {"x": 1}},
+            '[{"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]',
+            [{"id": "a", "function": "f", "arguments": '{"x":1}'}],
+            [{"id": "a", "function": "f", "arguments": {"x": 1}}],
         ],
     )
     @pytest.mark.parametrize("part", ["delta", "message"])
     def test_calls_without_their_list_or_their_function_are_calls(self, form: Any, part: str) -> None:
-        answer = {"choices": [{part: {"tool_calls": form}, "finish_reason": "tool_calls"}]}
-        events = read(DIALECT, answer)
-        assert calls_of(events) == [("a", "f", '{"x":1}')]
-        assert of_type(events, "warning") == []
+        for name in ("tool_calls", "tool_call"):
+            events = read(DIALECT, {"choices": [{part: {name: form}, "finish_reason": "tool_calls"}]})
+            assert calls_of(events) == [("a", "f", '{"x":1}')]
+            assert of_type(events, "warning") == []
+
+    def test_calls_that_are_no_json_are_reported(self) -> None:
+        events = read(DIALECT, chunk({"content": "a", "tool_calls": "[{"}), chunk(finish="tool_calls"))
+        assert [event["type"] for event in between(events)] == ["text.delta", "warning"]
+
+    def test_arguments_of_a_function_call_may_be_an_object(self) -> None:
+        events = read(DIALECT, chunk({"function_call": {"name": "f", "arguments": {"x": 1}}}))
+        assert calls_of(events) == [("call_0", "f", '{"x":1}')]
 
     @pytest.mark.parametrize("pieces", [['{"x":1}'], ["", '{"x"', ":1}"], ["{}", '{"x":1}']])
     def test_a_function_call_beside_the_list_is_the_same_call(self, pieces: list[str]) -> None:

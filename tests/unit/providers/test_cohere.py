@@ -102,6 +102,7 @@ class TestText:
             [],
             "5",
             event("content-delta", 0, content=5),
+            {"delta": {"message": {"content": {"text": "Hi"}}}},
             say(5),
         ],
     )

@@ -42,6 +42,12 @@ class TestText:
         answer = {"toolResponse": {"id": "a", "toolType": "URL_CONTEXT", "response": deep}}
         assert text_of(read(chunk(text("Hi"), answer), STOP)) == "Hi"
 
+    @pytest.mark.parametrize("name", ["functionCall", "function_call"])
+    @pytest.mark.parametrize("given", [{"args": {"a": 1}}, {"arguments": {"a": 1}}, {"args": '{"a":1}'}])
+    def test_members_of_a_call_may_have_other_names(self, name: str, given: dict[str, Any]) -> None:
+        events = read(chunk({name: {"name": "f", **given}}), STOP)
+        assert [(made, arguments) for _, made, arguments in calls_of(events)] == [("f", '{"a":1}')]
+
     def test_what_is_empty_or_unknown_says_nothing(self) -> None:
         empty = [{"candidates": [{}]}, {"candidates": [{"content": None}]}, {"candidates": [{"content": {}}]}, {}]
         assert between(read(*empty, chunk(), chunk({"newThing": {"a": 1}}), chunk(text("")), STOP)) == []

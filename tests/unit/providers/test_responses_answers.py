@@ -84,6 +84,19 @@ class TestText:
             {"type": "refusal.delta", "text": "no"},
         ]
 
+    @pytest.mark.parametrize("content", ["Hi", ["Hi"], [{"text": "Hi"}], [{"type": "text", "text": "Hi"}]])
+    def test_parts_of_another_form_are_text(self, content: Any) -> None:
+        whole = {"type": "message", "id": "i0", "content": content}
+        for last in (done(0, "message", content=content), end(output=[whole])):
+            assert text_of(read(BEGIN, added(0, "message"), last, end())) == "Hi"
+            assert text_of(read(BEGIN, added(0, "message"), text("Hi"), last, end())) == "Hi"
+        hidden = {"type": "reasoning", "id": "i0", "summary": content}
+        assert text_of(read(BEGIN, end(output=[hidden])), "reasoning.delta") == "Hi"
+
+    def test_an_event_without_a_type_is_malformed(self) -> None:
+        with pytest.raises(Malformed):
+            read(BEGIN, {"output_index": 0, "delta": "Hi"}, end())
+
     @pytest.mark.parametrize("part", [1, 7])
     @pytest.mark.parametrize("kind", ["output_text", "reasoning_text"])
     def test_the_index_of_a_part_may_run_on_across_items(self, kind: str, part: int) -> None:
@@ -304,6 +317,29 @@ class TestCalls:
             events = read(BEGIN, fragment('{"a"'), *first, whole, end())
             assert [one["arguments"] for one in of_type(events, "tool.call.delta")] == ['{"a":1}']
 
+    @pytest.mark.parametrize("before", [[], [fragment("{}")], [fragment("{"), fragment("}")]])
+    def test_an_empty_object_at_the_end_of_the_arguments_is_replaced_at_the_items_end(self, before: list[Any]) -> None:
+        whole = event("function_call_arguments.done", output_index=0, arguments="{}")
+        for last, arguments in (('{"a":1}', '{"a":1}'), ("{}", "{}"), ("", "{}")):
+            ends = [whole, done(0, "function_call", **self.CALL, arguments=last)]
+            events = read(BEGIN, added(0, "function_call", **self.CALL), *before, *ends, end())
+            assert calls_of(events) == [("c", "f", arguments)]
+        events = read(BEGIN, added(0, "function_call", **self.CALL), *before, whole, end())
+        assert calls_of(events) == [("c", "f", "{}")]
+
+    def test_a_call_whose_name_never_came_is_a_failure(self) -> None:
+        with pytest.raises(Error) as failed:
+            read(BEGIN, fragment('{"a":1}'), end())
+        assert failed.value.reason == "malformed_chunk"
+        cut_off = end("incomplete", incomplete_details={"reason": "max_output_tokens"})
+        assert read(BEGIN, fragment('{"a"'), cut_off)[-1]["finish_reason"] == "length"
+
+    def test_an_item_without_a_type_is_what_its_members_are(self) -> None:
+        item = {"id": "i", **self.CALL, "arguments": '{"a":1}'}
+        ended = event("output_item.done", output_index=0, item=item)
+        assert calls_of(read(BEGIN, ended, end())) == [("c", "f", '{"a":1}')]
+        assert calls_of(read(BEGIN, end(output=[item]))) == [("c", "f", '{"a":1}')]
+
     def test_a_custom_tools_input_is_text(self) -> None:
         chunks = [
             added(0, "custom_tool_call", **self.CALL, input=""),
@@ -325,9 +361,6 @@ class TestCalls:
 
     def test_without_a_call_id_the_items_id_is_the_calls(self) -> None:
         assert calls_of(read(BEGIN, done(0, "function_call", name="f", arguments="{}"), end())) == [("i0", "f", "{}")]
-
-    def test_fragments_of_no_call_are_left_out(self) -> None:
-        assert between(read(BEGIN, fragment("{}", 7), end())) == []
 
 
 class TestBlocks:
