@@ -188,7 +188,9 @@ def is_spent(words: Iterable[str]) -> bool:
     return any(word.lower() in _SPENT_WORDS for word in words)
 
 
-def from_upstream(failure: UpstreamFailure, *, phase: Phase, provider: str, retry_after_ms: int | None = None) -> Error:
+def from_upstream(
+    failure: UpstreamFailure, *, phase: Phase, provider: str | None, retry_after_ms: int | None = None
+) -> Error:
     """Builds the error for an upstream's failure, with the provider's meaning."""
     code = classify(failure.message, failure.words, failure.status)
     temporary = CLASSES[code].default_temporary and not is_spent(failure.words)

@@ -21,6 +21,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gai_fast.kernels import ChunkedBody
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
+from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.net.upstream.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
@@ -245,7 +247,13 @@ class ResponseReader:
             or headers.get("content-encoding", "identity").lower() != "identity"
         ):
             text = "sent an encoded body where only identity was accepted: is a proxy in between?"
-            self._refuse("provider_unavailable", "content_encoding", text)
+            if status < 400:
+                self._refuse("provider_unavailable", "content_encoding", text)
+            else:  # the status of a failure counts without its body, too
+                text = f"the upstream answered with status {status} and {text}"
+                failure = UpstreamFailure(text, ("content_encoding",), status)
+                wait = retry_after_ms(headers, "", None)
+                self.error = from_upstream(failure, phase="first_event", provider=None, retry_after_ms=wait)
         else:
             self.head = status, headers
             self._keep_alive = parser.should_keep_alive()

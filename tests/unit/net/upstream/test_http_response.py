@@ -210,7 +210,7 @@ def test_what_came_before_the_framing_broke_is_delivered() -> None:
     ("fields", "status", "reason"),
     [
         (b"Content-Encoding: gzip\r\n", 200, "content_encoding"),
-        (b"Content-Encoding: br, identity\r\n", 500, "content_encoding"),
+        (b"Content-Encoding: br, identity\r\n", 503, "content_encoding"),
         (b"Transfer-Encoding: gzip, chunked\r\n", 200, "content_encoding"),
         (b"Transfer-Encoding: gzip\r\n", 200, "content_encoding"),
         (b"Location: http://169.254.169.254/secret\r\n", 302, "redirect"),
@@ -225,6 +225,19 @@ def test_an_answer_that_is_not_what_was_asked_for_is_refused(fields: bytes, stat
         assert (reader.error.code, reader.error.reason) == ("provider_unavailable", reason)
         assert "secret" not in reader.error.message
         assert (reader.head, body) == (None, b"")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "wait"),
+    [(401, "unauthorized", None), (429, "rate_limited", 2000), (500, "internal", None)],
+)
+def test_the_status_of_an_encoded_failure_counts(status: int, code: str, wait: int | None) -> None:
+    head = b"HTTP/1.1 %d X\r\nContent-Encoding: gzip\r\nRetry-After: 2\r\n\r\nsecret" % status
+    reader, _ = read([head])
+    assert reader.error is not None
+    found = reader.error
+    assert (found.code, found.reason, found.retry_after_ms) == (code, "content_encoding", wait)
+    assert f"status {status} and sent an encoded body" in found.message
 
 
 def endless(first: bytes, then: bytes) -> Iterable[bytes]:
