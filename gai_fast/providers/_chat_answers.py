@@ -537,6 +537,8 @@ class ChatAdapter(ProviderAdapter):
             return [{"type": "refusal.delta", "text": text_of(part["refusal"])}]
         if kind in _THOUGHTS:
             return _thinking(part)
+        if part.get("name") and not part.get("text"):
+            raise Malformed("a call among the parts of a content")
         return self.text(choice, part.get("text"))  # of any other type, too: `text`, `output_text`
 
     def call_id(self, identifier: str) -> str:

@@ -262,7 +262,7 @@ class OllamaAdapter(ProviderAdapter):
         if piece:
             events.append({"type": "text.delta", "text": piece} | _scores(chunk))
         drawn, reason = label(chunk.get("image")), label(chunk.get("done_reason"))
-        events += self._tool_calls(message.get("tool_calls"), text, path)
+        events += self._tool_calls(message.get("tool_calls") or message.get("tool_call"), text, path)
         if drawn:
             events.append({"type": "image", "image": {"data": drawn, "media_type": "image/png"}})
         is_done = chunk.get("done") is True or bool(reason)

@@ -208,6 +208,11 @@ class TestToolCalls:
         events = read(DIALECT, chunk({"content": "a", "tool_calls": "[{"}), chunk(finish="tool_calls"))
         assert [event["type"] for event in between(events)] == ["text.delta", "warning"]
 
+    def test_a_call_among_the_parts_is_reported(self) -> None:
+        parts = [{"type": "tool_use", "id": "a", "name": "f", "input": {}}, {"type": "text", "text": "a"}]
+        events = read(DIALECT, chunk({"content": parts}), chunk(finish="tool_calls"))
+        assert [event["type"] for event in between(events)] == ["warning", "text.delta"]
+
     def test_arguments_of_a_function_call_may_be_an_object(self) -> None:
         events = read(DIALECT, chunk({"function_call": {"name": "f", "arguments": {"x": 1}}}))
         assert calls_of(events) == [("call_0", "f", '{"x":1}')]

@@ -129,7 +129,8 @@ class TestCalls:
 
     @pytest.mark.parametrize("given", [tool({"n": 1}), {"0": tool({"n": 1})}, [{"name": "f", "arguments": {"n": 1}}]])
     def test_calls_without_their_list_or_their_function_are_calls(self, given: Any) -> None:
-        assert calls_of(read(chunk(tool_calls=given), end())) == [("call_0", "f", '{"n":1}')]
+        for name in ("tool_calls", "tool_call"):
+            assert calls_of(read(chunk(**{name: given}), end())) == [("call_0", "f", '{"n":1}')]
 
     def test_calls_with_an_answer_that_stops_are_its_reason(self) -> None:
         assert read(chunk(tool_calls=[tool({})]), end())[-1]["finish_reason"] == "tool_calls"
