@@ -25,7 +25,7 @@ from gai_fast.formats._members import (
 from gai_fast.formats._openai import AUDIO_TYPES
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
-from gai_fast.formats.responses.parts import DIALECT
+from gai_fast.formats.responses.parts import DIALECT, flat_name
 from gai_fast.formats.responses.tools import PROVIDER_RUNS
 
 
@@ -180,14 +180,15 @@ class InputReader:
 
     def _call(self, item: Mapping[str, Any], path: str, kind: str) -> None:
         is_function = kind == "function_call"
-        self._lost += unknown_members(
-            item, path, ("type", "id", "call_id", "name", "arguments" if is_function else "input", "status", "caller")
-        )
+        own = "arguments" if is_function else "input"
+        known = ("type", "id", "call_id", "name", "namespace", own, "status", "caller")
+        self._lost += unknown_members(item, path, known)
         call_id = required(item, "call_id", path, str)
+        name, namespace = required(item, "name", path, str), member(item, "namespace", path, str)
         part = {
             "type": "tool_call",
             "call_id": call_id,
-            "name": required(item, "name", path, str),
+            "name": flat_name(namespace, name) if namespace else name,
             # The input of a custom tool is text; a text input becomes the call of a custom tool again.
             "input": call_input(required(item, "arguments", path, str))
             if is_function
@@ -197,7 +198,8 @@ class InputReader:
         self._answer().append(part)
 
     def _result(self, item: Mapping[str, Any], path: str) -> None:
-        self._lost += unknown_members(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
+        known = ("type", "id", "call_id", "output", "status", "name", "namespace", "caller")
+        self._lost += unknown_members(item, path, known)
         call_id = required(item, "call_id", path, str)
         if call_id not in self._calls:
             raise invalid("No call with this `call_id` came before", f"{path}.call_id")

@@ -100,6 +100,7 @@ class Output:
         stream_id: The stream's id, part of the items' ids.
         custom_tools: The names of the client's tools with plain text as input.
         emit: Called with each event of the dialect.
+        namespaces: Namespace and name of each of its tools in a namespace, by the names that calls may have.
 
     Attributes:
         identifier: The id of the next item, or empty for an id from `stream_id`.
@@ -107,12 +108,19 @@ class Output:
         provider: The provider that answers.
     """
 
-    def __init__(self, stream_id: str, custom_tools: frozenset[str], emit: Emit) -> None:
+    def __init__(
+        self,
+        stream_id: str,
+        custom_tools: frozenset[str],
+        emit: Emit,
+        namespaces: Mapping[str, tuple[str, str]] = _NOTHING,
+    ) -> None:
         self.identifier = ""
         self.items: list[dict[str, Any]] = []
         self.provider: str | None = None
         self._stream_id = stream_id
         self._custom_tools = custom_tools
+        self._namespaces = namespaces
         self._emit = emit
         self._item: dict[str, Any] | None = None  # the open message or reasoning item
         self._at = 0  # the index of the open item
@@ -320,11 +328,16 @@ class Output:
         # By value: compiled code makes a new tuple of each access to the constant.
         begin = "fc" if kind[0] == _FUNCTION[0] else "ctc"
         item: dict[str, Any] = {"id": self._identifier(begin), "type": kind[0]}
-        item |= {"status": "in_progress", kind[2]: "", "call_id": call_id, "name": name}
+        item |= {"status": "in_progress", kind[2]: "", "call_id": call_id, **self._named(name)}
         index = self._new(item)
         place = Place(f"{kind[1]}.delta", {"item_id": item["id"], "output_index": index}, _NOTHING)
         call = self._calls[call_id] = _Call(index, item, kind, place)
         return call
+
+    def _named(self, name: str) -> dict[str, Any]:
+        """Returns the members of a call that name its tool."""
+        found = self._namespaces.get(name)
+        return {"name": name} if found is None else {"name": found[1], "namespace": found[0]}
 
     def _end_call(self, event: Event) -> None:
         """Ends a call whose arguments are complete."""
@@ -334,7 +347,8 @@ class Output:
             text = argument_text(complete["input"])
             self.add(call.place, text)
             self._emit(call.place.delta, {**call.place.members, "delta": text})
-        call.item["name"] = complete.get("name") or call.item["name"]
+        if complete.get("name"):
+            call.item.update(self._named(complete["name"]))
         self._close_call(call_id, "completed")
         if "signature" in event:
             self._sign(event)

@@ -6,6 +6,7 @@ the dialect are members of `x_gai` in the last `response` object.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -143,9 +144,52 @@ def _declared(tool: Any) -> Any:
 
 def custom_tools(echo: Mapping[str, Any]) -> frozenset[str]:
     """Returns the names of a request's tools with plain text as input."""
-    tools = echo.get("tools")
-    found = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    return frozenset(str(tool.get("name")) for tool in found if tool.get("type") == "custom")
+    plain = [(_NO_NAMESPACE, tool) for tool in _objects(echo.get("tools"))]
+    found = [(group, tool) for group, tool in (*plain, *_grouped(echo)) if tool.get("type") == "custom"]
+    return frozenset(flat_name(group, str(tool.get("name"))) for group, tool in found)
+
+
+def namespaced(echo: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Returns the namespace and the name of each tool in a namespace, by the names that calls may have.
+
+    Besides the `flat_name` it is the bare name if no other tool has it: events of an upstream that speaks the dialect
+    have no namespace.
+    """
+    grouped = [(group, str(tool.get("name"))) for group, tool in _grouped(echo)]
+    if not grouped:
+        return {}
+    times = Counter(name for _, name in grouped)
+    times.update(str(tool.get("name")) for tool in _objects(echo.get("tools")))
+    found = {name: (group, name) for group, name in grouped if times[name] == 1}
+    return found | {flat_name(group, name): (group, name) for group, name in grouped}
+
+
+def flat_name(namespace: str, name: str) -> str:
+    """Returns the name of a tool in a namespace, for providers without namespaces.
+
+    Args:
+        namespace: The namespace.
+        name: The tool's name in it.
+    """
+    if namespace == _NO_NAMESPACE:
+        return name
+    return f"{namespace.removesuffix(_BETWEEN)}{_BETWEEN}{name}"
+
+
+def _grouped(echo: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the tools in namespaces, each with its namespace."""
+    groups = [tool for tool in _objects(echo.get("tools")) if tool.get("type") == "namespace"]
+    return [(str(group.get("name")), tool) for group in groups for tool in _objects(group.get("tools"))]
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+_BETWEEN: Final = "__"
+"""Stands between namespace and name; Codex's namespaces of MCP servers end with it."""
+_NO_NAMESPACE: Final = "functions"
+"""Codex's namespace of tools that are in none."""
 
 
 class Outcome(NamedTuple):

@@ -6,12 +6,14 @@ Owns the mapping of members to fields of a native request, and which members are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import RequestReader, invalid, member, require_type, required, unknown_members
 from gai_fast.formats._openai import EFFORTS, openai_cache
 from gai_fast.formats.responses.items import InputReader
+from gai_fast.formats.responses.parts import flat_name
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
@@ -89,6 +91,8 @@ class _ResponseReader(RequestReader):
                 "$.verbosity": "$.text.verbosity",
             }
         )
+        self._flat: list[tuple[str, str]] = []
+        """The names and paths of tools in namespaces."""
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
@@ -191,6 +195,9 @@ class _ResponseReader(RequestReader):
             path = f"$.tools[{at}]"
             require_type(tool, path, dict)
             kind = required(tool, "type", path, str)
+            if kind == "namespace":
+                self._namespace(tool, path, tools)
+                continue
             if kind != "function":
                 native = self._other_tool(tool, kind, path)
                 if native is None:
@@ -203,16 +210,55 @@ class _ResponseReader(RequestReader):
                     self.moved[f"$.tools[{len(tools)}]"] = path
                     tools.append(native)
                 continue
-            self.lost += unknown_members(tool, path, ("type", "name", "description", "parameters", "strict"))
-            declared = {
-                "name": required(tool, "name", path, str),
-                "description": member(tool, "description", path, str),
-                "parameters": member(tool, "parameters", path, dict),
-                "strict": member(tool, "strict", path, bool),
-            }
             self.moved[f"$.tools[{len(tools)}]"] = path
-            tools.append({key: value for key, value in declared.items() if value is not None})
+            tools.append(self._function(tool, path))
+        self._check_flat_names(tools)
         return tools
+
+    def _function(self, tool: Mapping[str, Any], path: str) -> dict[str, Any]:
+        self.lost += unknown_members(tool, path, ("type", "name", "description", "parameters", "strict"))
+        declared = {
+            "name": required(tool, "name", path, str),
+            "description": member(tool, "description", path, str),
+            "parameters": member(tool, "parameters", path, dict),
+            "strict": member(tool, "strict", path, bool),
+        }
+        return {key: value for key, value in declared.items() if value is not None}
+
+    def _namespace(self, group: Mapping[str, Any], path: str, tools: list[dict[str, Any]]) -> None:
+        """Adds the tools of a namespace, whose description begins that of its first tool.
+
+        Args:
+            group: The namespace.
+            path: Its path.
+            tools: Gets the native tools.
+        """
+        self.lost += unknown_members(group, path, ("type", "name", "description", "tools"))
+        namespace = required(group, "name", path, str)
+        described = member(group, "description", path, str)
+        for at, tool in enumerate(required(group, "tools", path, list)):
+            here = f"{path}.tools[{at}]"
+            require_type(tool, here, dict)
+            kind = required(tool, "type", here, str)
+            if kind not in ("function", "custom"):
+                self.lost.append(here[2:])
+                continue
+            native = self._function(tool, here) if kind == "function" else self._other_tool(tool, kind, here) or {}
+            native["name"] = flat_name(namespace, required(tool, "name", here, str))
+            own = member(tool, "description", here, str)
+            if described:
+                native["description"] = f"{described}\n\n{own}" if own else described
+                described = None
+            self.moved[f"$.tools[{len(tools)}]"] = here
+            self._flat.append((native["name"], f"{here}.name"))
+            tools.append(native)
+
+    def _check_flat_names(self, tools: list[dict[str, Any]]) -> None:
+        """Refuses a tool of a namespace if another tool has the same `flat_name`: calls would be of either."""
+        times = Counter(str(tool.get("name")) for tool in tools)
+        for name, path in self._flat:
+            if times[name] > 1:
+                raise invalid("Another tool has this name where namespaces are unknown", path)
 
     def _other_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
         """Returns the native tool for a custom tool or a tool that the provider runs. None if there is none."""
@@ -255,4 +301,6 @@ class _ResponseReader(RequestReader):
         if kind not in ("function", "custom"):
             self.lost.append("tool_choice")
             return None
-        return {"name": required(choice, "name", "$.tool_choice", str)}
+        name = required(choice, "name", "$.tool_choice", str)
+        namespace = member(choice, "namespace", "$.tool_choice", str)
+        return {"name": flat_name(namespace, name) if namespace else name}

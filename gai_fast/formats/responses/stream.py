@@ -36,7 +36,14 @@ from typing import Any, Final
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import Output, Place
-from gai_fast.formats.responses.parts import ResponseObject, custom_tools, error_members, failure_of, outcome_of
+from gai_fast.formats.responses.parts import (
+    ResponseObject,
+    custom_tools,
+    error_members,
+    failure_of,
+    namespaced,
+    outcome_of,
+)
 from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
@@ -74,7 +81,8 @@ class ResponseEvents(DataEncoder):
         self._output = self._new_output()
 
     def _new_output(self) -> Output:
-        return Output(self._context.stream_id, custom_tools(self._context.echo), self._emit)
+        echo = self._context.echo
+        return Output(self._context.stream_id, custom_tools(echo), self._emit, namespaced(echo))
 
     # -- deltas --
 

@@ -10,7 +10,7 @@ from typing import Any
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import Output, discard
-from gai_fast.formats.responses.parts import ResponseObject, custom_tools, outcome_of
+from gai_fast.formats.responses.parts import ResponseObject, custom_tools, namespaced, outcome_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
@@ -33,7 +33,8 @@ class WholeResponse:
         self._output = self._new_output()
 
     def _new_output(self) -> Output:
-        return Output(self._context.stream_id, custom_tools(self._context.echo), discard)
+        echo = self._context.echo
+        return Output(self._context.stream_id, custom_tools(echo), discard, namespaced(echo))
 
     @property
     def seq(self) -> int:

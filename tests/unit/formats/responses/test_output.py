@@ -109,6 +109,21 @@ def test_the_call_of_a_tool_that_takes_text_is_one() -> None:
     assert "custom_tool_call_input.done" in types(told(complete, echo=echo))
 
 
+@pytest.mark.parametrize("name", ["mcp__docs__weather", "weather"])
+def test_the_call_of_a_tool_in_a_namespace_names_both(name: str) -> None:
+    """Codex resolves calls by both, and refuses a flat name (github.com/jundot/omlx/issues/3371)."""
+    tools = [{"type": "function", "name": "weather"}]
+    group = {"type": "namespace", "name": "mcp__docs__", "description": "Docs", "tools": tools}
+    complete: Event = {"type": "tool.call", "call_id": "c", "tool_call": {"name": name, "input": {}}}
+    start: Event = {"type": "tool.call.start", "call_id": "c", "tool_call": {"name": name}}
+    for events in ([complete], [start, complete]):
+        echo = {"tools": [group]}
+        (item,) = items(*events, echo=echo)
+        assert (item["type"], item["name"], item["namespace"]) == ("function_call", "weather", "mcp__docs__")
+        (added,) = [one["item"] for one in told(*events, echo=echo) if one["type"].endswith("output_item.added")]
+        assert (added["name"], added["namespace"]) == ("weather", "mcp__docs__")
+
+
 def test_a_signature_of_a_call_is_an_item_behind_it() -> None:
     found = items(call(signature="sig"))
     assert [item["type"] for item in found] == ["function_call", "reasoning"]

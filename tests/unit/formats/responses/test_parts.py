@@ -16,6 +16,8 @@ from gai_fast.formats.responses.parts import (
     custom_tools,
     error_members,
     failure_of,
+    flat_name,
+    namespaced,
     outcome_of,
     response_id,
     sealed,
@@ -61,6 +63,23 @@ def test_only_tools_that_take_text_are_custom() -> None:
     tools = [{"type": "custom", "name": "a"}, {"type": "function", "name": "b"}, "c", {"type": "custom"}]
     assert custom_tools({"tools": tools}) == {"a", "None"}
     assert custom_tools({"tools": "x"}) == custom_tools({}) == frozenset()
+    assert custom_tools({"tools": [{"type": "namespace", "name": "n", "tools": [*tools, 1]}]}) == {"n__a", "n__None"}
+
+
+def test_calls_of_tools_in_namespaces_have_the_bare_name_only_if_it_is_of_one_tool() -> None:
+    def group(name: str, *names: str) -> dict[str, Any]:
+        return {"type": "namespace", "name": name, "tools": [{"type": "function", "name": each} for each in names]}
+
+    tools = [group("a__", "x", "y", "z"), group("b", "y"), {"type": "function", "name": "z"}, 1]
+    assert namespaced({"tools": tools}) == {
+        "x": ("a__", "x"),
+        "a__x": ("a__", "x"),
+        "a__y": ("a__", "y"),
+        "a__z": ("a__", "z"),
+        "b__y": ("b", "y"),
+    }
+    assert namespaced({"tools": [{"type": "namespace", "name": "a", "tools": 1}]}) == namespaced({}) == {}
+    assert [flat_name("a", "x"), flat_name("a__", "x"), flat_name("functions", "x")] == ["a__x", "a__x", "x"]
 
 
 @pytest.mark.parametrize("reason", ["pause", "other"])

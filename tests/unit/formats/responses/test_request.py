@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from gai_fast.model.errors import InvalidRequest, Unsupported
+from gai_fast.model.request import NamedTool
+from gai_fast.providers._requests import calls_of
 from tests.unit.formats.responses_reader import RESPONSES
 
 
@@ -97,6 +99,55 @@ def test_built_in_and_custom_tools_are_native_ones() -> None:
     assert [(tool.type, tool.options) for tool in request.tools[:1]] == [("web_search", {"allowed_domains": ["a"]})]
     assert request.tools[1].type == "code_execution"
     assert (request.tools[2].name, request.tools[2].format) == ("c", {"type": "text"})
+
+
+DOCS: dict[str, Any] = {
+    "type": "namespace",
+    "name": "mcp__docs__",
+    "description": "The docs.",
+    "tools": [
+        {"type": "function", "name": "search", "description": "Finds.", "parameters": {"type": "object"}},
+        {"type": "custom", "name": "patch", "format": {"type": "text"}},
+    ],
+}
+
+
+def test_tools_of_a_namespace_are_tools_with_its_name_before_theirs() -> None:
+    """Codex sends the tools of an MCP server so (github.com/openai/codex/issues/23186)."""
+    items = [
+        {"role": "user", "content": "hi"},
+        {"type": "function_call", "call_id": "a", "name": "search", "namespace": "mcp__docs__", "arguments": "{}"},
+        {"type": "function_call", "call_id": "b", "name": "f", "namespace": "functions", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "namespace": "mcp__docs__", "output": "x"},
+        {"type": "function_call_output", "call_id": "b", "output": "y"},
+    ]
+    choice = {"type": "function", "name": "search", "namespace": "mcp__docs__"}
+    request, lost = RESPONSES.parse_request({"input": items, "tools": [FUNCTION, DOCS], "tool_choice": choice})
+    assert lost == []
+    assert [(tool.type, tool.name) for tool in request.tools] == [
+        ("function", "f"),
+        ("function", "mcp__docs__search"),
+        ("custom", "mcp__docs__patch"),
+    ]
+    assert [tool.description or None for tool in request.tools[1:]] == ["The docs.\n\nFinds.", None]
+    assert [call.name for call in calls_of(request.messages[1])] == ["mcp__docs__search", "f"]
+    assert request.tool_choice == NamedTool(name="mcp__docs__search")
+
+
+def test_what_a_namespace_cannot_hold_is_named_by_its_own_path() -> None:
+    inner = [{"type": "web_search"}, {"type": "function", "name": "g", "defer_loading": True}]
+    _, lost = read(tools=[{**DOCS, "tools": inner, "x": 1}])
+    assert lost == ["tools[0].x", "tools[0].tools[0]", "tools[0].tools[1].defer_loading"]
+    for tools, path in (
+        ([{**DOCS, "tools": [{"type": "function", "name": "g", "parameters": 1}]}], "tools[0].tools[0].parameters"),
+        ([{**DOCS, "tools": [{"type": "custom", "name": "g", "format": 1}]}], "tools[0].tools[0].format"),
+        ([{**DOCS, "tools": None}], "tools[0]"),
+        ([DOCS, {"type": "function", "name": "mcp__docs__search"}], "tools[0].tools[0].name"),
+        ([DOCS, {**DOCS, "name": "mcp__docs"}], "tools[0].tools[0].name"),
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            read(tools=tools)
+        assert raised.value.message.endswith(f"`$.{path}`")
 
 
 LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
