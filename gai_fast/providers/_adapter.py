@@ -204,7 +204,12 @@ class WrappingAdapter(Adapter):
         raise NotImplementedError
 
     def receive(self, name: str, data: str) -> list[Event]:
-        return self._read(self._inner.receive(name, data))
+        self._inner.started = self.started  # the relay resets it if a `start` was lost
+        try:
+            events = self._inner.receive(name, data)
+        finally:
+            self._follow()
+        return self.read(events)
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         return self._read(self._inner.receive_whole(answer, text))
@@ -237,8 +242,12 @@ class WrappingAdapter(Adapter):
         return self._inner.may_hold_text(chunk)
 
     def _read(self, events: list[Event]) -> list[Event]:
+        self._follow()
+        return self.read(events)
+
+    def _follow(self) -> None:
+        """Takes what the inner adapter has learned."""
         inner = self._inner
         self.ended, self.is_complete, self.started = inner.ended, inner.is_complete, inner.started
         self.identifier, self.usage, self.own_cost = inner.identifier, inner.usage, inner.own_cost
         self.stored_ids, self.searches = inner.stored_ids, inner.searches
-        return self.read(events)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.providers import get_provider
 from gai_fast.providers._adapter import ProviderAdapter
+from gai_fast.providers._tool_names import RenamingAdapter
 
 
 def test_an_adapter_has_nothing_to_tell_before_an_error_unless_it_says_so() -> None:
@@ -34,3 +37,20 @@ def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:
     assert adapter.error_event('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
     assert adapter.error_event('{"odd":1}').message == '{"odd":1}'
     assert adapter.error_event("it broke").message == "it broke"
+
+
+def test_a_wrapping_adapter_makes_the_start_again_if_it_was_lost() -> None:
+    adapter = RenamingAdapter(get_provider("openai").adapter("m"), {"a.b": "a_b"})
+    chunk = '{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"Hi"}}]}'
+    assert [event["type"] for event in adapter.receive("", chunk)] == ["start", "text.delta"]
+    adapter.started = False  # as the relay does after a chunk that could not be read
+    assert [event["type"] for event in adapter.receive("", chunk)] == ["start", "text.delta"]
+    assert adapter.started
+
+
+def test_a_wrapping_adapter_knows_the_usage_of_a_chunk_that_reports_a_failure() -> None:
+    adapter = RenamingAdapter(get_provider("cohere").adapter("m"), {"a.b": "a_b"})
+    end = {"finish_reason": "ERROR", "usage": {"tokens": {"input_tokens": 3, "output_tokens": 4}}}
+    with pytest.raises(Error):
+        adapter.receive("", json.dumps({"type": "message-end", "delta": end}))
+    assert adapter.usage is not None
