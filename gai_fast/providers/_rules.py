@@ -32,9 +32,10 @@ class Member:
         write: Returns what is sent in place of a value; raises as `RequestRules.fitted`.
         asked: The member's name in native requests, for reports; empty if it is the dialect's. For dialects that no
             client speaks.
+        is_newer: The member counts if a request has one of the name `name`, too: the dialect has replaced that.
     """
 
-    __slots__ = ("asked", "lacks", "least", "most", "most_items", "name", "words", "write")
+    __slots__ = ("asked", "is_newer", "lacks", "least", "most", "most_items", "name", "words", "write")
 
     def __init__(
         self,
@@ -47,8 +48,10 @@ class Member:
         most_items: int | None = None,
         write: Callable[[Any, Changes], Any] | None = None,
         asked: str = "",
+        is_newer: bool = False,
     ) -> None:
         self.name = name
+        self.is_newer = is_newer
         self.asked = asked
         self.lacks = lacks
         self.words: Mapping[str, str] = words or {}
@@ -208,6 +211,7 @@ class RequestRules:
 
     def _fitted_members(self, body: dict[str, Any], changes: Changes) -> dict[str, Any]:
         sent: dict[str, Any] = {}
+        newer: dict[str, Any] = {}
         for name, value in body.items():
             rule = self.members.get(name)
             if rule is None and not self.strict:
@@ -223,9 +227,15 @@ class RequestRules:
                 nearest = sent[name] = rule.nearest(value)
                 if nearest is not value:
                     changes.adjust(path, str(nearest))
-            elif value is not None and body.get(rule.name) is None:
-                sent[rule.name] = value
-        return sent
+            elif value is not None:
+                other = body.get(rule.name)
+                if other is None:
+                    sent[rule.name] = value
+                elif other != value:
+                    changes.drop(rule.name if rule.is_newer else name)
+                    if rule.is_newer:
+                        newer[rule.name] = value
+        return {**sent, **newer} if newer else sent
 
     def first_items(self, items: list[Any], most: int, path: str, changes: Changes) -> list[Any]:
         """Returns the items of a list that the provider accepts, the first ones.

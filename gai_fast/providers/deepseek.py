@@ -68,7 +68,7 @@ class DeepSeek(ChatAPI):
         "deepseek",
         "https://api-docs.deepseek.com/api/create-chat-completion, 2026-11-25",
         members={
-            "max_completion_tokens": Member("max_tokens"),
+            "max_completion_tokens": Member("max_tokens", is_newer=True),
             **dict.fromkeys(WITHOUT_EFFECT | OF_OPEN_MODELS, LACKS),
             **dict.fromkeys(("logit_bias", "parallel_tool_calls", "service_tier", "verbosity"), LACKS),
             "response_format": Member(write=_form),

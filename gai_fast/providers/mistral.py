@@ -87,7 +87,7 @@ class Mistral(ChatAPI):
                 "top_logprobs prompt_logprobs top_prompt_logprobs n prediction parallel_tool_calls reasoning_effort "
                 "prompt_mode guardrails prompt_cache_key service_tier safe_prompt"
             ),
-            "max_completion_tokens": Member("max_tokens"),
+            "max_completion_tokens": Member("max_tokens", is_newer=True),
             "temperature": Member(most=1.5),
             "seed": Member("random_seed"),
             "service_tier": Member(words={"default": "standard_only", "flex": "standard_only", "priority": "auto"}),

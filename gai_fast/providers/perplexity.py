@@ -70,7 +70,7 @@ class Perplexity(ChatAPI):
         "perplexity",
         "https://docs.perplexity.ai/api-reference/chat-completions-post, 2026-11-25",
         members={
-            "max_completion_tokens": Member("max_tokens"),
+            "max_completion_tokens": Member("max_tokens", is_newer=True),
             "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
             **dict.fromkeys(
                 (

@@ -94,7 +94,7 @@ def test_parts_that_only_answers_have_are_left_out_where_another_provider_made_t
     ("provider", "given", "becomes"),
     [
         ("mistral", {"max_completion_tokens": 5, "seed": 1}, {"max_tokens": 5, "random_seed": 1}),
-        ("mistral", {"max_completion_tokens": 5, "max_tokens": 6}, {"max_tokens": 6}),
+        ("mistral", {"max_completion_tokens": 5, "max_tokens": 6}, {"max_tokens": 5}),
         ("mistral", {"user": "u", "store": True, "stream_options": {"include_usage": True}}, {}),
         ("mistral", {"logit_bias": {}, "n": 1, "verbosity": "medium"}, {"n": 1}),
         ("groq", {"max_tokens": 5, "stream_options": {}}, {"max_completion_tokens": 5}),
@@ -144,6 +144,18 @@ def test_what_was_left_out_or_changed_is_recorded_but_not_what_asks_for_nothing(
     given = {"reasoning_effort": "max", "user": "u", "store": True, "verbosity": "medium", "stream_options": {}}
     sent("groq", given | {"prompt_cache_key": "k", "messages": [ASK, LEFT_BY_AN_ANSWER, RESULT]}, target)
     assert (target.changes.dropped, target.changes.adjusted) == (["prompt_cache_key"], {"reasoning_effort": "high"})
+
+
+@pytest.mark.parametrize("provider", ["openai", "mistral", "deepseek", "perplexity", "groq", "xai"])
+def test_of_two_limits_the_newer_counts_and_the_other_is_told(provider: str) -> None:
+    for limits in ({"max_completion_tokens": 5, "max_tokens": 6}, {"max_tokens": 6, "max_completion_tokens": 5}):
+        target = Target("m1", "k")
+        body = sent(provider, limits, target)
+        assert [body[name] for name in ("max_tokens", "max_completion_tokens") if name in body] == [5]
+        assert target.changes.dropped == ["max_tokens"]
+    target = Target("m1", "k")
+    sent(provider, {"max_completion_tokens": 5, "max_tokens": 5}, target)
+    assert not target.changes
 
 
 def test_a_developer_is_the_system_where_a_provider_has_no_such_role() -> None:
