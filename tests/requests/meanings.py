@@ -331,6 +331,10 @@ def responses(body: Mapping[str, Any]) -> Meaning:
     for tool in body.get("tools") or ():
         if tool.get("type") == "function":
             read.tool(tool.get("name"), tool.get("description"), tool.get("parameters"), tool.get("strict"))
+        elif tool.get("type") == "namespace":
+            for at, each in enumerate(tool["tools"]):
+                described = "\n\n".join([*([tool["description"]] if at == 0 else []), each["description"]])
+                read.tool(f"{tool['name']}{each['name']}", described, each.get("parameters"), each.get("strict"))
         elif str(tool.get("type")).startswith("web_search"):
             read.meaning.settings["web_search"] = True
     choice = body.get("tool_choice")
@@ -364,7 +368,8 @@ def responses(body: Mapping[str, Any]) -> Meaning:
         if kind == "message":
             _content(read, {"developer": "system"}.get(item.get("role"), str(item.get("role"))), item.get("content"))
         elif kind in ("function_call", "custom_tool_call"):
-            read.call(item.get("call_id"), item.get("name"), item.get("arguments", item.get("input")))
+            name = f"{item.get('namespace') or ''}{item.get('name')}"
+            read.call(item.get("call_id"), name, item.get("arguments", item.get("input")))
         elif kind in ("function_call_output", "custom_tool_call_output"):
             output = item.get("output")
             media = [value for _, value in _media(output)]
