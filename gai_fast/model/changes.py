@@ -15,6 +15,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import OnUnsupported
 
 _MESSAGES: Final = "messages["
+_TOOLS: Final = "tools["
 _WORD: Final = "!\"#$&'()*/:;<>?@[\\]^`{|} "
 """Printable ASCII without `%`, and without `,`, `=` and `+`, which separate the entries of a header."""
 
@@ -32,10 +33,11 @@ class Changes:
         adjusted: The value that was sent in place of the client's, by the member's path.
         more_dropped: The number of further paths, beyond `limits.request_changes`.
         more_adjusted: As `more_dropped`.
-        places: The place of each message in the client's request, if some were left out before the others were written.
+        places: The path of each message in the client's request, if others are sent, or in another order.
+        tools: As `places`, of tools.
     """
 
-    __slots__ = ("_on_unsupported", "adjusted", "dropped", "more_adjusted", "more_dropped", "places")
+    __slots__ = ("_on_unsupported", "adjusted", "dropped", "more_adjusted", "more_dropped", "places", "tools")
 
     def __init__(self, on_unsupported: OnUnsupported = "error") -> None:
         self._on_unsupported = on_unsupported
@@ -43,7 +45,8 @@ class Changes:
         self.adjusted: dict[str, str] = {}
         self.more_dropped = 0
         self.more_adjusted = 0
-        self.places: Sequence[int] = ()
+        self.places: Sequence[str] = ()
+        self.tools: Sequence[str] = ()
 
     def __bool__(self) -> bool:
         return bool(self.dropped or self.adjusted)
@@ -67,7 +70,7 @@ class Changes:
             Unsupported: `on_unsupported` is `error`; the text names the member.
         """
         if self._on_unsupported == "error":
-            raise unsupported(provider, path, what)
+            raise unsupported(provider, self.own(path), what)
         self.drop(path)
 
     def leave_out_unsaid(self, provider: str, path: str) -> None:
@@ -86,7 +89,7 @@ class Changes:
 
     def drop(self, path: str) -> None:
         """Notes that a member was left out."""
-        path = self._own(path)[: SHARED.changed_path]  # a path may contain a key from the request, of any length
+        path = self.own(path)[: SHARED.changed_path]  # a path may contain a key from the request, of any length
         if len(self.dropped) >= SHARED.request_changes:
             self.more_dropped += 1
         elif path not in self.dropped:
@@ -99,20 +102,25 @@ class Changes:
             path: The member's path.
             value: Its value in the provider's request; must not be text of the conversation.
         """
-        path = self._own(path)[: SHARED.changed_path]
+        path = self.own(path)[: SHARED.changed_path]
         if path not in self.adjusted and len(self.adjusted) >= SHARED.request_changes:
             self.more_adjusted += 1
         else:
             self.adjusted[path] = value[: SHARED.changed_path]
 
-    def _own(self, path: str) -> str:
-        """Returns a path with the number of the message in the client's request."""
-        if not self.places or not path.startswith(_MESSAGES):
-            return path
-        number, _, rest = path.removeprefix(_MESSAGES).partition("]")
-        if not number.isdecimal() or int(number) >= len(self.places):
-            return path
-        return f"{_MESSAGES}{self.places[int(number)]}]{rest}"
+    def follow(self, paths: Sequence[str]) -> None:
+        """Notes the paths of the messages that were written, in order: what changes them afterwards counts them.
+
+        Args:
+            paths: Their paths in the native request.
+        """
+        self.places = [self.own(path) for path in paths] if self.places else paths
+
+    def own(self, path: str) -> str:
+        """Returns the path of a message or a tool, or of a member of it, in the client's request."""
+        if self.places and path.startswith(_MESSAGES):
+            return _placed(path, _MESSAGES, self.places)
+        return _placed(path, _TOOLS, self.tools) if self.tools and path.startswith(_TOOLS) else path
 
     def headers(self) -> list[tuple[str, str]]:
         """Returns `x-gai-dropped` and `x-gai-adjusted`, each if there is something to report."""
@@ -131,6 +139,13 @@ class Changes:
             "reason": "request_changed",
             "provider_metadata": {"dropped": self.dropped, "adjusted": self.adjusted},
         }
+
+
+def _placed(path: str, begin: str, places: Sequence[str]) -> str:
+    number, _, rest = path.removeprefix(begin).partition("]")
+    if not number.isdecimal() or int(number) >= len(places):
+        return path
+    return places[int(number)] + rest
 
 
 def unsupported(provider: str, path: str, what: str = "") -> Unsupported:

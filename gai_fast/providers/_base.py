@@ -124,6 +124,7 @@ class API(NativeRules):
 
     def _written(self, request: Request, target: Target) -> dict[str, Any]:
         """Returns the whole body for a native request. Raises as `build_request`."""
+        target.changes.places = target.changes.tools = ()
         options = request.provider_options.get(self.provider)
         if options:
             path = f"$.provider_options.{self.provider}"
@@ -138,8 +139,12 @@ class API(NativeRules):
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             request = tuned(request, settings.tuning)
+        if self.says_all:
+            request = self._without_silent_end(request, target)
         own: list[tuple[Tool, OwnTool]] = []
         if request.tools:
+            if self.unions != "sent":
+                request = self._without_unions(request, target)
             request, own = self._without_own_tools(request, target)
         if target.on_unsupported == "drop":
             request = paired(request, target.changes)
@@ -374,6 +379,7 @@ class API(NativeRules):
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             body = self._tuned_body(body, target, settings.tuning)
+            target.changes.places = ()  # of the requests whose members it took
         sent = self.rules.fitted(body, self.shape_of(body) if shape is None else shape, target.changes)
         sent["model"] = target.model
         if settings is not None:

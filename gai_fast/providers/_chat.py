@@ -180,11 +180,14 @@ class ChatAPI(API):
 
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """Returns the conversation in the dialect."""
-        sent = []
+        sent: list[dict[str, Any]] = []
+        paths: list[str] = []
         for path, message in turns(request):
             written = self.message(message, path, target)
             if written is not None:
                 sent.append(written)
+                paths.append(path)
+        target.changes.follow(paths)
         return sent
 
     def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:

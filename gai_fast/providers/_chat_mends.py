@@ -181,7 +181,7 @@ class NoEmptyAnswers(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         sent: list[Any] = []
-        places: list[int] = []
+        places: list[str] = []
         for at, message in enumerate(body["messages"]):
             if _is_silent(message):
                 refusal = message.get("refusal")
@@ -190,7 +190,7 @@ class NoEmptyAnswers(Mend):
                 message = {**message, "content": refusal}
                 del message["refusal"]
             sent.append(message)
-            places.append(changes.places[at] if at < len(changes.places) else at)
+            places.append(changes.own(f"messages[{at}]"))
         if sent:
             body["messages"] = sent
             changes.places = places

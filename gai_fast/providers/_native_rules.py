@@ -7,32 +7,37 @@ of the written body stands in its `RequestRules` (`_rules.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from msgspec import UNSET
 from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import ResponseAPI
+from gai_fast.core.reading import turns
 from gai_fast.kernels import parse_exact
 from gai_fast.model.changes import Changes, unsupported
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import (
+    AssistantMessage,
     Message,
     NamedTool,
     ProviderBlockPart,
     Reasoning,
     Request,
     SystemMessage,
+    TextPart,
     Tool,
     UserMessage,
 )
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
-from gai_fast.providers._requests import is_given, knobs_of
+from gai_fast.providers._requests import flat_schema, is_given, knobs_of
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
+
+Unions = Literal["sent", "flat", "loose"]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -57,6 +62,11 @@ class NativeRules(ResponseAPI):
     """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
     tool_names: ClassVar[ToolNames | None] = None
     """The names of tools that this API accepts; None if it accepts all."""
+    unions: ClassVar[Unions] = "sent"
+    """What becomes of a union as the schema of a tool's arguments, which some APIs refuse. `flat`: an object with the
+    properties of all members. `loose`: the same, for an API whose strict tools need all properties."""
+    says_all: ClassVar[bool] = False
+    """Whether this API refuses empty texts, so that messages without another part are not sent."""
     needs_user: ClassVar[bool] = False
     """Whether this API refuses a conversation of instructions alone; the last of them is then sent as the user's."""
 
@@ -156,12 +166,15 @@ class NativeRules(ResponseAPI):
         """
         kept: list[Tool] = []
         own: list[tuple[Tool, OwnTool]] = []
+        places: list[str] = []
+        own_places: list[str] = []
         choice = request.tool_choice
         is_chosen = False
         for at, tool in enumerate(request.tools):
             kind = tool.type
             if kind == "function" or (kind == "custom" and self.has_custom_tools):
                 kept.append(tool)
+                places.append(f"tools[{at}]")
                 continue
             form = self.own_tool(kind, target)
             if isinstance(choice, NamedTool) and choice.name == (tool.name if kind == "custom" else kind):
@@ -175,10 +188,63 @@ class NativeRules(ResponseAPI):
                 else:
                     self.leave_out(f"tools[{at}].options.{name}", target)
             own.append((tool, form))
+            own_places.append(f"tools[{at}]")
+        if len(kept) < len(request.tools):
+            target.changes.tools = [*places, *own_places]
         if is_chosen:
             self.leave_out("tool_choice", target, "it names a tool that is no function")
             request = replace(request, tool_choice=UNSET)
         return (request if len(kept) == len(request.tools) else replace(request, tools=kept)), own
+
+    def _without_unions(self, request: Request, target: Target) -> Request:
+        """Returns the request with objects in place of unions as arguments of tools, after `leave_out` of `strict`."""
+        tools = [*request.tools]
+        for at, tool in enumerate(tools):
+            flat = flat_schema(bytes(tool.parameters))
+            if flat is None:
+                continue
+            strict = tool.strict
+            if strict is True and self.unions == "loose":
+                self.leave_out(f"tools[{at}].strict", target, "arguments that are a union")
+                strict = UNSET
+            target.changes.adjust(f"tools[{at}].parameters", "simplified")
+            tools[at] = replace(tool, parameters=flat, strict=strict)
+        return replace(request, tools=tools)
+
+    def _without_silent_end(self, request: Request, target: Target) -> Request:
+        """Returns the request without last messages of the user that say nothing, after `leave_out`.
+
+        Without them an answer would be the last message, which the model would continue: it is left out, too.
+        """
+        given = turns(request)
+        last = len(given)
+        while last and self._is_silent(given[last - 1][1]):
+            last -= 1
+        if last == len(given) or (last and not isinstance(given[last - 1][1], AssistantMessage)):
+            return request
+        kept = last
+        while kept and isinstance(given[kept - 1][1], AssistantMessage):
+            kept -= 1
+        for path, _ in given[last:]:
+            self.leave_out(path, target, "a last message that says nothing")
+        if not kept:
+            return request
+        for path, _ in given[kept:last]:
+            target.changes.drop(path)
+        left = len(given) - kept - (request.query is not UNSET)
+        return replace(request, messages=request.messages[: len(request.messages) - left], query=UNSET)
+
+    def _is_silent(self, message: Message) -> bool:
+        """Returns whether a message is of the user and holds only texts that this API refuses."""
+        if not isinstance(message, UserMessage):
+            return False
+        if isinstance(message.content, str):
+            return not self.is_visible(message.content)
+        return not any(not isinstance(part, TextPart) or self.is_visible(part.text) for part in message.content)
+
+    def is_visible(self, text: str) -> bool:
+        """Returns whether this API accepts a text."""
+        return bool(text)
 
     def supported(self, request: Request, target: Target, *, has_tools: bool = False) -> Request:
         """Returns the request without the fields that this API `lacks`, and without a choice among no tools.

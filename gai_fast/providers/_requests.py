@@ -5,12 +5,13 @@ Knows no provider.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import astuple, replace
 from orjson import Fragment
 
@@ -129,7 +130,7 @@ def paired(request: Request, changes: Changes) -> Request:
         return request
     for path in left:
         changes.drop(path)
-    changes.places = [at for at, _ in kept]
+    changes.places = [f"messages[{at}]" for at, _ in kept]
     return replace(request, messages=[message for _, message in kept])
 
 
@@ -403,17 +404,26 @@ def is_object(schema: Mapping[str, Any]) -> bool:
 
 
 _UNIONS: Final = ("anyOf", "oneOf", "allOf")
+_MAY_BE_UNION: Final = re.compile(rb'"(?:any|one|all)Of"')
 _REFERENCE: Final = "#/$defs/"
 
 
-def without_root_unions(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a JSON Schema of an object in place of a union. It has the properties of all members.
+def flat_schema(raw: bytes) -> Raw | None:
+    """Returns a JSON Schema of an object in place of a union, None if the schema is no union.
 
-    The union itself stands in the description. The schema is not changed; it is the result if it is no union.
+    It has the properties of all members. The union itself stands in the description.
+
+    Args:
+        raw: The schema's JSON.
     """
+    if _MAY_BE_UNION.search(raw) is None:
+        return None
+    schema: dict[str, Any] = parse_exact(raw.decode())
     unions = {name: schema[name] for name in _UNIONS if isinstance(schema.get(name), list)}
-    if not unions:
-        return schema
+    return Raw(encode_json(_flat(schema, unions))) if unions else None
+
+
+def _flat(schema: dict[str, Any], unions: dict[str, Any]) -> dict[str, Any]:
     written = {name: value for name, value in schema.items() if name not in unions}
     properties: dict[str, Any] = {**(schema["properties"] if isinstance(schema.get("properties"), dict) else {})}
     required = [*(schema["required"] if isinstance(schema.get("required"), list) else ())]

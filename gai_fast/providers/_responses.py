@@ -148,7 +148,8 @@ class ResponsesAPI(API):
         """Returns the conversation as items."""
         items: list[dict[str, Any]] = []
         calls: dict[str, str] = {}
-        for path, message in turns(request):
+        given = turns(request)
+        for path, message in given:
             if isinstance(message, AssistantMessage):
                 answer = self._answer(message, path, target)
                 calls.update({item["call_id"]: item["type"] for item in answer if item.get("type") in _CALLS})
@@ -163,7 +164,8 @@ class ResponsesAPI(API):
                 items += self._blocks(message, path, target)
                 known = ("input_text", "input_image", "input_file") if role == "user" else ("input_text",)
                 content = self._content(message, path, target, known)
-                if content:
+                # Without an empty last message of the user the model would continue the answer before it.
+                if content or (role == "user" and message is given[-1][1]):
                     items.append({"role": role, "content": content})
         return items
 

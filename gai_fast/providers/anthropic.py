@@ -65,7 +65,6 @@ from gai_fast.providers._requests import (
     image_data,
     required_schema,
     without_limits,
-    without_root_unions,
 )
 from gai_fast.providers._rules import CallIds
 from gai_fast.providers._target import Target, UpstreamRequest
@@ -114,8 +113,6 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 """The media types of images that the API reads."""
-_UNION: Final = re.compile(rb'"(?:any|one|all)Of"')
-"""The API refuses unions as the schema of arguments, not within it."""
 _ANY_OBJECT: Final = frozenset(("type", "additionalProperties", "$schema", "title", "description"))
 """The members of a schema that any object follows."""
 _OBJECT: Final = b'{"type":"object"'
@@ -139,6 +136,8 @@ class Anthropic(API):
     )
     chooses_own_tools = True
     tool_names = ToolNames("[a-zA-Z0-9_-]+", 128)
+    unions = "flat"
+    says_all = True
     efforts = ("low", "medium", "high", "xhigh", "max")
     service_tiers = frozenset({"auto", "standard_only"})
     knobs: ClassVar = {
@@ -418,9 +417,12 @@ class Anthropic(API):
         fits = following is None or isinstance(following, AssistantMessage)
         return "system" if facts.system_in_middle and fits and sent[-1]["role"] in ("user", "system") else "user"
 
+    def is_visible(self, text: str) -> bool:
+        return bool(text) and not text.isspace()
+
     def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
         if isinstance(message.content, str):
-            return [{"type": "text", "text": message.content}] if _is_visible(message.content) else []
+            return [{"type": "text", "text": message.content}] if self.is_visible(message.content) else []
         blocks: list[dict[str, Any]] = []
         parts: Iterable[Any] = message.content
         for at, part in enumerate(parts):
@@ -428,7 +430,7 @@ class Anthropic(API):
             if isinstance(part, TextPart):
                 blocks += (
                     [{"type": "text", "text": part.text} | anthropic_cache_member(part.cache)]
-                    if _is_visible(part.text)
+                    if self.is_visible(part.text)
                     else []
                 )
             elif isinstance(part, ReasoningPart):
@@ -521,20 +523,9 @@ def _disable_parallel_calls(body: dict[str, Any]) -> None:
         del body["tool_choice"]
 
 
-def _is_visible(text: str) -> bool:
-    """Returns whether a text has a character that is no whitespace: the API refuses others."""
-    return bool(text) and not text.isspace()
-
-
 def _input_schema(tool: Tool, path: str, target: Target) -> Any:
     """Returns the schema of a tool's arguments; the API wants its type, and that strict ones are simple."""
     raw = bytes(tool.parameters)
-    if _UNION.search(raw) is not None:
-        schema = parse_exact(raw.decode())
-        flat = without_root_unions(schema)
-        if flat is not schema:
-            target.changes.adjust(path, "simplified")
-            raw = encode_json(flat)
     fitted = _strict_schema(raw, path, target) if tool.strict is True else None
     if fitted is not None:
         return fitted

@@ -68,6 +68,7 @@ class Azure(ChatAPI):
         mends=[ChoiceNeedsTools("azure"), Pairs("azure")],
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
+    unions = "loose"
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         return super().body(request, target) | openai_cache(request.cache)
@@ -106,6 +107,7 @@ class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
     marks_cache = True
+    unions = "loose"
     provider = "azure"
     rules: ClassVar = responses_rules("azure")
     telemetry_name = "azure.ai.openai"

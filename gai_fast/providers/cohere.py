@@ -86,6 +86,7 @@ class Cohere(API):
     }
     tool_names = OPENAI_NAMES
     needs_user = True
+    says_all = True
     rules: ClassVar = ChatRules(
         "cohere",
         "cohere 7.3.0, 2026-11-25",
@@ -116,9 +117,12 @@ class Cohere(API):
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         documents: list[dict[str, Any]] = []
+        given = [(where, message) for where, message in turns(request) if not self._is_silent(message)]
+        messages = [self._message(where, message, target, documents) for where, message in given]
+        target.changes.follow([where for where, _ in given])
         fields: dict[str, Any] = {
             "model": target.model,
-            "messages": [self._message(where, message, target, documents) for where, message in turns(request)],
+            "messages": messages,
             "stream": True,
             "documents": documents or UNSET,
             "tools": [function_tool(tool, has_strict=False) for tool in request.tools] or UNSET,

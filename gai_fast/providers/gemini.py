@@ -109,6 +109,7 @@ class Gemini(API):
     lacks = frozenset({"metadata"})
     rules: ClassVar = RequestRules("gemini", "google-genai 3.6.0, 2026-11-25")
     needs_user = True
+    says_all = True
     tool_names = ToolNames("[a-zA-Z_][a-zA-Z0-9_.:-]*", 64)
     signs_texts = True
     efforts = ("minimal", "low", "medium", "high", "xhigh")

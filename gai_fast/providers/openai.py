@@ -53,6 +53,7 @@ class OpenAI(ChatAPI):
     )
     clouds = OPENAI_IN_CLOUDS
     has_custom_tools = True
+    unions = "loose"
     summaries = frozenset({"auto", "none"})  # this API shows none
 
     def own_tool(self, kind: str, target: Target) -> OwnTool | None:
@@ -126,6 +127,7 @@ class OpenAIResponses(ResponsesAPI):
     compact_path = "/responses/compact"
 
     marks_cache = True
+    unions = "loose"
     provider = "openai"
     rules: ClassVar = responses_rules("openai")
     base_url = OpenAI.base_url

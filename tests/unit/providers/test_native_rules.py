@@ -79,3 +79,110 @@ def test_a_conversation_with_a_user_is_not_changed() -> None:
 
 def native(**fields: Any) -> Request:
     return parse_request(json.dumps(fields).encode())
+
+
+UNION: dict[str, Any] = {
+    "anyOf": [
+        {"properties": {"city": {"type": "string"}}, "required": ["city"]},
+        {"properties": {"place": {"type": "string"}}, "required": ["place"]},
+    ]
+}
+
+
+@pytest.mark.parametrize("provider", ["openai", "openai:responses", "azure", "azure:responses", "anthropic"])
+def test_arguments_are_no_union_where_an_api_refuses_it(provider: str) -> None:
+    """OpenAI: "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level"."""
+    tools = [{"type": "web_search"}, {"name": "f", "parameters": UNION}]
+    target = Target("gpt-search-x" if provider.startswith("openai") else "m", on_unsupported="drop")
+    sent = json.loads(get_provider(provider).build_request(native(query="Hi", tools=tools), target).body)
+    tool = next(each for each in sent["tools"] if "f" in (each.get("name"), each.get("function", {}).get("name")))
+    schema = tool.get("input_schema") or tool.get("parameters") or tool["function"]["parameters"]
+    assert (schema["type"], [*schema["properties"]]) == ("object", ["city", "place"])
+    assert schema["description"].startswith("{anyOf: [")
+    assert target.changes.adjusted == {"tools[1].parameters": "simplified"}
+
+
+@pytest.mark.parametrize("provider", ["openai", "openai:responses"])
+def test_strict_arguments_that_are_a_union_are_refused_by_name(provider: str) -> None:
+    fields: dict[str, Any] = {"query": "Hi", "tools": [{"name": "f", "parameters": UNION, "strict": True}]}
+    with pytest.raises(Unsupported, match=r"`tools\[0\]\.strict`: arguments that are a union"):
+        get_provider(provider).build_request(native(**fields), Target("m"))
+    target = Target("m", on_unsupported="drop")
+    sent = json.loads(get_provider(provider).build_request(native(**fields), target).body)
+    assert sent["tools"][0].get("function", sent["tools"][0]).get("strict", False) is False
+    assert target.changes.dropped == ["tools[0].strict"]
+
+
+def test_other_apis_get_a_union_as_it_is() -> None:
+    sent = get_provider("mistral").build_request(
+        native(query="Hi", tools=[{"name": "f", "parameters": UNION}]), Target("m")
+    )
+    assert json.loads(sent.body)["tools"][0]["function"]["parameters"] == UNION
+
+
+SILENT = ["", [], [{"type": "text", "text": ""}]]
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini", "cohere"])
+@pytest.mark.parametrize("content", SILENT)
+def test_an_empty_last_message_does_not_make_the_model_continue_its_answer(provider: str, content: Any) -> None:
+    """Anthropic: "all messages must have non-empty content except for the optional final assistant message"."""
+    hi, answer, empty = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user"}
+    asked = native(messages=[hi, answer, {**empty, "content": content}])
+    with pytest.raises(Unsupported, match=r"`messages\[2\]`: a last message that says nothing"):
+        get_provider(provider).build_request(asked, Target("m"))
+    target = Target("m", on_unsupported="drop")
+    sent = json.loads(get_provider(provider).build_request(asked, target).body)
+    assert [each["role"] for each in sent.get("messages", sent.get("contents"))] == ["user"]
+    assert target.changes.dropped == ["messages[2]", "messages[1]"]
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini", "cohere"])
+def test_an_empty_message_behind_another_of_the_user_is_not_missed(provider: str) -> None:
+    asked = native(system="Be brief.", messages=[{"role": "user", "content": "Hi"}, {"role": "user", "content": ""}])
+    target = Target("m")
+    sent = json.loads(get_provider(provider).build_request(asked, target).body)
+    assert [each["role"] for each in sent.get("messages", sent.get("contents"))][-1] == "user"
+    assert '""' not in json.dumps(sent)
+    assert not target.changes
+    with pytest.raises(Unsupported, match=r"`messages\[0\]`"):
+        get_provider(provider).build_request(native(messages=[{"role": "user", "content": ""}]), Target("m"))
+    with pytest.raises(Unsupported, match="`query`"):
+        answer = [{"role": "assistant", "content": "Hello"}]
+        get_provider(provider).build_request(native(messages=answer, query=""), Target("m"))
+
+
+def test_an_empty_last_message_is_sent_where_it_is_accepted() -> None:
+    messages = [
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": ""},
+    ]
+    sent = json.loads(get_provider("openai:responses").build_request(native(messages=messages), Target("m")).body)
+    assert sent["input"] == messages[1:]
+
+
+def test_paths_name_the_clients_own_tools_behind_those_that_the_provider_runs() -> None:
+    tools = [{"type": "web_search"}, {"name": "f", "strict": True, "parameters": {"properties": {"a": {}}}}]
+    target = Target("claude-sonnet-4-5")
+    get_provider("anthropic").build_request(native(query="Hi", tools=tools), target)
+    assert target.changes.adjusted == {"tools[1].parameters": "closed"}
+    target = Target("m", on_unsupported="drop")
+    get_provider("ollama").build_request(native(query="Hi", tools=tools), target)
+    assert target.changes.dropped == ["tools[0]", "tools[1].strict"]
+
+
+def test_paths_name_the_clients_own_messages_whatever_stands_before_them() -> None:
+    target = Target("m")
+    call = {"type": "tool_call", "call_id": "c", "name": "f", "input": {}}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": "Well?"},
+        {"role": "tool", "call_id": "c", "content": "yes"},
+    ]
+    get_provider("openai").build_request(native(system="Be brief.", messages=messages), target)
+    assert target.changes.adjusted == {"messages[3]": "moved to its call"}
+    target = Target("m")
+    get_provider("perplexity").build_request(native(system="Be brief.", messages=messages[:1], query="So?"), target)
+    assert target.changes.adjusted == {"query": "joined"}
