@@ -264,7 +264,7 @@ async def test_strangers_that_wait_give_their_places_to_callers(net: Net, change
     change_limits(evictable_after=0.05)
     assert (await known.ask("GET", "/v1/models", headers=key)).status == 200
     assert (await asked.ask("GET", "/healthz")).status == 200
-    await asyncio.sleep(LIMITS.evictable_after)
+    await asyncio.sleep(2 * LIMITS.evictable_after)
     for _ in range(2):
         client = await gateway.connect()
         assert (await client.ask("POST", "/api/v1/stream", STREAM, key)).status == 200
