@@ -539,7 +539,9 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
 
 def _ask_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) -> Ask:
     """Returns what the state is asked; nothing in it is larger than what the limits refuse."""
-    if caps.tokens is not None and tokens > caps.tokens:
+    if caps.tokens is None:
+        tokens = expected = 0
+    elif tokens > caps.tokens:
         tokens, expected = caps.tokens, caps.tokens - min(tokens - expected, caps.tokens)
     if caps.spend is None:
         return Ask(tokens, expected=expected)

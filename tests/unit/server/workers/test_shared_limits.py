@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.ledger import OF_KEYS, OF_SERVER, SpendEntry, SpendRow
+from gai_fast.ledger import OF_KEYS, OF_SERVER, SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Ask, Caps, Reservation, Used, Verdict
 from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from gai_fast.server.workers.shared_limits import LedgerHome, SupervisorHome
 from gai_fast.stores.backend import StoreError
 
@@ -114,3 +115,15 @@ async def test_a_supervisor_that_does_not_answer_is_a_store_that_fails() -> None
     link.is_gone = True
     with pytest.raises(StoreError, match="does not answer"):
         await worker(link, 1).exchange(1, [], [])
+
+
+@pytest.mark.parametrize("limits", [KeyLimits(spend=SpendLimit(10**12, "month")), KeyLimits(tokens_per_minute=9)])
+async def test_a_request_may_name_any_number_of_tokens(limits: KeyLimits) -> None:
+    """A number above 64 bits cannot be sent to the supervisor: the limits of all keys were out of reach since."""
+    ledger = SharedLedger(worker(Link(LedgerHome()), 1), fails_open=False)
+    await ledger.open()
+    for number in range(2):
+        await ledger.take(KeySettings(f"ann {number}", (), limits=limits), f"stream-{number}", 10**30, expected=number)
+        ledger.settle(f"stream-{number}", 5)
+    assert ledger.problem is None
+    await ledger.close()
