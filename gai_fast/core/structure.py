@@ -70,6 +70,19 @@ class Structure:
         self._descend(brackets)
         self._check_objects(structure.translate(None, b","))
 
+    def feed_whole(self, text: bytes) -> None:
+        """Reads a text that is no piece of another. The numbers of values are of all texts together.
+
+        Raises:
+            InvalidRequest: As `feed`.
+        """
+        try:
+            self.feed(text)
+        finally:
+            self._depth = 0
+            self._in_string = False
+            self._open = self._carry = b""
+
     def _outside_strings(self, piece: bytes) -> bytes:
         """Returns the brackets, commas and colons of a piece that are in no string."""
         text = self._carry + piece if self._carry else piece

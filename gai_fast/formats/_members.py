@@ -13,9 +13,12 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.reading import parse_request
+from gai_fast.core.structure import Structure
+from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import JSONText
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
@@ -161,10 +164,12 @@ class RequestReader(ABC):
     Attributes:
         lost: The paths of the client's members that a native request cannot express, in their order.
         moved: The argument; a reader adds paths to it.
+        inputs: Reads the arguments of calls.
     """
 
     def __init__(self, moved: dict[str, str] | None = None) -> None:
         self.lost: list[str] = []
+        self.inputs = CallInputs()
         self.moved: dict[str, str] = {} if moved is None else moved
 
     @abstractmethod
@@ -223,11 +228,41 @@ def data_url(url: str, path: str) -> dict[str, str]:
     return {"data": data, "media_type": media_type}
 
 
-def call_input(text: str) -> str | JSONText:
-    """Returns the input of a call: compact JSON, or the text unchanged if it is not JSON.
+class CallInputs:
+    """Reads the arguments of the calls of one request: JSON in strings, which the limits of the body do not cover.
 
-    Args:
-        text: The arguments in the dialect's form; blank text means no arguments.
+    The structure of long arguments is checked before they are parsed, as a body's is.
     """
-    compact = compact_json(text) if text.strip() else "{}"
-    return text if compact is None else JSONText(compact, None)
+
+    __slots__ = ("_characters", "_structure")
+
+    def __init__(self) -> None:
+        self._characters = 0
+        self._structure: Structure | None = None
+
+    def read(self, text: str) -> str | JSONText:
+        """Returns the input of a call: compact JSON, or the text unchanged if it is not JSON.
+
+        Args:
+            text: The arguments in the dialect's form; blank text means no arguments.
+
+        Raises:
+            InvalidRequest: The arguments of the request have too many values.
+        """
+        self._characters += len(text)
+        if self._characters > LIMITS.short_arguments and self._is_deep(text):
+            return text
+        compact = compact_json(text) if text.strip() else "{}"
+        return text if compact is None else JSONText(compact, None)
+
+    def _is_deep(self, text: str) -> bool:
+        """Returns whether a text is nested deeper than JSON that is parsed. Raises as `read`."""
+        if self._structure is None:
+            self._structure = Structure(SHARED.arguments_depth)
+        try:
+            self._structure.feed_whole(text.encode())
+        except InvalidRequest as problem:
+            if problem.reason != "depth":
+                raise
+            return True
+        return False

@@ -18,6 +18,10 @@ class Limits:
     input_items: int = 20_000
     """Items of a request's `input`: twice a conversation of 10,000 items, which is read in a tenth of a second."""
 
+    short_arguments: int = 64 * KIB
+    """Characters of the arguments of all calls of a request up to which their structure is not checked before they are
+    parsed, in 2 ms: longer conversations have more."""
+
     waiting_frames: int = 64 * KIB
     """Bytes of upstream frames that passthrough holds until the first content; if there are more, all are passed on
     earlier. These frames open parts of the answer, with pings between them."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import open_signature
-from gai_fast.formats._members import RequestReader, call_input, check_types, invalid, member, require_type, required
+from gai_fast.formats._members import RequestReader, check_types, invalid, member, require_type, required
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
@@ -171,7 +171,7 @@ class _InputReader(RequestReader):
             "type": "tool_call",
             "call_id": required(call, "id", path, str),
             "name": required(function, "name", f"{path}.function", str),
-            "input": call_input(member(function, "arguments", f"{path}.function", str) or ""),
+            "input": self.inputs.read(member(function, "arguments", f"{path}.function", str) or ""),
         }
         signed = _signature(call, path)
         return native | ({"signature": signed["signature"]} if signed else {})

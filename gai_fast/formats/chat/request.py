@@ -12,7 +12,6 @@ from typing import Any, Final
 from gai_fast.formats._members import (
     RequestReader,
     cache_mark,
-    call_input,
     data_url,
     invalid,
     member,
@@ -340,7 +339,7 @@ class _ChatReader(RequestReader):
             "type": "tool_call",
             "call_id": call_id,
             "name": required(function, "name", path, str),
-            "input": call_input(member(function, "arguments", path, str) or ""),
+            "input": self.inputs.read(member(function, "arguments", path, str) or ""),
         }
 
     # -- tools and format --

@@ -13,8 +13,8 @@ from typing import Any
 
 from gai_fast.core.signatures import open_signature
 from gai_fast.formats._members import (
+    CallInputs,
     cache_mark,
-    call_input,
     data_url,
     invalid,
     member,
@@ -43,6 +43,7 @@ class InputReader:
         self.messages: list[dict[str, Any]] = []
         self._lost = lost
         self._calls: dict[str, dict[str, Any]] = {}
+        self._inputs = CallInputs()
         self._signatures: dict[str, str] = {}
 
     def read(self, items: list[Any], path: str) -> None:
@@ -190,7 +191,7 @@ class InputReader:
             "call_id": call_id,
             "name": flat_name(namespace, name) if namespace else name,
             # The input of a custom tool is text; a text input becomes the call of a custom tool again.
-            "input": call_input(required(item, "arguments", path, str))
+            "input": self._inputs.read(required(item, "arguments", path, str))
             if is_function
             else required(item, "input", path, str),
         }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from gai_fast.formats._members import (
+    CallInputs,
     RequestReader,
     data_url,
     member,
@@ -18,6 +20,8 @@ from gai_fast.formats._members import (
     with_items,
 )
 from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.events import JSONText
+from tests.limits import LIMITS
 
 
 def test_absent_and_null_are_the_same() -> None:
@@ -99,3 +103,21 @@ def test_a_list_of_a_body_grows_in_a_copy() -> None:
     assert with_items({}, "a", [3]) == {"a": [3]}
     with pytest.raises(InvalidRequest, match=r"Expected `array`, got `str` - at `\$\.a`"):
         with_items({"a": "x"}, "a", [3])
+
+
+def test_the_values_of_arguments_are_limited_before_they_are_parsed() -> None:
+    """Ten MiB of empty objects in strings held the loop for seconds: the body's limits do not look into strings."""
+    inputs = CallInputs()
+    most = LIMITS.json_containers
+    some = json.dumps([{}] * (most // 3))
+    assert [inputs.read(some) for _ in range(2)] == [JSONText(some.replace(" ", ""), None)] * 2
+    assert inputs.read('{"text": "' + "{" * most + '"') == '{"text": "' + "{" * most + '"'  # no JSON
+    assert inputs.read('{"text": "' + "{" * most + '"}') == JSONText('{"text":"' + "{" * most + '"}', None)
+    deep = "[" * (LIMITS.arguments_depth + 1) + "]" * (LIMITS.arguments_depth + 1)
+    assert inputs.read(deep) == deep
+    with pytest.raises(InvalidRequest) as refused:
+        inputs.read(some + " " * 10)
+    assert refused.value.reason == "items"
+    with pytest.raises(InvalidRequest) as refused:
+        CallInputs().read("[" + ",".join(["1" * 4000] * 100) + "]")
+    assert refused.value.reason == "items"
