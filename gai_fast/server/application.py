@@ -51,7 +51,7 @@ from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_resp
 from gai_fast.server.lanes.handler import Handler
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route, takes_any_body
+from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route, is_passed_unread
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels
@@ -488,7 +488,7 @@ class Adapter:
     async def _reply(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
         """Answers a request; returns the reply, or None if a stream has started."""
         router = self.service.router
-        is_passed = takes_any_body(_path_below(http, mount))
+        is_passed = is_passed_unread(_path_below(http, mount), http.headers)
         try:
             refusal = self._refusal_of_head(request, http, mount, is_passed=is_passed)
             if refusal is not None:

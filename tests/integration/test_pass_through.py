@@ -289,6 +289,29 @@ async def test_a_form_is_refused_where_its_model_would_matter(net: Net) -> None:
     assert (await gateway.ask("POST", "/v1/images/edits", b"--xyz--", {**kind, **bearer("bob")})).status == 200
 
 
+@on_both_loops
+async def test_json_at_the_route_of_a_form_names_a_model_and_no_file_of_another_caller(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    keys = (key("alice", models=("m",)), key("bob"))
+    gateway = await net.gateway(upstream, lane=LANE, keys=keys, shared_ids=("file-all",))
+    path, edit = "/v1/images/edits", {"model": "m", "prompt": "a hat"}
+    for more, status, code in (
+        ({"images": [{"file_id": "file-bobs"}]}, 400, "file_not_found"),
+        ({"mask": {"file_id": "file-bobs"}, "images": [{"file_id": "file-all"}]}, 400, "file_not_found"),
+        ({"images": [{"file_id": "file-bobs"}], "padding": "x" * (2 << 20)}, 400, "file_not_found"),
+        ({"model": "claude"}, 403, "forbidden"),
+        ({"images": [{"image_url": "https://a.example/a.png"}, {"file_id": "file-all"}]}, 200, ""),
+    ):
+        answer = await gateway.ask("POST", path, {**edit, **more}, bearer("alice"))
+        assert (answer.status, answer.json.get("error", {}).get("code", "")) == (status, code), answer.body
+    assert [json.loads(peer.body)["model"] for peer in upstream.peers] == ["mock"]
+    for kind in ("text/plain", "application/x+json", "multipart/mixed", "application/json; charset=utf-16", ""):
+        answer = await gateway.ask("POST", path, json.dumps(edit).encode(), {**bearer("bob"), "content-type": kind})
+        assert answer.status == 415, kind
+    without_keys = await net.gateway(upstream, lane=LANE)
+    assert (await without_keys.ask("POST", path, {**edit, "images": [{"file_id": "file-1"}]})).status == 200
+
+
 async def pieces(client: Client, count: int) -> None:
     for _ in range(count):
         client.send(chunk(ALL_BYTES))

@@ -52,6 +52,7 @@ _MAX_PORT: Final = 65535
 _ABSOLUTE: Final = re.compile(r"https?://([^/]*)(/.*)?", re.I)
 """Absolute-form (RFC 9112, 3.2.2), without its query."""
 _WEB_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")
+_FORM_TYPES: Final = frozenset(("multipart/form-data", "application/x-www-form-urlencoded"))
 _OTHER_SITES: Final = frozenset(("cross-site", "same-site"))
 """`Sec-Fetch-Site` of a page that another origin has served (Fetch Metadata, 2.4)."""
 
@@ -375,6 +376,15 @@ def check_json(headers: dict[str, str]) -> None:
     coding = headers.get("content-encoding")
     if coding is not None and coding.strip().lower() != "identity":
         raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)
+
+
+def is_form(headers: dict[str, str]) -> bool:
+    """Returns whether a body is a form, by its head.
+
+    Args:
+        headers: By lower-case name.
+    """
+    return headers.get("content-type", "").partition(";")[0].strip().lower() in _FORM_TYPES
 
 
 def check_no_body(headers: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ from gai_fast.server.lanes.routes import (
     Handler,
     Handlers,
     Route,
-    takes_any_body,
+    is_passed_unread,
 )
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
@@ -197,7 +197,7 @@ class Router:
             if resource is None:
                 raise self._not_found(admitted.path)
             if http.method in resource.methods:
-                if http.method == "POST" and not takes_any_body(admitted.path):
+                if http.method == "POST" and not is_passed_unread(admitted.path, http.headers):
                     check_json(http.headers)
             elif http.method != "OPTIONS":
                 raise _not_allowed(resource.allow)

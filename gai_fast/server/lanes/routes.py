@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from gai_fast.model.lane_paths import METHODS
 from gai_fast.server.admin.routes import AdminRoutes
+from gai_fast.server.admission.admit import is_form
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.pass_through.routes import PassThroughRoutes
@@ -50,6 +51,7 @@ class Route(NamedTuple):
         whole: Whether the handler always returns a whole reply.
         action: The name of the admin's action in the audit log; empty if there is none.
         any_body: Whether the body may have any media type, and is passed on unread.
+        takes_form: Whether the body may be a form, which is passed on unread.
     """
 
     method: str
@@ -61,6 +63,7 @@ class Route(NamedTuple):
     ending: str = ""
     action: str = ""
     any_body: bool = False
+    takes_form: bool = False
 
     @property
     def is_prefix(self) -> bool:
@@ -77,7 +80,7 @@ def _with_model(path: str) -> Route:
 
 
 def _form(path: str) -> Route:
-    return Route("POST", path, "openai", lambda on: on.pass_through.form, whole=False, any_body=True)
+    return Route("POST", path, "openai", lambda on: on.pass_through.form, whole=False, takes_form=True)
 
 
 ROUTES: Final = (
@@ -163,14 +166,15 @@ SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"
 
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
 
-_ANY_BODY: Final = tuple({route.path for route in ROUTES if route.any_body and not route.is_prefix})
-_ANY_BODY_BELOW: Final = tuple({route.path for route in ROUTES if route.any_body and route.is_prefix})
+_FORMS: Final = frozenset(route.path for route in ROUTES if route.takes_form)
+_ANY_BODY_BELOW: Final = tuple({route.path for route in ROUTES if route.any_body})
 
 
-def takes_any_body(path: str) -> bool:
-    """Returns whether the body of a request may have any media type, and is passed on unread.
+def is_passed_unread(path: str, headers: dict[str, str]) -> bool:
+    """Returns whether the body of a request is passed on unread.
 
     Args:
         path: The path, without the prefix that the application is mounted under.
+        headers: By lower-case name.
     """
-    return path in _ANY_BODY or path.startswith(_ANY_BODY_BELOW)
+    return (path in _FORMS and is_form(headers)) or path.startswith(_ANY_BODY_BELOW)

@@ -290,7 +290,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/audio/speech"): _passed("A text as speech, streamed.", "PassedRequest"),
     ("POST", "/v1/audio/transcriptions"): _passed("Speech as text; the body is a form."),
     ("POST", "/v1/audio/translations"): _passed("Speech as English text; the body is a form."),
-    ("POST", "/v1/images/edits"): _passed("Images, changed by a text; the body is a form."),
+    ("POST", "/v1/images/edits"): _passed("Images, changed by a text; the body is a form, or JSON."),
     ("POST", "/v1/images/variations"): _passed("Images that are like another; the body is a form."),
     ("GET", "/p/"): _path("A path of an upstream."),
     ("POST", "/p/"): _path("As GET, with a body of any type."),

@@ -6,7 +6,7 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 2. JSON routes: the body names a `[[model]]` that the key may use, and its upstream's `lane` has the path. The model is
    replaced; nothing else changes.
 3. Forms: the one upstream whose `lane` has the path. A form is not read, so it may name any model: a key with a list of
-   models is refused.
+   models is refused. JSON at such a route is read as by rule 2, and names only files that its caller got here.
 4. Without keys no page of another origin may ask for these two: a browser sends it the GET or the form without asking
    the server first (Fetch, 2.2: CORS-safelisted), and the upstream would be paid with the gateway's credential.
 5. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
@@ -31,6 +31,7 @@ from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_stream_id
+from gai_fast.server.admission.admit import is_form
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.pass_through.transfer import Call, Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
@@ -91,8 +92,10 @@ class PassThroughRoutes:
             raise Error("not_found", f"{text} [[upstream]] {model.upstream.name!r}", reason="lane")
         self._begin(incoming, self._call(incoming, model.upstream, path.sent, incoming.path), model, body)
 
-    def form(self, incoming: Incoming) -> None:
-        """Handles a route whose body is a form: rule 3."""
+    def form(self, incoming: Incoming) -> Reply | None:
+        """Handles a route whose body is a form or JSON: rule 3."""
+        if not is_form(incoming.http.headers):
+            return self._quotas.read(incoming, self._read_own_with_model)
         _check_page(incoming)
         path = read_path(incoming.path)
         offering = [each for each in self._engine.settings.upstreams.values() if _offers(each, path)]
@@ -107,6 +110,10 @@ class PassThroughRoutes:
             raise Error("forbidden", text, reason="model")
         self._check_spend(incoming, None, is_metered=False)
         self._begin(incoming, self._call(incoming, offering[0], path.sent, incoming.path), None)
+        return None
+
+    def _read_own_with_model(self, incoming: Incoming) -> Reply | None:
+        return self._streams.with_own_ids(incoming, partial(self._read_with_model, incoming))
 
     def compact(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/responses/compact`: the upstream compacts a conversation, if its API or its `lane` can."""

@@ -277,7 +277,7 @@ class StreamRoutes:
     # -- ids of what upstreams store --
 
     def with_own_ids(self, incoming: Incoming, then: Callable[[], Reply | None]) -> Reply | None:
-        """Answers a request in a dialect by a handler, once its caller is known to own the ids that it names.
+        """Answers a request that is passed through by a handler, once its caller is known to own the ids that it names.
 
         Args:
             incoming: The request.
@@ -285,7 +285,11 @@ class StreamRoutes:
         """
         if incoming.key is None:
             return then()
-        named = self._ids_in_body(incoming, incoming.format.read_request(parse_object(incoming.json_body())))
+        body = parse_object(incoming.json_body())
+        name = body.get("model")
+        settings = self._specs.settings
+        model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
+        named = ids_in_raw(settings, model, [body], ())
         return self._answer_owner(incoming, named, then) if named else then()
 
     def _ids_to_check(self, incoming: Incoming, request: Request) -> Sequence[StoredId]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from gai_fast.server.lanes.routes import NOT_OFFERED, ROUTES, takes_any_body
+from gai_fast.server.lanes.routes import NOT_OFFERED, ROUTES, is_passed_unread
 from gai_fast.server.pass_through.routes import METERED
 
 
 def test_a_route_whose_answers_are_metered_names_its_model() -> None:
-    read = {route.path for route in ROUTES if route.method == "POST" and not route.any_body}
+    read = {route.path for route in ROUTES if route.method == "POST" and not (route.any_body or route.takes_form)}
     assert read >= METERED
 
 
-def test_only_bodies_that_are_passed_on_unread_may_have_any_type() -> None:
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+JSON = {"content-type": "application/json"}
+
+
+def test_only_forms_and_the_upstreams_own_paths_are_passed_on_unread() -> None:
     for path in ("/p/up/v1/x", "/v1/audio/transcriptions", "/v1/images/edits"):
-        assert takes_any_body(path)
+        assert is_passed_unread(path, FORM)
+        assert is_passed_unread(path, JSON) is path.startswith("/p/")
     for path in ("/v1/embeddings", "/v1/chat/completions", "/p", "/playground/x", "/v1/audio/transcriptions/x"):
-        assert not takes_any_body(path)
+        assert not is_passed_unread(path, FORM)
 
 
 def test_files_and_batches_are_not_offered() -> None:
