@@ -216,11 +216,18 @@ class NativeRules(ResponseAPI):
 
         Without them an answer would be the last message, which the model would continue: it is left out, too.
         """
+        if request.query is not UNSET:
+            ends_silent = not self.is_visible(request.query)
+        else:
+            messages = request.messages
+            ends_silent = bool(messages) and self._is_silent(messages[-1])
+        if not ends_silent:  # nearly always, and `turns` takes 1,500 instructions
+            return request
         given = turns(request)
         last = len(given)
         while last and self._is_silent(given[last - 1][1]):
             last -= 1
-        if last == len(given) or (last and not isinstance(given[last - 1][1], AssistantMessage)):
+        if last and not isinstance(given[last - 1][1], AssistantMessage):
             return request
         kept = last
         while kept and isinstance(given[kept - 1][1], AssistantMessage):

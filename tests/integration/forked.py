@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gai_fast.server.limits import LIMITS
 FORKS = multiprocessing.get_context("forkserver")
 SERVER = ("cli.serve", "runtime.tuning", "server.serving", "server.workers.supervisor", "server.workers.worker")
 FORKS.set_forkserver_preload([__name__, "uvloop", *(f"gai_fast.{name}" for name in SERVER)])
+forkserver.ensure_running()  # before a test counts the open files of this process, which has its pipes
 
 Arguments = tuple[str | socket.socket, ...]
 
@@ -53,8 +55,11 @@ class ForkedProcess:
                 target=run, args=(arguments, folder, environment, patience, output, errors), daemon=True
             )
             self._process.start()
+        assert self._process.pid is not None
+        self._pid = self._process.pid
         self._transports: list[asyncio.ReadTransport] = []
         self._has_ended = asyncio.Event()
+        self._code: int | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._process.sentinel, self._end)
 
@@ -72,6 +77,7 @@ class ForkedProcess:
         await self.wait()
         for transport in self._transports:
             transport.close()
+        self._process.close()  # its pipes, which `multiprocessing` keeps until the next process
 
     async def _reader(self, pipe: Connection) -> asyncio.StreamReader:
         reader = asyncio.StreamReader()
@@ -83,16 +89,17 @@ class ForkedProcess:
 
     def _end(self) -> None:
         self._loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        self._code = self._process.exitcode
         self._has_ended.set()
 
     @property
     def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
+        return self._pid
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        return self._code if self._has_ended.is_set() else self._process.exitcode
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to the process, unless it has ended."""
@@ -109,8 +116,8 @@ class ForkedProcess:
     async def wait(self) -> int:
         """Returns the exit code, below zero if a signal ended it."""
         await self._has_ended.wait()
-        assert self.returncode is not None
-        return self.returncode
+        assert self._code is not None
+        return self._code
 
 
 def run(arguments: Arguments, folder: Path, environment: dict[str, str], patience: float, *streams: Connection) -> None:
