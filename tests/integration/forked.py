@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from gai_fast.server.limits import LIMITS
 FORKS = multiprocessing.get_context("forkserver")
 SERVER = ("cli.serve", "runtime.tuning", "server.serving", "server.workers.supervisor", "server.workers.worker")
 FORKS.set_forkserver_preload([__name__, "uvloop", *(f"gai_fast.{name}" for name in SERVER)])
-forkserver.ensure_running()  # before a test counts the open files of this process, which has its pipes
 
 Arguments = tuple[str | socket.socket, ...]
 

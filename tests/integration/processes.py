@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from gai_fast.cli.mock import Mock
 from tests.integration.forked import ForkedProcess
 from tests.integration.gateway import QUERY, Client, Net, Response, until
 from tests.integration.test_cli import PATIENCE, environment
+
+forkserver.ensure_running()  # before a test counts the open files of this process, which has its pipes
 
 
 class Server:
