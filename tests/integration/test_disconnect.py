@@ -45,6 +45,10 @@ REQUESTS = {
     "OpenAI, one answer": ("POST", CHAT, {"model": "m", "messages": MESSAGES}),
     "translated": ("POST", CHAT, {"model": "claude", "messages": MESSAGES, "stream": True}),
 }
+CLAUDE_DELTA = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":"word "}}\n\n'
+)
 LEAVING: dict[str, Callable[[Client], object]] = {
     "close": Client.close,
     "reset": Client.reset,
@@ -65,20 +69,25 @@ async def head_only(peer: Peer) -> None:
     await peer.send(SSE_HEAD)
 
 
+def word(peer: Peer) -> bytes:
+    """A delta in the dialect of the request."""
+    return CLAUDE_DELTA if b"/messages " in peer.head else delta("word ")
+
+
 async def mid_stream(peer: Peer) -> None:
     """In the middle of a steady stream."""
     await peer.request()
     await peer.send(SSE_HEAD)
     with suppress(OSError):
         for _ in range(100):
-            await peer.send(chunk(delta("word ")))
+            await peer.send(chunk(word(peer)))
             await asyncio.sleep(0.005)
 
 
 async def stalled(peer: Peer) -> None:
     """Some events, then silence."""
     await peer.request()
-    await peer.send(SSE_HEAD, chunk(delta("word ")), chunk(b"data: {"))
+    await peer.send(SSE_HEAD, chunk(word(peer)), chunk(b"data: {"))
 
 
 async def leaves(gateway: Gateway, upstream: Upstream, start: bytes, leave: Callable[[Client], object]) -> None:
