@@ -16,6 +16,8 @@ from gai_fast.model.settings import OnUnsupported
 
 _MESSAGES: Final = "messages["
 _TOOLS: Final = "tools["
+_DIGITS: Final = 9
+"""The most digits of an index: a request has fewer messages."""
 _WORD: Final = "!\"#$&'()*/:;<>?@[\\]^`{|} "
 """Printable ASCII without `%`, and without `,`, `=` and `+`, which separate the entries of a header."""
 
@@ -143,7 +145,8 @@ class Changes:
 
 def _placed(path: str, begin: str, places: Sequence[str]) -> str:
     number, _, rest = path.removeprefix(begin).partition("]")
-    if not number.isdecimal() or int(number) >= len(places):
+    # A member of the request may have such a name, of any length: `int` refuses 4,300 digits.
+    if not number.isdecimal() or len(number) > _DIGITS or int(number) >= len(places):
         return path
     return places[int(number)] + rest
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
@@ -425,26 +426,34 @@ def flat_schema(raw: bytes) -> Raw | None:
 
 def _flat(schema: dict[str, Any], unions: dict[str, Any]) -> dict[str, Any]:
     written = {name: value for name, value in schema.items() if name not in unions}
-    properties: dict[str, Any] = {**(schema["properties"] if isinstance(schema.get("properties"), dict) else {})}
-    required = [*(schema["required"] if isinstance(schema.get("required"), list) else ())]
+    own = schema.get("properties")
+    variants = {name: {encode_json(value): value} for name, value in (own if isinstance(own, dict) else {}).items()}
+    needed = schema.get("required")
+    required = dict.fromkeys(_names(needed))
     for kind, members in unions.items():
-        needed: list[list[Any]] = []
+        times: Counter[str] = Counter()
         for each in (_resolved(member, schema) for member in members):
-            own, needs = each.get("properties"), each.get("required")
-            needed.append(needs if isinstance(needs, list) else [])
+            own = each.get("properties")
             for name, value in (own if isinstance(own, dict) else {}).items():
-                known = properties.setdefault(name, value)
-                if known != value:
-                    properties[name] = {"anyOf": [known, value]}
-        for name in [name for names in needed for name in names]:
-            if name not in required and (kind == "allOf" or all(name in names for names in needed)):
-                required.append(name)
+                variants.setdefault(name, {}).setdefault(encode_json(value), value)
+            times.update(dict.fromkeys(_names(each.get("required")), 1))
+        most = 1 if kind == "allOf" else len(members)
+        required |= dict.fromkeys(name for name, count in times.items() if count >= most)
+    properties = {name: _any_of([*found.values()]) for name, found in variants.items()}
     described = ", ".join(f"{kind}: {encode_json(members).decode()}" for kind, members in unions.items())
     note = f"{{{described}}}"
     description = schema.get("description")
     written |= {"type": "object", "properties": properties}
     written["description"] = f"{description}\n\n{note}" if description else note
-    return written | ({"required": required} if required else {})
+    return written | ({"required": [*required]} if required else {})
+
+
+def _names(value: Any) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def _any_of(schemas: list[Any]) -> Any:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _resolved(member: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:

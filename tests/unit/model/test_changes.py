@@ -70,3 +70,12 @@ def test_a_header_and_its_entries_have_at_most_their_bytes() -> None:
     assert len(changes.dropped[0]) == SHARED.changed_path
     assert len(value) <= SHARED.changes_header + len(",+99")
     assert value.endswith(f",+{SHARED.request_changes - 1}")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u0663", "1", "-1", ""])
+def test_a_member_may_be_named_as_an_index_is_written(number: str) -> None:
+    changes = Changes("drop")
+    changes.tools = ["tools[7]"]
+    name = f"tools[{number}]"
+    changes.drop(name)
+    assert changes.dropped == [name[: SHARED.changed_path]]

@@ -102,6 +102,18 @@ def test_arguments_are_no_union_where_an_api_refuses_it(provider: str) -> None:
     assert target.changes.adjusted == {"tools[1].parameters": "simplified"}
 
 
+def test_a_union_may_have_any_number_of_members() -> None:
+    """A property has all of its schemas side by side: one within the other, they would be nested too deep."""
+    members = [
+        {"properties": {"kind": {"const": at}, "value": {}}, "required": ["kind", f"n{at}"]} for at in range(1000)
+    ]
+    fields: dict[str, Any] = {"query": "Hi", "tools": [{"name": "f", "parameters": {"oneOf": members}}]}
+    sent = json.loads(get_provider("openai").build_request(native(**fields), Target("m")).body)
+    schema = sent["tools"][0]["function"]["parameters"]
+    assert schema["properties"] == {"kind": {"anyOf": [{"const": at} for at in range(1000)]}, "value": {}}
+    assert schema["required"] == ["kind"]
+
+
 @pytest.mark.parametrize("provider", ["openai", "openai:responses"])
 def test_strict_arguments_that_are_a_union_are_refused_by_name(provider: str) -> None:
     fields: dict[str, Any] = {"query": "Hi", "tools": [{"name": "f", "parameters": UNION, "strict": True}]}
