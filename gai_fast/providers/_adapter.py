@@ -212,7 +212,11 @@ class WrappingAdapter(Adapter):
         return self.read(events)
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
-        return self._read(self._inner.receive_whole(answer, text))
+        try:
+            events = self._inner.receive_whole(answer, text)
+        finally:
+            self._follow()
+        return self.read(events)
 
     def finish(self) -> list[Event]:
         return self._read(self._inner.finish())

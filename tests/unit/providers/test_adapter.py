@@ -54,3 +54,11 @@ def test_a_wrapping_adapter_knows_the_usage_of_a_chunk_that_reports_a_failure() 
     with pytest.raises(Error):
         adapter.receive("", json.dumps({"type": "message-end", "delta": end}))
     assert adapter.usage is not None
+
+
+def test_a_wrapping_adapter_knows_the_usage_of_a_whole_answer_that_reports_a_failure() -> None:
+    adapter = RenamingAdapter(get_provider("cohere").adapter("m"), {"a.b": "a_b"})
+    usage = {"tokens": {"input_tokens": 3, "output_tokens": 4}}
+    with pytest.raises(Error):
+        adapter.receive_whole({"id": "c", "finish_reason": "ERROR", "message": {"content": []}, "usage": usage})
+    assert adapter.usage is not None
