@@ -22,11 +22,12 @@ from typing import Any, Final
 import grpc
 from grpc.aio import ServicerContext
 
+from gai_fast.core.reading import parse_object
 from gai_fast.grpc import messages
 from gai_fast.grpc.calls import Call, Calls, draining
 from gai_fast.grpc.metadata import gateway_headers
 from gai_fast.grpc.statuses import status_of
-from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.kernels import encode_json
 from gai_fast.library.asking import event_number
 from gai_fast.library.remote import RemoteGateway
 from gai_fast.library.wire_streams import WireStream
@@ -186,14 +187,9 @@ def _native_request(data: bytes) -> dict[str, Any]:
     """Returns the request in a `GenerateRequest`.
 
     Raises:
-        InvalidRequest: There is none.
+        InvalidRequest: There is none, or it has too many values.
     """
-    try:
-        request = parse_exact(messages.read("GenerateRequest", data).json.decode())
-    except ValueError as problem:
-        raise Error("invalid_request", f"`json`: {problem}", reason="json") from None
-    if not isinstance(request, dict):
-        raise Error("invalid_request", "`json` must be an object, as of POST /api/v1/stream", reason="json")
+    request = parse_object(messages.read("GenerateRequest", data).json)
     # As over HTTP, and not as in `connect`: of a stream that nobody will follow the gateway keeps nothing.
     if not isinstance(request.setdefault("resumable", False), bool):
         raise Error("invalid_request", "`resumable` must be true or false", reason="validation")

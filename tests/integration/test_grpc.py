@@ -200,6 +200,15 @@ async def test_each_code_has_its_status(net: Net, code: Any) -> None:
             assert refusal.words
 
 
+async def test_a_request_has_the_limits_of_a_body(net: Net) -> None:
+    """The process is for all callers: what a parser needs seconds for is refused before."""
+    gateway = await net.gateway(await net.mock())
+    async with serving_rpc(gateway.url) as rpc:
+        for request, reason in ((b"[" * 100_000, "depth"), (b'{"a":[' + b"{}," * 200_000, "items"), (b"{", "json")):
+            _, refusal = await refused(rpc.generate(request))
+            assert (refusal.code, refusal.info.metadata["reason"]) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+
 async def test_a_stream_that_fails_tells_it_and_then_its_status(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=8, fault=Fault.parse("cut@3")))
     async with serving_rpc(gateway.url) as rpc:
