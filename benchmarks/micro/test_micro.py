@@ -294,7 +294,7 @@ WIRE = json.loads(chunk(f'{{"content":"{TEXT}"}}')[6:-2])
 
 
 def sdk_stream(kind: str) -> list[Any]:
-    """What a program has: chunks as the SDK of OpenAI makes them, texts, or events."""
+    """The items of a program: chunks as the SDK of OpenAI makes them, texts, or events."""
     if kind == "openai":
         return [ChatCompletionChunk.model_validate(WIRE)] * BATCH
     return [TEXT if kind == "texts" else EVENTS["text.delta"]] * BATCH
@@ -309,7 +309,7 @@ def test_from_sdk(measure: Measure, kind: str) -> None:
 
 
 def test_from_sdk_its_own_cost(measure: Measure) -> None:
-    """What the SDK does for each chunk, before `from_sdk` has it."""
+    """The SDK's own work for each chunk, before `from_sdk` has it."""
     measure(lambda: construct_type(type_=ChatCompletionChunk, value=json.loads(json.dumps(WIRE))))
 
 

@@ -25,7 +25,7 @@ class Limits:
     """Calls at a time: as many as a gateway's streams by default."""
 
     grpc_grace: float = 24.0
-    """Seconds in which calls may end when the server stops; then they are told that it does."""
+    """Seconds in which calls may end when the server stops; then it ends them."""
 
     grpc_stop: float = 4.0
     """Seconds after that, until connections are closed: calls end within 30 seconds, also to clients that read

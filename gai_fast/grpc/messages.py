@@ -72,7 +72,7 @@ def _add_field(described: FieldDescriptorProto, kind: str) -> None:
 
 
 POOL: Final = descriptor_pool.DescriptorPool()
-"""The descriptors that the server tells of. A pool of its own: a program may have generated code of the same file."""
+"""The descriptors that reflection shows. A pool of its own: a program may have generated code of the same file."""
 for _file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
     POOL.AddSerializedFile(_file.serialized_pb)
 POOL.Add(description())

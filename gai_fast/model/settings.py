@@ -224,7 +224,7 @@ class UpstreamSettings(_Snapshot):
     shared_ids: tuple[str, ...] = ()
     """Ids of what the upstream stores that every caller may name in a request, and patterns with `*`."""
     identity: IdentitySettings | None = None
-    """Where tokens come from that requests have in place of a key. None means that there is none."""
+    """The source of the tokens that requests carry in place of a key. None means that there is none."""
     function: FunctionSettings | None = None
     """The function that is called in place of a server. None if there is a server."""
 
@@ -603,7 +603,7 @@ class Settings(_Snapshot):
     issuers: tuple[IssuerSettings, ...] = ()
     """The issuers of callers' tokens."""
     key_defaults: KeySettings = KeySettings("", ())
-    """What keys of the store have that say nothing else: `[key_defaults]`, which `keys` have already."""
+    """The defaults of keys of the store: `[key_defaults]`, which `keys` have already."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
     idempotency: IdempotencySettings = IdempotencySettings()

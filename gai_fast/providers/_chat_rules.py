@@ -1,4 +1,4 @@
-"""What a provider accepts of a request in the chat dialect: roles, members of messages, parts, calls and their results.
+"""The rules for requests in the chat dialect: roles, members of messages, parts, calls and their results.
 
 Knows the dialect, and what answers of all providers leave behind in a client's messages. Knows no provider.
 """
@@ -91,7 +91,7 @@ class Role:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChatRules(RequestRules):
-    """What a provider accepts of a chat request.
+    """The rules of a provider for chat requests.
 
     Args:
         provider: As for `RequestRules`, as the next five.

@@ -1,4 +1,4 @@
-"""What models take: the facts of `models.toml`, by provider and pattern of the id, and corrections of a configuration.
+"""The facts of models, from `models.toml`, by provider and pattern of the id, and corrections of a configuration.
 
 `tools/model_facts.py` writes the file. A provider's part of it is read at the first request that needs a fact. What is
 not known is None, and providers add and refuse nothing for it.

@@ -1,4 +1,4 @@
-"""What a provider accepts of a request in the Messages dialect: reasoning and the ids of calls.
+"""The rules for requests in the Messages dialect: reasoning and the ids of calls.
 
 Knows the dialect, and no provider.
 """
@@ -17,7 +17,7 @@ from gai_fast.providers._rules import Mend, RequestRules
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class MessagesRules(RequestRules):
-    """What a provider accepts of a Messages request; the arguments are those of `RequestRules`.
+    """The rules of a provider for Messages requests; the arguments are those of `RequestRules`.
 
     Reasoning that is sealed or unsigned is left out: another provider wrote it, and the API refuses it.
     """
@@ -48,7 +48,7 @@ class MessagesRules(RequestRules):
 
 
 class Pairs(Mend):
-    """Where members may be left out, leaves out calls without results and results without calls: the API refuses both.
+    """Leaves out calls without results and results without calls, which the API refuses, if members may be left out.
 
     The result of a call stands in the message after it.
     """

@@ -63,8 +63,8 @@ class NativeRules(ResponseAPI):
     tool_names: ClassVar[ToolNames | None] = None
     """The names of tools that this API accepts; None if it accepts all."""
     unions: ClassVar[Unions] = "sent"
-    """What becomes of a union as the schema of a tool's arguments, which some APIs refuse. `flat`: an object with the
-    properties of all members. `loose`: the same, for an API whose strict tools need all properties."""
+    """The treatment of a union as the schema of a tool's arguments, which some APIs refuse. `flat`: an object with
+    the properties of all members. `loose`: the same, for an API whose strict tools need all properties."""
     says_all: ClassVar[bool] = False
     """Whether this API refuses empty texts, so that messages without another part are not sent."""
     needs_user: ClassVar[bool] = False

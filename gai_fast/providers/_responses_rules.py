@@ -1,4 +1,4 @@
-"""What a provider accepts of a request in the Responses dialect: reasoning, and the ids of items and calls.
+"""The rules for requests in the Responses dialect: reasoning, and the ids of items and calls.
 
 Knows the dialect, and no provider.
 """
@@ -18,7 +18,7 @@ from gai_fast.providers._rules import CallIds, Member, Mend, RequestRules
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesRules(RequestRules):
-    """What a provider accepts of a Responses request.
+    """The rules of a provider for Responses requests.
 
     Sealed reasoning of another provider is left out, the provider's own is unsealed. An item's id that does not begin
     as those of its kind do is left out: another provider gave it.
@@ -113,7 +113,7 @@ _OUTPUTS: Final[Mapping[str, str]] = {
 
 
 class Pairs(Mend):
-    """Where members may be left out, leaves out calls without outputs and outputs without calls."""
+    """Leaves out calls without outputs and outputs without calls, if members may be left out."""
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
         return bool(shape.ids) and not body.get("previous_response_id") and not body.get("conversation")

@@ -1,4 +1,4 @@
-"""What a provider accepts of a request in its dialect, and what was changed so that it accepts one.
+"""The rules by which a request in a provider's dialect is changed so that the provider accepts it.
 
 A provider has one `RequestRules` beside its adapter. Both ways to an upstream end in `RequestRules.fitted`: a client's
 body in the upstream's dialect, and a native request that the dialect's writer has written. Knows no provider. The
@@ -20,7 +20,7 @@ from gai_fast.model.changes import Changes
 
 
 class Member:
-    """What a provider has in place of a member of its dialect.
+    """A provider's rule for a member of its dialect.
 
     Args:
         name: The provider's name for it; empty if it is the dialect's.
@@ -127,7 +127,7 @@ class Mend(ABC):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RequestRules:
-    """What a provider accepts of a request in its dialect.
+    """The rules of a provider for requests in its dialect.
 
     Args:
         provider: The provider's name.

@@ -1,4 +1,4 @@
-"""Reads the objects of the providers' SDKs: `shape_of` tells an object's API, and how it becomes the API's JSON.
+"""Reads the objects of the providers' SDKs: `shape_of` finds an object's API, and how it becomes the API's JSON.
 
 Source: the chunk types of openai 3.57, anthropic 2.14, google-genai 3.6, mistralai 3.7, cohere 7.3, groq 1.7, ollama
 0.6, LiteLLM's `ModelResponseStream` and LangChain's `AIMessageChunk`. None of them is imported: an object is recognised

@@ -1,4 +1,4 @@
-"""Where a request goes, and the HTTP request to an upstream: plain data."""
+"""The target of a request, and the HTTP request to an upstream: plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration changes of a model's requests, and the merge of raw members.
+"""The changes of a configuration to a model's requests, and the merge of raw members.
 
 What is merged later has priority: `defaults`, the request, `overrides`, the provider's rules, then raw members:
 `extra` of the upstream, `extra` of the model, `provider_options.<name>`, `extra` of the request. `drop` comes last.

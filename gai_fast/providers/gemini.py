@@ -378,7 +378,7 @@ def _check_public(where: str, url: str) -> None:
 
 
 def _kind_of_file(part: FilePart | VideoPart) -> dict[str, Any]:
-    """Returns the media type of a file at an address, if the request tells it."""
+    """Returns the media type of a file at an address, if the request has it."""
     return {"mimeType": part.media_type} if part.media_type else {}
 
 

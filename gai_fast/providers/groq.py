@@ -37,7 +37,7 @@ from gai_fast.providers._target import Target
 _NAMED: Final = frozenset(("name",))
 
 _COMPOUND: Final = "compound"
-"""What the ids of Groq's systems hold, which run tools by themselves."""
+"""The text in the ids of Groq's systems, which run tools by themselves."""
 _NAME: Final = "name"
 _DOMAINS: Final = {"allowed_domains": "include_domains", "blocked_domains": "exclude_domains"}
 _COMPOUND_TOOLS: Final = {

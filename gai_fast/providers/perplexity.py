@@ -137,7 +137,7 @@ class PerplexityAdapter(ChatAdapter):
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._beside: dict[str, list[Any]] = {}
-        """What a chunk has beside the answer, by its name; each chunk may repeat it."""
+        """The members of a chunk beside the answer, by name; each chunk may repeat it."""
 
     def finish(self) -> list[Event]:
         events = super().finish()

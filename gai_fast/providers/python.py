@@ -61,7 +61,7 @@ _NOT_PASSED_ON: Final = frozenset(("json.snapshot", "stream.gap"))
 """Events that the gateway itself makes of others."""
 _NUMBERS: Final = ("choice", "index", "step")
 _SOURCES: Final = ("counted", "estimated", "partial")
-"""Who counted usage, unless it was the provider."""
+"""The sources of usage that the provider did not count."""
 
 
 class EventsAdapter(ProviderAdapter):

@@ -64,7 +64,7 @@ _ID_SIZE: Final = 16
 
 
 class _Known(NamedTuple):
-    """What opens the records of a log."""
+    """The facts that open the records of a log."""
 
     caller: bytes
     is_sealed: bool

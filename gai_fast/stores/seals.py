@@ -219,7 +219,7 @@ def read_key(text: str) -> bytes:
         text: 32 bytes in base64.
 
     Raises:
-        StoreError: It is no key. The error tells nothing of the text.
+        StoreError: It is no key. The error says nothing of the text.
     """
     try:
         key = b64decode(text, validate=True)

@@ -47,7 +47,7 @@ _SECOND_LOOK: Final = (0.1, 0.0)
 """Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
 
 Durability = Literal["memory", "durable", "degraded"]
-"""What is lost with this process: all that its memory holds; the last 30 ms; all since the store has failed."""
+"""The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
 
 
 class Store:

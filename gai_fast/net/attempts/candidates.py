@@ -1,4 +1,4 @@
-"""Which targets and models one answer may still be asked of.
+"""The targets and models that may still be asked for one answer.
 
 Owns their order, and that each is asked once: the other targets of the model, then the models of `fallback`. The model
 that `fallback_on` names for a failure comes before those. `balance.py` chooses among the targets of a model.

@@ -60,8 +60,7 @@ LIBRARY: Final = "library"
 
 
 Role = Literal["hit", "joined", "miss"]
-"""Where the answer of a stream that may share one comes from: it was kept, another stream began its call, or this one
-did."""
+"""The source of an answer that streams may share: it was kept, another stream began its call, or this one did."""
 
 Parse = Callable[[dict[str, Any]], tuple[Request, list[str]]]
 

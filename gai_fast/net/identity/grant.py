@@ -1,4 +1,4 @@
-"""What an identity grants a gateway: a bearer token, or keys with which each request is signed; and why it grants none.
+"""The grant of an identity: a bearer token, or keys with which each request is signed; or the reason why there is none.
 
 Sans-IO: the modules that fetch grants (`aws.py`, `google.py`, `entra.py`, `command.py`) run in a thread.
 """

@@ -227,8 +227,10 @@ class Follower(LogCursor):
 
     @property
     def answered_by(self) -> AnswerSource | None:
-        """Who answers without names: the log's `start` event has them. None if its request was not changed, or if the
-        stream runs in another process."""
+        """Returns the source of the answer without names, which the log's `start` event has.
+
+        None if its request was not changed, or if the stream runs in another process.
+        """
         changes = None if self._publication is None else self._publication.changes()
         return None if changes is None else ("", "", False, changes)
 

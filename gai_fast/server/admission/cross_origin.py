@@ -1,4 +1,4 @@
-"""What a page of an allowed origin may send and read (Fetch, 3.3: CORS): the names of headers.
+"""The headers that a page of an allowed origin may send and read (Fetch, 3.3: CORS).
 
 Owns the names in `access-control-allow-headers` and `access-control-expose-headers`. Which origins are allowed is
 decided in `admit`.

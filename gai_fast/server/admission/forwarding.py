@@ -25,7 +25,7 @@ from gai_fast.server.limits import LIMITS
 
 _PROXY_HEADERS: Final = frozenset(("forwarded", "via", "x-real-ip", "true-client-ip"))
 _PROXY_PREFIXES: Final = ("x-forwarded-", "cf-")
-"""What proxies and content networks add to a request; a client that asks directly sends none of these."""
+"""Headers that proxies and content networks add to a request; a client that asks directly sends none of them."""
 _PAIR: Final = r"""([\w!#$%&'*+.^`|~-]++)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",;]*+))"""
 _PAIRS: Final = re.compile(_PAIR, re.A)
 _ELEMENT: Final = re.compile(rf"[ \t]*+(?:{_PAIR})?+(?:[ \t]*+;[ \t]*+(?:{_PAIR})?+)*+[ \t]*+", re.A)

@@ -101,7 +101,7 @@ def give_back() -> None:
 
 
 class _Heap(ctypes.Structure):
-    """What `mallinfo2` returns (mallinfo(3))."""
+    """The result of `mallinfo2` (mallinfo(3))."""
 
     _fields_ = tuple((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks"))
     _fields_ += tuple((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost"))

@@ -1,1 +1,1 @@
-"""Where connections arrive: sockets, TLS to clients, PROXY headers, the maximum number of connections."""
+"""The arrival of connections: sockets, TLS to clients, PROXY headers, the maximum number of connections."""

@@ -72,7 +72,7 @@ class _Resource:
 
 
 class Mount(NamedTuple):
-    """Where the application of a request is mounted.
+    """The mount of the application of a request.
 
     Attributes:
         on_loopback: Whether the server can be reached from this machine only.

@@ -1,1 +1,1 @@
-"""What an operator sees: metrics, logs, audit lines, spend."""
+"""The operator's view: metrics, logs, audit lines, spend."""

@@ -112,4 +112,4 @@ NAMED: Final[Mapping[str, str]] = {
     "/p/": "your-upstream",
     "/admin/v1/keys/": "website",
 }
-"""What stands for the parameter of a path in an example. A stream's id comes from a request before it."""
+"""The value of a path's parameter in an example. A stream's id comes from a request before it."""

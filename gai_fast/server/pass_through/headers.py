@@ -20,7 +20,7 @@ _OF_CLIENT: Final = frozenset(
     "accept-encoding cookie cookie2 x-api-key openai-organization openai-project x-goog-user-project x-amz-date "
     "origin referer priority forwarded via x-real-ip true-client-ip cf-connecting-ip".split()
 )
-"""An encoding that nobody decodes, credentials, accounts that go with them, and what tells who the client is."""
+"""An encoding that no code decodes, credentials, their accounts, and headers that identify the client."""
 _OF_CLIENT_PREFIXES: Final = ("proxy-", "x-gai-", "x-forwarded-", "sec-", "access-control-")
 _SECRET_ENDINGS: Final = ("api-key", "apikey", "authorization", "-token", "-secret", "subscription-key")
 """The ends of the names of headers that carry credentials: `x-goog-api-key`, `x-amz-security-token`."""
@@ -29,7 +29,7 @@ _OF_UPSTREAM: Final = frozenset(
     "set-cookie set-cookie2 location refresh date server alt-svc strict-transport-security www-authenticate "
     "x-request-id request-id content-security-policy x-content-type-options clear-site-data content-encoding".split()
 )
-"""What would act on the gateway's own origin, or contradict what the gateway says of itself."""
+"""Headers that would act on the gateway's own origin, or contradict what the gateway says of itself."""
 _OF_UPSTREAM_PREFIXES: Final = ("proxy-", "x-gai-", "access-control-")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE: Final = re.compile(r"[ -~]*")

@@ -46,7 +46,7 @@ _NO_CONTENT: Final = 204
 
 
 class Call(NamedTuple):
-    """What is asked for.
+    """A request that is passed on.
 
     Attributes:
         upstream: The upstream.

@@ -20,7 +20,7 @@ _READ: Final = json.JSONDecoder().raw_decode
 _INPUT: Final = ("input_tokens", "prompt_tokens", "promptTokenCount")
 _READ_INPUT: Final = ("cache_read_input_tokens",)
 _WRITTEN_INPUT: Final = ("cache_creation_input_tokens",)
-"""What Anthropic does not count as input."""
+"""The counts that Anthropic does not include in its input."""
 _CACHED_INPUT: Final = ("cachedContentTokenCount", "cached_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")

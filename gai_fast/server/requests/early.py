@@ -1,4 +1,4 @@
-"""What comes before a large body is parsed: parsing it holds the loop.
+"""The checks before a large body is parsed: parsing it holds the loop.
 
 Owns which requests are refused unparsed. `quotas.py` counts requests.
 

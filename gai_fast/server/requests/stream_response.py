@@ -46,7 +46,7 @@ class SessionCallbacks(Protocol):
 
     @property
     def answered_by(self) -> AnswerSource | None:
-        """Who answers, for the response's headers. None if it is not known."""
+        """Returns the source of the answer, for the response's headers. None if it is not known."""
 
     def measured(self) -> StreamMetrics:
         """Returns the figures so far."""

@@ -364,7 +364,7 @@ class Canceller:
         """Nothing is sent."""
 
     def send(self, reply: Reply) -> None:
-        """An error is the end of the stream; else the stream itself tells how it ended."""
+        """An error is the end of the stream; else the stream itself has its end."""
         if reply.status >= _ERROR:
             self._stream.refuse(reply)
 

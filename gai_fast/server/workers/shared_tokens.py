@@ -195,6 +195,6 @@ class SupervisorTokens:
 
 
 def name_of(identity: IdentitySettings) -> str:
-    """Returns the name of an identity, equal in all workers, which tells nothing of it."""
+    """Returns the name of an identity, equal in all workers, which reveals nothing of it."""
     values = [getattr(identity, each.name) for each in fields(identity) if each.name != "token"]
     return sha256(msgspec.msgpack.encode(values)).hexdigest()
