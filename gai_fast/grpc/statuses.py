@@ -53,9 +53,9 @@ def status_of(error: Error, request_id: str) -> Ending:
     """
     code = STATUSES[error.code]
     words = error.message.encode()[: LIMITS.grpc_words].decode(errors="ignore")
-    details = {"reason": error.reason, "phase": error.phase, "request_id": request_id}
+    members = {"reason": error.reason, "phase": error.phase, "request_id": request_id}
     info = ErrorInfo(
-        reason=error.code.upper(), domain=DOMAIN, metadata={name: value for name, value in details.items() if value}
+        reason=error.code.upper(), domain=DOMAIN, metadata={name: value for name, value in members.items() if value}
     )
     details = [_packed(info)]
     if error.retry_after_ms is not None:
