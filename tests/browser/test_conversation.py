@@ -207,6 +207,14 @@ async def test_on_a_phone_the_answer_comes_first_with_one_row_of_figures(
         assert await page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@IN_CHROMIUM
+async def test_on_a_small_phone_the_name_is_not_cut_off(browser: Chromium, origin: str) -> None:
+    async with browser.page(width=360, mobile=True) as page:
+        await page.open(f"{origin}/")
+        name = "document.querySelector('h1')"
+        assert await page.evaluate(f"{name}.scrollWidth <= {name}.clientWidth")
+
+
 async def test_links_lead_to_the_other_pages_and_the_focus_goes_from_prompt_to_send(
     browser: Browser, origin: str
 ) -> None:
