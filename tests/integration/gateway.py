@@ -44,7 +44,7 @@ from tests.wire import chunk, reset
 
 FAST_LANE = os.environ.get("GAI_FAST_TEST_FAST_LANE", "auto")
 """`off`: every scenario runs on aiohttp's server alone."""
-SCENARIO_SECONDS = 2 * SECONDS
+SCENARIO_SECONDS = 4 * SECONDS
 NEVER = 10 * SECONDS
 """A time limit, in seconds, that no scenario reaches."""
 KEY = "sk-canary-0123456789"
