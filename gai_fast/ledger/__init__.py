@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from gai_fast.ledger._base import By, Left, Period, RateLeft, Reservation, SpendEntry, SpendLeft, SpendRow
+from gai_fast.ledger._base import GroupBy, Left, Period, RateLeft, Reservation, SpendEntry, SpendLeft, SpendRow
 from gai_fast.ledger.home import OF_KEYS, OF_SERVER
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
@@ -15,7 +15,7 @@ from gai_fast.model.settings import StoreSettings
 __all__ = [
     "OF_KEYS",
     "OF_SERVER",
-    "By",
+    "GroupBy",
     "Homes",
     "Ledger",
     "Left",

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from gai_fast.model.money import Amount
 
-By = Literal["key", "model", "upstream", "day"]
+GroupBy = Literal["key", "model", "upstream", "day"]
 """The column by which a report groups spend."""
 
 Period = Literal["day", "month", "total"]

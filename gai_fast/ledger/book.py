@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from itertools import islice
 from operator import attrgetter
 
-from gai_fast.ledger._base import By, SpendEntry, SpendRow
+from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
@@ -61,7 +61,7 @@ class SpendBook:
         self._count -= len(taken)
         return taken
 
-    def rows(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+    def rows(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the sums by one of the four, in the order of its values; as `Ledger.spend`."""
         rows = Sums(by)
         first, last = days_between(since, until)
@@ -84,7 +84,7 @@ class Sums:
         by: Which one.
     """
 
-    def __init__(self, by: By) -> None:
+    def __init__(self, by: GroupBy) -> None:
         self._value_of = attrgetter(by)
         self._sums: dict[tuple[str, str], tuple[Amount, int]] = {}
 

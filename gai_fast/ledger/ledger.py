@@ -31,8 +31,8 @@ from gai_fast.ledger._base import (
     STREAMS,
     TOKENS,
     Ask,
-    By,
     Caps,
+    GroupBy,
     Left,
     Period,
     RateLeft,
@@ -451,7 +451,7 @@ class Ledger(ABC):
         return None
 
     @abstractmethod
-    async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None = None, until: str | None = None) -> list[SpendRow]:
         """Returns the spend by one of the four and by currency, in the order of the values.
 
         Args:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import GRANTED, Ask, By, Caps, Period, SpendEntry, SpendRow, Used, label_of
+from gai_fast.ledger._base import GRANTED, Ask, Caps, GroupBy, Period, SpendEntry, SpendRow, Used, label_of
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import LEAST, Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
@@ -34,7 +34,7 @@ class LocalLedger(Ledger):
         """Adds to the spend; as `Ledger.charge`."""
         self._home.charge(entry)
 
-    async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None = None, until: str | None = None) -> list[SpendRow]:
         """Returns the spend; as `Ledger.spend`."""
         return self._home.book.rows(by, since, until)
 

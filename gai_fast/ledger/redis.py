@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow, Used, Verdict
+from gai_fast.ledger._base import SPEND, GroupBy, SpendEntry, SpendRow, Used, Verdict
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
@@ -113,7 +113,7 @@ class RedisHome(SharedHome):
             self._silent_until = now + SHARED.warning_interval
             logger.error("a sum of spend in Redis is full: what is more than 9.2 million of a currency is not added")
 
-    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
         sums = Sums(by)
         first, last = days_between(since, until)

@@ -26,8 +26,8 @@ from gai_fast.ledger._base import (
     GRANTED,
     MINUTE,
     Ask,
-    By,
     Caps,
+    GroupBy,
     Period,
     SpendEntry,
     SpendRow,
@@ -71,7 +71,7 @@ class SharedHome(ABC):
         """Reports, as `Home.exchange`; raises `StoreError`."""
 
     @abstractmethod
-    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend, as `Ledger.spend`; raises `StoreError`."""
 
     @abstractmethod
@@ -364,7 +364,7 @@ class SharedLedger(Ledger):
             report_done, key.report_done = key.report_done, None
             _set([report_done])
 
-    async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None = None, until: str | None = None) -> list[SpendRow]:
         """Returns the spend; as `Ledger.spend`."""
         await self._report_spend()
         return await self._home.spend(by, since, until)

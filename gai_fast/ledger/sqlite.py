@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from gai_fast.ledger._base import By, SpendEntry, SpendRow
+from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.limits import LIMITS
@@ -86,7 +86,7 @@ class SQLiteHome(SharedHome):
         """Reports; as `SharedHome.exchange`."""
         return await self._backend.transact(lambda connection: self._exchange(connection, number, entries, reports))
 
-    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
         return await self._backend.look(lambda connection: _spend(connection, by, since, until))
 
@@ -187,7 +187,7 @@ def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amoun
     return figures
 
 
-def _spend(connection: sqlite3.Connection, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+def _spend(connection: sqlite3.Connection, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
     """Adds up in the thread of the file: 210,000 rows take half a second, in which the loop serves.
 
     A damaged row is left out, so that the others are reported.

@@ -9,11 +9,11 @@ from contextlib import suppress
 from datetime import date
 from typing import Any, Final, NamedTuple, cast, get_args
 
-from gai_fast.ledger import By, Ledger, SpendRow
+from gai_fast.ledger import GroupBy, Ledger, SpendRow
 from gai_fast.model.errors import Error
 from gai_fast.model.money import decimal_text, units
 
-_BYS: Final[tuple[str, ...]] = get_args(By)
+_COLUMNS: Final[tuple[str, ...]] = get_args(GroupBy)
 
 
 class SpendQuery(NamedTuple):
@@ -26,7 +26,7 @@ class SpendQuery(NamedTuple):
         as_csv: Whether the report is CSV instead of JSON.
     """
 
-    by: By
+    by: GroupBy
     since: str | None
     until: str | None
     as_csv: bool
@@ -42,11 +42,11 @@ def read_query(query: Mapping[str, str]) -> SpendQuery:
         InvalidRequest: A parameter is invalid; the text names it and the valid values.
     """
     by, form = query.get("by", "key"), query.get("format", "json")
-    if by not in _BYS:
-        raise Error("invalid_request", f"`by` must be {', '.join(_BYS)}", reason="by")
+    if by not in _COLUMNS:
+        raise Error("invalid_request", f"`by` must be {', '.join(_COLUMNS)}", reason="by")
     if form not in ("json", "csv"):
         raise Error("invalid_request", "`format` must be json or csv", reason="format")
-    return SpendQuery(cast("By", by), _date(query, "from"), _date(query, "to"), form == "csv")
+    return SpendQuery(cast("GroupBy", by), _date(query, "from"), _date(query, "to"), form == "csv")
 
 
 def _date(query: Mapping[str, str], name: str) -> str | None:

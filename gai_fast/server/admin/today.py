@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gai_fast.ledger import By, Ledger
+from gai_fast.ledger import GroupBy, Ledger
 from gai_fast.ledger.ledger import date_of
 from gai_fast.model.money import units
 from gai_fast.server.limits import LIMITS
@@ -50,7 +50,7 @@ class Today:
         day = date_of(self._wall())
         return {"day": day, "keys": await self._rows("key", day), "models": await self._rows("model", day)}
 
-    async def _rows(self, by: By, day: str) -> list[dict[str, Any]]:
+    async def _rows(self, by: GroupBy, day: str) -> list[dict[str, Any]]:
         rows = sorted(await self._ledger.spend(by, day, day), key=lambda row: -row.amount)[: LIMITS.spend_sampled]
         return [
             {by: row.value, "amount": units(row.amount), "currency": row.currency, "requests": row.requests}

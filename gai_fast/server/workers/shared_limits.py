@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast.ledger import OF_KEYS, OF_SERVER, By, SharedHome, SpendEntry, SpendRow
+from gai_fast.ledger import OF_KEYS, OF_SERVER, GroupBy, SharedHome, SpendEntry, SpendRow
 from gai_fast.ledger._base import Ask, Caps, Reservation, Used, Verdict
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
@@ -57,7 +57,7 @@ class SupervisorHome(SharedHome):
         answers = await self._ask(EXCHANGE, self._scope, str(self._number), number, sent, reports)
         return None if answers is None else [_answer(*answer) for answer in answers]
 
-    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
         rows = await self._ask(SPEND, by, since, until)
         return [SpendRow(value, currency, int(amount), requests) for value, currency, amount, requests in rows]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gai_fast.ledger import By, Reservation, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
+from gai_fast.ledger import GroupBy, Reservation, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.ledger.limits import Limits
 from gai_fast.model.errors import Error
@@ -68,7 +68,7 @@ class Way(SharedHome):
             raise StoreError("unreachable", "the answer is lost")
         return answers
 
-    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         return self.home.book.rows(by, since, until)
 
     async def spent(self, key: str, label: str) -> Amount:

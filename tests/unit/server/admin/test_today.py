@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.ledger import By, Ledger, SpendRow
+from gai_fast.ledger import GroupBy, Ledger, SpendRow
 from gai_fast.model.money import UNIT
 from gai_fast.server.admin.today import Today
 from gai_fast.stores.backend import StoreError
@@ -24,7 +24,7 @@ class Book:
         self.error: Exception | None = None
         self.is_silent = False
 
-    async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
+    async def spend(self, by: GroupBy, since: str | None = None, until: str | None = None) -> list[SpendRow]:
         self.asked.append((by, since, until))
         if self.is_silent:
             await asyncio.Event().wait()
