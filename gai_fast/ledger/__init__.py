@@ -5,7 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from gai_fast.ledger._base import GroupBy, Left, Period, RateLeft, Reservation, SpendEntry, SpendLeft, SpendRow
+from gai_fast.ledger._base import (
+    GroupBy,
+    LimitStatus,
+    Period,
+    RateStatus,
+    Reservation,
+    SpendEntry,
+    SpendRow,
+    SpendStatus,
+)
 from gai_fast.ledger.home import OF_KEYS, OF_SERVER
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
@@ -18,16 +27,16 @@ __all__ = [
     "GroupBy",
     "Homes",
     "Ledger",
-    "Left",
+    "LimitStatus",
     "LocalLedger",
     "Period",
-    "RateLeft",
+    "RateStatus",
     "Reservation",
     "SharedHome",
     "SharedLedger",
     "SpendEntry",
-    "SpendLeft",
     "SpendRow",
+    "SpendStatus",
     "new_ledger",
     "new_server_ledger",
 ]

@@ -148,7 +148,7 @@ GRANTED: Final = -1
 """The place in a verdict on what is admitted."""
 
 
-class RateLeft(NamedTuple):
+class RateStatus(NamedTuple):
     """The rest of a limit a minute.
 
     Attributes:
@@ -162,7 +162,7 @@ class RateLeft(NamedTuple):
     reset: float
 
 
-class SpendLeft(NamedTuple):
+class SpendStatus(NamedTuple):
     """The rest of a limit of spend.
 
     Attributes:
@@ -176,12 +176,12 @@ class SpendLeft(NamedTuple):
     reset: float | None
 
 
-class Left(NamedTuple):
+class LimitStatus(NamedTuple):
     """The rest of a key's limits. None if it has no such limit."""
 
-    requests: RateLeft | None
-    tokens: RateLeft | None
-    spend: SpendLeft | None
+    requests: RateStatus | None
+    tokens: RateStatus | None
+    spend: SpendStatus | None
 
 
 def label_of(period: Period, day: str, currency: str) -> str:

@@ -33,13 +33,13 @@ from gai_fast.ledger._base import (
     Ask,
     Caps,
     GroupBy,
-    Left,
+    LimitStatus,
     Period,
-    RateLeft,
+    RateStatus,
     Reservation,
     SpendEntry,
-    SpendLeft,
     SpendRow,
+    SpendStatus,
     Used,
     Verdict,
     label_of,
@@ -358,8 +358,8 @@ class Ledger(ABC):
             last = usual[model] = deque(maxlen=LIMITS.usual_answers)
         last.append(output)
 
-    def left(self, key: KeySettings) -> Left | None:
-        """Returns what is left of a key's limits a minute and of its limit of spend. None if it has no such limit.
+    def limit_status(self, key: KeySettings) -> LimitStatus | None:
+        """Returns the rest of a key's limits a minute and of its limit of spend. None if it has no such limit.
 
         Args:
             key: The caller's.
@@ -368,14 +368,14 @@ class Ledger(ABC):
         if caps is None or (caps.requests is None and caps.tokens is None and caps.spend is None):
             return None
         used = self._used(key.name, caps)
-        return Left(
-            None if caps.requests is None else _left(caps.requests, used.requests),
-            None if caps.tokens is None else _left(caps.tokens, used.tokens),
-            None if caps.spend is None else self._spend_left(caps.spend, caps.label, used),
+        return LimitStatus(
+            None if caps.requests is None else _rate_status(caps.requests, used.requests),
+            None if caps.tokens is None else _rate_status(caps.tokens, used.tokens),
+            None if caps.spend is None else self._spend_status(caps.spend, caps.label, used),
         )
 
-    def _spend_left(self, spend: Amount, label: str, used: Used) -> SpendLeft:
-        return SpendLeft(spend, max(0, spend - used.spent - used.reserved), reset_of(label, self._wall()))
+    def _spend_status(self, spend: Amount, label: str, used: Used) -> SpendStatus:
+        return SpendStatus(spend, max(0, spend - used.spent - used.reserved), reset_of(label, self._wall()))
 
     def _refusal(self, verdict: Verdict, caps: Caps) -> Error:
         return refusal(verdict, caps, self._wall())
@@ -549,5 +549,5 @@ def _ask_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) ->
     return Ask(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)), expected=expected)
 
 
-def _left(limit: int, used: float) -> RateLeft:
-    return RateLeft(limit, max(0, int(limit - used + _SLACK)), used * MINUTE / limit if limit else 0.0)
+def _rate_status(limit: int, used: float) -> RateStatus:
+    return RateStatus(limit, max(0, int(limit - used + _SLACK)), used * MINUTE / limit if limit else 0.0)

@@ -129,7 +129,7 @@ class _Key:
         self.told_at = 0.0
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing of it would be missed: answers tell what counts (`Ledger.left`) until it counts no more."""
+        """Whether the key may be forgotten: `Ledger.limit_status` shows what it has used until that counts no more."""
         passed = (now - self.told_at) / MINUTE
         return not (
             self.live

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from gai_fast.core.reading import estimated_tokens
-from gai_fast.ledger import Left, RateLeft, Reservation, SpendLeft
+from gai_fast.ledger import LimitStatus, RateStatus, Reservation, SpendStatus
 from gai_fast.model.money import cost_of, decimal_text
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
@@ -179,8 +179,8 @@ class Quotas:
         Args:
             key: The caller's key.
         """
-        left = self._engine.ledger.left(key)
-        return () if left is None else limit_headers(left)
+        status = self._engine.ledger.limit_status(key)
+        return () if status is None else limit_headers(status)
 
 
 def _max_output_tokens(spec: StreamSpec) -> int:
@@ -219,28 +219,28 @@ def _whole(value: object) -> int:
     return int(value) if isinstance(value, float) and value.is_integer() else 0
 
 
-def limit_headers(left: Left) -> Headers:
+def limit_headers(status: LimitStatus) -> Headers:
     """Returns the headers with the remaining limits: `x-ratelimit-*`, and draft-ietf-httpapi-ratelimit-headers.
 
     Args:
-        left: The remaining limits.
+        status: The remaining limits.
     """
     headers: list[tuple[str, str]] = []
     fields: list[str] = []
     policies: list[str] = []
-    for name, rate in (("requests", left.requests), ("tokens", left.tokens)):
+    for name, rate in (("requests", status.requests), ("tokens", status.tokens)):
         if rate is not None:
             headers += _headers_of(name, rate)
             fields.append(f'"{name}";r={rate.remaining};t={math.ceil(rate.reset)}')
             policies.append(f'"{name}";q={rate.limit};w={_WINDOW}')
     if fields:
         headers += [("ratelimit", ", ".join(fields)), ("ratelimit-policy", ", ".join(policies))]
-    if left.spend is not None:
-        headers += _spend_headers(left.spend)
+    if status.spend is not None:
+        headers += _spend_headers(status.spend)
     return headers
 
 
-def _spend_headers(spend: SpendLeft) -> list[tuple[str, str]]:
+def _spend_headers(spend: SpendStatus) -> list[tuple[str, str]]:
     headers = [
         ("x-gai-spend-limit", decimal_text(spend.limit)),
         ("x-gai-spend-remaining", decimal_text(spend.remaining)),
@@ -250,7 +250,7 @@ def _spend_headers(spend: SpendLeft) -> list[tuple[str, str]]:
     return headers
 
 
-def _headers_of(name: str, rate: RateLeft) -> Headers:
+def _headers_of(name: str, rate: RateStatus) -> Headers:
     return (
         (f"x-ratelimit-limit-{name}", str(rate.limit)),
         (f"x-ratelimit-remaining-{name}", str(rate.remaining)),

@@ -51,7 +51,7 @@ def end(ledger: LocalLedger, stream_id: str, tokens: int = 0, outcome: Outcome =
 
 def test_a_key_without_limits_is_never_refused(ledger: LocalLedger) -> None:
     assert all(ledger.try_take(key(), str(number), 10**9) for number in range(1000))
-    assert ledger.left(key()) is None
+    assert ledger.limit_status(key()) is None
 
 
 def test_a_refusal_tells_which_limit_and_when_to_come_back(ledger: LocalLedger) -> None:
@@ -135,7 +135,7 @@ def test_a_stream_that_never_began_counts_for_nothing(ledger: LocalLedger) -> No
     for take_back in (ledger.cancel, lambda stream_id: end(ledger, stream_id, outcome="refused")):
         ledger.try_take(caller, "1", 60)
         take_back("1")
-        assert ledger.left(caller) == ((10, 10, 0.0), (100, 100, 0.0), None)
+        assert ledger.limit_status(caller) == ((10, 10, 0.0), (100, 100, 0.0), None)
 
 
 def test_streams_without_a_ticket_are_no_matter(ledger: LocalLedger) -> None:
@@ -147,16 +147,16 @@ def test_streams_without_a_ticket_are_no_matter(ledger: LocalLedger) -> None:
 def test_tokens_are_settled_by_usage(ledger: LocalLedger) -> None:
     caller = key(tokens_per_minute=100)
     ledger.try_take(caller, "1", 80)
-    left = ledger.left(caller)
-    assert left is not None
-    assert left.requests is None
-    assert left.tokens is not None
-    assert left.tokens.remaining == 20
+    status = ledger.limit_status(caller)
+    assert status is not None
+    assert status.requests is None
+    assert status.tokens is not None
+    assert status.tokens.remaining == 20
     end(ledger, "1", 30)
-    left = ledger.left(caller)
-    assert left is not None
-    assert left.tokens is not None
-    assert left.tokens.remaining == 70
+    status = ledger.limit_status(caller)
+    assert status is not None
+    assert status.tokens is not None
+    assert status.tokens.remaining == 70
 
 
 def test_an_upstream_that_counts_absurdly_harms_no_count(ledger: LocalLedger) -> None:
@@ -224,9 +224,9 @@ def test_spend_is_reserved_until_the_stream_ends(ledger: LocalLedger) -> None:
     with pytest.raises(Error, match="does not cover this request beside those under way"):
         ledger.try_take(caller, "x", 0, Reservation(1, 50))
     assert ledger.reservations == {"0": 50, "1": 50}
-    left = ledger.left(caller)
-    assert left is not None
-    assert left.spend == (100, 0, 86_400.0)
+    status = ledger.limit_status(caller)
+    assert status is not None
+    assert status.spend == (100, 0, 86_400.0)
     ledger.cancel("0")
     ended(ledger, "1", 5)
     ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 30))

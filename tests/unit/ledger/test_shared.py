@@ -142,10 +142,10 @@ async def test_workers_share_the_requests_of_a_minute() -> None:
         caller = key(requests_per_minute=20)
         verdicts = [await taken(on[number % 2], caller, str(number)) for number in range(25)]
         assert verdicts == [""] * 20 + ["requests_per_minute"] * 5
-        left = on[0].left(caller)
-        assert left is not None
-        assert left.requests is not None
-        assert left.requests.remaining == 0
+        status = on[0].limit_status(caller)
+        assert status is not None
+        assert status.requests is not None
+        assert status.requests.remaining == 0
 
 
 async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once() -> None:
@@ -433,7 +433,7 @@ async def test_a_refusal_names_the_limit_that_was_asked_for() -> None:
         on.ways[0].gate.clear()
         asked = asyncio.ensure_future(on[0].take(key(requests_per_minute=1), "second", 0))
         await until(lambda: on.ways[0].exchanges == 2)
-        assert on[0].left(key(streams=5)) is None  # a reload has taken the limit away
+        assert on[0].limit_status(key(streams=5)) is None  # a reload has taken the limit away
         assert not on[0].try_take(key(streams=5), "third", 0)
         on.ways[0].gate.set()
         with pytest.raises(Error, match=r"requests_per_minute = 1\)"):
@@ -453,9 +453,9 @@ async def test_an_orderly_end_reports_everything() -> None:
 
 def remaining(ledger: SharedLedger, caller: KeySettings) -> list[int]:
     """The rest of the limits a minute, as the headers of answers show it."""
-    left = ledger.left(caller)
-    assert left is not None
-    return [each.remaining for each in left[:2] if each is not None]
+    status = ledger.limit_status(caller)
+    assert status is not None
+    return [each.remaining for each in status[:2] if each is not None]
 
 
 async def test_answers_of_a_worker_that_admitted_nothing_tell_what_others_did() -> None:

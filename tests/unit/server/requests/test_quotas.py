@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from msgspec import UNSET
 
-from gai_fast.ledger import Left, RateLeft, Reservation, SpendLeft
+from gai_fast.ledger import LimitStatus, RateStatus, Reservation, SpendStatus
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import (
@@ -193,8 +193,8 @@ async def test_every_model_and_target_that_may_answer_is_reserved_for(quotas: Qu
 
 
 def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
-    left = Left(RateLeft(10, 9, 5.99), RateLeft(1000, 0, 75.5), None)
-    assert limit_headers(left) == [
+    status = LimitStatus(RateStatus(10, 9, 5.99), RateStatus(1000, 0, 75.5), None)
+    assert limit_headers(status) == [
         ("x-ratelimit-limit-requests", "10"),
         ("x-ratelimit-remaining-requests", "9"),
         ("x-ratelimit-reset-requests", "5.99s"),
@@ -204,17 +204,17 @@ def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
         ("ratelimit", '"requests";r=9;t=6, "tokens";r=0;t=76'),
         ("ratelimit-policy", '"requests";q=10;w=60, "tokens";q=1000;w=60'),
     ]
-    assert dict(limit_headers(Left(RateLeft(10, 9, 6.0), None, None)))["ratelimit"] == '"requests";r=9;t=6'
+    assert dict(limit_headers(LimitStatus(RateStatus(10, 9, 6.0), None, None)))["ratelimit"] == '"requests";r=9;t=6'
 
 
 def test_what_is_left_of_spend_is_told_in_decimal_amounts() -> None:
-    left = SpendLeft(10**12, 9 * 10**10, 59.1)
-    assert limit_headers(Left(None, None, left)) == [
+    status = SpendStatus(10**12, 9 * 10**10, 59.1)
+    assert limit_headers(LimitStatus(None, None, status)) == [
         ("x-gai-spend-limit", "1"),
         ("x-gai-spend-remaining", "0.09"),
         ("x-gai-spend-reset", "60"),
     ]
-    assert len(limit_headers(Left(None, None, left._replace(reset=None)))) == 2
+    assert len(limit_headers(LimitStatus(None, None, status._replace(reset=None)))) == 2
 
 
 @pytest.mark.parametrize(
