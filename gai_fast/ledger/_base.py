@@ -96,8 +96,8 @@ class Reservation(NamedTuple):
     amount: Amount
 
 
-class Ask(NamedTuple):
-    """Asks the state of a key to admit a request, or to reserve more for a running stream.
+class Demand(NamedTuple):
+    """The demand of a request, or of a stream under way that needs more, on the limits of its key.
 
     Attributes:
         tokens: The estimate of the request's tokens.
@@ -129,7 +129,7 @@ class Used(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The verdict on an `Ask`.
+    """The verdict on a `Demand`.
 
     Attributes:
         place: `GRANTED`, or the place of the limit that refuses it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from gai_fast.ledger._base import Ask, Caps, SpendEntry, Used, Verdict
+from gai_fast.ledger._base import Caps, Demand, SpendEntry, Used, Verdict
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.state import KeyState
@@ -30,7 +30,7 @@ class Report(NamedTuple):
         age: Seconds since the last of these requests.
         live: The worker's streams.
         reserved: The spend that is reserved for them.
-        asks: The requests that wait.
+        demands: The demands that wait.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Report(NamedTuple):
     age: float
     live: int
     reserved: int
-    asks: Sequence[Ask]
+    demands: Sequence[Demand]
 
 
 class Answer(NamedTuple):
@@ -131,5 +131,5 @@ def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
     caps = report.caps
     state.use(caps, now)
     state.report(worker, report.requests, report.tokens, now - report.age, report.live, report.reserved, now)
-    verdicts = [state.decide(worker, caps, ask, now) for ask in report.asks]
+    verdicts = [state.decide(worker, caps, demand, now) for demand in report.demands]
     return Answer(verdicts, state.used(caps, now))

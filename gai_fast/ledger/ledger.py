@@ -30,8 +30,8 @@ from gai_fast.ledger._base import (
     SPEND,
     STREAMS,
     TOKENS,
-    Ask,
     Caps,
+    Demand,
     GroupBy,
     LimitStatus,
     Period,
@@ -62,7 +62,7 @@ _SLACK: Final = 1e-5
 """Uses by which rounding may be off."""
 _NO_SPEND: Final = Reservation(0, 0)
 
-LEAST: Final = Ask(0, _NO_SPEND)
+LEAST: Final = Demand(0, _NO_SPEND)
 """The smallest request: if it is refused, every request is."""
 
 Grown = Callable[[Amount], None]
@@ -176,7 +176,7 @@ class Ledger(ABC):
             stream_id: The id of the stream that it starts.
             tokens: The estimate of its tokens.
             reservation: The spend to be reserved for it.
-            expected: As for `Ask`.
+            expected: As for `Demand`.
 
         Returns:
             `False`: `take` must decide.
@@ -188,15 +188,15 @@ class Ledger(ABC):
         caps = self.caps(key)
         if caps is None:
             return True
-        ask = _ask_of(caps, tokens, reservation, expected)
+        demand = _demand_of(caps, tokens, reservation, expected)
         try:
-            reserved = self._try(key.name, caps, ask)
+            reserved = self._try(key.name, caps, demand)
         except RateLimited as refused:
             self._count(refused, key.name)
             raise
         if reserved is None:
             return False
-        self._note(stream_id, key, caps, ask, reserved)
+        self._note(stream_id, key, caps, demand, reserved)
         return True
 
     def check(self, key: KeySettings) -> bool:
@@ -245,16 +245,16 @@ class Ledger(ABC):
         if not self.try_take(key, stream_id, tokens, reservation, expected):
             caps = self.caps(key)
             if caps is not None:
-                ask = _ask_of(caps, tokens, reservation, expected)
+                demand = _demand_of(caps, tokens, reservation, expected)
                 try:
-                    reserved = await self._ask(key.name, caps, ask)
+                    reserved = await self._ask(key.name, caps, demand)
                 except RateLimited as refused:
                     self._count(refused, key.name)
                     raise
-                self._note(stream_id, key, caps, ask, reserved)
+                self._note(stream_id, key, caps, demand, reserved)
 
-    def _note(self, stream_id: str, key: KeySettings, caps: Caps, ask: Ask, reserved: Amount) -> None:
-        self._tickets[stream_id] = Ticket(key.name, caps, ask.tokens, reserved)
+    def _note(self, stream_id: str, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
+        self._tickets[stream_id] = Ticket(key.name, caps, demand.tokens, reserved)
         if caps.spend is not None:
             self.reservations[stream_id] = reserved
 
@@ -277,7 +277,7 @@ class Ledger(ABC):
             ticket.reserved += more
             then(more)
 
-        self._grow(ticket, Ask(0, reservation, is_new=False), grown)
+        self._grow(ticket, Demand(0, reservation, is_new=False), grown)
 
     def charge_running(self, entry: SpendEntry, stream_id: str) -> None:
         """Charges a part of the cost of a stream under way; its reservation shrinks by as much.
@@ -400,7 +400,7 @@ class Ledger(ABC):
         return cached.caps
 
     @abstractmethod
-    def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
+    def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         """Admits a request and returns what is reserved. None if `_ask` must decide. Raises as `try_take`."""
 
     @abstractmethod
@@ -408,11 +408,11 @@ class Ledger(ABC):
         """As `check`."""
 
     @abstractmethod
-    async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:
+    async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:
         """Admits a request that `_try` could not decide on, and returns what is reserved; raises as `try_take`."""
 
     @abstractmethod
-    def _grow(self, ticket: Ticket, ask: Ask, then: Grown) -> None:
+    def _grow(self, ticket: Ticket, demand: Demand, then: Grown) -> None:
         """As `grow`."""
 
     @abstractmethod
@@ -537,16 +537,16 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
     return f"this key has spent {amounts} {_PERIODS[kind]}{rest} (spend){until}"
 
 
-def _ask_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) -> Ask:
+def _demand_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) -> Demand:
     """Returns what the state is asked; nothing in it is larger than what the limits refuse."""
     if caps.tokens is None:
         tokens = expected = 0
     elif tokens > caps.tokens:
         tokens, expected = caps.tokens, caps.tokens - min(tokens - expected, caps.tokens)
     if caps.spend is None:
-        return Ask(tokens, expected=expected)
+        return Demand(tokens, expected=expected)
     most = caps.spend + 1
-    return Ask(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)), expected=expected)
+    return Demand(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)), expected=expected)
 
 
 def _rate_status(limit: int, used: float) -> RateStatus:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import GRANTED, Ask, Caps, GroupBy, Period, SpendEntry, SpendRow, Used, label_of
+from gai_fast.ledger._base import GRANTED, Caps, Demand, GroupBy, Period, SpendEntry, SpendRow, Used, label_of
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import LEAST, Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
@@ -42,11 +42,11 @@ class LocalLedger(Ledger):
         """Returns the spend of a key; as `Ledger.spent`."""
         return self._home.state(key).spent.get(label_of(period, date_of(self._wall()), self.currency), 0)
 
-    def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
+    def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         state = self._home.state(key)
         now = self._clock()
         state.use(caps, now)
-        verdict = state.decide(_HERE, caps, ask, now)
+        verdict = state.decide(_HERE, caps, demand, now)
         if verdict.place != GRANTED:
             raise self._refusal(verdict, caps)
         return verdict.reserved
@@ -60,11 +60,11 @@ class LocalLedger(Ledger):
             raise self._refusal(verdict, caps)
         return True
 
-    async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:
+    async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:
         raise AssertionError("every request is decided at once")
 
-    def _grow(self, ticket: Ticket, ask: Ask, then: Grown) -> None:
-        verdict = self._home.state(ticket.key).decide(_HERE, ticket.caps, ask, self._clock())
+    def _grow(self, ticket: Ticket, demand: Demand, then: Grown) -> None:
+        verdict = self._home.state(ticket.key).decide(_HERE, ticket.caps, demand, self._clock())
         then(verdict.reserved)
 
     def _give_back(self, ticket: Ticket, more: Amount) -> None:

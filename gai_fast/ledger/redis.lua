@@ -98,13 +98,13 @@ local function add(rate, count, at)
 end
 
 -- Returns the place of the limit that refuses, the wait, and what was reserved.
-local function decide(state, caps, ask)
+local function decide(state, caps, demand)
   local live, held, reserved = 0, 0, 0
   for _, holder in pairs(state.holders) do
     live = live + holder.live
     held = held + holder.reserved
   end
-  local tokens, reservation, is_new = ask[1], ask[2], ask[3]
+  local tokens, reservation, is_new = demand[1], demand[2], demand[3]
   if caps.spend then
     local left, least = caps.spend - state.spent - held, tonumber(reservation[1])
     reserved = tonumber(reservation[2])
@@ -112,7 +112,7 @@ local function decide(state, caps, ask)
     if left <= 0 or reserved > left then return SPEND, 0, 0 end
   end
   if is_new then
-    local needed = live > 0 and tokens or tokens - ask[4]
+    local needed = live > 0 and tokens or tokens - demand[4]
     for place = REQUESTS, TOKENS do
       local limit = caps[place]
       if limit then
@@ -178,7 +178,7 @@ local function text(amount) return string.format('%.0f', amount) end
 
 local answers = {}
 for at, report in ipairs(exchange[3]) do
-  local name, limits, requests, tokens, age, live, reserved, asks = unpack(report)
+  local name, limits, requests, tokens, age, live, reserved, demands = unpack(report)
   local caps = {[REQUESTS] = limits[1], [TOKENS] = limits[2], [STREAMS] = limits[3], spend = limits[4] and tonumber(limits[4])}
   local state = load(name, limits[5])
   use(state.rates[REQUESTS], caps[REQUESTS])
@@ -188,8 +188,8 @@ for at, report in ipairs(exchange[3]) do
   reserved = tonumber(reserved)
   state.holders[me] = (live > 0 or reserved > 0) and {live = live, reserved = reserved} or nil
   local verdicts = {}
-  for position, ask in ipairs(asks) do
-    local place, seconds, granted = decide(state, caps, ask)
+  for position, demand in ipairs(demands) do
+    local place, seconds, granted = decide(state, caps, demand)
     verdicts[position] = {place, seconds, text(granted), text(state.spent)}
   end
   save(name, state)

@@ -154,8 +154,11 @@ def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
 
 
 def _plain(report: Report) -> list[Any]:
-    asks = [(ask.tokens, [str(amount) for amount in ask.reservation], ask.is_new, ask.expected) for ask in report.asks]
-    return [report.key, _as_text(report.caps, SPEND), *report[2:6], str(report.reserved), asks]
+    demands = [
+        (each.tokens, [str(amount) for amount in each.reservation], each.is_new, each.expected)
+        for each in report.demands
+    ]
+    return [report.key, _as_text(report.caps, SPEND), *report[2:6], str(report.reserved), demands]
 
 
 def _answer(verdicts: Any, used: Any) -> Answer:

@@ -25,8 +25,8 @@ from typing import Final, NamedTuple
 from gai_fast.ledger._base import (
     GRANTED,
     MINUTE,
-    Ask,
     Caps,
+    Demand,
     GroupBy,
     Period,
     SpendEntry,
@@ -84,12 +84,12 @@ Homes = Callable[[str], SharedHome]
 
 
 class _Waiting:
-    """An `Ask` that waits for its verdict; the future is done with what was reserved."""
+    """A `Demand` that waits for its verdict; the future is done with what was reserved."""
 
-    __slots__ = ("ask", "future")
+    __slots__ = ("demand", "future")
 
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
+    def __init__(self, demand: Demand) -> None:
+        self.demand = demand
         self.future: asyncio.Future[Amount] = asyncio.get_running_loop().create_future()
 
     def refuse(self) -> None:
@@ -110,7 +110,7 @@ class _Key:
         live: The worker's streams.
         reserved: The spend that is reserved for them.
         is_dirty: There is something to report.
-        asks: The questions that the next exchange decides.
+        demands: Those that the next exchange decides.
         report_done: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
         used: The counts of all workers at `told_at`.
         told_at: When the shared state was heard last.
@@ -123,7 +123,7 @@ class _Key:
         self.reserved: Amount = 0
         self.used_at = 0.0
         self.is_dirty = False
-        self.asks: list[_Waiting] = []
+        self.demands: list[_Waiting] = []
         self.report_done: asyncio.Future[None] | None = None
         self.used = Used()
         self.told_at = 0.0
@@ -134,7 +134,7 @@ class _Key:
         return not (
             self.live
             or self.is_dirty
-            or self.asks
+            or self.demands
             or self.report_done
             or any(used > passed * limit for used, limit in zip(self.used[:2], self.caps[:2], strict=True) if limit)
         )
@@ -144,7 +144,7 @@ class _Reported(NamedTuple):
     """One key in an exchange: what waits for the answer."""
 
     key: _Key
-    asks: Sequence[_Waiting]
+    demands: Sequence[_Waiting]
     report_done: asyncio.Future[None] | None
 
 
@@ -222,7 +222,7 @@ class SharedLedger(Ledger):
         self._let_end()
         asking: list[_Key | _Reported] = [*self._keys.values(), *(self._unsent.keys if self._unsent else ())]
         for each in asking:
-            for waiting in each.asks:
+            for waiting in each.demands:
                 waiting.refuse()
         await self._home.close()
 
@@ -240,13 +240,13 @@ class SharedLedger(Ledger):
 
     # -- limits --
 
-    def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
+    def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         mine = self._key(key, caps)
         if self._health.problem is None:
             return None
         if not self._fails_open:
             raise out_of_reach("the limits")
-        return self._use(mine, ask)
+        return self._use(mine, demand)
 
     def _check(self, key: str, caps: Caps) -> bool:
         if self._health.problem is None:
@@ -263,43 +263,43 @@ class SharedLedger(Ledger):
         key.caps = caps
         return key
 
-    def _use(self, key: _Key, ask: Ask) -> Amount:
+    def _use(self, key: _Key, demand: Demand) -> Amount:
         """Admits what the shared state cannot be asked about."""
-        reserved = ask.reservation.amount
+        reserved = demand.reservation.amount
         key.reserved += reserved
-        if ask.is_new:
+        if demand.is_new:
             key.requests += 1
-            key.tokens += ask.tokens
+            key.tokens += demand.tokens
             key.live += 1
             key.used_at = self._clock()
         self._report_soon(key)
         return reserved
 
-    async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:
+    async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:
         if self._has_closed:
             raise out_of_reach("the limits")
         mine = self._keys[key]
-        waiting = self._wait_for(mine, ask)
+        waiting = self._wait_for(mine, demand)
         try:
             return await waiting.future
         except asyncio.CancelledError:
             future = waiting.future
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._undo(mine, ask, future.result())  # admitted, for a client that has left
+                self._undo(mine, demand, future.result())  # admitted, for a client that has left
             raise
 
-    def _wait_for(self, key: _Key, ask: Ask) -> _Waiting:
-        waiting = _Waiting(ask)
-        key.asks.append(waiting)
+    def _wait_for(self, key: _Key, demand: Demand) -> _Waiting:
+        waiting = _Waiting(demand)
+        key.demands.append(waiting)
         self._report_now(key)
         return waiting
 
-    def _grow(self, ticket: Ticket, ask: Ask, then: Grown) -> None:
+    def _grow(self, ticket: Ticket, demand: Demand, then: Grown) -> None:
         key = self._keys[ticket.key]
         if self._health.problem is not None or self._has_closed:
-            then(self._use(key, ask))  # rule 4
+            then(self._use(key, demand))  # rule 4
             return
-        waiting = self._wait_for(key, ask)
+        waiting = self._wait_for(key, demand)
         waiting.future.add_done_callback(lambda done: then(0 if done.exception() else done.result()))
 
     def _give_back(self, ticket: Ticket, more: Amount) -> None:
@@ -307,17 +307,17 @@ class SharedLedger(Ledger):
         key.reserved -= more
         self._report_now(key)
 
-    def _undo(self, key: _Key, ask: Ask, reserved: Amount) -> None:
+    def _undo(self, key: _Key, demand: Demand, reserved: Amount) -> None:
         """Takes back an admission."""
         key.reserved -= reserved
-        if ask.is_new:
+        if demand.is_new:
             key.requests -= 1
-            key.tokens -= ask.tokens
+            key.tokens -= demand.tokens
             key.live -= 1
         self._report_now(key)
 
     def _return(self, ticket: Ticket) -> None:
-        self._undo(self._keys[ticket.key], Ask(ticket.tokens), ticket.reserved)
+        self._undo(self._keys[ticket.key], Demand(ticket.tokens), ticket.reserved)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
         key, caps = self._keys[ticket.key], ticket.caps
@@ -477,8 +477,8 @@ class SharedLedger(Ledger):
         if answers is not None:
             self._take(batch, answers)
         else:  # it was taken before, and what the answer admitted is not known: the next report tells
-            for key, asks, report_done in batch.keys:
-                key.asks += asks
+            for key, demands, report_done in batch.keys:
+                key.demands += demands
                 key.report_done = key.report_done or report_done
                 if report_done is not None and key.report_done is not report_done:
                     _set([report_done])
@@ -490,7 +490,7 @@ class SharedLedger(Ledger):
         if self._rest is not None:  # the answer was late
             self._rest.cancel()
             self._try_again()
-        elif any(key.asks for key in self._keys.values()):
+        elif any(key.demands for key in self._keys.values()):
             self._wake.set()
 
     def _next_batch(self) -> _Batch | None:
@@ -503,41 +503,41 @@ class SharedLedger(Ledger):
         reports: list[Report] = []
         keys: list[_Reported] = []
         for key in dirty:
-            waiting = [each for each in key.asks if not each.future.done()]
+            waiting = [each for each in key.demands if not each.future.done()]
             age = now - key.used_at if key.requests > 0 else 0.0
-            asks = [each.ask for each in waiting]
+            demands = [each.demand for each in waiting]
             report_done, key.report_done = key.report_done, None
             if report_done is not None and len(self._book):  # perhaps with entries of this key
                 report_done, key.report_done = None, report_done
             reserved = min(key.reserved, (key.caps.spend or 0) + 1)  # fits if limits fit, also after a failure
-            reports.append(Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, asks))
+            reports.append(Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, demands))
             keys.append(_Reported(key, waiting, report_done))
             key.requests = key.tokens = 0
-            key.asks = []
+            key.demands = []
             key.is_dirty = key.report_done is not None
         return _Batch(self._number, entries, reports, keys)
 
     def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
         now = self._clock()
-        for (key, asks, report_done), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
+        for (key, demands, report_done), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
             key.used = answer.used
             key.told_at = now
-            for waiting, verdict in zip(asks, answer.verdicts, strict=True):
+            for waiting, verdict in zip(demands, answer.verdicts, strict=True):
                 self._tell(key, waiting, verdict, report.caps)
             _set([report_done])
 
     def _tell(self, key: _Key, waiting: _Waiting, verdict: Verdict, caps: Caps) -> None:
-        future, ask = waiting.future, waiting.ask
+        future, demand = waiting.future, waiting.demand
         if verdict.place == GRANTED:
-            key.live += ask.is_new
+            key.live += demand.is_new
             key.reserved += verdict.reserved
             if future.done():  # its client has left
-                self._undo(key, ask, verdict.reserved)
+                self._undo(key, demand, verdict.reserved)
             else:
                 future.set_result(verdict.reserved)
         elif future.done():
             pass
-        elif ask.is_new:
+        elif demand.is_new:
             future.set_exception(self._refusal(verdict, caps))
         else:
             future.set_result(0)
@@ -549,18 +549,18 @@ class SharedLedger(Ledger):
         self._rest = asyncio.get_running_loop().call_later(LIMITS.ledger_retry, self._try_again)
         self._let_end()
         if self._unsent is not None:
-            for key, asks, _ in self._unsent.keys:
-                key.asks += [each for each in asks if not each.future.done()]
+            for key, demands, _ in self._unsent.keys:
+                key.demands += [each for each in demands if not each.future.done()]
             if self._flight is None:  # else an answer may yet come, whose verdicts must be taken back
                 self._unsent = _without_asks(self._unsent)
         for key in self._keys.values():
             key.is_dirty = key.is_dirty or key.live > 0  # what a lost answer admitted is given back by the next report
-            asks, key.asks = key.asks, []
-            for waiting in asks:
+            demands, key.demands = key.demands, []
+            for waiting in demands:
                 if waiting.future.done():
                     continue
-                if self._fails_open or not waiting.ask.is_new:
-                    waiting.future.set_result(self._use(key, waiting.ask))
+                if self._fails_open or not waiting.demand.is_new:
+                    waiting.future.set_result(self._use(key, waiting.demand))
                 else:
                     key.is_dirty = True
                     waiting.refuse()
@@ -577,5 +577,5 @@ def _set(futures: Sequence[asyncio.Future[None] | None]) -> None:
 
 
 def _without_asks(batch: _Batch) -> _Batch:
-    reports = [report._replace(asks=()) for report in batch.reports]
+    reports = [report._replace(demands=()) for report in batch.reports]
     return _Batch(batch.number, batch.entries, reports, [_Reported(each.key, (), None) for each in batch.keys])

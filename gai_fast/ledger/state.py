@@ -26,8 +26,8 @@ from gai_fast.ledger._base import (
     SPEND,
     STREAMS,
     TOKENS,
-    Ask,
     Caps,
+    Demand,
     Used,
     Verdict,
     labels_of,
@@ -114,34 +114,34 @@ class KeyState:
         if caps.tokens is not None:
             self.rates[TOKENS].use(caps.tokens, now)
 
-    def decide(self, worker: str, caps: Caps, ask: Ask, now: float) -> Verdict:
+    def decide(self, worker: str, caps: Caps, demand: Demand, now: float) -> Verdict:
         """Decides on a request, or on a larger reservation, and counts it if it is admitted.
 
         Args:
             worker: The worker that asks.
             caps: The key's limits, which `use` was given before.
-            ask: The request.
+            demand: The demand of a request or stream.
             now: Seconds of the state's clock.
         """
-        verdict = self.verdict(caps, ask, now)
+        verdict = self.verdict(caps, demand, now)
         if verdict.place != GRANTED:
             return verdict
         holder = self._holder(worker)
         holder.reserved += verdict.reserved
-        if ask.is_new:
+        if demand.is_new:
             if caps.requests is not None:
                 self.rates[REQUESTS].add(1, now)
             if caps.tokens is not None:
-                self.rates[TOKENS].add(min(ask.tokens, caps.tokens), now)
+                self.rates[TOKENS].add(min(demand.tokens, caps.tokens), now)
             holder.live += 1
         return verdict
 
-    def verdict(self, caps: Caps, ask: Ask, now: float) -> Verdict:
+    def verdict(self, caps: Caps, demand: Demand, now: float) -> Verdict:
         """Decides as `decide`, and counts nothing.
 
         Args:
             caps: As `decide`.
-            ask: As `decide`.
+            demand: As `decide`.
             now: As `decide`.
         """
         requests, most_tokens, streams, spend, label = caps
@@ -150,21 +150,21 @@ class KeyState:
             spent = self.spent.get(label, 0)
             others = self.reserved
             left = spend - spent - others
-            least, reserved = ask.reservation
-            if reserved > left and (not ask.is_new or not others):  # rules 3 and 4
+            least, reserved = demand.reservation
+            if reserved > left and (not demand.is_new or not others):  # rules 3 and 4
                 reserved = max(least, left)
             if left <= 0 or reserved > left:
                 return Verdict(SPEND, 0.0, 0, spent)
-        if not ask.is_new:
+        if not demand.is_new:
             return Verdict(GRANTED, 0.0, reserved)
         if requests is not None:
             over = self.rates[REQUESTS].used(now) + 1 - requests
             if over > _SLACK or not requests:
                 return Verdict(REQUESTS, over * MINUTE / requests if requests else 0.0)
         if most_tokens is not None:
-            tokens = min(ask.tokens, most_tokens)
-            if ask.expected and not self.live:  # rule 6
-                tokens = min(ask.tokens - ask.expected, most_tokens)
+            tokens = min(demand.tokens, most_tokens)
+            if demand.expected and not self.live:  # rule 6
+                tokens = min(demand.tokens - demand.expected, most_tokens)
             over = self.rates[TOKENS].used(now) + tokens - most_tokens
             if over > _SLACK or not most_tokens:
                 return Verdict(TOKENS, over * MINUTE / most_tokens if most_tokens else 0.0)

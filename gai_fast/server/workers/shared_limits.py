@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, GroupBy, SharedHome, SpendEntry, SpendRow
-from gai_fast.ledger._base import Ask, Caps, Reservation, Used, Verdict
+from gai_fast.ledger._base import Caps, Demand, Reservation, Used, Verdict
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount
@@ -110,9 +110,9 @@ def _entry(key: str, model: str, upstream: str, day: str, currency: str, amount:
 
 
 def _report(key: str, caps: Any, *figures: Any) -> Report:
-    requests, tokens, age, live, reserved, asks = figures
-    asked = [Ask(estimate, Reservation(*spend), *rest) for estimate, spend, *rest in asks]
-    return Report(key, Caps(*caps), requests, tokens, age, live, reserved, asked)
+    requests, tokens, age, live, reserved, demands = figures
+    wanted = [Demand(estimate, Reservation(*spend), *rest) for estimate, spend, *rest in demands]
+    return Report(key, Caps(*caps), requests, tokens, age, live, reserved, wanted)
 
 
 def _plain(answer: Answer) -> Any:

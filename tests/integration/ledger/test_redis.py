@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import SPEND, Ask, Caps
+from gai_fast.ledger._base import SPEND, Caps, Demand
 from gai_fast.ledger.home import Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
@@ -35,7 +35,7 @@ async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) 
     homes = [RedisHome(redis_server.url) for _ in range(2)]
     for home in homes:
         await home.open()
-    asking = Report("ann", Caps(None, None, 1, None, ""), 0, 0, 0.0, 0, 0, [Ask()])
+    asking = Report("ann", Caps(None, None, 1, None, ""), 0, 0, 0.0, 0, 0, [Demand()])
     for home in homes:
         await home.exchange(1, [ENTRY], [asking])
     found = [line for line in redis_server.command("KEYS", "*").decode().split("\r\n") if line.startswith("gai:")]
@@ -130,7 +130,7 @@ async def test_a_sum_that_is_full_keeps_its_key_from_spending(redis_server: Redi
     """The charge that a sum did not hold was left out of it, and so the sum stayed below the limit."""
     home = RedisHome(redis_server.url)
     await home.open()
-    asking = Report("rich", Caps(None, None, None, 10**12, "t USD"), 0, 0, 0.0, 0, 0, [Ask()])
+    asking = Report("rich", Caps(None, None, None, 10**12, "t USD"), 0, 0, 0.0, 0, 0, [Demand()])
     (answer,) = await home.exchange(1, [ENTRY._replace(key="rich", amount=2**70)], [asking]) or ()
     assert answer.verdicts[0][0] == SPEND
     assert await home.exchange(2, [ENTRY._replace(key="rich")], []) == []
@@ -171,7 +171,7 @@ async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_ta
     server = make_server()
     home = RedisHome(server.url)
     await home.open()
-    asking = Report("ann", Caps(9, None, None, None, ""), 0, 0, 0.0, 0, 0, [Ask()])
+    asking = Report("ann", Caps(9, None, None, None, ""), 0, 0, 0.0, 0, 0, [Demand()])
     assert await home.exchange(1, [], []) == []
     server.pause()
     try:

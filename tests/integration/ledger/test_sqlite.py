@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow, sqlite
-from gai_fast.ledger._base import GRANTED, REQUESTS, Ask, Caps
+from gai_fast.ledger._base import GRANTED, REQUESTS, Caps, Demand
 from gai_fast.ledger.book import Sums
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.sqlite import SQLiteHome
@@ -20,7 +20,7 @@ from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 TEN = Caps(10, None, None, None, "")
-ASKS = [Ask()] * 11
+DEMANDS = [Demand()] * 11
 
 
 class Clock:
@@ -39,8 +39,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def report(caps: Caps, asks: list[Ask]) -> Report:
-    return Report("ann", caps, 0, 0, 0.0, 0, 0, asks)
+def report(caps: Caps, demands: list[Demand]) -> Report:
+    return Report("ann", caps, 0, 0, 0.0, 0, 0, demands)
 
 
 def verdicts(answers: object) -> list[int]:
@@ -58,25 +58,25 @@ async def opened(folder: Path) -> SQLiteHome:
 async def test_what_was_used_and_spent_outlives_the_server(tmp_path: Path, clock: Clock) -> None:
     home = await opened(tmp_path)
     entry = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 10**20)
-    assert verdicts(await home.exchange(1, [entry], [report(TEN, ASKS)])) == [GRANTED] * 10 + [REQUESTS]
+    assert verdicts(await home.exchange(1, [entry], [report(TEN, DEMANDS)])) == [GRANTED] * 10 + [REQUESTS]
     await home.close()
     home = await opened(tmp_path)
-    assert verdicts(await home.exchange(1, [], [report(TEN, ASKS[:1])])) == [REQUESTS]
+    assert verdicts(await home.exchange(1, [], [report(TEN, DEMANDS[:1])])) == [REQUESTS]
     assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 10**20, 1)]
     assert await home.spent("ann", "t USD") == 10**20
     clock.now += 6
-    assert verdicts(await home.exchange(2, [], [report(TEN, ASKS[:2])])) == [GRANTED, REQUESTS]
+    assert verdicts(await home.exchange(2, [], [report(TEN, DEMANDS[:2])])) == [GRANTED, REQUESTS]
     await home.close()
 
 
 async def test_after_a_restart_of_the_machine_what_counted_still_counts(tmp_path: Path, clock: Clock) -> None:
     home = await opened(tmp_path)
-    await home.exchange(1, [], [report(Caps(10, None, 5, None, ""), ASKS[:5])])
+    await home.exchange(1, [], [report(Caps(10, None, 5, None, ""), DEMANDS[:5])])
     clock.now = 10.0
     again = await opened(tmp_path)
-    assert verdicts(await again.exchange(1, [], [report(TEN, ASKS)])) == [GRANTED] * 5 + [REQUESTS] * 6
+    assert verdicts(await again.exchange(1, [], [report(TEN, DEMANDS)])) == [GRANTED] * 5 + [REQUESTS] * 6
     clock.now += 6
-    assert verdicts(await again.exchange(2, [], [report(TEN, ASKS[:1])])) == [GRANTED]
+    assert verdicts(await again.exchange(2, [], [report(TEN, DEMANDS[:1])])) == [GRANTED]
     await home.close()
     await again.close()
 
@@ -84,9 +84,9 @@ async def test_after_a_restart_of_the_machine_what_counted_still_counts(tmp_path
 async def test_a_worker_that_is_not_heard_has_nothing(tmp_path: Path, clock: Clock) -> None:
     first, second = await opened(tmp_path), await opened(tmp_path)
     one = Caps(None, None, 1, None, "")
-    assert verdicts(await first.exchange(1, [], [report(one, ASKS[:1])])) == [GRANTED]
+    assert verdicts(await first.exchange(1, [], [report(one, DEMANDS[:1])])) == [GRANTED]
     clock.now += LIMITS.ledger_gone + 1
-    assert verdicts(await second.exchange(1, [], [report(one, ASKS[:1])])) == [GRANTED]
+    assert verdicts(await second.exchange(1, [], [report(one, DEMANDS[:1])])) == [GRANTED]
     await first.close()
     await second.close()
 
@@ -131,14 +131,14 @@ async def test_spend_is_added_up_off_the_loop_and_only_of_the_days_that_are_aske
 @pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4]", "[1,[[0,1]],{},{}]", '[1,[[0,1],[0,1]],{"w":1},{}]', 7])
 async def test_a_damaged_row_is_told_as_such(tmp_path: Path, text: object) -> None:
     home = await opened(tmp_path)
-    await home.exchange(1, [], [report(TEN, ASKS)])
+    await home.exchange(1, [], [report(TEN, DEMANDS)])
 
     def damage(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE limit_keys SET state = ?", (text,))
 
     await home._backend.transact(damage)
     with pytest.raises(StoreError, match="a row is damaged") as raised:
-        await home.exchange(2, [], [report(TEN, ASKS)])
+        await home.exchange(2, [], [report(TEN, DEMANDS)])
     assert raised.value.fault == "damaged"
     await home.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import GRANTED, REQUESTS, STREAMS, TOKENS, Ask, Caps, Reservation
+from gai_fast.ledger._base import GRANTED, REQUESTS, STREAMS, TOKENS, Caps, Demand, Reservation
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.ledger.redis import RedisHome
 from gai_fast.ledger.sqlite import SQLiteHome
@@ -43,8 +43,8 @@ async def homes(make_home: MakeHome) -> AsyncIterator[list[SharedHome]]:
         await home.close()
 
 
-def report(caps: Caps, *asks: Ask, live: int = 0) -> Report:
-    return Report("ann", caps, 0, 0, 0.0, live, 0, asks)
+def report(caps: Caps, *demands: Demand, live: int = 0) -> Report:
+    return Report("ann", caps, 0, 0, 0.0, live, 0, demands)
 
 
 def told(answers: object) -> Answer:
@@ -71,19 +71,19 @@ async def test_a_store_decides_as_the_model_does(homes: list[SharedHome]) -> Non
         if chance.random() < 0.3:
             entries = [SpendEntry(key, f"m{number % 3}", "up", DAY, "USD", chance.randrange(10**10))]
         if key == "bob":
-            sent = Report(key, caps, 0, chance.randrange(-5, 5), 0.0, 0, 0, [Ask(20)])
+            sent = Report(key, caps, 0, chance.randrange(-5, 5), 0.0, 0, 0, [Demand(20)])
         else:
-            asks = []
+            demands = []
             for _ in range(chance.randrange(3)):
                 least = chance.randrange(10**10)
                 wanted = Reservation(least, least + chance.randrange(10**11))
                 tokens = chance.randrange(50)
                 is_new = live[me] == 0 or chance.random() < 0.7
-                asks.append(Ask(tokens, wanted, is_new, expected=chance.randrange(tokens + 1)))
+                demands.append(Demand(tokens, wanted, is_new, expected=chance.randrange(tokens + 1)))
             ended = chance.randrange(3)
             reserved[me] = 0 if live[me] <= ended else reserved[me] * (live[me] - ended) // live[me]
             live[me] = max(0, live[me] - ended)
-            sent = Report(key, caps, 0, 0, 0.0, live[me], reserved[me], asks)
+            sent = Report(key, caps, 0, 0, 0.0, live[me], reserved[me], demands)
         expected = model.exchange(names[me], number, entries, [sent])
         got = await home.exchange(number, entries, [sent])
         assert got is not None
@@ -92,8 +92,8 @@ async def test_a_store_decides_as_the_model_does(homes: list[SharedHome]) -> Non
         assert decided == [(each.place, each.reserved, each.place == GRANTED) for each in expected[0].verdicts]
         assert got[0].used == pytest.approx(expected[0].used, abs=0.1 * 200_000 / 60)
         if key == "ann":
-            for ask, verdict in zip(sent.asks, got[0].verdicts, strict=True):
-                live[me] += ask.is_new and verdict.place == GRANTED
+            for demand, verdict in zip(sent.demands, got[0].verdicts, strict=True):
+                live[me] += demand.is_new and verdict.place == GRANTED
                 reserved[me] += verdict.reserved
     assert await homes[0].spend("model", None, None) == model.book.rows("model", None, None)
     assert await homes[1].spend("key", DAY, DAY) == model.book.rows("key", DAY, DAY)
@@ -103,7 +103,7 @@ async def test_a_store_decides_as_the_model_does(homes: list[SharedHome]) -> Non
 
 
 async def test_a_usual_output_needs_room_only_beside_other_streams(homes: list[SharedHome]) -> None:
-    caps, usual = Caps(None, 1000, None, None, ""), Ask(900, expected=880)
+    caps, usual = Caps(None, 1000, None, None, ""), Demand(900, expected=880)
     first, second = homes[:2]
     answer = told(await first.exchange(1, [], [Report("ann", caps, 0, 500, 0.0, 0, 0, [usual, usual])]))
     assert [verdict.place for verdict in answer.verdicts] == [GRANTED, TOKENS]
@@ -124,7 +124,7 @@ async def test_an_exchange_that_is_sent_again_counts_once(homes: list[SharedHome
 async def test_a_limit_of_spend_is_exact_beyond_what_a_double_holds(homes: list[SharedHome]) -> None:
     caps = Caps(None, None, None, 2**53, "t USD")
     await homes[0].exchange(1, [SpendEntry("ann", "m", "up", DAY, "USD", 2**53 - 1)], [])
-    answer = told(await homes[0].exchange(2, [], [report(caps, Ask())]))
+    answer = told(await homes[0].exchange(2, [], [report(caps, Demand())]))
     assert answer.verdicts[0].place == GRANTED
 
 
@@ -133,20 +133,20 @@ async def test_a_worker_that_is_gone_has_nothing(make_home: MakeHome) -> None:
     await first.open()
     await second.open()
     caps = Caps(None, None, 1, None, "")
-    assert told(await first.exchange(1, [], [report(caps, Ask())])).verdicts[0][0] == GRANTED
-    assert told(await second.exchange(1, [], [report(caps, Ask())])).verdicts[0][0] == STREAMS
+    assert told(await first.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
+    assert told(await second.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == STREAMS
     await first.close()
-    assert told(await second.exchange(2, [], [report(caps, Ask())])).verdicts[0][0] == GRANTED
+    assert told(await second.exchange(2, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
     await second.close()
 
 
 async def test_a_limit_that_changes_leaves_what_was_used(homes: list[SharedHome]) -> None:
     ten, twenty = Caps(10, None, None, None, ""), Caps(20, None, None, None, "")
-    asks = [Ask()] * 11
-    verdicts = told(await homes[0].exchange(1, [], [report(ten, *asks)])).verdicts
+    demands = [Demand()] * 11
+    verdicts = told(await homes[0].exchange(1, [], [report(ten, *demands)])).verdicts
     assert [verdict.place for verdict in verdicts] == [GRANTED] * 10 + [REQUESTS]
     assert verdicts[-1][1] == pytest.approx(6, abs=0.5)
-    verdicts = told(await homes[1].exchange(1, [], [report(twenty, *asks)])).verdicts
+    verdicts = told(await homes[1].exchange(1, [], [report(twenty, *demands)])).verdicts
     assert [verdict.place for verdict in verdicts] == [GRANTED] * 10 + [REQUESTS]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.ledger import SpendEntry
-from gai_fast.ledger._base import GRANTED, STREAMS, Ask, Caps, Verdict
+from gai_fast.ledger._base import GRANTED, STREAMS, Caps, Demand, Verdict
 from gai_fast.ledger.home import Home, Report
 from tests.conftest import ChangeLimits
 
 ENTRY = SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 5)
 
 
-def report(caps: Caps, asks: list[Ask], live: int = 0, key: str = "ann") -> Report:
-    return Report(key, caps, 0, 0, 0.0, live, 0, asks)
+def report(caps: Caps, demands: list[Demand], live: int = 0, key: str = "ann") -> Report:
+    return Report(key, caps, 0, 0, 0.0, live, 0, demands)
 
 
 def test_an_exchange_that_is_sent_again_counts_once() -> None:
@@ -28,7 +28,7 @@ def test_an_exchange_that_is_sent_again_counts_once() -> None:
 def test_requests_are_decided_in_order() -> None:
     here = Home(lambda: 0.0)
     caps = Caps(1600, None, None, None, "")
-    answers = here.exchange("a", 1, [], [report(caps, [Ask()] * 3)])
+    answers = here.exchange("a", 1, [], [report(caps, [Demand()] * 3)])
     assert answers is not None
     assert answers[0].verdicts == [Verdict(GRANTED)] * 3
     assert answers[0].used == (pytest.approx(3), 0.0, 0, 0)
@@ -38,13 +38,13 @@ def test_a_worker_that_is_gone_has_nothing() -> None:
     now = 0.0
     here = Home(lambda: now)
     caps = Caps(None, None, 1, None, "")
-    here.exchange("a", 1, [], [report(caps, [Ask()])])
+    here.exchange("a", 1, [], [report(caps, [Demand()])])
     now = 1.0
-    answers = here.exchange("b", 1, [], [report(caps, [Ask()])])
+    answers = here.exchange("b", 1, [], [report(caps, [Demand()])])
     assert answers is not None
     assert answers[0].verdicts == [Verdict(STREAMS)]
     here.forget("a")
-    answers = here.exchange("b", 2, [], [report(caps, [Ask()])])
+    answers = here.exchange("b", 2, [], [report(caps, [Demand()])])
     assert answers is not None
     assert answers[0].verdicts == [Verdict(GRANTED)]
 

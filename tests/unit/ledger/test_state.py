@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.ledger._base import GRANTED, REQUESTS, SPEND, STREAMS, TOKENS, Ask, Caps, Reservation, Verdict
+from gai_fast.ledger._base import GRANTED, REQUESTS, SPEND, STREAMS, TOKENS, Caps, Demand, Reservation, Verdict
 from gai_fast.ledger.state import KeyState, Rate
 from tests.limits import LIMITS
 
@@ -21,13 +21,13 @@ def caps(
 
 def decide(state: KeyState, limits: Caps, now: float, tokens: int = 0, worker: str = "") -> int:
     state.use(limits, now)
-    return state.decide(worker, limits, Ask(tokens), now).place
+    return state.decide(worker, limits, Demand(tokens), now).place
 
 
 def test_twenty_a_minute_are_twenty_at_once_and_then_one_every_three_seconds() -> None:
     state, limits = KeyState(), caps(20)
     assert [decide(state, limits, 5.0) for _ in range(20)] == [GRANTED] * 20
-    assert state.decide("", limits, Ask(0), 5.0) == Verdict(REQUESTS, pytest.approx(3.0))
+    assert state.decide("", limits, Demand(0), 5.0) == Verdict(REQUESTS, pytest.approx(3.0))
     assert decide(state, limits, 7.99) == REQUESTS
     assert decide(state, limits, 8.0) == GRANTED
     assert decide(state, limits, 8.0) == REQUESTS
@@ -58,20 +58,20 @@ def test_usage_above_the_estimate_makes_the_wait_longer() -> None:
     state, limits = KeyState(), caps(tokens=600)
     assert decide(state, limits, 0.0, tokens=10) == GRANTED
     state.report("", 0, 6000 - 10, 0.0, 0, 0, 0.0)
-    assert state.decide("", limits, Ask(10), 0.0) == Verdict(TOKENS, pytest.approx((6000 + 10 - 600) / 10))
+    assert state.decide("", limits, Demand(10), 0.0) == Verdict(TOKENS, pytest.approx((6000 + 10 - 600) / 10))
 
 
 def test_a_usual_output_needs_room_only_beside_other_streams() -> None:
     state, limits = KeyState(), caps(tokens=1000)
-    usual = Ask(1034, expected=1024)
+    usual = Demand(1034, expected=1024)
     state.use(limits, 0.0)
     for _ in range(3):
         assert state.decide("a", limits, usual, 0.0).place == GRANTED
         assert state.decide("b", limits, usual, 0.0).place == TOKENS
-        assert state.decide("b", limits, Ask(10), 0.0).place == TOKENS
+        assert state.decide("b", limits, Demand(10), 0.0).place == TOKENS
         state.report("a", 0, 300 - 1000, 0.0, 0, 0, 0.0)
     assert state.used(limits, 0.0).tokens == pytest.approx(900)
-    assert state.decide("a", limits, Ask(1034, expected=933), 0.0) == Verdict(TOKENS, pytest.approx(1 * 0.06))
+    assert state.decide("a", limits, Demand(1034, expected=933), 0.0) == Verdict(TOKENS, pytest.approx(1 * 0.06))
 
 
 def test_an_estimate_above_the_limit_counts_as_the_limit() -> None:
@@ -87,7 +87,7 @@ def test_an_estimate_above_the_limit_counts_as_the_limit() -> None:
 )
 def test_a_limit_of_zero_admits_nothing_ever(limits: Caps, place: int) -> None:
     state = KeyState()
-    assert state.decide("", limits, Ask(0), 1e9) == Verdict(place, 0.0)
+    assert state.decide("", limits, Demand(0), 1e9) == Verdict(place, 0.0)
 
 
 def test_a_request_that_is_refused_counts_for_no_limit() -> None:
@@ -165,7 +165,7 @@ def test_another_limit_does_not_give_back_what_was_used() -> None:
     assert decide(state, caps(20), 0.0) == GRANTED
     assert state.used(caps(20), 0.0).requests == pytest.approx(11)
     state.use(caps(5), 0.0)
-    assert state.decide("", caps(5), Ask(0), 0.0) == Verdict(REQUESTS, pytest.approx((11 + 1 - 5) * 12))
+    assert state.decide("", caps(5), Demand(0), 0.0) == Verdict(REQUESTS, pytest.approx((11 + 1 - 5) * 12))
 
 
 def test_a_limit_that_was_gone_for_a_while_comes_back_with_what_was_used() -> None:
@@ -201,7 +201,7 @@ def test_a_rate_equals_a_bucket_that_is_refilled_steadily(limit: int, uses: list
 
 def spend(state: KeyState, least: int, amount: int, worker: str = "", *, is_new: bool = True) -> int | None:
     """What is reserved of 100; `None`: it is refused."""
-    verdict = state.decide(worker, caps(spend=100), Ask(0, Reservation(least, amount), is_new), 0.0)
+    verdict = state.decide(worker, caps(spend=100), Demand(0, Reservation(least, amount), is_new), 0.0)
     return None if verdict.place == SPEND else verdict.reserved
 
 

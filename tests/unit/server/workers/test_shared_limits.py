@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Ask, Caps, Reservation, Used, Verdict
+from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Caps, Demand, Reservation, Used, Verdict
 from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
@@ -17,7 +17,7 @@ from gai_fast.server.workers.shared_limits import LedgerHome, SupervisorHome
 from gai_fast.stores.backend import StoreError
 
 CAPS = Caps(16_000, None, 1, None, "")
-REPORT = Report("ann", CAPS, 0, 0, 0.0, 0, 0, [Ask()])
+REPORT = Report("ann", CAPS, 0, 0, 0.0, 0, 0, [Demand()])
 ENTRY = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 10**15)
 
 
@@ -93,8 +93,8 @@ async def test_the_states_of_keys_and_of_the_server_are_apart() -> None:
 
 async def test_spend_is_reserved_and_told() -> None:
     home = worker(Link(LedgerHome()), 1)
-    asks = [Ask(0, Reservation(1, 2**62)), Ask(0, Reservation(1, 5), is_new=False)]
-    report = REPORT._replace(caps=Caps(None, None, None, 2**62, "t USD"), asks=asks)
+    demands = [Demand(0, Reservation(1, 2**62)), Demand(0, Reservation(1, 5), is_new=False)]
+    report = REPORT._replace(caps=Caps(None, None, None, 2**62, "t USD"), demands=demands)
     answers = await home.exchange(1, [ENTRY._replace(amount=2**64)], [report])
     assert answers is not None
     assert [verdict[:1] + verdict[2:] for verdict in answers[0].verdicts] == [(3, 0, 2**64)] * 2
@@ -106,7 +106,7 @@ async def test_spend_is_reserved_and_told() -> None:
 
 async def test_the_usual_output_needs_room_only_beside_other_streams() -> None:
     home = worker(Link(LedgerHome()), 1)
-    report = REPORT._replace(caps=Caps(None, 100, None, None, ""), asks=[Ask(90, expected=80)] * 2)
+    report = REPORT._replace(caps=Caps(None, 100, None, None, ""), demands=[Demand(90, expected=80)] * 2)
     assert verdicts(await home.exchange(1, [], [report._replace(tokens=50)])) == [GRANTED, TOKENS]
 
 
