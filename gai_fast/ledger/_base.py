@@ -112,7 +112,7 @@ class Demand(NamedTuple):
     expected: int = 0
 
 
-class Used(NamedTuple):
+class LimitUsage(NamedTuple):
     """The use of a key that counts for its limits.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from gai_fast.ledger._base import Caps, Demand, SpendEntry, Used, Verdict
+from gai_fast.ledger._base import Caps, Demand, LimitUsage, SpendEntry, Verdict
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.state import KeyState
@@ -52,7 +52,7 @@ class Answer(NamedTuple):
     """
 
     verdicts: Sequence[Verdict]
-    used: Used
+    used: LimitUsage
 
 
 class Home:

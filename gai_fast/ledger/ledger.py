@@ -34,13 +34,13 @@ from gai_fast.ledger._base import (
     Demand,
     GroupBy,
     LimitStatus,
+    LimitUsage,
     Period,
     RateStatus,
     Reservation,
     SpendEntry,
     SpendRow,
     SpendStatus,
-    Used,
     Verdict,
     label_of,
     reset_of,
@@ -374,7 +374,7 @@ class Ledger(ABC):
             None if caps.spend is None else self._spend_status(caps.spend, caps.label, used),
         )
 
-    def _spend_status(self, spend: Amount, label: str, used: Used) -> SpendStatus:
+    def _spend_status(self, spend: Amount, label: str, used: LimitUsage) -> SpendStatus:
         return SpendStatus(spend, max(0, spend - used.spent - used.reserved), reset_of(label, self._wall()))
 
     def _refusal(self, verdict: Verdict, caps: Caps) -> Error:
@@ -428,7 +428,7 @@ class Ledger(ABC):
         """Ends a stream that used these tokens."""
 
     @abstractmethod
-    def _used(self, key: str, caps: Caps) -> Used:
+    def _used(self, key: str, caps: Caps) -> LimitUsage:
         """Returns what counts now, as far as this worker knows."""
 
     # -- spend --

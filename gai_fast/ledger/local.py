@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import GRANTED, Caps, Demand, GroupBy, Period, SpendEntry, SpendRow, Used, label_of
+from gai_fast.ledger._base import GRANTED, Caps, Demand, GroupBy, LimitUsage, Period, SpendEntry, SpendRow, label_of
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import LEAST, Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
@@ -82,7 +82,7 @@ class LocalLedger(Ledger):
         holder = state.holders[_HERE]
         state.report(_HERE, requests, tokens, now, holder.live - 1, holder.reserved - ticket.reserved, now)
 
-    def _used(self, key: str, caps: Caps) -> Used:
+    def _used(self, key: str, caps: Caps) -> LimitUsage:
         state = self._home.state(key)
         now = self._clock()
         state.use(caps, now)

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.ledger._base import SPEND, GroupBy, SpendEntry, SpendRow, Used, Verdict
+from gai_fast.ledger._base import SPEND, GroupBy, LimitUsage, SpendEntry, SpendRow, Verdict
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
@@ -164,7 +164,7 @@ def _plain(report: Report) -> list[Any]:
 def _answer(verdicts: Any, used: Any) -> Answer:
     requests, tokens, spent, reserved = used
     decided = [Verdict(int(place), float(wait), int(more), int(of)) for place, wait, more, of in verdicts]
-    return Answer(decided, Used(float(requests), float(tokens), int(spent), int(reserved)))
+    return Answer(decided, LimitUsage(float(requests), float(tokens), int(spent), int(reserved)))
 
 
 def _entries(day: str, fields: Mapping[bytes, bytes]) -> Iterator[SpendEntry]:

@@ -28,10 +28,10 @@ from gai_fast.ledger._base import (
     Caps,
     Demand,
     GroupBy,
+    LimitUsage,
     Period,
     SpendEntry,
     SpendRow,
-    Used,
     Verdict,
     label_of,
 )
@@ -112,8 +112,8 @@ class _Key:
         is_dirty: There is something to report.
         demands: Those that the next exchange decides.
         report_done: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
-        used: The counts of all workers at `told_at`.
-        told_at: When the shared state was heard last.
+        used: The counts of all workers at `answered_at`.
+        answered_at: When the shared state answered last.
     """
 
     def __init__(self, name: str, caps: Caps) -> None:
@@ -125,12 +125,12 @@ class _Key:
         self.is_dirty = False
         self.demands: list[_Waiting] = []
         self.report_done: asyncio.Future[None] | None = None
-        self.used = Used()
-        self.told_at = 0.0
+        self.used = LimitUsage()
+        self.answered_at = 0.0
 
     def is_idle(self, now: float) -> bool:
         """Whether the key may be forgotten: `Ledger.limit_status` shows what it has used until that counts no more."""
-        passed = (now - self.told_at) / MINUTE
+        passed = (now - self.answered_at) / MINUTE
         return not (
             self.live
             or self.is_dirty
@@ -332,9 +332,9 @@ class SharedLedger(Ledger):
         if key.report_done is None and self._health.problem is None and not self._has_closed:
             key.report_done = asyncio.get_running_loop().create_future()
 
-    def _used(self, key: str, caps: Caps) -> Used:
+    def _used(self, key: str, caps: Caps) -> LimitUsage:
         mine = self._key(key, caps)
-        since = self._clock() - mine.told_at
+        since = self._clock() - mine.answered_at
         if since > LIMITS.ledger_flush:  # others may have used some: the next answer tells that
             self._report_soon(mine)
         passed = since / MINUTE
@@ -450,7 +450,7 @@ class SharedLedger(Ledger):
                 pass
             elif key.is_idle(now) and self._unsent is None:  # the answer to that may admit a request
                 del self._keys[name]
-            elif now - key.told_at > LIMITS.ledger_idle:
+            elif now - key.answered_at > LIMITS.ledger_idle:
                 key.is_dirty = True
 
     async def _exchange(self) -> None:
@@ -521,7 +521,7 @@ class SharedLedger(Ledger):
         now = self._clock()
         for (key, demands, report_done), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
             key.used = answer.used
-            key.told_at = now
+            key.answered_at = now
             for waiting, verdict in zip(demands, answer.verdicts, strict=True):
                 self._tell(key, waiting, verdict, report.caps)
             _set([report_done])

@@ -28,7 +28,7 @@ from gai_fast.ledger._base import (
     TOKENS,
     Caps,
     Demand,
-    Used,
+    LimitUsage,
     Verdict,
     labels_of,
 )
@@ -209,10 +209,10 @@ class KeyState:
         """Gives back all that a worker has: it is gone, and its streams with it."""
         self.holders.pop(worker, None)
 
-    def used(self, caps: Caps, now: float) -> Used:
+    def used(self, caps: Caps, now: float) -> LimitUsage:
         """Returns what counts now."""
         requests, tokens = self.rates
-        return Used(requests.used(now), tokens.used(now), self.spent.get(caps.label, 0), self.reserved)
+        return LimitUsage(requests.used(now), tokens.used(now), self.spent.get(caps.label, 0), self.reserved)
 
     @property
     def live(self) -> int:

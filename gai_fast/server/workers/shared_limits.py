@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, GroupBy, SharedHome, SpendEntry, SpendRow
-from gai_fast.ledger._base import Caps, Demand, Reservation, Used, Verdict
+from gai_fast.ledger._base import Caps, Demand, LimitUsage, Reservation, Verdict
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount
@@ -125,4 +125,4 @@ def _plain(answer: Answer) -> Any:
 def _answer(verdicts: Any, used: Any) -> Answer:
     requests, tokens, spent, reserved = used
     decided = [Verdict(place, wait, more, int(of)) for place, wait, more, of in verdicts]
-    return Answer(decided, Used(requests, tokens, int(spent), int(reserved)))
+    return Answer(decided, LimitUsage(requests, tokens, int(spent), int(reserved)))

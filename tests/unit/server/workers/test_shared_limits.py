@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Caps, Demand, Reservation, Used, Verdict
+from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Caps, Demand, LimitUsage, Reservation, Verdict
 from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
@@ -52,7 +52,7 @@ async def test_a_report_is_answered_and_one_that_comes_again_is_not() -> None:
     answers = await home.exchange(1, [ENTRY], [REPORT])
     assert answers is not None
     assert answers[0].verdicts == [Verdict(GRANTED)]
-    assert isinstance(answers[0].used, Used)
+    assert isinstance(answers[0].used, LimitUsage)
     assert await home.exchange(1, [ENTRY], [REPORT]) is None
     assert await home.spend("model", None, None) == [SpendRow("m", "USD", 10**15, 1)]
     assert await home.spent("ann", "t USD") == 10**15
