@@ -35,6 +35,7 @@ CHAT: Final = "/v1/chat/completions"
 MESSAGES: Final = "/v1/messages"
 RESPONSES: Final = "/v1/responses"
 SOCKET: Final = "/ws/stream"
+EMBEDDINGS: Final = "/v1/embeddings"
 SECONDS: Final = 120
 """Seconds in which the server must answer, or write its counts."""
 WARM_UP: Final = 30
@@ -155,6 +156,7 @@ _ENDS: Final = (
 """Marks of a complete answer, in one format or another."""
 _BODY_END: Final = b"\r\n0\r\n\r\n"
 _SOCKET_END: Final = b'"type":"done","finished":true}'
+_EMBEDDING_END: Final = b'"usage":{"prompt_tokens":100,"total_tokens":100}}'
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -181,6 +183,14 @@ def fixture(name: str) -> list[bytes]:
     return [_head(kind) + _chunk(path.read_bytes()) + _LAST_CHUNK]
 
 
+def embedding() -> list[bytes]:
+    """Returns the answer to an embeddings request with one input: 1,536 numbers in base64."""
+    vector = b"A" * (1536 * 4 * 4 // 3)
+    data = b'[{"object":"embedding","index":0,"embedding":"%b"}]' % vector
+    body = b'{"object":"list","data":%b,"model":"text-embedding-3-small",%b' % (data, _EMBEDDING_END)
+    return [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)]
+
+
 CASES: Final = {
     "request, 100 deltas at once": Case("openai-compatible", NATIVE),
     "request, 100 deltas passed through": Case("openai-compatible", CHAT),
@@ -198,6 +208,7 @@ CASES: Final = {
     "request, Anthropic passed through": Case("anthropic", MESSAGES, "anthropic/text"),
     "request, Gemini": Case("gemini", NATIVE, "gemini/text"),
     "request, Ollama": Case("ollama", NATIVE, "ollama/text"),
+    "request, embedding passed through": Case("openai", EMBEDDINGS),
     "event that comes alone": Case("openai-compatible", NATIVE, is_alone=True),
     "event that comes alone over a WebSocket": Case("openai-compatible", SOCKET, is_alone=True),
     "event that comes alone, durable": Case("openai-compatible", NATIVE, resumable=True, is_alone=True),
@@ -233,6 +244,8 @@ def _cost(server: Server, case: Case) -> float:
     if case.is_alone:
         few, many = (server.cost(case, one_by_one(case.provider, count)) for count in (FEW, MANY))
         return (many - few) / (MANY - FEW)
+    if case.path == EMBEDDINGS:
+        return server.cost(case, embedding())
     return server.cost(case, fixture(case.fixture) if case.fixture else at_once(case.provider))
 
 
@@ -263,7 +276,9 @@ def serve(marks_path: str, configuration: str) -> None:
 def _request_of(case: Case) -> bytes:
     """The bytes that ask for an answer."""
     asked: dict[str, object] = {"model": case.provider.replace(":", "-"), "stream": True}
-    if case.path == RESPONSES:
+    if case.path == EMBEDDINGS:
+        asked = {"model": asked["model"], "input": ["x" * 400], "encoding_format": "base64"}
+    elif case.path == RESPONSES:
         asked["input"] = "hi"
     else:
         asked["messages"] = [{"role": "user", "content": "hi"}]
@@ -322,7 +337,7 @@ class Server:
             name = provider.replace(":", "-")
             parts.append(
                 f'[[upstream]]\nname = "{name}"\nprovider = "{provider}"\nbase_url = "{url}"\n'
-                f'api_key = "env:PATH_KEY"\n[[model]]\nname = "{name}"\nupstream = "{name}"\n'
+                f'api_key = "env:PATH_KEY"\nlane = ["{EMBEDDINGS}"]\n[[model]]\nname = "{name}"\nupstream = "{name}"\n'
             )
         return "".join(parts)
 
@@ -357,11 +372,11 @@ class Server:
             upstream.sendall(piece)
             while answer.count(b'"type":"text.delta"') < number < len(pieces):
                 answer += self._receive(client)
-        last = _SOCKET_END if case.path == SOCKET else _BODY_END
+        last = {SOCKET: _SOCKET_END, EMBEDDINGS: _EMBEDDING_END}.get(case.path, _BODY_END)
         while not answer.endswith(last):
             answer += self._receive(client)
         is_well = case.path == SOCKET or answer.startswith(b"HTTP/1.1 200 ")
-        if not is_well or not any(end in answer for end in _ENDS):
+        if not is_well or not (last == _EMBEDDING_END or any(end in answer for end in _ENDS)):
             raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
 
     def _open_socket(self, client: socket.socket) -> None:

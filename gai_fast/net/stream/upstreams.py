@@ -173,6 +173,20 @@ class Upstreams:
         pool = self._pool(upstream)
         return pool.open_once(request.method, request.path, request.headers, request.body, receiver, upload, length)
 
+    def send_repeated(self, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> Exchange:
+        """Sends a request that is passed through, as `send_once`; others have the same headers, so its head is cached.
+
+        Args:
+            upstream: The upstream.
+            request: The request.
+            receiver: Gets the response.
+
+        Raises:
+            Error: As `send_once`.
+            ValueError: As `send_once`.
+        """
+        return self._pool(upstream).open(request.method, request.path, request.headers, request.body, receiver)
+
     def close(self) -> Coroutine[Any, Any, None]:
         """Returns a coroutine that closes every connection, and ends every call of a function."""
         if self._look is not None:

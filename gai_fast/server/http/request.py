@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.settings import ANONYMOUS, KeySettings
+from gai_fast.model.settings import ANONYMOUS, KeySettings, Secret, UpstreamSettings
 from gai_fast.otel.trace import Trace
 from gai_fast.server.http.transport import ClientTransport
 
@@ -34,6 +34,23 @@ class BodySource(Protocol):
         """Counts the body no more; idempotent."""
 
 
+class PassedHeaders:
+    """The headers that an upstream was last sent for requests with the same head: the next one needs no others.
+
+    Attributes:
+        upstream: The upstream. None if there are none yet.
+        key: Its key.
+        headers: The headers.
+    """
+
+    __slots__ = ("headers", "key", "upstream")
+
+    def __init__(self) -> None:
+        self.upstream: UpstreamSettings | None = None
+        self.key: Secret | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
+
+
 class HTTPRequest:
     """One request, complete but for an upload.
 
@@ -54,6 +71,7 @@ class HTTPRequest:
         started: Returns the figures so far of a stream that the request has started without following it; None if
             there is no such stream.
         trace: The trace of the request; None if it is not traced.
+        passed: Shared by the requests of a connection that have the same head. None if it is not known to be repeated.
         refused: The path below the mount and the error code, if an error answered the request and no stream did.
         action: The admin's action and its target, for the audit log; None if the request is no such action.
     """
@@ -68,6 +86,7 @@ class HTTPRequest:
         "key",
         "method",
         "metrics",
+        "passed",
         "refused",
         "request_id",
         "started",
@@ -101,6 +120,7 @@ class HTTPRequest:
         self.metrics: StreamMetrics | None = None
         self.started: Callable[[], StreamMetrics | None] | None = None
         self.trace: Trace | None = None
+        self.passed: PassedHeaders | None = None
         self.refused: tuple[str, str] | None = None
         self.action: tuple[str, str] | None = None
 

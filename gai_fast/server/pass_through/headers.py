@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from gai_fast.model.limits import SHARED
 from gai_fast.server.http.replies import Headers
+from gai_fast.server.limits import LIMITS
 
 _HOP: Final = frozenset(
     "connection keep-alive te trailer transfer-encoding upgrade http2-settings content-length host expect".split()
@@ -32,7 +34,6 @@ _OF_UPSTREAM: Final = frozenset(
 """Headers that would act on the gateway's own origin, or contradict what the gateway says of itself."""
 _OF_UPSTREAM_PREFIXES: Final = ("proxy-", "x-gai-", "access-control-")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
-_VALUE: Final = re.compile(r"[ -~]*")
 
 GUARDS: Final[Headers] = (("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox"))
 """A page that an upstream answers with must not act in the gateway's name."""
@@ -50,7 +51,11 @@ def for_upstream(
         configured: Those of the configuration, which replace all others.
     """
     replaced = {name.lower() for name in configured}
-    passed = [item for item in headers.items() if item[0] not in replaced and _is_clients(*item)]
+    passed = [
+        (name, value)
+        for name, value in headers.items()
+        if _is_clients(name) and _is_plain(value) and name not in replaced
+    ]
     dropped = _named_by(headers.get("connection"))
     if dropped:
         passed = [item for item in passed if item[0] not in dropped]
@@ -58,15 +63,21 @@ def for_upstream(
     return [*passed, *[item for item in own if item[0].lower() not in given], *configured.items()]
 
 
-def _is_clients(name: str, value: str) -> bool:
+@lru_cache(LIMITS.known_names)
+def _is_clients(name: str) -> bool:
+    """Returns whether a client's header of this name is passed on."""
     return not (
         name in _HOP
         or name in _OF_CLIENT
         or name.startswith(_OF_CLIENT_PREFIXES)
         or name.endswith(_SECRET_ENDINGS)
         or not _NAME.fullmatch(name)
-        or not _VALUE.fullmatch(value)
     )
+
+
+def _is_plain(value: str) -> bool:
+    """Returns whether a value is printable ASCII, which breaks no framing."""
+    return value.isascii() and value.isprintable()
 
 
 def for_client(headers: Mapping[str, str], own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -77,19 +88,22 @@ def for_client(headers: Mapping[str, str], own: Sequence[tuple[str, str]]) -> li
         own: The gateway's, which replace the upstream's.
     """
     names = {name for name, _ in own}
+    passed = [
+        (name, value)
+        for name, value in headers.items()
+        if _is_upstreams(name) and _is_plain(value) and name not in names
+    ]
     dropped = _named_by(headers.get("connection"))
-    passed = [item for item in headers.items() if item[0] not in names and _is_upstreams(*item)]
-    passed = [item for item in passed if item[0] not in dropped][: SHARED.passed_headers]
-    return [*passed, *own, *GUARDS]
+    if dropped:
+        passed = [item for item in passed if item[0] not in dropped]
+    return [*passed[: SHARED.passed_headers], *own, *GUARDS]
 
 
-def _is_upstreams(name: str, value: str) -> bool:
+@lru_cache(LIMITS.known_names)
+def _is_upstreams(name: str) -> bool:
+    """Returns whether an upstream's header of this name is passed on."""
     return not (
-        name in _HOP
-        or name in _OF_UPSTREAM
-        or name.startswith(_OF_UPSTREAM_PREFIXES)
-        or not _NAME.fullmatch(name)
-        or not _VALUE.fullmatch(value)
+        name in _HOP or name in _OF_UPSTREAM or name.startswith(_OF_UPSTREAM_PREFIXES) or not _NAME.fullmatch(name)
     )
 
 

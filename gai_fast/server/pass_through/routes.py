@@ -15,7 +15,7 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -26,6 +26,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.lane_paths import offered_methods
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import cost_of
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
@@ -75,41 +76,42 @@ class PassThroughRoutes:
             raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
         self._check_spend(incoming, None, is_metered=False)
-        self._begin(incoming, self._call(incoming, upstream, path.sent, "/p/{}"), None)
+        self._begin(incoming, upstream, below(upstream.base_url, path.sent), "/p/{}", None)
 
     def with_model(self, incoming: Incoming) -> Reply | None:
         """Handles a JSON route whose body names a model: rule 2."""
         return self._quotas.read(incoming, self._read_with_model)
 
     def _read_with_model(self, incoming: Incoming) -> None:
-        path = read_path(incoming.path)
-        settings = self._engine.settings
-        if not any(_offers(upstream, path) for upstream in settings.upstreams.values()):
-            raise _offered_by_none(incoming.path)
+        route = incoming.path
+        if not any(_place_of(each, route) for each in self._engine.settings.upstreams.values()):
+            raise _offered_by_none(route)
         model, body = self._model_and_body(incoming)
-        if not _offers(model.upstream, path):
-            text = f"the upstream of model {model.name!r} does not offer {incoming.path}: add it to `lane` of"
-            raise Error("not_found", f"{text} [[upstream]] {model.upstream.name!r}", reason="lane")
-        self._begin(incoming, self._call(incoming, model.upstream, path.sent, incoming.path), model, body)
+        upstream = model.upstream
+        path = _place_of(upstream, route)
+        if path is None:
+            text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
+            raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
+        self._begin(incoming, upstream, path, route, model, body)
 
     def form(self, incoming: Incoming) -> Reply | None:
         """Handles a route whose body is a form or JSON: rule 3."""
         if not is_form(incoming.http.headers):
             return self._quotas.read(incoming, self._read_own_with_model)
         _check_page(incoming)
-        path = read_path(incoming.path)
-        offering = [each for each in self._engine.settings.upstreams.values() if _offers(each, path)]
+        route = incoming.path
+        offering = [each for each in self._engine.settings.upstreams.values() if _place_of(each, route)]
         if not offering:
-            raise _offered_by_none(incoming.path)
+            raise _offered_by_none(route)
         if len(offering) > 1:
-            names = ", ".join(f"/p/{each.name}{incoming.path}" for each in offering)
+            names = ", ".join([f"/p/{each.name}{route}" for each in offering])
             raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
         key = incoming.key
         if key is not None and not key.may_use_all:
             text = "a form may name any model, and this key may only use some"
             raise Error("forbidden", text, reason="model")
         self._check_spend(incoming, None, is_metered=False)
-        self._begin(incoming, self._call(incoming, offering[0], path.sent, incoming.path), None)
+        self._begin(incoming, offering[0], _place_of(offering[0], route) or "", route, None)
         return None
 
     def _read_own_with_model(self, incoming: Incoming) -> Reply | None:
@@ -124,13 +126,14 @@ class PassThroughRoutes:
 
     def _begin_compact(self, incoming: Incoming) -> None:
         model, body = self._model_and_body(incoming)
-        api, path = get_provider(model.upstream.provider), read_path(incoming.path)
-        if not (api.compact_path or (api.dialect == incoming.format.name and _offers(model.upstream, path))):
+        upstream, route = model.upstream, incoming.path
+        api, path = get_provider(upstream.provider), _place_of(upstream, route)
+        if api.compact_path:
+            path = below(upstream.base_url, api.compact_path)
+        elif path is None or api.dialect != incoming.format.name:
             text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
             raise Error("unsupported", text, reason="compact")
-        self._begin(
-            incoming, self._call(incoming, model.upstream, api.compact_path or path.sent, incoming.path), model, body
-        )
+        self._begin(incoming, upstream, path, route, model, body)
 
     # ---- what is asked for
 
@@ -170,40 +173,52 @@ class PassThroughRoutes:
             how = "" if model is None else f": give model {model.name!r} a `price` with `request`"
             raise Error("forbidden", f"{text}{how}", reason="spend")
 
-    def _call(self, incoming: Incoming, upstream: UpstreamSettings, path: str, endpoint: str) -> Call:
-        query = read_query(incoming.http.target.partition("?")[2])
-        settings = self._engine.settings
-        return Call(upstream, below(upstream.base_url, path) + query, incoming.http.body, settings.stream, endpoint)
-
     # ---- the start
 
-    def _begin(self, incoming: Incoming, call: Call, model: ModelSettings | None, body: bytes | None = None) -> None:
-        """Starts a request once it is admitted."""
-        engine, http = self._engine, incoming.http
+    def _begin(
+        self,
+        incoming: Incoming,
+        upstream: UpstreamSettings,
+        path: str,
+        endpoint: str,
+        model: ModelSettings | None,
+        body: bytes | None = None,
+    ) -> None:
+        """Starts a request once it is admitted.
+
+        Args:
+            incoming: The request.
+            upstream: The upstream.
+            path: The path below its base URL.
+            endpoint: The route, as a label.
+            model: The model that the request names. None if it is not known.
+            body: The body. None if it is passed on as it came.
+        """
+        engine, http, key = self._engine, incoming.http, incoming.key
+        settings = engine.settings
+        path += read_query(http.target.partition("?")[2])
+        call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
         estimate = NOTHING
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
-            is_metered = call.endpoint in METERED
+            is_metered = endpoint in METERED
             self._check_spend(incoming, model, is_metered=is_metered)
             tokens = estimated_tokens(size)
-            price = engine.settings.price(model)
-            call = call._replace(
-                body=call.body if body is None else body,
-                stream=model.stream,
-                model=model,
-                price=price,
-                input_tokens=tokens if is_metered else None,
-            )
-            if incoming.key is not None and price is not None and price.currency == engine.ledger.currency:
+            price = settings.price(model)
+            call.stream, call.model, call.price = model.stream, model, price
+            if is_metered:
+                call.input_tokens = tokens
+            if key is not None and price is not None and price.currency == engine.ledger.currency:
                 cost = cost_of({"input_tokens": tokens}, price) if is_metered else 0
                 estimate = Estimate(0, Reservation(cost + price.request, cost + price.request))
-        if incoming.key is not None and incoming.key.limits.tokens_per_minute is not None:
+        if key is not None and key.limits.tokens_per_minute is not None:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
+        http.body = b""  # `call` has it
         stream_id = new_stream_id()
-        # Waits for the limits in place of the transfer; drops the body, which `call` has.
-        waiting = StreamResponse(incoming, stream_id, "", call.stream, whole=True)
-        transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
-        self._quotas.begin(incoming, estimate, stream_id, waiting, transfer.start)
+        start = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming)).start
+        if not self._quotas.try_begin(incoming, estimate, stream_id, start):
+            waiting = StreamResponse(incoming, stream_id, "", call.stream, whole=True)
+            self._quotas.wait(incoming, estimate, stream_id, waiting, start)
 
 
 def _check_page(incoming: Incoming) -> None:
@@ -212,8 +227,15 @@ def _check_page(incoming: Incoming) -> None:
         raise Error("forbidden", "a page of another origin may not use an upstream's own paths", reason="origin")
 
 
-def _offers(upstream: UpstreamSettings, path: UpstreamPath) -> bool:
-    return "POST" in offered_methods(upstream.lane, path.segments)
+def _place_of(upstream: UpstreamSettings, route: str) -> str | None:
+    """Returns the path of a route below the base URL of an upstream. None if the upstream's `lane` does not have it."""
+    return _known_place(upstream.lane, upstream.base_url, route) if upstream.lane else None
+
+
+@lru_cache(SHARED.known_values)
+def _known_place(lane: tuple[str, ...], base_url: str, route: str) -> str | None:
+    path = read_path(route)
+    return below(base_url, path.sent) if "POST" in offered_methods(lane, path.segments) else None
 
 
 def _offered_by_none(path: str) -> Error:

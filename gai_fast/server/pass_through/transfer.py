@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
@@ -43,30 +43,38 @@ from gai_fast.server.requests.stream_response import answering_headers
 _FAILED: Final = 400
 _SERVER_FAILED: Final = 500
 _NO_CONTENT: Final = 204
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
-class Call(NamedTuple):
+class Call:
     """A request that is passed on.
 
-    Attributes:
+    Args:
         upstream: The upstream.
         path: The path below its base URL, with its query.
         body: The body, or its first bytes if the request has an upload.
         stream: The settings of the response.
         endpoint: The route, as a label.
+
+    Attributes:
         model: The model that the request names. None if it is not known.
         price: The model's price. None if it has none.
         input_tokens: The estimate of its tokens if the answer should have counts and has none. None if it should not.
     """
 
-    upstream: UpstreamSettings
-    path: str
-    body: bytes
-    stream: StreamSettings
-    endpoint: str
-    model: ModelSettings | None = None
-    price: Price | None = None
-    input_tokens: int | None = None
+    __slots__ = ("body", "endpoint", "input_tokens", "model", "path", "price", "stream", "upstream")
+
+    def __init__(
+        self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
+    ) -> None:
+        self.upstream = upstream
+        self.path = path
+        self.body = body
+        self.stream = stream
+        self.endpoint = endpoint
+        self.model: ModelSettings | None = None
+        self.price: Price | None = None
+        self.input_tokens: int | None = None
 
 
 class Transfer(Receiver):
@@ -84,6 +92,7 @@ class Transfer(Receiver):
         self._engine = engine
         self._incoming = incoming
         self._call = call
+        self._api = get_provider(call.upstream.provider)
         self._stream_id = stream_id
         self._is_retry = is_retry
         self._loop = asyncio.get_running_loop()
@@ -99,9 +108,9 @@ class Transfer(Receiver):
         self._ring: Keys | None = None
         self._key: Secret | None = None
         self._status = 0  # the upstream's; 0 before its head
-        self._headers: Mapping[str, str] = {}
+        self._headers = _NO_HEADERS
         self._held: bytes | None = None  # of a response that is not streamed yet
-        self._usage = UsageReader("")
+        self._usage: UsageReader | None = None  # from the head on
         self._first_byte: float | None = None
         self._received = self._sent = 0
         self._paused_at: float | None = None
@@ -162,6 +171,8 @@ class Transfer(Receiver):
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
         request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
         if source is None:
+            if http.passed is not None:
+                return self._engine.upstreams.send_repeated(upstream, request, self)
             return self._engine.upstreams.send_once(upstream, request, self)
         upload = self._upload = BodyUpload(source, self.fail)
         request.body = upload.framed(request.body)
@@ -203,13 +214,18 @@ class Transfer(Receiver):
         if target_request is not None:
             target_request.end(self._loop.time())
 
-    def _request_headers(self, credential: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        upstream, model = self._call.upstream, self._call.model
+    def _request_headers(self, credential: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        upstream, http = self._call.upstream, self._incoming.http
+        known = http.passed
+        if known is not None and known.upstream is upstream and known.key is self._key and not credential:
+            return known.headers
         key = None if self._key is None or upstream.identity is not None else self._key.reveal()
-        target = Target("" if model is None else model.id, key)
-        own = get_provider(upstream.provider).headers(target)
+        own = self._api.headers(Target("", key))
         own = [item for item in own if item[0].lower() not in ("content-type", "accept")]
-        return for_upstream(self._incoming.http.headers, [*own, *credential], upstream.headers)
+        headers = tuple(for_upstream(http.headers, [*own, *credential], upstream.headers))
+        if known is not None and not credential:
+            known.upstream, known.key, known.headers = upstream, self._key, headers
+        return headers
 
     def _failed(self, error: Error) -> None:
         """Reports a failed attempt, and makes another one if nothing was answered: rule 1."""
@@ -271,7 +287,8 @@ class Transfer(Receiver):
         if self._first_byte is None:
             self._first_byte = time.perf_counter() - self._began
         self._received += len(data)
-        self._usage.feed(data)
+        if self._usage is not None:
+            self._usage.feed(data)
         if self._held is None:
             self._write(data)
             return None
@@ -308,7 +325,7 @@ class Transfer(Receiver):
         if self._status < _FAILED:
             return None
         upstream = self._call.upstream
-        error = get_provider(upstream.provider).decode_error(self._status, self._headers, body)
+        error = self._api.decode_error(self._status, self._headers, body)
         targets, now = self._engine.targets, self._loop.time()
         if self._ring is not None:
             self._ring.failed(self._key, error, now)
@@ -386,7 +403,7 @@ class Transfer(Receiver):
         usage, charges = self._cost()
         code = None if error is None else error.code
         if code is None and outcome == "failed":
-            code = get_provider(call.upstream.provider).decode_error(self._status, {}, b"").code
+            code = self._api.decode_error(self._status, {}, b"").code
         return StreamMetrics(
             duration=now - self._began,
             time_to_first_token=self._first_byte if self._status < _FAILED else None,
@@ -417,7 +434,7 @@ class Transfer(Receiver):
         call = self._call
         if not (self._status or self._is_owed) or self._status >= _FAILED:
             return None, ()
-        usage = self._usage.usage()
+        usage = None if self._usage is None else self._usage.usage()
         if not (usage and usage["total_tokens"]) and call.input_tokens is not None:  # LM Studio counts nothing: 0
             tokens = call.input_tokens
             usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens, "source": "estimated"}

@@ -97,15 +97,33 @@ class Quotas:
         Raises:
             Error: A limit refuses the request.
         """
+        if not self.try_begin(incoming, estimate, stream_id, start):
+            self.wait(incoming, estimate, stream_id, client, start)
+
+    def try_begin(self, incoming: Incoming, estimate: Estimate, stream_id: str, start: Callable[[], object]) -> bool:
+        """Starts the stream of a request if it is admitted without waiting; the arguments are those of `begin`.
+
+        Returns:
+            Whether it was. If not, `wait` must be called.
+
+        Raises:
+            Error: A limit refuses the request.
+        """
         engine, key = self._engine, incoming.key
-        if not engine.must_ask(incoming.caller) and (key is None or engine.ledger.try_take(key, stream_id, *estimate)):
-            self.run(incoming, stream_id, start)
-        else:
-            then = partial(self.run, incoming, stream_id, start)
-            work = admit(
-                engine, key, incoming.caller, stream_id, estimate.tokens, estimate.reservation, estimate.expected, then
-            )
-            self._pending.add(incoming, client, work)
+        if engine.must_ask(incoming.caller):
+            return False
+        if key is not None and not engine.ledger.try_take(key, stream_id, *estimate):
+            return False
+        self.run(incoming, stream_id, start)
+        return True
+
+    def wait(
+        self, incoming: Incoming, estimate: Estimate, stream_id: str, client: StreamResponse, start: Callable[[], None]
+    ) -> None:
+        """Starts the stream of a request once those who share its limits have admitted it; as `begin`."""
+        then = partial(self.run, incoming, stream_id, start)
+        work = admit(self._engine, incoming.key, incoming.caller, stream_id, *estimate, then)
+        self._pending.add(incoming, client, work)
 
     def must_wait(self, incoming: Incoming) -> bool:
         """Returns whether a request must be started by `begin`; otherwise it is counted nowhere.
