@@ -113,6 +113,7 @@ COMPILED = (
     "net/logs/view",
     "net/logs/writer",
     "net/stream/allowance",
+    "net/stream/durable",
     "net/stream/figures",
     "net/stream/intake",
     "net/stream/metrics_sinks",

@@ -51,6 +51,7 @@ CATCHES_ALL = {
     "net.stream.session",  # the code that drives a stream: one stream
     "net.stream.intake",  # a read: one stream
     "net.stream.streams",  # the start and the figures of a stream: one stream; raised again
+    "net.stream.durable",  # the start of a stream: its log ends; raised again
     "net.stream.targets",  # an adapter that builds a request: one stream
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange

@@ -70,7 +70,7 @@ class FollowedStream(LogCursor):
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
         self._is_compact = Form(get_format(NATIVE), log.header.framing, log.header.envelope).is_compact
         after, loop = self.position, asyncio.get_running_loop()
-        super().__init__(log, after, after, engine.publication(self.id), loop, takes_metrics=True)
+        super().__init__(log, after, after, engine.durable.publication(self.id), loop, takes_metrics=True)
         self.is_paused = self._is_entered = True
         self._join()
         return self

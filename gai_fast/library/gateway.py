@@ -274,7 +274,7 @@ class GatewayStream:
         )
         sharing = await _shared(engine, spec)
         try:
-            engine.publish(spec, clock)
+            engine.durable.publish(spec, clock)
         finally:
             if sharing is not None:
                 sharing.release()

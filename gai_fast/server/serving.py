@@ -235,7 +235,7 @@ class RunningServer:
         until = loop.time() + LIMITS.closing
         self.engine.disconnect_clients(loop.time() + LIMITS.final_frame)
         while True:
-            if not self.engine.followers or loop.time() >= until:
+            if not self.engine.durable.followers or loop.time() >= until:
                 break
             await asyncio.sleep(LIMITS.drain_check)
         streams = self.service.close()

@@ -590,7 +590,7 @@ async def test_drain_finishes_what_its_client_has_left_for_as_many_streams_as_co
     first, _ = await gateway.stream(body, "/v1/chat/completions")
     second, response = await gateway.stream(M)
     first.close()
-    await until(lambda: not engine.may_drain())
+    await until(lambda: not engine.durable.may_drain())
     second.close()
     await upstream.until_finished(1)
     assert gateway.streams == 1

@@ -186,7 +186,7 @@ async def test_a_durable_stream_counts_until_its_end_whether_or_not_it_is_follow
 @on_uvloop
 async def test_a_key_follows_as_many_streams_as_it_may_have(net: Net) -> None:
     gateway = await limited(net, deltas=1000, rate=50, streams=1)
-    followers = gateway.running.engine.followers
+    followers = gateway.running.engine.durable.followers
     stream_id = (await ask(gateway, path="/api/v1/streams")).json["id"]
     path = f"/api/v1/streams/{stream_id}"
     opened: list[tuple[Client, Response]] = []
@@ -231,7 +231,7 @@ async def test_a_stored_stream_is_followed_while_the_key_has_a_place(net: Net) -
     state = await gateway.ask("GET", f"/api/v1/streams/{stored}", None, {**HEADERS, "accept": "application/json"})
     assert state.status == 200
     client.close()
-    await until(lambda: not gateway.running.engine.followers)
+    await until(lambda: not gateway.running.engine.durable.followers)
     followed = await gateway.ask("GET", f"/api/v1/streams/{stored}", None, HEADERS)
     assert followed.types[-1] == "done"
 

@@ -276,7 +276,7 @@ async def test_a_durable_stream_whose_client_leaves_while_it_waits_for_a_connect
     second.request("POST", NATIVE, {**M, "resumable": True})
     await until(lambda: gateway.streams == 2)
     second.close()
-    await until(lambda: len(gateway.running.engine.followers) == 1)
+    await until(lambda: len(gateway.running.engine.durable.followers) == 1)
     go_on.set()
     await until(lambda: not gateway.streams)
     assert await spent(gateway) == 2 * COUNTED
@@ -297,7 +297,7 @@ async def test_a_durable_stream_that_its_client_left_costs_nothing_where_the_ups
     client.request("POST", NATIVE, {**M, "resumable": True})
     await until(lambda: upstream.peers and upstream.peers[0].body)
     client.close()
-    await until(lambda: not gateway.running.engine.followers)
+    await until(lambda: not gateway.running.engine.durable.followers)
     go_on.set()
     await until(lambda: not gateway.streams)
     assert await spend(gateway) == []

@@ -175,7 +175,7 @@ async def test_several_streams_are_resumed_over_another_socket(net: Net) -> None
         for _ in range(4 if name == "a" else 8):
             places[name] = (await first.until(stream=name))["id"]
     first.client.reset()
-    await until(lambda: not gateway.running.engine.followers)
+    await until(lambda: not gateway.running.engine.durable.followers)
     assert gateway.streams == 2
     second = await connect(gateway)
     for name, place in places.items():

@@ -1,20 +1,17 @@
 """Starts streams: from a spec to a session with an open upstream.
 
-Owns the running streams of this process, their followers, figures and traces. `targets.py` chooses the models' targets
-and sends the requests, `upstreams.py` has the connections. Must not know an HTTP server: the server, the command line
-and the library all use it.
+Owns the running streams of this process, their figures and traces. `durable.py` has their logs and followers,
+`targets.py` chooses the models' targets and sends the requests, `upstreams.py` has the connections. Must not know an
+HTTP server: the server, the command line and the library all use it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from functools import partial
-from random import randrange
 from typing import TYPE_CHECKING, Final, cast
 
 from msgspec import UNSET
@@ -24,18 +21,14 @@ from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings, UpstreamSettings, figure_label
+from gai_fast.model.settings import ANONYMOUS, Settings, UpstreamSettings, figure_label
 from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
-from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client
-from gai_fast.net.logs.follower import Follower, Followers
-from gai_fast.net.logs.publication import Numbered, Publication
-from gai_fast.net.logs.view import View
-from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.sharing.answers import Answers
 from gai_fast.net.sharing.remainder import NullClient
+from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.targets import Targets
@@ -45,7 +38,7 @@ from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.stores import LogHeader, Seals, Store, StreamLog, open_store
+from gai_fast.stores import Seals, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import CANCEL, Backend
 
@@ -179,17 +172,14 @@ class Engine(EngineCallbacks):
         self.store.hear = self.hear
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
+        self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
+        """The durable streams of this process, and their followers."""
         self.answers: Answers | None = None
         """The answers that streams share. `None` until the first stream that shares an answer."""
         self._memory = memory
         self._is_gone: IsGone | None = None
         self._loop = loop
-        self._publications: dict[str, Publication] = {}
-        self.followers = Followers()
-        """The clients of durable streams."""
-        self._drains = 0
         self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry, and changes of keys
-        self._looks: set[asyncio.Task[float]] = set()  # look-ups of followers in other processes
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.telemetry = _telemetry(settings)
         """Traces requests and streams. None if nothing is exported."""
@@ -268,6 +258,7 @@ class Engine(EngineCallbacks):
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
+        self.durable.use(settings.limits.drains)
         if self.answers is not None:
             self.answers.use(settings.cache)
         if settings.otel != old.otel:
@@ -414,121 +405,6 @@ class Engine(EngineCallbacks):
         """
         Session(self, self.targets, spec, NullClient(), stream_id=stream_id, clock=clock, loop=self._loop)
 
-    # -- durable streams --
-
-    def publish(self, spec: StreamSpec, clock: Clock) -> Publication:
-        """Starts a durable stream, without a follower yet.
-
-        Args:
-            spec: The first attempt. It has a log header, and its output is an encoder.
-            clock: As for `start`.
-
-        Raises:
-            Error: As `start`, or there is no room for another log.
-        """
-        header = cast("LogHeader", spec.log_header)
-        stream_id = header.stream_id
-        log = self.store.create(header)
-        publication = Publication(self, log, cast("Numbered", spec.output), spec.model.stream)
-        try:
-            self._publications[stream_id] = publication
-            publication.begin(self.start(spec, publication, stream_id, clock))
-        except Exception as problem:  # any exception: a log without an end would count as running for ever
-            publication.refused(
-                problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
-            )
-            raise
-        finally:
-            if stream_id not in self.streams:
-                self._publications.pop(stream_id, None)
-        return publication
-
-    def publication(self, stream_id: str) -> Publication | None:
-        """Returns a durable stream that runs in this process. `None` if there is none with this id."""
-        return self._publications.get(stream_id)
-
-    def follow(
-        self,
-        log: StreamLog,
-        client: Client,
-        view: View,
-        after: int,
-        stream: StreamSettings,
-        *,
-        is_first: bool = False,
-        is_answer: bool = False,
-    ) -> Follower:
-        """Makes a follower of a durable stream. Give the follower to its response before the response's `begin`.
-
-        Args:
-            log: The stream's log.
-            client: The follower's response.
-            view: The form of the frames that it gets.
-            after: The number of the last event that the client has.
-            stream: The settings of the response.
-            is_first: Whether the client has started the stream.
-            is_answer: Whether the client's request asks for the stream, for the first time or repeatedly.
-
-        Raises:
-            RateLimited: Its caller has the maximum number of followers, and this follower answers no request for the
-                stream.
-        """
-        places = self.ledger.streams_of(log.header.caller)
-        if places is not None and not is_answer:
-            try:
-                self.followers.check(log.header, places)
-            except Error:
-                self.ledger.refused["streams"] += 1
-                raise
-        publication = self.publication(log.header.stream_id)
-        return Follower(
-            log,
-            client,
-            view,
-            after,
-            stream,
-            publication,
-            is_first=is_first,
-            is_answer=is_answer,
-            places=places,
-            home=self.followers,
-            timers=self.timers,
-            loop=self._loop,
-        )
-
-    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when a stream was last followed in another process; as `PublicationRunner.look_elsewhere`."""
-        self.look_in(self.store, log, found)
-
-    def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Works as `look_elsewhere`, for a log of any store."""
-        if not store.is_shared:
-            found(math.inf)
-            return
-
-        look = self._loop.create_task(store.followed_ago(log))
-        self._looks.add(look)
-        look.add_done_callback(partial(self._looked, log, found))
-
-    def _looked(self, log: StreamLog, found: Callable[[float], None], look: asyncio.Task[float]) -> None:
-        self._looks.discard(look)
-        if look.cancelled():
-            return
-        bug = look.exception()
-        if bug is not None:  # without this, the stream would never end
-            logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
-        found(math.inf if bug is not None else look.result())
-
-    def await_answer(self, log: StreamLog, client: Client, *, is_first: bool) -> WholeFollower:
-        """Makes the follower of a durable answer that is one JSON object; as `follow`.
-
-        Args:
-            log: The answer's log.
-            client: The follower's response.
-            is_first: Whether the client has started the stream.
-        """
-        return WholeFollower(log, client, self._publications.get(log.header.stream_id), is_first=is_first)
-
     def know_workers(self, is_gone: IsGone) -> None:
         """Calls `Store.know_workers` for every store of the engine."""
         self._is_gone = is_gone
@@ -549,19 +425,13 @@ class Engine(EngineCallbacks):
             )
         return self.answers
 
+    def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when a log was last followed in another process; as `DurableStreams.look_in`."""
+        self.durable.look_in(store, log, found)
+
     def tokens(self, upstream: UpstreamSettings) -> Collection[bytes]:
         """Returns the texts of the tokens that an upstream with an identity was sent."""
         return self.targets.tokens(upstream)
-
-    def may_drain(self) -> bool:
-        """Returns whether one more stream may continue to its end without a follower. If so, counts it."""
-        may = self._drains < self.settings.limits.drains
-        self._drains += may
-        return may
-
-    def drained(self) -> None:
-        """Counts one such stream less: it has ended, or is followed again."""
-        self._drains -= 1
 
     # -- one stream --
 
@@ -595,8 +465,7 @@ class Engine(EngineCallbacks):
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self._caller_has_left(session.caller)
-        if self._publications:
-            self._publications.pop(session.stream_id, None)
+        self.durable.ended(session.stream_id)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing
         try:
@@ -655,11 +524,10 @@ class Engine(EngineCallbacks):
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
         for session in list(self.streams.values()):
-            if session.stream_id not in self._publications and session.spec.transport != LIBRARY:
+            if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         self._end_transfers()
-        for follower in self.followers:
-            follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
+        self.durable.disconnect_followers(until)
 
     def _end_transfers(self) -> None:
         for _, fail in list(self.transfers.values()):

@@ -208,7 +208,7 @@ class DurableRoutes:
         response.format_headers = form.format.headers
         if after and incoming.http.trace is not None:
             incoming.http.trace.note("resume", {"gai.stream_id": log.header.stream_id, "gai.after": after})
-        follower = self._engine.follow(log, response, view, after, stream)
+        follower = self._engine.durable.follow(log, response, view, after, stream)
         response.attach(follower)
         follower.begin()
 

@@ -458,7 +458,7 @@ class StreamRoutes:
 
     def _publish(self, spec: StreamSpec, context: StreamContext) -> Publication:
         """Starts a durable stream."""
-        publication = self._engine.publish(spec, cast("Clock", context.clock))
+        publication = self._engine.durable.publish(spec, cast("Clock", context.clock))
         if spec.hold:
             context.metrics = publication.measured
         return publication
@@ -483,11 +483,11 @@ class StreamRoutes:
             is_first: Whether the request has started the stream.
         """
         if view is None:
-            whole = self._engine.await_answer(log, client, is_first=is_first)
+            whole = self._engine.durable.await_answer(log, client, is_first=is_first)
             client.attach(whole)
             whole.begin()
             return
-        follower = self._engine.follow(log, client, view, 0, stream, is_first=is_first, is_answer=True)
+        follower = self._engine.durable.follow(log, client, view, 0, stream, is_first=is_first, is_answer=True)
         client.attach(follower)
         follower.begin()
 

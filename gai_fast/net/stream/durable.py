@@ -1,0 +1,202 @@
+"""The durable streams of a process: their logs, and the clients that follow them.
+
+Owns the publications of running streams, their followers, and the number of streams that go on without one. Must not
+know how a stream is started: it is given `Engine.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from random import randrange
+from typing import Final, cast
+
+from gai_fast.ledger import Ledger
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import StreamSettings
+from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.limits import LIMITS
+from gai_fast.net.logs.delivery import Client
+from gai_fast.net.logs.follower import Follower, Followers
+from gai_fast.net.logs.publication import Generation, Numbered, Publication
+from gai_fast.net.logs.view import View
+from gai_fast.net.logs.whole_follower import WholeFollower
+from gai_fast.runtime.timers import Timers
+from gai_fast.stores import LogHeader, Store, StreamLog
+
+_log: Final = logging.getLogger("gai_fast.engine")
+
+Start = Callable[[StreamSpec, Client, str, Clock], Generation]
+"""Starts a stream; as `Engine.start`."""
+
+
+class DurableStreams:
+    """The durable streams of one process. What a publication calls is as `PublicationRunner`.
+
+    Args:
+        start: Starts a stream.
+        store: The logs.
+        ledger: Limits the followers of a caller.
+        timers: The loop's timers.
+        loop: The loop.
+        drains: How many streams may go on without a follower.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        store: Store,
+        ledger: Ledger,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        drains: int,
+    ) -> None:
+        self.timers = timers
+        self.followers = Followers()
+        """The clients of durable streams."""
+        self._start = start
+        self._store = store
+        self._ledger = ledger
+        self._loop = loop
+        self._most_drains = drains
+        self._drains = 0
+        self._publications: dict[str, Publication] = {}
+        self._looks: set[asyncio.Task[float]] = set()  # look-ups of followers in other processes
+
+    def use(self, drains: int) -> None:
+        """Sets how many streams may go on without a follower."""
+        self._most_drains = drains
+
+    def publish(self, spec: StreamSpec, clock: Clock) -> Publication:
+        """Starts a durable stream, without a follower yet.
+
+        Args:
+            spec: The first attempt. It has a log header, and its output is an encoder.
+            clock: As for `Engine.start`.
+
+        Raises:
+            Error: As `Engine.start`, or there is no room for another log.
+        """
+        header = cast("LogHeader", spec.log_header)
+        stream_id = header.stream_id
+        log = self._store.create(header)
+        publication = Publication(self, log, cast("Numbered", spec.output), spec.model.stream)
+        try:
+            self._publications[stream_id] = publication
+            publication.begin(self._start(spec, publication, stream_id, clock))
+        except Exception as problem:  # any exception: a log without an end would count as running for ever
+            publication.refused(
+                problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
+            )
+            self._publications.pop(stream_id, None)
+            raise
+        return publication
+
+    def publication(self, stream_id: str) -> Publication | None:
+        """Returns a durable stream that runs in this process. `None` if there is none with this id."""
+        return self._publications.get(stream_id)
+
+    def follow(
+        self,
+        log: StreamLog,
+        client: Client,
+        view: View,
+        after: int,
+        stream: StreamSettings,
+        *,
+        is_first: bool = False,
+        is_answer: bool = False,
+    ) -> Follower:
+        """Makes a follower of a durable stream. Give the follower to its response before the response's `begin`.
+
+        Args:
+            log: The stream's log.
+            client: The follower's response.
+            view: The form of the frames that it gets.
+            after: The number of the last event that the client has.
+            stream: The settings of the response.
+            is_first: Whether the client has started the stream.
+            is_answer: Whether the client's request asks for the stream, for the first time or repeatedly.
+
+        Raises:
+            RateLimited: Its caller has the maximum number of followers, and this follower answers no request for the
+                stream.
+        """
+        places = self._ledger.streams_of(log.header.caller)
+        if places is not None and not is_answer:
+            try:
+                self.followers.check(log.header, places)
+            except Error:
+                self._ledger.refused["streams"] += 1
+                raise
+        publication = self.publication(log.header.stream_id)
+        return Follower(
+            log,
+            client,
+            view,
+            after,
+            stream,
+            publication,
+            is_first=is_first,
+            is_answer=is_answer,
+            places=places,
+            home=self.followers,
+            timers=self.timers,
+            loop=self._loop,
+        )
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when a stream was last followed in another process; as `PublicationRunner.look_elsewhere`."""
+        self.look_in(self._store, log, found)
+
+    def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Works as `look_elsewhere`, for a log of any store."""
+        if not store.is_shared:
+            found(math.inf)
+            return
+
+        look = self._loop.create_task(store.followed_ago(log))
+        self._looks.add(look)
+        look.add_done_callback(partial(self._looked, log, found))
+
+    def _looked(self, log: StreamLog, found: Callable[[float], None], look: asyncio.Task[float]) -> None:
+        self._looks.discard(look)
+        if look.cancelled():
+            return
+        bug = look.exception()
+        if bug is not None:  # without this, the stream would never end
+            _log.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
+        found(math.inf if bug is not None else look.result())
+
+    def await_answer(self, log: StreamLog, client: Client, *, is_first: bool) -> WholeFollower:
+        """Makes the follower of a durable answer that is one JSON object; as `follow`.
+
+        Args:
+            log: The answer's log.
+            client: The follower's response.
+            is_first: Whether the client has started the stream.
+        """
+        return WholeFollower(log, client, self._publications.get(log.header.stream_id), is_first=is_first)
+
+    def may_drain(self) -> bool:
+        """Returns whether one more stream may continue to its end without a follower. If so, counts it."""
+        may = self._drains < self._most_drains
+        self._drains += may
+        return may
+
+    def drained(self) -> None:
+        """Counts one such stream less: it has ended, or is followed again."""
+        self._drains -= 1
+
+    def ended(self, stream_id: str) -> None:
+        """Removes a stream that has ended. Does nothing for one that is not durable."""
+        if self._publications:
+            self._publications.pop(stream_id, None)
+
+    def disconnect_followers(self, until: float) -> None:
+        """Disconnects all followers, who may reconnect; as `Engine.disconnect_clients`."""
+        for follower in self.followers:
+            follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
