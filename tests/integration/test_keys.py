@@ -167,6 +167,18 @@ async def test_a_body_that_no_key_may_have_is_refused_and_makes_none(net: Net, b
 
 
 @on_uvloop
+async def test_a_change_may_not_let_a_key_expire_in_the_past(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(), keys=(OPERATOR,))
+    secret = await made(gateway, "shop", expires="2999-01-01")
+    refused = await ask(gateway, "PATCH", "/shop", {"expires": "2020-01-01", "streams": 3})
+    assert (refused.status, refused.error["reason"]) == (400, "expires")
+    row = (await rows(gateway))["shop"]
+    assert (row["expires"], row["limits"]["streams"]) == ("2999-01-01T00:00:00+00:00", None)
+    assert await status_of(gateway, secret) == 200
+    assert net.warned(ENDS) == 1
+
+
+@on_uvloop
 async def test_keys_of_the_file_are_changed_in_the_file(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), keys=(OPERATOR, CALLER))
     asked = [("POST", "", {"name": "caller"}), ("PATCH", "/caller", {}), ("DELETE", "/caller", None)]

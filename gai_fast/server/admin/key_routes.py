@@ -97,10 +97,7 @@ class KeyRoutes:
             )
             raise Error("invalid_request", text, reason="no_admin", status=409)
         self._check_file(name)
-        values = read_values(given, self._engine.settings)
-        expires = values.get("expires")
-        if expires is not None and datetime.fromisoformat(expires).timestamp() <= self._wall():
-            raise Error("invalid_request", f"`expires`: {expires} has passed", reason="expires")
+        values = self._read(given)
         secret = new_key_secret()
         made = StoredKey(name, new_request_id(), self._wall(), key_digest(secret), _without_nulls(values))
 
@@ -124,7 +121,7 @@ class KeyRoutes:
         self._check_there(name)
         if given.pop("name", name) != name:
             raise Error("invalid_request", "a key keeps its name: make another one", reason="name")
-        values = read_values(given, self._engine.settings)
+        values = self._read(given)
 
         def edit(there: StoredKey | None) -> StoredKey:
             found = _found(there)
@@ -159,6 +156,18 @@ class KeyRoutes:
         return incoming.json_reply({**await self._row(name), "secret": secret})
 
     # -- own --
+
+    def _read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Reads what a request says about a key; as `read_values`.
+
+        A time that has passed is most often a mistake, which would lock out the caller: it is refused.
+        """
+        values = read_values(given, self._engine.settings)
+        expires = values.get("expires")
+        if expires is not None and datetime.fromisoformat(expires).timestamp() <= self._wall():
+            text = f"`expires`: {expires} has passed: give a later time, or none"
+            raise Error("invalid_request", text, reason="expires")
+        return values
 
     def _check_file(self, name: str) -> None:
         if self._keys.is_of_file(name):
