@@ -3,8 +3,8 @@
 -- ARGV[1]: the prefix of all keys. ARGV[2]: the worker. ARGV[3]: the exchange in MessagePack: number, entries, reports.
 -- ARGV[4]: limits: gone, kept (seconds), spend_days, spend_entries, and the name of what is beyond them. Amounts are
 -- decimal texts.
--- Returns the answers in MessagePack; 1 where an earlier exchange of this worker is known here, else 0; and how many sums
--- of spend were full. Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release,
+-- Returns the answers in MessagePack; 1 where this worker was alive here until now, else 0: others may have given back what
+-- it has; and how many sums of spend were full. Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release,
 -- and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
@@ -24,6 +24,7 @@ if not layout or #exchange[2] > 0 then -- it lives as long as the spend
 end
 
 local number = exchange[1]
+local was_alive = redis.call('EXISTS', prefix .. 'worker:' .. me)
 redis.call('SET', prefix .. 'worker:' .. me, 1, 'PX', math.floor(gone * 1000))
 local last = redis.call('GET', prefix .. 'number:' .. me)
 if tonumber(last or '0') >= number then return nil end
@@ -198,4 +199,4 @@ for at, report in ipairs(exchange[3]) do
   answers[at] = {verdicts, {used(state.rates[REQUESTS]), used(state.rates[TOKENS]), text(state.spent), text(held)}}
 end
 if broken then return redis.error_reply(broken) end
-return {cmsgpack.pack(answers), last and 1 or 0, full}
+return {cmsgpack.pack(answers), was_alive, full}

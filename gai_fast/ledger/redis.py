@@ -32,7 +32,7 @@ from gai_fast.ledger._base import SPEND, GroupBy, LimitUsage, SpendEntry, SpendR
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.ledger.shared import SharedHome
+from gai_fast.ledger.shared import FIRST, SharedHome
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
@@ -48,7 +48,6 @@ _MOST: Final = 2**63 - 1
 """The largest sum in Redis."""
 _NOTHING: Final = 0
 """The number of an exchange that tells nothing, and is answered nothing."""
-_FIRST: Final = 1
 
 
 class RedisHome(SharedHome):
@@ -100,10 +99,10 @@ class RedisHome(SharedHome):
         reply = await self._backend.run_script(_SCRIPT, self._own("worker"), *arguments)
         if reply is None:
             return None
-        answers, is_known, full = reply
+        answers, was_alive, full = reply
         if full:
             self._warn()
-        self.has_forgotten = number > _FIRST and not is_known
+        self.has_forgotten = number > FIRST and not was_alive
         return [_answer(*each) for each in msgspec.msgpack.decode(answers)]
 
     def _warn(self) -> None:

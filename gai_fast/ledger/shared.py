@@ -46,12 +46,15 @@ from gai_fast.stores.health import Health, out_of_reach
 _BEAT: Final = LIMITS.ledger_gone / 4
 """Seconds between two signs of life of a worker that has streams."""
 
+FIRST: Final = 1
+"""The number of a worker's first exchange."""
+
 
 class SharedHome(ABC):
     """The state that workers share, as one of them reaches it. `StoreError`: it cannot be reached now.
 
     Attributes:
-        has_forgotten: The last exchange has found a state that does not know this worker any more.
+        has_forgotten: The last exchange has found a state that had taken this worker for gone.
     """
 
     has_forgotten: bool = False

@@ -24,7 +24,7 @@ from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.ledger.shared import SharedHome
+from gai_fast.ledger.shared import FIRST, SharedHome
 from gai_fast.ledger.state import Holder, KeyState, Rate
 from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
@@ -104,6 +104,7 @@ class SQLiteHome(SharedHome):
         now = time.monotonic()
         me = self._worker
         known = connection.execute("SELECT number FROM limit_workers WHERE worker = ?", (me,)).fetchone()
+        self.has_forgotten = number > FIRST and known is None
         last = 0 if known is None else known[0]
         connection.execute("INSERT OR REPLACE INTO limit_workers VALUES (?, ?, ?)", (me, now, max(last, number)))
         if last >= number:

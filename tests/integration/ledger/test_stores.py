@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +19,9 @@ from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
+from tests.conftest import ChangeLimits
 from tests.integration.stores.servers import RedisServer
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 MakeHome = Callable[[], SharedHome]
 DAY = "2026-11-22"
@@ -137,6 +139,29 @@ async def test_a_worker_that_is_gone_has_nothing(make_home: MakeHome) -> None:
     assert told(await second.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == STREAMS
     await first.close()
     assert told(await second.exchange(2, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
+    assert not second.has_forgotten
+    await second.close()
+
+
+async def test_a_worker_that_stood_still_and_was_taken_for_gone_finds_out(
+    make_home: MakeHome, change_limits: ChangeLimits
+) -> None:
+    """Others have given back its streams and their reservations: it reports them again."""
+    change_limits(ledger_gone=0.5)
+    first, second = make_home(), make_home()
+    await first.open()
+    await second.open()
+    caps = Caps(None, None, 1, None, "")
+    assert told(await first.exchange(1, [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+    numbers = itertools.count(1)
+
+    async def is_gone() -> bool:
+        return told(await second.exchange(next(numbers), [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+
+    await until_answered(is_gone)
+    await first.exchange(2, [], [])
+    assert first.has_forgotten
+    await first.close()
     await second.close()
 
 
