@@ -27,6 +27,9 @@ NAMES: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
 MINUTE: Final = 60.0
 DAY: Final = 24 * 60 * 60
 
+SLACK: Final = 1e-5
+"""Uses by which rounding may be off: a hundred times what a double loses with seconds since the epoch."""
+
 
 class SpendEntry(NamedTuple):
     """The cost of one or more requests.
@@ -74,7 +77,7 @@ class Caps(NamedTuple):
         tokens: Tokens a minute.
         streams: Streams at a time.
         spend: The most that may be spent in the period.
-        label: The period of `spend`, as `label_of` names it; empty without that limit.
+        label: The period of `spend`, as `labels_of` names it; empty without that limit.
     """
 
     requests: int | None
@@ -184,29 +187,21 @@ class LimitStatus(NamedTuple):
     spend: SpendStatus | None
 
 
-def label_of(period: Period, day: str, currency: str) -> str:
-    """Returns the name of a period's spend in the ledger.
+def labels_of(day: str, currency: str) -> dict[Period, str]:
+    """Returns the names of the spend of all periods that a UTC date is in.
 
     Args:
-        period: Its length.
-        day: A UTC date in it, as `2026-11-22`.
+        day: The date, as `2026-11-22`.
         currency: As for `SpendEntry`.
     """
-    if period == "day":
-        return f"d{day} {currency}"
-    return f"m{day[:7]} {currency}" if period == "month" else f"t {currency}"
-
-
-def labels_of(day: str, currency: str) -> tuple[str, str, str]:
-    """Returns the names of the spend of all periods that a UTC date is in."""
-    return f"d{day} {currency}", f"m{day[:7]} {currency}", f"t {currency}"
+    return {"day": f"d{day} {currency}", "month": f"m{day[:7]} {currency}", "total": f"t {currency}"}
 
 
 def reset_of(label: str, wall: float) -> float | None:
     """Returns the seconds until a period of spend ends. None if it does not end.
 
     Args:
-        label: The period, as `label_of` names it.
+        label: The period, as `labels_of` names it.
         wall: Seconds since the epoch, in the period.
     """
     kind = label[0]

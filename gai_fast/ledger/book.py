@@ -72,7 +72,7 @@ class SpendBook:
 
     def _drop_before(self, day: str) -> None:
         """Drops the days that are more than `limits.spend_days` before a UTC date."""
-        first = (date.fromisoformat(day) - timedelta(LIMITS.spend_days)).isoformat()
+        first = oldest_day(day)
         for each in [each for each in self._days if each < first]:
             self._count -= len(self._days.pop(each))
 
@@ -109,6 +109,11 @@ def days_between(since: str | None, until: str | None) -> tuple[str, str]:
         until: The last UTC date. None if there is none.
     """
     return since or "", until or "~"
+
+
+def oldest_day(day: str) -> str:
+    """Returns the first of the days whose spend is kept on a day."""
+    return (date.fromisoformat(day) - timedelta(LIMITS.spend_days)).isoformat()
 
 
 def _entries(day: str, sums: Mapping[tuple[str, str, str, str], tuple[Amount, int]]) -> Iterator[SpendEntry]:

@@ -27,6 +27,7 @@ from gai_fast.ledger._base import (
     MINUTE,
     NAMES,
     REQUESTS,
+    SLACK,
     SPEND,
     STREAMS,
     TOKENS,
@@ -42,11 +43,11 @@ from gai_fast.ledger._base import (
     SpendRow,
     SpendStatus,
     Verdict,
-    label_of,
+    labels_of,
     reset_of,
 )
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.model.errors import Error, RateLimited
+from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import USD, Amount, decimal_text, tokens_of
@@ -58,8 +59,6 @@ _refusals: Final = logging.getLogger("gai_fast.limits")
 
 _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
-_SLACK: Final = 1e-5
-"""Uses by which rounding may be off."""
 _NO_SPEND: Final = Reservation(0, 0)
 
 LEAST: Final = Demand(0, _NO_SPEND)
@@ -189,11 +188,7 @@ class Ledger(ABC):
         if caps is None:
             return True
         demand = _demand_of(caps, tokens, reservation, expected)
-        try:
-            reserved = self._try(key.name, caps, demand)
-        except RateLimited as refused:
-            self._count(refused, key.name)
-            raise
+        reserved = self._try(key.name, caps, demand)
         if reserved is None:
             return False
         self._note(stream_id, key, caps, demand, reserved)
@@ -213,13 +208,7 @@ class Ledger(ABC):
             Overloaded: As `try_take`.
         """
         caps = self.caps(key)
-        if caps is None:
-            return True
-        try:
-            return self._check(key.name, caps)
-        except RateLimited as refused:
-            self._count(refused, key.name)
-            raise
+        return caps is None or self._check(key.name, caps)
 
     async def take(
         self,
@@ -246,12 +235,7 @@ class Ledger(ABC):
             caps = self.caps(key)
             if caps is not None:
                 demand = _demand_of(caps, tokens, reservation, expected)
-                try:
-                    reserved = await self._ask(key.name, caps, demand)
-                except RateLimited as refused:
-                    self._count(refused, key.name)
-                    raise
-                self._note(stream_id, key, caps, demand, reserved)
+                self._note(stream_id, key, caps, demand, await self._ask(key.name, caps, demand))
 
     def _note(self, stream_id: str, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
         self._tickets[stream_id] = Ticket(key.name, caps, demand.tokens, reserved)
@@ -302,12 +286,6 @@ class Ledger(ABC):
         """
         last = None if self._usual is None else self._usual.get(model)
         return -(-sum(last) // len(last)) if last else LIMITS.usual_output
-
-    def _count(self, refused: RateLimited, caller: str) -> None:
-        if refused.reason in self.refused:
-            self.refused[refused.reason] += 1
-            if self.refusal_log is not None:
-                self.refusal_log.note(refused.reason, refused.message, caller)
 
     def cancel(self, stream_id: str) -> None:
         """Takes back the admission of a request whose stream has not begun. Does nothing if there is none."""
@@ -377,8 +355,13 @@ class Ledger(ABC):
     def _spend_status(self, spend: Amount, label: str, used: LimitUsage) -> SpendStatus:
         return SpendStatus(spend, max(0, spend - used.spent - used.reserved), reset_of(label, self._wall()))
 
-    def _refusal(self, verdict: Verdict, caps: Caps) -> Error:
-        return refusal(verdict, caps, self._wall())
+    def _refusal(self, key: str, verdict: Verdict, caps: Caps) -> Error:
+        """Counts a refused request of a key, and returns its error."""
+        error, name = refusal(verdict, caps, self._wall()), NAMES[verdict.place]
+        self.refused[name] += 1
+        if self.refusal_log is not None:
+            self.refusal_log.note(name, error.message, key)
+        return error
 
     def streams_of(self, name: str) -> int | None:
         """Returns the limit of a caller's streams. None if it has none, or there is no such caller.
@@ -496,7 +479,7 @@ def _caps_of(limits: KeyLimits, day: int, currency: str) -> Caps | None:
         return None
     if spend is None:
         return Caps(requests, tokens, streams, None, "")
-    return Caps(requests, tokens, streams, spend.amount, label_of(spend.period, date_of(day * DAY), currency))
+    return Caps(requests, tokens, streams, spend.amount, labels_of(date_of(day * DAY), currency)[spend.period])
 
 
 _TEXTS: Final = {
@@ -550,4 +533,4 @@ def _demand_of(caps: Caps, tokens: int, reservation: Reservation, expected: int)
 
 
 def _rate_status(limit: int, used: float) -> RateStatus:
-    return RateStatus(limit, max(0, int(limit - used + _SLACK)), used * MINUTE / limit if limit else 0.0)
+    return RateStatus(limit, max(0, int(limit - used + SLACK)), used * MINUTE / limit if limit else 0.0)

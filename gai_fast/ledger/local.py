@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import GRANTED, Caps, Demand, GroupBy, LimitUsage, Period, SpendEntry, SpendRow, label_of
+from gai_fast.ledger._base import GRANTED, Caps, Demand, GroupBy, LimitUsage, Period, SpendEntry, SpendRow, labels_of
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import LEAST, Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
@@ -40,7 +40,7 @@ class LocalLedger(Ledger):
 
     async def spent(self, key: str, period: Period) -> Amount:
         """Returns the spend of a key; as `Ledger.spent`."""
-        return self._home.state(key).spent.get(label_of(period, date_of(self._wall()), self.currency), 0)
+        return self._home.state(key).spent.get(labels_of(date_of(self._wall()), self.currency)[period], 0)
 
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         state = self._home.state(key)
@@ -48,7 +48,7 @@ class LocalLedger(Ledger):
         state.use(caps, now)
         verdict = state.decide(_HERE, caps, demand, now)
         if verdict.place != GRANTED:
-            raise self._refusal(verdict, caps)
+            raise self._refusal(key, verdict, caps)
         return verdict.reserved
 
     def _check(self, key: str, caps: Caps) -> bool:
@@ -57,7 +57,7 @@ class LocalLedger(Ledger):
         state.use(caps, now)
         verdict = state.verdict(caps, LEAST, now)
         if verdict.place != GRANTED:
-            raise self._refusal(verdict, caps)
+            raise self._refusal(key, verdict, caps)
         return True
 
     async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:

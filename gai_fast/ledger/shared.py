@@ -33,7 +33,7 @@ from gai_fast.ledger._base import (
     SpendEntry,
     SpendRow,
     Verdict,
-    label_of,
+    labels_of,
 )
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.home import Answer, Report
@@ -79,7 +79,7 @@ class SharedHome(ABC):
 
     @abstractmethod
     async def spent(self, key: str, label: str) -> Amount:
-        """Returns the spend of a key in a period, as `label_of` names it; raises `StoreError`."""
+        """Returns the spend of a key in a period, as `labels_of` names it; raises `StoreError`."""
 
 
 Homes = Callable[[str], SharedHome]
@@ -375,7 +375,7 @@ class SharedLedger(Ledger):
     async def spent(self, key: str, period: Period) -> Amount:
         """Returns the spend of a key; as `Ledger.spent`."""
         await self._report_spend()
-        return await self._home.spent(key, label_of(period, date_of(self._wall()), self.currency))
+        return await self._home.spent(key, labels_of(date_of(self._wall()), self.currency)[period])
 
     async def _report_spend(self) -> None:
         """Reports what this worker has spent.
@@ -541,7 +541,7 @@ class SharedLedger(Ledger):
         elif future.done():
             pass
         elif demand.is_new:
-            future.set_exception(self._refusal(verdict, caps))
+            future.set_exception(self._refusal(key.name, verdict, caps))
         else:
             future.set_result(0)
 

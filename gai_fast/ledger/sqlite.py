@@ -14,14 +14,13 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow
-from gai_fast.ledger.book import Sums, days_between
+from gai_fast.ledger.book import Sums, days_between, oldest_day
 from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import FIRST, SharedHome
@@ -132,8 +131,7 @@ class SQLiteHome(SharedHome):
     def _add(self, connection: sqlite3.Connection, entry: SpendEntry) -> None:
         if entry.day > self._swept:
             self._swept = entry.day
-            first = (date.fromisoformat(entry.day) - timedelta(LIMITS.spend_days)).isoformat()
-            connection.execute("DELETE FROM spend WHERE day < ?", (first,))
+            connection.execute("DELETE FROM spend WHERE day < ?", (oldest_day(entry.day),))
         place = (entry.day, entry.key, entry.model, entry.upstream, entry.currency)
         known = _sums(connection, place)
         if known is None:

@@ -17,12 +17,11 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 
 from __future__ import annotations
 
-from typing import Final
-
 from gai_fast.ledger._base import (
     GRANTED,
     MINUTE,
     REQUESTS,
+    SLACK,
     SPEND,
     STREAMS,
     TOKENS,
@@ -34,9 +33,6 @@ from gai_fast.ledger._base import (
 )
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.money import Amount
-
-_SLACK: Final = 1e-5
-"""Uses by which rounding may be off: a hundred times what a double loses with seconds since the epoch."""
 
 
 class Rate:
@@ -159,14 +155,14 @@ class KeyState:
             return Verdict(GRANTED, 0.0, reserved)
         if requests is not None:
             over = self.rates[REQUESTS].used(now) + 1 - requests
-            if over > _SLACK or not requests:
+            if over > SLACK or not requests:
                 return Verdict(REQUESTS, over * MINUTE / requests if requests else 0.0)
         if most_tokens is not None:
             tokens = min(demand.tokens, most_tokens)
             if demand.expected and not self.live:  # rule 6
                 tokens = min(demand.tokens - demand.expected, most_tokens)
             over = self.rates[TOKENS].used(now) + tokens - most_tokens
-            if over > _SLACK or not most_tokens:
+            if over > SLACK or not most_tokens:
                 return Verdict(TOKENS, over * MINUTE / most_tokens if most_tokens else 0.0)
         if streams is not None and streams <= self.live:
             return Verdict(STREAMS)
@@ -197,7 +193,7 @@ class KeyState:
 
     def charge(self, day: str, currency: str, amount: Amount) -> None:
         """Adds to the spend of all periods that a UTC date is in. A month outlives its days."""
-        for label in labels_of(day, currency):
+        for label in labels_of(day, currency).values():
             self.spent[label] = self.spent.get(label, 0) + amount
         excess = len(self.spent) - LIMITS.ledger_periods
         if excess > 0:
