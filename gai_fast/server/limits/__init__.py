@@ -211,6 +211,10 @@ class Limits:
     """Unsent bytes after which a worker or the supervisor counts as hung: a working process reads at once, and a
     configuration is far smaller."""
 
+    worker_start: float = 300.0
+    """Seconds after its fork after which a worker that accepts no connections is killed: the operator's own functions
+    may take minutes, for instance to load a model."""
+
     worker_early: float = 1.0
     """Seconds within which a dying worker counts as a worker that could not start."""
 

@@ -15,8 +15,8 @@ fork at any time. It serves no HTTP request.
    ends them at once. A worker that does not end in time is killed. At any time, a worker is killed if it does not read
    its messages, or sends an invalid one.
 4. Workers send heartbeats. A silent worker gets no new connections, and connections in its channel go to another
-   worker. If it stays silent, it is killed and replaced. If the supervisor itself stood still, as on a paused machine,
-   the workers' times start again.
+   worker. If it stays silent, it is killed and replaced, as is a worker that never starts. If the supervisor itself
+   stood still, as on a paused machine, the workers' times start again.
 5. SIGHUP, or a worker's request, reloads the configuration and sends it to the workers.
 6. Workers notice the end of the supervisor by their links, and drain.
 7. An exception in a function that was passed to the supervisor is logged, and the server goes on. An exception in
@@ -124,7 +124,7 @@ class _Worker:
         idle_after: The number of connections that it had accepted when it was last idle. -1 if it never was.
         has_last: Whether its channel was closed for further connections.
         kill_at: The time at which it is killed. None if it may go on.
-        heard_at: The time of its last heartbeat. None if it is not ready, or no heartbeat is expected any more.
+        heard_at: The time of its last heartbeat, or of its fork. None if no heartbeat is expected any more.
         failure: The exit code and the reason if it could not start. None if there is none.
     """
 
@@ -140,7 +140,7 @@ class _Worker:
         self.handed = 0
         self.idle_after = -1
         self.kill_at: float | None = None
-        self.heard_at: float | None = None
+        self.heard_at: float | None = self.started_at
         self.failure: tuple[int, str] | None = None
 
     @property
@@ -434,10 +434,10 @@ class Supervisor:
         for worker in self._workers.values():
             if stood_still and worker.heard_at is not None:
                 worker.heard_at = now
-            elif worker.is_silent(now, LIMITS.worker_hung):
+            elif worker.is_silent(now, LIMITS.worker_hung if worker.is_ready else LIMITS.worker_start):
                 worker.heard_at = None
-                self._kill(worker, "gives no sign of life")
-            elif worker.is_silent(now, LIMITS.worker_silent):
+                self._kill(worker, "gives no sign of life" if worker.is_ready else "does not start")
+            elif worker.is_ready and worker.is_silent(now, LIMITS.worker_silent):
                 self._take_back(worker)
 
     def _take_back(self, worker: _Worker) -> None:

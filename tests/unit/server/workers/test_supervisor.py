@@ -32,6 +32,8 @@ HOW = sys.argv[2]
 if HOW.startswith("beats"):
     for name, seconds in {"worker_beat": 0.02, "worker_silent": 0.2, "worker_hung": 1.0}.items():
         object.__setattr__(LIMITS, name, seconds if HOW == "beats" or name != "worker_hung" else 600)
+if HOW.startswith("stuck"):
+    object.__setattr__(LIMITS, "worker_start", 1.0)
 if HOW == "hung":
     link.LIMITS = replace(LIMITS, link_unsent=1_000_000)
 
@@ -77,6 +79,8 @@ def work(ends):
         1 / 0
     if HOW == "slow" and ends.number == 2:
         time.sleep(0.3)
+    if HOW.startswith("stuck") and ends.number == (1 if HOW == "stuck at first" else 3):
+        os.kill(os.getpid(), signal.SIGSTOP)
     if HOW == "leaves early" and ends.number == 2:
         ends.link.sendall(pack("leaving"))
         time.sleep(0.5)  # a third worker should be ready by then
@@ -289,6 +293,24 @@ def test_a_worker_that_stays_silent_is_killed_and_replaced() -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
         assert f"worker {number} gives no sign of life: it is killed" in server.errors()
+
+
+def test_a_worker_that_is_never_ready_is_killed_and_replaced() -> None:
+    with supervised("stuck") as server:
+        assert server.says() == "up"
+        number, process = server.connect()
+        os.kill(process, signal.SIGKILL)
+        ask_until(server, {3 - number, 4})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert "worker 3 does not start: it is killed" in server.errors()
+
+
+def test_a_server_whose_first_worker_is_never_ready_ends() -> None:
+    with supervised("stuck at first") as server:
+        assert server.says() == "failed 3 was killed by signal 9"
+        assert server.says() == "ended"
+        assert "worker 1 does not start: it is killed" in server.errors()
 
 
 def test_a_machine_that_was_paused_kills_nobody() -> None:
