@@ -155,6 +155,13 @@ class Account:
             return None
         return {"input_tokens": estimated_tokens(self._prompt_characters)}
 
+    def with_searches(self, usage: dict[str, Any], searches: int) -> dict[str, Any]:
+        """Returns usage with the provider's searches, if they have a price."""
+        price = self.price
+        if not searches or price is None or not price.web_search:
+            return usage
+        return {**usage, "web_search_requests": searches}
+
     def charge_of(self, usage: dict[str, Any] | None, own: Amount | None) -> Charge | None:
         """Returns the charge for an attempt that ends with these tokens; arguments as for `close`."""
         price = self.price

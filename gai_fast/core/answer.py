@@ -7,17 +7,16 @@ which order, and how the stream ends. Must not know providers or client formats.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
-from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk, with_null, with_null_bytes
+from gai_fast.core.chunks import WRONG_SHAPE, is_unfinished, parse_chunk, with_null, with_null_bytes
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
-from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.reading import estimated_usage
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
@@ -175,15 +174,6 @@ class Answer:
             self._learning = None  # frames of a JSON array are never copied
         return frames
 
-    def error_of_body(self, now_ms: int | None) -> Error:
-        """Returns the error of a response with a status of 400 or above.
-
-        Args:
-            now_ms: Milliseconds since the epoch, for a `Retry-After` date.
-        """
-        body = self.body
-        return self.adapter.api.decode_error(body.status, body.headers, body.collected, now_ms)
-
     def read_whole(self) -> list[Event]:
         """Reads a complete JSON answer to a streamed request.
 
@@ -192,7 +182,7 @@ class Answer:
             WRONG_SHAPE: The JSON is not an answer.
         """
         self.body.mend(with_null_bytes)
-        text = self._whole_text()
+        text = self.body.text()
         answer = parse_chunk(text)
         failure = self.adapter.api.read_failure(answer)
         if failure is not None:
@@ -204,14 +194,11 @@ class Answer:
 
     def error_of_whole(self, problem: Exception) -> Error:
         """Returns the error for a JSON answer that `read_whole` cannot read, for example because it is cut off."""
-        return self.adapter.truncated() if _is_unfinished(self._whole_text()) else self.no_answer(problem)
+        return self.adapter.truncated() if is_unfinished(self.body.text()) else self.no_answer(problem)
 
     def no_answer(self, problem: Exception) -> Error:
         """Returns the error for a JSON document that is not an answer."""
         return self.unavailable("malformed_chunk", f"answered with JSON that is not an answer: {_worded(problem)}")
-
-    def _whole_text(self) -> str:
-        return self.body.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
 
     # -- frames --
 
@@ -231,22 +218,6 @@ class Answer:
             self.oversized = str(problem)
             before: list[Frame] = getattr(problem, "before", [])
             return before
-
-    def last_frames(self, *, copies_body: bool) -> list[Frame]:
-        """Returns the bytes after the last blank line as frames.
-
-        Args:
-            copies_body: Whether the client gets the body byte for byte. If not, a frame without its blank line gets
-                one, since another attempt's frames may follow, and a frame that is cut off has no bytes.
-        """
-        frames = []
-        for frame in self.copier.close():
-            raw = frame.raw
-            line = raw.rstrip(b"\r\n")
-            if line and not copies_body:
-                raw = b"" if _is_cut_off(line, frame.data) else line + b"\n\n"
-            frames.append(frame._replace(raw=raw))
-        return frames
 
     def read_stray(self, stray: str) -> list[Event]:
         """Reads lines that are not SSE. Some servers send their error this way, with or without `error:` before it.
@@ -336,6 +307,14 @@ class Answer:
         self.adapter.started = self.progress is not _AWAITED
         return None
 
+    def holds_back(self, warning: Event) -> bool:
+        """Returns whether a warning comes before the first event: it is held back until `start`, within limits."""
+        if self.progress is not _AWAITED:
+            return False
+        if len(self.early_warnings) < LIMITS.early_warnings:
+            self.early_warnings.append(warning)
+        return True
+
     # -- errors --
 
     def client_error(self, error: Error, raw: bytes = b"") -> Error:
@@ -374,7 +353,7 @@ class Answer:
         if self.progress is not _CONTENT and not self._goes_on and _is_empty(events):
             raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
         if "usage" not in events[-1] and self._prompt_characters is not None:
-            events[-1]["usage"] = self._estimated_usage(self.characters, "estimated")
+            events[-1]["usage"] = estimated_usage(self._prompt_characters, self.characters, "estimated")
         return events
 
     def complete_calls(self, transcript: Transcript | None) -> list[Event]:
@@ -472,8 +451,8 @@ class Answer:
         """Returns the end with the stream's cost in its usage, for processors, which may still change the usage."""
         account, usage = self.account, event.get("usage")
         if account is not None and usage:
-            event["usage"] = usage = self._with_searches(usage)
-            charge = account.charge_of(self._usage_at(event), self.adapter.own_cost)
+            event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
+            charge = account.charge_of(self._usage_at(event, account), self.adapter.own_cost)
             event["usage"] = _with_cost(usage, account.bill.charges_with(account, charge))
         return event
 
@@ -490,25 +469,23 @@ class Answer:
             return event
         account.bill.give_up_others(account)
         if usage:
-            event["usage"] = usage = self._with_searches(usage)
-        account.close(self._usage_at(event), self.adapter.own_cost)
+            event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
+        account.close(self._usage_at(event, account), self.adapter.own_cost)
         if usage:
             event["usage"] = _with_cost(usage, account.bill.charges)
         return event
 
-    def _usage_at(self, event: Event) -> dict[str, Any] | None:
+    def _usage_at(self, event: Event, account: Account) -> dict[str, Any] | None:
         """Returns the attempt's own tokens at the end of its stream. `None` if they cost nothing."""
         usage = event.get("usage")
-        is_owed = self.progress is _CONTENT or (
-            event["type"] == "finish" and self.account is not None and self.account.is_sent
-        )
+        is_owed = self.progress is _CONTENT or (event["type"] == "finish" and account.is_sent)
         if usage is None or not is_owed:
             return None
         source: str | None = usage.get("source")
         if self._prompt_characters is not None and self._is_placeholder(usage):
-            return self._own_usage("estimated")
+            return self._own_usage(account, "estimated")
         # An estimate also counts the content of the attempt before.
-        return self._own_usage(source) if source is not None and self._goes_on else usage
+        return self._own_usage(account, source) if source is not None and self._goes_on else usage
 
     def _usage_if_left(self) -> dict[str, Any] | None:
         """Returns the attempt's own tokens, if it is given up now unless it has ended. None if they cost nothing."""
@@ -516,26 +493,19 @@ class Answer:
         if account is None or account.is_closed:
             return None if account is None else account.usage
         is_owed = self.progress is _CONTENT or (account.is_sent and self._prompt_characters is not None)
-        return self._own_usage("partial") if is_owed else None
+        return self._own_usage(account, "partial") if is_owed else None
 
-    def _own_usage(self, source: str) -> dict[str, Any]:
+    def _own_usage(self, account: Account, source: str) -> dict[str, Any]:
         """Returns the usage of this attempt alone up to now, for its charge."""
         characters = self.characters if self.transcript is None and not self._goes_on else self._generated
-        return self._with_searches(self._counted_or_estimated(characters, source))
-
-    def _with_searches(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Returns usage with the provider's searches, if they have a price."""
-        account, searches = self.account, self.adapter.searches
-        if not searches or account is None or account.price is None or not account.price.web_search:
-            return usage
-        return {**usage, "web_search_requests": searches}
+        return account.with_searches(self._counted_or_estimated(characters, source), self.adapter.searches)
 
     def _counted_or_estimated(self, characters: int, source: str) -> dict[str, Any]:
         counted: dict[str, Any] = dict(self.adapter.usage or {})
         if self._is_counted(counted):
             return counted
         # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
-        usage = self._estimated_usage(characters, source)
+        usage = estimated_usage(self._prompt_characters or 0, characters, source)
         usage["input_tokens"] = counted.get("input_tokens") or usage["input_tokens"]
         usage["output_tokens"] = max(counted.get("output_tokens", 0), usage["output_tokens"])
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
@@ -552,11 +522,6 @@ class Answer:
         is estimated. OpenRouter's zeros for an answer from its cache have a cost of 0 beside them.
         """
         return not counted.get("output_tokens") and self.characters > 0 and self.adapter.own_cost is None
-
-    def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
-        """Estimates the usage by length."""
-        into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(characters)
-        return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
 
 def _with_cost(usage: dict[str, Any], charges: Sequence[Charge]) -> dict[str, Any]:
@@ -596,23 +561,3 @@ def _worded(problem: Exception) -> str:
     """Describes the fault of a chunk, without quoting it."""
     # Compiled and pure builds raise different exceptions for a chunk of another shape.
     return str(problem) if isinstance(problem, Malformed) else "it has another shape"
-
-
-def _is_unfinished(text: str) -> bool:
-    """Returns whether a JSON text ends before its brackets are closed."""
-    bare = _STRING.sub("", text)
-    return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
-
-
-def _is_cut_off(raw: bytes, data: str | None) -> bool:
-    """Returns whether a body's last frame is incomplete, so that clients would fail to parse it.
-
-    If a frame has a field but no data, such as an `event` without `data`, SDKs read its data as an empty text.
-    """
-    if data is None:
-        return _FIELD.search(raw) is not None
-    return not data.strip() or _is_unfinished(data)
-
-
-_FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is not a comment
-_STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)

@@ -115,6 +115,18 @@ class Body:
         """The bytes so far of a body that is not a stream."""
         return bytes(self._buffer)
 
+    def text(self) -> str:
+        """Returns the collected bytes as text, without a byte order mark and blanks around it."""
+        return self.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+
+    def error(self, now_ms: int | None) -> Error:
+        """Returns the error of an error body.
+
+        Args:
+            now_ms: Milliseconds since the epoch, for a `Retry-After` date.
+        """
+        return self._api.decode_error(self.status, self.headers, self.collected, now_ms)
+
     def mend(self, mended: Callable[[bytes], bytes]) -> None:
         """Replaces the collected bytes by the result of a function."""
         self._buffer[:] = mended(bytes(self._buffer))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Any, Final
 
 import orjson
 
 from gai_fast.core.limits import LIMITS
-from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.kernels import Frame, encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 
 _loads: Final = orjson.loads
@@ -154,6 +154,43 @@ def with_null_bytes(data: bytes) -> bytes:
     if b"NaN" not in data and b"Infinity" not in data:
         return data
     return _NO_NUMBER_BYTES.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
+
+
+def is_unfinished(text: str) -> bool:
+    """Returns whether a JSON text ends before its brackets are closed."""
+    bare = _WHOLE_STRING.sub("", text)
+    return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
+
+
+def completed_frames(frames: Iterable[Frame]) -> list[Frame]:
+    """Returns the last frames of a body, which lack their blank line, as clients can read them.
+
+    A frame gets its blank line, since another attempt's frames may follow. A frame that is cut off has no bytes.
+
+    Args:
+        frames: The frames.
+    """
+    completed = []
+    for frame in frames:
+        line = frame.raw.rstrip(b"\r\n")
+        if line:
+            frame = frame._replace(raw=b"" if _is_cut_off(line, frame.data) else line + b"\n\n")
+        completed.append(frame)
+    return completed
+
+
+def _is_cut_off(raw: bytes, data: str | None) -> bool:
+    """Returns whether a body's last frame is incomplete, so that clients would fail to parse it.
+
+    If a frame has a field but no data, such as an `event` without `data`, SDKs read its data as an empty text.
+    """
+    if data is None:
+        return _FIELD.search(raw) is not None
+    return not data.strip() or is_unfinished(data)
+
+
+_FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is not a comment
+_WHOLE_STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
 
 
 def members(text: str, *path: str) -> Iterator[str]:

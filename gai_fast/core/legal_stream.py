@@ -18,7 +18,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
-from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, TYPES, Event
+from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, TYPES, Event, done
 from gai_fast.model.halves import rest, separated
 from gai_fast.model.money import Charge
 
@@ -398,12 +398,41 @@ class LegalStream:
         except ValueError as problem:
             raise Unwritable(str(problem)) from None
 
+    def _emit_end(self, event: Event, usage: dict[str, Any]) -> None:
+        """Emits a `finish` or `error` with its usage, if there is any, and `done`."""
+        if usage:
+            event["usage"] = usage
+        self._emit(event)
+        self._emit(done(event["type"] == "finish"))
+
+    def _end_bare(self, error: Error) -> None:
+        """Writes the missing events of an end directly to the sink, past all other parts.
+
+        Args:
+            error: The error, if the stream has no end yet.
+        """
+        if not self.is_over:
+            self.end = {"type": "error", "error": error.payload()}
+            self._sink.event(self.end)
+            self.others += 1
+            self.state = State.FAILED
+        self._sink.event(done(self.state is State.FINISHED))
+        self.others += 1
+        self.state = State.CLOSED
+
     def _completed_start(self, event: Event) -> Event:
         if self._stream_id:
             event["stream_id"] = self._stream_id
         if self._upstream:
             event["provider_metadata"] = {**event.get("provider_metadata", {}), "upstream": self._upstream}
         return event
+
+    def _relate(self, continued: Literal["verified", "prefill"] | None) -> None:
+        """Sets the relation of a further attempt to the delivered content; as for `Relay.begin`."""
+        self._continued = continued
+        # Nothing has been sent of a complete JSON answer.
+        keeps_start = self._frames is not None and not self._frames.whole
+        self._is_void = keeps_start and continued is None and self.state is not State.IDLE
 
     def _go_on_from(self, failure: Error, continued: Literal["verified", "prefill"] | None) -> None:
         """Relates the attempt to the content delivered by the attempt before.
@@ -439,6 +468,12 @@ class LegalStream:
             self._emit_all(answer.complete_calls(transcript))
         return self._partial_usage()
 
+    def _keep_rest(self) -> None:
+        """Keeps the complete calls and the usage of a failed attempt, if another attempt may go on from it."""
+        answer = self._answer
+        if answer.transcript is not None and self._failed_rest is None and self.state is _STREAMING:
+            self._failed_rest = answer.complete_calls(answer.transcript), answer.partial_usage(has_started=True)
+
     def _partial_usage(self) -> dict[str, Any]:
         """Returns the usage up to an end that the provider did not send."""
         return self._answer.partial_usage(has_started=self.state is not State.IDLE)
@@ -454,6 +489,12 @@ class LegalStream:
         """Passes on and counts the deltas copied since the last call, as if each had come as an event."""
         data, count, kinds = self._answer.copier.take_copied()
         deltas.append_frames(data, count, self._note_copied(deltas, count, kinds))
+
+    def _settle_copied(self) -> None:
+        """Counts the deltas of the fast path."""
+        count, kinds = self._answer.copier.settle()
+        if count and self._deltas is not None:
+            self._deltas.append_frames(b"", count, self._note_copied(self._deltas, count, kinds))
 
     def _note_copied(self, deltas: DeltaSink, count: int, kinds: list[tuple[Event, int, str]]) -> int:
         """Accounts for copied deltas. Returns the code points of their visible text."""
@@ -502,6 +543,10 @@ class LegalStream:
             if answer.oversized:  # no frame follows an oversized frame
                 self.state = State.CLOSED
             self._pass_tail_on(frames or ())
+
+    def _end_tail(self) -> None:
+        self.state = State.CLOSED
+        self._pass_tail_on(self._answer.copier.close())
 
     def _pass_tail_on(self, frames: Sequence[Frame]) -> None:
         for frame in frames:

@@ -114,6 +114,18 @@ def estimated_tokens(text: int) -> int:
     return -(-text // CHARACTERS_PER_TOKEN)
 
 
+def estimated_usage(prompt: int, answer: int, source: str) -> dict[str, Any]:
+    """Estimates a usage by length.
+
+    Args:
+        prompt: The number of characters of the request.
+        answer: The number of characters of the answer.
+        source: The `source` of the usage.
+    """
+    into, out = estimated_tokens(prompt), estimated_tokens(answer)
+    return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
+
+
 def characters_of_media(event: Event) -> int:
     """Returns the characters with as many estimated tokens as a generated image or sound; 0 for other events.
 

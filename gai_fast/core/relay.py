@@ -36,9 +36,8 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read, with_valid_json
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
-from gai_fast.core.chunks import WRONG_SHAPE, is_comment
+from gai_fast.core.chunks import WRONG_SHAPE, completed_frames, is_comment
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
-from gai_fast.core.limits import LIMITS
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
@@ -159,9 +158,7 @@ class Relay(LegalStream):
             goes_on=continued is not None,
         )
         self._use(answer, sink, deltas, frames, upstream)
-        self._continued = continued
-        keeps_start = frames is not None and not frames.whole  # nothing has been sent of a complete JSON answer
-        self._is_void = keeps_start and continued is None and self.state is not State.IDLE
+        self._relate(continued)
         failure = self._failure
         if self.state is _STREAMING and failure is not None:
             try:
@@ -241,19 +238,18 @@ class Relay(LegalStream):
             error: The reason for an early end. `None` if the body is complete.
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
-        if self._is_done_with or self.is_over:
-            if self.state is State.TAIL:
-                self._end_tail()
-            return
         try:
-            self._receive_eof(error, now_ms)
+            if not self._is_done_with and not self.is_over:
+                self._receive_eof(error, now_ms)
+            elif self.state is State.TAIL:
+                self._end_tail()
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
 
     def _receive_eof(self, error: Error | None, now_ms: int | None) -> None:
         kind = self._answer.body.kind
         if kind is BodyKind.ERROR:
-            self._fail_attempt(self._answer.error_of_body(now_ms))
+            self._fail_attempt(self._answer.body.error(now_ms))
             return
         if kind is BodyKind.WHOLE:
             self._receive_whole(error)
@@ -278,9 +274,7 @@ class Relay(LegalStream):
     def settle(self) -> None:
         """Counts the deltas of the fast path. Called before any other call for the stream."""
         try:
-            count, kinds = self._answer.copier.settle()
-            if count and self._deltas is not None:
-                self._deltas.append_frames(b"", count, self._note_copied(self._deltas, count, kinds))
+            self._settle_copied()
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
 
@@ -312,8 +306,7 @@ class Relay(LegalStream):
         answer = self._answer
         answer.body.kind = _IGNORED
         self._failure = self._kept(self._blamed(error))
-        if answer.transcript is not None and self._failed_rest is None and self.state is _STREAMING:
-            self._failed_rest = answer.complete_calls(answer.transcript), answer.partial_usage(has_started=True)
+        self._keep_rest()
         answer.close_account(is_left=False)
         return True
 
@@ -347,11 +340,7 @@ class Relay(LegalStream):
         else:  # the client may lack the start of a call; an internal error has no phase
             usage = self._partial_usage()
         self.error = error = self._kept(error)
-        event: Event = {"type": "error", "error": error.payload()}
-        if usage:
-            event["usage"] = usage
-        self._emit(event)
-        self._emit(done(False))
+        self._emit_end({"type": "error", "error": error.payload()}, usage)
 
     def stop(self, finish_reason: FinishReason, reason: str | None = None) -> None:
         """Ends the stream properly before its upstream does: `finish` with the usage so far.
@@ -376,10 +365,7 @@ class Relay(LegalStream):
         finish = self._answer.adapter.end(finish_reason, self._answer.adapter.word())
         if reason is not None:
             finish["reason"] = reason
-        if usage:
-            finish["usage"] = usage
-        self._emit(finish)
-        self._emit(done(True))
+        self._emit_end(finish, usage)
 
     def break_off(self, problem: Exception) -> None:
         """Ends the stream after an exception: rule 7.
@@ -409,28 +395,16 @@ class Relay(LegalStream):
             if not self.is_over:
                 self._fail(_fault_error())
                 return
-        except Exception:  # noqa: BLE001  # as above: `_end_bare` follows
+        except Exception:  # noqa: BLE001  # as above: the end is written past the part that failed
             pass
-        self._end_bare()
-
-    def _end_bare(self) -> None:
-        """Writes the missing events of an end directly to the sink, past all other parts."""
+        error = _fault_error()
         if not self.is_over:
-            self.error = _fault_error()
-            self.end = {"type": "error", "error": self.error.payload()}
+            self.error = error
         try:
-            if not self.is_over:
-                self._sink.event(self.end)
-                self.others += 1
-                self.state = State.FAILED
-            self._sink.event(done(self.state is State.FINISHED))
-            self.others += 1
-        except Exception as worse:  # noqa: BLE001  # the client cannot be informed
-            self.fault = self.fault or worse
-            self.error = self.error or _fault_error()
+            self._end_bare(error)
+        except Exception:  # noqa: BLE001  # the client cannot be informed
+            self.error = self.error or error
             self.state = State.CUT
-        else:
-            self.state = State.CLOSED
 
     def tick(self, now_ms: int) -> None:
         """Emits the events that processors have held back until now."""
@@ -519,16 +493,11 @@ class Relay(LegalStream):
 
     def _receive_rest(self) -> None:
         """Handles the bytes after the last blank line."""
-        copies_body = self._frames is not None and self._frames.copies_body
-        for frame in self._answer.last_frames(copies_body=copies_body):
+        frames = self._answer.copier.close()
+        if self._frames is None or not self._frames.copies_body:
+            frames = completed_frames(frames)
+        for frame in frames:
             self._receive_frame(frame, cut_off=True)
-
-    def _end_tail(self) -> None:
-        self.state = State.CLOSED
-        try:
-            self._pass_tail_on(self._answer.copier.close())
-        except Exception as problem:  # noqa: BLE001  # rule 7
-            self.break_off(problem)
 
     def _receive_whole(self, broke: Error | None) -> None:
         """Handles a complete JSON answer to a streamed request: the answer, or an error."""
@@ -555,10 +524,8 @@ class Relay(LegalStream):
             self._fail_attempt(error)
             return
         warning: Event = {"type": "warning", "reason": "malformed_chunk"}
-        if answer.progress is not _AWAITED:
+        if not answer.holds_back(warning):
             self._emit(warning)
-        elif len(answer.early_warnings) < LIMITS.early_warnings:
-            answer.early_warnings.append(warning)
 
     def _finish(self, broke: Error | None = None) -> None:
         """Emits the last events after the end mark or the end of the body, or an error if they are missing."""

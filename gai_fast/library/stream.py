@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from gai_fast.core.reading import estimated_usage
 from gai_fast.core.result import Collector
 from gai_fast.kernels import encode_json, encode_sse
 from gai_fast.library.limits import LIMITS
@@ -216,7 +217,7 @@ class Stream:
         elif kind == "stream.reset":
             self._characters = 0
         elif kind == "finish" and not event.get("usage"):
-            event["usage"] = self._estimated_usage()
+            event["usage"] = estimated_usage(0, self._characters, "estimated")  # as the relay does
         elif kind == "stream.gap":
             event["from"] = event["to"] = self._seq
         if self._seq == 1:
@@ -228,11 +229,6 @@ class Stream:
             self._state = _State.ENDED
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
-
-    def _estimated_usage(self) -> dict[str, Any]:
-        """Estimates as the relay does: about four characters are a token."""
-        tokens = -(-self._characters // 4)
-        return {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens, "source": "estimated"}
 
     def _has_room(self, cost: int) -> bool:
         return not self._held or self._held + cost <= LIMITS.pushed

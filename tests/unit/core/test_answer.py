@@ -90,23 +90,6 @@ def test_an_oversized_frame_is_noted_and_the_frames_before_it_are_returned() -> 
     assert str(LIMITS.event) in made.oversized
 
 
-@pytest.mark.parametrize(
-    ("rest", "copies_body", "raw"),
-    [
-        (b"data: {}", False, b"data: {}\n\n"),
-        (b"data: {}\r\n", False, b"data: {}\n\n"),
-        (b"data: {", False, b""),
-        (b"event: x", False, b""),
-        (b": ping", False, b": ping\n\n"),
-        (b"data: {", True, b"data: {"),
-    ],
-)
-def test_the_last_frame_is_completed_or_has_no_bytes(rest: bytes, copies_body: bool, raw: bytes) -> None:
-    made = answer()
-    assert frames_of(made, rest) == []
-    assert [frame.raw for frame in made.last_frames(copies_body=copies_body)] == [raw]
-
-
 def test_a_whole_answer_is_read_or_is_an_error() -> None:
     def whole(body: bytes, **options: Any) -> Answer:
         made = answer(**options)
@@ -125,14 +108,6 @@ def test_a_whole_answer_is_read_or_is_an_error() -> None:
     assert is_partly_read(whole(partly).read_whole())
     with pytest.raises(Malformed, match=str(partly_read())):
         whole(partly, on_malformed="error").read_whole()
-
-
-def test_the_error_of_a_body_has_its_status_and_headers() -> None:
-    made = answer()
-    made.body.receive_head(429, {"retry-after": "7"})
-    made.receive(b'{"error": {"message": "Slow down"}}')
-    error = made.error_of_body(None)
-    assert (error.code, error.message, error.retry_after_ms) == ("rate_limited", "Slow down", 7000)
 
 
 # ---- chunks that cannot be read --------------------------------------------------------------------------------------

@@ -115,3 +115,17 @@ def test_nothing_of_an_ignored_body_is_kept_or_given_out() -> None:
     one = body()
     one.kind = BodyKind.IGNORED
     assert (one.feed(b"data: x\n\n"), one.collected) == (b"", b"")
+
+
+def test_the_error_of_a_body_has_its_status_and_headers() -> None:
+    one = body()
+    one.receive_head(429, {"retry-after": "7"})
+    one.feed(b'{"error": {"message": "Slow down"}}')
+    error = one.error(None)
+    assert (error.code, error.message, error.retry_after_ms) == ("rate_limited", "Slow down", 7000)
+
+
+def test_the_text_of_a_body_has_no_mark_and_no_blanks_around_it() -> None:
+    one = body()
+    one.feed(SAID + b'{"a": "\xff"}\n')
+    assert one.text() == '{"a": "\ufffd"}'

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from gai_fast.core.chunks import (
+    completed_frames,
     count,
     is_comment,
+    is_unfinished,
     label,
     member,
     members,
@@ -19,6 +21,7 @@ from gai_fast.core.chunks import (
     with_null,
     with_null_bytes,
 )
+from gai_fast.kernels import Frame
 from gai_fast.model.errors import Malformed
 from tests.limits import LIMITS
 
@@ -130,3 +133,27 @@ class TestChunks:
         assert (text_of(None), text_of("a")) == ("", "a")
         with pytest.raises(Malformed, match="JSON int"):
             text_of(1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "data", "completed"),
+    [
+        (b"data: {}", "{}", b"data: {}\n\n"),
+        (b"data: {}\r\n", "{}", b"data: {}\n\n"),
+        (b"data: {", "{", b""),
+        (b'data: "{"', '"{"', b'data: "{"\n\n'),
+        (b"data: ", "", b""),
+        (b"event: x", None, b""),
+        (b": ping", None, b": ping\n\n"),
+        (b"\r\n", None, b"\r\n"),
+    ],
+)
+def test_the_last_frame_is_completed_or_has_no_bytes(raw: bytes, data: str | None, completed: bytes) -> None:
+    assert [frame.raw for frame in completed_frames([Frame(raw, "", data, None)])] == [completed]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("{", True), ("[1]", False), ('"{', False), ('["]"', True), ("", False)]
+)
+def test_a_text_is_unfinished_whose_brackets_are_open(text: str, expected: bool) -> None:
+    assert is_unfinished(text) is expected

@@ -643,7 +643,7 @@ def test_a_stream_that_never_starts_tells_no_warning() -> None:
 
 
 def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.core.relay.LIMITS", replaced(early_warnings=2))
+    monkeypatch.setattr("gai_fast.core.answer.LIMITS", replaced(early_warnings=2))
     stream = Stream()
 
     def receive(name: str, data: str) -> list[Event]:
