@@ -42,7 +42,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
-from gai_fast.model.events import DELTAS, Event, FinishReason, done
+from gai_fast.model.events import DELTAS, Event, FinishReason
 
 _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))
 
@@ -537,7 +537,7 @@ class Relay(LegalStream):
             return
         answer.body.kind = _IGNORED
         self._emit_all(events)
-        self._emit(done(True))
+        self._emit_done(is_finished=True)
 
 
 def _fault_error() -> Error:

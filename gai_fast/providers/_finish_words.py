@@ -39,8 +39,10 @@ _JOINT: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]+")
 
 def known_word(word: str) -> str:
     """Returns the word of the tables that a provider's word means; the word in lower case if it means none."""
+    if word in FINISH_WORDS:  # nearly all
+        return word
     plain = word.lower()
-    if plain in FINISH_WORDS or plain in FAILURE_WORDS:  # nearly all
+    if plain in FINISH_WORDS or plain in FAILURE_WORDS:
         return plain
     for part in reversed(re.split("[:.]", word)):
         found = _JOINT.sub("_", part.strip()).lower()
