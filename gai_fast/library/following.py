@@ -21,7 +21,7 @@ from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
 from gai_fast.net.logs.cursor import LogCursor
-from gai_fast.net.logs.view import NATIVE, Form, gap_event
+from gai_fast.net.logs.view import NATIVE, Representation, gap_event
 from gai_fast.net.stream.streams import Engine
 from gai_fast.stores import Backlog
 from gai_fast.stores._base import data_lines
@@ -68,7 +68,7 @@ class FollowedStream(LogCursor):
         if log.header.format != NATIVE or log.header.framing == "json":
             text = f"this stream is kept in format {log.header.format!r} as {log.header.framing}: it has no events"
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
-        self._is_compact = Form(get_format(NATIVE), log.header.framing, log.header.envelope).is_compact
+        self._is_compact = Representation(get_format(NATIVE), log.header.framing, log.header.envelope).is_compact
         after, loop = self.position, asyncio.get_running_loop()
         super().__init__(log, after, after, engine.durable.publication(self.id), loop, takes_metrics=True)
         self.is_paused = self._is_entered = True

@@ -32,8 +32,8 @@ Clock = Callable[[], int]
 NATIVE: Final = "gai"
 
 
-class Form(NamedTuple):
-    """The form in which a client gets a stream.
+class Representation(NamedTuple):
+    """The representation of a stream (RFC 9110, 3.2) that a client gets.
 
     Args:
         format: The wire format.
@@ -58,7 +58,10 @@ class Form(NamedTuple):
         """Returns whether a log is in this form."""
         if self.format.name != header.format or self.framing != header.framing:
             return False
-        return header.format != NATIVE or self.is_compact == Form(self.format, self.framing, header.envelope).is_compact
+        return (
+            header.format != NATIVE
+            or self.is_compact == Representation(self.format, self.framing, header.envelope).is_compact
+        )
 
 
 class View(Output, Protocol):
@@ -93,7 +96,7 @@ class View(Output, Protocol):
         """Writes an event that is not in the log, without an `id:` line."""
 
 
-def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
+def view_of(header: LogHeader, form: Representation, after: int, clock: Clock) -> View:
     """Returns the view of a log for one follower.
 
     Args:
@@ -122,7 +125,7 @@ class LogFrames:
 
     __slots__ = ("_clock", "_form", "_header", "_out", "start")
 
-    def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
+    def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
         self.start = after
         self._header = header
         self._form = form
@@ -201,7 +204,7 @@ class Reencoded:
         "start",
     )
 
-    def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
+    def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
         self.start = 0
         self._after = after
         self._is_compact = form.is_compact
@@ -343,7 +346,7 @@ def gap_event(after: int, lost: int, text: str | None) -> Event:
     return event
 
 
-def written(header: LogHeader, form: Form, clock: Clock, event: Event, *, ids: bool = False) -> bytes:
+def written(header: LogHeader, form: Representation, clock: Clock, event: Event, *, ids: bool = False) -> bytes:
     """Returns the bytes of a single event of a stream that has begun.
 
     Args:
@@ -382,7 +385,7 @@ def keep_alive(name: str, framing: Framing) -> bytes:
     return encoder.take()
 
 
-def _context(header: LogHeader, form: Form, clock: Clock, *, ids: bool) -> StreamContext:
+def _context(header: LogHeader, form: Representation, clock: Clock, *, ids: bool) -> StreamContext:
     return StreamContext(
         header.stream_id,
         header.request_id,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.logs.view import NATIVE, Form, View, view_of
+from gai_fast.net.logs.view import NATIVE, Representation, View, view_of
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
@@ -212,7 +212,7 @@ class DurableRoutes:
         response.attach(follower)
         follower.begin()
 
-    def form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Form:
+    def form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Representation:
         """Returns the form that the client asks for; the default is the format of the log."""
         accept = incoming.http.headers.get("accept")
         negotiated = incoming.negotiate(accept, default_format or log.header.format)
@@ -295,7 +295,7 @@ class DurableRoutes:
         )
 
 
-def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:
+def form_of(negotiated: Negotiated, stream: StreamSettings) -> Representation:
     """Returns the form in which a client gets a durable stream.
 
     Args:
@@ -303,7 +303,7 @@ def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:
         stream: The settings of the response.
     """
     envelope = negotiated.envelope or stream.envelope
-    return Form(negotiated.format, negotiated.framing, envelope, stream.retry, stream.timestamps)
+    return Representation(negotiated.format, negotiated.framing, envelope, stream.retry, stream.timestamps)
 
 
 def place_of(incoming: Incoming) -> Place | None:

@@ -14,7 +14,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats.responses.log import final_response, frames_after, last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.logs.view import Form, LogFrames, View, view_of
+from gai_fast.net.logs.view import LogFrames, Representation, View, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
@@ -118,7 +118,7 @@ def _queued(header: LogHeader) -> dict[str, Any]:
 class _FramesAfter(LogFrames):
     """The frames after a sequence number; the number may lie between the frames of one event."""
 
-    def __init__(self, header: LogHeader, form: Form, after: int) -> None:
+    def __init__(self, header: LogHeader, form: Representation, after: int) -> None:
         super().__init__(header, form, after, now_ms)
         self._after = after
 
@@ -134,7 +134,7 @@ class _FramesAfter(LogFrames):
             self.feed(piece)
 
 
-def _view(header: LogHeader, form: Form, after: int) -> View:
+def _view(header: LogHeader, form: Representation, after: int) -> View:
     if after >= 0 and form.is_of(header) and header.is_numbered:
         return _FramesAfter(header, form, after)
     return view_of(header, form, max(after, 0), now_ms)

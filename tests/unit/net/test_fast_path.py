@@ -32,7 +32,7 @@ from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.delivery import Client as Response
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Publication
-from gai_fast.net.logs.view import Form, view_of
+from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.stream.session import EngineCallbacks, Session
@@ -1477,7 +1477,7 @@ class FollowedStream(DurableStream):
         follower = Follower(
             self.log,
             client,
-            view_of(header, Form(get_format(header.format), cast(Any, header.framing)), after, lambda: 0),
+            view_of(header, Representation(get_format(header.format), cast(Any, header.framing)), after, lambda: 0),
             after,
             self.session.spec.model.stream,
             self.publication,

@@ -13,7 +13,7 @@ from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Publication
-from gai_fast.net.logs.view import Form, view_of
+from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.limits import LIMITS
@@ -88,7 +88,7 @@ class Stream:
 
     def __init__(self, format: str = "gai") -> None:
         self.time = FakeTime()
-        self.form = Form(get_format(format), "sse")
+        self.form = Representation(get_format(format), "sse")
         memory = LogMemory(StoreSettings(max_stream_bytes=KEPT), cast(Any, self.time))
         self.log = memory.create(LogHeader("s", "", "m", format, "sse"))
         self.encoder = SimpleNamespace(seq=0)

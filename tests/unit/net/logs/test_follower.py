@@ -15,15 +15,15 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Follows, Published
-from gai_fast.net.logs.view import Form, view_of
+from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeClient, FakeTime
 
 AT = 1_790_000_000_000
-SSE = Form(get_format("gai"), "sse")
-OPENAI = Form(get_format("openai"), "sse")
+SSE = Representation(get_format("gai"), "sse")
+OPENAI = Representation(get_format("openai"), "sse")
 
 
 class FakePublication(Published):
@@ -71,7 +71,7 @@ class Stream:
     def follow(
         self,
         after: int = 0,
-        form: Form = SSE,
+        form: Representation = SSE,
         *,
         publication: bool = False,
         is_first: bool = False,
@@ -207,7 +207,7 @@ def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back(
 @pytest.mark.parametrize("logged", [1, 3], ids=["is ahead", "has it all"])
 @pytest.mark.parametrize("state", ["finished", "cancelled", "failed"])
 def test_one_that_has_the_last_event_before_the_end_is_known_is_told_the_end(
-    state: Literal["finished", "cancelled", "failed"], logged: int, form: Form
+    state: Literal["finished", "cancelled", "failed"], logged: int, form: Representation
 ) -> None:
     """As after the `finish`, on a worker whose copy of the log is behind, or has no end yet."""
     stream = Stream()

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.events import JSONText
-from gai_fast.net.logs.view import Form, LogFrames, Reencoded, View, keep_alive, read_event, view_of, written
+from gai_fast.net.logs.view import LogFrames, Reencoded, Representation, View, keep_alive, read_event, view_of, written
 from gai_fast.stores import LogHeader
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -29,21 +29,21 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "done", "finished": True},
 ]
 FORMS = [
-    Form(get_format("gai"), "sse"),
-    Form(get_format("gai"), "sse", "full"),
-    Form(get_format("gai"), "ndjson"),
-    Form(get_format("gai"), "ndjson", "compact"),
-    Form(get_format("openai"), "sse"),
-    Form(get_format("openai"), "ndjson"),
-    Form(get_format("simple"), "sse"),
+    Representation(get_format("gai"), "sse"),
+    Representation(get_format("gai"), "sse", "full"),
+    Representation(get_format("gai"), "ndjson"),
+    Representation(get_format("gai"), "ndjson", "compact"),
+    Representation(get_format("openai"), "sse"),
+    Representation(get_format("openai"), "ndjson"),
+    Representation(get_format("simple"), "sse"),
 ]
 
 
-def header(form: Form) -> LogHeader:
+def header(form: Representation) -> LogHeader:
     return LogHeader(ID, "anonymous", "m", form.format.name, form.framing, form.envelope, "req")
 
 
-def pieces(form: Form, retry_ms: int | None = None) -> list[bytes]:
+def pieces(form: Representation, retry_ms: int | None = None) -> list[bytes]:
     """The stream as its encoder writes it for a log, a piece for each event."""
     context = StreamContext(ID, "req", None, "m", lambda: 5000, form.envelope, ids=True, retry_ms=retry_ms)
     encoder = form.format.encoder(form.framing, context)
@@ -61,12 +61,12 @@ def fed(view: View, *given: bytes) -> bytes:
     return b"".join(view.take_pieces())
 
 
-def view(made: Form, wanted: Form, after: int = 0) -> View:
+def view(made: Representation, wanted: Representation, after: int = 0) -> View:
     return view_of(header(made), wanted, after, lambda: 5000)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_logs_own_form_is_sent_as_the_objects_that_it_has(form: Form) -> None:
+def test_the_logs_own_form_is_sent_as_the_objects_that_it_has(form: Representation) -> None:
     own = view(form, form)
     assert isinstance(own, LogFrames)
     for piece in pieces(form):
@@ -85,7 +85,7 @@ def logged(event: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])
 def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_form(name: str) -> None:
-    own = view(Form(get_format("gai"), "sse"), Form(get_format(name), "sse"))
+    own = view(Representation(get_format("gai"), "sse"), Representation(get_format(name), "sse"))
     begin = {"type": "start", "seq": 1, "model": "m", "provider": "p"}
     said = {"type": "text.delta", "seq": 4, "text": "Hello"}
     told = fed(own, *map(logged, (begin, RESET, ANEW, said)))
@@ -97,7 +97,7 @@ def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_
 @pytest.mark.parametrize("name", ["openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])
 def test_a_delta_that_a_processor_joined_of_several_keeps_its_number_in_every_form(name: str) -> None:
     """Else a client that comes back behind it would get its text again."""
-    made, wanted = Form(get_format("gai"), "sse"), Form(get_format(name), "sse")
+    made, wanted = Representation(get_format("gai"), "sse"), Representation(get_format(name), "sse")
     begin = {"type": "start", "seq": 1, "model": "m", "provider": "p"}
     said = [{"type": "text.delta", "seq": seq, "from_seq": seq - 3, "text": f"<{seq}>"} for seq in (5, 9, 13)]
     log = [*map(logged, (begin, *said))]
@@ -108,13 +108,15 @@ def test_a_delta_that_a_processor_joined_of_several_keeps_its_number_in_every_fo
 
 def test_the_default_envelope_is_the_framings_own() -> None:
     for framing, envelope in (("sse", "compact"), ("ndjson", "full")):
-        made = header(Form(get_format("gai"), framing))
-        assert Form(get_format("gai"), framing, envelope).is_of(made)
+        made = header(Representation(get_format("gai"), framing))
+        assert Representation(get_format("gai"), framing, envelope).is_of(made)
 
 
 @pytest.mark.parametrize("wanted", FORMS)
 @pytest.mark.parametrize("made", FORMS[:4])
-def test_any_other_form_is_what_it_would_be_had_the_stream_been_made_in_it(made: Form, wanted: Form) -> None:
+def test_any_other_form_is_what_it_would_be_had_the_stream_been_made_in_it(
+    made: Representation, wanted: Representation
+) -> None:
     expected = pieces(wanted)
     assert fed(view(made, wanted), *pieces(made)) == b"".join(expected)
     one_by_one = view(made, wanted)
@@ -125,7 +127,9 @@ OTHERS = [(made, wanted) for made in FORMS[:4] for wanted in FORMS if made is no
 
 
 @pytest.mark.parametrize(("made", "wanted"), OTHERS)
-def test_a_follower_in_another_form_gets_what_comes_after_its_place(made: Form, wanted: Form) -> None:
+def test_a_follower_in_another_form_gets_what_comes_after_its_place(
+    made: Representation, wanted: Representation
+) -> None:
     for after in range(1, len(EVENTS) - 1):
         other = view(made, wanted, after)
         assert other.start == 0
@@ -133,7 +137,7 @@ def test_a_follower_in_another_form_gets_what_comes_after_its_place(made: Form, 
 
 
 def test_only_the_first_frame_of_another_form_tells_when_to_reconnect() -> None:
-    made, wanted = FORMS[2], Form(get_format("openai"), "sse", retry_ms=1234)
+    made, wanted = FORMS[2], Representation(get_format("openai"), "sse", retry_ms=1234)
     assert fed(view(made, wanted), *pieces(made)) == b"".join(pieces(wanted, 1234))
     assert b"retry" not in fed(view(made, wanted, 1), *pieces(made))
 
@@ -145,10 +149,12 @@ def test_only_the_first_frame_of_another_form_tells_when_to_reconnect() -> None:
         (FORMS[4], FORMS[5], 0),
         (FORMS[6], FORMS[4], 0),
         (FORMS[5], FORMS[5], 1),  # its frames have no numbers
-        (FORMS[0], Form(get_format("raw"), "sse"), 0),
+        (FORMS[0], Representation(get_format("raw"), "sse"), 0),
     ],
 )
-def test_a_form_that_the_log_cannot_be_sent_in_is_not_acceptable(made: Form, wanted: Form, after: int) -> None:
+def test_a_form_that_the_log_cannot_be_sent_in_is_not_acceptable(
+    made: Representation, wanted: Representation, after: int
+) -> None:
     with pytest.raises(Error) as refused:
         view(made, wanted, after)
     assert (refused.value.status, refused.value.reason) == (406, "not_acceptable")
@@ -164,7 +170,7 @@ def test_a_whole_answer_is_no_stream() -> None:
 
 @pytest.mark.parametrize("wanted", FORMS[:4])
 @pytest.mark.parametrize("made", FORMS[:4])
-def test_a_gap_is_told_with_the_text_and_the_rest_goes_on(made: Form, wanted: Form) -> None:
+def test_a_gap_is_told_with_the_text_and_the_rest_goes_on(made: Representation, wanted: Representation) -> None:
     other = view(made, wanted, 1)
     assert other.go_on_after(other.start, 3, "the text")
     gap = b"".join(other.take_pieces())
@@ -191,7 +197,7 @@ def test_a_text_that_nobody_has_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("wanted", FORMS[4:])
-def test_another_format_cannot_tell_a_gap(wanted: Form) -> None:
+def test_another_format_cannot_tell_a_gap(wanted: Representation) -> None:
     other = view(FORMS[0], wanted, 1)
     assert not other.go_on_after(other.start, 3, "the text")
     assert b"".join(other.take_pieces()) == b""
@@ -199,13 +205,13 @@ def test_another_format_cannot_tell_a_gap(wanted: Form) -> None:
 
 
 def test_a_format_whose_end_repeats_the_answer_cannot_do_without_its_beginning() -> None:
-    other = view(FORMS[0], Form(get_format("responses"), "sse"), 3)
+    other = view(FORMS[0], Representation(get_format("responses"), "sse"), 3)
     assert not other.go_on_after(other.start, 2, "the text")
     assert b"".join(other.take_pieces()) == b""
 
 
 @pytest.mark.parametrize("wanted", [*FORMS[1:4], FORMS[6]])
-def test_what_is_lost_before_the_clients_place_is_no_gap(wanted: Form) -> None:
+def test_what_is_lost_before_the_clients_place_is_no_gap(wanted: Representation) -> None:
     other = view(FORMS[0], wanted, 3)
     assert isinstance(other, Reencoded)
     assert other.go_on_after(other.start, 2, "the text")
@@ -217,7 +223,7 @@ def test_what_is_lost_before_the_clients_place_is_no_gap(wanted: Form) -> None:
 
 @pytest.mark.parametrize("wanted", FORMS)
 @pytest.mark.parametrize("made", FORMS[:2])
-def test_an_end_of_the_followers_own_has_no_id(made: Form, wanted: Form) -> None:
+def test_an_end_of_the_followers_own_has_no_id(made: Representation, wanted: Representation) -> None:
     other = view(made, wanted, 2)
     other.event({"type": "error", "seq": 3, "error": Error("network", "gone", reason="worker_lost").payload()})
     other.event({"type": "done", "finished": False})
@@ -241,7 +247,7 @@ def test_an_error_that_is_the_first_event_of_its_stream_has_the_envelope() -> No
 )
 def test_a_keep_alive_is_the_formats_own(name: str, framing: Framing, said: bytes) -> None:
     assert keep_alive(name, framing) == said
-    form = Form(get_format(name), framing)
+    form = Representation(get_format(name), framing)
     for made in (form, FORMS[1]):
         other = view(made, form)
         other.heartbeat()
@@ -286,8 +292,8 @@ def texts(body: bytes) -> list[dict[str, Any]]:
     ],
 )
 @pytest.mark.parametrize("made", FORMS[:4])
-def test_a_dialect_is_written_alike_however_late_a_client_follows(made: Form, name: str, time: bytes) -> None:
-    form = Form(get_format(name), "sse")
+def test_a_dialect_is_written_alike_however_late_a_client_follows(made: Representation, name: str, time: bytes) -> None:
+    form = Representation(get_format(name), "sse")
     early = fed(view_of(header(made), form, 0, lambda: 6_000), *pieces(made))
     late = fed(view_of(header(made), form, 0, lambda: 60_000_000), *pieces(made))
     assert early == late
@@ -296,7 +302,9 @@ def test_a_dialect_is_written_alike_however_late_a_client_follows(made: Form, na
 
 @pytest.mark.parametrize("wanted", FORMS[:4])
 @pytest.mark.parametrize("made", FORMS[:4])
-def test_neighbouring_deltas_of_the_text_are_joined_and_the_rest_is_as_it_was(made: Form, wanted: Form) -> None:
+def test_neighbouring_deltas_of_the_text_are_joined_and_the_rest_is_as_it_was(
+    made: Representation, wanted: Representation
+) -> None:
     other = view(made, wanted)
     other.feed_joined(pieces(made))
     told = b"".join(other.take_pieces())
@@ -322,7 +330,7 @@ def test_a_joined_delta_is_one_frame_of_another_format() -> None:
 
 
 @pytest.mark.parametrize("wanted", FORMS[1:4])
-def test_what_the_client_has_is_not_joined_to_what_it_lacks(wanted: Form) -> None:
+def test_what_the_client_has_is_not_joined_to_what_it_lacks(wanted: Representation) -> None:
     other = view(FORMS[0], wanted, 2)
     other.feed_joined(pieces(FORMS[0]))
     assert b"".join(other.take_pieces()) == b"".join(pieces(wanted)[2:])
@@ -348,9 +356,9 @@ def test_frames_of_another_dialect_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("made", FORMS[:4])
-def test_every_event_that_a_view_writes_has_its_time_where_the_stream_has(made: Form) -> None:
+def test_every_event_that_a_view_writes_has_its_time_where_the_stream_has(made: Representation) -> None:
     """A joined delta, a gap, an error of a follower's own, and all events of another form."""
-    form = Form(get_format("gai"), "sse", retry_ms=None, timestamps=True)
+    form = Representation(get_format("gai"), "sse", retry_ms=None, timestamps=True)
     context = StreamContext(ID, "req", None, "m", lambda: 4000, made.envelope, ids=True, timestamps=True)
     encoder = made.format.encoder(made.framing, context)
     for event in EVENTS:

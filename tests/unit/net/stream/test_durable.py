@@ -13,7 +13,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Internal
 from gai_fast.model.settings import LimitSettings, Settings, StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.logs.view import Form, view_of
+from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
@@ -44,7 +44,7 @@ def publish(engine: Engine, what: StreamSpec) -> tuple[Session, FakeClient]:
     """A durable stream that a client follows from its beginning."""
     publication = engine.durable.publish(what, Clock(now_ms))
     log, client = publication.log, FakeClient()
-    view = view_of(log.header, Form(get_format("gai"), "sse"), 0, now_ms)
+    view = view_of(log.header, Representation(get_format("gai"), "sse"), 0, now_ms)
     follower = engine.durable.follow(log, client, view, 0, StreamSettings(), is_first=True)
     follower.begin()
     return engine.streams[log.header.stream_id], client
@@ -143,7 +143,7 @@ async def test_a_stream_that_has_ended_is_followed_without_its_publication(engin
     session.cancel()
     assert engine.durable._publications == {}
     client = FakeClient()
-    view = view_of(log.header, Form(get_format("gai"), "sse"), 0, now_ms)
+    view = view_of(log.header, Representation(get_format("gai"), "sse"), 0, now_ms)
     engine.durable.follow(log, client, view, 0, StreamSettings()).begin()
     assert client.calls[-1] == ("end", b"")
     await engine.close()
