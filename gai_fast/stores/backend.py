@@ -90,7 +90,7 @@ class Gap(NamedTuple):
     after: int = 0
 
 
-class Change(NamedTuple):
+class CopyChange(NamedTuple):
     """A change of one stream's copy. A part that is None stays as it is.
 
     Args:
@@ -138,7 +138,7 @@ class CopyTail(NamedTuple):
     is_sealed: bool = False
 
 
-class Copy(NamedTuple):
+class LogCopy(NamedTuple):
     """The durable copy of a log.
 
     Args:
@@ -246,7 +246,7 @@ class Backend(Records):
         """Releases everything."""
 
     @abstractmethod
-    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes changes, in order for each stream. After a failure, all of them may be written again.
 
         Returns:
@@ -254,7 +254,7 @@ class Backend(Records):
         """
 
     @abstractmethod
-    async def load(self, stream_id: str) -> Copy | None:
+    async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log. None if there is none."""
 
     @abstractmethod

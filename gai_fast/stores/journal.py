@@ -33,7 +33,7 @@ from typing import Final, NamedTuple
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending
-from gai_fast.stores.backend import Backend, Change, Gap, Record, StoreError
+from gai_fast.stores.backend import Backend, CopyChange, Gap, Record, StoreError
 from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog, level_down
@@ -190,18 +190,18 @@ class Journal:
             except Exception as problem:  # noqa: BLE001  # rule 6
                 self._give_up(problem)
 
-    def _gather(self) -> list[Change]:
+    def _gather(self) -> list[CopyChange]:
         """Returns the changes of the longest-waiting logs, within `limits.journal_changes` and `journal_batch`."""
         self._batch = []
-        changes: list[Change] = []
+        changes: list[CopyChange] = []
         while self._dropped and len(changes) < LIMITS.journal_changes:
-            changes.append(Change(self._dropped.popitem()[0], is_dropped=True))
+            changes.append(CopyChange(self._dropped.popitem()[0], is_dropped=True))
         size = 0
         while self._changed and size < LIMITS.journal_batch and len(changes) < LIMITS.journal_changes:
             copying, _ = self._changed.popitem(last=False)
             if not self._is_kept(copying):
                 self._forget(copying)
-                changes.append(Change(copying.stream_id, is_dropped=True))
+                changes.append(CopyChange(copying.stream_id, is_dropped=True))
                 continue
             self._batch.append(copying)
             change = copying.take(self._life, self._ttl)
@@ -213,7 +213,7 @@ class Journal:
         self._takes_all = not self._changed
         return changes
 
-    async def _write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def _write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes changes, and retries until it succeeds. A retry skips logs that were forgotten: rule 5."""
         wait = LIMITS.store_retry_first
         while changes:
@@ -237,7 +237,7 @@ class Journal:
                 return missing
         return ()
 
-    async def _write_apart(self, changes: Sequence[Change], problem: StoreError) -> Collection[str]:
+    async def _write_apart(self, changes: Sequence[CopyChange], problem: StoreError) -> Collection[str]:
         """Writes each change of a failed batch by itself, and gives up the changes that fail again: rule 7."""
         if len(changes) == 1:
             self._give_up_damaged(changes[0], problem)
@@ -288,7 +288,7 @@ class Journal:
                 kept.append(each)
         self._ended = kept
 
-    def _degrade(self, changes: Sequence[Change]) -> None:
+    def _degrade(self, changes: Sequence[CopyChange]) -> None:
         """Publishes every held piece, and forgets logs that this process no longer has."""
         waiting = {change.stream_id for change in changes}
         for copying in [*self._copies.values()]:
@@ -307,7 +307,7 @@ class Journal:
             self._go_without(copying)
             self._drop(copying.stream_id)
 
-    def _give_up_damaged(self, change: Change, problem: StoreError) -> None:
+    def _give_up_damaged(self, change: CopyChange, problem: StoreError) -> None:
         """Gives up a copy that cannot be written. If its removal fails too, the store has failed: rule 7."""
         if change.is_dropped:
             self.is_failing = True
@@ -462,7 +462,7 @@ class _Copying:
         """Whether more must be written."""
         return self.is_behind or bool(self._pieces) or self.log.is_over
 
-    def take(self, life: float, ttl: float) -> Change | None:
+    def take(self, life: float, ttl: float) -> CopyChange | None:
         """Returns the next change of the copy. None if there is none.
 
         Args:
@@ -491,7 +491,7 @@ class _Copying:
         self.is_complete = ending is not None
         worker = "" if header is None else self._journal.worker
         caller = log.header.caller
-        return Change(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep, caller=caller)
+        return CopyChange(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep, caller=caller)
 
     def publish(self) -> None:
         """Publishes the held pieces that are written."""

@@ -28,7 +28,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import Backend, Copy, CopyTail, Record, StoreError
+from gai_fast.stores.backend import Backend, CopyTail, LogCopy, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
@@ -137,7 +137,7 @@ class Mirrors:
             raise self._refusal(problem) from None
         return None if is_left else mirror.log
 
-    def _begin(self, copy: Copy) -> _Mirror:
+    def _begin(self, copy: LogCopy) -> _Mirror:
         log = self._memory.create(copy.header)
         if copy.lost:
             log.skip(copy.lost, copy.text)

@@ -52,10 +52,10 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import (
     CLAIMS,
     Backend,
-    Change,
-    Copy,
+    CopyChange,
     CopyTail,
     Fault,
+    LogCopy,
     Record,
     StoreError,
     check_size,
@@ -267,11 +267,11 @@ class RedisBackend(Backend):
             with suppress(StoreError):  # it is gone
                 await self._call(client.aclose)
 
-    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes changes in concurrent pipelines of `limits.store_pipeline` changes each."""
         missing: set[str] = set()
 
-        async def write(some: Sequence[Change]) -> None:
+        async def write(some: Sequence[CopyChange]) -> None:
             commands = [(change.stream_id, command) for change in some for command in _commands(change)]
             before = self._count
             count, *replies = await self._pipeline(
@@ -290,7 +290,7 @@ class RedisBackend(Backend):
         await _in_parts(changes, write)
         return missing
 
-    async def load(self, stream_id: str) -> Copy | None:
+    async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, or the first part of a long copy."""
         read: list[_Command] = [
             ("HGETALL", _head(stream_id)),
@@ -317,7 +317,7 @@ class RedisBackend(Backend):
             raise StoreError("damaged", "the gaps of a stream cannot be read") from None
         if not 0 <= lost < _NUMBERS:  # as a position it makes the server refuse `tail`, for the other streams too
             raise StoreError("damaged", "the gaps of a stream have a number that no event has")
-        return Copy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost))
+        return LogCopy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies. A server replies as soon as there are any; a cluster's nodes are polled."""
@@ -898,7 +898,7 @@ def _opened(found: bytes, kind: str, name: str) -> bytes:
     raise StoreError("damaged", "a record of the store is damaged")
 
 
-def _commands(change: Change) -> list[_Command]:
+def _commands(change: CopyChange) -> list[_Command]:
     log, head = _log(change.stream_id), _head(change.stream_id)
     if change.is_dropped:
         return [("UNLINK", log), ("UNLINK", head)]

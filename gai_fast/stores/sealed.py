@@ -34,10 +34,10 @@ from gai_fast.stores.backend import (
     IDS,
     SEAL,
     Backend,
-    Change,
-    Copy,
+    CopyChange,
     CopyTail,
     Gap,
+    LogCopy,
     Record,
     StoreError,
     check_size,
@@ -154,7 +154,7 @@ class SealedBackend(Backend):
 
     # -- logs --
 
-    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes changes, sealed."""
         if len(self.seals):
             if self._names_key is None and not self.is_sealed:
@@ -167,7 +167,7 @@ class SealedBackend(Backend):
                 self._plain_logs.discard(change.stream_id)
         return missing
 
-    def _sealed(self, change: Change) -> Change:
+    def _sealed(self, change: CopyChange) -> CopyChange:
         stream_id = change.stream_id
         if change.is_dropped:
             return change
@@ -198,9 +198,9 @@ class SealedBackend(Backend):
             ending = Ending(ending.state, None, None, sealed)
         # Not `_replace`, which takes four times as long.
         last_seq, keep = change.last_seq, change.keep
-        return Change(stream_id, header, change.worker, records, gap, ending, last_seq, keep, is_sealed=True)
+        return CopyChange(stream_id, header, change.worker, records, gap, ending, last_seq, keep, is_sealed=True)
 
-    async def load(self, stream_id: str) -> Copy | None:
+    async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, opened."""
         copy = await self._inner.load(stream_id)
         if copy is None:
@@ -215,7 +215,7 @@ class SealedBackend(Backend):
             raise _damaged()
         self._know(stream_id, _Known(caller, is_sealed=True))
         text = self._gaps(stream_id, caller, copy.lost, copy.text)
-        return Copy(header, worker, copy.lost, text, self._news(stream_id, copy.lost, copy.news))
+        return LogCopy(header, worker, copy.lost, text, self._news(stream_id, copy.lost, copy.news))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies, opened."""

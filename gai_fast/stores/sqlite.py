@@ -36,11 +36,11 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import (
     CLAIMS,
     Backend,
-    Change,
-    Copy,
+    CopyChange,
     CopyTail,
     Fault,
     Gap,
+    LogCopy,
     Record,
     StoreError,
     check_size,
@@ -137,11 +137,11 @@ class SQLiteBackend(Backend):
         await self._reader.close()
         await self._writer.close()
 
-    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes changes in one transaction."""
         return await self._writer.transact(lambda connection: self._write(connection, changes))
 
-    async def load(self, stream_id: str) -> Copy | None:
+    async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, or the first part of a long copy."""
         self._clock.look()
         return await self._reader.call(lambda connection: self._load(connection, stream_id))
@@ -297,14 +297,14 @@ class SQLiteBackend(Backend):
     async def _change(self, statement: str, *values: object) -> None:
         await self._writer.transact(lambda connection: connection.execute(statement, values))
 
-    def _write(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> Collection[str]:
+    def _write(self, connection: sqlite3.Connection, changes: Sequence[CopyChange]) -> Collection[str]:
         missing = {change.stream_id for change in changes if not self._write_one(connection, change)}
         for change in changes:
             if change.ending is not None or change.is_dropped or change.stream_id in missing:
                 self._keys.pop(change.stream_id, None)
         return missing
 
-    def _write_one(self, connection: sqlite3.Connection, change: Change) -> bool:
+    def _write_one(self, connection: sqlite3.Connection, change: CopyChange) -> bool:
         """Writes one change; returns whether its copy exists."""
         stream_id = change.stream_id
         if change.is_dropped:
@@ -370,7 +370,7 @@ class SQLiteBackend(Backend):
 
     # -- the reading thread --
 
-    def _load(self, connection: sqlite3.Connection, stream_id: str) -> Copy | None:
+    def _load(self, connection: sqlite3.Connection, stream_id: str) -> LogCopy | None:
         with _transaction(connection, "DEFERRED"):  # one consistent snapshot
             find = "SELECT key, header, ending FROM streams WHERE id = ? AND expires_ms > ?"
             row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
@@ -380,7 +380,7 @@ class SQLiteBackend(Backend):
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
             lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
             news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
-        return Copy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
+        return LogCopy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
 
     def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         version = _pragma(connection, "data_version")

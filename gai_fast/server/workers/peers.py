@@ -31,7 +31,7 @@ from gai_fast.server.requests.durable import RunningStream, cancelled, state_of
 from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores.backend import Backend, Change, Copy, CopyTail, Record, StoreError, check_size
+from gai_fast.stores.backend import Backend, CopyChange, CopyTail, LogCopy, Record, StoreError, check_size
 from gai_fast.stores.records import RecordTable, no_room_error
 
 RECORDS: Final = "records"
@@ -491,11 +491,11 @@ class PeerBackend(Backend):
             question.answer.cancel()
         self._asked.clear()
 
-    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes nothing: the logs stay where they are."""
         return ()
 
-    async def load(self, stream_id: str) -> Copy | None:
+    async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the first part of another worker's log.
 
         Args:
@@ -509,7 +509,7 @@ class PeerBackend(Backend):
         if found is None:
             return None
         fields, lost, text, news, worker = found
-        return Copy(LogHeader(*fields), worker, lost, text, _read_news(news))
+        return LogCopy(LogHeader(*fields), worker, lost, text, _read_news(news))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of logs; as `Backend.tail`. The streams of a gone worker have none."""

@@ -29,7 +29,7 @@ import asyncio, sys, time
 from gai_fast.model.limits import SHARED
 from pathlib import Path
 from gai_fast.stores import Claim, LogHeader
-from gai_fast.stores.backend import Change, Record
+from gai_fast.stores.backend import CopyChange, Record
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sqlite import SQLiteBackend
 from tests.records import take

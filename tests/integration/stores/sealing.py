@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from gai_fast.model.settings import SealSettings, Secret
 from gai_fast.stores._base import Ending, LogHeader
-from gai_fast.stores.backend import Backend, Change, Copy, Gap, Record
+from gai_fast.stores.backend import Backend, CopyChange, Gap, LogCopy, Record
 from tests.integration.stores.servers import RedisServer
 
 KEYS = [b64encode(bytes([number + 1]) * 32).decode() for number in range(4)]
@@ -49,7 +49,7 @@ def forms_of(word: str) -> Iterator[bytes]:
 class Tampered:
     """A sealed log in the hands of somebody who may change the store, and has no key."""
 
-    def __init__(self, copy: Copy) -> None:
+    def __init__(self, copy: LogCopy) -> None:
         assert copy.news.ending is not None
         assert copy.news.ending.error is not None
         self.header: LogHeader = copy.header
@@ -62,13 +62,13 @@ class Tampered:
     async def write(self, inner: Backend) -> None:
         """Puts the log back in place of what was there."""
         stream_id = self.header.stream_id
-        await inner.write([Change(stream_id, is_dropped=True)])
+        await inner.write([CopyChange(stream_id, is_dropped=True)])
         while await inner.sweep():
             pass
-        await inner.write([Change(stream_id, self.header, self.worker, keep=60.0)])
+        await inner.write([CopyChange(stream_id, self.header, self.worker, keep=60.0)])
         if self.gap is not None:
-            await inner.write([Change(stream_id, gap=self.gap)])
-        await inner.write([Change(stream_id, records=self.records, ending=self.ending, last_seq=self.last_seq)])
+            await inner.write([CopyChange(stream_id, gap=self.gap)])
+        await inner.write([CopyChange(stream_id, records=self.records, ending=self.ending, last_seq=self.last_seq)])
 
 
 def flipped(sealed: bytes, at: int) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gai_fast.stores import Ending, LogHeader
-from gai_fast.stores.backend import Backend, Change, Copy, CopyTail, Gap, Record, StoreError, gap_text, join_gaps
+from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Record, StoreError, gap_text, join_gaps
 
 PAGE = 4
 """Records that are read at a time."""
@@ -48,7 +48,7 @@ class World:
         self.loads = 0
         self.looks = 0
         """How often it was asked which copies it keeps."""
-        self.batches: list[Sequence[Change]] = []
+        self.batches: list[Sequence[CopyChange]] = []
         self.changed = asyncio.Event()
 
     def fail(self, fault: str = "unreachable") -> None:
@@ -80,7 +80,7 @@ class FakeBackend(Backend):
     async def close(self) -> None:
         self.is_open = False
 
-    async def write(self, changes: Sequence[Change]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         world = await self._reach()
         world.batches.append(changes)
         missing = {change.stream_id for change in changes if not self._write(world, change)}
@@ -88,7 +88,7 @@ class FakeBackend(Backend):
         world.changed = asyncio.Event()
         return missing
 
-    def _write(self, world: World, change: Change) -> bool:
+    def _write(self, world: World, change: CopyChange) -> bool:
         if change.is_dropped:
             world.copies.pop(change.stream_id, None)
             return True
@@ -107,14 +107,14 @@ class FakeBackend(Backend):
         stored.keep = stored.keep if change.keep is None else change.keep
         return True
 
-    async def load(self, stream_id: str) -> Copy | None:
+    async def load(self, stream_id: str) -> LogCopy | None:
         world = await self._reach()
         world.loads += 1
         stored = world.copies.get(stream_id)
         if stored is None:
             return None
         lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
-        return Copy(stored.header, stored.worker, lost, text, stored.news(0))
+        return LogCopy(stored.header, stored.worker, lost, text, stored.news(0))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         world = await self._reach()

@@ -15,7 +15,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
-from gai_fast.stores.backend import Change, StoreError, gap_text, join_gaps
+from gai_fast.stores.backend import CopyChange, StoreError, gap_text, join_gaps
 from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
@@ -521,7 +521,7 @@ async def test_a_stream_that_no_batch_can_hold_keeps_the_others_waiting_for_its_
     process = make()
     write = FakeBackend._write
 
-    def refused(self: FakeBackend, world: World, change: Change) -> bool:
+    def refused(self: FakeBackend, world: World, change: CopyChange) -> bool:
         if change.stream_id == "large" and not change.is_dropped:
             raise StoreError("unsuitable", "the server refuses a command (ERR)")
         return write(self, world, change)
@@ -551,7 +551,7 @@ async def test_the_journal_is_behind_until_the_streams_that_began_meanwhile_are_
     assert not process.journal.is_behind
     write, is_out_of_reach, seen = FakeBackend._write, True, list[tuple[str, bool]]()
 
-    def maybe(self: FakeBackend, world: World, change: Change) -> bool:
+    def maybe(self: FakeBackend, world: World, change: CopyChange) -> bool:
         if is_out_of_reach:
             raise StoreError("unreachable", "the store is away")
         seen.append((change.stream_id, process.journal.is_behind))
@@ -594,7 +594,7 @@ def is_broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     streams: set[str] = set()
     write = FakeBackend._write
 
-    def broken(self: FakeBackend, world: World, change: Change) -> bool:
+    def broken(self: FakeBackend, world: World, change: CopyChange) -> bool:
         if change.stream_id in streams and not change.is_dropped:
             raise ZeroDivisionError("a bug")
         return write(self, world, change)
@@ -669,7 +669,7 @@ def is_damaged(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     streams: set[str] = set()
     write = FakeBackend._write
 
-    def damaged(self: FakeBackend, world: World, change: Change) -> bool:
+    def damaged(self: FakeBackend, world: World, change: CopyChange) -> bool:
         if change.stream_id in streams and not change.is_dropped:
             raise StoreError("damaged", "somebody else's value is in its place")
         return write(self, world, change)
