@@ -75,7 +75,7 @@ def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
 
 
 def _members(
-    table: dict[str, Any], known: Mapping[str, Key], defaults: Mapping[str, Any], told: Callable[[Any], str]
+    table: dict[str, Any], known: Mapping[str, Key], defaults: Mapping[str, Any], quote: Callable[[Any], str]
 ) -> dict[str, Any]:
     """Returns the members of a table within a value.
 
@@ -83,7 +83,7 @@ def _members(
         table: As it is given.
         known: The members that it may have.
         defaults: Their values if they are not given.
-        told: Returns what an error says of a wrong value; nothing if it may be a secret.
+        quote: Returns what an error says of a wrong value; nothing if it may be a secret.
 
     Raises:
         ValueError: A member is unknown, or wrong.
@@ -94,7 +94,7 @@ def _members(
         try:
             read[name] = known[name].read(given)
         except ValueError as problem:
-            raise ValueError(f"has a `{name}` that {problem}{told(given)}") from None
+            raise ValueError(f"has a `{name}` that {problem}{quote(given)}") from None
     return read
 
 

@@ -327,10 +327,12 @@ class Trace:
         spans = []
         for attempt in attempts:
             is_last = attempt is self._current
-            told = metrics.upstream_time_to_first_token if attempt is first else None
-            self._count(attempt, attempt.ended or now, told, metrics if is_last else None)
+            first_chunk = metrics.upstream_time_to_first_token if attempt is first else None
+            self._count(attempt, attempt.ended or now, first_chunk, metrics if is_last else None)
             if self._is_sampled:
-                spans.append(self._client_span(attempt, attempt.ended or now, told, metrics if is_last else None))
+                spans.append(
+                    self._client_span(attempt, attempt.ended or now, first_chunk, metrics if is_last else None)
+                )
         if spans:
             self._recorder.put(b"".join(spans), len(spans))
 
@@ -387,13 +389,15 @@ class Trace:
 
     # -- own --
 
-    def _client_span(self, attempt: Attempt, ended: float, told: float | None, metrics: StreamMetrics | None) -> bytes:
+    def _client_span(
+        self, attempt: Attempt, ended: float, first_chunk: float | None, metrics: StreamMetrics | None
+    ) -> bytes:
         target = attempt.target
         given = attempt.given
         events = attempt.events
-        if told is not None:
-            given["gen_ai.response.time_to_first_chunk"] = told
-            events = [*events, ("first_token", attempt.began + told, {})]
+        if first_chunk is not None:
+            given["gen_ai.response.time_to_first_chunk"] = first_chunk
+            events = [*events, ("first_token", attempt.began + first_chunk, {})]
         error = attempt.error
         if metrics is not None:
             error = error or metrics.code or (_LEFT if metrics.outcome == "disconnected" else None)
@@ -426,7 +430,7 @@ class Trace:
             error=error,
         )
 
-    def _count(self, attempt: Attempt, ended: float, told: float | None, metrics: StreamMetrics | None) -> None:
+    def _count(self, attempt: Attempt, ended: float, first_chunk: float | None, metrics: StreamMetrics | None) -> None:
         observe, target = self._recorder.observe, attempt.target
         labels = _known(target).labels
         error = attempt.error
@@ -436,8 +440,8 @@ class Trace:
                 count = (metrics.usage or {}).get(name)
                 if count is not None:
                     observe(TOKENS, (*labels, ("gen_ai.token.type", kind)), float(min(count, SHARED.priced_tokens)))
-        if told is not None:
-            observe(FIRST_CHUNK, labels, told)
+        if first_chunk is not None:
+            observe(FIRST_CHUNK, labels, first_chunk)
         if error is not None:
             labels = (*labels, ("error.type", error))
         observe(DURATION, labels, ended - attempt.began)

@@ -81,9 +81,9 @@ cdef class _Encoder:
 
     # Writes one event as a frame. Returns its number, -1 if it has no number. Does not count the event.
     cdef long long write_event(self, gai_buffer *out, object event, object retry) except -2
-    cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint told) except -1
+    cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint has_envelope) except -1
     cdef int write_sse_head(self, gai_buffer *out, str name, long long seq) except -1
-    cdef bytes encode_slowly(self, dict event, long long seq, long long ts, bint told)
+    cdef bytes encode_slowly(self, dict event, long long seq, long long ts, bint has_envelope)
     cdef int append_event(self, object event, object retry) except -1
 
 

@@ -1011,7 +1011,7 @@ cdef class _Encoder:
 
     cdef int make_head(self, gai_head *head, int kind, bint timed) except -1:
         """Makes the head of a delta: the bytes before its text."""
-        cdef bint told = self._full or self._first
+        cdef bint has_envelope = self._full or self._first
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
         cdef int numbers = 0
@@ -1030,7 +1030,7 @@ cdef class _Encoder:
                     append(&text, b"\n", 1)
                 append(&text, b"data: ", 6)
             append(&text, b"{", 1)
-            if told:
+            if has_envelope:
                 append_bytes(&text, SCHEMA_MEMBER)
             append_bytes(&text, <bytes>TYPE_MEMBERS[kind])
             if timed:
@@ -1040,7 +1040,7 @@ cdef class _Encoder:
             append(&text, b',"seq":', 7)
             cuts[numbers], stamps[numbers] = text.size, False
             numbers += 1
-            if told:
+            if has_envelope:
                 if self._trace_id is not None:
                     write_member(&text, RANK_TRACE_ID, self._trace_id)
                 if self._request_id is not None:
@@ -1173,7 +1173,7 @@ cdef class _Encoder:
     cdef long long write_event(self, gai_buffer *out, object event, object retry) except -2:
         global HALF_SEEN
         cdef long long seq = -1, ts = -1
-        cdef bint told = False, done
+        cdef bint has_envelope = False, done
         cdef size_t begin
         cdef object name, own
         cdef bytes encoded
@@ -1196,8 +1196,8 @@ cdef class _Encoder:
             seq = self._seq + 1 if own is None else exact(own)
             if seq < 0:
                 seq = pure.event_seq(event, self._seq)
-            told = self._full or self._first
-            ts = self.clock_ts((told or self._timestamps) and (<dict>event).get("ts") is None)
+            has_envelope = self._full or self._first
+            ts = self.clock_ts((has_envelope or self._timestamps) and (<dict>event).get("ts") is None)
         if self._sse:
             self.write_sse_head(out, <str>name, seq)
             if retry is not None:
@@ -1207,9 +1207,9 @@ cdef class _Encoder:
         HALF_SEEN = False
         if done:
             append_bytes(out, encoded)
-        elif not self.write_members(out, <dict>event, seq, ts, told):
+        elif not self.write_members(out, <dict>event, seq, ts, has_envelope):
             out.size = begin
-            append_bytes(out, self.encode_slowly(event, seq, ts, told))
+            append_bytes(out, self.encode_slowly(event, seq, ts, has_envelope))
             HALF_SEEN = ends_in_half(event)
         append(out, b"\n\n", 2 if self._sse else 1)
         return seq
@@ -1221,15 +1221,15 @@ cdef class _Encoder:
             raise MemoryError
         return 0
 
-    cdef bytes encode_slowly(self, dict event, long long seq, long long ts, bint told):
+    cdef bytes encode_slowly(self, dict event, long long seq, long long ts, bint has_envelope):
         cdef dict envelope = {"seq": seq}
-        if told:
+        if has_envelope:
             envelope.update(self.envelope())
         if ts >= 0:
             envelope["ts"] = ts
         return pure_text.encode_json(pure.ordered(event, envelope))
 
-    cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint told) except -1:
+    cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint has_envelope) except -1:
         """Writes the object, keys in `events.KEYS` order; returns 0 if a value has another type (see `write_value`)."""
         cdef PyObject *values[RANKS]
         cdef uint64_t held = 0, left
@@ -1263,7 +1263,7 @@ cdef class _Encoder:
                 if not write_value(out, <object>values[RANK_SCHEMA], 1):
                     return 0
                 append(out, b",", 1)
-            elif told:
+            elif has_envelope:
                 append_bytes(out, SCHEMA_MEMBER)
             append(out, b'"type":', 7)
             if not write_value(out, <object>values[RANK_TYPE], 1):
@@ -1279,12 +1279,12 @@ cdef class _Encoder:
             if held >> RANK_TRACE_ID & 1:
                 if not write_member(out, RANK_TRACE_ID, <object>values[RANK_TRACE_ID]):
                     return 0
-            elif told and self._trace_id is not None:
+            elif has_envelope and self._trace_id is not None:
                 write_member(out, RANK_TRACE_ID, self._trace_id)
             if held >> RANK_REQUEST_ID & 1:
                 if not write_member(out, RANK_REQUEST_ID, <object>values[RANK_REQUEST_ID]):
                     return 0
-            elif told and self._request_id is not None:
+            elif has_envelope and self._request_id is not None:
                 write_member(out, RANK_REQUEST_ID, self._request_id)
             left = held >> RANK_OTHERS << RANK_OTHERS
             while left:

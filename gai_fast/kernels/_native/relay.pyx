@@ -859,21 +859,21 @@ cdef class DeltaCopier:
     cdef bint find_holes(self, _Template template, str text) except -1:
         cdef _Names names = self._names
         cdef size_t size = PyBytes_GET_SIZE(template.frame)
-        cdef gai_buffer told
+        cdef gai_buffer quoted
         cdef uint8_t[1024] memory
         cdef int i, found
         # The text as our encoder writes it, followed by scratch memory for the frame's strings.
-        gai_borrow(&told, memory, sizeof(memory))
+        gai_borrow(&quoted, memory, sizeof(memory))
         try:
-            if put_string(&told, text) < 0:
+            if put_string(&quoted, text) < 0:
                 raise MemoryError
-            reserve(&told, size + GAI_COPY_ROOM)
+            reserve(&quoted, size + GAI_COPY_ROOM)
             found = gai_learn(
                 &template.learned, <const uint8_t *>PyBytes_AS_STRING(template.frame), size, self._lines,
-                names.names, names.count, told.data + 1, told.size - 2, told.data + told.size,
+                names.names, names.count, quoted.data + 1, quoted.size - 2, quoted.data + quoted.size,
             )
         finally:
-            gai_release(&told)
+            gai_release(&quoted)
         if not found:
             return False
         template.kept = []
