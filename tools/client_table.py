@@ -379,7 +379,7 @@ def _abbreviated(names: Iterable[str]) -> Iterator[str]:
 
 
 def pairs(form: Format) -> str:
-    """The table of what becomes of things in requests; for all formats but `gai`, of those that differ from it."""
+    """The table of things in requests with another fate than in a native request."""
     every = list(fates(form))
     alike: dict[tuple[str, ...], list[str]] = {}
     for (what, fate), names in differing(form).items():
@@ -389,9 +389,8 @@ def pairs(form: Format) -> str:
     passed = [f"`{name}`" for name in apis() if name not in every]
     if passed:
         text += f"Requests and answers pass byte for byte: {', '.join(passed)}.\n"
-    if form.name != "gai":
-        text += "Other requests" if passed else "Requests"
-        text += " are treated as those of `gai`" + (", except:\n\n" if rows else ".\n")
+    text += "Other requests" if passed else "Requests"
+    text += " are treated as those of `gai`" + (", except:\n\n" if rows else ".\n")
     return text + (_table(["in a request", "is", "by"], rows) if rows else "")
 
 
@@ -401,9 +400,9 @@ def section(form: Format) -> str:
     if form.copies_upstream:
         return text + "Requests are those of `gai`; the answer of every provider arrives whole, as it came.\n"
     if form.name == "gai":
-        text += "[Events](events.md#types) and [whole answers](http-api.md#one-json-object) hold everything.\n\n"
-    else:
-        text += places(form) + "\n"
+        text += "[Events](events.md#types) and [whole answers](http-api.md#one-json-object) hold everything.\n"
+        return text + "[Providers](providers.md#what-requests-may-hold) has what becomes of requests.\n"
+    text += places(form) + "\n"
     dialect = DIALECTS.get(form.name)
     if dialect is None or not reads_requests(form):
         return text + "Requests are those of `gai`.\n"
