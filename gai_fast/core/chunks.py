@@ -137,6 +137,36 @@ def nested_count(raw: dict[str, Any], outer: str, key: str) -> int | None:
     return count(details.get(key)) if isinstance(details, dict) else None
 
 
+_TEXTS: Final = frozenset(
+    "answer completion content delta generated_text output output_text parts reasoning reasoning_content refusal "
+    "response text thinking thought transcript value".split()
+)
+"""Names of members that hold text of an answer, in all dialects."""
+_ASIDE: Final = frozenset(
+    "citations error format input instructions logprobs metadata prompt search_results tool_choice tools usage".split()
+)
+"""Names of members in which nothing is text of an answer: servers repeat the request there."""
+
+
+def holds_text(chunk: Any) -> bool:
+    """Returns whether a chunk has text, other than blanks, under a name that text of an answer has in some dialect.
+
+    Args:
+        chunk: Parsed JSON of any shape.
+    """
+    rest = [("", chunk)]
+    while rest:
+        name, value = rest.pop()
+        if isinstance(value, str):
+            if name in _TEXTS and value.strip():
+                return True
+        elif isinstance(value, dict):
+            rest += [each for each in value.items() if each[0] not in _ASIDE]
+        elif isinstance(value, list):
+            rest += [(name, each) for each in value]
+    return False
+
+
 _STRING: Final = r'"(?:[^"\\\r\n]+|\\.?)*+"?'
 _NO_NUMBER: Final = re.compile(rf"{_STRING}|-?\b(?:NaN|Infinity)\b")
 _NO_NUMBER_BYTES: Final = re.compile(_NO_NUMBER.pattern.encode())

@@ -63,6 +63,10 @@ class Limits:
     malformed_chunks: int = 3
     """Consecutive malformed chunks that end a stream: one is noise, three are a broken peer."""
 
+    unread_chunks: int = 64 * KIB
+    """Characters of chunks without an event that are kept until an answer has content, to find text in unknown places.
+    Such chunks have some hundred characters each, and most answers have one."""
+
     affinity_text: int = 32 * KIB
     """Characters of a conversation's prefix that are hashed, in 60 µs. Longer prefixes differ earlier."""
 

@@ -240,3 +240,25 @@ def test_the_next_attempt_keeps_the_characters_that_it_goes_on_from() -> None:
         )
         assert (following.characters, following.progress) == (characters, Progress.AWAITED)
         assert (following.transcript, following.is_strict) == (made.transcript, True)
+
+
+@pytest.mark.parametrize(
+    ("unread", "passes", "fails"),
+    [
+        ({"said": {"text": "a"}}, False, True),
+        ({"said": {"text": "a"}}, True, False),
+        ({"said": {"text": "a" * LIMITS.unread_chunks}}, False, False),
+        ({"said": 5}, False, False),
+    ],
+)
+def test_text_that_no_event_has_is_found_at_the_end_unless_the_client_has_the_chunk(
+    unread: dict[str, Any], passes: bool, fails: bool
+) -> None:
+    made = answer(passes=passes)
+    for data in (json.dumps(unread), json.dumps(STOP)):
+        made.note_read(Frame(b"", "", data, None), made.adapter.receive("", data))
+    if not fails:
+        assert made.finish()[-1]["finish_reason"] == "stop"
+        return
+    with pytest.raises(Error, match="none of the known members"):
+        made.finish()

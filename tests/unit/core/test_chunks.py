@@ -9,6 +9,7 @@ import pytest
 from gai_fast.core.chunks import (
     completed_frames,
     count,
+    holds_text,
     is_comment,
     is_unfinished,
     label,
@@ -157,3 +158,19 @@ def test_the_last_frame_is_completed_or_has_no_bytes(raw: bytes, data: str | Non
 )
 def test_a_text_is_unfinished_whose_brackets_are_open(text: str, expected: bool) -> None:
     assert is_unfinished(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("chunk", "expected"),
+    [
+        ({"choices": [{"delta": {"text": "a"}}]}, True),
+        ({"output": ["", "a"]}, True),
+        ({"id": "a", "model": "b", "choices": [{"delta": {"role": "assistant", "content": " "}}]}, False),
+        ({"tools": [{"text": "a"}], "usage": {"text": "a"}, "text": {"format": {"text": "a"}}}, False),
+        ({"text": 5, "content": None, "message": "done"}, False),
+        ("a", False),
+        ([{"content": "a"}], True),
+    ],
+)
+def test_text_of_an_answer_is_found_by_the_names_of_members(chunk: Any, expected: bool) -> None:
+    assert holds_text(chunk) is expected

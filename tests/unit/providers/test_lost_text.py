@@ -1,0 +1,74 @@
+"""Text that an upstream sends is read, or the answer fails: for every adapter alike, wherever the text stands."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.library.decoding import decode
+from tests.unit.providers.upstreams import PROVIDERS, dialect, end_mark, ending, frames, opening
+
+UNKNOWN: list[dict[str, Any]] = [
+    {"generated_text": "Hello"},
+    {"answer": {"text": "Hello"}},
+    {"event": "token", "data": {"content": "Hello"}},
+    {"type": "response.new", "new": {"text": "Hello"}},
+    {"answer": ["Hello"]},
+]
+"""Chunks with text in members that no adapter knows."""
+
+
+def events_of(provider: str, *chunks: Any) -> list[Any]:
+    return list(decode(provider, frames(provider, list(chunks))))
+
+
+def reason_of(events: list[Any]) -> str | None:
+    """The reason of the error that ends a stream; None if it has finished."""
+    error = events[-2].get("error")
+    return None if error is None else error.get("reason")
+
+
+@pytest.mark.parametrize("chunk", UNKNOWN, ids=json.dumps)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_an_answer_whose_only_text_is_in_unknown_members_is_no_success(provider: str, chunk: dict[str, Any]) -> None:
+    events = events_of(provider, chunk, *ending(provider, "stop"), *end_mark(provider))
+    assert [event["type"] for event in events if event["type"] in ("text.delta", "finish")] == []
+    assert reason_of(events) == "malformed_chunk"
+
+
+@pytest.mark.parametrize("chunk", UNKNOWN, ids=json.dumps)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_unknown_members_beside_a_text_cost_nothing(provider: str, chunk: dict[str, Any]) -> None:
+    events = events_of(provider, *opening(provider), chunk, *ending(provider, "stop"), *end_mark(provider))
+    assert "".join(event["text"] for event in events if event["type"] == "text.delta") == "Hi"
+    assert reason_of(events) is None
+
+
+@pytest.mark.parametrize(
+    "aside",
+    [
+        {"tools": [{"description": "d", "parameters": {"text": "a"}}], "instructions": "b", "input": [{"text": "c"}]},
+        {"metadata": {"answer": "a"}, "usage": {"text": "b"}, "text": {"format": {"type": "text", "content": "c"}}},
+        {"content": " \n", "text": None, "response": []},
+    ],
+    ids=json.dumps,
+)
+@pytest.mark.parametrize("provider", [name for name in PROVIDERS if dialect(name) in ("chat", "responses", "gemini")])
+def test_an_answer_that_repeats_its_request_and_says_nothing_stays_empty(provider: str, aside: dict[str, Any]) -> None:
+    end = ending(provider, "stop")
+    place = end[0]["response"] if "response" in end[0] else end[0]
+    place |= aside
+    assert reason_of(events_of(provider, *end, *end_mark(provider))) is None
+
+
+def test_a_whole_answer_whose_text_is_in_unknown_members_is_no_success() -> None:
+    answers = {
+        "openai-compatible": {"choices": [{"message": {"said": {"text": "Hello"}}, "finish_reason": "stop"}]},
+        "openai:responses": {"object": "response", "status": "completed", "output": [{"said": {"text": "Hello"}}]},
+        "anthropic": {"type": "message", "content": [], "said": {"text": "Hello"}, "stop_reason": "end_turn"},
+        "cohere": {"message": {"said": {"text": "Hello"}}, "finish_reason": "COMPLETE"},
+    }
+    for provider, answer in answers.items():
+        assert reason_of(list(decode(provider, [json.dumps(answer).encode()]))) == "malformed_chunk", provider
