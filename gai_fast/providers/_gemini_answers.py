@@ -152,7 +152,7 @@ class GeminiAdapter(ProviderAdapter):
 
     def _read(self, parsed: Any, text: str) -> list[Event]:
         """Reads a chunk, or a whole response, which has the form of a chunk."""
-        chunk = self.checked(parsed)
+        chunk = _own_words(self.checked(parsed), text)
         self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
         # The types of the whole chunk are checked before any state changes, so that a malformed chunk begins nothing.
@@ -397,15 +397,71 @@ def _candidates(chunk: dict[str, Any], text: str) -> list[tuple[dict[str, Any], 
     Raises:
         Malformed: A member has another type than the API promises.
     """
-    path = ("candidates", "content", "parts", "functionCall")
-    has_calls = '"functionCall"' in text
+    name = "functionCall" if '"functionCall"' in text else "function_call"
+    path = ("candidates", "content", "parts", name)
+    has_calls = f'"{name}"' in text
     arguments = members(text, *path, "args") if has_calls else _NONE
     numbers = members(text, *path, "partialArgs", "numberValue") if has_calls else _NONE
     read = []
-    for raw in chunk.get("candidates") or ():
-        parts = (raw.get("content") or {}).get("parts") or ()
+    given = chunk.get("candidates") or ()
+    for raw in [given] if isinstance(given, dict) else given:
+        content = raw.get("content")
+        parts = content.get("parts") if isinstance(content, dict) else None
+        if not parts or not isinstance(parts, list) or not isinstance(parts[0], dict):
+            parts = _other_parts(raw)
         read.append((raw, [_read_part(part, arguments, numbers) for part in parts]))
     return read
+
+
+def _other_parts(raw: dict[str, Any]) -> list[Any]:
+    """Returns the parts of a candidate from the places where compatible servers put them: one part, or a text."""
+    content = raw.get("content")
+    places: tuple[Any, ...] = (content,)
+    if not content or isinstance(content, dict):
+        inner, message = member(raw, "content"), member(raw, "message")
+        places = inner.get("parts"), inner.get("text"), raw.get("parts"), raw.get("output"), raw.get("text")
+        places = *places, message.get("content"), message.get("parts")
+    found: Any = next((place for place in places if place), ())
+    listed = [found] if isinstance(found, (str, dict)) else found
+    return [{"text": part} if isinstance(part, str) else part for part in listed]
+
+
+def _own_words(chunk: dict[str, Any], text: str) -> dict[str, Any]:
+    """Returns a chunk with Google's names of members: proxies write `finish_reason`, and put a chunk in `response`.
+
+    Args:
+        chunk: The parsed chunk.
+        text: Its JSON text.
+    """
+    inner = chunk.get("response")
+    if inner and isinstance(inner, dict) and "candidates" not in chunk:
+        chunk = inner
+    if _SNAKE.search(text) is None:
+        return chunk
+    named: dict[str, Any] = _named(chunk)
+    return named
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    named: dict[str, Any] = {}
+    for name, inner in value.items():
+        name = _JOINT.sub(_capital, name)
+        named[name] = inner if name in _VERBATIM else _named(inner)
+    return named
+
+
+def _capital(found: re.Match[str]) -> str:
+    return found[1].upper()
+
+
+_SNAKE: Final = re.compile(r'"[a-z]+_[a-z_]+"\s*:')
+_JOINT: Final = re.compile("_([a-z])")
+_VERBATIM: Final = frozenset(("args", "arguments", "response", "schema"))
+"""The members whose names are the client's or a tool's."""
 
 
 def _read_part(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Part:
@@ -425,8 +481,8 @@ def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[st
     part = _Part(text_of(raw.get("text")), bool(raw.get("thought")), label(raw.get("thoughtSignature")))
     if part.text and raw.keys() <= _OF_TEXT:
         return part
-    part.text = part.text or text_of((raw.get("audioTranscription") or {}).get("text"))
-    call = raw.get("functionCall", raw.get("function_call"))
+    part.text = part.text or label(raw.get("thought")) or text_of((raw.get("audioTranscription") or {}).get("text"))
+    call = raw.get("functionCall")
     if call is not None:
         part.call = _call(call, arguments, numbers)
     inline = raw.get("inlineData")

@@ -20,6 +20,10 @@ UNKNOWN: list[dict[str, Any]] = [
 """Chunks with text in members that no adapter knows."""
 
 
+def said(events: list[Any], kind: str = "text.delta") -> str:
+    return "".join(event["text"] for event in events if event["type"] == kind)
+
+
 def events_of(provider: str, *chunks: Any) -> list[Any]:
     return list(decode(provider, frames(provider, list(chunks))))
 
@@ -42,7 +46,7 @@ def test_an_answer_whose_only_text_is_in_unknown_members_is_no_success(provider:
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_unknown_members_beside_a_text_cost_nothing(provider: str, chunk: dict[str, Any]) -> None:
     events = events_of(provider, *opening(provider), chunk, *ending(provider, "stop"), *end_mark(provider))
-    assert "".join(event["text"] for event in events if event["type"] == "text.delta") == "Hi"
+    assert said(events) == "Hi"
     assert reason_of(events) is None
 
 
@@ -72,3 +76,68 @@ def test_a_whole_answer_whose_text_is_in_unknown_members_is_no_success() -> None
     }
     for provider, answer in answers.items():
         assert reason_of(list(decode(provider, [json.dumps(answer).encode()]))) == "malformed_chunk", provider
+
+
+class TestGemini:
+    """PaLM's form, names of members as in Google's Python SDK, and what proxies in front of Gemini send."""
+
+    @pytest.mark.parametrize(
+        "candidate",
+        [
+            {"output": "Hello"},
+            {"text": "Hello"},
+            {"content": "Hello"},
+            {"content": {"text": "Hello"}},
+            {"content": ["Hel", {"text": "lo"}]},
+            {"content": {"parts": "Hello"}},
+            {"content": {"parts": {"text": "Hello"}}},
+            {"content": {"parts": ["Hello"]}},
+            {"content": {"parts": []}, "parts": [{"text": "Hello"}]},
+            {"message": {"content": "Hello"}},
+        ],
+        ids=json.dumps,
+    )
+    def test_text_is_read_where_compatible_servers_put_it(self, candidate: dict[str, Any]) -> None:
+        events = events_of("gemini", {"candidates": [{**candidate, "finishReason": "STOP"}]})
+        assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+        assert said(events_of("gemini", {"candidates": {**candidate, "finishReason": "STOP"}})) == "Hello"
+
+    def test_names_with_underscores_are_googles(self) -> None:
+        parts = [
+            {"text": "Hm", "thought": True, "thought_signature": "c2ln"},
+            {"text": "Hello"},
+            {"inline_data": {"mime_type": "image/png", "data": "aGk="}},
+            {"function_call": {"name": "f", "args": {"file_name": 12345678901234567890123}}},
+        ]
+        chunk = {
+            "candidates": [
+                {
+                    "content": {"parts": parts},
+                    "finish_reason": "STOP",
+                    "safety_ratings": [{"category": "HARM", "probability": "HIGH"}],
+                    "grounding_metadata": {"grounding_chunks": [{"web": {"uri": "http://a", "title": "t"}}]},
+                }
+            ],
+            "usage_metadata": {"prompt_token_count": 1, "candidates_token_count": 2, "total_token_count": 3},
+            "model_version": "m",
+            "response_id": "r",
+        }
+        for each in (chunk, {"response": chunk}):
+            events = events_of("gemini", each)
+            assert (said(events), said(events, "reasoning.delta")) == ("Hello", "Hm")
+            kinds = {event["type"] for event in events}
+            assert {"image", "reasoning.signature", "tool.call", "safety", "citations"} <= kinds
+            assert events[0]["model"] == "m"
+            assert events[0]["provider_metadata"] == {"id": "r"}
+            assert events[-2]["usage"]["total_tokens"] == 3
+        calls = [event for event in events_of("gemini", chunk) if event["type"] == "tool.call"]
+        assert [call["tool_call"]["input"] for call in calls] == [{"file_name": 12345678901234567890123}]
+
+    def test_a_blocked_prompt_is_one_in_either_spelling(self) -> None:
+        events = events_of("gemini", {"prompt_feedback": {"block_reason": "SAFETY"}})
+        assert events[-2]["error"]["code"] == "content_filtered"
+
+    def test_a_thought_that_is_a_text_is_reasoning(self) -> None:
+        parts = [{"thought": "Hm"}, {"text": "Hello"}]
+        events = events_of("gemini", {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})
+        assert (said(events), said(events, "reasoning.delta")) == ("Hello", "Hm")
