@@ -107,12 +107,14 @@ class Demand(NamedTuple):
         reservation: The spend to be reserved.
         is_new: A request, which all limits must admit; otherwise a stream under way, of which spend alone is asked.
         expected: The tokens of the estimate that are the usual output. They need no room if no stream is under way.
+        is_counted: Whether it counts if it is admitted. Otherwise the state is only looked at.
     """
 
     tokens: int = 0
     reservation: Reservation = Reservation(0, 0)
     is_new: bool = True
     expected: int = 0
+    is_counted: bool = True
 
 
 class LimitUsage(NamedTuple):

@@ -61,8 +61,8 @@ _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
 _NO_SPEND: Final = Reservation(0, 0)
 
-LEAST: Final = Demand(0, _NO_SPEND)
-"""The smallest request: if it is refused, every request is."""
+LEAST: Final = Demand(0, _NO_SPEND, is_counted=False)
+"""Looks whether the smallest request would be admitted: if it is refused, every request is."""
 
 Grown = Callable[[Amount], None]
 """Called with the spend that a stream may use beyond its reservation; 0: it gets no more."""
@@ -201,7 +201,7 @@ class Ledger(ABC):
             key: The caller's.
 
         Returns:
-            `False`: only `take` can tell.
+            `False`: only `look` can tell.
 
         Raises:
             RateLimited: As `try_take`.
@@ -209,6 +209,20 @@ class Ledger(ABC):
         """
         caps = self.caps(key)
         return caps is None or self._check(key.name, caps)
+
+    async def look(self, key: KeySettings) -> None:
+        """Refuses the next request of a key; as `check`.
+
+        Args:
+            key: The caller's.
+
+        Raises:
+            RateLimited: As `try_take`.
+            Overloaded: As `try_take`.
+        """
+        caps = self.caps(key)
+        if caps is not None and not self.check(key):
+            await self._ask(key.name, caps, LEAST)
 
     async def take(
         self,

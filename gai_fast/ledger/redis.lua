@@ -122,6 +122,7 @@ local function decide(state, caps, demand)
       end
     end
     if caps[STREAMS] and caps[STREAMS] <= live then return STREAMS, 0, 0 end
+    if not demand[5] then return GRANTED, 0, reserved end
     if caps[REQUESTS] then add(state.rates[REQUESTS], 1, now) end
     if caps[TOKENS] then add(state.rates[TOKENS], math.min(tokens, caps[TOKENS]), now) end
   end

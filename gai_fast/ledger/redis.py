@@ -153,10 +153,7 @@ def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
 
 
 def _plain(report: Report) -> list[Any]:
-    demands = [
-        (each.tokens, [str(amount) for amount in each.reservation], each.is_new, each.expected)
-        for each in report.demands
-    ]
+    demands = [(each.tokens, [str(amount) for amount in each.reservation], *each[2:]) for each in report.demands]
     return [report.key, _as_text(report.caps, SPEND), *report[2:6], str(report.reserved), demands]
 
 

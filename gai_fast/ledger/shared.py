@@ -268,6 +268,8 @@ class SharedLedger(Ledger):
 
     def _use(self, key: _Key, demand: Demand) -> Amount:
         """Admits what the shared state cannot be asked about."""
+        if not demand.is_counted:
+            return 0
         reserved = demand.reservation.amount
         key.reserved += reserved
         if demand.is_new:
@@ -281,7 +283,7 @@ class SharedLedger(Ledger):
     async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:
         if self._has_closed:
             raise out_of_reach("the limits")
-        mine = self._keys[key]
+        mine = self._key(key, caps)
         waiting = self._wait_for(mine, demand)
         try:
             return await waiting.future
@@ -312,6 +314,8 @@ class SharedLedger(Ledger):
 
     def _undo(self, key: _Key, demand: Demand, reserved: Amount) -> None:
         """Takes back an admission."""
+        if not demand.is_counted:
+            return
         key.reserved -= reserved
         if demand.is_new:
             key.requests -= 1
@@ -532,7 +536,7 @@ class SharedLedger(Ledger):
     def _tell(self, key: _Key, waiting: _Waiting, verdict: Verdict, caps: Caps) -> None:
         future, demand = waiting.future, waiting.demand
         if verdict.place == GRANTED:
-            key.live += demand.is_new
+            key.live += demand.is_new and demand.is_counted
             key.reserved += verdict.reserved
             if future.done():  # its client has left
                 self._undo(key, demand, verdict.reserved)

@@ -111,7 +111,7 @@ class KeyState:
             self.rates[TOKENS].use(caps.tokens, now)
 
     def decide(self, worker: str, caps: Caps, demand: Demand, now: float) -> Verdict:
-        """Decides on a request, or on a larger reservation, and counts it if it is admitted.
+        """Decides on a request, or on a larger reservation, and counts it if it is admitted and to be counted.
 
         Args:
             worker: The worker that asks.
@@ -120,7 +120,7 @@ class KeyState:
             now: Seconds of the state's clock.
         """
         verdict = self.verdict(caps, demand, now)
-        if verdict.place != GRANTED:
+        if verdict.place != GRANTED or not demand.is_counted:
             return verdict
         holder = self._holder(worker)
         holder.reserved += verdict.reserved

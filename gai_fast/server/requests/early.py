@@ -27,7 +27,6 @@ from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.stream.streams import Engine
-from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import KEY_HEADERS, key_of, scoped
@@ -91,9 +90,7 @@ class EarlyLimits:
         engine, limited = self._engine, incoming.key
         is_new = key is None or await engine.store.find_claim(scoped(incoming, key)) is None
         if is_new and not self._check(incoming) and limited is not None:
-            place = new_stream_id()
-            await engine.ledger.take(limited, place, 0)
-            engine.ledger.cancel(place)
+            await engine.ledger.look(limited)
 
     def _check(self, incoming: Incoming) -> bool:
         """Refuses a request that would be refused whatever its body is.

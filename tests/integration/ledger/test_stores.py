@@ -114,6 +114,18 @@ async def test_a_usual_output_needs_room_only_beside_other_streams(homes: list[S
     assert told(await second.exchange(2, [], [report(caps, usual)])).verdicts[0].place == GRANTED
 
 
+async def test_what_only_looks_at_the_state_counts_nothing(homes: list[SharedHome]) -> None:
+    caps, look = Caps(10, 1000, 1, 100, "t USD"), Demand(is_counted=False)
+    first, second = homes[:2]
+    answer = told(await first.exchange(1, [], [report(caps, look, look, Demand(), look)]))
+    assert [verdict.place for verdict in answer.verdicts] == [GRANTED, GRANTED, GRANTED, STREAMS]
+    assert 0.9 < answer.used.requests <= 1
+    assert told(await second.exchange(1, [], [report(caps, look)])).verdicts[0].place == STREAMS
+    await first.exchange(2, [], [report(caps)])
+    assert told(await second.exchange(2, [], [report(caps, look)])).verdicts[0].place == GRANTED
+    assert told(await first.exchange(3, [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+
+
 async def test_an_exchange_that_is_sent_again_counts_once(homes: list[SharedHome]) -> None:
     entry = SpendEntry("ann", "m", "up", DAY, "USD", 2**60)
     for _ in range(2):

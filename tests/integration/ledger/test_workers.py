@@ -128,6 +128,17 @@ async def test_streams_are_counted_exactly_and_a_dead_worker_has_none(
             client.close()
 
 
+async def test_large_bodies_that_are_invalid_get_their_own_error_beside_a_limit_of_streams(
+    net: Net, mock: Mock, tmp_path: Path, store: str
+) -> None:
+    """Up to thirty-four of forty at once got 429 for the places that the others took for a moment."""
+    limit(tmp_path, mock, "streams = 2")
+    invalid = {**STREAM, "query": "x" * 20_000, "max_tokens": "many"}
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        asked = (server.ask("POST", "/api/v1/stream", invalid, HEADERS) for _ in range(40))
+        assert {response.status for response in await asyncio.gather(*asked)} == {400}
+
+
 async def test_tokens_beyond_the_estimate_count_for_all_workers_when_a_stream_has_ended(
     net: Net, tmp_path: Path, store: str
 ) -> None:

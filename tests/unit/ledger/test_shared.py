@@ -164,6 +164,50 @@ async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once() 
             assert await taken(on[number % 2], caller, "a" if number % 2 == 0 else "b") == ""
 
 
+async def looked(ledger: SharedLedger, caller: KeySettings) -> str:
+    """As `taken`, of a look."""
+    try:
+        await ledger.look(caller)
+    except Error as error:
+        return str(error.reason)
+    return ""
+
+
+async def test_looks_refuse_what_would_be_refused_and_never_one_another() -> None:
+    """Of forty invalid large bodies at once up to thirty-four were refused for streams that nobody had."""
+    async with site() as on:
+        caller = key(streams=1, requests_per_minute=2)
+        looks = [looked(on[number % 2], caller) for number in range(40)]
+        assert {*await asyncio.gather(*looks)} == {""}
+        assert on.home.state("ann").holders == {}
+        assert await taken(on[0], caller, "a") == ""
+        assert await looked(on[1], caller) == "streams"
+        end(on[0], "a")
+        await told(on[0])
+        assert await looked(on[1], caller) == await taken(on[1], caller, "b") == ""
+        assert await looked(on[0], caller) == "requests_per_minute"
+        assert on[0].refused["requests_per_minute"] == 1
+        assert await looked(on[0], key()) == ""
+
+
+@pytest.mark.parametrize("fails_open", [True, False])
+async def test_a_look_whose_client_leaves_or_whose_state_is_away_counts_nothing(fails_open: bool) -> None:
+    async with site(1, fails_open=fails_open) as on:
+        caller, way = key(streams=1), on.ways[0]
+        way.gate.clear()
+        left = asyncio.create_task(looked(on[0], caller))
+        await until(lambda: way.exchanges > 0)
+        left.cancel()
+        way.gate.set()
+        assert await looked(on[0], caller) == ""
+        way.fails = True
+        assert await looked(on[0], caller) == ("" if fails_open else "store")
+        way.fails = False
+        await until(lambda: on[0].problem is None)
+        assert on.home.state("ann").holders == {}
+        assert await taken(on[0], caller, "a") == ""
+
+
 async def test_spend_of_all_workers_counts() -> None:
     async with site() as on:
         caller = key(spend=SpendLimit(1000, "day"))

@@ -98,7 +98,13 @@ async def test_a_request_that_a_stream_of_its_idempotency_key_may_answer_is_read
 async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    check = engine.ledger.check
+
+    async def look(key: KeySettings) -> None:
+        check(key)
+
     monkeypatch.setattr(engine.ledger, "check", lambda _: False)
+    monkeypatch.setattr(engine.ledger, "look", look)
     early = EarlyLimits(engine)
     for _ in range(2):
         asked = Asked()
