@@ -27,6 +27,8 @@ from gai_fast.net.upstream.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
 _MOST_OVERHEAD: Final = SHARED.response_head  # a constant, because every read uses it
+_LENGTH_NAME: Final = b"\r\ncontent-length:"
+_MAX_DIGITS: Final = SHARED.max_body_digits
 _ChunkedBody: Final = ChunkedBody  # a constant, because looking up a global name costs 30 ns
 
 # The usual spellings of the headers that most responses have. A look-up costs a third of decoding the name.
@@ -38,21 +40,50 @@ _NAMES: Final[dict[bytes, str]] = {
 
 
 class KnownResponseHead:
-    """The parsed head of a chunked response, reused if the same upstream sends the same bytes again.
+    """The parsed head of a framed response, reused if the same upstream sends the same bytes again.
 
-    Many servers send identical heads with every response.
+    Many servers send identical heads with every response, except for the length of its body.
     """
 
-    __slots__ = ("data", "headers", "idle_timeout", "keep_alive", "status")
+    __slots__ = ("after", "data", "headers", "idle_timeout", "keep_alive", "status")
 
     def __init__(
-        self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool, idle_timeout: float | None
+        self,
+        data: bytes,
+        after: bytes,
+        status: int,
+        headers: dict[str, str],
+        keep_alive: bool,
+        idle_timeout: float | None,
     ) -> None:
-        self.data = data  # includes the blank line
+        self.data = data  # all, with the blank line; of a head with a length, what stands before its digits
+        self.after = after  # what stands behind these
         self.idle_timeout = idle_timeout
         self.status = status
         self.headers = headers
         self.keep_alive = keep_alive
+
+    @classmethod
+    def of(
+        cls, data: bytes, status: int, headers: dict[str, str], keep_alive: bool, idle_timeout: float | None
+    ) -> KnownResponseHead | None:
+        """Creates a known head from a parsed one. Returns None if the place of its length cannot be told."""
+        length = headers.get("content-length")
+        if length is None:
+            return cls(data, b"", status, headers.copy(), keep_alive, idle_timeout)
+        lowered = data.lower()
+        named = lowered.find(_LENGTH_NAME)
+        start = lowered.find(length.encode(), named + len(_LENGTH_NAME))
+        if named < 0 or start < 0 or not length.isdigit() or lowered.find(_LENGTH_NAME, start) >= 0:
+            return None
+        return cls(data[:start], data[start + len(length) :], status, headers.copy(), keep_alive, idle_timeout)
+
+    def length_in(self, data: bytes) -> bytes | None:
+        """Returns the digits of the length if bytes begin with this head, which has one; else None."""
+        start = len(self.data)
+        end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
+        digits = data[start:end] if end > start else b""
+        return digits if digits.isdigit() and data.startswith(self.after, end) else None
 
 
 class KnownResponseHeads:
@@ -135,18 +166,19 @@ class ResponseReader:
                     return b""
                 data = rest
             if self.complete:
-                self.is_reusable = self._keep_alive and not data  # further bytes belong to no request
+                self.is_reusable = self._keep_alive and len(data) == at  # further bytes belong to no request
                 return b""
         if self.chunks is not None:
             body = self.chunks.feed(data, at)
             self.look_at_chunks()
             return body
         if self._left is not None:
-            body, extra = data[: self._left], len(data) > self._left
+            end = at + self._left
+            body = data[at:end] if at or len(data) > end else data
             self._left -= len(body)
             if not self._left:
                 self.complete = True
-                self.is_reusable = self._keep_alive and not extra
+                self.is_reusable = self._keep_alive and len(data) == end
             return body
         return data
 
@@ -175,24 +207,38 @@ class ResponseReader:
         known = self._known.last if self._known is not None else None
         if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
             return 0
-        self.head = known.status, known.headers.copy()
+        size, digits = len(known.data), None
+        if known.after:
+            digits = known.length_in(data)
+            if digits is None:
+                return 0
+            size += len(digits) + len(known.after)
+        headers = known.headers.copy()
+        self.head = known.status, headers
         self._keep_alive = known.keep_alive
         self.idle_timeout = known.idle_timeout
-        self.chunks = _ChunkedBody()
-        return len(known.data)
+        if digits is None:
+            self.chunks = _ChunkedBody()
+        else:
+            headers["content-length"] = digits.decode()
+            self._left = int(digits)
+            self.complete = not self._left
+        return size
 
     def _note_head(self, data: bytes) -> None:
         """Remembers a head that arrived in one read without an interim head; the next response may repeat it."""
-        if self._known is None or self.head is None or self.chunks is None:
+        if self._known is None or self.head is None or (self.chunks is None and self._left is None):
             return
         if len(data) == self._head_bytes <= SHARED.known_head:
             status, headers = self.head
-            self._known.last = KnownResponseHead(data, status, headers.copy(), self._keep_alive, self.idle_timeout)
+            known = KnownResponseHead.of(data, status, headers, self._keep_alive, self.idle_timeout)
+            if known is not None:
+                self._known.last = known
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """Feeds heads, also interim ones, to httptools. Returns the bytes after the last; None until it has ended."""
         while data and self._is_in_head():
-            seen = self._tail + data
+            seen = self._tail + data if self._tail else data
             end = seen.find(_HEAD_END)
             # The parser gets no byte of the body: the end of the head is searched before the head is fed.
             size = len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
