@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from gai_fast.model.money import UNIT
-from gai_fast.model.settings import IdentitySettings, KeyLimits, KeySettings, Price, SpendLimit, key_digest
+from gai_fast.model.settings import IdentitySettings, KeyLimits, KeySettings, Price, Secret, SpendLimit, key_digest
 from tests.integration.gateway import (
     KEY,
     Client,
@@ -121,6 +121,27 @@ async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(ne
         assert lines["accept-encoding"] == "identity"
         kept = {"", "host", "user-agent", "content-type", "content-length", "authorization", "accept-encoding"}
         assert set(lines) <= kept | {"x-own", "openai-beta"}
+
+
+@on_uvloop
+async def test_requests_with_the_same_head_have_the_upstream_and_the_key_of_each(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    other = Secret("sk-other-0123456789")
+    keys, lanes = (key("alice"),), {"lane": LANE, "native_lane": LANE}
+    gateway = await net.gateway(upstream, **lanes, keys=keys, more_api_keys=(other,))
+    client, given = await gateway.connect(), {**bearer("alice"), "x-own": "kept", "cookie": "a=b"}
+    heads.clear()
+    for model in ("m", "m", "m", "native/a", "native/b", "m", "anthropic/c", "m"):
+        answer = await client.ask("POST", "/v1/embeddings", {**ASK, "model": model}, given)
+        assert answer.status == (404 if model == "anthropic/c" else 200), answer.body
+        assert answer.headers.get("x-gai-upstream") == {"m": "up", "anthropic/c": None}.get(model, "native")
+    first, second = KEY, other.reveal()
+    sent = [first, second, first, first, second, second, first]
+    assert [lines["authorization"] for lines in heads] == [f"Bearer {each}" for each in sent]
+    assert all(lines["x-own"] == "kept" and "cookie" not in lines for lines in heads)
+    again = await client.ask("POST", "/v1/embeddings", ASK, {**given, "x-own": "other"})
+    assert again.status == 200
+    assert heads[-1]["x-own"] == "other"
 
 
 @on_uvloop

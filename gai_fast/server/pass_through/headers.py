@@ -33,6 +33,7 @@ _OF_UPSTREAM: Final = frozenset(
 )
 """Headers that would act on the gateway's own origin, or contradict what the gateway says of itself."""
 _OF_UPSTREAM_PREFIXES: Final = ("proxy-", "x-gai-", "access-control-")
+_MOST_PASSED: Final = SHARED.passed_headers  # a constant, because every response needs it
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 GUARDS: Final[Headers] = (("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox"))
@@ -40,7 +41,7 @@ GUARDS: Final[Headers] = (("x-content-type-options", "nosniff"), ("content-secur
 
 
 def for_upstream(
-    headers: Mapping[str, str], own: Iterable[tuple[str, str]], configured: Mapping[str, str]
+    headers: dict[str, str], own: Iterable[tuple[str, str]], configured: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """Returns the headers of a request to an upstream.
 
@@ -80,7 +81,7 @@ def _is_plain(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
-def for_client(headers: Mapping[str, str], own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def for_client(headers: dict[str, str], own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Returns the headers of a response: the gateway's own, and the upstream's that are passed on.
 
     Args:
@@ -96,7 +97,7 @@ def for_client(headers: Mapping[str, str], own: Sequence[tuple[str, str]]) -> li
     dropped = _named_by(headers.get("connection"))
     if dropped:
         passed = [item for item in passed if item[0] not in dropped]
-    return [*passed[: SHARED.passed_headers], *own, *GUARDS]
+    return [*passed[:_MOST_PASSED], *own, *GUARDS]
 
 
 @lru_cache(LIMITS.known_names)

@@ -47,6 +47,8 @@ METERED: Final = frozenset(
 )
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 _BYTES_PER_TOKEN: Final = 4
+_DECODE: Final = msgspec.json.Decoder().decode
+_ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class PassThroughRoutes:
@@ -140,16 +142,15 @@ class PassThroughRoutes:
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
         members = parse_members(incoming.json_body())
-        name = None
-        if "model" in members:
-            name = msgspec.json.decode(members["model"])
+        named = members.get("model")
+        name = None if named is None else _DECODE(named)
         if not isinstance(name, str) or not name:
-            what = "must be a string that is not empty" if "model" in members else "is missing"
+            what = "is missing" if named is None else "must be a string that is not empty"
             raise Error("invalid_request", f"The request is not valid: `model` {what} - at `$.model`", reason="model")
         engine = self._engine
         model = engine.targets.with_target(engine.settings.chosen(name, incoming.key), {})
         members["model"] = msgspec.Raw(encode_json(model.id))
-        return model, msgspec.json.encode(members)
+        return model, _ENCODE(members)
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.lane, path.segments)
@@ -196,7 +197,9 @@ class PassThroughRoutes:
         """
         engine, http, key = self._engine, incoming.http, incoming.key
         settings = engine.settings
-        path += read_query(http.target.partition("?")[2])
+        query = http.target.partition("?")[2]
+        if query:
+            path += read_query(query)
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
         estimate = NOTHING
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from gai_fast.kernels import FastPath
@@ -43,7 +43,8 @@ from gai_fast.server.requests.stream_response import answering_headers
 _FAILED: Final = 400
 _SERVER_FAILED: Final = 500
 _NO_CONTENT: Final = 204
-_NO_HEADERS: Final[Mapping[str, str]] = {}
+_clock: Final = time.perf_counter  # a constant: looking a name up in a module costs 30 ns
+_NO_HEADERS: Final[dict[str, str]] = {}
 
 
 class Call:
@@ -98,7 +99,7 @@ class Transfer(Receiver):
         self._loop = asyncio.get_running_loop()
         self._client = incoming.http.transport
         self._writer = ResponseWriter(self._client)
-        self._began = time.perf_counter()
+        self._began = _clock()
         self._attempts = 0
         self._exchange: OpenExchange | None = None
         self._upload: BodyUpload | None = None
@@ -285,14 +286,14 @@ class Transfer(Receiver):
         if not data:
             return None
         if self._first_byte is None:
-            self._first_byte = time.perf_counter() - self._began
+            self._first_byte = _clock() - self._began
         self._received += len(data)
         if self._usage is not None:
             self._usage.feed(data)
         if self._held is None:
             self._write(data)
             return None
-        self._held += data
+        self._held = self._held + data if self._held else data
         if len(self._held) > LIMITS.short_answer:  # a long error
             refusal = self._refusal(self._held)
             if refusal is not None:
@@ -398,7 +399,7 @@ class Transfer(Receiver):
     # ---- figures
 
     def _measure(self, outcome: Outcome, error: Error | None = None) -> StreamMetrics:
-        call, incoming, now = self._call, self._incoming, time.perf_counter()
+        call, incoming, now = self._call, self._incoming, _clock()
         self._end_pause(now)
         usage, charges = self._cost()
         code = None if error is None else error.code
@@ -461,12 +462,12 @@ class Transfer(Receiver):
     def pause_writing(self) -> None:
         """As `StreamCallbacks.pause_writing`: rule 2."""
         if self._exchange is not None:
-            self._paused_at = time.perf_counter()
+            self._paused_at = _clock()
             self._exchange.pause_reading()
 
     def resume_writing(self) -> None:
         """As `StreamCallbacks.resume_writing`."""
-        self._end_pause(time.perf_counter())
+        self._end_pause(_clock())
         if self._exchange is not None:
             self._exchange.resume_reading()
 

@@ -55,7 +55,8 @@ class UsageReader:
         """Returns the counts in the form of an event's `usage`. None if the body has none."""
         output = 0  # Anthropic's streams end with a count of the output alone
         for part in (self._last, self._first):
-            found = [match.end() for match in _COUNTS.finditer(part)]
+            start = max(0, part.find(b'"'))  # numbers and base64 have none: they are passed over at once
+            found = [match.end() for match in _COUNTS.finditer(part, start)]
             for at in reversed(found):
                 counts = _object(part[at:])
                 output = max(output, _count(counts, _OUTPUT) or 0)
