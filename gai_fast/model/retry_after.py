@@ -5,6 +5,7 @@ Reads no clock; the caller passes the time.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -40,6 +41,18 @@ def retry_after_ms(
     )
     wait = next((wait for wait in found if wait is not None), None)
     return None if wait is None else max(0, min(int(wait), SHARED.retry_after_ms))
+
+
+def shorter_wait(asked_ms: int | None, seconds: float) -> int | None:
+    """Returns the shorter of two waits, in milliseconds.
+
+    Args:
+        asked_ms: The wait that an upstream asks for. None if it asks for none.
+        seconds: The other wait, rounded up. Zero and infinity are none.
+    """
+    wait = seconds * 1000
+    is_shorter = 0.0 < wait < math.inf and (asked_ms is None or wait < asked_ms)
+    return max(1, math.ceil(wait)) if is_shorter else asked_ms
 
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")

@@ -594,20 +594,11 @@ class ResponsesAdapter(ProviderAdapter):
         if kind.endswith(".delta"):
             return self._calls.add(item.call, text)
         item.is_whole = True
-        events = self._arguments(item.call, text)
+        events = self._calls.add_rest(item.call, text)
         if compact_json(item.call.arguments) == "{}":
             return events  # some servers send the arguments only with the item's end
         # Text that is not JSON may be cut off; only the item's end has the status.
         return events + self._calls.close(item.call, cut_off=True)
-
-    def _arguments(self, call: ToolCall, text: str) -> list[Event]:
-        """Adds the rest of the whole argument text, which no delta carried."""
-        so_far = call.arguments
-        if text.startswith(so_far):
-            return self._calls.add(call, text[len(so_far) :])
-        if text and (call.is_held or compact_json(so_far) in (None, "{}")):
-            self._calls.replace(call, text)
-        return []
 
     def _complete_call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         if item.is_done:
@@ -622,7 +613,7 @@ class ResponsesAdapter(ProviderAdapter):
         call = item.call
         if call is None or call.closed:
             return events
-        events += self._calls.add(call, "", label(raw.get("name"))) + self._arguments(call, text)
+        events += self._calls.add(call, "", label(raw.get("name"))) + self._calls.add_rest(call, text)
         # Arguments that are not JSON may have been cut off by the token limit; only the response's end has the reason.
         cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))
         return events + self._calls.close(call, cut_off=cut_off)
@@ -638,14 +629,17 @@ class ResponsesAdapter(ProviderAdapter):
         if name != self._server_tools.get(identifier):
             self.room.take(len(identifier) + len(name), 2)
             self._server_tools[identifier] = name
-        given = next((raw[key] for key in _INPUTS if raw.get(key)), "")
-        given = given or next(({key: raw[key]} for key in _NAMED_INPUTS if raw.get(key)), "")
         output = None
         if status != "started" and kind != "image_generation_call":
             output = next((raw[key] for key in _OUTPUTS if raw.get(key)), None)
-        return server_tool(
-            identifier, name, status, given if isinstance(given, str) else encode_json(given).decode(), output
-        )
+        return server_tool(identifier, name, status, _input_of(raw), output)
+
+
+def _input_of(raw: dict[str, Any]) -> str:
+    """Returns the input of a tool that the provider runs, as text or as JSON."""
+    given = next((raw[key] for key in _INPUTS if raw.get(key)), "")
+    given = given or next(({key: raw[key]} for key in _NAMED_INPUTS if raw.get(key)), "")
+    return given if isinstance(given, str) else encode_json(given).decode()
 
 
 def _kind(chunk: dict[str, Any], name: str) -> str:

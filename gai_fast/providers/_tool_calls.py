@@ -320,10 +320,25 @@ class ToolCalls:
         call.pieces.append(arguments)
         return call
 
-    def replace(self, call: ToolCall, arguments: str) -> None:
-        """Replaces the argument text. Parts of the old text are events already."""
-        self._room.take(len(arguments))
-        call.replace([arguments])
+    def add_rest(self, call: ToolCall, arguments: str) -> list[Event]:
+        """Adds the rest of the whole argument text, which no fragment carried.
+
+        If the fragments were another text and no value, the whole text takes their place. They are events already.
+
+        Args:
+            call: The call.
+            arguments: The whole text.
+
+        Raises:
+            Error: The response exceeds the memory limit.
+        """
+        so_far = call.arguments
+        if arguments.startswith(so_far):
+            return self.add(call, arguments[len(so_far) :])
+        if arguments and (call.is_held or compact_json(so_far) in (None, "{}")):
+            self._room.take(len(arguments))
+            call.replace([arguments])
+        return []
 
     def close(self, call: ToolCall, *, cut_off: bool = False) -> list[Event]:
         """Completes a call, once.

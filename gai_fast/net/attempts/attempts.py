@@ -21,11 +21,10 @@ the client. Arms no timer and has no callbacks: the session calls.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from gai_fast.core.account import Account, Bill
 from gai_fast.core.legal_stream import State
@@ -38,6 +37,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
+from gai_fast.model.retry_after import shorter_wait
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
 from gai_fast.net.attempts.candidates import Candidates
@@ -52,7 +52,6 @@ _LEFT_ALONE: Final = frozenset(
 )
 """Reasons why nothing is sent to an upstream for a while. If the first attempt has one, others are tried at once."""
 _IDLE: Final[State] = State.IDLE
-_NO_REQUEST: Final[dict[str, Any]] = {}
 perf_counter: Final = time.perf_counter  # a constant: a name look-up costs 30 ns
 
 
@@ -197,8 +196,8 @@ class Attempts:
                 spec = following
                 if spec.trace is not None:
                     spec.trace.follows("fallback")
-        if not self._may_be_repeated():
-            self._forget_request()
+        if not self._mends and not self._may_be_repeated():
+            self.spec.drop_request()
         return attempt
 
     def failed(self, error: Error, relay: Relay) -> float | None:
@@ -263,7 +262,7 @@ class Attempts:
                     continue
                 other = self._candidates.following(self.spec, has_begun=relay.state is not _IDLE)
                 if other is not None:
-                    self._next = other, self._way(other, goes_on=continued is not None)
+                    self._next = other, self._continuation(other, goes_on=continued is not None)
         raise refused or Error("internal", "no attempt was planned")
 
     # -- the relay --
@@ -297,7 +296,8 @@ class Attempts:
     def note_content(self, attempt: Attempt) -> None:
         """Notes the first content of the attempt: the upstream is well, and the request is not repeated unnoticed."""
         attempt.note_content(self._loop)
-        self._forget_request()
+        if not self._mends:
+            self.spec.drop_request()
 
     # -- hedges --
 
@@ -483,12 +483,12 @@ class Attempts:
             self._has_less = True
             less = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
             if less is not None:
-                return less, self._way(less, goes_on=goes_on), 0.0
+                return less, self._continuation(less, goes_on=goes_on), 0.0
         at_target = self._candidates.at_target
         if has_key and at_target <= self.upstream.other_keys:
             same = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
             if same is not None:
-                return same, self._way(same, goes_on=goes_on), 0.0
+                return same, self._continuation(same, goes_on=goes_on), 0.0
         breaker = self._runner.breaker(self.upstream)
         is_broken = breaker is not None and breaker.state(now) == "open"
         is_left_alone = is_broken or (
@@ -507,17 +507,17 @@ class Attempts:
             # Each attempt at a target that stalls costs its client an `idle_timeout`.
             other = self._candidates.fall_back(error, spec, has_begun=True)
             if other is not None:
-                return other, self._way(other, goes_on=goes_on), 0.0
+                return other, self._continuation(other, goes_on=goes_on), 0.0
         verdict = self._runner.policy.decide(failure, now)
         again = self._candidates.same(spec, has_begun=relay.state is not _IDLE) if verdict.action == "again" else None
         if again is not None:
             self._limit_wait += 0.0 if error.retry_after_ms is None else verdict.delay
-            return again, self._way(again, goes_on=goes_on), verdict.delay
+            return again, self._continuation(again, goes_on=goes_on), verdict.delay
         if verdict.action == "end":
             self._candidates.drop()
         other = self._candidates.fall_back(error, spec, has_begun=relay.state is not _IDLE)
         if other is not None:
-            return other, self._way(other, goes_on=goes_on), 0.0
+            return other, self._continuation(other, goes_on=goes_on), 0.0
         if is_broken or verdict.action == "end":
             return None
         most = spec.model.wait_for_limit - self._limit_wait
@@ -526,13 +526,13 @@ class Attempts:
         if wait is None or same is None:
             return None
         self._limit_wait += wait
-        return same, self._way(same, goes_on=goes_on), wait
+        return same, self._continuation(same, goes_on=goes_on), wait
 
     def _is_mended(self) -> bool:
         """Returns whether another attempt follows a failure after the first delivered content."""
         return self._mends and (self.transcript is None or not self.transcript.is_lost)
 
-    def _way(self, spec: StreamSpec, *, goes_on: bool) -> Continued:
+    def _continuation(self, spec: StreamSpec, *, goes_on: bool) -> Continued:
         """Returns the kind of continuation from the delivered content: rule 3."""
         if not goes_on or self.transcript is None:
             return None
@@ -551,15 +551,8 @@ class Attempts:
     def _shorten_wait(self, error: Error) -> None:
         """Names the shortest wait, if the last of a model's targets has failed and all of them are left alone."""
         if error.is_temporary and self.spec.model.targets:
-            wait = self._runner.target_wait(self.spec.model, any_target=True) * 1000
-            asked = error.retry_after_ms
-            if 0.0 < wait < math.inf and (asked is None or wait < asked):
-                error.retry_after_ms = max(1, math.ceil(wait))
-
-    def _forget_request(self) -> None:
-        """Drops a request that is not sent again."""
-        if not self._mends:
-            self.spec.request, self.spec.other, self.spec.translated = _NO_REQUEST, None, None
+            wait = self._runner.target_wait(self.spec.model, any_target=True)
+            error.retry_after_ms = shorter_wait(error.retry_after_ms, wait)
 
 
 def _prefilled(spec: StreamSpec, text: str) -> StreamSpec:

@@ -55,6 +55,7 @@ class Clock:
         return self.now_ms
 
 
+_NO_REQUEST: Final[dict[str, Any]] = {}
 LIBRARY: Final = "library"
 """The transport of a stream that a program in this process reads."""
 
@@ -244,6 +245,10 @@ class StreamSpec:
     def answering(self) -> str:
         """The name of the upstream that answers. For a shared answer it may be another target of the model."""
         return self.model.upstream.name if self.sharing is None else self.sharing.upstream
+
+    def drop_request(self) -> None:
+        """Drops a request that is not sent again: its body may be large."""
+        self.request, self.other, self.translated = _NO_REQUEST, None, None
 
     def to(self, model: ModelSettings, *, has_begun: bool) -> StreamSpec:
         """Returns the same spec for another model.

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.model.retry_after import retry_after_ms, shorter_wait
 from tests.limits import LIMITS
 
 NOW_MS = 1_800_000_000_000
@@ -160,3 +161,12 @@ def test_no_date_breaks_the_reading(words: list[str], separator: str) -> None:
     date = separator.join(words)
     found = wait(retry_after=date, x_ratelimit_reset=date)
     assert found is None or 0 <= found <= LIMITS.retry_after_ms
+
+
+@pytest.mark.parametrize(
+    ("asked_ms", "seconds", "expected"),
+    [(None, 0.0, None), (None, inf, None), (7, inf, 7), (None, 1.5, 1500), (None, 1e-9, 1), (1000, 1.5, 1000),
+     (2000, 1.5, 1500), (7, 0.0, 7)],
+)  # fmt: skip
+def test_the_shorter_wait_counts(asked_ms: int | None, seconds: float, expected: int | None) -> None:
+    assert shorter_wait(asked_ms, seconds) == expected

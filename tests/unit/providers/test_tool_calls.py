@@ -48,6 +48,27 @@ class TestToolCalls:
         ]
         assert calls.close(call) == []
 
+    @pytest.mark.parametrize(
+        ("fragments", "whole", "rest", "final"),
+        [
+            (['{"x"'], '{"x":1}', ":1}", '{"x":1}'),
+            ([], '{"x":1}', "", '{"x":1}'),  # held: it may be a first fragment
+            (['{"x":1}'], '{"y":1}', "", '{"y":1}'),
+            (['{"x'], '{"y":1}', "", '{"y":1}'),
+            (['{"x"', ":1}"], '{"y":1}', "", '{"x":1}'),
+            (['{"x"', ":1}"], "", "", '{"x":1}'),
+        ],
+    )
+    def test_the_whole_text_adds_its_rest_or_takes_the_place_of_what_is_no_value(
+        self, fragments: list[str], whole: str, rest: str, final: str
+    ) -> None:
+        calls = ToolCalls(Room())
+        call, _ = calls.open("a", "f")
+        for fragment in fragments:
+            calls.add(call, fragment)
+        assert "".join(event["arguments"] for event in calls.add_rest(call, whole)) == rest
+        assert call.arguments == final
+
     def test_the_last_signature_of_each_call_takes_room(self) -> None:
         calls = ToolCalls(Room(2000))
         call, _ = calls.open("a", "f")
