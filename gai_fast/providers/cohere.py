@@ -7,6 +7,7 @@ Source: the Cohere SDK 7.3 and Cohere's API reference.
 
 What is unusual:
 
+* Some compatible servers send the events of version 1 (`event_type`), or a text outside its block.
 * `message-end` is the end mark; a `[DONE]` may follow it. Its `finish_reason` may be a failure: ERROR or TIMEOUT.
 * `tool_plan`, the model's plan before it calls tools, is reasoning, and so are blocks of type `thinking`.
 * `delta.message` holds one content block, tool call or citation, never a list. A call is complete at its
@@ -256,9 +257,10 @@ class CohereAdapter(ProviderAdapter):
         if name == "error":
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data))
-        kind = chunk.get("type")
+        kind = chunk.get("type") or chunk.get("event_type")
         if not isinstance(kind, str) or not kind:
             kind = name
+        kind = kind.replace("_", "-")
         if not kind and "delta" in chunk:
             raise Malformed("an event without a type")
         self.copyable = kind in _STEADY
@@ -269,34 +271,48 @@ class CohereAdapter(ProviderAdapter):
         delta, index = member(chunk, "delta"), count(chunk.get("index"))
         message = member(delta, "message")
         match kind:
-            case "content-delta":
-                return self._content(message.get("content"))
+            case "content-delta" if message.get("content"):
+                return self._content(message["content"])
+            case "content-delta" | "text-generation":  # of compatible servers, and of version 1
+                return self._content(_other_content(chunk))
             case "tool-plan-delta":
                 return reasoning(message.get("tool_plan"))
             case "tool-call-delta":
                 call = self._open.get(index) or next(reversed(self._open.values()), None)
                 return [{**UNREADABLE}] if call is None else self._calls.add(call, _function(message)[1])
             case "content-start":
-                return self._begin(index, message.get("content"))
+                return self._begin(index, message.get("content") or _other_content(chunk))
             case "tool-call-start":
                 return self._call(index, message)
             case "tool-call-end":
                 return self._close(index)
             case "citation-start":
                 return self._cited([member(message, "citations")])
-            case "message-start":
-                return self.start(label(chunk.get("id")), None)
-            case "message-end":
-                self._end(delta)
+            case "tool-calls-generation":
+                events: list[Event] = []
+                for at, raw in enumerate(listed_calls(chunk.get("tool_calls"))):
+                    function = {"name": raw.get("name"), "arguments": raw.get("parameters")}
+                    events += self._call(at, {"tool_calls": {**raw, "function": function}}) + self._close(at)
+                return events
+            case "message-start" | "stream-start":
+                return self.start(label(chunk.get("id") or chunk.get("generation_id")), None)
+            case "message-end" | "stream-end":
                 self.ended = True
+                if kind == "message-end":
+                    self._end(delta)
+                    return []
+                whole = member(chunk, "response")
+                self._end({**chunk, "usage": whole.get("meta")})
+                return [] if self._characters else self._content(whole.get("text"))
         return []
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
-        if not isinstance(answer, dict) or not isinstance(answer.get("message"), dict):
+        if not isinstance(answer, dict) or not (isinstance(answer.get("message"), dict) or "text" in answer):
             raise Malformed("an answer without a message")
-        message = answer["message"]
+        message = member(answer, "message")
         events = self.start(label(answer.get("id")), None) + reasoning(message.get("tool_plan"))
-        for index, block in enumerate(message.get("content") or ()):
+        content = message.get("content") or message.get("text") or answer.get("text") or ()
+        for index, block in enumerate([content] if isinstance(content, (str, dict)) else content):
             events += self._begin(index, block)
         for index, call in enumerate(listed_calls(message.get("tool_calls"))):
             events += self._call(index, {"tool_calls": call}) + self._close(index)
@@ -329,9 +345,9 @@ class CohereAdapter(ProviderAdapter):
 
     def _content(self, content: Any) -> list[Event]:
         if not isinstance(content, dict):
-            if content:
-                raise Malformed("a content block is no object")
-            return []
+            if isinstance(content, list):
+                return [event for block in content for event in self._content(block)]
+            content = {"text": content}
         events, text = reasoning(content.get("thinking")), text_of(content.get("text"))
         if text:
             self._characters += len(text)
@@ -389,6 +405,23 @@ class CohereAdapter(ProviderAdapter):
             word = label(delta.get("error_type")) or self._reason
             raise self.error(failure_of({"type": word.lower(), "message": error}))
         self.check_word(self._reason)
+
+
+def _other_content(chunk: dict[str, Any]) -> Any:
+    """Returns the content of a delta from the places where compatible servers put it: a block, or its text."""
+    given, message = chunk.get("delta"), member(chunk, "message")
+    delta = member(chunk, "delta")
+    places = (
+        message.get("content"),
+        delta.get("content"),
+        member(delta, "message").get("text"),
+        delta.get("message") if isinstance(delta.get("message"), str) else None,
+        delta.get("text"),
+        chunk.get("content"),
+        chunk.get("text"),
+        given if isinstance(given, str) else None,
+    )
+    return next((place for place in places if place), None)
 
 
 def _raw_call(message: dict[str, Any]) -> dict[str, Any]:

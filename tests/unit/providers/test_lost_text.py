@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -141,3 +141,60 @@ class TestGemini:
         parts = [{"thought": "Hm"}, {"text": "Hello"}]
         events = events_of("gemini", {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})
         assert (said(events), said(events, "reasoning.delta")) == ("Hello", "Hm")
+
+
+class TestCohere:
+    """Events of version 1, and text outside its block."""
+
+    BEGIN: ClassVar = {"type": "message-start", "id": "c"}
+    END: ClassVar = {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}
+
+    @pytest.mark.parametrize(
+        "delta",
+        [
+            {"delta": {"text": "Hello"}},
+            {"delta": {"content": "Hello"}},
+            {"delta": {"content": {"text": "Hello"}}},
+            {"delta": {"message": "Hello"}},
+            {"delta": {"message": {"text": "Hello"}}},
+            {"delta": {"message": {"content": "Hello"}}},
+            {"delta": {"message": {"content": [{"type": "text", "text": "Hel"}, {"text": "lo"}]}}},
+            {"delta": "Hello"},
+            {"text": "Hello"},
+            {"content": {"text": "Hello"}},
+            {"message": {"content": {"text": "Hello"}}},
+        ],
+        ids=json.dumps,
+    )
+    @pytest.mark.parametrize("kind", ["content-delta", "content_delta", "content-start"])
+    def test_a_delta_has_its_text_anywhere(self, kind: str, delta: dict[str, Any]) -> None:
+        events = events_of("cohere", self.BEGIN, {"type": kind, "index": 0, **delta}, self.END)
+        assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+
+    def test_events_of_version_1_are_read_and_the_last_doubles_nothing(self) -> None:
+        begin, text = {"event_type": "stream-start", "generation_id": "g"}, {"event_type": "text-generation"}
+        whole = {"text": "Hello", "meta": {"tokens": {"input_tokens": 1, "output_tokens": 2}}}
+        end = {"event_type": "stream-end", "finish_reason": "COMPLETE", "response": whole}
+        streamed = events_of("cohere", begin, {**text, "text": "Hel"}, {**text, "text": "lo"}, end)
+        for events in (streamed, events_of("cohere", begin, end)):
+            assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+            assert events[-2]["usage"]["total_tokens"] == 3
+        called = {"event_type": "tool-calls-generation", "tool_calls": [{"name": "f", "parameters": {"a": 1}}]}
+        calls = [event for event in events_of("cohere", begin, called, end) if event["type"] == "tool.call"]
+        assert [(call["tool_call"]["name"], call["tool_call"]["input"]) for call in calls] == [("f", {"a": 1})]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"text": "Hello"},
+            {"message": {"content": "Hello"}},
+            {"message": {"content": ["Hello"]}},
+            {"message": {"content": {"type": "text", "text": "Hello"}}},
+            {"message": {"text": "Hello"}},
+            {"message": {}, "text": "Hello"},
+        ],
+        ids=json.dumps,
+    )
+    def test_a_whole_answer_has_its_text_anywhere(self, answer: dict[str, Any]) -> None:
+        body = json.dumps({**answer, "finish_reason": "COMPLETE"}).encode()
+        assert said(list(decode("cohere", [body]))) == "Hello"
