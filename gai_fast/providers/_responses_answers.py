@@ -34,6 +34,7 @@ from gai_fast.core.chunks import (
     label,
     member,
     nested_count,
+    objects,
     parse_chunk,
     text_of,
     token_scores,
@@ -80,7 +81,19 @@ _PART_EVENTS: Final = {
         ("refusal", "refusal"),
         ("reasoning_summary_text", "summary_text"),
         ("reasoning_text", "reasoning_text"),
+        # The names of other servers: the Realtime API and early ones, Open Responses, and their imitators.
+        ("text", "output_text"),
+        ("message", "output_text"),
+        ("output", "output_text"),
+        ("reasoning", "reasoning_text"),
+        ("reasoning_content", "reasoning_text"),
+        ("thinking", "reasoning_text"),
+        ("reasoning_summary", "summary_text"),
     )
+} | {
+    "response.delta": ("output_text", "delta"),
+    "response.content_part.delta": ("output_text", "delta"),
+    "response.output_item.delta": ("output_text", "delta"),
 }
 # For each event of a call: the kind of item, and the member that holds the text.
 _CALL_EVENTS: Final = {
@@ -96,6 +109,8 @@ _AWAITED: Final = frozenset(
 _INPUTS: Final = ("arguments", "input", "action", "operation")
 _NAMED_INPUTS: Final = ("queries", "code", "revised_prompt", "prompt")
 _OUTPUTS: Final = ("output", "outputs", "results", "result", "tools", "error")
+_OUTPUT: Final = (list, str, dict)
+"""The types of `output`: OpenAI's, and one text or one item of other servers."""
 _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
 """The image format for the first characters of the base64, used if the event does not name the format."""
 
@@ -108,6 +123,10 @@ class _Part:
     """Code points of the response's text before the part."""
     is_delivered: bool = False
     """Whether its text has become events."""
+    held: str = ""
+    """Text that becomes an event with the first delta, or at the end if nothing else of the part comes."""
+    event: str = ""
+    """The type of its deltas: a server that sends its text in two types of events repeats it."""
     prefix: str = ""
     """The first characters of its text, to recognize the part if its index changes."""
     cited: int = 0
@@ -173,6 +192,8 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data), name)
         kind = _kind(chunk, name)
+        if not kind and chunk.get("status") in _STATUSES and "output" in chunk:
+            kind = f"response.{chunk['status']}"  # the whole response as one chunk
         if not kind:
             raise Malformed("an event without a type")
         # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
@@ -193,7 +214,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
         if kind in _PART_EVENTS:
-            return self._part_event(*_PART_EVENTS[kind], chunk)
+            return self._part_event(kind, chunk)
         if kind in _CALL_EVENTS:
             return self._call_event(kind, chunk)
         match kind:
@@ -212,10 +233,10 @@ class ResponsesAdapter(ProviderAdapter):
                 if not item.is_done:  # the end of the response has the count, if it comes
                     self.searches += _searches({"output": [raw]})
                 return self._complete(item, raw)
+            case "response.content_part.added" | "response.reasoning_summary_part.added":
+                self._hold("", member(chunk, "part"), chunk)
             case "response.content_part.done" | "response.reasoning_summary_part.done":
                 return self._end_part(member(chunk, "part"), chunk)
-            case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # Open Responses' name
-                return self._part_event("reasoning_text", "delta", chunk)
             case "response.output_text.annotation.added":
                 part = self._part(self._item_of("message", chunk), "output_text", chunk)
                 try:
@@ -224,15 +245,21 @@ class ResponsesAdapter(ProviderAdapter):
                     return [{**UNREADABLE}]
             case "response.image_generation_call.partial_image":
                 return _image(label(chunk.get("partial_image_b64")), chunk, partial=True)
-            case "response.audio.delta":
+            case "response.audio.delta" | "response.output_audio.delta":
                 sound = label(chunk.get("delta"))
                 return [{"type": "audio.delta", "audio": {"chunk": sound}}] if sound else []
-            case "response.audio.transcript.delta":
+            case "response.audio.transcript.delta" | "response.audio_transcript.delta":
                 return self._deliver(_Part(), "output_text", chunk["delta"])
-        return self._end(_TERMINAL[kind], member(chunk, "response")) if kind in _TERMINAL else []
+            case "response.output_audio_transcript.delta":
+                return self._deliver(_Part(), "output_text", chunk["delta"])
+        if kind in _TERMINAL:
+            return self._end(_TERMINAL[kind], member(chunk, "response") or chunk)
+        return [] if kind.startswith("response.") else self._read(f"response.{kind}", chunk)
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
-        if not isinstance(answer, dict) or not isinstance(answer.get("output"), list):
+        if isinstance(answer, dict) and "output" not in answer:
+            answer = member(answer, "response") or answer
+        if not isinstance(answer, dict) or not (answer.get("output_text") or isinstance(answer.get("output"), _OUTPUT)):
             raise Malformed("an answer without output")
         if answer.get("status") in ("queued", "in_progress"):
             return self._begin(answer)
@@ -250,7 +277,7 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.truncated()
         self.check_word(self._word)
         reason = self._calls.outcome(self.api.finish_words, self._word)
-        events = self.start(None, None)
+        events = self.start(None, None) + self._held_texts()
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
             if not self._calls and any(
@@ -301,9 +328,13 @@ class ResponsesAdapter(ProviderAdapter):
         events: list[Event] = []
         output: list[tuple[str, str, dict[str, Any]]] = []
         given: Any = response.get("output") or []
+        if isinstance(given, (str, dict)):
+            given = [given]
         is_read = isinstance(given, list)
         raw: Any
         for raw in given if is_read else ():
+            if isinstance(raw, str):
+                raw = {"type": "message", "content": raw}
             try:
                 kind = _item_kind(raw)
             except WRONG_SHAPE:
@@ -320,6 +351,8 @@ class ResponsesAdapter(ProviderAdapter):
                 if item.kind == "message" and not characters:  # nor have deltas brought its text
                     raise self.unreadable() from None
                 self._characters, is_read = characters, False
+        if not self._has_text() and label(response.get("output_text")):  # as the SDK's property
+            events += self._deliver(_Part(), "output_text", response["output_text"])
         try:
             events += self.extras(response)
         except WRONG_SHAPE:
@@ -413,6 +446,9 @@ class ResponsesAdapter(ProviderAdapter):
             item = self._new(kind, identifier, index)
         if kind in self.client_calls:
             return self._call(item, raw)
+        if kind == "message":
+            for at, part in enumerate(objects(raw.get("content"))):
+                self._hold(identifier, part, {**chunk, "content_index": at})
         if kind in ("", "message", "reasoning") or kind in _AWAITED or kind.endswith("_output"):
             return []
         return [self._server_tool(raw, "started")]
@@ -421,7 +457,7 @@ class ResponsesAdapter(ProviderAdapter):
         """Ends an item: reads all content that no earlier event carried."""
         kind = item.kind
         if kind == "message":
-            return self._fill_all(item, raw.get("content"))
+            return self._fill_all(item, raw.get("content") or raw.get("text"))
         if kind == "reasoning":
             return self._complete_reasoning(item, raw)
         if kind in self.client_calls:
@@ -464,10 +500,62 @@ class ResponsesAdapter(ProviderAdapter):
         part = item.parts[kind, index] = _Part(self._characters)
         return part
 
-    def _part_event(self, kind: str, end: str, chunk: dict[str, Any]) -> list[Event]:
+    def _hold(self, identifier: str, raw: dict[str, Any], chunk: dict[str, Any]) -> None:
+        """Keeps the text that a part has when it is announced: it comes before the first delta, as in the SDK.
+
+        Args:
+            identifier: The id of its item, empty if the event has it.
+            raw: The part.
+            chunk: The event.
+        """
+        kind = _part_kind(raw, "message") or _part_kind(raw, "reasoning")
+        text = label(raw.get(_PARTS[kind][1])) if kind else ""
+        if not text:
+            return
+        item = self._item(_PARTS[kind][2], identifier or label(chunk.get("item_id")), chunk)
+        self._keep(self._part(item, kind, chunk), text)
+
+    def _keep(self, part: _Part, text: str) -> None:
+        """Keeps the text of a part until its first delta, or until the end."""
+        if not part.is_delivered:
+            self.room.take(len(text) - len(part.held), 0)
+            part.held = text
+
+    def _held_texts(self) -> list[Event]:
+        """Returns the texts of announced parts of which nothing else has come."""
+        events: list[Event] = []
+        for item in self._items:
+            delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
+            for (kind, _), part in item.parts.items():
+                if part.held and kind not in delivered:
+                    events += self._deliver(part, kind, part.held)
+        return events
+
+    def _has_text(self) -> bool:
+        """Returns whether text or a refusal of a message has become events."""
+        return self._characters > 0 or any(
+            part.is_delivered for item in self._items if item.kind == "message" for part in item.parts.values()
+        )
+
+    def _part_event(self, event: str, chunk: dict[str, Any]) -> list[Event]:
+        kind, end = _PART_EVENTS[event]
         if end == "done":
             return self._end_part({**chunk, "type": kind}, chunk)
-        events = self._deliver(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
+        text = chunk.get("delta")
+        if not isinstance(text, str):
+            if text is None and "text" not in chunk:
+                raise Malformed("a delta without a text")
+            text = _inner_text(chunk.get("text") if text is None else text)
+        part = self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk)
+        if chunk.get("delta") is not text and kind in ("reasoning_text", "summary_text") and isinstance(text, str):
+            # An object of early servers is an update, and not always the rest: the item's end has the whole text.
+            self._keep(part, text if text.startswith(part.held) else part.held + text)
+            return []
+        if text and part.event != event:
+            if part.event:
+                return []
+            part.event = event
+        events = self._deliver(part, kind, text)
         if chunk.get("logprobs") and events:
             self.copyable = False  # each token has its own
             scores = token_scores(chunk["logprobs"])
@@ -484,6 +572,8 @@ class ResponsesAdapter(ProviderAdapter):
         if not text:
             return []
         if not part.is_delivered:
+            if part.held and not text.startswith(part.held):
+                text = part.held + text
             part.is_delivered, part.begin, part.prefix = True, self._characters, text[:_PREFIX_LENGTH]
         if event == "text.delta":
             self._characters += len(text)
@@ -510,7 +600,7 @@ class ResponsesAdapter(ProviderAdapter):
         items in their deltas, and from 0 in each whole item.
         """
         self._end_item(item)
-        if isinstance(raw_parts, str):
+        if isinstance(raw_parts, (str, dict)):
             raw_parts = [raw_parts]
         delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
         if raw_parts and not isinstance(raw_parts, list):
@@ -553,7 +643,7 @@ class ResponsesAdapter(ProviderAdapter):
         events: list[Event] = []
         try:
             if not part.is_delivered:
-                text = raw.get(_PARTS[kind][1])
+                text = _inner_text(raw.get(_PARTS[kind][1]) or raw.get("text") or raw.get("content") or part.held)
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events += self._deliver(part, kind, text)
@@ -648,6 +738,13 @@ def _kind(chunk: dict[str, Any], name: str) -> str:
     return kind if kind and isinstance(kind, str) else name
 
 
+def _inner_text(text: Any) -> Any:
+    """Returns the text in an object that some servers send as a text: `{"text": …}` or `{"value": …}`."""
+    if not isinstance(text, dict):
+        return text
+    return next((text[name] for name in ("text", "content", "value") if text.get(name)), text)
+
+
 def _searches(response: dict[str, Any]) -> int:
     """Returns the searches that the provider counts, or those in the output. Opening a page is none."""
     usage = response.get("tool_usage")
@@ -668,7 +765,8 @@ def _item_kind(raw: dict[str, Any]) -> str:
     """Returns the type of an item, which some servers leave out. Of all items, only messages have a role."""
     kind = raw.get("type")
     if isinstance(kind, str):
-        return kind
+        is_text = kind in ("text", "output_text") or (raw.get("role") == "assistant" and "content" in raw)
+        return "message" if is_text else kind
     return "message" if raw.get("role") else "function_call" if raw.get("name") and "arguments" in raw else ""
 
 

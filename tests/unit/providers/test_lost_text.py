@@ -198,3 +198,101 @@ class TestCohere:
     def test_a_whole_answer_has_its_text_anywhere(self, answer: dict[str, Any]) -> None:
         body = json.dumps({**answer, "finish_reason": "COMPLETE"}).encode()
         assert said(list(decode("cohere", [body]))) == "Hello"
+
+
+class TestResponses:
+    """Names of events of the Realtime API and of other servers, and text in other places of items and answers."""
+
+    BEGIN: ClassVar = {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}}
+    AT: ClassVar = {"output_index": 0, "content_index": 0, "item_id": "i"}
+    PART: ClassVar = {"type": "output_text", "text": "Hello"}
+
+    def read(self, *chunks: Any, **response: Any) -> list[Any]:
+        end = {"id": "r", "status": "completed", "output": [], **response}
+        return events_of("openai:responses", self.BEGIN, *chunks, {"type": "response.completed", "response": end})
+
+    @pytest.mark.parametrize("name", ["text", "message", "output", "output_text"])
+    @pytest.mark.parametrize("prefix", ["response.", ""])
+    def test_text_is_read_under_other_names(self, prefix: str, name: str) -> None:
+        kind = f"{prefix}{name}"
+        deltas = [{"type": f"{kind}.delta", **self.AT, "delta": text} for text in ("Hel", "lo")]
+        done = {"type": f"{kind}.done", **self.AT, "text": "Hello"}
+        for chunks in (deltas, [done], [*deltas, done]):
+            events = self.read(*chunks)
+            assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+
+    @pytest.mark.parametrize(
+        "chunk",
+        [
+            {"type": "response.delta", "delta": "Hello"},
+            {"type": "response.delta", "delta": {"text": "Hello"}},
+            {"type": "response.content_part.delta", "delta": {"type": "text_delta", "text": "Hello"}},
+            {"type": "response.output_item.delta", "delta": "Hello"},
+            {"type": "response.output_text.delta", "delta": {"value": "Hello"}},
+            {"type": "response.output_text.delta", "text": "Hello"},
+            {"type": "response.audio_transcript.delta", "delta": "Hello"},
+            {"type": "response.output_audio_transcript.delta", "delta": "Hello"},
+            {"type": "response.content_part.added", "part": PART},
+            {"type": "response.output_item.added", "item": {"type": "message", "content": [PART]}},
+            {"type": "response.output_item.done", "item": {"type": "text", "text": "Hello"}},
+            {"type": "response.output_item.done", "item": {"type": "message", "text": "Hello"}},
+            {"type": "response.output_item.done", "item": {"type": "message", "content": PART}},
+            {"type": "response.output_item.done", "item": {"type": "new", "role": "assistant", "content": "Hello"}},
+        ],
+        ids=json.dumps,
+    )
+    def test_text_is_read_in_other_places(self, chunk: dict[str, Any]) -> None:
+        assert said(self.read(chunk)) == "Hello"
+        assert said(self.read({**self.AT, **chunk})) == "Hello"
+
+    @pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking", "reasoning_summary"])
+    def test_reasoning_is_read_under_other_names_and_an_object_only_if_nothing_else_has_it(self, name: str) -> None:
+        def thought(*deltas: Any) -> str:
+            chunks = [{"type": f"response.{name}.delta", **self.AT, "delta": delta} for delta in deltas]
+            return said(self.read(*chunks), "reasoning.delta")
+
+        assert (
+            thought("H", "m") == thought({"text": "H"}, {"text": "m"}) == thought({"text": "H"}, {"text": "Hm"}) == "Hm"
+        )
+
+    def test_a_text_in_two_types_of_events_is_sent_once(self) -> None:
+        chunks = [
+            {"type": f"response.{name}.delta", **self.AT, "delta": text}
+            for text in ("Hel", "lo")
+            for name in ("output_text", "text")
+        ]
+        assert said(self.read(*chunks)) == "Hello"
+
+    @pytest.mark.parametrize("announced", ["Hel", "Hello", ""])
+    def test_the_text_of_an_announced_part_comes_before_its_deltas(self, announced: str) -> None:
+        part = {"type": "response.content_part.added", **self.AT, "part": {**self.PART, "text": announced}}
+        item = {"type": "response.output_item.added", **self.AT, "item": {"type": "message", "id": "i"}}
+        item["item"]["content"] = [part["part"]]
+        delta = {"type": "response.output_text.delta", **self.AT, "delta": "lo" if announced == "Hel" else "Hello"}
+        done = {"type": "response.output_text.done", **self.AT, "text": "Hello"}
+        for chunks in ([part, delta], [item, part, delta], [part, delta, done], [item, part, done], [part, done]):
+            assert said(self.read(*chunks)) == "Hello"
+            assert said(self.read(*chunks, output=[{"type": "message", "id": "i", "content": [self.PART]}])) == "Hello"
+
+    @pytest.mark.parametrize(
+        "response",
+        [
+            {"output": [], "output_text": "Hello"},
+            {"output": None, "output_text": "Hello"},
+            {"output": "Hello"},
+            {"output": ["Hello"]},
+            {"output": {"type": "message", "content": [PART]}},
+            {"output": [{"type": "message", "content": [{"type": "output_text", "content": "Hello"}]}]},
+            {"output": [{"type": "message", "content": [{"type": "output_text", "text": {"value": "Hello"}}]}]},
+        ],
+        ids=json.dumps,
+    )
+    def test_a_whole_answer_has_its_text_in_other_places(self, response: dict[str, Any]) -> None:
+        delta = {"type": "response.output_text.delta", **self.AT, "delta": "Hello"}
+        whole = {"id": "r", "object": "response", "status": "completed", **response}
+        assert said(self.read(**response)) == "Hello"
+        assert said(self.read(delta, **response)) == "Hello"
+        assert said(events_of("openai:responses", whole)) == "Hello"
+        assert said(events_of("openai:responses", {"type": "response.completed", **whole})) == "Hello"
+        for body in (whole, {"response": whole}):
+            assert said(list(decode("openai:responses", [json.dumps(body).encode()]))) == "Hello"
