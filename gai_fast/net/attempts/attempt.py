@@ -1,12 +1,11 @@
 """One request for an answer, and what it takes and gives back at its upstream.
 
-Owns the attempt's place at its upstream's breaker, its target and its keys, and the times by which its first event must
-have come. `attempts.py` decides which attempts are made.
+Owns the places of a request at its upstream's breaker, its target and its keys, also if it is passed through; and the
+times by which an attempt's first event must have come. `attempts.py` decides which attempts are made.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -99,8 +98,93 @@ class AttemptRunner(TargetChoice):
         raise NotImplementedError
 
 
-class Attempt:
-    """One request for an answer. It reports to its upstream's breaker, its target and its key how it went.
+class Places:
+    """The places of one request at its upstream's breaker, its target and its keys.
+
+    Args:
+        runner: The targets.
+        upstream: The upstream.
+
+    Attributes:
+        key: The key that is used. None if there is none, or if the request waits for a token.
+        ring: The upstream's keys, if it has several, or its tokens.
+        target_request: The request at its target, if the model has targets.
+        upstream: The upstream.
+    """
+
+    __slots__ = ("_breaker", "_runner", "key", "ring", "target_request", "upstream")
+
+    def __init__(self, runner: AttemptRunner, upstream: UpstreamSettings) -> None:
+        self._runner = runner
+        self._breaker: Breaker | None = None
+        self.upstream = upstream
+        self.key = upstream.api_key
+        self.ring: Keys | None = None
+        self.target_request: TargetRequest | None = None
+
+    def enter(self, model: ModelSettings | None, now: float) -> None:
+        """Takes the places; `leave` gives them back.
+
+        Args:
+            model: The model with its target. None if the request takes no place at a target.
+            now: Monotonic seconds.
+
+        Raises:
+            Error: One of them admits no request now.
+        """
+        upstream = self.upstream
+        breaker = self._runner.breaker(upstream)
+        if breaker is not None:
+            if not breaker.admits(now, self):
+                raise breaker.refusal(upstream, now)
+            self._breaker = breaker
+        if model is not None and model.targets:
+            self.target_request = self._runner.begin_request(model, now)
+        if upstream.other_keys:
+            self.ring = self._runner.key_ring(upstream)
+            self.key = self.ring.next(now)
+            refusal = self.ring.refusal(upstream, now) if self.key is None else None
+            if refusal is not None:
+                raise refusal
+
+    def succeeded(self) -> None:
+        """Reports that the upstream is well."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            breaker.succeeded()
+
+    def failed(self, error: Error, now: float) -> bool:
+        """Reports the failure. Returns whether the upstream has another key, which may do better."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            if is_fault_of_upstream(error):
+                if breaker.failed(now, self):
+                    self._runner.breaker_opened(self.upstream, error)
+            elif is_local_failure(error):
+                breaker.left(self)
+            else:
+                breaker.succeeded()
+        wait: float | None = None
+        if self.ring is not None:
+            wait = self.ring.failed(self.key, error, now)
+        if self.target_request is not None:
+            self.target_request.failed(error, now, cooling_seconds(error) if wait is None else wait)
+            self.target_request.end(now)
+        return wait == 0.0
+
+    def leave(self, now: float, *, is_finished: bool) -> None:
+        """Reports the end of a whole answer, or an end before the outcome was known; idempotent."""
+        if is_finished:
+            self.succeeded()
+        elif self._breaker is not None:
+            self._breaker.left(self)
+            self._breaker = None
+        if self.target_request is not None:
+            self.target_request.end(now)
+
+
+class Attempt(Places):
+    """One request for an answer.
 
     Args:
         runner: The targets.
@@ -112,17 +196,12 @@ class Attempt:
         at: The start of the time for the first event, in monotonic seconds.
         asked_at: When it was asked, in seconds of `perf_counter`.
         continued: How its answer goes on from the delivered content. None if it begins again.
-        target_request: The request at its target, if the model has targets.
-        ring: The upstream's keys, if it has several, or its tokens.
-        key: The key that is used. None if there is none, or if the request waits for a token.
         exchange: The request on its connection. None after its end.
         hedge_at: The time to ask a second target. None if none is asked.
         content_noted: Whether its first content has been noted.
     """
 
     __slots__ = (
-        "_breaker",
-        "_runner",
         "account",
         "adapter",
         "asked_at",
@@ -131,22 +210,15 @@ class Attempt:
         "continued",
         "exchange",
         "hedge_at",
-        "key",
-        "ring",
         "spec",
-        "target_request",
         "translate",
     )
 
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
-        self._runner = runner
-        self._breaker: Breaker | None = None
+        super().__init__(runner, spec.model.upstream)
         self.spec = spec
         self.at = at
         self.continued: Continued = None
-        self.target_request: TargetRequest | None = None
-        self.ring: Keys | None = None
-        self.key = spec.model.upstream.api_key
         self.adapter: Adapter  # from `Attempts._open` on, as the next four
         self.translate: Translate
         self.exchange: OpenExchange | None
@@ -154,11 +226,6 @@ class Attempt:
         self.asked_at: float
         self.hedge_at: float | None = None
         self.content_noted = False
-
-    @property
-    def upstream(self) -> UpstreamSettings:
-        """The upstream."""
-        return self.spec.model.upstream
 
     @property
     def first_event_due(self) -> float:
@@ -184,27 +251,6 @@ class Attempt:
         self.hedge_at = None
         return True
 
-    def enter(self, now: float) -> None:
-        """Takes the attempt's place at its upstream's breaker, its target and its keys; `leave` gives it back.
-
-        Raises:
-            Error: One of them admits no request now.
-        """
-        spec, upstream = self.spec, self.upstream
-        breaker = self._runner.breaker(upstream)
-        if breaker is not None:
-            if not breaker.admits(now, self):
-                raise breaker.refusal(upstream, now)
-            self._breaker = breaker
-        if spec.model.targets and not spec.counts:  # a count of tokens is no stream
-            self.target_request = self._runner.begin_request(spec.model, now)
-        if upstream.other_keys:
-            self.ring = self._runner.key_ring(upstream)
-            self.key = self.ring.next(now)
-            refusal = self.ring.refusal(upstream, now) if self.key is None else None
-            if refusal is not None:
-                raise refusal
-
     def join(self, relay: Relay) -> None:
         """Lets the relay read this attempt, if it was made after the start of the stream."""
         spec = self.spec
@@ -228,49 +274,17 @@ class Attempt:
             return Error("overloaded", text, reason="upstream_pool", phase="connect", provider=provider)
         return Error("timeout", f"upstream {name!r} sent no event {within}", reason="first_event", provider=provider)
 
-    def note_content(self, loop: asyncio.AbstractEventLoop) -> None:
+    def note_content(self, now: float) -> None:
         """Reports the first content."""
         self.content_noted = True
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
-            breaker.succeeded()
+        self.succeeded()
         if self.target_request is not None:
-            self.target_request.answered(loop.time())
+            self.target_request.answered(now)
 
-    def failed(self, error: Error, now: float) -> bool:
-        """Reports the failure. Returns whether the upstream has another key, which may do better."""
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
-            if is_fault_of_upstream(error):
-                if breaker.failed(now, self):
-                    self._runner.breaker_opened(self.upstream, error)
-            elif is_local_failure(error):
-                breaker.left(self)
-            else:
-                breaker.succeeded()
-        wait: float | None = None
-        if self.ring is not None:
-            wait = self.ring.failed(self.key, error, now)
-        if self.target_request is not None:
-            self.target_request.failed(error, now, cooling_seconds(error) if wait is None else wait)
-            self.target_request.end(now)
-        return wait == 0.0
-
-    def leave(self, loop: asyncio.AbstractEventLoop, *, is_finished: bool) -> None:
-        """Reports the end of a whole answer, or an end before the outcome was known; idempotent."""
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
-            if is_finished:
-                breaker.succeeded()
-            else:
-                breaker.left(self)
-        if self.target_request is not None:
-            self.target_request.end(loop.time())
-
-    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+    def abandon(self, now: float) -> None:
         """Ends an attempt whose answer is not needed. Its prompt is charged if it was sent."""
         self.account.give_up()
-        self.leave(loop, is_finished=False)
+        self.leave(now, is_finished=False)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.close()

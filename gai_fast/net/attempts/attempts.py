@@ -213,7 +213,7 @@ class Attempts:
         has_key = False
         if self.attempt is not None:
             if relay.has_content:
-                self.attempt.note_content(self._loop)
+                self.attempt.note_content(now)
             has_key = self.attempt.failed(error, now)
         if self.hedge is not None:
             if _is_silent(relay) and self.attempt is not None:
@@ -295,7 +295,7 @@ class Attempts:
 
     def note_content(self, attempt: Attempt) -> None:
         """Notes the first content of the attempt: the upstream is well, and the request is not repeated unnoticed."""
-        attempt.note_content(self._loop)
+        attempt.note_content(self._loop.time())
         if not self._mends:
             self.spec.drop_request()
 
@@ -346,7 +346,7 @@ class Attempts:
             attempt.account.close(None, None)
             self._runner.attempt_failed(attempt.upstream, error)
             attempt.failed(error, self._loop.time())
-        hedge.abandon(self._loop)
+        hedge.abandon(self._loop.time())
 
     def take_hedge(self) -> None:
         """Abandons the first request: `next` returns the hedge's attempt."""
@@ -357,7 +357,7 @@ class Attempts:
         if self.spec.trace is not None:
             self.spec.trace.hedge_taken()
         self.close_exchange()
-        self.attempt.abandon(self._loop)
+        self.attempt.abandon(self._loop.time())
 
     def give_kept(self, receiver: Receiver) -> FastPath | None:
         """Gives what the hedge has kept to its new receiver, if the attempt was a hedge.
@@ -388,11 +388,11 @@ class Attempts:
         """Plans no further attempt: the stream is over."""
         self._next = None
         if self.attempt is not None:
-            self.attempt.leave(self._loop, is_finished=outcome == "finished")
+            self.attempt.leave(self._loop.time(), is_finished=outcome == "finished")
         self.drop_hedge()
         won, self._won = self._won, None
         if won is not None:
-            won.abandon(self._loop)
+            won.abandon(self._loop.time())
 
     # -- own --
 
@@ -435,14 +435,14 @@ class Attempts:
         is_asked = False
         try:
             if not is_shared:
-                attempt.enter(now)
+                attempt.enter(None if spec.counts else spec.model, now)  # a count of tokens is no stream
             opened = self._runner.open(sent, receiver, self.stream_id, self.count + 1, attempt.key)
             is_asked = True
             if spec.trace is not None:
                 spec.trace.sent()
         finally:
             if not is_asked:
-                attempt.leave(self._loop, is_finished=False)
+                attempt.leave(now, is_finished=False)
         self.count += 1
         attempt.adapter, attempt.translate, attempt.exchange = opened[0], opened[1], opened[2]
         attempt.account = Account(
@@ -468,65 +468,65 @@ class Attempts:
     def _plan(
         self, error: Error, relay: Relay, now: float, *, has_key: bool
     ) -> tuple[StreamSpec, Continued, float] | None:
-        """Returns the attempt after a failure, its kind of continuation, and the seconds until it.
-
-        None if there is no further attempt.
-        """
-        spec = self.spec
+        """Returns the attempt after a failure, its continuation, and the seconds until it. None if there is none."""
         continued = None if self.attempt is None else self.attempt.continued
         goes_on = relay.delivered or continued is not None
         if goes_on and not self._is_mended():
             return None
         if continued == "prefill" and not relay.has_content:
-            return spec, "verified", 0.0  # it was refused
-        if not self._has_less and not relay.has_content and self._runner.leaves_out(spec, error):
-            self._has_less = True
-            less = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
-            if less is not None:
-                return less, self._continuation(less, goes_on=goes_on), 0.0
-        at_target = self._candidates.at_target
-        if has_key and at_target <= self.upstream.other_keys:
-            same = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
+            return self.spec, "verified", 0.0  # it was refused
+        following = self._following(error, relay, now, has_key=has_key)
+        if following is None:
+            return None
+        spec, delay = following
+        return spec, self._continuation(spec, goes_on=goes_on), delay
+
+    def _following(self, error: Error, relay: Relay, now: float, *, has_key: bool) -> tuple[StreamSpec, float] | None:
+        """Returns the request after a failed one, and the seconds until it: rule 1. None if there is none."""
+        spec, upstream, candidates, runner = self.spec, self.upstream, self._candidates, self._runner
+        has_begun, has_content = relay.state is not _IDLE, relay.has_content
+        is_less = not self._has_less and not has_content and runner.leaves_out(spec, error)
+        self._has_less = self._has_less or is_less
+        if is_less or (has_key and candidates.at_target <= upstream.other_keys):
+            same = candidates.same(spec, has_begun=has_begun)
             if same is not None:
-                return same, self._continuation(same, goes_on=goes_on), 0.0
-        breaker = self._runner.breaker(self.upstream)
+                return same, 0.0
+        breaker = runner.breaker(upstream)
         is_broken = breaker is not None and breaker.state(now) == "open"
-        is_left_alone = is_broken or (
-            bool(spec.model.targets) and self._runner.target_wait(spec.model, any_target=False) > 0.0
-        )
+        is_left_alone = is_broken or (bool(spec.model.targets) and runner.target_wait(spec.model, any_target=False) > 0)
         has_stalled = error.code == "timeout" and error.reason in ("first_event", "idle")
         failure = Failure(
             error,
-            is_silence=has_stalled and not relay.has_content,
-            attempts=at_target,
-            retries=0 if is_left_alone else self.upstream.retries,
+            is_silence=has_stalled and not has_content,
+            attempts=candidates.at_target,
+            retries=0 if is_left_alone else upstream.retries,
             seconds_to_commit=self._commit_by - now,
             is_clients_retry=spec.is_retry,
         )
-        if has_stalled and relay.has_content:
+        if has_stalled and has_content:
             # Each attempt at a target that stalls costs its client an `idle_timeout`.
-            other = self._candidates.fall_back(error, spec, has_begun=True)
+            other = candidates.fall_back(error, spec, has_begun=True)
             if other is not None:
-                return other, self._continuation(other, goes_on=goes_on), 0.0
-        verdict = self._runner.policy.decide(failure, now)
-        again = self._candidates.same(spec, has_begun=relay.state is not _IDLE) if verdict.action == "again" else None
+                return other, 0.0
+        verdict = runner.policy.decide(failure, now)
+        again = candidates.same(spec, has_begun=has_begun) if verdict.action == "again" else None
         if again is not None:
             self._limit_wait += 0.0 if error.retry_after_ms is None else verdict.delay
-            return again, self._continuation(again, goes_on=goes_on), verdict.delay
+            return again, verdict.delay
         if verdict.action == "end":
-            self._candidates.drop()
-        other = self._candidates.fall_back(error, spec, has_begun=relay.state is not _IDLE)
+            candidates.drop()
+        other = candidates.fall_back(error, spec, has_begun=has_begun)
         if other is not None:
-            return other, self._continuation(other, goes_on=goes_on), 0.0
+            return other, 0.0
         if is_broken or verdict.action == "end":
             return None
         most = spec.model.wait_for_limit - self._limit_wait
-        wait = self._runner.policy.wait(replace(failure, retries=self.upstream.retries), most, now)
-        same = None if wait is None else self._candidates.same(spec, has_begun=relay.state is not _IDLE)
+        wait = runner.policy.wait(replace(failure, retries=upstream.retries), most, now)
+        same = None if wait is None else candidates.same(spec, has_begun=has_begun)
         if wait is None or same is None:
             return None
         self._limit_wait += wait
-        return same, self._continuation(same, goes_on=goes_on), wait
+        return same, wait
 
     def _is_mended(self) -> bool:
         """Returns whether another attempt follows a failure after the first delivered content."""

@@ -14,7 +14,6 @@ winner to the stream. The rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from gai_fast.core.relay import Relay
@@ -119,10 +118,10 @@ class Hedge(Receiver):
 
     # -- the stream --
 
-    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+    def abandon(self, now: float) -> None:
         """Ends the hedge, whose answer is not needed."""
         self.decide()
-        self.attempt.abandon(loop)
+        self.attempt.abandon(now)
 
     def decide(self) -> None:
         """Stops reading: from now on the answer is only kept, for `give_to`, or it has been closed."""

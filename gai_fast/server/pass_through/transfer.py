@@ -22,10 +22,9 @@ from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Charge, cost_member, cost_of, decimal_text
-from gai_fast.model.settings import ModelSettings, Price, Secret, StreamSettings, UpstreamSettings
-from gai_fast.net.attempts.balance import TargetRequest
-from gai_fast.net.attempts.key_ring import Keys
-from gai_fast.net.attempts.retry import Breaker, Failure, is_fault_of_upstream, is_local_failure
+from gai_fast.model.settings import ModelSettings, Price, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.attempt import Places
+from gai_fast.net.attempts.retry import Failure
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.stream.streams import PASS_THROUGH, Engine
@@ -104,10 +103,7 @@ class Transfer(Receiver):
         self._exchange: OpenExchange | None = None
         self._upload: BodyUpload | None = None
         self._timer: Timer | None = None
-        self._breaker: Breaker | None = None
-        self._target_request: TargetRequest | None = None
-        self._ring: Keys | None = None
-        self._key: Secret | None = None
+        self._places = Places(engine.targets, call.upstream)
         self._status = 0  # the upstream's; 0 before its head
         self._headers = _NO_HEADERS
         self._held: bytes | None = None  # of a response that is not streamed yet
@@ -135,7 +131,7 @@ class Transfer(Receiver):
         """Ends with an error: as the response, or by ending the connection if the response has begun."""
         if not self._has_ended:
             self._close()
-            self._leave(is_finished=False)
+            self._places.leave(self._loop.time(), is_finished=False)
             self._end_with(error)
 
     # ---- attempts
@@ -144,15 +140,15 @@ class Transfer(Receiver):
         """Makes an attempt."""
         self._timer = None
         self._attempts += 1
-        upstream = self._call.upstream
+        upstream, now = self._call.upstream, self._loop.time()
         try:
-            self._enter(upstream)
+            self._places.enter(self._call.model, now)
             if upstream.identity is None:
                 self._exchange = self._send(None)
             else:
                 self._exchange = self._engine.targets.open_with_grant(upstream, self, self._send)
         except Error as error:
-            self._leave(is_finished=False)
+            self._places.leave(now, is_finished=False)
             self._end_with(error)
 
     def _send(self, grant: Grant | None) -> Exchange:
@@ -181,67 +177,23 @@ class Transfer(Receiver):
         upload.start(exchange)
         return exchange
 
-    def _enter(self, upstream: UpstreamSettings) -> None:
-        """Takes a place at the upstream's breaker, the model's target and the upstream's keys.
-
-        Raises:
-            Error: One of them admits no request now.
-        """
-        targets, now, model = self._engine.targets, self._loop.time(), self._call.model
-        breaker = targets.breaker(upstream)
-        if breaker is not None:
-            if not breaker.admits(now, self):
-                raise breaker.refusal(upstream, now)
-            self._breaker = breaker
-        if model is not None and model.targets:
-            self._target_request = targets.begin_request(model, now)
-        self._key = upstream.api_key
-        if upstream.other_keys:
-            self._ring = targets.key_ring(upstream)
-            self._key = self._ring.next(now)
-            refusal = self._ring.refusal(upstream, now) if self._key is None else None
-            if refusal is not None:
-                raise refusal
-
-    def _leave(self, *, is_finished: bool) -> None:
-        """Gives the places back; idempotent."""
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
-            if is_finished:
-                breaker.succeeded()
-            else:
-                breaker.left(self)
-        target_request, self._target_request = self._target_request, None
-        if target_request is not None:
-            target_request.end(self._loop.time())
-
     def _request_headers(self, credential: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-        upstream, http = self._call.upstream, self._incoming.http
+        upstream, http, key = self._call.upstream, self._incoming.http, self._places.key
         known = http.passed
-        if known is not None and known.upstream is upstream and known.key is self._key and not credential:
+        if known is not None and known.upstream is upstream and known.key is key and not credential:
             return known.headers
-        key = None if self._key is None or upstream.identity is not None else self._key.reveal()
-        own = self._api.headers(Target("", key))
+        secret = None if key is None or upstream.identity is not None else key.reveal()
+        own = self._api.headers(Target("", secret))
         own = [item for item in own if item[0].lower() not in ("content-type", "accept")]
         headers = tuple(for_upstream(http.headers, [*own, *credential], upstream.headers))
         if known is not None and not credential:
-            known.upstream, known.key, known.headers = upstream, self._key, headers
+            known.upstream, known.key, known.headers = upstream, key, headers
         return headers
 
     def _failed(self, error: Error) -> None:
         """Reports a failed attempt, and makes another one if nothing was answered: rule 1."""
         targets, upstream, now = self._engine.targets, self._call.upstream, self._loop.time()
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
-            if is_local_failure(error):
-                breaker.left(self)
-            elif not is_fault_of_upstream(error):
-                breaker.succeeded()
-            elif breaker.failed(now, self):
-                targets.breaker_opened(upstream, error)
-        if self._target_request is not None:
-            self._target_request.failed(error, now, 0.0)
-        self._leave(is_finished=False)
+        self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.translation(upstream, self._incoming.caller, keep_details=False)(error)
         call, is_whole = self._call, self._incoming.http.upload is None
@@ -268,11 +220,11 @@ class Transfer(Receiver):
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """As `Receiver.head_received`."""
         self._status, self._headers = status, headers
-        if status < _SERVER_FAILED and self._breaker is not None:
-            breaker, self._breaker = self._breaker, None
-            breaker.succeeded()
-        if self._target_request is not None and status < _FAILED:
-            self._target_request.answered(self._loop.time())
+        places = self._places
+        if status < _SERVER_FAILED:
+            places.succeeded()
+        if places.target_request is not None and status < _FAILED:
+            places.target_request.answered(self._loop.time())
         self._usage = UsageReader(headers.get("content-type", ""))
         length = headers.get("content-length")
         is_short = length is not None and length.isdecimal() and int(length) <= LIMITS.short_answer
@@ -313,7 +265,7 @@ class Transfer(Receiver):
             self._failed(error)
             return
         refusal = self._refusal(self._held) if self._held is not None else None
-        self._leave(is_finished=self._status < _SERVER_FAILED)
+        self._places.leave(self._loop.time(), is_finished=self._status < _SERVER_FAILED)
         if refusal is not None:
             self._end_with(refusal)
         else:
@@ -328,8 +280,8 @@ class Transfer(Receiver):
         upstream = self._call.upstream
         error = self._api.decode_error(self._status, self._headers, body)
         targets, now = self._engine.targets, self._loop.time()
-        if self._ring is not None:
-            self._ring.failed(self._key, error, now)
+        if self._places.ring is not None:
+            self._places.ring.failed(self._places.key, error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.translation(upstream, self._incoming.caller, keep_details=True)(error, body)
         return None if shown is error else shown
@@ -456,7 +408,7 @@ class Transfer(Receiver):
             return
         self._is_owed = self._exchange is not None and self._exchange.sent
         self._close()
-        self._leave(is_finished=False)
+        self._places.leave(self._loop.time(), is_finished=False)
         self._after(self._measure("disconnected"), _nothing)
 
     def pause_writing(self) -> None:
