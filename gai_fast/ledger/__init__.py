@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import Final
 
 from gai_fast.ledger._base import (
+    NO_DEMAND,
+    Demand,
     GroupBy,
     LimitStatus,
     Period,
@@ -22,8 +24,10 @@ from gai_fast.ledger.shared import Homes, SharedHome, SharedLedger
 from gai_fast.model.settings import StoreSettings
 
 __all__ = [
+    "NO_DEMAND",
     "OF_KEYS",
     "OF_SERVER",
+    "Demand",
     "GroupBy",
     "Homes",
     "Ledger",

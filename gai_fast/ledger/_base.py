@@ -117,6 +117,10 @@ class Demand(NamedTuple):
     is_counted: bool = True
 
 
+NO_DEMAND: Final = Demand()
+"""The demand of a request that needs neither tokens nor spend: if it is refused, every request is."""
+
+
 class LimitUsage(NamedTuple):
     """The use of a key that counts for its limits.
 

@@ -26,6 +26,7 @@ from gai_fast.ledger._base import (
     DAY,
     MINUTE,
     NAMES,
+    NO_DEMAND,
     REQUESTS,
     SLACK,
     SPEND,
@@ -59,9 +60,8 @@ _refusals: Final = logging.getLogger("gai_fast.limits")
 
 _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
-_NO_SPEND: Final = Reservation(0, 0)
 
-LEAST: Final = Demand(0, _NO_SPEND, is_counted=False)
+_LOOK: Final = Demand(is_counted=False)
 """Looks whether the smallest request would be admitted: if it is refused, every request is."""
 
 Grown = Callable[[Amount], None]
@@ -160,22 +160,13 @@ class Ledger(ABC):
 
     # -- limits --
 
-    def try_take(
-        self,
-        key: KeySettings,
-        stream_id: str,
-        tokens: int,
-        reservation: Reservation = _NO_SPEND,
-        expected: int = 0,
-    ) -> bool:
+    def try_take(self, key: KeySettings, stream_id: str, demand: Demand = NO_DEMAND) -> bool:
         """Admits a request, if that can be decided at once.
 
         Args:
             key: The caller's.
             stream_id: The id of the stream that it starts.
-            tokens: The estimate of its tokens.
-            reservation: The spend to be reserved for it.
-            expected: As for `Demand`.
+            demand: What it may use.
 
         Returns:
             `False`: `take` must decide.
@@ -187,7 +178,7 @@ class Ledger(ABC):
         caps = self.caps(key)
         if caps is None:
             return True
-        demand = _demand_of(caps, tokens, reservation, expected)
+        demand = _bounded(demand, caps)
         reserved = self._try(key.name, caps, demand)
         if reserved is None:
             return False
@@ -222,33 +213,14 @@ class Ledger(ABC):
         """
         caps = self.caps(key)
         if caps is not None and not self.check(key):
-            await self._ask(key.name, caps, LEAST)
+            await self._ask(key.name, caps, _LOOK)
 
-    async def take(
-        self,
-        key: KeySettings,
-        stream_id: str,
-        tokens: int,
-        reservation: Reservation = _NO_SPEND,
-        expected: int = 0,
-    ) -> None:
-        """Admits a request; as `try_take`.
-
-        Args:
-            key: The caller's.
-            stream_id: As `try_take`.
-            tokens: As `try_take`.
-            reservation: As `try_take`.
-            expected: As `try_take`.
-
-        Raises:
-            RateLimited: As `try_take`.
-            Overloaded: As `try_take`.
-        """
-        if not self.try_take(key, stream_id, tokens, reservation, expected):
+    async def take(self, key: KeySettings, stream_id: str, demand: Demand = NO_DEMAND) -> None:
+        """Admits a request; as `try_take`."""
+        if not self.try_take(key, stream_id, demand):
             caps = self.caps(key)
             if caps is not None:
-                demand = _demand_of(caps, tokens, reservation, expected)
+                demand = _bounded(demand, caps)
                 self._note(stream_id, key, caps, demand, await self._ask(key.name, caps, demand))
 
     def _note(self, stream_id: str, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
@@ -534,16 +506,15 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
     return f"this key has spent {amounts} {_PERIODS[kind]}{rest} (spend){until}"
 
 
-def _demand_of(caps: Caps, tokens: int, reservation: Reservation, expected: int) -> Demand:
-    """Returns what the state is asked; nothing in it is larger than what the limits refuse."""
+def _bounded(demand: Demand, caps: Caps) -> Demand:
+    """Returns a request's demand for the state, in which nothing is larger than what the limits refuse."""
+    tokens, (least, amount), _, expected, _ = demand
     if caps.tokens is None:
         tokens = expected = 0
     elif tokens > caps.tokens:
         tokens, expected = caps.tokens, caps.tokens - min(tokens - expected, caps.tokens)
-    if caps.spend is None:
-        return Demand(tokens, expected=expected)
-    most = caps.spend + 1
-    return Demand(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)), expected=expected)
+    most = 0 if caps.spend is None else caps.spend + 1
+    return Demand(tokens, Reservation(min(least, most), min(amount, most)), expected=expected)
 
 
 def _rate_status(limit: int, used: float) -> RateStatus:

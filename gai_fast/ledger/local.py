@@ -6,9 +6,20 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import GRANTED, Caps, Demand, GroupBy, LimitUsage, Period, SpendEntry, SpendRow, labels_of
+from gai_fast.ledger._base import (
+    GRANTED,
+    NO_DEMAND,
+    Caps,
+    Demand,
+    GroupBy,
+    LimitUsage,
+    Period,
+    SpendEntry,
+    SpendRow,
+    labels_of,
+)
 from gai_fast.ledger.home import Home
-from gai_fast.ledger.ledger import LEAST, Grown, Ledger, Ticket, date_of
+from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
 
 _HERE: Final = ""
@@ -55,7 +66,7 @@ class LocalLedger(Ledger):
         state = self._home.state(key)
         now = self._clock()
         state.use(caps, now)
-        verdict = state.verdict(caps, LEAST, now)
+        verdict = state.verdict(caps, NO_DEMAND, now)
         if verdict.place != GRANTED:
             raise self._refusal(key, verdict, caps)
         return True

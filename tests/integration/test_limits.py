@@ -11,7 +11,7 @@ import anthropic
 import openai
 import pytest
 
-from gai_fast.ledger import SpendEntry
+from gai_fast.ledger import Demand, SpendEntry
 from gai_fast.ledger.ledger import date_of
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import (
@@ -137,7 +137,7 @@ async def test_tokens_are_settled_by_usage_and_an_overdraft_makes_the_wait_longe
     listed = await gateway.ask("GET", "/v1/models", None, HEADERS)
     left = int(listed.headers["x-ratelimit-remaining-tokens"])
     assert 600 - used <= left < 600 - used + 20
-    gateway.running.engine.ledger.try_take(KEY, "a", 10)
+    gateway.running.engine.ledger.try_take(KEY, "a", Demand(10))
     gateway.running.engine.ledger.settle("a", 6000)
     wait = int((await ask(gateway)).headers["retry-after"])
     assert 540 < wait <= 610

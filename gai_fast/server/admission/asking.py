@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gai_fast.core.stored_ids import StoredId
-from gai_fast.ledger import Ledger, Reservation
+from gai_fast.ledger import Demand, Ledger
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.stream.streams import Engine
@@ -50,7 +50,7 @@ async def take_places(ledger: Ledger, places: Sequence[Place], give_back: Callab
     try:
         for place in places:
             try:
-                await ledger.take(place.caller, place.place_id, 0)
+                await ledger.take(place.caller, place.place_id)
             except RateLimited:
                 raise place.refusal() from None
         is_admitted = True
@@ -70,7 +70,7 @@ async def borrow(ledger: Ledger, caller: KeySettings, places: list[str], then: C
     """
     place_id = new_stream_id()
     try:
-        await ledger.take(caller, place_id, 0)
+        await ledger.take(caller, place_id)
     except Error:
         then(False)
     else:
@@ -83,9 +83,7 @@ async def admit(
     key: KeySettings | None,
     caller: str,
     stream_id: str,
-    tokens: int,
-    reservation: Reservation,
-    expected: int = 0,
+    demand: Demand,
     then: Callable[[], object] | None = None,
 ) -> None:
     """Admits a request by the limits of its key, and last by those of the server.
@@ -95,9 +93,7 @@ async def admit(
         key: The key of the caller. None if the server has no keys.
         caller: The name of the caller.
         stream_id: The id of the stream that the request starts.
-        tokens: As for `Ledger.take`.
-        reservation: As for `Ledger.take`.
-        expected: As for `Ledger.take`.
+        demand: As for `Ledger.take`.
         then: Starts the stream. None if the caller of this function does.
 
     Raises:
@@ -106,7 +102,7 @@ async def admit(
     is_admitted = False
     try:
         if key is not None:
-            await engine.ledger.take(key, stream_id, tokens, reservation, expected)
+            await engine.ledger.take(key, stream_id, demand)
         asking = engine.admission(stream_id, caller)
         if asking is not None:
             await asking

@@ -23,7 +23,7 @@ import msgspec
 
 from gai_fast.core.reading import estimated_tokens, parse_members
 from gai_fast.kernels import encode_json
-from gai_fast.ledger import Reservation
+from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
@@ -37,7 +37,6 @@ from gai_fast.server.http.replies import Reply
 from gai_fast.server.pass_through.transfer import Call, Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.quotas import NOTHING, Estimate
 from gai_fast.server.requests.specs import is_retry
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.requests.streams import StreamRoutes
@@ -201,7 +200,7 @@ class PassThroughRoutes:
         if query:
             path += read_query(query)
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
-        estimate = NOTHING
+        estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
             is_metered = endpoint in METERED
@@ -213,7 +212,7 @@ class PassThroughRoutes:
                 call.input_tokens = tokens
             if key is not None and price is not None and price.currency == engine.ledger.currency:
                 cost = cost_of({"input_tokens": tokens}, price) if is_metered else 0
-                estimate = Estimate(0, Reservation(cost + price.request, cost + price.request))
+                estimate = Demand(0, Reservation(cost + price.request, cost + price.request))
         if key is not None and key.limits.tokens_per_minute is not None:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
         http.body = b""  # `call` has it

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from gai_fast.core.reading import estimated_tokens
-from gai_fast.ledger import LimitStatus, RateStatus, Reservation, SpendStatus
+from gai_fast.ledger import NO_DEMAND, Demand, LimitStatus, RateStatus, Reservation, SpendStatus
 from gai_fast.model.money import cost_of, decimal_text
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
@@ -37,23 +37,6 @@ _RAW_COUNTS: Final = ("candidateCount",)
 """The members of an upstream's request that ask for several answers, besides `n`, which may not be a raw member."""
 _WINDOW: Final = 60
 _MINUTE_MS: Final = _WINDOW * 1000
-
-
-class Estimate(NamedTuple):
-    """The most that a request is expected to use.
-
-    Attributes:
-        tokens: Its tokens.
-        reservation: Its cost.
-        expected: The part of its tokens that it does not name: the usual output of its model.
-    """
-
-    tokens: int
-    reservation: Reservation
-    expected: int = 0
-
-
-NOTHING: Final = Estimate(0, Reservation(0, 0))
 
 
 class Quotas:
@@ -83,7 +66,7 @@ class Quotas:
         return self._early.read(incoming, handler)
 
     def begin(
-        self, incoming: Incoming, estimate: Estimate, stream_id: str, client: StreamResponse, start: Callable[[], None]
+        self, incoming: Incoming, estimate: Demand, stream_id: str, client: StreamResponse, start: Callable[[], None]
     ) -> None:
         """Starts the stream of a request once it is admitted.
 
@@ -100,7 +83,7 @@ class Quotas:
         if not self.try_begin(incoming, estimate, stream_id, start):
             self.wait(incoming, estimate, stream_id, client, start)
 
-    def try_begin(self, incoming: Incoming, estimate: Estimate, stream_id: str, start: Callable[[], object]) -> bool:
+    def try_begin(self, incoming: Incoming, estimate: Demand, stream_id: str, start: Callable[[], object]) -> bool:
         """Starts the stream of a request if it is admitted without waiting; the arguments are those of `begin`.
 
         Returns:
@@ -112,17 +95,17 @@ class Quotas:
         engine, key = self._engine, incoming.key
         if engine.must_ask(incoming.caller):
             return False
-        if key is not None and not engine.ledger.try_take(key, stream_id, *estimate):
+        if key is not None and not engine.ledger.try_take(key, stream_id, estimate):
             return False
         self.run(incoming, stream_id, start)
         return True
 
     def wait(
-        self, incoming: Incoming, estimate: Estimate, stream_id: str, client: StreamResponse, start: Callable[[], None]
+        self, incoming: Incoming, estimate: Demand, stream_id: str, client: StreamResponse, start: Callable[[], None]
     ) -> None:
         """Starts the stream of a request once those who share its limits have admitted it; as `begin`."""
         then = partial(self.run, incoming, stream_id, start)
-        work = admit(self._engine, incoming.key, incoming.caller, stream_id, *estimate, then)
+        work = admit(self._engine, incoming.key, incoming.caller, stream_id, estimate, then)
         self._pending.add(incoming, client, work)
 
     def must_wait(self, incoming: Incoming) -> bool:
@@ -133,7 +116,7 @@ class Quotas:
         """
         return incoming.key is not None or self._engine.must_ask(incoming.caller)
 
-    def admission(self, incoming: Incoming, estimate: Estimate, stream_id: str) -> Callable[[], Awaitable[None]]:
+    def admission(self, incoming: Incoming, estimate: Demand, stream_id: str) -> Callable[[], Awaitable[None]]:
         """Returns a function that admits a request; afterwards `run` must start its stream.
 
         Args:
@@ -141,9 +124,9 @@ class Quotas:
             estimate: What it may use.
             stream_id: The stream's id.
         """
-        return partial(admit, self._engine, incoming.key, incoming.caller, stream_id, *estimate)
+        return partial(admit, self._engine, incoming.key, incoming.caller, stream_id, estimate)
 
-    def estimate(self, incoming: Incoming, spec: StreamSpec) -> Estimate:
+    def estimate(self, incoming: Incoming, spec: StreamSpec) -> Demand:
         """Returns the estimate of what a request may use.
 
         The output is the most that its answers may have, or the model's usual output for each if the request does not
@@ -156,14 +139,14 @@ class Quotas:
         """
         key = incoming.key
         if key is None or (key.limits.tokens_per_minute is None and key.limits.spend is None):
-            return NOTHING
+            return NO_DEMAND
         answers = _answers(spec)
         most = _max_output_tokens(spec) * answers
         expected = 0 if most else self._engine.ledger.usual_output(spec.model.name) * answers
         size = len(incoming.http.body) or len(incoming.http.target)
         output = most or expected
-        reservation = NOTHING.reservation if key.limits.spend is None else self._reservation(spec, size, output)
-        return Estimate(size // _BYTES_PER_TOKEN + output, reservation, expected)
+        reservation = NO_DEMAND.reservation if key.limits.spend is None else self._reservation(spec, size, output)
+        return Demand(size // _BYTES_PER_TOKEN + output, reservation, expected=expected)
 
     def _reservation(self, spec: StreamSpec, size: int, output: int) -> Reservation:
         ledger, settings = self._engine.ledger, self._engine.settings
@@ -171,7 +154,7 @@ class Quotas:
         prices = [settings.price(model) for model in settings.may_answer(spec.model)]
         counted = [each for each in prices if each is not None and each.currency == ledger.currency]
         if not counted:  # it counts for no limit
-            return NOTHING.reservation
+            return NO_DEMAND.reservation
         prompt = size if spec.prompt_characters is None else spec.prompt_characters
         tokens = {"input_tokens": estimated_tokens(prompt)}
         least = cost_of(tokens, price) + price.request if price is not None and price in counted else 0

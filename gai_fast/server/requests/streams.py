@@ -21,6 +21,7 @@ from gai_fast.formats import (
     StreamContext,
     known_format,
 )
+from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import Settings, StreamSettings
@@ -57,7 +58,7 @@ from gai_fast.server.requests.idempotency import (
 )
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
-from gai_fast.server.requests.quotas import NOTHING, Estimate, Quotas
+from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.server.requests.specs import SpecBuilder
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -271,7 +272,7 @@ class StreamRoutes:
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
 
         start = partial(self._run, client, context, spec)
-        self.quotas.begin(incoming, NOTHING, context.stream_id, client, start)  # generates no tokens
+        self.quotas.begin(incoming, NO_DEMAND, context.stream_id, client, start)  # generates no tokens
         return None
 
     # -- ids of what upstreams store --
@@ -359,7 +360,7 @@ class StreamRoutes:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type, wants_shared=wants_shared)
             return
         # Must come before `StreamResponse`, whose constructor drops the request's body.
-        estimate = NOTHING if incoming.key is None else self.quotas.estimate(incoming, spec)
+        estimate = NO_DEMAND if incoming.key is None else self.quotas.estimate(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
@@ -444,7 +445,7 @@ class StreamRoutes:
         self,
         incoming: Incoming,
         key: str,
-        estimate: Estimate,
+        estimate: Demand,
         stream_id: str,
         begin: Start,
         follow: Follow,

@@ -25,7 +25,7 @@ KEY = KeySettings("ann", (), limits=KeyLimits(requests_per_minute=10))
 
 async def taken(ledger: SharedLedger, stream_id: str) -> str:
     try:
-        await ledger.take(KEY, stream_id, 0)
+        await ledger.take(KEY, stream_id)
     except Error as error:
         return str(error.reason)
     return ""
@@ -73,7 +73,7 @@ async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
     key = KeySettings("ann", (), limits=KeyLimits(streams=2))
     for ledger in ledgers:
         await ledger.open()
-        await ledger.take(key, "a", 0)
+        await ledger.take(key, "a")
         await ledger.report()
     server.command("FLUSHALL")
     for ledger in ledgers:
@@ -81,7 +81,7 @@ async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
         await ledger.report()
     for ledger in ledgers:
         with pytest.raises(Error, match="streams = 2"):
-            await ledger.take(key, "b", 0)
+            await ledger.take(key, "b")
     for ledger in ledgers:
         await ledger.close()
 

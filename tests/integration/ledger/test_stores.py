@@ -196,7 +196,7 @@ def key(**limits: object) -> KeySettings:
 
 async def taken(ledger: SharedLedger, caller: KeySettings, stream_id: str) -> str:
     try:
-        await ledger.take(caller, stream_id, 0)
+        await ledger.take(caller, stream_id)
     except Error as error:
         return str(error.reason)
     return ""

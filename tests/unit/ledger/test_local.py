@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gai_fast.ledger import LocalLedger, Period, Reservation, SpendEntry, SpendRow
+from gai_fast.ledger import Demand, LocalLedger, Period, Reservation, SpendEntry, SpendRow
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
@@ -40,7 +40,7 @@ def key(**limits: object) -> KeySettings:
 
 def refused(ledger: LocalLedger, caller: KeySettings, tokens: int = 0) -> Error:
     with pytest.raises(Error) as caught:
-        ledger.try_take(caller, "x", tokens)
+        ledger.try_take(caller, "x", Demand(tokens))
     return caught.value
 
 
@@ -50,14 +50,14 @@ def end(ledger: LocalLedger, stream_id: str, tokens: int = 0, outcome: Outcome =
 
 
 def test_a_key_without_limits_is_never_refused(ledger: LocalLedger) -> None:
-    assert all(ledger.try_take(key(), str(number), 10**9) for number in range(1000))
+    assert all(ledger.try_take(key(), str(number), Demand(10**9)) for number in range(1000))
     assert ledger.limit_status(key()) is None
 
 
 def test_a_refusal_tells_which_limit_and_when_to_come_back(ledger: LocalLedger) -> None:
     caller = key(requests_per_minute=20)
     for number in range(20):
-        assert ledger.try_take(caller, str(number), 0)
+        assert ledger.try_take(caller, str(number))
     error = refused(ledger, caller)
     assert (error.code, error.status, error.reason, error.temporary) == (
         "rate_limited", 429, "requests_per_minute", True,
@@ -68,16 +68,16 @@ def test_a_refusal_tells_which_limit_and_when_to_come_back(ledger: LocalLedger) 
 
 def test_the_wait_is_the_true_one_however_long(ledger: LocalLedger) -> None:
     caller = key(tokens_per_minute=60)
-    ledger.try_take(caller, "1", 10)
+    ledger.try_take(caller, "1", Demand(10))
     end(ledger, "1", 6000)
     assert refused(ledger, caller, 10).retry_after_ms == (6000 + 10 - 60) * 1000
 
 
 def test_a_stream_whose_counts_are_no_counts_is_settled(ledger: LocalLedger) -> None:
     caller = key(streams=1)
-    ledger.try_take(caller, "1", 0)
+    ledger.try_take(caller, "1")
     ledger.stream_ended(StreamMetrics(duration=1.0, usage={"input_tokens": 4, "output_tokens": None}, stream_id="1"))
-    assert ledger.try_take(caller, "2", 0)
+    assert ledger.try_take(caller, "2")
 
 
 @pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute", "streams"])
@@ -88,14 +88,14 @@ def test_nothing_mends_a_limit_of_zero(ledger: LocalLedger, limit: str) -> None:
 
 def test_only_money_mends_a_spend_limit(ledger: LocalLedger, time: Time) -> None:
     caller = key(spend=SpendLimit(10, "day"))
-    assert ledger.try_take(caller, "1", 0)
+    assert ledger.try_take(caller, "1")
     ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 10))
     error = refused(ledger, caller)
     assert (error.reason, error.temporary, error.retry_after_ms) == ("spend", False, None)
     time.wall += 86_399
     refused(ledger, caller)
     time.wall += 1
-    assert ledger.try_take(caller, "2", 0)
+    assert ledger.try_take(caller, "2")
     time.wall -= 1
     refused(ledger, caller)
 
@@ -109,7 +109,7 @@ def test_a_period_of_spend_is_a_utc_day_a_month_or_for_ever(
     time.wall += 86_400
     assert asyncio.run(ledger.spent("ann", period)) == (0 if is_over else 10)
     if is_over:
-        assert ledger.try_take(caller, "1", 0)
+        assert ledger.try_take(caller, "1")
     else:
         refused(ledger, caller)
 
@@ -118,22 +118,22 @@ def test_a_stream_is_released_once_however_it_ends(ledger: LocalLedger) -> None:
     caller = key(streams=1)
     outcomes: tuple[Outcome, ...] = ("finished", "failed", "cancelled", "disconnected", "refused")
     for outcome in outcomes:
-        assert ledger.try_take(caller, outcome, 0)
+        assert ledger.try_take(caller, outcome)
         assert refused(ledger, caller).reason == "streams"
         end(ledger, outcome, outcome=outcome)
         end(ledger, outcome, outcome=outcome)
-    assert ledger.try_take(caller, "1", 0)
+    assert ledger.try_take(caller, "1")
     assert refused(ledger, caller).retry_after_ms is not None
     ledger.cancel("1")
     ledger.cancel("1")
-    assert ledger.try_take(caller, "2", 0)
+    assert ledger.try_take(caller, "2")
     refused(ledger, caller)
 
 
 def test_a_stream_that_never_began_counts_for_nothing(ledger: LocalLedger) -> None:
     caller = key(requests_per_minute=10, tokens_per_minute=100)
     for take_back in (ledger.cancel, lambda stream_id: end(ledger, stream_id, outcome="refused")):
-        ledger.try_take(caller, "1", 60)
+        ledger.try_take(caller, "1", Demand(60))
         take_back("1")
         assert ledger.limit_status(caller) == ((10, 10, 0.0), (100, 100, 0.0), None)
 
@@ -146,7 +146,7 @@ def test_streams_without_a_ticket_are_no_matter(ledger: LocalLedger) -> None:
 
 def test_tokens_are_settled_by_usage(ledger: LocalLedger) -> None:
     caller = key(tokens_per_minute=100)
-    ledger.try_take(caller, "1", 80)
+    ledger.try_take(caller, "1", Demand(80))
     status = ledger.limit_status(caller)
     assert status is not None
     assert status.requests is None
@@ -161,23 +161,23 @@ def test_tokens_are_settled_by_usage(ledger: LocalLedger) -> None:
 
 def test_an_upstream_that_counts_absurdly_harms_no_count(ledger: LocalLedger) -> None:
     caller = key(tokens_per_minute=10**6, streams=1)
-    ledger.try_take(caller, "1", 10)
+    ledger.try_take(caller, "1", Demand(10))
     end(ledger, "1", 10**400)
     wait = refused(ledger, caller, 10).retry_after_ms
     assert wait is not None
     assert wait <= LIMITS.priced_tokens / 10**6 * 60_000
     ledger.use([])
-    assert ledger.try_take(key(streams=1), "2", 0)
+    assert ledger.try_take(key(streams=1), "2")
 
 
 def test_limits_change_with_the_configuration_and_keys_come_back(ledger: LocalLedger) -> None:
     for number in range(10):
-        ledger.try_take(key(requests_per_minute=10), str(number), 0)
+        ledger.try_take(key(requests_per_minute=10), str(number))
     ledger.use([key(requests_per_minute=5)])
     assert refused(ledger, key(requests_per_minute=5)).retry_after_ms == 72_000
     ledger.use([])
     ledger.use([key(requests_per_minute=11)])
-    assert ledger.try_take(key(requests_per_minute=11), "again", 0)
+    assert ledger.try_take(key(requests_per_minute=11), "again")
     refused(ledger, key(requests_per_minute=11))
 
 
@@ -191,9 +191,9 @@ def test_spend_is_told(ledger: LocalLedger) -> None:
 def test_a_key_is_decided_on_at_once(ledger: LocalLedger) -> None:
     async def take() -> None:
         await ledger.open()
-        await ledger.take(key(streams=1), "1", 0)
+        await ledger.take(key(streams=1), "1")
         with pytest.raises(Error, match="streams = 1"):
-            await ledger.take(key(streams=1), "2", 0)
+            await ledger.take(key(streams=1), "2")
         await ledger.close()
 
     asyncio.run(take())
@@ -203,7 +203,7 @@ def test_a_key_is_decided_on_at_once(ledger: LocalLedger) -> None:
 def test_spend_in_another_currency_than_the_prices_counts_for_no_limit(ledger: LocalLedger) -> None:
     caller = key(spend=SpendLimit(10, "day"))
     ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "EUR", 10))
-    assert ledger.try_take(caller, "1", 0)
+    assert ledger.try_take(caller, "1")
     ledger.use([caller], "EUR")
     refused(ledger, caller)
     assert asyncio.run(ledger.spent("ann", "day")) == 10
@@ -220,9 +220,9 @@ def ended(ledger: LocalLedger, stream_id: str, output: int, model: str = "fast")
 def test_spend_is_reserved_until_the_stream_ends(ledger: LocalLedger) -> None:
     caller = key(spend=SpendLimit(100, "day"))
     for number in range(2):
-        assert ledger.try_take(caller, str(number), 0, Reservation(1, 50))
+        assert ledger.try_take(caller, str(number), Demand(0, Reservation(1, 50)))
     with pytest.raises(Error, match="does not cover this request beside those under way"):
-        ledger.try_take(caller, "x", 0, Reservation(1, 50))
+        ledger.try_take(caller, "x", Demand(0, Reservation(1, 50)))
     assert ledger.reservations == {"0": 50, "1": 50}
     status = ledger.limit_status(caller)
     assert status is not None
@@ -231,12 +231,12 @@ def test_spend_is_reserved_until_the_stream_ends(ledger: LocalLedger) -> None:
     ended(ledger, "1", 5)
     ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 30))
     assert not ledger.reservations
-    assert ledger.try_take(caller, "3", 0, Reservation(1, 70))
+    assert ledger.try_take(caller, "3", Demand(0, Reservation(1, 70)))
 
 
 def test_a_stream_grows_while_there_is_room_and_then_no_more(ledger: LocalLedger) -> None:
     caller = key(spend=SpendLimit(100, "day"))
-    ledger.try_take(caller, "a", 0, Reservation(1, 50))
+    ledger.try_take(caller, "a", Demand(0, Reservation(1, 50)))
     got: list[int] = []
     for _ in range(3):
         ledger.grow("a", Reservation(1, 30), got.append)
@@ -244,7 +244,7 @@ def test_a_stream_grows_while_there_is_room_and_then_no_more(ledger: LocalLedger
     ended(ledger, "a", 5)
     ledger.grow("a", Reservation(1, 30), got.append)
     assert len(got) == 3
-    assert ledger.try_take(caller, "b", 0, Reservation(1, 100))
+    assert ledger.try_take(caller, "b", Demand(0, Reservation(1, 100)))
 
 
 @pytest.mark.parametrize("limits", [{"spend": SpendLimit(100, "day")}, {"tokens_per_minute": 100}])
@@ -263,10 +263,10 @@ def test_a_models_usual_output_is_the_mean_of_its_last_answers(ledger: LocalLedg
 
 def test_the_usual_output_of_an_estimate_above_the_limit_is_what_the_request_leaves(ledger: LocalLedger) -> None:
     caller = key(tokens_per_minute=100)
-    assert ledger.try_take(caller, "a", 1034, expected=1024)
+    assert ledger.try_take(caller, "a", Demand(1034, expected=1024))
     assert refused(ledger, caller, 1).reason == "tokens_per_minute"
     ledger.settle("a", 90)
-    assert ledger.try_take(caller, "b", 1034, expected=1024)
+    assert ledger.try_take(caller, "b", Demand(1034, expected=1024))
     ledger.settle("b", 5)
     assert refused(ledger, caller, 10).reason == "tokens_per_minute"
 
@@ -284,7 +284,7 @@ def test_what_the_provider_counts_beyond_the_reservation_is_logged(
 ) -> None:
     caplog.set_level("INFO", "gai_fast.spend")
     for reserved in (50, 49):
-        ledger.try_take(key(spend=SpendLimit(100, "day")), "a", 0, Reservation(1, reserved))
+        ledger.try_take(key(spend=SpendLimit(100, "day")), "a", Demand(0, Reservation(1, reserved)))
         ledger.stream_ended(StreamMetrics(duration=1.0, stream_id="a", key="ann", cost=50, currency="USD"))
     assert len(caplog.records) == 1
     assert "stream a of key 'ann' costs 0.00000000005" in caplog.text

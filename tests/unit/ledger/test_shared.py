@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gai_fast.ledger import GroupBy, Reservation, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
+from gai_fast.ledger import Demand, GroupBy, Reservation, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.ledger.limits import Limits
 from gai_fast.model.errors import Error
@@ -115,7 +115,7 @@ def key(**limits: object) -> KeySettings:
 async def taken(ledger: SharedLedger, caller: KeySettings, stream_id: str, tokens: int = 0) -> str:
     """`""`, or the limit that refuses."""
     try:
-        await ledger.take(caller, stream_id, tokens)
+        await ledger.take(caller, stream_id, Demand(tokens))
     except Error as error:
         return str(error.reason)
     return ""
@@ -342,7 +342,7 @@ async def test_while_the_store_fails_requests_are_treated_as_configured(fails_op
         assert on[0].problem == "the store is away"
         if not fails_open:
             with pytest.raises(Error) as refused:
-                await on[0].take(caller, "told", 0)
+                await on[0].take(caller, "told")
             assert (refused.value.code, refused.value.temporary, refused.value.retry_after_ms) == (
                 "overloaded",
                 True,
@@ -475,10 +475,10 @@ async def test_a_refusal_names_the_limit_that_was_asked_for() -> None:
     async with site(1) as on:
         assert await taken(on[0], key(requests_per_minute=1), "first") == ""
         on.ways[0].gate.clear()
-        asked = asyncio.ensure_future(on[0].take(key(requests_per_minute=1), "second", 0))
+        asked = asyncio.ensure_future(on[0].take(key(requests_per_minute=1), "second"))
         await until(lambda: on.ways[0].exchanges == 2)
         assert on[0].limit_status(key(streams=5)) is None  # a reload has taken the limit away
-        assert not on[0].try_take(key(streams=5), "third", 0)
+        assert not on[0].try_take(key(streams=5), "third")
         on.ways[0].gate.set()
         with pytest.raises(Error, match=r"requests_per_minute = 1\)"):
             await asked
@@ -531,7 +531,7 @@ async def test_answers_tell_what_counts_until_it_counts_no_more() -> None:
 async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async with site(1) as on:
         for number in range(5):
-            await on[0].take(KeySettings(str(number), (), limits=KeyLimits(streams=1)), str(number), 0)
+            await on[0].take(KeySettings(str(number), (), limits=KeyLimits(streams=1)), str(number))
             end(on[0], str(number))
         await on[0].report()
         await until(lambda: on[0]._unsent is None)
@@ -624,7 +624,7 @@ async def test_no_request_waits_for_a_ledger_that_is_closed() -> None:
 
 async def reserved(ledger: SharedLedger, stream_id: str, least: int, amount: int) -> bool:
     try:
-        await ledger.take(key(spend=SpendLimit(100, "day")), stream_id, 0, Reservation(least, amount))
+        await ledger.take(key(spend=SpendLimit(100, "day")), stream_id, Demand(0, Reservation(least, amount)))
     except Error as error:
         return error.reason != "spend"
     return True
@@ -695,7 +695,7 @@ async def test_a_worker_that_is_gone_has_reserved_nothing() -> None:
 async def test_what_a_running_stream_is_charged_is_no_longer_reserved() -> None:
     async with site() as two:
         caller = key(spend=SpendLimit(100, "total"))
-        await two[0].take(caller, "a", 0, Reservation(10, 60))
+        await two[0].take(caller, "a", Demand(0, Reservation(10, 60)))
         two[0].charge_running(SpendEntry("ann", "m", "up", DAY, "USD", 50, 0), "a")
         await two[0].report()
         state = two.home.state("ann")

@@ -138,7 +138,7 @@ async def test_a_call_without_one_is_not_kept(engine: Engine) -> None:
 @pytest.mark.interpreted
 async def test_a_stream_whose_figures_are_a_bug_takes_none_of_its_keys_streams_along(engine: Engine) -> None:
     key = KeySettings("ann", (), limits=KeyLimits(streams=1))
-    assert engine.ledger.try_take(key, "s1", 0)
+    assert engine.ledger.try_take(key, "s1")
 
     def fails(outcome: str) -> None:
         raise LookupError("a bug")
@@ -147,7 +147,7 @@ async def test_a_stream_whose_figures_are_a_bug_takes_none_of_its_keys_streams_a
     session: Any = SimpleNamespace(stream_id="s1", spec=spec, caller="ann", transport="sse", measured_at_end=fails)
     with pytest.raises(LookupError):
         Engine.ended(engine, session, "finished")
-    assert engine.ledger.try_take(key, "s2", 0)
+    assert engine.ledger.try_take(key, "s2")
 
 
 async def test_what_cannot_be_asked_leaves_nothing_behind(engine: Engine, pools: list[FakePool]) -> None:

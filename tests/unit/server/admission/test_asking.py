@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gai_fast.ledger import LocalLedger, Reservation
+from gai_fast.ledger import NO_DEMAND, LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
@@ -16,7 +16,6 @@ from gai_fast.server.admission.asking import Place, admit, take_places
 from gai_fast.server.admission.server_limits import ServerLimits
 
 KEY = KeySettings("ann", (), limits=KeyLimits(streams=1))
-NOTHING = Reservation(0, 0)
 
 
 @pytest.fixture
@@ -29,22 +28,22 @@ async def engine() -> AsyncIterator[Engine]:
 
 async def test_a_request_is_admitted_by_its_key_and_by_the_server_and_then_started(engine: Engine) -> None:
     started: list[str] = []
-    await admit(engine, KEY, "ann", "a", 0, NOTHING, then=lambda: started.append("a"))
+    await admit(engine, KEY, "ann", "a", NO_DEMAND, then=lambda: started.append("a"))
     assert started == ["a"]
     with pytest.raises(Error) as refused:
-        await admit(engine, KEY, "ann", "b", 0, NOTHING, lambda: started.append("b"))
+        await admit(engine, KEY, "ann", "b", NO_DEMAND, lambda: started.append("b"))
     assert (refused.value.status, refused.value.reason) == (429, "streams")
     assert started == ["a"]
 
 
 async def test_a_request_that_the_server_refuses_does_not_count_for_its_key(engine: Engine) -> None:
-    await admit(engine, None, "anonymous", "a", 0, NOTHING)
+    await admit(engine, None, "anonymous", "a", NO_DEMAND)
     for _ in range(2):
         with pytest.raises(Error) as refused:
-            await admit(engine, KEY, "ann", "b", 0, NOTHING)
+            await admit(engine, KEY, "ann", "b", NO_DEMAND)
         assert (refused.value.status, refused.value.reason) == (503, "streams")
     engine.cancel_admission("a", "anonymous")
-    await admit(engine, KEY, "ann", "b", 0, NOTHING)
+    await admit(engine, KEY, "ann", "b", NO_DEMAND)
 
 
 async def test_all_of_several_places_are_taken_or_none() -> None:

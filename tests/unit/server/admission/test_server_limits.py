@@ -120,7 +120,7 @@ class _Supervisor(SharedHome):
         await asyncio.sleep(0)
         if self.fails:
             raise StoreError("unreachable", "the supervisor does not answer")
-        self.asked += sum(len(report.asks) for report in reports)
+        self.asked += sum(len(report.demands) for report in reports)
         return self._home.exchange(self._worker, number, entries, reports)
 
     async def spend(self, by: object, since: str | None, until: str | None) -> list[SpendRow]:

@@ -11,7 +11,6 @@ import pytest
 
 from gai_fast.core.reading import parse_object, parse_request
 from gai_fast.core.structure import Structure
-from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, Settings
 from gai_fast.net.stream.streams import Engine
@@ -57,7 +56,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 def use_up(engine: Engine) -> None:
-    assert engine.ledger.try_take(KEY, "s", 0, Reservation(0, 0))
+    assert engine.ledger.try_take(KEY, "s")
 
 
 async def test_a_request_is_read_while_its_key_has_one_left_and_checks_count_nothing(engine: Engine) -> None:

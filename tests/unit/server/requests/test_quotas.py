@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from msgspec import UNSET
 
-from gai_fast.ledger import LimitStatus, RateStatus, Reservation, SpendStatus
+from gai_fast.ledger import Demand, LimitStatus, RateStatus, SpendStatus
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import (
@@ -28,7 +28,7 @@ from gai_fast.model.settings import (
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.quotas import Estimate, Quotas, duration, limit_headers
+from gai_fast.server.requests.quotas import Quotas, duration, limit_headers
 from gai_fast.server.requests.stream_response import StreamResponse
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
@@ -77,7 +77,7 @@ async def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come
     asked = incoming(http("POST", "/"))
     asked.http.key = KEY
     asked.http.body = b"x" * 400
-    assert quotas.estimate(asked, spec_of(request_)) == (tokens, (0, 0), 0)
+    assert quotas.estimate(asked, spec_of(request_)) == Demand(tokens)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ async def test_answers_without_a_bound_are_expected_to_have_the_usual_output(
     asked.http.key = KEY
     asked.http.body = b"x" * 400
     usual = answers * LIMITS.usual_output
-    assert quotas.estimate(asked, spec_of(request_)) == (100 + usual, (0, 0), usual)
+    assert quotas.estimate(asked, spec_of(request_)) == Demand(100 + usual, expected=usual)
 
 
 async def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for(quotas: Quotas) -> None:
@@ -245,7 +245,7 @@ class Fixture:
             self.begun.append(stream_id)
             self.engine.streams[stream_id] = cast("Any", None)
 
-        self.quotas.begin(asked, Estimate(10, Reservation(0, 0)), stream_id, client, start)
+        self.quotas.begin(asked, Demand(10), stream_id, client, start)
         return connection
 
 

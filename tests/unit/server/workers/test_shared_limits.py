@@ -123,7 +123,9 @@ async def test_a_request_may_name_any_number_of_tokens(limits: KeyLimits) -> Non
     ledger = SharedLedger(worker(Link(LedgerHome()), 1), fails_open=False)
     await ledger.open()
     for number in range(2):
-        await ledger.take(KeySettings(f"ann {number}", (), limits=limits), f"stream-{number}", 10**30, expected=number)
+        await ledger.take(
+            KeySettings(f"ann {number}", (), limits=limits), f"stream-{number}", Demand(10**30, expected=number)
+        )
         ledger.settle(f"stream-{number}", 5)
     assert ledger.problem is None
     await ledger.close()
