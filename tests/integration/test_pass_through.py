@@ -86,6 +86,8 @@ async def test_a_json_route_replaces_the_model_and_changes_nothing_else(net: Net
     assert answer.headers["x-upstream"] == "1"
     assert (answer.headers["x-gai-model"], answer.headers["x-gai-upstream"]) == ("m", "up")
     assert "set-cookie" not in answer.headers
+    guards = answer.headers["x-content-type-options"], answer.headers["content-security-policy"]
+    assert guards == ("nosniff", "sandbox")
     assert answer.headers["content-length"] == str(len(answer.body))
 
 

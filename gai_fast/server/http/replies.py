@@ -28,9 +28,10 @@ class Reply:
         headers: The headers, without `content-length` and `connection`, which are added.
         close: Whether to close the connection afterwards: the request was not read completely, or its end is unknown.
         has_length: Whether the response to a GET would have a `content-length`; a stream has none (RFC 9110, 8.6).
+        common: More headers, which many responses have: their lines are joined once.
     """
 
-    __slots__ = ("body", "close", "has_length", "headers", "status")
+    __slots__ = ("body", "close", "common", "has_length", "headers", "status")
 
     def __init__(
         self,
@@ -40,9 +41,11 @@ class Reply:
         *,
         close: bool = False,
         has_length: bool = True,
+        common: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.status = status
         self.body = body
+        self.common = common
         self.headers = headers or ()
         self.close = close
         self.has_length = has_length and status not in (204, 304)  # RFC 9110, 8.6: these never have a length
@@ -52,20 +55,21 @@ class Reply:
         headers = self.headers
         if self.has_length:
             headers = [*headers, ("content-length", str(len(self.body)))]
-        head = head_bytes(self.status, headers, keep_alive)
+        head = head_bytes(self.status, headers, keep_alive, self.common)
         return head if head_only else head + self.body
 
 
 _REASONS: Final[Mapping[int, str]] = {status.value: status.phrase for status in HTTPStatus}
 
 
-def head_bytes(status: int, headers: Headers, keep_alive: bool) -> bytes:
-    """Encodes a status line and headers.
+def head_bytes(status: int, headers: Headers, keep_alive: bool, common: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """Encodes a status line and headers; `common` as for `Reply`.
 
     Raises:
         ValueError: A header contains a line end or a NUL; the text names the header.
     """
-    return f"{_first_lines(status, int(time.time()))}{_lines(headers, keep_alive)}\r\n".encode("ascii")
+    more = _known_lines(common) if common else ""
+    return f"{_first_lines(status, int(_time()))}{_lines(headers, keep_alive)}{more}\r\n".encode("ascii")
 
 
 _STREAM_HEADERS: Final = (

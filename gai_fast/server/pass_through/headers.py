@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Final
 
 from gai_fast.model.limits import SHARED
-from gai_fast.server.http.replies import Headers
 from gai_fast.server.limits import LIMITS
 
 _HOP: Final = frozenset(
@@ -36,7 +35,7 @@ _OF_UPSTREAM_PREFIXES: Final = ("proxy-", "x-gai-", "access-control-")
 _MOST_PASSED: Final = SHARED.passed_headers  # a constant, because every response needs it
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
-GUARDS: Final[Headers] = (("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox"))
+GUARDS: Final = (("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox"))
 """A page that an upstream answers with must not act in the gateway's name."""
 
 
@@ -82,13 +81,13 @@ def _is_plain(value: str) -> bool:
 
 
 def for_client(headers: dict[str, str], own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns the headers of a response: the gateway's own, and the upstream's that are passed on.
+    """Returns the headers of a response without `GUARDS`: the gateway's own, and the upstream's that are passed on.
 
     Args:
         headers: The upstream's, by lower-case name; not trusted.
         own: The gateway's, which replace the upstream's.
     """
-    names = {name for name, _ in own}
+    names = [name for name, _ in own]
     passed = [
         (name, value)
         for name, value in headers.items()
@@ -97,7 +96,7 @@ def for_client(headers: dict[str, str], own: Sequence[tuple[str, str]]) -> list[
     dropped = _named_by(headers.get("connection"))
     if dropped:
         passed = [item for item in passed if item[0] not in dropped]
-    return [*passed[:_MOST_PASSED], *own, *GUARDS]
+    return [*passed[:_MOST_PASSED], *own]
 
 
 @lru_cache(LIMITS.known_names)

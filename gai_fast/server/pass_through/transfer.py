@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Charge, cost_member, cost_of, decimal_text
 from gai_fast.model.settings import ModelSettings, Price, StreamSettings, UpstreamSettings
@@ -33,7 +35,7 @@ from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.runtime.timers import Timer
 from gai_fast.server.http.replies import Headers, PassedHead, Reply, id_headers
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.pass_through.headers import for_client, for_upstream
+from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader
 from gai_fast.server.requests.incoming import Incoming
@@ -287,16 +289,16 @@ class Transfer(Receiver):
         return None if shown is error else shown
 
     def _own_headers(self) -> list[tuple[str, str]]:
-        incoming, call = self._incoming, self._call
-        headers = [*id_headers(incoming.request_id), ("x-gai-stream-id", self._stream_id)]
-        if call.model is None:
-            headers.append(("x-gai-upstream", call.upstream.name))
-        else:
-            headers += answering_headers(call.model.name, call.upstream.name, False)
-        return [*headers, *incoming.answer_headers]
+        incoming = self._incoming
+        return [*id_headers(incoming.request_id), ("x-gai-stream-id", self._stream_id), *incoming.answer_headers]
+
+    def _common_headers(self) -> tuple[tuple[str, str], ...]:
+        call = self._call
+        return _common_headers("" if call.model is None else call.model.name, call.upstream.name)
 
     def _commit(self) -> None:
-        head, framing = self._client.commit(PassedHead(self._status, for_client(self._headers, self._own_headers())))
+        headers = [*for_client(self._headers, self._own_headers()), *self._common_headers()]
+        head, framing = self._client.commit(PassedHead(self._status, headers))
         self._writer.start(head, framing)
 
     def _write(self, data: bytes) -> None:
@@ -312,8 +314,9 @@ class Transfer(Receiver):
         metrics, own = self._incoming.http.metrics, self._own_headers()
         if metrics is not None and metrics.cost is not None:
             own.append(("x-gai-cost", decimal_text(metrics.cost)))
-        headers = for_client(self._headers, own)
-        self._client.send(Reply(self._status, self._held, headers, has_length=self._incoming.http.method != "HEAD"))
+        headers, has_length = for_client(self._headers, own), self._incoming.http.method != "HEAD"
+        common = self._common_headers()
+        self._client.send(Reply(self._status, self._held, headers, has_length=has_length, common=common))
 
     def _end_with(self, error: Error) -> None:
         """Ends with an error: rule 3."""
@@ -430,3 +433,10 @@ class Transfer(Receiver):
 
 
 def _nothing() -> None: ...
+
+
+@lru_cache(SHARED.known_values)
+def _common_headers(model: str, upstream: str) -> tuple[tuple[str, str], ...]:
+    """Returns the headers of all responses of a model, or of an upstream's own paths if the model is empty."""
+    who = answering_headers(model, upstream, False) if model else (("x-gai-upstream", upstream),)
+    return (*who, *GUARDS)
