@@ -6,7 +6,7 @@ it; each departure is in its provider's file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
@@ -47,7 +47,7 @@ _STREAMED_AUDIO: Final = "pcm16"
 class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
     """One choice of a response."""
 
-    __slots__ = ("_calls", "_room", "characters", "has_content", "number", "reason", "stop")
+    __slots__ = ("_calls", "_room", "characters", "first", "grows", "has_content", "number", "reason", "stop")
 
     def __init__(self, number: int, room: Room) -> None:
         self.number = number
@@ -57,6 +57,10 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
         """Code points of text so far."""
         self.has_content = False
         """Whether any chunk had content for this choice."""
+        self.first: str | None = None
+        """The first text of its `message`, if a server sends a stream as messages."""
+        self.grows: bool | None = None
+        """Whether each such message has all the text so far; None if that is unknown."""
         self.reason = ""
         """The provider's finish reason."""
         self.stop = ""
@@ -85,6 +89,10 @@ _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 """The member of `logprobs` for each kind of text."""
 _THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
 """The types of content parts with reasoning."""
+_OTHER_TEXTS: Final = ("output_text", "value", "parts", "message")
+"""Members of a delta or a message in which servers put its text, beside those that are always read."""
+_OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts", "thinking_blocks")
+"""Members of a delta or a message in which servers put its reasoning, beside those that are always read."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
 """The number of values that a shape without calls returns."""
@@ -117,6 +125,11 @@ class ChatAdapter(ProviderAdapter):
     plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text", "tool_calls": [_CALL]}})
     """The shape of most chunks. A chunk of this shape is read without a JSON parser; no provider gives it another
     meaning."""
+    other_places: ClassVar[Mapping[str, frozenset[str]]] = {
+        "delta": frozenset(("text", "content", "message", "messages")),
+        "message": frozenset(("text", "content", "delta", "messages")),
+    }
+    """Members of a choice in which servers put its content, instead of the one that the dialect has there."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -268,19 +281,17 @@ class ChatAdapter(ProviderAdapter):
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
-        if not message and isinstance(raw.get("text"), str):  # as in the legacy API
-            message, self.copyable = {"content": raw["text"]}, False
-        if not message and not choice.has_content and member(raw, "message"):
-            # Some proxies send the whole response in one chunk. A second such chunk repeats it and is ignored.
-            message, part, self.copyable = raw["message"], "message", False
         steps: list[Event | CallFragment] = []
         if message:
-            characters = choice.characters
-            try:
-                steps = list(self.read_message(choice, message, part))
-            except WRONG_SHAPE:
-                steps = self._read_members(choice, message, part, characters)
-                self.copyable = False
+            steps = self._steps(choice, message, part)
+        if not steps:
+            others = raw.keys() & self.other_places[part]
+            inner = message.keys() & _OTHER_TEXTS if isinstance(message, dict) else ()
+            if others or inner:
+                found = {name: raw[name] for name in others}
+                steps = self._read_elsewhere(
+                    choice, found, message if inner else {}, part, is_last=bool(raw.get("finish_reason"))
+                )
         if steps:
             choice.has_content = True
             if raw.get("logprobs"):
@@ -297,6 +308,68 @@ class ChatAdapter(ProviderAdapter):
             if isinstance(stop, str) and stop.lower() not in FINISH_WORDS:
                 choice.stop = stop[: SHARED.stop_sequence]
         return steps
+
+    def _steps(self, choice: Choice, message: dict[str, Any], part: str) -> list[Event | CallFragment]:
+        """Works as `read_message`. Members of another shape are left out."""
+        characters = choice.characters
+        try:
+            return list(self.read_message(choice, message, part))
+        except WRONG_SHAPE:
+            self.copyable = False
+            return self._read_members(choice, message, part, characters)
+
+    def _read_elsewhere(
+        self, choice: Choice, places: dict[str, Any], message: dict[str, Any], part: str, *, is_last: bool
+    ) -> list[Event | CallFragment]:
+        """Reads a choice whose content is not where the dialect has it.
+
+        Args:
+            choice: As for `read_message`.
+            places: The members of the choice that may have it: `other_places`.
+            message: Its delta or message, if that has text under another name.
+            part: As for `read_message`.
+            is_last: Whether the choice has a finish reason.
+        """
+        inner = next((message[name] for name in _OTHER_TEXTS if message.get(name)), None)
+        inner = inner or places.get("text") or places.get("content")
+        if inner and isinstance(inner, (str, list)):
+            self.copyable = False
+            return self._steps(choice, {"content": inner}, part)
+        inner = inner or places.get("delta")
+        if not inner and part == "delta":
+            whole = member(places, "message")
+            return self._read_as_stream(choice, whole, is_last=is_last) if whole else []
+        inner = inner or places.get("message") or next(reversed(objects(places.get("messages"))), None)
+        if not isinstance(inner, dict):
+            return []
+        self.copyable = False
+        return self._steps(choice, inner, part)
+
+    def _read_as_stream(self, choice: Choice, message: dict[str, Any], *, is_last: bool) -> list[Event | CallFragment]:
+        """Reads the `message` of a chunk in a stream.
+
+        Some proxies send the whole response in one chunk: behind deltas, or behind another such chunk, it repeats them.
+        Some servers have `message` in place of `delta`, with the next text, or with all the text so far.
+
+        Args:
+            choice: As for `read_message`.
+            message: The message.
+            is_last: Whether the chunk has a finish reason.
+        """
+        if choice.has_content and choice.first is None:
+            return []
+        self.copyable = False
+        text = message.get("content")
+        if choice.has_content and isinstance(text, str) and text:
+            begins_alike = text.startswith(choice.first or "")
+            if choice.grows is None and not is_last:
+                choice.grows = begins_alike and len(text) > choice.characters
+            if begins_alike and (choice.grows or (is_last and len(text) == choice.characters)):
+                message = {**message, "content": text[choice.characters :]}
+        elif not is_last and isinstance(text, str):
+            self.room.take(len(text))
+            choice.first = text
+        return self._steps(choice, message, "delta" if choice.first is not None else "message")
 
     def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
         """Adds the probabilities of a chunk's tokens to its text. What cannot be read is left out."""
@@ -368,6 +441,8 @@ class ChatAdapter(ProviderAdapter):
         details = message.get("reasoning_details")
         if details:
             steps += _reasoning_details(details, with_text=not reasoning)
+        elif not reasoning or not isinstance(reasoning, str):
+            steps += _other_thoughts(message, reasoning)
         if isinstance(content, list):
             for piece in content:
                 steps += self._read_piece(choice, piece)
@@ -600,6 +675,19 @@ def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> lis
                 event["block"] = block
             event["signature"] = text_of(signature)
             events.append(event)
+    return events
+
+
+def _other_thoughts(message: dict[str, Any], reasoning: Any) -> list[Event]:
+    """Reads reasoning under other names and of other shapes: a text, an object with a text, or a list of them."""
+    given = reasoning or next((message[name] for name in _OTHER_THOUGHTS if message.get(name)), None)
+    if isinstance(given, str):
+        return [{"type": "reasoning.delta", "text": given}]
+    events: list[Event] = []
+    for each in objects([given] if isinstance(given, dict) else given):
+        thoughts = _thinking(each)
+        text = each.get("content")
+        events += thoughts or ([{"type": "reasoning.delta", "text": text}] if text and isinstance(text, str) else [])
     return events
 
 

@@ -64,6 +64,7 @@ class CompletionsAdapter(ChatAdapter):
     ignored_members = ChatAdapter.ignored_members | {"logprobs"}
     text_members = frozenset({"text"})
     plain = chunk_shape({"text": "text"})
+    other_places = dict.fromkeys(("delta", "message"), frozenset(("delta", "message", "content", "messages")))
 
     def message_in(self, choice: dict[str, Any], part: str) -> dict[str, Any] | None:
         return {"content": choice.get("text")}

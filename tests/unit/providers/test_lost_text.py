@@ -296,3 +296,96 @@ class TestResponses:
         assert said(events_of("openai:responses", {"type": "response.completed", **whole})) == "Hello"
         for body in (whole, {"response": whole}):
             assert said(list(decode("openai:responses", [json.dumps(body).encode()]))) == "Hello"
+
+
+def choice(finish: str | None = None, **members: Any) -> dict[str, Any]:
+    return {"id": "c", "model": "m", "choices": [{"index": 0, **members, "finish_reason": finish}]}
+
+
+CHAT = [name for name in PROVIDERS if dialect(name) == "chat"]
+
+
+class TestChat:
+    """Text in other members of a choice, and streams of messages in place of deltas."""
+
+    @pytest.mark.parametrize("beside", [{}, {"delta": {}}, {"delta": {"role": "assistant", "content": ""}}])
+    @pytest.mark.parametrize("place", ["text", "content"])
+    def test_text_beside_an_empty_delta_is_read(self, place: str, beside: dict[str, Any]) -> None:
+        chunks = [choice(**{place: text}, **beside) for text in ("Hel", "lo")]
+        for provider in CHAT:
+            assert said(events_of(provider, *chunks, choice("stop", **beside), "[DONE]")) == "Hello", provider
+
+    @pytest.mark.parametrize(
+        "delta",
+        [
+            {"output_text": "Hello"},
+            {"value": "Hello"},
+            {"parts": [{"text": "Hello"}]},
+            {"message": "Hello"},
+            {"message": {"content": "Hello"}},
+            {"content": "", "message": {"content": "Hello"}},
+            {"content": [{"type": "text", "text": "Hel"}, "lo"]},
+        ],
+        ids=json.dumps,
+    )
+    def test_text_under_another_name_is_read(self, delta: dict[str, Any]) -> None:
+        for provider in CHAT:
+            assert said(events_of(provider, choice(delta=delta), choice("stop", delta={}), "[DONE]")) == "Hello", (
+                provider
+            )
+            body = json.dumps(choice("stop", message=delta)).encode()
+            assert said(list(decode(provider, [body]))) == "Hello", provider
+
+    @pytest.mark.parametrize(
+        "thought",
+        [
+            {"thinking": "Hm"},
+            {"reasoning_text": "Hm"},
+            {"thought": "Hm"},
+            {"reasoning": {"content": "Hm"}},
+            {"reasoning_content": [{"text": "Hm"}]},
+            {"thinking_blocks": [{"type": "thinking", "thinking": "Hm", "signature": "s"}]},
+        ],
+        ids=json.dumps,
+    )
+    def test_reasoning_under_another_name_is_read(self, thought: dict[str, Any]) -> None:
+        events = events_of(
+            "openai-compatible", choice(delta=thought), choice("stop", delta={"content": "Hi"}), "[DONE]"
+        )
+        assert (said(events, "reasoning.delta"), said(events)) == ("Hm", "Hi")
+
+    @pytest.mark.parametrize(
+        "texts",
+        [["Hello"], ["Hel", "lo"], ["Hel", "Hello"], ["", "Hel", "lo"], ["Hel", "Hello", "Hello"], ["H", "ell", "o"]],
+    )
+    @pytest.mark.parametrize("last", [[], [""], ["Hello"]], ids=["alone", "empty", "whole"])
+    def test_messages_in_place_of_deltas_are_read_once(self, texts: list[str], last: list[str]) -> None:
+        messages = [choice(message={"role": "assistant", "content": text}) for text in texts]
+        end = [choice("stop", message={"content": text}) for text in last] or [choice("stop")]
+        for provider in CHAT:
+            assert said(events_of(provider, *messages, *end, "[DONE]")) == "Hello", provider
+
+    def test_messages_that_are_alike_are_different_texts(self) -> None:
+        messages = [choice(message={"content": "ha"}) for _ in range(3)]
+        assert said(events_of("openai-compatible", *messages, choice("stop"), "[DONE]")) == "hahaha"
+
+    def test_a_message_behind_deltas_repeats_them(self) -> None:
+        deltas = [choice(delta={"content": text}) for text in ("", "Hel", "lo")]
+        for finish in ("stop", None):
+            whole = choice(finish, delta={}, message={"content": "Hello"})
+            assert said(events_of("openai-compatible", *deltas, whole, choice("stop"), "[DONE]")) == "Hello"
+
+    @pytest.mark.parametrize("place", ["text", "content", "delta", "messages"])
+    def test_a_whole_answer_has_its_message_elsewhere(self, place: str) -> None:
+        content: dict[str, Any] = {"role": "assistant", "content": "Hello"}
+        value = {"delta": content, "messages": [content]}.get(place, "Hello")
+        for beside in ({}, {"message": {"role": "assistant", "content": None}}):
+            body = json.dumps(choice("stop", **{place: value}, **beside)).encode()
+            assert said(list(decode("openai-compatible", [body]))) == "Hello"
+
+    @pytest.mark.parametrize(
+        "place", [{"delta": {"content": "Hello"}}, {"message": {"content": "Hello"}}, {"content": "Hello"}]
+    )
+    def test_legacy_completions_have_the_text_of_chat(self, place: dict[str, Any]) -> None:
+        assert said(events_of("openai:completions", choice(**place), choice("stop", text=""), "[DONE]")) == "Hello"
+        assert said(list(decode("openai:completions", [json.dumps(choice("stop", **place)).encode()]))) == "Hello"
