@@ -912,7 +912,8 @@ def _commands(change: CopyChange) -> list[_Command]:
         lost, text = change.gap.lost, gap_text(change.gap)
         check = checksum(text, change.stream_id, "gap", lost)
         commands.append(("EVAL", _GAP, 2, head, log, lost, text, f"{lost + 1}-0", check))
-    for after, last_seq, piece in change.records:
+    for record in change.records:
+        after, last_seq, piece = record.after, record.last_seq, record.piece
         if last_seq > lost:
             fields: tuple[str | int | bytes, ...] = ("after", after, "piece", piece)
             if not change.is_sealed:

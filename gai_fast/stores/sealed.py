@@ -50,7 +50,7 @@ from gai_fast.stores.backend import (
 )
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.seals import KEY_BYTES, NOBODY, Seals, digest_of, is_sealed, place_of
+from gai_fast.stores.seals import FRAMES, KEY_BYTES, NOBODY, Seals, digest_of, is_sealed, place_of
 
 FORMAT: Final = "sealed"
 """The format in the outer header of a sealed log."""
@@ -159,46 +159,40 @@ class SealedBackend(Backend):
         if len(self.seals):
             if self._names_key is None and not self.is_sealed:
                 await self._make_names_key()  # from then on the store is sealed: rule 5
-        elif self._is_locked and not all(change.is_dropped for change in changes):
-            raise self.seals.refuse()
-        missing = await self._inner.write([self._sealed(change) for change in changes])
-        for change in changes:
-            if change.ending is not None or change.is_dropped or change.stream_id in missing:
-                self._plain_logs.discard(change.stream_id)
+            missing = await self._inner.write([self._sealed(change) for change in changes])
+        else:
+            if self._is_locked and not all(change.is_dropped for change in changes):
+                raise self.seals.refuse()
+            self._plain_logs.update(change.stream_id for change in changes if change.header is not None)
+            missing = await self._inner.write(changes)
+        if self._plain_logs:
+            for change in changes:
+                if change.ending is not None or change.is_dropped or change.stream_id in missing:
+                    self._plain_logs.discard(change.stream_id)
         return missing
 
     def _sealed(self, change: CopyChange) -> CopyChange:
-        stream_id = change.stream_id
-        if change.is_dropped:
+        stream_id, header = change.stream_id, change.header
+        if change.is_dropped or (header is None and stream_id in self._plain_logs):
             return change
-        if not len(self.seals):
-            if change.header is not None:
-                self._plain_logs.add(stream_id)
-            return change
-        if stream_id in self._plain_logs and change.header is None:
-            return change
-        caller, seal = digest_of(change.caller), self.seals.seal
-        header, gap, ending = change.header, change.gap, change.ending
+        seals, caller, gap, ending = self.seals, digest_of(change.caller), change.gap, change.ending
+        records = seals.seal_frames(stream_id, caller, change.records)
         if header is not None:
             self._plain_logs.discard(stream_id)
             place = place_of("log.header", stream_id, caller)
-            text = _text(seal(place, header_text(header, change.worker)))
+            text = _text(seals.seal(place, header_text(header, change.worker)))
             header = LogHeader(stream_id, caller.hex(), header.model, FORMAT, header.framing, None, text)
-        records = [
-            Record(after, last, seal(place_of("log.frames", stream_id, caller, after=after, number=last), piece))
-            for after, last, piece in change.records
-        ]
         if gap is not None:
-            place = place_of("log.text", stream_id, caller, after=gap.after, number=gap.lost)
-            token = f"{gap.after}:{gap.lost}:{_text(seal(place, gap_text(gap)))};"
+            place = place_of("log.text", stream_id, caller, gap.after, gap.lost)
+            token = f"{gap.after}:{gap.lost}:{_text(seals.seal(place, gap_text(gap)))};"
             gap = Gap(gap.lost, token, is_whole=gap.is_whole or gap.text is None)
         if ending is not None:
             place = place_of("log.end", stream_id, caller, number=change.last_seq, is_last=True)
-            sealed = {"sealed": _text(seal(place, ending_text(ending))), "last_seq": change.last_seq}
+            sealed = {"sealed": _text(seals.seal(place, ending_text(ending))), "last_seq": change.last_seq}
             ending = Ending(ending.state, None, None, sealed)
-        # Not `_replace`, which takes four times as long.
-        last_seq, keep = change.last_seq, change.keep
-        return CopyChange(stream_id, header, change.worker, records, gap, ending, last_seq, keep, is_sealed=True)
+        return CopyChange(
+            stream_id, header, change.worker, records, gap, ending, change.last_seq, change.keep, is_sealed=True
+        )
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, opened."""
@@ -259,9 +253,8 @@ class SealedBackend(Backend):
             if is_sealed(record.piece):
                 raise _damaged()
             return record
-        after, last, sealed = record
-        place = place_of("log.frames", stream_id, known.caller, after=after, number=last)
-        return Record(after, last, self.seals.open(place, sealed))
+        place = place_of(FRAMES, stream_id, known.caller, record.after, record.last_seq)
+        return Record(record.after, record.last_seq, self.seals.open(place, record.piece))
 
     def _ending(self, stream_id: str, known: _Known, ending: Ending, reached: int) -> Ending:
         outer = ending.error or {}
@@ -285,7 +278,7 @@ class SealedBackend(Backend):
         for token in tokens:
             try:
                 after, number, text = token.split(":")
-                place = place_of("log.text", stream_id, caller, after=int(after), number=int(number))
+                place = place_of("log.text", stream_id, caller, int(after), int(number))
             except ValueError:
                 raise _damaged() from None
             opened = self._open(place, text)

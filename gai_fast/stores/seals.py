@@ -19,7 +19,7 @@ import hmac
 import os
 import struct
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings
 from gai_fast.runtime.programs import Cancellation, ProgramError, output_of
-from gai_fast.stores.backend import StoreError
+from gai_fast.stores.backend import Record, StoreError
 from gai_fast.stores.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -40,15 +40,20 @@ OVERHEAD: Final = 1 + 8 + 12 + 16
 NOBODY: Final = bytes(32)
 """The caller's digest of what belongs to no caller."""
 
+FRAMES: Final = "log.frames"
+"""The kind of the records of a log."""
+
+_FRAMES_LENGTH: Final = bytes([len(FRAMES)])
 _VERSION: Final = bytes([VERSION])
-_ID: Final = slice(1, 9)
-_NONCE: Final = slice(9, 21)
-_TEXT: Final = slice(21, None)
+_ID_ENDS: Final = 9
+_NONCE_ENDS: Final = 21
 _WRITER_BYTES: Final = 8
 _FULL: Final = 1 << 32
 """The number of seals of one writer."""
-_COUNT: Final = struct.Struct(">I")
-_PLACE: Final = struct.Struct(">B?QQ32sB")
+_nonce: Final = struct.Struct(">8sI").pack
+_place: Final = struct.Struct(">B?QQ32sB").pack
+_frames_place: Final = struct.Struct(">BxQQ").pack
+"""The beginning of `_place` of a record that is not the last."""
 
 
 class _Key(NamedTuple):
@@ -60,7 +65,7 @@ class _Key(NamedTuple):
 
 
 def place_of(
-    kind: str, name: str, caller: bytes = NOBODY, *, after: int = 0, number: int = 0, is_last: bool = False
+    kind: str, name: str, caller: bytes = NOBODY, after: int = 0, number: int = 0, *, is_last: bool = False
 ) -> bytes:
     """Returns the associated data of a value: rule 4.
 
@@ -79,10 +84,10 @@ def place_of(
         StoreError: A number is none that an event has. In a store that was changed it may be anything.
     """
     try:
-        numbers = _PLACE.pack(VERSION, is_last, after, number, caller, len(kind))
+        numbers = _place(VERSION, is_last, after, number, caller, len(kind))
     except struct.error:
         raise StoreError("damaged", "a sealed record of the store has a number that no event has") from None
-    return numbers + kind.encode() + name.encode(errors="replace")
+    return numbers + (kind + name).encode("utf-8", "replace")
 
 
 @lru_cache(maxsize=SHARED.known_values)
@@ -115,7 +120,9 @@ class Seals:
         self._settings = settings
         self._keys: tuple[_Key, ...] = ()
         self._writer = b""
-        self._count = _FULL
+        self._count = _FULL  # so that the first seal begins a writer
+        self._opening = b""
+        self._encrypt: Callable[[bytes, bytes, bytes], bytes]  # both of the first key
         self._lock = asyncio.Lock()  # else a slow program's keys would replace those of a later reload
 
     def __len__(self) -> int:
@@ -156,6 +163,8 @@ class Seals:
         if settings.command and not keys:
             raise _unusable("`command` prints no key")
         self._keys, self._settings, self.is_required, self.is_short = keys, settings, settings.required, False
+        if keys:
+            self._opening, self._encrypt = keys[0].opening, keys[0].cipher.encrypt
 
     def seal(self, place: bytes, value: bytes) -> bytes:
         """Returns a value, sealed with the first key for its place.
@@ -167,14 +176,42 @@ class Seals:
         Raises:
             StoreError: There is no key.
         """
+        if self._count == _FULL:
+            self._begin_writer()
+        number = self._count
+        self._count = number + 1
+        nonce = _nonce(self._writer, number)
+        return self._opening + nonce + self._encrypt(nonce, value, place)
+
+    def seal_frames(self, stream_id: str, caller: bytes, records: Sequence[Record]) -> Sequence[Record]:
+        """Returns records of a log, sealed for their places. Nearly all that is sealed are such records.
+
+        Args:
+            stream_id: The stream's id.
+            caller: From `digest_of`.
+            records: The records.
+
+        Raises:
+            StoreError: There is no key.
+        """
+        rest = caller + _FRAMES_LENGTH + (FRAMES + stream_id).encode("utf-8", "replace")
+        sealed: list[Record] = []
+        for record in records:
+            if self._count == _FULL:
+                self._begin_writer()
+            number = self._count
+            self._count = number + 1
+            nonce = _nonce(self._writer, number)
+            after, last_seq = record.after, record.last_seq
+            text = self._encrypt(nonce, record.piece, _frames_place(VERSION, after, last_seq) + rest)
+            sealed.append(Record(after, last_seq, self._opening + nonce + text))
+        return sealed
+
+    def _begin_writer(self) -> None:
+        """Draws the bytes of a writer: rule 3. There is none without keys."""
         if not self._keys:
             raise self.refuse()
-        if self._count >= _FULL:
-            self._writer, self._count = os.urandom(_WRITER_BYTES), 0
-        _, opening, cipher = self._keys[0]
-        nonce = self._writer + _COUNT.pack(self._count)
-        self._count += 1
-        return b"".join((opening, nonce, cipher.encrypt(nonce, value, place)))
+        self._writer, self._count = os.urandom(_WRITER_BYTES), 0
 
     def open(self, place: bytes, sealed: bytes) -> bytes:
         """Returns the value that was sealed for a place.
@@ -188,7 +225,7 @@ class Seals:
         """
         if not is_sealed(sealed):
             raise StoreError("damaged", "a sealed record of the store is damaged")
-        identifier = sealed[_ID]
+        identifier = sealed[1:_ID_ENDS]
         for key in self._keys:
             if key.id == identifier:
                 value = _opened(key, place, sealed)
@@ -201,7 +238,7 @@ class Seals:
 
     def is_current(self, sealed: bytes) -> bool:
         """Returns whether a value is sealed with the first key."""
-        return bool(self._keys) and is_sealed(sealed) and sealed[_ID] == self._keys[0].id
+        return bool(self._keys) and is_sealed(sealed) and sealed[1:_ID_ENDS] == self._keys[0].id
 
     def refuse(self) -> StoreError:
         """Counts a read or write that has no key; returns its error."""
@@ -244,7 +281,7 @@ def _opened(key: _Key, place: bytes, sealed: bytes) -> bytes | None:
     from cryptography.exceptions import InvalidTag
 
     try:
-        opened: bytes = key.cipher.decrypt(sealed[_NONCE], sealed[_TEXT], place)
+        opened: bytes = key.cipher.decrypt(sealed[_ID_ENDS:_NONCE_ENDS], sealed[_NONCE_ENDS:], place)
     except InvalidTag:
         return None
     return opened

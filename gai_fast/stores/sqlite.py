@@ -330,7 +330,8 @@ class SQLiteBackend(Backend):
         ).rowcount
         if not there:
             return False
-        for after, last_seq, piece in change.records:
+        for record in change.records:
+            after, last_seq, piece = record.after, record.last_seq, record.piece
             add = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)"
             row = _UNCHECKED + piece if change.is_sealed else _seal(piece, stream_id, after, last_seq)
             connection.execute(add, (key, last_seq, after, row))

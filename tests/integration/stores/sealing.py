@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from gai_fast.model.settings import SealSettings, Secret
 from gai_fast.stores._base import Ending, LogHeader
 from gai_fast.stores.backend import Backend, CopyChange, Gap, LogCopy, Record
@@ -85,4 +87,4 @@ def in_text(text: str, change: Callable[[bytes], bytes]) -> str:
 
 def with_piece(record: Record, piece: bytes) -> Record:
     """Returns a record with other bytes."""
-    return record._replace(piece=piece)
+    return replace(record, piece=piece)

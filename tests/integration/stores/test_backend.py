@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.backend import (
@@ -216,7 +217,7 @@ async def test_a_dropped_copy_is_not_there(backend: Backend) -> None:
 
 
 async def test_a_copy_is_gone_after_its_time(backend: Backend) -> None:
-    await write(backend, begin()._replace(keep=2.0), begin("longer"))
+    await write(backend, replace(begin(), keep=2.0), begin("longer"))
     assert await backend.load("s") is not None
     await write(backend, CopyChange("longer", keep=30))
     await until_gone(lambda: backend.load("s"))

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import CANCEL, Backend, CopyChange, CopyTail, Gap, Record, ending_text
@@ -220,7 +221,7 @@ async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_one_after_the_
 async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: RedisServer) -> None:
     backend = await opened(make, redis_server.url)
     redis_server.command("SET", "gai:{s}:log", "mine")
-    assert (await fault(backend.write([BEGIN._replace(records=[record(1)])]))).fault == "damaged"
+    assert (await fault(backend.write([replace(BEGIN, records=[record(1)])]))).fault == "damaged"
     redis_server.command("SET", "gai:{t}:head", "mine")
     assert (await fault(backend.load("t"))).fault == "damaged"
     highest = 2**64 - 1
@@ -233,7 +234,7 @@ async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: R
 )
 async def test_an_entry_that_is_not_ours_is_damage(make: Make, redis_server: RedisServer, entry: list[str]) -> None:
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     redis_server.command("XADD", "gai:{s}:log", "2-0", *entry)
     assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)], is_damaged=True)}
 
@@ -241,7 +242,7 @@ async def test_an_entry_that_is_not_ours_is_damage(make: Make, redis_server: Red
 async def test_an_end_before_which_a_record_is_missing_is_damage(make: Make, redis_server: RedisServer) -> None:
     """The server may refuse one command of a pipeline, and take those after it: no stream looks complete then."""
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     redis_server.command("XADD", "gai:{s}:log", "2-2", "ending", ending_text(FINISHED))
     copy = await backend.load("s")
     assert copy is not None
@@ -259,14 +260,14 @@ async def test_a_field_that_is_not_ours_is_damage(
 ) -> None:
     """With a number that no event has, followers of other streams waited with those of this one."""
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     redis_server.command("HSET", "gai:{s}:head", field, value)
     assert (await fault(backend.load("s"))).fault == "damaged"
 
 
 async def test_a_field_that_is_not_ours_keeps_no_gap_from_being_written(make: Make, redis_server: RedisServer) -> None:
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[record(1), record(2)])])
+    await backend.write([replace(BEGIN, records=[record(1), record(2)])])
     redis_server.command("HSET", "gai:{s}:head", "gap:x", "mine")
     assert not await backend.write([CopyChange("s", gap=Gap(1, "said", is_whole=True))])
     copy = await backend.load("s")
@@ -287,7 +288,7 @@ async def test_followers_are_noted_beside_a_copy_that_is_damaged(make: Make, red
 async def test_half_of_a_copy_is_none(make: Make, redis_server: RedisServer, evicted: str) -> None:
     """A server that evicts keys takes one of the two: followers of what was left waited for its end for ever."""
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[record(1)], ending=FINISHED, last_seq=1)])
+    await backend.write([replace(BEGIN, records=[record(1)], ending=FINISHED, last_seq=1)])
     redis_server.command("DEL", f"gai:{{s}}:{evicted}")
     assert await backend.kept(["s"]) == set()
     assert await backend.load("s") is None
@@ -297,7 +298,7 @@ async def test_half_of_a_copy_is_none(make: Make, redis_server: RedisServer, evi
 async def test_a_copy_that_begins_while_it_is_looked_for_stays(make: Make, redis_server: RedisServer) -> None:
     """Three commands are not of one moment: the removal of half a copy looks again."""
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     assert isinstance(backend, RedisBackend)
     await backend._remove_half("s")
     assert await backend.load("s") is not None
@@ -318,9 +319,9 @@ async def test_an_entry_that_does_not_fit_its_checksum_is_never_served(
 
     backend = await opened(make, redis_server.url)
     for stream_id in ("s", "t"):
-        begin = BEGIN._replace(stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
+        begin = replace(BEGIN, stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
         records = [Record(seq - 1, seq, b"%b %d" % (stream_id.encode(), seq)) for seq in (1, 2, 3)]
-        await backend.write([begin._replace(records=records, ending=FINISHED, last_seq=3)])
+        await backend.write([replace(begin, records=records, ending=FINISHED, last_seq=3)])
     client = redis.Redis.from_url(redis_server.url)
     entries = client.xrange("gai:{s}:log")
     fields = {number: dict(found) for number, found in entries}
@@ -353,7 +354,7 @@ async def test_the_entries_of_a_former_release_stay_readable(make: Make, redis_s
     import redis
 
     backend = await opened(make, redis_server.url)
-    await backend.write([BEGIN._replace(records=[Record(0, 1, b"one")])])
+    await backend.write([replace(BEGIN, records=[Record(0, 1, b"one")])])
     client = redis.Redis.from_url(redis_server.url)
     client.xadd("gai:{s}:log", {"after": 1, "piece": b"two"}, id="2-0")
     client.xadd("gai:{s}:log", {"ending": ending_text(FINISHED)}, id="2-2")
@@ -373,7 +374,7 @@ async def test_a_header_or_a_gap_that_does_not_fit_its_checksum_is_never_served(
     """The text of a gap was that of another one, or of another stream."""
     backend = await opened(make, redis_server.url)
     for stream_id in ("s", "other"):
-        begin = BEGIN._replace(stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
+        begin = replace(BEGIN, stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
         gaps = [Gap(2, f"first of {stream_id}", is_whole=True), Gap(4, f", then {stream_id}", is_whole=False)]
         await backend.write([begin, *(CopyChange(stream_id, gap=gap) for gap in gaps)])
     values = {
@@ -404,7 +405,7 @@ async def test_a_sealed_record_has_no_checksum_beside_its_own(make: Make, redis_
     """As a record of a former release: each release reads it, and opening it tells whether it is damaged."""
     backend = SealedBackend(make(redis_server.url), Seals(sealed_with(0)))
     await backend.open()
-    await backend.write([BEGIN._replace(caller="caller", records=[record(1)], ending=FINISHED, last_seq=1)])
+    await backend.write([replace(BEGIN, caller="caller", records=[record(1)], ending=FINISHED, last_seq=1)])
     entries = redis_server.command("XRANGE", "gai:{s}:log", "1-0", "1-2")
     assert (entries.count(b"piece"), entries.count(b"ending"), entries.count(b"sum")) == (1, 1, 1)
     copy = await backend.load("s")
@@ -582,7 +583,7 @@ async def test_a_sentinel_tells_where_the_server_is(make: Make, make_server: Mak
     sentinel.command("SENTINEL", "SET", "main", "auth-pass", "my-secret")
     url = f"redis://:my-secret@127.0.0.1:{sentinel.port}?sentinel="
     backend = await scripted(make, f"{url}main")
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
     assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
     direct = await opened(make, f"redis://:my-secret@127.0.0.1:{server.port}")
@@ -598,7 +599,7 @@ async def test_a_sentinel_tells_where_the_server_is(make: Make, make_server: Mak
 async def test_a_server_that_was_killed_is_used_again(make: Make, make_server: MakeServer) -> None:
     server = make_server()
     backend = await opened(make, server.url)
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     server.kill()
     for call in (backend.write([BEGIN]), backend.load("s"), backend.tail({"s": 0}, 0.01), backend.renew("w")):
         assert (await fault(call)).fault == "unreachable"
@@ -778,7 +779,7 @@ def tls_server(make_server: MakeServer, authority: Authority, certificate: str) 
 async def test_over_tls_everything_is_the_same(make: Make, make_server: MakeServer, authority: Authority) -> None:
     port = tls_server(make_server, authority, "good")
     backend = await scripted(make, f"rediss://localhost:{port}?ssl_ca_certs={authority.folder / 'ca.pem'}")
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
     assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
 

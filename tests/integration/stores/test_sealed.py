@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gai_fast.cli.mock import Mock
 from gai_fast.model.errors import Error
@@ -214,11 +215,11 @@ def deleted(log: Tampered, _other: Tampered) -> None:
 
 def deleted_and_closed(log: Tampered, _other: Tampered) -> None:
     del log.records[1]
-    log.records[1] = log.records[1]._replace(after=log.records[0].last_seq)
+    log.records[1] = replace(log.records[1], after=log.records[0].last_seq)
 
 
 def after_no_event(log: Tampered, _other: Tampered) -> None:
-    log.records[1] = log.records[1]._replace(after=-1)
+    log.records[1] = replace(log.records[1], after=-1)
 
 
 def first_left_out(log: Tampered, _other: Tampered) -> None:

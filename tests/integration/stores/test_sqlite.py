@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
@@ -89,7 +90,7 @@ async def test_only_its_owner_can_read_what_was_said(file: Path, make: Make) -> 
 
 async def test_what_is_removed_is_overwritten(file: Path, make: Make) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN._replace(records=[Record(0, 1, b"my secret diary")])])
+    await backend.write([replace(BEGIN, records=[Record(0, 1, b"my secret diary")])])
     await backend.write([CopyChange("s", is_dropped=True)])
     while await backend.sweep():
         pass
@@ -131,7 +132,7 @@ async def test_leases_from_before_a_new_start_of_the_machine_hold_nothing(file: 
 
 async def test_an_end_before_which_the_last_record_is_missing_is_damage(file: Path, make: Make) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN._replace(records=[record(1), record(2)], ending=FINISHED, last_seq=2)])
+    await backend.write([replace(BEGIN, records=[record(1), record(2)], ending=FINISHED, last_seq=2)])
     assert (await backend.tail({"s": 2}, 0.0))["s"] == CopyTail([], FINISHED)
     with sqlite3.connect(file) as connection:
         connection.execute("DELETE FROM records WHERE last_seq = 2")
@@ -143,7 +144,7 @@ async def test_an_end_before_which_the_last_record_is_missing_is_damage(file: Pa
 
 async def test_the_end_that_a_former_release_wrote_stays_readable(file: Path, make: Make) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE streams SET ending = ?", (_seal(ending_text(FINISHED), "s", "end"),))
     connection.close()
@@ -156,7 +157,7 @@ async def test_a_clock_that_is_set_makes_no_running_stream_unknown(make: Make, m
     """Its copy looked expired: its followers got `worker_lost`, and who came back 404."""
     backend = await opened(make)
     await backend.renew("own")
-    await backend.write([BEGIN._replace(records=[record(1)])])
+    await backend.write([replace(BEGIN, records=[record(1)])])
     assert await backend.renew("own")
     assert not backend.has_lost
     now = time.time
@@ -256,7 +257,7 @@ async def behind_a_commit(backend: SQLiteBackend, disk: SlowDisk, *calls: Corout
 async def test_writes_that_gather_while_the_disk_is_slow_share_one_commit(make: Make, disk: SlowDisk) -> None:
     backend = await opened(make)
     claims = (take(backend, f"key {number}", Claim(f"s{number}", "body"), 60) for number in range(30))
-    begins = (backend.write([BEGIN._replace(stream_id=f"s{number}")]) for number in range(30))
+    begins = (backend.write([replace(BEGIN, stream_id=f"s{number}")]) for number in range(30))
     outcomes = await behind_a_commit(backend, disk, *claims, *begins)
     assert outcomes == [None] * 30 + [set()] * 30
     assert disk.commits == 2
@@ -379,7 +380,7 @@ async def test_a_folder_in_its_place_is_refused(tmp_path: Path, make: Make) -> N
 
 async def test_a_damaged_file_is_refused(file: Path, make: Make) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN._replace(records=[record(seq, 3000) for seq in range(1, 100)])])
+    await backend.write([replace(BEGIN, records=[record(seq, 3000) for seq in range(1, 100)])])
     await backend.close()
     content = bytearray(file.read_bytes())
     content[4096 * 5 : 4096 * 6] = bytes(4096)
@@ -394,7 +395,7 @@ async def test_a_damaged_record_is_never_served(file: Path, make: Make) -> None:
     """A bit is turned in each byte of a record's row in turn, where SQLite itself does not see it."""
     backend = await opened(make)
     good, bad = [record(seq) for seq in (1, 2)], Record(2, 3, b"what was said")
-    await backend.write([BEGIN._replace(records=[*good, bad, record(4)])])
+    await backend.write([replace(BEGIN, records=[*good, bad, record(4)])])
     await backend.close()
     content = file.read_bytes()
     assert content.count(b"what was said") == 1
@@ -417,7 +418,7 @@ async def test_a_damaged_bit_of_a_sealed_record_is_never_served(file: Path, make
     backend = SealedBackend(make(), seals)
     await backend.open()
     good = [record(seq) for seq in (1, 2)]
-    await backend.write([BEGIN._replace(caller="caller", records=good)])
+    await backend.write([replace(BEGIN, caller="caller", records=good)])
     await backend.close()
     with sqlite3.connect(file) as connection:
         _, (row,) = connection.execute("SELECT piece FROM records ORDER BY last_seq").fetchall()
@@ -479,7 +480,7 @@ async def test_a_damaged_lease_is_none(file: Path, make: Make, value: str) -> No
 
 async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN._replace(records=[record(1)], ending=FINISHED, last_seq=1)])
+    await backend.write([replace(BEGIN, records=[record(1)], ending=FINISHED, last_seq=1)])
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE streams SET ending = substr(ending, 1, 20)")
     connection.close()

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from gai_fast.model.settings import SealSettings, Secret
 from gai_fast.stores import seals as module
-from gai_fast.stores.backend import StoreError
-from gai_fast.stores.seals import OVERHEAD, Seals, digest_of, is_sealed, place_of
+from gai_fast.stores.backend import Record, StoreError
+from gai_fast.stores.seals import FRAMES, OVERHEAD, Seals, digest_of, is_sealed, place_of
 
 KEYS = [bytes([number]) * 32 for number in range(3)]
 
@@ -103,6 +103,22 @@ async def test_the_form_is_the_documented_one() -> None:
     opened = Cipher(algorithms.AES(KEYS[1]), modes.GCM(sealed[9:21], sealed[-16:])).decryptor()
     opened.authenticate_additional_data(place)
     assert opened.update(sealed[21:-16]) + opened.finalize() == b"a text"
+
+
+async def test_the_frames_of_a_log_are_sealed_for_their_places() -> None:
+    made = await seals(KEYS[0])
+    made.seal(b"", b"")
+    made._count = (1 << 32) - 1  # the second record begins a writer
+    records = [Record(0, 3, b"one"), Record(3, 5, b"two")]
+    sealed = made.seal_frames("a-\udc00stream", digest_of("alice"), records)
+    assert [(each.after, each.last_seq) for each in sealed] == [(0, 3), (3, 5)]
+    for record, each in zip(records, sealed, strict=True):
+        place = place_of(FRAMES, "a-\udc00stream", digest_of("alice"), record.after, record.last_seq)
+        assert made.open(place, each.piece) == record.piece
+    first, second = (each.piece[9:21] for each in sealed)
+    assert (first[8:], second[8:], first[:8] == second[:8]) == (b"\xff" * 4, bytes(4), False)
+    with pytest.raises(StoreError, match="add it to `keys`"):
+        Seals(settings()).seal_frames("s", digest_of(""), records)
 
 
 async def test_no_nonce_is_used_twice_also_when_the_count_is_full() -> None:
