@@ -295,6 +295,10 @@ async def test_a_stream_beyond_the_limits_of_the_server_is_refused_before_its_la
         ("/v1/messages", "messages", "m", 997),
         ("/v1/messages", "messages", "claude", 5000),
         ("/v1/responses", "input", "m", 997),
+        ("/v1/messages/count_tokens", "messages", "m", 997),
+        ("/api/v1/stream", "messages", "m", 997),
+        ("/api/v1/streams", "messages", "claude", 997),
+        ("/api/v1/stream?format=agui&model=m", "messages", "m", 996),
     ],
 )
 async def test_a_body_that_cannot_be_translated_in_one_turn_is_only_passed_on(
@@ -306,12 +310,15 @@ async def test_a_body_that_cannot_be_translated_in_one_turn_is_only_passed_on(
     bound = "max_tokens" if member == "messages" else "max_output_tokens"
     for messages in (most, most + 1):
         body = {"model": model, bound: 9, member: [{"role": "user", "content": "x" * 40}] * messages}
+        if "agui" in path:
+            asked = [{"id": "a", **each} for each in body["messages"]]
+            body = {"threadId": "t", "runId": "r", "tools": [], "messages": asked}
         response = await gateway.ask("POST", path, body)
-        if messages == 998:
+        if messages == most + 1 < 1000:
             assert response.status == 400
             assert b"more than 999 objects and arrays" in response.body
         else:
-            assert response.status == 200
+            assert response.status == (202 if path.endswith("streams") else 200)
 
 
 @on_uvloop

@@ -73,7 +73,7 @@ class Limits:
     and parsed in the turn in which they are complete."""
 
     translated_containers: int = 30_000
-    """Objects and arrays of a request that is translated for another provider, in one turn of the loop: 0.1 s. A
+    """Objects and arrays of a request that is translated, as native ones are, in one turn of the loop: 0.1 s. A
     conversation of 10,000 messages with calls of tools has as many. Requests that are passed on are not walked so."""
 
     turn_value: int = 8

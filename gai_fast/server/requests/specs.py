@@ -227,6 +227,30 @@ class _DayClock(Clock):
         return self.now_ms
 
 
+def containers_of(body: bytes) -> int:
+    """Returns the number of objects and arrays of a large body; 0 for a small one, which has few.
+
+    Args:
+        body: The body.
+    """
+    return body.containers if isinstance(body, CheckedBody) else 0
+
+
+def check_translated(containers: int) -> None:
+    """Checks that a request may be translated, which cannot be interrupted. A native one always is.
+
+    Args:
+        containers: `containers_of` its body.
+
+    Raises:
+        InvalidRequest: Its body has too many objects and arrays.
+    """
+    if containers > LIMITS.translated_containers:
+        most = f"more than {LIMITS.translated_containers} objects and arrays"
+        text = f"The body has {most}: it can only be passed on, in the dialect of its model's provider"
+        raise Error("invalid_request", text, reason="items")
+
+
 class _DialectSpecs:
     """Builds the specs of one request in its client's dialect: one spec per attempted model.
 
@@ -261,8 +285,7 @@ class _DialectSpecs:
         header: LogHeader | None,
     ) -> None:
         self._engine = engine
-        body = incoming.http.body  # it is dropped before a fallback is asked
-        self._containers = body.containers if isinstance(body, CheckedBody) else 0
+        self._containers = containers_of(incoming.http.body)  # it is dropped before a fallback is asked
         self._incoming = incoming
         self._dialect: Format = incoming.format
         self._asked = asked
@@ -327,7 +350,7 @@ class _DialectSpecs:
         request: Request | dict[str, Any]
         own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
         if own is None:
-            self._check_size()
+            check_translated(self._containers)
             request, lost = dialect.parse_request(asked.body)
             left_out = [path for path in lost if path not in dialect.without_effect]
             if len(left_out) < len(lost):
@@ -339,17 +362,6 @@ class _DialectSpecs:
         translated = (asked.body, dialect.parse_request) if own is None else None
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
         return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated)
-
-    def _check_size(self) -> None:
-        """Checks that the request may be translated, which cannot be interrupted.
-
-        Raises:
-            InvalidRequest: Its body has too many objects and arrays.
-        """
-        if self._containers > LIMITS.translated_containers:
-            most = f"more than {LIMITS.translated_containers} objects and arrays"
-            text = f"The body has {most}: it can only be passed on to a model whose provider has the same dialect"
-            raise Error("invalid_request", text, reason="items")
 
     def _build(
         self,

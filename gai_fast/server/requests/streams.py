@@ -60,7 +60,7 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
-from gai_fast.server.requests.specs import SpecBuilder
+from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
@@ -264,6 +264,7 @@ class StreamRoutes:
         model = self._engine.targets.with_target(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
+            check_translated(containers_of(incoming.http.body))
             dialect.parse_request(body)  # a request that would be refused has no count
             reply = incoming.json_reply(dialect.count_body(estimated_tokens(asked.prompt_characters)))
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
@@ -522,6 +523,7 @@ def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str], dict[str,
 
     If `?format=` names a dialect with requests for this route, a body in that dialect is accepted too.
     """
+    check_translated(containers_of(incoming.http.body))
     if "format" in incoming.query:
         dialect = known_format(incoming.query["format"])
         if dialect is not None and dialect.shares_native_routes:
