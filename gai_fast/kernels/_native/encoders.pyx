@@ -210,10 +210,10 @@ def encode_json(value):
 def compact_json(text):
     """Returns the JSON text without white space. See `gai_fast.kernels._pure.jsontext.compact_json`."""
     cdef gai_outline outline
-    if look_over(text, &outline) and not outline.blanks:
+    if look_over(text, &outline):
         try:
             loads(text)
-            return text
+            return pure_text.without_blanks(text) if outline.blanks else text
         except JSONDecodeError:
             pass
     return pure_text.compact_json(text)

@@ -177,7 +177,22 @@ def compact_json(text: str) -> str | None:
         parse_exact(text)
     except ValueError:
         return None
-    return "".join(_TOKEN.findall(text))
+    return without_blanks(text)
+
+
+def without_blanks(text: str) -> str:
+    """Returns a valid JSON text without white space outside of strings.
+
+    Each pass over the text costs the same whatever is in it. A pattern, with a step for each escape, took ten times as
+    long: 0.7 s for 9 MiB of them.
+    """
+    # Valid JSON has no control characters but white space. They replace the escapes, so that only strings have quotes.
+    parts = text.replace("\\\\", "\0\0").replace('\\"', "\0\1").split('"')
+    outside = '"'.join(parts[::2])
+    for blank in " \t\n\r":
+        outside = outside.replace(blank, "")
+    parts[::2] = outside.split('"')
+    return '"'.join(parts).replace("\0\0", "\\\\").replace("\0\1", '\\"')
 
 
 def parse_exact(text: str) -> Any:
@@ -240,7 +255,5 @@ LONG_DIGITS: Final = 19
 
 _LONG_DIGITS: Final = re.compile(f"[0-9]{{{LONG_DIGITS}}}")
 _DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_refuse_constant)
-_STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
-# Both patterns are used only on valid JSON: on an unclosed string they would take quadratic time.
-_TOKEN: Final = re.compile(_STRING + r'|[^ \t\n\r"]+')
-_BRACKET: Final = re.compile(_STRING + r"|[\[\]{}]")
+# Used only on valid JSON: on an unclosed string it would take quadratic time.
+_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"' + r"|[\[\]{}]")

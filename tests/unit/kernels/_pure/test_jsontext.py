@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -265,6 +266,19 @@ def test_a_deep_stack_never_lets_a_recursion_error_out(kernels: ModuleType) -> N
 )
 def test_compact_json_drops_white_space_and_nothing_else(kernels: ModuleType, text: str, compact: str | None) -> None:
     assert kernels.compact_json(text) == compact
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_no_escape_is_taken_for_the_end_of_a_string(kernels: ModuleType, ascii_only: bool) -> None:
+    pieces = ("\\", '"', " ", "\n", "é", "n", "😀", "\0", "{ ")
+    for length in range(5):
+        texts = ["".join(each) for each in itertools.product(pieces, repeat=length)]
+        value = {"a b": texts, '\\" ': [{}, [], {"\\": "\\"}, True, -1.5e3]}
+        spaced, compact = (
+            json.dumps(value, ensure_ascii=ascii_only, indent=indent, separators=separators)
+            for indent, separators in ((1, (" ,\r\n", "\t: ")), (None, (",", ":")))
+        )
+        assert kernels.compact_json(spaced) == kernels.compact_json(compact) == compact
 
 
 def test_integers_are_parsed_exactly(kernels: ModuleType) -> None:
