@@ -199,18 +199,10 @@ class Ledger(ABC):
             Overloaded: As `try_take`.
         """
         caps = self.caps(key)
-        return caps is None or self._check(key.name, caps)
+        return caps is None or self._try(key.name, caps, _LOOK) is not None
 
     async def look(self, key: KeySettings) -> None:
-        """Refuses the next request of a key; as `check`.
-
-        Args:
-            key: The caller's.
-
-        Raises:
-            RateLimited: As `try_take`.
-            Overloaded: As `try_take`.
-        """
+        """Refuses the next request of a key; as `check`."""
         caps = self.caps(key)
         if caps is not None and not self.check(key):
             await self._ask(key.name, caps, _LOOK)
@@ -371,10 +363,6 @@ class Ledger(ABC):
     @abstractmethod
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         """Admits a request and returns what is reserved. None if `_ask` must decide. Raises as `try_take`."""
-
-    @abstractmethod
-    def _check(self, key: str, caps: Caps) -> bool:
-        """As `check`."""
 
     @abstractmethod
     async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:

@@ -8,7 +8,6 @@ from typing import Final
 
 from gai_fast.ledger._base import (
     GRANTED,
-    NO_DEMAND,
     Caps,
     Demand,
     GroupBy,
@@ -20,6 +19,7 @@ from gai_fast.ledger._base import (
 )
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
+from gai_fast.ledger.state import KeyState
 from gai_fast.model.money import Amount
 
 _HERE: Final = ""
@@ -54,22 +54,11 @@ class LocalLedger(Ledger):
         return self._home.state(key).spent.get(labels_of(date_of(self._wall()), self.currency)[period], 0)
 
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
-        state = self._home.state(key)
-        now = self._clock()
-        state.use(caps, now)
+        state, now = self._state(key, caps)
         verdict = state.decide(_HERE, caps, demand, now)
         if verdict.place != GRANTED:
             raise self._refusal(key, verdict, caps)
         return verdict.reserved
-
-    def _check(self, key: str, caps: Caps) -> bool:
-        state = self._home.state(key)
-        now = self._clock()
-        state.use(caps, now)
-        verdict = state.verdict(caps, NO_DEMAND, now)
-        if verdict.place != GRANTED:
-            raise self._refusal(key, verdict, caps)
-        return True
 
     async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:
         raise AssertionError("every request is decided at once")
@@ -94,7 +83,11 @@ class LocalLedger(Ledger):
         state.report(_HERE, requests, tokens, now, holder.live - 1, holder.reserved - ticket.reserved, now)
 
     def _used(self, key: str, caps: Caps) -> LimitUsage:
-        state = self._home.state(key)
-        now = self._clock()
-        state.use(caps, now)
+        state, now = self._state(key, caps)
         return state.used(caps, now)
+
+    def _state(self, key: str, caps: Caps) -> tuple[KeyState, float]:
+        """Returns the state of a key, whose limits are these from now on, and the time."""
+        state, now = self._home.state(key), self._clock()
+        state.use(caps, now)
+        return state, now

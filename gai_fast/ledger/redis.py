@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.ledger._base import SPEND, GroupBy, LimitUsage, SpendEntry, SpendRow, Verdict
+from gai_fast.ledger._base import SPEND, GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
@@ -103,7 +103,7 @@ class RedisHome(SharedHome):
         if full:
             self._warn()
         self.has_forgotten = number > FIRST and not was_alive
-        return [_answer(*each) for each in msgspec.msgpack.decode(answers)]
+        return msgspec.msgpack.decode(answers, type=list[Answer], strict=False)  # amounts are texts
 
     def _warn(self) -> None:
         """Tells the operator that spend was not added, at most once in `limits.warning_interval`."""
@@ -155,12 +155,6 @@ def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
 def _plain(report: Report) -> list[Any]:
     demands = [(each.tokens, [str(amount) for amount in each.reservation], *each[2:]) for each in report.demands]
     return [report.key, _as_text(report.caps, SPEND), *report[2:6], str(report.reserved), demands]
-
-
-def _answer(verdicts: Any, used: Any) -> Answer:
-    requests, tokens, spent, reserved = used
-    decided = [Verdict(int(place), float(wait), int(more), int(of)) for place, wait, more, of in verdicts]
-    return Answer(decided, LimitUsage(float(requests), float(tokens), int(spent), int(reserved)))
 
 
 def _entries(day: str, fields: Mapping[bytes, bytes]) -> Iterator[SpendEntry]:

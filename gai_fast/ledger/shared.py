@@ -144,9 +144,10 @@ class _Key:
 
 
 class _Reported(NamedTuple):
-    """One key in an exchange: what waits for the answer."""
+    """One key in an exchange: its report, and what waits for the answer."""
 
     key: _Key
+    report: Report
     demands: Sequence[_Waiting]
     report_done: asyncio.Future[None] | None
 
@@ -156,7 +157,6 @@ class _Batch(NamedTuple):
 
     number: int
     entries: Sequence[SpendEntry]
-    reports: Sequence[Report]
     keys: Sequence[_Reported]
 
 
@@ -246,17 +246,10 @@ class SharedLedger(Ledger):
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         mine = self._key(key, caps)
         if self._health.problem is None:
-            return None
+            return None  # others may have given back what the last answer counted
         if not self._fails_open:
             raise out_of_reach("the limits")
         return self._use(mine, demand)
-
-    def _check(self, key: str, caps: Caps) -> bool:
-        if self._health.problem is None:
-            return False  # others may have given back what the last answer counted
-        if not self._fails_open:
-            raise out_of_reach("the limits")
-        return True
 
     def _key(self, name: str, caps: Caps) -> _Key:
         """Returns this worker's part in a key, whose limits are these from now on."""
@@ -479,12 +472,12 @@ class SharedLedger(Ledger):
 
     async def _fly(self, batch: _Batch) -> None:
         """Makes an exchange, and takes the answers at once: to hand them to `_run` takes two more turns of the loop."""
-        answers = await self._home.exchange(batch.number, batch.entries, batch.reports)
+        answers = await self._home.exchange(batch.number, batch.entries, [each.report for each in batch.keys])
         self._health.worked()
         if answers is not None:
             self._take(batch, answers)
         else:  # it was taken before, and what the answer admitted is not known: the next report tells
-            for key, demands, report_done in batch.keys:
+            for key, _, demands, report_done in batch.keys:
                 key.demands += demands
                 key.report_done = key.report_done or report_done
                 if report_done is not None and key.report_done is not report_done:
@@ -507,7 +500,6 @@ class SharedLedger(Ledger):
         if not entries and not self._keys and self._health.problem is None:
             return None
         self._number += 1
-        reports: list[Report] = []
         keys: list[_Reported] = []
         for key in dirty:
             waiting = [each for each in key.demands if not each.future.done()]
@@ -517,16 +509,16 @@ class SharedLedger(Ledger):
             if report_done is not None and len(self._book):  # perhaps with entries of this key
                 report_done, key.report_done = None, report_done
             reserved = min(key.reserved, (key.caps.spend or 0) + 1)  # fits if limits fit, also after a failure
-            reports.append(Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, demands))
-            keys.append(_Reported(key, waiting, report_done))
+            report = Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, demands)
+            keys.append(_Reported(key, report, waiting, report_done))
             key.requests = key.tokens = 0
             key.demands = []
             key.is_dirty = key.report_done is not None
-        return _Batch(self._number, entries, reports, keys)
+        return _Batch(self._number, entries, keys)
 
     def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
         now = self._clock()
-        for (key, demands, report_done), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
+        for (key, report, demands, report_done), answer in zip(batch.keys, answers, strict=True):
             key.used = answer.used
             key.answered_at = now
             for waiting, verdict in zip(demands, answer.verdicts, strict=True):
@@ -556,10 +548,11 @@ class SharedLedger(Ledger):
         self._rest = asyncio.get_running_loop().call_later(LIMITS.ledger_retry, self._try_again)
         self._let_end()
         if self._unsent is not None:
-            for key, demands, _ in self._unsent.keys:
+            for key, _, demands, _ in self._unsent.keys:
                 key.demands += [each for each in demands if not each.future.done()]
             if self._flight is None:  # else an answer may yet come, whose verdicts must be taken back
-                self._unsent = _without_asks(self._unsent)
+                keys = [_Reported(key, sent._replace(demands=()), (), None) for key, sent, _, _ in self._unsent.keys]
+                self._unsent = self._unsent._replace(keys=keys)
         for key in self._keys.values():
             key.is_dirty = key.is_dirty or key.live > 0  # what a lost answer admitted is given back by the next report
             demands, key.demands = key.demands, []
@@ -581,8 +574,3 @@ def _set(futures: Sequence[asyncio.Future[None] | None]) -> None:
     for future in futures:
         if future is not None and not future.done():
             future.set_result(None)
-
-
-def _without_asks(batch: _Batch) -> _Batch:
-    reports = [report._replace(demands=()) for report in batch.reports]
-    return _Batch(batch.number, batch.entries, reports, [_Reported(each.key, (), None) for each in batch.keys])

@@ -44,8 +44,8 @@ _TABLES: Final = (
 _Written = tuple[
     float,
     tuple[tuple[float, int], tuple[float, int]],
-    dict[str, tuple[int, str]],
-    dict[str, str],
+    dict[str, tuple[int, Amount]],
+    dict[str, Amount],
 ]
 """A row of `limit_keys`: when it was written, the rates, the holders and the spend of a `KeyState`."""
 _PREFIX: Final = "sqlite:///"
@@ -224,15 +224,13 @@ def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
     if row is None:
         return state
     try:
-        written, rates, holders, spent = msgspec.json.decode(row[0], type=_Written)
-        amounts = {label: int(amount) for label, amount in spent.items()}
-        held = {name: Holder(live, int(reserved)) for name, (live, reserved) in holders.items()}
+        written, rates, holders, spent = msgspec.json.decode(row[0], type=_Written, strict=False)  # amounts are texts
     except (msgspec.DecodeError, ValueError, TypeError):  # SQLite may find a value of any type in a damaged row
         raise StoreError("damaged", "what a key has used of its limits cannot be read: a row is damaged") from None
     back = max(0.0, written - now)  # the machine was started again meanwhile
     requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
     state.rates = (requests, tokens)
     if not back:
-        state.holders = held
-    state.spent = amounts
+        state.holders = {name: Holder(*held) for name, held in holders.items()}
+    state.spent = spent
     return state

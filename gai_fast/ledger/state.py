@@ -122,7 +122,7 @@ class KeyState:
         verdict = self.verdict(caps, demand, now)
         if verdict.place != GRANTED or not demand.is_counted:
             return verdict
-        holder = self._holder(worker)
+        holder = self.holders.setdefault(worker, Holder())
         holder.reserved += verdict.reserved
         if demand.is_new:
             if caps.requests is not None:
@@ -223,12 +223,6 @@ class KeyState:
     def is_idle(self, now: float) -> bool:
         """Whether nothing of it would be missed."""
         return not self.holders and not self.spent and all(rate.tat <= now for rate in self.rates)
-
-    def _holder(self, worker: str) -> Holder:
-        holder = self.holders.get(worker)
-        if holder is None:
-            holder = self.holders[worker] = Holder()
-        return holder
 
 
 def _by_end(label: str) -> tuple[str, str]:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from gai_fast.ledger import OF_KEYS, OF_SERVER, GroupBy, SharedHome, SpendEntry, SpendRow
-from gai_fast.ledger._base import Caps, Demand, LimitUsage, Reservation, Verdict
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount
@@ -55,12 +56,11 @@ class SupervisorHome(SharedHome):
         """Reports; as `SharedHome.exchange`."""
         sent = [(*entry[:5], str(entry.amount), entry.requests) for entry in entries]
         answers = await self._ask(EXCHANGE, self._scope, str(self._number), number, sent, reports)
-        return None if answers is None else [_answer(*answer) for answer in answers]
+        return None if answers is None else msgspec.convert(answers, list[Answer], strict=False)
 
     async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
-        rows = await self._ask(SPEND, by, since, until)
-        return [SpendRow(value, currency, int(amount), requests) for value, currency, amount, requests in rows]
+        return msgspec.convert(await self._ask(SPEND, by, since, until), list[SpendRow], strict=False)
 
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key; as `SharedHome.spent`."""
@@ -88,8 +88,8 @@ class LedgerHome:
         """
         if kind == EXCHANGE:
             scope, worker, number, entries, reports = items
-            spend = [_entry(*entry) for entry in entries]
-            answers = self._homes[scope].exchange(worker, number, spend, [_report(*report) for report in reports])
+            spend = msgspec.convert(entries, list[SpendEntry], strict=False)
+            answers = self._homes[scope].exchange(worker, number, spend, msgspec.convert(reports, list[Report]))
             return None if answers is None else [_plain(answer) for answer in answers]
         home = self._homes[OF_KEYS]
         if kind == SPEND:
@@ -105,24 +105,8 @@ class LedgerHome:
             home.forget(str(worker))
 
 
-def _entry(key: str, model: str, upstream: str, day: str, currency: str, amount: str, requests: int) -> SpendEntry:
-    return SpendEntry(key, model, upstream, day, currency, int(amount), requests)
-
-
-def _report(key: str, caps: Any, *figures: Any) -> Report:
-    requests, tokens, age, live, reserved, demands = figures
-    wanted = [Demand(estimate, Reservation(*spend), *rest) for estimate, spend, *rest in demands]
-    return Report(key, Caps(*caps), requests, tokens, age, live, reserved, wanted)
-
-
 def _plain(answer: Answer) -> Any:
     """Returns an answer in MessagePack types: rule 3."""
     verdicts = [(*verdict[:3], str(verdict.spent)) for verdict in answer.verdicts]
     requests, tokens, spent, reserved = answer.used
     return verdicts, (requests, tokens, str(spent), str(reserved))
-
-
-def _answer(verdicts: Any, used: Any) -> Answer:
-    requests, tokens, spent, reserved = used
-    decided = [Verdict(place, wait, more, int(of)) for place, wait, more, of in verdicts]
-    return Answer(decided, LimitUsage(requests, tokens, int(spent), int(reserved)))
