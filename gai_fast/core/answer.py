@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
-from gai_fast.core.chunks import WRONG_SHAPE, holds_text, is_unfinished, parse_chunk, with_null, with_null_bytes
+from gai_fast.core.chunks import WRONG_SHAPE, UnreadChunks, is_unfinished, parse_chunk, with_null, with_null_bytes
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.reading import estimated_usage
@@ -65,7 +65,6 @@ class Answer:
         "_prompt_characters",
         "_translate",
         "_unread",
-        "_unread_room",
         "account",
         "adapter",
         "body",
@@ -101,9 +100,7 @@ class Answer:
         self._passes = passes
         self._prompt_characters = prompt_characters
         self._translate = translate
-        self._unread: list[str] = []
-        """The chunks before any content: text in an unknown place may be in them."""
-        self._unread_room: int = LIMITS.unread_chunks
+        self._unread = UnreadChunks(0 if passes else LIMITS.unread_chunks)  # a client that gets them has their text
         self.account = account
         """The charges of the attempt. `None` if nothing is charged, or no upstream has been asked so far."""
         self.adapter = adapter
@@ -195,7 +192,7 @@ class Answer:
         events = self.adapter.receive_whole(answer, text)
         if self.is_strict and is_partly_read(events):
             raise partly_read()
-        self._keep_unread(text)
+        self._unread.keep(text)
         return events
 
     def error_of_whole(self, problem: Exception) -> Error:
@@ -251,16 +248,10 @@ class Answer:
         """
         self._malformed_run = 0
         if self.progress is not _CONTENT and frame.data is not None:
-            self._keep_unread(frame.data)
+            self._unread.keep(frame.data)
         if self._learning is not None:
             has_content = self.progress is _CONTENT
             self._learning.receive(frame, events, joins=bool(self.halves), has_content=has_content)
-
-    def _keep_unread(self, data: str) -> None:
-        """Keeps a chunk that came before any content. A client that gets the chunk itself has its text."""
-        if not self._passes and data.startswith("{") and len(data) <= self._unread_room:
-            self._unread.append(data)
-            self._unread_room -= len(data)
 
     def note_copied(self, deltas: DeltaSink, kinds: list[tuple[Event, int, str]]) -> int:
         """Accounts for copied deltas.
@@ -303,7 +294,7 @@ class Answer:
         if isinstance(chunk, dict):
             may_have = self.adapter.may_hold_text(chunk)
             if not may_have and self.progress is not _CONTENT:
-                self._keep_unread(data)
+                self._unread.keep(data)
             return may_have
         return isinstance(chunk, (list, str)) and bool(chunk)
 
@@ -371,15 +362,11 @@ class Answer:
         if self.progress is not _CONTENT and not self._goes_on:
             if _is_empty(events):
                 raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
-            if all(event["type"] in NO_CONTENT for event in events) and self._has_unread_text():
+            if all(event["type"] in NO_CONTENT for event in events) and self._unread.hold_text():
                 raise self.unavailable("malformed_chunk", "sent an answer whose text is in none of the known members")
         if "usage" not in events[-1] and self._prompt_characters is not None:
             events[-1]["usage"] = estimated_usage(self._prompt_characters, self.characters, "estimated")
         return events
-
-    def _has_unread_text(self) -> bool:
-        """Returns whether the chunks of an answer without content have text."""
-        return any(holds_text(parse_chunk(data)) for data in self._unread)
 
     def complete_calls(self, transcript: Transcript | None) -> list[Event]:
         """Returns the complete calls of an incomplete answer.

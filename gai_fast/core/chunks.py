@@ -148,6 +148,30 @@ _ASIDE: Final = frozenset(
 """Names of members in which nothing is text of an answer: servers repeat the request there."""
 
 
+class UnreadChunks:
+    """The chunks of an answer before any content: there may be text in members that the adapter does not know.
+
+    Args:
+        room: Characters that are kept.
+    """
+
+    __slots__ = ("_chunks", "_room")
+
+    def __init__(self, room: int) -> None:
+        self._chunks: list[str] = []
+        self._room = room
+
+    def keep(self, data: str) -> None:
+        """Keeps a chunk if it is an object and there is room."""
+        if len(data) <= self._room and data.startswith("{"):
+            self._chunks.append(data)
+            self._room -= len(data)
+
+    def hold_text(self) -> bool:
+        """Returns whether there is text in a chunk that was kept."""
+        return any(holds_text(parse_chunk(data)) for data in self._chunks)
+
+
 def holds_text(chunk: Any) -> bool:
     """Returns whether a chunk has text, other than blanks, under a name that text of an answer has in some dialect.
 
