@@ -200,6 +200,18 @@ class Adapter(ABC):
         """Returns the error for an answer that ended without a finish reason."""
         raise NotImplementedError
 
+    def receive_text(self, index: int, text: str) -> Event | None:
+        """Reads a chunk that holds one text and nothing else, as `receive` reads it, from its values instead of JSON.
+
+        Args:
+            index: The number of the text's choice or block.
+            text: The text, not empty.
+
+        Returns:
+            The chunk's event. None if the chunk has more events, or needs `receive`; nothing is read then.
+        """
+        return None
+
     def may_hold_text(self, chunk: dict[str, Any]) -> bool:
         """Returns whether a chunk that cannot be read may hold text of the answer; false only if it surely holds none.
 

@@ -222,6 +222,13 @@ class Answer:
             before: list[Frame] = getattr(problem, "before", [])
             return before
 
+    def receive_text(self, index: int, text: str) -> Event | None:
+        """Works as `Adapter.receive_text`."""
+        event = self.adapter.receive_text(index, text)
+        if event is not None:
+            self._malformed_run = 0
+        return event
+
     def read_stray(self, stray: str) -> list[Event]:
         """Reads lines that are not SSE. Some servers send their error this way, with or without `error:` before it.
 

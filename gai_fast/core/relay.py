@@ -211,6 +211,28 @@ class Relay(LegalStream):
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 
+    def receive_text(self, index: int, text: str) -> bool:
+        """Receives a chunk that is one text and nothing else, in place of `receive_chunk`: without its JSON.
+
+        Args:
+            index: As `Adapter.receive_text`.
+            text: As `Adapter.receive_text`.
+
+        Returns:
+            Whether it was received. If not, the chunk itself is needed.
+        """
+        answer = self._answer
+        if answer.body.kind is not _STREAM:
+            return False
+        try:
+            event = answer.receive_text(index, text)
+            if event is None:
+                return False
+            self._emit(event)
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+        return True
+
     def _receive_data(self, data: bytes) -> None:
         answer = self._answer
         body = answer.body

@@ -220,7 +220,6 @@ class _Reading:
         """
         shape = self._shapes.get(type(item))
         relay = self._relay
-        text: str | None = None
         if shape is None or relay is None:
             shape = shape_of(item, self._api)
             relay = self._begun(shape.api, item)
@@ -230,13 +229,14 @@ class _Reading:
                 return
             if not shape.varies:
                 self._shapes[type(item)] = shape
-        elif shape.delta is not None:
-            text = shape.delta(item)
-        if text is None:
-            text = shape.wire(item)
-        if text is not None:
+        elif shape.text is not None:
+            text = shape.text(item)
+            if text is not None and relay.receive_text(text[0], text[1]):
+                return
+        wire = shape.wire(item)
+        if wire is not None:
             self._has_read = True
-            relay.receive_chunk(text)
+            relay.receive_chunk(wire)
 
     def end(self) -> None:
         """The library's stream has ended."""

@@ -135,6 +135,13 @@ class AnthropicAdapter(ProviderAdapter):
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
 
+    def receive_text(self, index: int, text: str) -> Event | None:
+        if not (self.started and self._has_content):
+            return None
+        self._last = index
+        self._characters += len(text)
+        return {"type": "text.delta", "text": text}
+
     def may_hold_text(self, chunk: dict[str, Any]) -> bool:
         block = chunk.get("content_block")
         is_of_tool = isinstance(block, dict) and "tool" in str(block.get("type"))

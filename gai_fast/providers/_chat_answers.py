@@ -146,6 +146,17 @@ class ChatAdapter(ProviderAdapter):
         events = self._read_plain(data)
         return self._read(parse_chunk(data), "delta", data) if events is None else events
 
+    def receive_text(self, index: int, text: str) -> Event | None:
+        choice = self.choices.get(index) if self.started and self.named else None
+        if choice is None:
+            return None
+        choice.characters += len(text)
+        choice.has_content = True
+        event: Event = {"type": "text.delta", "text": text}
+        if index:
+            event["choice"] = index
+        return event
+
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         events = self._read(answer, "message", text)
         if not self.choices:

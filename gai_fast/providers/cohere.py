@@ -306,6 +306,12 @@ class CohereAdapter(ProviderAdapter):
                 return [] if self._characters else self._content(whole.get("text"))
         return []
 
+    def receive_text(self, index: int, text: str) -> Event | None:
+        if not self.started:
+            return None
+        self._characters += len(text)
+        return {"type": "text.delta", "text": text}
+
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         if not isinstance(answer, dict) or not (isinstance(answer.get("message"), dict) or "text" in answer):
             raise Malformed("an answer without a message")

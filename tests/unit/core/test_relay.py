@@ -206,6 +206,43 @@ def test_chunks_without_framing_are_read_like_a_body(framing: Literal["sse", "nd
     assert [event.get("text") for event in read if "text" in event] == ["a", "b", "😀"]
 
 
+class TextAdapter(FakeAdapter):
+    """Reads texts without chunks once `start` has come."""
+
+    def receive_text(self, index: int, text: str) -> Event | None:
+        if text == "bug":
+            raise KeyError(index)
+        return {"type": "text.delta", "text": text} if self.started else None
+
+
+def test_a_text_is_read_without_its_chunk_once_the_adapter_can() -> None:
+    sink = OrderedEvents("compact")
+    relay = Relay(TextAdapter(FakeAPI()), sink)
+    assert not relay.receive_text(0, "early")  # before the first chunk
+    relay.receive_chunk("{}")
+    assert relay.receive_text(0, "a\ud83d")
+    assert relay.receive_text(0, "\ude00")
+    relay.receive_chunk('{"end":"stop"}')
+    relay.receive_eof()
+    assert not relay.receive_text(0, "late")
+    assert [event.get("text") for event in sink.take() if event["type"] == "text.delta"] == ["a", "😀"]
+    assert not FakeAdapter(FakeAPI()).receive_text(0, "a")
+
+
+def test_a_text_ends_a_run_of_malformed_chunks_and_a_fault_ends_the_stream() -> None:
+    sink = OrderedEvents("compact")
+    relay = Relay(TextAdapter(FakeAPI()), sink)
+    relay.receive_chunk("{}")
+    for _ in range(4):
+        relay.receive_chunk("[]")
+        assert relay.receive_text(0, "a")
+    assert not relay.is_over
+    assert relay.receive_text(0, "bug")
+    assert isinstance(relay.fault, KeyError)
+    assert relay.error is not None
+    assert relay.error.code == "internal"
+
+
 def test_an_answer_is_a_start_its_deltas_one_finish_and_done() -> None:
     stream = relayed(HELLO, chunk(text=" world"), STOP, END, stream_id="s1", upstream="main")
     assert stream.events == [
