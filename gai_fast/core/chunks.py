@@ -78,6 +78,14 @@ def text_of(value: Any) -> str:
     return value
 
 
+def inner_text(value: Any) -> Any:
+    """Returns the text in an object that some servers send as a text: `{"text": …}`, `{"value": …}`. Other values are
+    returned as they are."""
+    if not isinstance(value, dict):
+        return value
+    return next((value[name] for name in ("text", "content", "value") if value.get(name)), value)
+
+
 def label(value: Any) -> str:
     """Returns an id, a name or a word of a chunk. A whole number becomes its digits, any other type is as missing."""
     if isinstance(value, str):

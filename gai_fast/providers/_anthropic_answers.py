@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, label, member, members, nested_count, objects, parse_chunk, text_of
+from gai_fast.core.chunks import count, inner_text, label, member, members, nested_count, objects, parse_chunk, text_of
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
@@ -79,7 +79,7 @@ _DELTAS: Final = {
 """The type of a delta for the member that holds its content."""
 _KINDS: Final = frozenset((*_DELTAS.values(), "compaction_delta"))
 
-_SHARED_KINDS: Final = frozenset({"", "text", "thinking", "redacted_thinking", "tool_use"})
+_SHARED_KINDS: Final = frozenset({"", "text", "output_text", "thinking", "redacted_thinking", "tool_use"})
 """The blocks that the events of other providers express, too. A block without a type is text."""
 _STORED: Final = ("container", "thread")
 """Members that name what Anthropic stores for later requests."""
@@ -109,6 +109,8 @@ class AnthropicAdapter(ProviderAdapter):
         self._last = -1
         """The index of the last event of a block."""
         self._has_content = False
+        self._announced: list[Any] = []
+        """Blocks that an event of the message itself had; read at the end if no event of a block has come."""
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
@@ -154,7 +156,8 @@ class AnthropicAdapter(ProviderAdapter):
     def _read(self, kind: str, chunk: dict[str, Any], data: str) -> list[Event]:
         match kind:
             case "content_block_delta":
-                return self._delta(self._index(chunk), chunk["delta"])
+                delta = chunk.get("delta", chunk)  # some servers have its members beside the type
+                return self._delta(self._index(chunk), {"text": delta} if isinstance(delta, str) else delta)
             case "content_block_start":
                 block = member(chunk, "content_block")
                 given = next(members(data, "content_block", "input"), "") if block.get("input") else ""
@@ -165,33 +168,62 @@ class AnthropicAdapter(ProviderAdapter):
             case "content_block_stop":
                 return self._close(self._index(chunk))
             case "message_start":
+                self._announce(member(chunk, "message"))
                 return self._begin(member(chunk, "message"))
             case "message_delta":
                 self._count(chunk.get("usage"))
+                self._announce(member(chunk, "delta"))
                 return self._end(member(chunk, "delta"))
             case "message_stop":
+                self._announce(member(chunk, "message"))
                 self.ended = True
+            case "message" if isinstance(chunk.get("content"), (list, str)):  # the whole message as one event
+                return [] if self._has_content else self.receive_whole(chunk, data)
         return []
 
+    def _announce(self, message: dict[str, Any]) -> None:
+        """Keeps the content that an event of the message itself has, which is elsewhere empty."""
+        content = message.get("content") or message.get("text")
+        if content and not self._has_content and not self._announced:
+            self._announced = content if isinstance(content, list) else [content]
+            self.room.take(len(encode_json(self._announced)))
+
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
-        if not isinstance(answer, dict) or not isinstance(answer.get("content"), list):
+        if isinstance(answer, dict) and "content" not in answer:
+            answer = member(answer, "message")
+        if not isinstance(answer, dict) or not isinstance(answer.get("content"), (list, str, dict)):
             raise Malformed("an answer without content")
-        events = self._begin(answer)
+        events = self._begin(answer) + self._blocks_of(answer["content"], text)
+        self.ended = True
+        return events + self._end(answer)
+
+    def _blocks_of(self, content: Any, text: str = "") -> list[Event]:
+        """Reads whole blocks. A text or one block in place of a list is as a list of it.
+
+        Args:
+            content: The blocks.
+            text: The JSON text of the message; empty if there is none.
+        """
+        events: list[Event] = []
         inputs = members(text, "content", "input") if text else iter(())
-        for index, block in enumerate(objects(answer["content"])):
+        listed = content if isinstance(content, list) else [content]
+        blocks = [{"type": "text", "text": each} if isinstance(each, str) else each for each in listed]
+        for index, block in enumerate(objects(blocks)):
             given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
             given = "" if given == "null" else given
             whole = None if label(block.get("type")) in _SHARED_KINDS else block
             events += self._open(index, block, given, whole) + self._close(index)
-        self.ended = True
-        return events + self._end(answer)
+        return events
 
     def finish(self) -> list[Event]:
         if not self._reason and not self.ended:
             raise self.truncated()
         self.check_word(self._reason)
         reason = self._calls.outcome(self.api.finish_words, self._reason)
-        events = self.start(None, None) + self.abort()  # signatures and citations of blocks that are still open
+        events = self.start(None, None)
+        if not self._has_content:
+            events += self._blocks_of(self._announced)
+        events += self.abort()  # signatures and citations of blocks that are still open
         if reason in ("stop", "tool_calls"):
             events += self._calls.close_all()
         end = self.end(reason, self._reason)
@@ -302,13 +334,13 @@ class AnthropicAdapter(ProviderAdapter):
                 return []  # the event is repeated
         events = self._close(index)  # some proxies do not close blocks
         block, kind = self._block(index), label(raw.get("type"))
-        if kind == "text" or (not kind and "text" in raw):
+        if kind in ("text", "output_text") or (not kind and "text" in raw):
             for source in objects(raw.get("citations")):
                 self._cite(block, source)
-            return events + self._text(raw.get("text"))
+            return events + self._text(inner_text(raw.get("text") or raw.get("content")))
         if kind == "thinking":
             self._sign(block, raw.get("signature"))
-            return events + reasoning(raw.get("thinking"))
+            return events + reasoning(raw.get("thinking") or raw.get("text"))
         if kind == "redacted_thinking" and label(raw.get("data")):
             data = label(raw["data"])
             return [*events, {"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
@@ -345,13 +377,15 @@ class AnthropicAdapter(ProviderAdapter):
         kind = delta.get("type")
         if not isinstance(kind, str) or kind not in _KINDS:
             kind = next((_DELTAS[name] for name in _DELTAS if name in delta), "")
+            if not kind:
+                return self._other_delta(delta)
         match kind:
             # A text delta changes no state of its block, so later text deltas may be copied.
             case "text_delta":
                 self.is_plain = True
-                return self._text(delta["text"])
+                return self._text(delta["text"] if "text" in delta else inner_text(delta))
             case "thinking_delta":
-                return reasoning(delta.get("thinking"))
+                return reasoning(delta["thinking"] if "thinking" in delta else inner_text(delta))
             case "input_json_delta":
                 piece = argument_piece(delta.get("partial_json"))
                 if piece and index not in self._blocks:
@@ -375,6 +409,14 @@ class AnthropicAdapter(ProviderAdapter):
                     return [{**UNREADABLE}]
                 self._cite(self._block(index), source)
         return []
+
+    def _other_delta(self, delta: dict[str, Any]) -> list[Event]:
+        """Reads a delta without a type, or with another dialect's, whose text has another name."""
+        thoughts = delta.get("reasoning") or delta.get("reasoning_content")
+        if not thoughts and "text" not in str(delta.get("type", "text")):
+            return []  # a content of a new kind is no text
+        text = delta.get("content") or delta.get("delta") or delta.get("output_text")
+        return reasoning(thoughts) if thoughts else self._text(inner_text(text))
 
     def _take(self, block: _Block, characters: int, pieces: int = 1) -> None:
         """Counts strings that a block holds until it is closed."""

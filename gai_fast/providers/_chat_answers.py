@@ -14,6 +14,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.chunks import (
     WRONG_SHAPE,
     count,
+    inner_text,
     label,
     member,
     nested_count,
@@ -458,7 +459,7 @@ class ChatAdapter(ProviderAdapter):
             for piece in content:
                 steps += self._read_piece(choice, piece)
         elif content:
-            steps += self.text(choice, content)
+            steps += self.text(choice, inner_text(content))
         if message.get("refusal"):
             steps.append({"type": "refusal.delta", "text": text_of(message["refusal"])})
         if message.get("audio"):
@@ -625,7 +626,9 @@ class ChatAdapter(ProviderAdapter):
             return _thinking(part)
         if part.get("name") and not part.get("text"):
             raise Malformed("a call among the parts of a content")
-        return self.text(choice, part.get("text"))  # of any other type, too: `text`, `output_text`
+        return self.text(
+            choice, inner_text(part.get("text") or part.get("content") or part.get("value"))
+        )  # of any other type, too: `text`, `output_text`
 
     def call_id(self, identifier: str) -> str:
         """Returns the id of a call, empty if the call has none."""

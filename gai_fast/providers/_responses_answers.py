@@ -31,6 +31,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.chunks import (
     WRONG_SHAPE,
     count,
+    inner_text,
     label,
     member,
     nested_count,
@@ -545,7 +546,7 @@ class ResponsesAdapter(ProviderAdapter):
         if not isinstance(text, str):
             if text is None and "text" not in chunk:
                 raise Malformed("a delta without a text")
-            text = _inner_text(chunk.get("text") if text is None else text)
+            text = inner_text(chunk.get("text") if text is None else text)
         part = self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk)
         if chunk.get("delta") is not text and kind in ("reasoning_text", "summary_text") and isinstance(text, str):
             # An object of early servers is an update, and not always the rest: the item's end has the whole text.
@@ -643,7 +644,7 @@ class ResponsesAdapter(ProviderAdapter):
         events: list[Event] = []
         try:
             if not part.is_delivered:
-                text = _inner_text(raw.get(_PARTS[kind][1]) or raw.get("text") or raw.get("content") or part.held)
+                text = inner_text(raw.get(_PARTS[kind][1]) or raw.get("text") or raw.get("content") or part.held)
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events += self._deliver(part, kind, text)
@@ -736,13 +737,6 @@ def _kind(chunk: dict[str, Any], name: str) -> str:
     """Returns the type of an event, which some servers send only as the name of the SSE event."""
     kind = chunk.get("type")
     return kind if kind and isinstance(kind, str) else name
-
-
-def _inner_text(text: Any) -> Any:
-    """Returns the text in an object that some servers send as a text: `{"text": …}` or `{"value": …}`."""
-    if not isinstance(text, dict):
-        return text
-    return next((text[name] for name in ("text", "content", "value") if text.get(name)), text)
 
 
 def _searches(response: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import count, label, members, parse_chunk, text_of, token_scores
+from gai_fast.core.chunks import count, inner_text, label, members, parse_chunk, text_of, token_scores
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
@@ -258,23 +258,29 @@ class OllamaAdapter(ProviderAdapter):
         message = chunk.get("message")
         path = ("tool_calls",) if message is None else ("message", "tool_calls")
         if message is None:
-            message = {**chunk, "content": chunk.get("response")}
+            message = {**chunk, "content": chunk.get("response") or chunk.get("content")}
         model = label(chunk.get("model"))
-        events = reasoning(message.get("thinking"))
-        piece = text_of(message.get("content"))
+        thoughts = message.get("thinking") or message.get("reasoning") or message.get("reasoning_content")
+        events = reasoning(thoughts)
+        piece = self._text(message.get("content") or message.get("text") or chunk.get("response"))
         if piece:
             events.append({"type": "text.delta", "text": piece} | _scores(chunk))
         drawn, reason = label(chunk.get("image")), label(chunk.get("done_reason"))
         events += self._tool_calls(message.get("tool_calls") or message.get("tool_call"), text, path)
         if drawn:
             events.append({"type": "image", "image": {"data": drawn, "media_type": "image/png"}})
-        is_done = chunk.get("done") is True or bool(reason)
+        is_done = chunk.get("done") in (True, "true") or bool(reason)
         self.copyable = not is_done
         if is_done:
             self.ended = True
             self._reason = reason[: LIMITS.kept_word]
             self.usage = counted_usage(count(chunk.get("prompt_eval_count")), count(chunk.get("eval_count")))
         return self.start(None, model) + events if model or events else []
+
+    def _text(self, content: Any) -> str:
+        """Returns the text of a content: a text, or a list of parts."""
+        parts = content if isinstance(content, list) else [content]
+        return "".join(text_of(inner_text(part)) for part in parts)
 
     def _tool_calls(self, raw: Any, text: str, path: tuple[str, ...]) -> list[Event]:
         """Reads calls. Their arguments are taken verbatim from the chunk's text at `path`."""

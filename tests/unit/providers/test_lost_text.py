@@ -325,6 +325,9 @@ class TestChat:
             {"message": {"content": "Hello"}},
             {"content": "", "message": {"content": "Hello"}},
             {"content": [{"type": "text", "text": "Hel"}, "lo"]},
+            {"content": [{"type": "text", "content": "Hello"}]},
+            {"content": [{"type": "text", "text": {"value": "Hello"}}]},
+            {"content": {"type": "text", "text": "Hello"}},
         ],
         ids=json.dumps,
     )
@@ -389,3 +392,97 @@ class TestChat:
     def test_legacy_completions_have_the_text_of_chat(self, place: dict[str, Any]) -> None:
         assert said(events_of("openai:completions", choice(**place), choice("stop", text=""), "[DONE]")) == "Hello"
         assert said(list(decode("openai:completions", [json.dumps(choice("stop", **place)).encode()]))) == "Hello"
+
+
+class TestAnthropic:
+    """Blocks in events of the message itself, and deltas in other dialects' words."""
+
+    START: ClassVar = {"type": "message_start", "message": {"id": "m", "model": "c", "content": []}}
+    BLOCK: ClassVar = {"type": "text", "text": "Hello"}
+    END: ClassVar = [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"}]
+
+    @pytest.mark.parametrize(
+        "chunk",
+        [
+            {"delta": {"type": "text_delta", "content": "Hello"}},
+            {"delta": {"type": "output_text_delta", "delta": "Hello"}},
+            {"delta": {"content": "Hello"}},
+            {"delta": {"type": "new", "text": "Hello"}},
+            {"delta": "Hello"},
+            {"text": "Hello"},
+        ],
+        ids=json.dumps,
+    )
+    def test_a_delta_has_its_text_anywhere(self, chunk: dict[str, Any]) -> None:
+        events = events_of("anthropic", self.START, {"type": "content_block_delta", "index": 0, **chunk}, *self.END)
+        assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+
+    @pytest.mark.parametrize(
+        "delta",
+        [{"type": "thinking_delta", "text": "Hm"}, {"type": "reasoning_delta", "reasoning": "Hm"}],
+        ids=json.dumps,
+    )
+    def test_a_delta_has_its_reasoning_anywhere(self, delta: dict[str, Any]) -> None:
+        chunk = {"type": "content_block_delta", "index": 0, "delta": delta}
+        assert said(events_of("anthropic", self.START, chunk, *self.END), "reasoning.delta") == "Hm"
+
+    @pytest.mark.parametrize(
+        "chunk",
+        [
+            {"type": "message_start", "message": {"content": [BLOCK]}},
+            {"type": "message_start", "message": {"content": "Hello"}},
+            {"type": "message_delta", "delta": {"content": [BLOCK]}},
+            {"type": "message_delta", "delta": {"text": "Hello"}},
+            {"type": "message", "content": [BLOCK], "stop_reason": "end_turn"},
+        ],
+        ids=json.dumps,
+    )
+    def test_blocks_of_the_message_itself_are_read_unless_events_of_blocks_have_come(
+        self, chunk: dict[str, Any]
+    ) -> None:
+        assert said(events_of("anthropic", chunk, *self.END)) == "Hello"
+        block = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}
+        if chunk["type"] != "message":
+            assert said(events_of("anthropic", chunk, block, *self.END)) == "Hello"
+        assert said(events_of("anthropic", block, chunk, *self.END)) == "Hello"
+
+    def test_the_last_event_may_have_the_message(self) -> None:
+        stop = {"type": "message_stop", "message": {"content": [self.BLOCK]}}
+        assert said(events_of("anthropic", self.START, self.END[0], stop)) == "Hello"
+
+    @pytest.mark.parametrize(
+        "content",
+        ["Hello", ["Hello"], BLOCK, [{"type": "text", "content": "Hello"}], [{**BLOCK, "type": "output_text"}]],
+        ids=json.dumps,
+    )
+    def test_a_whole_answer_has_its_text_anywhere(self, content: Any) -> None:
+        message = {"id": "m", "type": "message", "content": content, "stop_reason": "end_turn"}
+        for body in (message, {"message": message}):
+            events = list(decode("anthropic", [json.dumps(body).encode()]))
+            assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+
+
+class TestOllama:
+    """Text in a list of parts or under another name, and an end that is a word."""
+
+    @pytest.mark.parametrize(
+        "chunk",
+        [
+            {"content": "Hello"},
+            {"message": {"text": "Hello"}},
+            {"message": {"content": [{"type": "text", "text": "Hel"}, "lo"]}},
+            {"message": {"content": ""}, "response": "Hello"},
+        ],
+        ids=json.dumps,
+    )
+    def test_text_is_read_in_other_places(self, chunk: dict[str, Any]) -> None:
+        for provider in ("ollama", "ollama:generate"):
+            for end in (True, "true"):
+                events = events_of(provider, {"model": "m", **chunk, "done": False}, {"done": end})
+                assert said(events) == "Hello"
+                assert events[-2]["type"] == "finish"
+
+    @pytest.mark.parametrize("name", ["thinking", "reasoning", "reasoning_content"])
+    def test_reasoning_is_read_under_other_names(self, name: str) -> None:
+        chunk = {"model": "m", "message": {name: "Hm", "content": "Hi"}, "done": False}
+        assert said(events_of("ollama", chunk, {"done": True}), "reasoning.delta") == "Hm"
