@@ -581,7 +581,7 @@ class TestWholeAnswer:
         answer = json.loads(self.TEXT)
         assert calls_of(read_whole("anthropic", answer, "")) == calls_of(read_whole("anthropic", answer, self.TEXT))
 
-    @pytest.mark.parametrize("answer", [7, {}, {"content": "Hi"}])
+    @pytest.mark.parametrize("answer", [7, {}, {"content": 5}])
     def test_without_content_it_is_no_answer(self, answer: Any) -> None:
         with pytest.raises(Malformed):
             read_whole("anthropic", answer)
