@@ -19,6 +19,7 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.token_callers import TokenCallers
+from gai_fast.stores.health import out_of_reach, store_sealed
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
@@ -49,11 +50,13 @@ class StoredCallers(NamedTuple):
         lost: The digests of keys that cannot be checked, because the store has been out of reach for too long. None if
             it is not known which ones these are.
         is_closed: Whether there is, or was, a key in the store, so that every caller needs one.
+        is_sealed: Whether keys cannot be checked because the store is sealed with a key that is not here.
     """
 
     known: Mapping[bytes, tuple[KeySettings, float]]
     lost: Collection[bytes] | None
     is_closed: bool
+    is_sealed: bool = False
 
 
 NO_STORED: Final = StoredCallers({}, (), False)
@@ -78,6 +81,7 @@ class Callers:
     ) -> None:
         self._keys = {**stored.known, **{digest: (key, end_ms(key)) for key in keys for digest in key.digests}}
         self._lost = stored.lost
+        self._is_sealed = stored.is_sealed
         self._auth_throttle = auth_throttle or AuthThrottle()
         self._tokens = tokens
         self._longest = SHARED.longest_key if tokens is None else LIMITS.caller_token
@@ -104,7 +108,7 @@ class Callers:
             if self._tokens is not None and key.count(".") >= _TOKEN_DOTS:
                 return self._tokens.find(key, digest, address)
             if self._lost is None or digest in self._lost:
-                raise _out_of_reach()
+                raise store_sealed() if self._is_sealed else out_of_reach("the keys")
             if address is not None:
                 self._auth_throttle.note_wrong(address)
             raise Error("unauthorized", "this key is not known here", reason="key")
@@ -119,11 +123,6 @@ class Callers:
 def end_ms(key: KeySettings) -> float:
     """Returns the end of a key in milliseconds since the epoch; infinite if it has none."""
     return _NEVER if key.expires is None else key.expires.timestamp() * 1e3
-
-
-def _out_of_reach() -> Error:
-    text = "the store of the keys is out of reach"
-    return Error("overloaded", text, reason="store", retry_after_ms=SHARED.overloaded_ms)
 
 
 def _key_of(headers: dict[str, str], basic: bool) -> str:

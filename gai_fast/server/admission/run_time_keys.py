@@ -71,6 +71,7 @@ class RunTimeKeys:
         self._read_at = clock()
         self._is_lost = False
         self._is_blind = False  # whether the keys could not be read at the start
+        self._is_sealed = False  # whether that, or `_is_lost`, is for want of a key of the store
         self._built: dict[str, tuple[StoredKey, KeySettings]] = {}  # keys whose values have been read
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # changes, and the ends of revoked keys' streams
@@ -104,7 +105,7 @@ class RunTimeKeys:
         except StoreError as problem:
             if problem.fault in _OUT_OF_REACH:
                 raise
-            self._is_blind = True
+            self._is_blind, self._is_sealed = True, problem.fault == "sealed"
             _log.error("the keys of the store cannot be read, and are refused (503): %s", problem)
         self._read_at = self._clock()
         self._take()
@@ -151,7 +152,7 @@ class RunTimeKeys:
             await asyncio.sleep(LIMITS.keys_poll)
             try:
                 if await self._stored.refresh() or self._is_blind or self._is_lost:
-                    self._is_blind = self._is_lost = False
+                    self._is_blind = self._is_lost = self._is_sealed = False
                     self._take()
                 self._read_at = self._clock()
             except StoreError as problem:
@@ -172,7 +173,7 @@ class RunTimeKeys:
 
     def _note_failure(self, problem: StoreError) -> None:
         if not self._is_lost and self._clock() - self._read_at >= LIMITS.keys_known:
-            self._is_lost = True
+            self._is_lost, self._is_sealed = True, problem.fault == "sealed"
             if self._known:
                 _log.warning("the keys of the store are refused (503) until it can be read: %s", problem)
             self._build()
@@ -226,7 +227,7 @@ class RunTimeKeys:
             callers = {}
         self.keys = keys
         is_closed = self._stored.was_used or self._is_blind
-        self.callers = StoredCallers(callers, None if self._is_blind else lost - {b""}, is_closed)
+        self.callers = StoredCallers(callers, None if self._is_blind else lost - {b""}, is_closed, self._is_sealed)
 
     def _key(self, stored: StoredKey) -> KeySettings:
         """Returns a key; the same object as before if nothing of it has changed."""

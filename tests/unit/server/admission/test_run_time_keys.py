@@ -158,6 +158,20 @@ async def test_damage_at_the_start_is_503_for_all_and_the_server_is_closed(open_
     await until(lambda: find(one) == "401 key")
 
 
+async def test_a_store_whose_key_is_missing_is_said_so_and_clients_do_not_ask_again(
+    open_keys: Open, records: Records, clock: Clock
+) -> None:
+    one = await open_keys()
+    await one.change("shop", lambda _: key())
+    records.fault = StoreError("sealed", "add it to `keys`")
+    blind = await open_keys()
+    assert find(blind) == "503 store_sealed"
+    clock.now += 61
+    await until(lambda: find(one) == "503 store_sealed")
+    records.fault = None
+    await until(lambda: find(one) == find(blind) == "shop")
+
+
 async def test_a_server_does_not_start_without_its_keys(open_keys: Open, records: Records) -> None:
     records.fault = StoreError("unreachable", "gone")
     with pytest.raises(StoreError):
