@@ -8,7 +8,8 @@ Owns the fields of a JSON line, its size limit, and the records that are logged 
    traceback as `exc`.
 3. A JSON line has at most `PIPE_BUF` bytes, which a pipe accepts in one piece, so that lines of several workers do not
    mix. The longest texts are cut in the middle.
-4. With JSON, Python's warnings and uncaught exceptions are log records, too. Messages of the command line, such as
+4. A line for people shows unprintable characters as escapes: no caller's text forges a line or controls the terminal.
+5. With JSON, Python's warnings and uncaught exceptions are log records, too. Messages of the command line, such as
    `error: …`, stay text.
 """
 
@@ -79,6 +80,27 @@ class JSONFormatter(logging.Formatter):
         if traces:
             line["exc"] = "\n".join(traces)
         return _bounded(line)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats log records as lines for people: rule 4."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        """Returns the line of a record, without its traceback."""
+        return _printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's own name
+        """Returns a traceback, whose line breaks stay."""
+        return "\n".join([_printable(line) for line in super().formatException(ei).split("\n")])
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join([each if each.isprintable() else json.dumps(each)[1:-1] for each in text])
 
 
 def _bounded(line: dict[str, Any]) -> str:
@@ -155,7 +177,7 @@ class HeldLog(logging.Handler):
         level = logging.getLevelNamesMapping()[server.log_level.upper()]
         if not root.handlers:
             handler = _Handler()
-            handler.setFormatter(JSONFormatter() if as_json else logging.Formatter(_TEXT))
+            handler.setFormatter(JSONFormatter() if as_json else TextFormatter())
             root.addHandler(handler)
             root.setLevel(max(level, logging.WARNING))
             if as_json:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.server.observe.log_format import Entry, JSONFormatter
+from gai_fast.server.observe.log_format import Entry, JSONFormatter, TextFormatter
 from tests.integration.test_cli import environment
 
 
@@ -61,6 +61,22 @@ def test_no_text_of_a_caller_ends_a_line_or_adds_a_field(text: str) -> None:
     assert set(line) == {"ts", "level", "msg", "path"}
     assert line["path"] == text.replace("\ud800", "\ufffd")
     assert line_of("%s", text, exc_info=None)["msg"] == line["path"]
+
+
+def test_no_text_of_a_caller_forges_a_line_for_people_or_controls_their_terminal() -> None:
+    """A C1 character or a bidirectional override in the name of a model reached the terminal."""
+    text = "é\x1b[31m\x9b31m\u202e\u2028\r\n2026-11-26 INFO forged\U0001f600"
+    escaped = "é\\u001b[31m\\u009b31m\\u202e\\u2028\\r\\n2026-11-26 INFO forged\U0001f600"
+    try:
+        raise ValueError(text)
+    except ValueError:
+        problem = sys.exc_info()
+    for message, arguments in (("%s", (text,)), (Entry({"msg": "stream"}, lambda: text), ())):
+        record = logging.LogRecord("some.logger", logging.WARNING, "file.py", 3, message, arguments, problem)
+        first, *trace = TextFormatter().format(record).split("\n")
+        assert first.endswith(f"WARNING some.logger: {escaped}")
+        assert trace[0] == "Traceback (most recent call last):"
+        assert "".join(trace).isprintable()
 
 
 @pytest.mark.parametrize("character", ["x", "\x00", "é", "\U0001f600"], ids=ascii)
