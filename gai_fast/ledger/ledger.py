@@ -72,7 +72,7 @@ class Ticket:
     """One request that was admitted.
 
     Attributes:
-        key: The key's name.
+        key: The key.
         caps: The key's limits at that time.
         tokens: The tokens that were counted for it.
         reserved: The spend that is reserved for it.
@@ -81,7 +81,7 @@ class Ticket:
 
     __slots__ = ("caps", "charged", "key", "reserved", "tokens")
 
-    def __init__(self, key: str, caps: Caps, tokens: int, reserved: Amount) -> None:
+    def __init__(self, key: KeySettings, caps: Caps, tokens: int, reserved: Amount) -> None:
         self.key = key
         self.caps = caps
         self.tokens = tokens
@@ -216,7 +216,7 @@ class Ledger(ABC):
                 self._note(stream_id, key, caps, demand, await self._ask(key.name, caps, demand))
 
     def _note(self, stream_id: str, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
-        self._tickets[stream_id] = Ticket(key.name, caps, demand.tokens, reserved)
+        self._tickets[stream_id] = Ticket(key, caps, demand.tokens, reserved)
         if caps.spend is not None:
             self.reservations[stream_id] = reserved
 
@@ -231,6 +231,11 @@ class Ledger(ABC):
         ticket = self._tickets.get(stream_id)
         if ticket is None:
             return
+        name = ticket.key.name
+        caps = self._caps_today(name, self._limits.get(figure_label(name), ticket.key.limits))
+        if caps is None or caps.spend is None:  # a reload has taken the limit away
+            then(reservation.amount)
+            return
 
         def grown(more: Amount) -> None:
             if self._tickets.get(stream_id) is not ticket:
@@ -239,7 +244,7 @@ class Ledger(ABC):
             ticket.reserved += more
             then(more)
 
-        self._grow(ticket, Demand(0, reservation, is_new=False), grown)
+        self._grow(name, caps, Demand(0, reservation, is_new=False), grown)
 
     def charge_running(self, entry: SpendEntry, stream_id: str) -> None:
         """Charges a part of the cost of a stream under way; its reservation shrinks by as much.
@@ -352,12 +357,15 @@ class Ledger(ABC):
 
     def caps(self, key: KeySettings) -> Caps | None:
         """Returns the limits of a key as they are today. None if it has none."""
+        return self._caps_today(key.name, key.limits)
+
+    def _caps_today(self, name: str, limits: KeyLimits) -> Caps | None:
         day = int(self._wall()) // DAY
-        cached = self._caps.get(key.name)
-        if cached is None or cached.limits is not key.limits or cached.day != day:
+        cached = self._caps.get(name)
+        if cached is None or cached.limits is not limits or cached.day != day:
             if len(self._caps) >= LIMITS.ledger_keys:
                 self._caps.clear()
-            cached = self._caps[key.name] = _Cached(key.limits, day, _caps_of(key.limits, day, self.currency))
+            cached = self._caps[name] = _Cached(limits, day, _caps_of(limits, day, self.currency))
         return cached.caps
 
     @abstractmethod
@@ -369,7 +377,7 @@ class Ledger(ABC):
         """Admits a request that `_try` could not decide on, and returns what is reserved; raises as `try_take`."""
 
     @abstractmethod
-    def _grow(self, ticket: Ticket, demand: Demand, then: Grown) -> None:
+    def _grow(self, key: str, caps: Caps, demand: Demand, then: Grown) -> None:
         """As `grow`."""
 
     @abstractmethod

@@ -63,12 +63,12 @@ class LocalLedger(Ledger):
     async def _ask(self, key: str, caps: Caps, demand: Demand) -> Amount:
         raise AssertionError("every request is decided at once")
 
-    def _grow(self, ticket: Ticket, demand: Demand, then: Grown) -> None:
-        verdict = self._home.state(ticket.key).decide(_HERE, ticket.caps, demand, self._clock())
-        then(verdict.reserved)
+    def _grow(self, key: str, caps: Caps, demand: Demand, then: Grown) -> None:
+        state, now = self._state(key, caps)
+        then(state.decide(_HERE, caps, demand, now).reserved)
 
     def _give_back(self, ticket: Ticket, more: Amount) -> None:
-        self._home.state(ticket.key).holders[_HERE].reserved -= more
+        self._home.state(ticket.key.name).holders[_HERE].reserved -= more
 
     def _return(self, ticket: Ticket) -> None:
         self._end(ticket, -1, -ticket.tokens)
@@ -77,7 +77,7 @@ class LocalLedger(Ledger):
         self._end(ticket, 0, tokens - ticket.tokens)
 
     def _end(self, ticket: Ticket, requests: int, tokens: int) -> None:
-        state = self._home.state(ticket.key)
+        state = self._home.state(ticket.key.name)
         now = self._clock()
         holder = state.holders[_HERE]
         state.report(_HERE, requests, tokens, now, holder.live - 1, holder.reserved - ticket.reserved, now)

@@ -292,16 +292,16 @@ class SharedLedger(Ledger):
         self._report_now(key)
         return waiting
 
-    def _grow(self, ticket: Ticket, demand: Demand, then: Grown) -> None:
-        key = self._keys[ticket.key]
+    def _grow(self, key: str, caps: Caps, demand: Demand, then: Grown) -> None:
+        mine = self._key(key, caps)
         if self._health.problem is not None or self._has_closed:
-            then(self._use(key, demand))  # rule 4
+            then(self._use(mine, demand))  # rule 4
             return
-        waiting = self._wait_for(key, demand)
+        waiting = self._wait_for(mine, demand)
         waiting.future.add_done_callback(lambda done: then(0 if done.exception() else done.result()))
 
     def _give_back(self, ticket: Ticket, more: Amount) -> None:
-        key = self._keys[ticket.key]
+        key = self._keys[ticket.key.name]
         key.reserved -= more
         self._report_now(key)
 
@@ -317,10 +317,10 @@ class SharedLedger(Ledger):
         self._report_now(key)
 
     def _return(self, ticket: Ticket) -> None:
-        self._undo(self._keys[ticket.key], Demand(ticket.tokens), ticket.reserved)
+        self._undo(self._keys[ticket.key.name], Demand(ticket.tokens), ticket.reserved)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
-        key, caps = self._keys[ticket.key], ticket.caps
+        key, caps = self._keys[ticket.key.name], ticket.caps
         key.live -= 1
         key.reserved -= ticket.reserved
         if caps.tokens is not None:

@@ -234,6 +234,33 @@ def test_spend_is_reserved_until_the_stream_ends(ledger: LocalLedger) -> None:
     assert ledger.try_take(caller, "3", Demand(0, Reservation(1, 70)))
 
 
+def test_a_stream_over_midnight_grows_by_what_the_new_day_leaves(ledger: LocalLedger, time: Time) -> None:
+    caller = key(spend=SpendLimit(100, "day"))
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 60))
+    assert ledger.try_take(caller, "a", Demand(0, Reservation(1, 40)))
+    time.wall += 24 * 60 * 60
+    got: list[int] = []
+    ledger.grow("a", Reservation(1, 30), got.append)
+    assert got == [30]
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-23", "USD", 100))
+    ledger.grow("a", Reservation(1, 30), got.append)
+    assert got == [30, 0]
+
+
+def test_a_stream_whose_limit_of_spend_a_reload_takes_away_or_raises_is_not_ended_by_it(ledger: LocalLedger) -> None:
+    got: list[int] = []
+    for limits, more in ((KeyLimits(), 30), (KeyLimits(streams=9), 30), (KeyLimits(spend=SpendLimit(150, "day")), 10)):
+        caller = key(spend=SpendLimit(40, "day"))
+        assert ledger.try_take(caller, "a", Demand(0, Reservation(1, 40)))
+        ledger.use([KeySettings("ann", (), limits=limits)])
+        ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 100 if limits.spend else 0))
+        ledger.grow("a", Reservation(1, 30), got.append)
+        assert got.pop() == more
+        end(ledger, "a")
+        assert ledger._home.state("ann").reserved == 0
+        ledger.use([])
+
+
 def test_a_stream_grows_while_there_is_room_and_then_no_more(ledger: LocalLedger) -> None:
     caller = key(spend=SpendLimit(100, "day"))
     ledger.try_take(caller, "a", Demand(0, Reservation(1, 50)))

@@ -641,6 +641,16 @@ async def test_the_streams_of_all_workers_reserve_of_one_sum() -> None:
         assert await reserved(on[0], "x", 1, 100)
 
 
+async def test_a_stream_over_midnight_grows_by_what_the_new_day_leaves() -> None:
+    async with site(1) as on:
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 60))
+        assert await reserved(on[0], "a", 1, 40)
+        on[0]._wall = lambda: 1_795_305_600.0 + 24 * 60 * 60
+        got: list[int] = []
+        on[0].grow("a", Reservation(1, 30), got.append)
+        await until(lambda: got == [30])
+
+
 async def test_a_stream_that_grows_gets_what_others_leave() -> None:
     async with site() as on:
         assert await reserved(on[0], "a", 1, 60)
