@@ -131,7 +131,7 @@ class RecordedExchange(Receiver):
         self._began = clock()
         self._file: BinaryIO | None = None
         self._left = LIMITS.recorded  # bytes that may still be written
-        self._exchange: OpenExchange | None = None
+        self._exchange: OpenExchange  # from `open` on: before it nobody has this as an exchange
 
     def open(self, open_exchange: Callable[[Receiver], OpenExchange]) -> RecordedExchange:
         """Opens the real exchange, with this as its receiver."""
@@ -171,39 +171,36 @@ class RecordedExchange(Receiver):
     @property
     def is_complete(self) -> bool:
         """Whether the response has been read to its end."""
-        return self._exchange is None or self._exchange.is_complete
+        return self._exchange.is_complete
 
     @property
     def is_waiting(self) -> bool:
         """Whether the real exchange still waits for a connection."""
-        return self._exchange is not None and self._exchange.is_waiting
+        return self._exchange.is_waiting
 
     @property
     def sent(self) -> bool:
         """Whether the real request was handed to a connection."""
-        return self._exchange is not None and self._exchange.sent
+        return self._exchange.sent
 
     @property
     def resent(self) -> bool:
         """Whether the real request was written twice."""
-        return self._exchange is not None and self._exchange.resent
+        return self._exchange.resent
 
     def pause_reading(self) -> None:
         """Stops reading the response."""
-        if self._exchange is not None:
-            self._exchange.pause_reading()
+        self._exchange.pause_reading()
 
     def resume_reading(self) -> None:
         """Goes on reading."""
-        if self._exchange is not None:
-            self._exchange.resume_reading()
+        self._exchange.resume_reading()
 
     def close(self) -> None:
         """Aborts; the file ends at the last byte that was read."""
         self._write_body(self._censor.rest())
         self._finish()
-        if self._exchange is not None:
-            self._exchange.close()
+        self._exchange.close()
 
     def _write_body(self, data: bytes) -> None:
         if not data:

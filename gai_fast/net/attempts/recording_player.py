@@ -92,6 +92,11 @@ class ReplayExchange:
         loop: The loop, whose clock is used.
     """
 
+    is_waiting = resent = False
+    """No connection is needed."""
+    sent = True
+    """The recording is the answer to the request."""
+
     def __init__(self, recording: Recording, receiver: Receiver, loop: asyncio.AbstractEventLoop) -> None:
         self._recording = recording
         self._receiver = receiver
@@ -106,21 +111,6 @@ class ReplayExchange:
     def is_complete(self) -> bool:
         """Whether all of it has been played."""
         return self._next >= len(self._recording.chunks)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Always false: no connection is needed."""
-        return False
-
-    @property
-    def sent(self) -> bool:
-        """Always true: the recording is the answer to the request."""
-        return True
-
-    @property
-    def resent(self) -> bool:
-        """Always false: no connection is needed."""
-        return False
 
     def pause_reading(self) -> None:
         """Stops playing; the rest comes later by as long as the pause lasts."""
