@@ -13,7 +13,8 @@ that API's adapter reads as it reads the provider's own bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -79,8 +80,8 @@ class SDKEvents:
         self.is_async = is_async
         self._stream = stream
         self._reading = _Reading(provider)
-        self._plain: Iterator[Event] | None = None
-        self._async: AsyncIterator[Event] | None = None
+        self._plain: Generator[Event] | None = None
+        self._async: AsyncGenerator[Event] | None = None
 
     def __iter__(self) -> Iterator[Event]:
         """Returns the events of a plain iterator.
@@ -113,18 +114,28 @@ class SDKEvents:
         return anext(aiter(self))
 
     def close(self) -> None:
-        """Closes the stream of a plain iterator; idempotent."""
-        if self._plain is not None:
-            self._plain.close()  # type: ignore[attr-defined]  # a generator
+        """Closes the stream of a plain iterator, also while another thread waits for its next event; idempotent.
+
+        Raises:
+            TypeError: The stream is an async iterator.
+        """
+        if self.is_async:
+            raise TypeError("this stream is asynchronous: close it with `aclose`")
+        self._close_plain()
         _close(self._stream)
 
     async def aclose(self) -> None:
-        """Closes the stream; idempotent."""
-        if self._async is not None:
-            await self._async.aclose()  # type: ignore[attr-defined]  # a generator
+        """Closes the stream, also while another task waits for its next event; idempotent."""
+        self._close_plain()
+        if self._async is not None and not self._async.ag_running:  # type: ignore[attr-defined]  # typeshed lacks it
+            await self._async.aclose()
         await _aclose(self._stream)
 
-    def _events(self) -> Iterator[Event]:
+    def _close_plain(self) -> None:
+        if self._plain is not None and not self._plain.gi_running:  # type: ignore[attr-defined]  # typeshed lacks it
+            self._plain.close()
+
+    def _events(self) -> Generator[Event]:
         reading = self._reading
         try:
             items = iter(self._stream)
@@ -141,7 +152,7 @@ class SDKEvents:
         finally:
             _close(self._stream)
 
-    async def _aevents(self) -> AsyncIterator[Event]:
+    async def _aevents(self) -> AsyncGenerator[Event]:
         reading = self._reading
         try:
             items = aiter(self._stream)
@@ -316,5 +327,6 @@ def _error_body(body: Any) -> bytes:
         return body.encode("utf-8", "replace")
     if isinstance(body, Mapping):
         whole = body if "error" in body or body.get("type") == "error" else {"error": body}
-        return encode_json(dict(whole))
+        with suppress(ValueError):  # a value that is no JSON
+            return encode_json(dict(whole))
     return b""

@@ -153,7 +153,7 @@ TEXTS = st.sampled_from(["a", "a", "", None, 'Grüße "\\\n\x00', "\ud83d", 5, [
 INDEXES = st.sampled_from([0, 0, 0, 0, 1, None, "0", -1])
 COUNTS = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
-SCORES = {"content": [{"token": "a", "bytes": None, "logprob": -0.5, "top_logprobs": []}]}
+SCORES: dict[str, Any] = {"content": [{"token": "a", "bytes": None, "logprob": -0.5, "top_logprobs": []}]}
 FLAGGED = {"output": {"results": [{"categories": {"hate": True}, "category_scores": {"hate": 0.5}}]}}
 
 
@@ -269,7 +269,7 @@ def made_by(library: str, kind: str) -> Callable[[Any], Any]:
 def told(items: list[Any], provider: str) -> str:
     """Returns the events of a stream, without what differs between two readings."""
     events = gai_fast.from_sdk(iter(items), provider=provider)
-    plain = [{key: event[key] for key in event if key not in ("ts", "request_id")} for event in events]
+    plain = [{key: value for key, value in event.items() if key not in ("ts", "request_id")} for event in events]
     return re.sub("call_[0-9a-f]{24}", "call_1", repr(plain))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
@@ -320,3 +321,110 @@ async def test_one_of_another_loop_raises_what_it_raises_and_is_closed() -> None
         async for _ in events:
             pass
     assert closed == [True]
+
+
+class Hanging:
+    """A plain stream that waits for ever after its first chunk, unless it is closed."""
+
+    def __init__(self) -> None:
+        self.is_waiting = threading.Event()
+        self.is_closed = threading.Event()
+        self.items = iter([chunk("Hel")])
+
+    def __iter__(self) -> Hanging:
+        return self
+
+    def __next__(self) -> Any:
+        for item in self.items:
+            return item
+        self.is_waiting.set()
+        self.is_closed.wait()
+        raise ConnectionResetError
+
+    def close(self) -> None:
+        self.is_closed.set()
+
+
+def test_a_plain_stream_that_hangs_in_a_thread_is_closed_from_another() -> None:
+    theirs = Hanging()
+    events = gai_fast.from_sdk(theirs)
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: told.extend(types(events)))
+    reader.start()
+    theirs.is_waiting.wait()
+    with pytest.raises(ValueError, match="already executing"):
+        next(events)  # a second consumer
+    events.close()
+    reader.join()
+    assert told == ["start", "text.delta", "error", "done"]
+
+
+class AsyncHanging(Stream):
+    """As `Hanging`, async."""
+
+    def __init__(self) -> None:
+        super().__init__(chunk("Hel"))
+        self.is_waiting = asyncio.Event()
+        self.is_closed = asyncio.Event()
+
+    async def __anext__(self) -> Any:
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            self.is_waiting.set()
+            await self.is_closed.wait()
+            raise ConnectionResetError from None
+
+    async def close(self) -> None:
+        self.is_closed.set()
+
+
+async def test_one_that_hangs_is_closed_by_another_task() -> None:
+    theirs = AsyncHanging()
+    events = gai_fast.from_sdk(theirs)
+
+    async def read() -> list[str]:
+        return types([event async for event in events])
+
+    reader = asyncio.create_task(read())
+    await theirs.is_waiting.wait()
+    with pytest.raises(RuntimeError, match="already running"):
+        await anext(events)  # a second consumer
+    await events.aclose()
+    assert await reader == ["start", "text.delta", "error", "done"]
+
+
+async def test_each_kind_is_closed_by_its_own_method_and_a_plain_one_by_either() -> None:
+    theirs = Stream(chunk("a"))
+    with pytest.raises(TypeError, match="aclose"):
+        gai_fast.from_sdk(theirs).close()
+    assert not theirs.closed
+    plain = gai_fast.from_sdk(iter(["a"]))
+    next(plain)
+    await plain.aclose()
+    assert list(plain) == []
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, SystemExit])
+def test_what_is_no_exception_passes_and_the_stream_is_closed(kind: type[BaseException]) -> None:
+    closed = []
+
+    def stream() -> Iterator[Any]:
+        try:
+            yield chunk("Hel")
+            raise kind
+        finally:
+            closed.append(True)
+
+    with pytest.raises(kind):
+        list(gai_fast.from_sdk(stream()))
+    assert closed == [True]
+
+
+def test_a_body_that_is_no_json_leaves_the_status() -> None:
+    def stream() -> Iterator[Any]:
+        yield chunk("Hel")
+        raise StatusError(429, {"message": "slow down", "at": object()})
+
+    *_, error, _ = gai_fast.from_sdk(stream())
+    assert error["error"]["code"] == "rate_limited"
