@@ -18,6 +18,7 @@ from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_request_id
+from tests.corpus.test_from_sdk import SDKS
 
 Measure = Callable[..., None]
 
@@ -294,17 +295,18 @@ WIRE = json.loads(chunk(f'{{"content":"{TEXT}"}}')[6:-2])
 
 
 def sdk_stream(kind: str) -> list[Any]:
-    """The items of a program: chunks as the SDK of OpenAI makes them, texts, or events."""
-    if kind == "openai":
-        return [ChatCompletionChunk.model_validate(WIRE)] * BATCH
-    return [TEXT if kind == "texts" else EVENTS["text.delta"]] * BATCH
+    """The items of a program: objects as an SDK makes them of a body, texts, or events."""
+    if kind in SDKS:
+        opening, delta = DELTAS.get(kind) or DELTAS["openai"]
+        return list(SDKS[kind][1]((opening + delta * BATCH).encode()))
+    return ["token" if kind == "texts" else {"type": "text.delta", "text": "token"}] * BATCH
 
 
-@pytest.mark.parametrize("kind", ["openai", "texts", "events"])
+@pytest.mark.parametrize("kind", [*SDKS, "texts", "events"])
 def test_from_sdk(measure: Measure, kind: str) -> None:
     items = sdk_stream(kind)
     events = [event for event in gai_fast.from_sdk(iter(items)) if event["type"] == "text.delta"]
-    assert [event["text"] for event in events] == [TEXT] * BATCH
+    assert [event["text"] for event in events] == ["token"] * BATCH
     measure(lambda: list(gai_fast.from_sdk(iter(items))), events=BATCH)
 
 

@@ -25,7 +25,7 @@ from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, get_provider
-from gai_fast.providers._sdk_objects import CHAT, EVENTS, Shape, library_of, provider_of, shape_of
+from gai_fast.providers._sdk_objects import CHAT, EVENTS, Shape, chunk_of, library_of, provider_of, shape_of
 from gai_fast.runtime.clock import now_ms
 
 
@@ -232,7 +232,8 @@ class _Reading:
         shape = self._shapes.get(type(item))
         relay = self._relay
         if shape is None or relay is None:
-            shape = shape_of(item, self._api)
+            item = chunk_of(item)
+            shape = self._shapes.get(type(item)) or shape_of(item, self._api)
             relay = self._begun(shape.api, item)
             if shape.api != self._api:
                 what = f"a chunk of {shape.api!r} in a stream of {self._api!r}"

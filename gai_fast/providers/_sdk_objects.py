@@ -7,6 +7,7 @@ by its members.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -59,15 +60,13 @@ def shape_of(item: Any, begun: str) -> Shape:
         api = _api_of(item)
         if api is not None:
             return Shape(api, _json, varies=True)
-    if isinstance(item, tuple) and item and _is_langchain(item[0]):  # LangGraph adds its metadata
-        return Shape(_LANGCHAIN, lambda pair: _langchain(pair[0]), varies=True)
+    if _is_langchain(item):  # before the APIs: it may have a member of Gemini's
+        return Shape(_LANGCHAIN, _Messages().wire)
     is_model = hasattr(item, "model_dump_json")
     if is_model:
         api = _api_of(_members(item))
         if api is not None:
             return Shape(api, _WIRES.get(api, _wire), _text_reader(api, item))
-    if _is_langchain(item):
-        return Shape(_LANGCHAIN, _langchain)
     for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
         inner = getattr(item, name, None)
         if hasattr(inner, "model_dump_json"):
@@ -82,6 +81,11 @@ def shape_of(item: Any, begun: str) -> Shape:
     if is_model and begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
         return Shape(begun, _nothing)
     raise TypeError(f"from_sdk does not know chunks of the type {type(item).__module__}.{type(item).__name__}")
+
+
+def chunk_of(item: Any) -> Any:
+    """Returns an object without the metadata that LangGraph puts beside it in a pair."""
+    return item[0] if isinstance(item, tuple) and item and _is_langchain(item[0]) else item
 
 
 def _nothing(item: object) -> None:
@@ -313,8 +317,35 @@ def _is_langchain(item: Any) -> bool:
     return getattr(item, "type", None) == "AIMessageChunk" and hasattr(item, "tool_call_chunks")
 
 
-def _langchain(item: Any) -> str | None:
-    """Returns a message chunk of LangChain in the chat dialect."""
+class _Messages:
+    """Writes the message chunks of one answer of LangChain: each counts the tokens that those before it have not."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def wire(self, item: Any) -> str:
+        chunk, usage = _langchain(item), getattr(item, "usage_metadata", None)
+        if usage:
+            chunk["usage"] = self._added(usage)
+        return _json(chunk)
+
+    def _added(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        inputs, outputs = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
+        counts = self._counts
+        for name, count in {**usage, "cached": inputs.get("cache_read"), "thought": outputs.get("reasoning")}.items():
+            if isinstance(count, int):
+                counts[name] += count
+        return {
+            "prompt_tokens": counts["input_tokens"],
+            "completion_tokens": counts["output_tokens"],
+            "total_tokens": counts["total_tokens"],
+            "prompt_tokens_details": {"cached_tokens": counts["cached"]},
+            "completion_tokens_details": {"reasoning_tokens": counts["thought"]},
+        }
+
+
+def _langchain(item: Any) -> dict[str, Any]:
+    """Returns a message chunk of LangChain in the chat dialect, without its usage."""
     delta: dict[str, Any] = {}
     text, reasoning = _langchain_texts(item)
     if text:
@@ -338,17 +369,7 @@ def _langchain(item: Any) -> str | None:
     model = details.get("model_name") or details.get("model")
     if model:
         chunk["model"] = model
-    usage = getattr(item, "usage_metadata", None)
-    if usage:
-        inputs, outputs = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
-        chunk["usage"] = {
-            "prompt_tokens": usage.get("input_tokens"),
-            "completion_tokens": usage.get("output_tokens"),
-            "total_tokens": usage.get("total_tokens"),
-            "prompt_tokens_details": {"cached_tokens": inputs.get("cache_read")},
-            "completion_tokens_details": {"reasoning_tokens": outputs.get("reasoning")},
-        }
-    return _json(chunk)
+    return chunk
 
 
 def _langchain_texts(item: Any) -> tuple[str, str]:

@@ -44,9 +44,19 @@ def test_message_chunks_of_langchain_keep_reasoning_calls_and_usage() -> None:
     assert result.usage["output_tokens"] == 4
 
 
-def test_pairs_of_langgraph_are_read() -> None:
-    pairs = [(langchain("Hi"), {}), (langchain(finish_reason="stop"), {})]
-    assert gai_fast.collect(gai_fast.from_sdk(iter(pairs))).text == "Hi"
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_message_chunks_and_pairs_of_langgraph_are_read_and_their_usage_is_added(is_pair: bool) -> None:
+    """Anthropic's first message counts the input, its last one the output; a chunk of Gemini's has that member too."""
+    first = {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3, "input_token_details": {"cache_read": 2}}
+    last = {"input_tokens": 0, "output_tokens": 4, "total_tokens": 4, "output_token_details": {"reasoning": None}}
+    messages = [
+        declared_message(usage=first),
+        declared_message("Hi"),
+        declared_message(usage=last, stop_reason="end_turn"),
+    ]
+    result = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+    assert (result.text, result.finish_reason) == ("Hi", "stop")
+    assert result.usage == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7, "cached_input_tokens": 2}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +91,11 @@ class Model:
 
     def model_dump_json(self, **options: Any) -> str:
         raise AssertionError("a text is not dumped")
+
+
+def declared_message(text: str = "", **more: Any) -> Model:
+    """A message chunk of LangChain, which is a model too."""
+    return Model(**vars(langchain(text, **more)))
 
 
 def declared(**members: Any) -> Model:
