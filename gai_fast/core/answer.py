@@ -375,15 +375,6 @@ class Answer:
             events[-1]["usage"] = estimated_usage(self._prompt_characters, self.characters, "estimated")
         return events
 
-    def complete_calls(self, transcript: Transcript | None) -> list[Event]:
-        """Returns the complete calls of an incomplete answer.
-
-        Args:
-            transcript: Maps the ids of calls to the ids that the client has. `None` if there is no transcript.
-        """
-        calls = self.adapter.abort()
-        return calls if transcript is None else [transcript.named(event) for event in calls]
-
     def compared(self, transcript: Transcript, event: Event, characters: int) -> Event | None:
         """Returns the part of an event that the client lacks. `None` if the client has all of it.
 

@@ -470,14 +470,19 @@ class LegalStream:
             return usage
         self._emit_all(rest(answer.halves))
         if self.state is _STREAMING:
-            self._emit_all(answer.complete_calls(transcript))
+            self._emit_all(self._complete_calls(transcript))
         return self._partial_usage()
+
+    def _complete_calls(self, transcript: Transcript | None) -> list[Event]:
+        """Returns the complete calls of an incomplete answer, with the ids that the client has of them."""
+        calls = self._answer.adapter.abort()
+        return calls if transcript is None else [transcript.named(event) for event in calls]
 
     def _keep_rest(self) -> None:
         """Keeps the complete calls and the usage of a failed attempt, if another attempt may go on from it."""
         answer = self._answer
         if answer.transcript is not None and self._failed_rest is None and self.state is _STREAMING:
-            self._failed_rest = answer.complete_calls(answer.transcript), answer.partial_usage(has_started=True)
+            self._failed_rest = self._complete_calls(answer.transcript), answer.partial_usage(has_started=True)
 
     def _partial_usage(self) -> dict[str, Any]:
         """Returns the usage up to an end that the provider did not send."""
