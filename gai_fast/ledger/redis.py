@@ -38,7 +38,8 @@ from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import logger
-from gai_fast.stores.redis import RedisBackend, Script
+from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.redis_client import Script
 
 PREFIX: Final = "gai:{limits}:"
 _SCRIPT: Final = Script(files("gai_fast.ledger").joinpath("redis.lua").read_text())
@@ -83,7 +84,7 @@ class RedisHome(SharedHome):
     async def close(self) -> None:
         """Gives back what this worker has, and disconnects."""
         try:
-            await self._backend.command("UNLINK", self._own("worker"), self._own("number"))
+            await self._backend.client.command("UNLINK", self._own("worker"), self._own("number"))
         except StoreError:
             pass  # it is gone `limits.ledger_gone` from now
         finally:
@@ -96,7 +97,7 @@ class RedisHome(SharedHome):
         charges = [_as_text(entry._replace(amount=min(entry.amount, _MOST)), _AMOUNT) for entry in entries]
         sent = (number, charges, [_plain(report) for report in reports])
         arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
-        reply = await self._backend.run_script(_SCRIPT, self._own("worker"), *arguments)
+        reply = await self._backend.client.run_script(_SCRIPT, self._own("worker"), *arguments)
         if reply is None:
             return None
         answers, was_alive, full = reply
@@ -116,7 +117,7 @@ class RedisHome(SharedHome):
         """Returns the spend; as `SharedHome.spend`."""
         sums = Sums(by)
         first, last = days_between(since, until)
-        for day in await self._backend.command("ZRANGE", f"{PREFIX}days", f"[{first}", f"[{last}", "BYLEX"):
+        for day in await self._backend.client.command("ZRANGE", f"{PREFIX}days", f"[{first}", f"[{last}", "BYLEX"):
             fields = await self._fields(f"{PREFIX}spend:{day.decode()}")
             await asyncio.to_thread(sums.add, _entries(day.decode(), fields))  # 100,000 rows take 0.3 s
         return sums.rows()
@@ -126,14 +127,14 @@ class RedisHome(SharedHome):
         fields: dict[bytes, bytes] = {}  # the server may return one twice
         cursor = 0
         while True:
-            cursor, some = await self._backend.command("HSCAN", key, cursor, "COUNT", LIMITS.spend_read)
+            cursor, some = await self._backend.client.command("HSCAN", key, cursor, "COUNT", LIMITS.spend_read)
             fields.update(some)
             if not cursor:
                 return fields
 
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key; as `SharedHome.spent`."""
-        return int(await self._backend.command("GET", f"{PREFIX}spent:{label}:{key}") or 0)
+        return int(await self._backend.client.command("GET", f"{PREFIX}spent:{label}:{key}") or 0)
 
     def _own(self, kind: str) -> str:
         return f"{PREFIX}{kind}:{self._worker}"

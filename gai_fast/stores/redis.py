@@ -1,6 +1,6 @@
 """`redis://…`, `rediss://…`: durable copies in Redis 7 or Valkey, for the workers of several machines.
 
-Owns the keys, and the meaning of each failure of the server and of the client library.
+Owns the keys, and what is written and read under each. `redis_client.py` has the connections.
 
 | key | holds |
 |---|---|
@@ -35,17 +35,15 @@ Owns the keys, and the meaning of each failure of the server and of the client l
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
@@ -54,7 +52,6 @@ from gai_fast.stores.backend import (
     Backend,
     CopyChange,
     CopyTail,
-    Fault,
     LogCopy,
     Record,
     StoreError,
@@ -69,56 +66,18 @@ from gai_fast.stores.backend import (
     read_header,
     read_message,
 )
-from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
+from gai_fast.stores.redis_client import SENTINEL, Command, RedisClient, code_of
 
 URL: Final = "redis://127.0.0.1:6379/0"
 
-_Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 _Entry = tuple[bytes, Mapping[bytes, bytes]]
 
-_OLDEST: Final = (7, 0)
-"""The first release with `SET … NX GET` and `BLMPOP`."""
-_FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
-    "NOAUTH": ("refused", "asks for a password"),
-    "WRONGPASS": ("refused", "refuses our password"),
-    "NOPERM": ("refused", "does not permit our user a command or key"),
-    "DENIED": ("refused", "is in protected mode and refuses other machines"),
-    "READONLY": ("read_only", "is a replica, which cannot be written"),
-    "UNBLOCKED": ("read_only", "has become a replica"),
-    "OOM": ("full", "has no memory left"),
-    "MISCONF": ("full", "cannot save its data, and takes no more"),
-    "NOREPLICAS": ("full", "lacks the replicas that it must have"),
-    "LOADING": ("busy", "is loading its data"),
-    "BUSY": ("busy", "runs a long script"),
-    "MASTERDOWN": ("busy", "has lost its master"),
-    "CLUSTERDOWN": ("busy", "is part of a cluster that is down"),
-    "TRYAGAIN": ("busy", "is moving keys between nodes"),
-    "WRONGTYPE": ("damaged", "has another kind of value under one of our keys"),
-    "EXHAUSTED": ("damaged", "has an entry under one of our keys after which none can be added"),
-    "CERTIFICATE": ("refused", "has a certificate that is not trusted"),
-    "MAXCLIENTS": ("refused", "has too many clients"),
-    "LAYOUT": ("unsuitable", "has the limits of keys of another release, which this one cannot read"),
-}
-"""Faults by the first word of the server's reply, or by a code of ours from `_KNOWN_TEXTS`."""
-_KNOWN_TEXTS: Final = {
-    "max number of clients reached": "MAXCLIENTS",
-    "invalid password": "WRONGPASS",
-    "called without any password configured": "WRONGPASS",
-    "The ID specified in XADD is equal or smaller": "THERE",
-    "exhausted the last possible ID": "EXHAUSTED",
-    "Authentication required": "NOAUTH",
-    "certificate verify failed": "CERTIFICATE",
-}
-"""Codes for replies that begin with `ERR`, or that the client library returns without their first word."""
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Parameters of a URL that the client library reads: paths of certificate files."""
-_SENTINEL: Final = "sentinel"
-"""The URL parameter with a server's name in a Sentinel."""
-_CODE: Final = re.compile(r"[A-Z]{2,}")
 _BEGIN: Final = """\
 redis.call('HSET', KEYS[1], 'header', ARGV[1], 'sum', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -184,26 +143,8 @@ _MARK: Final = b"0-1"
 """The number of a copy's first entry."""
 _NUMBERS: Final = 1 << 63
 """Exclusive upper bound of the numbers of entries."""
-_CLOSED: Final = "the handler is closed"
-"""The end of uvloop's error text for a write to a connection that was reset. The library does not catch that error."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
 """Commands whose reply is null if the copy does not exist."""
-
-
-class Script:
-    """A Lua script.
-
-    Args:
-        text: Its source.
-
-    Attributes:
-        text: Its source.
-        digest: The SHA-1 digest by which `EVALSHA` runs a script that the server has run before.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisBackend(Backend):
@@ -217,55 +158,20 @@ class RedisBackend(Backend):
     spans_machines = True
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query))
-        self._service = query.pop(_SENTINEL, None)
-        self._url = parts._replace(query=urlencode(query)).geturl()
-        port = "" if parts.port is None else f":{parts.port}"
-        self._name = f"{parts.scheme}://{parts.hostname}{port}"
-        self._is_cluster = False
-        self._made: list[Any] = []  # all clients that `close` closes
-        self._clients: list[Any] = []
-        self._held: Any = None  # the connection for scripts; None in a cluster
-        self._holding = asyncio.Lock()
-        self._turns = asyncio.Semaphore(LIMITS.store_connections)
-        self._failed: tuple[float, StoreError] | None = None  # the last failure to reach the server, and its time
+        self.client = RedisClient(url, self._greet)
         self._worker: str | None = None  # the worker whose lease this process renews
         self._lost_at = -math.inf  # when the server was last found without that lease
         self._count = 0  # the count of that lease in the server's last reply: rule 7
         self._missing: dict[str, float] = {}  # workers without a lease since a loss, and when each was first found so
 
     async def open(self) -> None:
-        """Connects.
-
-        Raises:
-            StoreError: The server cannot be reached, is too old, or refuses the connection or a write.
-        """
-        try:
-            import redis.asyncio  # noqa: F401  # the extra may not be installed
-        except ImportError:
-            raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
-        await self.close()  # an earlier `open` may have succeeded before its caller failed
-        try:
-            first = self._new_client()
-            self._is_cluster = await self._call(lambda: self._look_at(first))
-            journal = self._new_client() if self._is_cluster else first
-            self._clients = [journal, self._new_client(is_timed=False)]
-            if not self._is_cluster:
-                self._held = self._clients[1].connection_pool.get_available_connection()
-            lease = int(SHARED.lease_lost * 1000)
-            # Fails if the server cannot be written.
-            await self._call(lambda: self._journal.execute_command("SET", _lease(""), "1", "PX", lease))
-        except StoreError:
-            await self.close()
-            raise
+        """Connects; as `RedisClient.open`."""
+        # Fails if the server cannot be written.
+        await self.client.open("SET", _lease(""), "1", "PX", int(SHARED.lease_lost * 1000))
 
     async def close(self) -> None:
         """Closes every connection."""
-        made, self._made, self._clients, self._held = self._made, [], [], None
-        for client in made:
-            with suppress(StoreError):  # it is gone
-                await self._call(client.aclose)
+        await self.client.close()
 
     async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
         """Writes changes in concurrent pipelines of `limits.store_pipeline` changes each."""
@@ -274,16 +180,16 @@ class RedisBackend(Backend):
         async def write(some: Sequence[CopyChange]) -> None:
             commands = [(change.stream_id, command) for change in some for command in _commands(change)]
             before = self._count
-            count, *replies = await self._pipeline(
-                self._journal, [self._counting(self._worker or ""), *(command for _, command in commands)], None
+            count, *replies = await self.client.pipeline(
+                self.client.journal, [self._counting(self._worker or ""), *(command for _, command in commands)], None
             )
             if not isinstance(count, Exception):  # a full server refuses to count, but still removes copies
                 self._note_count(count, before)
             for (stream_id, command), reply in zip(commands, replies, strict=True):
                 if isinstance(reply, Exception):
                     # THERE: an earlier pipeline, whose replies were lost, has written it.
-                    if _code(reply) != "THERE":
-                        raise self._error(reply)
+                    if code_of(reply) != "THERE":
+                        raise self.client.error(reply)
                 elif (reply is None and command[0] in _WITHOUT_COPY) or (reply == 0 and command[0] == "PEXPIRE"):
                     missing.add(stream_id)
 
@@ -292,17 +198,17 @@ class RedisBackend(Backend):
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, or the first part of a long copy."""
-        read: list[_Command] = [
+        read: list[Command] = [
             ("HGETALL", _head(stream_id)),
             ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
             ("EXISTS", *_both(stream_id)),
             ("EXISTS", _lease(self._worker or "")),
         ]
-        async with self._turn():
-            replies = await self._pipeline(self._others, read)
+        async with self.client.turn():
+            replies = await self.client.pipeline(self.client.others, read)
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._error(reply)
+                raise self.client.error(reply)
         fields, entries, there, has_lease = replies
         if self._worker is not None and not has_lease:
             self._lost_at = time.monotonic()
@@ -322,23 +228,25 @@ class RedisBackend(Backend):
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies. A server replies as soon as there are any; a cluster's nodes are polled."""
         count = max(LIMITS.store_entries_least, LIMITS.store_entries // len(positions))
-        if self._is_cluster:
+        if self.client.is_cluster:
             await asyncio.sleep(min(wait, SHARED.store_poll))
-            read: list[_Command] = [
+            read: list[Command] = [
                 ("XREAD", "COUNT", count, "STREAMS", _log(stream_id), f"{after}-0")
                 for stream_id, after in positions.items()
             ]
-            replies = await self._pipeline(self._others, read)
+            replies = await self.client.pipeline(self.client.others, read)
         else:
             keys = [*map(_log, positions)]
             after = [f"{last_seq}-0" for last_seq in positions.values()]
             block = ("BLOCK", max(1, int(wait * 1000))) if wait else ()
             command = ("XREAD", "COUNT", count, *block, "STREAMS", *keys, *after)
-            replies = [await self._call(lambda: self._others.execute_command(*command), wait + LIMITS.store_answer)]
+            replies = [
+                await self.client.call(lambda: self.client.others.execute_command(*command), wait + LIMITS.store_answer)
+            ]
         news: dict[str, CopyTail] = {}
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._error(reply)
+                raise self.client.error(reply)
             for key, entries in reply or ():
                 stream_id = key[5 : -len("}:log")].decode()
                 news[stream_id] = _news(entries, stream_id, count, positions[stream_id])
@@ -372,19 +280,19 @@ class RedisBackend(Backend):
     async def _remove_half(self, stream_id: str) -> None:
         """Removes the remaining key of a copy if the server has evicted the other: rule 5."""
         remove = ("EVAL", _REMOVE_HALF, 2, *_both(stream_id))
-        async with self._turn():
-            await self._ask(*remove)
+        async with self.client.turn():
+            await self.client.ask(*remove)
 
     async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> set[str]:
         """Returns the names whose keys all exist."""
         there: set[str] = set()
 
         async def ask(some: Sequence[str]) -> None:
-            async with self._turn():
-                replies = await self._pipeline(self._others, [("EXISTS", *keys(name)) for name in some])
+            async with self.client.turn():
+                replies = await self.client.pipeline(self.client.others, [("EXISTS", *keys(name)) for name in some])
             for name, reply in zip(some, replies, strict=True):
                 if isinstance(reply, Exception):
-                    raise self._error(reply)
+                    raise self.client.error(reply)
                 if reply == len(keys(name)):
                     there.add(name)
 
@@ -394,8 +302,8 @@ class RedisBackend(Backend):
     async def late(self) -> Collection[str]:
         """Returns the workers that did not renew their lease in time."""
         times = int(LIMITS.lease_late * 1000), int(SHARED.lease_lost * 1000)
-        async with self._turn():
-            found = await self._ask("EVAL", _LATE, 1, _WORKERS, *times)
+        async with self.client.turn():
+            found = await self.client.ask("EVAL", _LATE, 1, _WORKERS, *times)
         return [worker.decode(errors="replace") for worker in found]
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
@@ -405,19 +313,19 @@ class RedisBackend(Backend):
         if worker != self._worker:
             self._worker, self._count = None, 0
         before = self._count
-        commands: list[_Command] = [
+        commands: list[Command] = [
             self._counting(worker),
             ("EVAL", _PRESENT, 1, _WORKERS, worker, age, lease),
         ]
-        replies = await self._pipeline(self._journal, commands, None)
+        replies = await self.client.pipeline(self.client.journal, commands, None)
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._error(reply)
+                raise self.client.error(reply)
         self._note_count(replies[0], before)
         self._worker = worker
         return bool(replies[0] > 1)
 
-    def _counting(self, worker: str) -> _Command:
+    def _counting(self, worker: str) -> Command:
         """Returns the command that renews a worker's lease, and counts the call."""
         return ("EVAL", _COUNT, 1, _lease(worker), int(SHARED.lease_lost * 1000))
 
@@ -457,17 +365,19 @@ class RedisBackend(Backend):
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
         self._worker = None
-        commands: list[_Command] = [("DEL", _lease(worker)), ("ZREM", _WORKERS, worker)]
-        await self._pipeline(self._journal, commands, None)
+        commands: list[Command] = [("DEL", _lease(worker)), ("ZREM", _WORKERS, worker)]
+        await self.client.pipeline(self.client.journal, commands, None)
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Notes that streams are followed here."""
 
         async def note(some: Sequence[str]) -> None:
-            async with self._turn():
-                replies = await self._pipeline(self._others, [("EVAL", _FOLLOWED, 1, _head(each)) for each in some])
+            async with self.client.turn():
+                replies = await self.client.pipeline(
+                    self.client.others, [("EVAL", _FOLLOWED, 1, _head(each)) for each in some]
+                )
             for reply in replies:
-                if isinstance(reply, Exception) and (error := self._error(reply)).fault != "damaged":
+                if isinstance(reply, Exception) and (error := self.client.error(reply)).fault != "damaged":
                     raise error  # nothing is noted for a damaged or missing copy
 
         await _in_parts([*stream_ids], note)
@@ -475,29 +385,29 @@ class RedisBackend(Backend):
     async def followed_ago(self, stream_id: str) -> float | None:
         """Returns the seconds since followers of a stream were last noted."""
         ask = ("EVAL", _FOLLOWED_AGO, 1, _head(stream_id))
-        async with self._turn():
-            ago = await self._ask(*ask)
+        async with self.client.turn():
+            ago = await self.client.ask(*ask)
         return None if ago is None else max(0, int(ago)) / 1000
 
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
         """Sends a message to a worker. The message list of a gone worker expires after `limits.note_life`."""
         key = _messages(worker)
-        ask: list[_Command] = [
+        ask: list[Command] = [
             ("RPUSH", key, message_text(stream_id, message)),
             ("LTRIM", key, -LIMITS.messages, -1),
             ("PEXPIRE", key, int(SHARED.note_life * 1000)),
         ]
-        async with self._turn():
-            replies = await self._pipeline(self._others, ask)
+        async with self.client.turn():
+            replies = await self.client.pipeline(self.client.others, ask)
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._error(reply)
+                raise self.client.error(reply)
 
     async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
         """Returns the messages to a worker; the server replies with the first at once."""
         # One command: between two, a cancel that was taken could be lost.
         ask = ("BLMPOP", wait, 1, _messages(worker), "LEFT", "COUNT", LIMITS.messages)
-        found = await self._call(lambda: self._others.execute_command(*ask), wait + LIMITS.store_timeout)
+        found = await self.client.call(lambda: self.client.others.execute_command(*ask), wait + LIMITS.store_timeout)
         return (
             [] if found is None else [*dict.fromkeys(read_message(each.decode(errors="replace")) for each in found[1])]
         )
@@ -508,16 +418,16 @@ class RedisBackend(Backend):
 
     async def get(self, kind: str, name: str) -> bytes | None:
         """Returns the value of a record. None if there is none."""
-        async with self._turn():
-            found = await self._ask("GET", _record(kind, name))
+        async with self.client.turn():
+            found = await self.client.ask("GET", _record(kind, name))
         return None if found is None else _opened(found, kind, name)
 
     async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
         """Writes a record."""
         check = _check(value, kind, name)
         await self._note_lasting(kind, name, ttl)
-        async with self._turn():
-            await self._ask("SET", _record(kind, name), value + check, *_life(ttl))
+        async with self.client.turn():
+            await self.client.ask("SET", _record(kind, name), value + check, *_life(ttl))
 
     async def swap(
         self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
@@ -527,27 +437,27 @@ class RedisBackend(Backend):
         await self._note_lasting(kind, name, ttl)
         if old is not None:
             return await self._swap(kind, name, old, written, *_life(ttl))
-        async with self._turn():
+        async with self.client.turn():
             # Uses the library's own method: `execute_command` reads the reply of `SET` as a bool.
             options = {"nx": True, "get": True, "px": None if ttl is None else _milliseconds(ttl)}
-            ask = partial(self._others.set, _record(kind, name), written, **options)
-            found = await self._call(ask, LIMITS.store_answer)
+            ask = partial(self.client.others.set, _record(kind, name), written, **options)
+            found = await self.client.call(ask, LIMITS.store_answer)
         return None if found is None else _opened(found, kind, name)
 
     async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
         """Removes a record."""
         if old is not None:
             return await self._swap(kind, name, old) == old
-        async with self._turn():
-            return bool(await self._ask("UNLINK", _record(kind, name)))
+        async with self.client.turn():
+            return bool(await self.client.ask("UNLINK", _record(kind, name)))
 
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live."""
         found: dict[bytes, None] = {}
         cursor: Any = "0"
         while True:
-            async with self._turn():
-                cursor, some = await self._ask("SSCAN", _LASTING, cursor, "COUNT", LIMITS.store_pipeline)
+            async with self.client.turn():
+                cursor, some = await self.client.ask("SSCAN", _LASTING, cursor, "COUNT", LIMITS.store_pipeline)
             found.update(dict.fromkeys(some))
             if int(cursor) == 0 or len(found) >= LIMITS.lasting:
                 break
@@ -557,8 +467,8 @@ class RedisBackend(Backend):
     async def _note_lasting(self, kind: str, name: str, ttl: float | None) -> None:
         """Notes the name of a record without a time to live, before the record is written."""
         if ttl is None:
-            async with self._turn():
-                await self._ask("SADD", _LASTING, f"{kind}:{name}")
+            async with self.client.turn():
+                await self.client.ask("SADD", _LASTING, f"{kind}:{name}")
 
     async def _swap(self, kind: str, name: str, old: bytes, *written: bytes | str | int) -> bytes | None:
         """Changes a record if its value is `old`; returns the value before.
@@ -571,206 +481,9 @@ class RedisBackend(Backend):
         """
         known = old + _check(old, kind, name)
         former = old if kind == CLAIMS else known  # rule 8
-        async with self._turn():
-            found = await self._ask("EVAL", _SWAP, 1, _record(kind, name), known, former, *written)
+        async with self.client.turn():
+            found = await self.client.ask("EVAL", _SWAP, 1, _record(kind, name), known, former, *written)
         return None if found is None else _opened(found, kind, name)
-
-    # -- other keys --
-
-    async def command(self, *words: str | bytes | float) -> Any:
-        """Sends one command; returns the reply. For parts of the gateway that have their own keys."""
-        client = self._others  # raises if the backend is closed; the library may not be installed then
-        return await self._call(lambda: client.execute_command(*words), LIMITS.store_timeout)
-
-    async def run_script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
-        """Runs a script; returns its reply. If the server has cached the script, this is one round trip.
-
-        Args:
-            script: The script.
-            key: One of its keys, which selects a cluster's node.
-            arguments: Its arguments.
-        """
-        from redis.exceptions import NoScriptError
-
-        async def run() -> Any:
-            client = self._others
-            send = client.execute_command if self._held is None else self._send
-            # A request waits for the reply. A timeout here is `unreachable`, not `slow`, so later requests do not wait.
-            async with asyncio.timeout(LIMITS.store_answer):
-                try:
-                    return await send("EVALSHA", script.digest, 1, key, *arguments)
-                except NoScriptError:
-                    return await send("EVAL", script.text, 1, key, *arguments)
-
-        return await self._call(run)
-
-    async def _send(self, *words: str | bytes | int) -> Any:
-        """Sends a command over the connection that is held for scripts; returns the reply.
-
-        The library's `execute_command` takes a connection from the pool for each command, returns it, and counts both:
-        an exchange of limits then costs 16 % more instructions. If a reply is not read completely, for instance after a
-        cancellation, the library closes the connection, and the next command opens it again.
-        """
-        connection = self._held
-        async with self._holding:
-            await self._others.connection_pool.ensure_connection(connection)
-            await connection.send_packed_command(connection.pack_command(*words), check_health=False)
-            return await connection.read_response()
-
-    # -- the library --
-
-    @property
-    def _journal(self) -> Any:
-        """The client that writes copies and renews leases. Reads use another client, so they never delay it."""
-        return self._client(0)
-
-    @property
-    def _others(self) -> Any:
-        return self._client(1)
-
-    def _client(self, number: int) -> Any:
-        if not self._clients:
-            raise StoreError("unreachable", f"{self._name} is closed")
-        return self._clients[number]
-
-    def _new_client(self, *, is_timed: bool = True) -> Any:
-        """Makes a client; it connects with its first command.
-
-        Args:
-            is_timed: Whether the library limits the time of a reply; otherwise the caller must. The library starts a
-                task for every write to do so, which costs a third of a command's CPU time and a turn of the loop.
-        """
-        from redis.asyncio import Redis, RedisCluster
-        from redis.asyncio.retry import Retry
-        from redis.asyncio.sentinel import Sentinel
-        from redis.backoff import NoBackoff
-
-        options: dict[str, Any] = {
-            "socket_timeout": LIMITS.store_timeout if is_timed else None,
-            "socket_connect_timeout": LIMITS.store_connect,
-            "protocol": 2,
-            "driver_info": None,
-        }
-        if is_timed and not self._is_cluster:
-            options["redis_connect_func"] = self._greet
-        if self._is_cluster:
-            # The retry finds a key that has moved to another node.
-            self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
-            return self._made[-1]
-        self._made.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))
-        if self._service is not None:
-            make: Any = Sentinel
-            found = dict(self._made[-1].connection_pool.connection_kwargs)
-            sentinel = make([(found.pop("host"), found.pop("port"))], **found)
-            self._made += sentinel.sentinels
-            self._made.append(sentinel.master_for(self._service, ssl=self._url.startswith("rediss://")))
-        return self._made[-1]
-
-    async def _look_at(self, client: Any) -> bool:
-        """Returns whether the server is a node of a cluster.
-
-        Raises:
-            StoreError: The server is too old.
-        """
-        about = await client.info("server", "cluster", "memory")
-        version = str(about.get("redis_version", "0"))
-        if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _OLDEST:
-            raise StoreError("unsuitable", f"{self._name} is Redis {version}: 7.0 or later is needed")
-        policy = str(about.get("maxmemory_policy", ""))
-        if policy not in ("", "noeviction"):  # nearly all keys have a time to live: `volatile-…` may evict them too
-            text = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
-            logger.warning(text, self._name, policy)
-        return bool(about.get("cluster_enabled"))
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Waits for a turn: `limits.store_connections` requests are sent at a time.
-
-        Raises:
-            StoreError: Another request found the server out of reach during the wait. Another try would take as long.
-        """
-        asked = time.monotonic()
-        async with self._turns:
-            if self._failed is not None and asked <= self._failed[0]:
-                raise self._failed[1]
-            yield
-
-    async def _ask(self, *command: Any) -> Any:
-        """Sends a command that a client may wait for; returns the reply."""
-        return await self._call(lambda: self._others.execute_command(*command), LIMITS.store_answer)
-
-    async def _pipeline(
-        self, client: Any, commands: Sequence[_Command], seconds: float | None = LIMITS.store_answer
-    ) -> list[Any]:
-        """Sends commands together; returns their replies, some of which may be exceptions.
-
-        Args:
-            client: Sends them.
-            commands: The commands.
-            seconds: As for `_call`.
-        """
-
-        async def execute() -> list[Any]:
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            # The library's own error texts contain the command, and so a conversation: they are not raised.
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            return replies
-
-        return await self._call(execute, seconds) if commands else []
-
-    async def _call(self, call: Callable[[], Awaitable[_Result]], seconds: float | None = None) -> _Result:
-        """Calls the library.
-
-        Args:
-            call: The call.
-            seconds: The time limit of the call. None if the library limits it.
-
-        Raises:
-            StoreError: The call failed.
-            asyncio.CancelledError: The task was cancelled, even if the library swallowed the cancellation: it writes
-                through `asyncio.wait_for`, which before Python 3.12 returns its result if the result and the
-                cancellation arrive in one turn of the loop.
-        """
-        from redis.exceptions import RedisClusterException, RedisError
-
-        before = _cancellations()
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                return await call()
-        except (RedisError, RedisClusterException, OSError) as problem:
-            is_slow = limit.expired()
-            error = StoreError("slow", f"{self._name} does not answer in time") if is_slow else self._error(problem)
-            if error.fault in ("slow", "unreachable"):
-                self._failed = time.monotonic(), error
-            raise error from None
-        except RuntimeError as problem:
-            if not str(problem).endswith(_CLOSED):
-                raise
-            error = StoreError("unreachable", f"{self._name} cannot be reached")
-            self._failed = time.monotonic(), error
-            raise error from None
-        finally:
-            if _cancellations() > before:
-                raise asyncio.CancelledError
-
-    def _error(self, problem: Exception) -> StoreError:
-        """Returns the `StoreError` for a failure of the library or an error reply. Keeps only the code of its text."""
-        from redis.exceptions import TimeoutError as RedisTimeoutError
-
-        code = _code(problem)
-        if code in _FAULTS:
-            fault, text = _FAULTS[code]
-            return StoreError(fault, f"{self._name} {text}")
-        if isinstance(problem, RedisTimeoutError | TimeoutError):
-            return StoreError("unreachable", f"{self._name} does not answer in time")
-        if type(problem).__name__ == "InvalidResponse":
-            return StoreError("unsuitable", f"{self._name} does not speak Redis's protocol")
-        if code:
-            return StoreError("unsuitable", f"{self._name} refuses a command ({code})")
-        return StoreError("unreachable", f"{self._name} cannot be reached")
 
 
 def check_url(url: str, _folder: Path) -> str:
@@ -791,38 +504,17 @@ def check_url(url: str, _folder: Path) -> str:
         is_right = False
     if not is_right or not _PRINTABLE.fullmatch(url) or not _DATABASE.fullmatch(parts.path) or parts.fragment:
         raise ValueError(f'must be "redis://[user[:password]@]host[:port][/database]", such as "{URL}"')
-    if parts.port is None and _SENTINEL in dict(parse_qsl(parts.query)):
+    if parts.port is None and SENTINEL in dict(parse_qsl(parts.query)):
         raise ValueError("must name the port of the Sentinel")
-    known = (_SENTINEL, *(_TLS_OPTIONS if parts.scheme == "rediss" else ()))
+    known = (SENTINEL, *(_TLS_OPTIONS if parts.scheme == "rediss" else ()))
     if any(name not in known or not value for name, value in parse_qsl(parts.query, keep_blank_values=True)):
-        raise ValueError(f"must have no parameters but {_SENTINEL} and, with rediss://, {', '.join(_TLS_OPTIONS)}")
+        raise ValueError(f"must have no parameters but {SENTINEL} and, with rediss://, {', '.join(_TLS_OPTIONS)}")
     return url
 
 
 def open_backend(settings: StoreSettings) -> RedisBackend:
     """Makes the store of a configuration."""
     return RedisBackend(settings.url)
-
-
-_Command = tuple[Any, ...]
-
-
-def _cancellations() -> int:
-    """Returns the number of pending requests to cancel the running task."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
-
-
-def _code(problem: Exception) -> str:
-    """Returns the first word of the server's reply, or a code from `_KNOWN_TEXTS`. Empty if no server replied."""
-    text = str(problem)
-    for known, code in _KNOWN_TEXTS.items():
-        if known in text:
-            return code
-    if type(problem).__name__ in ("ResponseError", "ModuleError"):
-        word = _CODE.match(text)
-        return word[0] if word else "ERR"
-    return str(getattr(problem, "status_code", None) or "")
 
 
 async def _in_parts(items: Sequence[_Item], do: Callable[[Sequence[_Item]], Awaitable[None]]) -> None:
@@ -898,11 +590,11 @@ def _opened(found: bytes, kind: str, name: str) -> bytes:
     raise StoreError("damaged", "a record of the store is damaged")
 
 
-def _commands(change: CopyChange) -> list[_Command]:
+def _commands(change: CopyChange) -> list[Command]:
     log, head = _log(change.stream_id), _head(change.stream_id)
     if change.is_dropped:
         return [("UNLINK", log), ("UNLINK", head)]
-    commands: list[_Command] = []
+    commands: list[Command] = []
     if change.header is not None:
         header = header_text(change.header, change.worker)
         check = checksum(header, change.stream_id, "header")

@@ -216,14 +216,14 @@ async def test_spend_is_read_in_parts_and_only_of_the_days_that_are_asked_for(
     days = ["2026-11-20", "2026-11-21", "2026-11-22"]
     await home.exchange(1, [ENTRY._replace(day=day, model=f"m{number}") for day in days for number in range(400)], [])
     commands: list[tuple[Any, Any]] = []
-    sent = home._backend.command
+    sent = home._backend.client.command
 
     async def command(*words: Any) -> Any:
         reply = await sent(*words)
         commands.append((words, reply))
         return reply
 
-    monkeypatch.setattr(home._backend, "command", command)
+    monkeypatch.setattr(home._backend.client, "command", command)
     assert await home.spend("key", days[1], days[1]) == [SpendRow("ann", "USD", 400 * ENTRY.amount, 400)]
     (first, found), *parts = commands
     assert (first[0], found) == ("ZRANGE", [days[1].encode()])

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import CANCEL, Backend, CopyChange, CopyTail, Gap, Record, ending_text
-from gai_fast.stores.redis import RedisBackend, Script
+from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.redis_client import RedisClient, Script
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from tests.conftest import ChangeLimits
@@ -32,6 +33,7 @@ FINISHED = Ending("finished", "stop")
 HEADER = LogHeader("s", "caller", "m", "gai", "sse")
 BEGIN = CopyChange("s", HEADER, "worker", keep=60)
 Make = Callable[[str], Backend]
+ECHO = Script("return {ARGV[1], redis.call('GET', KEYS[1]) or ''}")
 
 
 @pytest.fixture
@@ -55,6 +57,12 @@ async def opened(make: Make, url: str) -> Backend:
 
 def record(seq: int, size: int = 20) -> Record:
     return Record(seq - 1, seq, b"%d" % (seq % 10) * size)
+
+
+async def scripted(make: Make, url: str) -> RedisBackend:
+    backend = await opened(make, url)
+    assert isinstance(backend, RedisBackend)
+    return backend
 
 
 async def fault(call: object) -> StoreError:
@@ -489,22 +497,6 @@ async def test_a_worker_whose_streams_the_store_lacks_is_late(make: Make, redis_
     assert not await backend.late()
 
 
-async def test_a_connection_that_the_loop_has_closed_is_a_server_out_of_reach(
-    make: Make, redis_server: RedisServer
-) -> None:
-    """uvloop raises a `RuntimeError`, which counted as a bug: the followers of all streams were cut off."""
-    backend = await opened(make, redis_server.url)
-    assert isinstance(backend, RedisBackend)
-
-    async def write(text: str) -> None:
-        raise RuntimeError(text)
-
-    text = "unable to perform operation on <TCPTransport closed=True reading=False 0x1>; the handler is closed"
-    assert (await fault(backend._call(lambda: write(text)))).fault == "unreachable"
-    with pytest.raises(RuntimeError, match="a bug"):
-        await backend._call(lambda: write("a bug"))
-
-
 # ---- the keys --------------------------------------------------------------------------------------------------------
 
 
@@ -574,7 +566,7 @@ async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: Make
     assert [*await other.messages("w", 1)] == [("s", CANCEL)]
     await backend.write([CopyChange(name, is_dropped=True) for name in names])
     assert await other.kept(names) == set()
-    assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
+    assert await backend.client.run_script(ECHO, "none", b"a") == [b"a", b""]
 
 
 async def test_a_sentinel_tells_where_the_server_is(make: Make, make_server: MakeServer) -> None:
@@ -584,7 +576,7 @@ async def test_a_sentinel_tells_where_the_server_is(make: Make, make_server: Mak
     url = f"redis://:my-secret@127.0.0.1:{sentinel.port}?sentinel="
     backend = await scripted(make, f"{url}main")
     await backend.write([replace(BEGIN, records=[record(1)])])
-    assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
+    assert await backend.client.run_script(ECHO, "none", b"a") == [b"a", b""]
     assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
     direct = await opened(make, f"redis://:my-secret@127.0.0.1:{server.port}")
     assert await direct.kept(["s"]) == {"s"}
@@ -646,124 +638,6 @@ async def test_of_a_thousand_races_between_two_processes_each_has_one_winner(red
     assert not first & second
 
 
-# ---- scripts, which have a connection of their own -------------------------------------------------------------------
-
-ECHO = Script("return {ARGV[1], redis.call('GET', KEYS[1]) or ''}")
-"""Tells its argument, and what is under its key."""
-
-
-async def scripted(make: Make, url: str) -> RedisBackend:
-    backend = await opened(make, url)
-    assert isinstance(backend, RedisBackend)
-    return backend
-
-
-def script_clients(server: RedisServer) -> list[str]:
-    """The connections whose last command was a script."""
-    lines = server.command("CLIENT", "LIST").decode().splitlines()
-    return [line for line in lines if "cmd=eval" in line]
-
-
-async def test_scripts_run_over_one_connection_in_the_database_of_the_url(make: Make, make_server: MakeServer) -> None:
-    server = make_server()
-    server.command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all")
-    backend = await scripted(make, f"redis://worker:secret@127.0.0.1:{server.port}/3")
-    await backend.command("SET", "k", "mine")
-    for text in (b"a", b"b"):
-        assert await backend.run_script(ECHO, "k", text) == [text, b"mine"]
-    (first,) = script_clients(server)
-    assert "db=3" in first
-    assert "user=worker" in first
-    server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    server.command("SCRIPT", "FLUSH")
-    await until(lambda: not script_clients(server))
-    await asyncio.sleep(0.05)  # the loop sees that the connection has ended
-    assert await backend.run_script(ECHO, "k", b"c") == [b"c", b"mine"], "connected again, and sent the script again"
-    (second,) = script_clients(server)
-    assert "db=3" in second
-
-
-async def test_scripts_run_at_once_get_their_own_replies(make: Make, redis_server: RedisServer) -> None:
-    backend = await scripted(make, redis_server.url)
-    texts = [b"%d" % number for number in range(200)]
-    replies = await asyncio.gather(*(backend.run_script(ECHO, "none", text) for text in texts))
-    assert replies == [[text, b""] for text in texts]
-
-
-@pytest.mark.parametrize("size", range(13))
-async def test_a_reply_that_is_cut_short_is_told_and_the_next_script_has_its_own(
-    make: Make, redis_server: RedisServer, size: int
-) -> None:
-    """A relay passes on so many bytes of the reply `*2\\r\\n$1\\r\\na\\r\\n…`, and hangs up."""
-    cuts: list[int] = []
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, asks = await asyncio.open_connection("127.0.0.1", redis_server.port)
-        while asked := await reader.read(1 << 16):
-            asks.write(asked)
-            answer = await answers.read(1 << 16)
-            if cuts and b"EVAL" in asked:
-                writer.write(answer[: cuts.pop()])
-                break
-            writer.write(answer)
-        for each in (asks, writer):
-            each.close()
-
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        backend = await scripted(make, f"redis://127.0.0.1:{port}")
-        assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
-        cuts.append(size)
-        problem = await fault(backend.run_script(ECHO, "none", b"secret"))
-        assert (problem.fault, str(problem)) == ("unreachable", f"redis://127.0.0.1:{port} cannot be reached")
-        assert await backend.run_script(ECHO, "none", b"c") == [b"c", b""]
-        await backend.close()
-
-
-async def test_a_script_is_a_question_of_a_client_and_ends_as_early_where_the_server_is_silent(
-    make: Make, make_server: MakeServer, change_limits: ChangeLimits
-) -> None:
-    """The exchange of limits of a keyed request had 5 s; what other requests ask has `limits.store_answer`."""
-    change_limits(store_timeout=10 * SECONDS)
-    server = make_server()
-    backend = await scripted(make, server.url)
-    server.pause()
-    try:
-        async with asyncio.timeout(SECONDS):
-            problem = await fault(backend.run_script(ECHO, "none", b"a"))
-    finally:
-        server.resume()
-    assert problem.fault == "unreachable", "the limits count as out of reach: the next request does not wait"
-    assert await backend.run_script(ECHO, "none", b"b") == [b"b", b""], "its late reply is not taken for the next"
-
-
-async def test_of_two_thousand_cancelled_scripts_no_reply_is_mistaken(make: Make, redis_server: RedisServer) -> None:
-    backend = await scripted(make, redis_server.url)
-    chance = random.Random(5)
-    cancelled = answered = 0
-
-    async def ask(text: bytes) -> None:
-        nonlocal answered
-        assert await backend.run_script(ECHO, "none", text) == [text, b""]
-        answered += 1
-
-    while cancelled < 2_000:
-        tasks = [asyncio.ensure_future(ask(b"%d" % chance.getrandbits(64))) for _ in range(4)]
-        await asyncio.sleep(chance.choice([0, 0.0003, 0.0006, 0.001, 0.002]))
-        for task in tasks:
-            if chance.random() < 0.8:
-                cancelled += task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            assert result is None or isinstance(result, asyncio.CancelledError), result
-    assert answered > 100
-
-
-async def test_a_script_fails_after_the_store_is_closed(make: Make, redis_server: RedisServer) -> None:
-    backend = await scripted(make, redis_server.url)
-    await backend.close()
-    assert str(await fault(backend.run_script(ECHO, "none", b"a"))) == f"{redis_server.url} is closed"
-
-
 # ---- TLS -------------------------------------------------------------------------------------------------------------
 
 
@@ -781,7 +655,7 @@ async def test_over_tls_everything_is_the_same(make: Make, make_server: MakeServ
     backend = await scripted(make, f"rediss://localhost:{port}?ssl_ca_certs={authority.folder / 'ca.pem'}")
     await backend.write([replace(BEGIN, records=[record(1)])])
     assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
-    assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
+    assert await backend.client.run_script(ECHO, "none", b"a") == [b"a", b""]
 
 
 @pytest.mark.parametrize("certificate", ["elsewhere", "expired", "own"])
@@ -850,7 +724,7 @@ async def test_a_cancellation_that_the_library_loses_is_raised(
     """`asyncio.wait_for`, through which it writes, did that until Python 3.12: its caller then went on for ever."""
     backend = await opened(make, redis_server.url)
     client = Losing(problem)
-    monkeypatch.setattr(RedisBackend, "_others", client)
+    monkeypatch.setattr(RedisClient, "others", client)
     asking = asyncio.ensure_future(free(backend, "key", Claim("s", "body")))
     await client.has_begun.wait()
     asking.cancel()

@@ -475,7 +475,7 @@ async def names_of(inner: Any, url: str, kind: str) -> list[str]:
             for name in names
             if (":" in name) == (kind != CLAIMS) and name.startswith(f"{kind}:") == (kind != CLAIMS)
         ]
-    found = await inner.command("KEYS", f"gai:{kind}:*")
+    found = await inner.client.command("KEYS", f"gai:{kind}:*")
     return [each.decode().partition(f"gai:{kind}:")[2] for each in found]
 
 
