@@ -493,6 +493,13 @@ class LegalStream:
         if error.phase != "connect":
             error.phase = "mid_stream" if self.delivered else "first_event"
 
+    def _kept(self, error: Error) -> Error:
+        """Returns the error as clients may see it, without its traceback.
+
+        The frames of a traceback refer to the stream: the stream would only be freed by the garbage collector.
+        """
+        return self._answer.client_error(error).with_traceback(None)
+
     # -- copied deltas and frames --
 
     def _take_copied(self, deltas: DeltaSink) -> None:

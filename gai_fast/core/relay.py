@@ -336,13 +336,6 @@ class Relay(LegalStream):
         """Returns the failure to pass on: if a later attempt failed too, the first failure."""
         return error if self._continued is None or self._failure is None else self._failure
 
-    def _kept(self, error: Error) -> Error:
-        """Returns the error as clients may see it, without its traceback.
-
-        The frames of a traceback refer to the stream: the stream would only be freed by the garbage collector.
-        """
-        return self._answer.client_error(error).with_traceback(None)
-
     def fail(self, error: Error) -> None:
         """Ends the stream with `error`, after emitting the complete calls."""
         if not self.is_over:
