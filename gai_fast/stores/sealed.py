@@ -438,6 +438,7 @@ class SealedBackend(Backend):
             if self._is_locked:
                 logger.error("the store is sealed, and [store.encryption] has no keys: nothing is read or kept")
             return
+        left: list[StoreError] = []
         for kind, name in await self._inner.lasting():
             try:
                 raw = await self._inner.get(kind, name)
@@ -447,7 +448,9 @@ class SealedBackend(Backend):
             except StoreError as problem:
                 if problem.fault not in ("damaged", "sealed"):
                     raise
-                logger.error("a record of the store is not sealed again: %s", problem)
+                left.append(problem)
+        if left:
+            logger.error("records of the store that are not sealed again: %d: %s", len(left), left[0])
 
     # -- as they are --
 

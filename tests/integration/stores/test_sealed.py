@@ -704,7 +704,7 @@ async def test_a_stream_that_began_before_there_were_keys_ends_as_it_began(
 
 
 async def test_keys_of_callers_are_sealed_refused_without_their_key_and_sealed_anew(
-    net: Net, url: str, server: Any, make_backend: MakeBackend
+    net: Net, url: str, server: Any, make_backend: MakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     admin = KeySettings("admin", (key_digest(ADMIN),), role="admin")
     as_admin = {"authorization": f"Bearer {ADMIN}"}
@@ -721,9 +721,11 @@ async def test_keys_of_callers_are_sealed_refused_without_their_key_and_sealed_a
         gateway = await net.gateway(None, url=url, encryption=encryption, keys=(admin,))
         refused = await gateway.ask("GET", "/v1/models", headers=as_caller)
         assert refused.status == 503, "never 401: the key may be a good one"
+        assert refused.headers["x-should-retry"] == "false"
         refused = await gateway.ask("POST", "/admin/v1/keys", {"name": "geheimer-name"}, as_admin)
         assert (refused.status, refused.json["error"]["reason"]) == (503, "store_sealed")
         await gateway.running.close()
+    assert caplog.text.count("that are not sealed again: 2: the store is sealed") == 1, "one line, not one a record"
 
     gateway = await net.gateway(None, url=url, encryption=sealed_with(1, 0), keys=(admin,))
     assert (await gateway.ask("GET", "/v1/models", headers=as_caller)).status == 200
