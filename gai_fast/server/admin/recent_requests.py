@@ -24,6 +24,7 @@ from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.limits import LIMITS
 
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
+_PARAMETERS: Final = frozenset(("key", "model", "outcome"))
 
 
 class RequestFilter(NamedTuple):
@@ -47,8 +48,10 @@ def read_filter(query: Mapping[str, str]) -> RequestFilter:
         query: The parameters of a URL.
 
     Raises:
-        InvalidRequest: `outcome` is none.
+        InvalidRequest: A parameter or the value of `outcome` is unknown.
     """
+    if not query.keys() <= _PARAMETERS:  # a misspelled filter would list all requests
+        raise Error("invalid_request", "the parameters are `key`, `model` and `outcome`", reason="query")
     outcome = query.get("outcome", "")
     if outcome and outcome not in OUTCOMES:
         raise Error("invalid_request", f"`outcome` must be {', '.join(OUTCOMES)}", reason="outcome")

@@ -14,6 +14,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.money import decimal_text, units
 
 _COLUMNS: Final[tuple[str, ...]] = get_args(GroupBy)
+_PARAMETERS: Final = frozenset(("by", "from", "to", "format"))
 
 
 class SpendQuery(NamedTuple):
@@ -41,6 +42,8 @@ def read_query(query: Mapping[str, str]) -> SpendQuery:
     Raises:
         InvalidRequest: A parameter is invalid; the text names it and the valid values.
     """
+    if not query.keys() <= _PARAMETERS:  # a misspelled date would give the spend of another time
+        raise Error("invalid_request", "the parameters are `by`, `from`, `to` and `format`", reason="query")
     by, form = query.get("by", "key"), query.get("format", "json")
     if by not in _COLUMNS:
         raise Error("invalid_request", f"`by` must be {', '.join(_COLUMNS)}", reason="by")

@@ -117,3 +117,5 @@ def test_a_filter_leaves_out_the_others() -> None:
         read_filter({"outcome": "sad"})
     assert (caught.value.code, caught.value.reason) == ("invalid_request", "outcome")
     assert "finished, failed, cancelled, disconnected, refused" in str(caught.value)
+    with pytest.raises(Error, match="the parameters are `key`, `model` and `outcome`"):
+        read_filter({"keys": "ann"})

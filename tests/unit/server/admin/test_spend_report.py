@@ -71,3 +71,9 @@ def test_a_query_that_is_not_valid_is_refused(query: dict[str, str], name: str) 
     with pytest.raises(Error, match=f"`{name}` must be") as caught:
         read_query(query)
     assert (caught.value.code, caught.value.status, caught.value.reason) == ("invalid_request", 400, name)
+
+
+def test_a_misspelled_parameter_does_not_give_the_spend_of_another_time() -> None:
+    with pytest.raises(Error, match="the parameters are `by`, `from`, `to` and `format`") as caught:
+        read_query({"since": "2026-11-01"})
+    assert (caught.value.status, caught.value.reason) == (400, "query")
