@@ -12,8 +12,9 @@ import pytest
 from gai_fast.core.reading import parse_object, parse_request
 from gai_fast.core.structure import Structure
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeyLimits, KeySettings, Settings
+from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.early import EarlyLimits, checked
 from gai_fast.server.requests.incoming import Incoming
@@ -74,6 +75,15 @@ async def test_a_request_beyond_a_limit_is_refused_unread_and_counted_as_refused
         EarlyLimits(engine).read(asked.incoming, asked.handler)
     assert not asked.read
     assert engine.ledger.refused["requests_per_minute"] == 1
+
+
+async def test_requests_that_are_passed_through_count_as_streams(engine: Engine) -> None:
+    engine.limits = ServerLimits(LimitSettings(streams=1))
+    engine.begin_transfer("t", "bob", lambda error: None)
+    asked = Asked()
+    with pytest.raises(Error, match="streams = 1"):
+        EarlyLimits(engine).read(asked.incoming, asked.handler)
+    assert not asked.read
 
 
 async def test_a_request_that_a_stream_of_its_idempotency_key_may_answer_is_read(engine: Engine) -> None:
