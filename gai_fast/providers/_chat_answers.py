@@ -33,6 +33,7 @@ from gai_fast.providers._base import API
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage
 from gai_fast.providers._finish_words import FINISH_WORDS
+from gai_fast.providers._lost_text import chat_content
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import function_of, listed_calls, outcome
 from gai_fast.providers.limits import LIMITS
@@ -78,6 +79,33 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
     def has_calls(self) -> bool:
         return self._calls is not None and bool(self._calls)
 
+    def unread(self, message: dict[str, Any], *, is_last: bool) -> dict[str, Any]:
+        """Returns what is new in the `message` of a chunk in a stream; empty if there is nothing.
+
+        Some proxies send the whole response in one chunk: behind deltas, or behind another such chunk, it repeats them.
+        Some servers have `message` in place of `delta`, with the next text, or with all the text so far.
+
+        Args:
+            message: The message.
+            is_last: Whether the chunk has a finish reason.
+
+        Raises:
+            Error: The response exceeds the memory limit.
+        """
+        if self.has_content and self.first is None:
+            return {}
+        text = message.get("content")
+        if self.has_content and isinstance(text, str) and text:
+            begins_alike = text.startswith(self.first or "")
+            if self.grows is None and not is_last:
+                self.grows = begins_alike and len(text) > self.characters
+            if begins_alike and (self.grows or (is_last and len(text) == self.characters)):
+                return {**message, "content": text[self.characters :]}
+        elif not is_last and isinstance(text, str):
+            self._room.take(len(text))
+            self.first = text
+        return message
+
 
 def _mark(events: list[Event], choice: Choice) -> None:
     """Adds the number of the choice to its events. Events of the first choice have no number."""
@@ -90,8 +118,6 @@ _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 """The member of `logprobs` for each kind of text."""
 _THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
 """The types of content parts with reasoning."""
-_OTHER_TEXTS: Final = ("output_text", "value", "parts", "message")
-"""Members of a delta or a message in which servers put its text, beside those that are always read."""
 _OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts", "thinking_blocks")
 """Members of a delta or a message in which servers put its reasoning, beside those that are always read."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
@@ -297,13 +323,14 @@ class ChatAdapter(ProviderAdapter):
         if message:
             steps = self._steps(choice, message, part)
         if not steps:
-            others = raw.keys() & self.other_places[part]
-            inner = message.keys() & _OTHER_TEXTS if isinstance(message, dict) else ()
-            if others or inner:
-                found = {name: raw[name] for name in others}
-                steps = self._read_elsewhere(
-                    choice, found, message if inner else {}, part, is_last=bool(raw.get("finish_reason"))
-                )
+            found = chat_content(raw, self.other_places[part], message)
+            is_message = part == "delta" and found is raw.get("message")
+            if found is not None and is_message:
+                found = choice.unread(found, is_last=bool(raw.get("finish_reason")))
+                part = "message" if choice.first is None else part
+            if found:
+                self.copyable = False
+                steps = self._steps(choice, found, part)
         if steps:
             choice.has_content = True
             if raw.get("logprobs"):
@@ -329,59 +356,6 @@ class ChatAdapter(ProviderAdapter):
         except WRONG_SHAPE:
             self.copyable = False
             return self._read_members(choice, message, part, characters)
-
-    def _read_elsewhere(
-        self, choice: Choice, places: dict[str, Any], message: dict[str, Any], part: str, *, is_last: bool
-    ) -> list[Event | CallFragment]:
-        """Reads a choice whose content is not where the dialect has it.
-
-        Args:
-            choice: As for `read_message`.
-            places: The members of the choice that may have it: `other_places`.
-            message: Its delta or message, if that has text under another name.
-            part: As for `read_message`.
-            is_last: Whether the choice has a finish reason.
-        """
-        inner = next((message[name] for name in _OTHER_TEXTS if message.get(name)), None)
-        inner = inner or places.get("text") or places.get("content")
-        if inner and isinstance(inner, (str, list)):
-            self.copyable = False
-            return self._steps(choice, {"content": inner}, part)
-        inner = inner or places.get("delta")
-        if not inner and part == "delta":
-            whole = member(places, "message")
-            return self._read_as_stream(choice, whole, is_last=is_last) if whole else []
-        inner = inner or places.get("message") or next(reversed(objects(places.get("messages"))), None)
-        if not isinstance(inner, dict):
-            return []
-        self.copyable = False
-        return self._steps(choice, inner, part)
-
-    def _read_as_stream(self, choice: Choice, message: dict[str, Any], *, is_last: bool) -> list[Event | CallFragment]:
-        """Reads the `message` of a chunk in a stream.
-
-        Some proxies send the whole response in one chunk: behind deltas, or behind another such chunk, it repeats them.
-        Some servers have `message` in place of `delta`, with the next text, or with all the text so far.
-
-        Args:
-            choice: As for `read_message`.
-            message: The message.
-            is_last: Whether the chunk has a finish reason.
-        """
-        if choice.has_content and choice.first is None:
-            return []
-        self.copyable = False
-        text = message.get("content")
-        if choice.has_content and isinstance(text, str) and text:
-            begins_alike = text.startswith(choice.first or "")
-            if choice.grows is None and not is_last:
-                choice.grows = begins_alike and len(text) > choice.characters
-            if begins_alike and (choice.grows or (is_last and len(text) == choice.characters)):
-                message = {**message, "content": text[choice.characters :]}
-        elif not is_last and isinstance(text, str):
-            self.room.take(len(text))
-            choice.first = text
-        return self._steps(choice, message, "delta" if choice.first is not None else "message")
 
     def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
         """Adds the probabilities of a chunk's tokens to its text. What cannot be read is left out."""

@@ -22,7 +22,7 @@ What is unusual:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -96,6 +96,12 @@ _PART_EVENTS: Final = {
     "response.content_part.delta": ("output_text", "delta"),
     "response.output_item.delta": ("output_text", "delta"),
 }
+_TRANSCRIPTS: Final = (
+    "response.audio.transcript.delta",
+    "response.audio_transcript.delta",
+    "response.output_audio_transcript.delta",
+)
+"""The events of what is said in sound: of the Responses API, and of the Realtime API."""
 # For each event of a call: the kind of item, and the member that holds the text.
 _CALL_EVENTS: Final = {
     "response.function_call_arguments.delta": ("function_call", "delta"),
@@ -249,9 +255,7 @@ class ResponsesAdapter(ProviderAdapter):
             case "response.audio.delta" | "response.output_audio.delta":
                 sound = label(chunk.get("delta"))
                 return [{"type": "audio.delta", "audio": {"chunk": sound}}] if sound else []
-            case "response.audio.transcript.delta" | "response.audio_transcript.delta":
-                return self._deliver(_Part(), "output_text", chunk["delta"])
-            case "response.output_audio_transcript.delta":
+            case kind if kind in _TRANSCRIPTS:
                 return self._deliver(_Part(), "output_text", chunk["delta"])
         if kind in _TERMINAL:
             return self._end(_TERMINAL[kind], member(chunk, "response") or chunk)
@@ -327,24 +331,8 @@ class ResponsesAdapter(ProviderAdapter):
     def _complete_all(self, response: dict[str, Any]) -> list[Event]:
         """Ends all items of a whole response. Items that cannot be read are left out, with one warning."""
         events: list[Event] = []
-        output: list[tuple[str, str, dict[str, Any]]] = []
-        given: Any = response.get("output") or []
-        if isinstance(given, (str, dict)):
-            given = [given]
-        is_read = isinstance(given, list)
-        raw: Any
-        for raw in given if is_read else ():
-            if isinstance(raw, str):
-                raw = {"type": "message", "content": raw}
-            try:
-                kind = _item_kind(raw)
-            except WRONG_SHAPE:
-                kind = ""
-            if kind:
-                output.append((kind, label(raw.get("id")), raw))
-            else:
-                is_read = False
-        for item, raw in self._paired(output):
+        output, is_read = _listed(response.get("output") or [])
+        for item, raw in _paired(self._items, output, self._new):
             characters = self._characters
             try:
                 events += self._complete(item, raw)
@@ -352,7 +340,9 @@ class ResponsesAdapter(ProviderAdapter):
                 if item.kind == "message" and not characters:  # nor have deltas brought its text
                     raise self.unreadable() from None
                 self._characters, is_read = characters, False
-        if not self._has_text() and label(response.get("output_text")):  # as the SDK's property
+        if not (self._characters or _has_text(self._items)) and label(
+            response.get("output_text")
+        ):  # as the SDK's property
             events += self._deliver(_Part(), "output_text", response["output_text"])
         try:
             events += self.extras(response)
@@ -360,35 +350,10 @@ class ResponsesAdapter(ProviderAdapter):
             is_read = False
         return events if is_read else [*events, {**UNREADABLE}]
 
-    def _paired(self, output: list[tuple[str, str, dict[str, Any]]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
-        """Yields the item for each object of a whole output.
-
-        An object is paired with the item of its id, else with the next unpaired item of its kind, else with a new item.
-
-        Args:
-            output: The kind, the id and the object of each item.
-        """
-        ids = {(kind, identifier) for kind, identifier, _ in output if identifier}
-        named = {(item.kind, item.identifier): item for item in self._items if (item.kind, item.identifier) in ids}
-        others = {item: None for item in self._items if named.get((item.kind, item.identifier)) is not item}
-        for kind, identifier, raw in output:
-            item = named.get((kind, identifier)) or next((item for item in others if item.kind == kind), None)
-            if item is None:
-                item = self._new(kind, identifier, None)
-            others.pop(item, None)
-            yield item, raw
-
     def _count(self, usage: Any, response: dict[str, Any]) -> None:
         if not isinstance(usage, dict):
             return
-        # `total` is not passed: in this dialect every provider's output includes reasoning.
-        counted = counted_usage(
-            count(usage.get("input_tokens")),
-            count(usage.get("output_tokens")),
-            cached=nested_count(usage, "input_tokens_details", "cached_tokens"),
-            written=nested_count(usage, "input_tokens_details", "cache_write_tokens"),
-            reasoning=nested_count(usage, "output_tokens_details", "reasoning_tokens"),
-        )
+        counted = _counted(usage)
         self.searches = _searches(response)
         if counted:
             self.usage, self.own_cost = counted, self.cost_in(usage)
@@ -430,6 +395,9 @@ class ResponsesAdapter(ProviderAdapter):
         """
         index = count(chunk.get("output_index"))
         item = self._unnumbered(kind, identifier) if index is None else self._at.get((kind, index))
+        if item is None and identifier and label(chunk.get("type")).endswith(".done"):
+            item = self._named.get((kind, identifier))  # some servers number an item again at its end
+            item = None if item is not None and item.is_done else item
         return item or self._new(kind, identifier, index)
 
     def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
@@ -509,8 +477,7 @@ class ResponsesAdapter(ProviderAdapter):
             raw: The part.
             chunk: The event.
         """
-        kind = _part_kind(raw, "message") or _part_kind(raw, "reasoning")
-        text = label(raw.get(_PARTS[kind][1])) if kind else ""
+        kind, text = _announced(raw)
         if not text:
             return
         item = self._item(_PARTS[kind][2], identifier or label(chunk.get("item_id")), chunk)
@@ -524,31 +491,15 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _held_texts(self) -> list[Event]:
         """Returns the texts of announced parts of which nothing else has come."""
-        events: list[Event] = []
-        for item in self._items:
-            delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
-            for (kind, _), part in item.parts.items():
-                if part.held and kind not in delivered:
-                    events += self._deliver(part, kind, part.held)
-        return events
-
-    def _has_text(self) -> bool:
-        """Returns whether text or a refusal of a message has become events."""
-        return self._characters > 0 or any(
-            part.is_delivered for item in self._items if item.kind == "message" for part in item.parts.values()
-        )
+        return [event for part, kind in _unsent(self._items) for event in self._deliver(part, kind, part.held)]
 
     def _part_event(self, event: str, chunk: dict[str, Any]) -> list[Event]:
         kind, end = _PART_EVENTS[event]
         if end == "done":
             return self._end_part({**chunk, "type": kind}, chunk)
-        text = chunk.get("delta")
-        if not isinstance(text, str):
-            if text is None and "text" not in chunk:
-                raise Malformed("a delta without a text")
-            text = inner_text(chunk.get("text") if text is None else text)
+        text = _delta_text(chunk)
         part = self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk)
-        if chunk.get("delta") is not text and kind in ("reasoning_text", "summary_text") and isinstance(text, str):
+        if isinstance(chunk.get("delta"), dict) and _PARTS[kind][2] == "reasoning" and isinstance(text, str):
             # An object of early servers is an update, and not always the rest: the item's end has the whole text.
             self._keep(part, text if text.startswith(part.held) else part.held + text)
             return []
@@ -603,25 +554,11 @@ class ResponsesAdapter(ProviderAdapter):
         self._end_item(item)
         if isinstance(raw_parts, (str, dict)):
             raw_parts = [raw_parts]
-        delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
         if raw_parts and not isinstance(raw_parts, list):
-            if delivered:
+            if any(part.is_delivered for part in item.parts.values()):
                 return [{**UNREADABLE}]
             raise Malformed("the parts of an item are no list")
-        whole: list[tuple[int, str, dict[str, Any]]] = []
-        parts: list[_Part | None] = []
-        for index, raw in enumerate({"text": one} if isinstance(one, str) else one for one in raw_parts or ()):
-            kind = _part_kind(raw, item.kind) if isinstance(raw, dict) else ""
-            if kind:
-                part = delivered.get((kind, index))
-                if part is not None and label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
-                    del delivered[kind, index]
-                else:
-                    part = None
-                whole.append((index, kind, raw))
-                parts.append(part)
-        if delivered:
-            _match_rest(delivered, whole, parts)
+        whole, parts = _matched(item, raw_parts or ())
         events: list[Event] = []
         for at, (index, kind, raw) in enumerate(whole):
             part = parts[at]
@@ -659,10 +596,7 @@ class ResponsesAdapter(ProviderAdapter):
         for annotation in annotations:
             part.cited += 1  # counted before it is read: the whole part repeats an annotation that cannot be read
             self.keep_ids(annotation)
-            uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
-            span = count(annotation.get("start_index")), count(annotation.get("end_index"))
-            places = [part.begin + place for place in span if place is not None] if span[1] else ()
-            cited.append(citation(uri, title or annotation.get("filename"), *(places if len(places) == 2 else ())))
+            cited.append(_citation(annotation, part.begin))
         cited = [one for one in cited if one.get("uri")]
         return [{"type": "citations", "citations": cited}] if cited else []
 
@@ -731,6 +665,135 @@ def _input_of(raw: dict[str, Any]) -> str:
     given = next((raw[key] for key in _INPUTS if raw.get(key)), "")
     given = given or next(({key: raw[key]} for key in _NAMED_INPUTS if raw.get(key)), "")
     return given if isinstance(given, str) else encode_json(given).decode()
+
+
+def _listed(given: Any) -> tuple[list[tuple[str, str, dict[str, Any]]], bool]:
+    """Returns the kind, the id and the object of each item of a whole output, and whether all could be read.
+
+    Args:
+        given: The output: a list, or one item. A text is an item.
+    """
+    output: list[tuple[str, str, dict[str, Any]]] = []
+    if isinstance(given, (str, dict)):
+        given = [given]
+    is_read = isinstance(given, list)
+    raw: Any
+    for raw in given if is_read else ():
+        if isinstance(raw, str):
+            raw = {"type": "message", "content": raw}
+        try:
+            kind = _item_kind(raw)
+        except WRONG_SHAPE:
+            kind = ""
+        if kind:
+            output.append((kind, label(raw.get("id")), raw))
+        else:
+            is_read = False
+    return output, is_read
+
+
+def _matched(item: _Item, raw_parts: Iterable[Any]) -> tuple[list[tuple[int, str, dict[str, Any]]], list[_Part | None]]:
+    """Returns the parts of a whole item, by index, kind and object, and the part of each that deltas carried, or None.
+
+    Args:
+        item: The item.
+        raw_parts: Its raw parts.
+    """
+    delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
+    whole: list[tuple[int, str, dict[str, Any]]] = []
+    parts: list[_Part | None] = []
+    for index, raw in enumerate({"text": one} if isinstance(one, str) else one for one in raw_parts):
+        kind = _part_kind(raw, item.kind) if isinstance(raw, dict) else ""
+        if kind:
+            part = delivered.get((kind, index))
+            if part is not None and label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
+                del delivered[kind, index]
+            else:
+                part = None
+            whole.append((index, kind, raw))
+            parts.append(part)
+    if delivered:
+        _match_rest(delivered, whole, parts)
+    return whole, parts
+
+
+def _unsent(items: list[_Item]) -> list[tuple[_Part, str]]:
+    """Returns the parts, each with its kind, that hold a text and whose item has sent none of this kind."""
+    found: list[tuple[_Part, str]] = []
+    for item in items:
+        delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
+        found += [(part, key[0]) for key, part in item.parts.items() if part.held and key[0] not in delivered]
+    return found
+
+
+def _has_text(items: list[_Item]) -> bool:
+    """Returns whether a text or a refusal of a message has become events."""
+    return any(part.is_delivered for item in items if item.kind == "message" for part in item.parts.values())
+
+
+def _delta_text(chunk: dict[str, Any]) -> Any:
+    """Returns the text of a delta, which some servers send as an object, or as `text`.
+
+    Raises:
+        Malformed: It has none.
+    """
+    text = chunk.get("delta")
+    if isinstance(text, str):
+        return text
+    if text is None and "text" not in chunk:
+        raise Malformed("a delta without a text")
+    return inner_text(chunk.get("text") if text is None else text)
+
+
+def _paired(
+    items: list[_Item],
+    output: list[tuple[str, str, dict[str, Any]]],
+    new: Callable[[str, str, int | None], _Item],
+) -> Iterable[tuple[_Item, dict[str, Any]]]:
+    """Yields the item for each object of a whole output.
+
+    An object is paired with the item of its id, else with the next unpaired item of its kind, else with a new item.
+
+    Args:
+        items: The items that events have begun.
+        output: The kind, the id and the object of each item.
+        new: Makes an item of a kind and an id.
+    """
+    ids = {(kind, identifier) for kind, identifier, _ in output if identifier}
+    named = {(item.kind, item.identifier): item for item in items if (item.kind, item.identifier) in ids}
+    others = {item: None for item in items if named.get((item.kind, item.identifier)) is not item}
+    for kind, identifier, raw in output:
+        item = named.get((kind, identifier)) or next((item for item in others if item.kind == kind), None)
+        if item is None:
+            item = new(kind, identifier, None)
+        others.pop(item, None)
+        yield item, raw
+
+
+def _counted(usage: dict[str, Any]) -> dict[str, int]:
+    """Returns usage as `docs/events.md` defines it."""
+    # `total` is not passed: in this dialect every provider's output includes reasoning.
+    return counted_usage(
+        count(usage.get("input_tokens")),
+        count(usage.get("output_tokens")),
+        cached=nested_count(usage, "input_tokens_details", "cached_tokens"),
+        written=nested_count(usage, "input_tokens_details", "cache_write_tokens"),
+        reasoning=nested_count(usage, "output_tokens_details", "reasoning_tokens"),
+    )
+
+
+def _citation(annotation: dict[str, Any], begin: int) -> dict[str, Any]:
+    """Reads an annotation of a part that begins at this place of the text."""
+    uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
+    span = count(annotation.get("start_index")), count(annotation.get("end_index"))
+    places = [begin + place for place in span if place is not None] if span[1] else ()
+    return citation(uri, title or annotation.get("filename"), *(places if len(places) == 2 else ()))
+
+
+def _announced(raw: dict[str, Any]) -> tuple[str, str]:
+    """Returns the kind and the text of a part that an event announces."""
+    kind = _part_kind(raw, "message") or _part_kind(raw, "reasoning")
+    return kind, label(raw.get(_PARTS[kind][1])) if kind else ""
 
 
 def _kind(chunk: dict[str, Any], name: str) -> str:

@@ -263,6 +263,12 @@ class TestResponses:
         ]
         assert said(self.read(*chunks)) == "Hello"
 
+    def test_an_item_that_is_numbered_again_at_its_end_is_sent_once(self) -> None:
+        delta = {"type": "response.output_text.delta", **self.AT, "delta": "Hello"}
+        item = {"type": "message", "id": "i", "content": [self.PART]}
+        done = {"type": "response.output_item.done", "output_index": 1, "item": item}
+        assert said(self.read(delta, done)) == said(self.read(delta, done, output=[item])) == "Hello"
+
     @pytest.mark.parametrize("announced", ["Hel", "Hello", ""])
     def test_the_text_of_an_announced_part_comes_before_its_deltas(self, announced: str) -> None:
         part = {"type": "response.content_part.added", **self.AT, "part": {**self.PART, "text": announced}}

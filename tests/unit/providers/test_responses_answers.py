@@ -13,6 +13,7 @@ from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
+from gai_fast.providers._responses_answers import _paired
 from tests.limits import LIMITS
 from tests.unit.providers.answers import (
     between,
@@ -829,5 +830,5 @@ def test_an_item_that_the_end_repeats_is_paired_in_linear_time() -> None:
     adapter: Any = get_provider(OPENAI).adapter()
     for at, item in enumerate(items):
         adapter.receive("", json.dumps({"type": "response.output_item.added", "output_index": at, "item": item}))
-    paired = adapter._paired([("message", "m0", items[0])] * 4_000_000)
+    paired = _paired(adapter._items, [("message", "m0", items[0])] * 4_000_000, adapter._new)
     assert {item.number for item, _ in paired} == {0}
