@@ -448,8 +448,9 @@ def _share(settings: Settings, place: int) -> Settings:
     """Returns the configuration of one worker, with its share of the server's `[limits]`.
 
     The shares of all workers add up to the limit. If the limit does not divide evenly, the first workers get one more
-    each. A worker gets at least one connection. Limits of streams, in total and of a caller, are not divided here:
-    `ServerLimits` counts streams for the server. Nor is `lane_body`, which is the most of one body, too.
+    each. A worker gets at least one connection, and `upload_bytes` for at least one body of `max_body`: else a large
+    body would be refused for ever. Limits of streams, in total and of a caller, are not divided here: `ServerLimits`
+    counts streams for the server. Nor is `lane_body`, which is the most of one body, too.
 
     Args:
         settings: The server's configuration.
@@ -466,6 +467,6 @@ def _share(settings: Settings, place: int) -> Settings:
         connections=max(1, share(limits.connections)),
         drains=share(limits.drains),
         memory_high_water=high_water(limits) // count,
-        upload_bytes=share(limits.upload_bytes),
+        upload_bytes=max(share(limits.upload_bytes), min(settings.server.max_body, limits.upload_bytes)),
     )
     return replace(settings, limits=mine)

@@ -356,7 +356,7 @@ async def test_the_supervisor_answers_a_worker_that_does_not_serve_yet() -> None
 
 def test_the_shares_of_all_workers_add_up_to_the_limits_of_the_server() -> None:
     limits = LimitSettings(10, 4, connections=7, drains=0, memory_high_water=900, upload_bytes=3000, lane_body=300)
-    settings = Settings(server=ServerSettings(workers=3), limits=limits)
+    settings = Settings(server=ServerSettings(workers=3, max_body=1000), limits=limits)
     shares = [worker._share(settings, place).limits for place in range(3)]
     assert shares == [LimitSettings(10, 4, connections, 0, 300, 1000, 300) for connections in (3, 2, 2)]
     for total in range(3, 12):
@@ -364,6 +364,13 @@ def test_the_shares_of_all_workers_add_up_to_the_limits_of_the_server() -> None:
         assert sum(worker._share(of_each, place).limits.connections for place in range(3)) == total
     by_default = worker._share(Settings(server=ServerSettings(workers=2)), 0).limits.memory_high_water
     assert by_default == high_water(LimitSettings()) // 2
+
+
+def test_each_worker_receives_the_largest_body() -> None:
+    """With 64 workers, a body of 10 MiB got 503 for ever."""
+    for most, share in ((64 << 20, 16 << 20), (12 << 20, 10 << 20), (8 << 20, 8 << 20)):
+        settings = Settings(server=ServerSettings(workers=4), limits=LimitSettings(upload_bytes=most))
+        assert {worker._share(settings, place).limits.upload_bytes for place in range(4)} == {share}
 
 
 def test_each_worker_serves_a_connection() -> None:
