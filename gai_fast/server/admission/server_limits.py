@@ -119,6 +119,7 @@ class ServerLimits(StreamLimits):
     def __init__(self, limits: LimitSettings, ledger: Ledger | None = None, workers: int = 1) -> None:
         super().__init__(ledger)
         self._workers = workers
+        self._share = "" if workers == 1 else ", this worker's share"
         self._server = _Caller(_SERVER)
         self._callers: dict[str, _Caller] = {}  # with streams that are starting, or have asked
         self._starting: dict[str, str] = {}  # the callers of streams that are admitted and have not started
@@ -184,7 +185,7 @@ class ServerLimits(StreamLimits):
         if self.is_short_of_memory:
             most = self._limits.memory_high_water
             setting = "by default 80 % of the machine's memory" if most is None else f"{most}"
-            text = f"the server has too little memory for another stream (memory_high_water: {setting})"
+            text = f"the server has too little memory for another stream (memory_high_water: {setting}{self._share})"
             raise self._refusal("overloaded", "memory", text, caller)
 
     def begin_upload(self, size: int) -> None:
@@ -198,7 +199,7 @@ class ServerLimits(StreamLimits):
         """
         most = self._limits.upload_bytes
         if self.uploading + size > most:
-            text = f"the server receives as many bytes of request bodies as it may (upload_bytes = {most})"
+            text = f"the server receives as many bytes of request bodies as it may (upload_bytes = {most}{self._share})"
             raise self._refusal("overloaded", "upload", text)
         self.uploading += size
 
@@ -263,8 +264,8 @@ class ServerLimits(StreamLimits):
 
     def no_place(self) -> Error:
         """Counts a refused connection; returns the error that its client gets."""
-        most = self._limits.connections
-        text = f"the server has no place for another connection (connections = {most}, or fewer by `ulimit -n`)"
+        most = f"connections = {self._limits.connections}{self._share}, or fewer by `ulimit -n`"
+        text = f"the server has no place for another connection ({most})"
         return self._refusal("overloaded", "connections", text)
 
     def _too_many(self, refused: _Caller | None, caller: str) -> Error:

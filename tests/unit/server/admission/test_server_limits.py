@@ -54,6 +54,17 @@ def test_each_refusal_is_counted_by_its_limit_from_zero_on() -> None:
     assert server_limits.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1, "memory": 1, "upload": 0}
 
 
+@pytest.mark.parametrize(("workers", "share"), [(1, ""), (2, ", this worker's share")])
+def test_a_refusal_says_whose_the_number_is_that_it_names(workers: int, share: str) -> None:
+    server_limits = ServerLimits(LimitSettings(connections=3, memory_high_water=9, upload_bytes=5), None, workers)
+    assert f"(connections = 3{share}, or fewer" in server_limits.no_place().message
+    with pytest.raises(Error, match=f"upload_bytes = 5{share}"):
+        server_limits.begin_upload(6)
+    server_limits.is_short_of_memory = True
+    with pytest.raises(Error, match=f"memory_high_water: 9{share}"):
+        server_limits.check("", "ann", 0, 0)
+
+
 def test_without_memory_no_stream_begins() -> None:
     server_limits = ServerLimits(LimitSettings())
     server_limits.is_short_of_memory = True
