@@ -199,7 +199,7 @@ COMPILED = (
     "server/websocket/stream",
     "server/websocket/writer",
     "stores/memory",
-    "stores/seals",
+    "stores/sealer",
 )
 FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
 """The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""

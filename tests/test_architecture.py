@@ -41,7 +41,7 @@ LARGEST_FOLDERS = {"server": 14, "net": 14, "formats": 14, "": 3}
 """How many modules a folder may have, below `server/`, `net/` and `formats/` and in the root."""
 LARGEST_CLASS = 500
 """How many lines a class may have."""
-LARGER_CLASSES = {"providers._responses_answers:ResponsesAdapter": 568, "providers._chat_answers:ChatAdapter": 544}
+LARGER_CLASSES: dict[str, int] = {}
 """Classes that are not taken apart yet, and their lines, which may only become fewer."""
 SHARED_NAMES = {"__init__", "limits", "routes", "tls", "_base"}
 """Names of modules that mean the same in every folder."""

@@ -1,6 +1,7 @@
 """Seals a store: one `Backend` around another, so that it holds no words of a caller or a model.
 
-Owns what is sealed, and what a record that is not as it was written means. `seals.py` has the form and the keys.
+Owns what is sealed, and what a record means that is not as it was written. `sealer.py` has the form, `seals.py` the
+keys.
 
 1. A log is sealed whole: header, frames, text of dropped events, end. Its outer header has the stream's id, the digest
    of its caller, the model and the framing; its outer end has the state and the number of the last event.
@@ -50,7 +51,8 @@ from gai_fast.stores.backend import (
 )
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.seals import FRAMES, KEY_BYTES, NOBODY, Seals, digest_of, is_sealed, place_of
+from gai_fast.stores.sealer import FRAMES, KEY_BYTES, NOBODY, digest_of, is_sealed, place_of
+from gai_fast.stores.seals import Seals
 
 FORMAT: Final = "sealed"
 """The format in the outer header of a sealed log."""

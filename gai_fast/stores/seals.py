@@ -1,107 +1,23 @@
-"""Sealed values: their form, their keys, and where the keys come from.
+"""The keys of a sealed store, and where they come from: `[store.encryption]`. `sealer.py` has the form of values.
 
-Owns the form, which docs/production.md describes for others, and `[store.encryption]`. Knows no store.
-
-1. A sealed value is: version (1 byte, 1), key id (8), nonce (12), then the text of AES-256-GCM with its tag (16).
-2. A key's id is the first 8 bytes of HMAC-SHA-256 with the key over `gai-fast key id`.
-3. A nonce is 8 random bytes of a writer, and the number of its seals (4 bytes). A writer draws its bytes with its first
-   seal, which is after the fork of a worker, and new ones when the number is full. So no key seals two values with one
-   nonce, whichever keys are in use.
-4. The associated data name the value's place (`place_of`): a value that is moved, or swapped with another, is damaged.
-5. The first key seals, all keys open. Keys that cannot be used change nothing.
+Keys that cannot be used change nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import os
-import struct
 from base64 import b64decode
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings
 from gai_fast.runtime.programs import Cancellation, ProgramError, output_of
-from gai_fast.stores.backend import Record, StoreError
+from gai_fast.stores.backend import StoreError
 from gai_fast.stores.limits import LIMITS
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-VERSION: Final = 1
-KEY_BYTES: Final = 32
-OVERHEAD: Final = 1 + 8 + 12 + 16
-"""Bytes of a sealed value beside the text."""
-NOBODY: Final = bytes(32)
-"""The caller's digest of what belongs to no caller."""
-
-FRAMES: Final = "log.frames"
-"""The kind of the records of a log."""
-
-_FRAMES_LENGTH: Final = bytes([len(FRAMES)])
-_VERSION: Final = bytes([VERSION])
-_ID_ENDS: Final = 9
-_NONCE_ENDS: Final = 21
-_WRITER_BYTES: Final = 8
-_FULL: Final = 1 << 32
-"""The number of seals of one writer."""
-_nonce: Final = struct.Struct(">8sI").pack
-_place: Final = struct.Struct(">B?QQ32sB").pack
-_frames_place: Final = struct.Struct(">BxQQ").pack
-"""The beginning of `_place` of a record that is not the last."""
+from gai_fast.stores.sealer import KEY_BYTES, SECTION, Sealer
 
 
-class _Key(NamedTuple):
-    """A key, ready for use. `opening` are the bytes before the nonce of a value that it has sealed."""
-
-    id: bytes
-    opening: bytes
-    cipher: AESGCM
-
-
-def place_of(
-    kind: str, name: str, caller: bytes = NOBODY, after: int = 0, number: int = 0, *, is_last: bool = False
-) -> bytes:
-    """Returns the associated data of a value: rule 4.
-
-    They are: version (1 byte), whether it is the last of its log (1), the number of the last event before it (8), the
-    number of its last event (8), the caller's digest (32), the length of the kind (1), the kind, the name.
-
-    Args:
-        kind: `log.header`, `log.frames`, `log.text` or `log.end`; `record.` and a record's kind.
-        name: The stream's id, or the record's name in the store.
-        caller: From `digest_of`.
-        after: As above.
-        number: As above.
-        is_last: As above.
-
-    Raises:
-        StoreError: A number is none that an event has. In a store that was changed it may be anything.
-    """
-    try:
-        numbers = _place(VERSION, is_last, after, number, caller, len(kind))
-    except struct.error:
-        raise StoreError("damaged", "a sealed record of the store has a number that no event has") from None
-    return numbers + (kind + name).encode("utf-8", "replace")
-
-
-@lru_cache(maxsize=SHARED.known_values)
-def digest_of(caller: str) -> bytes:
-    """Returns the digest of a caller's name: SHA-256."""
-    return hashlib.sha256(caller.encode("utf-8", "surrogatepass")).digest()
-
-
-def is_sealed(value: bytes) -> bool:
-    """Returns whether a value has the form of a sealed one: no plain value of a log begins with its version."""
-    return value[:1] == _VERSION and len(value) >= OVERHEAD
-
-
-class Seals:
+class Seals(Sealer):
     """The keys of one process, which seal and open values.
 
     Args:
@@ -109,24 +25,13 @@ class Seals:
 
     Attributes:
         is_required: Whether no plain record counts.
-        is_short: Whether a value was found whose key is not here, since the keys have changed.
-        errors: The number of reads and writes that failed because of a missing key.
     """
 
     def __init__(self, settings: SealSettings) -> None:
+        super().__init__()
         self.is_required = settings.required
-        self.is_short = False
-        self.errors = 0
         self._settings = settings
-        self._keys: tuple[_Key, ...] = ()
-        self._writer = b""
-        self._count = _FULL  # so that the first seal begins a writer
-        self._opening = b""
-        self._encrypt: Callable[[bytes, bytes, bytes], bytes]  # both of the first key
         self._lock = asyncio.Lock()  # else a slow program's keys would replace those of a later reload
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
     @staticmethod
     def is_available() -> bool:
@@ -140,7 +45,7 @@ class Seals:
             StoreError: They cannot be used; the text says why, and what to do.
         """
         async with self._lock:
-            if self._settings.has_keys and not self._keys:
+            if self._settings.has_keys and not len(self):
                 await self._use(self._settings)
 
     async def use(self, settings: SealSettings) -> None:
@@ -156,97 +61,14 @@ class Seals:
             await self._use(settings)
 
     async def _use(self, settings: SealSettings) -> None:
-        if self._keys and not settings.has_keys:
+        if len(self) and not settings.has_keys:
             raise _unusable("there are no keys any more: a store that is sealed stays so")
         texts = await asyncio.to_thread(_printed, settings.command) if settings.command else _revealed(settings)
-        keys = tuple(_key(each) for each in dict.fromkeys(map(read_key, texts)))
+        keys = [*dict.fromkeys(map(read_key, texts))]
         if settings.command and not keys:
             raise _unusable("`command` prints no key")
-        self._keys, self._settings, self.is_required, self.is_short = keys, settings, settings.required, False
-        if keys:
-            self._opening, self._encrypt = keys[0].opening, keys[0].cipher.encrypt
-
-    def seal(self, place: bytes, value: bytes) -> bytes:
-        """Returns a value, sealed with the first key for its place.
-
-        Args:
-            place: From `place_of`.
-            value: The value.
-
-        Raises:
-            StoreError: There is no key.
-        """
-        if self._count == _FULL:
-            self._begin_writer()
-        number = self._count
-        self._count = number + 1
-        nonce = _nonce(self._writer, number)
-        return self._opening + nonce + self._encrypt(nonce, value, place)
-
-    def seal_frames(self, stream_id: str, caller: bytes, records: Sequence[Record]) -> Sequence[Record]:
-        """Returns records of a log, sealed for their places. Nearly all that is sealed are such records.
-
-        Args:
-            stream_id: The stream's id.
-            caller: From `digest_of`.
-            records: The records.
-
-        Raises:
-            StoreError: There is no key.
-        """
-        rest = caller + _FRAMES_LENGTH + (FRAMES + stream_id).encode("utf-8", "replace")
-        sealed: list[Record] = []
-        for record in records:
-            if self._count == _FULL:
-                self._begin_writer()
-            number = self._count
-            self._count = number + 1
-            nonce = _nonce(self._writer, number)
-            after, last_seq = record.after, record.last_seq
-            text = self._encrypt(nonce, record.piece, _frames_place(VERSION, after, last_seq) + rest)
-            sealed.append(Record(after, last_seq, self._opening + nonce + text))
-        return sealed
-
-    def _begin_writer(self) -> None:
-        """Draws the bytes of a writer: rule 3. There is none without keys."""
-        if not self._keys:
-            raise self.refuse()
-        self._writer, self._count = os.urandom(_WRITER_BYTES), 0
-
-    def open(self, place: bytes, sealed: bytes) -> bytes:
-        """Returns the value that was sealed for a place.
-
-        Args:
-            place: As for `seal`.
-            sealed: The sealed value.
-
-        Raises:
-            StoreError: It is damaged, or sealed with a key that is not here.
-        """
-        if not is_sealed(sealed):
-            raise StoreError("damaged", "a sealed record of the store is damaged")
-        identifier = sealed[1:_ID_ENDS]
-        for key in self._keys:
-            if key.id == identifier:
-                value = _opened(key, place, sealed)
-                if value is None:
-                    raise StoreError("damaged", "a sealed record of the store is damaged, or in another's place")
-                return value
-        if any(_opened(key, place, sealed) is not None for key in self._keys):  # only the key's id was changed
-            raise StoreError("damaged", "a sealed record of the store names another key than its own")
-        raise self.refuse()
-
-    def is_current(self, sealed: bytes) -> bool:
-        """Returns whether a value is sealed with the first key."""
-        return bool(self._keys) and is_sealed(sealed) and sealed[1:_ID_ENDS] == self._keys[0].id
-
-    def refuse(self) -> StoreError:
-        """Counts a read or write that has no key; returns its error."""
-        self.errors += 1
-        self.is_short = True
-        return StoreError(
-            "sealed", "the store is sealed with a key that is not in [store.encryption]: add it to `keys`"
-        )
+        self.use_keys(keys)
+        self._settings, self.is_required = settings, settings.required
 
 
 def read_key(text: str) -> bytes:
@@ -267,26 +89,6 @@ def read_key(text: str) -> bytes:
     return key
 
 
-def _key(key: bytes) -> _Key:
-    try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-    except ImportError:
-        raise _unusable("the package cryptography is missing: install gai-fast[seal]") from None
-    identifier = hmac.digest(key, b"gai-fast key id", "sha256")[:8]
-    return _Key(identifier, _VERSION + identifier, AESGCM(key))
-
-
-def _opened(key: _Key, place: bytes, sealed: bytes) -> bytes | None:
-    """Returns what a key opens. None if it is not authentic."""
-    from cryptography.exceptions import InvalidTag
-
-    try:
-        opened: bytes = key.cipher.decrypt(sealed[_ID_ENDS:_NONCE_ENDS], sealed[_NONCE_ENDS:], place)
-    except InvalidTag:
-        return None
-    return opened
-
-
 def _revealed(settings: SealSettings) -> list[str]:
     return [each.reveal() for each in settings.keys]
 
@@ -304,4 +106,4 @@ def _printed(command: Sequence[str]) -> list[str]:
 
 
 def _unusable(why: str) -> StoreError:
-    return StoreError("unsuitable", f"[store.encryption]: {why}")
+    return StoreError("unsuitable", f"{SECTION}: {why}")

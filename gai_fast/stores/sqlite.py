@@ -55,7 +55,7 @@ from gai_fast.stores.backend import (
     read_message,
 )
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.seals import is_sealed
+from gai_fast.stores.sealer import is_sealed
 
 URL: Final = "sqlite:///gai-fast.db"
 
