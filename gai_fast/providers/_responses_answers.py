@@ -186,6 +186,7 @@ class ResponsesAdapter(ProviderAdapter):
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
+        self._has_sound = False
         self._characters = 0
         self._word = ""
         """The provider's finish reason."""
@@ -253,7 +254,7 @@ class ResponsesAdapter(ProviderAdapter):
             case "response.image_generation_call.partial_image":
                 return _image(label(chunk.get("partial_image_b64")), chunk, partial=True)
             case "response.audio.delta" | "response.output_audio.delta":
-                sound = label(chunk.get("delta"))
+                sound, self._has_sound = label(chunk.get("delta")), True
                 return [{"type": "audio.delta", "audio": {"chunk": sound}}] if sound else []
             case kind if kind in _TRANSCRIPTS:
                 return self._deliver(_Part(), "output_text", chunk["delta"])
@@ -331,7 +332,7 @@ class ResponsesAdapter(ProviderAdapter):
     def _complete_all(self, response: dict[str, Any]) -> list[Event]:
         """Ends all items of a whole response. Items that cannot be read are left out, with one warning."""
         events: list[Event] = []
-        output, is_read = _listed(response.get("output") or [])
+        output, is_read = _listed(response.get("output") or [], may_be_text=not (self._items or self._has_sound))
         for item, raw in _paired(self._items, output, self._new):
             characters = self._characters
             try:
@@ -667,11 +668,12 @@ def _input_of(raw: dict[str, Any]) -> str:
     return given if isinstance(given, str) else encode_json(given).decode()
 
 
-def _listed(given: Any) -> tuple[list[tuple[str, str, dict[str, Any]]], bool]:
+def _listed(given: Any, *, may_be_text: bool) -> tuple[list[tuple[str, str, dict[str, Any]]], bool]:
     """Returns the kind, the id and the object of each item of a whole output, and whether all could be read.
 
     Args:
-        given: The output: a list, or one item. A text is an item.
+        given: The output: a list, or one item.
+        may_be_text: Whether a text is an item.
     """
     output: list[tuple[str, str, dict[str, Any]]] = []
     if isinstance(given, (str, dict)):
@@ -679,7 +681,7 @@ def _listed(given: Any) -> tuple[list[tuple[str, str, dict[str, Any]]], bool]:
     is_read = isinstance(given, list)
     raw: Any
     for raw in given if is_read else ():
-        if isinstance(raw, str):
+        if isinstance(raw, str) and may_be_text:
             raw = {"type": "message", "content": raw}
         try:
             kind = _item_kind(raw)
@@ -793,7 +795,8 @@ def _citation(annotation: dict[str, Any], begin: int) -> dict[str, Any]:
 def _announced(raw: dict[str, Any]) -> tuple[str, str]:
     """Returns the kind and the text of a part that an event announces."""
     kind = _part_kind(raw, "message") or _part_kind(raw, "reasoning")
-    return kind, label(raw.get(_PARTS[kind][1])) if kind else ""
+    text = raw.get(_PARTS[kind][1]) if kind else None
+    return kind, text if isinstance(text, str) else ""
 
 
 def _kind(chunk: dict[str, Any], name: str) -> str:
