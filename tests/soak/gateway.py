@@ -47,7 +47,7 @@ allow_get_start = true
 {stream}
 
 [store]
-ttl = 60
+ttl = 120  # longer than any fault: who is refused meanwhile comes back to a stream that has ended
 
 [limits]
 streams_per_caller = 20000
