@@ -25,6 +25,7 @@ from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, get_provider
+from gai_fast.providers._base import API
 from gai_fast.providers._sdk_objects import CHAT, EVENTS, Shape, chunk_of, library_of, provider_of, shape_of
 from gai_fast.runtime.clock import now_ms
 
@@ -36,7 +37,8 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
         stream: The library's result of a streaming request: an iterator or an async iterator of the chunks of
             `openai` (chat, Responses), `anthropic`, `google-genai`, `mistralai`, `cohere`, `groq`, `ollama` or LiteLLM,
             of LangChain's message chunks, of the APIs' chunks as mappings, or of texts and events.
-        provider: The provider's name, `name` or `name:api`, in the events. If it is None, the objects tell it.
+        provider: The provider's name, `name` or `name:api`, in the events; its API reads the chunks if they are of its
+            dialect. If it is None, the objects tell it.
 
     Raises:
         TypeError: `stream` is no iterator: a context manager, which has to be entered; a coroutine, which has to be
@@ -209,6 +211,7 @@ class _Reading:
         self._relay: Relay | None = None
         self._adapter: Adapter | None = None
         self._api = ""
+        self._name = ""  # the provider of the events, if it is not the adapter's
         self._shapes: dict[type, Shape] = {}
         self._has_read = False
         self.is_over = False
@@ -221,7 +224,12 @@ class _Reading:
             if relay.fault is not None:
                 fault, relay.fault = relay.fault, None
                 raise fault
-        return self._sink.take()
+        events = self._sink.take()
+        if self._name:
+            for event in events:
+                if event["type"] in ("start", "finish"):
+                    event["provider"] = self._name
+        return events
 
     def read(self, item: Any) -> None:
         """Reads one object.
@@ -263,7 +271,7 @@ class _Reading:
         Raises:
             BaseException: `problem`, if it is no failure of the provider or the connection.
         """
-        relay = self._begun(self._api or library_of(problem, PROVIDERS) or CHAT, problem)
+        relay = self._begun(self._api or library_of(problem, PROVIDERS) or self._provider or CHAT, problem)
         adapter = self._adapter
         assert adapter is not None
         error = _error_of(problem, adapter)
@@ -275,15 +283,23 @@ class _Reading:
         relay = self._relay
         if relay is None:
             self._api = api
-            own = None if api == EVENTS else self._provider
-            name = own or provider_of(api, item, PROVIDERS)
-            provider = get_provider(name)
-            self._adapter = provider.adapter()
+            self._adapter = self._reader(api, item).adapter()
             relay = self._relay = Relay(self._adapter, self._sink)
-            if self._provider is not None and own is None:
+            if self._provider is not None and api == EVENTS:
                 start = {"type": "start", "provider": self._provider.partition(":")[0]}
                 relay.receive_chunk(encode_json(start).decode())
         return relay
+
+    def _reader(self, api: str, item: object) -> API:
+        """Returns the API that reads the objects: the named provider's, if its chunks are of the same dialect."""
+        own = get_provider(provider_of(api, item, PROVIDERS))
+        if self._provider is None or api == EVENTS:
+            return own
+        named = get_provider(self._provider)
+        is_same = named.dialect == own.dialect if own.dialect else named.provider == own.provider
+        if not is_same:  # another provider's SDK or LangChain asked it
+            self._name = named.provider
+        return named if is_same else own
 
 
 _END: Final = '{"type":"done","finished":true}'

@@ -32,6 +32,27 @@ def test_chunks_as_mappings_go_through_their_api() -> None:
     assert (result.text, result.finish_reason) == ("Hel", "length")
 
 
+@pytest.mark.parametrize(
+    "provider", ["anthropic", "cohere", "gemini", "ollama", "groq:responses", "openai:completions"]
+)
+def test_a_provider_may_be_asked_through_the_sdk_of_another(provider: str) -> None:
+    """Gemini, Ollama and others have the chat dialect beside their own; the named provider is in the events."""
+    chunks = [chunk("Hel"), chunk("lo"), chunk(finish="stop")]
+    events = [*gai_fast.from_sdk(iter(chunks), provider=provider)]
+    assert types(events) == ["start", "text.delta", "text.delta", "finish", "done"]
+    name = provider.partition(":")[0]
+    assert [event["provider"] for event in (events[0], events[-2])] == [name, name]
+
+
+def test_a_provider_names_the_api_of_its_errors_if_nothing_else_does() -> None:
+    def stream() -> Iterator[Any]:
+        raise StatusError(529, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
+        yield
+
+    error, _ = gai_fast.from_sdk(stream(), provider="anthropic")
+    assert error["error"]["code"] == "overloaded"
+
+
 def test_texts_end_with_stop() -> None:
     events = [*gai_fast.from_sdk(iter(["Hel", "", "lo"]))]
     assert types(events) == ["start", "text.delta", "text.delta", "finish", "done"]
