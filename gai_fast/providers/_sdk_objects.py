@@ -85,7 +85,8 @@ def shape_of(item: Any, begun: str) -> Shape:
 
 def chunk_of(item: Any) -> Any:
     """Returns an object without the metadata that LangGraph puts beside it in a pair."""
-    return item[0] if isinstance(item, tuple) and item and _is_langchain(item[0]) else item
+    is_pair = isinstance(item, tuple) and item and (_is_langchain(item[0]) or _is_tool_message(item[0]))
+    return item[0] if is_pair else item
 
 
 def _nothing(item: object) -> None:
@@ -315,6 +316,11 @@ _EVENT: Final = Shape(EVENTS, _json, varies=True)
 
 def _is_langchain(item: Any) -> bool:
     return getattr(item, "type", None) == "AIMessageChunk" and hasattr(item, "tool_call_chunks")
+
+
+def _is_tool_message(item: Any) -> bool:
+    """Returns whether an object is the result of a tool, which LangGraph puts between the chunks of an agent."""
+    return getattr(item, "type", None) == "tool" and hasattr(item, "tool_call_id")
 
 
 class _Messages:

@@ -102,6 +102,24 @@ def declared(**members: Any) -> Model:
     return Model(**{**dict.fromkeys(Model.model_fields), **members})
 
 
+class ToolMessage(Model):
+    """LangChain's."""
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_the_results_of_an_agents_tools_are_left_out(is_pair: bool) -> None:
+    result = ToolMessage(type="tool", content="12:00", tool_call_id="c1")
+    messages = [
+        langchain(calls=[{"index": 0, "id": "c1", "name": "now", "args": "{}"}]),
+        langchain(finish_reason="tool_calls"),
+        result,
+        langchain("It is noon."),
+        langchain(finish_reason="stop"),
+    ]
+    told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+    assert (told.text, [call.name for call in told.tool_calls]) == ("It is noon.", ["now"])
+
+
 def chunk(**delta: Any) -> Model:
     choice = Model(index=0, delta=Model(**delta), finish_reason=None, logprobs=None)
     return declared(id="1", model="m", choices=[choice])
