@@ -151,9 +151,12 @@ _TEXTS: Final = frozenset(
 )
 """Names of members that hold text of an answer, in all dialects."""
 _ASIDE: Final = frozenset(
-    "citations error format input instructions logprobs metadata prompt search_results tool_choice tools usage".split()
+    "citations error format input instructions logprobs metadata prompt provider_metadata request search_results "
+    "system tool_choice tools usage".split()
 )
 """Names of members in which nothing is text of an answer: servers repeat the request there."""
+_ASKING: Final = frozenset(("developer", "system", "tool", "user"))
+"""The roles of a request's messages, which servers repeat."""
 
 
 class UnreadChunks:
@@ -192,7 +195,7 @@ def holds_text(chunk: Any) -> bool:
         if isinstance(value, str):
             if name in _TEXTS and value.strip():
                 return True
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and label(value.get("role")) not in _ASKING:
             rest += [each for each in value.items() if each[0] not in _ASIDE]
         elif isinstance(value, list):
             rest += [(name, each) for each in value]

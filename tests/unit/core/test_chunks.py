@@ -170,6 +170,10 @@ def test_a_text_is_unfinished_whose_brackets_are_open(text: str, expected: bool)
         ({"text": 5, "content": None, "message": "done"}, False),
         ("a", False),
         ([{"content": "a"}], True),
+        ({"messages": [{"role": "user", "content": "a"}], "system": [{"type": "text", "text": "a"}]}, False),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, True),
+        ({"request": {"content": "a"}, "provider_metadata": {"text": "a"}}, False),
+        ({"text": "a", "role": {}}, True),
     ],
 )
 def test_text_of_an_answer_is_found_by_the_names_of_members(chunk: Any, expected: bool) -> None:
