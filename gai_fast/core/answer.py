@@ -366,7 +366,7 @@ class Answer:
                 its text is in members that the adapter does not know.
         """
         events = self.adapter.finish()
-        if self.progress is not _CONTENT and not self._goes_on:
+        if self.progress is not _CONTENT and not self._goes_on and not self.halves:
             if _is_empty(events):
                 raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
             if all(event["type"] in NO_CONTENT for event in events) and self._unread.hold_text():

@@ -262,3 +262,13 @@ def test_text_that_no_event_has_is_found_at_the_end_unless_the_client_has_the_ch
         return
     with pytest.raises(Error, match="none of the known members"):
         made.finish()
+
+
+def test_half_a_character_that_waits_is_content() -> None:
+    """A limit of one token can cut an answer after half a surrogate pair."""
+    made = answer()
+    half = {"text": "\ud83d"}
+    made.note_read(Frame(b"", "", json.dumps(half), None), [])
+    made.joined({"type": "text.delta", **half}, "text", half["text"])
+    made.note_read(Frame(b"", "", json.dumps(STOP), None), made.adapter.receive("", json.dumps(STOP)))
+    assert made.finish()[-1]["finish_reason"] == "stop"
