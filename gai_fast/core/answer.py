@@ -254,8 +254,11 @@ class Answer:
             events: The events of the chunk, already sent to the sink.
         """
         self._malformed_run = 0
-        if self.progress is not _CONTENT and frame.data is not None:
-            self._unread.keep(frame.data)
+        if self.progress is not _CONTENT:
+            if frame.data is not None:
+                self._unread.keep(frame.data)
+        elif self._unread.chunks:
+            self._unread.chunks = []
         if self._learning is not None:
             has_content = self.progress is _CONTENT
             self._learning.receive(frame, events, joins=bool(self.halves), has_content=has_content)

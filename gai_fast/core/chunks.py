@@ -166,21 +166,22 @@ class UnreadChunks:
         room: Characters that are kept.
     """
 
-    __slots__ = ("_chunks", "_room")
+    __slots__ = ("_room", "chunks")
 
     def __init__(self, room: int) -> None:
-        self._chunks: list[str] = []
         self._room = room
+        self.chunks: list[str] = []
+        """Those that are kept; emptied once there is content: Responses repeat the request's instructions and tools."""
 
     def keep(self, data: str) -> None:
         """Keeps a chunk if it is an object and there is room."""
         if len(data) <= self._room and data.startswith("{"):
-            self._chunks.append(data)
+            self.chunks.append(data)
             self._room -= len(data)
 
     def hold_text(self) -> bool:
         """Returns whether there is text in a chunk that was kept."""
-        return any(holds_text(parse_chunk(data)) for data in self._chunks)
+        return any(holds_text(parse_chunk(data)) for data in self.chunks)
 
 
 def holds_text(chunk: Any) -> bool:

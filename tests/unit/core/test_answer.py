@@ -264,6 +264,15 @@ def test_text_that_no_event_has_is_found_at_the_end_unless_the_client_has_the_ch
         made.finish()
 
 
+def test_chunks_before_the_content_are_kept_until_it_comes() -> None:
+    made = answer()
+    made.note_read(Frame(b"", "", '{"instructions": "a"}', None), [])
+    assert made._unread.chunks
+    made.progress = Progress.CONTENT
+    made.note_read(Frame(b"", "", "{}", None), [])
+    assert not made._unread.chunks
+
+
 def test_half_a_character_that_waits_is_content() -> None:
     """A limit of one token can cut an answer after half a surrogate pair."""
     made = answer()
