@@ -52,7 +52,7 @@ for _, entry in ipairs(exchange[2]) do
   local sums = prefix .. 'spend:' .. day
   local field = cjson.encode({key, model, upstream, currency})
   if redis.call('HEXISTS', sums, 'r' .. field) == 0 and redis.call('HLEN', sums) >= 2 * spend_entries then
-    field = cjson.encode({key, other, other, currency})
+    field = cjson.encode({string.match(key, '^[^:]*'), other, other, currency}) -- `figure_label`, as in book.py
   end
   sum_up('HINCRBY', 'HSET', sums, 'a' .. field, amount)
   sum_up('HINCRBY', 'HSET', sums, 'r' .. field, requests)

@@ -27,7 +27,7 @@ from gai_fast.ledger.shared import FIRST, SharedHome
 from gai_fast.ledger.state import Holder, KeyState, Rate
 from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
-from gai_fast.model.settings import StoreSettings
+from gai_fast.model.settings import StoreSettings, figure_label
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.sqlite import SQLiteBackend
@@ -137,7 +137,7 @@ class SQLiteHome(SharedHome):
         if known is None:
             (count,) = connection.execute("SELECT COUNT(*) FROM spend WHERE day = ?", (entry.day,)).fetchone()
             if count >= LIMITS.spend_entries:
-                place = (entry.day, entry.key, OTHER, OTHER, entry.currency)
+                place = (entry.day, figure_label(entry.key), OTHER, OTHER, entry.currency)
                 known = _sums(connection, place)
         amount, requests = known or (0, 0)
         values = (*place, str(amount + entry.amount), requests + entry.requests)

@@ -147,6 +147,21 @@ async def test_an_exchange_that_is_sent_again_counts_once(homes: list[SharedHome
     assert await homes[1].spent("ann", "t USD") == 2**60
 
 
+async def test_callers_of_an_issuer_count_as_the_issuer_if_a_day_has_no_more_rows(
+    make_home: MakeHome, change_limits: ChangeLimits
+) -> None:
+    """An issuer has any number of callers. Their limits of spend are still their own."""
+    change_limits(spend_entries=3)
+    home = make_home()
+    await home.open()
+    entries = [SpendEntry(f"staff:{number}", "m", "up", DAY, "USD", 1) for number in range(20)]
+    await home.exchange(1, entries, [])
+    rows = [SpendRow(f"staff:{number}", "USD", 1, 1) for number in range(3)]
+    assert await home.spend("key", None, None) == [SpendRow("staff", "USD", 17, 17), *rows]
+    assert await home.spent("staff:19", "t USD") == 1
+    await home.close()
+
+
 async def test_a_limit_of_spend_is_exact_beyond_what_a_double_holds(homes: list[SharedHome]) -> None:
     caps = Caps(None, None, None, 2**53, "t USD")
     await homes[0].exchange(1, [SpendEntry("ann", "m", "up", DAY, "USD", 2**53 - 1)], [])
