@@ -74,8 +74,8 @@ class Adapter(ABC):
     """Whether the provider's end mark has come. Everything after it is ignored."""
     is_complete: bool = False
     """Whether every choice has its finish reason: only figures and the end mark may follow."""
-    wanted_choices: int = 1
-    """The number of choices that the request asks for; set by the owner of the request."""
+    wanted_choices: int = 0
+    """The number of choices that the request asks for; set by the owner of the request. 0 if that is unknown."""
 
     text_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members whose string is the text of a delta, unchanged. The copier may learn a chunk that became one

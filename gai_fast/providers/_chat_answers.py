@@ -101,7 +101,7 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
                 self.grows = begins_alike and len(text) > self.characters
             if begins_alike and (self.grows or (is_last and len(text) == self.characters)):
                 return {**message, "content": text[self.characters :]}
-        elif not is_last and isinstance(text, str):
+        elif not is_last and isinstance(text, str) and text:
             self._room.take(len(text))
             self.first = text
         return message
@@ -259,9 +259,10 @@ class ChatAdapter(ProviderAdapter):
         # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
         raw: dict[str, Any]
-        for raw in chunk.get("choices") or ():
+        given = chunk.get("choices") or ()
+        for raw in given:
             index = raw.get("index")
-            choice = (self.choices.get(index) if type(index) is int else None) or self._open(index)
+            choice = (self.choices.get(index) if type(index) is int else None) or self._open(index, len(given))
             read.append((choice, self._read_choice(choice, raw, part)))
         extras = self._extras(chunk)
         events: list[Event] = []
@@ -302,14 +303,20 @@ class ChatAdapter(ProviderAdapter):
         _mark(events, choice)
         return events
 
-    def _open(self, index: Any) -> Choice:
+    def _open(self, index: Any, listed: int = 1) -> Choice:
         """Returns the choice for an index that `choices` does not have as a key: a new one, or an index as text.
 
         An index that is no count is as missing.
+
+        Args:
+            index: The index.
+            listed: The number of choices in the chunk.
         """
         if index is not None and type(index) is not int:
             self.copyable = False  # the copier reads the choice of a number only
         number = count(index) or 0
+        if listed == 1 and self.wanted_choices == 1:
+            number = 0  # some servers count from 1, or count the chunks (foundry-local#263)
         if number in self.choices:
             return self.choices[number]
         if len(self.choices) >= SHARED.choices:
@@ -324,8 +331,8 @@ class ChatAdapter(ProviderAdapter):
             steps = self._steps(choice, message, part)
         if not steps:
             found = chat_content(raw, self.other_places[part], message)
-            is_message = part == "delta" and found is raw.get("message")
-            if found is not None and is_message:
+            whole = raw.get("message") if part == "delta" else None
+            if found is not None and whole and (found is whole or found.get("content") is whole):
                 found = choice.unread(found, is_last=bool(raw.get("finish_reason")))
                 part = "message" if choice.first is None else part
             if found:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gai_fast.library.decoding import decode
+from gai_fast.providers import get_provider
 from tests.unit.providers.upstreams import PROVIDERS, dialect, end_mark, ending, frames, opening
 
 UNKNOWN: list[dict[str, Any]] = [
@@ -374,6 +375,12 @@ class TestChat:
         for provider in CHAT:
             assert said(events_of(provider, *messages, *end, "[DONE]")) == "Hello", provider
 
+    def test_an_empty_message_amid_others_costs_nothing(self) -> None:
+        messages = [choice(message={"content": text}) for text in ("Hi", "", " there, friend")]
+        for last in ("", "Hi there, friend"):
+            end = choice("stop", message={"content": last})
+            assert said(events_of("openai-compatible", *messages, end, "[DONE]")) == "Hi there, friend"
+
     def test_messages_that_are_alike_are_different_texts(self) -> None:
         messages = [choice(message={"content": "ha"}) for _ in range(3)]
         assert said(events_of("openai-compatible", *messages, choice("stop"), "[DONE]")) == "hahaha"
@@ -381,8 +388,26 @@ class TestChat:
     def test_a_message_behind_deltas_repeats_them(self) -> None:
         deltas = [choice(delta={"content": text}) for text in ("", "Hel", "lo")]
         for finish in ("stop", None):
-            whole = choice(finish, delta={}, message={"content": "Hello"})
-            assert said(events_of("openai-compatible", *deltas, whole, choice("stop"), "[DONE]")) == "Hello"
+            for message in ({"content": "Hello"}, "Hello"):
+                whole = choice(finish, delta={}, message=message)
+                assert said(events_of("openai-compatible", *deltas, whole, choice("stop"), "[DONE]")) == "Hello"
+
+    @pytest.mark.parametrize("indices", [(1, 1, 1), (1, 2, 3), (0, 1, 2), (1, 1, 0)])
+    def test_the_only_choice_may_have_any_index(self, indices: tuple[int, ...]) -> None:
+        """text-generation-inference#1648 counts the tokens, microsoft/foundry-local#263 the chunks."""
+        deltas: list[dict[str, Any]] = [{"content": "Hel"}, {"content": "lo"}, {}]
+        chunks = [choice("stop" if not delta else None, delta=delta) for delta in deltas]
+        for each, index in zip(chunks, indices, strict=True):
+            each["choices"][0]["index"] = index
+        for provider in CHAT:
+            api = get_provider(provider)
+            for wanted in (1, 2):
+                adapter = api.adapter_for({"n": wanted}, "m")
+                events = [event for each in chunks for event in adapter.receive("", json.dumps(each))]
+                texts = [(event.get("choice", 0), event["text"]) for event in events if event["type"] == "text.delta"]
+                expected = [(0, "Hel"), (0, "lo")] if wanted == 1 else [(indices[0], "Hel"), (indices[1], "lo")]
+                assert texts == expected, provider
+                assert wanted == 2 or (adapter.is_complete and adapter.finish()[-1]["finish_reason"] == "stop")
 
     @pytest.mark.parametrize("place", ["text", "content", "delta", "messages"])
     def test_a_whole_answer_has_its_message_elsewhere(self, place: str) -> None:
