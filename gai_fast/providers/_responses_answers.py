@@ -113,6 +113,8 @@ _AWAITED: Final = frozenset(
     "apply_patch_call computer_call local_shell_call mcp_approval_request program shell_call tool_search_call".split()
 )
 """Server tools whose item holds only the request: the outcome is another item, or comes from the client."""
+_UNSAID: Final = ("reasoning", "_call")
+"""The ends of types of items that are no text, even if they have a role and a content."""
 _INPUTS: Final = ("arguments", "input", "action", "operation")
 _NAMED_INPUTS: Final = ("queries", "code", "revised_prompt", "prompt")
 _OUTPUTS: Final = ("output", "outputs", "results", "result", "tools", "error")
@@ -136,6 +138,10 @@ class _Part:
     """The type of its deltas: a server that sends its text in two types of events repeats it."""
     prefix: str = ""
     """The first characters of its text, to recognize the part if its index changes."""
+    last: str = ""
+    """The last characters of its text; fewer than there are if text before them was copied."""
+    end: int = 0
+    """Code points of the response's text up to their end."""
     cited: int = 0
     """The number of its annotations that have been read."""
 
@@ -148,6 +154,8 @@ class _Item:
     identifier: str
     number: int
     """Its position in the output."""
+    has_index: bool = False
+    """Whether its first event had its `output_index`."""
     parts: dict[tuple[str, int], _Part] = field(default_factory=dict)
     call: ToolCall | None = None
     is_whole: bool = False
@@ -341,10 +349,10 @@ class ResponsesAdapter(ProviderAdapter):
                 if item.kind == "message" and not characters:  # nor have deltas brought its text
                     raise self.unreadable() from None
                 self._characters, is_read = characters, False
-        if not (self._characters or _has_text(self._items)) and label(
-            response.get("output_text")
-        ):  # as the SDK's property
-            events += self._deliver(_Part(), "output_text", response["output_text"])
+        events += self._held_texts()
+        said = label(response.get("output_text"))  # as the SDK's property
+        if said and not (self._characters or _has_text(self._items)):
+            events += self._deliver(_Part(), "output_text", said)
         try:
             events += self.extras(response)
         except WRONG_SHAPE:
@@ -369,7 +377,7 @@ class ResponsesAdapter(ProviderAdapter):
         if len(self._open_items) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self.room.take(len(kind) + len(identifier), 8)
-        item = _Item(kind, identifier, len(self._items) if index is None else index)
+        item = _Item(kind, identifier, len(self._items) if index is None else index, index is not None)
         self._items.append(item)
         self._open_items[item] = None
         if identifier:
@@ -396,9 +404,9 @@ class ResponsesAdapter(ProviderAdapter):
         """
         index = count(chunk.get("output_index"))
         item = self._unnumbered(kind, identifier) if index is None else self._at.get((kind, index))
-        if item is None and identifier and label(chunk.get("type")).endswith(".done"):
-            item = self._named.get((kind, identifier))  # some servers number an item again at its end
-            item = None if item is not None and item.is_done else item
+        if item is None and label(chunk.get("type")).endswith(".done"):  # some servers number an item at its end
+            named = self._named.get((kind, identifier)) if identifier else None
+            item = _without_index(self._open_items, kind) if named is None or named.is_done else named
         return item or self._new(kind, identifier, index)
 
     def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
@@ -408,7 +416,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
         """Begins an item. Content that it holds is not read here: the item's end repeats it."""
-        kind, identifier = label(raw.get("type")), label(raw.get("id"))
+        kind, identifier = _item_kind(raw), label(raw.get("id"))
         index = count(chunk.get("output_index"))
         item = None if index is None else self._at.get((kind, index))
         # Some servers number every item 0: another id is another item.
@@ -529,7 +537,9 @@ class ResponsesAdapter(ProviderAdapter):
                 text = part.held + text
             part.is_delivered, part.begin, part.prefix = True, self._characters, text[:_PREFIX_LENGTH]
         if event == "text.delta":
+            seen = part.last + text if part.end == self._characters else text
             self._characters += len(text)
+            part.last, part.end = seen[-_PREFIX_LENGTH:], self._characters
         return [{"type": event, "text": text}]
 
     def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
@@ -586,6 +596,8 @@ class ResponsesAdapter(ProviderAdapter):
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events += self._deliver(part, kind, text)
+            elif kind == "output_text":
+                events += self._deliver(part, kind, _rest(part, label(raw.get("text")), self._characters))
             events += self._cite(part, (raw.get("annotations") or ())[part.cited :])
         except WRONG_SHAPE:
             events.append({"type": "warning", "reason": "malformed_chunk"})
@@ -728,6 +740,25 @@ def _unsent(items: list[_Item]) -> list[tuple[_Part, str]]:
     return found
 
 
+def _without_index(items: Iterable[_Item], kind: str) -> _Item | None:
+    """Returns the item of a kind that no event has given an index; None if there is none."""
+    return next((item for item in items if item.kind == kind and not item.has_index), None)
+
+
+def _rest(part: _Part, whole: str, characters: int) -> str:
+    """Returns the end of a whole text that no delta carried; empty if what deltas carried is another text.
+
+    Args:
+        part: The part, of which deltas have come.
+        whole: Its whole text.
+        characters: Code points of the response's text so far.
+    """
+    sent = characters - part.begin
+    if len(whole) <= sent or part.end != characters or len(part.last) < min(sent, _PREFIX_LENGTH):
+        return ""
+    return whole[sent:] if whole.startswith(part.prefix) and whole.endswith(part.last, 0, sent) else ""
+
+
 def _has_text(items: list[_Item]) -> bool:
     """Returns whether a text or a refusal of a message has become events."""
     return any(part.is_delivered for item in items if item.kind == "message" for part in item.parts.values())
@@ -825,7 +856,8 @@ def _item_kind(raw: dict[str, Any]) -> str:
     """Returns the type of an item, which some servers leave out. Of all items, only messages have a role."""
     kind = raw.get("type")
     if isinstance(kind, str):
-        is_text = kind in ("text", "output_text") or (raw.get("role") == "assistant" and "content" in raw)
+        is_said = raw.get("role") == "assistant" and "content" in raw and not kind.endswith(_UNSAID)
+        is_text = is_said or kind in ("text", "output_text")
         return "message" if is_text else kind
     return "message" if raw.get("role") else "function_call" if raw.get("name") and "arguments" in raw else ""
 

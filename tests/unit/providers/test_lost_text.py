@@ -270,6 +270,63 @@ class TestResponses:
         done = {"type": "response.output_item.done", "output_index": 1, "item": item}
         assert said(self.read(delta, done)) == said(self.read(delta, done, output=[item])) == "Hello"
 
+    def test_an_item_that_has_a_number_and_an_id_only_at_its_end_is_sent_once(self) -> None:
+        delta = {"type": "response.output_text.delta", "delta": "Hello"}
+        done = [
+            {"type": "response.output_text.done", **self.AT, "text": "Hello"},
+            {"type": "response.content_part.done", **self.AT, "part": self.PART},
+            {"type": "response.output_item.done", **self.AT, "item": {"type": "message", "content": [self.PART]}},
+        ]
+        for chunks in ([delta, *done], [delta, done[2]], [delta, *done, delta]):
+            assert said(self.read(*chunks)) == "Hello" * chunks.count(delta)
+
+    @pytest.mark.parametrize("item", [{"type": "reasoning"}, {"type": "function_call", "name": "f", "arguments": "{}"}])
+    def test_a_role_makes_no_text_of_an_item_of_another_type(self, item: dict[str, Any]) -> None:
+        parts = [{"type": "reasoning_text", "text": "Hm"}] if item["type"] == "reasoning" else None
+        whole = {**item, "id": "i", "role": "assistant", "content": parts}
+        done = {"type": "response.output_item.done", **self.AT, "item": whole}
+        thought = {"type": "response.reasoning_text.delta", **self.AT, "delta": "Hm"}
+        for chunks in ([thought, done], [done]) if parts else ([done],):
+            events = self.read(*chunks, output=[whole])
+            assert said(events, "reasoning.delta") == ("Hm" if parts else "")
+            assert [event["tool_call"]["name"] for event in events if event["type"] == "tool.call"] == (
+                [] if parts else ["f"]
+            )
+
+    @pytest.mark.parametrize("kind", ["text", "output_text"])
+    def test_an_announced_item_of_text_is_no_tool(self, kind: str) -> None:
+        item = {"type": "response.output_item.added", **self.AT, "item": {"type": kind, "id": "i"}}
+        delta = {"type": "response.output_text.delta", **self.AT, "delta": "Hello"}
+        assert [event["type"] for event in self.read(item, delta)] == ["start", "text.delta", "finish", "done"]
+
+    def test_an_announced_text_is_not_sent_again_with_the_text_beside_the_output(self) -> None:
+        part = {"type": "response.content_part.added", **self.AT, "part": self.PART}
+        assert said(self.read(part, output_text="Hello")) == "Hello"
+
+    @pytest.mark.parametrize("deltas", [["Hel"], ["H", "e", "l"]])
+    @pytest.mark.parametrize("end", ["output_text", "content_part", "output_item", "completed"])
+    def test_the_end_of_a_whole_text_that_no_delta_carried_is_sent(self, end: str, deltas: list[str]) -> None:
+        """vercel/ai#13836, Wei-Shaw/sub2api#6925: deltas stop before the end of the text."""
+        item = {"type": "message", "id": "i", "content": [self.PART]}
+        done = {
+            "output_text": [{"type": "response.output_text.done", **self.AT, "text": "Hello"}],
+            "content_part": [{"type": "response.content_part.done", **self.AT, "part": self.PART}],
+            "output_item": [{"type": "response.output_item.done", **self.AT, "item": item}],
+        }.get(end, [])
+        chunks = [
+            {"type": "response.output_text.delta", **self.AT, "delta": delta, "logprobs": [{}]} for delta in deltas
+        ]
+        for output in ([item], [] if done else [item]):
+            assert said(self.read(*chunks, *done, output=output)) == "Hello"
+
+    @pytest.mark.parametrize("whole", ["Hel", "He", "HxlloHello", "hello", "Jello Hello"])
+    @pytest.mark.parametrize("beside", [{}, {"logprobs": [{}]}], ids=["copied", "read"])
+    def test_a_whole_text_that_is_another_one_adds_nothing(self, whole: str, beside: dict[str, Any]) -> None:
+        delta = {"type": "response.output_text.delta", **self.AT, **beside}
+        chunks = [{**delta, "delta": text} for text in ("H", "e", "l")]
+        done = {"type": "response.output_text.done", **self.AT, "text": whole}
+        assert said(self.read(*chunks, done)) == "Hel"
+
     @pytest.mark.parametrize("announced", ["Hel", "Hello", ""])
     def test_the_text_of_an_announced_part_comes_before_its_deltas(self, announced: str) -> None:
         part = {"type": "response.content_part.added", **self.AT, "part": {**self.PART, "text": announced}}

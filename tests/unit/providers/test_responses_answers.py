@@ -121,7 +121,7 @@ class TestText:
     @pytest.mark.parametrize(
         ("deltas", "whole", "expected"),
         [
-            ({1: "A"}, ["A1", "B"], "AB"),
+            ({1: "A"}, ["A1", "B"], "A1B"),
             ({1: "B"}, ["A", "B"], "BA"),
             ({2: "B"}, ["A", "B"], "BA"),
             ({1: "A", 2: "B"}, ["A", "B"], "AB"),
