@@ -460,7 +460,7 @@ def _capital(found: re.Match[str]) -> str:
 
 _SNAKE: Final = re.compile(r'_[a-z_]+"\s*:')
 _JOINT: Final = re.compile("_([a-z])")
-_VERBATIM: Final = frozenset(("args", "arguments", "response", "schema"))
+_VERBATIM: Final = frozenset(("args", "arguments", "partMetadata", "response", "schema"))
 """The members whose names are the client's or a tool's."""
 
 

@@ -134,6 +134,11 @@ class TestGemini:
         calls = [event for event in events_of("gemini", chunk) if event["type"] == "tool.call"]
         assert [call["tool_call"]["input"] for call in calls] == [{"file_name": 12345678901234567890123}]
 
+    def test_the_metadata_of_a_part_keep_their_names(self) -> None:
+        part = {"fileData": {"fileUri": "gs://a"}, "partMetadata": {"user_id": {"a_b": 1}}}
+        events = events_of("gemini", {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})
+        assert [event["block"] for event in events if event["type"] == "provider.block"] == [part]
+
     def test_a_blocked_prompt_is_one_in_either_spelling(self) -> None:
         events = events_of("gemini", {"prompt_feedback": {"block_reason": "SAFETY"}})
         assert events[-2]["error"]["code"] == "content_filtered"
