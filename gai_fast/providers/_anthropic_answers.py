@@ -178,7 +178,10 @@ class AnthropicAdapter(ProviderAdapter):
                 self._announce(member(chunk, "message"))
                 self.ended = True
             case "message" if isinstance(chunk.get("content"), (list, str)):  # the whole message as one event
-                return [] if self._has_content else self.receive_whole(chunk, data)
+                if not self._has_content:
+                    return self.receive_whole(chunk, data)
+                self._count(chunk.get("usage"))
+                return self._end(chunk)
         return []
 
     def _announce(self, message: dict[str, Any]) -> None:

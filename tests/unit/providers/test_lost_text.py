@@ -539,6 +539,14 @@ class TestAnthropic:
             assert said(events_of("anthropic", chunk, block, *self.END)) == "Hello"
         assert said(events_of("anthropic", block, chunk, *self.END)) == "Hello"
 
+    def test_the_whole_message_may_be_the_last_event(self) -> None:
+        delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}
+        usage = {"input_tokens": 1, "output_tokens": 2}
+        whole = {"type": "message", "content": [self.BLOCK], "stop_reason": "end_turn", "usage": usage}
+        events = events_of("anthropic", self.START, delta, whole)
+        assert (said(events), events[-2]["finish_reason"]) == ("Hello", "stop")
+        assert events[-2]["usage"]["total_tokens"] == 3
+
     def test_the_last_event_may_have_the_message(self) -> None:
         stop = {"type": "message_stop", "message": {"content": [self.BLOCK]}}
         assert said(events_of("anthropic", self.START, self.END[0], stop)) == "Hello"
