@@ -1,6 +1,7 @@
 """Sealed values: their form.
 
-Owns the form, which docs/production.md describes for others. Knows no store, and not where keys come from (`seals.py`).
+Owns the form, which docs/architecture/stores-and-ledger.md describes for others. Knows no store, and not where keys
+come from (`seals.py`).
 
 1. A sealed value is: version (1 byte, 1), key id (8), nonce (12), then the text of AES-256-GCM with its tag (16).
 2. A key's id is the first 8 bytes of HMAC-SHA-256 with the key over `gai-fast key id`.
