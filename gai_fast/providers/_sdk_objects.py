@@ -7,8 +7,10 @@ by its members.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -158,14 +160,19 @@ def library_of(item: object, names: Iterable[str]) -> str | None:
 
 
 def _json(members: Mapping[str, Any]) -> str:
-    return encode_json(members if type(members) is dict else dict(members)).decode()
+    members = members if type(members) is dict else dict(members)
+    text = encode_json(members).decode()
+    if "\ufffd" in text:  # perhaps half of a surrogate pair, whose other half is in the next chunk
+        with suppress(TypeError):  # an object of another type, which the standard library does not write
+            return json.dumps(members)
+    return text
 
 
 def _wire(item: Any) -> str:
     # Without warnings: an SDK makes models of unknown members without validation, and pydantic warns of each.
     try:
         text: str = item.model_dump_json(by_alias=True, exclude_unset=True, warnings=False)
-    except ValueError:  # half of a surrogate pair: the other half is in the next chunk
+    except ValueError:  # half of a surrogate pair
         return _json(item.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False))
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -282,6 +282,20 @@ def test_events_after_chunks_of_an_api_are_of_another_api() -> None:
 def test_the_provider_of_texts_may_be_named() -> None:
     events = [*gai_fast.from_sdk(iter(["Hi"]), provider="groq")]
     assert (events[0]["provider"], events[-2]["provider"]) == ("groq", "groq")
+
+
+def response(text: str) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": text}
+
+
+def candidate(text: str) -> dict[str, Any]:
+    return {"candidates": [{"content": {"parts": [{"text": text}]}}]}
+
+
+@pytest.mark.parametrize("made", [str, chunk, response, candidate])
+def test_a_character_may_be_split_between_two_chunks(made: Callable[[str], Any]) -> None:
+    events = gai_fast.from_sdk(iter([made("a\ufffd"), made("\ud83d"), made("\ude00b\ud83d")]))
+    assert "".join(event["text"] for event in events if event["type"] == "text.delta") == "a\ufffd\U0001f600b\ufffd"
 
 
 # ---- streams that do not behave --------------------------------------------------------------------------------------
