@@ -364,6 +364,18 @@ async def test_a_limited_target_is_left_alone_as_long_as_it_asks(net: Net) -> No
     assert conditions(gateway) == ["cooling", "ready"]
 
 
+@pytest.mark.parametrize("step", [LIMITED, REFUSED])
+@on_uvloop
+async def test_a_target_is_left_alone_after_an_answer_that_is_passed_through(net: Net, step: Step) -> None:
+    targets = [Target(step), Target()]
+    gateway = await balanced(net, *targets, lane=("/v1/embeddings",))
+    statuses = [(await gateway.ask("POST", "/v1/embeddings", {"model": "m", "input": "x"})).status for _ in range(4)]
+    assert statuses == [429 if step is LIMITED else 502, 200, 200, 200]
+    assert conditions(gateway)[0] == "cooling"
+    assert live(gateway) == [0, 0]
+    assert net.warned("refuses our credentials") == (step is REFUSED)
+
+
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @on_uvloop
 async def test_while_all_cool_the_client_gets_429_with_the_shortest_wait_and_nobody_is_asked(

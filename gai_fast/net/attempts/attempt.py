@@ -164,13 +164,17 @@ class Places:
                 breaker.left(self)
             else:
                 breaker.succeeded()
-        wait: float | None = None
-        if self.ring is not None:
-            wait = self.ring.failed(self.key, error, now)
+        wait = self.refused(error, now)
         if self.target_request is not None:
-            self.target_request.failed(error, now, cooling_seconds(error) if wait is None else wait)
             self.target_request.end(now)
         return wait == 0.0
+
+    def refused(self, error: Error, now: float) -> float | None:
+        """Reports a failure to the target and the keys alone; returns as `Keys.failed`, None without keys."""
+        wait = None if self.ring is None else self.ring.failed(self.key, error, now)
+        if self.target_request is not None:
+            self.target_request.failed(error, now, cooling_seconds(error) if wait is None else wait)
+        return wait
 
     def leave(self, now: float, *, is_finished: bool) -> None:
         """Reports the end of a whole answer, or an end before the outcome was known; idempotent."""

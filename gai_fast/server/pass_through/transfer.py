@@ -282,8 +282,7 @@ class Transfer(Receiver):
         upstream = self._call.upstream
         error = self._api.decode_error(self._status, self._headers, body)
         targets, now = self._engine.targets, self._loop.time()
-        if self._places.ring is not None:
-            self._places.ring.failed(self._places.key, error, now)
+        self._places.refused(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.translation(upstream, self._incoming.caller, keep_details=True)(error, body)
         return None if shown is error else shown
