@@ -49,10 +49,23 @@ _STREAMED_AUDIO: Final = "pcm16"
 class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
     """One choice of a response."""
 
-    __slots__ = ("_calls", "_room", "characters", "first", "grows", "has_content", "number", "reason", "stop")
+    __slots__ = (
+        "_calls",
+        "_room",
+        "characters",
+        "first",
+        "grows",
+        "has_content",
+        "is_only",
+        "number",
+        "reason",
+        "stop",
+    )
 
-    def __init__(self, number: int, room: Room) -> None:
+    def __init__(self, number: int, room: Room, is_only: bool = False) -> None:
         self.number = number
+        self.is_only = is_only
+        """Whether every index means this choice."""
         self._room = room
         self._calls: ChatCalls | None = None  # created on demand: few choices have calls
         self.characters = 0
@@ -315,13 +328,14 @@ class ChatAdapter(ProviderAdapter):
         if index is not None and type(index) is not int:
             self.copyable = False  # the copier reads the choice of a number only
         number = count(index) or 0
-        if listed == 1 and self.wanted_choices == 1:
-            number = 0  # some servers count from 1, or count the chunks (foundry-local#263)
+        first = self.choices.get(0)
+        is_only = number > 0 and listed == self.wanted_choices == 1 and (first is None or first.is_only)
+        number = 0 if is_only else number  # servers count from 1, or the tokens (text-generation-inference#1648)
         if number in self.choices:
             return self.choices[number]
         if len(self.choices) >= SHARED.choices:
             raise too_many("choices", SHARED.choices)
-        choice = self.choices[number] = Choice(number, self.room)
+        choice = self.choices[number] = Choice(number, self.room, is_only)
         return choice
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
