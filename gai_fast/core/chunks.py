@@ -151,10 +151,10 @@ _TEXTS: Final = frozenset(
 )
 """Names of members that hold text of an answer, in all dialects."""
 _ASIDE: Final = frozenset(
-    "citations error format input instructions logprobs metadata prompt provider_metadata request search_results "
-    "system tool_choice tools usage".split()
+    "citations error format input instructions logprobs metadata prompt provider_metadata reasoning_steps request "
+    "search_queries search_results system tool_choice tools usage".split()
 )
-"""Names of members in which nothing is text of an answer: servers repeat the request there."""
+"""Names of members in which nothing is text of an answer: servers repeat the request or report searches there."""
 _ASKING: Final = frozenset(("developer", "system", "tool", "user"))
 """The roles of a request's messages, which servers repeat."""
 

@@ -174,6 +174,7 @@ def test_a_text_is_unfinished_whose_brackets_are_open(text: str, expected: bool)
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, True),
         ({"request": {"content": "a"}, "provider_metadata": {"text": "a"}}, False),
         ({"text": "a", "role": {}}, True),
+        ({"delta": {"reasoning_steps": [{"thought": "a"}]}, "search_queries": [{"text": "a"}]}, False),
     ],
 )
 def test_text_of_an_answer_is_found_by_the_names_of_members(chunk: Any, expected: bool) -> None:
