@@ -262,8 +262,8 @@ class ResponsesAdapter(ProviderAdapter):
             case "response.image_generation_call.partial_image":
                 return _image(label(chunk.get("partial_image_b64")), chunk, partial=True)
             case "response.audio.delta" | "response.output_audio.delta":
-                sound, self._has_sound = label(chunk.get("delta")), True
-                return [{"type": "audio.delta", "audio": {"chunk": sound}}] if sound else []
+                self._has_sound = True
+                return _sound(chunk)
             case kind if kind in _TRANSCRIPTS:
                 return self._deliver(_Part(), "output_text", chunk["delta"])
         if kind in _TERMINAL:
@@ -327,8 +327,7 @@ class ResponsesAdapter(ProviderAdapter):
             response: The whole response.
         """
         events = self._begin(response)
-        status = label(response.get("status"))
-        status = status if status in _STATUSES else event_status
+        status = _status(response, event_status)
         if "failed" in (status, event_status) or response.get("error"):
             self._word = "failed"  # the count of tokens is final
             raise self.error(self.api.read_failure(response) or UpstreamFailure())
@@ -868,6 +867,17 @@ def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
     if isinstance(kind, str) and kind in _PARTS:
         return kind
     return next((part for part, (_, name, item) in _PARTS.items() if item == item_kind and name in raw), "")
+
+
+def _status(response: dict[str, Any], event_status: str) -> str:
+    """Returns the status of a response; that of its event if it has none."""
+    status = label(response.get("status"))
+    return status if status in _STATUSES else event_status
+
+
+def _sound(chunk: dict[str, Any]) -> list[Event]:
+    sound = label(chunk.get("delta"))
+    return [{"type": "audio.delta", "audio": {"chunk": sound}}] if sound else []
 
 
 def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Event]:
