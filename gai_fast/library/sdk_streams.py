@@ -120,6 +120,7 @@ class SDKEvents:
 
         Raises:
             TypeError: The stream is an async iterator.
+            ValueError: It is a generator, and another thread waits for its next event.
         """
         if self.is_async:
             raise TypeError("this stream is asynchronous: close it with `aclose`")
@@ -127,7 +128,11 @@ class SDKEvents:
         _close(self._stream)
 
     async def aclose(self) -> None:
-        """Closes the stream, also while another task waits for its next event; idempotent."""
+        """Closes the stream, also while another task waits for its next event; idempotent.
+
+        Raises:
+            RuntimeError: It is an async generator, and another task waits for its next event: cancel that task.
+        """
         self._close_plain()
         if self._async is not None and not self._async.ag_running:  # type: ignore[attr-defined]  # typeshed lacks it
             await self._async.aclose()

@@ -429,6 +429,33 @@ async def test_one_that_hangs_is_closed_by_another_task() -> None:
     assert await reader == ["start", "text.delta", "error", "done"]
 
 
+async def test_a_generator_that_hangs_is_closed_by_cancelling_its_reader() -> None:
+    is_waiting, closed = asyncio.Event(), []
+
+    async def hanging() -> AsyncIterator[Any]:
+        try:
+            yield chunk("Hel")
+            is_waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    events = gai_fast.from_sdk(hanging())
+
+    async def read() -> None:
+        async for _ in events:
+            pass
+
+    reader = asyncio.create_task(read())
+    await is_waiting.wait()
+    with pytest.raises(RuntimeError, match="already running"):
+        await events.aclose()
+    assert not closed
+    reader.cancel()
+    await asyncio.wait([reader])
+    assert closed
+
+
 async def test_each_kind_is_closed_by_its_own_method_and_a_plain_one_by_either() -> None:
     theirs = Stream(chunk("a"))
     with pytest.raises(TypeError, match="aclose"):
