@@ -172,12 +172,16 @@ class RunTimeKeys:
             self._task.add_done_callback(self._stopped)
 
     def _note_failure(self, problem: StoreError) -> None:
-        if not self._is_lost and self._clock() - self._read_at >= LIMITS.keys_known:
-            self._is_lost, self._is_sealed = True, problem.fault == "sealed"
-            if self._known:
-                _log.warning("the keys of the store are refused (503) until it can be read: %s", problem)
-            self._build()
-            self.changed()
+        if not self._is_lost and self._clock() - self._read_at < LIMITS.keys_known:
+            return
+        is_sealed = problem.fault == "sealed"
+        if self._is_lost and is_sealed == self._is_sealed:
+            return
+        if self._known and not self._is_lost:
+            _log.warning("the keys of the store are refused (503) until it can be read: %s", problem)
+        self._is_lost, self._is_sealed = True, is_sealed
+        self._build()
+        self.changed()
 
     def _take(self) -> None:
         """Takes the keys as the store has them now."""

@@ -168,6 +168,9 @@ async def test_a_store_whose_key_is_missing_is_said_so_and_clients_do_not_ask_ag
     assert find(blind) == "503 store_sealed"
     clock.now += 61
     await until(lambda: find(one) == "503 store_sealed")
+    for fault, said in (("unreachable", "503 store"), ("sealed", "503 store_sealed")):
+        records.fault = StoreError(fault, "why it fails changes")
+        await until(lambda said=said: find(one) == find(blind) == said)
     records.fault = None
     await until(lambda: find(one) == find(blind) == "shop")
 
