@@ -76,7 +76,7 @@ class Ledger:
 
     @classmethod
     def after(cls, answer: Answer, form: Form, place: int) -> Ledger:
-        """The ledger of a client that begins amid a stream: its first event is `start`, then each delta is one."""
+        """The ledger of a client that begins within a stream: its first event is `start`, then each delta is one."""
         return cls(answer, form, place, max(0, place - 1))
 
     def copy(self) -> Ledger:

@@ -21,7 +21,7 @@ below one segment, 64 KiB on loopback, counts as shut, and TCP_USER_TIMEOUT ends
 
 
 class CutError(Exception):
-    """The server has closed the connection amid a response."""
+    """The server has closed the connection within a response."""
 
 
 class SilenceError(Exception):

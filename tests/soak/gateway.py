@@ -253,7 +253,7 @@ class Gateway:
         self._process.send_signal(signal.SIGHUP)
 
     def resolve(self, name: str, address: str | None) -> None:
-        """Decides to which address a name leads in the server; `None`: nobody knows it."""
+        """Decides to which address a name leads in the server. None if nobody knows it."""
         self._hosts.pop(name, None)
         if address is not None:
             self._hosts[name] = address

@@ -368,7 +368,7 @@ class _Stream:
                 connection.close()
 
     def _limit(self, reading: Reading, cuts: int) -> int | None:
-        """The number of bytes that the reader takes before it breaks off; `None`: all."""
+        """The number of bytes that the reader takes before it breaks off. None for all."""
         if cuts > 0 or reading.manner in ("leaves", "abandons"):
             return self._random.choice((self._random.randint(1, 400), self._random.randint(1, 5000)))
         return None

@@ -136,7 +136,7 @@ class Moves:
         await self._upstream.close(former)
 
     async def _change_port(self) -> None:
-        """The configuration names another port, and is loaded anew."""
+        """The configuration names another port, and is loaded again."""
         former = await self._upstream.move(self._upstream.place[0], 0)
         self._gateway.reload(self._upstream.url)
         await self._came_back("port")

@@ -183,7 +183,7 @@ class Upstream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def show(self, context: ssl.SSLContext | None, *, is_trusted: bool) -> None:
-        """Begins anew, as a server that is restarted: idle connections are closed, answers that run come to their end.
+        """Begins again, as a server that is restarted: idle connections are closed, answers that run come to their end.
 
         Args:
             context: The certificate from now on.

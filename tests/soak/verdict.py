@@ -28,7 +28,7 @@ RETRY_AFTER: Final = LIMITS.retry_first * (1 - LIMITS.retry_jitter) - 0.05
 MADE_WITHIN: Final = 5.0
 """Seconds within which a connection is made in place of a dead one: the documented default of `connect_timeout`."""
 BREAKER_MARGIN: Final = 30.0
-"""Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
+"""Seconds after an outage in which a breaker may still be open; each probe that fails opens it again."""
 
 
 STARVED_MARGIN: Final = 10.0

@@ -67,7 +67,7 @@ class KnownResponseHead:
     def of(
         cls, data: bytes, status: int, headers: dict[str, str], keep_alive: bool, idle_timeout: float | None
     ) -> KnownResponseHead | None:
-        """Creates a known head from a parsed one. Returns None if the place of its length cannot be told."""
+        """Creates a known head from a parsed one. Returns None if the place of its length is not known."""
         length = headers.get("content-length")
         if length is None:
             return cls(data, b"", status, headers.copy(), keep_alive, idle_timeout)

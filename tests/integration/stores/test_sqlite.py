@@ -117,7 +117,7 @@ async def test_what_is_past_its_time_is_removed_in_small_steps(file: Path, make:
 
 
 async def test_leases_from_before_a_new_start_of_the_machine_hold_nothing(file: Path, make: Make) -> None:
-    """The monotonic time begins anew then, so they lie in the past or in the future."""
+    """The monotonic time begins again then, so they lie in the past or in the future."""
     backend = await opened(make)
     await backend.renew("now")
     with sqlite3.connect(file) as connection:

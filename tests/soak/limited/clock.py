@@ -51,7 +51,7 @@ def request_id(number: int) -> str:
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """The log entry of a request of the load; `None`: the line is another one, or was cut as the gateway ended."""
+    """The log entry of a request of the load; None if the line is another one, or was cut as the gateway ended."""
     try:
         entry = json.loads(line)
     except ValueError:

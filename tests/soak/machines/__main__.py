@@ -5,8 +5,8 @@
 
 Starts two `gai-fast serve`, which take each other for servers of other machines, redis-servers and an upstream, on
 loopback, and ends them all by their own ids. Each fault is a round: streams begin on both machines, are followed,
-resumed and cancelled through the other one, and the fault happens amid them. The exit code is 1 where an event was lost
-or doubled, a stream ended in two ways, or somebody was told that a stream is gone whose worker lives.
+resumed and cancelled through the other one, and the fault happens while they run. The exit code is 1 if an event was
+lost or doubled, a stream ended in two ways, or a reader heard that a stream is gone whose worker lives.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ SHORT: Final = 2.0
 
 
 async def run_round(world: World, fault: str, *, streams: int, random: Random, first: int, is_short: bool) -> Judge:
-    """Runs one fault amid streams; returns what was found."""
+    """Runs one fault while streams run; returns what was found."""
     seconds, act = FAULTS[fault]
     longest = LONGEST
     if is_short:
