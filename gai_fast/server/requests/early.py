@@ -4,7 +4,8 @@ Owns which requests are refused unparsed. `quotas.py` counts requests.
 
 1. A request is refused only if it would be refused whatever its body is: its caller has no request, token, spend or
    stream left.
-2. A request that a stream of an idempotency key may answer counts for no limit, and so is read.
+2. A request that a stream of an idempotency key may answer counts for no limit, and so is read. The store is asked for
+   the key before the limits, which count what they refuse.
 3. The structure of a body above `limits.checked_bytes` is checked in parts, and the loop has a turn after each of them.
    Only a body within its limits is parsed: a parser cannot be interrupted. A body in a client's dialect is parsed in
    parts, too; a native one has a type for each of its members, and is parsed in one turn.
@@ -68,12 +69,7 @@ class EarlyLimits:
         """
         body, headers = incoming.http.body, incoming.http.headers
         key = key_of(headers) if any(name in headers for name in KEY_HEADERS) else None
-        try:
-            is_admitted = (key is None and _KEY_MEMBER in body) or self._check(incoming)
-        except Error:
-            if key is None:
-                raise
-            is_admitted = False
+        is_admitted = key is None and (_KEY_MEMBER in body or self._check(incoming))
         if is_admitted and len(body) <= LIMITS.checked_bytes:
             return handler(incoming)
         client = StreamResponse(incoming, "", "application/json", self._engine.settings.stream, whole=True)

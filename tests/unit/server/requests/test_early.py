@@ -97,11 +97,13 @@ async def test_a_request_that_a_stream_of_its_idempotency_key_may_answer_is_read
     assert asked.read == [BODY]
     member = Asked(b'{"idempotency_key": "k"}')
     assert early.read(member.incoming, member.handler) is not None
+    assert engine.ledger.refused["requests_per_minute"] == 0, "a replay uses nothing"
     unknown = Asked(idempotency_key="other")
     assert early.read(unknown.incoming, unknown.handler) is None
     await until(lambda: unknown.connection.ends)
     reply: Any = unknown.connection.ends[0]
     assert (reply.status, unknown.read) == (429, [])
+    assert engine.ledger.refused["requests_per_minute"] == 1
 
 
 async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
