@@ -28,7 +28,7 @@ local was_alive = redis.call('EXISTS', prefix .. 'worker:' .. me)
 redis.call('SET', prefix .. 'worker:' .. me, 1, 'PX', math.floor(gone * 1000))
 local last = redis.call('GET', prefix .. 'number:' .. me)
 if tonumber(last or '0') >= number then return nil end
-redis.call('SET', prefix .. 'number:' .. me, number, 'EX', math.floor(kept_for))
+redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- as long as what it has counted
 
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
 local MOST = '9223372036854775807'

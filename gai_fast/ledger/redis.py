@@ -6,7 +6,7 @@ Owns the keys. All begin with `gai:{limits}:`, so that a cluster has them on one
 |---|---|
 | `layout` | the version of all that these keys hold; workers of a release that has another one are refused |
 | `worker:<worker>` | a worker lives; gone `limits.ledger_gone` after its last exchange, with all that it has |
-| `number:<worker>` | the number of its last exchange |
+| `number:<worker>` | the number of its last exchange, which it may send again after any time: kept as long as spend |
 | `key:<key>` | a hash, `state`: the rates of a key; `h<worker>`: a worker's streams and their reservations |
 | `spent:<period> <currency>:<key>` | the spend of a key in a period |
 | `spend:<day>` | a hash: `a` (amount) and `r` (requests) with key, model, upstream and currency as JSON |

@@ -24,7 +24,6 @@ import msgspec
 from msgspec import Raw
 
 from gai_fast.core.structure import Structure
-from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.stream.streams import Engine

@@ -95,6 +95,22 @@ async def test_a_rate_that_is_overdrawn_for_long_is_kept_for_so_long(redis_serve
     await home.close()
 
 
+async def test_an_exchange_that_is_sent_again_after_hours_counts_once(
+    make_server: Callable[..., RedisServer], change_limits: ChangeLimits
+) -> None:
+    """Its answer was lost, and the worker was cut off for longer than Redis keeps what a key has used."""
+    change_limits(ledger_kept=1.0)
+    server = make_server()
+    home = RedisHome(server.url)
+    await home.open()
+    using = Report("ann", Caps(10, None, None, None, ""), 1, 0, 0.0, 0, 0, [])
+    for _ in range(2):
+        await home.exchange(1, [ENTRY], [using])
+        await until(lambda: server.command("EXISTS", f"{PREFIX}key:ann") == b":0\r\n")
+    assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 5, 1)]
+    await home.close()
+
+
 async def test_spend_is_kept_for_its_days_and_a_day_has_a_bounded_number_of_rows(
     make_server: Callable[..., RedisServer], change_limits: ChangeLimits
 ) -> None:
