@@ -180,6 +180,10 @@ class Limits:
     seal_callers: int = 10_000
     """Streams of which a process knows the caller's digest, 2 MiB: a stream above them is looked up in the store."""
 
+    seal_short: float = 3600.0
+    """Seconds for which `/readyz` names a missing key of the store after a read or write failed: most records are gone
+    by then."""
+
     names_checked: float = 30.0
     """Seconds between two looks whether a sealed store still has the key of its names: a Redis may evict it alone."""
 

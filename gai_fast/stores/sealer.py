@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import os
 import struct
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -26,6 +27,7 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.model.limits import SHARED
 from gai_fast.stores.backend import Record, StoreError
+from gai_fast.stores.limits import LIMITS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -104,13 +106,12 @@ class Sealer:
     """Seals and opens values with the keys of one process.
 
     Attributes:
-        is_short: Whether a value was found whose key is not here, since the keys have changed.
         errors: The number of reads and writes that failed because of a missing key.
     """
 
     def __init__(self) -> None:
-        self.is_short = False
         self.errors = 0
+        self._short_until = 0.0  # monotonic seconds
         self._keys: tuple[_Key, ...] = ()
         self._writer = b""
         self._count = _FULL  # so that the first seal begins a writer
@@ -119,6 +120,11 @@ class Sealer:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a key was missing within `limits.seal_short`, and since the keys have changed."""
+        return time.monotonic() < self._short_until
 
     def use_keys(self, keys: Sequence[bytes]) -> None:
         """Uses other keys from now on.
@@ -130,7 +136,7 @@ class Sealer:
             StoreError: The package of the extra is missing: nothing has changed.
         """
         made = tuple([_key(each) for each in keys])
-        self._keys, self.is_short = made, False
+        self._keys, self._short_until = made, 0.0
         if made:
             self._opening, self._encrypt = made[0].opening, made[0].cipher.encrypt
 
@@ -211,7 +217,7 @@ class Sealer:
     def refuse(self) -> StoreError:
         """Counts a read or write that has no key; returns its error."""
         self.errors += 1
-        self.is_short = True
+        self._short_until = time.monotonic() + LIMITS.seal_short
         return StoreError("sealed", f"the store is sealed with a key that is not in {SECTION}: add it to `keys`")
 
 

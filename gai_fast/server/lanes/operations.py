@@ -116,6 +116,7 @@ class OperationRoutes:
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
         is_draining: Whether the server is shutting down.
+        is_sealed: Whether a worker of the server lacks a key of the store.
         scrapes: Answers scrapes.
         probes: Answers `GET /probe`.
     """
@@ -130,6 +131,7 @@ class OperationRoutes:
     ) -> None:
         self.fast_lane = False
         self.is_draining = False
+        self.is_sealed = False
         self._settings = settings
         self._store = store
         self._ledger = ledger
@@ -160,7 +162,7 @@ class OperationRoutes:
         state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
         if self._ledger.problem is not None or self._store.durability == "degraded":
             state["store"] = "failing"
-        if self._store.is_sealed:
+        if self.is_sealed or self._store.is_sealed:
             state["store"] = "sealed"
         return incoming.json_reply(state)
 

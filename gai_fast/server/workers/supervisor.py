@@ -14,7 +14,8 @@ fork at any time. It serves no HTTP request.
 3. SIGTERM and SIGINT drain: the workers accept and answer requests until all are idle (`drain.py`). A second signal
    ends them at once. A worker that does not end in time is killed. At any time, a worker is killed if it does not read
    its messages, or sends an invalid one.
-4. Workers send heartbeats. A silent worker gets no new connections, and connections in its channel go to another
+4. Workers send heartbeats, which say whether a worker has met a record of the store whose key it lacks: `/readyz` of
+   every worker says so. A silent worker gets no new connections, and connections in its channel go to another
    worker. If it stays silent, it is killed and replaced, as is a worker that never starts. If the supervisor itself
    stood still, as on a paused machine, the workers' times start again.
 5. SIGHUP, or a worker's request, reloads the configuration and sends it to the workers.
@@ -121,6 +122,7 @@ class _Worker:
         is_ready: Whether the worker accepts connections.
         is_leaving: Whether the worker drains by itself. Other workers are preferred then.
         handed: The number of connections that were sent to it.
+        is_sealed: Whether it lacks a key of the store.
         idle_after: The number of connections that it had accepted when it was last idle. -1 if it never was.
         has_last: Whether its channel was closed for further connections.
         kill_at: The time at which it is killed. None if it may go on.
@@ -136,7 +138,7 @@ class _Worker:
         self.channel = channel
         self.far = far
         self.started_at = time.monotonic()
-        self.is_ready = self.is_leaving = self.has_last = False
+        self.is_ready = self.is_leaving = self.has_last = self.is_sealed = False
         self.handed = 0
         self.idle_after = -1
         self.kill_at: float | None = None
@@ -210,6 +212,7 @@ class Supervisor:
         self._failed_starts = 0
         self._deaths: list[float] = []  # times within the last `worker_settled` seconds
         self._settings: bytes | None = None
+        self._is_sealed = False  # what the workers were told
         self._signals: list[int] = []
         self._respawns: list[float] = []  # times at which workers are started
         self._accept_until = math.inf
@@ -336,6 +339,8 @@ class Supervisor:
         self._made = number
         if self._settings is not None:
             self._send([worker], "settings", self._settings)
+        if self._is_sealed:
+            self._send([worker], "sealed", True)
         self._send(self._workers.values(), "made", self._made)
 
     def _free_place(self) -> int:
@@ -376,6 +381,7 @@ class Supervisor:
 
     def _ended(self, worker: _Worker, code: int) -> None:
         self._forget(worker)
+        self._tell_sealed()
         for connection in receive_connections(worker.far):
             if connection is not None:
                 self._held.append(connection)
@@ -563,6 +569,8 @@ class Supervisor:
     def _heard(self, worker: _Worker, kind: str, items: list[Any]) -> None:
         if kind == BEAT:
             worker.heard_at = time.monotonic()
+            worker.is_sealed = items[0]
+            self._tell_sealed()
         elif kind == "ready":
             worker.is_ready = True
             worker.heard_at = time.monotonic()
@@ -587,6 +595,12 @@ class Supervisor:
         elif kind == "sum":
             asked = [each for each in self._workers.values() if each.is_ready]
             self._send(asked, "count", self._counts.ask(worker.pid, items[0], (each.pid for each in asked)))
+
+    def _tell_sealed(self) -> None:
+        is_sealed = any(each.is_sealed for each in self._workers.values())
+        if is_sealed != self._is_sealed:
+            self._is_sealed = is_sealed
+            self._send(self._workers.values(), "sealed", is_sealed)
 
     def _answer_of(self, kind: str, items: list[Any]) -> Any:
         """Returns the answer to a worker's request."""

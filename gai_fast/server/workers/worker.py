@@ -53,6 +53,12 @@ class WorkerCallbacks(Protocol):
     def wrong_keys(self, counts: Mapping[str, int]) -> None:
         """Counts wrong keys that another worker has received, by address."""
 
+    def is_sealed(self) -> bool:
+        """Returns whether this worker lacks a key of the store."""
+
+    def sealed(self, is_sealed: bool) -> None:
+        """Notes whether any worker lacks a key of the store."""
+
 
 class SupervisorLink(asyncio.Protocol):
     """The worker's end of the messages.
@@ -104,7 +110,7 @@ class SupervisorLink(asyncio.Protocol):
     def _beat(self) -> None:
         if not self._is_lost:
             if not self.is_busy:  # otherwise earlier messages still wait to be read
-                self.send(BEAT)
+                self.send(BEAT, self.callbacks is not None and self.callbacks.is_sealed())
             asyncio.get_running_loop().call_later(LIMITS.worker_beat, self._beat)
 
     @property
@@ -197,6 +203,8 @@ class SupervisorLink(asyncio.Protocol):
                 self.callbacks.use(items[0])
             elif kind == "wrong_keys":
                 self.callbacks.wrong_keys(items[0])
+            elif kind == "sealed":
+                self.callbacks.sealed(items[0])
         except Exception:  # noqa: BLE001  # without its link the worker would end, and perhaps all of them at once
             _log.exception("a message of the supervisor (%s) could not be handled: a bug", kind)
 
@@ -328,6 +336,14 @@ class Worker:
         """Counts wrong keys as if they were received here; as `WorkerCallbacks.wrong_keys`."""
         for address, count in counts.items():
             self._running.service.auth_throttle.note_others(address, count)
+
+    def is_sealed(self) -> bool:
+        """Returns whether this worker lacks a key of the store; as `WorkerCallbacks.is_sealed`."""
+        return self._running.engine.store.is_sealed
+
+    def sealed(self, is_sealed: bool) -> None:
+        """Shows on `/readyz` whether any worker lacks a key of the store; as `WorkerCallbacks.sealed`."""
+        self._running.service.operations.is_sealed = is_sealed
 
     def _note_wrong_key(self, address: str) -> None:
         """Reports a wrong key to the other workers in the next turn of the loop, together with others of this turn."""

@@ -803,6 +803,38 @@ async def test_keys_are_taken_on_sighup(net: Net, folder: Path, tmp_path: Path, 
         assert (await server.ask("GET", f"/api/v1/streams/{old}")).status == 503
 
 
+async def test_every_worker_says_that_one_has_met_a_record_whose_key_is_missing(
+    net: Net, folder: Path, url: str
+) -> None:
+    """Until a key is added. Half of all probes found nothing amiss."""
+
+    async def ready(server: Any) -> list[str | None]:
+        """Returns what each worker says of the store, twice."""
+        answers = [await server.ask("GET", "/readyz") for _ in range(4)]
+        assert {each.status for each in answers} == {200}
+        return [each.json.get("store") for each in answers]
+
+    async def all_say(server: Any, what: str | None) -> bool:
+        return await ready(server) == [what] * 4
+
+    sealing(folder, url, 0)
+    async with serving(net, folder) as server:
+        response = await server.ask("POST", "/api/v1/stream", {**QUERY, "model": "demo", "resumable": True})
+        old = response.headers["x-gai-stream-id"]
+    sealing(folder, url, 1, 0)
+    async with serving(net, folder):
+        pass
+    sealing(folder, url, 1)
+    async with serving(net, folder, "--workers", "2") as server:
+        assert await ready(server) == [None] * 4
+        assert (await server.ask("GET", f"/api/v1/streams/{old}")).status == 503
+        await until_answered(lambda: all_say(server, "sealed"))
+        sealing(folder, url, 1, 0)
+        server.signal(signal.SIGHUP)
+        await until_answered(lambda: all_say(server, None))
+        assert (await server.ask("GET", f"/api/v1/streams/{old}")).status == 200
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [

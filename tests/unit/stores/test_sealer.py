@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import time
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from gai_fast.stores.backend import Record, StoreError
+from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.sealer import FRAMES, OVERHEAD, VERSION, Sealer, digest_of, is_sealed, place_of
 
 KEYS = [bytes([number]) * 32 for number in range(2)]
@@ -19,6 +21,18 @@ def sealer(*keys: bytes) -> Sealer:
     made = Sealer()
     made.use_keys(keys)
     return made
+
+
+def test_a_missing_key_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it had sealed but what was refused lately may have expired."""
+    made = sealer()
+    made.refuse()
+    now = time.monotonic()
+    for later, is_short in ((LIMITS.seal_short - 1, True), (LIMITS.seal_short + 1, False)):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+        assert made.is_short is is_short
+    made.refuse()
+    assert made.is_short
 
 
 K = "feffe9928665731c6d6a8f9467308308" * 2

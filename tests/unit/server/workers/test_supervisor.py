@@ -90,7 +90,7 @@ def work(ends):
     while not has_last:
         ready, _, _ = select.select([ends.link, ends.channel], [], [], LIMITS.worker_beat)
         if HOW not in ("hung", "narrow"):
-            ends.link.sendall(pack("beat"))
+            ends.link.sendall(pack("beat", HOW == "sealed" and ends.number == 2 and bool(taken)))
         if ends.channel in ready:
             for connection in receive_connections(ends.channel):
                 if connection is None:
@@ -113,8 +113,8 @@ def work(ends):
                 if kind == "drain":
                     is_draining = True
                     ends.link.sendall(pack("idle", taken))
-                elif kind == "wrong_keys":
-                    print("told", ends.number, items[0], flush=True)
+                elif kind in ("wrong_keys", "sealed"):
+                    print(f"told {ends.number} {items[0]}\n", end="", flush=True)  # workers' lines may not mix
                 elif kind == "answer":
                     print("answered", items[1], flush=True)
                 elif kind == "count":
@@ -428,6 +428,19 @@ def test_a_worker_may_ask_for_the_configuration_and_for_the_other_workers(how: s
         assert server.says() == "up"
         assert {server.connect()[0] for _ in range(2)} == {1, 2}
         assert server.says() == f"answered {answer}"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+
+
+def test_workers_know_whether_any_of_them_lacks_a_key_of_the_store() -> None:
+    with supervised("sealed") as server:
+        assert server.says() == "up"
+        (_, first), (_, second) = sorted({server.connect() for _ in range(2)})
+        assert {server.says(), server.says()} == {"told 1 True", "told 2 True"}
+        os.kill(first, signal.SIGKILL)
+        assert server.says() == "told 3 True"
+        os.kill(second, signal.SIGKILL)
+        assert server.says() == "told 3 False"
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
 

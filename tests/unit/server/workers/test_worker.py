@@ -244,6 +244,20 @@ class Callbacks:
     def wrong_keys(self, counts: Any) -> None:
         raise NotImplementedError
 
+    def is_sealed(self) -> bool:
+        return True
+
+    def sealed(self, is_sealed: bool) -> None:
+        raise NotImplementedError
+
+
+async def test_a_heartbeat_says_whether_a_key_of_the_store_is_missing(change_limits: ChangeLimits) -> None:
+    change_limits(worker_beat=0.001)
+    async with linked() as (supervisor, link):
+        link.serve(Callbacks())
+        link.take_connections()
+        await supervisor.hears("beat", True)
+
 
 async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_then() -> None:
     async with linked() as (supervisor, link):
