@@ -11,21 +11,26 @@ import json
 import re
 from typing import Any, Final
 
+import msgspec
+
 from gai_fast.core.chunks import count
 from gai_fast.server.limits import LIMITS
 
-_COUNTS: Final = re.compile(rb'"(?:usage|billed_units|usageMetadata)"\s*:\s*(?=\{)')
-"""The beginning of the counts. It never matches within a string of JSON, where a quotation mark is escaped."""
+_COUNTS: Final = re.compile(rb'.*("(?:usage|billed_units|usageMetadata)"\s*:\s*)(?=\{)', re.DOTALL)
+"""All before the last counts. Their name never matches within a string of JSON, where a quotation mark is escaped."""
 _READ: Final = json.JSONDecoder().raw_decode
+_READ_FLAT: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _INPUT: Final = ("input_tokens", "prompt_tokens", "promptTokenCount")
 _READ_INPUT: Final = ("cache_read_input_tokens",)
 _WRITTEN_INPUT: Final = ("cache_creation_input_tokens",)
 """The counts that Anthropic does not include in its input."""
 _CACHED_INPUT: Final = ("cachedContentTokenCount", "cached_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_OF_CACHES: Final = frozenset((*_READ_INPUT, *_WRITTEN_INPUT, *_CACHED_INPUT, *_DETAILS))
 _OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount")
-_MEDIA: Final = ("application/json", "text/event-stream", "application/x-ndjson")
+_JSON: Final = "application/json"
+_MEDIA: Final = (_JSON, "text/event-stream", "application/x-ndjson")
 
 
 class UsageReader:
@@ -38,7 +43,7 @@ class UsageReader:
     __slots__ = ("_first", "_is_read", "_last")
 
     def __init__(self, media_type: str) -> None:
-        self._is_read = media_type.partition(";")[0].strip().lower() in _MEDIA
+        self._is_read = media_type == _JSON or media_type.partition(";")[0].strip().lower() in _MEDIA
         self._first = b""
         self._last = b""
 
@@ -55,9 +60,9 @@ class UsageReader:
         """Returns the counts in the form of an event's `usage`. None if the body has none."""
         output = 0  # Anthropic's streams end with a count of the output alone
         for part in (self._last, self._first):
-            start = max(0, part.find(b'"'))  # numbers and base64 have none: they are passed over at once
-            found = [match.end() for match in _COUNTS.finditer(part, start)]
-            for at in reversed(found):
+            end = part.rfind(b"{") + 1  # numbers and base64 have none: they are passed over at once
+            while (found := _COUNTS.match(part, 0, end)) is not None:
+                end, at = found.span(1)
                 counts = _object(part[at:])
                 output = max(output, _count(counts, _OUTPUT) or 0)
                 usage = _usage(counts, output)
@@ -68,6 +73,13 @@ class UsageReader:
 
 def _object(text: bytes) -> dict[str, Any]:
     """Returns the JSON object that begins a text. Empty if it is cut off, or nested deeper than any count."""
+    try:
+        return _READ_FLAT(text[: text.find(b"}") + 1])  # 1,500 instructions instead of 6,500
+    except (msgspec.DecodeError, UnicodeDecodeError):  # it is nested, or a string has the bracket
+        return _nested_object(text)
+
+
+def _nested_object(text: bytes) -> dict[str, Any]:
     try:
         counts: dict[str, Any] = _READ(text.decode("utf-8", "replace"))[0]
     except (ValueError, RecursionError):
@@ -81,15 +93,17 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
         if total is None:
             return None
         return _tokens(max(0, total - output), output)
-    cached, written = _count(counts, _READ_INPUT) or 0, _count(counts, _WRITTEN_INPUT) or 0
-    beside = cached + written
-    if total is None or tokens + beside + output <= total:  # LiteLLM has them in `prompt_tokens` as well
-        tokens += beside
+    cached = written = 0
+    if not _OF_CACHES.isdisjoint(counts):
+        cached, written = _count(counts, _READ_INPUT) or 0, _count(counts, _WRITTEN_INPUT) or 0
+        beside = cached + written
+        if total is None or tokens + beside + output <= total:  # LiteLLM has them in `prompt_tokens` as well
+            tokens += beside
+        for details in (counts, *[counts.get(name) for name in _DETAILS]):
+            if isinstance(details, dict):
+                cached = cached or _count(details, _CACHED_INPUT) or 0
     if total is not None:
         output = max(output, total - tokens)  # the sum alone has Gemini's thoughts
-    for details in (counts, *[counts.get(name) for name in _DETAILS]):
-        if isinstance(details, dict):
-            cached = cached or _count(details, _CACHED_INPUT) or 0
     usage = _tokens(tokens, output)
     if cached:
         usage["cached_input_tokens"] = cached
