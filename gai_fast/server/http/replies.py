@@ -28,10 +28,9 @@ class Reply:
         headers: The headers, without `content-length` and `connection`, which are added.
         close: Whether to close the connection afterwards: the request was not read completely, or its end is unknown.
         has_length: Whether the response to a GET would have a `content-length`; a stream has none (RFC 9110, 8.6).
-        common: More headers, which many responses have: their lines are joined once.
     """
 
-    __slots__ = ("body", "close", "common", "has_length", "headers", "status")
+    __slots__ = ("body", "close", "has_length", "headers", "status")
 
     def __init__(
         self,
@@ -41,35 +40,44 @@ class Reply:
         *,
         close: bool = False,
         has_length: bool = True,
-        common: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.status = status
         self.body = body
-        self.common = common
         self.headers = headers or ()
         self.close = close
         self.has_length = has_length and status not in (204, 304)  # RFC 9110, 8.6: these never have a length
 
+    @property
+    def all_headers(self) -> Headers:
+        """All headers except those of framing and connection."""
+        return self.headers
+
     def to_bytes(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
         """Encodes the response."""
-        headers = self.headers
-        if self.has_length:
-            headers = [*headers, ("content-length", str(len(self.body)))]
-        head = head_bytes(self.status, headers, keep_alive, self.common)
+        framing = f"content-length: {len(self.body)}\r\n" if self.has_length else ""
+        head = self._head_bytes(framing, keep_alive)
         return head if head_only else head + self.body
+
+    def _head_bytes(self, framing: str, keep_alive: bool) -> bytes:
+        return head_bytes(self.status, self.headers, keep_alive, framing)
 
 
 _REASONS: Final[Mapping[int, str]] = {status.value: status.phrase for status in HTTPStatus}
 
 
-def head_bytes(status: int, headers: Headers, keep_alive: bool, common: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """Encodes a status line and headers; `common` as for `Reply`.
+def head_bytes(status: int, headers: Headers, keep_alive: bool, framing: str = "") -> bytes:
+    """Encodes a status line and headers.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers.
+        keep_alive: Whether another request may follow on the connection.
+        framing: The header lines of the body's framing.
 
     Raises:
         ValueError: A header contains a line end or a NUL; the text names the header.
     """
-    more = _known_lines(common) if common else ""
-    return f"{_first_lines(status, int(_time()))}{_lines(headers, keep_alive)}{more}\r\n".encode("ascii")
+    return f"{_first_lines(status, int(_time()))}{_lines(headers, keep_alive)}{framing}\r\n".encode("ascii")
 
 
 _STREAM_HEADERS: Final = (
@@ -170,15 +178,20 @@ class PassedHead(StreamHead):
 
     Args:
         status: The upstream's status.
-        headers: All headers except those of framing and connection.
+        request_id: As for `StreamHead`.
+        stream_id: As for `StreamHead`.
+        more: Headers that differ from response to response.
+        common: Headers that many responses have: their lines are joined once.
     """
 
-    __slots__ = ("_headers", "_status")
+    __slots__ = ("_common", "_status")
 
-    def __init__(self, status: int, headers: Headers) -> None:
-        super().__init__("", "", "")
+    def __init__(
+        self, status: int, request_id: str, stream_id: str, more: Headers, common: tuple[tuple[str, str], ...]
+    ) -> None:
+        super().__init__("", request_id, stream_id, more)
         self._status = status
-        self._headers = headers
+        self._common = common
 
     @property
     def status(self) -> int:
@@ -188,12 +201,42 @@ class PassedHead(StreamHead):
     @property
     def headers(self) -> Headers:
         """All headers except those of framing and connection."""
-        return self._headers
+        return [*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id), *self._more, *self._common]
 
     def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
         """Encodes the headers; as `StreamHead.to_bytes`."""
-        lines = _lines(self._headers, keep_alive)
-        return f"{_first_lines(self._status, int(_time()))}{lines}{framing}\r\n".encode("ascii")
+        request_id = self._request_id
+        more = _known_lines(self._common) if keep_alive else _lines(self._common, keep_alive)
+        if self._more:
+            more += _lines(self._more, keep_alive=True)
+        return (
+            f"{_first_lines(self._status, int(_time()))}x-request-id: {request_id}\r\nrequest-id: {request_id}\r\n"
+            f"x-gai-stream-id: {self._stream_id}\r\n{more}{framing}\r\n"
+        ).encode("ascii")
+
+
+class PassedReply(Reply):
+    """A whole response that is passed through.
+
+    Args:
+        head: Its headers.
+        body: As for `Reply`.
+        has_length: As for `Reply`.
+    """
+
+    __slots__ = ("_head",)
+
+    def __init__(self, head: PassedHead, body: bytes, *, has_length: bool) -> None:
+        super().__init__(head.status, body, has_length=has_length)
+        self._head = head
+
+    @property
+    def all_headers(self) -> Headers:
+        """As `Reply.all_headers`."""
+        return self._head.headers
+
+    def _head_bytes(self, framing: str, keep_alive: bool) -> bytes:
+        return self._head.to_bytes(framing, keep_alive=keep_alive)
 
 
 @lru_cache(maxsize=4)
@@ -217,7 +260,7 @@ def _unwritable(headers: Headers) -> ValueError:
 
 @lru_cache(maxsize=SHARED.known_values)
 def _known_lines(headers: tuple[tuple[str, str], ...]) -> str:
-    """Returns the lines of headers that few responses have alone; checking and joining two costs 2,000 instructions."""
+    """Returns the lines of headers that many responses have; checking and joining two costs 2,000 instructions."""
     return _lines(headers, keep_alive=True)
 
 

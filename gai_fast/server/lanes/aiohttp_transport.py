@@ -46,7 +46,7 @@ class _StreamResponse(web.StreamResponse):
 
 class _WholeResponse(web.Response):
     def __init__(self, reply: Reply) -> None:
-        super().__init__(status=reply.status, body=reply.body, headers=CIMultiDict([*reply.headers, *reply.common]))
+        super().__init__(status=reply.status, body=reply.body, headers=CIMultiDict(reply.all_headers))
         self._has_length = reply.has_length
 
     async def _prepare_headers(self) -> None:

@@ -6,12 +6,14 @@ Owns which are not: those of one hop, credentials, and what the gateway itself s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
 from gai_fast.model.limits import SHARED
 from gai_fast.server.limits import LIMITS
+
+Headers = tuple[tuple[str, str], ...]
 
 _HOP: Final = frozenset(
     "connection keep-alive te trailer transfer-encoding upgrade http2-settings content-length host expect".split()
@@ -31,6 +33,7 @@ _OF_UPSTREAM: Final = frozenset(
     "x-request-id request-id content-security-policy x-content-type-options clear-site-data content-encoding".split()
 )
 """Headers that would act on the gateway's own origin, or contradict what the gateway says of itself."""
+_NEVER_PASSED: Final = (_HOP | _OF_UPSTREAM) - {"connection"}
 _OF_UPSTREAM_PREFIXES: Final = ("proxy-", "x-gai-", "access-control-")
 _MOST_PASSED: Final = SHARED.passed_headers  # a constant, because every response needs it
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -80,23 +83,30 @@ def _is_plain(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
-def for_client(headers: dict[str, str], own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns the headers of a response without `GUARDS`: the gateway's own, and the upstream's that are passed on.
+def may_be_passed(headers: dict[str, str]) -> Headers:
+    """Returns an upstream's headers without those that no client gets: many responses then have equal ones.
 
     Args:
-        headers: The upstream's, by lower-case name; not trusted.
-        own: The gateway's, which replace the upstream's.
+        headers: The headers, by lower-case name.
     """
-    names = [name for name, _ in own]
+    return tuple([item for item in headers.items() if item[0] not in _NEVER_PASSED])
+
+
+def for_client(headers: Headers, own: Collection[str]) -> Headers:
+    """Returns the headers of an upstream's response that are passed on.
+
+    Args:
+        headers: Those of `may_be_passed`; not trusted.
+        own: The names of the gateway's own headers, which replace the upstream's.
+    """
+    named = [value for name, value in headers if name == "connection"]
+    dropped = _named_by(named[0] if named else None)
     passed = [
         (name, value)
-        for name, value in headers.items()
-        if _is_upstreams(name) and _is_plain(value) and name not in names
+        for name, value in headers
+        if _is_upstreams(name) and _is_plain(value) and name not in own and name not in dropped
     ]
-    dropped = _named_by(headers.get("connection"))
-    if dropped:
-        passed = [item for item in passed if item[0] not in dropped]
-    return [*passed[:_MOST_PASSED], *own]
+    return tuple(passed[:_MOST_PASSED])
 
 
 @lru_cache(LIMITS.known_names)

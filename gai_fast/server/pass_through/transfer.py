@@ -33,9 +33,9 @@ from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.runtime.timers import Timer
-from gai_fast.server.http.replies import Headers, PassedHead, Reply, id_headers
+from gai_fast.server.http.replies import Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream
+from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader
 from gai_fast.server.requests.incoming import Incoming
@@ -287,17 +287,17 @@ class Transfer(Receiver):
         shown = targets.translation(upstream, self._incoming.caller, keep_details=True)(error, body)
         return None if shown is error else shown
 
-    def _own_headers(self) -> list[tuple[str, str]]:
-        incoming = self._incoming
-        return [*id_headers(incoming.request_id), ("x-gai-stream-id", self._stream_id), *incoming.answer_headers]
-
-    def _common_headers(self) -> tuple[tuple[str, str], ...]:
-        call = self._call
-        return _common_headers("" if call.model is None else call.model.name, call.upstream.name)
+    def _head(self, more: Headers = ()) -> PassedHead:
+        """Returns the headers of the response, with those that it has alone."""
+        call, incoming = self._call, self._incoming
+        own = incoming.answer_headers
+        names = tuple([name for name, _ in own])
+        model = "" if call.model is None else call.model.name
+        common = _common_headers(may_be_passed(self._headers), names, model, call.upstream.name)
+        return PassedHead(self._status, incoming.request_id, self._stream_id, [*own, *more], common)
 
     def _commit(self) -> None:
-        headers = [*for_client(self._headers, self._own_headers()), *self._common_headers()]
-        head, framing = self._client.commit(PassedHead(self._status, headers))
+        head, framing = self._client.commit(self._head())
         self._writer.start(head, framing)
 
     def _write(self, data: bytes) -> None:
@@ -310,12 +310,10 @@ class Transfer(Receiver):
             self._writer.end(())
             self._client.answered(self._status)
             return
-        metrics, own = self._incoming.http.metrics, self._own_headers()
-        if metrics is not None and metrics.cost is not None:
-            own.append(("x-gai-cost", decimal_text(metrics.cost)))
-        headers, has_length = for_client(self._headers, own), self._incoming.http.method != "HEAD"
-        common = self._common_headers()
-        self._client.send(Reply(self._status, self._held, headers, has_length=has_length, common=common))
+        metrics, has_length = self._incoming.http.metrics, self._incoming.http.method != "HEAD"
+        cost = None if metrics is None else metrics.cost
+        head = self._head() if cost is None else self._head((("x-gai-cost", decimal_text(cost)),))
+        self._client.send(PassedReply(head, self._held, has_length=has_length))
 
     def _end_with(self, error: Error) -> None:
         """Ends with an error: rule 3."""
@@ -435,7 +433,9 @@ def _nothing() -> None: ...
 
 
 @lru_cache(SHARED.known_values)
-def _common_headers(model: str, upstream: str) -> tuple[tuple[str, str], ...]:
-    """Returns the headers of all responses of a model, or of an upstream's own paths if the model is empty."""
+def _common_headers(
+    given: tuple[tuple[str, str], ...], own: tuple[str, ...], model: str, upstream: str
+) -> tuple[tuple[str, str], ...]:
+    """Returns the headers that responses of a model have in common, or of an upstream's own paths if it is empty."""
     who = answering_headers(model, upstream, False) if model else (("x-gai-upstream", upstream),)
-    return (*who, *GUARDS)
+    return (*for_client(given, own), *who, *GUARDS)

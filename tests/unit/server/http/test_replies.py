@@ -9,6 +9,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import (
+    PassedHead,
+    PassedReply,
     Reply,
     StreamHead,
     error_headers,
@@ -138,3 +140,40 @@ def test_a_streams_head_is_the_same_as_bytes_and_as_headers(keep_alive: bool) ->
     assert headers == dict([*head.headers, *framing])
     with pytest.raises(ValueError, match="header 'vary' cannot be written"):
         StreamHead("a/b", "r", "s", [("vary", "\r\n")]).to_bytes("", keep_alive=keep_alive)
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_passed_response_has_the_same_headers_as_bytes_and_as_headers(keep_alive: bool) -> None:
+    common = (("content-type", "image/png"), ("x-gai-upstream", "up"))
+    head = PassedHead(418, "req-1", "sid", [("x-gai-cost", "1")], common)
+    assert dict(head.headers) == {
+        "x-request-id": "req-1",
+        "request-id": "req-1",
+        "x-gai-stream-id": "sid",
+        "x-gai-cost": "1",
+        **dict(common),
+    }
+    reply = PassedReply(head, b"body", has_length=True)
+    assert (reply.status, reply.all_headers) == (418, head.headers)
+    for data, framing in (
+        (head.to_bytes(header_lines([("transfer-encoding", "chunked")]), keep_alive=keep_alive), "transfer-encoding"),
+        (reply.to_bytes(keep_alive=keep_alive), "content-length"),
+    ):
+        first, headers, _ = parsed(data)
+        assert first == "HTTP/1.1 418 I'm a Teapot"
+        assert headers.pop("date")
+        assert headers.pop(framing) == ("chunked" if framing == "transfer-encoding" else "4")
+        assert (headers.pop("connection", None) is None) is keep_alive
+        assert headers == dict(head.headers)
+    for more, shared in (([("vary", "\r\n")], ()), ([], (("vary", "\r\n"),))):
+        with pytest.raises(ValueError, match="header 'vary' cannot be written"):
+            PassedHead(200, "r", "s", more, shared).to_bytes("", keep_alive=keep_alive)
+
+
+def test_a_passed_response_without_a_length_has_none() -> None:
+    head = PassedHead(200, "r", "s", (), ())
+    assert "content-length" not in parsed(PassedReply(head, b"", has_length=False).to_bytes(keep_alive=True))[1]
+    assert (
+        "content-length"
+        not in parsed(PassedReply(PassedHead(204, "r", "s", (), ()), b"", has_length=True).to_bytes(keep_alive=True))[1]
+    )
