@@ -76,6 +76,8 @@ class Adapter(ABC):
     """Whether every choice has its finish reason: only figures and the end mark may follow."""
     wanted_choices: int = 0
     """The number of choices that the request asks for; set by the owner of the request. 0 if that is unknown."""
+    tool_names: frozenset[str] = frozenset()
+    """The names of the request's tools, as they were sent; set by the owner of the request. Empty if unknown."""
 
     text_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members whose string is the text of a delta, unchanged. The copier may learn a chunk that became one

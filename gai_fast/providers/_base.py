@@ -329,6 +329,7 @@ class API(NativeRules):
         adapter = self.adapter(model)
         adapter.wanted_choices = self.wanted_choices(request)
         names = self._fitted_names(request) if isinstance(request, Request) else None
+        adapter.tool_names = self._sent_names(request, names or {})
         if names:
             adapter = RenamingAdapter(adapter, names)
         return adapter if tag is None else TaggedAdapter(adapter, tag)
@@ -336,6 +337,22 @@ class API(NativeRules):
     def _fitted_names(self, request: Request) -> dict[str, str]:
         """Returns the names of tools that are sent in place of the request's; empty if this API accepts them."""
         return {} if self.tool_names is None else fitted_names(request, self.tool_names)
+
+    def _sent_names(self, request: Request | dict[str, Any], names: Mapping[str, str]) -> frozenset[str]:
+        """Returns the names of a request's tools as they are sent; of a client's body, those that `tools_in` finds.
+
+        Args:
+            request: The request.
+            names: As `fitted_names` returns them.
+        """
+        if not isinstance(request, Request):
+            return frozenset(self.tools_in(request))
+        tools = request.tools
+        return frozenset([names.get(tool.name, tool.name) for tool in tools if isinstance(tool.name, str)])
+
+    def tools_in(self, body: Mapping[str, Any]) -> Sequence[str]:
+        """Returns the names of tools in a body of this API's dialect, if its answers may have names in pieces."""
+        return ()
 
     def address(self, value: str) -> str:
         """Returns the base URL for a value of `host_variable`."""

@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
+from gai_fast.core.chunks import label, objects
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape, chat_shape
 from gai_fast.kernels import encode_json, escape, join_json
@@ -53,6 +54,7 @@ from gai_fast.providers._requests import (
 )
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
+from gai_fast.providers._tool_calls import function_of
 from gai_fast.providers._tool_names import OPENAI_NAMES, ToolNames
 
 _UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
@@ -139,6 +141,10 @@ class ChatAPI(API):
 
     def shape_of(self, body: Mapping[str, Any]) -> Shape:
         return chat_shape(body.get("messages"))
+
+    def tools_in(self, body: Mapping[str, Any]) -> Sequence[str]:
+        tools = body.get("tools")
+        return [label(function_of(tool).get("name")) for tool in objects(tools)] if tools else ()
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"model": target.model, "messages": self.messages(request, target)}

@@ -30,18 +30,23 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._base import API
-from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
-from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage
+from gai_fast.providers._chat_calls import (
+    FUNCTION_CALL,
+    CallFragment,
+    ChatCalls,
+    put_arguments_as_text,
+    read_fragment,
+    read_fragments,
+)
+from gai_fast.providers._events import UNREADABLE, citation, counted_usage
 from gai_fast.providers._finish_words import FINISH_WORDS
 from gai_fast.providers._lost_text import chat_content
 from gai_fast.providers._room import Room, too_many
-from gai_fast.providers._tool_calls import function_of, listed_calls, outcome
+from gai_fast.providers._tool_calls import outcome
 from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
-_FUNCTION_CALL: Final = -1
-"""The index of the call in the deprecated `function_call`; no entry of `tool_calls` has it."""
 _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams in this dialect."""
 
@@ -52,6 +57,7 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
     __slots__ = (
         "_calls",
         "_room",
+        "_tool_names",
         "characters",
         "first",
         "grows",
@@ -62,11 +68,14 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
         "stop",
     )
 
-    def __init__(self, number: int, room: Room, is_only: bool = False) -> None:
+    def __init__(
+        self, number: int, room: Room, is_only: bool = False, tool_names: frozenset[str] = frozenset()
+    ) -> None:
         self.number = number
         self.is_only = is_only
         """Whether every index means this choice."""
         self._room = room
+        self._tool_names = tool_names
         self._calls: ChatCalls | None = None  # created on demand: few choices have calls
         self.characters = 0
         """Code points of text so far."""
@@ -85,7 +94,7 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
     def calls(self) -> ChatCalls:
         """Its tool calls; created at first use."""
         if self._calls is None:
-            self._calls = ChatCalls(self._room)
+            self._calls = ChatCalls(self._room, self._tool_names)
         return self._calls
 
     @property
@@ -335,7 +344,7 @@ class ChatAdapter(ProviderAdapter):
             return self.choices[number]
         if len(self.choices) >= SHARED.choices:
             raise too_many("choices", SHARED.choices)
-        choice = self.choices[number] = Choice(number, self.room, is_only)
+        choice = self.choices[number] = Choice(number, self.room, is_only, self.tool_names)
         return choice
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
@@ -461,7 +470,7 @@ class ChatAdapter(ProviderAdapter):
             steps += self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
         steps += self._fragments(message.get("tool_calls") or message.get("tool_call"), part)
         if message.get("function_call"):
-            steps.append(self._fragment({"function": message["function_call"]}, _FUNCTION_CALL))
+            steps.append(read_fragment({"function": message["function_call"]}, FUNCTION_CALL))
         if message.get("annotations"):
             steps += self.citations([_annotation(annotation) for annotation in objects(message["annotations"])])
         return steps
@@ -515,40 +524,22 @@ class ChatAdapter(ProviderAdapter):
     # -- tool calls --
 
     def _fragments(self, calls: Any, part: str) -> list[Event | CallFragment]:
-        fragments: list[Event | CallFragment] = []
-        listed = listed_calls(calls)
-        if calls and not (listed or isinstance(calls, (list, dict))):
-            raise Malformed("the tool calls are no list")
-        for position, call in enumerate(listed):
-            index = count(call.get("index"))
-            if index is None and part == "message":
-                index = position
-            fragments.append(self._fragment(call, index))
-        return fragments
-
-    def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
-        function = function_of(raw)
-        return CallFragment(
-            index,
-            self.call_id(label(raw.get("id"))),
-            label(function.get("name")),
-            argument_piece(function["arguments"] if "arguments" in function else function.get("input")),
-            label(member(member(raw, "extra_content"), "google").get("thought_signature")),
-            is_text="custom" in raw,
-        )
+        fragments = read_fragments(calls, part)
+        for fragment in fragments:
+            fragment.identifier = self.call_id(fragment.identifier)
+        return [*fragments]
 
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
         """Adds a fragment to its call, or begins a call with it."""
         calls = choice.calls
-        if fragment.index == _FUNCTION_CALL and calls.calls and _FUNCTION_CALL not in calls.at:
+        if calls.is_repeated(fragment):
             self.copyable = False
-            return []  # it repeats the call of `tool_calls`
+            return []
         call = calls.find(fragment)
         self.copyable = self.copyable and calls.is_steady(call, fragment)
         events: list[Event] = []
         if call is None:
-            call, events = calls.open(fragment.identifier, fragment.name, self.seed(choice.number))
-            call.keeps_pieces = fragment.is_text
+            call, events = calls.begin(fragment, self.seed(choice.number))
         return events + calls.take(call, fragment)
 
     def kept(self, name: str, text: str) -> None:

@@ -6,17 +6,25 @@ a new id with every fragment.
 
 Some servers send all arguments so far with each fragment (DeepSeek's models behind Qianfan), or the whole call again
 behind its fragments. What a call already has is not added again.
+
+Some servers send a name in pieces, others the whole name with each fragment. A name that is the beginning of a tool's
+waits for the next fragment.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from gai_fast.core.chunks import member, members, objects
+from gai_fast.core.chunks import count, label, member, members, objects
 from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
+from gai_fast.providers._events import argument_piece
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls
+
+FUNCTION_CALL: Final = -1
+"""The index of the call in the deprecated `function_call`; no entry of `tool_calls` has it."""
 
 
 class CallFragment:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
@@ -36,15 +44,25 @@ class CallFragment:  # written by hand: a dataclass's `__init__` runs interprete
 
 
 class ChatCalls(ToolCalls):
-    """The calls of one choice, assembled from fragments."""
+    """The calls of one choice, assembled from fragments.
 
-    def __init__(self, room: Room) -> None:
+    Args:
+        room: As for `ToolCalls`.
+        tool_names: The names of the request's tools, as far as they are known.
+    """
+
+    def __init__(self, room: Room, tool_names: frozenset[str] = frozenset()) -> None:
         super().__init__(room)
+        self._tool_names = tool_names
         self.at: dict[int, ToolCall] = {}
         """The current call for each `tool_calls[].index`."""
         self.named: dict[str, ToolCall] = {}
         """The call for each id from the provider."""
         self.last: ToolCall | None = None
+
+    def is_repeated(self, fragment: CallFragment) -> bool:
+        """Returns whether a fragment of the deprecated `function_call` repeats the call of `tool_calls`."""
+        return fragment.index == FUNCTION_CALL and bool(self.calls) and FUNCTION_CALL not in self.at
 
     def find(self, fragment: CallFragment) -> ToolCall | None:
         """Returns the call that a fragment continues, or None if the fragment begins a call."""
@@ -75,6 +93,30 @@ class ChatCalls(ToolCalls):
             return False
         return fragment.index is not None or (call is not None and len(self.calls) == 1)
 
+    def begin(self, fragment: CallFragment, seed: str) -> tuple[ToolCall, list[Event]]:
+        """Begins a call with a fragment, which `take` then adds. Arguments and errors as for `open`."""
+        call, events = self.open(fragment.identifier, "" if self._may_grow(fragment.name) else fragment.name, seed)
+        call.keeps_pieces = fragment.is_text
+        return call, events
+
+    def _may_grow(self, name: str) -> bool:
+        """Returns whether a name is no tool's, but the beginning of one."""
+        names = self._tool_names
+        return bool(names and name) and name not in names and any(one.startswith(name) for one in names)
+
+    def _name(self, call: ToolCall, fragment: CallFragment) -> str:
+        """Returns the name for a call without one; empty as long as more of the name may come."""
+        begun, name = call.begun_name, fragment.name
+        if begun and name:
+            name = name if name.startswith(begun) else begun + name
+            if name not in self._tool_names and not self._may_grow(name):
+                name = begun
+        if fragment.arguments or not self._may_grow(name):
+            return name or (begun if fragment.arguments else "")
+        self._room.take(len(name) - len(begun), 0)
+        call.begun_name = name
+        return ""
+
     def take(self, call: ToolCall, fragment: CallFragment) -> list[Event]:
         """Adds a fragment to a call and returns its events.
 
@@ -88,7 +130,8 @@ class ChatCalls(ToolCalls):
         if fragment.index is not None and self.at.get(fragment.index) is not call:
             self._room.take(0)
             self.at[fragment.index] = call
-        events = self.add(call, _unrepeated(call, fragment), fragment.name)
+        name = "" if call.name else self._name(call, fragment)
+        events = self.add(call, _unrepeated(call, fragment), name)
         if fragment.signature:
             events.append(self.sign(call, fragment.signature))
         return events
@@ -133,6 +176,46 @@ def _unrepeated(call: ToolCall, fragment: CallFragment) -> str:
     if fragment.identifier and fragment.name:
         return arguments[len(before) :]
     return "" if arguments == before and call.is_complete else arguments
+
+
+def read_fragments(calls: Any, part: str) -> list[CallFragment]:
+    """Returns the fragments in the calls of a message.
+
+    Args:
+        calls: The calls.
+        part: `delta` or `message`.
+
+    Raises:
+        Malformed: They are no calls.
+    """
+    listed = listed_calls(calls)
+    if calls and not (listed or isinstance(calls, (list, dict))):
+        raise Malformed("the tool calls are no list")
+    fragments: list[CallFragment] = []
+    for position, call in enumerate(listed):
+        index = count(call.get("index"))
+        if index is None and part == "message":
+            index = position
+        fragments.append(read_fragment(call, index))
+    return fragments
+
+
+def read_fragment(raw: dict[str, Any], index: int | None) -> CallFragment:
+    """Returns the fragment in a raw call.
+
+    Args:
+        raw: The call.
+        index: Its index, or None.
+    """
+    function = function_of(raw)
+    return CallFragment(
+        index,
+        label(raw.get("id")),
+        label(function.get("name")),
+        argument_piece(function["arguments"] if "arguments" in function else function.get("input")),
+        label(member(member(raw, "extra_content"), "google").get("thought_signature")),
+        is_text="custom" in raw,
+    )
 
 
 def put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:

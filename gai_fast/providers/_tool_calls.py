@@ -24,11 +24,24 @@ from gai_fast.providers.limits import LIMITS
 class ToolCall:
     """One call in progress."""
 
-    __slots__ = ("_scan", "call_id", "closed", "index", "is_held", "keeps_pieces", "name", "pieces", "signed")
+    __slots__ = (
+        "_scan",
+        "begun_name",
+        "call_id",
+        "closed",
+        "index",
+        "is_held",
+        "keeps_pieces",
+        "name",
+        "pieces",
+        "signed",
+    )
 
     def __init__(self, call_id: str, name: str = "") -> None:
         self.call_id = call_id
         self.name = name
+        self.begun_name = ""
+        """The beginning of its name, as long as more may come."""
         self.index: int | None = None
         """Its number among the calls that have a `tool.call.start`; None if it has none yet."""
         self.pieces: list[str] = []
@@ -49,7 +62,7 @@ class ToolCall:
     @property
     def is_empty(self) -> bool:
         """Whether it has neither name nor arguments: some servers send such a call with each answer."""
-        return not self.name and (not self.pieces or self.arguments.strip() in ("", "{}"))
+        return not (self.name or self.begun_name) and (not self.pieces or self.arguments.strip() in ("", "{}"))
 
     @property
     def arguments(self) -> str:
@@ -352,6 +365,7 @@ class ToolCalls:
             return []
         text = call.arguments
         compact = compact_json(text)
+        call.name = call.name or call.begun_name
         if compact is None:
             if cut_off:
                 return []

@@ -8,18 +8,28 @@ from typing import Any
 
 import pytest
 
-from gai_fast.providers import get_provider
+from gai_fast.core.reading import parse_request
+from gai_fast.model.events import Event
+from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import (
     between,
     call,
     calls_of,
     chunk,
     of_type,
+    plain,
     read,
 )
 
 # DeepSeek adds nothing to how the dialect is read; what it refuses is in its own test.
 DIALECT = "deepseek"
+
+
+def _answered(asked: Any, *chunks: dict[str, Any]) -> list[Event]:
+    """The events of a stream that answers a request."""
+    adapter = get_provider(DIALECT).adapter_for(asked, "m")
+    events = [event for one in chunks for event in adapter.receive("", json.dumps(one))]
+    return plain(events + adapter.finish())
 
 
 class TestToolCalls:
@@ -261,6 +271,44 @@ class TestToolCalls:
                   enumerate(['{"n":', '{"n":', '{"n":', "1}}}"])]  # fmt: skip
         events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
         assert calls_of(events) == [("a", "f", '{"n":{"n":{"n":1}}}')]
+
+    @pytest.mark.parametrize("keys", [{}, {"id": "a"}])
+    @pytest.mark.parametrize("passed", [True, False])
+    @pytest.mark.parametrize(
+        ("pieces", "name"),
+        [
+            (["get_", "weather"], "get_weather"),
+            (["get", "_wea", "ther"], "get_weather"),
+            (["get_", "get_weather"], "get_weather"),
+            (["get_", "get_", "weather"], "get_weather"),
+            (["get_weather", "get_weather"], "get_weather"),
+            (["get_", ""], "get_"),
+            (["get_", "sun"], "get_"),
+            (["look", "up"], "look"),
+        ],
+    )
+    def test_a_name_in_pieces_is_that_of_a_tool(
+        self, pieces: list[str], name: str, passed: bool, keys: dict[str, Any]
+    ) -> None:
+        """openai-python adds the pieces, too. Other servers repeat the whole name."""
+        tools = [{"name": each} for each in ("get_weather", "look")]
+        asked: Any = {"tools": [{"type": "function", "function": each} for each in tools]}
+        if not passed:
+            asked = parse_request(json.dumps({"query": "Hi", "tools": tools}).encode())
+        named = [call("", index=0, name=piece, **(keys if at else {"id": "a"})) for at, piece in enumerate(pieces)]
+        for rest in (['{"x"', ":1}"], []):
+            deltas = [*named, *(call(piece, index=0) for piece in rest)]
+            events = _answered(asked, *map(chunk, deltas), chunk(finish="tool_calls"))
+            assert calls_of(events) == [("a", name, '{"x":1}' if rest else "{}")]
+            assert [event["tool_call"]["name"] for event in of_type(events, "tool.call.start")] == [name]
+            assert events[-1]["finish_reason"] == "tool_calls"
+
+    def test_pieces_of_a_name_that_was_sent_in_place_of_another_are_the_clients_name(self) -> None:
+        asked = parse_request(b'{"query": "Hi", "tools": [{"name": "my.tool"}]}')
+        sent = json.loads(get_provider(DIALECT).build_request(asked, Target("m", "k")).body)
+        name = sent["tools"][0]["function"]["name"]
+        deltas = [call("", index=0, id="a", name=name[:5]), call("", index=0, name=name[5:]), call("{}", index=0)]
+        assert calls_of(_answered(asked, *map(chunk, deltas), chunk(finish="tool_calls"))) == [("a", "my.tool", "{}")]
 
     def test_a_signature_belongs_to_its_call(self) -> None:
         extra = {"google": {"thought_signature": "s"}}
