@@ -68,11 +68,9 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
         "stop",
     )
 
-    def __init__(
-        self, number: int, room: Room, is_only: bool = False, tool_names: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, number: int, room: Room, tool_names: frozenset[str] = frozenset()) -> None:
         self.number = number
-        self.is_only = is_only
+        self.is_only = False
         """Whether every index means this choice."""
         self._room = room
         self._tool_names = tool_names
@@ -100,6 +98,15 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
     @property
     def has_calls(self) -> bool:
         return self._calls is not None and bool(self._calls)
+
+    def is_counted(self, raw: dict[str, Any]) -> bool:
+        """Returns whether the index of another choice counts the chunks of this one, as no request asks for another.
+
+        Args:
+            raw: The other choice. A choice begins with its role or with its text, and with both only if all chunks do.
+        """
+        delta = member(raw, "delta")
+        return bool(delta.get("content")) and (not self.characters or bool(delta.get("role")))
 
     def unread(self, message: dict[str, Any], *, is_last: bool) -> dict[str, Any]:
         """Returns what is new in the `message` of a chunk in a stream; empty if there is nothing.
@@ -228,8 +235,8 @@ class ChatAdapter(ProviderAdapter):
         reason: str | None = values[-2]
         usage: dict[str, Any] | None = values[-1]
         calls: int | None = values[5] if len(values) > _WITHOUT_CALLS else None
-        if choices is None:
-            return None
+        if choices is None or (index and index not in self.choices):
+            return None  # its role matters, too
         counted = self.count_usage(usage) if usage else None
         if counted:
             self._count(counted, usage)
@@ -238,7 +245,7 @@ class ChatAdapter(ProviderAdapter):
         self.chunk = text
         events: list[Event] = []
         if choices:
-            choice = self.choices.get(index or 0) or self._open(index)
+            choice = self.choices.get(index or 0) or self._open(index, {})
             if content:
                 choice.characters += len(content)
                 events = [{"type": "text.delta", "text": content}]
@@ -284,7 +291,7 @@ class ChatAdapter(ProviderAdapter):
         given = chunk.get("choices") or ()
         for raw in given:
             index = raw.get("index")
-            choice = (self.choices.get(index) if type(index) is int else None) or self._open(index, len(given))
+            choice = (self.choices.get(index) if type(index) is int else None) or self._open(index, raw, len(given))
             read.append((choice, self._read_choice(choice, raw, part)))
         extras = self._extras(chunk)
         events: list[Event] = []
@@ -325,26 +332,30 @@ class ChatAdapter(ProviderAdapter):
         _mark(events, choice)
         return events
 
-    def _open(self, index: Any, listed: int = 1) -> Choice:
+    def _open(self, index: Any, raw: dict[str, Any], listed: int = 1) -> Choice:
         """Returns the choice for an index that `choices` does not have as a key: a new one, or an index as text.
 
         An index that is no count is as missing.
 
         Args:
             index: The index.
+            raw: The choice that has it.
             listed: The number of choices in the chunk.
         """
         if index is not None and type(index) is not int:
             self.copyable = False  # the copier reads the choice of a number only
         number = count(index) or 0
         first = self.choices.get(0)
-        is_only = number > 0 and listed == self.wanted_choices == 1 and (first is None or first.is_only)
-        number = 0 if is_only else number  # servers count from 1, or the tokens (text-generation-inference#1648)
+        if number and listed == self.wanted_choices == 1 and (first is None or first.is_only or first.is_counted(raw)):
+            # Servers count from 1, or the tokens (text-generation-inference#1648), or the chunks (foundry-local#263).
+            first = first or self.choices.setdefault(0, Choice(0, self.room, self.tool_names))
+            first.is_only = True
+            return first
         if number in self.choices:
             return self.choices[number]
         if len(self.choices) >= SHARED.choices:
             raise too_many("choices", SHARED.choices)
-        choice = self.choices[number] = Choice(number, self.room, is_only, self.tool_names)
+        choice = self.choices[number] = Choice(number, self.room, self.tool_names)
         return choice
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:

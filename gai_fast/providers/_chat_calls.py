@@ -95,9 +95,11 @@ class ChatCalls(ToolCalls):
 
     def begin(self, fragment: CallFragment, seed: str) -> tuple[ToolCall, list[Event]]:
         """Begins a call with a fragment, which `take` then adds. Arguments and errors as for `open`."""
+        last = self.last
+        released = [] if last is None or last.name else self.add(last, "", last.begun_name)
         call, events = self.open(fragment.identifier, "" if self._may_grow(fragment.name) else fragment.name, seed)
         call.keeps_pieces = fragment.is_text
-        return call, events
+        return call, released + events
 
     def _may_grow(self, name: str) -> bool:
         """Returns whether a name is no tool's, but the beginning of one."""
@@ -111,7 +113,7 @@ class ChatCalls(ToolCalls):
             name = name if name.startswith(begun) else begun + name
             if name not in self._tool_names and not self._may_grow(name):
                 name = begun
-        if fragment.arguments or not self._may_grow(name):
+        if not self._may_grow(name):
             return name or (begun if fragment.arguments else "")
         self._room.take(len(name) - len(begun), 0)
         call.begun_name = name

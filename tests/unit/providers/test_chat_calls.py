@@ -285,6 +285,7 @@ class TestToolCalls:
             (["get_", ""], "get_"),
             (["get_", "sun"], "get_"),
             (["look", "up"], "look"),
+            (["get_wea", "ther", ""], "get_weather"),
         ],
     )
     def test_a_name_in_pieces_is_that_of_a_tool(
@@ -302,6 +303,16 @@ class TestToolCalls:
             assert calls_of(events) == [("a", name, '{"x":1}' if rest else "{}")]
             assert [event["tool_call"]["name"] for event in of_type(events, "tool.call.start")] == [name]
             assert events[-1]["finish_reason"] == "tool_calls"
+
+    def test_pieces_of_names_may_come_with_those_of_the_arguments(self) -> None:
+        """ankit373/hydra#957."""
+        asked: Any = {"tools": [{"function": {"name": "get_weather"}}, {"function": {"name": "get_sun"}}]}
+        first = [call('{"x"', index=0, id="a", name="get_wea"), call(":1}", index=0, name="ther")]
+        # The other call keeps the piece, as nothing follows it.
+        second = [call('{"y":2}', index=1, id="b", name="get_"), call("{}", index=2, id="c", name="get_sun")]
+        events = _answered(asked, *map(chunk, [*first, *second]), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "get_weather", '{"x":1}'), ("b", "get_", '{"y":2}'), ("c", "get_sun", "{}")]
+        assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1, 2]
 
     def test_pieces_of_a_name_that_was_sent_in_place_of_another_are_the_clients_name(self) -> None:
         asked = parse_request(b'{"query": "Hi", "tools": [{"name": "my.tool"}]}')

@@ -471,6 +471,38 @@ class TestChat:
                 assert texts == expected, provider
                 assert wanted == 2 or (adapter.is_complete and adapter.finish()[-1]["finish_reason"] == "stop")
 
+    @pytest.mark.parametrize(
+        "deltas",
+        [
+            [{"role": "assistant", "content": "Hel"}, {"role": "assistant", "content": "lo"}, {}],
+            [{"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": "lo"}, {}],
+        ],
+    )
+    def test_the_index_of_the_only_choice_may_count_the_chunks(self, deltas: list[dict[str, Any]]) -> None:
+        """microsoft/foundry-local#263. Choices that take turns stay apart, also if the request asks for one."""
+        adapter = get_provider("openai-compatible").adapter_for({}, "m")
+        events = []
+        for at, delta in enumerate(deltas):
+            chunk = {"choices": [{"index": at, "delta": delta, "finish_reason": None if delta else "stop"}]}
+            events += adapter.receive("", json.dumps(chunk))
+        assert adapter.is_complete
+        assert said(events) == "Hello"
+        assert not any("choice" in event for event in events)
+
+    @pytest.mark.parametrize(
+        "begun",
+        [
+            [(0, {"content": "Hel", "role": "assistant"}), (1, {"content": "Ho"})],
+            [(0, {"content": "", "role": "assistant"}), (1, {"content": "", "role": "assistant"})],
+        ],
+    )
+    def test_choices_that_take_turns_stay_apart(self, begun: list[tuple[int, dict[str, Any]]]) -> None:
+        adapter = get_provider("openai-compatible").adapter_for({}, "m")
+        for index, delta in begun:
+            adapter.receive("", json.dumps({"choices": [{"index": index, "delta": delta}]}))
+        events = adapter.receive("", '{"choices": [{"index": 1, "delta": {"content": "Hi"}}]}')
+        assert [event.get("choice") for event in events if event["type"] == "text.delta"] == [1]
+
     @pytest.mark.parametrize("place", ["text", "content", "delta", "messages"])
     def test_a_whole_answer_has_its_message_elsewhere(self, place: str) -> None:
         content: dict[str, Any] = {"role": "assistant", "content": "Hello"}
