@@ -13,6 +13,9 @@ export interface Message {
   is_error?: boolean;
 }
 
+/** Marks the end of a part of the prompt that is cached. */
+export type CacheMark = boolean | { ttl?: string };
+
 /** A native request: `query`, `messages` or both. `stream` and `resumable` are set by this module. */
 export interface Request {
   query?: string;
@@ -20,20 +23,46 @@ export interface Request {
   model?: string;
   system?: string;
   tools?: (
-    | { type?: "function"; name: string; description?: string; parameters?: object; strict?: boolean }
-    | { type: "custom"; name: string; description?: string; format?: object }
-    | { type: "web_search" | "code_execution"; options?: object }
+    | {
+        type?: "function";
+        name: string;
+        description?: string;
+        parameters?: object;
+        strict?: boolean;
+        cache?: CacheMark;
+      }
+    | { type: "custom"; name: string; description?: string; format?: object; cache?: CacheMark }
+    | { type: "web_search" | "code_execution"; name?: string; options?: object; cache?: CacheMark }
   )[];
   tool_choice?: "auto" | "none" | "required" | { name: string };
   response_format?: { type: "text" | "json" | "json_schema"; name?: string; schema?: object; strict?: boolean };
-  reasoning?: { effort?: "minimal" | "low" | "medium" | "high"; max_tokens?: number };
+  reasoning?: {
+    effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
+    max_tokens?: number;
+    summary?: "none" | "auto" | "concise" | "detailed";
+  };
   temperature?: number;
   top_p?: number;
+  top_k?: number;
+  min_p?: number;
   max_tokens?: number;
   stop?: string[];
   seed?: number;
+  frequency_penalty?: number;
+  presence_penalty?: number;
+  repetition_penalty?: number;
+  logit_bias?: Record<string, number>;
+  logprobs?: boolean;
+  top_logprobs?: number;
+  parallel_tool_calls?: boolean;
+  verbosity?: "low" | "medium" | "high";
+  service_tier?: string;
+  user?: string;
+  safety_identifier?: string;
+  cache?: { key?: string; ttl?: string };
   metadata?: Record<string, unknown>;
   provider_options?: Record<string, Record<string, unknown>>;
+  extra?: Record<string, unknown>;
   json_snapshots?: number;
   request_id?: string;
   idempotency_key?: string;
@@ -72,6 +101,7 @@ export interface Usage {
   total_tokens: number;
   cached_input_tokens?: number;
   cache_write_input_tokens?: number;
+  cache_write_1h_input_tokens?: number;
   reasoning_tokens?: number;
   web_search_requests?: number;
   source?: "counted" | "estimated" | "partial";

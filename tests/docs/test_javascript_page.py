@@ -7,8 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, get_args
 
+import pytest
+
+from gai_fast.model import request as native
 from tests.docs.pages import ROOT, blocks, read
 from tests.docs.test_http_api import SECONDS, SHOWN_ADDRESS, address
 
@@ -41,3 +44,28 @@ def test_the_types_name_every_function_and_class_of_the_module() -> None:
     values = exported(MODULE.read_text(), r"async function|function|class")
     assert values == {"stream", "follow", "SSEParser", "NDJSONParser", "refusal"}
     assert exported(TYPES.read_text(), "function|class") == values
+
+
+def test_a_request_has_every_field_of_a_native_one_but_those_that_the_module_sets() -> None:
+    typed = set(re.findall(r"^  (\w+)\?:", _interface("Request"), re.M))
+    assert typed == {*native.Request.__struct_fields__} - {"stream", "resumable"}
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("effort", native.Effort),
+        ("summary", native.Summary),
+        ("verbosity", native.Verbosity),
+        ("tool_choice", native.ToolChoice),
+    ],
+)
+def test_a_word_of_a_request_is_one_that_the_server_reads(field: str, words: Any) -> None:
+    [line] = re.findall(rf"\b{field}\?: (.*)", _interface("Request"))
+    assert re.findall(r'"(\w+)"', line) == [*get_args(words)]
+
+
+def _interface(name: str) -> str:
+    """The lines of an interface of the types."""
+    [found] = re.findall(rf"^export interface {name} {{\n(.*?)^}}", TYPES.read_text(), re.S | re.M)
+    return str(found)
