@@ -139,6 +139,13 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         "# A name of your own for a model; any key of [stream] may follow. Without one, ask for <upstream>/<id>.",
     ]
     lines += ["# [[model]]", *(f"# {name} = {toml(value)}" for name, value in model.items())]
+    spread = ("targets", "balance", "hedge_after")
+    rest = SECTIONS["model"].keys() - model.keys() - SECTIONS["stream"].keys() - {*spread}
+    lines += _comments("model", {name: key for name, key in SECTIONS["model"].items() if name in rest})
+    lines += ["", "# A model of several upstreams, or of one under several ids."]
+    lines += ["# [[model]]", '# name = "spread"']
+    targets = [{"upstream": model["upstream"], "id": each} for each in ("one", "another")]
+    lines += _comments("model", {name: SECTIONS["model"][name] for name in spread}, targets=targets, hedge_after=1.5)
     use, *others = PROCESSORS
     lines += [
         "",

@@ -146,10 +146,13 @@ SERVER: Final[Mapping[str, Key]] = {
     "workers": whole("Worker processes.", 1, SHARED.workers),
     "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
     "cors_origins": texts("Origins whose pages may send requests; matched exactly.", checks.origin),
-    "allowed_hosts": texts("Host headers that are allowed on loopback, beside the loopback names.", checks.host),
+    "allowed_hosts": texts(
+        "Host headers that are allowed: on loopback beside its own names; elsewhere, if any are named, only these.",
+        checks.host,
+    ),
     "default_model": text("The model of a request that names none.", checks.model_name, example="fast"),
     "header_timeout": seconds("How long a client may take to send a request's head."),
-    "body_timeout": seconds("How long a client may take to send a request's body."),
+    "body_timeout": seconds("How long a client may pause in a request's body, which must bring 1 KiB a second."),
     "max_body": whole("Bytes of a request's body.", 1),
     "log_level": choice("The least important log lines that are written.", "debug", "info", "warning", "error"),
     "log_format": choice("The form of log lines; auto: text on a terminal, JSON otherwise.", "text", "json", "auto"),
@@ -453,6 +456,7 @@ MODEL: Final[Mapping[str, Key]] = {
             "additionalProperties": False,
         },
         checks.price,
+        example={"input": 0.25, "output": 2},
     ),
     "cache": switch("Whether the model's requests share answers ([cache]); the header x-gai-cache: off prevents it."),
     **STREAM,
@@ -525,7 +529,7 @@ LIMIT: Final[Mapping[str, Key]] = {
         "Bytes of memory above which new streams are refused (503).", LIMITS.least_memory, example=2048 * MIB
     ),
     "upload_bytes": whole("Bytes of request bodies that are being received; more are refused (503).", 1),
-    "lane_body": whole("Bytes of those that are passed through unread (uploads); more are refused (503).", 1),
+    "lane_body": whole("Bytes of bodies that are passed through unread; more are refused (503).", 1),
 }
 PRICES: Final[Mapping[str, Key]] = {
     "file": text("The price list: a TOML file, read again at every reload.", checks.path, example="prices.toml"),
@@ -643,6 +647,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "extra": {},
         "drop": (),
         "price": None,
+        "wait_for_limit": 5.0,
         "cache": False,
         "balance": "weighted",
     },

@@ -71,9 +71,10 @@ class TestInit:
         document["server"].pop("default_model")
         for section, keys in SECTIONS.items():
             tables = document[section] if section in LISTS else [document[section]]
-            # The keys of an identity exclude one another, and stand in tables of their own.
-            shown = {name for table in tables for name in table} if section == "upstream" else set(tables[0])
-            assert section in ("model", "processor") or set(keys) - {"default_model"} == shown
+            # Keys that exclude one another, of an identity or of targets, stand in tables of their own.
+            shown = {name for table in tables for name in table}
+            above = {*SECTIONS["stream"]} if section == "model" else {"default_model"}
+            assert section == "processor" or set(keys) - above == shown - above
         settings = load(folder / "x.toml", environ={"OPENAI_API_KEY": "sk", "WEBSITE_KEY": "sk-website"})
         assert settings.models["fast"].upstream.name == "openai"
         assert settings.keys[0].name == "website"
