@@ -9,10 +9,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.identity.grant import Grant
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
-from gai_fast.net.upstream.sockets import descriptor_error
 
 Send = Callable[[Grant], OpenExchange]
-"""Sends a request with the credential of a grant."""
+"""Sends a request with the credential of a grant; raises nothing but an `Error`."""
 
 
 class WaitingExchange:
@@ -61,12 +60,6 @@ class WaitingExchange:
             self._exchange = self._send(grant)
         except Error as error:
             self._receiver.exchange_ended(error)
-            return
-        except OSError as problem:
-            lack = descriptor_error(problem)
-            if lack is None:
-                raise
-            self._receiver.exchange_ended(lack)
             return
         if self._is_paused:
             self._exchange.pause_reading()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from functools import partial
 from random import Random
 from typing import Any, Literal
@@ -42,7 +42,7 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
-from gai_fast.net.upstream.sockets import descriptor_error
+from gai_fast.net.upstream.sockets import unsent_error
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
 from gai_fast.runtime.timers import Timer, Timers
@@ -310,13 +310,8 @@ class Targets(AttemptRunner):
             return spec.sharing.open(spec, receiver, partial(self._open, spec, stream_id, number, secret))
         except Error:
             raise
-        except Exception as problem:
-            lack = descriptor_error(problem) if isinstance(problem, OSError) else None
-            if lack is not None:
-                raise lack  # noqa: B904  # its cause is set: docs/architecture/kernels.md, "Compiled modules"
-            logger.error("stream %s: its request cannot be built: a bug", stream_id, exc_info=problem)
-        name = spec.model.upstream.name
-        raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")
+        except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
+            raise unsent_error(problem, spec.model.upstream.name)  # noqa: B904  # compiled code sets no cause
 
     def _open(
         self, spec: StreamSpec, stream_id: str, number: int, key: str | None, receiver: Receiver
@@ -423,10 +418,27 @@ class Targets(AttemptRunner):
             send: Sends the request.
 
         Raises:
-            Error: As `send`.
+            Error: As `open`.
         """
         assert upstream.identity is not None
-        return self._token_source(upstream.identity).open(upstream, receiver, send)
+        return self._token_source(upstream.identity).open(upstream, receiver, partial(_sent, upstream, send))
+
+    def open_transfer(
+        self, upstream: UpstreamSettings, receiver: Receiver, send: Callable[[Grant | None], OpenExchange]
+    ) -> OpenExchange:
+        """Sends a request that is passed through.
+
+        Args:
+            upstream: The upstream.
+            receiver: Gets the response.
+            send: Sends the request, with a token if the upstream has an identity.
+
+        Raises:
+            Error: As `open`.
+        """
+        if upstream.identity is None:
+            return _sent(upstream, send, None)
+        return self.open_with_grant(upstream, receiver, send)
 
     def translation(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
@@ -516,6 +528,20 @@ class Targets(AttemptRunner):
 def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     """Returns the upstreams of a configuration by name, including those that only a model has."""
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
+
+
+def _sent(upstream: UpstreamSettings, send: Callable[[Any], OpenExchange], grant: Grant | None) -> OpenExchange:
+    """Sends a request; arguments as for `Targets.open_transfer`.
+
+    Raises:
+        Error: As `Targets.open`.
+    """
+    try:
+        return send(grant)
+    except Error:
+        raise
+    except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
+        raise unsent_error(problem, upstream.name)  # noqa: B904  # compiled code sets no cause
 
 
 def _log_changes(stream_id: str, upstream: UpstreamSettings, changes: Changes) -> None:

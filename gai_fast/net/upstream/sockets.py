@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import select
 import socket
 import struct
@@ -16,6 +17,8 @@ from typing import Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.upstream.socket_transport import Transport
+
+_log: Final = logging.getLogger("gai_fast.engine")
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, with a time of 0. Closing then resets the connection (POSIX, `SO_LINGER`)."""
@@ -39,6 +42,20 @@ def descriptor_error(problem: OSError, *, of_resolver: bool = False) -> Error | 
     error = Error("overloaded", text, reason="descriptors", retry_after_ms=wait, phase="connect")
     error.__cause__ = problem
     return error
+
+
+def unsent_error(problem: Exception, upstream: str) -> Error:
+    """Returns the error of a request that could not be sent. Logs a bug.
+
+    Args:
+        problem: The failure, which is not an `Error`.
+        upstream: The upstream's name.
+    """
+    lack = descriptor_error(problem) if isinstance(problem, OSError) else None
+    if lack is not None:
+        return lack
+    _log.error("a request cannot be sent to upstream %s: a bug", upstream, exc_info=problem)
+    return Error("internal", f"the gateway failed to build the request for upstream {upstream!r}", reason="request")
 
 
 def _is_exhausted() -> bool:

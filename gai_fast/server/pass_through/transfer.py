@@ -145,10 +145,7 @@ class Transfer(Receiver):
         upstream, now = self._call.upstream, self._loop.time()
         try:
             self._places.enter(self._call.model, now)
-            if upstream.identity is None:
-                self._exchange = self._send(None)
-            else:
-                self._exchange = self._engine.targets.open_with_grant(upstream, self, self._send)
+            self._exchange = self._engine.targets.open_transfer(upstream, self, self._send)
         except Error as error:
             self._places.leave(now, is_finished=False)
             self._end_with(error)

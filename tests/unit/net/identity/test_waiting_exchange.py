@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
-import pytest
-
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.identity.grant import Bearer, Grant
@@ -61,14 +57,6 @@ def test_a_request_that_cannot_be_sent_fails() -> None:
     asked = Asked(Error("network", "no such file", reason="tls"))
     asked.exchange.go_on(GRANT)
     assert asked.receiver.ends == [asked.problem]
-    asked = Asked(OSError(errno.EMFILE, "Too many open files"))
-    asked.exchange.go_on(GRANT)
-    (error,) = asked.receiver.ends
-    assert error is not None
-    assert error.reason == "descriptors"
-    asked = Asked(OSError(errno.EIO, "a bug"))
-    with pytest.raises(OSError, match="a bug"):
-        asked.exchange.go_on(GRANT)
 
 
 def test_a_wait_that_ends_without_a_token_is_a_failure() -> None:

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.upstream.sockets import descriptor_error, descriptor_of, reset_connection, unacknowledged_bytes
+from gai_fast.net.upstream.sockets import (
+    descriptor_error,
+    descriptor_of,
+    reset_connection,
+    unacknowledged_bytes,
+    unsent_error,
+)
 from tests.waiting import SECONDS
 
 
@@ -90,6 +96,14 @@ def test_only_a_want_of_descriptors_is_one() -> None:
     assert descriptor_error(OSError(errno.ENFILE, "")) is not None
     assert descriptor_error(OSError(errno.ECONNREFUSED, "")) is None
     assert descriptor_error(TimeoutError()) is None
+
+
+def test_a_request_that_cannot_be_sent_lacks_a_descriptor_or_has_met_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    assert unsent_error(OSError(errno.EMFILE, "Too many open files"), "up").reason == "descriptors"
+    assert caplog.text == ""
+    error = unsent_error(LookupError("a bug"), "up")
+    assert (error.code, error.message) == ("internal", "the gateway failed to build the request for upstream 'up'")
+    assert "LookupError: a bug" in caplog.text
 
 
 @pytest.mark.parametrize(

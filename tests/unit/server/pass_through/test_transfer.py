@@ -1,8 +1,14 @@
-"""The end of a server, and breakers; `tests/integration/test_pass_through.py` has the rest, over sockets."""
+"""The end of a server, breakers, what cannot be sent; `tests/integration/test_pass_through.py` has the rest."""
 
 from __future__ import annotations
 
-from gai_fast.model.settings import BreakerSettings
+import errno
+from typing import Any
+
+import pytest
+
+from gai_fast.model.settings import BreakerSettings, IdentitySettings
+from gai_fast.net.stream.upstreams import Upstreams
 from tests.integration.gateway import Net, Peer, on_uvloop
 from tests.waiting import until
 from tests.wire import chunk
@@ -47,4 +53,44 @@ async def test_a_breaker_counts_failures_without_an_answer_and_refuses_as_for_st
     refused = await gateway.ask("POST", "/p/up/v1/x", {})
     assert (refused.status, refused.error["reason"]) == (503, "breaker_open")
     assert len(upstream.peers) == 2
+    net.logged.clear()
+
+
+@pytest.mark.parametrize("identity", [None, IdentitySettings(command=("sh", "-c", "echo tok-0123456789"))])
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize(
+    ("problem", "status", "reason"),
+    [(OSError(errno.EMFILE, "Too many open files"), 503, "descriptors"), (LookupError("a bug"), 500, "request")],
+)
+@on_uvloop
+async def test_a_request_that_cannot_be_sent_is_answered_and_keeps_no_place(
+    net: Net,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: Exception,
+    status: int,
+    reason: str,
+    attempt: int,
+    identity: IdentitySettings | None,
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    send = Upstreams.send_once
+    attempts: list[int] = []
+
+    def failing(self: Upstreams, *arguments: Any) -> Any:
+        attempts.append(1)
+        if len(attempts) == attempt:
+            raise problem
+        return send(self, *arguments)
+
+    monkeypatch.setattr(Upstreams, "send_once", failing)
+    monkeypatch.setattr(Upstreams, "send_repeated", failing)
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, retries=1, identity=identity)
+    refused = await gateway.ask("POST", "/p/up/v1/x", {})
+    assert (refused.status, refused.error["reason"]) == (status, reason)
+    assert len(attempts) == attempt
+    engine = gateway.running.engine
+    assert engine.running == sum(engine.callers.values()) == 0
     net.logged.clear()
