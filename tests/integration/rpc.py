@@ -78,12 +78,14 @@ class Rpc:
 
 
 class Refusal:
-    """The status of a call that failed, with its details."""
+    """The status of a call that failed, with its details.
+
+    Initial metadata is not in it: grpcio's client may give a call that fails at once an empty one.
+    """
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code()
         self.words = error.details()
-        self.request_id = dict(error.initial_metadata()).get("x-request-id")
         self.info, self.retry = ErrorInfo(), None
         status = rpc_status.from_call(error)
         if status is not None:
