@@ -21,11 +21,11 @@ KEY_PREFIX: Final = "sk-gai-"
 """The prefix of each caller's secret, so that people and secret scanners recognize it."""
 _KEY_BYTES: Final = 32
 _BATCH: Final = 64
+_DRAWN: Final = 10
+"""The random bytes of a request id."""
 _stream_ids: Final[list[str]] = []
-_request_ids: Final[list[str]] = []  # without the digits of the time
-_VERSION: Final = bytes(0x70 | octet & 0x0F for octet in range(256))
-"""The table for `bytes.translate` that puts the version, 7, into a random octet."""
-_VARIANT: Final = bytes(0x80 | octet & 0x3F for octet in range(256))
+_request_ids: Final[list[bytes]] = []  # their random bytes
+_timed_id: Final = timed_id  # a constant, because looking a name up in a module costs 30 ns
 
 _RANDOM: Final = 22
 """The random characters of a stream id."""
@@ -52,19 +52,12 @@ def new_key_secret() -> str:
 def new_request_id() -> str:
     """Returns a UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits; 36 characters, sorts by time."""
     try:
-        rest = _request_ids.pop()
+        drawn = _request_ids.pop()
     except IndexError:
-        octets = bytearray(os.urandom(10 * _BATCH))
-        octets[0::10] = octets[0::10].translate(_VERSION)
-        octets[2::10] = octets[2::10].translate(_VARIANT)
-        digits = octets.hex()
-        drawn = [
-            f"-{digits[at : at + 4]}-{digits[at + 4 : at + 8]}-{digits[at + 8 : at + 20]}"
-            for at in range(0, len(digits), 20)
-        ]
-        rest = drawn.pop()
-        _request_ids.extend(drawn)
-    return timed_id(now_ms(), rest)
+        octets = os.urandom(_DRAWN * _BATCH)
+        _request_ids.extend([octets[at : at + _DRAWN] for at in range(_DRAWN, len(octets), _DRAWN)])
+        drawn = octets[:_DRAWN]
+    return _timed_id(now_ms(), drawn)
 
 
 def request_id(given: str | None) -> str:

@@ -75,8 +75,9 @@ cdef size_t DIGITS = LONG_DIGITS
 cdef size_t RETRY_DIGITS = LIMITS.retry_digits
 cdef Py_ssize_t LENGTH_DIGITS = SHARED.max_body_digits
 cdef enum:
-    ID_TIME = 13  # the digits of 48 bits, and a dash after the eighth
-    ID_DASH = 8
+    ID_OCTETS = 16
+    ID_SIZE = 36  # the digits of these, and four dashes
+    DRAWN = 10  # of them, random
 cdef const char *HEX_DIGITS = b"0123456789abcdef"
 
 
@@ -1029,7 +1030,7 @@ cdef str name_of(const uint8_t *name, size_t size):
 # ---- requests of clients -------------------------------------------------------------------------------------------
 
 
-def body_start(bytes data not None, bytes before not None, bytes after not None):
+def body_start(bytes data not None, bytes before not None, bytes after not None, bint is_whole):
     """See `gai_fast.kernels._pure.requests.body_start`."""
     cdef const char *at = PyBytes_AS_STRING(data)
     cdef const char *stop = at + PyBytes_GET_SIZE(data)
@@ -1047,7 +1048,7 @@ def body_start(bytes data not None, bytes before not None, bytes after not None)
     if at == digits or stop - at < tail or memcmp(at, PyBytes_AS_STRING(after), tail):
         return -1
     at += tail
-    return at - PyBytes_AS_STRING(data) if stop - at == length else -1
+    return at - PyBytes_AS_STRING(data) if not is_whole or stop - at == length else -1
 
 
 def count_opening(bytes text not None):
@@ -1055,19 +1056,25 @@ def count_opening(bytes text not None):
     return gai_count_opening(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
-def timed_id(int64_t ms, str rest not None):
+def timed_id(int64_t ms, bytes drawn not None):
     """See `gai_fast.kernels._pure.requests.timed_id`."""
-    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(rest)
-    cdef str made = PyUnicode_New(ID_TIME + size, 127)
+    if PyBytes_GET_SIZE(drawn) != DRAWN:
+        raise ValueError("an id has ten random bytes")
+    cdef uint8_t octets[ID_OCTETS]
+    cdef str made = PyUnicode_New(ID_SIZE, 127)
     cdef uint8_t *at = <uint8_t *>PyUnicode_DATA(made)
-    cdef int digit
-    if not PyUnicode_IS_ASCII(rest):
-        raise ValueError("an id is ASCII")
-    memcpy(at + ID_TIME, PyUnicode_DATA(rest), size)
-    for digit in range(ID_TIME - 1, -1, -1):
-        if digit == ID_DASH:
-            at[digit] = c"-"
-        else:
-            at[digit] = HEX_DIGITS[ms & 15]
-            ms >>= 4
+    cdef int place
+    for place in range(ID_OCTETS - DRAWN - 1, -1, -1):
+        octets[place] = ms & 255
+        ms >>= 8
+    memcpy(octets + ID_OCTETS - DRAWN, PyBytes_AS_STRING(drawn), DRAWN)
+    octets[6] = 0x70 | octets[6] & 0x0F
+    octets[8] = 0x80 | octets[8] & 0x3F
+    for place in range(ID_OCTETS):
+        if place == 4 or place == 6 or place == 8 or place == 10:
+            at[0] = c"-"
+            at += 1
+        at[0] = HEX_DIGITS[octets[place] >> 4]
+        at[1] = HEX_DIGITS[octets[place] & 15]
+        at += 2
     return made

@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gai_fast.kernels import ChunkedBody
+from gai_fast.kernels import ChunkedBody, body_start
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.retry_after import retry_after_ms
@@ -28,7 +28,6 @@ from gai_fast.net.upstream.idle_time import keep_alive_timeout
 _HEAD_END: Final = b"\r\n\r\n"
 _MOST_OVERHEAD: Final = SHARED.response_head  # a constant, because every read uses it
 _LENGTH_NAME: Final = b"\r\ncontent-length:"
-_MAX_DIGITS: Final = SHARED.max_body_digits
 _ChunkedBody: Final = ChunkedBody  # a constant, because looking up a global name costs 30 ns
 
 # The usual spellings of the headers that most responses have. A look-up costs a third of decoding the name.
@@ -77,13 +76,6 @@ class KnownResponseHead:
         if named < 0 or start < 0 or not length.isdigit() or lowered.find(_LENGTH_NAME, start) >= 0:
             return None
         return cls(data[:start], data[start + len(length) :], status, headers.copy(), keep_alive, idle_timeout)
-
-    def length_in(self, data: bytes) -> bytes | None:
-        """Returns the digits of the length if bytes begin with this head, which has one; else None."""
-        start = len(self.data)
-        end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
-        digits = data[start:end] if end > start else b""
-        return digits if digits.isdigit() and data.startswith(self.after, end) else None
 
 
 class KnownResponseHeads:
@@ -205,24 +197,24 @@ class ResponseReader:
     def _repeated(self, data: bytes) -> int:
         """Recognises a known head and returns its size. Returns 0 if the head differs or is split over reads."""
         known = self._known.last if self._known is not None else None
-        if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
+        if known is None or self._head_bytes or self._is_head:
             return 0
-        size, digits = len(known.data), None
         if known.after:
-            digits = known.length_in(data)
-            if digits is None:
-                return 0
-            size += len(digits) + len(known.after)
+            size = body_start(data, known.data, known.after, False)
+        else:
+            size = len(known.data) if data.startswith(known.data) else -1
+        if size < 0:
+            return 0
         headers = known.headers.copy()
         self.head = known.status, headers
         self._keep_alive = known.keep_alive
         self.idle_timeout = known.idle_timeout
-        if digits is None:
-            self.chunks = _ChunkedBody()
-        else:
-            headers["content-length"] = digits.decode()
-            self._left = int(digits)
+        if known.after:
+            length = headers["content-length"] = data[len(known.data) : size - len(known.after)].decode("ascii")
+            self._left = int(length)
             self.complete = not self._left
+        else:
+            self.chunks = _ChunkedBody()
         return size
 
     def _note_head(self, data: bytes) -> None:

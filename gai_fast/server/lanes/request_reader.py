@@ -147,7 +147,7 @@ class KnownHead:
             data: The bytes.
             max_body: The maximum size of the body, in bytes.
         """
-        start = body_start(data, self._before, self._after)
+        start = body_start(data, self._before, self._after, True)
         if start < 0 or len(data) - start > max_body:
             return None
         request = HTTPRequest(transport, "POST", self._target, self._headers, is_http_1_1=True, keep_alive=True)

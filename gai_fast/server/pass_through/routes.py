@@ -85,15 +85,30 @@ class PassThroughRoutes:
 
     def _read_with_model(self, incoming: Incoming) -> None:
         route = incoming.path
-        if not any(_place_of(each, route) for each in self._engine.settings.upstreams.values()):
-            raise _offered_by_none(route)
-        model, body = self._model_and_body(incoming)
+        try:
+            model, body = self._model_and_body(incoming)
+        except Error:
+            self._offering(route)  # its refusal comes first
+            raise
         upstream = model.upstream
         path = _place_of(upstream, route)
         if path is None:
+            self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
         self._begin(incoming, upstream, path, route, model, body)
+
+    def _offering(self, route: str) -> list[UpstreamSettings]:
+        """Returns the upstreams that offer a route.
+
+        Raises:
+            Error: There is none.
+        """
+        offering = [each for each in self._engine.settings.upstreams.values() if _place_of(each, route)]
+        if not offering:
+            text = f"no upstream offers {route} here: add it to `lane` of an [[upstream]] that has it"
+            raise Error("not_found", text, reason="route")
+        return offering
 
     def form(self, incoming: Incoming) -> Reply | None:
         """Handles a route whose body is a form or JSON: rule 3."""
@@ -101,9 +116,7 @@ class PassThroughRoutes:
             return self._quotas.read(incoming, self._read_own_with_model)
         _check_page(incoming)
         route = incoming.path
-        offering = [each for each in self._engine.settings.upstreams.values() if _place_of(each, route)]
-        if not offering:
-            raise _offered_by_none(route)
+        offering = self._offering(route)
         if len(offering) > 1:
             names = ", ".join([f"/p/{each.name}{route}" for each in offering])
             raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
@@ -238,8 +251,3 @@ def _place_of(upstream: UpstreamSettings, route: str) -> str | None:
 def _known_place(lane: tuple[str, ...], base_url: str, route: str) -> str | None:
     path = read_path(route)
     return below(base_url, path.sent) if "POST" in offered_methods(lane, path.segments) else None
-
-
-def _offered_by_none(path: str) -> Error:
-    text = f"no upstream offers {path} here: add it to `lane` of an [[upstream]] that has it"
-    return Error("not_found", text, reason="route")

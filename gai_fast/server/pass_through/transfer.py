@@ -13,7 +13,6 @@ Owns its attempts, its response and its figures. Called by the loop; awaits noth
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -94,12 +93,11 @@ class Transfer(Receiver):
         self._engine = engine
         self._incoming = incoming
         self._call = call
-        self._api = get_provider(call.upstream.provider)
         self._stream_id = stream_id
         self._is_retry = is_retry
-        self._loop = asyncio.get_running_loop()
+        self._now: Callable[[], float] = engine.timers.clock
         self._client = incoming.http.transport
-        self._writer = ResponseWriter(self._client)
+        self._writer: ResponseWriter  # from `_commit` on
         self._began = _clock()
         self._attempts = 0
         self._exchange: OpenExchange | None = None
@@ -126,14 +124,14 @@ class Transfer(Receiver):
         incoming, stream = self._incoming, self._call.stream
         self._engine.begin_transfer(self._stream_id, incoming.caller, self.fail)
         self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
-        self._engine.targets.policy.budget.request(self._loop.time())
+        self._engine.targets.policy.budget.request(self._now())
         self._ask()
 
     def fail(self, error: Error) -> None:
         """Ends with an error: as the response, or by ending the connection if the response has begun."""
         if not self._has_ended:
             self._close()
-            self._places.leave(self._loop.time(), is_finished=False)
+            self._places.leave(self._now(), is_finished=False)
             self._end_with(error)
 
     # ---- attempts
@@ -142,7 +140,7 @@ class Transfer(Receiver):
         """Makes an attempt."""
         self._timer = None
         self._attempts += 1
-        upstream, now = self._call.upstream, self._loop.time()
+        upstream, now = self._call.upstream, self._now()
         try:
             self._places.enter(self._call.model, now)
             self._exchange = self._engine.targets.open_transfer(upstream, self, self._send)
@@ -182,7 +180,7 @@ class Transfer(Receiver):
         if known is not None and known.upstream is upstream and known.key is key and not credential:
             return known.headers
         secret = None if key is None or upstream.identity is not None else key.reveal()
-        own = self._api.headers(Target("", secret))
+        own = get_provider(upstream.provider).headers(Target("", secret))
         own = [item for item in own if item[0].lower() not in ("content-type", "accept")]
         headers = tuple(for_upstream(http.headers, [*own, *credential], upstream.headers))
         if known is not None and not credential:
@@ -191,7 +189,7 @@ class Transfer(Receiver):
 
     def _failed(self, error: Error) -> None:
         """Reports a failed attempt, and makes another one if nothing was answered: rule 1."""
-        targets, upstream, now = self._engine.targets, self._call.upstream, self._loop.time()
+        targets, upstream, now = self._engine.targets, self._call.upstream, self._now()
         self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.translation(upstream, self._incoming.caller, keep_details=False)(error)
@@ -210,7 +208,7 @@ class Transfer(Receiver):
         verdict = targets.policy.decide(failure, now)
         if verdict.action == "again":
             timers = self._engine.timers
-            self._timer = timers.schedule(timers.clock() + verdict.delay, self._ask)
+            self._timer = timers.schedule(self._now() + verdict.delay, self._ask)
         else:
             self._end_with(shown)
 
@@ -223,7 +221,7 @@ class Transfer(Receiver):
         if status < _SERVER_FAILED:
             places.succeeded()
         if places.target_request is not None and status < _FAILED:
-            places.target_request.answered(self._loop.time())
+            places.target_request.answered(self._now())
         self._usage = UsageReader(headers.get("content-type", ""))
         length = headers.get("content-length")
         is_short = length is not None and length.isdecimal() and int(length) <= LIMITS.short_answer
@@ -264,7 +262,7 @@ class Transfer(Receiver):
             self._failed(error)
             return
         refusal = self._refusal(self._held) if self._held is not None else None
-        self._places.leave(self._loop.time(), is_finished=self._status < _SERVER_FAILED)
+        self._places.leave(self._now(), is_finished=self._status < _SERVER_FAILED)
         if refusal is not None:
             self._end_with(refusal)
         else:
@@ -277,8 +275,8 @@ class Transfer(Receiver):
         if self._status < _FAILED:
             return None
         upstream = self._call.upstream
-        error = self._api.decode_error(self._status, self._headers, body)
-        targets, now = self._engine.targets, self._loop.time()
+        error = get_provider(upstream.provider).decode_error(self._status, self._headers, body)
+        targets, now = self._engine.targets, self._now()
         self._places.refused(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.translation(upstream, self._incoming.caller, keep_details=True)(error, body)
@@ -295,6 +293,7 @@ class Transfer(Receiver):
 
     def _commit(self) -> None:
         head, framing = self._client.commit(self._head())
+        self._writer = ResponseWriter(self._client)
         self._writer.start(head, framing)
 
     def _write(self, data: bytes) -> None:
@@ -353,7 +352,7 @@ class Transfer(Receiver):
         usage, charges = self._cost()
         code = None if error is None else error.code
         if code is None and outcome == "failed":
-            code = self._api.decode_error(self._status, {}, b"").code
+            code = get_provider(call.upstream.provider).decode_error(self._status, {}, b"").code
         return StreamMetrics(
             duration=now - self._began,
             time_to_first_token=self._first_byte if self._status < _FAILED else None,
@@ -405,7 +404,7 @@ class Transfer(Receiver):
             return
         self._is_owed = self._exchange is not None and self._exchange.sent
         self._close()
-        self._places.leave(self._loop.time(), is_finished=False)
+        self._places.leave(self._now(), is_finished=False)
         self._after(self._measure("disconnected"), _nothing)
 
     def pause_writing(self) -> None:
