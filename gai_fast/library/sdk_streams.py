@@ -5,7 +5,8 @@ that API's adapter reads as it reads the provider's own bytes.
 
 1. An object whose dump is a chunk of a known API goes through that API's adapter. The first object decides which; an
    object of another API ends the stream as `malformed_chunk`.
-2. A message chunk of LangChain becomes a chunk of the chat dialect. Texts and events of `gai.events.v1` may be mixed.
+2. A message of LangChain, or a chunk of one, becomes a chunk of the chat dialect. Texts and events of `gai.events.v1`
+   may be mixed.
 3. Only an iterator of texts and events is complete without a finish reason: it ends with `stop`, or `tool_calls`.
 4. An exception with a status or an error body is the provider's error; a broken connection is `network`. Any other
    exception passes through. Whatever ends the stream, the library's stream is closed.
@@ -26,7 +27,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, get_provider
 from gai_fast.providers._base import API
-from gai_fast.providers._sdk_objects import CHAT, EVENTS, Shape, chunk_of, library_of, provider_of, shape_of
+from gai_fast.providers._sdk_objects import CHAT, EVENTS, Messages, Shape, chunk_of, library_of, provider_of, shape_of
 from gai_fast.runtime.clock import now_ms
 
 
@@ -36,7 +37,7 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
     Args:
         stream: The library's result of a streaming request: an iterator or an async iterator of the chunks of
             `openai` (chat, Responses), `anthropic`, `google-genai`, `mistralai`, `cohere`, `groq`, `ollama` or LiteLLM,
-            of LangChain's message chunks, of the APIs' chunks as mappings, or of texts and events.
+            of LangChain's messages, whole or in chunks, of the APIs' chunks as mappings, or of texts and events.
         provider: The provider's name, `name` or `name:api`, in the events; its API reads the chunks if they are of its
             dialect. If it is None, the objects tell it.
 
@@ -218,6 +219,7 @@ class _Reading:
         self._api = ""
         self._name = ""  # the provider of the events, if it is not the adapter's
         self._shapes: dict[type, Shape] = {}
+        self._messages = Messages()
         self._has_read = False
         self.is_over = False
         """Whether `events` has returned the last one."""
@@ -246,7 +248,7 @@ class _Reading:
         relay = self._relay
         if shape is None or relay is None:
             item = chunk_of(item)
-            shape = self._shapes.get(type(item)) or shape_of(item, self._api)
+            shape = self._shapes.get(type(item)) or shape_of(item, self._api, self._messages)
             relay = self._begun(shape.api, item)
             if shape.api != self._api:
                 what = f"a chunk of {shape.api!r} in a stream of {self._api!r}"

@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import TYPES
+from gai_fast.providers.limits import LIMITS
 
 CHAT: Final = "openai"
 EVENTS: Final = "python"
@@ -44,12 +46,13 @@ class Shape(NamedTuple):
     varies: bool = False
 
 
-def shape_of(item: Any, begun: str) -> Shape:
+def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
     """Returns how objects like this one are read.
 
     Args:
         item: The object.
         begun: The API of the objects before it; empty if it is the first.
+        messages: The messages of LangChain before it, in the same stream.
 
     Raises:
         TypeError: It is of no known kind.
@@ -63,7 +66,7 @@ def shape_of(item: Any, begun: str) -> Shape:
         if api is not None:
             return Shape(api, _json, varies=True)
     if _is_langchain(item):  # before the APIs: it may have a member of Gemini's
-        return Shape(_LANGCHAIN, _Messages().wire)
+        return Shape(_LANGCHAIN, (messages or Messages()).wire)
     is_model = hasattr(item, "model_dump_json")
     if is_model:
         api = _api_of(_members(item))
@@ -322,7 +325,10 @@ _EVENT: Final = Shape(EVENTS, _json, varies=True)
 
 
 def _is_langchain(item: Any) -> bool:
-    return getattr(item, "type", None) == "AIMessageChunk" and hasattr(item, "tool_call_chunks")
+    kind = getattr(item, "type", None)
+    return (kind == "AIMessageChunk" and hasattr(item, "tool_call_chunks")) or (
+        kind == "ai" and hasattr(item, "response_metadata")
+    )
 
 
 def _is_tool_message(item: Any) -> bool:
@@ -330,17 +336,43 @@ def _is_tool_message(item: Any) -> bool:
     return getattr(item, "type", None) == "tool" and hasattr(item, "tool_call_id")
 
 
-class _Messages:
-    """Writes the message chunks of one answer of LangChain: each counts the tokens that those before it have not."""
+class Messages:
+    """Writes the messages of one answer of LangChain: each counts the tokens that those before it have not.
+
+    Chunks have a part of a message. LangGraph also sends whole messages: of models that were not streamed, and of nodes
+    that return the message whose chunks came.
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._known: set[str] = set()
+        """The ids of the messages and of their calls so far, at most `limits.message_ids`."""
+        self._said = sha256()
+        """The digest of the text since the last whole message."""
 
     def wire(self, item: Any) -> str:
+        """Returns the JSON of a message or a chunk in the chat dialect, without what the message's chunks had."""
         chunk, usage = _langchain(item), getattr(item, "usage_metadata", None)
+        choice = chunk["choices"][0]
+        if self._is_repeated(item, choice["delta"]):
+            choice["delta"], usage = {}, None if self._counts else usage
         if usage:
             chunk["usage"] = self._added(usage)
         return _json(chunk)
+
+    def _is_repeated(self, item: Any, delta: Mapping[str, Any]) -> bool:
+        """Returns whether an object is a whole message whose chunks have come. Any other object is recorded."""
+        text = str(delta.get("content", "")).encode(errors="surrogatepass")
+        ids = [getattr(item, "id", None), *(call["id"] for call in delta.get("tool_calls", ()))]
+        if item.type == "ai":
+            before, self._said = self._said.digest(), sha256()
+            if not self._known.isdisjoint(ids) or (text and before == sha256(text).digest()):
+                return True
+        else:
+            self._said.update(text)
+        if len(self._known) < LIMITS.message_ids:
+            self._known.update(identifier for identifier in ids if identifier)
+        return False
 
     def _added(self, usage: Mapping[str, Any]) -> dict[str, Any]:
         inputs, outputs = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
@@ -358,7 +390,7 @@ class _Messages:
 
 
 def _langchain(item: Any) -> dict[str, Any]:
-    """Returns a message chunk of LangChain in the chat dialect, without its usage."""
+    """Returns a message, or a chunk of one, in the chat dialect, without its usage."""
     delta: dict[str, Any] = {}
     text, reasoning = _langchain_texts(item)
     if text:
@@ -372,7 +404,7 @@ def _langchain(item: Any) -> dict[str, Any]:
             "type": "function",
             "function": {"name": call.get("name"), "arguments": call.get("args") or ""},
         }
-        for at, call in enumerate(item.tool_call_chunks or ())
+        for at, call in enumerate(_langchain_calls(item))
     ]
     if calls:
         delta["tool_calls"] = calls
@@ -383,6 +415,14 @@ def _langchain(item: Any) -> dict[str, Any]:
     if model:
         chunk["model"] = model
     return chunk
+
+
+def _langchain_calls(item: Any) -> list[Mapping[str, Any]]:
+    """Returns the pieces of calls in a message chunk, and the calls of a whole message in their form."""
+    if item.type != "ai":
+        return [*(item.tool_call_chunks or ())]
+    calls = getattr(item, "tool_calls", None) or ()
+    return [{**call, "args": encode_json(call.get("args") or {}).decode(), "index": None} for call in calls]
 
 
 def _langchain_texts(item: Any) -> tuple[str, str]:

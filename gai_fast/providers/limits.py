@@ -47,6 +47,9 @@ class Limits:
     stored_id: int = 256
     """Characters of such an id. Those in use have 70 at most."""
 
+    message_ids: int = 4096
+    """Ids of LangChain's messages and calls in one stream that are kept. The run of an agent has some dozens."""
+
     cited_text: int = 8 * MIB
     """Bytes of a response's text that are kept to convert the byte offsets of citations. ASCII text is not kept."""
 

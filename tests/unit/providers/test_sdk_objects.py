@@ -120,6 +120,56 @@ def test_the_results_of_an_agents_tools_are_left_out(is_pair: bool) -> None:
     assert (told.text, [call.name for call in told.tool_calls]) == ("It is noon.", ["now"])
 
 
+class AIMessage(Model):
+    """LangChain's, of a whole answer."""
+
+
+def whole_message(text: str, *, calls: Any = (), usage: Any = None, **told: Any) -> AIMessage:
+    members = {"id": None, "additional_kwargs": {}, "response_metadata": {"finish_reason": "stop"}, **told}
+    return AIMessage(type="ai", content=text, tool_calls=[*calls], usage_metadata=usage, **members)
+
+
+USAGE = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+@pytest.mark.parametrize("identifier", [None, "run-1"])
+def test_a_whole_message_behind_its_chunks_repeats_them(identifier: str | None, is_pair: bool) -> None:
+    """LangGraph's nodes return the message whose chunks have come."""
+    call = {"id": "c1", "name": "now", "args": {"at": 1}}
+    chunks = [declared_message("Let us "), declared_message("see."), declared_message(finish_reason="stop")]
+    pieces = [{"index": 0, "id": "c1", "name": "now", "args": '{"at": 1}'}]
+    for calls in ((), (call,)):
+        last = [declared_message(calls=pieces if calls else ()), declared_message(usage=USAGE)]
+        end = whole_message("Let us see.", id=identifier, calls=calls, usage=USAGE)
+        messages: list[Any] = [*chunks, *last, end]
+        for each in messages:
+            each.id = identifier
+        told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+        assert (told.text, told.usage["output_tokens"], len(told.tool_calls)) == ("Let us see.", 4, len(calls))
+        assert [one.arguments for one in told.tool_calls] == (['{"at": 1}'] if calls else [])
+
+
+def test_a_whole_message_has_the_end_that_its_chunks_have_not() -> None:
+    messages = [declared_message("Hi"), declared_message(" you"), whole_message("Hi you", usage=USAGE)]
+    told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+    assert (told.text, told.finish_reason, told.usage["output_tokens"]) == ("Hi you", "stop", 4)
+
+
+def test_whole_messages_of_models_that_were_not_streamed_are_read() -> None:
+    call = {"id": "c1", "name": "now", "args": {"at": 1}}
+    messages = [
+        whole_message("", id="run-1", calls=[call], usage=USAGE, response_metadata={"finish_reason": "tool_calls"}),
+        ToolMessage(type="tool", content="12:00", tool_call_id="c1"),
+        whole_message("It is noon.", id="run-2", usage=USAGE),
+    ]
+    told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+    assert (told.text, [(one.name, one.input) for one in told.tool_calls]) == ("It is noon.", [("now", {"at": 1})])
+    assert told.usage["output_tokens"] == 8
+    mixed = [declared_message("Noon"), declared_message(", or "), whole_message("so.", id="run-3")]
+    assert gai_fast.collect(gai_fast.from_sdk(iter(mixed))).text == "Noon, or so."
+
+
 def chunk(**delta: Any) -> Model:
     choice = Model(index=0, delta=Model(**delta), finish_reason=None, logprobs=None)
     return declared(id="1", model="m", choices=[choice])
