@@ -48,12 +48,17 @@ class Target:
 
 
 class UpstreamRequest:
-    """An HTTP request to an upstream; `path` is appended to the configured `base_url`."""
+    """An HTTP request to an upstream; `path` is appended to the configured `base_url`.
 
-    __slots__ = ("body", "headers", "method", "path")
+    Attributes:
+        is_unique: Whether no other request has its headers, such as a signature or a trace: its head is not cached.
+    """
+
+    __slots__ = ("body", "headers", "is_unique", "method", "path")
 
     def __init__(self, path: str, body: bytes, headers: Sequence[tuple[str, str]] = (), method: str = "POST") -> None:
         self.path = path
         self.body = body
         self.headers = headers
         self.method = method
+        self.is_unique = False

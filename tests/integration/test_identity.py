@@ -13,6 +13,7 @@ import pytest
 
 from gai_fast.model.settings import IdentitySettings, ModelSettings, TargetSettings
 from gai_fast.net.identity import token_source
+from gai_fast.net.upstream.http_request import _encode_head
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     CHAT,
@@ -244,9 +245,11 @@ async def test_requests_are_signed_where_an_account_forbids_bearer_tokens(
 
     identity = IdentitySettings("aws", region="us-east-1", service="bedrock-mantle")
     gateway = await net.gateway(await net.upstream(handler), identity=identity)
+    missed = _encode_head.cache_info().misses
     for _ in range(2):
         assert (await asked(gateway)).text == "Hello"
     assert kinds == ["Bearer", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256"]
+    assert _encode_head.cache_info().misses == missed + 1, "no signature is cached"
     assert "canary" not in str(net.logged)
     net.warned("refuses our credentials")
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gai_fast.library.gateway import Gateway as Library
 from gai_fast.model.settings import KeySettings, OTelSettings, Secret, key_digest
+from gai_fast.net.upstream.http_request import _encode_head
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, QUERY, Net, delta, on_uvloop, settings_for
 from tests.integration.test_retry import BUSY, ROLE, SSE_HEAD, Steps, answer, chunk, gateway_for
 from tests.otlp import Receiver, read
@@ -92,9 +93,11 @@ async def test_the_upstream_gets_the_trace_with_the_id_of_its_attempt(net: Net) 
     upstream = await net.upstream(handle)
     gateway = await net.gateway(upstream, otel=to(receiver))
     unsampled = {"traceparent": f"00-{TRACE}-{SPAN}-00", "tracestate": "x" * 513}
+    missed = _encode_head.cache_info().misses
     for headers in (TRACED, unsampled, {}):
         assert (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"}, headers)).status == 200
     await until(lambda: len(receiver.clients) == 2)
+    assert _encode_head.cache_info().misses == missed, "no trace is cached"
     sent = [re.search(r"traceparent: 00-(\w{32})-(\w{16})-(0[01])\r\n", head) for head in heads]
     spans = {(hexed(span.trace_id), hexed(span.span_id)) for span in receiver.clients}
     assert sent[0] is not None

@@ -35,7 +35,7 @@ from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.identity.fetch import fetch as fetch_token
-from gai_fast.net.identity.grant import Grant
+from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.identity.token_source import Fetch, TokenSource
 from gai_fast.net.identity.waiting_exchange import Send
 from gai_fast.net.limits import LIMITS
@@ -340,6 +340,7 @@ class Targets(AttemptRunner):
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
+            request.is_unique = True
         if upstream.identity is None:
             exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
         else:
@@ -407,6 +408,7 @@ class Targets(AttemptRunner):
         """Sends a request with the credential of a grant; the other arguments as for `Upstreams.send`."""
         credential = grant.headers(request.method, model.upstream.base_url, request.path, request.body)
         secret = grant.secret.reveal()
+        request.is_unique = request.is_unique or isinstance(grant, Signed)
         return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential)
 
     def open_with_grant(self, upstream: UpstreamSettings, receiver: Receiver, send: Send) -> OpenExchange:

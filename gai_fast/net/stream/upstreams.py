@@ -29,7 +29,7 @@ from gai_fast.providers import API, UpstreamRequest
 from gai_fast.runtime.timers import Timers
 
 _Open = Callable[[str, str, Sequence[tuple[str, str]], bytes, Receiver], OpenExchange]
-"""The type of `UpstreamPool.open`. Compiled code would accept no other exchange from the method itself."""
+"""The type of `UpstreamPool.open` and `open_once`. Compiled code would accept no other exchange from these methods."""
 
 
 class Upstreams:
@@ -207,7 +207,8 @@ class Upstreams:
             own = {name.lower() for name in upstream.headers}
             headers = [item for item in headers if item[0].lower() not in own]
             headers += upstream.headers.items()
-        open_exchange: _Open = self._pool(upstream).open
+        pool = self._pool(upstream)
+        open_exchange: _Open = pool.open_once if request.is_unique else pool.open
         return open_exchange(request.method, request.path, headers, request.body, receiver)
 
     def _call(

@@ -165,7 +165,7 @@ class Transfer(Receiver):
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
         request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
         if source is None:
-            if http.passed is not None:
+            if http.passed is not None and not isinstance(grant, Signed):
                 return self._engine.upstreams.send_repeated(upstream, request, self)
             return self._engine.upstreams.send_once(upstream, request, self)
         upload = self._upload = BodyUpload(source, self.fail)

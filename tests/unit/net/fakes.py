@@ -174,6 +174,7 @@ class FakePool:
         self.peer = peer
         self.options = options
         self.asked: list[tuple[Any, ...]] = []
+        self.asked_once = 0  # of them
         self.is_closed = False
         self.is_ready = False
         self.keeps_idle = True
@@ -195,6 +196,10 @@ class FakePool:
             raise self.problem
         self.asked.append(arguments)
         return FakeExchange()
+
+    def open_once(self, *arguments: Any) -> FakeExchange:
+        self.asked_once += 1
+        return self.open(*arguments)
 
     async def close(self) -> None:
         self.is_closed = True

@@ -32,10 +32,11 @@ async def upstreams(pools: list[FakePool]) -> Upstreams:
     return Upstreams(TimerWheel(loop), loop)
 
 
-def send(upstreams: Upstreams, upstream: UpstreamSettings, number: int = 1) -> Recorder:
+def send(upstreams: Upstreams, upstream: UpstreamSettings, number: int = 1, *, is_unique: bool = False) -> Recorder:
     """Sends a request; returns its receiver."""
     receiver = Recorder()
     request = UpstreamRequest("/chat", b"{}", [("Authorization", "Bearer sk-canary")])
+    request.is_unique = is_unique
     model = ModelSettings("m", upstream, "real-id")
     upstreams.send(get_provider(upstream.provider), model, request, receiver, "s1", number, "sk-canary")
     return receiver
@@ -62,6 +63,16 @@ async def test_requests_to_an_upstream_share_a_pool(upstreams: Upstreams, pools:
 async def test_configured_headers_replace_the_providers_own(upstreams: Upstreams, pools: list[FakePool]) -> None:
     send(upstreams, dataclasses.replace(UPSTREAM, headers={"authorization": "Other", "X-More": "1"}))
     assert pools[0].asked[0][2] == [("authorization", "Other"), ("X-More", "1")]
+
+
+async def test_the_head_of_a_request_that_no_other_repeats_is_not_cached(
+    upstreams: Upstreams, pools: list[FakePool]
+) -> None:
+    """Signed and traced requests took the places of heads that are repeated."""
+    send(upstreams, UPSTREAM, is_unique=True)
+    assert (len(pools[0].asked), pools[0].asked_once) == (1, 1)
+    send(upstreams, UPSTREAM)
+    assert (len(pools[0].asked), pools[0].asked_once) == (2, 1)
 
 
 async def test_a_file_of_tls_that_is_gone_fails_the_requests_and_no_reload(upstreams: Upstreams) -> None:
