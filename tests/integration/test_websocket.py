@@ -481,6 +481,8 @@ async def test_what_is_no_message_closes_the_socket(net: Net) -> None:
         socket = await connect(gateway)
         socket.client.send(data)
         assert await socket.close_code() == code, (data[:60], socket.closed)
+        assert socket.closed is not None
+        assert socket.closed[1], code
         assert await socket.client.is_closed()
 
 
@@ -641,6 +643,8 @@ async def test_a_message_that_cannot_be_inflated_or_is_a_bomb_closes_the_socket(
         socket.inflates(15)
         socket.client.send(frame(payload, TEXT | RSV1))
         assert await socket.close_code() == code
+        assert socket.closed is not None
+        assert socket.closed[1], code
         assert await socket.client.is_closed()
 
 

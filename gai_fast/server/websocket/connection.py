@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
@@ -33,7 +33,8 @@ from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import leave_out_server
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.websocket.deflate import Deflate
-from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, TOO_BIG, FrameGuard, Violation
+from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, PROTOCOL_ERROR, TOO_BIG, FrameGuard, Violation
+from gai_fast.server.websocket.messages import INVALID_PAYLOAD
 from gai_fast.server.websocket.writer import FrameWriter
 
 SUBPROTOCOL = "gai.events.v1"
@@ -65,6 +66,15 @@ class SocketOwner(Protocol):
         """Writes frames that the client may provoke without end."""
 
 
+_TOO_BIG: Final = f"a message has more than {LIMITS.socket_message} bytes"
+_REASONS: Final = {
+    PROTOCOL_ERROR: b"the frames break RFC 6455",
+    INVALID_PAYLOAD: b"a message cannot be inflated, or its text is not UTF-8",
+    TOO_BIG: _TOO_BIG.encode(),
+}
+"""The reasons of the closes for which aiohttp gives none, by code."""
+
+
 class _Response(web.WebSocketResponse):
     def __init__(self, writer: FrameWriter | None, **options: Any) -> None:
         super().__init__(**options)
@@ -76,7 +86,8 @@ class _Response(web.WebSocketResponse):
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         if isinstance(self.exception(), zlib.error):
-            code = WSCloseCode.INVALID_TEXT  # aiohttp has no code for a message that cannot be inflated
+            code = INVALID_PAYLOAD  # aiohttp has no code for a message that cannot be inflated
+        message = message or _REASONS.get(code, b"")
         if self._frames is not None:
             self._frames.close()
         return await super().close(code=code, message=message, drain=drain)
@@ -205,7 +216,7 @@ class AiohttpSocket(asyncio.Protocol):
                 self._is_waiting = False
             if message.type is WSMsgType.TEXT:
                 if len(message.data) > LIMITS.socket_message:  # it was compressed
-                    return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_message} bytes")
+                    return Violation(TOO_BIG, _TOO_BIG)
                 return cast("bytes", message.data)
             if message.type is WSMsgType.PING:
                 payload = bytes(message.data)
