@@ -140,8 +140,8 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
     ]
     lines += ["# [[model]]", *(f"# {name} = {toml(value)}" for name, value in model.items())]
     spread = ("targets", "balance", "hedge_after")
-    rest = SECTIONS["model"].keys() - model.keys() - SECTIONS["stream"].keys() - {*spread}
-    lines += _comments("model", {name: key for name, key in SECTIONS["model"].items() if name in rest})
+    shown = {*model, *spread, *SECTIONS["stream"]}
+    lines += _comments("model", {name: key for name, key in SECTIONS["model"].items() if name not in shown})
     lines += ["", "# A model of several upstreams, or of one under several ids."]
     lines += ["# [[model]]", '# name = "spread"']
     targets = [{"upstream": model["upstream"], "id": each} for each in ("one", "another")]
