@@ -60,7 +60,7 @@ class StoreError(GaiFastError):
         self.fault: Fault = fault
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """Successive pieces of a log, joined.
 
     Args:
@@ -90,7 +90,7 @@ class Gap(NamedTuple):
     after: int = 0
 
 
-class CopyChange(msgspec.Struct, frozen=True):
+class CopyChange(msgspec.Struct, frozen=True, gc=False):
     """A change of one stream's copy. A part that is None stays as it is.
 
     Args:

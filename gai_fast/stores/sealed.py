@@ -177,8 +177,11 @@ class SealedBackend(Backend):
         stream_id, header = change.stream_id, change.header
         if change.is_dropped or (header is None and stream_id in self._plain_logs):
             return change
-        seals, caller, gap, ending = self.seals, digest_of(change.caller), change.gap, change.ending
-        records = seals.seal_frames(stream_id, caller, change.records)
+        seals, gap, ending = self.seals, change.gap, change.ending
+        records = seals.seal_frames(stream_id, change.caller, change.records)
+        if header is None and gap is None and ending is None:  # nearly always
+            return CopyChange(stream_id, None, "", records, None, None, 0, change.keep, is_sealed=True)
+        caller = digest_of(change.caller)
         if header is not None:
             self._plain_logs.discard(stream_id)
             place = place_of("log.header", stream_id, caller)

@@ -117,6 +117,7 @@ class Sealer:
         self._count = _FULL  # so that the first seal begins a writer
         self._opening = b""
         self._encrypt: Callable[[bytes, bytes, bytes], bytes]  # both of the first key
+        self._rests: dict[str, bytes] = {}  # the associated data after the numbers, of logs that were sealed lately
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -157,18 +158,23 @@ class Sealer:
         nonce = _nonce(self._writer, number)
         return self._opening + nonce + self._encrypt(nonce, value, place)
 
-    def seal_frames(self, stream_id: str, caller: bytes, records: Sequence[Record]) -> Sequence[Record]:
+    def seal_frames(self, stream_id: str, caller: str, records: Sequence[Record]) -> Sequence[Record]:
         """Returns records of a log, sealed for their places. Nearly all that is sealed are such records.
 
         Args:
             stream_id: The stream's id.
-            caller: From `digest_of`.
+            caller: The caller's name. A stream has one.
             records: The records.
 
         Raises:
             StoreError: There is no key.
         """
-        rest = caller + _FRAMES_LENGTH + (FRAMES + stream_id).encode("utf-8", "replace")
+        rest = self._rests.get(stream_id)
+        if rest is None:
+            rest = digest_of(caller) + _FRAMES_LENGTH + (FRAMES + stream_id).encode("utf-8", "replace")
+            if len(self._rests) >= LIMITS.seal_callers:
+                self._rests.clear()
+            self._rests[stream_id] = rest
         sealed: list[Record] = []
         for record in records:
             if self._count == _FULL:
