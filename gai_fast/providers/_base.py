@@ -144,7 +144,7 @@ class API(NativeRules):
         own: list[tuple[Tool, OwnTool]] = []
         if request.tools:
             if self.unions != "sent":
-                request = self._without_unions(request, target)
+                request = self._with_objects(request, target)
             request, own = self._without_own_tools(request, target)
         if target.on_unsupported == "drop":
             request = paired(request, target.changes)

@@ -32,12 +32,12 @@ from gai_fast.model.request import (
 )
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
-from gai_fast.providers._requests import flat_schema, is_given, knobs_of
+from gai_fast.providers._requests import is_given, knobs_of, object_schema
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
 
-Unions = Literal["sent", "flat", "loose"]
+Unions = Literal["sent", "typed", "flat", "loose"]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -64,7 +64,8 @@ class NativeRules(ResponseAPI):
     """The names of tools that this API accepts; None if it accepts all."""
     unions: ClassVar[Unions] = "sent"
     """The treatment of a union as the schema of a tool's arguments, which some APIs refuse. `flat`: an object with
-    the properties of all members. `loose`: the same, for an API whose strict tools need all properties."""
+    the properties of all members. `loose`: the same, for an API whose objects need `properties`, strict ones all.
+    `typed`: a union. All but `sent` have the type `object`."""
     says_all: ClassVar[bool] = False
     """Whether this API refuses empty texts, so that messages without another part are not sent."""
     needs_user: ClassVar[bool] = False
@@ -196,19 +197,26 @@ class NativeRules(ResponseAPI):
             request = replace(request, tool_choice=UNSET)
         return (request if len(kept) == len(request.tools) else replace(request, tools=kept)), own
 
-    def _without_unions(self, request: Request, target: Target) -> Request:
-        """Returns the request with objects in place of unions as arguments of tools, after `leave_out` of `strict`."""
+    def _with_objects(self, request: Request, target: Target) -> Request:
+        """Returns the request with arguments of tools that say that they are objects, without unions and references.
+
+        Of unions `strict` is left out.
+        """
         tools = [*request.tools]
         for at, tool in enumerate(tools):
-            flat = flat_schema(bytes(tool.parameters))
-            if flat is None:
+            written = object_schema(
+                bytes(tool.parameters), keeps_unions=self.unions == "typed", needs_properties=self.unions == "loose"
+            )
+            if written is None:
                 continue
+            schema, word = written
             strict = tool.strict
-            if strict is True and self.unions == "loose":
+            if strict is True and self.unions == "loose" and word == "simplified":
                 self.leave_out(f"tools[{at}].strict", target, "arguments that are a union")
                 strict = UNSET
-            target.changes.adjust(f"tools[{at}].parameters", "simplified")
-            tools[at] = replace(tool, parameters=flat, strict=strict)
+            if word:
+                target.changes.adjust(f"tools[{at}].parameters", word)
+            tools[at] = replace(tool, parameters=schema, strict=strict)
         return replace(request, tools=tools)
 
     def _without_silent_end(self, request: Request, target: Target) -> Request:

@@ -406,22 +406,75 @@ def is_object(schema: Mapping[str, Any]) -> bool:
 
 _UNIONS: Final = ("anyOf", "oneOf", "allOf")
 _MAY_BE_UNION: Final = re.compile(rb'"(?:any|one|all)Of"')
-_REFERENCE: Final = "#/$defs/"
+_IS_OBJECT: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"object"\s*,\s*"properties"\s*:')
+_DEFINITIONS: Final = ("$defs", "definitions")
 
 
-def flat_schema(raw: bytes) -> Raw | None:
-    """Returns a JSON Schema of an object in place of a union, None if the schema is no union.
+def object_schema(raw: bytes, *, keeps_unions: bool, needs_properties: bool) -> tuple[Raw, str] | None:
+    """Returns a JSON Schema that says of itself that it is an object's, for APIs that refuse any other for arguments.
 
-    It has the properties of all members. The union itself stands in the description.
+    A reference is replaced by its definition. A union is replaced by an object with the properties of all its members;
+    the union itself stands in the description.
 
     Args:
         raw: The schema's JSON.
+        keeps_unions: Whether a union stays as it is.
+        needs_properties: Whether the API refuses an object without `properties`.
+
+    Returns:
+        The schema, and the word for the change, empty if it means the same. None if nothing is changed, or the schema
+        is of another type.
     """
-    if _MAY_BE_UNION.search(raw) is None:
+    may_be_union = not keeps_unions and _MAY_BE_UNION.search(raw) is not None
+    if not may_be_union and _IS_OBJECT.match(raw):
         return None
-    schema: dict[str, Any] = parse_exact(raw.decode())
-    unions = {name: schema[name] for name in _UNIONS if isinstance(schema.get(name), list)}
-    return Raw(encode_json(_flat(schema, unions))) if unions else None
+    given: dict[str, Any] = parse_exact(raw.decode())
+    schema = _defined(given)
+    unions = {name: schema[name] for name in _UNIONS if isinstance(schema.get(name), list)} if may_be_union else {}
+    if unions:
+        return Raw(encode_json(_flat(schema, unions))), "simplified"
+    kind = schema.get("type")
+    if kind is not None and not is_object(schema):
+        return None
+    properties = b'"properties":{},' if needs_properties and "properties" not in schema else b""
+    if schema is given and kind == "object":
+        return (Raw(_with_members(raw, properties)), "") if properties else None
+    if schema is given and "type" not in schema:
+        return Raw(_with_members(raw, b'"type":"object",' + properties)), "object"
+    try:
+        return Raw(_with_members(encode_json({**schema, "type": "object"}), properties)), "object"
+    except ValueError:  # a number that is none in JSON: the provider refuses it
+        return None
+
+
+def _with_members(raw: bytes, members: bytes) -> bytes:
+    """Returns the JSON of an object with further members, each with its comma, at the beginning; the rest verbatim."""
+    rest = raw.lstrip()[1:].lstrip()
+    return b"{" + (members[:-1] if rest.startswith(b"}") else members) + rest
+
+
+def _defined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a schema with the definition to which it refers in place of the reference."""
+    seen: set[str] = set()
+    while isinstance(name := schema.get("$ref"), str) and name not in seen:
+        seen.add(name)
+        definition = _definition(name, schema)
+        if definition is None:
+            return schema
+        schema = {**definition, **{key: value for key, value in schema.items() if key != "$ref"}}
+        if "$ref" in definition:
+            schema["$ref"] = definition["$ref"]
+    return schema
+
+
+def _definition(reference: str, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the definition in a schema that a reference names. None if there is none."""
+    for name in _DEFINITIONS:
+        named = schema.get(name)
+        if isinstance(named, dict) and reference.startswith(f"#/{name}/"):
+            found = named.get(reference.removeprefix(f"#/{name}/"))
+            return found if isinstance(found, dict) else None
+    return None
 
 
 def _flat(schema: dict[str, Any], unions: dict[str, Any]) -> dict[str, Any]:
@@ -460,8 +513,7 @@ def _resolved(member: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns a member of a union, or the definition that it names; an empty schema if it is neither."""
     name = member.get("$ref") if isinstance(member, dict) else None
     if isinstance(name, str):
-        named = schema.get("$defs")
-        member = named.get(name.removeprefix(_REFERENCE)) if isinstance(named, dict) else None
+        member = _definition(name, schema)
     return member if isinstance(member, dict) else {}
 
 

@@ -115,7 +115,6 @@ _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"
 """The media types of images that the API reads."""
 _ANY_OBJECT: Final = frozenset(("type", "additionalProperties", "$schema", "title", "description"))
 """The members of a schema that any object follows."""
-_OBJECT: Final = b'{"type":"object"'
 """How most schemas of arguments begin."""
 
 
@@ -524,15 +523,10 @@ def _disable_parallel_calls(body: dict[str, Any]) -> None:
 
 
 def _input_schema(tool: Tool, path: str, target: Target) -> Any:
-    """Returns the schema of a tool's arguments; the API wants its type, and that strict ones are simple."""
+    """Returns the schema of a tool's arguments; the API wants that strict ones are simple."""
     raw = bytes(tool.parameters)
     fitted = _strict_schema(raw, path, target) if tool.strict is True else None
-    if fitted is not None:
-        return fitted
-    if raw.startswith(_OBJECT):
-        return Fragment(raw)
-    schema = parse_exact(raw.decode())
-    return Fragment(raw) if "type" in schema else {"type": "object", **schema}
+    return Fragment(raw) if fitted is None else fitted
 
 
 def _takes_any_object(schema: dict[str, Any]) -> bool:

@@ -60,6 +60,7 @@ class DeepSeek(ChatAPI):
     """`base_url` has no `/v1`."""
 
     provider = "deepseek"
+    unions = "typed"
     base_url = "https://api.deepseek.com"
     key_variable = "DEEPSEEK_API_KEY"
     lacks = frozenset({"metadata"})
@@ -111,6 +112,7 @@ class DeepSeekResponses(ResponsesAPI):
     """`https://api.deepseek.com/responses`. Reasoning is plain text."""
 
     provider = "deepseek"
+    unions = "typed"
     rules: ClassVar = responses_rules("deepseek", foreign=OF_OPENAI)
     base_url = DeepSeek.base_url
     key_variable = DeepSeek.key_variable

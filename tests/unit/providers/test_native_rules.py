@@ -102,6 +102,54 @@ def test_arguments_are_no_union_where_an_api_refuses_it(provider: str) -> None:
     assert target.changes.adjusted == {"tools[1].parameters": "simplified"}
 
 
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@pytest.mark.parametrize(
+    "provider", ["openai", "openai:responses", "azure", "azure:responses", "anthropic", "deepseek"]
+)
+@pytest.mark.parametrize(
+    ("given", "sent", "is_told"),
+    [
+        # browserbase/stagehand#1159: "schema must be a JSON Schema of 'type: "object"', got 'type: "None"'".
+        ({"$ref": "#/$defs/City", "$defs": {"City": CITY}}, {**CITY, "$defs": {"City": CITY}}, True),
+        ({"$ref": "#/definitions/C", "definitions": {"C": CITY}}, {**CITY, "definitions": {"C": CITY}}, True),
+        (
+            {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": CITY}},
+            {**CITY, "$defs": {"A": {"$ref": "#/$defs/B"}, "B": CITY}},
+            True,
+        ),
+        ({"properties": {}}, {"type": "object", "properties": {}}, True),
+        ({}, {"type": "object", "properties": {}}, True),
+        ({"type": ["object", "null"]}, {"type": "object", "properties": {}}, True),
+        # langchain-mcp-adapters#137: "In context=(), object schema missing properties".
+        ({"type": "object"}, {"type": "object", "properties": {}}, False),
+        ({"type": "object", "properties": {"a": {"anyOf": [{}, {}]}}}, None, False),
+        (CITY, None, False),
+        ({"title": "T", **CITY}, None, False),
+    ],
+)
+def test_arguments_say_that_they_are_an_object_where_an_api_needs_it(
+    provider: str, given: Any, sent: Any, is_told: bool
+) -> None:
+    target = Target("m")
+    request = native(query="Hi", tools=[{"name": "f", "parameters": given}])
+    tool = json.loads(get_provider(provider).build_request(request, target).body)["tools"][0]
+    schema = tool.get("input_schema") or tool.get("parameters") or tool["function"]["parameters"]
+    wanted = given if sent is None else sent
+    if not given.get("properties") and provider in ("anthropic", "deepseek"):
+        schema = {"properties": wanted["properties"], **schema}  # these do not need it
+    assert schema == wanted
+    assert target.changes.adjusted == ({"tools[0].parameters": "object"} if is_told else {})
+
+
+def test_a_reference_that_leads_nowhere_is_the_providers_to_refuse() -> None:
+    for given in ({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}, {"$ref": "#/a"}, {"type": "string"}):
+        request = native(query="Hi", tools=[{"name": "f", "parameters": given}])
+        tool = json.loads(get_provider("openai").build_request(request, Target("m")).body)["tools"][0]
+        assert tool["function"]["parameters"].get("type", "object") == given.get("type", "object")
+
+
 def test_a_union_may_have_any_number_of_members() -> None:
     """A property has all of its schemas side by side: one within the other, they would be nested too deep."""
     members = [
@@ -123,6 +171,13 @@ def test_strict_arguments_that_are_a_union_are_refused_by_name(provider: str) ->
     sent = json.loads(get_provider(provider).build_request(native(**fields), target).body)
     assert sent["tools"][0].get("function", sent["tools"][0]).get("strict", False) is False
     assert target.changes.dropped == ["tools[0].strict"]
+
+
+def test_an_api_may_get_a_union_as_an_object() -> None:
+    """farion1231/cc-switch#5490: DeepSeek says "got 'type: null'"."""
+    request = native(query="Hi", tools=[{"name": "f", "parameters": UNION}])
+    sent = json.loads(get_provider("deepseek").build_request(request, Target("m")).body)
+    assert sent["tools"][0]["function"]["parameters"] == {**UNION, "type": "object"}
 
 
 def test_other_apis_get_a_union_as_it_is() -> None:
