@@ -63,6 +63,8 @@ from gai_fast.providers._tool_names import OPENAI_NAMES
 from gai_fast.providers.limits import LIMITS
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
+_NO_RESULT: Final = "{}"
+"""The result of a tool that gave none. The reference wants a JSON object's text."""
 _BLOCKED: Final = 498
 _OF_OUR_KEY: Final = re.compile(r"\bapi\b|\bkey\b|expired|auth", re.I)
 _END: Final = "[DONE]"
@@ -162,7 +164,7 @@ class Cohere(API):
         if isinstance(message, ToolMessage):
             whole["tool_call_id"] = message.call_id
         if isinstance(message.content, str):
-            return {**whole, "content": message.content}
+            return self._with_result({**whole, "content": message.content}, where, target)
         parts: list[dict[str, Any]] = []
         given: Iterable[Any] = message.content
         for at, part in enumerate(given):
@@ -177,7 +179,15 @@ class Cohere(API):
             else:
                 only_its_type = isinstance(part, FilePart)
                 self.leave_out_part(f"{where}.content[{at}]", part, message, target, only_its_type=only_its_type)
-        return {**whole, "content": parts or ""}
+        return self._with_result({**whole, "content": parts or ""}, where, target)
+
+    def _with_result(self, message: dict[str, Any], where: str, target: Target) -> dict[str, Any]:
+        """Returns a message in which the result of a tool is not empty: the API refuses that."""
+        content = message["content"]
+        if message["role"] != "tool" or (content if isinstance(content, str) else any(p["text"] for p in content)):
+            return message
+        target.changes.adjust(f"{where}.content", _NO_RESULT)
+        return {**message, "content": _NO_RESULT}
 
     def _assistant(self, where: str, message: AssistantMessage, target: Target) -> dict[str, Any]:
         """Returns an assistant message. Its reasoning is the plan if there are calls, else it is blocks.

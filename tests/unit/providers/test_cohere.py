@@ -390,6 +390,15 @@ class TestRequest:
         with pytest.raises(InvalidRequest, match="base64"):
             request("cohere", messages=[{"role": "user", "content": [part]}])
 
+    @pytest.mark.parametrize("result", ["", [], [{"type": "text", "text": ""}]])
+    def test_the_result_of_a_tool_is_not_empty(self, result: Any) -> None:
+        asked = [{"role": "user", "content": "Hi"}, CALLS, {"role": "tool", "call_id": "x", "content": result}]
+        target = Target("m1")
+        request = parse_request(json.dumps({"messages": asked}).encode())
+        sent = json.loads(get_provider("cohere").build_request(request, target).body)
+        assert sent["messages"][-1] == {"role": "tool", "tool_call_id": "x", "content": "{}"}
+        assert target.changes.adjusted == {"messages[2].content": "{}"}
+
     def test_tools(self) -> None:
         tool = {"name": "f", "description": "d", "parameters": {"type": "object", "x": 1.0}, "strict": True}
         sent = body("cohere", tools=[tool, {"name": "g"}], tool_choice="required")
