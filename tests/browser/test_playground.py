@@ -366,6 +366,11 @@ async def test_an_error_in_the_stream_is_shown_beside_the_text_so_far(page: Page
         assert await text(page, "#status") == "Failed", (framing, name)
         assert "overloaded" in await text(page, "#error"), (framing, name)
         assert await text(page, "#answer") == "Grüße, ", (framing, name)
+        # Who reads along is at the end of the text.
+        assert await page.evaluate("document.querySelector('#answer + #error') !== null")
+    await send(page, "refuse")
+    await ended(page)
+    assert await page.evaluate("document.querySelector('#error ~ #answer') !== null")
 
 
 @IN_CHROMIUM

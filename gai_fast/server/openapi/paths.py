@@ -89,7 +89,7 @@ _OF_REQUESTS: Final = (_CACHE, _UNSUPPORTED)
 _EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$", "minLength": 24, "maxLength": SHARED.identifier}
 _SEQUENCE_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": EVENT_NUMBERS - 1}
 _AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
-_LAST: Final = Parameter("last-event-id", "As `after`; the header counts where there are both.", _EVENT, "header")
+_LAST: Final = Parameter("last-event-id", "As `after`, which it wins over.", _EVENT, "header")
 _BY: Final = Parameter("by", "What spend is added up by.", {"enum": ["key", "model", "upstream", "day"]})
 _DATE: Final = {"type": "string", "format": "date"}
 
@@ -137,25 +137,25 @@ OF_ERRORS: Final = ("x-should-retry", "retry-after", "retry-after-ms", *RATES)
 OF_STATUS: Final[Mapping[int, Sequence[str]]] = {401: ("www-authenticate",), 405: ("allow",)}
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-request-id": ("The request's own id, or a new one.", _FULL_TEXT),
-    "request-id": ("The same.", _FULL_TEXT),
+    "request-id": ("The request's id, as in `x-request-id`.", _FULL_TEXT),
     "x-gai-stream-id": ("The stream's id.", _FULL_TEXT),
-    "x-gai-model": ("The model that answers, where it is known in time.", _FULL_TEXT),
-    "x-gai-upstream": ("The upstream that answers, where it is known in time.", _FULL_TEXT),
+    "x-gai-model": ("The model that answers, if it is known in time.", _FULL_TEXT),
+    "x-gai-upstream": ("The upstream that answers, if it is known in time.", _FULL_TEXT),
     "x-gai-fallback": ("A fallback answers, not the model that was asked.", {"enum": ["true"]}),
-    "x-gai-dropped": ("What the request to the upstream lacks of this one.", _FULL_TEXT),
-    "x-gai-adjusted": ("What the request to the upstream has in another form.", _FULL_TEXT),
-    "x-gai-cache": ("Of requests that share answers.", {"enum": ["hit", "joined", "miss"]}),
+    "x-gai-dropped": ("The members of the request that the upstream did not get.", _FULL_TEXT),
+    "x-gai-adjusted": ("The members that the upstream got in another form.", _FULL_TEXT),
+    "x-gai-cache": ("Whether the answer is shared: kept, joined or new.", {"enum": ["hit", "joined", "miss"]}),
     "x-gai-cost": ("What a whole answer has cost.", _AMOUNT),
-    "x-gai-usage-source": ("Where a count of tokens is not the upstream's.", _FULL_TEXT),
+    "x-gai-usage-source": ("The source of a count of tokens that is not the upstream's.", _FULL_TEXT),
     "idempotent-replayed": ("The answer is that of an earlier request with the same key.", {"enum": ["true"]}),
     "ratelimit": ("What is left of the limits of a key.", _FULL_TEXT),
     "ratelimit-policy": ("The limits of a key.", _FULL_TEXT),
     "x-gai-spend-limit": ("The limit of spend of a key.", _AMOUNT),
-    "x-gai-spend-remaining": ("What of it is neither spent nor reserved.", _AMOUNT),
+    "x-gai-spend-remaining": ("The amount of that limit that is neither spent nor reserved.", _AMOUNT),
     "x-gai-spend-reset": ("Seconds until the next period begins.", _COUNT),
     "x-should-retry": ("Whether the same request may succeed later.", {"enum": ["true", "false"]}),
-    "retry-after": ("Seconds until it may.", _COUNT),
-    "retry-after-ms": ("Milliseconds until it may.", _COUNT),
+    "retry-after": ("Seconds after which to send the request again.", _COUNT),
+    "retry-after-ms": ("Milliseconds after which to send the request again.", _COUNT),
     "www-authenticate": ("How a key is sent.", {"enum": ["Bearer"]}),
     "allow": ("The methods of the route.", _FULL_TEXT),
 }
@@ -173,7 +173,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/stream"): Operation(
-        "A stream for a browser's EventSource, or the rest of one.",
+        "Starts a stream for a browser's EventSource, or sends the rest of one.",
         "Native",
         {200: {**_EVENTS, "text/plain": ""}, 204: {}},
         "",
@@ -196,7 +196,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/streams/"): Operation(
-        "A durable stream from any place on, or its state.",
+        "Sends a durable stream from any event on, or its state.",
         "Native",
         {200: {**_EVENTS, JSON: "StreamState", "text/plain": ""}, 204: {}},
         "",
@@ -205,10 +205,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "id",
     ),
     ("HEAD", "/api/v1/streams/"): Operation(
-        "The head of the same.", "Native", {200: {}, 204: {}}, "", (*_FORM, _AFTER, _LAST), _OF_STREAMS, "id"
+        "The response headers of a durable stream.",
+        "Native",
+        {200: {}, 204: {}},
+        "",
+        (*_FORM, _AFTER, _LAST),
+        _OF_STREAMS,
+        "id",
     ),
     ("DELETE", "/api/v1/streams/"): Operation(
-        "Cancels a stream that runs; of one that has ended, its state.",
+        "Cancels a running stream; an ended one is answered with its state.",
         "Native",
         {200: {JSON: "StreamState"}, 202: {JSON: "StreamState"}},
         "",
@@ -267,7 +273,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Anthropic's Messages, streamed or whole.", "MessagesRequest", "AnthropicMessage", errors=(529,)
     ),
     ("POST", "/v1/messages/count_tokens"): Operation(
-        "The number of tokens of such a request.",
+        "The number of tokens of a request to the Messages API.",
         "Dialects",
         {200: {JSON: "TokenCount"}},
         "MessagesRequest",
@@ -293,14 +299,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/images/edits"): _passed("Images, changed by a text; the body is a form, or JSON."),
     ("POST", "/v1/images/variations"): _passed("Images that are like another; the body is a form."),
     ("GET", "/p/"): _path("A path of an upstream."),
-    ("POST", "/p/"): _path("As GET, with a body of any type."),
-    ("PUT", "/p/"): _path("As POST, where the `lane` names the method."),
-    ("PATCH", "/p/"): _path("As POST, where the `lane` names it."),
-    ("DELETE", "/p/"): _path("As GET, where the `lane` names it."),
-    ("HEAD", "/p/"): _path("The head of the same, where the `lane` names it."),
+    ("POST", "/p/"): _path("A path of an upstream, with a body of any type."),
+    ("PUT", "/p/"): _path("A path of an upstream whose `lane` names this method."),
+    ("PATCH", "/p/"): _path("A path of an upstream whose `lane` names this method."),
+    ("DELETE", "/p/"): _path("A path of an upstream whose `lane` names this method."),
+    ("HEAD", "/p/"): _path("The response headers of a path whose `lane` names this method."),
     ("GET", "/ws/stream"): Operation("A WebSocket for many streams.", "Native", {101: {}}, "", (), (406, 426)),
     ("GET", "/v1/models"): Operation("The models that a request may name.", "Dialects", {200: {JSON: "Models"}}),
-    ("GET", "/v1/models/"): Operation("One of them.", "Dialects", {200: {JSON: "Model"}}, id="id"),
+    ("GET", "/v1/models/"): Operation("One model.", "Dialects", {200: {JSON: "Model"}}, id="id"),
     ("GET", "/admin/v1/streams"): Operation(
         "The streams that run, of all workers.", "Admin", {200: {JSON: "RunningStreams"}}, needs="admin"
     ),
@@ -317,14 +323,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         needs="admin",
     ),
     ("GET", "/admin/v1/streams/"): Operation(
-        "The events of a stream from now on, whoever's it is.",
+        "The events of any stream from now on.",
         "Admin",
         {200: {STREAM: "Event"}},
         id="id",
         needs="admin",
     ),
     ("DELETE", "/admin/v1/streams/"): Operation(
-        "Cancels a stream, whoever's it is.", "Admin", {202: {JSON: "StreamState"}}, id="id", needs="admin"
+        "Cancels any stream.", "Admin", {202: {JSON: "StreamState"}}, id="id", needs="admin"
     ),
     ("GET", "/admin/v1/keys"): Operation(
         "The keys and what they have spent; no secrets.", "Admin", {200: {JSON: "Keys"}}, needs="admin"
@@ -430,7 +436,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         needs="admin",
     ),
     ("GET", "/dashboard"): Operation(
-        "A page of what the server does now; it asks for an admin's key where there are keys.",
+        "A page of what the server does now; it asks for an admin's key if there are keys.",
         "Pages",
         {200: {"text/html": ""}, 304: {}},
         needs="",

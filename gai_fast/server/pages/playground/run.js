@@ -446,5 +446,7 @@ export function showError(run) {
     error.temporary && (wait ? `temporary: retry after ${duration(wait)}` : "temporary"),
     (error.request_id || run.requestId) && `request ${error.request_id || run.requestId}`,
   ].filter(Boolean).join(" · ");
+  // Below the text that had come: there the reader is.
+  following($("reading"), () => (run.answer.text ? pane.answer : pane.figures.parentNode).after(pane.error));
 }
 
