@@ -31,7 +31,7 @@ async def _first(client: AdminClient, *, with_rates: bool) -> tuple[dict[str, An
                 return each
             first = each
     if first is None:
-        raise AdminError("the server ends its answer before it has told any figures")
+        raise AdminError("the server ended its answer before the first sample")
     return first
 
 

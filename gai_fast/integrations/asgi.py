@@ -198,7 +198,7 @@ class Request:
             while more:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    raise Error("invalid_request", "the client left amid its body", reason="http")
+                    raise Error("invalid_request", "the client left before the end of its body", reason="http")
                 received += message.get("body", b"")
                 more = message.get("more_body", False)
                 if len(received) > LIMITS.asgi_body:

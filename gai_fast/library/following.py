@@ -104,7 +104,7 @@ class FollowedStream(LogCursor):
             if not self._is_entered or self.is_over:
                 return None
             if self._news is not None:
-                raise RuntimeError("somebody else waits for the next event of this stream")
+                raise RuntimeError("another task waits for the next event of this stream: read it in one place")
             self._news = self._loop.create_future()
             try:
                 self.resume()

@@ -330,7 +330,7 @@ class GatewayStream:
             if self._session is None:
                 raise RuntimeError("the stream is not open: use `async with gateway.stream(…) as stream:`")
             if self._waiting is not None:
-                raise RuntimeError("somebody else waits for the next event of this stream")
+                raise RuntimeError("another task waits for the next event of this stream: read it in one place")
             self._waiting = _check_loop(self._loop).create_future()
             try:
                 await self._waiting

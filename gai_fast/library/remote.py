@@ -435,7 +435,7 @@ class RemoteStream:
         if not self._is_entered:
             raise RuntimeError("the stream is not open: use `async with gateway.stream(…) as stream:`")
         if self._is_read:
-            raise RuntimeError("somebody else waits for the next event of this stream")
+            raise RuntimeError("another task waits for the next event of this stream: read it in one place")
         self._is_read = True
         try:
             while not self._ready:

@@ -150,7 +150,7 @@ class Stream:
             if loop.is_closed():
                 raise _consumer_left()
             _call(loop, push.withdraw)
-            raise TimeoutError(f"nobody has made room for this event in {timeout} s; it was not sent")
+            raise TimeoutError(f"the consumer made no room within {timeout} s: the event was not sent")
 
     async def _push(self, event: dict[str, Any], cost: int, claim: Callable[[], bool] | None = None) -> None:
         """Queues an event after the waiting senders.
@@ -244,7 +244,7 @@ class Stream:
         if self._state is _State.CLOSED:
             raise _consumer_left()
         if self._state is _State.ENDED:
-            raise RuntimeError("the stream has ended: nothing can be sent behind its end")
+            raise RuntimeError("the stream has ended: nothing can be sent after its end")
 
     def _check_loop(self) -> None:
         running = asyncio.get_running_loop()
@@ -285,7 +285,7 @@ class Stream:
             if self._state is not _State.OPEN:
                 return None
             if self._news is not None:
-                raise RuntimeError("somebody else waits for the next event of this stream")
+                raise RuntimeError("another task waits for the next event of this stream: read it in one place")
             self._news = asyncio.get_running_loop().create_future()
             try:
                 await self._news

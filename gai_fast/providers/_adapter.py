@@ -179,7 +179,7 @@ class ProviderAdapter(Adapter):
         """Returns the error for a response that begins within another response: the two cannot be separated."""
         return Error(
             "provider_unavailable",
-            f"{self.api.provider} began another answer amid the first",
+            f"{self.api.provider} began another answer within the first",
             reason="spliced_answer",
             provider=self.api.provider,
         )

@@ -163,7 +163,7 @@ class Target:
         if self._cooling_until > now:
             code: Literal["rate_limited", "overloaded"] = "rate_limited" if self._is_limited else "overloaded"
             left = max(1, math.ceil((self._cooling_until - now) * 1000))
-            text = f"{name} is left alone for a while, as it asked, and no other target of the model is ready"
+            text = f"{name} has asked for a pause, and no other target of the model is ready"
             raise Error(code, text, reason="cooling", retry_after_ms=left, provider=upstream.provider)
         if self._is_full:
             text = f"{name} has its {self.streams} streams, and no other target of the model is ready"

@@ -56,7 +56,7 @@ def read_recording(data: bytes) -> Recording:
             if number == 1:
                 about = dict(read)
                 if about.get("format") != 1:
-                    raise ValueError("no recording of a format that is known here")
+                    raise ValueError("its `format` must be 1")
             elif "end" in read:
                 end = read["end"]
             else:

@@ -97,7 +97,7 @@ class Breaker:
         """Returns the error for a request that is not admitted."""
         return Error(
             "provider_unavailable",
-            f"upstream {upstream.name!r} has failed too often, and is left alone for a while",
+            f"upstream {upstream.name!r} has failed too often: its breaker is open",
             reason=BREAKER_OPEN,
             retry_after_ms=max(1, round(self.wait(now) * 1000)),
             provider=upstream.provider,

@@ -306,4 +306,4 @@ class AdminRoutes:
 
 
 def _no_target() -> Error:
-    return Error("not_found", "there is no such target", reason="target")
+    return Error("not_found", "there is no such target: GET /admin/v1/targets lists them", reason="target")

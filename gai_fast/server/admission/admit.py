@@ -197,7 +197,7 @@ class Admission:
                 self._check_local(headers, remote, on_loopback)
             is_basic = headers.get("authorization", "").lower().startswith("basic")
             if (self._callers is None or is_basic) and _is_other_page(headers.get("origin"), headers, admitted.host):
-                raise Error("forbidden", "no page but the server's own may operate it", reason="origin")
+                raise Error("forbidden", "only the server's own pages may operate it", reason="origin")
         elif path == _FIGURES and self._callers is not None and has_key(headers):
             self._check_operator(admitted, self._callers, headers, "" if peer is None else peer.remote)
 
@@ -323,7 +323,11 @@ def _parse_query(query: str) -> dict[str, str]:
     try:
         return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=SHARED.query_fields, errors="strict"))
     except ValueError:
-        raise Error("invalid_request", "the query string cannot be read", reason="query") from None
+        raise Error(
+            "invalid_request",
+            f"the query string cannot be read: it needs UTF-8, and at most {SHARED.query_fields} parameters",
+            reason="query",
+        ) from None
 
 
 def is_preflight(method: str, headers: dict[str, str]) -> bool:

@@ -111,7 +111,11 @@ class Callers:
                 raise store_sealed() if self._is_sealed else out_of_reach("the keys")
             if address is not None:
                 self._auth_throttle.note_wrong(address)
-            raise Error("unauthorized", "this key is not known here", reason="key")
+            raise Error(
+                "unauthorized",
+                "this key is not known here: send one of this gateway's, not the provider's",
+                reason="key",
+            )
         settings, end = found
         if address is not None:
             self._auth_throttle.note_right(address, settings.name)

@@ -161,7 +161,7 @@ async def test_what_comes_is_told_at_once_and_what_is_lost_too(gateway: Gateway)
     assert [(await anext(events))["seq"] for _ in range(2)] == [2, 3]
     waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
-    with pytest.raises(RuntimeError, match="somebody else waits"):
+    with pytest.raises(RuntimeError, match="another task waits"):
         await stream.next_event()
     say(log, 4, 4)
     assert (await waiting)["seq"] == 4

@@ -311,7 +311,7 @@ class TestConsumer:
         stream = Stream()
         task = asyncio.create_task(rest(stream))
         await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="somebody else"):
+        with pytest.raises(RuntimeError, match="another task"):
             await anext(stream)
         await stream.aclose()
         assert await task == []

@@ -417,7 +417,7 @@ class TestErrors:
         assert events[-1]["usage"]["output_tokens"] == 9
 
     def test_another_message_after_deltas_of_no_block_is_a_failure(self) -> None:
-        with pytest.raises(Error, match="amid the first"):
+        with pytest.raises(Error, match="within the first"):
             read(head("msg_1"), delta(0, "text_delta", text="Hi"), head("msg_2"))
 
     def test_an_error_may_be_flat(self) -> None:

@@ -28,7 +28,7 @@ def test_an_attempt_that_an_open_breaker_refuses_names_the_wait_and_is_no_probe(
     stream = Fixture()
     breaker = stream.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(0.0, None)
-    with pytest.raises(Error, match="left alone for a while") as refused:
+    with pytest.raises(Error, match="its breaker is open") as refused:
         stream.start()
     assert (refused.value.reason, refused.value.retry_after_ms) == ("breaker_open", 10_000)
     assert not stream.targets.asked

@@ -159,7 +159,7 @@ exchange.exchange_ended(None)
     [
         (b"", "an empty file is no recording"),
         (b"data: x\n\n", "line 1 is not of a recording"),
-        (b'{"format": 2}\n', "line 1 is not of a recording: no recording of a format that is known here"),
+        (b'{"format": 2}\n', "line 1 is not of a recording: its `format` must be 1"),
         (b"[1]\n", "line 1 is not of a recording"),
         (b'{"format": 1, "status": "200"}\n', "line 1 is not of a recording: its status or its headers"),
         (b'{"format": 1, "headers": {"a": 1}}\n', "line 1 is not of a recording: its status or its headers"),
