@@ -64,6 +64,10 @@ class Limits:
     usage_text: int = 4 * KIB
     """Bytes at the beginning and at the end of an answer in which its usage may stand: a usage has 300."""
 
+    usage_looks: int = 8
+    """Counts in one of these parts whose place is looked at, 0.1 ms each: an answer may repeat what a caller has sent.
+    Without counts, the text of the request is counted."""
+
     turn_bytes: int = 64 * KIB
     """Bytes of JSON whose values are sorted in one turn of the loop, in 2 ms at most. Splitting an object or array into
     its parts takes one turn whatever its size: 25 ms for `json_containers` items, 15 ms for `object_members` names."""

@@ -3,6 +3,9 @@
 Owns the shapes. The body is not parsed: embeddings have megabytes of numbers. The counts stand in its first or last
 bytes, in `usage` (OpenAI and those who speak as it does, Anthropic), `billed_units` (Cohere) or `usageMetadata`
 (Gemini), of one JSON object or of the last event of a stream.
+
+Some answers repeat what the caller has sent: a reranker its documents, Responses their metadata. So counts are read at
+their own place alone: in the outermost object or in members of `_WRAPPERS`, and in no array but the outermost.
 """
 
 from __future__ import annotations
@@ -18,6 +21,16 @@ from gai_fast.server.limits import LIMITS
 
 _COUNTS: Final = re.compile(rb'.*("(?:usage|billed_units|usageMetadata)"\s*:\s*)(?=\{)', re.DOTALL)
 """All before the last counts. Their name never matches within a string of JSON, where a quotation mark is escaped."""
+_ALONE: Final = re.compile(rb"\{[^{}\[\]]*\}\s*\}\s*")
+"""Flat counts and the end of the outermost object: the usual place."""
+_MEMBER: Final = re.compile(rb'"\w+"\s*:\s*\{')
+_PIECES: Final = re.compile(rb'"(\w+)"\s*:\s*\{|"(?:[^"\\]|\\.)*"?|([{}\[\]])', re.DOTALL)
+"""The beginning of a member's object, with its name; a string; or a bracket."""
+_OPENING: Final = (b"{", b"[")
+_WRAPPERS: Final = frozenset((b"meta", b"message", b"response", b"delta", b"usage", b"x_groq"))
+"""The members in which counts stand: those of Cohere, Anthropic, OpenAI's Responses and Groq."""
+_DEEPEST: Final = 3
+"""Objects around counts, at most: Cohere's `message-end` has them."""
 _READ: Final = json.JSONDecoder().raw_decode
 _READ_FLAT: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _INPUT: Final = ("input_tokens", "prompt_tokens", "promptTokenCount")
@@ -61,14 +74,65 @@ class UsageReader:
         output = 0  # Anthropic's streams end with a count of the output alone
         for part in (self._last, self._first):
             end = part.rfind(b"{") + 1  # numbers and base64 have none: they are passed over at once
-            while (found := _COUNTS.match(part, 0, end)) is not None:
+            for _ in range(LIMITS.usage_looks):
+                found = _COUNTS.match(part, 0, end)
+                if found is None:
+                    break
                 end, at = found.span(1)
+                if not self._is_own(part, end, at):
+                    continue
                 counts = _object(part[at:])
                 output = max(output, _count(counts, _OUTPUT) or 0)
                 usage = _usage(counts, output)
                 if usage is not None:
                     return usage
         return None
+
+    def _is_own(self, part: bytes, name_at: int, at: int) -> bool:
+        """Returns whether counts stand at their own place.
+
+        Args:
+            part: The first or the last bytes of the body.
+            name_at: Where the name of the counts begins.
+            at: Where the counts begin.
+        """
+        if part is self._last and _ALONE.fullmatch(part, at) is not None:
+            return True
+        if part is self._first:
+            around = _left_open(part[:name_at])
+            outermost = around[1:2] if around[:1] == [b"["] else around[:1]
+            return outermost == [b"{"] and _WRAPPERS.issuperset(around[around.index(b"{") + 1 :])
+        closed = _closed(part[at:]).removesuffix(b"]")
+        depth = len(closed)
+        if not 0 < depth <= _DEEPEST or closed.strip(b"}"):
+            return False
+        known = _MEMBER.search(part, 0, name_at)  # what stands before it may be a part of a string
+        around = [] if known is None else _left_open(part[known.start() : name_at])
+        return _WRAPPERS.issuperset(around[-depth:][1:] if len(around) >= depth else around)
+
+
+def _left_open(text: bytes) -> list[bytes]:
+    """Returns the brackets that a text opens and does not close, in order; of a member's object its name."""
+    opened: list[bytes] = []
+    for name, bracket in _PIECES.findall(text):
+        if name or bracket in _OPENING:
+            opened.append(name or bracket)
+        elif bracket and opened:
+            opened.pop()
+    return opened
+
+
+def _closed(text: bytes) -> bytes:
+    """Returns the brackets that a text closes and does not open, in order."""
+    depth, closed = 0, b""
+    for name, bracket in _PIECES.findall(text):
+        if name or bracket in _OPENING:
+            depth += 1
+        elif bracket and depth:
+            depth -= 1
+        else:
+            closed += bracket
+    return closed
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gai_fast.server.pass_through.usage import UsageReader
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 VECTOR = [0.125] * 20_000
@@ -116,3 +117,66 @@ def test_a_body_that_is_not_json_has_no_counts_and_is_not_kept() -> None:
     assert usage_of(b'{"usage": {"total_tokens": 1', 9) is None
     assert usage_of(b'{"usage": ' + b'{"a":' * 5000, 1 << 20) is None
     assert usage_of(b"\xff" * (2 * LIMITS.usage_text), 9) is None
+
+
+OWN = {"total_tokens": 900}
+ECHO = {"usage": {"prompt_tokens": 0, "total_tokens": 0}, "meta": {"billed_units": {"input_tokens": 0}}}
+
+
+@pytest.mark.parametrize("padding", ["x" * LIMITS.usage_text, ']}{[\\"' * LIMITS.usage_text])
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"model": "jina-reranker", "usage": OWN}, {"results": [{"index": 0, "document": ECHO}]}),
+        (
+            {"results": [{"index": 0, "document": ECHO}]},
+            {"meta": {"v": {"x": 1}, "billed_units": {"input_tokens": 900}}},
+        ),
+        ({"results": [{"document": {"a": ECHO}}] * 9}, {"usage": OWN, "data": [ECHO]}),
+        ({"metadata": ECHO, "usage": OWN}, {"text": {"format": {"schema": {"properties": ECHO}}}}),
+        ({"usage": OWN}, {"metadata": ECHO}),
+        ({"usage": OWN}, {"metadata": {"response": {}, "a b": ECHO}}),
+        ({"usage": OWN}, {"tools": [ECHO], "last": ECHO}),
+    ],
+)
+def test_what_an_answer_repeats_of_its_request_is_no_count(
+    before: dict[str, Any], after: dict[str, Any], size: int, padding: str
+) -> None:
+    """A caller chose what it paid for a reranking: an `usage` in its documents was read as the answer's."""
+    for body in ({**before, **after, "p": padding}, {**before, "p": padding, **after}):
+        assert usage_of(json.dumps(body).encode(), size) in (tokens(900), None)
+    assert usage_of(json.dumps({**before, **after}).encode(), size) == tokens(900)
+    assert usage_of(json.dumps({"n": VECTOR, **before, **after}).encode(), size) == tokens(900)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.completed", "response": {"output": [ECHO], "usage": OWN, "metadata": ECHO}},
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"billed_units": OWN}}},
+        {"choices": [], "x_groq": {"id": "1", "usage": OWN}},
+    ],
+)
+def test_the_counts_of_an_event_stand_in_its_object(event: dict[str, Any]) -> None:
+    line = b"data: %b\n\n" % json.dumps(event).encode()
+    other = (
+        b'data: {"type": "x", "item": {"usage": {"total_tokens": 1}}, "items": [{"usage": {"total_tokens": 1}}]}\n\n'
+    )
+    for body in (line, other + line, line + other, 90 * other + line + other, line + b"data: [DONE]\n\n"):
+        assert usage_of(body, 100, "text/event-stream") == tokens(900)
+    long = json.dumps({"type": "x", "response": {"output": "x" * LIMITS.usage_text, "usage": OWN}}).encode()
+    assert usage_of(b"data: %b\n\n" % long, 100, "text/event-stream") == tokens(900)
+
+
+def test_an_array_of_answers_has_the_counts_of_its_last() -> None:
+    answers = [{"usageMetadata": {"totalTokenCount": count}, "candidates": [ECHO]} for count in (1, 900)]
+    for text in (json.dumps(answers), json.dumps(answers, indent=1), json.dumps(answers)[:-1]):
+        assert usage_of(text.encode(), 10) == tokens(900)
+
+
+def test_the_number_of_counts_that_are_looked_at_is_bounded(change_limits: ChangeLimits) -> None:
+    change_limits(usage_looks=3)
+    many = [ECHO] * 20
+    assert usage_of(json.dumps({"n": VECTOR, "results": many, "usage": OWN}).encode(), 1 << 20) == tokens(900)
+    assert usage_of(json.dumps({"n": VECTOR, "usage": OWN, "results": many}).encode(), 1 << 20) is None
