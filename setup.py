@@ -154,6 +154,7 @@ COMPILED = (
     "providers/_responses_rules",
     "providers/_room",
     "providers/_rules",
+    "providers/_sdk_texts",
     "providers/_target",
     "providers/_tool_calls",
     "providers/_tool_names",

@@ -202,11 +202,11 @@ class Adapter(ABC):
         """Returns the error for an answer that ended without a finish reason."""
         raise NotImplementedError
 
-    def receive_text(self, index: int, text: str) -> Event | None:
+    def receive_text(self, index: int | None, text: str) -> Event | None:
         """Reads a chunk that holds one text and nothing else, as `receive` reads it, from its values instead of JSON.
 
         Args:
-            index: The number of the text's choice or block.
+            index: The number of the text's choice or block; None if it has none.
             text: The text, not empty.
 
         Returns:

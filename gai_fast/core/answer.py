@@ -222,7 +222,7 @@ class Answer:
             before: list[Frame] = getattr(problem, "before", [])
             return before
 
-    def receive_text(self, index: int, text: str) -> Event | None:
+    def receive_text(self, index: int | None, text: str) -> Event | None:
         """Works as `Adapter.receive_text`."""
         event = self.adapter.receive_text(index, text)
         if event is not None:

@@ -211,7 +211,7 @@ class Relay(LegalStream):
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 
-    def receive_text(self, index: int, text: str) -> bool:
+    def receive_text(self, index: int | None, text: str) -> bool:
         """Receives a chunk that is one text and nothing else, in place of `receive_chunk`: without its JSON.
 
         Args:

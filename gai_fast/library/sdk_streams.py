@@ -27,7 +27,17 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, get_provider
 from gai_fast.providers._base import API
-from gai_fast.providers._sdk_objects import CHAT, EVENTS, Messages, Shape, chunk_of, library_of, provider_of, shape_of
+from gai_fast.providers._sdk_objects import (
+    CHAT,
+    EVENTS,
+    Messages,
+    Shape,
+    chunk_of,
+    library_of,
+    provider_of,
+    shape_of,
+    wire_of,
+)
 from gai_fast.runtime.clock import now_ms
 
 
@@ -221,6 +231,8 @@ class _Reading:
         self._shapes: dict[type, Shape] = {}
         self._messages = Messages()
         self._has_read = False
+        self._usage: Any = None
+        """The usage beside the last text that came without JSON."""
         self.is_over = False
         """Whether `events` has returned the last one."""
 
@@ -252,17 +264,21 @@ class _Reading:
             relay = self._begun(shape.api, item)
             if shape.api != self._api:
                 what = f"a chunk of {shape.api!r} in a stream of {self._api!r}"
+                self._count()
                 relay.fail(Error("provider_unavailable", what, reason="malformed_chunk"))
                 return
             if not shape.varies:
                 self._shapes[type(item)] = shape
         elif shape.text is not None:
-            text = shape.text(item)
+            text = shape.text.read(item)
             if text is not None and relay.receive_text(text[0], text[1]):
+                if text[2] is not None:
+                    self._usage = text[2]
                 return
         wire = shape.wire(item)
         if wire is not None:
             self._has_read = True
+            self._count()
             relay.receive_chunk(wire)
 
     def end(self) -> None:
@@ -270,6 +286,7 @@ class _Reading:
         relay = self._begun(self._api or EVENTS, None)
         if self._api == EVENTS and self._has_read:
             relay.receive_chunk(_END)
+        self._count()
         relay.receive_eof(None, now_ms())
 
     def fail(self, problem: BaseException) -> None:
@@ -284,7 +301,16 @@ class _Reading:
         error = _error_of(problem, adapter)
         if error is None:
             raise problem
+        self._count()
         relay.receive_eof(error, now_ms())
+
+    def _count(self) -> None:
+        """Reads the usage beside the last text."""
+        adapter, usage = self._adapter, self._usage
+        if usage is not None and adapter is not None:
+            self._usage = None
+            for name in adapter.kept_members:
+                adapter.kept(name, wire_of(usage))
 
     def _begun(self, api: str, item: object) -> Relay:
         relay = self._relay

@@ -137,8 +137,8 @@ class AnthropicAdapter(ProviderAdapter):
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
 
-    def receive_text(self, index: int, text: str) -> Event | None:
-        if not (self.started and self._has_content):
+    def receive_text(self, index: int | None, text: str) -> Event | None:
+        if index is None or index < 0 or not (self.started and self._has_content):
             return None
         self._last = index
         self._characters += len(text)

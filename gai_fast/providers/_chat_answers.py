@@ -202,9 +202,9 @@ class ChatAdapter(ProviderAdapter):
         events = self._read_plain(data)
         return self._read(parse_chunk(data), "delta", data) if events is None else events
 
-    def receive_text(self, index: int, text: str) -> Event | None:
-        choice = self.choices.get(index) if self.started and self.named else None
-        if choice is None:
+    def receive_text(self, index: int | None, text: str) -> Event | None:
+        choice = None if index is None else self.choices.get(index)
+        if choice is None or not (self.started and self.named):
             return None
         choice.characters += len(text)
         choice.has_content = True

@@ -144,6 +144,16 @@ class GeminiAdapter(ProviderAdapter):
             return []
         return self._read(parse_chunk(data), data)
 
+    def receive_text(self, index: int | None, text: str) -> Event | None:
+        candidate = self._candidates.get(index or 0)
+        if candidate is None or candidate.kind != "text" or not (self.started and self.named):
+            return None
+        candidate.citations.text.add(text, len(text))
+        event: Event = {"type": "text.delta", "text": text}
+        if candidate.number:
+            event["choice"] = candidate.number
+        return event
+
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         events = self._read(answer, text or encode_json(answer).decode())
         if not self._candidates and not self._blocked:

@@ -96,6 +96,9 @@ _PART_EVENTS: Final = {
     "response.content_part.delta": ("output_text", "delta"),
     "response.output_item.delta": ("output_text", "delta"),
 }
+_TEXT_EVENT: Final = "response.output_text.delta"
+_FIRST_TEXT: Final = ("output_text", 0)
+"""The kind and the index of an item's first part."""
 _TRANSCRIPTS: Final = (
     "response.audio.transcript.delta",
     "response.audio_transcript.delta",
@@ -219,14 +222,15 @@ class ResponsesAdapter(ProviderAdapter):
         events = self._read(kind, chunk)
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
 
+    def receive_text(self, index: int | None, text: str) -> Event | None:
+        item = None if index is None or self._word else self._at.get(("message", index))
+        part = None if item is None else item.parts.get(_FIRST_TEXT)
+        if part is None or not (self.started and part.is_delivered and part.event == _TEXT_EVENT):
+            return None
+        return self._deliver(part, "output_text", text)[0]
+
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        if isinstance(chunk, dict):
-            kind = _kind(chunk, name)
-            is_error = not kind or is_error_type(kind) or chunk.get("object") == "error"
-            # A tool that the provider runs may fail (`response.mcp_call.failed`) without a failure of the response.
-            if not is_error and not (chunk.get("error") and kind.count(".") < 2):
-                return None
-        return self.api.read_failure(chunk)
+        return self.api.read_failure(chunk) if _may_report_failure(chunk, name) else None
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
         if kind in _PART_EVENTS:
@@ -486,10 +490,9 @@ class ResponsesAdapter(ProviderAdapter):
             chunk: The event.
         """
         kind, text = _announced(raw)
-        if not text:
-            return
-        item = self._item(_PARTS[kind][2], identifier or label(chunk.get("item_id")), chunk)
-        self._keep(self._part(item, kind, chunk), text)
+        if text:
+            item = self._item(_PARTS[kind][2], identifier or label(chunk.get("item_id")), chunk)
+            self._keep(self._part(item, kind, chunk), text)
 
     def _keep(self, part: _Part, text: str) -> None:
         """Keeps the text of a part until its first delta, or until the end."""
@@ -827,6 +830,17 @@ def _announced(raw: dict[str, Any]) -> tuple[str, str]:
     kind = _part_kind(raw, "message") or _part_kind(raw, "reasoning")
     text = raw.get(_PARTS[kind][1]) if kind else None
     return kind, text if isinstance(text, str) else ""
+
+
+def _may_report_failure(chunk: Any, name: str) -> bool:
+    """Returns whether an event may report a failure of the response."""
+    if not isinstance(chunk, dict):
+        return True
+    kind = _kind(chunk, name)
+    if not kind or is_error_type(kind) or chunk.get("object") == "error":
+        return True
+    # A tool that the provider runs may fail (`response.mcp_call.failed`) without a failure of the response.
+    return bool(chunk.get("error")) and kind.count(".") < 2
 
 
 def _kind(chunk: dict[str, Any], name: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import TYPES
+from gai_fast.providers._sdk_texts import PATHS, TextPath
 from gai_fast.providers.limits import LIMITS
 
 CHAT: Final = "openai"
@@ -25,24 +26,19 @@ EVENTS: Final = "python"
 _LANGCHAIN: Final = "langchain"
 
 
-Text = tuple[int, str]
-"""The number of a text's choice or block, and the text."""
-
-
 class Shape(NamedTuple):
     """How objects of one class are read.
 
     Attributes:
         api: The API whose chunks they are, or `_LANGCHAIN`.
         wire: Returns the JSON of an object, or None if it says nothing.
-        text: Returns the arguments of `Adapter.receive_text` for an object that is one text and nothing else. None for
-            any other object, whose JSON is read. Without JSON a chunk takes half of the time.
+        text: The path to the text of an object that is one text and nothing else, or None if there is no such path.
         varies: Whether objects of one class may be chunks of several APIs.
     """
 
     api: str
     wire: Callable[[Any], str | None]
-    text: Callable[[Any], Text | None] | None = None
+    text: TextPath | None = None
     varies: bool = False
 
 
@@ -71,18 +67,14 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
     if is_model:
         api = _api_of(_members(item))
         if api is not None:
-            return Shape(api, _WIRES.get(api, _wire), _text_reader(api, item))
+            return Shape(api, _gemini if api == "gemini" else wire_of, PATHS.get(api))
     for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
         inner = getattr(item, name, None)
         if hasattr(inner, "model_dump_json"):
             api = _api_of(_members(inner))
             if api is not None:
-                read = _text_reader(api, inner)
-                return Shape(
-                    api,
-                    partial(_wire_within, name),
-                    None if read is None else partial(_text_within, name, type(inner), read),
-                )
+                path = PATHS.get(api)
+                return Shape(api, partial(_wire_within, name), None if path is None else path.within(name))
     if is_model and begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
         return Shape(begun, _nothing)
     raise TypeError(f"from_sdk does not know chunks of the type {type(item).__module__}.{type(item).__name__}")
@@ -171,7 +163,8 @@ def _json(members: Mapping[str, Any]) -> str:
     return text
 
 
-def _wire(item: Any) -> str:
+def wire_of(item: Any) -> str:
+    """Returns the JSON of a model."""
     # Without warnings: an SDK makes models of unknown members without validation, and pydantic warns of each.
     try:
         text: str = item.model_dump_json(by_alias=True, exclude_unset=True, warnings=False)
@@ -181,116 +174,7 @@ def _wire(item: Any) -> str:
 
 
 def _wire_within(name: str, item: Any) -> str:
-    return _wire(getattr(item, name))
-
-
-_UNREAD: Final = frozenset(
-    ("created", "created_at", "id", "model", "object", "obfuscation", "p", "service_tier", "system_fingerprint", "type")
-)
-"""Members of a chunk that no adapter reads once it has the answer's id and model."""
-
-
-def _text_reader(api: str, chunk: Any) -> Callable[[Any], Text | None] | None:
-    """Returns `Shape.text` for the chunks of a class. None if they hold no text that can be read without JSON."""
-    kind = chunk.__dict__.get("type")
-    if api == CHAT:
-        return partial(_chat_text, _others(chunk, "choices"))
-    if api == "ollama":
-        return partial(_ollama_text, _others(chunk, "message"))
-    if kind == "content_block_delta":
-        return partial(_anthropic_text, _others(chunk, "index", "delta"))
-    if kind == "content-delta":
-        return partial(_cohere_text, _others(chunk, "index", "delta"))
-    return None
-
-
-def _others(chunk: Any, *read: str) -> tuple[str, ...]:
-    """Returns the members of a chunk's class that must be empty, so that the chunk is a text and nothing else."""
-    return tuple(name for name in type(chunk).model_fields if name not in _UNREAD and name not in read)
-
-
-def _text_within(name: str, kind: type, read: Callable[[Any], Text | None], item: Any) -> Text | None:
-    chunk = getattr(item, name)
-    return read(chunk) if type(chunk) is kind else None
-
-
-def _chat_text(others: tuple[str, ...], chunk: Any) -> Text | None:
-    try:
-        members, extra = chunk.__dict__, chunk.__pydantic_extra__
-        for name in others:
-            if members[name]:
-                return None
-        (choice,) = members["choices"]
-        fields, beside = choice.__dict__, choice.__pydantic_extra__
-        index, delta = fields["index"], fields["delta"]
-        said, text = [*filter(None, fields.values())], _text_in(delta, "content")
-    except (AttributeError, KeyError, TypeError, ValueError):  # of another shape
-        return None
-    if text is None or type(index) is not int or len(said) > (2 if index else 1):
-        return None
-    if (extra and not _UNREAD.issuperset(extra)) or (beside and any(beside.values())):
-        return None
-    return index, text
-
-
-def _text_in(message: Any, name: str) -> str | None:
-    """Returns the text of a model that has it in a member, and nothing else but a role."""
-    parts, extra = message.__dict__, message.__pydantic_extra__
-    said, text = [*filter(None, parts.values())], parts[name]
-    if type(text) is not str or not text or (extra and any(extra.values())):
-        return None
-    return text if len(said) == 1 or (len(said) == 2 and parts.get("role")) else None
-
-
-def _ollama_text(others: tuple[str, ...], chunk: Any) -> Text | None:
-    try:
-        members = chunk.__dict__
-        text = _text_in(members["message"], "content")
-        is_more = text is None or chunk.__pydantic_extra__ or any(members[name] for name in others)
-    except (AttributeError, KeyError):  # of another shape
-        return None
-    return None if is_more or text is None else (0, text)
-
-
-def _anthropic_text(others: tuple[str, ...], event: Any) -> Text | None:
-    try:
-        members = event.__dict__
-        index, delta = members["index"], members["delta"]
-        parts = delta.__dict__
-        text = parts["text"] if parts["type"] == "text_delta" and len(parts) == 2 else None
-        is_more = event.__pydantic_extra__ or delta.__pydantic_extra__ or any(members[name] for name in others)
-    except (AttributeError, KeyError):  # of another shape
-        return None
-    if is_more or type(text) is not str or not text or type(index) is not int or index < 0:
-        return None
-    return index, text
-
-
-def _cohere_text(others: tuple[str, ...], event: Any) -> Text | None:
-    try:
-        members = event.__dict__
-        delta = members["delta"]
-        message = delta.__dict__["message"]
-        content = message.__dict__["content"]
-        text = _text_in(content, "text")
-        extra = event.__pydantic_extra__ or delta.__pydantic_extra__ or message.__pydantic_extra__
-        is_more = extra or len(delta.__dict__) > 1 or len(message.__dict__) > 1 or any(members[name] for name in others)
-    except (AttributeError, KeyError):  # of another shape
-        return None
-    return None if is_more or text is None else (0, text)
-
-
-_RESPONSES_DELTA: Final = 7
-"""The number of members of a delta of text in Responses."""
-
-
-def _responses(event: Any) -> str:
-    """Returns an event of Responses. A delta of text is written member by member: a dump takes four times as long."""
-    members, extra = event.__dict__, event.__pydantic_extra__
-    is_plain = members.get("type") == "response.output_text.delta" and type(members.get("delta")) is str
-    if not is_plain or len(members) != _RESPONSES_DELTA or (extra and not _UNREAD.issuperset(extra)):
-        return _wire(event)
-    return _wire(event) if members.get("logprobs") else _json(members)
+    return wire_of(getattr(item, name))
 
 
 _ADDED_BY_GENAI: Final = {"sdk_http_response", "parsed", "automatic_function_calling_history"}
@@ -305,9 +189,6 @@ def _gemini(item: Any) -> str:
             _plain_base64(part, "thoughtSignature")
             _plain_base64(part.get("inlineData") or {}, "data")
     return _json(members)
-
-
-_WIRES: Final[Mapping[str, Callable[[Any], str]]] = {"gemini": _gemini, "openai:responses": _responses}
 
 
 def _plain_base64(members: dict[str, Any], name: str) -> None:

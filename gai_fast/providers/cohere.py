@@ -316,7 +316,7 @@ class CohereAdapter(ProviderAdapter):
                 return [] if self._characters else self._content(whole.get("text"))
         return []
 
-    def receive_text(self, index: int, text: str) -> Event | None:
+    def receive_text(self, index: int | None, text: str) -> Event | None:
         if not self.started:
             return None
         self._characters += len(text)

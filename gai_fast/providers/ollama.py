@@ -246,7 +246,7 @@ class OllamaAdapter(ProviderAdapter):
     def receive(self, name: str, data: str) -> list[Event]:
         return self._read(parse_chunk(data), data)
 
-    def receive_text(self, index: int, text: str) -> Event | None:
+    def receive_text(self, index: int | None, text: str) -> Event | None:
         return {"type": "text.delta", "text": text} if self.started and self.named else None
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:

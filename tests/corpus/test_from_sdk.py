@@ -6,8 +6,10 @@ The SDKs read the recordings by their own HTTP clients, without sockets.
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -15,8 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from orjson import dumps, loads
+from pydantic import ValidationError
 
 import gai_fast
+from gai_fast.providers._sdk_objects import shape_of
 from tests.corpus.recordings import CORPUS, judge
 
 ASK = [{"role": "user", "content": "Hi"}]
@@ -158,12 +162,12 @@ FLAGGED = {"output": {"results": [{"categories": {"hate": True}, "category_score
 
 
 def members(**values: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects that have some of these members, most of them few."""
+    """Objects that have some of these members, most of them none or few."""
     kinds = {
         name: value if isinstance(value, st.SearchStrategy) else st.sampled_from(value)
         for name, value in values.items()
     }
-    some = st.lists(st.sampled_from([*kinds]), max_size=2, unique=True)
+    some = st.just([]) | st.lists(st.sampled_from([*kinds]), max_size=2, unique=True)
     return some.flatmap(lambda names: st.fixed_dictionaries({name: kinds[name] for name in names}))
 
 
@@ -258,6 +262,145 @@ MESSAGE_EVENT = st.one_of(
 )
 
 
+TEXT_DELTA = joined(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["response.output_text.delta"] * 3 + ["response.refusal.delta", "response.odd"]),
+            "delta": TEXTS,
+            "output_index": st.sampled_from([0, 0, 0, 0, 1, None]),
+            "content_index": st.sampled_from([0, 0, 0, 0, 1, None]),
+        }
+    ),
+    members(
+        item_id=["i", "j", None],
+        logprobs=[[], None, [{"token": "a", "logprob": -0.5, "top_logprobs": []}]],
+        sequence_number=[5],
+        obfuscation=["xyz"],
+        error=[{"message": "overloaded"}, None],
+    ),
+)
+LOCATED = {"output_index": 0, "content_index": 0, "item_id": "i"}
+ITEM = {"id": "i", "type": "message", "role": "assistant", "status": "completed"}
+CITED = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 0, "end_index": 1}
+PART = {"type": "output_text", "text": "aab", "annotations": [CITED]}
+RESPONSES_EVENT = st.one_of(
+    *[TEXT_DELTA] * 4,
+    st.sampled_from(
+        [
+            {"type": "response.output_text.done", "text": "aab", **LOCATED},
+            {"type": "response.content_part.added", "part": {"type": "output_text", "text": "a"}, **LOCATED},
+            {"type": "response.content_part.done", "part": PART, **LOCATED},
+            {"type": "response.output_text.annotation.added", "annotation": CITED, "annotation_index": 0, **LOCATED},
+            {"type": "response.output_item.done", "output_index": 0, "item": {**ITEM, "content": [PART]}},
+            {"type": "response.output_item.added", "output_index": 1, "item": {**ITEM, "id": "j", "content": []}},
+            {"type": "response.completed", "response": {"id": "r", "model": "m", "status": "completed", "output": []}},
+        ]
+    ),
+)
+COHERE_CONTENT = joined(
+    st.fixed_dictionaries({"text": TEXTS.filter(lambda text: isinstance(text, str | None))}),
+    members(type=["text", None], thinking=["Hm", "", None], extra=[5, None]),
+)
+COHERE_END = {"finish_reason": "COMPLETE", "usage": {"tokens": {"input_tokens": 3, "output_tokens": 4}}}
+COHERE_EVENT = st.one_of(
+    *[
+        joined(
+            st.fixed_dictionaries(
+                {
+                    "type": st.just("content-delta"),
+                    "delta": joined(
+                        st.fixed_dictionaries(
+                            {"message": joined(st.fixed_dictionaries({"content": COHERE_CONTENT}), members(role=["a"]))}
+                        ),
+                        members(text=["b"]),
+                    ),
+                }
+            ),
+            members(index=INDEXES, logprobs=[{"token_ids": [1], "text": "a"}, None], message=["b", None]),
+        )
+    ]
+    * 4,
+    st.sampled_from(
+        [
+            {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},
+            {"type": "content-end", "index": 0},
+            {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "Hm"}}},
+            {"type": "message-end", "id": "1", "delta": COHERE_END},
+        ]
+    ),
+)
+GEMINI_PART = joined(
+    st.fixed_dictionaries({"text": st.sampled_from(["a", "a", "a", "", None, "Grüße \U0001f600"])}),
+    members(
+        thought=[True, False, None],
+        thoughtSignature=["c2ln", "", None],
+        functionCall=[{"name": "f", "args": {"a": 1}}, {"id": "c", "name": "g", "args": {}}],
+        inlineData=[{"mimeType": "image/png", "data": "aaaa"}],
+        executableCode=[{"language": "PYTHON", "code": "1"}],
+        codeExecutionResult=[{"outcome": "OUTCOME_OK", "output": "1"}],
+        videoMetadata=[{"fps": 1}],
+    ),
+)
+SPAN = {"startIndex": 0, "endIndex": 2}
+CHUNKS = [{"web": {"uri": "https://a.example", "title": "A"}}]
+SUPPORTS = [{"segment": SPAN, "groundingChunkIndices": [0]}]
+PAGES = [{"retrievedUrl": "https://c.example", "urlRetrievalStatus": "URL_RETRIEVAL_STATUS_SUCCESS"}]
+RATINGS = [{"category": "HARM_CATEGORY_HARASSMENT", "probability": level} for level in ("NEGLIGIBLE", "HIGH")]
+GEMINI_CANDIDATE = joined(
+    st.fixed_dictionaries(
+        {
+            "content": st.fixed_dictionaries(
+                {
+                    "role": st.just("model"),
+                    "parts": st.one_of(*[st.tuples(GEMINI_PART).map(list)] * 3, st.lists(GEMINI_PART)),
+                }
+            )
+        }
+    ),
+    members(
+        index=[0, 0, 1, None],
+        finishReason=["STOP", "MAX_TOKENS", "SAFETY", None],
+        finishMessage=["why", None],
+        safetyRatings=[RATINGS, RATINGS[:1], []],
+        citationMetadata=[{"citations": [{"uri": "https://b.example", **SPAN}]}, {}],
+        groundingMetadata=[{"groundingChunks": CHUNKS, "groundingSupports": SUPPORTS, "webSearchQueries": ["q"]}, {}],
+        urlContextMetadata=[{"urlMetadata": PAGES}, {}],
+        avgLogprobs=[-0.5],
+        tokenCount=[4],
+        logprobsResult=[{"chosenCandidates": [{"token": "a", "logProbability": -0.5}]}],
+    ),
+)
+GEMINI_USAGE = joined(
+    st.fixed_dictionaries({"promptTokenCount": st.sampled_from([3, 3, 4, 0, None])}),
+    members(
+        candidatesTokenCount=[1, 2, 5],
+        totalTokenCount=[9],
+        thoughtsTokenCount=[6],
+        cachedContentTokenCount=[2],
+        toolUsePromptTokenCount=[1],
+        promptTokensDetails=[[{"modality": "TEXT", "tokenCount": 3}]],
+        trafficType=["ON_DEMAND"],
+    ),
+)
+GEMINI_CHUNK = joined(
+    st.fixed_dictionaries(
+        {
+            "candidates": st.one_of(
+                *[st.tuples(GEMINI_CANDIDATE).map(list)] * 3, st.lists(GEMINI_CANDIDATE, max_size=2)
+            ),
+        }
+    ),
+    st.one_of(*[st.fixed_dictionaries({"responseId": st.just("r"), "modelVersion": st.just("m")})] * 3, st.just({})),
+    st.one_of(
+        *[st.fixed_dictionaries({"usageMetadata": GEMINI_USAGE})] * 3, st.sampled_from([{}, {"usageMetadata": {}}])
+    ),
+    members(
+        promptFeedback=[{"blockReason": "SAFETY"}, {"safetyRatings": RATINGS}, {}],
+        createTime=["2026-01-01T00:00:00Z"],
+    ),
+)
+
+
 def made_by(library: str, kind: str) -> Callable[[Any], Any]:
     """Returns how an SDK of OpenAI's family makes an object of JSON: without validation."""
     make = importlib.import_module(f"{library}._models").construct_type
@@ -285,6 +428,60 @@ def test_an_event_of_messages_of_any_shape_has_the_events_of_its_json(events: li
     make = made_by("anthropic", ".RawMessageStreamEvent")
     opened = [{"type": "message_start", "message": {"id": "1", "model": "m", "content": []}}, *events]
     assert told([make(event) for event in opened], "anthropic") == told(opened, "anthropic")
+
+
+@given(st.lists(RESPONSES_EVENT, min_size=1, max_size=6))
+def test_an_event_of_responses_of_any_shape_has_the_events_of_its_json(events: list[Any]) -> None:
+    make = made_by("openai", ".responses.ResponseStreamEvent")
+    opened = [
+        {"type": "response.created", "response": {"id": "r", "model": "m", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**ITEM, "content": []}},
+        *events,
+    ]
+    assert told([make(event) for event in opened], "openai:responses") == told(opened, "openai:responses")
+
+
+@given(st.lists(COHERE_EVENT, min_size=1, max_size=6))
+def test_an_event_of_cohere_of_any_shape_has_the_events_of_its_json(events: list[Any]) -> None:
+    from cohere.core.unchecked_base_model import construct_type
+    from cohere.v2.types import V2ChatStreamResponse
+
+    opened = [{"type": "message-start", "id": "1", "delta": {"message": {"role": "assistant"}}}, *events]
+    items = [construct_type(type_=V2ChatStreamResponse, object_=event) for event in opened]
+    assert told(items, "cohere") == told(opened, "cohere")
+
+
+def dumped(items: list[Any]) -> list[Any]:
+    """Returns the JSON of objects whose SDK leaves out what it does not know."""
+    return [json.loads(shape_of(item, "").wire(item) or "") for item in items]  # orjson refuses half a character
+
+
+@given(st.lists(CHAT_CHUNK, min_size=1, max_size=6))
+def test_an_event_of_mistral_of_any_shape_has_the_events_of_its_json(chunks: list[Any]) -> None:
+    from mistralai.client.models import CompletionEvent
+
+    given = [
+        {**chunk, "choices": [{"finish_reason": None, **choice} for choice in chunk["choices"]]} for chunk in chunks
+    ]
+    items = validated(CompletionEvent, [{"data": chunk} for chunk in given])
+    assert told(items, "mistral") == told(dumped(items), "mistral")
+
+
+@given(st.lists(GEMINI_CHUNK, min_size=1, max_size=6))
+def test_a_chunk_of_gemini_of_any_shape_has_the_events_of_its_json(chunks: list[Any]) -> None:
+    from google.genai.types import GenerateContentResponse
+
+    items = validated(GenerateContentResponse, chunks)
+    assert told(items, "gemini") == told(dumped(items), "gemini")
+
+
+def validated(model: Any, values: list[Any]) -> list[Any]:
+    """Returns the objects of an SDK that validates; without those values that it refuses."""
+    items = []
+    for value in values:
+        with suppress(ValidationError):
+            items.append(model.model_validate(value))
+    return items
 
 
 def test_what_stands_beside_a_text_is_kept() -> None:

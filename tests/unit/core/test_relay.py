@@ -209,7 +209,7 @@ def test_chunks_without_framing_are_read_like_a_body(framing: Literal["sse", "nd
 class TextAdapter(FakeAdapter):
     """Reads texts without chunks once `start` has come."""
 
-    def receive_text(self, index: int, text: str) -> Event | None:
+    def receive_text(self, index: int | None, text: str) -> Event | None:
         if text == "bug":
             raise KeyError(index)
         return {"type": "text.delta", "text": text} if self.started else None

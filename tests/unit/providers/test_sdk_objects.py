@@ -1,4 +1,4 @@
-"""`gai_fast/providers/_sdk_objects.py`: an object's API is told by its members, and a text is read without a dump.
+"""`gai_fast/providers/_sdk_objects.py`: an object's API is told by its members, and how it becomes JSON.
 
 `tests/corpus/test_from_sdk.py` has recordings through the SDKs themselves.
 """
@@ -83,7 +83,6 @@ class Model:
     """A model of pydantic, as far as it is read."""
 
     __slots__ = ("__dict__", "__pydantic_extra__")
-    model_fields = dict.fromkeys(("id", "model", "choices", "message", "usage", "type", "index", "delta", "logprobs"))
 
     def __init__(self, **members: Any) -> None:
         self.__dict__.update(members)
@@ -96,10 +95,6 @@ class Model:
 def declared_message(text: str = "", **more: Any) -> Model:
     """A message chunk of LangChain, which is a model too."""
     return Model(**vars(langchain(text, **more)))
-
-
-def declared(**members: Any) -> Model:
-    return Model(**{**dict.fromkeys(Model.model_fields), **members})
 
 
 class ToolMessage(Model):
@@ -168,91 +163,6 @@ def test_whole_messages_of_models_that_were_not_streamed_are_read() -> None:
     assert told.usage["output_tokens"] == 8
     mixed = [declared_message("Noon"), declared_message(", or "), whole_message("so.", id="run-3")]
     assert gai_fast.collect(gai_fast.from_sdk(iter(mixed))).text == "Noon, or so."
-
-
-def chunk(**delta: Any) -> Model:
-    choice = Model(index=0, delta=Model(**delta), finish_reason=None, logprobs=None)
-    return declared(id="1", model="m", choices=[choice])
-
-
-def text_in(item: Any) -> tuple[int, str] | None:
-    """Returns what is read of an object without its JSON."""
-    read = shape_of(item, "").text
-    assert read is not None
-    return read(item)
-
-
-def test_a_text_is_read_without_a_dump() -> None:
-    for text in ('"\\\n\x00', "Grüße", "\ud83d"):
-        assert text_in(chunk(content=text, role=None, refusal=None)) == (0, text)
-    assert text_in(chunk(content="Hi", role="assistant")) == (0, "Hi")
-    second = chunk(content="Hi")
-    vars(second)["choices"][0].index = 1
-    assert text_in(second) == (1, "Hi")
-    assert text_in(declared(model="m", message=Model(role="assistant", content="Hi"))) == (0, "Hi")
-    said = Model(type="text_delta", text="Hi")
-    assert text_in(declared(type="content_block_delta", index=2, delta=said)) == (2, "Hi")
-    said = Model(message=Model(content=Model(text="Hi", thinking=None)))
-    assert text_in(declared(type="content-delta", index=2, delta=said)) == (0, "Hi")
-
-
-@pytest.mark.parametrize("more", [{"refusal": "no"}, {"audio": {"id": "a"}}, {"role": "r", "reasoning": "Hm"}])
-def test_a_chunk_that_says_more_is_dumped(more: dict[str, Any]) -> None:
-    assert text_in(chunk(content="Hi", **more)) is None
-    assert text_in(declared(model="m", message=Model(content="Hi", **more))) is None
-    assert (
-        text_in(declared(type="content_block_delta", index=0, delta=Model(type="text_delta", text="Hi", **more)))
-        is None
-    )
-    content = Model(text="Hi", **more)
-    assert text_in(declared(type="content-delta", index=0, delta=Model(message=Model(content=content)))) is None
-
-
-@pytest.mark.parametrize("name", ["usage", "logprobs"])
-def test_a_declared_member_beside_a_text_is_dumped(name: str) -> None:
-    said = chunk(content="Hi")
-    vars(said)[name] = {"a": 1}
-    assert text_in(said) is None
-
-
-def test_unknown_members_are_dumped_unless_they_are_empty_or_unread() -> None:
-    said = chunk(content="Hi")
-    said.__pydantic_extra__ = {"obfuscation": "x", "service_tier": "default"}
-    assert text_in(said) == (0, "Hi")
-    said.__pydantic_extra__ = {"citations": ["https://example.com"]}
-    assert text_in(said) is None
-    for place in ("choice", "delta"):
-        said = chunk(content="Hi")
-        choice = vars(said)["choices"][0]
-        (choice if place == "choice" else choice.delta).__pydantic_extra__ = extra = {"reasoning_content": None}
-        assert text_in(said) == (0, "Hi")
-        extra["reasoning_content"] = "Hm"  # type: ignore[assignment]  # of the provider
-        assert text_in(said) is None
-
-
-def test_an_object_of_another_shape_is_dumped() -> None:
-    odd = chunk(content="Hi")
-    vars(odd)["choices"][0].index = None
-    read = shape_of(chunk(content="Hi"), "").text
-    assert read is not None
-    others = [Model(choices=[{}], usage=None, message=None), declared(choices=[{}]), declared(), declared(choices=[])]
-    for each in (odd, chunk(content=None), chunk(content=""), *others):
-        assert read(each) is None
-    for kind in ("content_block_delta", "content-delta"):
-        for delta in (None, Model(), Model(type="text_delta", text=5), Model(message=None)):
-            assert text_in(declared(type=kind, index=0, delta=delta)) is None
-    assert text_in(declared(type="content_block_delta", index=None, delta=Model(type="text_delta", text="Hi"))) is None
-    assert text_in(declared(model="m", message={"content": "Hi"})) is None
-
-
-def test_the_chunk_in_an_event_is_of_one_class() -> None:
-    class Other(Model):
-        """A chunk whose members have another meaning."""
-
-    shape = shape_of(SimpleNamespace(data=chunk(content="Hi")), "")
-    assert shape.text is not None
-    assert shape.text(SimpleNamespace(data=chunk(content="lo"))) == (0, "lo")
-    assert shape.text(SimpleNamespace(data=Other(**vars(chunk(content="lo"))))) is None
 
 
 def test_the_members_of_a_model_tell_its_api_without_a_dump() -> None:
