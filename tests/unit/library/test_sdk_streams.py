@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -490,3 +491,53 @@ def test_a_body_that_is_no_json_leaves_the_status() -> None:
 
     *_, error, _ = gai_fast.from_sdk(stream())
     assert error["error"]["code"] == "rate_limited"
+
+
+class Model:
+    """A model of `google-genai`, as far as it is read."""
+
+    __slots__ = ("__dict__", "wire", "written")
+    __pydantic_extra__ = None
+
+    def __init__(self, wire: Any, written: list[Any], **members: Any) -> None:
+        self.__dict__.update(members)
+        self.wire, self.written = wire, written
+
+    @property
+    def __pydantic_fields_set__(self) -> set[str]:
+        return {*vars(self)}
+
+    def model_dump(self, **options: Any) -> Any:
+        self.written.append(self.wire)
+        return self.wire
+
+    def model_dump_json(self, **options: Any) -> str:
+        return json.dumps(self.model_dump())
+
+
+@pytest.mark.parametrize("ending", ["finish", "end", "failure"])
+def test_of_the_usage_beside_texts_only_the_last_is_written(ending: str) -> None:
+    written: list[Any] = []
+
+    def chunk_of(text: str, count: int, reason: str | None = None) -> Any:
+        counted = {"promptTokenCount": 3, "candidatesTokenCount": count}
+        candidate = {"content": {"parts": [{"text": text}]}, "finishReason": reason, "index": 0}
+        wire = {"modelVersion": "m", "responseId": "r", "candidates": [candidate], "usageMetadata": counted}
+        part = Model({}, written, text=text)
+        content = Model({}, written, parts=[part])
+        usage = Model(counted, written, prompt_token_count=3)
+        candidates = [Model({}, written, content=content, finish_reason=reason, index=0)]
+        return Model(wire, written, candidates=candidates, usage_metadata=usage)
+
+    def stream() -> Iterator[Any]:
+        yield from (chunk_of("a", 1), chunk_of("b", 2), chunk_of("c", 3))
+        if ending == "finish":
+            yield chunk_of("", 4, "STOP")
+        if ending == "failure":
+            raise ConnectionResetError
+
+    events = [*gai_fast.from_sdk(stream())]
+    assert [event.get("text") for event in events[1:4]] == ["a", "b", "c"]
+    (counted,) = [event["usage"] for event in events if "usage" in event]
+    assert counted["output_tokens"] == (4 if ending == "finish" else 3)
+    assert len(written) == (3 if ending == "finish" else 2)

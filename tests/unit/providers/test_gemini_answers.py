@@ -629,3 +629,21 @@ def test_output_without_a_count_is_the_rest_of_the_total(usage: dict[str, int], 
     """Before, an answer with a total alone had an output of 0."""
     events = read(chunk(text("a")), {**STOP, "usageMetadata": usage})
     assert events[-1]["usage"]["output_tokens"] == output
+
+
+def test_a_text_without_its_json_counts_like_a_chunk() -> None:
+    """The first text of a candidate, and one after a part of another kind, need their chunk."""
+    adapter = get_provider("gemini").adapter()
+    assert adapter.receive_text(0, "a") is None
+    unnamed = {**chunk(text("a")), "modelVersion": None}
+    adapter.receive("", json.dumps(unnamed))
+    assert adapter.receive_text(0, "b") is None
+    adapter.receive("", json.dumps(chunk(text("b"))))
+    assert adapter.receive_text(None, "é") == {"type": "text.delta", "text": "é"}
+    assert adapter.receive_text(1, "c") is None
+    adapter.receive("", json.dumps(chunk(text("c"), index=1)))
+    assert adapter.receive_text(1, "d") == {"type": "text.delta", "text": "d", "choice": 1}
+    adapter.receive("", json.dumps(chunk(text("Hm", thought=True))))
+    assert adapter.receive_text(0, "e") is None
+    cited = adapter.receive("", json.dumps(chunk(text("e"), groundingMetadata=grounding((2, 5, 0)))))
+    assert cited[-1]["citations"] == [{"uri": "u", "title": "t", "start": 2, "end": 4}]

@@ -820,6 +820,21 @@ class TestSafety:
         ]
 
 
+def test_a_text_without_its_json_counts_like_an_event() -> None:
+    """Only texts of an item's first part are known by the number of the item alone."""
+    adapter = get_provider(OPENAI).adapter()
+    for one in (BEGIN, added(0, "message"), text("a", part=1)):
+        adapter.receive("", json.dumps(one))
+        assert adapter.receive_text(0, "a") is None
+    adapter.receive("", json.dumps(text("b")))
+    assert adapter.receive_text(0, "c") == {"type": "text.delta", "text": "c"}
+    assert adapter.receive_text(None, "d") is adapter.receive_text(1, "d") is None
+    whole = [{"type": "output_text", "text": said} for said in ("bc", "a")]
+    assert adapter.receive("", json.dumps(done(0, "message", content=whole))) == []
+    adapter.receive("", json.dumps(end()))
+    assert adapter.receive_text(0, "late") is None
+
+
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
