@@ -142,6 +142,8 @@ class Service:
                 return await answer(call, headers)
         except Error as refusal:
             _refuse(context, refusal, request_id)
+        except grpc.aio.InternalError:  # grpcio cannot write: the client has gone, and no status would reach it
+            return None
         except Exception:  # noqa: BLE001  # a bug: its text is for the log alone
             _log.exception("a call failed: request %s", request_id)
             _refuse(context, Error("internal", "the gRPC server failed: its log says how"), request_id)

@@ -87,3 +87,21 @@ async def test_a_server_that_stops_amid_the_last_messages_tells_of_no_failure(mo
         messages.written("GenerateRequest", json=b'{"query":"Hi"}'), context
     )
     assert (context.written, context.code) == (2, None)
+
+
+async def test_a_client_that_is_gone_while_it_is_written_to_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients that cancel while they do not read filled the log with tracebacks."""
+
+    class Gone(Context):
+        async def write(self, data: bytes) -> None:
+            raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    monkeypatch.setattr("gai_fast.grpc.service.WireStream", Whole)
+    gateway: Any = None
+    context = Gone()
+    await Service(gateway, Calls(), key=None, needs_key=False).generate(
+        messages.written("GenerateRequest", json=b'{"query":"Hi"}'), context
+    )
+    assert (context.code, caplog.records) == (None, [])
