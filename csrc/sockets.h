@@ -42,6 +42,19 @@ static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
     return got >= 0 ? got : -errno;
 }
 
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+
+/* Returns the number of bytes sent, or the negative error: -EAGAIN if the socket is full. */
+static inline ptrdiff_t gai_transmit(int socket, const void *data, size_t size) {
+    ptrdiff_t sent;
+    do {
+        sent = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent >= 0 ? sent : -errno;
+}
+
 #ifdef __linux__
 
 #include <sys/epoll.h>
@@ -169,10 +182,7 @@ static inline int gai_take_readable(int set, int readable[GAI_READY], int most) 
 
 /* Returns the number of bytes sent; 0 if the socket is full or broken. */
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
-    ptrdiff_t sent;
-    do {
-        sent = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
+    ptrdiff_t sent = gai_transmit(socket, data, size);
     return sent < 0 ? 0 : sent;
 }
 

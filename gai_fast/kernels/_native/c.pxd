@@ -204,4 +204,5 @@ cdef extern from "sockets.h" nogil:
     int gai_take_readable(int set, int *readable, int most)
     Py_ssize_t gai_receive(int socket, void *to, size_t size)
     Py_ssize_t gai_send(int socket, const void *data, size_t size)
+    Py_ssize_t gai_transmit(int socket, const void *data, size_t size)
     Py_ssize_t gai_send_parts(int socket, iovec *parts, int count)

@@ -16,7 +16,7 @@ from gai_fast.kernels._pure.pieces import frame_chunk, size_of
 from gai_fast.kernels._pure.relay import DeltaCopier, Part, Piece
 from gai_fast.kernels._pure.requests import body_start, count_opening, timed_id
 from gai_fast.kernels._pure.shapes import Shape
-from gai_fast.kernels._pure.socket_set import SocketSet, receive
+from gai_fast.kernels._pure.socket_set import SocketSet, receive, send
 from gai_fast.kernels._pure.tls_records import TLSRecords, make_tls_records
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "make_tls_records",
     "parse_exact",
     "receive",
+    "send",
     "size_of",
     "timed_id",
     "unmasked",

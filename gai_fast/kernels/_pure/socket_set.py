@@ -1,7 +1,8 @@
-"""`SocketSet` watches the sockets that transports read; `receive` reads one."""
+"""`SocketSet` watches the sockets that transports read; `receive` reads one, and `send` writes to one."""
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -29,9 +30,6 @@ class Socket(Protocol):
     def fileno(self) -> int:
         """Returns the descriptor."""
 
-    def recv(self, most: int, /) -> bytes:
-        """Returns bytes; raises as `recv_into`."""
-
     def recv_into(self, buffer: memoryview, /) -> int:
         """Reads into the buffer and returns the number of bytes.
 
@@ -40,11 +38,11 @@ class Socket(Protocol):
         """
 
 
-def receive(sock: Socket, most: int) -> bytes | None:
+def receive(descriptor: int, most: int) -> bytes | None:
     """Reads a socket that does not block.
 
     Args:
-        sock: The socket.
+        descriptor: The descriptor of the open socket.
         most: The most bytes to read.
 
     Returns:
@@ -54,9 +52,28 @@ def receive(sock: Socket, most: int) -> bytes | None:
         OSError: The connection is broken.
     """
     try:
-        return sock.recv(most)
-    except (BlockingIOError, InterruptedError):
+        return os.read(descriptor, most)
+    except BlockingIOError:
         return None
+
+
+def send(descriptor: int, data: bytes | memoryview) -> int:
+    """Writes to a socket that does not block.
+
+    Args:
+        descriptor: The descriptor of the open socket.
+        data: The bytes.
+
+    Returns:
+        The number of bytes sent; 0 if the socket is full.
+
+    Raises:
+        OSError: The connection is broken.
+    """
+    try:
+        return os.write(descriptor, data)
+    except BlockingIOError:
+        return 0
 
 
 class SocketSet:

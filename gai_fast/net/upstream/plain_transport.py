@@ -65,7 +65,7 @@ class PlainTransport(SocketTransport):
 
     def _read(self) -> bool:
         try:
-            data = receive(self._sock, self._most)
+            data = receive(self._descriptor, self._most)
         except OSError as problem:
             self._close(problem)
             return False

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.kernels import SocketSet
+from gai_fast.kernels import SocketSet, send
 from gai_fast.net.limits import LIMITS
 
 _MOST_UNFLUSHED: Final[int] = LIMITS.unflushed
@@ -150,8 +150,12 @@ class SocketTransport(Transport):
         """As `Transport.write`."""
         if self._is_closed:
             return
-        waits = bool(self._unflushed) or (not self._is_writing and self._readers.flush_later(self))
-        self._unflushed += data
+        if self._unflushed:
+            self._unflushed += data
+            waits = True
+        else:
+            self._unflushed = data
+            waits = not self._is_writing and self._readers.flush_later(self)
         if not waits or len(self._unflushed) > _MOST_UNFLUSHED:
             self.flush()
 
@@ -206,9 +210,7 @@ class SocketTransport(Transport):
     def _send(self, data: bytes | memoryview) -> int:
         """Calls `send` once; returns the number of bytes sent, 0 if the socket accepted none or failed."""
         try:
-            return self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
+            return send(self._descriptor, data)
         except OSError as problem:
             self._close(problem)
             return 0
@@ -262,6 +264,7 @@ class SocketTransport(Transport):
 
     def _give_up_socket(self) -> None:
         self._sock.close()
+        self._descriptor = -1  # the number may become another socket's
 
 
 def failed_to(what: str) -> OSError:

@@ -206,7 +206,7 @@ class AcceptedTransport(PlainTransport):
         try:
             super()._lost(problem)
         finally:
-            self._sock.close()
+            super()._give_up_socket()
 
     def _end_output(self) -> None:
         with contextlib.suppress(OSError):  # the client has disconnected; the next read reports it

@@ -640,13 +640,13 @@ def test_a_socket_is_received_from(kernels: ModuleType, most: int) -> None:
     ours, peer = socket.socketpair()
     with ours, peer:
         ours.setblocking(False)
-        assert kernels.receive(ours, most) is None
+        assert kernels.receive(ours.fileno(), most) is None
         peer.send(b"0123456789")
-        assert kernels.receive(ours, most) == b"0123456789"[:most]
+        assert kernels.receive(ours.fileno(), most) == b"0123456789"[:most]
         if most < 10:
-            assert kernels.receive(ours, most) == b"9"
+            assert kernels.receive(ours.fileno(), most) == b"9"
         peer.close()
-        assert kernels.receive(ours, most) == b""
+        assert kernels.receive(ours.fileno(), most) == b""
 
 
 @pytest.mark.parametrize("most", [9, 256 * 1024])
@@ -658,4 +658,24 @@ def test_a_broken_connection_is_an_error(kernels: ModuleType, most: int) -> None
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
         with pytest.raises(ConnectionResetError, match="reset"):
-            kernels.receive(ours, most)
+            kernels.receive(ours.fileno(), most)
+
+
+def test_a_socket_is_sent_to_until_it_is_full(kernels: ModuleType) -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        for data in (b"0123456789", memoryview(b"0123456789")[2:], memoryview(b"")):
+            assert kernels.send(ours.fileno(), data) == len(data)
+        assert peer.recv(100) == b"012345678923456789"
+        while sent := kernels.send(ours.fileno(), bytes(1 << 16)):
+            assert 0 < sent <= 1 << 16
+        peer.close()
+        with pytest.raises(BrokenPipeError):
+            kernels.send(ours.fileno(), b"x")
+
+
+def test_a_closed_descriptor_is_an_error(kernels: ModuleType) -> None:
+    for call in (lambda: kernels.receive(-1, 9), lambda: kernels.send(-1, b"x")):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            call()
