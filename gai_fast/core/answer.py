@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
-from gai_fast.core.chunks import WRONG_SHAPE, UnreadChunks, is_unfinished, parse_chunk, with_null, with_null_bytes
+from gai_fast.core.chunks import WRONG_SHAPE, UnreadChunks, is_unfinished, parse_chunk, with_null_bytes
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.reading import estimated_usage
@@ -541,15 +541,6 @@ def _with_cost(usage: dict[str, Any], charges: Sequence[Charge]) -> dict[str, An
     """Returns usage with the cost of the stream so far, if that is known."""
     total = total_of(charges)
     return usage if total is None else {**usage, "cost": cost_member(total[0], total[1])}
-
-
-def with_valid_json(frame: Frame) -> Frame | None:
-    """Returns the frame with `null` for each `NaN` and `Infinity` of its JSON. `None` if it has none."""
-    data = None if frame.data is None else with_null(frame.data)
-    stray = None if frame.stray is None else with_null(frame.stray)
-    if data == frame.data and stray == frame.stray:
-        return None
-    return Frame(with_null_bytes(frame.raw), frame.name, data, stray)
 
 
 def _is_empty(events: list[Event]) -> bool:

@@ -222,6 +222,30 @@ def with_null_bytes(data: bytes) -> bytes:
     return _NO_NUMBER_BYTES.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
 
 
+def mended(frame: Frame) -> list[Frame]:
+    """Returns the frames that clients that are less strict read in place of a frame that is no chunk; empty if none.
+
+    `NaN` and `Infinity` become null. A second `data:` is left out, which programs write that frame a framed text again.
+    Lines that are each an object or an end mark are chunks of their own: the blank line between them is missing.
+    """
+    data = None if frame.data is None else with_null(frame.data)
+    stray = None if frame.stray is None else with_null(frame.stray)
+    if data != frame.data or stray != frame.stray:
+        return [Frame(with_null_bytes(frame.raw), frame.name, data, stray)]
+    if data is None:
+        return []
+    lines = [line.removeprefix(_AGAIN).strip() for line in data.split("\n", LIMITS.joined_chunks)]
+    lines = [line for line in lines if line]
+    if lines == [data] or not all(map(_WHOLE_LINE.fullmatch, lines)):
+        return []
+    head = f"event: {frame.name}\n" if frame.name else ""
+    return [Frame(f"{head}data: {line}\n\n".encode(errors="surrogatepass"), frame.name, line, None) for line in lines]
+
+
+_AGAIN: Final = "data:"
+_WHOLE_LINE: Final = re.compile(r"\{.*\}|\[DONE\]")
+
+
 def is_unfinished(text: str) -> bool:
     """Returns whether a JSON text ends before its brackets are closed."""
     bare = _WHOLE_STRING.sub("", text)

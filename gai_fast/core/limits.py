@@ -63,6 +63,9 @@ class Limits:
     malformed_chunks: int = 3
     """Consecutive malformed chunks that end a stream: one is noise, three are a broken peer."""
 
+    joined_chunks: int = 1024
+    """Chunks in one frame whose blank lines are missing. A read has some dozens; each becomes an object."""
+
     unread_chunks: int = 64 * KIB
     """Characters of chunks without an event that are kept until an answer has content, to find text in unknown places.
     Such chunks have some hundred characters each, and most answers have one."""

@@ -33,10 +33,10 @@ from typing import Final, Literal
 
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
-from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read, with_valid_json
+from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
-from gai_fast.core.chunks import WRONG_SHAPE, completed_frames, is_comment
+from gai_fast.core.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Transcript
@@ -457,8 +457,7 @@ class Relay(LegalStream):
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
         """Handles one frame. If the frame is cut off, an unreadable chunk is ignored."""
         raw, name, data, stray = frame
-        answer = self._answer
-        adapter = answer.adapter
+        answer, adapter = self._answer, self._answer.adapter
         try:
             if data is not None:
                 events = adapter.receive(name, data)
@@ -476,10 +475,11 @@ class Relay(LegalStream):
             self._fail(self._blamed(error))
             return
         except WRONG_SHAPE as problem:
-            valid = with_valid_json(frame)
             text = data if data is not None else stray or ""
-            if valid is not None:
-                self._receive_frame(valid, cut_off=cut_off)
+            if frames := mended(frame):
+                for each in frames:
+                    if not self._is_done_with:
+                        self._receive_frame(each, cut_off=cut_off)
             elif is_comment(text):
                 if self._frames is not None and self._frames.copies_body:
                     self._pass_on(raw)

@@ -15,6 +15,7 @@ from gai_fast.core.chunks import (
     label,
     member,
     members,
+    mended,
     number,
     objects,
     parse_chunk,
@@ -23,6 +24,7 @@ from gai_fast.core.chunks import (
     with_null_bytes,
 )
 from gai_fast.kernels import Frame
+from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Malformed
 from tests.limits import LIMITS
 
@@ -101,6 +103,54 @@ def test_what_python_writes_for_numbers_that_json_lacks_is_null(text: str, valid
         with_null_bytes(b'event: "x\ndata: ' + text.encode() + b"\n\n")
         == b'event: "x\ndata: ' + valid.encode() + b"\n\n"
     )
+
+
+CHUNK = '{"choices":[{"index":0,"delta":{"content":"a"}}]}'
+END = '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+
+
+@pytest.mark.parametrize(
+    ("data", "chunks"),
+    [
+        (f"{CHUNK}\n{END}", [CHUNK, END]),  # ggml-org/llama.cpp#14268: no blank line stands between two chunks
+        (f"{CHUNK}\n\n[DONE]", [CHUNK, "[DONE]"]),
+        (f"data: {CHUNK}", [CHUNK]),  # a program frames a text again that is framed already
+        (f"data: {CHUNK}\ndata: \ndata:", [CHUNK]),
+        ("data: [DONE]", ["[DONE]"]),
+        (CHUNK, []),
+        (f"{CHUNK}\nnonsense", []),
+        ('{"a":\n{}}', []),
+        ("data: Hello", []),
+        ("", []),
+        ("\n" * (LIMITS.joined_chunks + 2) + f"{CHUNK}\n{CHUNK}", []),
+    ],
+)
+def test_chunks_that_are_framed_wrongly_are_frames_of_their_own(data: str, chunks: list[str]) -> None:
+    found = mended(Frame(b"raw", "", data, None))
+    assert [(frame.raw, frame.data) for frame in found] == [(f"data: {each}\n\n".encode(), each) for each in chunks]
+    named = mended(Frame(b"raw", "x", data, None))
+    assert [frame.raw for frame in named] == [b"event: x\n" + frame.raw for frame in found]
+
+
+def test_frames_without_data_have_no_chunks() -> None:
+    assert mended(Frame(b"x\n\n", "", None, "x")) == mended(Frame(b": ping\n\n", "", None, None)) == []
+    assert mended(Frame(b'{"a":NaN}\n\n', "", None, '{"a":NaN}')) == [Frame(b'{"a":null}\n\n', "", None, '{"a":null}')]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"data: {CHUNK}\ndata: {CHUNK}\ndata: {END}\n\ndata: [DONE]\n\n",
+        f"data: data: {CHUNK}\n\ndata: data: {CHUNK}\n\ndata: data: {END}\n\ndata: data: [DONE]\n\n",
+        f"data: {CHUNK}\ndata: {CHUNK}\ndata: {END}\ndata: [DONE]\ndata: {CHUNK}\n\n",
+    ],
+)
+def test_an_answer_that_is_framed_wrongly_is_read(body: str) -> None:
+    for size in (1, len(body)):
+        pieces = [body[at : at + size].encode() for at in range(0, len(body), size)]
+        events = list(decode("openai-compatible", pieces))
+        assert "".join(event["text"] for event in events if event["type"] == "text.delta") == "aa"
+        assert events[-2]["finish_reason"] == "stop"
 
 
 class TestMembers:
