@@ -204,6 +204,8 @@ class ChatRules(RequestRules):
         had_calls = message.get("tool_calls") and not sent.get("tool_calls")
         if sent.get("content") != [] and not (had_calls and not sent.get("content")):
             return sent
+        if role == "tool":
+            return {**sent, "content": ""}  # without its result a call would be left out
         if not sent.get("tool_calls"):
             return None  # it had only what answers leave, or what was left out
         return {**sent, "content": None}

@@ -138,3 +138,14 @@ def test_audio_and_documents_have_shapes_of_their_own() -> None:
 
 def test_metadata_are_passed_on() -> None:
     assert body("mistral", metadata={"team": "a"})["metadata"] == {"team": "a"}
+
+
+def test_a_result_that_is_empty_keeps_its_call() -> None:
+    asked = [{"role": "user", "content": "Hi"}, {**call("{}", id="a", name="f"), "role": "assistant"}]
+    sent = {"messages": [*asked, {"role": "tool", "tool_call_id": "a", "content": []}]}
+    for policy in ("drop", "error"):
+        target = Target("m", "k", policy)
+        messages = json.loads(get_provider("mistral").build_passthrough(sent, target).body)["messages"]
+        assert [message["role"] for message in messages] == ["user", "assistant", "tool"]
+        assert messages[-1]["content"] == ""
+        assert not target.changes
