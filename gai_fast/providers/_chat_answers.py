@@ -288,7 +288,7 @@ class ChatAdapter(ProviderAdapter):
         # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
         raw: dict[str, Any]
-        given = chunk.get("choices") or ()
+        given = [raw for raw in chunk.get("choices") or () if raw is not None]
         for raw in given:
             index = raw.get("index")
             choice = (self.choices.get(index) if type(index) is int else None) or self._open(index, raw, len(given))

@@ -265,7 +265,7 @@ class GeminiAdapter(ProviderAdapter):
         """Reads a call, or a piece of the open call. An empty piece only ends the open call."""
         call, writer = candidate.open, candidate.arguments
         if call is None or fragment.name:
-            if not (fragment.name or fragment.arguments):
+            if not fragment.name:
                 raise Malformed("a piece of a call that has not begun")
             call, writer = None, ArgumentWriter()
         try:

@@ -177,6 +177,17 @@ class TestTolerance:
         assert read(DIALECT, chunk({"content": "a"}), *ends)[-1]["usage"]["total_tokens"] == 5
         assert read(DIALECT, chunk({"content": "a"}), ends[1])[-1]["usage"]["total_tokens"] == 0
 
+    def test_choices_and_calls_that_are_null_are_left_out(self) -> None:
+        """odysseus-dev/odysseus#2389: MiniMax."""
+        chunks = [
+            {"id": "c1", "model": "m1", "choices": [None], "usage": None},
+            chunk({"content": "Hi", "tool_calls": [None]}),
+            chunk(finish="stop"),
+            {"choices": [None], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+        ]
+        events = read(DIALECT, *chunks)
+        assert (text_of(events), events[-1]["usage"]["output_tokens"]) == ("Hi", 2)
+
     def test_the_index_of_a_choice_may_be_text(self) -> None:
         one = call("{", index=0, id="a", name="f"), call("}", index=0)
         chunks = [{"choices": [{"index": "0", "delta": delta}]} for delta in one]

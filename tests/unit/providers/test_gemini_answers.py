@@ -264,10 +264,11 @@ class TestPartsThatCannotBeRead:
         {"functionCall": "f"},
         {"functionCall": {"partialArgs": [{"jsonPath": "a"}]}},
     )
+    NAMELESS: Final = call(args={"x": 1})
     LOST: Final = call(partialArgs=[piece("$.a", stringValue="x")])
     """A piece of a call whose beginning is missing."""
 
-    @pytest.mark.parametrize("bad", [*BAD, LOST], ids=range(len(BAD) + 1))
+    @pytest.mark.parametrize("bad", [*BAD, LOST, NAMELESS], ids=range(len(BAD) + 2))
     def test_the_parts_before_one_are_told_and_calls_stay_dense(self, bad: Any) -> None:
         events = read(chunk(text("a"), call("f", args={}), bad), chunk(call("g", args={}), finish="STOP"))
         assert text_of(events) == "a"
