@@ -15,7 +15,8 @@ from gai_fast.server.observe.metrics import GAUGES, PROCESS, PrometheusSink
 from tests.docs.pages import coded, read, rows, section
 
 CHAPTERS: Final = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", read("docs/production.md"), re.M | re.S))
-CHECKLIST: Final = [row for row in rows(CHAPTERS["Checklist"]) if row != ["do", "by"]]
+ITEMS: Final = re.findall(r"^\* (.*(?:\n  .*)*)", CHAPTERS["Checklist"], re.M)
+CHECKLIST: Final = [[*re.findall(r"(.*[.]) \((.*)\)", " ".join(item.split()))[0]] for item in ITEMS]
 SOURCE: Final = re.compile(r"\[(.+)\]\((\w+\.md)#([\w-]+)\)")
 FIGURES: Final = [row for row in rows(CHAPTERS["Size"]) if SOURCE.fullmatch(row[-1])]
 NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
