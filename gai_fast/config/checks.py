@@ -287,9 +287,9 @@ def price(value: Any) -> Mapping[str, Any]:
         known_keys(value, PRICES)
     if not isinstance(value, dict) or not ({"input", "output"} <= value.keys() or value.keys() == {"request"}):
         raise ValueError(
-            "must be a table with input and output, and those of cached_input, cache_write, cache_write_1h and "
-            "reasoning that cost otherwise, such as {input = 3, output = 15}: what a million tokens cost; and request, "
-            "or request alone: what each request costs; web_search: what a thousand searches of the provider cost"
+            "must be a table with input and output, the prices of a million tokens, such as {input = 3, output = 15}, "
+            "or request alone, the price of each request; it may also have "
+            f"{', '.join(name for name in PRICES if name not in ('input', 'output', 'request'))}"
         )
     for name, figure in value.items():
         if amount_of(figure, LIMITS.price) is None:

@@ -99,7 +99,7 @@ def choice(about: str, *names: str) -> Key:
 
     def read(value: Any) -> str:
         if value not in names:
-            raise ValueError(f"must be {' or '.join(names)}")
+            raise ValueError(f"must be {', '.join(names[:-1])} or {names[-1]}")
         return str(value)
 
     return Key(about, {"enum": list(names)}, read)

@@ -154,7 +154,7 @@ def test_a_bearer_token_of_the_environment_needs_no_package(folder: Folder, inst
             'provider = "anthropic"\nauth = "entra"',
             "`base_url` is missing in [[upstream]]: anthropic has no usual address in entra",
         ),
-        ('provider = "openai"\nauth = "azure"', "must be aws or google or entra, not 'azure'"),
+        ('provider = "openai"\nauth = "azure"', "must be aws, google or entra, not 'azure'"),
         (
             'provider = "openai"\nauth = "entra"\nbase_url = "http://x"\nauth_command = ["a"]',
             "`auth_command` in [[upstream]] beside `auth`: one of them is used",

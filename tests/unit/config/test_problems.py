@@ -40,7 +40,7 @@ class TestMistakes:
             ("[server]\nport = true", "`port` in [server] must be a whole number, 0 to 65535, not true"),
             ('[server]\ndemo = "no"', "gai-fast.toml:2: `demo` in [server] must be true or false, not 'no'"),
             ("[server]\nmax_body = 0", "`max_body` in [server] must be a whole number, at least 1, not 0"),
-            ('[server]\nlog_level = "trace"', "debug or info or warning or error, not 'trace'"),
+            ('[server]\nlog_level = "trace"', "debug, info, warning or error, not 'trace'"),
             ('[server]\nfast_lane = "on"', "gai-fast.toml:2: `fast_lane` in [server] must be auto or off, not 'on'"),
             ("[server]\nfast_lane = true", "gai-fast.toml:2: `fast_lane` in [server] must be auto or off, not true"),
             ('[server]\nfastlane = "off"', "unknown key 'fastlane' in [server]; did you mean fast_lane?"),
