@@ -51,3 +51,12 @@ def test_a_table_of_modules_has_every_module_and_no_other(page: str) -> None:
         named = {name.removesuffix(".py") for row in rows(table) for name in coded(row[0]) if name.endswith(".py")}
         there = {file.stem for file in (PACKAGE / folder).glob("*.py")} - UNNAMED
         assert named - UNNAMED == there, folder
+
+
+def test_the_page_of_providers_and_formats_names_what_they_share_and_every_module_of_a_format() -> None:
+    page = read("docs/architecture/providers-and-formats.md")
+    providers = {file.stem for file in (PACKAGE / "providers").glob("[!_]*.py")}
+    dialects = ("_chat_", "_responses", *(f"_{name}_" for name in providers))
+    shared = [file.name for file in (PACKAGE / "providers").glob("_[!_]*.py") if not file.stem.startswith(dialects)]
+    formats = [file.name for file in (PACKAGE / "formats").glob("*/[!_]*.py")]
+    assert [name for name in (*shared, *formats) if not re.search(rf"[`/]{name}`", page)] == []
