@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.limits import replaced
+from tests.conftest import ChangeLimits
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_retries(change_limits: ChangeLimits) -> None:
     """Retries come at once."""
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=0.01))
+    change_limits(retry_first=0.01)

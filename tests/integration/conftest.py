@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gai_fast.cli.mock import Mock
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import Net
-from tests.limits import replaced
 from tests.waiting import SECONDS
 
 
@@ -28,12 +28,12 @@ async def mock() -> AsyncIterator[Mock]:
 
 
 @pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_retries(change_limits: ChangeLimits) -> None:
     """Retries come at once, except where a test is about their time."""
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=0.01))
+    change_limits(retry_first=0.01)
 
 
 @pytest.fixture
-def patient_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient_end(change_limits: ChangeLimits) -> None:
     """A server that closes gives its clients all the time that they need for their last bytes."""
-    monkeypatch.setattr("gai_fast.server.serving.LIMITS", replaced(closing=SECONDS, final_frame=SECONDS))
+    change_limits(closing=SECONDS, final_frame=SECONDS)

@@ -15,6 +15,7 @@ import gai_fast
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, Tuning
 from gai_fast.server.serving import start
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,
     DONE,
@@ -35,7 +36,7 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.limits import LIMITS, replaced
+from tests.limits import LIMITS
 from tests.ports import free_port
 from tests.readers import READERS
 from tests.waiting import until, until_answered
@@ -43,6 +44,7 @@ from tests.wire import chunk
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
+FIRST = LIMITS.retry_first  # `quick_retries` changes it
 ROLE = delta("", delta={"role": "assistant", "content": ""})
 ERROR = b'data: {"error":{"message":"The engine is overloaded","type":"overloaded_error"}}\n\n'
 BUSY = ("503 Service Unavailable", b'{"error":{"message":"busy, try later"}}')
@@ -377,8 +379,8 @@ async def test_a_client_that_goes_while_a_retry_waits_ends_it(net: Net) -> None:
 
 
 @on_steady_loop
-async def test_a_stream_can_be_cancelled_while_a_retry_waits(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", LIMITS)
+async def test_a_stream_can_be_cancelled_while_a_retry_waits(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(retry_first=FIRST)
     main = Steps(BUSY, answer())
     gateway = await gateway_for(net, main, commit_after=0.05)
     client, response = await gateway.stream({**QUERY, "model": "m"})
@@ -907,9 +909,9 @@ async def test_a_resumable_stream_has_one_numbering_through_its_attempts(net: Ne
 
 @on_steady_loop
 async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
-    net: Net, monkeypatch: pytest.MonkeyPatch
+    net: Net, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", LIMITS)
+    change_limits(retry_first=FIRST)
     main = Steps(BUSY)
     gateway = await gateway_for(net, main, retries=1, commit_after=0.1, heartbeat=0.1)
     response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
@@ -920,10 +922,8 @@ async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
 
 
 @on_uvloop
-async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=NEVER))
+async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(retry_first=NEVER)
     main, backup = Steps(BUSY), Steps(answer())
     breaker = BreakerSettings(failures=1, window=30, open=30)
     gateway = await gateway_for(net, main, backup, breaker=breaker)
@@ -1075,9 +1075,9 @@ async def follow(gateway: Gateway, chance: random.Random, path: str) -> None:
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @on_both_loops
 async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
-    net: Net, wish: str, path: str, monkeypatch: pytest.MonkeyPatch
+    net: Net, wish: str, path: str, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=0.01, retry_floor=1000))
+    change_limits(retry_first=0.01, retry_floor=1000)
     chance = random.Random(f"{wish} {path} {SEED}")
     main, backup = Chaos(chance), Chaos(chance)
     gateway = await gateway_for(

@@ -25,9 +25,10 @@ from gai_fast.model.upstream_errors import for_client
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._base import API
 from gai_fast.providers._target import Target
+from tests.conftest import ChangeLimits
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse
-from tests.limits import LIMITS, replaced
+from tests.limits import LIMITS
 
 DELTAS = {"text": "text.delta", "think": "reasoning.delta", "refuse": "refusal.delta", "args": "tool.call.delta"}
 END = "[END]"
@@ -679,8 +680,10 @@ def test_a_stream_that_never_starts_tells_no_warning() -> None:
     assert relayed("x", "x", "x").kinds == ["error", "done"]
 
 
-def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.core.answer.LIMITS", replaced(early_warnings=2))
+def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
+) -> None:
+    change_limits(early_warnings=2)
     stream = Stream()
 
     def receive(name: str, data: str) -> list[Event]:

@@ -11,7 +11,8 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import StreamSpec
-from tests.limits import LIMITS, replaced
+from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 
@@ -300,8 +301,8 @@ def test_restart_asks_a_fallback_when_the_retries_are_used_up() -> None:
     ]
 
 
-def test_an_answer_that_is_too_long_to_be_kept_is_not_continued(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.core.transcript.LIMITS", replaced(transcript=100))
+def test_an_answer_that_is_too_long_to_be_kept_is_not_continued(change_limits: ChangeLimits) -> None:
+    change_limits(transcript=100)
     stream = with_fallbacks("continue", other=True)
     stream.session.intake.body_received(frame("y" * 100))
     break_off(stream)

@@ -16,6 +16,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.money import cost_of
 from gai_fast.model.settings import Price
 from gai_fast.net.stream.allowance import Allowance, LimitedStream
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 DOLLAR = Price(10**6, 10**6, 0, 0, 0)  # one a token
@@ -95,8 +96,8 @@ def test_another_attempt_at_another_price_covers_less() -> None:
     assert allowance.characters == 4 * 5
 
 
-def test_a_steady_stream_asks_before_it_exceeds_its_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.net.stream.allowance.LIMITS", SimpleNamespace(spend_part=12))
+def test_a_steady_stream_asks_before_it_exceeds_its_reservation(change_limits: ChangeLimits) -> None:
+    change_limits(spend_part=12)
     stream = Stream(begun(30))
     stream.allowance.receive(stream, b"x" * 100)
     assert stream.parts == [12] * 6

@@ -12,9 +12,8 @@ from gai_fast.ledger import LocalLedger
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import UNIT, Charge
 from gai_fast.server.admin.spend_report import read_query, spend_csv, spend_report
-from gai_fast.server.limits import Limits
-from gai_fast.server.observe import spend
 from gai_fast.server.observe.spend import RunningSpend, SpendSink
+from tests.conftest import ChangeLimits
 
 NOON = 1_795_348_800.0  # 2026-11-22T12:00:00Z
 CENT = UNIT // 100
@@ -119,9 +118,9 @@ def test_what_was_charged_too_much_is_given_back_to_its_days(ledger: LocalLedger
 
 
 def test_a_look_charges_the_streams_of_more_than_a_beat_some_in_a_turn(
-    ledger: LocalLedger, sink: SpendSink, monkeypatch: pytest.MonkeyPatch
+    ledger: LocalLedger, sink: SpendSink, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr(spend, "LIMITS", Limits(spend_look=2))
+    change_limits(spend_look=2)
     loop = asyncio.new_event_loop()
     streams = {name: Running(name, charge(upstream=name), seconds=number) for number, name in enumerate("abcde")}
     running = RunningSpend(loop, streams, sink)
