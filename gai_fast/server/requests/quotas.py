@@ -28,6 +28,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 
 _Started = TypeVar("_Started")
 
+_EARLY: Final[int] = LIMITS.early_check  # a constant, as every request needs it
 _BYTES_PER_TOKEN: Final = 4
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The members that limit the output tokens in the dialects' requests."""
@@ -61,7 +62,7 @@ class Quotas:
         Raises:
             Error: A limit refuses the request.
         """
-        if len(incoming.http.body) <= LIMITS.early_check:
+        if len(incoming.http.body) <= _EARLY:
             return handler(incoming)
         return self._early.read(incoming, handler)
 
