@@ -143,6 +143,7 @@ class Session(ReadStream):
         self._meter = StreamMeter(perf_counter())
         self.phase = _RUNNING
         self._is_disconnected = False
+        self._is_complete = False  # whether a finish reason has come whose wait has not begun
         self._deltas_at_end = 0  # the number of deltas when the wait of rule 5 began
         self._delivery = Delivery(
             client,
@@ -160,7 +161,7 @@ class Session(ReadStream):
         try:
             self._use_output(spec.output)
             self.relay = self.intake.relay = self.attempts.make_relay(self._failed)
-            self.relay.completed = self._await_late_events
+            self.relay.completed = self._completed
             if spec.trace is not None and spec.trace.output is not None:
                 self.relay.watch(spec.trace.output)
             if attempt is None:
@@ -231,6 +232,7 @@ class Session(ReadStream):
         """Decides whether another attempt follows a failure. Called by the relay."""
         delay = None if self.phase is _OVER else self.attempts.failed(error, self.relay)
         self.intake.attempt_failed()
+        self._is_complete = False
         self._timers.late_due = math.inf
         if delay is None:
             return False
@@ -377,9 +379,14 @@ class Session(ReadStream):
         if self.phase is not _OVER:
             self.arm()
 
-    def _await_late_events(self) -> None:
-        """Limits the wait for the end mark: rule 5. Called by the relay, before the client gets the last event."""
+    def _completed(self) -> None:
+        """Notes a finish reason. Called by the relay, before the client gets the last event."""
         self._runner.record_ids(self)
+        self._is_complete = True
+
+    def _await_late_events(self) -> None:
+        """Limits the wait for the end mark, which has not come with the finish reason: rule 5."""
+        self._is_complete = False
         if self._timers.late_due == math.inf or self.relay.deltas != self._deltas_at_end:
             self._deltas_at_end = self.relay.deltas
             self._timers.late_due = self._loop.time() + LIMITS.late_events
@@ -464,6 +471,8 @@ class Session(ReadStream):
                 self.fail(Error("provider_unavailable", text, reason="answer_too_large"))
         elif self._delivery.is_committed or state is not _IDLE:
             self._gather_or_send()
+        if self._is_complete and self.phase is _RUNNING:
+            self._await_late_events()
 
     def _send(self) -> None:
         self._note_sent(self._delivery.send())

@@ -20,11 +20,11 @@ from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.key_ring import KeyRing
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.stream import session as module
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import get_provider
-from tests.limits import LIMITS, replaced
+from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}
@@ -269,8 +269,8 @@ def test_an_answer_that_is_one_object_fails_with_its_status_whenever_that_is() -
     assert error.code == "overloaded"
 
 
-def test_an_answer_that_is_one_object_is_not_gathered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHARED", replaced(held_answer=500))
+def test_an_answer_that_is_one_object_is_not_gathered_without_end(change_limits: ChangeLimits) -> None:
+    change_limits(held_answer=500)
     stream = Fixture(hold=True).start()
     stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame()) == []
@@ -552,6 +552,13 @@ def test_an_answer_with_its_finish_reason_waits_for_its_end_mark_for_a_moment() 
     assert (stream.exchange.calls, stream.ends, stream.time.armed) == (["close"], 1, 0)
 
 
+def test_an_end_mark_in_the_read_of_the_finish_reason_is_not_waited_for() -> None:
+    stream = Fixture(heartbeat=0).streaming()
+    before = len(stream.time.waiting)
+    assert stream.receive(frame("", "stop") + DONE) == [("end", b"<finish><done>")]
+    assert len(stream.time.waiting) == before + 1, "only the end of the upstream's response is waited for"
+
+
 def test_usage_does_not_lengthen_the_wait_and_text_does() -> None:
     usage = b'data: {"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
     stream = Fixture(heartbeat=0).streaming()
@@ -670,12 +677,11 @@ def test_a_bug_behind_the_end_ends_a_copy(monkeypatch: pytest.MonkeyPatch) -> No
     assert (len(stream.runner.faults), stream.ends) == (1, 1)
 
 
-def test_a_whole_copy_is_as_long_as_the_body_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_copy_is_as_long_as_the_body_within_its_limit(change_limits: ChangeLimits) -> None:
     stream = copying(hold=True)
     assert stream.receive(frame() + frame("", "stop") + DONE) == []
     assert stream.receive(BEHIND) == []
-    limits = replaced(held_answer=len(BEHIND))
-    monkeypatch.setattr(module, "SHARED", limits)
+    change_limits(held_answer=len(BEHIND))
     assert stream.receive(BEHIND) == ["commit", ("end", frame() + frame("", "stop") + DONE + BEHIND + BEHIND)]
 
 
