@@ -7,7 +7,7 @@ which order, and how the stream ends. Must not know providers or client formats.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from gai_fast.core.account import Account
@@ -37,6 +37,9 @@ class Progress(enum.Enum):
 _AWAITED: Final[Progress] = Progress.AWAITED
 _CONTENT: Final[Progress] = Progress.CONTENT
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
+# Constants: a name look-up costs 30 ns.
+_DeltaCopier: Final = DeltaCopier
+_SSEFramer: Final = SSEFramer
 
 
 class Answer:
@@ -107,8 +110,8 @@ class Answer:
         self.body = Body(adapter.api)
         self.characters = characters
         """The characters that the client has received, including those of the attempt that this one continues."""
-        self.copier = DeltaCopier(
-            SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
+        self.copier = _DeltaCopier(
+            _SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             passes,
             adapter.text_members,
             adapter.ignored_members,
@@ -524,11 +527,11 @@ class Answer:
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
         return {**counted, **usage}
 
-    def _is_counted(self, counted: Mapping[str, Any]) -> bool:
+    def _is_counted(self, counted: dict[str, Any]) -> bool:
         """Returns whether a count is the provider's last one: its finish reason has come too."""
         return "output_tokens" in counted and bool(self.adapter.word()) and not self._is_placeholder(counted)
 
-    def _is_placeholder(self, counted: Mapping[str, Any]) -> bool:
+    def _is_placeholder(self, counted: dict[str, Any]) -> bool:
         """Returns whether a count has no output although text arrived, and no figure makes its cost zero.
 
         Servers fill in zeros: LocalAI with tools, OpenAI in some incomplete responses. The client sees them; the charge

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -23,7 +23,7 @@ from gai_fast.model.request import Request
 
 Framing = Literal["sse", "ndjson"]
 
-MEDIA_TYPES: dict[str, str] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
+MEDIA_TYPES: Final[dict[str, str]] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
 
 
 class StreamContext:

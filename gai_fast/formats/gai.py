@@ -16,7 +16,7 @@ Owns the shape of this format's whole answer; the encoders of a stream are in th
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -24,6 +24,8 @@ from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.formats._gai_stream import FirstRetry
 from gai_fast.kernels import NDJSONEncoder, SSEEncoder, encode_json
+
+_SSEEncoder: Final = SSEEncoder  # a constant: a name look-up costs 30 ns
 
 
 class _Whole(WholeEncoder):
@@ -66,7 +68,7 @@ class GaiFormat(Format):
         """Creates an encoder; the default envelope is compact for SSE and full for NDJSON."""
         envelope = context.envelope or ("compact" if framing == "sse" else "full")
         ids = context.stream_id if context.ids and framing == "sse" else None
-        kind = NDJSONEncoder if framing == "ndjson" else FirstRetry if ids else SSEEncoder
+        kind = NDJSONEncoder if framing == "ndjson" else FirstRetry if ids else _SSEEncoder
         # The kernels accept any dict; for mypy an `Event` is a `Mapping` but never a `dict`.
         encoder: Any = kind(
             envelope, ids, context.request_id, context.trace_id, context.clock, timestamps=context.timestamps

@@ -514,7 +514,7 @@ def figure_label(caller: str) -> str:
     Args:
         caller: The caller's name.
     """
-    return caller.partition(":")[0]
+    return caller.partition(":")[0] if ":" in caller else caller
 
 
 @dataclass(frozen=True, slots=True)

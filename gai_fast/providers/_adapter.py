@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -17,9 +17,18 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
-from gai_fast.providers._finish_words import FAILURE_WORDS, known_word
+from gai_fast.providers._finish_words import FAILURE_WORDS, FINISH_WORDS, known_word
 from gai_fast.providers._room import Room
 from gai_fast.providers.limits import LIMITS
+
+_END: Final[Event] = {
+    "type": "finish",
+    "provider": "",
+    "model": "",
+    "usage": {},
+    "finish_reason": "",
+    "finish_reason_raw": "",
+}
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -89,16 +98,16 @@ class ProviderAdapter(Adapter):
         return [event]
 
     def end(self, finish_reason: str, raw: str | None) -> Event:
-        if self.model and self.usage and raw:  # nearly all responses; a single literal takes half of the time
-            return {
-                "type": "finish",
-                "provider": self.api.provider,
-                "model": self.model,
-                "usage": self.usage,
-                "finish_reason": finish_reason,
-                "finish_reason_raw": raw,
-            }
-        event: Event = {"type": "finish", "provider": self.api.provider}
+        event: Event
+        if self.model and self.usage and raw:  # nearly all responses; a copy of the members takes half of the time
+            event = _END.copy()
+            event["provider"] = self.api.provider
+            event["model"] = self.model
+            event["usage"] = self.usage
+            event["finish_reason"] = finish_reason
+            event["finish_reason_raw"] = raw
+            return event
+        event = {"type": "finish", "provider": self.api.provider}
         if self.model:
             event["model"] = self.model
         if self.usage:
@@ -121,7 +130,7 @@ class ProviderAdapter(Adapter):
         Raises:
             Error: The word means that the answer failed.
         """
-        if word in self.api.failure_words or (word and known_word(word) in FAILURE_WORDS):
+        if word in self.api.failure_words or (word not in FINISH_WORDS and known_word(word) in FAILURE_WORDS):
             raise self.error(UpstreamFailure(message, (known_word(word),)))
 
     def error(self, failure: UpstreamFailure) -> Error:

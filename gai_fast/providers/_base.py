@@ -51,6 +51,7 @@ _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
 """The headers of every request, by the framing of its response."""
 
 
+_Request: Final = Request  # a constant: a name look-up costs 30 ns
 _PROBE: Final = Request(query="-")
 
 
@@ -328,7 +329,7 @@ class API(NativeRules):
         """
         adapter = self.adapter(model)
         adapter.wanted_choices = self.wanted_choices(request)
-        names = self._fitted_names(request) if isinstance(request, Request) else None
+        names = self._fitted_names(request) if isinstance(request, _Request) else None
         adapter.tool_names = self._sent_names(request, names or {})
         if names:
             adapter = RenamingAdapter(adapter, names)
@@ -336,7 +337,8 @@ class API(NativeRules):
 
     def _fitted_names(self, request: Request) -> dict[str, str]:
         """Returns the names of tools that are sent in place of the request's; empty if this API accepts them."""
-        return {} if self.tool_names is None else fitted_names(request, self.tool_names)
+        rule = self.tool_names
+        return {} if rule is None else fitted_names(request, rule)
 
     def _sent_names(self, request: Request | dict[str, Any], names: Mapping[str, str]) -> frozenset[str]:
         """Returns the names of a request's tools as they are sent; of a client's body, those that `tools_in` finds.
@@ -345,7 +347,7 @@ class API(NativeRules):
             request: The request.
             names: As `fitted_names` returns them.
         """
-        if not isinstance(request, Request):
+        if not isinstance(request, _Request):
             return frozenset(self.tools_in(request))
         tools = request.tools
         return frozenset([names.get(tool.name, tool.name) for tool in tools if isinstance(tool.name, str)])
@@ -409,7 +411,10 @@ class API(NativeRules):
 
     def wanted_choices(self, request: Request | dict[str, Any]) -> int:
         """Returns the number of choices that a request asks for: a native one by its `provider_options`."""
-        body = request.provider_options.get(self.provider) if isinstance(request, Request) else request
+        if not isinstance(request, _Request):
+            return self.choices_in(request)
+        options: dict[str, Any] = request.provider_options
+        body = options.get(self.provider) if options else None
         return self.choices_in(body) if body else 1
 
     def choices_in(self, body: Mapping[str, Any]) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from time import time_ns
 
 
 def now_ms() -> int:
     """Returns the milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+    return time_ns() // 1_000_000

@@ -48,6 +48,7 @@ BODY: Final = Part.BODY
 
 _MAX_DIGITS: Final = SHARED.max_body_digits  # a constant, because every request needs it
 _METHOD: Final = b"POST /"
+_body_start: Final = body_start  # a constant: a name look-up costs 30 ns
 _REQUEST_LINE: Final = re.compile(r'POST (/[!"$-~]*) HTTP/1\.1')
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LENGTH: Final = re.compile(r"0|[1-9][0-9]*")
@@ -147,7 +148,7 @@ class KnownHead:
             data: The bytes.
             max_body: The maximum size of the body, in bytes.
         """
-        start = body_start(data, self._before, self._after, True)
+        start = _body_start(data, self._before, self._after, True)
         if start < 0 or len(data) - start > max_body:
             return None
         request = HTTPRequest(transport, "POST", self._target, self._headers, is_http_1_1=True, keep_alive=True)

@@ -88,7 +88,7 @@ class SpendSink:
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Charges each attempt of the stream to its upstream. The request counts for the last attempt's upstream."""
         charges = metrics.charges
-        charged = self._charged.pop(metrics.stream_id, {})
+        charged = self._charged.pop(metrics.stream_id, {}) if self._charged else {}
         if not charges and not charged:
             return
         day = date_of(self._wall())

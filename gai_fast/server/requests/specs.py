@@ -35,6 +35,7 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import LogHeader
 
 UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
+_CheckedBody: Final = CheckedBody  # a constant: a name look-up costs 30 ns
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
 
@@ -233,7 +234,7 @@ def containers_of(body: bytes) -> int:
     Args:
         body: The body.
     """
-    return body.containers if isinstance(body, CheckedBody) else 0
+    return body.containers if type(body) is _CheckedBody else 0
 
 
 def check_translated(containers: int) -> None:

@@ -361,7 +361,7 @@ class StreamRoutes:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type, wants_shared=wants_shared)
             return
         # Must come before `StreamResponse`, whose constructor drops the request's body.
-        estimate = NO_DEMAND if incoming.key is None else self.quotas.estimate(incoming, spec)
+        estimate = _NO_DEMAND if incoming.key is None else self.quotas.estimate(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
@@ -561,6 +561,7 @@ def _apply_members(incoming: Incoming, request: Request) -> Request:
 # Copied into this module: a lookup of another module's name costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
 _UNSET: Final = UNSET
+_NO_DEMAND: Final = NO_DEMAND
 
 
 def _key(incoming: Incoming, request: Request | None = None) -> str | None:
