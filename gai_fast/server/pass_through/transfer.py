@@ -40,7 +40,6 @@ from gai_fast.server.pass_through.usage import UsageReader
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import answering_headers
 
-_SHORT: Final[int] = LIMITS.short_answer  # a constant, as every response needs it
 _FAILED: Final = 400
 _SERVER_FAILED: Final = 500
 _NO_CONTENT: Final = 204
@@ -225,7 +224,7 @@ class Transfer(Receiver):
             places.target_request.answered(self._now())
         self._usage = UsageReader(headers.get("content-type", ""))
         length = headers.get("content-length")
-        is_short = length is not None and length.isdecimal() and int(length) <= _SHORT
+        is_short = length is not None and length.isdecimal() and int(length) <= LIMITS.short_answer
         if is_short or status >= _FAILED or status == _NO_CONTENT or self._incoming.http.method == "HEAD":
             self._held = b""
         else:
@@ -244,7 +243,7 @@ class Transfer(Receiver):
             self._write(data)
             return None
         self._held = self._held + data if self._held else data
-        if len(self._held) > _SHORT:  # a long error
+        if len(self._held) > LIMITS.short_answer:  # a long error
             refusal = self._refusal(self._held)
             if refusal is not None:
                 self.fail(refusal)

@@ -42,7 +42,6 @@ _DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OF_CACHES: Final = frozenset((*_READ_INPUT, *_WRITTEN_INPUT, *_CACHED_INPUT, *_DETAILS))
 _OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount")
-_MOST: Final[int] = LIMITS.usage_text  # a constant, as every read of every response needs it
 _JSON: Final = "application/json"
 _MEDIA: Final = (_JSON, "text/event-stream", "application/x-ndjson")
 
@@ -65,7 +64,7 @@ class UsageReader:
         """Receives bytes of the body."""
         if not self._is_read:
             return
-        most = _MOST
+        most = LIMITS.usage_text
         if len(self._first) < most:
             self._first += data[: most - len(self._first)]
         self._last = data[-most:] if len(data) >= most else (self._last + data)[-most:]

@@ -28,7 +28,6 @@ from gai_fast.server.requests.stream_response import StreamResponse
 
 _Started = TypeVar("_Started")
 
-_EARLY: Final[int] = LIMITS.early_check  # a constant, as every request needs it
 _BYTES_PER_TOKEN: Final = 4
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The members that limit the output tokens in the dialects' requests."""
@@ -62,7 +61,7 @@ class Quotas:
         Raises:
             Error: A limit refuses the request.
         """
-        if len(incoming.http.body) <= _EARLY:
+        if len(incoming.http.body) <= LIMITS.early_check:
             return handler(incoming)
         return self._early.read(incoming, handler)
 
