@@ -56,6 +56,8 @@ _LISTS: Final = frozenset(
     "ragCorpora rag_corpora ragFileIds rag_file_ids".split()
 )
 """Members whose texts are ids."""
+FIELDS: Final = _TEXTS | _LISTS
+"""Members that hold ids as text: fields of a form may have their names."""
 MEMBERS: Final = _TEXTS | _RESOURCES | _ADDRESSES | _OBJECTS | _LISTS
 """All members that may hold ids."""
 _SKILL: Final = "skill_id"

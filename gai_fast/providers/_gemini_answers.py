@@ -265,8 +265,10 @@ class GeminiAdapter(ProviderAdapter):
         """Reads a call, or a piece of the open call. An empty piece only ends the open call."""
         call, writer = candidate.open, candidate.arguments
         if call is None or fragment.name:
-            if not fragment.name:
+            if not (fragment.name or fragment.arguments):
                 raise Malformed("a piece of a call that has not begun")
+            if not fragment.name:
+                return [{**UNREADABLE}]
             call, writer = None, ArgumentWriter()
         try:
             text = fragment.arguments + "".join(map(writer.write, fragment.pieces))

@@ -335,6 +335,27 @@ async def test_json_at_the_route_of_a_form_names_a_model_and_no_file_of_another_
     assert (await without_keys.ask("POST", path, {**edit, "images": [{"file_id": "file-1"}]})).status == 200
 
 
+@on_both_loops
+async def test_a_form_names_no_file_of_another_caller(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice"),), shared_ids=("file-all",))
+    path, kind = "/v1/audio/transcriptions", {"content-type": "multipart/form-data; boundary=xyz", **bearer("alice")}
+
+    def field(name: str, value: str) -> bytes:
+        return f'--xyz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+
+    for size in (1, 3 << 20):  # the file is read whole, or passed on while it comes
+        for identifier, status, code in (("file-bobs", 400, "file_not_found"), ("file-all", 200, "")):
+            body = field("file", "x" * size) + field("file_id", identifier) + b"--xyz--\r\n"
+            answer = await gateway.ask("POST", path, body, kind)
+            assert (answer.status, answer.json.get("error", {}).get("code", "")) == (status, code), answer.body
+    first = field("file_id", "file-bobs") + field("file", "x" * (3 << 20)) + b"--xyz--\r\n"
+    assert (await gateway.ask("POST", path, first, kind)).error["code"] == "file_not_found"
+    assert all(b"file-bobs" not in peer.body for peer in upstream.peers)
+    without_keys = await net.gateway(upstream, lane=LANE)
+    assert (await without_keys.ask("POST", path, field("file_id", "file-1") + b"--xyz--", kind)).status == 200
+
+
 async def pieces(client: Client, count: int) -> None:
     for _ in range(count):
         client.send(chunk(ALL_BYTES))

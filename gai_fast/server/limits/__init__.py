@@ -47,6 +47,9 @@ class Limits:
     named_ids: int = 10_000
     """Ids of an upstream in one request, each of which is looked for: as many as the items of a long conversation."""
 
+    form_head: int = 8 * KIB
+    """Bytes of the head of a part of a form, or of an id in it: the head has some hundred, and an id has 70."""
+
     ids_settling: float = 0.1
     """Seconds until an unknown id of an upstream is looked for again: recording one takes milliseconds."""
 

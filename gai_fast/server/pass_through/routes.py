@@ -5,8 +5,9 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream.
 2. JSON routes: the body names a `[[model]]` that the key may use, and its upstream's `lane` has the path. The model is
    replaced; nothing else changes.
-3. Forms: the one upstream whose `lane` has the path. A form is not read, so it may name any model: a key with a list of
-   models is refused. JSON at such a route is read as by rule 2, and names only files that its caller got here.
+3. Forms: the one upstream whose `lane` has the path. Of a form only ids are read, so it may name any model: a key with
+   a list of models is refused. JSON at such a route is read as by rule 2. Both name only files that their caller got
+   here.
 4. Without keys no page of another origin may ask for these two: a browser sends it the GET or the form without asking
    the server first (Fetch, 2.2: CORS-safelisted), and the upstream would be paid with the gateway's credential.
 5. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
@@ -34,6 +35,7 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import is_form
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.transfer import Call, Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
@@ -125,7 +127,15 @@ class PassThroughRoutes:
             text = "a form may name any model, and this key may only use some"
             raise Error("forbidden", text, reason="model")
         self._check_spend(incoming, None, is_metered=False)
-        self._begin(incoming, offering[0], _place_of(offering[0], route) or "", route, None)
+        upstream, ids, named = offering[0], None, []
+        if key is not None:
+            ids = FormIds(incoming.http.headers["content-type"])
+            named = ids.feed(incoming.http.body, is_last=incoming.http.upload is None)
+            named = [each for each in named if not upstream.shares(each.identifier)]
+        start = partial(self._begin, incoming, upstream, _place_of(upstream, route) or "", route, None, ids=ids)
+        if named:
+            return self._streams.answer_owner(incoming, named, start)
+        start()
         return None
 
     def _read_own_with_model(self, incoming: Incoming) -> Reply | None:
@@ -196,6 +206,7 @@ class PassThroughRoutes:
         endpoint: str,
         model: ModelSettings | None,
         body: bytes | None = None,
+        ids: FormIds | None = None,
     ) -> None:
         """Starts a request once it is admitted.
 
@@ -206,6 +217,7 @@ class PassThroughRoutes:
             endpoint: The route, as a label.
             model: The model that the request names. None if it is not known.
             body: The body. None if it is passed on as it came.
+            ids: Has read the body so far, if it is a form in which ids are checked.
         """
         engine, http, key = self._engine, incoming.http, incoming.key
         settings = engine.settings
@@ -213,6 +225,7 @@ class PassThroughRoutes:
         if query:
             path += read_query(query)
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
+        call.ids = ids
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:

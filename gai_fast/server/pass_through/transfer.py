@@ -32,8 +32,10 @@ from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.runtime.timers import Timer
+from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.http.replies import Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader
@@ -61,9 +63,10 @@ class Call:
         model: The model that the request names. None if it is not known.
         price: The model's price. None if it has none.
         input_tokens: The estimate of its tokens if the answer should have counts and has none. None if it should not.
+        ids: Has read the body, if the rest of it may name ids that its caller must not.
     """
 
-    __slots__ = ("body", "endpoint", "input_tokens", "model", "path", "price", "stream", "upstream")
+    __slots__ = ("body", "endpoint", "ids", "input_tokens", "model", "path", "price", "stream", "upstream")
 
     def __init__(
         self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
@@ -76,6 +79,7 @@ class Call:
         self.model: ModelSettings | None = None
         self.price: Price | None = None
         self.input_tokens: int | None = None
+        self.ids: FormIds | None = None
 
 
 class Transfer(Receiver):
@@ -168,11 +172,23 @@ class Transfer(Receiver):
             if http.passed is not None and not isinstance(grant, Signed):
                 return self._engine.upstreams.send_repeated(upstream, request, self)
             return self._engine.upstreams.send_once(upstream, request, self)
-        upload = self._upload = BodyUpload(source, self.fail)
+        upload = self._upload = BodyUpload(source, self.fail, None if call.ids is None else self._check_ids)
         request.body = upload.framed(request.body)
         exchange = self._engine.upstreams.send_once(upstream, request, self, upload, upload.length)
         upload.start(exchange)
         return exchange
+
+    def _check_ids(self, data: bytes) -> None:
+        """Checks further bytes of a form; empty at its end.
+
+        Raises:
+            Error: They name an id that is not shared by all callers.
+        """
+        ids, upstream = self._call.ids, self._call.upstream
+        assert ids is not None
+        for named in ids.feed(data, is_last=not data):
+            if not upstream.shares(named.identifier):
+                raise not_found(named)
 
     def _request_headers(self, credential: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         upstream, http, key = self._call.upstream, self._incoming.http, self._places.key

@@ -27,11 +27,19 @@ class BodyUpload(Upload):
     Args:
         source: Reads the body from the client.
         failed: Called if the body cannot be read. Not called if the client has disconnected.
+        check: Called with bytes before they are sent, and with none before the end; raises an `Error` to refuse them.
+            None if all are sent.
     """
 
-    def __init__(self, source: BodySource, failed: Callable[[Error], object]) -> None:
+    def __init__(
+        self,
+        source: BodySource,
+        failed: Callable[[Error], object],
+        check: Callable[[bytes], object] | None = None,
+    ) -> None:
         self._source = source
         self._failed = failed
+        self._check = check
         self._is_open = asyncio.Event()
         self._has_room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,10 +76,14 @@ class BodyUpload(Upload):
         source = self._source
         with contextlib.suppress(ConnectionError):  # the client has disconnected: its transport says so too
             while data := await source.read():
+                if self._check is not None:
+                    self._check(data)
                 self._has_room.clear()
                 exchange.write(self.framed(data))
                 if exchange.unsent > LIMITS.unsent_upload:
                     await self._has_room.wait()
+            if self._check is not None:
+                self._check(b"")
             if source.length is None:
                 exchange.write(_LAST_CHUNK)
             exchange.end_body()

@@ -102,7 +102,7 @@ class StreamRoutes:
         request, left_out, dialect_body = _read_request(incoming)
         named = () if is_checked else self._ids_to_check(incoming, request)
         if named:
-            self._answer_owner(incoming, named, partial(self._read_native, incoming, is_checked=True))
+            self.answer_owner(incoming, named, partial(self._read_native, incoming, is_checked=True))
             return
         key = _key(incoming, request)
         if incoming.form is not None and not request.stream:
@@ -120,7 +120,7 @@ class StreamRoutes:
         request, left_out, dialect_body = _read_request(incoming)
         named = () if is_checked else self._ids_to_check(incoming, request)
         if named:
-            return self._answer_owner(incoming, named, partial(self._read_start, incoming, is_checked=True))
+            return self.answer_owner(incoming, named, partial(self._read_start, incoming, is_checked=True))
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
@@ -202,7 +202,7 @@ class StreamRoutes:
         request, left_out, _ = _read_dialect_request(incoming, incoming.format, body)
         named = () if is_checked else self._ids_to_check(incoming, request)
         if named:
-            self._answer_owner(incoming, named, partial(self._read_chat, incoming, is_checked=True))
+            self.answer_owner(incoming, named, partial(self._read_chat, incoming, is_checked=True))
             return
         if _key(incoming, request) is not None:
             raise Error("unsupported", "this route takes no idempotency key: a chat has its id", reason="chat")
@@ -234,7 +234,7 @@ class StreamRoutes:
         if incoming.key is not None and not is_checked:
             named = self._ids_in_body(incoming, asked)
             if named:
-                return self._answer_owner(incoming, named, partial(self._read_dialect, incoming, is_checked=True))
+                return self.answer_owner(incoming, named, partial(self._read_dialect, incoming, is_checked=True))
         # A background response is logged in its route's own format: the query cannot choose another one.
         query = {} if asked.background and not asked.stream else incoming.query
         negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=dialect.name)
@@ -260,7 +260,7 @@ class StreamRoutes:
         if incoming.key is not None and not is_checked:
             named = self._ids_in_body(incoming, asked)
             if named:
-                return self._answer_owner(incoming, named, partial(self._read_count, incoming, is_checked=True))
+                return self.answer_owner(incoming, named, partial(self._read_count, incoming, is_checked=True))
         model = self._engine.targets.with_target(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
@@ -292,7 +292,7 @@ class StreamRoutes:
         settings = self._specs.settings
         model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
         named = ids_in_raw(settings, model, [body], ())
-        return self._answer_owner(incoming, named, then) if named else then()
+        return self.answer_owner(incoming, named, then) if named else then()
 
     def _ids_to_check(self, incoming: Incoming, request: Request) -> Sequence[StoredId]:
         """Returns the ids in the raw members of a native request that its caller must own."""
@@ -314,7 +314,7 @@ class StreamRoutes:
         model = settings.chosen(asked.model, incoming.key)
         return ids_in_body(settings, model, incoming.format.name, asked.body)
 
-    def _answer_owner(
+    def answer_owner(
         self, incoming: Incoming, named: Sequence[StoredId], then: Callable[[], Reply | None]
     ) -> Reply | None:
         """Answers a request by a handler once its caller is known to own the ids that it names.

@@ -1,0 +1,70 @@
+"""Ids in forms: found however the form is cut, and however a lenient server would read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.model.errors import Error
+from gai_fast.server.pass_through.form_ids import FormIds
+from tests.limits import LIMITS
+
+MULTIPART = "multipart/form-data; boundary=xyz"
+QUERY = "application/x-www-form-urlencoded"
+
+
+def part(disposition: str, value: str, *, end: str = "\r\n", more: str = "") -> bytes:
+    return f"--xyz{end}Content-Disposition: form-data{disposition}{end}{more}{end}{value}{end}".encode()
+
+
+def ids(body: bytes, kind: str = MULTIPART, size: int = 0) -> list[str]:
+    form, found = FormIds(kind), []
+    pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
+    for piece in pieces:
+        found += form.feed(piece)
+    return [each.identifier for each in [*found, *form.feed(b"", is_last=True)]]
+
+
+@pytest.mark.parametrize("size", [0, 1, 7])
+@pytest.mark.parametrize(
+    "body",
+    [
+        part('; name="file_id"', "file-1") + b"--xyz--\r\n",
+        part("; name=file_id", "file-1", end="\n") + b"--xyz--\n",
+        part('; NAME = "file\\_id"', "file-1") + b"--xyz--\r\n",
+        part(";\r\n name=file_id", "file-1") + b"--xyz--\r\n",
+        part("; name*=utf-8''file%5Fid", "file-1") + b"--xyz--\r\n",
+        part("; name*0=file; name*1=_id", "file-1") + b"--xyz--\r\n",
+        part('; name="file_ids[]"', "file-1", more="Content-Type: text/plain\r\n") + b"--xyz--\r\n",
+        part('; name="model"', "m") + part('; name="file_id"', "file-1") + b"--xyz--\r\n",
+        part('; name="file"; filename="a.wav"', "\x00" * 20_000) + part('; name="file_id"', "file-1") + b"--xyz--",
+        part('; name="file_id"', "file-1"),
+    ],
+)
+def test_a_field_of_several_parts_names_an_id(body: bytes, size: int) -> None:
+    assert ids(body, size=size if len(body) < 1000 else 0 if size == 1 else size) == ["file-1"]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_other_fields_name_none(size: int) -> None:
+    body = part('; name="prompt"', "file_id") + part('; name="file"; filename="file_id"', 'name="file_id"')
+    assert ids(body + part('; name="language"', "x" * 500) + b"--xyz--", size=size) == []
+
+
+def test_a_field_of_a_query_names_an_id() -> None:
+    assert ids(b"model=m&file%5Fid=file-1&a=b", QUERY) == ["file-1"]
+    assert set(ids(b"model=m&file_id=file-1", QUERY)) == {"file-1"}
+    assert ids(b"model=m&prompt=file_id&a", QUERY) == []
+    assert ids(b"prompt=" + b"x" * 30_000 + b"&file_ids[]=f&a=b", QUERY, size=5_000) == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (MULTIPART, b"--xyz\r\nContent-Disposition: form-data; name=" + b"x" * 9_000),
+        (MULTIPART, part('; name="file_id"', "x" * 9_000)),
+        (QUERY, b"x" * 9_000),
+    ],
+)
+def test_what_is_kept_of_a_form_is_limited(kind: str, body: bytes) -> None:
+    with pytest.raises(Error, match=f"longer than {LIMITS.form_head} bytes"):
+        FormIds(kind).feed(body)
