@@ -126,7 +126,8 @@ class API(NativeRules):
     def _written(self, request: Request, target: Target) -> dict[str, Any]:
         """Returns the whole body for a native request. Raises as `build_request`."""
         target.changes.places = target.changes.tools = ()
-        options = request.provider_options.get(self.provider)
+        given: dict[str, Any] = request.provider_options
+        options = given.get(self.provider) if given else None
         if options:
             path = f"$.provider_options.{self.provider}"
             check_raw(options, path)
@@ -413,8 +414,8 @@ class API(NativeRules):
         """Returns the number of choices that a request asks for: a native one by its `provider_options`."""
         if not isinstance(request, _Request):
             return self.choices_in(request)
-        options: dict[str, Any] = request.provider_options
-        body = options.get(self.provider) if options else None
+        given: dict[str, Any] = request.provider_options
+        body = given.get(self.provider) if given else None
         return self.choices_in(body) if body else 1
 
     def choices_in(self, body: Mapping[str, Any]) -> int:

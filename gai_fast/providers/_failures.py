@@ -29,8 +29,13 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     if isinstance(body, list) and body:
         body = body[0]
     # `dict` is checked first and alone: a check against an abstract class, or against two classes, is slow.
-    if not isinstance(body, dict) and not isinstance(body, Mapping):
-        return None
+    if not isinstance(body, dict):
+        return error_object(dict(body)) if isinstance(body, Mapping) else None
+    return _error_in(body)
+
+
+def _error_in(body: dict[str, Any]) -> Mapping[str, Any] | None:
+    """Finds the object in an error body that is an object; as `error_object`."""
     if _SIGNS.isdisjoint(body) and not isinstance(body.get("message"), str):  # most chunks
         return body if body.get("object") == "error" or body.get("type") == "error" else None
     error = body.get("error") or body.get("Error") or body.get("fault")

@@ -171,7 +171,9 @@ class GeminiAdapter(ProviderAdapter):
             (raw, parts, _Details(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
         ]
         self.usage = usage or self.usage
-        self._count_searches([raw for raw, _, details in read if details.has_references])
+        referring = [raw for raw, _, details in read if details.has_references]
+        if referring or self._searches:
+            self._count_searches(referring)
         word = refusal = ""
         events: list[Event] = []
         if chunk.get("promptFeedback"):

@@ -68,7 +68,7 @@ def in_call_order(turns: Iterable[tuple[str, Message]]) -> Iterator[tuple[str, M
         turns: The messages with their paths, as `reading.turns` returns them.
     """
     asked: dict[str, int] = {}
-    for are_results, run in groupby(turns, lambda turn: isinstance(turn[1], ToolMessage)):
+    for are_results, run in groupby(turns, lambda turn: type(turn[1]) is ToolMessage):
         if are_results:
             yield from sorted(run, key=lambda turn: asked.get(getattr(turn[1], "call_id", ""), len(asked)))
             continue

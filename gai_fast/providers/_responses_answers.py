@@ -718,12 +718,14 @@ def _matched(item: _Item, raw_parts: Iterable[Any]) -> tuple[list[tuple[int, str
     delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
     whole: list[tuple[int, str, dict[str, Any]]] = []
     parts: list[_Part | None] = []
-    for index, raw in enumerate({"text": one} if isinstance(one, str) else one for one in raw_parts):
+    for index, one in enumerate(raw_parts):
+        raw = {"text": one} if isinstance(one, str) else one
         kind = _part_kind(raw, item.kind) if isinstance(raw, dict) else ""
         if kind:
-            part = delivered.get((kind, index))
+            place = kind, index
+            part = delivered.get(place)
             if part is not None and label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
-                del delivered[kind, index]
+                del delivered[place]
             else:
                 part = None
             whole.append((index, kind, raw))
@@ -869,6 +871,8 @@ def _item_kind(raw: dict[str, Any]) -> str:
     """Returns the type of an item, which some servers leave out. Of all items, only messages have a role."""
     kind = raw.get("type")
     if isinstance(kind, str):
+        if kind == "message":  # nearly all
+            return kind
         is_said = raw.get("role") == "assistant" and "content" in raw and not kind.endswith(_UNSAID)
         is_text = is_said or kind in ("text", "output_text")
         return "message" if is_text else kind
