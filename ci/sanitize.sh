@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The kernels under the address and undefined-behaviour sanitizers: all cases, recordings and damaged inputs of the parity
-# tests, at their splits. Builds in a copy, so that the working tree keeps its own build. PYTHON: an interpreter with the
-# dev extra (default: .venv's). Arguments go to pytest (default: the kernels' tests).
+# tests, at their splits. Builds in a copy, so that the working tree keeps its own build; the C that Cython has made for that
+# one is compiled here too. PYTHON: an interpreter with the dev extra (default: .venv's). Arguments go to pytest (default:
+# the kernels' tests).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
@@ -10,7 +11,7 @@ compiler=${CC:-cc}
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-tar -c --exclude='*.so' --exclude='gai_fast/*.c' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py csrc gai_fast tests tools | tar -x -C "$copy"
+tar -c --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py csrc gai_fast tests tools | tar -x -C "$copy"
 cd "$copy"
 GAI_FAST_BUILD=native GAI_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace --parallel "$(nproc)"
 
