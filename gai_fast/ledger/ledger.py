@@ -176,9 +176,9 @@ class Ledger(ABC):
             Overloaded: The store fails, and the configuration wants such requests refused.
         """
         caps = self.caps(key)
-        if caps is None:
-            return True
-        demand = _bounded(demand, caps)
+        return caps is None or self._take_at_once(key, stream_id, caps, _bounded(demand, caps))
+
+    def _take_at_once(self, key: KeySettings, stream_id: str, caps: Caps, demand: Demand) -> bool:
         reserved = self._try(key.name, caps, demand)
         if reserved is None:
             return False
@@ -209,11 +209,12 @@ class Ledger(ABC):
 
     async def take(self, key: KeySettings, stream_id: str, demand: Demand = NO_DEMAND) -> None:
         """Admits a request; as `try_take`."""
-        if not self.try_take(key, stream_id, demand):
-            caps = self.caps(key)
-            if caps is not None:
-                demand = _bounded(demand, caps)
-                self._note(stream_id, key, caps, demand, await self._ask(key.name, caps, demand))
+        caps = self.caps(key)
+        if caps is None:
+            return
+        demand = _bounded(demand, caps)
+        if not self._take_at_once(key, stream_id, caps, demand):
+            self._note(stream_id, key, caps, demand, await self._ask(key.name, caps, demand))
 
     def _note(self, stream_id: str, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
         self._tickets[stream_id] = Ticket(key, caps, demand.tokens, reserved)
