@@ -1,4 +1,4 @@
-"""`python -m benchmarks.instructions check | accept`; see the package's docstring."""
+"""`python -m benchmarks.instructions check | accept | sealed`; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
 from benchmarks.instructions.path import measure_path, path_environment, serve
+from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from gai_fast.kernels import MODULES
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -121,6 +122,18 @@ def accept() -> list[str]:
     return [write(BASELINE, environment(), costs), write(PATH_BASELINE, path_environment(), path_costs)]
 
 
+def sealed() -> tuple[list[str], bool]:
+    """Counts durable events. Returns the table, and whether sealing costs no more than it may.
+
+    Raises:
+        RuntimeError: As `accept`.
+    """
+    if MODULES == "interpreted":
+        raise RuntimeError("count on a build whose modules are compiled: make install")
+    with TemporaryDirectory() as folder:
+        return compare_sealed(measure_sealed(Path(folder)))
+
+
 def write(path: Path, where: str, costs: Mapping[str, Cost]) -> str:
     """Replaces an environment's entry in a baseline."""
     baseline: dict[str, Any] = load_baseline(path)
@@ -140,13 +153,16 @@ def main(arguments: list[str]) -> int:
         case ["serve", marks, configuration]:
             serve(marks, configuration)
             return 0
-        case ["check" | "accept"]:
+        case ["serve-by-turns", marks, configuration]:
+            serve_by_turns(marks, configuration)
+            return 0
+        case ["check" | "accept" | "sealed" as command]:
             pass
         case _:
-            print("usage: python -m benchmarks.instructions check | accept", file=sys.stderr)
+            print("usage: python -m benchmarks.instructions check | accept | sealed", file=sys.stderr)
             return 2
     try:
-        lines, fine = check() if arguments == ["check"] else (accept(), True)
+        lines, fine = {"check": check, "sealed": sealed, "accept": lambda: (accept(), True)}[command]()
     except RuntimeError as problem:
         print(problem, file=sys.stderr)
         return 1

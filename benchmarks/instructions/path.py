@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Final
 
 from benchmarks.instructions.cases import ANSWERS, named
-from benchmarks.instructions.counting import ROOT, Cost, build_marks, counted_environment, environment, read
+from benchmarks.instructions.counting import ROOT, Cost, Counted, build_marks, counted_environment, environment, read
 from benchmarks.websocket import handshake, request_message
 
 FIXTURES: Final = ROOT / "tests/corpus/fixtures"
@@ -154,7 +154,7 @@ _ENDS: Final = (
     b"event: response.completed\n",
 )
 """Marks of a complete answer, in one format or another."""
-_BODY_END: Final = b"\r\n0\r\n\r\n"
+BODY_END: Final = b"\r\n0\r\n\r\n"
 _SOCKET_END: Final = b'"type":"done","finished":true}'
 _EMBEDDING_END: Final = b'"usage":{"prompt_tokens":100,"total_tokens":100}}'
 _LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -273,7 +273,7 @@ def serve(marks_path: str, configuration: str) -> None:
     main()
 
 
-def _request_of(case: Case) -> bytes:
+def request_of(case: Case) -> bytes:
     """The bytes that ask for an answer."""
     asked: dict[str, object] = {"model": case.provider.replace(":", "-"), "stream": True}
     if case.path == EMBEDDINGS:
@@ -301,9 +301,13 @@ class Server:
         stack: Ends the process and closes the sockets.
         folder: Where callgrind writes to.
         providers: The providers of the upstreams.
+        more: Further tables of the configuration.
+        serve: The command of `benchmarks.instructions` that serves.
     """
 
-    def __init__(self, stack: ExitStack, folder: Path, providers: set[str]) -> None:
+    def __init__(
+        self, stack: ExitStack, folder: Path, providers: set[str], more: str = "", serve: str = "serve"
+    ) -> None:
         self._stack = stack
         self._folder = folder
         self._dumps = 0
@@ -312,9 +316,9 @@ class Server:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._port = 0  # the system gives one, and the server says which
         configuration = folder / "gai-fast.toml"
-        configuration.write_text(self._configuration(providers))
+        configuration.write_text(self._configuration(providers) + more)
         self._log = folder / "log"
-        command = [sys.executable, "-m", "benchmarks.instructions", "serve"]
+        command = [sys.executable, "-m", "benchmarks.instructions", serve]
         counted = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
         with self._log.open("wb") as log:
             try:
@@ -328,7 +332,7 @@ class Server:
             except FileNotFoundError:
                 raise RuntimeError("valgrind is needed to count instructions") from None
         stack.callback(self._stop)
-        self._wait("the server listens", self._listens)
+        self.wait("the server listens", self._listens)
 
     def _configuration(self, providers: set[str]) -> str:
         url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -348,33 +352,46 @@ class Server:
             case: The kind of request.
             pieces: The bytes that the upstream sends; each after the client has received the result of the one before.
         """
-        with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.connected() as client:
             if case.path == SOCKET:
                 self._open_socket(client)
             for _ in range(WARM_UP):
-                self._ask(client, case, pieces)
-            os.kill(self._process.pid, signal.SIGUSR1)
-            self._ask(client, case, pieces)
-            self._counted()
+                self.ask(client, case, pieces)
+            self.begin()
+            self.ask(client, case, pieces)
+            self.counted()
             counts = []
             for _ in range(ROUNDS):
                 for _ in range(REQUESTS):
-                    self._ask(client, case, pieces)
-                counts.append(self._counted())
+                    self.ask(client, case, pieces)
+                counts.append(self.counted().without_libc)
         return min(counts) / REQUESTS
 
-    def _ask(self, client: socket.socket, case: Case, pieces: list[bytes]) -> None:
+    def connected(self) -> socket.socket:
+        """Returns a client's connection."""
+        client = socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    def begin(self) -> None:
+        """Begins to count."""
+        os.kill(self._process.pid, signal.SIGUSR1)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the server."""
+        os.kill(self._process.pid, number)
+
+    def ask(self, client: socket.socket, case: Case, pieces: list[bytes]) -> None:
         """One exchange, checked."""
-        client.sendall(_request_of(case))
-        upstream, answer = self._asked_upstream(client), b""
+        client.sendall(request_of(case))
+        upstream, answer = self.asked_upstream(client), b""
         for number, piece in enumerate(pieces, 1):
             upstream.sendall(piece)
             while answer.count(b'"type":"text.delta"') < number < len(pieces):
-                answer += self._receive(client)
-        last = {SOCKET: _SOCKET_END, EMBEDDINGS: _EMBEDDING_END}.get(case.path, _BODY_END)
+                answer += self.receive(client)
+        last = {SOCKET: _SOCKET_END, EMBEDDINGS: _EMBEDDING_END}.get(case.path, BODY_END)
         while not answer.endswith(last):
-            answer += self._receive(client)
+            answer += self.receive(client)
         is_well = case.path == SOCKET or answer.startswith(b"HTTP/1.1 200 ")
         if not is_well or not (last == _EMBEDDING_END or any(end in answer for end in _ENDS)):
             raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
@@ -384,11 +401,11 @@ class Server:
         client.sendall(handshake(SOCKET, "127.0.0.1"))
         answer = b""
         while not answer.endswith(b"\r\n\r\n"):
-            answer += self._receive(client)
+            answer += self.receive(client)
         if not answer.startswith(b"HTTP/1.1 101 "):
             raise RuntimeError(f"the WebSocket was not opened:\n{answer[:2000].decode(errors='replace')}")
 
-    def _asked_upstream(self, client: socket.socket) -> socket.socket:
+    def asked_upstream(self, client: socket.socket) -> socket.socket:
         """The upstream's connection, after the request that came on it was read."""
         while True:
             ready = self._selector.select(SECONDS)
@@ -418,29 +435,31 @@ class Server:
         head, _, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         while length is not None and len(body) < int(length[1]):
-            body += self._receive(connection)
+            body += self.receive(connection)
         return True
 
-    def _receive(self, connection: socket.socket) -> bytes:
+    def receive(self, connection: socket.socket) -> bytes:
+        """Returns the next bytes of a connection."""
         data = connection.recv(1 << 20)
         if not data:
             raise RuntimeError(f"a connection was closed:\n{self._log.read_text()[-2000:]}")
         return data
 
-    def _counted(self) -> int:
-        """Instructions since the last call, without libc's."""
+    def counted(self) -> Counted:
+        """The counts since the last call."""
         self._dumps += 1
         path = self._folder / f"out.{self._dumps}"
         os.kill(self._process.pid, signal.SIGUSR2)
-        self._wait("callgrind writes", lambda: path.exists() and b"\ntotals:" in path.read_bytes()[-100:])
-        return read(path).without_libc
+        self.wait("callgrind writes", lambda: path.exists() and b"\ntotals:" in path.read_bytes()[-100:])
+        return read(path)
 
     def _listens(self) -> bool:
         said = re.search(r" on http://127\.0\.0\.1:(\d+)\n", self._log.read_text())
         self._port = 0 if said is None else int(said[1])
         return said is not None
 
-    def _wait(self, what: str, is_done: Callable[[], bool]) -> None:
+    def wait(self, what: str, is_done: Callable[[], bool]) -> None:
+        """Waits until something is done. `what` says it, for an error."""
         deadline = time.monotonic() + SECONDS
         while not is_done():
             if time.monotonic() > deadline or self._process.poll() is not None:

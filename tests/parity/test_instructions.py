@@ -20,6 +20,7 @@ from benchmarks.instructions.__main__ import (
     requires_all,
 )
 from benchmarks.instructions.path import BURST, CASES, UPSTREAMS, at_once, measure_path, one_by_one, path_environment
+from benchmarks.instructions.sealed import Pair, compare_sealed
 from gai_fast import decode
 from gai_fast.kernels import MODULES, ChunkedBody
 
@@ -122,6 +123,15 @@ def test_no_baseline_is_a_failure_where_everything_is_required(cost: type) -> No
     assert compare({"a case": cost(100.0, 0.0, 2.0)}, baseline, "here", is_required=True)[1]
     assert not compare({"a case": cost(100.0, 0.0, 2.0)}, baseline, "there", is_required=True)[1]
     assert not compare({"a case": cost(100.0, 0.0, 2.0)}, {}, "here", is_required=True)[1]
+
+
+def test_a_sealed_store_may_cost_an_event_five_per_cent() -> None:
+    lines, fine = compare_sealed(Pair(1000.0, 1050.0))
+    assert fine
+    assert lines[1].split() == ["1000.0", "1050.0", "+5.0%"]
+    lines, fine = compare_sealed(Pair(1000.0, 1051.0))
+    assert not fine
+    assert lines[1].endswith("+5.1%  more than 5% more")
 
 
 def test_what_must_be_linear_is_and_the_case_that_is_not_is_seen(cost: type) -> None:
