@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import select
 from collections.abc import Callable
+from io import FileIO
 from typing import Any, Protocol
 
 
@@ -51,10 +52,7 @@ def receive(descriptor: int, most: int) -> bytes | None:
     Raises:
         OSError: The connection is broken.
     """
-    try:
-        return os.read(descriptor, most)
-    except BlockingIOError:
-        return None
+    return _file(descriptor, "rb").read(most)
 
 
 def send(descriptor: int, data: bytes | memoryview) -> int:
@@ -70,10 +68,14 @@ def send(descriptor: int, data: bytes | memoryview) -> int:
     Raises:
         OSError: The connection is broken.
     """
-    try:
-        return os.write(descriptor, data)
-    except BlockingIOError:
-        return 0
+    return _file(descriptor, "wb").write(data) or 0
+
+
+def _file(descriptor: int, mode: str) -> FileIO:
+    """Returns the socket as a file, whose methods return None where they would block."""
+    if descriptor < 0:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    return FileIO(descriptor, mode, closefd=False)
 
 
 class SocketSet:
