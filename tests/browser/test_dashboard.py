@@ -602,7 +602,7 @@ async def test_without_an_admins_key_in_the_file_no_key_is_made_here(browser: Br
     for keys, why in (
         (
             [],
-            'Keys are made here once the file has a [[key]] with role = "admin": else nobody could operate the server.',
+            'Keys can be made here once the file has a [[key]] with role = "admin".',
         ),
         (
             [{k: v for k, v in ROOT.items() if k != "source"}],

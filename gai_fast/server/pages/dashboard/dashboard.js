@@ -208,7 +208,7 @@ function showBreakers({ breakers }) {
 function showSpend({ spend }) {
   put($("spend-day"), spend ? `${spend.day}, UTC` : "");
   replace($("spend"), spend, () => {
-    if (!spend) return nothing("The store does not tell the spend now.");
+    if (!spend) return nothing("The store is out of reach: the spend is not known now.");
     if (!spend.keys.length) return nothing("Nothing is spent today. Models with a price are counted: see [[model]] price.");
     const part = (title, name, rows) => {
       const most = Math.max(...rows.map(({ amount }) => amount)) || 1;
@@ -226,7 +226,7 @@ function showChange({ configuration }) {
   put($("change-at"), configuration ? `${configuration.at.slice(0, 19).replace("T", " ")} UTC` : "");
   replace($("change"), configuration, () => {
     if (!configuration) return nothing("None since the server started. Edit its file, then send SIGHUP or POST /admin/v1/reload.");
-    if (!configuration.changes.length) return nothing("It was loaded again, and nothing in it had changed.");
+    if (!configuration.changes.length) return nothing("It was loaded again; nothing in it had changed.");
     return some(configuration.changes, ({ section, name, change }) =>
       make("div", "item", make("span", "name", name ?? `[${section}]`), make("span", "hint", name ? section : ""),
         make("span", "value", change)));

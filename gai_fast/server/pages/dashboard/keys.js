@@ -86,11 +86,11 @@ export class Keys {
 
   #show() {
     const rows = this.#keys.map((key) => this.#row(key));
-    this.#list.replaceChildren(...(rows.length ? rows : [make("p", "none", "There is no key: everybody who reaches the server may use it.")]));
+    this.#list.replaceChildren(...(rows.length ? rows : [make("p", "none", "There is no key: anyone who reaches the server may use it.")]));
     if (!this.#isHere) return;
     if (this.#keys.some((key) => key.source === undefined)) this.#refuse("This server makes no keys at run time: they are in its file.");
     else if (!this.#keys.some(({ role }) => role === "admin")) {
-      this.#refuse('Keys are made here once the file has a [[key]] with role = "admin": else nobody could operate the server.');
+      this.#refuse('Keys can be made here once the file has a [[key]] with role = "admin".');
     } else {
       this.#opener.hidden = false;
       this.#why.hidden = true;
