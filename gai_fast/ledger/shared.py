@@ -35,13 +35,13 @@ from gai_fast.ledger._base import (
     Verdict,
     labels_of,
 )
-from gai_fast.ledger.book import SpendBook
+from gai_fast.ledger.book import SpendBook, Sums
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.model.money import Amount
+from gai_fast.model.money import Amount, decimal_text
 from gai_fast.stores.backend import StoreError
-from gai_fast.stores.health import Health, out_of_reach
+from gai_fast.stores.health import Health, logger, out_of_reach
 
 _BEAT: Final = LIMITS.ledger_gone / 4
 """Seconds between two signs of life of a worker that has streams."""
@@ -227,7 +227,18 @@ class SharedLedger(Ledger):
         for each in asking:
             for waiting in each.demands:
                 waiting.refuse()
+        self._log_unreported()
         await self._home.close()
+
+    def _log_unreported(self) -> None:
+        """Tells the operator of spend that ends with this worker: nobody else knows of it."""
+        unreported = Sums("day")
+        unsent, self._unsent = self._unsent, None
+        unreported.add(() if unsent is None else unsent.entries)
+        unreported.add(self._book.take(len(self._book)))
+        for day, currency, amount, requests in unreported.rows():
+            text = "the store may lack spend of %s: %s %s of %d requests could not be reported before the end"
+            logger.error(text, day, decimal_text(amount), currency, requests)
 
     async def report(self) -> None:
         """Waits for the end of an exchange that begins after now, whether it succeeds or not; as `Ledger.report`.

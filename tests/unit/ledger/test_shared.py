@@ -15,7 +15,7 @@ from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.ledger.limits import Limits
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.money import Amount
+from gai_fast.model.money import UNIT, Amount
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from gai_fast.stores.backend import StoreError
 from tests.waiting import SECONDS, until
@@ -493,6 +493,20 @@ async def test_an_orderly_end_reports_everything() -> None:
         await on[0].close()
         assert on.home.book.rows("key", None, None) == [SpendRow("ann", "USD", 7, 1)]
         assert not on.home.state("ann").holders
+
+
+async def test_spend_that_a_worker_takes_to_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A store was out of reach when a server was stopped, and nobody knew what it lacked."""
+    async with site() as on:
+        on.ways[0].fails = True
+        for amount in (UNIT, UNIT // 2):
+            on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", amount))
+            await on[0].report()
+        await on[0].close()
+        await on[1].close()
+    lost = f"the store may lack spend of {DAY}: 1.5 USD of 2 requests could not be reported before the end"
+    assert [each.message for each in caplog.records if "lack" in each.message] == [lost]
+    caplog.clear()
 
 
 def remaining(ledger: SharedLedger, caller: KeySettings) -> list[int]:
