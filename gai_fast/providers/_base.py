@@ -56,6 +56,7 @@ _PROBE: Final = Request(query="-")
 
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -351,6 +352,8 @@ class API(NativeRules):
         if not isinstance(request, _Request):
             return frozenset(self.tools_in(request))
         tools = request.tools
+        if not tools:
+            return _NO_NAMES
         return frozenset([names.get(tool.name, tool.name) for tool in tools if isinstance(tool.name, str)])
 
     def tools_in(self, body: Mapping[str, Any]) -> Sequence[str]:
