@@ -581,8 +581,9 @@ def test_no_exception_is_caught_that_is_not_named() -> None:
 
 def lines(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
     for path in paths:
+        name = path.relative_to(ROOT)
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            yield f"{path.relative_to(ROOT)}:{number}", line
+            yield f"{name}:{number}", line
 
 
 def test_nothing_is_left_to_be_done() -> None:
@@ -596,7 +597,7 @@ def test_what_silences_a_check_says_which_and_why(mark: str) -> None:
     assert not violations(
         f"{where}: {line.strip()}"
         for where, line in lines(path for path in written_files() if path.suffix == ".py")
-        if re.search(rf"# {mark}", line) and not named.search(line)
+        if f"# {mark}" in line and not named.search(line)
     )
 
 
