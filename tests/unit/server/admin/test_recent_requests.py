@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from itertools import count
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import KeySettings
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter, together
-from gai_fast.server.http.request import HTTPRequest
 from tests.limits import LIMITS
+from tests.unit.server.incoming_requests import http
 
 ALL = RequestFilter()
 STREAM: dict[str, Any] = {
@@ -67,8 +67,9 @@ def test_a_stream_is_listed_with_its_figures() -> None:
 
 def test_a_refused_request_is_listed_with_its_status() -> None:
     listed = recent()
-    http = SimpleNamespace(caller="alice", request_id="req", began=time.monotonic() - 0.5)
-    listed.refused(cast(HTTPRequest, http), "/r", 404, "not_found")
+    request = http("GET", "/r")
+    request.key, request.request_id, request.began = KeySettings("alice", ()), "req", time.monotonic() - 0.5
+    listed.refused(request, "/r", 404, "not_found")
     (row,) = listed.rows(ALL)
     assert (row["outcome"], row["status"], row["code"]) == ("refused", 404, "not_found")
     assert (row["key"], row["endpoint"], row["request_id"]) == ("alice", "/r", "req")

@@ -56,6 +56,7 @@ async def test_a_breaker_counts_failures_without_an_answer_and_refuses_as_for_st
     net.logged.clear()
 
 
+@pytest.mark.interpreted  # it replaces methods
 @pytest.mark.parametrize("identity", [None, IdentitySettings(command=("sh", "-c", "echo tok-0123456789"))])
 @pytest.mark.parametrize("attempt", [1, 2])
 @pytest.mark.parametrize(
