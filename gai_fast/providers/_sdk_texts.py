@@ -112,7 +112,7 @@ PATHS: Final = {
         (
             Step(
                 "delta",
-                (*_UNREAD, "item_id", "sequence_number"),
+                (*_UNREAD, "item_id", "sequence_number", "snapshot"),  # of a helper: all the text so far
                 kind="response.output_text.delta",
                 number="output_index",
             ),

@@ -139,6 +139,11 @@ def test_another_part_than_the_first_of_an_item_is_not_read() -> None:
     assert PATHS["openai:responses"].read(made("openai:responses", "Hi", content_index=1)) is None
 
 
+def test_the_text_so_far_beside_a_delta_is_not_looked_at() -> None:
+    """The helper of `openai` adds it to each: to write it each time takes the square of the answer's length."""
+    assert PATHS["openai:responses"].read(made("openai:responses", "Hi", snapshot="Oh, Hi")) == (0, "Hi", None)
+
+
 @pytest.mark.parametrize("count", [None, 0, -1, "many", True])
 def test_usage_beside_a_text_is_read_if_it_counts(count: Any) -> None:
     read = PATHS["gemini"].read
