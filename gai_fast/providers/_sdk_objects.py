@@ -185,6 +185,7 @@ def _gemini(item: Any) -> str:
     """Returns a response of `google-genai`, which writes bytes in the alphabet of base64url."""
     members = item.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=_ADDED_BY_GENAI, warnings=False)
     for candidate in members.get("candidates") or ():
+        _plain_base64(candidate, "continuationToken")
         for part in (candidate.get("content") or {}).get("parts") or ():
             _plain_base64(part, "thoughtSignature")
             _plain_base64(part.get("inlineData") or {}, "data")

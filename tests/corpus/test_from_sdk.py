@@ -497,3 +497,18 @@ def test_what_stands_beside_a_text_is_kept() -> None:
     groq = made_by("groq", ".chat.ChatCompletionChunk")
     chunks = [first, {**first, "x_groq": {"id": "r", "usage": COUNTS}}]
     assert "'total_tokens': 7" in told([groq(chunk) for chunk in chunks], "groq")
+
+
+def test_the_bytes_of_gemini_are_written_as_google_writes_them() -> None:
+    """The SDK has them in another alphabet."""
+    pytest.importorskip("google.genai")
+    candidate = {
+        "index": 0,
+        "content": {"role": "model", "parts": [{"text": "Hi", "thoughtSignature": "+/+/"}]},
+        "finishReason": "STOP",
+        "continuationToken": "+/+/",
+    }
+    body = b"data: " + dumps({"candidates": [candidate], "modelVersion": "m", "responseId": "r"}) + b"\n\n"
+    events = list(gai_fast.from_sdk(gemini(body), provider="gemini"))
+    assert comparable(events) == comparable(gai_fast.decode("gemini", [body]))
+    assert events[-2]["provider_metadata"] == {"continuation_token": "+/+/"}
