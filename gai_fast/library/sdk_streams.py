@@ -7,7 +7,8 @@ that API's adapter reads as it reads the provider's own bytes.
    object of another API ends the stream as `malformed_chunk`.
 2. A message of LangChain, or a chunk of one, becomes a chunk of the chat dialect. Texts and events of `gai.events.v1`
    may be mixed.
-3. Only an iterator of texts and events is complete without a finish reason: it ends with `stop`, or `tool_calls`.
+3. Only texts, events and whole messages of LangChain are complete without a finish reason: the stream ends with `stop`,
+   or `tool_calls`.
 4. An exception with a status or an error body is the provider's error; a broken connection is `network`. Any other
    exception passes through. Whatever ends the stream, the library's stream is closed.
 """
@@ -286,6 +287,8 @@ class _Reading:
         relay = self._begun(self._api or EVENTS, None)
         if self._api == EVENTS and self._has_read:
             relay.receive_chunk(_END)
+        elif self._messages.is_whole and self._adapter is not None and not self._adapter.word():
+            relay.receive_chunk(_STOP)
         self._count()
         relay.receive_eof(None, now_ms())
 
@@ -336,6 +339,7 @@ class _Reading:
 
 
 _END: Final = '{"type":"done","finished":true}'
+_STOP: Final = '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
 
 _BROKEN: Final = frozenset(("TransportError", "NetworkError", "APIConnectionError", "ClientConnectionError"))
 _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout", "ReadTimeout"))

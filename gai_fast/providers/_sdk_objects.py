@@ -15,6 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from gai_fast.core.chunks import objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import TYPES
 from gai_fast.providers._sdk_texts import PATHS, TextPath
@@ -63,6 +64,8 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
             return Shape(api, _json, varies=True)
     if _is_langchain(item):  # before the APIs: it may have a member of Gemini's
         return Shape(_LANGCHAIN, (messages or Messages()).wire)
+    if _is_of_no_model(item):
+        return Shape(begun or _LANGCHAIN, _nothing)
     is_model = hasattr(item, "model_dump_json")
     if is_model:
         api = _api_of(_members(item))
@@ -82,7 +85,7 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
 
 def chunk_of(item: Any) -> Any:
     """Returns an object without the metadata that LangGraph puts beside it in a pair."""
-    is_pair = isinstance(item, tuple) and item and (_is_langchain(item[0]) or _is_tool_message(item[0]))
+    is_pair = isinstance(item, tuple) and item and (_is_langchain(item[0]) or _is_of_no_model(item[0]))
     return item[0] if is_pair else item
 
 
@@ -213,48 +216,89 @@ def _is_langchain(item: Any) -> bool:
     )
 
 
-def _is_tool_message(item: Any) -> bool:
-    """Returns whether an object is the result of a tool, which LangGraph puts between the chunks of an agent."""
-    return getattr(item, "type", None) == "tool" and hasattr(item, "tool_call_id")
+def _is_of_no_model(item: Any) -> bool:
+    """Returns whether an object is another message of LangChain: the result of a tool, or one of the user.
+
+    LangGraph sends those that its nodes return between the chunks of an agent.
+    """
+    kind = getattr(item, "type", None)
+    return isinstance(kind, str) and hasattr(item, "tool_call_id" if kind == "tool" else "additional_kwargs")
+
+
+_ALL: Final = ""
+"""In place of a message's id: all messages."""
+_WHOLE_CALLS: Final = 1 << 20
+"""The index of the first call of a whole message. None continues a call of chunks, even if it repeats that one's id."""
 
 
 class Messages:
     """Writes the messages of one answer of LangChain: each counts the tokens that those before it have not.
 
     Chunks have a part of a message. LangGraph also sends whole messages: of models that were not streamed, and of nodes
-    that return the message whose chunks came.
+    that return the message whose chunks came, or another message with its text or its calls.
     """
 
     def __init__(self) -> None:
+        self.is_whole = False
+        """Whether no more of the last message can come: it is whole, or this was its last chunk."""
         self._counts: Counter[str] = Counter()
         self._known: set[str] = set()
-        """The ids of the messages and of their calls so far, at most `limits.message_ids`."""
-        self._said = sha256()
-        """The digest of the text since the last whole message."""
+        """The ids of the messages so far, at most `limits.message_ids`."""
+        self._said: dict[str, Any] = {}
+        """The digest of the text in the chunks of each message, and in all since the last whole message."""
+        self._called: set[Any] = set()
+        """The calls so far, as many at most: the ids of those in chunks, the hashes of whole ones."""
+        self._next = _WHOLE_CALLS
 
     def wire(self, item: Any) -> str:
         """Returns the JSON of a message or a chunk in the chat dialect, without what the message's chunks had."""
         chunk, usage = _langchain(item), getattr(item, "usage_metadata", None)
         choice = chunk["choices"][0]
-        if self._is_repeated(item, choice["delta"]):
-            choice["delta"], usage = {}, None if self._counts else usage
+        delta, identifier = choice["delta"], str(getattr(item, "id", None) or "")
+        is_message = item.type == "ai"
+        self.is_whole = is_message or getattr(item, "chunk_position", None) == "last"
+        if is_message:
+            new = choice["delta"] = self._new(delta, identifier, is_counted=bool(usage))
+            if new != delta and self._counts:
+                usage = None
+            for call in new.get("tool_calls", ()):
+                call["index"] = self._next
+                self._next += 1
+        else:
+            self._say(identifier, delta)
+        _note(self._known, [identifier] if identifier else ())
+        calls = [call for call in delta.get("tool_calls", ()) if call["id"]]
+        _note(self._called, [_hash(call) if is_message else call["id"] for call in calls])
         if usage:
             chunk["usage"] = self._added(usage)
         return _json(chunk)
 
-    def _is_repeated(self, item: Any, delta: Mapping[str, Any]) -> bool:
-        """Returns whether an object is a whole message whose chunks have come. Any other object is recorded."""
-        text = str(delta.get("content", "")).encode(errors="surrogatepass")
-        ids = [getattr(item, "id", None), *(call["id"] for call in delta.get("tool_calls", ()))]
-        if item.type == "ai":
-            before, self._said = self._said.digest(), sha256()
-            if not self._known.isdisjoint(ids) or (text and before == sha256(text).digest()):
-                return True
-        else:
-            self._said.update(text)
-        if len(self._known) < LIMITS.message_ids:
-            self._known.update(identifier for identifier in ids if identifier)
-        return False
+    def _say(self, identifier: str, delta: dict[str, Any]) -> None:
+        """Records the text of a chunk."""
+        text = _octets(delta)
+        for name in {_ALL, identifier}:
+            if name in self._said or len(self._said) < LIMITS.message_ids:
+                self._said.setdefault(name, sha256()).update(text)
+
+    def _new(self, delta: dict[str, Any], identifier: str, *, is_counted: bool) -> dict[str, Any]:
+        """Returns what is new in a whole message."""
+        text, calls = _octets(delta), delta.get("tool_calls", ())
+        is_said = self._take(sha256(text).digest())
+        if identifier in self._known:
+            return {}
+        if identifier and is_counted and self._known:  # an answer of its own, which may say what another has said
+            return delta
+        new = [call for call in calls if self._called.isdisjoint((call["id"], _hash(call)))]
+        is_repeated = is_said if text else len(new) < len(calls)
+        rest = {} if is_repeated else {name: value for name, value in delta.items() if name != "tool_calls"}
+        return {**rest, "tool_calls": new} if new else rest
+
+    def _take(self, digest: bytes) -> bool:
+        """Returns whether chunks had this text. A second message with it repeats no chunks."""
+        found = [name for name, said in self._said.items() if said.digest() == digest]
+        for name in {_ALL, *found}:
+            self._said.pop(name, None)
+        return bool(found)
 
     def _added(self, usage: Mapping[str, Any]) -> dict[str, Any]:
         inputs, outputs = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
@@ -271,14 +315,32 @@ class Messages:
         }
 
 
+_WORDS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason")
+"""Members with the finish reason; the last one is Bedrock's."""
+_PLACES: Final = {"text": "content", "refusal": "refusal"} | dict.fromkeys(
+    ("reasoning", "thinking", "reasoning_content"), "reasoning_content"
+)
+"""The member of the chat dialect for each type of block with text."""
+_NAMES: Final = ("text", "thinking", "reasoning", "refusal")
+"""Members of a block with its text."""
+
+
+def _octets(delta: dict[str, Any]) -> bytes:
+    return str(delta.get("content", "")).encode(errors="surrogatepass")
+
+
+def _hash(call: dict[str, Any]) -> int:
+    return hash((call["id"], *call["function"].values()))
+
+
+def _note(known: set[Any], values: Iterable[Any]) -> None:
+    if len(known) < LIMITS.message_ids:
+        known.update(values)
+
+
 def _langchain(item: Any) -> dict[str, Any]:
     """Returns a message, or a chunk of one, in the chat dialect, without its usage."""
-    delta: dict[str, Any] = {}
-    text, reasoning = _langchain_texts(item)
-    if text:
-        delta["content"] = text
-    if reasoning:
-        delta["reasoning_content"] = reasoning
+    delta: dict[str, Any] = {**_langchain_texts(item)}
     calls = [
         {
             "index": call.get("index") if isinstance(call.get("index"), int) else at,
@@ -291,7 +353,7 @@ def _langchain(item: Any) -> dict[str, Any]:
     if calls:
         delta["tool_calls"] = calls
     details = item.response_metadata or {}
-    word = details.get("finish_reason") or details.get("stop_reason") or details.get("done_reason")
+    word = next((details[name] for name in _WORDS if details.get(name)), None)
     chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": delta, "finish_reason": word}]}
     model = details.get("model_name") or details.get("model")
     if model:
@@ -304,23 +366,27 @@ def _langchain_calls(item: Any) -> list[Mapping[str, Any]]:
     if item.type != "ai":
         return [*(item.tool_call_chunks or ())]
     calls = getattr(item, "tool_calls", None) or ()
-    return [{**call, "args": encode_json(call.get("args") or {}).decode(), "index": None} for call in calls]
+    whole = [{**call, "args": encode_json(call.get("args") or {}).decode(), "index": None} for call in calls]
+    return [*whole, *(getattr(item, "invalid_tool_calls", None) or ())]  # the latter have arguments that are no JSON
 
 
-def _langchain_texts(item: Any) -> tuple[str, str]:
-    """Returns the text and the reasoning of a message chunk."""
-    content = item.content
-    reasoning = [str((item.additional_kwargs or {}).get("reasoning_content") or "")]
-    if isinstance(content, str):
-        return content, reasoning[0]
-    texts = []
-    for block in content or ():
+def _langchain_texts(item: Any) -> dict[str, str]:
+    """Returns the texts of a message or a chunk, by their members in the chat dialect."""
+    more, content = item.additional_kwargs or {}, item.content
+    texts = {"content": "", **{name: str(more.get(name) or "") for name in ("reasoning_content", "refusal")}}
+    for block in [content] if isinstance(content, str) else content or ():
         if isinstance(block, str):
-            texts.append(block)
+            texts["content"] += block
         elif isinstance(block, Mapping):
-            kind = block.get("type")
-            if kind == "text":
-                texts.append(str(block.get("text") or ""))
-            elif kind in ("reasoning", "thinking"):
-                reasoning.append(str(block.get("thinking") or block.get("reasoning") or ""))
-    return "".join(texts), "".join(reasoning)
+            name = _PLACES.get(str(block.get("type")))
+            if name is not None:
+                texts[name] += _text_of(block)
+    return {name: text for name, text in texts.items() if text}
+
+
+def _text_of(block: Mapping[str, Any]) -> str:
+    """Returns the text of a block. Bedrock's reasoning and the summaries of Responses are one level deeper."""
+    text = next((block[name] for name in _NAMES if isinstance(block.get(name), str)), None)
+    if text is not None:
+        return str(text)
+    return "".join(map(_text_of, objects([block.get("reasoning_content")]) + objects(block.get("summary"))))

@@ -115,6 +115,16 @@ def test_the_results_of_an_agents_tools_are_left_out(is_pair: bool) -> None:
     assert (told.text, [call.name for call in told.tool_calls]) == ("It is noon.", ["now"])
 
 
+@pytest.mark.parametrize("is_pair", [False, True])
+@pytest.mark.parametrize("kind", ["human", "system", "remove", "HumanMessageChunk"])
+def test_messages_that_no_model_wrote_are_left_out(kind: str, is_pair: bool) -> None:
+    """LangGraph sends all messages that a node returns, also before the first one of a model."""
+    other = Model(type=kind, content="What time is it?", additional_kwargs={}, response_metadata={})
+    messages = [other, langchain("Noon."), other, langchain(finish_reason="stop")]
+    told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+    assert told.text == "Noon."
+
+
 class AIMessage(Model):
     """LangChain's, of a whole answer."""
 
@@ -163,6 +173,116 @@ def test_whole_messages_of_models_that_were_not_streamed_are_read() -> None:
     assert told.usage["output_tokens"] == 8
     mixed = [declared_message("Noon"), declared_message(", or "), whole_message("so.", id="run-3")]
     assert gai_fast.collect(gai_fast.from_sdk(iter(mixed))).text == "Noon, or so."
+
+
+def texts(*messages: Any) -> list[str]:
+    return [event["text"] for event in gai_fast.from_sdk(iter(messages)) if event["type"] == "text.delta"]
+
+
+def piece(text: str = "", identifier: str | None = "run-1", **more: Any) -> Model:
+    message = declared_message(text, **more)
+    message.id = identifier
+    return message
+
+
+def test_two_answers_may_say_the_same() -> None:
+    """Each has an id and a count of its own; the node that returned the second one had no model that streams."""
+    again = whole_message("Yes", id="run-2", usage=USAGE)
+    assert texts(piece("Yes"), again, piece("Yes", "run-3")) == ["Yes", "Yes", "Yes"]
+    assert texts(whole_message("Yes", id="run-1"), whole_message("Yes", id="run-2")) == ["Yes", "Yes"]
+    assert texts(whole_message("Yes"), whole_message("Yes")) == ["Yes", "Yes"]
+    told = gai_fast.collect(gai_fast.from_sdk(iter([piece("Yes", usage=USAGE), again])))
+    assert told.usage["output_tokens"] == 8
+
+
+def test_a_message_that_a_node_makes_of_one_that_was_streamed_repeats_it_once() -> None:
+    """It has a new id. Other messages were streamed before, or at the same time."""
+    made = whole_message("It is noon.", id="new")
+    assert texts(piece("Let us see. "), piece("It is noon.", "run-2"), made) == ["Let us see. ", "It is noon."]
+    mixed = [piece("It is "), piece("Ye", "run-2"), piece("noon."), piece("s", "run-2")]
+    end = whole_message("Yes", id="newer")
+    assert texts(*mixed, end, made) == ["It is ", "Ye", "noon.", "s"]
+    assert texts(*mixed, made, whole_message("It is noon.", id="newest")) == [
+        "It is ",
+        "Ye",
+        "noon.",
+        "s",
+        "It is noon.",
+    ]
+
+
+CALLED = {"id": "call_0", "name": "now", "args": {"at": 1}}
+
+
+def called(*messages: Any) -> list[Any]:
+    told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+    return [told.text, *((call.name, call.input) for call in told.tool_calls)]
+
+
+def test_calls_that_share_an_id_are_all_kept() -> None:
+    """Some servers count the calls of each answer from 0."""
+    other = {**CALLED, "args": {"at": 2}}
+    pieces = [{"index": 0, "id": "call_0", "name": "now", "args": '{"at": 1}'}]
+    for first in (whole_message("", id="run-1", calls=[CALLED], usage=USAGE), piece(calls=pieces, usage=USAGE)):
+        second = whole_message("Again.", id="run-2", calls=[other], usage=USAGE)
+        assert called(first, second) == ["Again.", ("now", {"at": 1}), ("now", {"at": 2})]
+    unnamed = {**CALLED, "id": None}
+    assert len(called(whole_message("", calls=[unnamed]), whole_message("", calls=[unnamed]))) == 3
+
+
+def test_a_message_that_a_node_makes_has_what_is_new_in_it() -> None:
+    pieces = [{"index": 0, "id": "call_0", "name": "now", "args": '{"at": 1}'}]
+    streamed = [piece("Let us see."), piece(calls=pieces)]
+    assert called(*streamed, whole_message("", calls=[CALLED])) == ["Let us see.", ("now", {"at": 1})]
+    assert called(*streamed, whole_message(" So.", calls=[CALLED])) == ["Let us see. So.", ("now", {"at": 1})]
+    handed = {"id": "c2", "name": "hand_over", "args": {}}
+    made = whole_message("Let us see.", calls=[CALLED, handed])
+    assert called(*streamed, made) == ["Let us see.", ("now", {"at": 1}), ("hand_over", {})]
+
+
+@pytest.mark.parametrize("calls", [(), (CALLED,)])
+def test_a_whole_message_is_complete_without_a_finish_reason(calls: Any) -> None:
+    """A node may return a text of its own, and models in tests have no metadata."""
+    made = whole_message("Hi", calls=calls, response_metadata={})
+    for messages in ([made], [piece("Hi"), made], [piece("Hi"), piece(), made]):
+        told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+        assert (told.text, told.finish_reason) == ("Hi", "tool_calls" if calls else "stop")
+    limited = [piece("Hi", finish_reason="length"), whole_message("Hi", response_metadata={})]
+    assert gai_fast.collect(gai_fast.from_sdk(iter(limited))).finish_reason == "length"
+    *_, error, _ = gai_fast.from_sdk(iter([made, piece("and")]))
+    assert error["error"]["reason"] == "truncated"
+
+
+def test_the_last_chunk_of_a_message_completes_it() -> None:
+    """LangChain marks it if the model's stream has ended, whatever the model's metadata are."""
+    last = piece()
+    last.chunk_position = "last"
+    told = gai_fast.collect(gai_fast.from_sdk(iter([piece("Hi"), last])))
+    assert (told.text, told.finish_reason) == ("Hi", "stop")
+    bedrock = gai_fast.collect(gai_fast.from_sdk(iter([piece("Hi"), piece(stopReason="max_tokens")])))
+    assert bedrock.finish_reason == "length"
+
+
+def test_what_a_message_says_beside_its_text() -> None:
+    invalid = {"id": "c2", "name": "now", "args": '{"at": ', "error": "no JSON", "type": "invalid_tool_call"}
+    whole = whole_message("", id="1", additional_kwargs={"refusal": "No."}, invalid_tool_calls=[invalid])
+    told = gai_fast.collect(gai_fast.from_sdk(iter([whole])))
+    assert (told.refusal, [call.arguments for call in told.tool_calls]) == ("No.", ['{"at": '])
+    blocks = [
+        {
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "H"}, {"type": "summary_text", "text": "m"}],
+        },
+        {"type": "reasoning_content", "reasoning_content": {"text": ", so"}},
+        {"type": "reasoning_content", "reasoning_content": {"signature": "s"}},
+        {"type": "thinking", "thinking": "."},
+        {"type": "refusal", "refusal": "No."},
+        {"type": "text", "text": None},
+        {"type": 5, "text": "odd"},
+        "Hi",
+    ]
+    told = gai_fast.collect(gai_fast.from_sdk(iter([langchain(blocks, finish_reason="stop")])))
+    assert (told.reasoning, told.refusal, told.text) == ("Hm, so.", "No.", "Hi")
 
 
 def test_the_members_of_a_model_tell_its_api_without_a_dump() -> None:
