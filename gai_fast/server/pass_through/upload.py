@@ -27,8 +27,8 @@ class BodyUpload(Upload):
     Args:
         source: Reads the body from the client.
         failed: Called if the body cannot be read. Not called if the client has disconnected.
-        check: Called with bytes before they are sent, and with none before the end; raises an `Error` to refuse them.
-            None if all are sent.
+        check: Called with bytes before they are sent, and with none before the last are; raises an `Error` to refuse
+            them. None if all are sent.
     """
 
     def __init__(
@@ -73,20 +73,34 @@ class BodyUpload(Upload):
 
     async def _run(self, exchange: Exchange) -> None:
         await self._is_open.wait()
-        source = self._source
+        source, held = self._source, b""
         with contextlib.suppress(ConnectionError):  # the client has disconnected: its transport says so too
             while data := await source.read():
                 if self._check is not None:
                     self._check(data)
-                self._has_room.clear()
-                exchange.write(self.framed(data))
-                if exchange.unsent > LIMITS.unsent_upload:
-                    await self._has_room.wait()
+                    data, held = held, data  # what is checked at the end is not sent before: it may be the last
+                await self._write(exchange, data)
             if self._check is not None:
                 self._check(b"")
+                await self._write(exchange, held)
+            await self._connected(exchange)
             if source.length is None:
                 exchange.write(_LAST_CHUNK)
             exchange.end_body()
+
+    async def _connected(self, exchange: Exchange) -> None:
+        """Waits while a connection that turned out dead is replaced: the exchange would drop what is written."""
+        if not exchange.sent:
+            self._is_open.clear()
+            await self._is_open.wait()
+
+    async def _write(self, exchange: Exchange, data: bytes) -> None:
+        if data:
+            await self._connected(exchange)
+            self._has_room.clear()
+            exchange.write(self.framed(data))
+            if exchange.unsent > LIMITS.unsent_upload:
+                await self._has_room.wait()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         problem = None if task.cancelled() else task.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -37,6 +38,7 @@ class Exchange:
         self.written: list[bytes] = []
         self.has_ended = False
         self.unsent = 0
+        self.sent = True
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -45,9 +47,9 @@ class Exchange:
         self.has_ended = True
 
 
-def started(source: Source) -> tuple[BodyUpload, Exchange, list[Error]]:
+def started(source: Source, check: Callable[[bytes], object] | None = None) -> tuple[BodyUpload, Exchange, list[Error]]:
     failed: list[Error] = []
-    upload, exchange = BodyUpload(source, failed.append), Exchange()
+    upload, exchange = BodyUpload(source, failed.append, check), Exchange()
     upload.start(cast(Any, exchange))
     return upload, exchange, failed
 
@@ -72,6 +74,41 @@ async def test_a_body_without_a_length_is_written_in_chunks(length: int | None, 
     upload.begin()
     await until(lambda: exchange.has_ended)
     assert exchange.written == written
+
+
+@pytest.mark.parametrize("bad", [b"b", b""])
+@pytest.mark.parametrize("length", [2, None])
+async def test_a_body_that_is_refused_at_its_end_never_arrives_whole(bad: bytes, length: int | None) -> None:
+    def check(data: bytes) -> None:
+        if data == bad:
+            raise Error("invalid_request", "bad")
+
+    upload, exchange, failed = started(Source(b"a", b"b", length=length), check)
+    upload.begin()
+    await until(lambda: failed)
+    assert b"b" not in b"".join(exchange.written)
+    assert not exchange.has_ended
+
+
+async def test_a_body_that_is_checked_arrives_whole() -> None:
+    upload, exchange, failed = started(Source(b"a", b"b", length=2), lambda data: None)
+    upload.begin()
+    await until(lambda: exchange.has_ended)
+    assert (exchange.written, failed) == ([b"a", b"b"], [])
+
+
+@pytest.mark.parametrize("pieces", [[b"a", b"b"], []])
+async def test_nothing_is_lost_while_a_dead_connection_is_replaced(pieces: list[bytes]) -> None:
+    upload, exchange, _ = started(Source(*pieces))
+    exchange.sent = False
+    upload.begin()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert (exchange.written, exchange.has_ended) == ([], False)
+    exchange.sent = True
+    upload.begin()
+    await until(lambda: exchange.has_ended)
+    assert exchange.written == [*[upload.framed(each) for each in pieces], b"0\r\n\r\n"]
 
 
 async def test_nothing_is_read_while_the_upstream_takes_too_little() -> None:
