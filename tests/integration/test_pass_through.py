@@ -11,6 +11,7 @@ import pytest
 
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import IdentitySettings, KeyLimits, KeySettings, Price, Secret, SpendLimit, key_digest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     KEY,
     Client,
@@ -351,9 +352,28 @@ async def test_a_form_names_no_file_of_another_caller(net: Net) -> None:
             assert (answer.status, answer.json.get("error", {}).get("code", "")) == (status, code), answer.body
     first = field("file_id", "file-bobs") + field("file", "x" * (3 << 20)) + b"--xyz--\r\n"
     assert (await gateway.ask("POST", path, first, kind)).error["code"] == "file_not_found"
+    without_end = field("file", "x" * (3 << 20)) + field("file_id", "file-bobs")
+    assert (await gateway.ask("POST", path, without_end, kind)).error["code"] == "file_not_found"
+    packed = await gateway.ask("POST", path, b"\x1f\x8b", {**kind, "content-encoding": "gzip"})
+    assert (packed.status, packed.error["message"]) == (415, "a compressed body is not accepted")
     assert all(b"file-bobs" not in peer.body for peer in upstream.peers)
     without_keys = await net.gateway(upstream, lane=LANE)
     assert (await without_keys.ask("POST", path, field("file_id", "file-1") + b"--xyz--", kind)).status == 200
+
+
+@on_uvloop
+async def test_the_number_of_ids_in_a_form_is_limited(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(named_ids=2)
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice"),), shared_ids=("file-*",))
+    kind = {"content-type": "application/x-www-form-urlencoded", **bearer("alice")}
+    for body, status in (
+        (b"file_id=file-a&file_id=file-b", 200),
+        (b"file_id=file-a" + b"&file_id=file-b" * 2, 400),
+    ):
+        answer = await gateway.ask("POST", "/v1/images/edits", body, kind)
+        assert answer.status == status, answer.body
+    assert "more than 2 ids" in answer.error["message"]
 
 
 async def pieces(client: Client, count: int) -> None:

@@ -377,6 +377,15 @@ def check_json(headers: dict[str, str]) -> None:
     if content_type != "application/json" and not _is_json(content_type):
         message = "the body must be JSON in UTF-8, sent with the header `content-type: application/json`"
         raise Error("invalid_request", message, reason="content_type", status=415)
+    check_coding(headers)
+
+
+def check_coding(headers: dict[str, str]) -> None:
+    """Checks by its head that a body is read as it is sent.
+
+    Raises:
+        InvalidRequest: It is compressed (415).
+    """
     coding = headers.get("content-encoding")
     if coding is not None and coding.strip().lower() != "identity":
         raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)

@@ -95,10 +95,19 @@ def _not_shared(found: list[StoredId], may_answer: Sequence[ModelSettings]) -> l
     Raises:
         Error: There are too many ids.
     """
+    check_number(found)
+    return [each for each in found if not all(model.upstream.shares(each.identifier) for model in may_answer)]
+
+
+def check_number(found: Sequence[StoredId]) -> None:
+    """Checks how many ids a request names.
+
+    Raises:
+        Error: There are too many.
+    """
     if len(found) > LIMITS.named_ids:
         text = f"the request names more than {LIMITS.named_ids} ids of what its upstream stores"
         raise Error("invalid_request", text, reason="items")
-    return [each for each in found if not all(model.upstream.shares(each.identifier) for model in may_answer)]
 
 
 def not_found(named: StoredId) -> Error:

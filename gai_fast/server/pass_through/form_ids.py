@@ -2,26 +2,40 @@
 
 Owns which fields of a form are looked at. `core/stored_ids.py` has their names, `admission/stored_ids.py` the refusals.
 
-1. A form is read as the most lenient server would: every line with a part's disposition begins a part, whatever the
-   boundary is. A file with such a line is refused at worst.
-2. The form is not kept: only the head of a part and the value of a field with ids are, within limits.
+1. A form is read as the most lenient server would: a part begins wherever a disposition does, whatever the boundary is,
+   and a field has every name that its head can be read to give it.
+2. The head of a part with ids is refused where servers read it differently: other ends of lines than CRLF, which say
+   where the id begins; a name that is encoded or in pieces, which no client of these routes sends. A file that has such
+   a head in it is refused at worst.
+3. The form is not kept: only the head of a part and the value of a field with ids are, within limits.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
-from urllib.parse import parse_qsl, unquote_plus, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
 from gai_fast.core.stored_ids import FIELDS, StoredId
 from gai_fast.model.errors import Error
 from gai_fast.server.limits import LIMITS
 
 _BEGIN: Final = b"content-disposition"
-_LINE_END: Final = re.compile(rb"\r?\n(?![ \t])|\r(?![ \t\n])")
-_NAME: Final = re.compile(rb""";\s*name(\*[0-9]*\*?)?\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s]*)""", re.IGNORECASE)
-_HEAD_END: Final = re.compile(rb"\r?\n\r?\n|\r\r(?!\n)")
-_VALUE_END: Final = re.compile(rb"[\r\n]+--")
+_HEAD_END: Final = b"\r\n\r\n"
+_BARE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+_NAME: Final = re.compile(
+    rb"""(?<![\w-])name(\s*\*[0-9*]*)?\s*=\s*"""
+    rb"""(?:(?="((?:[^"\\]|\\.)*)"))?(?=['"]?([^'";,\s]*))""",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A name, with the mark of an encoded one; it is quoted or not. It takes no value: another name may be in it."""
+_MOST_NAMES: Final = 4
+"""Names in the head of a part: it has one, and a file's name may look like others."""
+_VALUE_END: Final = re.compile(rb"[\r\n]--")
+_PIECES: Final = re.compile(r"[\[\].\x00-\x20\x7f]+")
+_MEMBERS: Final = {name.lower(): name for name in FIELDS}
+"""By lower-case name: to ASP.NET, names of fields have no case."""
 
 
 class FormIds:
@@ -45,63 +59,81 @@ class FormIds:
             is_last: Whether the form ends with them.
 
         Raises:
-            Error: The head of a part, or an id, is longer than `limits.form_head`.
+            Error: The head of a part, or an id, is longer than `limits.form_head`; or rule 2.
         """
         data = self._held + data
         found: list[StoredId] = []
         read = _read_parts if self._is_multipart else _read_pairs
         self._held = read(data, found, is_last)
         if len(self._held) > LIMITS.form_head + len(_BEGIN):
-            text = f"the head of a part, or an id, of the form is longer than {LIMITS.form_head} bytes"
-            raise Error("invalid_request", text, reason="form")
+            raise _too_long()
         return found
 
 
 def _read_parts(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
     """Reads the fields of a form of several parts. Returns the bytes of one that has not ended."""
-    lowered, at = data.lower(), 0
-    while (at := lowered.find(_BEGIN, at)) >= 0:
-        line = _LINE_END.search(data, at)
-        if line is None or (line.end() == len(data) and not is_last):
-            return b"" if is_last else data[at:]
-        name = _name_in(data[at : line.start()])
-        if name in FIELDS:
-            head = _HEAD_END.search(data, line.start())
-            value = None if head is None else _VALUE_END.search(data, head.end())
-            if value is None and not is_last:
-                return data[at:]
-            if head is not None:
-                text = data[head.end() : None if value is None else value.start()]
-                found.append(StoredId(name, text.decode("utf-8", "replace").strip()))
-        at = line.start()
-    return data[-len(_BEGIN) :]
+    lowered, at, most = data.lower(), 0, LIMITS.form_head
+    while (begin := lowered.find(_BEGIN, at)) >= 0:
+        head_end = data.find(_HEAD_END, begin, begin + most)
+        if head_end < 0 and not is_last:
+            return data[begin:]
+        at = len(data) if head_end < 0 else head_end
+        if at - begin > most:
+            raise _too_long()
+        head = data[begin:at]
+        names = _names_in(head)
+        if not names:
+            continue
+        if head_end < 0 or _BARE_END.search(head):
+            raise _unclear()
+        start = head_end + len(_HEAD_END)
+        value = _VALUE_END.search(data, start, start + most)
+        if value is None and not is_last:
+            return data[begin:]
+        at = len(data) if value is None else value.start()
+        if at - start > most:
+            raise _too_long()
+        identifier = data[start:at].decode("utf-8", "replace").strip()
+        if identifier:
+            found += [StoredId(name, identifier) for name in names]
+    return data[max(at, len(data) - len(_BEGIN)) :]
 
 
-def _name_in(disposition: bytes) -> str:
-    """Returns the name of a part's field. The pieces of a name in several (RFC 2231) are joined."""
-    name = b""
-    for extended, value in _NAME.findall(disposition):
-        if value.startswith(b'"'):
-            value = re.sub(rb"\\(.)", rb"\1", value[1:-1])
-        name += unquote_to_bytes(value.rpartition(b"'")[2]) if extended else value
-    return _field(name.decode("utf-8", "replace"))
+def _names_in(head: bytes) -> list[str]:
+    """Returns the members with ids that the head of a part can be read to name.
+
+    Raises:
+        Error: Rule 2.
+    """
+    named = list(islice(_NAME.finditer(head), _MOST_NAMES + 1))
+    if len(named) > _MOST_NAMES or any(each[1] is not None for each in named):
+        raise _unclear()
+    values = [value for each in named for value in each.group(2, 3) if value]
+    texts = [unquote(re.sub(rb"\\(.)", rb"\1", value).decode("utf-8", "replace")) for value in values]
+    return list(dict.fromkeys([member for text in texts for member in _members(text)]))
 
 
 def _read_pairs(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
     """Reads the fields of a form in the form of a query; as `_read_parts`."""
+    data = data.replace(b";", b"&")  # to some servers it separates fields as well
     end = len(data) if is_last else data.rfind(b"&") + 1
     for name, value in parse_qsl(data[:end].decode("utf-8", "replace")):
-        if _field(name) in FIELDS:
-            found.append(StoredId(_field(name), value.strip()))
-    name, equals, value = data[end:].decode("utf-8", "replace").partition("=")
-    if not equals:
-        return data[end:]
-    name = _field(unquote_plus(name))
-    if name in FIELDS:
-        found.append(StoredId(name, unquote_plus(value)))  # the form may end here, and be sent before that is known
-        return data[end:]
-    return b"="  # nothing is kept of another value
+        found += [StoredId(member, value.strip()) for member in _members(name)]
+    rest = data[end:]
+    name, equals, _ = rest.decode("utf-8", "replace").partition("=")
+    return b"=" if equals and not _members(unquote_plus(name)) else rest  # nothing is kept of another value
 
 
-def _field(name: str) -> str:
-    return name.strip().removesuffix("[]")
+def _members(name: str) -> list[str]:
+    """Returns the members with ids in the name of a field: `images[0][file_id]` has one."""
+    return [_MEMBERS[piece] for piece in _PIECES.split(name.lower()) if piece in _MEMBERS]
+
+
+def _too_long() -> Error:
+    text = f"the head of a part, or an id, of the form is longer than {LIMITS.form_head} bytes"
+    return Error("invalid_request", text, reason="form")
+
+
+def _unclear() -> Error:
+    text = "the head of a part of the form is not clear: send one plain `name`, and lines that end with CRLF"
+    return Error("invalid_request", text, reason="form")

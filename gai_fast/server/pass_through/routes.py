@@ -33,7 +33,8 @@ from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_stream_id
-from gai_fast.server.admission.admit import is_form
+from gai_fast.server.admission.admit import check_coding, is_form
+from gai_fast.server.admission.stored_ids import check_number
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.transfer import Call, Transfer
@@ -129,8 +130,10 @@ class PassThroughRoutes:
         self._check_spend(incoming, None, is_metered=False)
         upstream, ids, named = offering[0], None, []
         if key is not None:
+            check_coding(incoming.http.headers)  # its ids must be readable
             ids = FormIds(incoming.http.headers["content-type"])
             named = ids.feed(incoming.http.body, is_last=incoming.http.upload is None)
+            check_number(named)
             named = [each for each in named if not upstream.shares(each.identifier)]
         start = partial(self._begin, incoming, upstream, _place_of(upstream, route) or "", route, None, ids=ids)
         if named:
