@@ -431,17 +431,17 @@ def object_schema(raw: bytes, *, keeps_unions: bool, needs_properties: bool) -> 
     given: dict[str, Any] = parse_exact(raw.decode())
     schema = _defined(given)
     unions = {name: schema[name] for name in _UNIONS if isinstance(schema.get(name), list)} if may_be_union else {}
-    if unions:
-        return Raw(encode_json(_flat(schema, unions))), "simplified"
-    kind = schema.get("type")
-    if kind is not None and not is_object(schema):
-        return None
-    properties = b'"properties":{},' if needs_properties and "properties" not in schema else b""
-    if schema is given and kind == "object":
-        return (Raw(_with_members(raw, properties)), "") if properties else None
-    if schema is given and "type" not in schema:
-        return Raw(_with_members(raw, b'"type":"object",' + properties)), "object"
     try:
+        if unions:
+            return Raw(encode_json(_flat(schema, unions))), "simplified"
+        kind = schema.get("type")
+        if kind is not None and not is_object(schema):
+            return None
+        properties = b'"properties":{},' if needs_properties and "properties" not in schema else b""
+        if schema is given and kind == "object":
+            return (Raw(_with_members(raw, properties)), "") if properties else None
+        if schema is given and "type" not in schema:
+            return Raw(_with_members(raw, b'"type":"object",' + properties)), "object"
         return Raw(_with_members(encode_json({**schema, "type": "object"}), properties)), "object"
     except ValueError:  # a number that is none in JSON: the provider refuses it
         return None
@@ -456,15 +456,20 @@ def _with_members(raw: bytes, members: bytes) -> bytes:
 def _defined(schema: dict[str, Any]) -> dict[str, Any]:
     """Returns a schema with the definition to which it refers in place of the reference."""
     seen: set[str] = set()
-    while isinstance(name := schema.get("$ref"), str) and name not in seen:
-        seen.add(name)
+    chain: list[Mapping[str, Any]] = [schema]
+    while isinstance(name := chain[-1].get("$ref"), str) and name not in seen:
         definition = _definition(name, schema)
         if definition is None:
-            return schema
-        schema = {**definition, **{key: value for key, value in schema.items() if key != "$ref"}}
-        if "$ref" in definition:
-            schema["$ref"] = definition["$ref"]
-    return schema
+            break
+        seen.add(name)
+        chain.append(definition)
+    if len(chain) == 1:
+        return schema
+    whole: dict[str, Any] = {}
+    for each in reversed(chain):
+        whole.update(each)
+    del whole["$ref"]
+    return whole | {"$ref": chain[-1]["$ref"]} if "$ref" in chain[-1] else whole
 
 
 def _definition(reference: str, schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -485,12 +490,14 @@ def _flat(schema: dict[str, Any], unions: dict[str, Any]) -> dict[str, Any]:
     required = dict.fromkeys(_names(needed))
     for kind, members in unions.items():
         times: Counter[str] = Counter()
-        for each in (_resolved(member, schema) for member in members):
+        # Members that name one definition are one: each may have thousands of properties.
+        distinct = {id(each): each for each in (_resolved(member, schema) for member in members)}
+        for each in distinct.values():
             own = each.get("properties")
             for name, value in (own if isinstance(own, dict) else {}).items():
                 variants.setdefault(name, {}).setdefault(encode_json(value), value)
             times.update(dict.fromkeys(_names(each.get("required")), 1))
-        most = 1 if kind == "allOf" else len(members)
+        most = 1 if kind == "allOf" else len(distinct)
         required |= dict.fromkeys(name for name, count in times.items() if count >= most)
     properties = {name: _any_of([*found.values()]) for name, found in variants.items()}
     described = ", ".join(f"{kind}: {encode_json(members).decode()}" for kind, members in unions.items())

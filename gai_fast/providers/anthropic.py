@@ -536,7 +536,7 @@ def _takes_any_object(schema: dict[str, Any]) -> bool:
 
 
 def _strict_schema(raw: bytes, path: str, target: Target) -> Any:
-    """Returns a schema that the API follows strictly, closed and without limits; None if it is so as it is.
+    """Returns a schema that the API follows strictly, closed and without limits; None if it is sent as it is.
 
     Args:
         raw: The schema's JSON.
@@ -548,8 +548,12 @@ def _strict_schema(raw: bytes, path: str, target: Target) -> Any:
     fitted = closed_schema(free)
     if fitted == given:
         return None
+    try:
+        written = Fragment(encode_json(fitted))
+    except ValueError:  # a number that is none in JSON: the provider refuses it
+        return None
     target.changes.adjust(path, "closed" if free == given else "simplified")
-    return fitted
+    return written
 
 
 def _medium(part: ImagePart | AudioPart | FilePart | VideoPart, provider: str) -> dict[str, Any]:

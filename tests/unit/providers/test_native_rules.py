@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gai_fast.core.reading import parse_request
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
-from gai_fast.providers import Target, get_provider
+from gai_fast.providers import Target, _requests, get_provider
 
 
 class TestUnsupported:
@@ -148,6 +149,55 @@ def test_a_reference_that_leads_nowhere_is_the_providers_to_refuse() -> None:
         request = native(query="Hi", tools=[{"name": "f", "parameters": given}])
         tool = json.loads(get_provider("openai").build_request(request, Target("m")).body)["tools"][0]
         assert tool["function"]["parameters"].get("type", "object") == given.get("type", "object")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"anyOf":[{"properties":{"a":{"maximum":1e999}}}]}',
+        '{"$ref":"#/$defs/A","$defs":{"A":{"type":"object","properties":{"a":{"maximum":1e999}}}}}',
+    ],
+)
+@pytest.mark.parametrize("provider", ["openai", "openai:responses", "anthropic", "deepseek"])
+def test_a_number_that_is_none_in_json_is_the_providers_to_refuse(provider: str, given: str) -> None:
+    asked = parse_request(f'{{"query":"Hi","tools":[{{"name":"f","parameters":{given}}}]}}'.encode())
+    sent = get_provider(provider).build_request(asked, Target("m")).body
+    assert b"1e999" in sent
+
+
+def test_so_are_such_numbers_of_strict_arguments() -> None:
+    tool = b'{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"const":1e999}}}}'
+    target = Target("claude-opus-4-5")
+    asked = parse_request(b'{"query":"Hi","tools":[' + tool + b"]}")
+    assert b"1e999" in get_provider("anthropic").build_request(asked, target).body
+    assert not target.changes.adjusted
+
+
+def test_references_may_follow_each_other_and_the_nearest_member_counts() -> None:
+    named = {f"d{at}": {"$ref": f"#/$defs/d{at + 1}", "title": f"T{at}", f"x{at}": at} for at in range(300)}
+    given = {"$ref": "#/$defs/d0", "title": "T", "$defs": {**named, "d300": CITY}}
+    request = native(query="Hi", tools=[{"name": "f", "parameters": given}])
+    sent = json.loads(get_provider("openai").build_request(request, Target("m")).body)["tools"][0]["function"]
+    rest = {f"x{at}": at for at in range(300)}
+    assert sent["parameters"] == {**CITY, **rest, "title": "T", "$defs": given["$defs"]}
+
+
+@pytest.mark.interpreted
+def test_a_definition_that_members_of_a_union_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 properties times 60,000 references would take hours."""
+    written: list[Any] = []
+
+    def counted(value: Any) -> bytes:
+        written.append(value)
+        return encode_json(value)
+
+    monkeypatch.setattr(_requests, "encode_json", counted)
+    shared = {"properties": {f"p{at}": {"const": at} for at in range(50)}, "required": ["p1"]}
+    union = {"anyOf": [{"$ref": "#/$defs/A", "x": at} for at in range(50)], "$defs": {"A": shared}}
+    request = native(query="Hi", tools=[{"name": "f", "parameters": union}])
+    sent = json.loads(get_provider("openai").build_request(request, Target("m")).body)["tools"][0]["function"]
+    assert (sent["parameters"]["properties"], sent["parameters"]["required"]) == (shared["properties"], ["p1"])
+    assert len(written) < 60
 
 
 def test_a_union_may_have_any_number_of_members() -> None:
