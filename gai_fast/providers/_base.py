@@ -414,11 +414,14 @@ class API(NativeRules):
         return Shape()
 
     def wanted_choices(self, request: Request | dict[str, Any]) -> int:
-        """Returns the number of choices that a request asks for: a native one by its `provider_options`."""
+        """Returns the number of choices that a request asks for: a native one by its raw members."""
         if not isinstance(request, _Request):
             return self.choices_in(request)
         given: dict[str, Any] = request.provider_options
         body = given.get(self.provider) if given else None
+        extra = request.extra
+        if extra:
+            body = merged(body or {}, extra)
         return self.choices_in(body) if body else 1
 
     def choices_in(self, body: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.library.decoding import decode
 from gai_fast.providers import get_provider
 from tests.unit.providers.upstreams import PROVIDERS, dialect, end_mark, ending, frames, opening
@@ -104,3 +105,20 @@ def test_an_answer_is_complete_once_all_choices_that_were_asked_for_have_their_r
 )
 def test_a_body_tells_how_many_choices_it_wants(provider: str, body: Any, wanted: int) -> None:
     assert get_provider(provider).wanted_choices(body) == wanted
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "extra", "wanted"),
+    [
+        ("openai", {}, {"n": 2}, 2),
+        ("openai", {"n": 3}, {"seed": 1}, 3),
+        ("openai", {"n": 3}, {"n": None}, 1),
+        ("gemini", {"generationConfig": {"topK": 1}}, {"generationConfig": {"candidateCount": 3}}, 3),
+    ],
+)
+def test_raw_members_of_a_native_request_tell_it_too(
+    provider: str, options: dict[str, Any], extra: dict[str, Any], wanted: int
+) -> None:
+    """Of a request for one choice, another choice may be taken for the same one, and its end for that of the answer."""
+    asked = {"query": "Hi", "provider_options": {provider: options}, "extra": extra}
+    assert get_provider(provider).wanted_choices(parse_request(json.dumps(asked).encode())) == wanted
