@@ -104,9 +104,12 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
 
         Args:
             raw: The other choice. A choice begins with its role or with its text, and with both only if all chunks do.
+                None begins with its finish reason.
         """
         delta = member(raw, "delta")
-        return bool(delta.get("content")) and (not self.characters or bool(delta.get("role")))
+        if delta.get("content"):
+            return not self.characters or bool(delta.get("role"))
+        return bool(raw.get("finish_reason")) and not (self.reason or delta.get("tool_calls"))
 
     def unread(self, message: dict[str, Any], *, is_last: bool) -> dict[str, Any]:
         """Returns what is new in the `message` of a chunk in a stream; empty if there is nothing.

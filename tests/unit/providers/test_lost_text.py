@@ -476,6 +476,7 @@ class TestChat:
         [
             [{"role": "assistant", "content": "Hel"}, {"role": "assistant", "content": "lo"}, {}],
             [{"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": "lo"}, {}],
+            [{"role": "assistant", "content": "Hello"}, {}],
         ],
     )
     def test_the_index_of_the_only_choice_may_count_the_chunks(self, deltas: list[dict[str, Any]]) -> None:
@@ -488,6 +489,7 @@ class TestChat:
         assert adapter.is_complete
         assert said(events) == "Hello"
         assert not any("choice" in event for event in events)
+        assert adapter.finish()[-1]["finish_reason"] == "stop"
 
     @pytest.mark.parametrize(
         "begun",
