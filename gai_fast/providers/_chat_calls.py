@@ -151,7 +151,8 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
     its text is complete JSON.
     """
     is_another = bool(call.name) and fragment.name not in ("", call.name)
-    if fragment.identifier and fragment.name and (is_another or not call.pieces):
+    has_begun_name = bool(call.begun_name) and not call.name
+    if fragment.identifier and fragment.name and (is_another or has_begun_name or not call.pieces):
         return True
     if not fragment.name and not (fragment.identifier and fragment.arguments):
         return False

@@ -314,6 +314,14 @@ class TestToolCalls:
         assert calls_of(events) == [("a", "get_weather", '{"x":1}'), ("b", "get_", '{"y":2}'), ("c", "get_sun", "{}")]
         assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1, 2]
 
+    def test_a_call_with_another_id_is_no_piece_of_a_name(self) -> None:
+        """The first call's name is that of no tool, and its arguments were cut off. Some servers number all calls 0."""
+        asked: Any = {"tools": [{"function": {"name": "get_weather"}}]}
+        deltas = [call('{"x":', index=0, id="a", name="get"), call("{}", index=0, id="b", name="get_weather")]
+        events = _answered(asked, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert [name for _, name, _ in calls_of(events)] == ["get", "get_weather"]
+        assert calls_of(events)[1] == ("b", "get_weather", "{}")
+
     def test_pieces_of_a_name_that_was_sent_in_place_of_another_are_the_clients_name(self) -> None:
         asked = parse_request(b'{"query": "Hi", "tools": [{"name": "my.tool"}]}')
         sent = json.loads(get_provider(DIALECT).build_request(asked, Target("m", "k")).body)
