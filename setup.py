@@ -356,12 +356,18 @@ def kernel_extensions():
 
 
 def in_batches(sources):
-    """Returns C files of one size that include mypyc's; the files of its own library are left as they are."""
+    """Returns C files of one size that include mypyc's; the files of its own library are left as they are.
+
+    A batch that is there is not written again: a library whose sources are as old as before is not compiled.
+    """
     ours = sorted((path for path in sources if Path(path).name.startswith("__native_")), key=os.path.getsize)
     batches = []
     for number in range(min(BATCHES, len(ours))):
-        batches.append(f"build/mypyc/batch_{number}.c")
-        Path(batches[-1]).write_text("".join(f'#include "{Path(path).name}"\n' for path in ours[number::BATCHES]))
+        batch = Path(f"build/mypyc/batch_{number}.c")
+        text = "".join(f'#include "{Path(path).name}"\n' for path in ours[number::BATCHES])
+        if not batch.is_file() or batch.read_text() != text:
+            batch.write_text(text)
+        batches.append(str(batch))
     return [*batches, *(path for path in sources if path not in ours)]
 
 
@@ -389,7 +395,7 @@ def compiled_modules():
     Path(SHIM_HEADERS).write_text("#include <Python.h>\n")
     library, *shims = extensions  # a shim is what a module is imported through
     library.include_dirs.append("build/mypyc/gai_fast")  # mypyc includes its header without the group's folder
-    library.depends.append("csrc/cold.h")
+    library.depends += ["csrc/cold.h", *paths, *library.sources]
     library.sources = in_batches(library.sources)
     for extension in extensions:  # which share a list of options; a warning of a later compiler is no reason to be slow
         extension.extra_compile_args = [*extension.extra_compile_args, HIDDEN, "-Wno-error"]

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NoReturn
 
@@ -82,14 +82,56 @@ def built(folder: Path) -> set[str]:
     return {path.name.partition(".")[0] for path in (folder / "gai_fast").rglob("*.so")}
 
 
+def compiled_at(folder: Path) -> dict[str, int]:
+    """When each module was compiled: what stands beside its source is a copy."""
+    return {path.name.partition(".")[0]: path.stat().st_mtime_ns for path in (folder / "build").rglob("*.so")}
+
+
 def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_alone(
     build: Build, tmp_path: Path
 ) -> None:
     """A module that only an earlier build compiled is removed: it would be imported in place of its source."""
     assert build(GAI_FAST_BUILD="native").returncode == 0
     assert built(tmp_path) == {"sockets", "clock", "_compiled__mypyc"}
+    first = compiled_at(tmp_path)
+    with (tmp_path / "gai_fast/runtime/clock.py").open("a") as module:
+        module.write("\n\ndef zero() -> int:\n    return 0\n")
+    assert build(GAI_FAST_BUILD="native").returncode == 0
+    assert {name for name, at in compiled_at(tmp_path).items() if at != first[name]} == {"_compiled__mypyc"}
+    (library,) = (tmp_path / "gai_fast").glob("_compiled__mypyc*.so")
+    assert b"\0zero()" in library.read_bytes()
     assert build(GAI_FAST_BUILD="native", GAI_FAST_MYPYC="0").returncode == 0
     assert built(tmp_path) == {"sockets"}
+
+
+def test_batches_are_written_again_only_if_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is older than one of its sources is compiled again: a minute, also after a kernel was edited."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "build/mypyc"
+    folder.mkdir(parents=True)
+    spec = spec_from_file_location("setup_script", ROOT / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    sources = [f"build/mypyc/__native_{number}.c" for number in range(script.BATCHES + 1)]
+    for path in (*sources, "build/mypyc/init.c"):
+        Path(path).write_text("int x;\n")
+
+    def batched() -> dict[str, tuple[int, str]]:
+        made = script.in_batches([*sources, "build/mypyc/init.c"])
+        assert len(made) == min(script.BATCHES, len(sources)) + 1
+        return {path: (Path(path).stat().st_mtime_ns, Path(path).read_text()) for path in made}
+
+    first = batched()
+    assert sorted(re.findall(r"__native_\d+.c", "".join(text for _, text in first.values()))) == sorted(
+        Path(path).name for path in sources
+    )
+    for path in first:
+        os.utime(path, ns=(1, 1))
+    assert {at for at, _ in batched().values()} == {1}
+    sources.pop()
+    assert [text.count("#include") for at, text in batched().values() if at != 1] == [1]
 
 
 def test_kernels_stay_where_mypyc_fails_and_a_native_build_fails(build: Build, tmp_path: Path) -> None:
