@@ -26,6 +26,7 @@ class Context:
     def __init__(self) -> None:
         self.code: Any = None
         self.details = ""
+        self.initial: Any = ()
 
     def invocation_metadata(self) -> Any:
         return ()
@@ -33,7 +34,8 @@ class Context:
     def peer(self) -> str:
         return "unix:"
 
-    async def send_initial_metadata(self, metadata: Any) -> None: ...
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        self.initial = metadata
 
     def set_code(self, code: Any) -> None:
         self.code = code
@@ -53,6 +55,8 @@ async def test_a_bug_is_internal_without_its_text(caplog: pytest.LogCaptureFixtu
     assert context.code is grpc.StatusCode.INTERNAL
     assert "secret" not in context.details
     assert "sk-secret" in caplog.text
+    [(name, request_id)] = context.initial
+    assert (name, f"request {request_id}" in caplog.text) == ("x-request-id", True)
     caplog.clear()
 
 
