@@ -93,6 +93,18 @@ async def test_a_json_route_replaces_the_model_and_changes_nothing_else(net: Net
 
 
 @on_uvloop
+async def test_an_idempotency_key_is_for_the_upstream_alone(net: Net) -> None:
+    """Nothing is replayed here: the store is not asked, and no header is judged, whatever the body's size."""
+    gateway = await net.gateway(await net.upstream(embeds), lane=LANE)
+    heads.clear()
+    for size in (1, 2 * LIMITS.early_check):
+        body = {"model": "m", "input": "x" * size}
+        answer = await gateway.ask("POST", "/v1/embeddings", body, {"idempotency-key": "no, token"})
+        assert (answer.status, answer.json) == (200, EMBEDDINGS)
+    assert [head["idempotency-key"] for head in heads] == ["no, token"] * 2
+
+
+@on_uvloop
 async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(net: Net) -> None:
     upstream = await net.upstream(embeds)
     gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice", lane=("up",)),))

@@ -84,7 +84,7 @@ class PassThroughRoutes:
 
     def with_model(self, incoming: Incoming) -> Reply | None:
         """Handles a JSON route whose body names a model: rule 2."""
-        return self._quotas.read(incoming, self._read_with_model)
+        return self._quotas.read(incoming, self._read_with_model, takes_key=False)
 
     def _read_with_model(self, incoming: Incoming) -> None:
         route = incoming.path
@@ -116,7 +116,7 @@ class PassThroughRoutes:
     def form(self, incoming: Incoming) -> Reply | None:
         """Handles a route whose body is a form or JSON: rule 3."""
         if not is_form(incoming.http.headers):
-            return self._quotas.read(incoming, self._read_own_with_model)
+            return self._quotas.read(incoming, self._read_own_with_model, takes_key=False)
         _check_page(incoming)
         route = incoming.path
         offering = self._offering(route)
@@ -146,7 +146,7 @@ class PassThroughRoutes:
 
     def compact(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/responses/compact`: the upstream compacts a conversation, if its API or its `lane` can."""
-        return self._quotas.read(incoming, self._read_compact)
+        return self._quotas.read(incoming, self._read_compact, takes_key=False)
 
     def _read_compact(self, incoming: Incoming) -> Reply | None:
         return self._streams.with_own_ids(incoming, partial(self._begin_compact, incoming))

@@ -40,6 +40,7 @@ _VALUE: Final = msgspec.json.Decoder()
 _HEAD: Final = 256
 """Bytes in which the first character that is no white space is looked for."""
 _KEY_MEMBER: Final = b'"idempotency_key"'
+"""A member of native requests, the only ones of a WebSocket; elsewhere it may be a tool's parameter."""
 
 Handler = Callable[[Incoming], "Reply | None"]
 """Reads the body of a request and answers it; returns None if a stream has started, which ends the response itself."""
@@ -56,19 +57,22 @@ class EarlyLimits:
         self._engine = engine
         self._pending = PendingAnswers()
 
-    def read(self, incoming: Incoming, handler: Handler) -> Reply | None:
+    def read(self, incoming: Incoming, handler: Handler, *, takes_key: bool = True) -> Reply | None:
         """Answers a request by its handler if no limit refuses it.
 
         Args:
             incoming: The request, with its body.
             handler: The handler.
+            takes_key: Whether the route answers by idempotency keys; else the store is not asked.
 
         Raises:
             Error: A limit refuses the request.
         """
         body, headers = incoming.http.body, incoming.http.headers
-        key = key_of(headers) if any(name in headers for name in KEY_HEADERS) else None
-        is_admitted = key is None and (_KEY_MEMBER in body or self._check(incoming))
+        key = key_of(headers) if takes_key and any(name in headers for name in KEY_HEADERS) else None
+        is_native = incoming.format.name == NATIVE or incoming.form is not None
+        may_have_key = takes_key and is_native and _KEY_MEMBER in body
+        is_admitted = key is None and (may_have_key or self._check(incoming))
         if is_admitted and len(body) <= LIMITS.checked_bytes:
             return handler(incoming)
         client = StreamResponse(incoming, "", "application/json", self._engine.settings.stream, whole=True)

@@ -51,19 +51,20 @@ class Quotas:
         self._pending = PendingAnswers()
         self._early = EarlyLimits(engine)
 
-    def read(self, incoming: Incoming, handler: Handler) -> Reply | None:
+    def read(self, incoming: Incoming, handler: Handler, *, takes_key: bool = True) -> Reply | None:
         """Answers a request by a handler that reads its body, once its caller has a request and a stream left.
 
         Args:
             incoming: The request, with its body.
             handler: The handler.
+            takes_key: As for `EarlyLimits.read`.
 
         Raises:
             Error: A limit refuses the request.
         """
         if len(incoming.http.body) <= LIMITS.early_check:
             return handler(incoming)
-        return self._early.read(incoming, handler)
+        return self._early.read(incoming, handler, takes_key=takes_key)
 
     def begin(
         self, incoming: Incoming, estimate: Demand, stream_id: str, client: StreamResponse, start: Callable[[], None]

@@ -251,7 +251,7 @@ class StreamRoutes:
 
         An upstream of the dialect counts; else the count is estimated.
         """
-        return self.quotas.read(incoming, self._read_count)
+        return self.quotas.read(incoming, self._read_count, takes_key=False)
 
     def _read_count(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
         body = parse_object(incoming.json_body())

@@ -106,6 +106,28 @@ async def test_a_request_that_a_stream_of_its_idempotency_key_may_answer_is_read
     assert engine.ledger.refused["requests_per_minute"] == 1
 
 
+async def test_the_name_of_that_member_is_no_key_in_a_dialect(engine: Engine) -> None:
+    """A tool may have a parameter of this name."""
+    use_up(engine)
+    asked = Asked(b'{"tools": [{"parameters": {"properties": {"idempotency_key": {}}}}]}')
+    asked.incoming = incoming(asked.incoming.http, format="openai")
+    asked.incoming.http.key = KEY
+    with pytest.raises(Error, match="requests_per_minute = 1"):
+        EarlyLimits(engine).read(asked.incoming, asked.handler)
+    assert not asked.read
+
+
+async def test_where_no_key_counts_the_store_is_not_asked(engine: Engine) -> None:
+    early = EarlyLimits(engine)
+    asked = Asked(BODY, idempotency_key="not, a token")
+    assert early.read(asked.incoming, asked.handler, takes_key=False) is not None
+    assert asked.read == [BODY]
+    use_up(engine)
+    for refused in (asked, Asked(b'{"idempotency_key": "k"}')):
+        with pytest.raises(Error, match="requests_per_minute = 1"):
+            early.read(refused.incoming, refused.handler, takes_key=False)
+
+
 async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
