@@ -227,6 +227,8 @@ def _is_of_no_model(item: Any) -> bool:
 
 _ALL: Final = ""
 """In place of a message's id: all messages."""
+_RUNS: Final = ("lc_run-", "run-")
+"""The beginnings of the ids that LangChain gives to answers of models. A message that a node makes has another id."""
 _WHOLE_CALLS: Final = 1 << 20
 """The index of the first call of a whole message. None continues a call of chunks, even if it repeats that one's id."""
 
@@ -258,7 +260,8 @@ class Messages:
         is_message = item.type == "ai"
         self.is_whole = is_message or getattr(item, "chunk_position", None) == "last"
         if is_message:
-            new = choice["delta"] = self._new(delta, identifier, is_counted=bool(usage))
+            is_own = bool(identifier and usage) or identifier.startswith(_RUNS)
+            new = choice["delta"] = self._new(delta, identifier, is_own=is_own)
             if new != delta and self._counts:
                 usage = None
             for call in new.get("tool_calls", ()):
@@ -280,13 +283,19 @@ class Messages:
             if name in self._said or len(self._said) < LIMITS.message_ids:
                 self._said.setdefault(name, sha256()).update(text)
 
-    def _new(self, delta: dict[str, Any], identifier: str, *, is_counted: bool) -> dict[str, Any]:
-        """Returns what is new in a whole message."""
+    def _new(self, delta: dict[str, Any], identifier: str, *, is_own: bool) -> dict[str, Any]:
+        """Returns what is new in a whole message.
+
+        Args:
+            delta: What it says.
+            identifier: Its id; empty if it has none.
+            is_own: Whether it is an answer of its own if its id is new: what it says may be what another has said.
+        """
         text, calls = _octets(delta), delta.get("tool_calls", ())
         is_said = self._take(sha256(text).digest())
         if identifier in self._known:
             return {}
-        if identifier and is_counted and self._known:  # an answer of its own, which may say what another has said
+        if is_own and self._known:
             return delta
         new = [call for call in calls if self._called.isdisjoint((call["id"], _hash(call)))]
         is_repeated = is_said if text else len(new) < len(calls)

@@ -186,9 +186,10 @@ def piece(text: str = "", identifier: str | None = "run-1", **more: Any) -> Mode
 
 
 def test_two_answers_may_say_the_same() -> None:
-    """Each has an id and a count of its own; the node that returned the second one had no model that streams."""
-    again = whole_message("Yes", id="run-2", usage=USAGE)
-    assert texts(piece("Yes"), again, piece("Yes", "run-3")) == ["Yes", "Yes", "Yes"]
+    """The second one was not streamed, and has an id of a model's run, or an id and a count of its own."""
+    again = whole_message("Yes", id="msg_2", usage=USAGE)
+    for own in (again, whole_message("Yes", id="lc_run--2"), whole_message("Yes", id="run-2-0")):
+        assert texts(piece("Yes"), own, piece("Yes", "run-3")) == ["Yes", "Yes", "Yes"]
     assert texts(whole_message("Yes", id="run-1"), whole_message("Yes", id="run-2")) == ["Yes", "Yes"]
     assert texts(whole_message("Yes"), whole_message("Yes")) == ["Yes", "Yes"]
     told = gai_fast.collect(gai_fast.from_sdk(iter([piece("Yes", usage=USAGE), again])))
