@@ -266,6 +266,7 @@ async def test_a_lost_connection_is_told_and_made_again(browser: Browser, origin
         await page.evaluate("window.lose()")
         await page.until(f"{STATUS}.textContent === 'A key is needed'")
         assert await texts(page, "#login-why") == "This server needs an admin's key."
+        assert await texts(page, "#login code") == "gai-fast key new NAME --role admin", "a shell reads it"
         assert await page.evaluate("document.querySelector('#notice').hidden && document.querySelector('main').hidden")
         for key, status in (("sk-wrong", "A key is needed"), ("sk-right", "Connecting…")):
             count = await page.evaluate("window.opened")

@@ -306,7 +306,7 @@ function tellState({ name, at, error }) {
     state("idle", "Paused while this page is hidden");
   } else if (name === "refused") {
     state("idle", "A key is needed");
-    const why = `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
+    const why = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`;
     say(hasKey() || error.status !== 401 ? why : "This server needs an admin's key.");
     put($("login-why"), $("told").textContent);
     useKey("");
