@@ -1,4 +1,4 @@
-"""Objects of a known shape: the native reader says what a parser would, or leaves the text to one."""
+"""Objects of a known shape: the native readers say what a parser would, or leave the text to one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -135,3 +136,78 @@ def test_what_is_plain_is_read(native: ModuleType, value: dict[str, Any]) -> Non
     value["c"] = value["d"] = {"n": [1, "x", None, {"m": 1.5}]}
     text = json.dumps(value)
     assert native.Shape(SHAPE).read(text) == expected(text)
+
+
+NAMES = st.sampled_from(["model", "a", "mod", "models", "", "\x7f", 'a"', "é", "a\\", " "])
+SPACES = st.sampled_from(["", "", " ", "\n", "\r\n\t "])
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> bytes:
+    """The text of an object, whose names may repeat, with any white space; mostly JSON."""
+    pairs = draw(st.lists(st.tuples(NAMES, VALUES | st.just("m")), max_size=5))
+    pairs += draw(st.lists(st.tuples(st.just("model"), st.text("mé\\", max_size=3)), max_size=2))
+    is_ascii, separators = draw(st.booleans()), draw(st.sampled_from([(",", ":"), (", ", ": ")]))
+    parts = []
+    for name, value in pairs:
+        written = json.dumps(value, ensure_ascii=is_ascii, separators=separators)
+        parts.append(f"{draw(SPACES)}{json.dumps(name, ensure_ascii=is_ascii)}{draw(SPACES)}:{draw(SPACES)}{written}")
+    text = f"{draw(SPACES)}{{{(draw(SPACES) + ',').join(parts)}{draw(SPACES)}}}{draw(SPACES)}"
+    for place, character in draw(DAMAGE):
+        at = int(place * len(text))
+        text = text[:at] + character + text[at + 1 :]
+    return text.encode("utf-8", "surrogatepass")
+
+
+@given(text=objects())
+def test_what_is_cut_is_what_a_parser_would_write(native: ModuleType, text: bytes) -> None:
+    cut = native.cut_member(text, b"model")
+    if cut is None:
+        return
+    name, before, behind = cut
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    assert msgspec.json.decode(members["model"]) == name
+    members["model"] = msgspec.Raw(b'"other"')
+    assert before + b'"other"' + behind == msgspec.json.encode(members)
+
+
+@given(
+    members=st.dictionaries(st.text("ab_ }", max_size=4), st.text() | st.booleans() | st.integers(0, 9), max_size=5),
+    at=st.integers(0, 5),
+)
+def test_a_plain_object_is_cut(native: ModuleType, members: dict[str, Any], at: int) -> None:
+    asked = [*members.items()]
+    asked.insert(at, ("model", "m"))
+    for is_ascii in (True, False):
+        name, before, behind = native.cut_member(json.dumps(dict(asked), ensure_ascii=is_ascii).encode(), b"model")
+        assert name == "m"
+        assert json.loads(before + b'"other"' + behind) == dict(asked) | {"model": "other"}
+
+
+ENDS = st.sampled_from(
+    [*(b'"', b'"usage"', b":", b"{", b"}", b'"a"', b'"b\\""', b",", b"1", b"0", b"12"), b"null", b" ", b"\n", b"\xc3"]
+)
+
+
+@given(
+    before=st.binary(max_size=3) | st.just(b"{" * 600),
+    pieces=st.lists(ENDS, max_size=12),
+    counts=st.dictionaries(st.text('ab"é', max_size=2), st.none() | st.integers(-1, 10**15), max_size=3),
+    blanks=st.booleans(),
+    damage=DAMAGE,
+)
+def test_the_end_of_an_answer_is_read_the_same(
+    both: tuple[ModuleType, ModuleType],
+    before: bytes,
+    pieces: list[bytes],
+    counts: dict[str, int | None],
+    blanks: bool,
+    damage: list[tuple[float, str]],
+) -> None:
+    native, pure = both
+    text = json.dumps({"usage": counts}, ensure_ascii=False, indent=1 if blanks else None)
+    for place, character in damage:
+        at = int(place * len(text))
+        text = text[:at] + character + text[at + 1 :]
+    for each in (before + text.encode(), before + b"".join(pieces), before + b'"usage":{' + b"".join(pieces) + b"}}"):
+        assert native.closing_counts(each) == pure.closing_counts(each)

@@ -74,6 +74,7 @@ cdef size_t DEPTH = SHARED.arguments_depth
 cdef size_t DIGITS = LONG_DIGITS
 cdef size_t RETRY_DIGITS = LIMITS.retry_digits
 cdef Py_ssize_t LENGTH_DIGITS = SHARED.max_body_digits
+cdef Py_ssize_t CLOSING = LIMITS.closing_counts
 cdef enum:
     ID_OCTETS = 16
     ID_SIZE = 36  # the digits of these, and four dashes
@@ -936,7 +937,7 @@ cdef dict read_counts(Reading *reading, int levels):
             return None
         name = name_of(begin, reading.at - begin)
         reading.at += 1
-        if not took(reading, c":") or gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE:
+        if not took(reading, c":") or not is_left(reading):
             return None
         begin = reading.at
         value = None
@@ -955,17 +956,22 @@ cdef dict read_counts(Reading *reading, int levels):
 
 
 cdef bint took(Reading *reading, uint8_t c) noexcept:
-    """Moves past blanks and this byte; returns False if another byte comes next."""
-    if reading.at[0] != c and (gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE or reading.at[0] != c):
+    """Moves past white space and this byte; returns False if another byte comes next."""
+    if reading.at[0] != c and (not is_left(reading) or reading.at[0] != c):
         return False
     reading.at += 1
     return True
 
 
 cdef bint is_left(Reading *reading) noexcept:
-    """Returns whether more than blanks are left."""
-    gai_skip_blanks(&reading.at, reading.end)
+    """Moves past white space; returns whether more is left. A NUL follows the text."""
+    while is_white(reading.at[0]):
+        reading.at += 1
     return reading.at != reading.end
+
+
+cdef inline bint is_white(uint8_t octet) noexcept:
+    return is_blank(octet) or octet == c"\n"
 
 
 cdef long long whole_number(const uint8_t *at, const uint8_t *end) noexcept:
@@ -1005,6 +1011,155 @@ cdef tuple as_tuple(Reading *reading, int places):
     for i in range(places):
         gai_share(made, i, reading.values[i])
     return made
+
+
+cdef enum:
+    MEMBERS = 32    # the most members of an object that is cut
+
+
+cdef struct Span:
+    const uint8_t *name
+    size_t size             # of the name
+    const uint8_t *value
+    const uint8_t *end      # of the value
+
+
+def cut_member(bytes text not None, bytes name not None):
+    """See `gai_fast.kernels._pure.shapes.cut_member`."""
+    cdef Reading reading
+    cdef Span members[MEMBERS]
+    cdef Span *member
+    cdef const uint8_t *at
+    cdef int count = 0, found = -1, i
+    reading.at = <const uint8_t *>PyBytes_AS_STRING(text)
+    reading.end = reading.at + PyBytes_GET_SIZE(text)
+    if not took(&reading, c"{"):
+        return None
+    while True:
+        if count == MEMBERS or not took(&reading, c'"'):
+            return None
+        member = &members[count]
+        member.name = reading.at
+        if gai_skip_string(&reading.at, reading.end) != GAI_COPY_DONE:
+            return None
+        member.size = reading.at - member.name
+        reading.at += 1
+        for i in range(count):
+            if members[i].size == member.size and not memcmp(members[i].name, member.name, member.size):
+                return None
+        if not took(&reading, c":") or not is_left(&reading):
+            return None
+        member.value = reading.at
+        if gai_skip_value(&reading.at, reading.end) != GAI_COPY_DONE:
+            return None
+        member.end = reading.at
+        if member.size == <size_t>PyBytes_GET_SIZE(name) and not memcmp(member.name, PyBytes_AS_STRING(name), member.size):
+            found = count
+        count += 1
+        if not took(&reading, c","):
+            break
+    if found < 0 or not took(&reading, c"}") or is_left(&reading):
+        return None
+    member = &members[found]
+    at = member.value + 1
+    if member.value[0] != c'"' or gai_skip_string(&at, member.end) != GAI_COPY_DONE or at == member.value + 1:
+        return None
+    value = PyUnicode_DecodeASCII(<const char *>member.value + 1, at - member.value - 1, NULL)
+    return value, join_before(members, found), join_behind(member + 1, count - found - 1)
+
+
+cdef bytes join_before(const Span *members, int count):
+    """Writes the beginning of an object: this many members, and the name of the next one."""
+    cdef size_t size = members[count].size + 4  # with `{"":`
+    cdef PyObject *made
+    cdef uint8_t *to
+    cdef int i
+    for i in range(count):
+        size += member_size(&members[i])
+    made = new_bytes(NULL, size)
+    to = <uint8_t *>bytes_memory(made)
+    to[0] = c"{"
+    to += 1
+    for i in range(count):
+        to = put_member(to, &members[i])
+        to[0] = c","
+        to += 1
+    put_name(to, &members[count])
+    return finished_bytes(made, size)
+
+
+cdef bytes join_behind(const Span *members, int count):
+    """Writes the end of an object: this many members."""
+    cdef size_t size = 1
+    cdef PyObject *made
+    cdef uint8_t *to
+    cdef int i
+    for i in range(count):
+        size += member_size(&members[i])
+    made = new_bytes(NULL, size)
+    to = <uint8_t *>bytes_memory(made)
+    for i in range(count):
+        to[0] = c","
+        to = put_member(to + 1, &members[i])
+    to[0] = c"}"
+    return finished_bytes(made, size)
+
+
+cdef inline size_t member_size(const Span *member) noexcept:
+    return member.size + (member.end - member.value) + 4  # with `"":,`
+
+
+cdef inline uint8_t *put_member(uint8_t *to, const Span *member) noexcept:
+    to = put_name(to, member)
+    memcpy(to, member.value, member.end - member.value)
+    return to + (member.end - member.value)
+
+
+cdef inline uint8_t *put_name(uint8_t *to, const Span *member) noexcept:
+    memcpy(to, member.name - 1, member.size + 2)
+    to[member.size + 2] = c":"
+    return to + member.size + 3
+
+
+def closing_counts(bytes text not None):
+    """See `gai_fast.kernels._pure.shapes.closing_counts`."""
+    cdef Reading reading
+    cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(text)
+    cdef const uint8_t *at
+    cdef const uint8_t *name_end
+    reading.end = begin + PyBytes_GET_SIZE(text)
+    if reading.end - begin > CLOSING:
+        begin = reading.end - CLOSING
+    at = reading.end
+    while at > begin and at[-1] != c"{":
+        at -= 1
+    if at == begin:
+        return None
+    at -= 1
+    reading.at = at
+    at = before_white(begin, at)
+    if at == begin or at[-1] != c":":
+        return None
+    at = before_white(begin, at - 1)
+    if at == begin or at[-1] != c'"':
+        return None
+    at -= 1
+    name_end = at
+    while at > begin and 0x20 <= at[-1] < 0x80 and at[-1] != c'"' and at[-1] != c"\\":
+        at -= 1
+    if at == begin or at[-1] != c'"':
+        return None
+    counts = read_counts(&reading, 1)
+    if counts is None or not took(&reading, c"}") or is_left(&reading):
+        return None
+    return name_of(at, name_end - at), counts
+
+
+cdef inline const uint8_t *before_white(const uint8_t *begin, const uint8_t *at) noexcept:
+    """Moves back over white space."""
+    while at > begin and is_white(at[-1]):
+        at -= 1
+    return at
 
 
 # The names of counts, which the responses of all streams repeat. The size of this cache is bounded.

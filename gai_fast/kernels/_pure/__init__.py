@@ -15,7 +15,7 @@ from gai_fast.kernels._pure.parsers import Frame, LineFramer, NDJSONParser, SSEE
 from gai_fast.kernels._pure.pieces import frame_chunk, size_of
 from gai_fast.kernels._pure.relay import DeltaCopier, Part, Piece
 from gai_fast.kernels._pure.requests import body_start, count_opening, timed_id
-from gai_fast.kernels._pure.shapes import Shape
+from gai_fast.kernels._pure.shapes import Shape, closing_counts, cut_member
 from gai_fast.kernels._pure.socket_set import SocketSet, receive, send
 from gai_fast.kernels._pure.tls_records import TLSRecords, make_tls_records
 
@@ -46,8 +46,10 @@ __all__ = [
     "StreamCounters",
     "TLSRecords",
     "body_start",
+    "closing_counts",
     "compact_json",
     "count_opening",
+    "cut_member",
     "encode_json",
     "encode_ndjson",
     "encode_sse",

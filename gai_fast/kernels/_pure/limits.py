@@ -79,6 +79,9 @@ class Limits:
     retry_digits: int = 32
     """Digits of an SSE `retry:`: a decimal of any length costs quadratic time, and no interval needs more."""
 
+    closing_counts: int = 512
+    """Bytes at the end of an answer in which its counts are read without a parser: most have 60, few have 300."""
+
     encoder_capacity: int = 4 * KIB
     """First size of an encoder's buffer: twenty text deltas."""
 

@@ -1,13 +1,18 @@
-"""`Shape`: reads the values of JSON objects of a known shape without parsing the rest.
+"""`Shape`, `cut_member` and `closing_counts`: read values of JSON objects of a known shape without parsing the rest.
 
-Only the native implementation does so. In Python nothing is cheaper than parsing the text, so this implementation
-always returns `None`, and the caller parses.
+In Python nothing is cheaper than parsing a whole text: here `Shape` and `cut_member` always return `None`, and the
+caller parses.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+import orjson
+
+from gai_fast.kernels._pure.limits import LIMITS
 
 _KINDS: Final = ("text", "count", "object", "any")
 _MAX_MEMBERS: Final = 32
@@ -48,6 +53,50 @@ class Shape:
             If two members have the same name, the last one counts.
         """
         return None
+
+
+def cut_member(text: bytes, name: bytes) -> tuple[str, bytes, bytes] | None:
+    """Cuts a JSON object at a text, which can then be replaced, while its other members stay as they are.
+
+    Args:
+        text: The object.
+        name: The name of the member that holds the text, without escapes.
+
+    Returns:
+        The text; the object up to it, and the rest, both without white space between the members. `None` if the object
+        is not JSON or cannot be cut cheaply. In Python the result is always `None`. The native implementation returns
+        `None` if two members have the same name; if the member is missing, empty or no text; if the text or a name has
+        escapes or characters beyond ASCII; for more than 32 members or levels, and for numbers that readers read
+        differently.
+    """
+    return None
+
+
+_BLANKS: Final = rb"[ \t\r\n]*"
+_PLAIN: Final = rb'"[^"\\\x00-\x1f\x80-\xff]*"'
+_COUNT: Final = rb"%b%b:%b(?:null|0|[1-9][0-9]{0,14})%b" % (_PLAIN, _BLANKS, _BLANKS, _BLANKS)
+_NAMED: Final = re.compile(rb"(%b)%b:%b\Z" % (_PLAIN, _BLANKS, _BLANKS))
+_COUNTS: Final = re.compile(rb"(\{%b(?:%b(?:,%b%b)*)?\})%b\}%b" % (_BLANKS, _COUNT, _BLANKS, _COUNT, _BLANKS, _BLANKS))
+
+
+def closing_counts(text: bytes) -> tuple[str, dict[str, int | None]] | None:
+    """Returns the counts with which a JSON object ends: the usage of most answers. What stands before is not read.
+
+    Args:
+        text: The object, or its last bytes.
+
+    Returns:
+        The name of the object's last member, and this object's members; of equal names the last counts. `None` if the
+        member does not begin in the last `limits.closing_counts` bytes, holds other values than `null` and whole
+        numbers of up to 15 digits, or has a name with escapes or characters beyond ASCII.
+    """
+    last = text[-LIMITS.closing_counts :]
+    opening = last.rfind(b"{")
+    counts = None if opening < 0 else _COUNTS.fullmatch(last, opening)
+    named = None if counts is None else _NAMED.search(last, 0, opening)
+    if counts is None or named is None:
+        return None
+    return named[1][1:-1].decode("ascii"), orjson.loads(counts[1])
 
 
 def count_members(members: Mapping[str, Any]) -> int:
