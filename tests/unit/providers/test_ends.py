@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.library.decoding import decode
-from gai_fast.providers import get_provider
+from gai_fast.providers import Target, get_provider
 from tests.unit.providers.upstreams import PROVIDERS, dialect, end_mark, ending, frames, opening
 
 _FOREIGN: dict[str, list[Any]] = {
@@ -108,17 +108,19 @@ def test_a_body_tells_how_many_choices_it_wants(provider: str, body: Any, wanted
 
 
 @pytest.mark.parametrize(
-    ("provider", "options", "extra", "wanted"),
+    ("options", "extra", "wanted"),
     [
-        ("openai", {}, {"n": 2}, 2),
-        ("openai", {"n": 3}, {"seed": 1}, 3),
-        ("openai", {"n": 3}, {"n": None}, 1),
-        ("gemini", {"generationConfig": {"topK": 1}}, {"generationConfig": {"candidateCount": 3}}, 3),
+        ({"topK": 1}, {"candidateCount": 3}, 3),
+        ({"candidateCount": 3}, {"topK": 1}, 3),
+        ({"candidateCount": 3}, {"candidateCount": None}, 1),
     ],
 )
 def test_raw_members_of_a_native_request_tell_it_too(
-    provider: str, options: dict[str, Any], extra: dict[str, Any], wanted: int
+    options: dict[str, Any], extra: dict[str, Any], wanted: int
 ) -> None:
-    """Of a request for one choice, another choice may be taken for the same one, and its end for that of the answer."""
-    asked = {"query": "Hi", "provider_options": {provider: options}, "extra": extra}
-    assert get_provider(provider).wanted_choices(parse_request(json.dumps(asked).encode())) == wanted
+    """Of a request for one choice, the end of the first is that of the answer."""
+    given, raw = ({"generationConfig": each} for each in (options, extra))
+    asked = parse_request(json.dumps({"query": "Hi", "provider_options": {"gemini": given}, "extra": raw}).encode())
+    api = get_provider("gemini")
+    sent = json.loads(api.build_request(asked, Target("m")).body)
+    assert (api.wanted_choices(asked), sent["generationConfig"].get("candidateCount", 1)) == (wanted, wanted)
