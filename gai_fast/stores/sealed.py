@@ -21,14 +21,13 @@ from __future__ import annotations
 import hmac
 import time
 from base64 import b64decode
-from binascii import b2a_base64
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from os import urandom
 from typing import Final, NamedTuple
 
 from gai_fast.model.settings import SealSettings
-from gai_fast.stores._base import Ending, LogHeader
+from gai_fast.stores._base import Ending
 from gai_fast.stores.backend import (
     ANSWERS,
     CLAIMS,
@@ -37,25 +36,19 @@ from gai_fast.stores.backend import (
     Backend,
     CopyChange,
     CopyTail,
-    Gap,
     LogCopy,
     Record,
     StoreError,
     check_size,
-    ending_text,
-    gap_text,
-    header_text,
     join_gaps,
     read_ending,
     read_header,
 )
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.sealer import FRAMES, KEY_BYTES, NOBODY, digest_of, is_sealed, place_of
+from gai_fast.stores.sealer import FORMAT, FRAMES, KEY_BYTES, NOBODY, digest_of, is_sealed, place_of
 from gai_fast.stores.seals import Seals
 
-FORMAT: Final = "sealed"
-"""The format in the outer header of a sealed log."""
 _NAMES: Final = "names"
 """The record with the key of rule 3: 32 bytes, then the time at which it was made, in seconds since the epoch."""
 _BY_SECRET_WORDS: Final = (CLAIMS, ANSWERS)
@@ -161,7 +154,12 @@ class SealedBackend(Backend):
         if len(self.seals):
             if self._names_key is None and not self.is_sealed:
                 await self._make_names_key()  # from then on the store is sealed: rule 5
-            missing = await self._inner.write([self._sealed(change) for change in changes])
+            plain, seal = self._plain_logs, self.seals.seal_change
+            if plain:
+                plain.difference_update(change.stream_id for change in changes if change.header is not None)
+            missing = await self._inner.write(
+                [change if change.stream_id in plain else seal(change) for change in changes]
+            )
         else:
             if self._is_locked and not all(change.is_dropped for change in changes):
                 raise self.seals.refuse()
@@ -172,32 +170,6 @@ class SealedBackend(Backend):
                 if change.ending is not None or change.is_dropped or change.stream_id in missing:
                     self._plain_logs.discard(change.stream_id)
         return missing
-
-    def _sealed(self, change: CopyChange) -> CopyChange:
-        stream_id, header = change.stream_id, change.header
-        if change.is_dropped or (header is None and stream_id in self._plain_logs):
-            return change
-        seals, gap, ending = self.seals, change.gap, change.ending
-        records = seals.seal_frames(stream_id, change.caller, change.records)
-        if header is None and gap is None and ending is None:  # nearly always
-            return CopyChange(stream_id, None, "", records, None, None, 0, change.keep, is_sealed=True)
-        caller = digest_of(change.caller)
-        if header is not None:
-            self._plain_logs.discard(stream_id)
-            place = place_of("log.header", stream_id, caller)
-            text = _text(seals.seal(place, header_text(header, change.worker)))
-            header = LogHeader(stream_id, caller.hex(), header.model, FORMAT, header.framing, None, text)
-        if gap is not None:
-            place = place_of("log.text", stream_id, caller, gap.after, gap.lost)
-            token = f"{gap.after}:{gap.lost}:{_text(seals.seal(place, gap_text(gap)))};"
-            gap = Gap(gap.lost, token, is_whole=gap.is_whole or gap.text is None)
-        if ending is not None:
-            place = place_of("log.end", stream_id, caller, number=change.last_seq, is_last=True)
-            sealed = {"sealed": _text(seals.seal(place, ending_text(ending))), "last_seq": change.last_seq}
-            ending = Ending(ending.state, None, None, sealed)
-        return CopyChange(
-            stream_id, header, change.worker, records, gap, ending, change.last_seq, change.keep, is_sealed=True
-        )
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, opened."""
@@ -502,10 +474,6 @@ class SealedBackend(Backend):
     async def sweep(self) -> bool:
         """As of the inner store."""
         return await self._inner.sweep()
-
-
-def _text(sealed: bytes) -> str:
-    return b2a_base64(sealed, newline=False).decode()
 
 
 def _digest(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Sealed values: their form.
+"""Sealed values and logs: their form.
 
 Owns the form, which docs/architecture/stores-and-ledger.md describes for others. Knows no store, and not where keys
 come from (`seals.py`).
@@ -10,6 +10,8 @@ come from (`seals.py`).
    nonce, whichever keys are in use.
 4. The associated data name the value's place (`place_of`): a value that is moved, or swapped with another, is damaged.
 5. The first key seals, all keys open.
+6. What is done for each change of a log is done here, in calls of functions: the module is compiled, and a method of a
+   class with interpreted subclasses is looked up by name.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import hmac
 import os
 import struct
 import time
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -26,7 +29,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.limits import SHARED
-from gai_fast.stores.backend import Record, StoreError
+from gai_fast.stores._base import Ending, LogHeader
+from gai_fast.stores.backend import CopyChange, Gap, Record, StoreError, ending_text, gap_text, header_text
 from gai_fast.stores.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ OVERHEAD: Final = 1 + 8 + 12 + 16
 NOBODY: Final = bytes(32)
 """The caller's digest of what belongs to no caller."""
 
+FORMAT: Final = "sealed"
+"""The format in the outer header of a sealed log."""
 FRAMES: Final = "log.frames"
 """The kind of the records of a log."""
 
@@ -48,9 +54,9 @@ _VERSION: Final = bytes([VERSION])
 _ID_ENDS: Final = 9
 _NONCE_ENDS: Final = 21
 _WRITER_BYTES: Final = 8
+_COUNT_BYTES: Final = 4
 _FULL: Final = 1 << 32
 """The number of seals of one writer."""
-_nonce: Final = struct.Struct(">8sI").pack
 _place: Final = struct.Struct(">B?QQ32sB").pack
 _frames_place: Final = struct.Struct(">BxQQ").pack
 """The beginning of `_place` of a record that is not the last."""
@@ -151,41 +157,48 @@ class Sealer:
         Raises:
             StoreError: There is no key.
         """
-        if self._count == _FULL:
-            self._begin_writer()
-        number = self._count
-        self._count = number + 1
-        nonce = _nonce(self._writer, number)
-        return self._opening + nonce + self._encrypt(nonce, value, place)
+        return _sealed(self, place, value)
 
-    def seal_frames(self, stream_id: str, caller: str, records: Sequence[Record]) -> Sequence[Record]:
-        """Returns records of a log, sealed for their places. Nearly all that is sealed are such records.
+    def seal_change(self, change: CopyChange) -> CopyChange:
+        """Returns a change of a log whose parts are sealed for their places.
 
         Args:
-            stream_id: The stream's id.
-            caller: The caller's name. A stream has one.
-            records: The records.
+            change: The change. `caller` is set, unless it only removes the log.
 
         Raises:
             StoreError: There is no key.
         """
-        rest = self._rests.get(stream_id)
-        if rest is None:
-            rest = digest_of(caller) + _FRAMES_LENGTH + (FRAMES + stream_id).encode("utf-8", "replace")
-            if len(self._rests) >= LIMITS.seal_callers:
-                self._rests.clear()
-            self._rests[stream_id] = rest
-        sealed: list[Record] = []
-        for record in records:
-            if self._count == _FULL:
-                self._begin_writer()
-            number = self._count
-            self._count = number + 1
-            nonce = _nonce(self._writer, number)
-            after, last_seq = record.after, record.last_seq
-            text = self._encrypt(nonce, record.piece, _frames_place(VERSION, after, last_seq) + rest)
-            sealed.append(Record(after, last_seq, self._opening + nonce + text))
-        return sealed
+        if change.is_dropped:
+            return change
+        stream_id, header, gap, ending = change.stream_id, change.header, change.gap, change.ending
+        records: list[Record] = []
+        if change.records:
+            rest = self._rests.get(stream_id)
+            if rest is None:
+                rest = digest_of(change.caller) + _FRAMES_LENGTH + (FRAMES + stream_id).encode("utf-8", "replace")
+                if len(self._rests) >= LIMITS.seal_callers:
+                    self._rests.clear()
+                self._rests[stream_id] = rest
+            for record in change.records:
+                after, last_seq = record.after, record.last_seq
+                place = _frames_place(VERSION, after, last_seq) + rest
+                records.append(Record(after, last_seq, _sealed(self, place, record.piece)))
+        if header is None and gap is None and ending is None:  # nearly always
+            return CopyChange(stream_id, None, "", records, None, None, 0, change.keep, is_sealed=True)
+        caller = digest_of(change.caller)
+        if header is not None:
+            text = _text(self, place_of("log.header", stream_id, caller), header_text(header, change.worker))
+            header = LogHeader(stream_id, caller.hex(), header.model, FORMAT, header.framing, None, text)
+        if gap is not None:
+            text = _text(self, place_of("log.text", stream_id, caller, gap.after, gap.lost), gap_text(gap))
+            gap = Gap(gap.lost, f"{gap.after}:{gap.lost}:{text};", is_whole=gap.is_whole or gap.text is None)
+        if ending is not None:
+            place = place_of("log.end", stream_id, caller, number=change.last_seq, is_last=True)
+            text = _text(self, place, ending_text(ending))
+            ending = Ending(ending.state, None, None, {"sealed": text, "last_seq": change.last_seq})
+        return CopyChange(
+            stream_id, header, change.worker, records, gap, ending, change.last_seq, change.keep, is_sealed=True
+        )
 
     def _begin_writer(self) -> None:
         """Draws the bytes of a writer: rule 3. There is none without keys."""
@@ -225,6 +238,20 @@ class Sealer:
         self.errors += 1
         self._short_until = time.monotonic() + LIMITS.seal_short
         return StoreError("sealed", f"the store is sealed with a key that is not in {SECTION}: add it to `keys`")
+
+
+def _sealed(sealer: Sealer, place: bytes, value: bytes) -> bytes:
+    """As `Sealer.seal`."""
+    if sealer._count == _FULL:
+        sealer._begin_writer()
+    nonce = sealer._writer + sealer._count.to_bytes(_COUNT_BYTES, "big")
+    sealer._count += 1
+    return sealer._opening + nonce + sealer._encrypt(nonce, value, place)
+
+
+def _text(sealer: Sealer, place: bytes, value: bytes) -> str:
+    """Returns a sealed value in base64, for a part of a log that is text."""
+    return b2a_base64(_sealed(sealer, place, value), newline=False).decode()
 
 
 def _key(key: bytes) -> _Key:

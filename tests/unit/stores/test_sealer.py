@@ -10,7 +10,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from gai_fast.stores.backend import Record, StoreError
+from gai_fast.stores.backend import CopyChange, Record, StoreError
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.sealer import FRAMES, OVERHEAD, VERSION, Sealer, digest_of, is_sealed, place_of
 
@@ -113,7 +113,7 @@ def test_the_frames_of_a_log_are_sealed_for_their_places() -> None:
     made.seal(b"", b"")
     made._count = (1 << 32) - 1  # the second record begins a writer
     records = [Record(0, 3, b"one"), Record(3, 5, b"two")]
-    sealed = made.seal_frames("a-\udc00stream", "alice", records)
+    sealed = made.seal_change(CopyChange("a-\udc00stream", records=records, caller="alice")).records
     assert [(each.after, each.last_seq) for each in sealed] == [(0, 3), (3, 5)]
     for record, each in zip(records, sealed, strict=True):
         place = place_of(FRAMES, "a-\udc00stream", digest_of("alice"), record.after, record.last_seq)
@@ -121,7 +121,7 @@ def test_the_frames_of_a_log_are_sealed_for_their_places() -> None:
     first, second = (each.piece[9:21] for each in sealed)
     assert (first[8:], second[8:], first[:8] == second[:8]) == (b"\xff" * 4, bytes(4), False)
     with pytest.raises(StoreError, match="add it to `keys`"):
-        Sealer().seal_frames("s", "", records)
+        Sealer().seal_change(CopyChange("s", records=records))
 
 
 def test_no_nonce_is_used_twice_also_when_the_count_is_full() -> None:
