@@ -466,7 +466,7 @@ def _defined(schema: dict[str, Any]) -> dict[str, Any]:
     if len(chain) == 1:
         return schema
     whole: dict[str, Any] = {}
-    for each in reversed(chain):
+    for each in chain[::-1]:
         whole.update(each)
     del whole["$ref"]
     return whole | {"$ref": chain[-1]["$ref"]} if "$ref" in chain[-1] else whole
