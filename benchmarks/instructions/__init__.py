@@ -17,5 +17,5 @@ where `GAI_FAST_REQUIRE_ALL` is set.
 
     python -m benchmarks.instructions check      # tables; exit code 1 where a figure differs by more than 3 %
     python -m benchmarks.instructions accept     # writes the present counts into the baselines; after make install
-    python -m benchmarks.instructions sealed     # durable events, sealed and plain; exit code 1 beyond 5 %
+    python -m benchmarks.instructions sealed     # durable events, sealed and plain; exit code 1 beyond `MOST`
 """

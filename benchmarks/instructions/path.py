@@ -16,13 +16,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from ctypes import CDLL
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Final
 
 from benchmarks.instructions.cases import ANSWERS, named
@@ -303,10 +303,17 @@ class Server:
         providers: The providers of the upstreams.
         more: Further tables of the configuration.
         serve: The command of `benchmarks.instructions` that serves.
+        variables: Further variables of the process.
     """
 
     def __init__(
-        self, stack: ExitStack, folder: Path, providers: set[str], more: str = "", serve: str = "serve"
+        self,
+        stack: ExitStack,
+        folder: Path,
+        providers: set[str],
+        more: str = "",
+        serve: str = "serve",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._stack = stack
         self._folder = folder
@@ -325,7 +332,7 @@ class Server:
                 self._process = subprocess.Popen(
                     [*counted, *command, str(build_marks(folder)), str(configuration)],
                     cwd=ROOT,
-                    env={**os.environ, **counted_environment(), "PATH_KEY": "k"},
+                    env={**os.environ, **counted_environment(), **variables, "PATH_KEY": "k"},
                     stdout=log,
                     stderr=log,
                 )
