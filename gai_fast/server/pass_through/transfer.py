@@ -254,8 +254,6 @@ class Transfer(Receiver):
         if self._first_byte is None:
             self._first_byte = _clock() - self._began
         self._received += len(data)
-        if self._usage is not None:
-            self._usage.feed(data)
         if self._held is None:
             self._write(data)
             return None
@@ -314,6 +312,8 @@ class Transfer(Receiver):
         self._writer.start(head, framing)
 
     def _write(self, data: bytes) -> None:
+        if self._usage is not None:
+            self._usage.feed(data)
         self._sent += len(data)
         self._writer.write((data,))
 
@@ -403,7 +403,7 @@ class Transfer(Receiver):
         call = self._call
         if not (self._status or self._is_owed) or self._status >= _FAILED:
             return None, ()
-        usage = None if self._usage is None else self._usage.usage()
+        usage = None if self._usage is None else self._usage.usage(self._held or b"")
         if not (usage and usage["total_tokens"]) and call.input_tokens is not None:  # LM Studio counts nothing: 0
             tokens = call.input_tokens
             usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens, "source": "estimated"}

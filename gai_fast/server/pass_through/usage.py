@@ -17,12 +17,15 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast.core.chunks import count
+from gai_fast.kernels import closing_counts
 from gai_fast.server.limits import LIMITS
 
 _COUNTS: Final = re.compile(rb'.*("(?:usage|billed_units|usageMetadata)"\s*:\s*)(?=\{)', re.DOTALL)
 """All before the last counts. Their name never matches within a string of JSON, where a quotation mark is escaped."""
 _ALONE: Final = re.compile(rb"\{[^{}\[\]]*\}\s*\}\s*")
 """Flat counts and the end of the outermost object: the usual place."""
+_closing_counts: Final = closing_counts  # a constant: a name look-up costs 30 ns
+_NAMES: Final = frozenset(("usage", "billed_units", "usageMetadata"))
 _MEMBER: Final = re.compile(rb'"\w+"\s*:\s*\{')
 _PIECES: Final = re.compile(rb'"(\w+)"\s*:\s*\{|"(?:[^"\\]|\\.)*"?|([{}\[\]])', re.DOTALL)
 """The beginning of a member's object, with its name; a string; or a bracket."""
@@ -69,8 +72,22 @@ class UsageReader:
             self._first += data[: most - len(self._first)]
         self._last = data[-most:] if len(data) >= most else (self._last + data)[-most:]
 
-    def usage(self) -> dict[str, Any] | None:
-        """Returns the counts in the form of an event's `usage`. None if the body has none."""
+    def usage(self, whole: bytes = b"") -> dict[str, Any] | None:
+        """Returns the counts in the form of an event's `usage`. None if the body has none.
+
+        Args:
+            whole: The body, if it was not fed.
+        """
+        if not self._is_read:
+            return None
+        closing = _closing_counts(whole or self._last)  # flat, at the end of the outermost object: the usual place
+        if closing is not None:
+            name, counts = closing
+            usage = _usage(counts, _count(counts, _OUTPUT) or 0) if name in _NAMES else None
+            if usage is not None:
+                return usage
+        if whole:
+            self.feed(whole)
         output = 0  # Anthropic's streams end with a count of the output alone
         for part in (self._last, self._first):
             end = part.rfind(b"{") + 1  # numbers and base64 have none: they are passed over at once
@@ -158,7 +175,8 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
             return None
         return _tokens(max(0, total - output), output)
     cached = written = 0
-    if not _OF_CACHES.isdisjoint(counts):
+    known = 1 if total is None else 2
+    if len(counts) > known and not _OF_CACHES.isdisjoint(counts):
         cached, written = _count(counts, _READ_INPUT) or 0, _count(counts, _WRITTEN_INPUT) or 0
         beside = cached + written
         if total is None or tokens + beside + output <= total:  # LiteLLM has them in `prompt_tokens` as well

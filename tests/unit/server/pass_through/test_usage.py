@@ -77,6 +77,9 @@ def test_the_counts_are_found_at_both_ends_of_a_body(counts: dict[str, Any], usa
     assert usage_of(json.dumps({**counts, "data": vector}).encode(), size) == usage
     assert usage_of(json.dumps({"data": vector, **counts}).encode(), size) == usage
     assert usage_of(json.dumps(counts).encode(), size) == usage
+    for body in ({**counts, "n": 1}, {"data": vector, **counts}, counts):
+        for indent in (None, 2):
+            assert UsageReader("application/json").usage(json.dumps(body, indent=indent).encode()) == usage
 
 
 def test_the_last_counts_of_a_stream_are_those_of_the_answer() -> None:
@@ -114,6 +117,7 @@ def test_cached_tokens_count_once(counts: dict[str, int], expected: tuple[int, .
 
 def test_a_body_that_is_not_json_has_no_counts_and_is_not_kept() -> None:
     assert usage_of(b'{"usage": {"total_tokens": 1}}', 9, "audio/mpeg") is None
+    assert UsageReader("audio/mpeg").usage(b'{"usage": {"total_tokens": 1}}') is None
     assert usage_of(b'{"usage": {"total_tokens": 1', 9) is None
     assert usage_of(b'{"usage": ' + b'{"a":' * 5000, 1 << 20) is None
     assert usage_of(b"\xff" * (2 * LIMITS.usage_text), 9) is None
