@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.structure import Structure, may_have_long_numbers
-from gai_fast.kernels import count_opening, parse_exact
+from gai_fast.kernels import count_opening, cut_member, parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
@@ -239,6 +239,20 @@ def parse_members(body: bytes) -> dict[str, Raw]:
     return decode_json(_MEMBERS_DECODER, body)
 
 
+def cut_body(body: bytes, name: bytes) -> tuple[str, bytes, bytes] | None:
+    """Cuts a JSON object at a text, as `parse_members` reads it and msgspec writes it.
+
+    Args:
+        body: The object.
+        name: The name of the text.
+
+    Returns:
+        As `cut_member`. None if `parse_members` must read the body.
+    """
+    # A body that is short has not too many values, and what is cut is not too deep.
+    return _cut_member(body, name) if type(body) is bytes and len(body) <= _SHORT else None
+
+
 def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
     """Checks the members of a JSON object that a type defines. Other members may have any type.
 
@@ -305,6 +319,7 @@ _VALUES: Final = LIMITS.json_values
 # Constants: a name look-up costs 30 ns.
 _CheckedBody: Final = CheckedBody
 _count_opening: Final = count_opening
+_cut_member: Final = cut_member
 _SHORT: Final = 5 * LIMITS.object_members
 """Bytes of a body that has not too many members: each has five at least."""
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)

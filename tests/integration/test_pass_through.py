@@ -105,6 +105,28 @@ async def test_an_idempotency_key_is_for_the_upstream_alone(net: Net) -> None:
 
 
 @on_uvloop
+async def test_one_model_reaches_the_upstream_however_it_is_written(net: Net) -> None:
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE)
+    for body, sent in (
+        (b'{"model":"m","input":"a"}', b'{"model":"mock","input":"a"}'),
+        (b' {"input" : ["a", "\xc3\xa9\\n"], "model" : "m"}\n', b'{"input":["a", "\xc3\xa9\\n"],"model":"mock"}'),
+        (b'{"model":"no","input":1,"model":"m"}', b'{"model":"mock","input":1}'),
+        (b'{"mod\\u0065l":"no","input":1,"model":"m"}', b'{"model":"mock","input":1}'),
+        (b'{"model":"no","mod\\u0065l":"m","input":1}', b'{"model":"mock","input":1}'),
+        (b'{"model":"\\u006d","input":1}', b'{"model":"mock","input":1}'),
+        (b'{"model":"m","input":1,"input":2}', b'{"model":"mock","input":2}'),
+        (b'{"model":"m","x":{"model":"no","model":"m"}}', b'{"model":"mock","x":{"model":"no","model":"m"}}'),
+    ):
+        answer = await gateway.ask("POST", "/v1/embeddings", body)
+        assert (answer.status, upstream.peers[-1].body) == (200, sent), answer.body
+    heads.clear()
+    for body in (b'{"model":"m","model":""}', b'{"model":"m","model":1}', b'{"model":"m","input":}', b'{"model":"m"}}'):
+        assert (await gateway.ask("POST", "/v1/embeddings", body)).status == 400, body
+    assert not heads
+
+
+@on_uvloop
 async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(net: Net) -> None:
     upstream = await net.upstream(embeds)
     gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice", lane=("up",)),))

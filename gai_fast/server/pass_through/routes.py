@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from gai_fast.core.reading import estimated_tokens, parse_members
+from gai_fast.core.reading import cut_body, estimated_tokens, parse_members
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
@@ -166,16 +166,25 @@ class PassThroughRoutes:
 
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
-        members = parse_members(incoming.json_body())
+        body = incoming.json_body()
+        cut = cut_body(body, b"model")
+        if cut is not None:
+            name, before, behind = cut
+            model = self._target(name, incoming)
+            return model, before + encode_json(model.id) + behind
+        members = parse_members(body)
         named = members.get("model")
-        name = None if named is None else _DECODE(named)
-        if not isinstance(name, str) or not name:
+        given = None if named is None else _DECODE(named)
+        if not isinstance(given, str) or not given:
             what = "is missing" if named is None else "must be a string that is not empty"
             raise Error("invalid_request", f"The request is not valid: `model` {what} - at `$.model`", reason="model")
-        engine = self._engine
-        model = engine.targets.with_target(engine.settings.chosen(name, incoming.key), {})
+        model = self._target(given, incoming)
         members["model"] = msgspec.Raw(encode_json(model.id))
         return model, _ENCODE(members)
+
+    def _target(self, name: str, incoming: Incoming) -> ModelSettings:
+        engine = self._engine
+        return engine.targets.with_target(engine.settings.chosen(name, incoming.key), {})
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.lane, path.segments)

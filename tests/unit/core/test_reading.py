@@ -12,10 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from gai_fast.core.reading import characters, check_members, conversation, parse_object, parse_request, turns
+from gai_fast.core.reading import (
+    characters,
+    check_members,
+    conversation,
+    cut_body,
+    parse_object,
+    parse_request,
+    turns,
+)
+from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import (
     AssistantMessage,
+    CheckedBody,
     NamedTool,
     Reasoning,
     SystemMessage,
@@ -447,6 +457,19 @@ def test_an_object_of_another_dialect_is_read_with_the_same_care() -> None:
     for body in (b"[]", b"{", b'{"a":"\xff"}', b'{"a":"\\ud800"}', b"[" * 100_000, b'{"a":NaN}'):
         with pytest.raises(InvalidRequest):
             parse_object(body)
+
+
+def test_a_body_is_cut_where_nothing_else_must_be_checked() -> None:
+    small = b'{"model": "m", "n": 1}'
+    cut = ("m", b'{"model":', b',"n":1}') if IMPLEMENTATION == "native" else None
+    assert cut_body(small, b"model") == cut
+    assert cut_body(CheckedBody(small), b"model") is None
+    most = 5 * LIMITS.object_members  # so many members have more bytes
+    for size, result in ((most, cut and "m"), (most + 1, None)):
+        body = b'{"model":"m","n":"%b"}' % (b"x" * (size - 20))
+        assert len(body) == size
+        found = cut_body(body, b"model")
+        assert (found and found[0]) == result
 
 
 def test_depth_counts_what_is_open_at_once() -> None:
