@@ -113,9 +113,9 @@ class UsageReader:
             name_at: Where the name of the counts begins.
             at: Where the counts begin.
         """
-        if part is self._last and _ALONE.fullmatch(part, at) is not None:
+        if part == self._last and _ALONE.fullmatch(part, at) is not None:
             return True
-        if part is self._first:
+        if part == self._first:  # equal, since a body of one part may be one object or two
             around = _left_open(part[:name_at])
             outermost = around[1:2] if around[:1] == [b"["] else around[:1]
             return outermost == [b"{"] and _WRAPPERS.issuperset(around[around.index(b"{") + 1 :])
