@@ -65,12 +65,12 @@ def check_clock(dates: Sequence[str], now: float) -> Check:
         except ValueError:  # not a date
             continue
     if not offsets:
-        return Check("clock", "skipped", "no server has told the time")
+        return Check("clock", "skipped", "no server has sent a date")
     offset = min(offsets, key=abs)
     if abs(offset) > LIMITS.clock_offset:
         text = f"this machine's clock is {abs(offset):.0f} s {'ahead' if offset > 0 else 'behind'}"
         return Check("clock", "warning", text, "run an NTP client (chrony, systemd-timesyncd)")
-    return Check("clock", "ok", f"within {LIMITS.clock_offset:g} s of the time that servers tell")
+    return Check("clock", "ok", f"within {LIMITS.clock_offset:g} s of the servers' time")
 
 
 def check_certificate(server: ServerSettings) -> Check:

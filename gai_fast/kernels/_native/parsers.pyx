@@ -1131,23 +1131,23 @@ def closing_counts(bytes text not None):
     if reading.end - begin > CLOSING:
         begin = reading.end - CLOSING
     at = reading.end
-    while at > begin and at[-1] != c"{":
+    while at > begin and (at - 1)[0] != c"{":
         at -= 1
     if at == begin:
         return None
     at -= 1
     reading.at = at
     at = before_white(begin, at)
-    if at == begin or at[-1] != c":":
+    if at == begin or (at - 1)[0] != c":":
         return None
     at = before_white(begin, at - 1)
-    if at == begin or at[-1] != c'"':
+    if at == begin or (at - 1)[0] != c'"':
         return None
     at -= 1
     name_end = at
-    while at > begin and 0x20 <= at[-1] < 0x80 and at[-1] != c'"' and at[-1] != c"\\":
+    while at > begin and 0x20 <= (at - 1)[0] < 0x80 and (at - 1)[0] != c'"' and (at - 1)[0] != c"\\":
         at -= 1
-    if at == begin or at[-1] != c'"':
+    if at == begin or (at - 1)[0] != c'"':
         return None
     counts = read_counts(&reading, 1)
     if counts is None or not took(&reading, c"}") or is_left(&reading):
@@ -1157,7 +1157,7 @@ def closing_counts(bytes text not None):
 
 cdef inline const uint8_t *before_white(const uint8_t *begin, const uint8_t *at) noexcept:
     """Moves back over white space."""
-    while at > begin and is_white(at[-1]):
+    while at > begin and is_white((at - 1)[0]):
         at -= 1
     return at
 

@@ -212,7 +212,7 @@ class Supervisor:
         self._failed_starts = 0
         self._deaths: list[float] = []  # times within the last `worker_settled` seconds
         self._settings: bytes | None = None
-        self._is_sealed = False  # what the workers were told
+        self._is_sealed = False  # as the workers know it
         self._signals: list[int] = []
         self._respawns: list[float] = []  # times at which workers are started
         self._accept_until = math.inf

@@ -28,10 +28,10 @@ class Reader:
         limit: Bytes that a frame may have.
         event: Makes the event of a chunk, without its text.
         key: Where in it the text stands.
-        members: As for the copier, as what follows.
-        ignored: Likewise.
-        kept: Likewise.
-        labels: Likewise.
+        members: As for the copier.
+        ignored: As for the copier.
+        kept: As for the copier.
+        labels: As for the copier.
     """
 
     def __init__(
