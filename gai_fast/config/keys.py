@@ -697,6 +697,11 @@ def unknown_section(name: str, value: Any) -> str:
     home = next((section for section in TABLES if name in SECTIONS[section]), None)
     if home and not isinstance(value, dict):
         return f"`{name}` belongs under [{home}]"
+    if not isinstance(value, (dict, list)):
+        near = meant(name, [key for section in TABLES for key in SECTIONS[section]])
+        home = next((section for section in TABLES if near in SECTIONS[section]), None)
+        if home:
+            return f"unknown key {shown(name)}; did you mean {near}, under [{home}]?"
     return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
 
 

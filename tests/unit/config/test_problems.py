@@ -28,6 +28,7 @@ class TestMistakes:
             ("[servr]", "gai-fast.toml:1: unknown section 'servr'; did you mean [server]?"),
             ("[modle]", "gai-fast.toml:1: unknown section 'modle'; did you mean [[model]]?"),
             ("port = 1", "gai-fast.toml:1: `port` belongs under [server]"),
+            ("prot = 1", "gai-fast.toml:1: unknown key 'prot'; did you mean port, under [server]?"),
             ("heartbeat = 1", "gai-fast.toml:1: `heartbeat` belongs under [stream]"),
             ("[server]\nheartbeat = 1", "toml:2: `heartbeat` belongs under [stream], not under [server]"),
             (UPSTREAM + "max_body = 1", "toml:4: `max_body` belongs under [server], not under [[upstream]]"),
