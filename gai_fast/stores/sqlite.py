@@ -379,7 +379,10 @@ class SQLiteBackend(Backend):
                 return None
             key, header, ending = row
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
-            lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
+            try:
+                lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
+            except (ValueError, TypeError):
+                raise StoreError("damaged", "the gaps of a stream cannot be read") from None
             news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
         return LogCopy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
 
@@ -708,6 +711,8 @@ def _news(
         for begin, last_seq, sealed in found:
             if size >= limit:
                 return CopyTail(records, has_more=True)
+            if not (isinstance(begin, int) and isinstance(last_seq, int)):  # as in `_open_sealed`: of any type
+                raise _damaged_row()
             records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
             size += len(sealed)
         reached = records[-1].last_seq if records else after
@@ -810,8 +815,12 @@ def _open_sealed(sealed: bytes, *place: object) -> bytes:
     if is_sealed(value) and sealed[:4] == _UNCHECKED:
         return value
     if not isinstance(sealed, bytes) or _seal(value, *place)[:4] != sealed[:4]:
-        raise StoreError("damaged", "a row of the store is damaged")
+        raise _damaged_row()
     return value
+
+
+def _damaged_row() -> StoreError:
+    return StoreError("damaged", "a row of the store is damaged")
 
 
 def _seal_end(text: bytes, stream_id: str, last_seq: int) -> bytes:

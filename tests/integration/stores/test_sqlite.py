@@ -440,6 +440,33 @@ async def test_a_damaged_bit_of_a_sealed_record_is_never_served(file: Path, make
         await other.close()
 
 
+@pytest.mark.parametrize("change", ["after_seq = 'x'", "after_seq = 0.5", "last_seq = 'x'", "last_seq = X'00'"])
+async def test_a_sealed_record_whose_number_is_none_is_damaged(file: Path, make: Make, change: str) -> None:
+    """Its row has no checksum, so each value in it may be of any type."""
+    backend = SealedBackend(make(), Seals(sealed_with(0)))
+    await backend.open()
+    good = [record(seq) for seq in (1, 2)]
+    await backend.write([replace(BEGIN, caller="caller", records=good, ending=FINISHED, last_seq=2)])
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"UPDATE records SET {change} WHERE last_seq = 2")
+    connection.close()
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == CopyTail(good[:1], is_damaged=True)
+    assert await backend.tail({"s": 1}, 0.0) == {"s": CopyTail([], is_damaged=True)}
+
+
+@pytest.mark.parametrize("gaps", [[(1, b"=\xff")], [(1, b"+a"), ("x", b"+b")]], ids=["text", "number"])
+async def test_a_gap_that_was_written_by_another_hand_is_damaged(file: Path, make: Make, gaps: list[Any]) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN])
+    with sqlite3.connect(file) as connection:
+        rows = [(lost, _seal(text, "s", "gap", lost)) for lost, text in gaps]
+        connection.executemany("INSERT INTO gaps SELECT key, ?, ? FROM streams", rows)
+    connection.close()
+    assert (await fault(backend.load("s"))).fault == "damaged"
+
+
 @pytest.mark.parametrize("table", ["streams", "gaps", "claims"])
 async def test_what_else_is_damaged_is_an_error(file: Path, make: Make, table: str) -> None:
     backend = await opened(make)
