@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
@@ -127,44 +126,57 @@ _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
 """The image format for the first characters of the base64, used if the event does not name the format."""
 
 
-@dataclass(slots=True, eq=False)
+# No dataclasses: their `__init__` is interpreted, 2,800 instructions.
+
+
 class _Part:
-    """One part of an item."""
+    """One part of an item.
 
-    begin: int = 0
-    """Code points of the response's text before the part."""
-    is_delivered: bool = False
-    """Whether its text has become events."""
-    held: str = ""
-    """Text that becomes an event with the first delta, or at the end if nothing else of the part comes."""
-    event: str = ""
-    """The type of its deltas: a server that sends its text in two types of events repeats it."""
-    prefix: str = ""
-    """The first characters of its text, to recognize the part if its index changes."""
-    last: str = ""
-    """The last characters of its text; fewer than there are if text before them was copied."""
-    end: int = 0
-    """Code points of the response's text up to their end."""
-    cited: int = 0
-    """The number of its annotations that have been read."""
+    Attributes:
+        begin: Code points of the response's text before the part.
+        is_delivered: Whether its text has become events.
+        held: Text that becomes an event with the first delta, or at the end if nothing else of the part comes.
+        event: The type of its deltas: a server that sends its text in two types of events repeats it.
+        prefix: The first characters of its text, to recognize the part if its index changes.
+        last: The last characters of its text; fewer than there are if text before them was copied.
+        end: Code points of the response's text up to their end.
+        cited: The number of its annotations that have been read.
+    """
+
+    __slots__ = ("begin", "cited", "end", "event", "held", "is_delivered", "last", "prefix")
+
+    def __init__(self, begin: int = 0) -> None:
+        self.begin = begin
+        self.is_delivered = False
+        self.held = ""
+        self.event = ""
+        self.prefix = ""
+        self.last = ""
+        self.end = 0
+        self.cited = 0
 
 
-@dataclass(slots=True, eq=False)
 class _Item:
-    """One item of the output."""
+    """One item of the output.
 
-    kind: str
-    identifier: str
-    number: int
-    """Its position in the output."""
-    has_index: bool = False
-    """Whether its first event had its `output_index`."""
-    parts: dict[tuple[str, int], _Part] = field(default_factory=dict)
-    call: ToolCall | None = None
-    is_whole: bool = False
-    """Whether the argument text of its call has ended."""
-    is_signed: bool = False
-    is_done: bool = False
+    Attributes:
+        number: Its position in the output.
+        has_index: Whether its first event had its `output_index`.
+        is_whole: Whether the argument text of its call has ended.
+    """
+
+    __slots__ = ("call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts")
+
+    def __init__(self, kind: str, identifier: str, number: int, has_index: bool) -> None:
+        self.kind = kind
+        self.identifier = identifier
+        self.number = number
+        self.has_index = has_index
+        self.parts: dict[tuple[str, int], _Part] = {}
+        self.call: ToolCall | None = None
+        self.is_whole = False
+        self.is_signed = False
+        self.is_done = False
 
 
 _PREFIX_LENGTH: Final = 64
