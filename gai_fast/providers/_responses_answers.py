@@ -111,6 +111,16 @@ _CALL_EVENTS: Final = {
     "response.custom_tool_call_input.delta": ("custom_tool_call", "delta"),
     "response.custom_tool_call_input.done": ("custom_tool_call", "input"),
 }
+_INNER_EVENTS: Final = frozenset(
+    kind
+    for kind in (
+        *_PART_EVENTS,
+        *_CALL_EVENTS,
+        *(f"response.{name}.{end}" for name in ("output_item", "content_part") for end in ("added", "done")),
+    )
+    if kind.count(".") > 1
+)
+"""Events within a response that report no failure of it: see `_may_report_failure`."""
 _AWAITED: Final = frozenset(
     "apply_patch_call computer_call local_shell_call mcp_approval_request program shell_call tool_search_call".split()
 )
@@ -215,23 +225,22 @@ class ResponsesAdapter(ProviderAdapter):
         """The provider's finish reason."""
 
     def receive(self, name: str, data: str) -> list[Event]:
-        # OpenAI sends no `[DONE]`, but the official clients accept it.
-        if data.startswith(_END):
+        if data.startswith(_END):  # OpenAI sends none, but the official clients accept it
             self.ended = True
             return []
         if name == "error":
             raise self.error_event(data)
-        chunk = self.checked(parse_chunk(data), name)
-        kind = _kind(chunk, name)
+        chunk = parse_chunk(data)
+        kind = _kind(chunk, name) if isinstance(chunk, dict) else ""
+        if kind not in _INNER_EVENTS or "object" in chunk:
+            chunk = self.checked(chunk, name)
         if not kind and chunk.get("status") in _STATUSES and "output" in chunk:
             kind = f"response.{chunk['status']}"  # the whole response as one chunk
         if not kind:
             raise Malformed("an event without a type")
         # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
-        if self._word:
-            return []
-        events = self._read(kind, chunk)
+        events = [] if self._word else self._read(kind, chunk)
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
 
     def receive_text(self, index: int | None, text: str) -> Event | None:
