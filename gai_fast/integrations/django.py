@@ -101,11 +101,11 @@ class EventResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has 
 
     def __init__(self, chunks: _Chunks) -> None:
         super().__init__(chunks, content_type=MEDIA_TYPES[chunks.body.framing])
-        self._events = chunks
 
     def __iter__(self) -> Iterator[bytes]:
-        """Returns the chunks for a WSGI server; only WSGI iterates in this way."""
-        return self._events.on_wsgi()
+        """Returns the chunks for a WSGI server, as middleware has left them; only WSGI iterates in this way."""
+        content: Iterator[bytes] = wsgi.iterated(self.streaming_content) if self.is_async else super().__iter__()
+        return content
 
 
 def _streaming(chunks: _Chunks) -> StreamingHttpResponse:
@@ -139,12 +139,6 @@ class _Chunks:
                 yield chunk
         finally:
             await self.body.close()
-
-    def on_wsgi(self) -> Iterator[bytes]:
-        """Returns the chunks for a WSGI server. A source that has not begun runs on the loop of `wsgi.py`."""
-        if not self._has_begun:
-            self._loop = wsgi.background_loop()
-        return wsgi.Chunks(self.body, self._loop if self._has_begun else None)
 
     def close(self) -> None:
         """Cancels the source of a response that is not sent to its end; Django calls this in any thread."""

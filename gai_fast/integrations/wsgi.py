@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 from gai_fast.formats._base import Framing
@@ -60,18 +60,17 @@ class Chunks:
     keep-alive each `heartbeat` seconds; the write of one is how the server notices that a client has left.
 
     Args:
-        body: The body; started on another loop if `loop` is given.
-        loop: The loop on which the body has been started; None: the first chunk starts it.
+        body: The body; the first chunk starts it.
 
     Attributes:
         headers: The headers of the response, as pairs of name and value.
     """
 
-    def __init__(self, body: Body, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, body: Body) -> None:
         self.headers: list[tuple[str, str]] = list(body.headers)
         self._body = body
         self._chunks = aiter(body)
-        self._loop = loop
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -105,6 +104,17 @@ class Chunks:
 
     async def _next(self) -> bytes | None:
         return await anext(self._chunks, None)
+
+
+def iterated(chunks: AsyncIterable[bytes]) -> Iterator[bytes]:
+    """Yields the chunks of an async iterable, which runs on `background_loop`."""
+    loop, items = background_loop(), aiter(chunks)
+
+    async def follow() -> bytes | None:
+        return await anext(items, None)
+
+    while (chunk := _wait(loop, follow())) is not None:
+        yield chunk
 
 
 class _Background:

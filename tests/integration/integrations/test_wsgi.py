@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import signal
 import socket
@@ -136,6 +137,21 @@ async def test_a_handler_of_django_asks_the_gateway_and_resumes(net: Net, host: 
     assert rest.events == answers[0].events[3:]
     assert (await served.ask("django/ask?q=Why", "HEAD")).status == 200
     assert (await served.ask("django/ask?q=Why", last_event_id="x")).status == 400
+
+
+@pytest.mark.parametrize("app", ["django", "django/sync"])
+@on_uvloop
+async def test_middleware_of_django_may_change_what_is_sent(net: Net, host: str, app: str) -> None:
+    """Such as its own compression, which names itself in the head."""
+    served = Served(net, host)
+    response = await served.ask(f"{app}/texts", accept_encoding="gzip")
+    assert response.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(bytes(response.body)) == b"data: Hel\n\ndata: lo\n\n"
+    closed = (await told(served)).count("plain closed")
+    client, response = await served.get(f"{app}/endless", accept_encoding="gzip")
+    await response.until(b"\x1f\x8b")
+    client.close()
+    await hears(served, "plain closed", closed + 1)
 
 
 @pytest.mark.parametrize("name", wsgi.UNSUPPORTED)

@@ -156,7 +156,7 @@ def django_app() -> Any:
         ROOT_URLCONF=(path("sync/<name>", sync_of_django), path("<name>", of_django)),
         ALLOWED_HOSTS=["*"],
         SECRET_KEY="x",
-        MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+        MIDDLEWARE=["django.middleware.common.CommonMiddleware", "django.middleware.gzip.GZipMiddleware"],
         LOGGING_CONFIG=None,
     )
     return get_wsgi_application()
