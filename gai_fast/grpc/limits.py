@@ -18,8 +18,9 @@ class Limits:
     grpc_message: int = 10 * MIB
     """A message of a client: as much as a gateway takes by default (`max_body`)."""
 
-    grpc_metadata: int = 16 * KIB
-    """All metadata of a call: twice the largest header that a gateway takes. A call with more is refused by grpcio."""
+    grpc_metadata: int = 24 * KIB
+    """All metadata of a call: the longest token that a gateway takes (16 KiB), and half as much for the rest. A call
+    with more is refused by grpcio."""
 
     grpc_calls: int = 20_000
     """Calls at a time: as many as a gateway's streams by default."""
