@@ -473,7 +473,7 @@ def key(name: str, **more: Any) -> dict[str, Any]:
     return {
         "name": name,
         "role": "user",
-        "models": [],
+        "models": ["*"],
         "expires": None,
         "spent": 1.5,
         "spent_period": "day",
@@ -553,7 +553,7 @@ async def test_keys_are_made_limited_rotated_and_revoked(browser: Browser, origi
         (changed,) = await asked()
         method, path, body = changed.split(" ", 2)
         assert (method, path) == ("PATCH", "admin/v1/keys/a%2Fb%3Fc")
-        assert json.loads(body) == {"models": ["fast"], "expires": None, **limits, "spend": None}
+        assert json.loads(body) == {"spend": None}
 
         await page.until(f"{form}.hidden")
         await replies({**web, "secret": "sk-rotated"})
@@ -574,6 +574,28 @@ async def test_keys_are_made_limited_rotated_and_revoked(browser: Browser, origi
         assert await page.evaluate("document.querySelectorAll('#keys :is(img, script)').length") == 0
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert await page.evaluate("window.hit") == 0
+
+
+@IN_CHROMIUM
+async def test_only_what_has_changed_in_the_form_is_sent(browser: Browser, origin: str) -> None:
+    """A key of no model does not get all of them, and one that has ended, or may not ask at all, can be changed."""
+    none = {"tokens_per_minute": None, "spend": None}
+    key_of_none = key("shut", models=[], expires="2026-01-02T03:04:05+00:00")
+    key_of_none["limits"] = {**none, "requests_per_minute": 0, "streams": 3}
+    async with browser.page() as page:
+        await opened(page, origin)
+        await page.evaluate(f"void (window.keys = {json.dumps([ROOT, key_of_none])})")
+        await page.evaluate(sample())
+        await page.until("document.querySelectorAll('#keys .key').length === 2")
+        shown = await page.evaluate("document.querySelector('#keys [data-key=shut]').innerText")
+        assert "no models · 0 requests/min · 3 streams" in shown
+        await page.evaluate(f"void (window.reply = {json.dumps([key_of_none])})")
+        await page.evaluate("document.querySelector('#keys [data-key=shut] button').click()")
+        form = "document.querySelector('#keys form')"
+        await page.evaluate(f"({form}.elements.streams.value = '4', {form}.requestSubmit())")
+        await page.until("window.asked.length")
+        (changed,) = await page.evaluate("window.asked")
+        assert json.loads(changed.split(" ", 2)[2]) == {"streams": 4}
 
 
 @pytest.mark.parametrize("status", [404, 405, 409])

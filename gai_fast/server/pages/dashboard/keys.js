@@ -23,7 +23,7 @@ function button(text, label, action, className = "quiet") {
 function limitsOf({ models, limits, expires }) {
   const { requests_per_minute: requests, tokens_per_minute: tokens, streams } = limits;
   return [
-    models.length && !models.includes("*") ? models.join(", ") : "all models",
+    models.includes("*") ? "all models" : models.join(", ") || "no models",
     requests !== null && `${count(requests)} requests/min`,
     tokens !== null && `${count(tokens)} tokens/min`,
     streams !== null && `${count(streams)} streams`,
@@ -40,6 +40,7 @@ export class Keys {
   #tell;
   #keys = [];
   #editing = null; // the name of the key whose limits are in the form; none: a new one
+  #before = {}; // what the form said when it was opened
   #currency = "";
   #asked = -Infinity;
   #isAsking = false;
@@ -138,6 +139,8 @@ export class Keys {
       fields.period.value = key.limits.spend?.period ?? "day";
       fields.expires.value = key.expires ? new Date(key.expires).toISOString().slice(0, 16) : "";
     }
+    fields.models.placeholder = key && !key.models.length ? "none; or names, with commas; * is all" : "all; or names, with commas";
+    this.#before = this.#said();
     put(this.#form.querySelector("[type=submit]"), key ? "Save limits" : "Make key");
     this.#problem("");
     this.#form.hidden = false;
@@ -153,25 +156,30 @@ export class Keys {
     put(this.#form.querySelector("[role=alert]"), text);
   }
 
-  /** What the form says; `null` takes a limit away, and is not sent for a new key. */
-  #values() {
+  /** What the form says; `null` stands for an empty field. */
+  #said() {
     const { models, spend, period, expires } = this.#form.elements;
     const number = ({ value, valueAsNumber }) => (value === "" ? null : valueAsNumber);
     const names = models.value.split(",").map((each) => each.trim()).filter(Boolean);
-    const said = {
+    return {
       models: names.length ? names : null,
       expires: expires.value ? `${expires.value}:00Z` : null,
       ...Object.fromEntries(FIELDS.map((name) => [name, number(this.#form.elements[name])])),
       spend: number(spend) === null ? null : { amount: number(spend), period: period.value },
     };
-    return this.#editing ? said : Object.fromEntries(Object.entries(said).filter(([, value]) => value !== null));
+  }
+
+  /** What has changed in the form since it was opened; what a key has of [key_defaults], or cannot be shown, stays so. */
+  #changes() {
+    const isNew = ([name, value]) => JSON.stringify(value) !== JSON.stringify(this.#before[name]);
+    return Object.fromEntries(Object.entries(this.#said()).filter(isNew));
   }
 
   async #send() {
     const name = this.#editing ?? this.#form.elements.name.value.trim();
     try {
-      if (this.#editing) await ask(path(name), "PATCH", this.#values());
-      else this.#showSecret(await ask("admin/v1/keys", "POST", { name, ...this.#values() }));
+      if (this.#editing) await ask(path(name), "PATCH", this.#changes());
+      else this.#showSecret(await ask("admin/v1/keys", "POST", { name, ...this.#changes() }));
       this.#tell(this.#editing ? `The limits of key ${name} are changed.` : `Key ${name} is made.`);
       this.#close();
       await this.#again();
