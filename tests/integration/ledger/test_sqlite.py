@@ -100,8 +100,40 @@ async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
     await home.exchange(1, entries, [])
     assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 20, 20)]
     assert SpendRow(OTHER, "USD", 17, 17) in await home.spend("model", None, None)
-    await home.exchange(2, [SpendEntry("ann", "m", "up", "2028-11-22", "USD", 1)], [])
-    assert await home.spend("day", None, None) == [SpendRow("2028-11-22", "USD", 1, 1)]
+    await home.close()
+
+
+async def test_the_rows_of_a_day_are_not_counted_for_each_new_one(tmp_path: Path, change_limits: ChangeLimits) -> None:
+    """Counting 100,000 took 20 ms: a full exchange of new ones took 10 s, and the limits wait for 2 s."""
+    change_limits(spend_entries=1000)
+    one, other = await opened(tmp_path), await opened(tmp_path)
+    counted: list[str] = []
+
+    def watch(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(lambda text: counted.append(text) if "COUNT(*)" in text else None)
+
+    await one._backend.transact(watch)
+    entries = [SpendEntry("ann", f"m{number}", "up", "2026-11-22", "USD", 1) for number in range(3000)]
+    for number, start in enumerate(range(0, 3000, 500), 1):
+        await one.exchange(number, entries[start : start + 500], [])
+    assert len(counted) < 300
+    rows = await one.spend("model", None, None)
+    assert (len(rows), sum(row.amount for row in rows)) == (1001, 3000)
+    await other.exchange(1, [entries[0]._replace(model="new")], [])
+    assert SpendRow(OTHER, "USD", 2001, 2001) in await one.spend("model", None, None)
+    for home in (one, other):
+        await home.close()
+
+
+async def test_spend_is_kept_for_its_days_and_a_clock_that_was_set_ahead_drops_none(tmp_path: Path) -> None:
+    """The first charge of a machine that began in 2099 dropped all spend in the file."""
+    home = await opened(tmp_path)
+    days = ["2026-11-22", "2026-11-23", "2099-01-01", "2026-11-24", "2028-11-22"]
+    for number, day in enumerate(days, 1):
+        await home.exchange(number, [SpendEntry("ann", "m", "up", day, "USD", 1)], [])
+    assert [row.value for row in await home.spend("day", None, None)] == sorted(days)
+    await home.exchange(6, [SpendEntry("ann", "m", "up", "2028-11-23", "USD", 1)], [])
+    assert [row.value for row in await home.spend("day", None, None)] == ["2028-11-22", "2028-11-23", "2099-01-01"]
     await home.close()
 
 
