@@ -17,6 +17,8 @@ from gai_fast.ledger.state import KeyState
 OF_KEYS: Final = "keys"
 OF_SERVER: Final = "server"
 """The states that the workers of a server share in memory: those of keys, and those of `[limits]`."""
+_NEW: Final = 16
+"""One new state for so many that are in use, before idle ones are looked for again."""
 
 
 class Report(NamedTuple):
@@ -69,13 +71,14 @@ class Home:
         self.book = SpendBook()
         self._clock = clock
         self._states: dict[str, KeyState] = {}
+        self._drop_at = 0  # the number of states at which idle ones are looked for
         self._numbers: dict[str, int] = {}  # the number of the last exchange, by worker
 
     def state(self, key: str) -> KeyState:
         """Returns the state of a key."""
         state = self._states.get(key)
         if state is None:
-            if len(self._states) >= LIMITS.ledger_keys:
+            if len(self._states) >= max(LIMITS.ledger_keys, self._drop_at):
                 self._drop_idle()
             state = self._states[key] = KeyState()
         return state
@@ -117,6 +120,8 @@ class Home:
         now = self._clock()
         for key in [key for key, state in self._states.items() if state.is_idle(now)]:
             del self._states[key]
+        # If most are in use, a look takes 20 ms and finds little: it is worth it for many new ones alone.
+        self._drop_at = len(self._states) + len(self._states) // _NEW
 
 
 def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
