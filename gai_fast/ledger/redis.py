@@ -133,8 +133,9 @@ class RedisHome(SharedHome):
                 return fields
 
     async def spent(self, key: str, label: str) -> Amount:
-        """Returns the spend of a key; as `SharedHome.spent`."""
-        return int(await self._backend.client.command("GET", f"{PREFIX}spent:{label}:{key}") or 0)
+        """Returns the spend of a key; as `SharedHome.spent`. A list of keys asks for each at once."""
+        async with self._backend.client.turn():
+            return int(await self._backend.client.command("GET", f"{PREFIX}spent:{label}:{key}") or 0)
 
     def _own(self, kind: str) -> str:
         return f"{PREFIX}{kind}:{self._worker}"

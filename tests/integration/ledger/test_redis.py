@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from gai_fast.model.settings import KeyLimits, KeySettings
 from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
 from tests.integration.stores.servers import FAULTS, RedisServer
+from tests.limits import LIMITS
 from tests.waiting import until
 
 ENTRY = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 5)
@@ -124,6 +126,18 @@ async def test_spend_is_kept_for_its_days_and_a_day_has_a_bounded_number_of_rows
     rows = await home.spend("model", None, None)
     assert [row.value for row in rows] == ["m0", "m1", "m2", "other"]
     assert sum(row.amount for row in rows) == 50
+    await home.close()
+
+
+async def test_a_list_of_keys_takes_few_connections(redis_server: RedisServer) -> None:
+    """Each key of the admin's list took one: with more than redis-py makes, a hundred, the spend of no key was told."""
+    home = RedisHome(redis_server.url)
+    await home.open()
+    before = redis_server.command("CLIENT", "LIST").count(b"id=")
+    await home.exchange(1, [ENTRY], [])
+    spent = await asyncio.gather(*(home.spent(key, "t USD") for key in ["ann"] * 100))
+    assert spent == [ENTRY.amount] * 100
+    assert redis_server.command("CLIENT", "LIST").count(b"id=") <= before + LIMITS.store_connections
     await home.close()
 
 
