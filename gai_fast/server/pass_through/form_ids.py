@@ -30,6 +30,8 @@ _NAME: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """A name, with the mark of an encoded one; it is quoted or not. It takes no value: another name may be in it."""
+_ENCODED: Final = b"=?"
+"""Begins an encoded word (RFC 2047), which Java's servers read in names, and which may hold a name in pieces."""
 _MOST_NAMES: Final = 4
 """Names in the head of a part: it has one, and a file's name may look like others."""
 _VALUE_END: Final = re.compile(rb"[\r\n]--")
@@ -109,6 +111,8 @@ def _names_in(head: bytes) -> list[str]:
     if len(named) > _MOST_NAMES or any(each[1] is not None for each in named):
         raise _unclear()
     values = [value for each in named for value in each.group(2, 3) if value]
+    if any(_ENCODED in value for value in values):
+        raise _unclear()
     texts = [unquote(re.sub(rb"\\(.)", rb"\1", value).decode("utf-8", "replace")) for value in values]
     return list(dict.fromkeys([member for text in texts for member in _members(text)]))
 
