@@ -454,7 +454,10 @@ def _with_members(raw: bytes, members: bytes) -> bytes:
 
 
 def _defined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a schema with the definition to which it refers in place of the reference."""
+    """Returns a schema with the definition to which it refers in place of the reference.
+
+    Members beside a reference count, too: properties of all are joined, of other members the nearest is kept.
+    """
     seen: set[str] = set()
     chain: list[Mapping[str, Any]] = [schema]
     while isinstance(name := chain[-1].get("$ref"), str) and name not in seen:
@@ -466,8 +469,17 @@ def _defined(schema: dict[str, Any]) -> dict[str, Any]:
     if len(chain) == 1:
         return schema
     whole: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    required: dict[str, None] = {}
     for each in chain[::-1]:
         whole.update(each)
+        own = each.get("properties")
+        properties.update(own if isinstance(own, dict) else {})
+        required.update(dict.fromkeys(_names(each.get("required"))))
+    if isinstance(whole.get("properties"), dict):  # else the provider refuses it
+        whole["properties"] = properties
+    if required and isinstance(whole.get("required"), list):
+        whole["required"] = [*required]
     del whole["$ref"]
     return whole | {"$ref": chain[-1]["$ref"]} if "$ref" in chain[-1] else whole
 

@@ -120,6 +120,17 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
             {**CITY, "$defs": {"A": {"$ref": "#/$defs/B"}, "B": CITY}},
             True,
         ),
+        # JSON Schema 2020-12, 8.2.3.1: what stands beside a reference is applied, too.
+        (
+            {"$ref": "#/$defs/C", "properties": {"day": {}}, "required": ["day"], "$defs": {"C": CITY}},
+            {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "day": {}},
+                "required": ["city", "day"],
+                "$defs": {"C": CITY},
+            },
+            True,
+        ),
         ({"properties": {}}, {"type": "object", "properties": {}}, True),
         ({}, {"type": "object", "properties": {}}, True),
         ({"type": ["object", "null"]}, {"type": "object", "properties": {}}, True),
