@@ -24,7 +24,7 @@ from gai_fast.core.adapter import Adapter, Framing
 from gai_fast.core.chunks import count, parse_chunk
 from gai_fast.core.reading import check_members
 from gai_fast.core.shapes import Shape
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.request import Request, Tool
 from gai_fast.model.retry_after import retry_after_ms
@@ -95,6 +95,8 @@ class API(NativeRules):
     """The path of the list of models, a request that is free of charge; empty: this API has none."""
     count_path: ClassVar[str] = ""
     """The path at which this API counts the tokens of a request; empty: this API counts none."""
+    count_members: ClassVar[frozenset[str]] = frozenset()
+    """The members that `count_path` accepts. A client's others are sent; those of the configuration are not added."""
     compact_path: ClassVar[str] = ""
     """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
@@ -445,6 +447,10 @@ class API(NativeRules):
             raise Unsupported(message=f"{self.provider} counts no tokens")
         request = self.build_passthrough(body, target, headers, shape)
         request.path = self.count_path
+        if target.settings is not None:
+            sent: dict[str, Any] = parse_exact(request.body.decode())
+            kept = {name: value for name, value in sent.items() if name in body or name in self.count_members}
+            request.body = encode_json(kept)
         return request
 
     def check_options(self, given: Mapping[str, Any], path: str) -> None:

@@ -128,6 +128,10 @@ class Anthropic(API):
     path = "/v1/messages"
     models_path = "/v1/models"
     count_path = "/v1/messages/count_tokens"
+    count_members = frozenset(
+        "anthropic_version cache_control compaction context_management mcp_servers messages model output_config speed "
+        "system thinking tool_choice tools".split()
+    )
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
     rules: ClassVar = MessagesRules(

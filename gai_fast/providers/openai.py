@@ -124,6 +124,10 @@ class OpenAIResponses(ResponsesAPI):
     """`https://api.openai.com/v1/responses`."""
 
     count_path = "/responses/input_tokens"
+    count_members = frozenset(
+        "conversation input instructions model parallel_tool_calls personality previous_response_id reasoning text "
+        "tool_choice tools truncation".split()
+    )
     compact_path = "/responses/compact"
 
     marks_cache = True

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from anthropic.types.beta.message_count_tokens_params import MessageCountTokensParams
+from openai.types.responses.input_token_count_params import InputTokenCountParams
 
 from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.providers import Target, TokenCount, get_provider
+from tests.unit.providers.test_tuning import model_with
 
 API = get_provider("anthropic")
 
@@ -43,3 +47,30 @@ def test_only_an_api_that_counts_takes_the_request() -> None:
     assert (request.path, request.body) == ("/v1/messages/count_tokens", b'{"model":"claude-x","messages":[]}')
     with pytest.raises(Unsupported, match="counts no tokens"):
         get_provider("openai").build_count({}, Target("m"))
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind", "more"),
+    [
+        ("anthropic", MessageCountTokensParams, set()),
+        ("anthropic:vertex", MessageCountTokensParams, {"anthropic_version"}),
+        ("openai:responses", InputTokenCountParams, set()),
+    ],
+)
+def test_a_count_has_what_the_configuration_adds_to_requests_if_it_counts(
+    provider: str, kind: Any, more: set[str]
+) -> None:
+    """Others are a 400 (github.com/Wei-Shaw/sub2api/issues/2109). Those of the client are for the provider to judge."""
+    model = model_with(
+        provider,
+        defaults={"max_tokens": 900, "reasoning": {"effort": "high"}},
+        upstream_extra={"metadata": {"user_id": "u"}},
+        extra={"service_tier": "auto"},
+    )
+    asked = {"model": "fast", "messages": [], "input": "Hi", "temperature": 1}
+    request = get_provider(provider).build_count(asked, Target("claude-opus-4-5", "k", settings=model))
+    sent = json.loads(request.body)
+    assert sent.keys() - asked.keys() <= kind.__annotations__.keys() | more
+    assert sent.keys() > asked.keys(), "an effort, which may count"
+    plain = get_provider(provider).build_count(asked, Target("claude-opus-4-5", "k"))
+    assert json.loads(plain.body).keys() == asked.keys() | more
