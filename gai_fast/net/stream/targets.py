@@ -308,8 +308,6 @@ class Targets(AttemptRunner):
             if spec.sharing is None:
                 return self._open(spec, stream_id, number, secret, receiver)
             return spec.sharing.open(spec, receiver, partial(self._open, spec, stream_id, number, secret))
-        except Error:
-            raise
         except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
             raise unsent_error(problem, spec.model.upstream.name)  # noqa: B904  # compiled code sets no cause
 
@@ -540,8 +538,6 @@ def _sent(upstream: UpstreamSettings, send: Callable[[Any], OpenExchange], grant
     """
     try:
         return send(grant)
-    except Error:
-        raise
     except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
         raise unsent_error(problem, upstream.name)  # noqa: B904  # compiled code sets no cause
 

@@ -48,9 +48,11 @@ def unsent_error(problem: Exception, upstream: str) -> Error:
     """Returns the error of a request that could not be sent. Logs a bug.
 
     Args:
-        problem: The failure, which is not an `Error`.
+        problem: The failure; an `Error` is returned as it is.
         upstream: The upstream's name.
     """
+    if isinstance(problem, Error):
+        return problem
     lack = descriptor_error(problem) if isinstance(problem, OSError) else None
     if lack is not None:
         return lack

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.model.errors import Error
 from gai_fast.net.upstream.sockets import (
     descriptor_error,
     descriptor_of,
@@ -100,6 +101,8 @@ def test_only_a_want_of_descriptors_is_one() -> None:
 
 def test_a_request_that_cannot_be_sent_lacks_a_descriptor_or_has_met_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     assert unsent_error(OSError(errno.EMFILE, "Too many open files"), "up").reason == "descriptors"
+    refusal = Error("overloaded", "no")
+    assert unsent_error(refusal, "up") is refusal
     assert caplog.text == ""
     error = unsent_error(LookupError("a bug"), "up")
     assert (error.code, error.message) == ("internal", "the gateway failed to build the request for upstream 'up'")
