@@ -144,7 +144,7 @@ cdef class WriteBuffer:
     def __getbuffer__(self, Py_buffer *view, int flags):
         # A view's `obj` is this object. After the block it must not give memory that the encoder writes and resizes.
         if not self.is_open:
-            raise faults.left()
+            raise faults.view_ended()
         PyBuffer_FillInfo(view, self, self.bytes.data, self.bytes.size, 1, flags)
         self.exports += 1
 

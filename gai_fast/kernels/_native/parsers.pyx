@@ -1065,54 +1065,49 @@ def cut_member(bytes text not None, bytes name not None):
     if member.value[0] != c'"' or gai_skip_string(&at, member.end) != GAI_COPY_DONE or at == member.value + 1:
         return None
     value = PyUnicode_DecodeASCII(<const char *>member.value + 1, at - member.value - 1, NULL)
-    return value, join_before(members, found), join_behind(member + 1, count - found - 1)
+    return value, join_before(members, found), join_after(member + 1, count - found - 1)
 
 
 cdef bytes join_before(const Span *members, int count):
-    """Writes the beginning of an object: this many members, and the name of the next one."""
-    cdef size_t size = members[count].size + 4  # with `{"":`
-    cdef PyObject *made
-    cdef uint8_t *to
-    cdef int i
-    for i in range(count):
-        size += member_size(&members[i])
-    made = new_bytes(NULL, size)
-    to = <uint8_t *>bytes_memory(made)
+    """Writes the first part of an object: this many members, and the name of the next one."""
+    cdef size_t size = members_size(members, count) + members[count].size + 4  # with `{"":`
+    cdef PyObject *made = new_bytes(NULL, size)
+    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
     to[0] = c"{"
-    to += 1
-    for i in range(count):
-        to = put_member(to, &members[i])
-        to[0] = c","
-        to += 1
-    put_name(to, &members[count])
+    put_name(put_members(to + 1, members, count), &members[count])
     return finished_bytes(made, size)
 
 
-cdef bytes join_behind(const Span *members, int count):
-    """Writes the end of an object: this many members."""
-    cdef size_t size = 1
-    cdef PyObject *made
-    cdef uint8_t *to
+cdef bytes join_after(const Span *members, int count):
+    """Writes the last part of an object: this many members."""
+    cdef size_t size = members_size(members, count) + 1
+    cdef PyObject *made = new_bytes(NULL, size)
+    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
+    to[0] = c","
+    to = put_members(to + 1, members, count)
+    (to - 1)[0] = c"}"  # in place of the last comma
+    return finished_bytes(made, size)
+
+
+cdef inline size_t members_size(const Span *members, int count) noexcept:
+    cdef size_t size = 0
     cdef int i
     for i in range(count):
-        size += member_size(&members[i])
-    made = new_bytes(NULL, size)
-    to = <uint8_t *>bytes_memory(made)
+        size += members[i].size + (members[i].end - members[i].value) + 4  # with `"":,`
+    return size
+
+
+cdef inline uint8_t *put_members(uint8_t *to, const Span *members, int count) noexcept:
+    """Writes members, each with a comma after it."""
+    cdef size_t size
+    cdef int i
     for i in range(count):
-        to[0] = c","
-        to = put_member(to + 1, &members[i])
-    to[0] = c"}"
-    return finished_bytes(made, size)
-
-
-cdef inline size_t member_size(const Span *member) noexcept:
-    return member.size + (member.end - member.value) + 4  # with `"":,`
-
-
-cdef inline uint8_t *put_member(uint8_t *to, const Span *member) noexcept:
-    to = put_name(to, member)
-    memcpy(to, member.value, member.end - member.value)
-    return to + (member.end - member.value)
+        to = put_name(to, &members[i])
+        size = members[i].end - members[i].value
+        memcpy(to, members[i].value, size)
+        to[size] = c","
+        to += size + 1
+    return to
 
 
 cdef inline uint8_t *put_name(uint8_t *to, const Span *member) noexcept:

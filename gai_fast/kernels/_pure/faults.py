@@ -107,7 +107,7 @@ def not_an_event(value: object) -> NotJSON:
 
 
 def misspelt_type(name: str, known: str) -> ValueError:
-    """The type of an event is a misspelt name of a known type."""
+    """Returns the error of an event whose type is a misspelt name of a known type."""
     return ValueError(f"unknown event type {name!r} - at `type`; did you mean {known!r}?")
 
 
@@ -131,7 +131,7 @@ def viewed() -> BufferError:
     return BufferError("the encoder's memory is exported: leave the view's block first")
 
 
-def left() -> BufferError:
+def view_ended() -> BufferError:
     return BufferError("the encoder's memory can be read inside of the view's block only")
 
 
