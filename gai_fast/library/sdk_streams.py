@@ -15,7 +15,7 @@ that API's adapter reads as it reads the provider's own bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, Final
@@ -39,6 +39,7 @@ from gai_fast.providers._sdk_objects import (
     shape_of,
     wire_of,
 )
+from gai_fast.providers._sdk_texts import Text
 from gai_fast.runtime.clock import now_ms
 
 
@@ -162,12 +163,12 @@ class SDKEvents:
                 try:
                     item = next(items)
                 except StopIteration:
-                    reading.end()
+                    events = reading.end()
                 except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
-                    reading.fail(problem)
+                    events = reading.fail(problem)
                 else:
-                    reading.read(item)
-                yield from reading.events()
+                    events = reading.read(item)
+                yield from events
         finally:
             _close(self._stream)
 
@@ -179,12 +180,12 @@ class SDKEvents:
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
-                    reading.end()
+                    events = reading.end()
                 except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
-                    reading.fail(problem)
+                    events = reading.fail(problem)
                 else:
-                    reading.read(item)
-                for event in reading.events():
+                    events = reading.read(item)
+                for event in events:
                     yield event
         finally:
             await _aclose(self._stream)
@@ -196,9 +197,7 @@ def events_of_failure(problem: BaseException) -> list[Event]:
     Raises:
         BaseException: `problem`, if it is no failure of the provider or the connection.
     """
-    reading = _Reading(None)
-    reading.fail(problem)
-    return reading.events()
+    return _Reading(None).fail(problem)
 
 
 def _close(stream: Any) -> None:
@@ -230,35 +229,29 @@ class _Reading:
         self._api = ""
         self._name = ""  # the provider of the events, if it is not the adapter's
         self._shapes: dict[type, Shape] = {}
+        self._texts: dict[type, Callable[[Any], Text | None]] = {}
+        """For each class that has it the `text` of its last shape."""
         self._messages = Messages()
         self._has_read = False
         self._usage: Any = None
         """The usage beside the last text that came without JSON."""
         self.is_over = False
-        """Whether `events` has returned the last one."""
+        """Whether the last event has been returned."""
 
-    def events(self) -> list[Event]:
-        relay = self._relay
-        if relay is not None:
-            self.is_over = relay.is_over
-            if relay.fault is not None:
-                fault, relay.fault = relay.fault, None
-                raise fault
-        events = self._sink.take()
-        if self._name:
-            for event in events:
-                if event["type"] in ("start", "finish"):
-                    event["provider"] = self._name
-        return events
-
-    def read(self, item: Any) -> None:
+    def read(self, item: Any) -> list[Event]:
         """Reads one object.
 
         Raises:
             TypeError: It is of no known kind.
         """
+        text_of, relay = self._texts.get(type(item)), self._relay
+        if text_of is not None and relay is not None:  # most objects
+            text = text_of(item)
+            if text is not None and relay.receive_text(text[0], text[1]):
+                if text[2] is not None:
+                    self._usage = text[2]
+                return self._taken() if relay.is_over else self._sink.take()
         shape = self._shapes.get(type(item))
-        relay = self._relay
         if shape is None or relay is None:
             item = chunk_of(item)
             shape = self._shapes.get(type(item)) or shape_of(item, self._api, self._messages)
@@ -267,23 +260,20 @@ class _Reading:
                 what = f"a chunk of {shape.api!r} in a stream of {self._api!r}"
                 self._count()
                 relay.fail(Error("provider_unavailable", what, reason="malformed_chunk"))
-                return
+                return self._taken()
             if not shape.varies:
                 self._shapes[type(item)] = shape
-        elif shape.text is not None:
-            text = shape.text.read(item)
-            if text is not None and relay.receive_text(text[0], text[1]):
-                if text[2] is not None:
-                    self._usage = text[2]
-                return
+            if shape.text is not None:
+                self._texts[type(item)] = shape.text
         wire = shape.wire(item)
         if wire is not None:
             self._has_read = True
             self._count()
             relay.receive_chunk(wire)
+        return self._taken()
 
-    def end(self) -> None:
-        """The library's stream has ended."""
+    def end(self) -> list[Event]:
+        """Reads the end of the library's stream."""
         relay = self._begun(self._api or EVENTS, None)
         if self._api == EVENTS and self._has_read:
             relay.receive_chunk(_END)
@@ -291,9 +281,10 @@ class _Reading:
             relay.receive_chunk(_STOP)
         self._count()
         relay.receive_eof(None, now_ms())
+        return self._taken()
 
-    def fail(self, problem: BaseException) -> None:
-        """The library has raised: rule 4.
+    def fail(self, problem: BaseException) -> list[Event]:
+        """Reads an exception of the library: rule 4.
 
         Raises:
             BaseException: `problem`, if it is no failure of the provider or the connection.
@@ -306,6 +297,22 @@ class _Reading:
             raise problem
         self._count()
         relay.receive_eof(error, now_ms())
+        return self._taken()
+
+    def _taken(self) -> list[Event]:
+        """Returns the new events."""
+        relay = self._relay
+        if relay is not None:
+            self.is_over = relay.is_over
+            if relay.fault is not None:
+                fault, relay.fault = relay.fault, None
+                raise fault
+        events = self._sink.take()
+        if self._name:
+            for event in events:
+                if event["type"] in ("start", "finish"):
+                    event["provider"] = self._name
+        return events
 
     def _count(self) -> None:
         """Reads the usage beside the last text."""

@@ -136,6 +136,9 @@ _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
 """The image format for the first characters of the base64, used if the event does not name the format."""
 
 
+_PREFIX_LENGTH: Final = 64
+"""Characters of a text's prefix."""
+
 # No dataclasses: their `__init__` is interpreted, 2,800 instructions.
 
 
@@ -165,6 +168,12 @@ class _Part:
         self.end = 0
         self.cited = 0
 
+    def add(self, text: str, begin: int) -> int:
+        """Adds a delta that begins at this code point of the response's text, and returns where it ends."""
+        seen = self.last + text if self.end == begin else text
+        self.last, self.end = seen[-_PREFIX_LENGTH:], begin + len(text)
+        return self.end
+
 
 class _Item:
     """One item of the output.
@@ -189,8 +198,6 @@ class _Item:
         self.is_done = False
 
 
-_PREFIX_LENGTH: Final = 64
-"""Characters of a text's prefix."""
 _UNDELIVERED: Final = _Part()
 
 
@@ -248,7 +255,8 @@ class ResponsesAdapter(ProviderAdapter):
         part = None if item is None else item.parts.get(_FIRST_TEXT)
         if part is None or not (self.started and part.is_delivered and part.event == _TEXT_EVENT):
             return None
-        return self._deliver(part, "output_text", text)[0]
+        self._characters = part.add(text, self._characters)
+        return {"type": "text.delta", "text": text}
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         return self.api.read_failure(chunk) if _may_report_failure(chunk, name) else None
@@ -560,9 +568,7 @@ class ResponsesAdapter(ProviderAdapter):
                 text = part.held + text
             part.is_delivered, part.begin, part.prefix = True, self._characters, text[:_PREFIX_LENGTH]
         if event == "text.delta":
-            seen = part.last + text if part.end == self._characters else text
-            self._characters += len(text)
-            part.last, part.end = seen[-_PREFIX_LENGTH:], self._characters
+            self._characters = part.add(text, self._characters)
         return [{"type": event, "text": text}]
 
     def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from gai_fast.core.chunks import objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import TYPES
-from gai_fast.providers._sdk_texts import PATHS, TextPath
+from gai_fast.providers._sdk_texts import PATHS, Text, text_itself
 from gai_fast.providers.limits import LIMITS
 
 CHAT: Final = "openai"
@@ -33,13 +33,14 @@ class Shape(NamedTuple):
     Attributes:
         api: The API whose chunks they are, or `_LANGCHAIN`.
         wire: Returns the JSON of an object, or None if it says nothing.
-        text: The path to the text of an object that is one text and nothing else, or None if there is no such path.
+        text: Returns the text of an object that is one text and nothing else, None for any other object; None if there
+            is no way to it.
         varies: Whether objects of one class may be chunks of several APIs.
     """
 
     api: str
     wire: Callable[[Any], str | None]
-    text: TextPath | None = None
+    text: Callable[[Any], Text | None] | None = None
     varies: bool = False
 
 
@@ -70,17 +71,23 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
     if is_model:
         api = _api_of(_members(item))
         if api is not None:
-            return Shape(api, _gemini if api == "gemini" else wire_of, PATHS.get(api))
+            return _of_model(api)
     for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
         inner = getattr(item, name, None)
         if hasattr(inner, "model_dump_json"):
             api = _api_of(_members(inner))
             if api is not None:
-                path = PATHS.get(api)
-                return Shape(api, partial(_wire_within, name), None if path is None else path.within(name))
+                return _of_model(api, name)
     if is_model and begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
         return Shape(begun, _nothing)
     raise TypeError(f"from_sdk does not know chunks of the type {type(item).__module__}.{type(item).__name__}")
+
+
+def _of_model(api: str, holder: str = "") -> Shape:
+    """Returns how a model is read, or the one that an event holds in this member."""
+    wire = partial(_wire_within, holder) if holder else _gemini if api == "gemini" else wire_of
+    path = PATHS.get(api)
+    return Shape(api, wire, None if path is None else path.within(holder).read)
 
 
 def chunk_of(item: Any) -> Any:
@@ -205,8 +212,8 @@ def _text(text: str) -> str | None:
     return _json({"type": "text.delta", "text": text}) if text else None
 
 
-_TEXT: Final = Shape(EVENTS, _text)
-_EVENT: Final = Shape(EVENTS, _json, varies=True)
+_TEXT: Final = Shape(EVENTS, _text, text_itself)
+_EVENT: Final = Shape(EVENTS, _json, text_itself, varies=True)
 
 
 def _is_langchain(item: Any) -> bool:

@@ -76,10 +76,14 @@ class TextPath:
                 if step.kind and members["type"] != step.kind:
                     return None
                 given, extra = item.__pydantic_fields_set__, item.__pydantic_extra__
-                if not given <= step.read and any(map(members.get, given - step.read)):
-                    return None
-                if extra and any(map(extra.get, extra.keys() - step.read)):
-                    return None
+                if not given <= step.read:
+                    for name in given - step.read:
+                        if members.get(name):
+                            return None
+                if extra:
+                    for name in extra.keys() - step.read:
+                        if extra[name]:
+                            return None
                 if step.number:
                     number = members[step.number]
                 if step.usage:
@@ -94,6 +98,16 @@ class TextPath:
         if type(item) is not str or not item or not (number is None or type(number) is int):
             return None
         return number, item, usage
+
+
+def text_itself(item: Any) -> Text | None:
+    """Returns a text, or the text of an event that has nothing else; None for any other object."""
+    text = item
+    if isinstance(item, dict):
+        if len(item) != 2 or item.get("type") != "text.delta":
+            return None
+        text = item.get("text")
+    return (None, text, None) if type(text) is str and text else None
 
 
 _UNREAD: Final = ("created", "created_at", "id", "model", "object", "obfuscation", "p", "service_tier")

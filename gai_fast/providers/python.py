@@ -91,6 +91,9 @@ class EventsAdapter(ProviderAdapter):
     def receive(self, name: str, data: str) -> list[Event]:
         return self._read(parse_chunk(data), data)
 
+    def receive_text(self, index: int | None, text: str) -> Event | None:
+        return {"type": "text.delta", "text": text} if self.started else None
+
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         return self._read(answer, text)
 

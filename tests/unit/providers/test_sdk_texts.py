@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.providers._sdk_texts import PATHS
+from gai_fast.providers._sdk_texts import PATHS, text_itself
 
 
 class Model:
@@ -160,3 +160,18 @@ def test_the_object_in_an_event() -> None:
     for data in (None, Model(), chat(content="Hi", refusal="no"), made("gemini", "Hi")):
         assert read(SimpleNamespace(data=data)) is None
     assert read(SimpleNamespace()) is None
+
+
+class Words(str):
+    """A text of a library's own."""
+
+    __slots__ = ()
+
+
+def test_texts_and_events_with_nothing_else_are_read_as_they_are() -> None:
+    event = {"type": "text.delta", "text": "Hi"}
+    for item in ("Hi", event):
+        assert text_itself(item) == (None, "Hi", None)
+    more = [{**event, "choice": 1}, {**event, "type": "reasoning.delta"}, {**event, "text": ""}, {**event, "text": 5}]
+    for item in ("", b"Hi", Words("Hi"), {"type": "text.delta"}, *more):
+        assert text_itself(item) is None
