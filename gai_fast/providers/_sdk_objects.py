@@ -65,7 +65,7 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
             return Shape(api, _json, varies=True)
     if _is_langchain(item):  # before the APIs: it may have a member of Gemini's
         return Shape(_LANGCHAIN, (messages or Messages()).wire)
-    if _is_of_no_model(item):
+    if isinstance(item, _Aside) or _is_of_no_model(item):
         return Shape(begun or _LANGCHAIN, _nothing)
     is_model = hasattr(item, "model_dump_json")
     if is_model:
@@ -90,10 +90,31 @@ def _of_model(api: str, holder: str = "") -> Shape:
     return Shape(api, wire, None if path is None else path.within(holder).read)
 
 
+_OTHER_MODES: Final = frozenset(("checkpoints", "custom", "debug", "tasks", "updates", "values"))
+
+
+class _Aside:
+    """What LangGraph's other modes send: it repeats the messages, or nodes wrote it."""
+
+
 def chunk_of(item: Any) -> Any:
-    """Returns an object without the metadata that LangGraph puts beside it in a pair."""
-    is_pair = isinstance(item, tuple) and item and (_is_langchain(item[0]) or _is_of_no_model(item[0]))
-    return item[0] if is_pair else item
+    """Returns a message without what LangGraph puts around it; an `_Aside` for what its other modes send.
+
+    A message comes as `(message, metadata)`, with several modes in `(mode, …)`, with subgraphs in `(namespace, …)` or
+    `(namespace, mode, …)`, and in version 2 in an object that names these.
+    """
+    if isinstance(item, dict) and "ns" in item and "data" in item:
+        item = item["ns"], item.get("type"), item["data"]
+    while isinstance(item, tuple) and item:
+        first = item[0]
+        if _is_langchain(first) or _is_of_no_model(first):
+            return first
+        if isinstance(first, str) and first in _OTHER_MODES:
+            return _Aside()
+        if not isinstance(first, tuple) and first != "messages":
+            return item
+        item = item[1] if len(item) == 2 else item[1:]
+    return item
 
 
 def _nothing(item: object) -> None:

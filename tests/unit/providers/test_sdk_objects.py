@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,6 +124,42 @@ def test_messages_that_no_model_wrote_are_left_out(kind: str, is_pair: bool) -> 
     messages = [other, langchain("Noon."), other, langchain(finish_reason="stop")]
     told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
     assert told.text == "Noon."
+
+
+def two(mode: str, data: Any) -> Any:
+    return {"type": mode, "ns": (), "data": data, "interrupts": ()}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda mode, data: (mode, data),
+        lambda mode, data: ((), mode, data),
+        lambda mode, data: (("sub:1", "m:2"), mode, data),
+        two,
+    ],
+)
+def test_messages_are_taken_out_of_the_modes_and_subgraphs_of_langgraph(around: Callable[[str, Any], Any]) -> None:
+    """The other modes repeat them, or have what nodes write."""
+    others = [("values", {"messages": []}), ("custom", "Hm"), ("updates", {"m": {}}), ("debug", None)]
+    beside = [around(*each) for each in [*others, ("tasks", {}), ("checkpoints", {})]]
+    parts = [around("messages", (langchain(text), {})) for text in ("It is ", "noon.")]
+    end = around("messages", (langchain(finish_reason="stop"), {}))
+    told = gai_fast.collect(gai_fast.from_sdk(iter([*beside, parts[0], *beside, parts[1], end, *beside])))
+    assert (told.text, told.finish_reason) == ("It is noon.", "stop")
+
+
+def test_messages_are_taken_out_of_pairs_with_the_subgraph() -> None:
+    messages = [langchain("Noon."), langchain(finish_reason="stop")]
+    assert gai_fast.collect(gai_fast.from_sdk(iter([(("sub:1",), (each, {})) for each in messages]))).text == "Noon."
+
+
+@pytest.mark.parametrize(
+    "item", [(), ("odd", "Hi"), ((), {"m": {}}), ((), "odd", "Hi"), (("messages",),), ("messages",)]
+)
+def test_pairs_of_another_kind_are_refused(item: Any) -> None:
+    with pytest.raises(TypeError, match="does not know"):
+        list(gai_fast.from_sdk(iter([item])))
 
 
 class AIMessage(Model):
