@@ -60,7 +60,7 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
     if isinstance(item, (dict, Mapping)):  # the exact type first: an abstract class takes 300 ns
         if begun in ("", EVENTS) and item.get("type") in TYPES:
             return _EVENT
-        api = _api_of(item)
+        api = _api_of(item, begun)
         if api is not None:
             return Shape(api, _json, varies=True)
     if _is_langchain(item):  # before the APIs: it may have a member of Gemini's
@@ -69,13 +69,13 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
         return Shape(begun or _LANGCHAIN, _nothing)
     is_model = hasattr(item, "model_dump_json")
     if is_model:
-        api = _api_of(_members(item))
+        api = _api_of(_members(item), begun)
         if api is not None:
             return _of_model(api)
     for name in ("data", "chunk"):  # mistralai, and the helpers of openai and anthropic, put the chunk into an event
         inner = getattr(item, name, None)
         if hasattr(inner, "model_dump_json"):
-            api = _api_of(_members(inner))
+            api = _api_of(_members(inner), begun)
             if api is not None:
                 return _of_model(api, name)
     if is_model and begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
@@ -133,8 +133,8 @@ _GEMINI: Final = frozenset(("candidates", "usageMetadata", "promptFeedback", "us
 """Members of a chunk, on the wire and in Python."""
 
 
-def _api_of(members: Mapping[str, Any]) -> str | None:
-    """Returns the API that has chunks with these members. None if no known API has."""
+def _api_of(members: Mapping[str, Any], begun: str) -> str | None:
+    """Returns the API that has chunks with these members: for an error the one that has begun. None if none has."""
     kind = members.get("type")
     if isinstance(kind, str):
         if kind.startswith("response."):
@@ -151,6 +151,8 @@ def _api_of(members: Mapping[str, Any]) -> str | None:
         return "ollama"
     if "response" in members and "model" in members:
         return "ollama:generate"
+    if (kind == "error" or members.get("error")) and begun not in (EVENTS, _LANGCHAIN):
+        return begun or ("openai:responses" if "sequence_number" in members else CHAT)
     return None
 
 

@@ -331,6 +331,40 @@ def test_the_members_of_a_model_tell_its_api_without_a_dump() -> None:
     assert shape_of(bare, "").api == "openai"
 
 
+MESSAGE = {"type": "message_start", "message": {"id": "m", "model": "c", "content": [], "usage": {}}}
+CREATED = {"type": "response.created", "response": {"id": "r", "model": "m", "output": []}, "sequence_number": 0}
+CHUNK = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+LINE = {"model": "m", "message": {"content": "Hi"}, "done": False}
+FLAT = {"type": "error", "code": "server_error", "message": "Busy.", "param": None, "sequence_number": 1}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [CREATED, FLAT],
+        [MESSAGE, {"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}}],
+        [CHUNK, {"error": {"message": "Busy.", "code": 502}}],
+        [LINE, {"error": "Busy."}],
+        [{"candidates": []}, {"error": {"code": 503, "message": "Busy.", "status": "UNAVAILABLE"}}],
+        [{"error": {"message": "Busy.", "code": 502}}],
+    ],
+)
+def test_an_error_between_the_chunks_is_the_providers(chunks: list[Any]) -> None:
+    *_, error, done = gai_fast.from_sdk(iter(chunks))
+    assert (error["error"]["message"], done) == ("Busy.", {"type": "done", "finished": False})
+
+
+def test_the_error_event_of_responses_is_read_as_an_object() -> None:
+    """OpenAI's SDK raises an exception only if the error is nested."""
+    pytest.importorskip("openai")
+    from openai.types.responses import ResponseCreatedEvent, ResponseErrorEvent
+
+    flat = ResponseErrorEvent.model_validate(FLAT)
+    for objects in ([ResponseCreatedEvent.model_construct(**CREATED), flat], [flat]):
+        *_, error, _ = gai_fast.from_sdk(iter(objects))
+        assert (error["error"]["code"], error["error"]["message"]) == ("internal", "Busy.")
+
+
 def test_what_an_sdks_helper_adds_says_nothing() -> None:
     assert shape_of(Model(type="text", text="Hi", snapshot="Hi"), "anthropic").wire(None) is None
     with pytest.raises(TypeError, match="Model"):
