@@ -366,6 +366,9 @@ def _error_of(problem: BaseException, adapter: Adapter) -> Error | None:
     body = getattr(problem, "body", None)
     if body is None:
         body = getattr(problem, "details", None)
+    text = getattr(problem, "error", None)
+    if body is None and status is not None and isinstance(text, str):  # ollama; within a stream its status is -1
+        body = {"error": text}
     if isinstance(status, int) and status >= 400:
         headers = getattr(problem, "headers", None) or getattr(getattr(problem, "response", None), "headers", None)
         named: Any = headers if hasattr(headers, "items") else {}

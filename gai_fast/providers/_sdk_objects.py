@@ -128,14 +128,17 @@ def _members(item: Any) -> Mapping[str, Any]:
 
 
 _ANTHROPIC: Final = ("message_", "content_block_", "ping")
-_COHERE: Final = ("message-", "content-", "tool-plan-", "tool-call-", "citation-", "debug")
+_COHERE: Final = (
+    *("message-", "content-", "tool-plan-", "tool-call-", "citation-", "debug"),
+    *("stream-", "text-generation", "tool-calls-", "search-"),
+)
 _GEMINI: Final = frozenset(("candidates", "usageMetadata", "promptFeedback", "usage_metadata", "prompt_feedback"))
 """Members of a chunk, on the wire and in Python."""
 
 
 def _api_of(members: Mapping[str, Any], begun: str) -> str | None:
     """Returns the API that has chunks with these members: for an error the one that has begun. None if none has."""
-    kind = members.get("type")
+    kind = members.get("type") or members.get("event_type")  # Cohere's first version
     if isinstance(kind, str):
         if kind.startswith("response."):
             return "openai:responses"

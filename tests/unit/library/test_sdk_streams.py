@@ -129,6 +129,15 @@ class APIError(Exception):
         self.body = {"message": text, "type": "server_error", "code": None}
 
 
+class ResponseError(Exception):
+    """Ollama's. Its status is -1 if a line of the stream reported the failure."""
+
+    def __init__(self, error: str, status: int = -1) -> None:
+        super().__init__(error)
+        self.error = error
+        self.status_code = status
+
+
 class TransportError(Exception):
     """The base of what httpx raises for a broken connection."""
 
@@ -143,6 +152,8 @@ class ReadError(TransportError):
         (StatusError(429, {"message": "slow down", "type": "rate_limit_exceeded"}), "rate_limited", None),
         (StatusError(401, '{"error": {"message": "no"}}'), "unauthorized", None),
         (APIError("overloaded"), None, None),
+        (ResponseError("boom"), "internal", None),
+        (ResponseError("slow down", 429), "rate_limited", None),
         (ConnectionResetError(), "network", "truncated"),
         (ReadError(), "network", "truncated"),
         (TimeoutError(), "timeout", "idle"),

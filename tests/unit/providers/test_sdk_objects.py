@@ -68,6 +68,8 @@ def test_message_chunks_and_pairs_of_langgraph_are_read_and_their_usage_is_added
         ({"type": "response.created"}, "openai:responses"),
         ({"type": "message_start"}, "anthropic"),
         ({"type": "message-start"}, "cohere"),
+        ({"event_type": "stream-start"}, "cohere"),
+        ({"event_type": "text-generation", "text": "Hi"}, "cohere"),
         ({"candidates": []}, "gemini"),
         ({"usageMetadata": {}}, "gemini"),
         ({"model": "m", "message": {}, "done": False}, "ollama"),
