@@ -375,14 +375,17 @@ class SealedBackend(Backend):
 
     async def _look(self) -> None:
         """Reads the key of the names, if there is one: rules 3 and 5."""
-        raw = await self._inner.get(SEAL, _NAMES)
-        self._is_locked = raw is not None
-        if raw is not None:
-            try:
+        try:
+            raw = await self._inner.get(SEAL, _NAMES)
+            self._is_locked = raw is not None
+            if raw is not None:
                 self._read_names_key(raw)
-            except StoreError as problem:
-                if problem.fault != "sealed":
-                    raise
+        except StoreError as problem:
+            if problem.fault == "damaged":
+                text = "its record `seal:names`, by which idempotency keys are found, is damaged"
+                raise StoreError("damaged", f"{text}: put it back, or remove it, which frees those keys") from None
+            if problem.fault != "sealed":
+                raise
 
     async def _make_names_key(self) -> None:
         """Makes the key of the names, or reads it if another process has made it."""

@@ -605,6 +605,27 @@ async def test_a_store_that_has_lost_everything_gets_its_key_of_the_names_back(
     assert (await new.find_claim("k") or Claim("", "")).stream_id == "s", "else it would be answered twice"
 
 
+async def test_a_damaged_key_of_the_names_ends_the_start_which_says_what_to_do(
+    open_at: Open, make_backend: MakeBackend
+) -> None:
+    inner = make_backend()
+    await inner.open()
+    store = await open_at(sealed_with(0))
+    assert await store.claim("k", Claim("s", "f", 1)) is None
+    raw = await inner.get(SEAL, "names")
+    assert raw is not None
+    await inner.put(SEAL, "names", flipped(raw, 30), None)
+    with pytest.raises(StoreError) as refused:
+        await open_at(sealed_with(0))
+    assert refused.value.fault == "damaged"
+    assert str(refused.value) == (
+        "its record `seal:names`, by which idempotency keys are found, is damaged: put it back, or remove it, which"
+        " frees those keys"
+    )
+    await inner.put(SEAL, "names", raw, None)
+    assert (await (await open_at(sealed_with(0))).find_claim("k") or Claim("", "")).stream_id == "s"
+
+
 async def test_processes_agree_on_the_key_of_the_names_after_a_loss(open_at: Open, make_backend: MakeBackend) -> None:
     inner = make_backend()
     await inner.open()
