@@ -61,12 +61,19 @@ def knobs_of(request: Request) -> dict[str, Any]:
     return {name: value for name, value in zip(KNOBS, values, strict=True) if is_given(value)}
 
 
-def in_call_order(turns: Iterable[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
-    """Yields the messages, results in the order of their calls: without ids, results are assigned by order.
+def in_call_order(turns: list[tuple[str, Message]]) -> Iterable[tuple[str, Message]]:
+    """Returns the messages, results in the order of their calls: without ids, results are assigned by order.
 
     Args:
         turns: The messages with their paths, as `reading.turns` returns them.
     """
+    for _, message in turns:
+        if type(message) is ToolMessage:
+            return _in_call_order(turns)
+    return turns
+
+
+def _in_call_order(turns: list[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
     asked: dict[str, int] = {}
     for are_results, run in groupby(turns, lambda turn: type(turn[1]) is ToolMessage):
         if are_results:

@@ -21,8 +21,8 @@ What is unusual:
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -34,6 +34,7 @@ from gai_fast.core.reading import conversation, turns
 from gai_fast.core.stored_ids import is_stored_address
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
     FilePart,
@@ -397,6 +398,7 @@ def _without_repeated_signatures(parts: list[dict[str, Any]]) -> list[dict[str, 
     ]
 
 
+@lru_cache(SHARED.known_values)
 def _path(model: str) -> str:
     """Returns the path for a model. The name of a resource keeps its slashes.
 
@@ -421,7 +423,10 @@ def _ids(request: Request, target: Target) -> frozenset[str]:
     """Returns the ids that are sent: only unique ids, because derived ids may repeat. Vertex AI refuses all ids."""
     if target.model.startswith(_VERTEX):
         return frozenset()
-    used = Counter(call.call_id for message in conversation(request) for call in calls_of(message))
+    used: dict[str, int] = {}
+    for message in request.messages:
+        for call in calls_of(message):
+            used[call.call_id] = used.get(call.call_id, 0) + 1
     return frozenset(call_id for call_id, times in used.items() if times == 1)
 
 
