@@ -403,12 +403,13 @@ def _check_parts(request: Request, messages: list[Message]) -> bool:
                 _check_object(part.block, f"messages[{index}].content[{at}].block")
             if isinstance(part, (FilePart, VideoPart)):
                 _check_source(part, f"messages[{index}].content[{at}]")
-    for index, tool in enumerate(request.tools):
+    tools: list[Tool] = request.tools
+    for index, tool in enumerate(tools):
         _check_tool(tool, f"tools[{index}]")
     form = request.response_format
     if form and form.schema:
         _check_object(form.schema, "response_format.schema")
-    return has_parts or bool(request.tools)
+    return has_parts or bool(tools)
 
 
 def _check_source(part: FilePart | VideoPart, path: str) -> None:

@@ -97,23 +97,24 @@ class ResponsesAPI(API):
         return None if error is None else failure_of(error)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
+        choice, reasoning = request.tool_choice, request.reasoning
         body: dict[str, Any] = {"model": target.model, "input": self.input(request, target), "stream": True}
         if self.stream_options:
             body["stream_options"] = self.stream_options
         if self.stateless:
             body["store"] = False
-            if request.reasoning or any(item.get("type") == "reasoning" for item in body["input"]):
+            if reasoning or any(item.get("type") == "reasoning" for item in body["input"]):
                 body["include"] = ["reasoning.encrypted_content"]
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
-        if type(request.tool_choice) is NamedTool:
-            body["tool_choice"] = self._chosen(request.tool_choice.name, request.tools, target)
-        elif request.tool_choice:
-            body["tool_choice"] = request.tool_choice
+        if type(choice) is NamedTool:
+            body["tool_choice"] = self._chosen(choice.name, request.tools, target)
+        elif choice:
+            body["tool_choice"] = choice
         if request.response_format:
             body["text"] = {"format": _format(request.response_format)}
-        if request.reasoning:
-            body["reasoning"] = self.reasoning(request.reasoning, target)
+        if reasoning:
+            body["reasoning"] = self.reasoning(reasoning, target)
         if request.metadata:
             body["metadata"] = request.metadata
         limits = {

@@ -15,6 +15,7 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.socket_transport import Receiver, SocketTransport
 
 _READ: Final[int] = LIMITS.plain_read
+_receive: Final = receive  # a constant: a name look-up costs 30 ns
 
 
 class PlainTransport(SocketTransport):
@@ -65,7 +66,7 @@ class PlainTransport(SocketTransport):
 
     def _read(self) -> bool:
         try:
-            data = receive(self._descriptor, self._most)
+            data = _receive(self._descriptor, self._most)
         except OSError as problem:
             self._close(problem)
             return False
