@@ -87,14 +87,16 @@ _SHARED_KINDS: Final = frozenset({"", "text", "output_text", "thinking", "redact
 """The blocks that the events of other providers express, too. A block without a type is text."""
 _STORED: Final = ("container", "thread")
 """Members that name what Anthropic stores for later requests."""
-_COUNTED: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "cache_creation",
-    "output_tokens",
-    "output_tokens_details",
-    "server_tool_use",
+_COUNTED: Final = frozenset(
+    (
+        "input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "cache_creation",
+        "output_tokens",
+        "output_tokens_details",
+        "server_tool_use",
+    )
 )
 """The members of `usage` that are kept."""
 
@@ -281,10 +283,7 @@ class AnthropicAdapter(ProviderAdapter):
         """Reads totals. Members that are present overwrite earlier values."""
         if not isinstance(usage, dict) or not usage:
             return
-        for key in _COUNTED:
-            counted = usage.get(key)
-            if counted is not None:
-                self._counts[key] = counted
+        self._counts |= {key: counted for key, counted in usage.items() if counted is not None and key in _COUNTED}
         input_tokens = count(self._counts.get("input_tokens"))
         cached = count(self._counts.get("cache_read_input_tokens")) or 0
         written = count(self._counts.get("cache_creation_input_tokens")) or 0

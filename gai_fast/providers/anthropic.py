@@ -193,16 +193,17 @@ class Anthropic(API):
                 | anthropic_cache_member(tool.cache)
                 for at, tool in enumerate(request.tools)
             ]
-        if isinstance(request.tool_choice, NamedTool):
-            body["tool_choice"] = {"type": "tool", "name": request.tool_choice.name}
-        elif request.tool_choice:
-            body["tool_choice"] = {"type": _TOOL_CHOICES[request.tool_choice]}
+        choice, reasoning = request.tool_choice, request.reasoning
+        if type(choice) is NamedTool:
+            body["tool_choice"] = {"type": "tool", "name": choice.name}
+        elif isinstance(choice, str):
+            body["tool_choice"] = {"type": _TOOL_CHOICES[choice]}
         if facts.forced_tool is False and body.get("tool_choice", _NO_CHOICE)["type"] in _FORCED:
             self.leave_out("tool_choice", target, "this model cannot be made to call a tool")
             del body["tool_choice"]
         output: dict[str, Any] = {}
-        if request.reasoning:
-            thinking = self._thinking(request.reasoning, body["max_tokens"], output, target, facts)
+        if reasoning:
+            thinking = self._thinking(reasoning, body["max_tokens"], output, target, facts)
             if thinking:
                 body["thinking"] = thinking
         if request.response_format:
@@ -231,8 +232,8 @@ class Anthropic(API):
                 self.leave_out(f"metadata.{key}", target)
         if request.cache:
             body |= anthropic_cache_member(request.cache)
-        if request.reasoning and request.reasoning.summary:
-            self._add_display(body, request.reasoning.summary, target)
+        if reasoning and reasoning.summary:
+            self._add_display(body, reasoning.summary, target)
         self.add_knobs(body, request, target)
         if request.parallel_tool_calls is not UNSET:
             _disable_parallel_calls(body)
@@ -385,7 +386,8 @@ class Anthropic(API):
         given = turns(request)
         for at, (path, message) in enumerate(given):
             blocks = self._blocks(message, path, target)
-            if isinstance(message, SystemMessage):
+            # Of another class, `isinstance` asks the metaclass: 800 instructions.
+            if type(message) is SystemMessage:
                 if not sent:
                     system += blocks
                     continue
@@ -394,11 +396,11 @@ class Anthropic(API):
                     target.changes.adjust(f"{path}.role", role)
                 add_turn(sent, role, "content", blocks)
                 continue
-            if isinstance(message, ToolMessage):
+            if type(message) is ToolMessage:
                 result = {"type": "tool_result", "tool_use_id": message.call_id, "content": blocks}
                 _add_result(sent, result | {"is_error": True} if message.is_error else result)
                 continue
-            role = "assistant" if isinstance(message, AssistantMessage) else "user"
+            role = "assistant" if type(message) is AssistantMessage else "user"
             add_turn(sent, role, "content", blocks)
         if not sent and system:  # a request needs a turn
             target.changes.adjust(f"{given[0][0]}.role", "user")
