@@ -24,7 +24,7 @@ from gai_fast.formats._signatures import author_by_detail_format, detail_format_
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
-_SAME: Final = tuple(
+_SAME: Final = frozenset(
     "model temperature top_p seed metadata top_k min_p frequency_penalty presence_penalty repetition_penalty "
     "logit_bias logprobs top_logprobs parallel_tool_calls verbosity service_tier user safety_identifier".split()
 )
@@ -43,6 +43,7 @@ WITHOUT_EFFECT: Final = frozenset(("prediction", "prompt_cache_retention", "stor
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *WITHOUT_EFFECT))
 """The members of a request that are read, or have no effect."""
+_TAKEN: Final = KNOWN - WITHOUT_EFFECT
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -88,7 +89,7 @@ class _ChatReader(RequestReader):
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
-        native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
+        native: dict[str, Any] = {key: value for key, value in body.items() if key in _SAME and value is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
         messages = member(body, "messages", "$", list)
         if not messages:
@@ -117,9 +118,8 @@ class _ChatReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
 
-        known = KNOWN - WITHOUT_EFFECT
-        known |= {key for key, values in _NEUTRAL.items() if body.get(key) in values}
-        self.lost += unknown_members(body, "$", known)
+        neutral = {key for key, values in _NEUTRAL.items() if body.get(key) in values}
+        self.lost += unknown_members(body, "$", _TAKEN | neutral if neutral else _TAKEN)
         return native
 
     def _wanted_reasoning(self, body: Mapping[str, Any]) -> dict[str, Any]:
