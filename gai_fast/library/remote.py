@@ -44,6 +44,7 @@ from gai_fast.runtime.ids import EVENT_ID, new_request_id
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """The exceptions of a lost connection."""
+_WAITS: Final = ("retry-after", "retry-after-ms")
 
 Headers = Mapping[str, str]
 """Headers of a program's own for the requests of one stream, by lower-case name."""
@@ -742,8 +743,9 @@ def _foreign(response: aiohttp.ClientResponse) -> Error:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    """Returns the milliseconds that a response asks to wait, if it does."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    """Returns the milliseconds that a response asks to wait, if it does. When a limit is full again, which answers
+    without any fault say too, is no such wait."""
+    headers = {name: response.headers.get(name, "") for name in _WAITS}
     return retry_after_ms(headers, "", now_ms())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import gai_fast
 from gai_fast.cli.mock import Fault
-from gai_fast.model.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeyLimits, KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, on_both_loops, on_uvloop
@@ -200,6 +200,19 @@ async def test_refusals_are_typed_and_an_upstreams_failure_is_an_event(net: Net)
             assert [event["type"] for event in events] == ["error", "done"]
             with pytest.raises(gai_fast.RateLimited, match="slow down"):
                 await stream.result()
+
+
+@on_uvloop
+async def test_a_refusal_for_ever_asks_for_no_wait(net: Net) -> None:
+    """Though it says when the key's limit is full again."""
+    limits = KeyLimits(requests_per_minute=9)
+    key = KeySettings("me", (key_digest("secret-of-mine"),), models=("m",), limits=limits)
+    gateway = await net.gateway(await net.mock(), keys=(key,))
+    async with gai_fast.connect(gateway.url, "secret-of-mine") as client:
+        await client.ask(QUERY)
+        with pytest.raises(gai_fast.Forbidden) as caught:
+            await client.ask(QUERY, model="claude")
+    assert (caught.value.temporary, caught.value.retry_after_ms) == (False, None)
 
 
 # ---- over a server with a script -------------------------------------------------------------------------------------
