@@ -273,10 +273,12 @@ class AdminClient:
         status = response.status
         if status in (200, 201, 202):
             return
-        if status == 401:
-            needs = "the server needs an admin's key" if self._key is None else "the server does not know this key"
-            raise AdminError(f"{needs}: set {self._variable}")
         message = _error_of(await _body(response, LIMITS.admin_body))
+        if status == 401:
+            if self._key is None:
+                raise AdminError(f"the server needs an admin's key: set {self._variable}")
+            why = message or "the server does not know this key"  # or it has expired
+            raise AdminError(f"{why}; set {self._variable}")
         raise AdminError(_NO_GATEWAY if message is None else f"the server refuses ({status}): {message}")
 
 

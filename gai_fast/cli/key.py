@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import re
 import tempfile
@@ -168,8 +169,11 @@ def _spend(text: str) -> dict[str, Any]:
     """
     amount, _, period = text.partition("/")
     try:
-        return {"amount": int(amount) if amount.isdecimal() else float(amount), "period": period}
-    except ValueError:
+        number = int(amount) if amount.isdecimal() else float(amount)
+        if not math.isfinite(number):  # JSON has no such number
+            raise ValueError
+        return {"amount": number, "period": period}
+    except (ValueError, OverflowError):
         raise ConfigFailure(f"--spend: must be an amount and a period, such as 20/month, not {text!r}") from None
 
 

@@ -116,6 +116,13 @@ async def test_a_key_that_is_not_known_is_not_repeated() -> None:
     assert "sk-secret" not in str(refused.value) + repr(vars(client))
 
 
+async def test_why_a_key_is_refused_is_said() -> None:
+    expired = answer(401, '{"error": {"message": "this key has expired"}}')
+    async with answering(expired, "sk-1") as (client, _):
+        with pytest.raises(AdminError, match="this key has expired; set GAI_FAST_TOP_API_KEY"):
+            await first(client)
+
+
 async def test_a_server_that_says_nothing_is_given_up(change_limits: ChangeLimits) -> None:
     change_limits(admin_wait=0.05)
     for ask in (first, lambda client: client.cancel("s")):

@@ -265,6 +265,8 @@ def test_a_new_key_may_have_limits(run: Run, file: Path) -> None:
     ("given", "told"),
     [
         (("--spend", "much"), "error: --spend: must be an amount and a period, such as 20/month, not 'much'\n"),
+        (("--spend", "nan/day"), "error: --spend: must be an amount and a period"),
+        (("--spend", "1e999/day"), "error: --spend: must be an amount and a period"),
         (("--spend", "5/fortnight"), "error: --spend: "),
         (("--streams", "-1"), "error: --streams: `streams` in [[key]] must be a whole number"),
     ],
