@@ -507,6 +507,23 @@ async def test_once_every_key_is_limited_nobody_is_asked(net: Net, targets: bool
     assert conditions(gateway) == ["cooling"]
 
 
+@pytest.mark.parametrize("targets", [False, True])
+@on_uvloop
+async def test_a_request_that_is_too_large_for_every_key_keeps_no_other_request_from_them(
+    net: Net, targets: bool
+) -> None:
+    """OpenAI says so with the status of a limit: one caller's prompts set all keys and targets aside for all."""
+    said = b"Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 36278. It must be reduced."
+    target = Target(("429 Too Many Requests", b'{"error":{"code":"rate_limit_exceeded","message":"%b"}}' % said))
+    gateway = await with_keys(net, target, "k1", "k2", targets=targets)
+    response = await ask(gateway)
+    assert (response.status, response.headers["x-should-retry"]) == (429, "false")
+    assert (target.keys, conditions(gateway)) == (["k1", "k2"], ["ready"])
+    target.step = HELLO
+    assert [(await ask(gateway)).status for _ in range(2)] == [200, 200]
+    assert target.keys[2:] == ["k1", "k2"]
+
+
 @on_uvloop
 async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_sooner(net: Net) -> None:
     """The keys were limited by requests for another model of the same upstream."""

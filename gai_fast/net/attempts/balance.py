@@ -19,7 +19,7 @@ the targets only. It belongs to one process: each worker balances what it gets.
    only the conversations of a target that goes move, and come back with it. A target with far more streams than its
    part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
 6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal of
-   its key.
+   its key; not if the request alone is above the limit.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
    all of it after `limits.slow_start` seconds. Under `affinity` there is no slow start: its conversations come back one
    by one with their next turns, and a turn that it may not have meets a cold cache elsewhere.
@@ -37,6 +37,7 @@ from typing import Final, Literal
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
+from gai_fast.model.upstream_errors import TOO_LARGE
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.limits import LIMITS
 
@@ -70,6 +71,8 @@ def cooling_seconds(error: Error) -> float:
     """Returns the seconds for which a failure keeps requests from a target, or from a key; 0: none."""
     if error.code == "unauthorized":
         return LIMITS.refused_key
+    if error.reason == TOO_LARGE:  # else one caller could keep all others from a target
+        return 0.0
     asked = error.retry_after_ms
     if asked is None:
         return LIMITS.cooling if error.code == "rate_limited" else 0.0

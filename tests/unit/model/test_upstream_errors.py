@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import CLASSES, Code, Error, ProviderUnavailable, RateLimited
-from gai_fast.model.upstream_errors import UpstreamFailure, classify, for_client, from_upstream
+from gai_fast.model.upstream_errors import TOO_LARGE, UpstreamFailure, classify, for_client, from_upstream
 from tests.limits import LIMITS
 
 # ---- an upstream's words → code --------------------------------------------------------------------------------------
@@ -196,6 +196,33 @@ def test_a_reason_is_an_identifier_or_nothing(word: str) -> None:
 def test_a_spent_quota_is_a_rate_limit_that_waiting_does_not_mend(word: str) -> None:
     error = reported("You exceeded your current quota", word, status=429, header=1000)
     assert (error.code, error.temporary, error.retry_after_ms) == ("rate_limited", False, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        (
+            429,
+            "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. "
+            "The input or output tokens must be reduced in order to run successfully.",
+            ("rate_limit_exceeded", "tokens"),
+        ),
+        (
+            413,
+            "Request too large for model `llama` in organization `org` service tier `on_demand` on tokens per minute "
+            "(TPM): Limit 6000, Requested 7000, please reduce your message size and try again.",
+            ("rate_limit_exceeded", "tokens"),
+        ),
+    ],
+)
+def test_a_request_that_is_above_a_limit_alone_is_not_sent_again(
+    status: int, message: str, words: tuple[str, ...]
+) -> None:
+    error = reported(message, *words, status=status, header=1000)
+    assert (error.code, error.reason, error.temporary) == ("rate_limited", TOO_LARGE, False)
+    assert (error.status, error.retry_after_ms) == (429, None)
+    usual = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 20000, Requested 10001."
+    assert reported(usual, *words, status=429, header=1000).temporary
 
 
 def test_exhausted_resources_are_temporary() -> None:
