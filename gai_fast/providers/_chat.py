@@ -188,13 +188,42 @@ class ChatAPI(API):
         """Returns the conversation in the dialect."""
         sent: list[dict[str, Any]] = []
         paths: list[str] = []
+        shown: list[dict[str, Any]] = []
         for path, message in turns(request):
+            is_result = type(message) is ToolMessage
+            if shown and not is_result:
+                # Behind the last result, since the dialect wants all results directly behind their calls.
+                sent.append({"role": "user", "content": shown})
+                paths.append(paths[-1])
+                shown = []
             written = self.message(message, path, target)
             if written is not None:
                 sent.append(written)
                 paths.append(path)
+                if is_result:
+                    shown += self._shown(message, path, target)
+        if shown:
+            sent.append({"role": "user", "content": shown})
+            paths.append(paths[-1])
         target.changes.follow(paths)
         return sent
+
+    def _shown(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
+        """Returns the parts of a tool's result that the dialect has only in messages of the user, and reports them."""
+        shown: list[dict[str, Any]] = []
+        parts: Iterable[Any] = () if isinstance(message.content, str) else message.content
+        for at, part in enumerate(parts):
+            if self._is_shown(part):
+                where = f"{path}.content[{at}]"
+                written = self._part(part, where, message, target, self.user_parts)
+                if written is not None:
+                    target.changes.adjust(where, "in a message of the user")
+                    shown.append(written)
+        return shown
+
+    def _is_shown(self, part: Any) -> bool:
+        """Returns whether a part of a tool's result has its place in a message of the user."""
+        return type(part) in self.user_parts and type(part) not in self.tool_parts
 
     def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
         """Returns one message in the dialect, or None if it is left out.
@@ -213,7 +242,7 @@ class ChatAPI(API):
         if isinstance(message, SystemMessage):
             return {"role": "system", "content": self.content(message, path, target, _TEXT)}
         if isinstance(message, ToolMessage):
-            # The dialect has no flag for a failed tool; only the result's text can describe the failure.
+            self.hide_failure(path, message, target)
             content = self.content(message, path, target, self.tool_parts)
             return {"role": "tool", "tool_call_id": message.call_id, "content": content}
         return self.assistant(message, path, target)
@@ -244,21 +273,28 @@ class ChatAPI(API):
     ) -> list[dict[str, Any]]:
         sent: list[dict[str, Any]] = []
         parts: Iterable[Any] = message.content
-        blind = self.facts(target).images is False
+        is_result = type(message) is ToolMessage
         for at, part in enumerate(parts):
-            if isinstance(part, (ReasoningPart, ToolCallPart)):
+            if isinstance(part, (ReasoningPart, ToolCallPart)) or (is_result and self._is_shown(part)):
                 continue
-            if blind and isinstance(part, ImagePart) and ImagePart in known:
-                self.leave_out(f"{path}.content[{at}]", target, "this model reads no images")
-                continue
-            written = self.part(part) if type(part) in known else None
-            if written:
-                if getattr(part, "cache", False):
-                    written |= self.cache_mark(part.cache)
+            written = self._part(part, f"{path}.content[{at}]", message, target, known)
+            if written is not None:
                 sent.append(written)
-            else:
-                self.leave_out_part(f"{path}.content[{at}]", part, message, target, only_its_type=written is not None)
         return sent
+
+    def _part(
+        self, part: Any, path: str, message: Message, target: Target, known: frozenset[type[Struct]]
+    ) -> dict[str, Any] | None:
+        """Returns one part of a message in the dialect, or None if it is left out."""
+        if isinstance(part, ImagePart) and ImagePart in known and self.is_blind(path, target):
+            return None
+        written = self.part(part) if type(part) in known else None
+        if not written:
+            self.leave_out_part(path, part, message, target, only_its_type=written is not None)
+            return None
+        if getattr(part, "cache", False):
+            written |= self.cache_mark(part.cache)
+        return written
 
     def part(self, part: Any) -> dict[str, Any]:
         """Returns one part in the dialect, empty if its media type is not supported."""

@@ -28,6 +28,7 @@ from gai_fast.model.request import (
     SystemMessage,
     TextPart,
     Tool,
+    ToolMessage,
     UserMessage,
 )
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
@@ -114,6 +115,17 @@ class NativeRules(ResponseAPI):
         if only_its_type and not part.data:
             what = f"a {kind} by its address" if part.url else f"a {kind} of {part.provider[: LIMITS.kept_word]}"
         self.leave_out(path, target, what)
+
+    def hide_failure(self, path: str, message: ToolMessage, target: Target) -> None:
+        """Notes that a tool's result is sent as any other, for an API without a flag of failed ones: its text remains.
+
+        Args:
+            path: The path of the result in the native request.
+            message: The result.
+            target: Its `changes` note it.
+        """
+        if message.is_error:
+            target.changes.adjust(f"{path}.is_error", "false")
 
     def own_blocks(self, path: str, part: ProviderBlockPart, target: Target) -> list[dict[str, Any]]:
         """Returns the block of a part, with exact integers, or nothing if it is another provider's.

@@ -157,7 +157,8 @@ class ResponsesAPI(API):
                 calls.update({item["call_id"]: item["type"] for item in answer if item.get("type") in _CALLS})
                 items += answer
             elif type(message) is ToolMessage:
-                # A result's kind must match its call's kind. The dialect has no flag for a failed tool.
+                self.hide_failure(path, message, target)
+                # A result's kind must match its call's kind.
                 kind = calls.get(message.call_id, "function_call")
                 output = self._content(message, path, target, ("input_text", "input_image", "input_file"))
                 items.append({"type": f"{kind}_output", "call_id": message.call_id, "output": output})

@@ -163,6 +163,7 @@ class Cohere(API):
         whole: dict[str, Any] = {"role": message.__struct_config__.tag}
         if isinstance(message, ToolMessage):
             whole["tool_call_id"] = message.call_id
+            self.hide_failure(where, message, target)
         if isinstance(message.content, str):
             return self._with_result({**whole, "content": message.content}, where, target)
         parts: list[dict[str, Any]] = []

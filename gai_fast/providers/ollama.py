@@ -184,6 +184,7 @@ class Chat(_Ollama):
         """
         whole = {"role": message.__struct_config__.tag} | self.content(where, message, target)
         if isinstance(message, ToolMessage):
+            self.hide_failure(where, message, target)
             name = names.get(message.call_id)
             return whole | ({"tool_name": name} if name else {})
         thoughts, calls = "", []

@@ -729,7 +729,8 @@ def compared(
         elif kind == "media":
             yield Asked(f"content.{role.partition(' ')[0]}.media", _CONTENT), str(value) in raw
         elif kind == "error":
-            pass  # most dialects have no flag of a failed tool; its text tells
+            is_left = all(said != role for said, _, _ in sent.said)  # with its whole result
+            yield Asked("content.result.error", ("is_error",)), is_left or (role, kind, value) in sent.said
         else:
             yield Asked("content.call", (*_CONTENT, "tool_calls")), (role, kind, value) in sent.said
         if kind != "media" or not media_apart:

@@ -126,8 +126,12 @@ class TestRequest:
                 "audio parts in user messages",
             ),
             (
-                {"role": "tool", "call_id": "a", "content": [TEXT_PART, {"type": "image", "url": "https://x"}]},
-                "image parts in tool messages",
+                {
+                    "role": "tool",
+                    "call_id": "a",
+                    "content": [TEXT_PART, {"type": "file", "data": "QQ==", "media_type": "application/pdf"}],
+                },
+                "file parts in tool messages",
             ),
             (
                 {"role": "assistant", "content": [TEXT_PART, {"type": "image", "url": "https://x"}]},
@@ -145,6 +149,34 @@ class TestRequest:
         assert dropped == ["messages[1].content[1]"]
         content = sent["messages"][1]["content"]
         assert content in ("x", [TEXT_PART])
+
+    @pytest.mark.parametrize("provider", ["openai", "azure", "xai", "deepseek", "openai-compatible"])
+    def test_images_of_results_follow_the_last_result_in_a_message_of_the_user(self, provider: str) -> None:
+        """Results are texts in the dialect (github.com/BerriAI/litellm/issues/20403, ggml-org/llama.cpp#22536)."""
+        calls = [{"type": "tool_call", "call_id": f"call_000{at}", "name": "f"} for at in range(2)]
+        image = {"type": "image", "data": "AAAA", "media_type": "image/png"}
+        messages = [
+            {"role": "user", "content": "Read a.png and b.txt"},
+            {"role": "assistant", "content": calls},
+            {"role": "tool", "call_id": "call_0000", "content": [image]},
+            {"role": "tool", "call_id": "call_0001", "content": [TEXT_PART, image]},
+        ]
+        shown = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        places = ["messages[2].content[0]", "messages[3].content[1]"]
+        adjusted = dict.fromkeys(places, "in a message of the user")
+        for query in ({}, {"query": "Well?"}):
+            target = Target("m")
+            native = parse_request(json.dumps({"messages": messages, **query}).encode())
+            sent = json.loads(get_provider(provider).build_request(native, target).body)
+            roles = [message["role"] for message in sent["messages"][2:]]
+            assert roles == ["tool", "tool", "user", *["user"] * len(query)]
+            assert [message["content"] for message in sent["messages"][2:5]] == ["", "x", [shown, shown]]
+            assert (target.changes.adjusted, target.changes.dropped) == (adjusted, [])
+            validated(CompletionCreateParamsStreaming, sent)
+        blind = Target("m", on_unsupported="drop", corrections={"images": False})
+        sent = json.loads(get_provider(provider).build_request(native, blind).body)
+        assert [message["content"] for message in sent["messages"][2:]] == ["", "x", "Well?"]
+        assert (blind.changes.adjusted, blind.changes.dropped) == ({}, places)
 
     def test_a_message_of_which_nothing_is_left_is_left_out(self) -> None:
         audio = {"type": "audio", "data": "A", "media_type": "audio/flac"}

@@ -315,3 +315,22 @@ def test_paths_name_the_clients_own_messages_whatever_stands_before_them() -> No
     target = Target("m")
     get_provider("perplexity").build_request(native(system="Be brief.", messages=messages[:1], query="So?"), target)
     assert target.changes.adjusted == {"query": "joined"}
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        *("anthropic", "gemini"),
+        *("openai", "azure", "deepseek", "groq", "mistral", "xai", "openrouter", "openai-compatible"),
+        *("openai:responses", "cohere", "ollama"),
+    ],
+)
+def test_a_failed_result_is_sent_as_one_or_reported(provider: str) -> None:
+    call = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "call_0001", "name": "f"}]}
+    result = {"role": "tool", "call_id": "call_0001", "content": "No such city", "is_error": True}
+    target = Target("m")
+    asked = native(messages=[{"role": "user", "content": "Hi"}, call, result])
+    sent = get_provider(provider).build_request(asked, target).body
+    is_sent = b'"is_error":true' in sent or b'{"error":"No such city"}' in sent
+    assert is_sent == (provider in ("anthropic", "gemini"))
+    assert target.changes.adjusted == ({} if is_sent else {"messages[2].is_error": "false"})
