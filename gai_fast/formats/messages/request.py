@@ -262,10 +262,11 @@ class _MessagesReader(RequestReader):
         for at, part in enumerate(content if isinstance(content, list) else ()):
             here = f"{path}.content[{at}]"
             kind = self._kind(part, here)
-            if kind == "image":
-                parts += [image] if (image := self._image(part, here)) is not None else []
-            elif kind == "text":
+            if kind == "text":
                 parts.append(self._text(part, here))
+            elif kind in ("image", "document"):
+                medium = self._image(part, here) if kind == "image" else self._document(part, here)
+                parts += [] if medium is None else [medium]
             else:
                 self.lost.append(here[2:])
         mark = cache_mark(block, path)

@@ -94,6 +94,7 @@ def test_results_of_tools_are_messages_of_their_own_in_order() -> None:
         "content": [
             {"type": "text", "text": "no"},
             {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "aGk="}},
         ],
     }
     messages, lost = messages_of(
@@ -113,7 +114,8 @@ def test_results_of_tools_are_messages_of_their_own_in_order() -> None:
     assert lost == []
     image = {"type": "image", "data": "aGk=", "media_type": "image/png"}
     assert messages[2] == {"role": "tool", "call_id": "toolu_1", "content": "4 °C"}
-    assert messages[3]["content"] == [{"type": "text", "text": "no"}, image]
+    file = {"type": "file", "data": "aGk=", "media_type": "application/pdf"}
+    assert messages[3]["content"] == [{"type": "text", "text": "no"}, image, file]
     assert messages[3]["is_error"] is True
     assert messages[4] == {"role": "user", "content": [{"type": "text", "text": "And?"}]}
     assert messages[6] == {"role": "tool", "call_id": "toolu_1", "content": ""}
@@ -262,7 +264,8 @@ def test_blocks_that_cannot_be_expressed_are_named_by_their_path(block: dict[str
 
 
 def test_what_a_result_or_an_answer_cannot_express_is_named() -> None:
-    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "document"}]}
+    found = {"type": "tool_reference", "tool_name": "weather"}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [found]}
     run = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     call = {**CALLED["content"][0], "caller": {"type": "code_execution_20250825", "tool_id": "s"}}
     answer = {"role": "assistant", "content": [run, {**call}]}
