@@ -47,7 +47,7 @@ class Answer:
         deltas: Receives copied deltas. `None` if deltas may not be copied.
         passes: Whether frames are passed on unchanged.
         on_malformed: As for `Relay`.
-        translate: As for `Relay`.
+        redact: As for `Relay`.
         prompt_characters: As for `Relay`.
         transcript: As for `Relay`.
         account: As for `Relay`.
@@ -63,7 +63,7 @@ class Answer:
         "_on_malformed",
         "_passes",
         "_prompt_characters",
-        "_translate",
+        "_redact",
         "_unread",
         "account",
         "adapter",
@@ -85,7 +85,7 @@ class Answer:
         deltas: DeltaSink | None,
         passes: bool,
         on_malformed: Literal["skip", "error"],
-        translate: Callable[[Error, bytes], Error] | None,
+        redact: Callable[[Error, bytes], Error] | None,
         prompt_characters: int | None,
         transcript: Transcript | None,
         account: Account | None,
@@ -99,7 +99,7 @@ class Answer:
         self._on_malformed: Literal["skip", "error"] = on_malformed
         self._passes = passes
         self._prompt_characters = prompt_characters
-        self._translate = translate
+        self._redact = redact
         self._unread = UnreadChunks(0 if passes else LIMITS.unread_chunks)  # a client that gets them has their text
         self.account = account
         """The charges of the attempt. `None` if nothing is charged, or no upstream has been asked so far."""
@@ -133,7 +133,7 @@ class Answer:
         *,
         deltas: DeltaSink | None,
         passes: bool,
-        translate: Callable[[Error, bytes], Error] | None,
+        redact: Callable[[Error, bytes], Error] | None,
         account: Account | None,
         goes_on: bool,
     ) -> Answer:
@@ -143,7 +143,7 @@ class Answer:
             deltas=deltas,
             passes=passes,
             on_malformed=self._on_malformed,
-            translate=translate,
+            redact=redact,
             prompt_characters=self._prompt_characters,
             transcript=self.transcript,
             account=account,
@@ -342,11 +342,11 @@ class Answer:
             error: The error.
             raw: The frame that reports it, if there is one.
         """
-        return error if self._translate is None else self._translate(error, raw)
+        return error if self._redact is None else self._redact(error, raw)
 
     def is_hidden(self, frame: Frame) -> bool:
         """Returns whether a frame after the end has an error that the client must not see."""
-        if self._translate is None or frame.data is None:
+        if self._redact is None or frame.data is None:
             return False
         try:
             failure = self.adapter.failure(parse_chunk(frame.data), frame.name)
@@ -425,10 +425,10 @@ class Answer:
             return {} if not counted else {**counted} if self._is_counted(counted) else {**counted, "source": "partial"}
         return self._counted_or_estimated(self.characters, "partial")
 
-    def usage_left(self) -> dict[str, Any] | None:
+    def usage_so_far(self) -> dict[str, Any] | None:
         """Returns the usage, with the cost, of a stream whose client disconnects now. `None` if nothing was sent."""
-        account, usage = self.account, self._usage_if_left()
-        return None if account is None or not usage else _with_cost(usage, self.charges_left())
+        account, usage = self.account, self._usage_so_far()
+        return None if account is None or not usage else _with_cost(usage, self.charges_so_far())
 
     def usage_charged(self, usage: dict[str, Any]) -> dict[str, Any]:
         """Returns the tokens that an end's usage counts as: an estimate, if the provider has filled in zeros.
@@ -440,24 +440,24 @@ class Answer:
             return usage
         return {**usage, **self._counted_or_estimated(self.characters, "estimated")}
 
-    def charges_left(self) -> tuple[Charge, ...]:
+    def charges_so_far(self) -> tuple[Charge, ...]:
         """Returns the charges of a stream whose client disconnects now; after its end, the stream's charges."""
         account = self.account
         if account is None or account.is_closed:
             return () if account is None else account.bill.charges
-        return account.bill.charges_with(account, account.charge_of(self._usage_if_left(), self.adapter.own_cost))
+        return account.bill.charges_with(account, account.charge_of(self._usage_so_far(), self.adapter.own_cost))
 
-    def close_account(self, *, is_left: bool) -> None:
+    def close_account(self, *, is_abandoned: bool) -> None:
         """Closes the account of an attempt that fails, or ends without an event.
 
         Args:
-            is_left: Whether the attempt is abandoned while the upstream works on it: its prompt is then charged.
+            is_abandoned: Whether the attempt is abandoned while the upstream works on it: its prompt is then charged.
         """
         account = self.account
         if account is not None and not account.is_closed:
             account.bill.give_up_others(account)
             account.close(
-                self._usage_if_left() if is_left or self.progress is _CONTENT else None, self.adapter.own_cost
+                self._usage_so_far() if is_abandoned or self.progress is _CONTENT else None, self.adapter.own_cost
             )
 
     def priced(self, event: Event) -> Event:
@@ -500,8 +500,8 @@ class Answer:
         # An estimate also counts the content of the attempt before.
         return self._own_usage(account, source) if source is not None and self._goes_on else usage
 
-    def _usage_if_left(self) -> dict[str, Any] | None:
-        """Returns the attempt's own tokens, if it is given up now unless it has ended. None if they cost nothing."""
+    def _usage_so_far(self) -> dict[str, Any] | None:
+        """Returns the attempt's own tokens if it ended now, or had ended. None if they cost nothing."""
         account = self.account
         if account is None or account.is_closed:
             return None if account is None else account.usage

@@ -137,7 +137,7 @@ class LegalStream:
         "_deltas",
         "_failed_rest",
         "_frames",
-        "_has_told",
+        "_has_sent_delta",
         "_is_void",
         "_now_ms",
         "_sink",
@@ -159,7 +159,7 @@ class LegalStream:
         # The complete calls and the usage of a failed attempt, for the end of the stream. None once the next attempt
         # has new content.
         self._failed_rest: tuple[list[Event], dict[str, Any]] | None = None
-        self._has_told = False
+        self._has_sent_delta = False
         self._now_ms = 0
         self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
         self._watcher: EventSink | None = None
@@ -191,11 +191,11 @@ class LegalStream:
         return self.state is State.CUT
 
     @property
-    def has_told(self) -> bool:
+    def has_sent_delta(self) -> bool:
         """Whether the sink has received a delta. Processors may hold deltas back or drop them."""
         if self._chain is None or self._chain.touches == "events":
             return self.deltas > 0
-        return self._has_told
+        return self._has_sent_delta
 
     @property
     def due_ms(self) -> int | None:
@@ -246,7 +246,7 @@ class LegalStream:
 
     @property
     def characters(self) -> int:
-        """The number of characters that the client has got of the attempt's answer, and of those that it continues."""
+        """The number of characters of the answer that the client has got, from this attempt and those it continues."""
         return self._answer.characters
 
     @property
@@ -256,21 +256,21 @@ class LegalStream:
 
     # -- cost --
 
-    def usage_left(self) -> dict[str, Any] | None:
-        """Returns the usage of a stream that ends without an event; as `Answer.usage_left`."""
-        return self._answer.usage_left()
+    def usage_so_far(self) -> dict[str, Any] | None:
+        """Returns the usage of a stream that ends without an event; as `Answer.usage_so_far`."""
+        return self._answer.usage_so_far()
 
     def usage_charged(self, usage: dict[str, Any]) -> dict[str, Any]:
         """Returns the tokens that a stream's end counts as; as `Answer.usage_charged`."""
         return self._answer.usage_charged(usage)
 
-    def charges_left(self) -> tuple[Charge, ...]:
-        """Returns the charges of the stream so far; as `Answer.charges_left`."""
-        return self._answer.charges_left()
+    def charges_so_far(self) -> tuple[Charge, ...]:
+        """Returns the charges of the stream so far; as `Answer.charges_so_far`."""
+        return self._answer.charges_so_far()
 
-    def close_account(self, *, is_left: bool) -> None:
+    def close_account(self, *, is_abandoned: bool) -> None:
         """Closes the account of an attempt that has ended without an event; as `Answer.close_account`."""
-        self._answer.close_account(is_left=is_left)
+        self._answer.close_account(is_abandoned=is_abandoned)
 
     # -- the sinks --
 
@@ -377,12 +377,12 @@ class LegalStream:
         if self._chain is None:
             self._write(event)
         else:
-            for made in self._chain.process(event, self._now_ms):
-                if made["type"] in ("finish", "error"):  # a processor may have counted the tokens
-                    made = answer.settled(made)
-                    if "usage" in made:
-                        self.end["usage"] = made["usage"]
-                self._tell(made)
+            for processed in self._chain.process(event, self._now_ms):
+                if processed["type"] in ("finish", "error"):  # a processor may have counted the tokens
+                    processed = answer.settled(processed)
+                    if "usage" in processed:
+                        self.end["usage"] = processed["usage"]
+                self._send_processed(processed)
             if step.is_end:
                 answer.settled(event)  # charges an end that a processor has dropped
         self.state = step.state
@@ -390,10 +390,10 @@ class LegalStream:
             early, answer.early_warnings = answer.early_warnings, []
             self._emit_all(early)
 
-    def _tell(self, made: Event) -> None:
+    def _send_processed(self, processed: Event) -> None:
         """Writes an event from the processors to the sink."""
-        self._has_told = self._has_told or made["type"] in DELTAS
-        self._write(made)
+        self._has_sent_delta = self._has_sent_delta or processed["type"] in DELTAS
+        self._write(processed)
 
     def _write(self, event: Event) -> None:
         try:

@@ -23,7 +23,7 @@ Rules (docs/events.md, "Ends"):
    to log. If the sink cannot write that end either, `is_cut` is true, and the caller must not end the response
    properly. `is_cut` is also true, without a fault, if the sink's format cannot express an end (`Inexpressible`).
 8. A sink that copies the body also gets the bytes after the upstream's own end, unread except for errors that
-   `translate` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
+   `redact` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Relay(LegalStream):
         stream_id: For `start`, if the stream has an id.
         upstream: The configured name of the upstream, for `start`.
         on_malformed: `skip` leaves out unreadable chunks, `error` ends the stream.
-        translate: Applied to an upstream's error and the bytes that report it, before either is passed on. Hides
+        redact: Applied to an upstream's error and the bytes that report it, before either is passed on. Hides
             refusals of our own credentials.
         prompt_characters: Length of the request's text, for an estimate if the provider counts nothing. None for no
             estimate.
@@ -91,7 +91,7 @@ class Relay(LegalStream):
         stream_id: str | None = None,
         upstream: str | None = None,
         on_malformed: Literal["skip", "error"] = "skip",
-        translate: Callable[[Error, bytes], Error] | None = None,
+        redact: Callable[[Error, bytes], Error] | None = None,
         prompt_characters: int | None = None,
         chain: Chain | None = None,
         failed: Callable[[Error], bool] | None = None,
@@ -114,7 +114,7 @@ class Relay(LegalStream):
             deltas=deltas,
             passes=frames is not None,
             on_malformed=on_malformed,
-            translate=translate,
+            redact=redact,
             prompt_characters=prompt_characters,
             transcript=transcript,
             account=account,
@@ -129,7 +129,7 @@ class Relay(LegalStream):
         deltas: DeltaSink | None = None,
         frames: FrameSink | None = None,
         upstream: str | None = None,
-        translate: Callable[[Error, bytes], Error] | None = None,
+        redact: Callable[[Error, bytes], Error] | None = None,
         account: Account | None = None,
         continued: Literal["verified", "prefill"] | None = None,
     ) -> None:
@@ -137,11 +137,11 @@ class Relay(LegalStream):
 
         Args:
             adapter: As for the class.
-            sink: As for the class; it must continue where the previous sink stopped.
+            sink: As for the class; it must continue the output of the previous sink.
             deltas: As for the class.
             frames: As for the class.
             upstream: As for the class.
-            translate: As for the class.
+            redact: As for the class.
             account: As for the class.
             continued: The relation to the delivered content. `verified`: the attempt repeats it first; `prefill`: the
                 attempt begins after it. `None` if the delivered content is void.
@@ -153,7 +153,7 @@ class Relay(LegalStream):
             adapter,
             deltas=deltas,
             passes=frames is not None,
-            translate=translate,
+            redact=redact,
             account=account,
             goes_on=continued is not None,
         )
@@ -329,7 +329,7 @@ class Relay(LegalStream):
         answer.body.kind = _IGNORED
         self._failure = self._kept(self._blamed(error))
         self._keep_rest()
-        answer.close_account(is_left=False)
+        answer.close_account(is_abandoned=False)
         return True
 
     def _blamed(self, error: Error) -> Error:
@@ -425,8 +425,8 @@ class Relay(LegalStream):
         """Emits the events that processors have held back until now."""
         if self._chain is not None and self.state is _STREAMING:
             try:
-                for made in self._chain.flush(now_ms):
-                    self._tell(made)
+                for processed in self._chain.flush(now_ms):
+                    self._send_processed(processed)
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 

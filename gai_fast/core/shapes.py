@@ -26,12 +26,12 @@ class Shape:
         roles: By role, the names of the members of its messages, without `role` and `content`. A role of every provider
             is missing if its messages have a text and nothing else. The name is empty for a member that is null.
         parts: By role, the types of the parts of its messages. `text` only if such a part has more than its text.
-        calls: The names of the members of calls, without those of every call.
+        calls: The names of the members of calls, except the members of every call.
         ids: The ids of calls and of their results.
         last: The role of the last message.
         signed: There is reasoning that its provider must be asked about: it is sealed, or lacks its signature.
         is_encrypted: There is reasoning that a provider has encrypted, and that is not sealed.
-        has_odd_items: An item's `id` does not begin as those of its kind do.
+        has_odd_items: An item's `id` lacks the prefix of its kind.
     """
 
     __slots__ = ("calls", "characters", "has_odd_items", "ids", "is_encrypted", "last", "parts", "roles", "signed")
@@ -123,7 +123,7 @@ def characters(value: object) -> int:
 
 _ITEM_TEXTS: Final = ("content", "text", "arguments", "input", "output")
 _ITEM_IDS: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
-"""How the id of an item of the Responses dialect begins, by its kind."""
+"""The prefix of the id of an item of the Responses dialect, by its kind."""
 
 
 def responses_shape(body: Mapping[str, Any]) -> Shape:
@@ -158,7 +158,7 @@ def _note_item(shape: Shape, item: dict[str, Any]) -> None:
 
 
 def begins_as_its_kind(item: dict[str, Any]) -> bool:
-    """Returns whether the `id` of an item of the Responses dialect begins as those of its kind do, or has any begin."""
+    """Returns whether the `id` of an item of the Responses dialect has the prefix of its kind, if that has one."""
     kind, identifier = item.get("type"), item.get("id")
     begin = _ITEM_IDS.get(kind) if isinstance(kind, str) else None
     return begin is None or not isinstance(identifier, str) or identifier.startswith(begin)

@@ -76,7 +76,7 @@ class Changes:
         self.drop(path)
 
     def leave_out_unsaid(self, provider: str, path: str) -> None:
-        """As `leave_out`, for a member that no native request holds: the provider may have it.
+        """Works as `leave_out`, for a member that no native request holds: the provider may have it.
 
         Args:
             provider: The provider's name.

@@ -113,5 +113,5 @@ def joined(halves: Halves, event: Any) -> list[Any]:
     text = event.get(key)
     if not isinstance(text, str):
         return [event]
-    made, left = join(halves, event, key, text)
-    return [made] if left or not text else []
+    joined_event, left = join(halves, event, key, text)
+    return [joined_event] if left or not text else []

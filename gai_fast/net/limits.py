@@ -48,12 +48,12 @@ class Limits:
     """Seconds between two warnings that an upstream's connections are all in use."""
 
     pool_ask: float = 0.1
-    """Seconds until a worker whom the others have left no connection asks for one again: a tenth of the wait that
-    `pool_wait` allows by default, and the shortest wait."""
+    """Seconds until a worker asks again for a connection if the others have all: a tenth of the default `pool_wait`,
+    and the shortest wait."""
 
     pool_borrowed_idle: float = 0.2
-    """Seconds for which a worker keeps an idle connection beyond its part of `max_connections`. Another one that waits
-    for it gets it in a third of the default `pool_wait`; under steady load a connection is used again earlier."""
+    """Seconds for which a worker keeps an idle connection beyond its part of `max_connections`. A worker that
+    waits for it gets it in a third of the default `pool_wait`; under steady load a connection is used again earlier."""
 
     pool_check: float = 0.05
     """Seconds idle from which a connection is checked before reuse, in case its upstream closed it while the loop was

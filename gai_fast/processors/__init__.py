@@ -141,10 +141,10 @@ def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> C
     Raises:
         Error: A processor refuses the request.
     """
-    processors = [made for each in configured if (made := each.processor(stream)) is not None]
+    processors = [processor for each in configured if (processor := each.processor(stream)) is not None]
     if stream.json_snapshots is not None and not any(hasattr(each, "snapshots_ms") for each in processors):
-        made = read_processor({"use": "json_stream"}).processor(stream)
-        processors = [*([made] if made is not None else []), *processors]
+        processor = read_processor({"use": "json_stream"}).processor(stream)
+        processors = [*([processor] if processor is not None else []), *processors]
     return Chain(processors) if processors else None
 
 

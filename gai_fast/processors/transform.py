@@ -31,12 +31,12 @@ class TransformProcessor(Processor):
         """Returns the result of the function."""
         if event["type"] in FRAME:
             return (event,)
-        made = self._function(event)
-        if made is None:
+        changed = self._function(event)
+        if changed is None:
             return ()
-        if not isinstance(made, dict) or made.get("type") in FRAME or not isinstance(made.get("type"), str):
+        if not isinstance(changed, dict) or changed.get("type") in FRAME or not isinstance(changed.get("type"), str):
             raise ValueError("a transform must return an event that does not frame the stream, or None")
-        return (made,)
+        return (changed,)
 
 
 class ReplaceProcessor(Processor):

@@ -24,7 +24,7 @@ from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter
 
-Translate = Callable[[Error, bytes], Error]
+Redact = Callable[[Error, bytes], Error]
 Continued = Literal["verified", "prefill"] | None
 
 
@@ -82,7 +82,7 @@ class AttemptRunner(TargetChoice):
 
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
-    ) -> tuple[Adapter, Translate, OpenExchange]:
+    ) -> tuple[Adapter, Redact, OpenExchange]:
         """Sends a request to the upstream of a spec.
 
         Args:
@@ -161,7 +161,7 @@ class Places:
                 if breaker.failed(now, self):
                     self._runner.breaker_opened(self.upstream, error)
             elif is_local_failure(error):
-                breaker.left(self)
+                breaker.abandoned(self)
             else:
                 breaker.succeeded()
         wait = self.refused(error, now)
@@ -181,7 +181,7 @@ class Places:
         if is_finished:
             self.succeeded()
         elif self._breaker is not None:
-            self._breaker.left(self)
+            self._breaker.abandoned(self)
             self._breaker = None
         if self.target_request is not None:
             self.target_request.end(now)
@@ -214,8 +214,8 @@ class Attempt(Places):
         "continued",
         "exchange",
         "hedge_at",
+        "redact",
         "spec",
-        "translate",
     )
 
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
@@ -224,7 +224,7 @@ class Attempt(Places):
         self.at = at
         self.continued: Continued = None
         self.adapter: Adapter  # from `Attempts._open` on, as the next four
-        self.translate: Translate
+        self.redact: Redact
         self.exchange: OpenExchange | None
         self.account: Account
         self.asked_at: float
@@ -264,7 +264,7 @@ class Attempt(Places):
             deltas=spec.deltas,
             frames=spec.frames,
             upstream=spec.answering,
-            translate=self.translate,
+            redact=self.redact,
             account=self.account,
             continued=self.continued,
         )

@@ -284,7 +284,7 @@ class Attempts:
             stream_id=self.stream_id,
             upstream=spec.answering,
             on_malformed=self._stream.on_malformed,
-            translate=None if attempt is None else attempt.translate,
+            redact=None if attempt is None else attempt.redact,
             prompt_characters=spec.prompt_characters,
             failed=failed,
             transcript=self.transcript,
@@ -444,7 +444,7 @@ class Attempts:
             if not is_asked:
                 attempt.leave(now, is_finished=False)
         self.count += 1
-        attempt.adapter, attempt.translate, attempt.exchange = opened[0], opened[1], opened[2]
+        attempt.adapter, attempt.redact, attempt.exchange = opened[0], opened[1], opened[2]
         attempt.account = Account(
             self.bill,
             opened[2],

@@ -256,11 +256,11 @@ class Target:
         self.measured(max(seconds, least), now, count, replaces=False)
 
     def is_known(self, now: float) -> bool:
-        """Whether its time to first token has been measured, and is not forgotten."""
+        """Returns whether its time to first token has been measured, and is not forgotten."""
         return self._known_average(now) is not None
 
     def expected(self, now: float, count: int) -> float:
-        """Returns the time to first token that is to be expected of a target that is known; infinite of any other."""
+        """Returns the expected time to first token; infinite if the target is unknown."""
         average = self._known_average(now)
         if average is None:
             return math.inf
@@ -551,7 +551,7 @@ def _next_in_turn(ready: Sequence[Target], now: float) -> Target:
 
 
 def _home(ready: Sequence[Target], prefix: str, now: float) -> Target:
-    """The target of a conversation, or the next one by score that has room for it: rule 5."""
+    """Returns the target of a conversation, or the next one by score that has room for it: rule 5."""
     digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     weights = sum([target.weight for target in ready])
     streams = 1 + sum([target.live for target in ready])
@@ -564,7 +564,7 @@ def _home(ready: Sequence[Target], prefix: str, now: float) -> Target:
 
 
 def _salt(settings: TargetSettings) -> bytes:
-    """The key of a target's hash: the same in every worker, on every machine and after a restart.
+    """Returns the key of a target's hash: the same in every worker, on every machine and after a restart.
 
     It is made of the upstream's key, so that callers cannot compute which conversations meet at one target.
     """

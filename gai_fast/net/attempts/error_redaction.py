@@ -1,4 +1,4 @@
-"""Translation of an upstream's errors for clients: secrets that it was sent, and may repeat, are cut out.
+"""Redaction of an upstream's errors for clients: secrets that it was sent, and may repeat, are cut out.
 
 Callers with ordinary keys do not see the addresses of upstreams either; the log and admins do.
 """
@@ -17,7 +17,7 @@ Tokens = Callable[[UpstreamSettings], Collection[bytes]]
 
 
 class ErrorRedaction:
-    """Translates the errors of an upstream for one client; a `partial` costs a request 0.2 us more.
+    """Redacts the errors of an upstream for one client; a `partial` costs a request 0.2 us more.
 
     Args:
         upstream: The name of the upstream.

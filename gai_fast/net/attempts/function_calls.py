@@ -4,10 +4,10 @@ Owns how many run at once, their time limits and their end. A call is an exchang
 cancelling, recordings and accounts know no difference. Must not know what a function returns: it is given lines.
 
 1. A line is asked for when the receiver has taken the one before, and while reading is on: nothing is buffered.
-2. A call that is closed is cancelled, and its lines are closed. Nobody waits for that, but its place stays taken until
-   it has ended: a function that ignores it holds the place.
-3. Calls above `max_connections` wait up to `pool_wait`, first come, first served. Where workers share that number, the
-   first that waits borrows a place of the others, and it is returned as soon as no call needs it.
+2. If a call is closed, it is cancelled, and its lines are closed. Nothing waits for that, but its place stays taken
+   until it has ended: a function that ignores cancellation holds the place.
+3. Calls above `max_connections` wait up to `pool_wait`, first come, first served. If workers share that number, the
+   first call that waits borrows a place of the others, and it is returned as soon as no call needs it.
 """
 
 from __future__ import annotations

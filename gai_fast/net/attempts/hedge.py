@@ -9,7 +9,7 @@ winner to the stream. The rules:
    the hedge has kept, then the rest as it comes.
 3. Where the first request fails, the hedge is the next attempt, whatever it has brought.
 4. Where the hedge fails, it is dropped, and the first request goes on.
-5. A closed exchange calls nobody, so exactly one answer reaches the client.
+5. A closed exchange calls no receiver, so exactly one answer reaches the client.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class _Censor:
         return held
 
     def _begun(self, data: bytes, at: int) -> int:
-        """The place of the longest beginning of a secret that reaches to the end of the data."""
+        """Returns where the longest prefix of a secret begins that reaches the end of the data."""
         longest = 0
         for secret in self._secrets:
             for size in range(min(len(secret) - 1, len(data) - at), longest, -1):
@@ -131,7 +131,7 @@ class RecordedExchange(Receiver):
         self._began = clock()
         self._file: BinaryIO | None = None
         self._left = LIMITS.recorded  # bytes that may still be written
-        self._exchange: OpenExchange  # from `open` on: before it nobody has this as an exchange
+        self._exchange: OpenExchange  # set by `open`, before which this is no exchange
 
     def open(self, open_exchange: Callable[[Receiver], OpenExchange]) -> RecordedExchange:
         """Opens the real exchange, with this as its receiver."""

@@ -65,7 +65,7 @@ _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "
 class Breaker:
     """Keeps requests from an upstream that fails: closed, open for a while, then one request as a probe.
 
-    Where the upstream could not be connected to, the engine tries that meanwhile, and ends the wait once it can be.
+    If no connection could be made, the engine goes on trying to connect, and ends the wait once it can.
 
     Args:
         settings: The conditions under which it opens, and for how long.
@@ -80,7 +80,7 @@ class Breaker:
         self._probe: object = None
 
     def admits(self, now: float, who: object) -> bool:
-        """Whether a request may be sent; `succeeded`, `failed` or `left` must follow.
+        """Returns whether a request may be sent; `succeeded`, `failed` or `abandoned` must follow.
 
         Args:
             now: Monotonic seconds.
@@ -146,7 +146,7 @@ class Breaker:
         self._open_until, self._probe = now + self._settings.open, None
         return True
 
-    def left(self, who: object) -> None:
+    def abandoned(self, who: object) -> None:
         """Notes a request that was dropped before its outcome was known: another one becomes the probe.
 
         Args:
@@ -157,24 +157,24 @@ class Breaker:
 
 
 def is_fault_of_upstream(error: Error) -> bool:
-    """Whether a breaker counts a failure: its cause is the upstream, not the request, the client nor our account."""
+    """Returns whether a breaker counts a failure: the upstream caused it, not the request, client or account."""
     if is_local_failure(error):
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 
 
 def is_local_failure(error: Error) -> bool:
-    """Whether a failure says nothing of the upstream: its cause is this process, its store, or the client."""
+    """Returns whether a failure says nothing of the upstream: its cause is this process, its store, or the client."""
     return error.reason in (SLOW_CLIENT, SHARED_CALL) or _is_not_asked(error)
 
 
 def _is_not_asked(error: Error) -> bool:
-    """Whether the upstream was not asked for want of a connection (`max_connections`), a descriptor or a token."""
+    """Returns whether nothing was sent: a connection (`max_connections`), a descriptor or a token was missing."""
     return error.phase == "connect" and error.reason in _NOT_ASKED
 
 
 def _will_recur(error: Error) -> bool:
-    """Whether the same upstream can be expected to fail in the same way a second later.
+    """Returns whether the same upstream can be expected to fail in the same way a second later.
 
     A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. After
     waiting in vain for a connection of a full pool, a retry would only wait again; descriptors are short for as long.
@@ -314,7 +314,7 @@ class RetryPolicy:
 
 
 def _may_be_retried(failure: Failure) -> bool:
-    """Whether the same upstream may do better, and may be asked again: rule 2."""
+    """Returns whether the same upstream may be asked again: rule 2."""
     error = failure.error
     most = min(failure.retries, 1) if error.code == "internal" else failure.retries
     may_pass = (error.code in _RETRIED and error.is_temporary) or error.code == "internal"

@@ -66,7 +66,7 @@ Role = Literal["hit", "joined", "miss"]
 Parse = Callable[[dict[str, Any]], tuple[Request, list[str]]]
 
 OpenedAttempt = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
-"""The result of `Engine.open`: the adapter, the translation of errors for the client, and the opened exchange."""
+"""The result of `Engine.open`: the adapter, the redaction of errors for the client, and the opened exchange."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -84,7 +84,7 @@ class Sharing:
     upstream: str
 
     def finds(self, spec: StreamSpec) -> bool:
-        """Whether an attempt needs no call of its own, so that the upstream's breaker does not matter."""
+        """Returns whether an attempt needs no call of its own, so that the upstream's breaker does not matter."""
         raise NotImplementedError
 
     def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], OpenedAttempt]) -> OpenedAttempt:

@@ -5,7 +5,7 @@ Runs in a thread; `runtime/programs.py` runs the program.
 1. Text: the token, then, after white space, its end if the program knows it.
 2. JSON: an object with one of `_TOKENS`, and one of `_ENDS` or `_SECONDS`, or such an object in one of `_INNER`:
    the forms of `gcloud`, `az`, `kubectl` plugins and OAuth 2.0 token endpoints.
-3. An end is a time of RFC 3339 or Unix seconds; a small number is the seconds that are left.
+3. An end is a time of RFC 3339 or Unix seconds; a small number is the remaining seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FIXES: Final = {
 }
 """The remedy for each fault of the program."""
 _OLDEST: Final = 10.0**9
-"""Unix seconds of 2001; a smaller number is a time that is left."""
+"""Unix seconds of 2001; a smaller number is a remaining time."""
 
 
 def fetch(command: Sequence[str], cancellation: Cancellation) -> Bearer:
@@ -88,17 +88,17 @@ def _parse(printed: bytes) -> tuple[str, float | None]:
 def _end_of(found: Mapping[str, Any]) -> float | None:
     for name in _SECONDS:
         if name in found:
-            return _seconds_until(str(found[name]), is_left=True)
+            return _seconds_until(str(found[name]), is_remaining=True)
     end = next((found[name] for name in _ENDS if found.get(name) not in (None, "")), None)
     return None if end is None else _seconds_until(str(end))
 
 
-def _seconds_until(end: str, *, is_left: bool = False) -> float:
+def _seconds_until(end: str, *, is_remaining: bool = False) -> float:
     """Returns the seconds until an end.
 
     Args:
         end: As rule 3.
-        is_left: It is the seconds that are left.
+        is_remaining: Whether it is the remaining seconds.
 
     Raises:
         IdentityError: It is no time.
@@ -114,4 +114,4 @@ def _seconds_until(end: str, *, is_left: bool = False) -> float:
             ) from None
     if not abs(number) < float("inf"):
         raise IdentityError("auth_command prints an end that is no time", "it must be a time of RFC 3339, or seconds")
-    return number if is_left or number < _OLDEST else number - time.time()
+    return number if is_remaining or number < _OLDEST else number - time.time()

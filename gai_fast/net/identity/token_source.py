@@ -5,7 +5,7 @@ a request that waits.
 
 1. A token is fetched as soon as a configuration names its identity, and again some minutes before its end. The former
    one is used until its end, whatever happens to the next.
-2. A failed fetch is repeated after a pause, which doubles. Without a token, requests are refused meanwhile.
+2. A failed fetch is repeated after a pause, which doubles. Until then, requests are refused if there is no token.
 3. A request that finds no token, and no failure, waits for the fetch under way.
 4. A token that an upstream refuses (401) is dropped, and another one is fetched at once: the request is repeated with
    it. If that one is refused too, it is set aside for a minute.

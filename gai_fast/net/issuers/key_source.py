@@ -4,8 +4,8 @@ Owns when they are fetched, and how long they are used.
 
 1. They are fetched as soon as a configuration names the issuer, and then each `limits.issuer_fresh` seconds.
 2. A token that names an unknown key causes a fetch, at most one in `limits.issuer_refresh` seconds.
-3. A failed fetch is repeated after a pause, which doubles. The last keys are used meanwhile, for `limits.issuer_kept`
-   seconds after they came.
+3. A failed fetch is repeated after a pause, which doubles. Until then the last keys are used, for at most
+   `limits.issuer_kept` seconds after they came.
 """
 
 from __future__ import annotations

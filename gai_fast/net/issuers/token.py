@@ -46,7 +46,7 @@ class TokenError(Exception):
 
 
 class Token:
-    """A token whose form is right. Nobody has verified it.
+    """A token in the right form, not yet verified.
 
     Attributes:
         algorithm: One of `ALGORITHMS`.

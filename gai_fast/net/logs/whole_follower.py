@@ -108,7 +108,7 @@ class WholeFollower:
 
     @property
     def answered_by(self) -> AnswerSource | None:
-        """As `Follower.answered_by`."""
+        """Works as `Follower.answered_by`."""
         return None if self._changes is None else ("", "", False, self._changes)
 
     def measured(self) -> StreamMetrics:

@@ -186,7 +186,7 @@ class Session(ReadStream):
     @property
     def has_content(self) -> bool:
         """Whether any content has been written, even if it is void now."""
-        return self.relay.delivered or self.relay.has_told
+        return self.relay.delivered or self.relay.has_sent_delta
 
     @property
     def upstream_headers(self) -> Headers:
@@ -427,7 +427,7 @@ class Session(ReadStream):
     @property
     def charges(self) -> tuple[Charge, ...]:
         """The cost of its attempts, if its client disconnected now."""
-        return self.relay.charges_left()
+        return self.relay.charges_so_far()
 
     @property
     def earlier_charges(self) -> tuple[Charge, ...]:
@@ -437,7 +437,7 @@ class Session(ReadStream):
     def measured_at_end(self, outcome: Outcome) -> StreamMetrics:
         """Returns the figures of the ended stream. Closes the account of an attempt that was under way."""
         self.intake.settle()
-        self.relay.close_account(is_left=outcome == "disconnected")
+        self.relay.close_account(is_abandoned=outcome == "disconnected")
         return self.measured(outcome)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
@@ -445,7 +445,7 @@ class Session(ReadStream):
         self.intake.settle()
         now, relay, meter = perf_counter(), self.relay, self._meter
         meter.count_read(now, relay.deltas)
-        if relay.has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
+        if relay.has_sent_delta and outcome != "disconnected" and not (self._hold and outcome == "failed"):
             meter.delta_sent(now)
         return meter.end(now, figures_of(relay, self.attempts, self.model, outcome))
 
@@ -485,7 +485,8 @@ class Session(ReadStream):
 
     def _note_sent(self, is_written: bool) -> None:
         # A format may have no bytes for an event. A program in this process reads events, not bytes.
-        if self._meter.first_sent_at is None and (is_written or self.transport == LIBRARY) and self.relay.has_told:
+        is_first = self._meter.first_sent_at is None
+        if is_first and (is_written or self.transport == LIBRARY) and self.relay.has_sent_delta:
             self._meter.delta_sent(perf_counter())
 
     # -- the end --

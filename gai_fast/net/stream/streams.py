@@ -385,7 +385,7 @@ class Engine(EngineCallbacks):
         stream_id, caller = metrics.stream_id, metrics.key
         if self.transfers.pop(stream_id, None) is not None:
             self.active[PASS_THROUGH] -= 1
-            self._caller_has_left(caller)
+            self._uncount(caller)
         returned = None if self.limits is None else self.limits.ended(stream_id, caller)
         self._record(metrics)
         if trace is not None:
@@ -464,7 +464,7 @@ class Engine(EngineCallbacks):
         """Removes an ended stream and reports its figures; as `EngineCallbacks.ended`."""
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
-            self._caller_has_left(session.caller)
+            self._uncount(session.caller)
         self.durable.ended(session.stream_id)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing
@@ -483,9 +483,12 @@ class Engine(EngineCallbacks):
             return returned
         return when_both_done(when_both_done(returned, self.record_ids(session)), self.ledger.reported(session.caller))
 
-    def _caller_has_left(self, caller: str) -> None:
-        """Counts a stream of a caller no more. An issuer's callers are forgotten at their last one: there may be any
-        number of them. Keys stay, for the metrics, until they are revoked."""
+    def _uncount(self, caller: str) -> None:
+        """Counts one stream of a caller less.
+
+        A caller of an issuer is forgotten after its last stream: the number of such callers has no limit. A key stays,
+        for the metrics, until it is revoked.
+        """
         left = self.callers[caller] = self.callers[caller] - 1
         if not left and figure_label(caller) != caller:
             del self.callers[caller]

@@ -28,7 +28,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.model.upstream_errors import for_client, without_addresses
-from gai_fast.net.attempts.attempt import AttemptRunner, Translate
+from gai_fast.net.attempts.attempt import AttemptRunner, Redact
 from gai_fast.net.attempts.balance import Balancer, TargetCondition, TargetKey, TargetRequest, as_target, target_key
 from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
@@ -286,7 +286,7 @@ class Targets(AttemptRunner):
 
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
-    ) -> tuple[Adapter, Translate, OpenExchange]:
+    ) -> tuple[Adapter, Redact, OpenExchange]:
         """Sends a request to the upstream of a spec.
 
         Args:
@@ -313,7 +313,7 @@ class Targets(AttemptRunner):
 
     def _open(
         self, spec: StreamSpec, stream_id: str, number: int, key: str | None, receiver: Receiver
-    ) -> tuple[Adapter, Translate, OpenExchange]:
+    ) -> tuple[Adapter, Redact, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
         target = self._target(spec, key)
@@ -334,7 +334,7 @@ class Targets(AttemptRunner):
         if target.changes:
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)
-        translate = self.translation(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
+        redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
@@ -344,7 +344,7 @@ class Targets(AttemptRunner):
         else:
             send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
             exchange = self.open_with_grant(upstream, receiver, send)
-        return adapter, translate, exchange
+        return adapter, redact, exchange
 
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
@@ -440,7 +440,7 @@ class Targets(AttemptRunner):
             return _sent(upstream, send, None)
         return self.open_with_grant(upstream, receiver, send)
 
-    def translation(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
+    def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
 
         Args:

@@ -603,15 +603,15 @@ def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:
     if not pool._has_room():
         return False
     try:
-        made = pool._make_at_once()
+        new = pool._make_at_once()
     except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
         pool._loop.call_soon(exchange.broke, problem)
         return True
-    if made is None:
+    if new is None:
         pool._connect(exchange)
     else:
         pool._opened += 1
-        _begin(exchange, made, pool._loop, reused=False)
+        _begin(exchange, new, pool._loop, reused=False)
     return True
 
 

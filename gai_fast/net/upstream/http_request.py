@@ -77,7 +77,7 @@ class Origin:
 
 
 def is_ip_address(host: str) -> bool:
-    """Whether a host is an IP address, without a zone, rather than a name."""
+    """Returns whether a host is an IP address, without a zone, rather than a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -69,9 +69,9 @@ class UpstreamPool(ConnectionPool):
             loop=loop or asyncio.get_running_loop(),
         )
         proxy = self._proxy = None if peer.proxy is None else Proxy.parse(peer.proxy.reveal())
-        way = self.origin if proxy is None else proxy.origin
+        first_hop = self.origin if proxy is None else proxy.origin
         role: Role = "upstream" if proxy is None else "proxy"
-        self._host = Host(way.host, way.port, role, self._loop, timers.clock)
+        self._host = Host(first_hop.host, first_hop.port, role, self._loop, timers.clock)
         is_tls = self.origin.scheme == "https"
         # Coalescing takes 15 % of the CPU off bursts of 100 over TLS; plain responses gain nothing by it.
         self._readers = SocketSet(self._loop, coalesces=is_tls)

@@ -58,11 +58,11 @@ class Transport(ABC):
 
     @abstractmethod
     def is_closing(self) -> bool:
-        """Whether the socket is closed."""
+        """Returns whether the socket is closed."""
 
     @abstractmethod
     def is_reading(self) -> bool:
-        """Whether the socket is read."""
+        """Returns whether the socket is read."""
 
     @abstractmethod
     def pause_reading(self) -> None:
@@ -127,27 +127,27 @@ class SocketTransport(Transport):
         return self._sock
 
     def is_closing(self) -> bool:
-        """As `Transport.is_closing`."""
+        """Works as `Transport.is_closing`."""
         return self._is_closed
 
     def is_reading(self) -> bool:
-        """As `Transport.is_reading`."""
+        """Works as `Transport.is_reading`."""
         return self._is_reading
 
     def pause_reading(self) -> None:
-        """As `Transport.pause_reading`."""
+        """Works as `Transport.pause_reading`."""
         if self._is_reading:
             self._is_reading = False
             self._readers.remove_reader(self._descriptor)
 
     def resume_reading(self) -> None:
-        """As `Transport.resume_reading`."""
+        """Works as `Transport.resume_reading`."""
         if not self._is_reading and not self._is_closed:
             self._readers.add_reader(self._descriptor, self._readable)
             self._is_reading = True
 
     def write(self, data: bytes) -> None:
-        """As `Transport.write`."""
+        """Works as `Transport.write`."""
         if self._is_closed:
             return
         if self._unflushed:
@@ -177,11 +177,11 @@ class SocketTransport(Transport):
         """Sends bytes after the unsent ones."""
 
     def get_write_buffer_size(self) -> int:
-        """As `Transport.get_write_buffer_size`."""
+        """Works as `Transport.get_write_buffer_size`."""
         return len(self._unsent) + len(self._unflushed)
 
     def abort(self) -> None:
-        """As `Transport.abort`."""
+        """Works as `Transport.abort`."""
         self._close(None)
 
     def _readable(self) -> bool:
@@ -236,7 +236,7 @@ class SocketTransport(Transport):
             self._receiver.resume_writing()
 
     def _has_more(self) -> bool:
-        """Whether there are more bytes to send; if so, moves them to the unsent ones."""
+        """Returns whether there are more bytes to send; if so, moves them to the unsent ones."""
         return False
 
     def _await_room(self) -> None:

@@ -77,7 +77,7 @@ def descriptor_of(transport: asyncio.BaseTransport | Transport) -> int:
 
 
 def has_arrived(transport: asyncio.BaseTransport | Transport) -> bool:
-    """Whether a transport's socket has unread bytes or an unread end of input."""
+    """Returns whether a transport's socket has unread bytes or an unread end of input."""
     sock = transport.get_extra_info("socket")
     if sock is None:
         return False

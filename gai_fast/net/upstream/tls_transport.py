@@ -101,7 +101,7 @@ class Handshakes:
         self._new.remove(transport)
 
     def session(self) -> Any:
-        """The session to resume. None if there is none or it has expired."""
+        """Returns the session to resume. None if there is none or it has expired."""
         if self._session is not None and self._clock() >= self._session_until:
             self._session = None
         return self._session
@@ -215,7 +215,7 @@ class TLSTransport(SocketTransport):
         return super().get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """Whether the socket is closed, or the peer has ended the connection: no other request may be sent on it."""
+        """Returns whether no other request may be sent: the socket is closed, or the peer has ended the connection."""
         if not self._is_open():
             return self._is_closed
         return self._records.has_ended or self._records.problem is not None
@@ -240,7 +240,7 @@ class TLSTransport(SocketTransport):
             self._flush()
 
     def get_write_buffer_size(self) -> int:
-        """As `Transport.get_write_buffer_size`."""
+        """Works as `Transport.get_write_buffer_size`."""
         return len(self._plain) + super().get_write_buffer_size() + self._outgoing.pending
 
     def _is_open(self) -> bool:

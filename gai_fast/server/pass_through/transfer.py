@@ -209,7 +209,7 @@ class Transfer(Receiver):
         targets, upstream, now = self._engine.targets, self._call.upstream, self._now()
         self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
-        shown = targets.translation(upstream, self._incoming.caller, keep_details=False)(error)
+        shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
         call, is_whole = self._call, self._incoming.http.upload is None
         if self._status or not is_whole or len(call.body) > LIMITS.whole_upload:
             self._end_with(shown)
@@ -232,7 +232,7 @@ class Transfer(Receiver):
     # ---- Receiver
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
-        """As `Receiver.head_received`."""
+        """Works as `Receiver.head_received`."""
         self._status, self._headers = status, headers
         places = self._places
         if status < _SERVER_FAILED:
@@ -248,7 +248,7 @@ class Transfer(Receiver):
             self._commit()
 
     def body_received(self, data: bytes) -> FastPath | None:
-        """As `Receiver.body_received`."""
+        """Works as `Receiver.body_received`."""
         if not data:
             return None
         if self._first_byte is None:
@@ -269,7 +269,7 @@ class Transfer(Receiver):
         return None
 
     def exchange_ended(self, error: Error | None) -> None:
-        """As `Receiver.exchange_ended`."""
+        """Works as `Receiver.exchange_ended`."""
         self._exchange = None
         if self._upload is not None:
             self._upload.stop()
@@ -294,7 +294,7 @@ class Transfer(Receiver):
         targets, now = self._engine.targets, self._now()
         self._places.refused(error, now)
         targets.attempt_failed(upstream, error)
-        shown = targets.translation(upstream, self._incoming.caller, keep_details=True)(error, body)
+        shown = targets.redaction(upstream, self._incoming.caller, keep_details=True)(error, body)
         return None if shown is error else shown
 
     def _head(self, more: Headers = ()) -> PassedHead:
@@ -419,7 +419,7 @@ class Transfer(Receiver):
     # ---- StreamCallbacks
 
     def connection_lost(self) -> None:
-        """As `StreamCallbacks.connection_lost`: rule 5."""
+        """Works as `StreamCallbacks.connection_lost`: rule 5."""
         if self._has_ended:
             return
         self._is_owed = self._exchange is not None and self._exchange.sent
@@ -428,13 +428,13 @@ class Transfer(Receiver):
         self._after(self._measure("disconnected"), _nothing)
 
     def pause_writing(self) -> None:
-        """As `StreamCallbacks.pause_writing`: rule 2."""
+        """Works as `StreamCallbacks.pause_writing`: rule 2."""
         if self._exchange is not None:
             self._paused_at = _clock()
             self._exchange.pause_reading()
 
     def resume_writing(self) -> None:
-        """As `StreamCallbacks.resume_writing`."""
+        """Works as `StreamCallbacks.resume_writing`."""
         self._end_pause(_clock())
         if self._exchange is not None:
             self._exchange.resume_reading()

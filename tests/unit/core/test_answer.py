@@ -37,7 +37,7 @@ def answer(
     characters: int = 0,
     **options: Any,
 ) -> Answer:
-    known: dict[str, Any] = {"deltas": None, "passes": False, "translate": None, "transcript": None, "account": None}
+    known: dict[str, Any] = {"deltas": None, "passes": False, "redact": None, "transcript": None, "account": None}
     return Answer(
         FakeAdapter(api or FakeAPI()),
         on_malformed=on_malformed,
@@ -153,7 +153,7 @@ def test_lines_that_are_not_sse_may_report_a_failure() -> None:
 
 
 def test_an_error_is_hidden_whose_text_the_translation_replaces() -> None:
-    made = answer(translate=lambda error, _: for_client(error, "main"))
+    made = answer(redact=lambda error, _: for_client(error, "main"))
     secret = json.dumps(chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}))
     assert made.is_hidden(Frame(b"", "", secret, None))
     for shown in (json.dumps(chunk(error="Overloaded")), json.dumps(HELLO), "{", None):
@@ -198,18 +198,18 @@ def test_a_failed_attempt_is_charged_if_it_has_content() -> None:
     for progress, charged in ((Progress.BEGUN, 0), (Progress.CONTENT, 1)):
         made, bill = billed()
         made.progress = progress
-        made.close_account(is_left=False)
+        made.close_account(is_abandoned=False)
         assert len(bill.charges) == charged
 
 
 def test_an_attempt_that_its_client_leaves_is_charged_for_its_prompt_if_that_was_sent() -> None:
     for sent in (True, False):
         made, bill = billed(sent=sent)
-        usage = made.usage_left()
-        assert (usage is not None, len(made.charges_left()), bill.charges) == (sent, int(sent), ())
-        made.close_account(is_left=True)
-        assert made.usage_left() == usage
-        assert made.charges_left() == bill.charges
+        usage = made.usage_so_far()
+        assert (usage is not None, len(made.charges_so_far()), bill.charges) == (sent, int(sent), ())
+        made.close_account(is_abandoned=True)
+        assert made.usage_so_far() == usage
+        assert made.charges_so_far() == bill.charges
         assert len(bill.charges) == sent
 
 
@@ -236,7 +236,7 @@ def test_the_next_attempt_keeps_the_characters_that_it_goes_on_from() -> None:
     made = answer(characters=8, transcript=Transcript(), on_malformed="error")
     for goes_on, characters in ((True, 8), (False, 0)):
         following = made.next_attempt(
-            FakeAdapter(FakeAPI()), deltas=None, passes=False, translate=None, account=None, goes_on=goes_on
+            FakeAdapter(FakeAPI()), deltas=None, passes=False, redact=None, account=None, goes_on=goes_on
         )
         assert (following.characters, following.progress) == (characters, Progress.AWAITED)
         assert (following.transcript, following.is_strict) == (made.transcript, True)

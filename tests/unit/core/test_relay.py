@@ -35,7 +35,7 @@ END = "[END]"
 
 
 class FakeAPI(API):
-    """An API that nobody asks anything."""
+    """An API that is never asked."""
 
     provider = "fake"
 
@@ -395,7 +395,7 @@ def test_calls_that_are_complete_are_told_before_the_error() -> None:
 def test_an_error_is_translated_before_it_is_told() -> None:
     stream = relayed(
         HELLO, chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}),
-        translate=lambda error, _: for_client(error, "main"),
+        redact=lambda error, _: for_client(error, "main"),
     )  # fmt: skip
     assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "upstream_credentials")
     assert stream.error["phase"] == "mid_stream"
@@ -796,7 +796,7 @@ def test_the_frame_that_tells_the_failure_is_the_last() -> None:
 def test_a_failure_that_is_kept_from_the_client_is_not_passed_on_either() -> None:
     secret = sse(chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}))
     for failure in (secret, b'error: {"error": "invalid api key sk-1"}\n\n'):
-        sink = passed(sse(HELLO), failure, translate=lambda error, _: for_client(error, "main"))
+        sink = passed(sse(HELLO), failure, redact=lambda error, _: for_client(error, "main"))
         assert b"sk-1" not in sink.raw
         assert sink.calls[-2:] == [("event", "error"), ("event", "done")]
 
@@ -804,7 +804,7 @@ def test_a_failure_that_is_kept_from_the_client_is_not_passed_on_either() -> Non
 def test_a_failure_whose_frame_quotes_a_secret_is_told_without_the_frame() -> None:
     failure = sse({"error": {"message": "odd"}, "sent": {"authorization": "Bearer sk-live-1234"}})
     hidden = (b"sk-live-1234",)
-    sink = passed(sse(HELLO), failure, translate=lambda error, raw: for_client(error, "main", secrets=hidden, raw=raw))
+    sink = passed(sse(HELLO), failure, redact=lambda error, raw: for_client(error, "main", secrets=hidden, raw=raw))
     assert b"sk-live" not in sink.raw
     assert sink.events[-2]["error"]["message"] == "odd"
 

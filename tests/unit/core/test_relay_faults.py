@@ -30,7 +30,7 @@ CALLING = sse(
 RESET = Error("network", "reset", reason="reset")
 
 
-pytestmark = pytest.mark.interpreted  # a part that is compiled cannot be replaced by one that raises
+pytestmark = pytest.mark.interpreted  # a compiled part cannot be replaced by a raising one
 
 
 class Bug(Exception):
@@ -122,7 +122,7 @@ class Run:
             chain=parts["chain"],
             transcript=parts["transcript"],
             failed=parts["session"].failed,
-            translate=parts["session"].translate,
+            redact=parts["session"].redact,
             prompt_characters=9,
         )
 
@@ -130,7 +130,7 @@ class Run:
         self.asked.append(error)
         return len(self.asked) < self.attempts
 
-    def translate(self, error: Error, raw: bytes) -> Error:
+    def redact(self, error: Error, raw: bytes) -> Error:
         return error
 
     def again(self, continued: Any) -> None:
@@ -209,7 +209,7 @@ CALLS = [
     *(("chain", name) for name in ("process", "flush")),
     *(("sink", name) for name in ("event", "frame")),
     *(("transcript", name) for name in ("take", "named", "repeat", "go_on", "forget")),
-    *(("session", name) for name in ("failed", "translate")),
+    *(("session", name) for name in ("failed", "redact")),
 ]
 
 
@@ -256,7 +256,7 @@ def check_end(run: Run) -> None:
 
 
 def test_the_calls_above_are_all_made() -> None:
-    """None of the parts' methods may be one that no stream calls: the test would prove nothing for it."""
+    """Streams call each of the parts' methods: the test would prove nothing for an unused method."""
     reached = set()
     for part, name in CALLS:
         for drive in DRIVES:

@@ -69,8 +69,8 @@ class Scene:
 
     def leave(self) -> dict[str, Any] | None:
         """The client is gone; returns the usage."""
-        self.relay.close_account(is_left=True)
-        return self.relay.usage_left()
+        self.relay.close_account(is_abandoned=True)
+        return self.relay.usage_so_far()
 
     def _failed(self, error: Error) -> bool:
         self.retries -= 1
@@ -92,7 +92,7 @@ class Scene:
 
     @property
     def told(self) -> Any:
-        """Micro-dollars that the end tells; `None`: none."""
+        """The micro-dollars in the stream's end. None if it has no cost."""
         end: Any = self.sink.take()[-2]
         cost = end.get("usage", {}).get("cost")
         return None if cost is None else round(cost["amount"] * 1e6)
@@ -156,14 +156,14 @@ def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript
         ("", {"prompt_tokens": 0, "completion_tokens": 0}, 0),
     ],
 )
-@pytest.mark.parametrize("is_left", [False, True])
+@pytest.mark.parametrize("is_abandoned", [False, True])
 def test_a_count_without_output_beside_a_text_is_none(
-    text: str, usage: dict[str, int], cost: int, is_left: bool
+    text: str, usage: dict[str, int], cost: int, is_abandoned: bool
 ) -> None:
     """Servers that count nothing fill in zeros (mudler/LocalAI issue 9927). Their client sees these."""
     scene = Scene()
     scene.say(chunk(text), chunk(finish="stop", usage=usage))
-    if is_left:
+    if is_abandoned:
         scene.leave()
     else:
         scene.say("[DONE]")
@@ -316,7 +316,7 @@ def test_tokens_that_a_processor_counted_are_the_ones_that_cost() -> None:
 
 def test_reading_the_figures_of_an_attempt_changes_nothing_that_it_will_cost() -> None:
     def look(scene: Scene) -> tuple[Any, Any]:
-        return scene.relay.usage_left(), scene.relay.charges_left()
+        return scene.relay.usage_so_far(), scene.relay.charges_so_far()
 
     scene = Scene(retries=1)
     usage, charges = look(scene)

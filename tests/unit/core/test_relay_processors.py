@@ -28,7 +28,7 @@ def body(texts: Iterable[str], finish: str = "stop") -> bytes:
 def relayed(chain: Chain | None, data: bytes, size: int = 1 << 20, wait: int = 10) -> tuple[bytes, Relay]:
     """The bytes for a client, read by read, `wait` milliseconds apart."""
     now = 1000
-    # An event that is copied has the time of its read, one that is encoded that of the clock: the same.
+    # A copied event has the time of its read, an encoded event the clock's: they are equal here.
     encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: now))
     deltas = None if chain is not None and chain.touches == "deltas" else encoder
     relay = Relay(get_provider("openai").adapter(), encoder, deltas=deltas, chain=chain)

@@ -95,7 +95,7 @@ def test_an_error_behind_the_end_that_clients_may_not_see_is_left_out() -> None:
     secret = b'data: {"error":{"message":"Incorrect API key sk-canary","code":"invalid_api_key"}}\n\n'
     sink: Any = RAW.encoder("sse", context())
     adapter = get_provider("openai").adapter("m")
-    relay = Relay(adapter, sink, deltas=sink, frames=sink, translate=lambda error, _: for_client(error, "up"))
+    relay = Relay(adapter, sink, deltas=sink, frames=sink, redact=lambda error, _: for_client(error, "up"))
     relay.receive_data(CHAT + secret + TOLD, 1)
     relay.receive_data(secret + b"data: {\n\n", 1)
     relay.receive_eof(None, 1)

@@ -1,4 +1,4 @@
-"""Time that goes on only when told, for everything that has timers; a transport and clients without sockets."""
+"""Time that passes only when a test says so, for everything with timers; a transport and clients without sockets."""
 
 from __future__ import annotations
 

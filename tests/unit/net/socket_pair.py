@@ -41,7 +41,7 @@ class Receiver:
 
 
 class Pair:
-    """A transport and the peer's socket; what the loop was told of bugs."""
+    """A transport, the peer's socket, and the bugs that the loop has reported."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:

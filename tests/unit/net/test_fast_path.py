@@ -1,4 +1,4 @@
-"""A stream's fast path: nothing tells a stream that takes it from one that takes the long way."""
+"""A stream's fast path: a stream on it and a stream on the full path have equal outputs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CLIENT_HEAD = b"head\r\n\r\n"
 
 
 class Client:
-    """A client's connection, which lends its socket where it has one."""
+    """A client's connection, which lends its socket if it has one."""
 
     def __init__(self, leg: Leg) -> None:
         self.leg = leg
@@ -225,7 +225,7 @@ class Pool(ConnectionCallbacks):
 
 
 class SocketWire(Wire):
-    """The same with a socket, which is lent; the loop reads it where nobody has borrowed it."""
+    """The same with a socket, which is lent; the loop reads it unless it is borrowed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -311,7 +311,7 @@ class Stream(EngineCallbacks):
         passes: They are passed on as they are; otherwise `format` and `framing` say what becomes of them.
         shortens: There may be a fast path.
         turns: A read waits for the others of its turn; here it is alone in it.
-        lends: The connections have sockets, which may be borrowed; or only the client's has one that may.
+        lends: The connections have sockets, which may be borrowed; or only the client's may be borrowed.
         leg: The client's leg.
         stream: Settings of the stream.
     """
@@ -475,7 +475,7 @@ def both(
     kind: type[Stream] = Stream,
     **options: Any,
 ) -> Stream:
-    """The stream that may take the fast path, after the same has become of one that may not."""
+    """Returns the stream that may take the fast path, after comparing it with a stream that may not."""
     ways: dict[str, dict[str, Any]] = {
         "long": {"shortens": False},
         "short": {},
@@ -856,7 +856,7 @@ def test_a_fast_path_that_fails_ends_its_stream_with_one_internal_error_and_no_o
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Stream]]:
-    """Makes streams whose sockets are both borrowed, in one turn with another stream where one is given."""
+    """Makes streams whose sockets are both borrowed, in one turn with another stream if one is given."""
     streams: list[Stream] = []
 
     def borrowed(beside: Stream | None = None, kind: type[Stream] = Stream) -> Any:
@@ -1014,7 +1014,7 @@ assert sum(map(len, BULK)) >= LIMITS.bulk_read
 
 
 def send(stream: Stream, *pieces: bytes) -> None:
-    """Sends bytes that nobody reads yet."""
+    """Sends bytes that are not read yet."""
     assert isinstance(stream.wire, SocketWire)
     stream.wire.other.sendall(b"".join(pieces))
 
@@ -1383,7 +1383,7 @@ class DurableStream(Stream):
 
 
 class FailingStream(DurableStream):
-    """The same, where the first watcher of the log fails."""
+    """The same, if the first watcher of the log fails."""
 
     def client_of(self, spec: StreamSpec) -> Any:
         self.fails_at = 7
@@ -1522,7 +1522,7 @@ def test_a_follower_is_sent_the_same_however_the_bytes_are_cut() -> None:
 
 @given(st.data())
 def test_whatever_happens_to_a_durable_stream_its_followers_get_all_of_it(data: st.DataObject) -> None:
-    """Others join, and the first one is slow or leaves. One that comes back gets exactly the rest."""
+    """Others join, and the first one is slow or leaves. A follower that comes back gets exactly the rest."""
     frames = st.sampled_from(
         [text("x"), text("y\\"), text("\u20ac"), text(""), TOOL, arguments("1"), b": c\n\n", USAGE]
     )

@@ -285,7 +285,7 @@ def test_a_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
     gc.collect()
     gc.disable()
     try:
-        for _ in range(1 + retries):  # where the upstream is asked again, it fails in the same way
+        for _ in range(1 + retries):  # if the upstream is asked again, it fails in the same way
             drive(stream)
             stream.time.advance(30)
         assert stream.ends == 1

@@ -24,7 +24,7 @@ TEXT = 20_000
 
 
 class Upstream:
-    """A session that stops when it is told to."""
+    """A session that a test can stop."""
 
     metrics = None
     has_content = True
@@ -61,7 +61,7 @@ class Reader(FakeClient):
 
 
 class Gate:
-    """Holds what is appended to a log until it is told to publish it, as a store that must write it first."""
+    """Holds what is appended to a log until a test publishes it, as a store that must write it first."""
 
     def __init__(self, log: StreamLog) -> None:
         self.log = log
@@ -147,7 +147,7 @@ def test_where_none_keeps_up_the_upstream_waits_for_all_and_goes_on(reads: int, 
     while stream.log.last_seq < 6 * KEPT // TEXT:
         for _ in range(reads):
             if any(follower.is_slow for follower in followers) and not all(follower.is_slow for follower in followers):
-                break  # for the one that keeps up the upstream goes on, whatever the other loses
+                break  # the upstream goes on for the follower that keeps up, whatever the other loses
             stream.read(12)
         for client in clients:
             client.drain()
@@ -167,7 +167,7 @@ def test_where_none_keeps_up_the_upstream_waits_for_all_and_goes_on(reads: int, 
 
 
 def test_what_a_store_must_write_first_counts_before_anybody_can_read_it() -> None:
-    """Of a format whose dropped text nobody keeps; else the room for that text may hide it."""
+    """In a format whose dropped text is not kept; else the room for that text may hide it."""
     stream = Stream("openai")
     gate = stream.log.gate = Gate(stream.log)
     client = stream.follow(1)

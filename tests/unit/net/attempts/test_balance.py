@@ -274,7 +274,7 @@ def percentiles(
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(("rate", "requests"), [(0.5, 400), (5, 400), (5, 2000), (100, 2000), (500, 3000)])
 def test_one_slow_target_of_four_leaves_the_99th_percentile_alone(rate: float, requests: int, seed: int) -> None:
-    """The issue's figure is 1.5 times that of three targets."""
+    """The limit is 1.5 times the figure of three targets."""
     with_slow, without, simulation = percentiles(rate, requests, seed)
     assert with_slow <= 1.1 * without
     assert min(simulation.asked[name] for name in "abc") > 0.25 * requests

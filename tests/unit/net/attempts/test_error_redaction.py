@@ -1,4 +1,4 @@
-"""`gai_fast/net/attempts/error_redaction.py`: what an upstream was sent and repeats is told to nobody."""
+"""`gai_fast/net/attempts/error_redaction.py`: secrets that an upstream was sent, and repeats, reach no client."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_all_keys_and_headers_of_all_upstreams_are_cut_out() -> None:
 
 
 def test_bytes_that_quote_a_key_are_not_passed_on() -> None:
-    translate, error = ErrorRedaction("one", (ONE,), True), Error("invalid_request", "no such field")
-    assert translate(error, b'data: {"error":{},"sent":"Bearer sk-canary-2"}\n\n') is not error
-    assert translate(error, b'data: {"error":{}}\n\n') is error
+    redact, error = ErrorRedaction("one", (ONE,), True), Error("invalid_request", "no such field")
+    assert redact(error, b'data: {"error":{},"sent":"Bearer sk-canary-2"}\n\n') is not error
+    assert redact(error, b'data: {"error":{}}\n\n') is error
 
 
 def test_other_errors_are_as_they_were() -> None:

@@ -18,7 +18,7 @@ from tests.waiting import until
 
 
 class Receiver(upstream.Receiver):
-    """Notes what it is told, and does something at a line."""
+    """Notes its calls, and does something at a line."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []

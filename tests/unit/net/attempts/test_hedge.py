@@ -170,12 +170,12 @@ def test_where_both_answer_in_one_turn_the_first_read_counts(winner: int) -> Non
         receiver.head_received(200, SSE)
     receivers[winner].body_received(frame())
     loser = (two.second, two.first)[winner]
-    assert loser.calls == ["close"], "a closed exchange calls nobody"
+    assert loser.calls == ["close"], "a closed exchange calls no receiver"
     assert two.told() == b"<start><text.delta>"
 
 
 def test_an_answer_after_its_cancel_reaches_nobody() -> None:
-    """An exchange calls nobody once it is closed; a hedge that is called nevertheless keeps silent."""
+    """A closed exchange calls no receiver; a hedge that is called nevertheless keeps silent."""
     two = Two()
     two.stream.session.intake.head_received(200, SSE)
     two.stream.session.intake.body_received(frame())

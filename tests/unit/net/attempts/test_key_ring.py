@@ -1,4 +1,4 @@
-"""Several keys of one upstream, in turn, and set aside where the upstream limits or refuses one."""
+"""Several keys of one upstream, in turn, and set aside if the upstream limits or refuses one."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class TestBreaker:
     def test_a_probe_that_went_away_is_made_anew(self) -> None:
         breaker = self.opened()
         assert breaker.admits(20.0, "a")
-        breaker.left("a")
+        breaker.abandoned("a")
         assert breaker.admits(20.0, "a")
 
     def test_failures_that_lie_too_far_apart_do_not_open_it(self) -> None:
@@ -230,7 +230,7 @@ class TestBreaker:
     def test_a_request_from_before_it_opened_is_not_taken_for_the_probe(self) -> None:
         breaker = self.opened()
         assert breaker.admits(20.0, "probe")
-        breaker.left("old")
+        breaker.abandoned("old")
         assert not breaker.failed(21.0, "old")
         assert not breaker.admits(22.0, "another")
         assert breaker.failed(23.0, "probe")

@@ -193,7 +193,7 @@ def test_one_whose_place_the_stream_never_reached_is_told() -> None:
 
 
 def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back() -> None:
-    """It was told that the log has not reached its event, which is for a log that has ended."""
+    """It got the error of a log that has ended before reaching its event."""
     stream = Stream()
     stream.say()
     _, client = stream.follow(after=4)

@@ -313,7 +313,7 @@ def test_after_the_end_nothing_waits_and_nothing_is_cancelled() -> None:
 
 
 def test_a_session_that_ended_while_it_was_started_is_not_kept() -> None:
-    """Its log may not have ended yet, where it waits for its store."""
+    """Its log may not have ended yet, if it waits for its store."""
     stream = Fixture()
     stream.session.metrics = FIGURES
     publication = Publication(cast(Any, stream), stream.log, stream.encoder, StreamSettings())

@@ -140,7 +140,7 @@ class Process:
         return f"{id(self)}-{self.count:022}"
 
     def finished(self, way: SharedAnswer) -> None:
-        """The answer to a request that nobody has sent before comes at once."""
+        """The answer to a new request comes at once."""
         receivers: list[Any] = []
 
         def ask(receiver: Any) -> Any:
@@ -187,7 +187,7 @@ RECEIVER: Any = Deaf(cast(Any, None))
 
 
 def opened(receiver: Any) -> Any:
-    """A request that is answered by nobody."""
+    """A request without an answer."""
     return None, None, Exchange()
 
 
@@ -211,9 +211,9 @@ async def test_who_joins_an_answer_of_another_target_sees_nothing_of_its_key() -
     model = replace(MODEL, targets=(TargetSettings(UPSTREAM, "gpt"), TargetSettings(other, "gpt")))
     process.way().open(spec(model=replace(model, upstream=other)), RECEIVER, opened)
     joined = process.way()
-    _, translate, _ = joined.open(spec(model=model), RECEIVER, opened)
+    _, redact, _ = joined.open(spec(model=model), RECEIVER, opened)
     assert joined.role == "joined"
-    assert translate(Error("invalid_request", "cannot read `Bearer sk-canary`")).message == "cannot read `Bearer ***`"
+    assert redact(Error("invalid_request", "cannot read `Bearer sk-canary`")).message == "cannot read `Bearer ***`"
     await process.answers.close()
 
 

@@ -426,7 +426,7 @@ def test_cancelling_before_the_first_event_is_a_whole_stream() -> None:
     assert stream.client.taken() == ["commit", ("end", b"<start><finish><done>")]
 
 
-# ---- the end, where it must be counted first -------------------------------------------------------------------------
+# ---- the end, if it must be counted first ----------------------------------------------------------------------------
 
 
 def counted_later(**stream: Any) -> tuple[Fixture, FakeFuture]:

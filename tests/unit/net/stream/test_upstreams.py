@@ -115,7 +115,7 @@ async def test_a_pool_of_a_former_configuration_ends_once_it_is_empty(
 async def test_a_pool_of_a_former_configuration_that_was_busy_ends_without_another_reload(
     upstreams: Upstreams, pools: list[FakePool], change_limits: ChangeLimits
 ) -> None:
-    """It was kept until the next reload, and so was one that a stream of the former configuration opened later."""
+    """It was kept until the next reload, as was a connection that a stream of the former configuration opened later."""
     change_limits(pool_idle=0.05)
     moved = dataclasses.replace(UPSTREAM, base_url="http://127.0.0.2:9/v1")
     send(upstreams, UPSTREAM)

@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Making(ConnectionPool):
-    """Makes a connection where the test says so."""
+    """Makes a connection when the test says so."""
 
     wanted: list[Attempt]
     at_once: UpstreamConnection | Exception | None = None
@@ -101,7 +101,7 @@ class Bench:
         self.lender._ended(attempt)
 
     def idle(self) -> Any:
-        """The transport of a connection that nobody uses."""
+        """The transport of an unused connection."""
         connection = UpstreamConnection(self.lender)
         transport = self.make_transport(connection)
         self.lender.connection_free(connection)
@@ -168,7 +168,7 @@ async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free
 async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_and_the_connection(
     make_bench: Callable[..., Bench], loop: Any, waits: bool
 ) -> None:
-    """The request had no end, one that had waited kept its timer, and the connection was lost to the pool."""
+    """The request had no end, a waiting request kept its timer, and the connection was lost to the pool."""
     bench, bug = make_bench(1), LookupError("a bug")
     transport = bench.idle()
 
@@ -258,7 +258,7 @@ async def test_a_connection_that_is_no_longer_needed_serves_who_waits(make_bench
 async def test_a_request_that_has_met_a_dead_connection_is_sent_again_on_a_fresh_one_only(
     make_bench: Callable[..., Bench],
 ) -> None:
-    """It took one that another had done with: as dead as the first, so that one request was sent again and again."""
+    """It took a used connection, as dead as the first, so that one request was sent again and again."""
     bench = make_bench(3)
     other, dead = bench.idle(), bench.idle()
     exchange, _ = bench.open(), bench.open()
@@ -267,7 +267,7 @@ async def test_a_request_that_has_met_a_dead_connection_is_sent_again_on_a_fresh
     later = bench.open()
     assert (exchange.sent, exchange.resent) == (False, True)
     other.feed(OK)
-    assert (exchange.sent, later.sent, len(other.written)) == (False, True, 2), "one that has met none takes it"
+    assert (exchange.sent, later.sent, len(other.written)) == (False, True, 2), "a request that has met none takes it"
     other.feed(OK)
     assert (exchange.sent, bench.lender.stats.idle) == (False, 1)
     bench.make(1)
