@@ -299,12 +299,12 @@ def _read_sample(text: str) -> tuple[dict[str, Any], Sample]:
 
 def _read_made(raw: dict[str, Any]) -> MadeKey:
     try:
-        made = msgspec.convert(raw, MadeKey)
+        key = msgspec.convert(raw, MadeKey)
     except ValueError:
         raise AdminError(_NO_GATEWAY) from None
-    if not made.secret.isascii() or not all(map(str.isprintable, (made.name, made.secret, made.warning))):
+    if not key.secret.isascii() or not all(map(str.isprintable, (key.name, key.secret, key.warning))):
         raise AdminError(_NO_GATEWAY)
-    return made
+    return key
 
 
 def _error_of(body: bytes) -> str | None:

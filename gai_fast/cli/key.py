@@ -94,10 +94,10 @@ def new(
         values: dict[str, Any] = {"name": name, "models": _names(models), "expires": expires, **rates}
         values["spend"] = None if spend is None else _spend(spend)
         said = {key: value for key, value in values.items() if value is not None}
-        made = at_server(server, api_key, lambda client: client.new_key(said))
-        _print_secret(made.name, made.secret, _reference(made.secret), json)
-        if made.warning:
-            _note(made.warning)
+        new = at_server(server, api_key, lambda client: client.new_key(said))
+        _print_secret(new.name, new.secret, _reference(new.secret), json)
+        if new.warning:
+            _note(new.warning)
         return
     _check_no_key(api_key)
     secret, reference = _new_secret()
@@ -296,7 +296,7 @@ def _limit(value: Any) -> str:
 def rotate(
     name: str, config_path: Path | None, grace: float | None, server: str | None, api_key: Secret | None, json: bool
 ) -> None:
-    """Give a key another secret beside the one that it has.
+    """Give a key another secret beside its present one.
 
     Both are valid. If it already has several, the oldest one is dropped. At a server the former secret ends after
     --grace seconds.
@@ -304,8 +304,8 @@ def rotate(
     if server is not None:
         _check_alone(config_path)
         seconds = _GRACE if grace is None else grace
-        made = at_server(server, api_key, lambda client: client.rotate_key(name, seconds))
-        _print_secret(made.name, made.secret, _reference(made.secret), json)
+        new = at_server(server, api_key, lambda client: client.rotate_key(name, seconds))
+        _print_secret(new.name, new.secret, _reference(new.secret), json)
         _note(f"the former secret of {name} stays valid for {seconds:g} s")
         return
     _check_no_key(api_key)

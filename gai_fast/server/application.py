@@ -611,7 +611,7 @@ class PassedBody:
         self.length = request.content_length
 
     async def read(self) -> bytes:
-        """As `BodySource.read`."""
+        """Works as `BodySource.read`."""
         loop, content = asyncio.get_running_loop(), self._content
         began = loop.time()
         due = began + body_due(0.0, self._counted, self._taken, self._timeout) - self._taken
@@ -634,7 +634,7 @@ class PassedBody:
         return data
 
     def close(self) -> None:
-        """As `BodySource.close`."""
+        """Works as `BodySource.close`."""
         if not self._is_closed:
             self._is_closed = True
             self._limits.end_passing(self._counted, self._held)

@@ -3,8 +3,8 @@
 Owns the bodies of these requests and responses. `admission/run_time_keys.py` has the keys.
 
 1. A secret is in one response: that to the request which made it. Only its digest is kept.
-2. A key of the file is changed in the file: 409, reason `file`. Without an admin's key in the file nobody could operate
-   a server that the first key closes: 409, reason `no_admin`.
+2. A key of the file is changed in the file: 409, reason `file`. The first key closes the server; without an admin's
+   key in the file it could no longer be operated: 409, reason `no_admin`.
 3. The body is read before the response waits for anything, since nothing keeps it until then.
 4. An edit of a key may run again for another state of it, so it depends on nothing that a former run has done.
 """
@@ -99,7 +99,7 @@ class KeyRoutes:
         self._check_file(name)
         values = self._read(given)
         secret = new_key_secret()
-        made = StoredKey(name, new_request_id(), self._wall(), key_digest(secret), _without_nulls(values))
+        key = StoredKey(name, new_request_id(), self._wall(), key_digest(secret), _without_nulls(values))
 
         def edit(there: StoredKey | None) -> StoredKey:
             if there is not None:
@@ -107,7 +107,7 @@ class KeyRoutes:
                 raise Error("invalid_request", text, reason="exists", status=409)
             if len(self._keys.keys) >= LIMITS.run_time_keys:
                 raise too_many_keys()
-            return made
+            return key
 
         await self._keys.change(name, edit)
         row = {**await self._row(name), "secret": secret}

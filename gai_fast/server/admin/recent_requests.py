@@ -3,7 +3,7 @@
 Owns the fields of a request there, and the filters. Never has content of a conversation: a row is made of the figures
 of a stream, or of the refusal of a request.
 
-1. A stream is listed when it ends, also if nobody follows it any more.
+1. A stream is listed when it ends, even if it has no follower.
 2. A request that was refused before it had a stream is listed, but not if its caller is unknown: a stranger's requests
    are only counted (`gai_fast_requests_total`), because they would push out those of callers.
 3. The list is in memory, and ends with the process.

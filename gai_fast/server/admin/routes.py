@@ -181,7 +181,7 @@ class AdminRoutes:
         self._wait(incoming, self._keys.revoke(incoming))
 
     def rotate_key(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside the one that it has."""
+        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside its present one."""
         self._wait(incoming, self._keys.rotate(incoming))
 
     def spend(self, incoming: Incoming) -> None:

@@ -242,7 +242,7 @@ class Admission:
             served.add(host)
 
     def _look_at_host(self, host: str, is_needed: bool, on_loopback: bool) -> Code | None:
-        """The code of the refusal, or `None`."""
+        """Returns the code of the refusal. None if the host is allowed."""
         found = _HOST.fullmatch(host)
         if is_needed and (found is None or int(found[2] or 0) > _MAX_PORT):
             return "invalid_request"
@@ -284,7 +284,7 @@ def is_api(path: str) -> bool:
 
 
 def is_for_operators(path: str) -> bool:
-    """Whether a path is for those who operate the server.
+    """Returns whether a path is for those who operate the server.
 
     Args:
         path: Below the prefix.
@@ -304,8 +304,9 @@ def is_login(path: str, error: Error, headers: Mapping[str, str]) -> bool:
 
 
 def asks_for_key(path: str) -> bool:
-    """Whether a browser without a valid key is to ask its user for one: for a page that does not ask itself, and not
-    for what a page fetches by itself, again and again.
+    """Returns whether a browser without a valid key asks its user for one.
+
+    True for a page that does not ask itself; false for what a page fetches by itself, again and again.
 
     Args:
         path: Below the prefix.
@@ -314,7 +315,7 @@ def asks_for_key(path: str) -> bool:
 
 
 def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:
-    """Whether a page that this server has not served makes a request."""
+    """Returns whether a page that this server has not served makes a request."""
     is_other = origin is not None and origin.partition("://")[2] != host
     return is_other or headers.get("sec-fetch-site") in _OTHER_SITES
 
@@ -331,7 +332,7 @@ def _parse_query(query: str) -> dict[str, str]:
 
 
 def is_preflight(method: str, headers: dict[str, str]) -> bool:
-    """Whether a browser asks before the request itself, without the key that this will have (Fetch, 3.3.2).
+    """Returns whether a browser asks if it may send a request, without the request's key (Fetch, 3.3.2).
 
     Args:
         method: The HTTP method.
@@ -422,7 +423,7 @@ def has_body(headers: dict[str, str]) -> bool:
 
 
 def body_too_large(most: int) -> Error:
-    """The error of a body that is too large.
+    """Returns the error of a body that is too large.
 
     Args:
         most: `max_body`.
@@ -433,7 +434,7 @@ def body_too_large(most: int) -> Error:
 
 @lru_cache(SHARED.known_values)
 def _is_json(content_type: str) -> bool:
-    """Whether a content type is JSON in UTF-8."""
+    """Returns whether a content type is JSON in UTF-8."""
     media, _, parameters = content_type.partition(";")
     charset = parameters.replace('"', "").strip().lower()
     return media.strip().lower() == "application/json" and charset in ("", "charset=utf-8")

@@ -129,7 +129,7 @@ class AuthThrottle:
                 raise _refusal(tally, now)
 
     def _tally(self, name: str, now: float) -> Tally:
-        """The running minute of an address."""
+        """Returns the running minute of an address."""
         tally = self._tallies.get(name)
         if tally is None or now >= tally.ends:
             tally = self._tallies[name] = Tally(now + LIMITS.wrong_keys_time)

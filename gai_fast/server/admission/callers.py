@@ -34,7 +34,7 @@ KEY_PROTOCOL: Final = "bearer."
 
 
 def has_key(headers: Mapping[str, str]) -> bool:
-    """Whether a request has a key, right or wrong.
+    """Returns whether a request has a key, right or wrong.
 
     Args:
         headers: Of the request, by lower-case name.
@@ -87,7 +87,7 @@ class Callers:
         self._longest = SHARED.longest_key if tokens is None else LIMITS.caller_token
 
     def find(self, headers: dict[str, str], address: str | None, *, basic: bool = False) -> KeySettings:
-        """The key of the caller that sends a request.
+        """Returns the key of the caller that sends a request.
 
         Args:
             headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key holds.
@@ -96,7 +96,7 @@ class Callers:
             basic: The key may also be the password of `Authorization: Basic`.
 
         Raises:
-            Unauthorized: It has no key, one that is not known or has expired, or several that differ.
+            Unauthorized: It has no key, an unknown or expired key, or several keys that differ.
             RateLimited: The address has sent too many wrong keys.
             Overloaded: It has a token that cannot be checked now, or a key of the store, which has been out of reach
                 for too long.

@@ -1,12 +1,12 @@
-"""The address of a client behind proxies: whose word counts, and which of the addresses that they tell.
+"""The address of a client behind proxies: which headers count, and which of their addresses is the client's.
 
-Owns the rule. A proxy of `forwarded_allow_ips` is believed, whoever else sends such a header is not:
+Owns the rule. Only the proxies of `forwarded_allow_ips` are believed:
 
-1. Each proxy adds the address that it was reached from at the end of `X-Forwarded-For`. So from the end backwards the
-   first address that is no believed proxy is the client's; what stands before it the client may have made up.
+1. Each proxy adds the address that it was reached from at the end of `X-Forwarded-For`. So the last address that is no
+   believed proxy's is the client's; the client may have made up the entries before it.
 2. `Forwarded` (RFC 7239) is read in the same way. A proxy that writes one of the two headers passes on the other as the
    client has sent it: if both are there and do not agree, neither counts.
-3. Where an entry is no address (`unknown`, `_hidden`), what is before it is not looked at.
+3. If an entry is no address (`unknown`, `_hidden`), the entries before it do not count.
 4. A request with any sign of a proxy comes from this machine only if a trusted proxy names nothing but loopback
    addresses in these headers.
 """
@@ -45,7 +45,7 @@ class Forwarding:
         self._known = lru_cache(SHARED.known_values)(self._networks.has)
 
     def trusts(self, peer: str) -> bool:
-        """Whether a connection comes from a proxy that is believed.
+        """Returns whether a connection comes from a proxy that is believed.
 
         Args:
             peer: Its address; empty: a unix socket.
@@ -53,7 +53,7 @@ class Forwarding:
         return bool(self._networks) and self._known(peer)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of the client that has sent a request.
+        """Returns the address of the client that has sent a request.
 
         Args:
             peer: The address that the connection comes from; empty: a unix socket.
@@ -87,7 +87,7 @@ class Forwarding:
         return is_named and all(is_loopback(_address(entry)) for entry in entries)
 
     def _first(self, peer: str, entries: Iterable[str]) -> str:
-        """The first address that is no proxy's: rule 1.
+        """Returns the first address that is no proxy's: rule 1.
 
         Args:
             peer: The last proxy.
@@ -140,7 +140,7 @@ def _is_address(text: str) -> bool:
 
 
 def _origins(elements: str) -> Iterator[str]:
-    """The address that each element of `Forwarded` names as the request's origin, the last first; empty: it names none.
+    """Yields the address that each element of `Forwarded` names as the request's origin, the last first; empty: none.
 
     A proxy may quote what its client has sent (`host`), with `,` and `;` in it. It closes each string, so that no text
     that begins within one is an element up to its end. The first text that is no element ends the reading.

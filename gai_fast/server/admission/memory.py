@@ -30,7 +30,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_limit(root: Path = Path("/")) -> int:
-    """The bytes that this process may have: the machine's, or those of the control groups that it is in.
+    """Returns the bytes that this process may have: the machine's memory, or the limit of its control groups.
 
     Args:
         root: Where `proc` and `sys` are.
@@ -47,7 +47,7 @@ def memory_limit(root: Path = Path("/")) -> int:
 
 
 def _limit_files(root: Path) -> Iterator[Path]:
-    """The files that may hold a limit of this process: of its groups and those above them (cgroups(7))."""
+    """Yields the files that may hold a limit of this process: of its groups and the groups above them (cgroups(7))."""
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -66,7 +66,7 @@ def _limit_files(root: Path) -> Iterator[Path]:
 
 
 def high_water(limits: LimitSettings) -> int:
-    """The bytes of memory above which no stream begins.
+    """Returns the bytes of memory above which no stream begins.
 
     Args:
         limits: `[limits]`.
@@ -78,14 +78,14 @@ class Resident:
     """The size of the process's memory. The file stays open: there may be no descriptor when it is needed most.
 
     Raises:
-        OSError: The system does not tell.
+        OSError: The system has no `/proc`.
     """
 
     def __init__(self) -> None:
         self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self) -> int:
-        """The bytes of memory that the process has now."""
+        """Returns the bytes of memory that the process has now."""
         return int(os.pread(self._file, 128, 0).split()[1]) * _PAGE
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class _Heap(ctypes.Structure):
 
 
 def freed() -> int:
-    """The freed bytes that the C library has, given back or not. 0 if it does not tell (glibc before 2.33, others)."""
+    """Returns the freed bytes that the C library holds. 0 if it does not say (glibc before 2.33, others)."""
     tell = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if tell is None:
         return 0
@@ -144,7 +144,7 @@ class Memory(Protocol):
     """The size of the process's memory."""
 
     def read(self) -> int:
-        """The bytes of memory that the process has now."""
+        """Returns the bytes of memory that the process has now."""
 
     def close(self) -> None:
         """Reads no more."""
@@ -207,5 +207,5 @@ class MemoryWatch:
             _log.warning(text, used // MIB, self._high_water // MIB, cut)
 
     def _may_give_back(self, now: float, excess: int) -> bool:
-        """Whether giving memory back may help: rule 3."""
+        """Returns whether giving memory back may help: rule 3."""
         return now - self._given_back >= LIMITS.memory_given_back or freed() - self._freed >= excess

@@ -55,7 +55,7 @@ class Negotiated:
 
 
 def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: str) -> Negotiated:
-    """The format, framing and envelope of an answer.
+    """Returns the format, framing and envelope of an answer.
 
     Args:
         query: The query parameters.
@@ -123,7 +123,7 @@ def _framing(parameter: str | None, accept: str | None) -> Framing:
 
 
 def asks_for_state(query: Mapping[str, str], accept: str | None) -> bool:
-    """Whether a client that names a stream asks for its state, one JSON object, and not for the stream itself.
+    """Returns whether a client that names a stream asks for its state, one JSON object, instead of its events.
 
     Args:
         query: The query parameters.
@@ -134,7 +134,7 @@ def asks_for_state(query: Mapping[str, str], accept: str | None) -> bool:
 
 @lru_cache(SHARED.known_values)
 def _preferred(accept: str) -> str | None:
-    """The first media range of the highest quality, of those that are known."""
+    """Returns the first media range of the highest quality among the known ones. None if there is none."""
     best: tuple[float, str] | None = None
     for item in accept.split(","):
         media, *parameters = (part.strip().lower() for part in item.split(";"))

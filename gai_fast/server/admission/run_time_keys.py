@@ -167,7 +167,7 @@ class RunTimeKeys:
         asyncio.get_running_loop().call_later(SHARED.store_retry, self._begin, task)
 
     def _begin(self, former: asyncio.Task[None] | None = None) -> None:
-        if self._task is former:  # not closed meanwhile
+        if self._task is former:  # not closed during the wait
             self._task = asyncio.get_running_loop().create_task(self._follow())
             self._task.add_done_callback(self._stopped)
 

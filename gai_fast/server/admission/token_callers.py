@@ -6,10 +6,11 @@ Owns the order of the checks, and the tokens that were verified. `net/issuers/` 
    not be blocked for wrong keys. Only then the signature is checked.
 2. A token whose signature was right is known by its digest until it ends, its issuer's keys change, or another
    configuration comes. A request with a known token costs what one with a key does.
-3. A wrong token counts as a wrong key of its address. An expired one does not: clients send such tokens until they have
-   the next one. Nor does one that cannot be checked, because its issuer's keys are not there.
-4. A token that cannot be checked, because there are no keys, is answered with 503. One that names an unknown key while
-   keys are being fetched is refused (401), but its client may send it again, and the SDKs do (`x-should-retry`).
+3. A wrong token counts as a wrong key of its address. An expired token does not: clients send it until they have the
+   next one. Nor does a token that cannot be checked, because its issuer's keys are not there.
+4. A token that cannot be checked, because there are no keys, is answered with 503. If a token names an unknown key
+   while keys are being fetched, it is refused (401), but its client may send it again, and the SDKs do
+   (`x-should-retry`).
 """
 
 from __future__ import annotations

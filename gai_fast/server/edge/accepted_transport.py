@@ -64,7 +64,7 @@ class AcceptedTransport(PlainTransport):
         super().__init__(loop, sock, protocol, readers, _READ)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As `asyncio.BaseTransport.get_extra_info`: `socket`, `peername`, `sockname`."""
+        """Works as `asyncio.BaseTransport.get_extra_info`: `socket`, `peername`, `sockname`."""
         if name == "peername" and self._peer is not None:
             return self._peer  # after a reset the system no longer knows it, but a request may still be read
         if name == "sockname":
@@ -78,11 +78,11 @@ class AcceptedTransport(PlainTransport):
         raise NotImplementedError
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """As `asyncio.BaseTransport.set_protocol`."""
+        """Works as `asyncio.BaseTransport.set_protocol`."""
         self._receiver = cast(asyncio.Protocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """As `asyncio.BaseTransport.get_protocol`."""
+        """Works as `asyncio.BaseTransport.get_protocol`."""
         return self._protocol
 
     @property
@@ -90,11 +90,11 @@ class AcceptedTransport(PlainTransport):
         return cast(asyncio.Protocol, self._receiver)
 
     def is_closing(self) -> bool:
-        """As `asyncio.BaseTransport.is_closing`."""
+        """Works as `asyncio.BaseTransport.is_closing`."""
         return self._is_closed or self._is_ending
 
     def resume_reading(self) -> None:
-        """As `asyncio.ReadTransport.resume_reading`; does nothing if the client sends nothing more."""
+        """Works as `asyncio.ReadTransport.resume_reading`; does nothing if the client sends nothing more."""
         if not self._is_ending and not self._has_ended_input:
             try:
                 super().resume_reading()
@@ -102,7 +102,7 @@ class AcceptedTransport(PlainTransport):
                 self._close(problem)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """As `asyncio.WriteTransport.write`; does nothing once the transport is closed or its output has ended."""
+        """Works as `asyncio.WriteTransport.write`; does nothing after `close` or `write_eof`."""
         if self._is_closed or self._is_ending or self._has_ended_output or not data:
             return
         if not isinstance(data, bytes):
@@ -119,15 +119,15 @@ class AcceptedTransport(PlainTransport):
             self._block()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """As `asyncio.WriteTransport.writelines`."""
+        """Works as `asyncio.WriteTransport.writelines`."""
         self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
-        """As `asyncio.WriteTransport.can_write_eof`."""
+        """Works as `asyncio.WriteTransport.can_write_eof`."""
         return True
 
     def write_eof(self) -> None:
-        """As `asyncio.WriteTransport.write_eof`; idempotent."""
+        """Works as `asyncio.WriteTransport.write_eof`; idempotent."""
         if not self._has_ended_output and not self.is_closing():
             self.flush()
             self._has_ended_output = True
@@ -135,7 +135,7 @@ class AcceptedTransport(PlainTransport):
                 self._end_output()
 
     def close(self) -> None:
-        """As `asyncio.BaseTransport.close`."""
+        """Works as `asyncio.BaseTransport.close`."""
         if not self.is_closing():
             self.flush()
             self._is_ending = True
@@ -144,15 +144,15 @@ class AcceptedTransport(PlainTransport):
                 self.abort()
 
     def get_write_buffer_size(self) -> int:
-        """As `asyncio.WriteTransport.get_write_buffer_size`."""
+        """Works as `asyncio.WriteTransport.get_write_buffer_size`."""
         return len(self._unsent) + self._queue_size + len(self._unflushed)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """As `asyncio.WriteTransport.get_write_buffer_limits`."""
+        """Works as `asyncio.WriteTransport.get_write_buffer_limits`."""
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As `asyncio.WriteTransport.set_write_buffer_limits`."""
+        """Works as `asyncio.WriteTransport.set_write_buffer_limits`."""
         if high is None:
             high = _HIGH if low is None else 4 * low
         self._high, self._low = high, high // 4 if low is None else low

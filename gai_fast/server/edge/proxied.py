@@ -36,7 +36,7 @@ class ProxiedTransport(TransportLayer):
         self.peer: tuple[str, int] | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As `asyncio.BaseTransport.get_extra_info`; `peername` is the client's, empty if the client has no address."""
+        """Works as `asyncio.BaseTransport.get_extra_info`; `peername` is the client's, empty if it has no address."""
         if name == "peername" and self.peer is not None:
             return self.peer
         return self.wire.get_extra_info(name, default)

@@ -275,7 +275,7 @@ class TLSConnection(TransportLayer):
     # -- the transport above --
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As `asyncio.BaseTransport.get_extra_info`, with `sslcontext`, `ssl_object` and `cipher`."""
+        """Works as `asyncio.BaseTransport.get_extra_info`, with `sslcontext`, `ssl_object` and `cipher`."""
         if name == "sslcontext":
             return self._context
         if name == "ssl_object" and self._has_begun:
@@ -285,32 +285,32 @@ class TLSConnection(TransportLayer):
         return self.wire.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """As `asyncio.BaseTransport.set_protocol`."""
+        """Works as `asyncio.BaseTransport.set_protocol`."""
         self._protocol = cast("asyncio.Protocol", protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """As `asyncio.BaseTransport.get_protocol`."""
+        """Works as `asyncio.BaseTransport.get_protocol`."""
         return self._protocol
 
     def is_reading(self) -> bool:
-        """As `asyncio.ReadTransport.is_reading`."""
+        """Works as `asyncio.ReadTransport.is_reading`."""
         return self._is_reading and self.wire.is_reading()
 
     def pause_reading(self) -> None:
-        """As `asyncio.ReadTransport.pause_reading`; idempotent."""
+        """Works as `asyncio.ReadTransport.pause_reading`; idempotent."""
         if self._is_reading:
             self._is_reading = False
             self.wire.pause_reading()
 
     def resume_reading(self) -> None:
-        """As `asyncio.ReadTransport.resume_reading`; idempotent."""
+        """Works as `asyncio.ReadTransport.resume_reading`; idempotent."""
         if not self._is_reading and not self.wire.is_closing():
             self._is_reading = True
             self.wire.resume_reading()
             asyncio.get_running_loop().call_soon(self._read_pending)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """As `asyncio.WriteTransport.write`; does nothing before the end of the handshake: no request can have come."""
+        """Works as `asyncio.WriteTransport.write`; does nothing during the handshake: no request can have come."""
         if self._has_ended or not self._is_ready or not data:
             return
         try:
@@ -335,22 +335,22 @@ class TLSConnection(TransportLayer):
         return records
 
     def write_eof(self) -> None:
-        """As `asyncio.WriteTransport.write_eof`: sends `close_notify`, then half-closes the transport below."""
+        """Works as `asyncio.WriteTransport.write_eof`: sends `close_notify`, then half-closes the transport below."""
         if not self._has_ended:
             self._send_close_notify()
             self.wire.write_eof()
 
     def can_write_eof(self) -> bool:
-        """As `asyncio.WriteTransport.can_write_eof`."""
+        """Works as `asyncio.WriteTransport.can_write_eof`."""
         return self._is_ready and self.wire.can_write_eof()
 
     def abort(self) -> None:
-        """As `asyncio.WriteTransport.abort`."""
+        """Works as `asyncio.WriteTransport.abort`."""
         self._drops_input = True
         self.wire.abort()
 
     def close(self) -> None:
-        """As `asyncio.BaseTransport.close`."""
+        """Works as `asyncio.BaseTransport.close`."""
         if not self._has_ended:
             self._send_close_notify()
         self.wire.close()

@@ -25,7 +25,7 @@ class TransportLayer(asyncio.Transport):
         self.wire = wire
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As `asyncio.BaseTransport.get_extra_info`."""
+        """Works as `asyncio.BaseTransport.get_extra_info`."""
         return self.wire.get_extra_info(name, default)
 
     @property
@@ -34,61 +34,61 @@ class TransportLayer(asyncio.Transport):
         raise NotImplementedError
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """As `asyncio.BaseTransport.set_protocol`."""
+        """Works as `asyncio.BaseTransport.set_protocol`."""
         self.wire.set_protocol(protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """As `asyncio.BaseTransport.get_protocol`."""
+        """Works as `asyncio.BaseTransport.get_protocol`."""
         return self.wire.get_protocol()
 
     def is_closing(self) -> bool:
-        """As `asyncio.BaseTransport.is_closing`."""
+        """Works as `asyncio.BaseTransport.is_closing`."""
         return self.wire.is_closing()
 
     def close(self) -> None:
-        """As `asyncio.BaseTransport.close`."""
+        """Works as `asyncio.BaseTransport.close`."""
         self.wire.close()
 
     def abort(self) -> None:
-        """As `asyncio.WriteTransport.abort`."""
+        """Works as `asyncio.WriteTransport.abort`."""
         self.wire.abort()
 
     def is_reading(self) -> bool:
-        """As `asyncio.ReadTransport.is_reading`."""
+        """Works as `asyncio.ReadTransport.is_reading`."""
         return self.wire.is_reading()
 
     def pause_reading(self) -> None:
-        """As `asyncio.ReadTransport.pause_reading`."""
+        """Works as `asyncio.ReadTransport.pause_reading`."""
         self.wire.pause_reading()
 
     def resume_reading(self) -> None:
-        """As `asyncio.ReadTransport.resume_reading`."""
+        """Works as `asyncio.ReadTransport.resume_reading`."""
         self.wire.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """As `asyncio.WriteTransport.write`."""
+        """Works as `asyncio.WriteTransport.write`."""
         self.wire.write(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """As `asyncio.WriteTransport.writelines`."""
+        """Works as `asyncio.WriteTransport.writelines`."""
         self.write(b"".join(list_of_data))
 
     def write_eof(self) -> None:
-        """As `asyncio.WriteTransport.write_eof`."""
+        """Works as `asyncio.WriteTransport.write_eof`."""
         self.wire.write_eof()
 
     def can_write_eof(self) -> bool:
-        """As `asyncio.WriteTransport.can_write_eof`."""
+        """Works as `asyncio.WriteTransport.can_write_eof`."""
         return self.wire.can_write_eof()
 
     def get_write_buffer_size(self) -> int:
-        """As `asyncio.WriteTransport.get_write_buffer_size`."""
+        """Works as `asyncio.WriteTransport.get_write_buffer_size`."""
         return self.wire.get_write_buffer_size()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """As `asyncio.WriteTransport.get_write_buffer_limits`."""
+        """Works as `asyncio.WriteTransport.get_write_buffer_limits`."""
         return self.wire.get_write_buffer_limits()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As `asyncio.WriteTransport.set_write_buffer_limits`."""
+        """Works as `asyncio.WriteTransport.set_write_buffer_limits`."""
         self.wire.set_write_buffer_limits(high, low)

@@ -248,7 +248,7 @@ class PassedReply(Reply):
 
     @property
     def all_headers(self) -> Headers:
-        """As `Reply.all_headers`."""
+        """Works as `Reply.all_headers`."""
         return self._head.headers
 
     def _head_bytes(self, framing: str, keep_alive: bool) -> bytes:

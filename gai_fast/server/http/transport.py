@@ -96,7 +96,7 @@ class SocketLender:
         self.borrower: Borrower | None = None
 
     def lend(self, transport: asyncio.Transport, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`, for the socket of `transport`."""
+        """Works as `LendingTransport.lend`, for the socket of `transport`."""
         self.end()
         descriptor = descriptor_of(transport)  # first, because it flushes the writes of this loop iteration
         if transport.get_write_buffer_size() or transport.is_closing():

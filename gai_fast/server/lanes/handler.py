@@ -310,7 +310,7 @@ class Handler(RequestHandler):
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def is_evictable(self, now: float) -> bool:
-        """As `Evictable.is_evictable`."""
+        """Works as `Evictable.is_evictable`."""
         return (
             self._is_idle
             and not self.has_caller

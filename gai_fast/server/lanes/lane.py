@@ -350,7 +350,7 @@ class LaneConnection:
     # -- responses: ClientTransport --
 
     def is_evictable(self, now: float) -> bool:
-        """As `Evictable.is_evictable`."""
+        """Works as `Evictable.is_evictable`."""
         if self._has_caller or not (self._state is _IDLE or self._state is _HEAD):
             return False
         lane = self._lane
@@ -370,7 +370,7 @@ class LaneConnection:
         return self._remote
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
-        """As `ClientTransport.begin_stream`."""
+        """Works as `ClientTransport.begin_stream`."""
         if self._input is _ENDED:  # as in `eof_received`, but earlier responses are still sent
             self.transport.close()
             self._loop.call_soon(stream.connection_lost)
@@ -385,7 +385,7 @@ class LaneConnection:
             self.transport.set_write_buffer_limits(high=high_water)
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        """As `ClientTransport.commit`; the stream writes the head itself."""
+        """Works as `ClientTransport.commit`; the stream writes the head itself."""
         keep_alive = self.answering is not None and self.answering.keep_alive
         return head.to_bytes(_CHUNKED, keep_alive=keep_alive), HTTP_CHUNKS
 
@@ -398,22 +398,22 @@ class LaneConnection:
             self._written += len(data)
 
     def lend(self, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`: ends with the next write."""
+        """Works as `LendingTransport.lend`: ends with the next write."""
         return self._lender.lend(self.transport, borrower)
 
     def answered(self, status: int) -> None:
-        """As `ClientTransport.answered`."""
+        """Works as `ClientTransport.answered`."""
         if self.answering is not None:
             self._end_answer(status, self.answering.keep_alive)
 
     def abort(self) -> None:
-        """As `ClientTransport.abort`; `connection_lost` cleans up."""
+        """Works as `ClientTransport.abort`; `connection_lost` cleans up."""
         if self.answering is not None:
             self._lender.end()
             self.transport.abort()
 
     def send(self, reply: Reply) -> None:
-        """As `ClientTransport.send`."""
+        """Works as `ClientTransport.send`."""
         if self.answering is not None:
             self._send_reply(reply)
 

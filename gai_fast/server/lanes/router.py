@@ -249,7 +249,7 @@ class Router:
             self._end_trace(http, http.trace, status)
 
     def _is_stranger(self, http: HTTPRequest, status: int) -> bool:
-        """Returns whether nobody knows who made a refused request: such requests could fill the list and the audit log.
+        """Returns whether a refused request has no known caller: such requests could fill the list and the audit log.
 
         A WebSocket keeps its key, which may have been revoked: hence the status.
         """

@@ -125,7 +125,7 @@ class Limits:
     request is under way, is not closed for another one."""
 
     sweep_pause: float = 0.1
-    """Seconds without another sweep after one that has found fewer than `evicted` idle connections: newcomers cause
+    """Seconds without another sweep if the last one has found fewer than `evicted` idle connections: newcomers cause
     ten sweeps a second at most, 6 % of a core."""
 
     files_kept: int = 4

@@ -48,7 +48,7 @@ class RunningStream(Protocol):
         """The cost of the stream, if its client disconnected now."""
 
     def progress(self) -> tuple[float, float | None, int]:
-        """As `Session.progress`: the first item is the seconds since the request."""
+        """Works as `Session.progress`: the first item is the seconds since the request."""
 
 
 class SpendSink:

@@ -265,7 +265,7 @@ def _of_operators() -> dict[str, Schema]:
             "grace_until": _or_null(_TIME),
         }
     )
-    made = _record({**key["properties"], "secret": _TEXT}, {"warning": _TEXT})
+    new_key = _record({**key["properties"], "secret": _TEXT}, {"warning": _TEXT})
     spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
     target = _record(
         {"model": _TEXT, "upstream": _TEXT, "id": _TEXT, "state": {"enum": [*CONDITIONS]}, "streams": _COUNT}
@@ -278,7 +278,7 @@ def _of_operators() -> dict[str, Schema]:
         "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
         "Key": key,
         "Keys": _record({"data": _list(ref("Key"))}),
-        "MadeKey": made,
+        "MadeKey": new_key,
         "RevokedKey": _record({"name": _TEXT, "revoked": {"const": True}}),
         **_of_key_requests(),
         "Spend": _record({"data": _list(spend), "prices_date": name}),

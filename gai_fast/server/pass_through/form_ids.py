@@ -73,7 +73,7 @@ class FormIds:
 
 
 def _read_parts(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
-    """Reads the fields of a form of several parts. Returns the bytes of one that has not ended."""
+    """Reads the fields of a form of several parts. Returns the bytes of an incomplete field."""
     lowered, at, most = data.lower(), 0, LIMITS.form_head
     while (begin := lowered.find(_BEGIN, at)) >= 0:
         head_end = data.find(_HEAD_END, begin, begin + most)

@@ -64,11 +64,11 @@ class BodyUpload(Upload):
             self._task.cancel()
 
     def begin(self) -> None:
-        """As `Upload.begin`."""
+        """Works as `Upload.begin`."""
         self._is_open.set()
 
     def resume(self) -> None:
-        """As `Upload.resume`."""
+        """Works as `Upload.resume`."""
         self._has_room.set()
 
     async def _run(self, exchange: Exchange) -> None:

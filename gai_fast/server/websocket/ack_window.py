@@ -38,7 +38,7 @@ class AckWindow:
 
         Args:
             last_seq: The number of the last event in them.
-            size: How many.
+            size: Their number.
         """
         self._sent += size
         if last_seq <= self._acked_seq:
@@ -72,11 +72,11 @@ class AckWindow:
         return True
 
     def may_send(self, last_seq: int, size: int) -> bool:
-        """Whether these bytes may be sent now.
+        """Returns whether these bytes may be sent now.
 
         Args:
             last_seq: The number of the last event in them.
-            size: How many.
+            size: Their number.
         """
         return not self.is_used or last_seq <= self._acked_seq or self._sent - self._acked + size <= self.size
 

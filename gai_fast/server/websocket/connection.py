@@ -48,13 +48,13 @@ class SocketOwner(Protocol):
     """The part of a socket's session that its connection calls."""
 
     def connection_lost(self) -> None:
-        """The client is gone."""
+        """Called when the client has disconnected."""
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Called when more than the high-water mark is unsent."""
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Called when the client has caught up."""
 
     def violated(self, violation: Violation) -> None:
         """Called when the client violated a rule; nothing more is read from it."""
@@ -232,7 +232,7 @@ class AiohttpSocket(asyncio.Protocol):
         return _drop if self._writer is None else self._writer.write
 
     def lend(self, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`, for a stream that writes messages alone: until anything else is written."""
+        """Works as `LendingTransport.lend`, for a stream that writes messages alone: until anything else is written."""
         return -1 if self._writer is None else self._writer.lend(borrower)
 
     def take_back(self) -> None:
@@ -314,12 +314,12 @@ class AiohttpSocket(asyncio.Protocol):
         self._owner.violated(violation)
 
     def eof_received(self) -> None:
-        """A client that ends its side is gone, as for other streams."""
+        """Aborts the connection: a client that has ended its side is gone, as for other streams."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Ends the session, and forwards the call."""
         self._has_answered.set()
         self.take_back()
         try:
@@ -329,14 +329,14 @@ class AiohttpSocket(asyncio.Protocol):
                 self._behind.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Pauses the session, and forwards the call: more than the high-water mark is unsent."""
         if self._behind is not None:
             self._behind.pause_writing()
         self.is_paused = True
         self._owner.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Resumes the session, and forwards the call: the client has caught up."""
         if self._behind is not None:
             self._behind.resume_writing()
         self.is_paused = False
@@ -369,7 +369,7 @@ class AiohttpSocket(asyncio.Protocol):
 
 
 def _drop(frames: bytes) -> None:
-    """The client had left before its handshake was answered."""
+    """Drops frames: the client disconnected before its handshake was answered."""
 
 
 def offered(header: str) -> list[str]:

@@ -56,7 +56,7 @@ class Deflate:
 
 
 def _payload(frames: bytes, at: int) -> tuple[int, int]:
-    """The places at which the payload of the frame at a place begins and ends."""
+    """Returns the places at which the payload of the frame at a place begins and ends."""
     size = frames[at + 1]
     begin = at + 2
     if size >= _LENGTH_16:

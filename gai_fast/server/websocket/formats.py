@@ -25,7 +25,7 @@ class EventsFormat(GaiFormat):
     """The native format, whose errors are events."""
 
     def error_body(self, error: Error, request_id: str) -> bytes:
-        """The frames of a stream that is nothing but an error."""
+        """Returns the frames of a stream of one error."""
         return _only(self, error, request_id)
 
 
@@ -48,7 +48,7 @@ class _Chunks(DataEncoder):
             self._frame(b'{"type":"done"}')
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """As `DataEncoder.delta_parts`, with the time of each chunk."""
+        """Works as `DataEncoder.delta_parts`, with the time of each chunk."""
         if event["type"] not in _TEXT or event.get("choice"):
             return super().delta_parts(event, key)
         return b'data: {"type":"chunk","content":"', "text", b'","timestamp":', "ts", b"}\n\n"
@@ -67,7 +67,7 @@ class ChunksFormat(SimpleFormat):
         return _Chunks(framing, context)
 
     def error_body(self, error: Error, request_id: str) -> bytes:
-        """The frames of an answer that is nothing but an error."""
+        """Returns the frames of an answer of one error."""
         return _only(self, error, request_id)
 
 

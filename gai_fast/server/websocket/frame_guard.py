@@ -136,7 +136,7 @@ class FrameGuard:
         return self.has_close
 
     def _heads(self, data: bytes) -> Iterator[bytes]:
-        """The heads of frames that end within these bytes."""
+        """Yields the heads of frames that end within these bytes."""
         at = 0
         while at < len(data):
             if self._left:

@@ -105,7 +105,7 @@ def _is_nonce(value: str) -> bool:
 
 
 def _dialect_of(incoming: Incoming) -> Dialect:
-    """The dialect of the client of a handshake.
+    """Returns the dialect of the client of a handshake.
 
     Raises:
         Error: It asks for an envelope, a framing or a format that a socket does not have.

@@ -89,7 +89,7 @@ def read_plain(data: bytes) -> Message | Violation:
 
 
 def lead_of(stream: str) -> bytes:
-    """The beginning of each message of a stream.
+    """Returns the first bytes of each message of a stream.
 
     Args:
         stream: The client's id of it.

@@ -194,14 +194,14 @@ class SocketSession:
             stream.send(reply)
 
     def _request(self, transport: SocketStream | Canceller, headers: dict[str, str]) -> HTTPRequest:
-        """A request of this client, as if it had come alone."""
+        """Returns a request of this client, as if it had come alone."""
         whole = self._incoming.http
         http = HTTPRequest(transport, whole.method, whole.target, headers, is_http_1_1=True, keep_alive=True)
         http.began = time.monotonic()
         return http
 
     def _refusal(self, http: HTTPRequest) -> Error | None:
-        """The reason to refuse one more stream."""
+        """Returns the reason to refuse one more stream. None if the stream may begin."""
         max_body = self._home.engine.settings.server.max_body
         if len(http.body) > max_body:
             return body_too_large(max_body)
@@ -235,7 +235,7 @@ class SocketSession:
             self._lose_streams()
 
     def connection_lost(self) -> None:
-        """The client is gone."""
+        """Ends all streams: the client has disconnected."""
         self._lose_streams()
 
     def _lose_streams(self) -> None:
@@ -252,12 +252,12 @@ class SocketSession:
 
     @property
     def is_paused(self) -> bool:
-        """More than the high-water mark is unsent."""
+        """Whether more than the high-water mark is unsent."""
         return self._socket is not None and self._socket.is_paused
 
     @property
     def is_draining(self) -> bool:
-        """The server ends."""
+        """Whether the server is being stopped."""
         return self._home.is_draining
 
     @property
@@ -285,7 +285,7 @@ class SocketSession:
         socket = self._socket
         if socket is not None and self._closing is None:
             socket.write(messages)
-            # Not all that is unsent: one large event may be more, and a slow client that reads it pings meanwhile.
+            # Not all unsent bytes count: one large event may be more, and a slow client may ping while it reads that.
             self._provoked = self._provoked + len(messages) if socket.is_paused else 0
             if self._provoked > LIMITS.socket_unsent:
                 self.violated(_SLOW)
@@ -296,24 +296,24 @@ class SocketSession:
             self._socket.ping()
 
     def ended(self, stream: SocketStream, status: int) -> None:
-        """A stream has ended; its id is free."""
+        """Forgets a stream that has ended; its id is free."""
         self._streams.pop(stream.name, None)
         self._home.router.ended(stream.http, status)
         self.drain_if_idle()
 
     def has_finished(self, stream_id: str) -> bool:
-        """Whether a stream had finished when its client saw the end; true for an unknown stream."""
+        """Returns whether a stream has ended without a failure; true for an unknown stream."""
         log = self._home.engine.store.find_here(stream_id)
         return log is None or log.ending is None or log.ending.state != "failed"
 
     # -- SocketOwner --
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Pauses the streams: more than the high-water mark is unsent."""
         self._update_pauses()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Resumes the streams: the client has caught up."""
         self._provoked = 0
         self._update_pauses()
 

@@ -4,9 +4,9 @@ Owns the way of a stream's bytes to its socket, and the client's acknowledgement
 but the numbers of its events.
 
 1. A stream ends once: its id is free again when its last message has been handed to the socket.
-2. Of a stream that is acknowledged (`AckWindow`), messages wait here while the window is full; the stream is paused
-   then, so that no more wait than one read of an upstream brings. A client that acknowledges nothing for
-   `write_timeout` meanwhile gets an error that says so, and its stream is given up as if it had left.
+2. If a client acknowledges events (`AckWindow`), messages wait here while the window is full. The stream is then
+   paused, so that no more wait than one read of an upstream brings. If the client then acknowledges nothing for
+   `write_timeout`, it gets an error that says so, and the stream ends as if its client had disconnected.
 3. The client of a stream that broke off without an end gets an error. While the server drains it gets none: it comes
    back for the rest.
 """
@@ -53,11 +53,11 @@ class SocketCallbacks(Protocol):
 
     @property
     def is_paused(self) -> bool:
-        """More than the high-water mark is unsent."""
+        """Whether more than the high-water mark is unsent."""
 
     @property
     def is_draining(self) -> bool:
-        """The server ends."""
+        """Whether the server is being stopped."""
 
     @property
     def remote(self) -> str:
@@ -80,10 +80,10 @@ class SocketCallbacks(Protocol):
         """Writes a keep-alive."""
 
     def ended(self, stream: SocketStream, status: int) -> None:
-        """A stream has ended; its id is free."""
+        """Called when a stream has ended; its id is free."""
 
     def has_finished(self, stream_id: str) -> bool:
-        """Whether a stream whose end its client has seen had finished."""
+        """Returns whether a stream has ended without a failure."""
 
 
 class Refusing(Protocol):
@@ -193,18 +193,18 @@ class SocketStream:
                 self._look_at_window()
 
     def lend(self, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`, while this is the socket's only stream and its client acknowledges nothing."""
+        """Works as `LendingTransport.lend`, if this is the socket's only stream and its client acknowledges nothing."""
         window = self._window
         if self._is_over or window.is_used or window.size < LIMITS.ack_steps * SHARED.ack_step:
             return -1
         return self._socket.lend(borrower)
 
     def write_messages(self, messages: bytes) -> None:
-        """As `MessageLog.write_messages`."""
+        """Works as `MessageLog.write_messages`."""
         self._write(messages)
 
     def note_sent(self, last_seq: int, size: int) -> None:
-        """As `MessageLog.note_sent`."""
+        """Works as `MessageLog.note_sent`."""
         self._window.note_sent(last_seq, size)
 
     def answered(self, status: int) -> None:
@@ -232,7 +232,7 @@ class SocketStream:
     # -- the socket --
 
     def lose(self) -> None:
-        """The client is gone."""
+        """Ends the stream: the client has disconnected."""
         self._leave(CLIENT_CLOSED_REQUEST)
 
     def refuse(self, reply: Reply) -> None:
@@ -242,7 +242,7 @@ class SocketStream:
             self._leave(reply.status)
 
     def acknowledge(self, seq: int) -> None:
-        """The client has all events up to this one."""
+        """Notes that the client has all events up to this one."""
         self._socket.take_back()  # from now on each event is written within the window
         if self._window.acknowledge(seq):
             self._stop_waiting()
@@ -300,7 +300,7 @@ class SocketStream:
         self.update_pause()
 
     def _give_up(self) -> None:
-        """The client has acknowledged nothing in time: rule 2."""
+        """Ends the stream, whose client has acknowledged nothing in time: rule 2."""
         self._timer = None
         error = Error("timeout", "the events were not acknowledged in time", reason="ack", status=408)
         self.refuse(self.incoming.refusal(error))
@@ -334,7 +334,7 @@ class Canceller:
     """The transport of a request to cancel a stream: its answer matters only if the stream cannot be found.
 
     Args:
-        stream: The stream of the socket that is to be cancelled.
+        stream: The socket's stream to cancel.
     """
 
     is_paused = False
@@ -344,7 +344,7 @@ class Canceller:
         self.remote = stream.remote
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
-        """The answer is not there yet."""
+        """Does nothing: there is no answer yet."""
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
         """Never called: to cancel is answered by a whole reply."""
@@ -354,17 +354,17 @@ class Canceller:
         """Never called, as `commit`."""
 
     def lend(self, borrower: Borrower) -> int:
-        """There is no socket to lend."""
+        """Lends nothing: there is no socket."""
         return -1
 
     def answered(self, status: int) -> None:
         """Never called, as `commit`."""
 
     def abort(self) -> None:
-        """Nothing is sent."""
+        """Does nothing: nothing was sent."""
 
     def send(self, reply: Reply) -> None:
-        """An error is the end of the stream; else the stream itself has its end."""
+        """Ends the stream if the reply is an error; else the stream itself has its end."""
         if reply.status >= _ERROR:
             self._stream.refuse(reply)
 

@@ -50,7 +50,7 @@ class FrameWriter:
         self._watch.written += len(frames)
 
     def lend(self, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`: until anything else is written. Compressed messages must pass through here."""
+        """Works as `LendingTransport.lend`, until anything else is written. Compressed messages must pass here."""
         if self._is_closed or self.deflate is not None:
             return -1
         return self._lender.lend(self._transport, borrower)

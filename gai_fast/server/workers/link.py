@@ -91,7 +91,7 @@ class Link:
         self._unsent = bytearray()
 
     def fileno(self) -> int:
-        """The descriptor, for a selector."""
+        """Returns the descriptor, for a selector."""
         return self._sock.fileno()
 
     @property

@@ -43,7 +43,7 @@ _NO_ROOM: Final = "no room"
 class SupervisorQuestions(Protocol):
     """The part of the supervisor's link that peers use."""
 
-    made: int
+    highest_number: int
     """The highest number of any worker so far."""
 
     async def ask(self, kind: str, *items: Any) -> Any:
@@ -73,7 +73,7 @@ class Peers:
             stream_id: A stream id, a worker's name, or any other text.
         """
         number = worker_of(stream_id, self._server)
-        return None if number is None or number == self._number or number > self._supervisor.made else number
+        return None if number is None or number == self._number or number > self._supervisor.highest_number else number
 
     async def cancel(self, stream_id: str, caller: str) -> dict[str, Any] | None:
         """Cancels a stream of another worker.

@@ -1,7 +1,7 @@
 """The parent of several workers: it owns the listening sockets, hands connections over, and keeps workers running.
 
-A process without a loop, and without other threads than the one that writes its log (`log_queue.py`), so that it may
-fork at any time. It serves no HTTP request.
+A process without a loop. Its only thread writes its log (`log_queue.py`), so that it may fork at any time.
+It serves no HTTP request.
 
 1. It accepts connections, and hands each to the next worker in turn. Workers that share a listening socket get unequal
    shares: of two workers, one got 99 of 100 clients that connected one after the other, and 65 of 100 if twenty

@@ -64,14 +64,14 @@ class SupervisorLink(asyncio.Protocol):
     """The worker's end of the messages.
 
     Attributes:
-        made: The highest number of any worker so far.
+        highest_number: The highest number of any worker so far.
         stop: Set when the worker must drain: the supervisor requires it, or is gone.
         hurry: Set when the worker must end at once.
         callbacks: Handles the supervisor's other requests. None before the server runs.
     """
 
     def __init__(self) -> None:
-        self.made = 0
+        self.highest_number = 0
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.callbacks: WorkerCallbacks | None = None
@@ -173,7 +173,7 @@ class SupervisorLink(asyncio.Protocol):
             elif kind == "hurry":
                 self.hurry.set()
             elif kind == "made":
-                self.made = items[0]
+                self.highest_number = items[0]
             elif kind == "answer":  # handled before `serve`: the worker may send requests earlier
                 number, answer = items
                 asked = self._answers.get(number)

@@ -39,7 +39,7 @@ class Supervisor:
     """Knows the keys, unless it is gone."""
 
     def __init__(self) -> None:
-        self.made = 2
+        self.highest_number = 2
         self.is_gone = False
         self.workers = [1, 2]
         self._records = RecordHome()
@@ -312,7 +312,7 @@ async def test_a_worker_that_hangs_keeps_no_other_from_knowing_that_its_streams_
     """A stream that is not known to be followed is ended."""
     change_limits(lease_renewal=0.01)
     async with pair(tmp_path) as both:
-        both.supervisor.made = 3
+        both.supervisor.highest_number = 3
         bus, does_hang = both.buses[0].ask, False
 
         async def ask(worker: int, kind: str, *items: Any, wait: float = SECONDS) -> Any:
@@ -364,7 +364,7 @@ async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Pat
 
 
 async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, change_limits: ChangeLimits) -> None:
-    """Each worker counts its own alone, and those of the ones that are gone are still taken."""
+    """Each worker counts its own alone, and the counts of gone workers are still taken."""
     change_limits(records=4)
     async with pair(tmp_path) as both:
         for key in "ab":
@@ -420,7 +420,7 @@ async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
 async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_its_beginning_was_dropped(
     tmp_path: Path,
 ) -> None:
-    """It was read from its beginning each time, and the known bytes were left out: too many where some are gone."""
+    """It was read from its beginning each time, and the known bytes were left out: too many if some are gone."""
     async with pair(tmp_path) as both:
         log = both.log(format="openai", framing="ndjson")
         for seq in range(1, 11):
@@ -451,7 +451,7 @@ class Busy:
 async def test_a_worker_that_answers_later_than_another_has_its_turn(wait: float) -> None:
     """Its answer was dropped with each answer of the other: its followers got nothing as long as that went on."""
     supervisor = Supervisor()
-    supervisor.made = 3
+    supervisor.highest_number = 3
     bus: Any = Busy()
     backend = PeerBackend(Peers(bus, supervisor, SERVER, 1), supervisor)
     positions = {"a" * 22 + SERVER + "2": 0, "b" * 22 + SERVER + "3": 0}
@@ -480,9 +480,9 @@ class Leaving:
 
 
 async def test_news_that_have_come_are_not_lost_with_their_worker() -> None:
-    """They were thrown away with the question, which was asked again, of nobody."""
+    """They were thrown away with the question, which was asked again, but no worker was left."""
     supervisor = Supervisor()
-    supervisor.made = 3
+    supervisor.highest_number = 3
     bus: Any = Leaving()
     backend = PeerBackend(Peers(bus, supervisor, SERVER, 1), supervisor)
     one, two, three = ("a" * 22 + SERVER + "2", "b" * 22 + SERVER + "2", "c" * 22 + SERVER + "3")
@@ -569,7 +569,7 @@ async def test_other_workers_report_their_spend_when_they_are_asked(
 async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         both.supervisor.workers = [1, 2, 3]
-        both.supervisor.made = 3
+        both.supervisor.highest_number = 3
         assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "data": []}]
         assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False
 
@@ -583,7 +583,7 @@ WEST = Target(model="m", upstream="west", id="gpt")
 async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_the_others_are_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker that started asked the others, and had no drained targets where none answered in time."""
+    """The worker that started asked the others, and had no drained targets if none answered in time."""
 
     def conditions(engine: Engine) -> list[str]:
         return [condition for _, _, condition, _ in engine.list_targets()]
