@@ -192,7 +192,7 @@ def _native_request(data: bytes) -> dict[str, Any]:
         InvalidRequest: There is none, or it has too many values.
     """
     request = parse_object(messages.read("GenerateRequest", data).json)
-    # As over HTTP, and not as in `connect`: of a stream that nobody will follow the gateway keeps nothing.
+    # As over HTTP, and not as in `connect`: the gateway keeps no stream that will have no follower.
     if not isinstance(request.setdefault("resumable", False), bool):
         raise Error("invalid_request", "`resumable` must be true or false", reason="validation")
     return request

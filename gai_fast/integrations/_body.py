@@ -464,7 +464,7 @@ class Body:
 
 
 def _is_async(source: Any) -> TypeIs[AsyncIterable[Any]]:
-    """Returns whether a source is an async iterable. One that is an iterator too tells it, as those of `from_sdk`."""
+    """Returns whether a source is an async iterable. If it is an iterator too, its `is_async` decides (`from_sdk`)."""
     return hasattr(source, "__aiter__") and getattr(source, "is_async", True) is not False
 
 

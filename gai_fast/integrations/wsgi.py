@@ -91,7 +91,7 @@ class Chunks:
     def close(self) -> None:
         """Cancels the source unless it has ended, and waits for its cleanup, at most `limits.source_end`; idempotent.
 
-        A plain iterator that blocks is closed when it returns; nobody waits for that.
+        A plain iterator that blocks is closed when it returns; `close` does not wait for that.
         """
         if self._is_closed:
             return

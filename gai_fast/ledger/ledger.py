@@ -291,7 +291,7 @@ class Ledger(ABC):
             self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may say any number
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """A stream has ended; as `MetricsSink.stream_ended`."""
+        """Counts the end of a stream; works as `MetricsSink.stream_ended`."""
         usage = {} if metrics.is_shared else metrics.usage or {}
         output = tokens_of(usage, "output_tokens")
         if self._usual is not None and output and metrics.outcome == "finished":
@@ -379,7 +379,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _grow(self, key: str, caps: Caps, demand: Demand, then: Grown) -> None:
-        """As `grow`."""
+        """Works as `grow`."""
 
     @abstractmethod
     def _give_back(self, ticket: Ticket, more: Amount) -> None:

@@ -147,7 +147,7 @@ def open_home(settings: StoreSettings) -> RedisHome:
 
 
 def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
-    """The values, of which one is a number that is sent as text."""
+    """Returns the values, with the number at this place as text."""
     sent = list(values)
     if sent[place] is not None:
         sent[place] = str(sent[place])

@@ -132,7 +132,7 @@ class _Key:
         self.answered_at = 0.0
 
     def is_idle(self, now: float) -> bool:
-        """Whether the key may be forgotten: `Ledger.limit_status` shows what it has used until that counts no more."""
+        """Returns whether the key may be forgotten: `Ledger.limit_status` has nothing to show of it."""
         passed = (now - self.answered_at) / MINUTE
         return not (
             self.live
@@ -231,7 +231,7 @@ class SharedLedger(Ledger):
         await self._home.close()
 
     def _log_unreported(self) -> None:
-        """Tells the operator of spend that ends with this worker: nobody else knows of it."""
+        """Logs the spend that only this worker knows, and that ends with it."""
         unreported = Sums("day")
         unsent, self._unsent = self._unsent, None
         unreported.add(() if unsent is None else unsent.entries)

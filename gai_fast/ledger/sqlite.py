@@ -171,7 +171,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 def _gone(connection: sqlite3.Connection, now: float) -> list[str]:
-    """The workers that are gone, and those of before the machine was started again."""
+    """Returns the workers that are gone, including all from before the machine was started again."""
     late = "SELECT worker FROM limit_workers WHERE NOT heard BETWEEN ? AND ?"
     return [worker for (worker,) in connection.execute(late, (now - LIMITS.ledger_gone, now)).fetchall()]
 
@@ -252,7 +252,7 @@ def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
         written, rates, holders, spent = msgspec.json.decode(row[0], type=_Written, strict=False)  # amounts are texts
     except (msgspec.DecodeError, ValueError, TypeError):  # SQLite may find a value of any type in a damaged row
         raise StoreError("damaged", "what a key has used of its limits cannot be read: a row is damaged") from None
-    back = max(0.0, written - now)  # the machine was started again meanwhile
+    back = max(0.0, written - now)  # above 0 if the machine was started again
     requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
     state.rates = (requests, tokens)
     if not back:

@@ -221,7 +221,7 @@ class KeyState:
         return sum([holder.reserved for holder in self.holders.values()])
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing of it would be missed."""
+        """Returns whether the state may be forgotten: it has no stream and no spend, and its rates are unused."""
         return not self.holders and not self.spent and all(rate.tat <= now for rate in self.rates)
 
 

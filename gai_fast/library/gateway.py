@@ -295,13 +295,13 @@ class GatewayStream:
     ) -> None:
         if self._followed is not None:
             self._followed.leave()
-        is_left = self._session is not None
+        is_early = self._session is not None
         if self._session is not None:
             self._session.client_lost()
             self._finish()
         callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
-            await callbacks.leave(kind, is_early=is_left)
+            await callbacks.leave(kind, is_early=is_early)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self

@@ -37,8 +37,8 @@ async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerat
     """
     source: SDKEvents | ThreadIterator | None = None
     try:
-        made = import_function(function.reference, Path(function.folder))(parse_exact(body.decode()))
-        answer = from_sdk(await made if isawaitable(made) else made)
+        returned = import_function(function.reference, Path(function.folder))(parse_exact(body.decode()))
+        answer = from_sdk(await returned if isawaitable(returned) else returned)
         source = answer if answer.is_async else ThreadIterator(iter(answer))
         async for event in source:
             yield _line(event)

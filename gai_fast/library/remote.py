@@ -170,7 +170,7 @@ class RemoteGateway(Asking):
         return FollowedRemoteStream(self, stream_id, event_number(stream_id, after), headers=headers)
 
     async def cancel(self, stream_id: str, *, headers: Headers = _NONE) -> str:
-        """Stops a stream of the server, whoever follows it.
+        """Stops a stream of the server for all its followers.
 
         Args:
             stream_id: The stream's id.
@@ -387,10 +387,10 @@ class RemoteStream:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         callbacks, self._callbacks = self._callbacks, None
-        is_left = not self._is_over
+        is_early = not self._is_over
         self._leave()
         if callbacks is not None:
-            await callbacks.leave(kind, is_early=is_left)
+            await callbacks.leave(kind, is_early=is_early)
         await self._cancel_own()
 
     def __aiter__(self) -> AsyncIterator[Event]:

@@ -100,7 +100,7 @@ class Exporter:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None  # the thread's, while it is open; used under the lock
-        self._due: asyncio.Event  # spans are to be sent before their time
+        self._due: asyncio.Event  # set if spans are sent before their time
         self._stop: asyncio.Event
         self._sending: asyncio.Lock  # held while spans are being sent
         try:

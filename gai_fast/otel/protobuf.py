@@ -87,7 +87,7 @@ _TEXTS: Final = tuple(b"\x12" + bytes((size + 2,)) + b"\x0a" + bytes((size,)) fo
 
 
 def _key(name: str) -> bytes:
-    """The key of an attribute; all names are ours or those of the operator's resource."""
+    """Returns the key of an attribute; all names are ours or from the operator's resource."""
     written = _keys[name] = field(b"\x0a", name.encode())
     return written
 
@@ -106,7 +106,7 @@ def _value(value: Value) -> bytes:
 
 
 def event(name: str, time_ns: int, given: Attributes) -> bytes:
-    """An event of a span, as a field of it.
+    """Returns an event of a span, as a field of it.
 
     Args:
         name: Its name.
@@ -131,7 +131,7 @@ def span(
     events: bytes = b"",
     error: str | None = None,
 ) -> bytes:
-    """A sampled span, as a field of `ScopeSpans`.
+    """Returns a sampled span, as a field of `ScopeSpans`.
 
     Args:
         trace_id: 32 hex digits.
@@ -177,7 +177,7 @@ def span(
 def point(
     given: Attributes, *, began_ns: int, now_ns: int, counts: Sequence[int], total: float, bounds: Sequence[float]
 ) -> bytes:
-    """One series of a histogram, as a field of `Histogram`.
+    """Returns one series of a histogram, as a field of `Histogram`.
 
     Args:
         given: Its attributes.
@@ -200,7 +200,7 @@ def point(
 
 
 def histogram(name: str, about: str, unit: str, points: Iterable[bytes]) -> bytes:
-    """A histogram that counts from its beginning, as a field of `ScopeMetrics`.
+    """Returns a histogram that counts from its beginning, as a field of `ScopeMetrics`.
 
     Args:
         name: Its name.
@@ -216,12 +216,12 @@ def histogram(name: str, about: str, unit: str, points: Iterable[bytes]) -> byte
 
 
 def resource(given: Attributes) -> bytes:
-    """The process that spans and metrics come from, as the first field of `request`."""
+    """Returns the process that spans and metrics come from, as the first field of `request`."""
     return field(b"\x0a", attributes(b"\x0a", given))
 
 
 def request(origin: bytes, scope: str, version: str, items: bytes) -> bytes:
-    """An `ExportTraceServiceRequest` or `ExportMetricsServiceRequest`: their fields have the same numbers.
+    """Returns an `ExportTraceServiceRequest` or `ExportMetricsServiceRequest`: their fields have the same numbers.
 
     Args:
         origin: The result of `resource`.

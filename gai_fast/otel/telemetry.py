@@ -68,7 +68,7 @@ class Telemetry:
         )
 
     def new_span_id(self) -> str:
-        """As `Recorder.new_span_id`; not all zero (W3C Trace Context, 3.2.2.4). Two of them are the id of a trace."""
+        """Works as `Recorder.new_span_id`; never all zero (W3C Trace Context, 3.2.2.4). Two are a trace's id."""
         while not self._ids:
             digits = os.urandom(_DRAWN * _DIGITS // 2).hex()
             drawn = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
@@ -76,11 +76,11 @@ class Telemetry:
         return self._ids.pop()
 
     def put(self, spans: bytes, count: int) -> None:
-        """As `Recorder.put`."""
+        """Works as `Recorder.put`."""
         self._exporter.put(spans, count)
 
     def observe(self, instrument: Instrument, labels: Labels, value: float) -> None:
-        """As `Recorder.observe`."""
+        """Works as `Recorder.observe`."""
         self._histograms.observe(instrument, labels, value)
 
     def close(self) -> Coroutine[Any, Any, None]:

@@ -96,7 +96,7 @@ class Recorder(Protocol):
         """Counts a figure."""
 
     def new_span_id(self) -> str:
-        """An id that was never used."""
+        """Returns an id that was never used."""
 
 
 class Target(NamedTuple):
@@ -150,7 +150,7 @@ class AnsweredRequest(NamedTuple):
 class Attempt:
     """One attempt at an upstream, under way or ended. Made by `Trace.attempted`."""
 
-    __slots__ = ("began", "ended", "error", "events", "given", "is_told", "span_id", "target")
+    __slots__ = ("began", "ended", "error", "events", "given", "has_content", "span_id", "target")
 
     def __init__(self, target: Target, span_id: str, given: dict[str, Value], began: float) -> None:
         self.target = target
@@ -159,7 +159,7 @@ class Attempt:
         self.began = began
         self.ended: float | None = None
         self.error: str | None = None
-        self.is_told = False  # whether it had content before it failed
+        self.has_content = False  # whether it had content before it failed
         self.events: list[tuple[str, float, dict[str, Value]]] = []
 
 
@@ -232,7 +232,7 @@ class Trace:
     # -- while it runs --
 
     def attempted(self, target: Target, request: Request | dict[str, Any]) -> list[tuple[str, str]]:
-        """Notes that a request is to be sent to an upstream; returns the headers that carry the trace there.
+        """Notes a request that will be sent to an upstream; returns the headers that carry the trace there.
 
         Args:
             target: The model that is asked.
@@ -270,7 +270,7 @@ class Trace:
             has_content: Whether the upstream had sent content before.
         """
         if self._current is not None:
-            self._current.is_told = has_content
+            self._current.has_content = has_content
         _end(self._current, error.code)
 
     def hedge_taken(self) -> None:
@@ -323,7 +323,7 @@ class Trace:
         """
         now = time.perf_counter()
         attempts, self._attempts = self._attempts, []
-        first = next((each for each in attempts if each.is_told), self._current)
+        first = next((each for each in attempts if each.has_content), self._current)
         spans = []
         for attempt in attempts:
             is_last = attempt is self._current
@@ -495,7 +495,7 @@ _targets: Final[dict[Target, _Known]] = {}
 
 
 def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:
-    """The parameters of a request: numbers, stop sequences, the kind of its output, and the conversation it is of."""
+    """Returns the parameters of a request: numbers, stop sequences, the kind of its output, its conversation."""
     given: dict[str, Value] = {}
     if isinstance(request, Request):
         for name, members in _NUMBERS.items():
@@ -525,7 +525,7 @@ def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:
 
 
 def _asked_output(body: dict[str, Any]) -> str:
-    """The kind of output that a body asks for, in the dialects that have a word for it; empty: none."""
+    """Returns the kind of output that a body asks for; empty if its dialect has no word for it."""
     kinds = body.get("modalities")
     if isinstance(kinds, list) and "audio" in kinds:
         return "audio"
@@ -541,7 +541,7 @@ def _member(value: Any, name: str) -> str:
 
 
 def _contents(request: Request | dict[str, Any]) -> dict[str, Value]:
-    """The prompt and the tools, as JSON: of a native request, or members of a body in an upstream's own dialect."""
+    """Returns the prompt and the tools as JSON: a native request's, or members of a body in an upstream's dialect."""
     if isinstance(request, Request):
         messages = [
             {"role": each.__struct_config__.tag, "parts": _parts(each.content)} for each in conversation(request)
@@ -559,7 +559,7 @@ def _contents(request: Request | dict[str, Any]) -> dict[str, Value]:
 
 
 def _parts(content: str | Sequence[Any]) -> list[Any]:
-    """The content of a message, in the form of `gen_ai.input.messages`."""
+    """Returns the content of a message, in the form of `gen_ai.input.messages`."""
     if isinstance(content, str):
         return [{"type": "text", "content": content}]
     return [{"type": "text", "content": part.text} if isinstance(part, TextPart) else part for part in content]

@@ -164,8 +164,8 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
 def _unrepeated(call: ToolCall, fragment: CallFragment) -> str:
     """Returns the arguments of a fragment without those that its call already has.
 
-    A fragment that repeats id and name of its call may begin with all arguments so far. One that repeats a complete
-    object adds nothing: no argument can follow it.
+    A fragment that repeats id and name of its call may begin with all arguments so far. A fragment that
+    repeats a complete object adds nothing: no argument can follow it.
     """
     arguments, pieces = fragment.arguments, call.pieces
     # Few fragments are as long as there are pieces, and begin like the first one: only those are compared.

@@ -1,7 +1,7 @@
-"""The client's own member for one that an upstream refuses: an error names what the client has sent.
+"""The client's own member in place of a refused member of the upstream: an error names what the client has sent.
 
-There is no table of names. The client's member is the one without which the upstream's is not sent, or sent with
-another value: the request is written again without each, by the same rules and writers. Only refused requests pay for
+There is no table of names. Without the client's member, the upstream's is not sent, or has another
+value: the request is written again without each, by the same rules and writers. Only refused requests pay for
 it. Knows no provider and no dialect.
 """
 

@@ -160,7 +160,7 @@ def _key(item: dict[str, Any]) -> tuple[Any, Any]:
 
 
 OF_OPENAI: Final = "gAAAA"
-"""How reasoning begins that OpenAI has encrypted: with the version and the time of a Fernet token."""
+"""The prefix of reasoning that OpenAI has encrypted: the version and the time of a Fernet token."""
 
 
 def responses_rules(provider: str, *, foreign: str = "") -> ResponsesRules:

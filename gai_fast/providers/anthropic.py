@@ -115,7 +115,7 @@ _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"
 """The media types of images that the API reads."""
 _ANY_OBJECT: Final = frozenset(("type", "additionalProperties", "$schema", "title", "description"))
 """The members of a schema that any object follows."""
-"""How most schemas of arguments begin."""
+"""The prefix of most schemas of arguments."""
 
 
 class Anthropic(API):

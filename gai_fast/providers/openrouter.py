@@ -47,7 +47,7 @@ _FORMATS: Final = {
 }
 """The `format` of `reasoning_details` that are sent back, by the first segment of the model's id."""
 _MARK: Final = "gai-"
-"""How the gateway's names for authors begin, for whom OpenRouter has no name."""
+"""The prefix of the gateway's names for authors that OpenRouter has no name for."""
 _OWN_MARK: Final = "gai-openrouter"
 _ENCRYPTING: Final = frozenset({"openai", "x-ai"})
 """Authors whose models encrypt the reasoning and add a summary; the models of other authors sign a text."""

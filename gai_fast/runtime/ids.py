@@ -96,12 +96,12 @@ def name_worker(server: str, number: int) -> None:
 
 
 def new_worker_name() -> str:
-    """The name of this process as an owner of streams: as a new stream id, then a dot and `process_name`."""
+    """Returns a name of this process as an owner of streams: a new stream id, a dot and `process_name`."""
     return f"{new_stream_id()}.{process_name()}"
 
 
 def process_of(worker: str) -> str:
-    """The name of a worker's process. Empty if a worker's name, or the id of a stream, does not tell it.
+    """Returns the name of a worker's process; empty if a worker's name, or the id of a stream, has none.
 
     Args:
         worker: From `new_worker_name`, or any other text.

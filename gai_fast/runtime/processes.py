@@ -51,7 +51,7 @@ def has_ended(name: str) -> bool:
 
 
 def _machine() -> str:
-    """The digest of what processes share whose ids are of one kind, until the machine is started again."""
+    """Returns a digest that all processes with the same set of process ids share until the machine is restarted."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_bytes()
         ids = str((_PROC / "self/ns/pid").readlink()).encode()
@@ -61,7 +61,7 @@ def _machine() -> str:
 
 
 def _fields(process: str) -> tuple[int, list[str]] | None:
-    """The id of a process, and the fields of its `stat` from its state on. None if they cannot be read."""
+    """Returns a process's id, and the fields of its `stat` from its state on. None if they cannot be read."""
     try:
         text = (_PROC / process / "stat").read_text(errors="replace")
     except OSError:

@@ -113,9 +113,9 @@ class ThreadIterator:
             except _OF_THE_LOOP as raised:
                 problem = RuntimeError(f"a plain iterator raised {type(raised).__name__}")
                 problem.__cause__ = raised
-            except BaseException as raised:  # noqa: BLE001  # whoever waits gets it
+            except BaseException as raised:  # noqa: BLE001  # the waiting task gets it
                 problem = raised
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits
                 loop.call_soon_threadsafe(self._settle, future, result, problem)
 
         self._pending += 1

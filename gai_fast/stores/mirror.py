@@ -129,13 +129,13 @@ class Mirrors:
             try:
                 await self._catch_up(mirror, copy.news)
             finally:
-                is_left = not mirror.log.is_over and stream_id not in self._mirrors
+                is_dropped = not mirror.log.is_over and stream_id not in self._mirrors
                 if mirror.log.ending is None and stream_id not in self._mirrors:
                     mirror.log.break_off(out_of_reach())  # other requests may already follow it
                     self._memory.forget(mirror.log)
         except StoreError as problem:
             raise self._refusal(problem) from None
-        return None if is_left else mirror.log
+        return None if is_dropped else mirror.log
 
     def _begin(self, copy: LogCopy) -> _Mirror:
         log = self._memory.create(copy.header)

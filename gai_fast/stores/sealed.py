@@ -95,12 +95,12 @@ class SealedBackend(Backend):
 
     @property
     def spans_machines(self) -> bool:  # type: ignore[override]  # as for the inner one
-        """As of the inner store."""
+        """Calls the inner store."""
         return self._inner.spans_machines
 
     @property
     def losses(self) -> int:  # type: ignore[override]  # the inner one counts
-        """As of the inner store."""
+        """Calls the inner store."""
         return self._inner.losses
 
     @property
@@ -115,7 +115,7 @@ class SealedBackend(Backend):
 
     @property
     def has_lost(self) -> bool:
-        """As of the inner store."""
+        """Calls the inner store."""
         return self._inner.has_lost
 
     async def open(self) -> None:
@@ -200,7 +200,7 @@ class SealedBackend(Backend):
                 if problem.fault not in ("damaged", "sealed"):
                     raise
                 news[stream_id] = _unreadable([], problem)
-            if stream_id in self._known:  # else it is gone meanwhile
+            if stream_id in self._known:  # else it has been removed
                 news[stream_id] = self._news(stream_id, positions[stream_id], each)
         return news
 
@@ -435,15 +435,15 @@ class SealedBackend(Backend):
     # -- as they are --
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """As of the inner store."""
+        """Calls the inner store."""
         return await self._inner.leased(workers)
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """As of the inner store."""
+        """Calls the inner store."""
         return await self._inner.kept(stream_ids)
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
-        """As of the inner store; looks after the key of the names, above all if the store has lost data."""
+        """Calls the inner store; looks after the key of the names, above all if the store has lost data."""
         had_lease = await self._inner.renew(worker, is_behind=is_behind)
         is_due = not had_lease or time.monotonic() - self._names_checked >= LIMITS.names_checked
         if self._names_key is not None and len(self.seals) and is_due:
@@ -451,31 +451,31 @@ class SealedBackend(Backend):
         return had_lease
 
     async def late(self) -> Collection[str]:
-        """As of the inner store."""
+        """Calls the inner store."""
         return await self._inner.late()
 
     async def give_up(self, worker: str) -> None:
-        """As of the inner store."""
+        """Calls the inner store."""
         await self._inner.give_up(worker)
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
-        """As of the inner store."""
+        """Calls the inner store."""
         await self._inner.note_followers(stream_ids)
 
     async def followed_ago(self, stream_id: str) -> float | None:
-        """As of the inner store."""
+        """Calls the inner store."""
         return await self._inner.followed_ago(stream_id)
 
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
-        """As of the inner store: a message holds no words of a caller."""
+        """Calls the inner store: a message holds no words of a caller."""
         await self._inner.tell(worker, stream_id, message)
 
     async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
-        """As of the inner store."""
+        """Calls the inner store."""
         return await self._inner.messages(worker, wait)
 
     async def sweep(self) -> bool:
-        """As of the inner store."""
+        """Calls the inner store."""
         return await self._inner.sweep()
 
 

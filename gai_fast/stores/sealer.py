@@ -142,10 +142,10 @@ class Sealer:
         Raises:
             StoreError: The package of the extra is missing: nothing has changed.
         """
-        made = tuple([_key(each) for each in keys])
-        self._keys, self._short_until = made, 0.0
-        if made:
-            self._opening, self._encrypt = made[0].opening, made[0].cipher.encrypt
+        opened = tuple([_key(each) for each in keys])
+        self._keys, self._short_until = opened, 0.0
+        if opened:
+            self._opening, self._encrypt = opened[0].opening, opened[0].cipher.encrypt
 
     def seal(self, place: bytes, value: bytes) -> bytes:
         """Returns a value, sealed with the first key for its place.
@@ -241,7 +241,7 @@ class Sealer:
 
 
 def _sealed(sealer: Sealer, place: bytes, value: bytes) -> bytes:
-    """As `Sealer.seal`."""
+    """Works as `Sealer.seal`."""
     if sealer._count == _FULL:
         sealer._begin_writer()
     nonce = sealer._writer + sealer._count.to_bytes(_COUNT_BYTES, "big")

@@ -429,10 +429,10 @@ class Store:
         return self._alive is not None and bool(await self._alive.is_known_gone(stream_id))
 
     async def _second_look(self, stream_id: str) -> tuple[float, ...]:
-        """Returns the seconds after each lookup of a stream that nobody is known to run.
+        """Returns the seconds after each lookup of a stream of no known worker.
 
-        Another machine may have begun it, and lost the store at the same moment. Only after `limits.lease_late` without
-        a renewal is that known, so the last lookup comes then.
+        Another machine may have begun it, and lost the store at the same moment. That is known only
+        after `limits.lease_late` without a renewal, so the last lookup comes then.
 
         Args:
             stream_id: The stream's id.

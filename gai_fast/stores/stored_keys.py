@@ -147,7 +147,7 @@ class StoredKeys:
 
         Args:
             name: The key's name.
-            edit: Changes the key. Called again if another process has changed the key's record meanwhile.
+            edit: Changes the key. Called again if another process has just changed the key's record.
 
         Raises:
             Error: Of `edit`; the store is out of reach or has no room; or too many others change keys now.

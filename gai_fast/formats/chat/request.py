@@ -65,9 +65,9 @@ _MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """Members of a part that end a cached part of the prompt; the second is OpenRouter's."""
 
 _RESPONSES: Final = "-responses-v1"
-"""How OpenRouter's name of an author ends, after the provider's name."""
+"""The suffix of OpenRouter's name of an author, after the provider's name."""
 _OURS: Final = "gai-"
-"""How the name of an author begins for whom OpenRouter has no name."""
+"""The prefix of an author's name if OpenRouter has no name for the author."""
 _VERSION: Final = "-v1"
 
 
