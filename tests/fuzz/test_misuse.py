@@ -27,6 +27,7 @@ import gai_fast.kernels._native as native
 
 SPECIAL = ("__len__", "__enter__", "__exit__", "__init__")
 dice = random.Random(1)
+tls = ssl.create_default_context()  # once: it reads all of the system's certificates
 made = {
     "Bounds": lambda: native.Bounds((1.0,)),
     "ChunkedBody": native.ChunkedBody,
@@ -47,7 +48,7 @@ made = {
     "SSEFramer": native.SSEFramer,
     "LineFramer": native.LineFramer,
     "TLSRecords": lambda: native.make_tls_records(
-        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="x"),
+        tls.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="x"),
         ssl.MemoryBIO(), ssl.MemoryBIO(), io.BytesIO(),
     ),
 }
