@@ -63,7 +63,8 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
     if provider is not None:
         get_provider(provider)
     is_async, is_plain = hasattr(stream, "__aiter__"), hasattr(stream, "__iter__")
-    if isinstance(stream, str | bytes | Mapping) or not (is_async or is_plain):
+    is_whole = isinstance(stream, str | bytes | Mapping) or hasattr(stream, "model_dump")  # iterates its members
+    if is_whole or not (is_async or is_plain):
         raise TypeError(_advice(stream))
     if is_async and is_plain:  # LiteLLM's wrapper is both; it holds the provider's stream
         inner = getattr(stream, "completion_stream", None)

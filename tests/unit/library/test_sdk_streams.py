@@ -86,12 +86,20 @@ async def coroutine() -> None:
     """What an SDK's method returns before it is awaited."""
 
 
+class Whole(list[Any]):
+    """A whole answer: a model of pydantic iterates its members."""
+
+    def model_dump(self) -> Any:
+        """Returns its members."""
+
+
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
         (manager(), "enter it with `with`"),
         (async_manager(), "enter it with `async with`"),
         (SimpleNamespace(choices=[]), "was it streamed"),
+        (Whole(), "was it streamed"),
         ("text", "iterator"),
         ({"choices": []}, "iterator"),
     ],
