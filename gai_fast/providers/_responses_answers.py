@@ -121,6 +121,8 @@ _INNER_EVENTS: Final = frozenset(
     if kind.count(".") > 1
 )
 """Events within a response that report no failure of it: see `_may_report_failure`."""
+_SEARCH: Final = "web_search_call"
+"""The type of an item that is a search of the provider's."""
 _AWAITED: Final = frozenset(
     "apply_patch_call computer_call local_shell_call mcp_approval_request program shell_call tool_search_call".split()
 )
@@ -279,7 +281,7 @@ class ResponsesAdapter(ProviderAdapter):
                 if not item_kind:
                     return []
                 item = self._item(item_kind, label(raw.get("id")), chunk)
-                if not item.is_done:  # the end of the response has the count, if it comes
+                if item_kind == _SEARCH and not item.is_done:  # the end of the response has the count, if it comes
                     self.searches += _searches({"output": [raw]})
                 return self._complete(item, raw)
             case "response.content_part.added" | "response.reasoning_summary_part.added":
@@ -766,8 +768,10 @@ def _unsent(items: list[_Item]) -> list[tuple[_Part, str]]:
     """Returns the parts, each with its kind, that hold a text and whose item has sent none of this kind."""
     found: list[tuple[_Part, str]] = []
     for item in items:
-        delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
-        found += [(part, key[0]) for key, part in item.parts.items() if part.held and key[0] not in delivered]
+        held = [(part, key[0]) for key, part in item.parts.items() if part.held]
+        if held:
+            delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
+            found += [each for each in held if each[1] not in delivered]
     return found
 
 
@@ -886,7 +890,7 @@ def _searches(response: dict[str, Any]) -> int:
         return counted
     output = response.get("output")
     calls = (
-        [raw for raw in output if isinstance(raw, dict) and raw.get("type") == "web_search_call"]
+        [raw for raw in output if isinstance(raw, dict) and raw.get("type") == _SEARCH]
         if isinstance(output, list)
         else ()
     )
