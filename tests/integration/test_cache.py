@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -447,6 +448,30 @@ async def test_who_leaves_a_call_that_ends_then_pays_for_its_part(net: Net) -> N
     paid = {metrics.stream_id: metrics.cost for metrics in figures.all}
     assert paid.pop(id_of(first))
     assert [*paid.values()] in ([0], [None])
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@on_uvloop
+async def test_a_call_that_the_end_of_the_server_breaks_off_is_charged(net: Net, tmp_path: Path, leaves: bool) -> None:
+    """Its first stream had left what it costs to a stream that ended once nobody charged any more."""
+    story = Story()
+    upstream = await net.upstream(story)
+    gateway = await net.gateway(
+        upstream, cache=KEPT, commit_after=0.02, price=PRICE, url=f"sqlite:///{tmp_path / 'gai-fast.db'}"
+    )
+    figures = Figures()
+    gateway.running.engine.sinks.append(figures)
+    (client, first), (_, second) = [await gateway.stream(M, **ON) for _ in range(2)]
+    story.go_on(1)
+    await first.until(b"rd 0 ")
+    await second.until(b"rd 0 ")
+    if leaves:
+        client.close()
+        await until(lambda: gateway.streams == 1)
+    await gateway.running.close()
+    paid = {metrics.stream_id: metrics.cost for metrics in figures.all}
+    assert paid[id_of(first)]
+    assert sum(gateway.running.service.metrics.costs.values()) == paid[id_of(first)]
 
 
 @on_uvloop

@@ -180,6 +180,7 @@ class Engine(EngineCallbacks):
         self._is_gone: IsGone | None = None
         self._loop = loop
         self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry, and changes of keys
+        self._read_on: set[Session] = set()  # the streams of `read_on`
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.telemetry = _telemetry(settings)
         """Traces requests and streams. None if nothing is exported."""
@@ -403,7 +404,8 @@ class Engine(EngineCallbacks):
         Raises:
             Error: As `start`.
         """
-        Session(self, self.targets, spec, NullClient(), stream_id=stream_id, clock=clock, loop=self._loop)
+        session = Session(self, self.targets, spec, NullClient(), stream_id=stream_id, clock=clock, loop=self._loop)
+        self._read_on.add(session)
 
     def know_workers(self, is_gone: IsGone) -> None:
         """Calls `Store.know_workers` for every store of the engine."""
@@ -465,6 +467,8 @@ class Engine(EngineCallbacks):
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self._uncount(session.caller)
+        elif self._read_on:
+            self._read_on.discard(session)
         self.durable.ended(session.stream_id)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing
@@ -559,6 +563,8 @@ class Engine(EngineCallbacks):
     def close(self) -> Awaitable[None]:
         """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""
         for session in list(self.streams.values()):
+            session.fail(_stopped())
+        for session in list(self._read_on):  # now, as the others: later nobody would charge for them
             session.fail(_stopped())
         self._end_transfers()
         self.targets.close()
