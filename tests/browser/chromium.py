@@ -12,7 +12,10 @@ from typing import Any
 from tests.browser.driver import Browser, Connection, Page, connected, started
 from tests.waiting import SECONDS
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_NAMES = (
+    "chromium-headless-shell",  # the same engine without a user interface, which takes half a second of a core a page
+    *("chrome-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"),
+)
 _FLAGS = [
     "--headless",
     "--no-sandbox",
