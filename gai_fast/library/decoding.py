@@ -122,12 +122,13 @@ class OrderedEvents:
 
     def event(self, event: Event) -> None:
         """Adds one event."""
-        if event["type"] == "done":
-            self._events.append(event)
-            return
-        if len(event) == 2 and self._seq and not self._full and event.get("text"):  # most events
+        kind, text = event["type"], event.get("text")
+        if text and len(event) == 2 and self._seq and not self._full:  # most events
             self._seq += 1
-            self._events.append({"type": event["type"], "seq": self._seq, "text": event["text"]})
+            self._events.append({"type": kind, "seq": self._seq, "text": text})
+            return
+        if kind == "done":
+            self._events.append(event)
             return
         seq = event.get("seq", self._seq + 1)
         whole: dict[str, Any] = {**event, "seq": seq}

@@ -249,6 +249,7 @@ class _Reading:
         if text_of is not None and relay is not None:  # most objects
             text = text_of(item)
             if text is not None and relay.receive_text(text[0], text[1]):
+                self._has_read = True
                 if text[2] is not None:
                     self._usage = text[2]
                 return self._taken() if relay.is_over else self._sink.take()
@@ -264,8 +265,9 @@ class _Reading:
                 return self._taken()
             if not shape.varies:
                 self._shapes[type(item)] = shape
-            if shape.text is not None:
+            if shape.text is not None and type(item) not in self._texts:
                 self._texts[type(item)] = shape.text
+                return self.read(item)  # objects of another class may have begun the answer
         wire = shape.wire(item)
         if wire is not None:
             self._has_read = True

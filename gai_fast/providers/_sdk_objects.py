@@ -242,10 +242,17 @@ _TEXT: Final = Shape(EVENTS, _text, text_itself)
 _EVENT: Final = Shape(EVENTS, _json, text_itself, varies=True)
 
 
+def _own(item: Any) -> Mapping[str, Any]:
+    """Returns the members of an object. Asking a model of pydantic for one that it has not takes 5 µs."""
+    members: Mapping[str, Any] = getattr(item, "__dict__", {})
+    return members
+
+
 def _is_langchain(item: Any) -> bool:
-    kind = getattr(item, "type", None)
-    return (kind == "AIMessageChunk" and hasattr(item, "tool_call_chunks")) or (
-        kind == "ai" and hasattr(item, "response_metadata")
+    members = _own(item)
+    kind = members.get("type")
+    return (kind == "AIMessageChunk" and "tool_call_chunks" in members) or (
+        kind == "ai" and "response_metadata" in members
     )
 
 
@@ -254,8 +261,9 @@ def _is_of_no_model(item: Any) -> bool:
 
     LangGraph sends those that its nodes return between the chunks of an agent.
     """
-    kind = getattr(item, "type", None)
-    return isinstance(kind, str) and hasattr(item, "tool_call_id" if kind == "tool" else "additional_kwargs")
+    members = _own(item)
+    kind = members.get("type")
+    return isinstance(kind, str) and ("tool_call_id" if kind == "tool" else "additional_kwargs") in members
 
 
 _ALL: Final = ""

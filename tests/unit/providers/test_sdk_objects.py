@@ -362,7 +362,7 @@ def test_the_error_event_of_responses_is_read_as_an_object() -> None:
     from openai.types.responses import ResponseCreatedEvent, ResponseErrorEvent
 
     flat = ResponseErrorEvent.model_validate(FLAT)
-    for objects in ([ResponseCreatedEvent.model_construct(**CREATED), flat], [flat]):
+    for objects in ([ResponseCreatedEvent.model_construct(None, **CREATED), flat], [flat]):
         *_, error, _ = gai_fast.from_sdk(iter(objects))
         assert (error["error"]["code"], error["error"]["message"]) == ("internal", "Busy.")
 
