@@ -188,23 +188,32 @@ class KeyRoutes:
         return (await self._rows([key]))[0]
 
     async def _rows(self, keys: Sequence[KeySettings]) -> list[dict[str, Any]]:
-        periods: list[Period] = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
+        """Returns what is shown of keys. Streams go on between `limits.keys_shown` of them."""
+        stored = [self._keys.stored(key.name) for key in keys]  # one may be revoked meanwhile
         await self._hear_of_spend()
-        ledger = self._engine.ledger
-        spent: Sequence[Amount | None] = [None] * len(keys)  # if the store does not answer
-        try:
-            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
-                asked = [
-                    group.create_task(ledger.spent(key.name, period)) for key, period in zip(keys, periods, strict=True)
-                ]
-            spent = [each.result() for each in asked]
-        except* StoreError:
-            pass
-        now = self._wall()
-        return [
-            _row(key, period, amount, self._keys.stored(key.name), now)
-            for key, period, amount in zip(keys, periods, spent, strict=True)
-        ]
+        rows: list[dict[str, Any]] = []
+        is_known = True  # else the store does not answer
+        for at in range(0, len(keys), LIMITS.keys_shown):
+            some = keys[at : at + LIMITS.keys_shown]
+            spent: Sequence[Amount | None] = [None] * len(some)
+            try:
+                if is_known:
+                    spent = await self._spent(some)
+            except* StoreError:
+                is_known = False
+            now = self._wall()
+            rows += [
+                _row(key, _period(key), amount, record, now)
+                for key, amount, record in zip(some, spent, stored[at:], strict=False)
+            ]
+            await asyncio.sleep(0)
+        return rows
+
+    async def _spent(self, keys: Sequence[KeySettings]) -> list[Amount]:
+        """Returns the spend of keys. The first failure cancels the others."""
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(self._engine.ledger.spent(key.name, _period(key))) for key in keys]
+        return [each.result() for each in asked]
 
 
 def _body(incoming: Incoming) -> dict[str, Any]:
@@ -236,6 +245,11 @@ def _grace(given: Mapping[str, Any]) -> float:
         text = f"`grace` must be seconds, 0 to {LIMITS.key_grace:.0f}"
         raise Error("invalid_request", text, reason="grace")
     return float(grace)
+
+
+def _period(key: KeySettings) -> Period:
+    """Returns the period whose spend is shown: that of the limit."""
+    return "total" if key.limits.spend is None else key.limits.spend.period
 
 
 def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,9 @@ class Limits:
     run_time_keys: int = 4096
     """Keys of the store: each is in the memory of every worker, 2 KiB, and in the admin API's list."""
 
+    keys_shown: int = 64
+    """Keys of the admin API's list that are made in one turn of the loop: two milliseconds."""
+
     key_grace: float = 30 * 86_400.0
     """The longest time in seconds for which a key may have two secrets."""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import KeySettings
 from gai_fast.server.admin.key_routes import GRACE, KeyRoutes, _grace
 from gai_fast.server.limits import LIMITS
+from gai_fast.stores.backend import StoreError
 from tests.unit.server import incoming_requests
 
 
@@ -23,6 +28,41 @@ def test_another_grace_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(Error) as caught:
         _grace(given)
     assert (caught.value.status, caught.value.reason) == (400, "grace")
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_streams_go_on_while_many_keys_are_listed(is_lost: bool) -> None:
+    asked = turns = 0
+    most: list[int] = []
+
+    async def spent(name: str, period: str) -> int:
+        nonlocal asked
+        asked += 1
+        if is_lost:
+            raise StoreError("unreachable", "x")
+        return 2 * 10**12
+
+    async def others() -> None:
+        nonlocal turns, asked
+        while True:
+            most.append(asked)
+            asked, turns = 0, turns + 1
+            await asyncio.sleep(0)
+
+    async def heard() -> None: ...
+
+    named = [KeySettings(f"k{number}", ()) for number in range(1000)]
+    engine = SimpleNamespace(settings=SimpleNamespace(keys=named), ledger=SimpleNamespace(spent=spent))
+    stored = SimpleNamespace(keys={}, stored=lambda name: None)
+    routes = KeyRoutes(engine, stored, heard)  # type: ignore[arg-type]  # what it uses of them
+    beside = asyncio.create_task(others())
+    incoming = incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/keys"))
+    rows = json.loads((await routes.list_all(incoming)).body)["data"]
+    beside.cancel()
+    assert [row["name"] for row in rows] == [key.name for key in named]
+    assert {row["spent"] for row in rows} == {None if is_lost else 2.0}
+    assert max(most) <= LIMITS.keys_shown
+    assert turns >= len(named) / LIMITS.keys_shown
 
 
 def test_a_body_is_refused_before_anything_is_asked() -> None:
