@@ -99,6 +99,10 @@ _PATTERNS_ALONE: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
     ("forbidden", re.compile(r"insufficient (?:balance|credits?|funds)")),
     ("overloaded", re.compile(r"at capacity|server is busy")),
 )
+_QUOTED: Final = re.compile(r"(?<!\w)(?:'.*'|\".*\"|`.*`)", re.S)
+"""What an upstream quotes of a request, up to the last quotation mark: a caller may send some itself."""
+_OF_ALL: Final = ("unauthorized", "overloaded")
+"""Codes that concern the requests of all callers. The words of one caller must not cause them."""
 _POLICY: Final = re.compile(r"polic|flagged|violat")
 """Words in OpenAI's message for `invalid_prompt` if the prompt is refused, not malformed."""
 _NOT_CONTEXT: Final = re.compile(r"string_above_max_length|invalid 'user'")
@@ -170,8 +174,10 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
     for word in lowered:
         if word in _SPECIFIC:
             return "content_filtered" if word == "invalid_prompt" and _POLICY.search(text) else _SPECIFIC[word]
+    own = _QUOTED.sub("", text)
     for code, pattern in _PATTERNS:
-        if pattern.search(text) and not (code == "context_length_exceeded" and _NOT_CONTEXT.search(text)):
+        found = pattern.search(own if code in _OF_ALL else text)
+        if found and not (code == "context_length_exceeded" and _NOT_CONTEXT.search(text)):
             return code
     if status == 413 and "token" in text:
         return "context_length_exceeded"
@@ -184,7 +190,7 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
             return _GENERIC[word]
     if status is not None and status >= 400:
         return "invalid_request" if status < 500 and status != 499 else "internal"
-    return next((code for code, pattern in _PATTERNS_ALONE if pattern.search(text)), "internal")
+    return next((code for code, pattern in _PATTERNS_ALONE if pattern.search(own)), "internal")
 
 
 def is_spent(words: Iterable[str]) -> bool:

@@ -525,6 +525,15 @@ async def test_a_request_that_is_too_large_for_every_key_keeps_no_other_request_
 
 
 @on_uvloop
+async def test_a_caller_cannot_set_keys_aside_by_words_that_the_upstream_quotes(net: Net) -> None:
+    said = b'{"error":{"message":"Invalid value: \'Incorrect API key\'.","type":"invalid_request_error"}}'
+    target = Target(("400 Bad Request", said))
+    gateway = await with_keys(net, target, "k1", "k2")
+    assert [(await ask(gateway)).status for _ in range(3)] == [400] * 3
+    assert (target.keys, conditions(gateway)) == (["k1", "k2", "k1"], ["ready"])
+
+
+@on_uvloop
 async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_sooner(net: Net) -> None:
     """The keys were limited by requests for another model of the same upstream."""
     limited, sooner = Target(LIMITED), Target(("503 Service Unavailable", b"{}", "Retry-After: 9"))

@@ -154,9 +154,20 @@ def test_a_country_is_refused_not_unsupported() -> None:
     assert classify("", ["unsupported_country_region_territory"], 403) == "forbidden"
 
 
+@pytest.mark.parametrize("quote", ["'", '"', "`"])
+@pytest.mark.parametrize("said", ["incorrect api key", "overloaded", "{0} invalid api key {0}", "it is {0}overloaded"])
+def test_what_a_caller_says_is_no_failure_of_the_upstream(quote: str, said: str) -> None:
+    """An upstream quotes it. Its keys and targets were set aside, or its breaker opened."""
+    message = f"Invalid value: {quote}{said.format(quote)}{quote}. Supported values are: {quote}low{quote}."
+    assert classify(message, ["invalid_value", "invalid_request_error"], 400) == "invalid_request"
+    assert classify(f"no such option: {quote}rate limit{quote}", [], None) == "internal"
+    assert classify("The model's server is overloaded, we're sorry", [], 400) == "overloaded"
+
+
 @pytest.mark.timeout(60)
 def test_a_long_hostile_message_is_looked_at_only_so_far() -> None:
     assert classify("current length is " * 10**6, [], None) == "internal"
+    assert classify(" '" * 10**6, [], None) == "internal"
 
 
 # ---- the error of an upstream ----------------------------------------------------------------------------------------
