@@ -363,6 +363,10 @@ async def test_json_at_the_route_of_a_form_names_a_model_and_no_file_of_another_
         answer = await gateway.ask("POST", path, {**edit, **more}, bearer("alice"))
         assert (answer.status, answer.json.get("error", {}).get("code", "")) == (status, code), answer.body
     assert [json.loads(peer.body)["model"] for peer in upstream.peers] == ["mock"]
+    twice = b'{"model":"m","images":[{"file_id":"file-bobs","file_id":"file-all"}],"n":12345678901234567890}'
+    assert (await gateway.ask("POST", path, twice, bearer("alice"))).status == 200
+    anew = b'{"model":"mock","images":[{"file_id":"file-all"}],"n":12345678901234567890}'
+    assert upstream.peers[0].body == anew, "the last of duplicate members counts, and no other is sent"
     for kind in ("text/plain", "application/x+json", "multipart/mixed", "application/json; charset=utf-16", ""):
         answer = await gateway.ask("POST", path, json.dumps(edit).encode(), {**bearer("bob"), "content-type": kind})
         assert answer.status == 415, kind

@@ -21,9 +21,10 @@ from gai_fast.formats import (
     StreamContext,
     known_format,
 )
+from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
+from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import Settings, StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.publication import Publication
@@ -282,12 +283,13 @@ class StreamRoutes:
         """Answers a request that is passed through by a handler, once its caller is known to own the ids that it names.
 
         Args:
-            incoming: The request.
+            incoming: The request. Its body is written anew: of duplicate members an upstream may read another one.
             then: The handler.
         """
         if incoming.key is None:
             return then()
         body = parse_object(incoming.json_body())
+        incoming.http.body = CheckedBody(encode_json(body))
         name = body.get("model")
         settings = self._specs.settings
         model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
