@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from gai_fast.formats._members import member
+from gai_fast.formats._members import member, required
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Code, Error
@@ -43,6 +43,22 @@ def error_object(error: Error) -> dict[str, Any]:
         "param": error.param,
         "code": error.reason if error.reason == "store_sealed" else error.code,
     }
+
+
+def declared_function(function: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns a function as a tool of a native request.
+
+    Args:
+        function: The object that declares it.
+        path: Its path in the request.
+    """
+    tool = {
+        "name": required(function, "name", path, str),
+        "description": member(function, "description", path, str),
+        "parameters": member(function, "parameters", path, dict),
+        "strict": member(function, "strict", path, bool),
+    }
+    return {key: value for key, value in tool.items() if value is not None}
 
 
 def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:

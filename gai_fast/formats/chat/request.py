@@ -19,7 +19,7 @@ from gai_fast.formats._members import (
     required,
     unknown_members,
 )
-from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, openai_cache
+from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, declared_function, openai_cache
 from gai_fast.formats._signatures import author_by_detail_format, detail_format_of, signs_texts
 from gai_fast.model.request import Request
 
@@ -390,13 +390,7 @@ class _ChatReader(RequestReader):
 
     def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict"))
-        tool = {
-            "name": required(function, "name", path, str),
-            "description": member(function, "description", path, str),
-            "parameters": member(function, "parameters", path, dict),
-            "strict": member(function, "strict", path, bool),
-        }
-        return {key: value for key, value in tool.items() if value is not None}
+        return declared_function(function, path)
 
     def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
         choice = member(body, "tool_choice", "$", str, dict)

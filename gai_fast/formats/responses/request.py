@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import RequestReader, invalid, member, require_type, required, unknown_members
-from gai_fast.formats._openai import EFFORTS, openai_cache
+from gai_fast.formats._openai import EFFORTS, declared_function, openai_cache
 from gai_fast.formats.responses.items import InputReader
 from gai_fast.formats.responses.parts import flat_name
 from gai_fast.model.errors import Unsupported
@@ -217,13 +217,7 @@ class _ResponseReader(RequestReader):
 
     def _function(self, tool: Mapping[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(tool, path, ("type", "name", "description", "parameters", "strict"))
-        declared = {
-            "name": required(tool, "name", path, str),
-            "description": member(tool, "description", path, str),
-            "parameters": member(tool, "parameters", path, dict),
-            "strict": member(tool, "strict", path, bool),
-        }
-        return {key: value for key, value in declared.items() if value is not None}
+        return declared_function(tool, path)
 
     def _namespace(self, group: Mapping[str, Any], path: str, tools: list[dict[str, Any]]) -> None:
         """Adds the tools of a namespace, whose description begins that of its first tool.

@@ -1,4 +1,4 @@
-"""What OpenAI's dialects share: error bodies, and the arguments of a call as text."""
+"""The parts that OpenAI's dialects share: error bodies, functions, and the arguments of a call as text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats._openai import annotation, argument_text, note_warning
-from gai_fast.model.errors import CLASSES, Error
+from gai_fast.formats._openai import annotation, argument_text, declared_function, note_warning
+from gai_fast.model.errors import CLASSES, Error, InvalidRequest
 from gai_fast.model.events import JSONText
 from tests.limits import LIMITS
 from tests.unit.formats.chat_reader import OPENAI
@@ -21,6 +21,13 @@ def test_every_code_has_an_error_body(code: Any) -> None:
     assert list(body["error"]) == ["message", "type", "param", "code"]
     assert body["error"]["code"] == code
     assert body["error"]["type"].endswith("_error")
+
+
+def test_a_function_is_declared_with_its_name_and_the_members_that_it_has() -> None:
+    function = {"name": "now", "description": None, "parameters": {}, "strict": False}
+    assert declared_function(function, "$.tools[0]") == {"name": "now", "parameters": {}, "strict": False}
+    with pytest.raises(InvalidRequest, match="required field `name`"):
+        declared_function({}, "$.tools[0]")
 
 
 def test_the_upstreams_own_words_are_passed_on_unchanged() -> None:
