@@ -15,7 +15,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -118,9 +117,8 @@ class Specimen(NamedTuple):
     to_text: frozenset[Path_]
     """The paths that lead to text."""
     text: str
-
-    def written(self) -> bytes:
-        return written(self.frames)
+    texts: list[str]
+    """Each frame as it is written."""
 
     def kind(self, at: int) -> str:
         """The kind of a frame, by which the members of an event differ."""
@@ -128,12 +126,15 @@ class Specimen(NamedTuple):
         return str(chunk.get("type", "")) if isinstance(chunk, dict) else ""
 
 
+encoded = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each call
+
+
+def frame_text(before: str, value: Any, after: str) -> str:
+    return before + re.sub(r'"\ue000([^"]*)"', r"\1", encoded(value)) + after if value is not None else before + after
+
+
 def written(frames: list[tuple[str, Any, str]]) -> bytes:
-    body = "".join(
-        before + ("" if value is None else json.dumps(value, ensure_ascii=False)) + after
-        for before, value, after in frames
-    )
-    return re.sub(r'"\ue000([^"]*)"', r"\1", body).encode()
+    return "".join(frame_text(*frame) for frame in frames).encode()
 
 
 def frames_of(body: str) -> list[tuple[str, Any, str]]:
@@ -171,8 +172,9 @@ def at_path(value: Any, path: Path_) -> Any:
 
 
 def replaced(value: Any, path: Path_, other: Any) -> Any:
-    value = deepcopy(value)
-    at_path(value, path[:-1])[path[-1]] = other
+    """A copy with another value at a path; what lies beside the path is shared."""
+    value = value.copy()
+    value[path[0]] = replaced(value[path[0]], path[1:], other) if len(path) > 1 else other
     return value
 
 
@@ -191,10 +193,13 @@ def refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON")
 
 
+decoded = json.JSONDecoder(parse_constant=refuse).decode
+
+
 def text_and_end(kernels: ModuleType, provider: str, body: bytes) -> tuple[str, str]:
     """The text of an answer, and `finish` or the code of its error."""
     out = b"".join(relayed(kernels, provider, [body[:700], body[700:]], ("gai", "ndjson", False, {}))[0])
-    events = [json.loads(line, parse_constant=refuse) for line in out.splitlines()]
+    events = [decoded(line.decode()) for line in out.splitlines()]
     text = "".join(event["text"] for event in events if event["type"] == "text.delta" and "choice" not in event)
     end = events[-2]
     return text, "finish" if end["type"] == "finish" else f"{end['error']['code']} {end['error'].get('reason')}"
@@ -230,7 +235,8 @@ def specimen(path: Path, kernels: ModuleType) -> Specimen:
     text, end = text_and_end(kernels, provider, written(frames))
     assert text or path.stem != "text", path
     assert end == "finish", path
-    return Specimen(provider, path.stem, frames, is_text, frozenset(to_text), text)
+    texts = [frame_text(*frame) for frame in frames]
+    return Specimen(provider, path.stem, frames, is_text, frozenset(to_text), text, texts)
 
 
 def side_members(whole: Specimen) -> Iterator[tuple[str, Path_]]:
@@ -267,14 +273,14 @@ def bodies(whole: Specimen, kind: str, path: Path_, odd: Any) -> Iterator[bytes]
     """The answer with the odd value in all chunks, and in those after the first text."""
     first = whole.is_text.index(True) if True in whole.is_text else 0
     for begin in (first + 1, 0):
-        frames, is_changed = [], False
-        for at, (before, chunk, after) in enumerate(whole.frames):
-            is_of_kind = at >= begin and whole.kind(at) == kind and has_path(chunk, path)
-            is_odd = is_of_kind and not is_meant(at_path(chunk, path), path, odd)
-            is_changed = is_changed or is_odd
-            frames.append((before, replaced(chunk, path, odd) if is_odd else chunk, after))
+        texts, is_changed = whole.texts.copy(), False
+        for at, (before, chunk, after) in enumerate(whole.frames[begin:], begin):
+            is_of_kind = whole.kind(at) == kind and has_path(chunk, path)
+            if is_of_kind and not is_meant(at_path(chunk, path), path, odd):
+                texts[at] = frame_text(before, replaced(chunk, path, odd), after)
+                is_changed = True
         if is_changed:
-            yield written(frames)
+            yield "".join(texts).encode()
 
 
 def lost(whole: Specimen, kernels: ModuleType) -> list[str]:

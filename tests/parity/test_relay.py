@@ -12,16 +12,17 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.core import answer as answers
 from gai_fast.core.relay import Relay
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
@@ -78,6 +79,19 @@ def context_of(**said: Any) -> StreamContext:
     return StreamContext(**{**usual, **said})
 
 
+@contextmanager
+def kernels_of_answers(kernels: ModuleType) -> Iterator[None]:
+    """Answers are read with these kernels; `patch.multiple` looks for the module each time, which takes longer."""
+    usual = {name: getattr(answers, name) for name in KERNELS}
+    for name in KERNELS:
+        setattr(answers, name, getattr(kernels, name))
+    try:
+        yield
+    finally:
+        for name, kernel in usual.items():
+            setattr(answers, name, kernel)
+
+
 def relayed(
     kernels: ModuleType, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]
 ) -> tuple[list[bytes], Any]:
@@ -90,7 +104,7 @@ def relayed(
     output = output or form.encoder(framing, context)
     api = get_provider(provider)
     outs = []
-    with patch.multiple("gai_fast.core.answer", **{name: getattr(kernels, name) for name in KERNELS}):
+    with kernels_of_answers(kernels):
         relay = Relay(
             api.adapter("asked"),
             output,
@@ -728,7 +742,7 @@ def test_an_attempt_that_begins_as_another_answer_did_does_not_say_its_role_agai
     for kernels in both:
         context = StreamContext("stream", "request", None, "asked", lambda: NOW)
         output: Any = get_format("openai").passthrough("sse", context, whole=False)
-        with patch.multiple("gai_fast.core.answer", **{name: getattr(kernels, name) for name in KERNELS}):
+        with kernels_of_answers(kernels):
             relay = Relay(api.adapter(), output, deltas=output, frames=output, failed=lambda error: True)
             relay.receive_data(answer("b").partition(b"\n\n")[0] + b"\n\n", NOW)
             relay.receive_eof(api.adapter().truncated(), NOW)
@@ -872,7 +886,7 @@ def test_arguments_that_are_copied_are_handed_over_in_bounded_pieces(both: Both)
     arguments = []
     for kernels in both:
         adapter = Watched(get_provider("openai"))
-        with patch.multiple("gai_fast.core.answer", **{name: getattr(kernels, name) for name in KERNELS}):
+        with kernels_of_answers(kernels):
             output: Any = get_format("gai").encoder("sse", context_of())
             relay = Relay(adapter, output, deltas=output)
             relay.receive_data(body, NOW)
