@@ -142,6 +142,10 @@ class Module:
     def tree(self) -> ast.Module:
         return parsed(self.path)
 
+    @property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        return walked(self.path)
+
     def at(self, node: ast.stmt | ast.expr | ast.excepthandler) -> str:
         return f"{self.path.relative_to(ROOT)}:{node.lineno}"
 
@@ -149,6 +153,11 @@ class Module:
 @cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), path)
+
+
+@cache
+def walked(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(path)))
 
 
 def name_of(path: Path) -> str:
@@ -170,12 +179,13 @@ TEXTS = sorted(
 )
 
 
-def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
+@cache
+def imports(module: Module) -> list[tuple[ast.stmt, str]]:
     """Every import, wherever it stands: our modules by their name here, others by their top-level name."""
-    for node in ast.walk(module.tree):
+    found: list[tuple[ast.stmt, str]] = []
+    for node in module.nodes:
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node, ours(alias.name)
+            found += [(node, ours(alias.name)) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -184,7 +194,8 @@ def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
                 base = ".".join([*package[:keep], *filter(None, [base])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield node, ours(inner if inner.removeprefix("gai_fast.") in NAMES else base)
+                found.append((node, ours(inner if inner.removeprefix("gai_fast.") in NAMES else base)))
+    return found
 
 
 def ours(name: str) -> str:
@@ -200,6 +211,7 @@ def violations(found: Iterable[str]) -> str:
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
+@cache
 def edges() -> dict[tuple[str, str], list[str]]:
     """The imports between folders, by the two folders."""
     by_name = {module.name: module for module in MODULES}
@@ -278,7 +290,7 @@ def test_a_class_has_one_responsibility_and_so_no_more_lines_than_a_reader_remem
     lines = {
         f"{module.name}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
         for module in MODULES
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ClassDef)
     }
     assert not violations(
@@ -378,7 +390,7 @@ def test_the_environment_is_read_in_one_place() -> None:
         f"{module.at(node)}: reads the environment"
         for module in MODULES
         if module.name not in ENVIRONMENT
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     )
 
@@ -392,7 +404,7 @@ def test_no_providers_name_stands_outside_its_home() -> None:
         f"{module.at(node)}: {node.value!r}"
         for module in MODULES
         if module.kind not in ("providers", "formats") and module.name not in ROUTES
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Constant) and node.value in names - NAMED.get(module.name, set())
     )
 
@@ -410,7 +422,7 @@ def test_formats_name_no_provider() -> None:
         (module.folder, node.value): module.at(node)
         for module in MODULES
         if module.kind == "formats" and module.name != "formats"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         # With blanks it is prose.
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
         if named.search(node.value)
@@ -443,7 +455,7 @@ def compiled_modules() -> list[Module]:
 
 def test_no_module_that_mypyc_compiles_has_what_it_does_not_keep() -> None:
     """It forgets the cause of an exception, and its coroutines are cancelled by a call that CPython 3.12 warns of."""
-    nodes = [(module, node) for module in compiled_modules() for node in ast.walk(module.tree)]
+    nodes = [(module, node) for module in compiled_modules() for node in module.nodes]
     assert not violations(module.at(node) for module, node in nodes if isinstance(node, ast.AsyncFunctionDef))
     assert not violations(
         module.at(node)
@@ -462,7 +474,7 @@ def test_no_function_of_a_compiled_module_has_a_function_within() -> None:
     found = [
         f"{module.name}:{inner.lineno}"
         for module in compiled_modules()
-        for outer in ast.walk(module.tree)
+        for outer in module.nodes
         if isinstance(outer, functions)
         for inner in ast.walk(outer)
         if isinstance(inner, functions) and inner is not outer
@@ -514,7 +526,7 @@ def test_a_compiled_class_with_an_interpreted_subclass_allows_it() -> None:
         for module in MODULES
         if module not in compiled
         for names in [names_from(module)]
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ClassDef)
         for base in map(ast.unparse, node.bases)
         if not allowed.get((names.get(base, ""), base), True)
@@ -525,7 +537,7 @@ def names_from(module: Module) -> dict[str, str]:
     """The names that a module imports, and from which of ours."""
     return {
         alias.name: node.module.removeprefix("gai_fast.")
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
@@ -558,7 +570,7 @@ def test_a_large_number_is_a_limit_or_stands_in_a_table() -> None:
         f"{module.at(node)}: {node.value}"
         for module in MODULES
         if module.top in WITHOUT_NUMBERS and module.path.stem != "limits"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Constant) and type(node.value) is int and node.value >= LARGEST_LITERAL
         if node not in table_nodes(module)
     )
@@ -574,7 +586,7 @@ def test_no_exception_is_caught_that_is_not_named() -> None:
         f"{module.at(node)}: a broad except"
         for module in MODULES
         if module.name not in CATCHES_ALL
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ExceptHandler) and broad(node.type)
     )
 
