@@ -47,7 +47,7 @@ def answer(status: int, body: str = "") -> str:
 async def answering(
     text: str, key: str | None = None, *, ends: bool = True
 ) -> AsyncIterator[tuple[AdminClient, list[str]]]:
-    """A client of a server that answers everything with this text, and the requests that it gets."""
+    """Yields a client of a server that answers everything with this text, and the requests that it gets."""
     asked: list[str] = []
     may_end = asyncio.Event()
 

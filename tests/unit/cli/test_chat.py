@@ -26,7 +26,7 @@ ERROR = {"type": "error", "error": {"code": "overloaded", "message": "too busy",
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Request], list[Events]]:
-    """The requests to the model, and its answers to come, one list of events for each question."""
+    """Yields the requests to the model, and its answers to come, one list of events for each question."""
     requests: list[Request] = []
     answers: list[Events] = []
 

@@ -54,13 +54,13 @@ def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, fold
 
 def test_a_certificate_that_clients_refuse_is_a_warning(run: Run, folder: Path, authority: Authority) -> None:
     authority.issue("short", "DNS:localhost", days=3)
-    for name, told in (("short", "(`tls_cert`) expires on 20"), ("expired", "certificate has expired")):
+    for name, found in (("short", "(`tls_cert`) expires on 20"), ("expired", "certificate has expired")):
         keys = (f'{key} = "{file}"' for key, file in authority.pair(name).items())
         (folder / "c.toml").write_text("\n".join(["[server]", *keys]))
         result = run("check", "-c", "c.toml")
-        assert (result.exit_code, told in result.stderr) == (0, True), result.stderr
+        assert (result.exit_code, found in result.stderr) == (0, True), result.stderr
         [warning] = json.loads(run("check", "-c", "c.toml", "--json").output)["warnings"]
-        assert told in warning
+        assert found in warning
 
 
 def test_a_missing_key_is_a_warning(run: Run, folder: Path) -> None:
@@ -87,11 +87,11 @@ def test_a_probe_opens_the_store_too(run: Run, folder: Path) -> None:
 
 
 def test_a_probe_fetches_the_keys_of_each_issuer(run: Run, folder: Path) -> None:
-    """Nothing listens at port 9: the failure is told as those of the store and of upstreams are."""
+    """Nothing listens at port 9: the failure is reported as the store's and upstreams' are."""
     (folder / "c.toml").write_text('[[issuer]]\nname = "staff"\nurl = "http://127.0.0.1:9"\naudience = "gateway"\n')
     result = run("check", "-c", "c.toml", "--probe")
-    told = "issuer.staff: error: http://127.0.0.1:9: it cannot be reached"
-    assert (result.exit_code, told in result.output) == (1, True), result.output
+    found = "issuer.staff: error: http://127.0.0.1:9: it cannot be reached"
+    assert (result.exit_code, found in result.output) == (1, True), result.output
     assert " -> check `url` of staff" in result.output
     result = run("check", "-c", "c.toml", "--probe", "--json")
     shown = json.loads(result.output)

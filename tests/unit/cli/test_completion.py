@@ -55,7 +55,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 
 def completed(shell: str, line: str, folder: Path, run: Run) -> list[str]:
-    """The shell's completions of a line."""
+    """Returns the shell's completions of a line."""
     script = folder / "script"
     script.write_text(run("completion", shell).output)
     program = folder / "gai-fast"

@@ -25,7 +25,7 @@ AT_NOW = "Wed, 18 Nov 2026 11:06:40 GMT"
 
 @contextmanager
 def upstream(*statuses: int) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers one request after the other with a status; its URL, and the keys that it got."""
+    """Yields a server that answers one request after the other with a status; its URL, and the keys that it got."""
     left, keys = iter(statuses), []
 
     class Handler(BaseHTTPRequestHandler):

@@ -70,20 +70,20 @@ auth_command = [{json.dumps(sys.executable)}, "-S", "-c", "print('{CANARY}', 60)
     (tmp_path / "gai-fast.toml").write_text("".join(tables))
     sent = f"authorization: bearer {CANARY}".encode()
     async with server:
-        code, told, errors = await run("doctor", "--json", cwd=tmp_path)
+        code, result, errors = await run("doctor", "--json", cwd=tmp_path)
         assert code == 1
-        checks = {check["name"]: check for check in json.loads(told)}
+        checks = {check["name"]: check for check in json.loads(result)}
         assert checks["identity.good"]["status"] == "ok"
         assert checks["upstream.good"]["detail"].startswith("takes the token: status 200")
         assert checks["identity.bad"]["detail"] == "auth_command exited with code 1"
         assert checks["upstream.bad"]["status"] == "skipped"
         assert [sent in head for head in asked] == [True]
-        assert "canary" not in told + errors
-        code, told, errors = await run("check", "--probe", "--json", cwd=tmp_path)
+        assert "canary" not in result + errors
+        code, result, errors = await run("check", "--probe", "--json", cwd=tmp_path)
     assert code == 1
-    probes = {probe["upstream"]: probe for probe in json.loads(told)["probes"]}
+    probes = {probe["upstream"]: probe for probe in json.loads(result)["probes"]}
     assert probes["bad"]["message"] == "auth_command exited with code 1 -> run `auth_command` by hand"
     assert sent in asked[-1]
-    assert "canary" not in told + errors
-    code, told, errors = await run("config", "show", cwd=tmp_path)
-    assert (code, "canary" in told + errors) == (0, False)
+    assert "canary" not in result + errors
+    code, result, errors = await run("config", "show", cwd=tmp_path)
+    assert (code, "canary" in result + errors) == (0, False)

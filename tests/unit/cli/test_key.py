@@ -262,7 +262,7 @@ def test_a_new_key_may_have_limits(run: Run, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         (("--spend", "much"), "error: --spend: must be an amount and a period, such as 20/month, not 'much'\n"),
         (("--spend", "nan/day"), "error: --spend: must be an amount and a period"),
@@ -272,8 +272,8 @@ def test_a_new_key_may_have_limits(run: Run, file: Path) -> None:
     ],
 )
 def test_a_limit_that_makes_no_sense_is_named_and_changes_nothing(
-    run: Run, file: Path, given: tuple[str, ...], told: str
+    run: Run, file: Path, given: tuple[str, ...], expected: str
 ) -> None:
     result = run("key", "new", "bob", "-c", "c.toml", *given)
     assert (result.exit_code, result.stdout, file.read_text()) == (2, "", FILE)
-    assert result.stderr.startswith(told)
+    assert result.stderr.startswith(expected)

@@ -219,7 +219,7 @@ async def test_the_words_of_an_endpoint_make_no_kinds_of_errors_and_control_no_t
 
 
 async def load_of(body: bytes) -> Measured:
-    """The figures of two requests that are answered with this stream."""
+    """Returns the figures of two requests that are answered with this stream."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(body=body, headers=SSE)

@@ -40,7 +40,7 @@ async def hello(request: web.Request) -> web.StreamResponse:
 
 
 async def half(request: web.Request) -> web.StreamResponse:
-    """An answer of which the first half is written."""
+    """Returns an answer of which the first half is written."""
     response = web.StreamResponse()
     response.enable_chunked_encoding()
     await response.prepare(request)
@@ -49,7 +49,7 @@ async def half(request: web.Request) -> web.StreamResponse:
 
 
 async def ask(server: LocalServer, request: bytes = REQUEST) -> bytes:
-    """The bytes that a client reads; raises `ConnectionResetError` where the server resets."""
+    """Returns the bytes that a client reads; raises `ConnectionResetError` if the server resets."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     try:
         writer.write(request)

@@ -24,7 +24,7 @@ ROOT = Path(gai_fast.__file__).parents[1]
 
 
 def commands(group: click.Group, name: str = "gai-fast") -> Iterator[click.Context]:
-    """A context for every command, groups included."""
+    """Yields a context for every command, groups included."""
     with click.Context(group, info_name=name, **group.context_settings) as context:
         yield context
         for child in group.list_commands(context):

@@ -14,7 +14,7 @@ HOSTILE = '<script>alert("&")</script>'
 
 
 def drawn(svg: str) -> ElementTree.Element:
-    """A plot, which must be well formed."""
+    """Returns a plot, which must be well formed."""
     return ElementTree.fromstring(svg)
 
 

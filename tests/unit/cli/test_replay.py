@@ -24,7 +24,7 @@ REQUEST = b"POST /v1 HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}"
 
 
 async def ask(replay: Replay, request: bytes = REQUEST) -> list[bytes]:
-    """The head, the chunks as they were cut, and what came last."""
+    """Returns the head, the chunks as they were cut, and what came last."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
     writer.write(request)
     async with asyncio.timeout(SECONDS):

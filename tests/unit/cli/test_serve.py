@@ -155,7 +155,7 @@ class TestBanner:
 class TestCommand:
     @pytest.fixture
     def served(self, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-        """The arguments that the server was started with."""
+        """Returns the arguments that the server was started with."""
         served: list[Settings] = []
 
         async def serve(settings: Settings, *, ready: Any, record: Path | None, load_settings: Any) -> None:

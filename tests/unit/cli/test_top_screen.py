@@ -180,7 +180,7 @@ async def test_no_name_controls_the_terminal() -> None:
 
 @pytest.fixture
 def apps(monkeypatch: pytest.MonkeyPatch) -> list[Top]:
-    """The screens that `show` makes from now on; they have no terminal."""
+    """Returns the screens that `show` makes from now on; they have no terminal."""
     made: list[Top] = []
     run = Top.run_async
 

@@ -27,7 +27,7 @@ class Folder:
         return read(self.file, environ=environ or {}, flags=flags)
 
     def problems(self, text: str | bytes, environ: dict[str, str] | None = None, **flags: Any) -> list[str]:
-        """Every problem, with the folder left out."""
+        """Returns every problem, with the folder left out."""
         with pytest.raises(ConfigError) as caught:
             self.read(text, environ, **flags)
         return [problem.replace(f"{self.path}/", "") for problem in caught.value.problems]

@@ -14,7 +14,7 @@ LOCATION = "projects/p-1/locations"
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The clouds whose packages are there."""
+    """Returns the clouds whose packages are there."""
     there = {"aws", "google", "entra"}
     monkeypatch.setattr(module, "is_installed", there.__contains__)
     return there

@@ -1,4 +1,4 @@
-"""The values of a key that is made at run time: read as those of a `[[key]]`, kept, and read again."""
+"""The values of a key that is made at run time: read like the values of a `[[key]]`, kept, and read again."""
 
 from __future__ import annotations
 

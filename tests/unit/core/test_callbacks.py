@@ -22,7 +22,7 @@ EVENTS: list[Any] = [
 ]
 
 
-def told(manager: EventManager, events: list[Any]) -> None:
+def notify(manager: EventManager, events: list[Any]) -> None:
     for event in events:
         for callback in manager.wanted(event):
             callback(event)
@@ -31,7 +31,7 @@ def told(manager: EventManager, events: list[Any]) -> None:
 def test_every_event_calls_those_that_want_it() -> None:
     seen: list[tuple[str, str]] = []
     functions: Any = {name: lambda event, name=name: seen.append((name, event["type"])) for name in NAMES}
-    told(EventManager(**functions), EVENTS)
+    notify(EventManager(**functions), EVENTS)
     assert seen == [
         ("on_start", "start"),
         *(("on_delta", kind) for kind in ("text.delta", "reasoning.delta", "tool.call.delta")),
@@ -47,16 +47,16 @@ def test_methods_of_a_subclass_are_callbacks_too() -> None:
             self.count += 1
 
     manager = Counting(on_error=lambda event: None)
-    told(manager, EVENTS)
+    notify(manager, EVENTS)
     assert manager.count == 3
 
 
 def test_functions_may_be_assigned_later() -> None:
     manager = EventManager()
-    told(manager, EVENTS)
+    notify(manager, EVENTS)
     seen: list[Event] = []
     manager.on_complete = seen.append
-    told(manager, EVENTS)
+    notify(manager, EVENTS)
     assert [event["type"] for event in seen] == ["finish"]
 
 

@@ -62,7 +62,7 @@ class Fixture:
         self.learning = Learning(self.adapter, cast(Any, self.sink), cast(Any, self.copier))
 
     def after(self, *events: Event, joins: bool = False, has_content: bool = True) -> list[Any]:
-        """The calls of the copier for one frame that became these events."""
+        """Returns the calls of the copier for one frame that became these events."""
         self.copier.calls = []
         self.learning.receive(FRAME, list(events), joins=joins, has_content=has_content)
         return self.copier.calls

@@ -61,11 +61,11 @@ def test_an_illegal_event_is_our_bug_and_never_reaches_the_client(state: State, 
 
 
 def test_an_adapter_may_tell_the_same_metadata_of_all_its_answers() -> None:
-    told = {"region": "eu"}
+    result = {"region": "eu"}
     stream = Stream(upstream="main")
-    stream.relay._emit({"type": "start", "provider": "fake", "provider_metadata": told})
+    stream.relay._emit({"type": "start", "provider": "fake", "provider_metadata": result})
     assert stream.events[0]["provider_metadata"] == {"region": "eu", "upstream": "main"}
-    assert told == {"region": "eu"}
+    assert result == {"region": "eu"}
     assert stream.relay.error is None
 
 

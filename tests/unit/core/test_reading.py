@@ -39,7 +39,7 @@ SECRET = "my private words"
 
 
 def refused(body: bytes | dict[str, Any]) -> InvalidRequest:
-    """The refusal of a body: always a 400, always of one line, never with the caller's words in it."""
+    """Returns the refusal of a body: always a 400, always of one line, never with the caller's words in it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(InvalidRequest) as caught:
         parse_request(raw)
@@ -220,8 +220,8 @@ def test_row_2_a_body_must_be_an_object(body: bytes, kind: str) -> None:
 def test_rows_3_and_4_what_is_cut_or_too_much_is_told_with_its_offset(body: bytes, offset: int) -> None:
     error = refused(body)
     assert error.reason == "json"
-    told = int(error.message.rpartition("(byte ")[2].rstrip(")"))
-    assert abs(told - offset) <= 1
+    result = int(error.message.rpartition("(byte ")[2].rstrip(")"))
+    assert abs(result - offset) <= 1
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_row_7_a_depth_bomb_is_refused_before_anything_recurses(opened: bytes) -
 
 
 def schema(depth: int) -> dict[str, Any]:
-    """A request nested so deep; the body, `tools`, the tool and `parameters` are four levels of it."""
+    """Returns a request nested so deep; the body, `tools`, the tool and `parameters` are four levels of it."""
     nested: dict[str, Any] = {}
     for _ in range(depth - 4):
         nested = {"properties": nested}
@@ -382,7 +382,7 @@ def test_a_number_that_no_float_holds_is_refused_beside_an_integer(members: str)
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
         (b'{"seed": 1.0, "query": }', "invalid character (byte 23)"),
         (b'{"seed": 1.0, "query": "q"', "it ends too early (byte 26)"),
@@ -390,11 +390,11 @@ def test_a_number_that_no_float_holds_is_refused_beside_an_integer(members: str)
         (b'{"reasoning": {"max_tokens": 1.0, "effort": }, "query": "q"}', "invalid character (byte 44)"),
     ],
 )
-def test_what_follows_a_fraction_may_be_no_json(body: bytes, told: str) -> None:
+def test_what_follows_a_fraction_may_be_no_json(body: bytes, expected: str) -> None:
     """A body is read up to its first fraction, and again as a whole."""
     error = refused(body)
     assert error.reason == "json"
-    assert told in error.message
+    assert expected in error.message
 
 
 @pytest.mark.parametrize("value", ["-1", "0", "1e9", "1000000000", "1.5", "100000001", "9" * 30])
@@ -534,7 +534,7 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
 
 
 @pytest.mark.parametrize(
-    ("member", "told"),
+    ("member", "expected"),
     [
         ('"messages":[{"role":"developer","content":"x"}]', "messages[0].role`; known: system, user, assistant, tool"),
         (
@@ -549,10 +549,10 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
         ('"tool_choice":"any"', "tool_choice`; known: auto, none, required"),
     ],
 )
-def test_a_value_that_a_field_does_not_have_is_told_with_those_that_it_has(member: str, told: str) -> None:
+def test_a_value_that_a_field_does_not_have_is_told_with_those_that_it_has(member: str, expected: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_request(f'{{"query":"x",{member}}}'.encode())
-    assert str(refused.value).endswith(f"value - at `$.{told}")
+    assert str(refused.value).endswith(f"value - at `$.{expected}")
 
 
 def test_every_turn_has_its_path() -> None:

@@ -176,7 +176,7 @@ class Stream:
 
 
 def relayed(*pieces: Any, **options: Any) -> Stream:
-    """The stream of these chunks (bytes are taken as they are), to the clean end of its body."""
+    """Returns the stream of these chunks (bytes are taken as they are), to the clean end of its body."""
     return Stream(**options).send(*pieces).end()
 
 
@@ -202,8 +202,8 @@ def test_chunks_without_framing_are_read_like_a_body(framing: Literal["sse", "nd
         relays[1].receive_chunk(chunk)
     for relay in relays:
         relay.receive_eof()
-    told, read = ([{**event, "ts": 0, "request_id": ""} for event in sink.take()] for sink in sinks)
-    assert told == read
+    result, read = ([{**event, "ts": 0, "request_id": ""} for event in sink.take()] for sink in sinks)
+    assert result == read
     assert [event.get("text") for event in read if "text" in event] == ["a", "b", "😀"]
 
 
@@ -927,8 +927,8 @@ def test_usage_that_the_provider_never_told_is_estimated_at_the_finish() -> None
         "source": "estimated",
     }
     assert "usage" not in relayed(HELLO, STOP).events[-2]
-    told = relayed(HELLO, chunk(usage={"input_tokens": 1}), STOP, prompt_characters=10)
-    assert told.events[-2]["usage"] == {"input_tokens": 1}
+    result = relayed(HELLO, chunk(usage={"input_tokens": 1}), STOP, prompt_characters=10)
+    assert result.events[-2]["usage"] == {"input_tokens": 1}
 
 
 # ---- any stream ------------------------------------------------------------------------------------------------------

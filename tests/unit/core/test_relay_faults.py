@@ -168,7 +168,7 @@ def cut_short(run: Run) -> None:
     run.relay.receive_eof(RESET)
 
 
-def told_error(run: Run) -> None:
+def sent_error(run: Run) -> None:
     run.attempts = 1
     run.relay.receive_data(sse(HELLO, CALLING, chunk(error="no")))
 
@@ -201,7 +201,7 @@ def healed(continued: Any) -> Callable[[Run], None]:
 
 
 DRIVES = [
-    answer, whole, refused, cut_short, told_error, cancelled, failed, given_up,
+    answer, whole, refused, cut_short, sent_error, cancelled, failed, given_up,
     healed(None), healed("verified"), healed("prefill"),
 ]  # fmt: skip
 CALLS = [
@@ -239,10 +239,10 @@ def check_end(run: Run) -> None:
         kinds = [event["type"] for event in events]
         begin = len(kinds) - kinds[::-1].index("stream.reset") if "stream.reset" in kinds else 0
         check_legal(events[begin:])
-        told = events[-2].get("error")
-        if told is not None and not run.could_break_at_done:
-            assert told["code"] == "internal"
-            assert "phase" not in told
+        result = events[-2].get("error")
+        if result is not None and not run.could_break_at_done:
+            assert result["code"] == "internal"
+            assert "phase" not in result
             assert relay.error is not None
             assert relay.error.code == "internal"
     # What comes afterwards changes nothing.
@@ -332,11 +332,11 @@ def test_a_deeply_nested_answer_with_snapshots_ends_whatever_can_be_written_of_i
         relay.receive_data(sse({"id": "c", "choices": [{"index": 0, "delta": {"content": text}}]}), 5)
     relay.receive_data(sse({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}, "[DONE]"), 6)
     relay.receive_eof()
-    told = [line.partition(b'"type":"')[2].partition(b'"')[0] for line in encoder.take().splitlines()]
+    result = [line.partition(b'"type":"')[2].partition(b'"')[0] for line in encoder.take().splitlines()]
     assert relay.fault is None
-    assert told[-2:] == [b"finish", b"done"]
-    assert b"json.snapshot" in told
-    assert told.count(b"warning") == (levels > LIMITS.json_levels), "it is too deep to be followed"
+    assert result[-2:] == [b"finish", b"done"]
+    assert b"json.snapshot" in result
+    assert result.count(b"warning") == (levels > LIMITS.json_levels), "it is too deep to be followed"
 
 
 def test_rule_7_copied_deltas_are_no_exception() -> None:

@@ -91,7 +91,7 @@ class Scene:
         return {charge.upstream: charge.amount // MICRO for charge in self.bill.charges}
 
     @property
-    def told(self) -> Any:
+    def reported_cost(self) -> Any:
         """The micro-dollars in the stream's end. None if it has no cost."""
         end: Any = self.sink.take()[-2]
         cost = end.get("usage", {}).get("cost")
@@ -107,7 +107,7 @@ def test_a_failed_attempt_is_charged_where_it_had_content() -> None:
     scene.again()
     scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}), "[DONE]")
     assert scene.costs == {"2": 150, "3": 100}
-    assert scene.told == 250
+    assert scene.reported_cost == 250
 
 
 def test_an_attempt_that_repeats_is_charged_for_what_it_repeated() -> None:
@@ -121,7 +121,7 @@ def test_an_attempt_that_repeats_is_charged_for_what_it_repeated() -> None:
     scene.say(chunk("four" * 6))
     scene.relay.stop("cancelled")
     assert scene.costs == {"1": 150, "2": 120, "3": 160}
-    assert scene.told == 430
+    assert scene.reported_cost == 430
 
 
 def test_an_attempt_that_goes_on_is_charged_for_the_rest_alone() -> None:
@@ -131,7 +131,7 @@ def test_an_attempt_that_goes_on_is_charged_for_the_rest_alone() -> None:
     scene.again("prefill")
     scene.say(chunk("four" * 3), chunk(finish="stop"), "[DONE]")
     assert scene.costs == {"1": 150, "2": 130}
-    assert scene.told == 280
+    assert scene.reported_cost == 280
 
 
 @pytest.mark.parametrize("transcript", [False, True])
@@ -144,7 +144,7 @@ def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript
     getattr(scene if how == "leave" else scene.relay, how)(*given)
     assert scene.costs == {"1": 150}
     if how != "leave":
-        assert scene.told == 150
+        assert scene.reported_cost == 150
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_a_count_without_output_beside_a_text_is_none(
         scene.leave()
     else:
         scene.say("[DONE]")
-        told: Any = scene.sink.take()[-2]
-        assert (told["usage"]["output_tokens"], told["usage"]["cost"]["amount"]) == (
+        result: Any = scene.sink.take()[-2]
+        assert (result["usage"]["output_tokens"], result["usage"]["cost"]["amount"]) == (
             usage["completion_tokens"],
             cost / 1e6,
         )
@@ -214,13 +214,13 @@ def test_searches_that_have_a_price_cost_beside_the_tokens(
     scene.say(chunk("four"), chunk(finish="stop", usage=usage))
     cost = 100 + 2 * price // 10**6 // MICRO
     if how == "leave":
-        told = scene.leave()
+        result = scene.leave()
     else:
         scene.say("[DONE]")
-        told = scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
-    assert told is not None
-    assert (scene.costs, told["cost"]["amount"]) == ({"1": cost}, cost / 1e6)
-    assert told.get("web_search_requests") == (2 if price else None)
+        result = scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
+    assert result is not None
+    assert (scene.costs, result["cost"]["amount"]) == ({"1": cost}, cost / 1e6)
+    assert result.get("web_search_requests") == (2 if price else None)
 
 
 def sound(tokens: int) -> dict[str, Any]:
@@ -275,18 +275,18 @@ def test_an_attempt_that_was_not_sent_is_not_charged() -> None:
     scene.request.sent = False
     scene.relay.stop("cancelled")
     assert scene.costs == {}
-    assert scene.told is None
+    assert scene.reported_cost is None
 
 
 def test_an_error_before_any_content_is_not_charged_and_one_after_it_is() -> None:
     scene = Scene()
     scene.say({"id": "c", "model": "m", "choices": []})
     scene.relay.fail(CUT)
-    assert (scene.costs, scene.told) == ({}, None)
+    assert (scene.costs, scene.reported_cost) == ({}, None)
     scene = Scene()
     scene.say(chunk("four"))
     scene.relay.fail(CUT)
-    assert (scene.costs, scene.told) == ({"1": 110}, 110)
+    assert (scene.costs, scene.reported_cost) == ({"1": 110}, 110)
 
 
 def test_the_providers_last_count_is_that_of_a_stream_that_is_left() -> None:
@@ -302,7 +302,7 @@ def test_a_fault_of_ours_is_charged_as_any_end() -> None:
     scene = Scene()
     scene.say(chunk("four"))
     scene.relay.break_off(RuntimeError("a bug"))
-    assert (scene.costs, scene.told) == ({"1": 110}, 110)
+    assert (scene.costs, scene.reported_cost) == ({"1": 110}, 110)
 
 
 def test_tokens_that_a_processor_counted_are_the_ones_that_cost() -> None:
@@ -311,7 +311,7 @@ def test_tokens_that_a_processor_counted_are_the_ones_that_cost() -> None:
     assert scene.costs == {"1": 77}
     assert scene.relay.end["usage"]["source"] == "counted"
     assert scene.relay.end["usage"]["cost"] == {"amount": 0.000077, "currency": "USD"}
-    assert scene.told == 77
+    assert scene.reported_cost == 77
 
 
 def test_reading_the_figures_of_an_attempt_changes_nothing_that_it_will_cost() -> None:
@@ -332,7 +332,7 @@ def test_reading_the_figures_of_an_attempt_changes_nothing_that_it_will_cost() -
     assert (usage["output_tokens"], [charge.amount // MICRO for charge in charges]) == (5, [150])
     counted = {"prompt_tokens": 90, "completion_tokens": 1}
     scene.say(chunk(finish="stop", usage=counted), "[DONE]")
-    assert (scene.costs, scene.told) == ({"2": 100}, 100)
+    assert (scene.costs, scene.reported_cost) == ({"2": 100}, 100)
     assert [charge.amount // MICRO for charge in look(scene)[1]] == [100]
 
 
@@ -354,8 +354,8 @@ def test_the_providers_last_count_is_not_replaced_by_a_larger_estimate(end: str)
             scene.relay.fail_attempt(CUT)
     assert scene.costs == {"1": 50 + 30}
     if end in ("cancel", "fail", "cut"):
-        told = scene.relay.end["usage"]
-        assert (told["output_tokens"], told.get("source")) == (3, None)
+        result = scene.relay.end["usage"]
+        assert (result["output_tokens"], result.get("source")) == (3, None)
 
 
 def test_a_count_before_the_providers_finish_reason_is_an_early_one() -> None:
@@ -394,17 +394,17 @@ def test_the_cost_that_processors_see_is_that_of_the_stream() -> None:
     scene = Scene(chain=Chain([Seeing()]))
     hedge = Account(scene.bill, scene.request, "openai", "hedge", PRICE, prompt_characters=PROMPT)
     scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}), "[DONE]")
-    assert (scene.costs, scene.told, hedge.is_closed) == ({"hedge": 100, "1": 100}, 200, True)
+    assert (scene.costs, scene.reported_cost, hedge.is_closed) == ({"hedge": 100, "1": 100}, 200, True)
     assert {"amount": 0.0002, "currency": "USD"} in costs
 
 
 def test_the_end_of_a_stream_gives_up_its_other_attempt() -> None:
-    for sent, told in ((True, 200), (False, 100)):
+    for sent, result in ((True, 200), (False, 100)):
         scene, request = Scene(), Request()
         request.sent = sent
         Account(scene.bill, request, "openai", "hedge", PRICE, prompt_characters=PROMPT)
         scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}), "[DONE]")
-        assert (scene.told, sum(scene.costs.values())) == (told, told)
+        assert (scene.reported_cost, sum(scene.costs.values())) == (result, result)
 
 
 def test_without_an_account_there_is_no_cost() -> None:

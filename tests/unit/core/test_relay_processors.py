@@ -26,7 +26,7 @@ def body(texts: Iterable[str], finish: str = "stop") -> bytes:
 
 
 def relayed(chain: Chain | None, data: bytes, size: int = 1 << 20, wait: int = 10) -> tuple[bytes, Relay]:
-    """The bytes for a client, read by read, `wait` milliseconds apart."""
+    """Returns the bytes for a client, read by read, `wait` milliseconds apart."""
     now = 1000
     # A copied event has the time of its read, an encoded event the clock's: they are equal here.
     encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: now))
@@ -64,11 +64,11 @@ ENTRIES: list[list[Mapping[str, Any]]] = [
 def test_whatever_processors_do_the_stream_is_legal(entries: Any, size: int, texts: list[str]) -> None:
     for finish in ("stop", "length"):
         chain = make_chain([read_processor(entry) for entry in entries], JSON)
-        told = events(relayed(chain, body(texts, finish), size)[0])
-        check_legal(told)
-        assert told[0]["type"] == "start"
+        result = events(relayed(chain, body(texts, finish), size)[0])
+        check_legal(result)
+        assert result[0]["type"] == "start"
         after = 0
-        for event in told[:-1]:
+        for event in result[:-1]:
             assert event.get("from_seq", event["seq"]) == after + 1
             after = event["seq"]
 
@@ -76,19 +76,19 @@ def test_whatever_processors_do_the_stream_is_legal(entries: Any, size: int, tex
 def test_a_processor_ends_the_stream_and_what_was_right_is_there() -> None:
     chain = make_chain([read_processor({"use": "json_stream", "on_invalid": "error"})], StreamInfo(wants_json=True))
     written, relay = relayed(chain, body(['{"a": ', "nope", "more"]))
-    told = events(written)
-    assert [event["type"] for event in told] == ["start", "text.delta", "text.delta", "error", "done"]
-    assert told[2]["text"] == "n"
-    error = told[3]["error"]
+    result = events(written)
+    assert [event["type"] for event in result] == ["start", "text.delta", "text.delta", "error", "done"]
+    assert result[2]["text"] == "n"
+    error = result[3]["error"]
     assert (error["code"], error["reason"], error["phase"]) == ("provider_unavailable", "invalid_json", "mid_stream")
     assert relay.error is not None
 
 
 def test_one_that_is_not_satisfied_with_the_end_turns_it_into_an_error() -> None:
     chain = make_chain([read_processor({"use": "json_stream", "on_invalid": "error"})], StreamInfo(wants_json=True))
-    told = events(relayed(chain, body(['{"a": 1']))[0])
-    assert [event["type"] for event in told] == ["start", "text.delta", "error", "done"]
-    assert told[-1] == {"type": "done", "finished": False}
+    result = events(relayed(chain, body(['{"a": 1']))[0])
+    assert [event["type"] for event in result] == ["start", "text.delta", "error", "done"]
+    assert result[-1] == {"type": "done", "finished": False}
 
 
 def test_what_waits_is_told_before_a_cancelled_stream_ends() -> None:

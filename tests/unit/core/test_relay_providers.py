@@ -178,7 +178,7 @@ def encoded(
     watched: range = range(0),
     watcher: Watcher | None = None,
 ) -> bytes:
-    """The bytes for a client of this format; a watcher is shown the events of some of the pieces."""
+    """Returns the bytes for a client of this format; a watcher is shown the events of some of the pieces."""
     context = StreamContext("abcdefghijklmnopqrstuv", "r", None, "m", lambda: 1)
     encoder = get_format(format_name).encoder(framing, context)
     deltas = cast(DeltaSink, encoder) if copying else None
@@ -333,7 +333,7 @@ OLLAMA_ENDS = st.sampled_from(
 
 
 def ndjson(*chunks: Any) -> bytes:
-    """A body of these chunks, a line each."""
+    """Returns a body of these chunks, a line each."""
     return b"".join(chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode() + b"\n" for chunk in chunks)
 
 

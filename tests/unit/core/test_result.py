@@ -465,11 +465,11 @@ def block(**keys: Any) -> dict[str, Any]:
 
 
 def test_blocks_stand_in_their_place_between_texts_and_can_be_sent_back() -> None:
-    told = parts(text("a"), block(), text("b"), block(choice=1), text("c"))
+    result = parts(text("a"), block(), text("b"), block(choice=1), text("c"))
     part = {"type": "provider_block", "provider": "anthropic", "block": BLOCK}
-    assert told == [{"type": "text", "text": "a"}, part, {"type": "text", "text": "bc"}]
+    assert result == [{"type": "text", "text": "a"}, part, {"type": "text", "text": "bc"}]
     sent = parse_request(
-        encode_json({"messages": [{"role": "assistant", "content": told}, {"role": "user", "content": "x"}]})
+        encode_json({"messages": [{"role": "assistant", "content": result}, {"role": "user", "content": "x"}]})
     )
     sent_back: Any = sent.messages[0].content[1]
     assert json.loads(bytes(sent_back.block)) == BLOCK

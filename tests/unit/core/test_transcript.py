@@ -40,15 +40,15 @@ def delivered(*events: Any) -> Transcript:
 
 
 def repeated(transcript: Transcript, *events: Any) -> list[Event]:
-    """The events of an attempt that reach the client."""
+    """Returns the events of an attempt that reach the client."""
     transcript.repeat(FAILURE)
-    return [told for event in events if (told := transcript.take(event)) is not None]
+    return [result for event in events if (result := transcript.take(event)) is not None]
 
 
 def test_only_what_follows_is_told() -> None:
     transcript = delivered(thought("hm"), text("Hel"), text("lo "))
-    told = repeated(transcript, thought("h"), thought("m"), text("Hello w"), text("orld"), FINISH)
-    assert told == [text("w"), text("orld"), FINISH]
+    result = repeated(transcript, thought("h"), thought("m"), text("Hello w"), text("orld"), FINISH)
+    assert result == [text("w"), text("orld"), FINISH]
 
 
 def test_it_can_be_repeated_again_with_what_was_told_since() -> None:
@@ -79,8 +79,8 @@ def test_an_attempt_that_differs_raises_the_first_failure(events: list[Any]) -> 
 def test_a_call_keeps_the_id_that_was_told_first() -> None:
     transcript = delivered(text("a"), *call("first", '{"a"'))
     end = {"type": "tool.call", "call_id": "second", "tool_call": {"name": "f", "input": {"a": 1}}}
-    told = repeated(transcript, text("a"), *call("second", '{"a":1}'), end)
-    assert told == [
+    result = repeated(transcript, text("a"), *call("second", '{"a":1}'), end)
+    assert result == [
         {"type": "tool.call.delta", "call_id": "first", "index": 0, "arguments": ":1}"},
         {**end, "call_id": "first"},
     ]
@@ -202,13 +202,13 @@ def test_a_short_delivered_text_that_comes_again_after_a_prefill_is_new() -> Non
 
 
 def gone_on(transcript: Transcript, *events: Any) -> str:
-    """The text of a prefilled attempt that reaches the client."""
+    """Returns the text of a prefilled attempt that reaches the client."""
     transcript.go_on()
     said = ""
     for event in events:
         said += transcript.release(event)
-        told = transcript.take(event)
-        said += "" if told is None else told.get("text", "")
+        result = transcript.take(event)
+        said += "" if result is None else result.get("text", "")
     return said
 
 

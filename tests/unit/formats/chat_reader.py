@@ -34,7 +34,7 @@ def streamed(*events: Event, framing: Framing = "sse", **changes: Any) -> bytes:
 
 
 def chunks(*events: Event, **changes: Any) -> list[Any]:
-    """The chunks after the first, which says the role."""
+    """Returns the chunks after the first, which says the role."""
     return objects_of(streamed(*events, **changes))[1:]
 
 
@@ -79,7 +79,7 @@ WARNING: Event = {"type": "warning", "reason": "malformed_chunk"}
 
 
 def passing(*frames: bytes, **changes: Any) -> PassthroughEncoder:
-    """A passthrough that has taken frames, and the events of a first one."""
+    """Returns a passthrough that has taken frames, and the events of a first one."""
     encoder = OPENAI.passthrough("sse", context(**{"usage": False, **changes}), whole=False)
     assert encoder is not None
     for raw in frames:

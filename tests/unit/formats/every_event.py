@@ -71,7 +71,7 @@ FULL_ANSWER: Final[list[Event]] = [
 
 
 def in_another_order(seed: int) -> list[Event]:
-    """The same events in a random order: only those of the frame and of one call keep theirs.
+    """Returns the same events in a random order: only those of the frame and of one call keep theirs.
 
     Args:
         seed: Of the order.

@@ -22,13 +22,13 @@ def streamed(*events: Event, start: Event = START, framing: Framing = "sse", **c
     return encoded(ANTHROPIC.encoder(framing, context(**changes)), [start, *events])
 
 
-def told(*events: Event, start: Event = START, **changes: Any) -> list[Any]:
-    """The objects after `message_start`."""
+def written(*events: Event, start: Event = START, **changes: Any) -> list[Any]:
+    """Returns the objects after `message_start`."""
     return objects_of(streamed(*events, start=start, **changes))[1:]
 
 
 def objects_of(body: bytes) -> list[Any]:
-    """The objects of a stream, each with the event name that its frame has."""
+    """Returns the objects of a stream, each with the event name that its frame has."""
     objects = []
     for frame in body.decode().split("\n\n")[:-1]:
         name, _, data = frame.removeprefix("event: ").partition("\ndata: ")
@@ -42,7 +42,7 @@ def whole(*events: Event, start: Event = START) -> Any:
 
 
 def frame(name: str, **members: Any) -> bytes:
-    """A frame of Anthropic's: with blanks, as it sends them."""
+    """Returns a frame of Anthropic's: with blanks, as it sends them."""
     return f"event: {name}\ndata: {json.dumps({'type': name, **members})}   \n\n".encode()
 
 
@@ -73,7 +73,7 @@ OVERLOADED = frame("error", error={"type": "overloaded_error", "message": "Overl
 
 
 def relayed(pieces: Iterable[bytes], *, cancel: bool = False) -> bytes:
-    """The bytes for a client of the dialect, from an upstream of the dialect."""
+    """Returns the bytes for a client of the dialect, from an upstream of the dialect."""
     encoder = ANTHROPIC.passthrough("sse", context(), whole=False)
     return received(relay_to(encoder, "anthropic"), encoder, pieces, cancel=cancel)
 

@@ -22,7 +22,7 @@ def relay_to(
     passes: bool = True,
     failed: Callable[[Error], bool] | None = None,
 ) -> Relay:
-    """A relay that has received the head of a stream.
+    """Returns a relay that has received the head of a stream.
 
     Args:
         sink: The encoder.
@@ -38,7 +38,7 @@ def relay_to(
 
 
 def received(relay: Relay, sink: Any, pieces: Iterable[bytes], *, cancel: bool = False) -> bytes:
-    """The bytes for a client, taken after each piece of the upstream's body and after its end.
+    """Returns the bytes for a client, taken after each piece of the upstream's body and after its end.
 
     Args:
         relay: From `relay_to`.

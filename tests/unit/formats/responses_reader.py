@@ -25,8 +25,8 @@ def streamed(*events: Event, framing: Framing = "sse", **changes: Any) -> bytes:
     return encoded(RESPONSES.encoder(framing, context(**changes)), [START, *events])
 
 
-def told(*events: Event, **changes: Any) -> list[Any]:
-    """The objects of a stream, checked by the SDK's own types, with numbers from 0 without holes."""
+def written(*events: Event, **changes: Any) -> list[Any]:
+    """Returns the objects of a stream, checked by the SDK's own types, with numbers from 0 without holes."""
     return checked(streamed(*events, **changes))
 
 
@@ -59,13 +59,13 @@ def accumulated_by_sdk(body: bytes, **options: Any) -> Any:
 
 
 def frame(kind: str, number: int, **members: Any) -> bytes:
-    """A frame as OpenAI writes it."""
+    """Returns a frame as OpenAI writes it."""
     data = json.dumps({"type": kind, "sequence_number": number, **members}, separators=(",", ":"))
     return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
 def upstream(status: str = "completed", identifier: str = "resp_theirs", text: str = "Hi there") -> list[bytes]:
-    """The frames of an answer of OpenAI's."""
+    """Returns the frames of an answer of OpenAI's."""
     response = {"id": identifier, "object": "response", "created_at": 1, "model": "gpt-x", "output": []}
     at = {"item_id": "msg_1", "output_index": 0}
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
@@ -91,7 +91,7 @@ def upstream(status: str = "completed", identifier: str = "resp_theirs", text: s
 
 
 def relayed(pieces: Iterable[bytes], *, provider: str = "openai:responses", passes: bool = True) -> bytes:
-    """The bytes of a stream that an upstream has sent in these pieces."""
+    """Returns the bytes of a stream that an upstream has sent in these pieces."""
     return ended(pieces, provider=provider, passes=passes)
 
 

@@ -73,7 +73,7 @@ def encoded(encoder: Encoder, events: Iterable[Event]) -> bytes:
 
 
 def filled(parts: Iterable[Part], seq: int, text: bytes) -> bytes:
-    """The bytes of a delta that a kernel writes from an encoder's parts.
+    """Returns the bytes of a delta that a kernel writes from an encoder's parts.
 
     Args:
         parts: From `delta_parts`.
@@ -85,7 +85,7 @@ def filled(parts: Iterable[Part], seq: int, text: bytes) -> bytes:
 
 
 def data_of(body: bytes) -> list[str]:
-    """The data of each SSE frame, which must be one `data:` line and a blank line."""
+    """Returns the data of each SSE frame, which must be one `data:` line and a blank line."""
     frames = body.decode().split("\n\n")
     assert frames.pop() == ""
     lines = [frame.split("\n")[-1] for frame in frames]
@@ -94,5 +94,5 @@ def data_of(body: bytes) -> list[str]:
 
 
 def objects_of(body: bytes) -> list[Any]:
-    """The objects of an SSE body, without `[DONE]`."""
+    """Returns the objects of an SSE body, without `[DONE]`."""
     return [json.loads(data) for data in data_of(body) if data != "[DONE]"]

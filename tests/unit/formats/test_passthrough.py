@@ -67,7 +67,7 @@ def relayed(pieces: Iterable[bytes]) -> bytes:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
 def test_frames_with_event_lines_are_byte_exact_however_they_are_cut(size: int, end: bytes) -> None:
     body = ANSWER.replace(b"\n", end)
-    # The LF of the last CRLF comes after the end where it comes alone.
+    # The LF of the last CRLF comes after the end if it comes alone.
     late = b"\n" if end == b"\r\n" and len(body) % size == 1 % size else b""
     assert relayed(cut(body, size)) + late == body
 
@@ -116,7 +116,7 @@ def test_an_attempt_that_fails_before_content_leaves_its_parts_behind() -> None:
 
 
 def again(relay: Relay, sink: Passthrough, body: bytes) -> bytes:
-    """The bytes of the attempt that follows one that failed."""
+    """Returns the bytes of the attempt after a failed attempt."""
     relay.begin(get_provider("anthropic").adapter(), sink, deltas=sink, frames=sink)
     relay.receive_head(200, {"content-type": "text/event-stream"})
     relay.receive_data(body)
@@ -137,8 +137,8 @@ def test_an_attempt_that_ends_amid_a_frame_leaves_the_next_ones_whole(rest: byte
     relay.receive_data((BEGIN if begun else b"") + rest)
     relay.receive_eof()
     body = sink.take() + again(relay, sink, ANSWER)
-    told = [event for event in SSEParser().feed(body) if event.data]
-    assert told == SSEParser().feed(ANSWER)
+    result = [event for event in SSEParser().feed(body) if event.data]
+    assert result == SSEParser().feed(ANSWER)
 
 
 def test_an_attempt_that_fails_for_good_before_content_is_told_in_order() -> None:

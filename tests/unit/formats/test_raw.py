@@ -30,7 +30,7 @@ TOLD = b'data: {"error":{"message":"broke","code":"server_error"}}\n\n'
 
 
 def relayed(provider: str, chunks: list[bytes]) -> tuple[bytes, Relay]:
-    """The bytes for a client."""
+    """Returns the bytes for a client."""
     sink: Any = RAW.encoder("sse", context())
     relay = relay_to(sink, provider)
     return received(relay, sink, chunks), relay

@@ -1,4 +1,4 @@
-"""`gai_fast/integrations/_body.py`: items become frames, a source is held back, told and closed."""
+"""`gai_fast/integrations/_body.py`: items become frames; a source is held back, cancelled and closed."""
 
 from __future__ import annotations
 
@@ -377,25 +377,25 @@ class TestSource:
         assert tasks[0] is tasks[1] is not asyncio.current_task()
 
     async def test_it_is_cancelled_and_closed_where_the_client_leaves(self) -> None:
-        told = []
+        seen = []
 
         async def endless() -> AsyncIterator[str]:
             try:
                 yield "a"
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                told.append("cancelled")
+                seen.append("cancelled")
                 raise
             finally:
                 await asyncio.sleep(0)
-                told.append("closed")
+                seen.append("closed")
 
         body = body_of(endless())
         await body.begin()
         async for _ in body:
             body.cancel()
         assert body.is_cancelled
-        assert told == ["cancelled", "closed"]
+        assert seen == ["cancelled", "closed"]
         await body.close()
 
     async def test_one_that_goes_on_all_the_same_is_closed_at_its_next_item(self) -> None:
@@ -430,7 +430,7 @@ class TestSource:
             await stream.send("b")
 
     async def test_it_may_clean_up_where_the_client_leaves(self) -> None:
-        told = []
+        seen = []
 
         async def careful() -> AsyncIterator[str]:
             try:
@@ -439,7 +439,7 @@ class TestSource:
             finally:
                 for _ in range(5):
                     await asyncio.sleep(0)
-                told.append("cleaned up")
+                seen.append("cleaned up")
 
         body = body_of(careful())
         await body.begin()
@@ -447,7 +447,7 @@ class TestSource:
             body.cancel()
             await asyncio.sleep(0)  # it has begun to clean up
         await body.close()
-        assert told == ["cleaned up"]
+        assert seen == ["cleaned up"]
 
     @pytest.mark.parametrize("has_task", [True, False])
     async def test_one_that_has_not_begun_is_closed(self, has_task: bool) -> None:

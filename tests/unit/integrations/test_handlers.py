@@ -66,13 +66,13 @@ async def test_the_head_and_the_events_have_one_request_id(
         body = source.body(sent)
         refused = await body.begin()
         assert (refused is not None) == (given == {"request_id": 7})
-        told = refused.headers if refused else body.headers
+        result = refused.headers if refused else body.headers
         first = json.loads(refused.body if refused else await anext(aiter(body)))
         await body.close()
-    told_id = dict(told)["x-request-id"]
-    assert told_id == (named or told_id)
-    assert told_id.isprintable()
-    assert told_id == (first["error"] if refused else first)["request_id"]
+    sent_id = dict(result)["x-request-id"]
+    assert sent_id == (named or sent_id)
+    assert sent_id.isprintable()
+    assert sent_id == (first["error"] if refused else first)["request_id"]
 
 
 @pytest.mark.parametrize("place", ["", ID, f"{ID}.", f"{ID}.-1", f"{ID}.1 ", "short.1", f"{ID}.{'9' * 16}"])

@@ -1,4 +1,4 @@
-"""`gai_fast/ledger/redis.py` where there is no library for Redis; tests/integration/ledger has the rest."""
+"""`gai_fast/ledger/redis.py` if there is no library for Redis; tests/integration/ledger has the rest."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def charge(ledger: SharedLedger, amount: int) -> None:
     ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", amount))
 
 
-async def told(ledger: SharedLedger) -> None:
+async def next_report(ledger: SharedLedger) -> None:
     """Waits as the end of a stream does."""
     reported = ledger.reported("ann")
     if reported is not None:
@@ -155,12 +155,12 @@ async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once() 
         for number in range(20):
             assert await taken(on[1], caller, "c") == "streams"
             end(on[number % 2], "a" if number % 2 == 0 else "b")
-            await told(on[number % 2])
+            await next_report(on[number % 2])
             other = on[(number + 1) % 2]
             assert await taken(other, caller, "x") == ""
             assert await taken(on[number % 2], caller, "y") == "streams"
             end(other, "x")
-            await told(other)
+            await next_report(other)
             assert await taken(on[number % 2], caller, "a" if number % 2 == 0 else "b") == ""
 
 
@@ -174,7 +174,7 @@ async def looked(ledger: SharedLedger, caller: KeySettings) -> str:
 
 
 async def test_looks_refuse_what_would_be_refused_and_never_one_another() -> None:
-    """Of forty invalid large bodies at once up to thirty-four were refused for streams that nobody had."""
+    """Up to thirty-four of forty invalid large bodies were refused at once, although there were no streams."""
     async with site() as on:
         caller = key(streams=1, requests_per_minute=2)
         looks = [looked(on[number % 2], caller) for number in range(40)]
@@ -183,7 +183,7 @@ async def test_looks_refuse_what_would_be_refused_and_never_one_another() -> Non
         assert await taken(on[0], caller, "a") == ""
         assert await looked(on[1], caller) == "streams"
         end(on[0], "a")
-        await told(on[0])
+        await next_report(on[0])
         assert await looked(on[1], caller) == await taken(on[1], caller, "b") == ""
         assert await looked(on[0], caller) == "requests_per_minute"
         assert on[0].refused["requests_per_minute"] == 1
@@ -216,7 +216,7 @@ async def test_spend_of_all_workers_counts() -> None:
             assert await taken(ledger, caller, str(number)) == ""
             charge(ledger, 100)
             end(ledger, str(number))
-            await told(ledger)
+            await next_report(ledger)
         assert await taken(on[0], caller, "x") == await taken(on[1], caller, "x") == "spend"
         assert await on[0].spend("key") == [SpendRow("ann", "USD", 1000, 10)]
         assert await on[1].spent("ann", "day") == 1000
@@ -228,7 +228,7 @@ async def test_tokens_beyond_the_estimate_are_told_before_their_stream_ends() ->
         assert await taken(on[1], caller, "a", 10) == ""
         assert await taken(on[0], caller, "b", 10) == ""
         end(on[0], "b", tokens=500)
-        await told(on[0])
+        await next_report(on[0])
         assert await taken(on[1], caller, "c", 1) == "tokens_per_minute"
         assert round(on.home.state("ann").rates[1].used(1000.0)) == 510
 
@@ -239,7 +239,7 @@ async def test_tokens_that_are_given_back_count_for_others_before_their_stream_e
         assert await taken(on[0], caller, "a", 100) == ""
         assert await taken(on[1], caller, "b", 50) == "tokens_per_minute"
         end(on[0], "a", tokens=50)
-        await told(on[0])
+        await next_report(on[0])
         assert await taken(on[1], caller, "b", 50) == ""
 
 
@@ -281,7 +281,7 @@ async def test_after_a_lost_answer_ends_wait_again() -> None:
         on.ways[0].loses = 1
         charge(on[0], 2000)
         end(on[0], "a")
-        await told(on[0])
+        await next_report(on[0])
         assert on[0].problem is not None
         await until(lambda: on[0].problem is None)
         on.ways[0].gate.clear()
@@ -302,7 +302,7 @@ async def test_an_end_waits_for_all_entries_of_its_key(monkeypatch: pytest.Monke
         for number in range(5):
             on[0].charge(SpendEntry("ann", f"m{number}", "up", DAY, "USD", 100))
         end(on[0], "a")
-        await told(on[0])
+        await next_report(on[0])
         assert on.home.state("ann").spent[f"d{DAY} USD"] == 500
 
 
@@ -372,7 +372,7 @@ async def test_a_store_that_hangs_is_one_that_fails() -> None:
 async def test_an_answer_that_comes_too_late_counts_for_nothing(
     fails_open: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The store was slow, and has admitted a request that was decided on without it meanwhile."""
+    """The store was slow, and admitted a request that had been decided without it."""
     async with site(1, fails_open=fails_open) as on:
         caller = key(requests_per_minute=10, tokens_per_minute=1000, streams=10)
         on.ways[0].gate.clear()
@@ -496,7 +496,7 @@ async def test_an_orderly_end_reports_everything() -> None:
 
 
 async def test_spend_that_a_worker_takes_to_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A store was out of reach when a server was stopped, and nobody knew what it lacked."""
+    """A store was out of reach when a server was stopped, and nothing said what it lacked."""
     async with site() as on:
         on.ways[0].fails = True
         for amount in (UNIT, UNIT // 2):
@@ -510,7 +510,7 @@ async def test_spend_that_a_worker_takes_to_its_end_is_logged(caplog: pytest.Log
 
 
 def remaining(ledger: SharedLedger, caller: KeySettings) -> list[int]:
-    """The rest of the limits a minute, as the headers of answers show it."""
+    """Returns the rest of the limits a minute, as the headers of answers show it."""
     status = ledger.limit_status(caller)
     assert status is not None
     return [each.remaining for each in status[:2] if each is not None]
@@ -616,7 +616,7 @@ async def test_under_load_all_limits_are_exact(seed: int) -> None:
 
 
 async def test_no_request_waits_for_a_ledger_that_is_closed() -> None:
-    """Neither one whose exchange begins while the ledger is closed, and does not end, nor one that comes later."""
+    """Neither a request whose exchange begins while the ledger is closed, and does not end, nor a later request."""
     caller = key(requests_per_minute=5)
     async with site(1, fails_open=False) as on:
         on.ways[0].gate.clear()
@@ -651,7 +651,7 @@ async def test_the_streams_of_all_workers_reserve_of_one_sum() -> None:
         for number, is_admitted in enumerate(verdicts):
             if is_admitted:
                 end(on[number % 3], str(number))
-                await told(on[number % 3])
+                await next_report(on[number % 3])
         assert await reserved(on[0], "x", 1, 100)
 
 
@@ -675,7 +675,7 @@ async def test_a_stream_that_grows_gets_what_others_leave() -> None:
         on[1].grow("b", Reservation(1, 20), got.append)
         await until(lambda: got == [20, 0])
         end(on[0], "a")
-        await told(on[0])
+        await next_report(on[0])
         on[1].grow("b", Reservation(1, 60), got.append)
         await until(lambda: got == [20, 0, 60])
         assert on.home.state("ann").reserved == 80

@@ -200,7 +200,7 @@ def test_a_rate_equals_a_bucket_that_is_refilled_steadily(limit: int, uses: list
 
 
 def spend(state: KeyState, least: int, amount: int, worker: str = "", *, is_new: bool = True) -> int | None:
-    """What is reserved of 100; `None`: it is refused."""
+    """Returns how much of 100 is reserved. None if the request is refused."""
     verdict = state.decide(worker, caps(spend=100), Demand(0, Reservation(least, amount), is_new), 0.0)
     return None if verdict.place == SPEND else verdict.reserved
 

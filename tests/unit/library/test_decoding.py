@@ -69,7 +69,7 @@ CALLS: list[Callable[..., Any]] = [decode, adecode]
 
 @pytest.fixture(params=[at_once, in_a_loop], ids=["decode", "adecode"])
 def decoded(request: pytest.FixtureRequest) -> Callable[..., list[Event]]:
-    """All rules hold for both."""
+    """Returns all rules hold for both."""
     found: Callable[..., list[Event]] = request.param
     return found
 
@@ -312,8 +312,8 @@ async def test_what_an_encoder_wrote_is_read_back(kind: Any, envelope: str, befo
         events = await read(pieces)
         assert [event["type"] for event in events] == [event["type"] for event in TOLD]
         assert [event["seq"] for event in events[:-1]] == [1, 2, 3, 9, 10, 11]
-        for told, event in zip(TOLD, events, strict=True):
-            assert {**event, **told} == event
+        for result, event in zip(TOLD, events, strict=True):
+            assert {**event, **result} == event
         assert ("schema" in events[1]) == (envelope == "full")
 
 

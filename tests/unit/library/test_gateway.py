@@ -179,17 +179,17 @@ class Overheard:
 
 class TestCallbacks:
     async def test_they_are_told_what_is_read_and_the_end_says_what_was_measured(self, gateway: Gateway) -> None:
-        told: list[Any] = []
+        seen: list[Any] = []
 
         async def later(event: Event) -> None:
             await asyncio.sleep(0)
-            told.append(event)
+            seen.append(event)
 
-        manager = EventManager(on_start=told.append, on_delta=told.append, on_complete=later)
+        manager = EventManager(on_start=seen.append, on_delta=seen.append, on_complete=later)
         async with gateway.stream(QUERY, events=manager) as stream:
             read = [event async for event in stream]
-        assert told[:-1] == read[:-2]
-        finish = told[-1]
+        assert seen[:-1] == read[:-2]
+        finish = seen[-1]
         assert finish.pop("metrics")["deltas"] == 8
         assert finish == read[-2]
 
@@ -206,17 +206,17 @@ class TestCallbacks:
         change_limits(waiting_events=4)
         mock.deltas = 400
         ended = asyncio.Event()
-        told: list[Event] = []
-        manager = EventManager(on_delta=told.append, on_complete=lambda event: ended.set())
+        seen: list[Event] = []
+        manager = EventManager(on_delta=seen.append, on_complete=lambda event: ended.set())
         async with gateway.stream(QUERY, manager) as stream:
             async with asyncio.timeout(SECONDS):
                 await ended.wait()
-            assert len(told) == 400
+            assert len(seen) == 400
             assert len(stream._ready) <= 5, "what nobody reads is not kept"
             with pytest.raises(RuntimeError, match="iterate from the beginning"):
                 await anext(stream)
             result = await stream.result()
-        assert result.text == "".join(event["text"] for event in told)
+        assert result.text == "".join(event["text"] for event in seen)
 
     async def test_the_result_of_what_was_dropped_waits_for_the_end(
         self, mock: Mock, gateway: Gateway, change_limits: ChangeLimits
@@ -236,8 +236,8 @@ class TestCallbacks:
         assert (result.finish_reason, result.metrics["deltas"]) == ("stop", 40)
 
     async def test_a_stream_that_breaks_off_ends_for_who_reads_and_for_callbacks(self, gateway: Gateway) -> None:
-        told: list[Any] = []
-        async with gateway.stream(QUERY, EventManager(on_error=told.append)) as stream:
+        seen: list[Any] = []
+        async with gateway.stream(QUERY, EventManager(on_error=seen.append)) as stream:
 
             def fail(event: Event) -> None:
                 raise ZeroDivisionError
@@ -247,22 +247,22 @@ class TestCallbacks:
             with pytest.raises(Internal):
                 await stream.result()
         assert [event["type"] for event in events] == ["error", "done"]
-        assert [event["error"]["code"] for event in told] == ["internal"]
-        assert told[0]["metrics"]["duration_ms"] >= 0, "callbacks get the figures with every end"
+        assert [event["error"]["code"] for event in seen] == ["internal"]
+        assert seen[0]["metrics"]["duration_ms"] >= 0, "callbacks get the figures with every end"
 
     async def test_a_failure_is_told_even_where_it_is_raised(self, mock: Mock, gateway: Gateway) -> None:
         mock.fault = Fault("cut", 3)
-        told: list[Any] = []
+        seen: list[Any] = []
 
         async def note(event: Event) -> None:
             await asyncio.sleep(0.01)
-            told.append(event)
+            seen.append(event)
 
         with pytest.raises(Network):
             async with gateway.stream(QUERY, EventManager(on_error=note, on_usage=note)) as stream:
                 await stream.result()
-        assert [event["type"] for event in told] == ["error", "error"]
-        assert told[1]["metrics"]["deltas"] == 3
+        assert [event["type"] for event in seen] == ["error", "error"]
+        assert seen[1]["metrics"]["deltas"] == 3
 
     async def test_one_that_raises_harms_nothing(self, gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
         def bad(event: Event) -> None:
@@ -303,18 +303,18 @@ class TestCallbacks:
 
     async def test_who_leaves_early_is_told_no_more(self, mock: Mock, gateway: Gateway) -> None:
         mock.deltas, mock.rate = 10_000, 200.0
-        told: list[Any] = []
+        seen: list[Any] = []
         started = asyncio.Event()
 
         async def hanging(event: Event) -> None:
             started.set()
             await asyncio.Event().wait()
 
-        async with gateway.stream(QUERY, EventManager(on_delta=hanging, on_complete=told.append)) as stream:
+        async with gateway.stream(QUERY, EventManager(on_delta=hanging, on_complete=seen.append)) as stream:
             await started.wait()
             await anext(stream)
         await asyncio.sleep(0.02)
-        assert not told
+        assert not seen
         assert not [task for task in asyncio.all_tasks() if "CallbackRunner" in repr(task)]
 
     async def test_a_stream_may_be_cancelled_from_one(self, mock: Mock, gateway: Gateway) -> None:
@@ -379,31 +379,31 @@ class TestGateway:
 
     async def test_sinks_are_told_of_every_stream(self, mock: Mock) -> None:
         class Sink:
-            told: ClassVar[list[StreamMetrics]] = []
+            received: ClassVar[list[StreamMetrics]] = []
 
             def stream_ended(self, metrics: StreamMetrics) -> None:
-                self.told.append(metrics)
+                self.received.append(metrics)
 
         async with Gateway(settings_for(mock), sinks=[Sink()]) as gateway:
             await gateway.ask("Hi")
             await gateway.ask("Hi", model="up/other")
-        assert [(one.model, one.transport, one.outcome) for one in Sink.told] == [
+        assert [(one.model, one.transport, one.outcome) for one in Sink.received] == [
             ("m", "library", "finished"),
             ("up/other", "library", "finished"),
         ]
 
     async def test_plain_and_durable_streams_of_a_program_have_one_caller(self, mock: Mock) -> None:
-        told: list[StreamMetrics] = []
+        seen: list[StreamMetrics] = []
 
         class Sink:
             def stream_ended(self, metrics: StreamMetrics) -> None:
-                told.append(metrics)
+                seen.append(metrics)
 
         async with Gateway(settings_for(mock), sinks=[Sink()]) as gateway:
             for resumable in (False, True):
                 async with gateway.stream({**QUERY, "resumable": resumable}) as stream:
                     await stream.result()
-        assert [metrics.key for metrics in told] == ["anonymous", "anonymous"]
+        assert [metrics.key for metrics in seen] == ["anonymous", "anonymous"]
 
     async def test_a_configuration_file(self, mock: Mock, tmp_path: Path) -> None:
         file = tmp_path / "gai-fast.toml"

@@ -114,7 +114,7 @@ def leaving_as_a_generator(request: Any) -> Iterator[str]:
 
 
 class Panic(BaseException):
-    """As that of an extension in Rust (PyO3)."""
+    """An exception like PyO3's, of an extension in Rust."""
 
 
 async def panicking(request: Any) -> AsyncIterator[str]:

@@ -84,8 +84,8 @@ def test_a_wrong_step_is_refused_where_it_is_written(call: Any) -> None:
 def test_a_filter_may_be_a_function_and_never_harms_the_frame_of_a_stream() -> None:
     reset: list[Any] = [{"type": "start"}, {"type": "stream.reset"}, *stream("a", "b")]
     out = StreamEventProcessor().filter(lambda event: event.get("text") == "b", drop=["usage"]).apply(reset)
-    told = [(event["type"], event.get("text")) for event in out]
-    assert told == [
+    result = [(event["type"], event.get("text")) for event in out]
+    assert result == [
         ("start", None),
         ("stream.reset", None),
         ("start", None),

@@ -403,15 +403,15 @@ class Hanging:
 def test_a_plain_stream_that_hangs_in_a_thread_is_closed_from_another() -> None:
     theirs = Hanging()
     events = gai_fast.from_sdk(theirs)
-    told: list[str] = []
-    reader = threading.Thread(target=lambda: told.extend(types(events)))
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(types(events)))
     reader.start()
     theirs.is_waiting.wait()
     with pytest.raises(ValueError, match="already executing"):
         next(events)  # a second consumer
     events.close()
     reader.join()
-    assert told == ["start", "text.delta", "error", "done"]
+    assert seen == ["start", "text.delta", "error", "done"]
 
 
 class AsyncHanging(Stream):

@@ -396,5 +396,5 @@ def test_a_refused_model_keeps_the_upstreams_status_within_a_dialect(status: int
     failure = UpstreamFailure("The model `x` does not exist", ("model_not_found",), status)
     for keep_details, shown in ((True, within_dialect), (False, 404)):
         error = from_upstream(failure, phase="first_event", provider="openai")
-        told = for_client(error, "up", keep_details=keep_details)
-        assert (told.code, told.status) == ("not_found", shown)
+        result = for_client(error, "up", keep_details=keep_details)
+        assert (result.code, result.status) == ("not_found", shown)

@@ -21,13 +21,13 @@ def upstream(name: str, **more: Any) -> UpstreamSettings:
 
 
 def model(balance: Balance, **weights: int) -> ModelSettings:
-    """A model with a target for each keyword: the upstream's name and the target's weight."""
+    """Returns a model with a target for each keyword: the upstream's name and the target's weight."""
     targets = tuple(TargetSettings(upstream(name), "m", weight) for name, weight in weights.items())
     return ModelSettings("m", targets[0].upstream, "m", targets=targets, balance=balance)
 
 
 def never(_: UpstreamSettings) -> float:
-    """The wait of breakers that are closed."""
+    """Returns the wait of breakers that are closed."""
     return 0.0
 
 
@@ -107,10 +107,10 @@ class Simulation:
         places.append(name)
 
     def percentile(self, part: float) -> float:
-        """The time to first token that a part of the requests did not exceed."""
+        """Returns the time to first token that a part of the requests did not exceed."""
         return sorted(self.waits)[min(len(self.waits) - 1, int(part * len(self.waits)))]
 
 
 def place(name: str) -> TargetKey:
-    """The place of a simulated target."""
+    """Returns the place of a simulated target."""
     return target_key(ModelSettings("m", upstream(name), "m"))

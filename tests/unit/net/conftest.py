@@ -60,7 +60,7 @@ class Recorder(Receiver):
 
 @pytest.fixture
 def pools(monkeypatch: pytest.MonkeyPatch) -> list[FakePool]:
-    """The pools that are made, without connections."""
+    """Returns the pools that are made, without connections."""
     FakePool.made = []
     monkeypatch.setattr(upstreams, "UpstreamPool", FakePool)
     return FakePool.made

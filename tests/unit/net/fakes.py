@@ -139,7 +139,7 @@ class FakeClient:
         self.calls.append(("abort", error))
 
     def taken(self) -> list[Any]:
-        """The calls since the last one."""
+        """Returns the calls since the last one."""
         calls, self.calls = self.calls, []
         return calls
 

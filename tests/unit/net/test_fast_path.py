@@ -266,12 +266,12 @@ def report(time: FakeTime) -> None:
 
 
 def can_be_read(watched: socket.socket | int, within: float = 0) -> bool:
-    """Whether there is something to read, now or within some seconds."""
+    """Returns whether there is something to read, now or within some seconds."""
     return bool(select.select([watched], [], [], within)[0])
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a connection."""
+    """Returns two ends of a connection."""
     ends = socket.socketpair()
     for end in ends:
         end.setblocking(False)
@@ -371,7 +371,7 @@ class Stream(EngineCallbacks):
     is_durable = False
 
     def client_of(self, spec: StreamSpec) -> Any:
-        """The client of the session."""
+        """Returns the client of the session."""
         return self.leg
 
     def connect(self, receiver: Receiver) -> Exchange:
@@ -421,12 +421,12 @@ class Stream(EngineCallbacks):
                 each.other.close()
 
     @property
-    def told(self) -> tuple[Any, ...]:
+    def observed(self) -> tuple[Any, ...]:
         """All that a client sees, and of the figures all but the times."""
-        return self.leg.pieces, str(self.leg.failure), None if self.figures is None else told_of(self.figures)
+        return self.leg.pieces, str(self.leg.failure), None if self.figures is None else observed_of(self.figures)
 
 
-def told_of(figures: StreamMetrics) -> tuple[Any, ...]:
+def observed_of(figures: StreamMetrics) -> tuple[Any, ...]:
     return (
         figures.outcome, figures.code, figures.finish_reason, figures.usage, figures.deltas, figures.events,
         sum(figures.gaps), figures.bytes_in, figures.bytes_out,
@@ -460,12 +460,12 @@ END = [STOP, USAGE, DONE]
 
 
 def chunked(frames: Iterable[bytes]) -> list[bytes]:
-    """Each frame as an HTTP chunk."""
+    """Returns each frame as an HTTP chunk."""
     return [b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames]
 
 
 def answer(*frames: bytes, media_type: bytes = b"text/event-stream") -> list[bytes]:
-    """The reads of an answer of which each frame comes alone."""
+    """Returns the reads of an answer of which each frame comes alone."""
     return [HEAD % media_type, *chunked(frames), LAST]
 
 
@@ -489,7 +489,7 @@ def both(
         stream.leg.drain()
         stream.close()
     for stream in streams.values():
-        assert stream.told == streams["long"].told
+        assert stream.observed == streams["long"].observed
     return streams["short"]
 
 
@@ -917,7 +917,7 @@ def test_a_clients_socket_is_borrowed_alone_where_the_upstreams_is_encrypted() -
 
 @contextmanager
 def stalled(leg: Leg) -> Iterator[None]:
-    """A client that takes nothing for a while: its socket is full."""
+    """Yields a client that takes nothing for a while: its socket is full."""
     assert leg.socket is not None
     with suppress(BlockingIOError):
         while leg.socket.send(b"x" * 65_536):
@@ -1372,11 +1372,11 @@ class DurableStream(Stream):
         return self
 
     @property
-    def told(self) -> tuple[Any, ...]:
+    def observed(self) -> tuple[Any, ...]:
         backlog = self.log.read(0, 1 << 30)
         assert b"".join(backlog.pieces) == b"".join(self.heard.pieces)
         assert self.heard.has_ended == self.log.is_over
-        figures = None if self.figures is None else told_of(self.figures)
+        figures = None if self.figures is None else observed_of(self.figures)
         if figures is not None and self.faults:
             figures = figures[:4]  # whether the read that failed counts is open
         return backlog, self.log.last_seq, self.log.ending, str(self.log.broken), len(self.faults), figures
@@ -1496,9 +1496,9 @@ class FollowedStream(DurableStream):
         return b"".join(self.log.read(0, 1 << 30).pieces)
 
     @property
-    def told(self) -> tuple[Any, ...]:
+    def observed(self) -> tuple[Any, ...]:
         # What a follower is sent in one turn may reach its socket in several writes.
-        return b"".join(self.leg.pieces), str(self.leg.failure), *super().told
+        return b"".join(self.leg.pieces), str(self.leg.failure), *super().observed
 
 
 @pytest.mark.parametrize(

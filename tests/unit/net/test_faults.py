@@ -95,7 +95,7 @@ PARTS: list[tuple[str, str]] = [
 
 
 def broken(part: str, name: str, drive: Callable[[Fixture], None], **options: Any) -> tuple[Fixture, list[int]]:
-    """A stream whose part fails from the moment on when the upstream has been asked."""
+    """Returns a stream whose part fails from the moment on when the upstream has been asked."""
     stream = Fixture(heartbeat=7, commit_after=3, **options)
     chain = Chain([Timed()])
     if part == "chain":
@@ -130,8 +130,8 @@ def test_a_bug_ends_the_stream_for_everybody(part: str, name: str, drive: Callab
         return  # this stream does not come to it; that some do is tried below
     assert stream.ends == 1, "the engine knows that the stream is over"
     assert stream.time.armed <= 1, "at most the end of the upstream's response is waited for"
-    told = stream.client.calls[-1]
-    assert isinstance(told, Error) or told[0] in ("end", "abort"), told
+    result = stream.client.calls[-1]
+    assert isinstance(result, Error) or result[0] in ("end", "abort"), result
     if drive not in (cut, refused):
         assert {"close", "resume"} & set(stream.exchange.calls)
     assert any(isinstance(fault, Exception) for fault in stream.runner.faults)
@@ -178,8 +178,8 @@ def test_a_bug_of_an_exchange_is_neither_counted_nor_retried(begins: bool) -> No
     error.__cause__ = bug = Bug()
     stream.session.intake.exchange_ended(error)
     stream.time.advance(30)
-    (told,) = stream.client.taken()
-    assert (told.code, told.phase) == ("internal", None)
+    (result,) = stream.client.taken()
+    assert (result.code, result.phase) == ("internal", None)
     assert breaker.state(0.0) == "closed"
     assert (stream.targets.failures, len(stream.targets.exchanges), stream.ends) == ([], 1, 1)
     assert stream.runner.faults == [bug]
@@ -194,9 +194,9 @@ def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(wher
     stream.targets.open = fail
     stream.session.intake.exchange_ended(Error("network", "reset", reason="reset"))
     stream.time.advance(30)
-    (error,) = [told for told in stream.client.calls if told not in ("commit", "flush")]
-    told = error if isinstance(error, Error) else error[0]
-    assert told == "end" or told.code == "internal"
+    (error,) = [result for result in stream.client.calls if result not in ("commit", "flush")]
+    result = error if isinstance(error, Error) else error[0]
+    assert result == "end" or result.code == "internal"
     assert stream.output.events[-2]["error"]["code"] == "internal"
     assert (stream.ends, stream.time.armed) == (1, 0)
 
@@ -241,7 +241,7 @@ def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() ->
     assert breaker.admits(0.0, "another"), "the next request is the probe"
 
 
-def told_an_error(stream: Fixture) -> None:
+def sent_an_error(stream: Fixture) -> None:
     beginning(stream)
     stream.session.intake.body_received(ERROR)
 
@@ -273,7 +273,7 @@ def broken_at_a_frame(stream: Fixture) -> None:
     "drive",
     [
         *(ending, cut, refused, cancelled, stopped, silent),
-        *(told_an_error, truncated, flooded, answered_by_a_page, broken_at_a_frame),
+        *(sent_an_error, truncated, flooded, answered_by_a_page, broken_at_a_frame),
     ],
     ids=lambda drive: drive.__name__,
 )
@@ -300,5 +300,5 @@ def test_a_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
 
 
 def sessions() -> int:
-    """The streams that are in memory."""
+    """Returns the streams that are in memory."""
     return sum(type(each) is Session for each in gc.get_objects())

@@ -30,11 +30,11 @@ class Stream(Fixture):
         monkeypatch.setattr("gai_fast.net.stream.intake.perf_counter", self.time.time)
         monkeypatch.setattr("gai_fast.net.attempts.attempts.perf_counter", self.time.time)
         self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
-        self.told: StreamMetrics | None = None
+        self.received: StreamMetrics | None = None
         self.runner.ended = self.ended
 
     def ended(self, session: Session, outcome: Any) -> None:
-        self.told = session.measured(outcome)
+        self.received = session.measured(outcome)
 
     def begin(self) -> Stream:
         self.start()
@@ -44,15 +44,15 @@ class Stream(Fixture):
     def at(self, now: float, *frames: bytes) -> Stream:
         """Feeds frames at a time; without frames only the time advances."""
         self.time.advance(now - self.time.now)
-        if frames and not self.told:
+        if frames and not self.received:
             self.session.intake.body_received(b"".join(frames))
         return self
 
     @property
     def first(self) -> tuple[float | None, float | None]:
         """The client's first token and the upstream's, once the stream has ended."""
-        assert self.told is not None
-        return self.told.time_to_first_token, self.told.upstream_time_to_first_token
+        assert self.received is not None
+        return self.received.time_to_first_token, self.received.upstream_time_to_first_token
 
 
 def test_it_is_the_first_delta_not_the_role(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ JSON = {"content-type": "application/json"}
 
 
 def refused(status: int, headers: dict[str, str] | None = None, **said: Any) -> Fixture:
-    """A stream with two retries, answered so."""
+    """Returns a stream with two retries, answered so."""
     fixture = Fixture(retries=2).start()
     fixture.session.intake.head_received(status, {**JSON, **(headers or {})})
     fixture.session.intake.body_received(json.dumps({"error": {"message": "no", **said}}).encode())
@@ -37,8 +37,8 @@ def refused(status: int, headers: dict[str, str] | None = None, **said: Any) -> 
 )
 def test_it_is_told_in_the_same_turn(fixture: Any) -> None:
     stream: Fixture = fixture()
-    (told,) = stream.client.calls
-    assert isinstance(told, Error)
+    (result,) = stream.client.calls
+    assert isinstance(result, Error)
     assert (stream.time.now, stream.time.armed, len(stream.targets.exchanges), stream.ends) == (0.0, 0, 1, 1)
 
 
@@ -46,9 +46,9 @@ def test_so_is_an_open_breaker_with_the_time_that_is_left() -> None:
     fixture = Fixture(retries=2)
     breaker = fixture.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, open=8))
     breaker.failed(0.0, None)
-    with pytest.raises(Error) as told:
+    with pytest.raises(Error) as result:
         fixture.start()
-    assert (told.value.reason, told.value.retry_after_ms) == ("breaker_open", 8000)
+    assert (result.value.reason, result.value.retry_after_ms) == ("breaker_open", 8000)
     assert (fixture.time.armed, fixture.targets.exchanges) == (0, [])
 
 
@@ -84,7 +84,7 @@ def test_who_still_waits_for_a_connection_is_not_told_that_the_upstream_is_silen
     fixture = Fixture(first_event_timeout=5).start()
     fixture.exchange.is_waiting = True
     fixture.time.advance(6)
-    told = fixture.client.calls[-1]
-    assert b"<error>" in told[1]
+    result = fixture.client.calls[-1]
+    assert b"<error>" in result[1]
     error = fixture.output.events[0]["error"]
     assert (error["code"], error["reason"], error["phase"]) == ("overloaded", "upstream_pool", "connect")

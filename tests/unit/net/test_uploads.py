@@ -64,7 +64,7 @@ class Uploading(Upload):
 
 @asynccontextmanager
 async def pool_to(serve: Serve) -> AsyncIterator[UpstreamPool]:
-    """A pool of connections to an upstream that answers as `serve` does."""
+    """Yields a pool of connections to an upstream that answers as `serve` does."""
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=4096)
     host, port = server.sockets[0].getsockname()

@@ -17,7 +17,7 @@ TRACE, SPAN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "0
 
 
 def span_of(given: dict[str, Any], **more: Any) -> Span:
-    """A span, written and read."""
+    """Returns a span, written and read."""
     about = {"parent_id": PARENT, "state": "a=1", "name": "chat m", "kind": protobuf.CLIENT, **more}
     items = protobuf.span(trace_id=TRACE, span_id=SPAN, began_ns=5, ended_ns=9, given=given, **about)
     origin = protobuf.resource({"service.name": "x"})

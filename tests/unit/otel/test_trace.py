@@ -108,8 +108,8 @@ def test_a_hedge_that_wins_takes_the_place_of_the_first_attempt(recorder: FakeRe
     assert read(second.attributes)["gen_ai.response.finish_reasons"] == ["stop"]
 
 
-@pytest.mark.parametrize(("error", "told"), [(None, "cancelled"), (Error("timeout", "late"), "timeout")])
-def test_a_hedge_that_loses_has_a_span_of_its_own(recorder: FakeRecorder, error: Error | None, told: str) -> None:
+@pytest.mark.parametrize(("error", "expected"), [(None, "cancelled"), (Error("timeout", "late"), "timeout")])
+def test_a_hedge_that_loses_has_a_span_of_its_own(recorder: FakeRecorder, error: Error | None, expected: str) -> None:
     trace = traced(recorder)
     send(trace)
     trace.follows("hedge")
@@ -118,7 +118,7 @@ def test_a_hedge_that_loses_has_a_span_of_its_own(recorder: FakeRecorder, error:
     trace.stream_ended(StreamMetrics(duration=1.0, finish_reason="stop"))
     first, second = recorder.spans
     assert read(first.attributes)["gen_ai.response.finish_reasons"] == ["stop"]
-    assert read(second.attributes)["error.type"] == told
+    assert read(second.attributes)["error.type"] == expected
 
 
 def test_what_was_planned_and_not_made_is_no_event(recorder: FakeRecorder) -> None:
@@ -327,8 +327,8 @@ def test_the_answer_is_an_attribute_where_prompts_are(recorder: FakeRecorder) ->
             ):
                 trace.output.event(event)  # type: ignore[arg-type]  # an event
         trace.stream_ended(StreamMetrics(duration=1.0))
-    told, without = (read(span.attributes) for span in recorder.spans)
-    assert json.loads(told["gen_ai.output.messages"]) == [
+    result, without = (read(span.attributes) for span in recorder.spans)
+    assert json.loads(result["gen_ai.output.messages"]) == [
         {
             "role": "assistant",
             "parts": [
@@ -353,9 +353,9 @@ def test_a_long_answer_loses_its_end_and_stays_valid(recorder: FakeRecorder, tex
         trace.output.event({"type": "reasoning.delta", "text": text})
     trace.output.event({"type": "error", "error": {}})
     trace.stream_ended(StreamMetrics(duration=1.0))
-    told = read(recorder.spans[0].attributes)["gen_ai.output.messages"]
-    assert LIMITS.otel_text * 0.9 < len(told) <= LIMITS.otel_text
-    (message,) = json.loads(told)
+    result = read(recorder.spans[0].attributes)["gen_ai.output.messages"]
+    assert LIMITS.otel_text * 0.9 < len(result) <= LIMITS.otel_text
+    (message,) = json.loads(result)
     assert message["parts"][0] == {"type": "text", "content": text * 100}
     assert message["finish_reason"] == "error"
 

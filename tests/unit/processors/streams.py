@@ -23,7 +23,7 @@ def stream(*texts: str, finish: Event = FINISH) -> list[Event]:
 
 
 def pieces(text: str, edges: Iterable[int] | int) -> list[str]:
-    """The text cut at these places, or into pieces of so many characters."""
+    """Returns the text cut at these places, or into pieces of so many characters."""
     if isinstance(edges, int):
         return [text[at : at + edges] for at in range(0, len(text), edges)]
     inner = sorted(edge % (len(text) + 1) for edge in edges)
@@ -31,7 +31,7 @@ def pieces(text: str, edges: Iterable[int] | int) -> list[str]:
 
 
 def through(processor: Processor, events: Sequence[Event], times: Iterable[int] | None = None) -> list[Any]:
-    """The output; an error that ends the stream comes last."""
+    """Returns the output; an error that ends the stream comes last."""
     out: list[Any] = []
     try:
         for event, now in zip(events, [0] * len(events) if times is None else times, strict=True):

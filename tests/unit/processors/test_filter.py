@@ -47,17 +47,17 @@ def test_deltas_stay_on_the_fast_path_where_all_of_them_pass(options: Any, touch
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"drop": ["finish"]}, "'finish' cannot be left out"),
         ({"drop": ["text"]}, "there is no event type 'text'"),
         ({"keep": ["nope"]}, "there is no event type 'nope'"),
     ],
 )
-def test_what_cannot_be_left_out_is_told(options: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_left_out_is_told(options: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         FilterProcessor(**options)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=expected):
         read_processor({"use": "filter", **options})
 
 

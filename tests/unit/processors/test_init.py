@@ -1,4 +1,4 @@
-"""`[[processor]]` entries: read by name, checked, and told where they are wrong."""
+"""`[[processor]]` entries: read by name, checked, and refused with the place of the mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_every_processor_is_one_file_and_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "expected"),
     [
         ({}, "a processor needs `use`, one of: json_stream, "),
         ({"use": 1}, "a processor needs `use`"),
@@ -42,8 +42,8 @@ def test_every_processor_is_one_file_and_one_line() -> None:
         ({"use": "filter", "keep": ["x", 1]}, "parameter 'keep[1]': Expected `str`, got `int`"),
     ],
 )
-def test_what_is_wrong_is_told(entry: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)):
+def test_what_is_wrong_is_told(entry: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
         read_processor(entry)
 
 
@@ -73,11 +73,11 @@ def test_snapshots_need_no_configuration() -> None:
 def test_a_request_says_what_its_processors_need(form: str, wants_json: bool, schema: bytes | None) -> None:
     parts = '[{"type":"text","text":"a "},{"type":"image","url":"https://x"},{"type":"text","text":"b"}]'
     body = f'{{"system":"Be brief.","messages":[{{"role":"user","content":{parts}}}],"json_snapshots":200{form}}}'
-    told = describe(parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m")
-    assert (told.stream_id, told.request_id, told.trace_id, told.model) == ("s", "r", "t", "m")
-    assert (told.wants_json, told.schema, told.json_snapshots) == (wants_json, schema, 200)
-    assert told.prompt is not None
-    assert told.prompt() == "Be brief.\na b"
+    result = describe(parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m")
+    assert (result.stream_id, result.request_id, result.trace_id, result.model) == ("s", "r", "t", "m")
+    assert (result.wants_json, result.schema, result.json_snapshots) == (wants_json, schema, 200)
+    assert result.prompt is not None
+    assert result.prompt() == "Be brief.\na b"
     assert describe(parse_request(b'{"query":"q"}')).json_snapshots is None
 
 

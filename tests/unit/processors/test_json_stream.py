@@ -44,9 +44,9 @@ def test_json_passes_unchanged_event_for_event(size: int, on_invalid: Any) -> No
 def test_the_last_snapshot_is_the_document(value: Any, edges: list[int]) -> None:
     text = written(value, True, None)
     expected = json.loads(text)
-    told = snapshots(run(text, edges, snapshots_ms=0))
+    result = snapshots(run(text, edges, snapshots_ms=0))
     # An event's empty keys are left out: of an empty document there is nothing to tell.
-    assert told[-1:] == ([expected] if expected not in ({}, [], "", None) else [])
+    assert result[-1:] == ([expected] if expected not in ({}, [], "", None) else [])
 
 
 def test_snapshots_come_as_often_as_they_were_asked_for() -> None:
@@ -256,12 +256,12 @@ def test_a_snapshot_that_is_not_due_costs_nothing() -> None:
 
 
 def test_snapshots_of_a_large_value_become_rarer_so_that_all_of_them_cost_a_multiple_of_it() -> None:
-    def told(count: int) -> int:
+    def emitted(count: int) -> int:
         document = "[" + ",".join(["[1,2,3]"] * count) + "]"
         return len(snapshots(run(document, 1, snapshots_ms=0)))
 
-    assert told(30) == 30 * 4  # of a small value, whenever there is more
-    assert told(2000) < 1.6 * told(1000)
+    assert emitted(30) == 30 * 4  # of a small value, whenever there is more
+    assert emitted(2000) < 1.6 * emitted(1000)
 
 
 def test_the_snapshots_of_a_stream_have_a_budget_and_the_last_one_comes_in_any_case(

@@ -52,7 +52,7 @@ def test_however_it_is_cut_the_value_is_that_of_the_document(
 
 
 def grows(before: Any, after: Any) -> bool:
-    """Whether a value may have become the other as more of its text came."""
+    """Returns whether a value may have become the other as more of its text came."""
     if isinstance(before, dict) and isinstance(after, dict):
         return all(key in after and grows(before[key], after[key]) for key in before)
     if isinstance(before, list) and isinstance(after, list):
@@ -75,7 +75,7 @@ def test_snapshots_only_grow_and_stay_as_they_were(value: Any, ascii_only: bool)
             now = reader.snapshot()
             assert not before or grows(before[-1][0], now)
             before.append((now, repr(now)))
-    assert all(repr(snapshot) == told for snapshot, told in before)
+    assert all(repr(snapshot) == result for snapshot, result in before)
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def test_a_bare_number_is_whole_when_nothing_follows() -> None:
 
 def test_members_of_the_outermost_object_are_told_as_they_become_whole() -> None:
     reader = JSONReader()
-    told = []
+    seen = []
     for character in '{"a":{"x":1},"b":[2],"c":3}':
         reader.feed(character)
-        told += [(name, reader.value[name]) for name in reader.members]
+        seen += [(name, reader.value[name]) for name in reader.members]
         reader.members.clear()
-    assert told == [("a", {"x": 1}), ("b", [2]), ("c", 3)]
+    assert seen == [("a", {"x": 1}), ("b", [2]), ("c", 3)]
 
 
 def test_numbers_keep_what_python_can_say() -> None:
@@ -228,7 +228,7 @@ def test_values_are_the_same_where_their_json_is(one: Any, other: Any, same: boo
 
 
 def calls(work: Callable[[], object]) -> int:
-    """The number of function calls, of ours and of built-in ones."""
+    """Returns the number of function calls, of ours and of built-in ones."""
     count = 0
 
     def note(*_: object) -> None:
@@ -289,7 +289,7 @@ def filled(unit: str) -> str:
     ids=lambda text: text[:24],
 )
 def test_one_delta_costs_a_bounded_number_of_steps(text: str) -> None:
-    """The event loop waits meanwhile: a megabyte took two seconds."""
+    """The event loop waits for it: a megabyte took two seconds."""
     processor = JSONStreamProcessor(snapshots_ms=0)
     assert calls(lambda: list(processor.process({"type": "text.delta", "text": text}))) < 40 * LIMITS.json_steps
 

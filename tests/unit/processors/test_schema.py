@@ -1,4 +1,4 @@
-"""JSON Schema: judged early where that is cheap, at the end in any case, by the library of the extra `schema`."""
+"""JSON Schema: judged early if that is cheap, at the end in any case, by the library of the extra `schema`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_meets_it_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "passed", "told"),
+    ("text", "passed", "expected"),
     [
         ("[1, 2]", "[", "$ is an array"),
         ('{"days": "many", "city": "Oslo"}', '{"days": "many"', "$.days fails 'type'"),
@@ -57,12 +57,12 @@ def test_what_meets_it_passes() -> None:
         ('"Oslo"', '"Oslo"', "$ fails 'type'"),
     ],
 )
-def test_a_mismatch_ends_the_stream_as_soon_as_it_is_known(text: str, passed: str, told: str) -> None:
+def test_a_mismatch_ends_the_stream_as_soon_as_it_is_known(text: str, passed: str, expected: str) -> None:
     out = run(text)
     error = out[-1]
     assert isinstance(error, Error)
     assert (error.code, error.reason) == ("provider_unavailable", "schema_mismatch")
-    assert error.message == f"the answer of the model does not meet its schema: {told}"
+    assert error.message == f"the answer of the model does not meet its schema: {expected}"
     assert text_of(out) == passed
 
 
@@ -119,10 +119,10 @@ def test_a_number_that_no_float_can_hold_cannot_be_validated() -> None:
 
 def test_a_stream_is_judged_by_the_schema_of_its_request() -> None:
     stream_info = StreamInfo(wants_json=True, schema=json.dumps(SCHEMA).encode())
-    for entry, told in (({}, "warning"), ({"validate": False}, "text.delta")):
+    for entry, result in (({}, "warning"), ({"validate": False}, "text.delta")):
         processor = read_processor({"use": "json_stream", **entry}).processor(stream_info)
         assert processor is not None
-        assert types_of(through(processor, stream("[]")))[-3] == told
+        assert types_of(through(processor, stream("[]")))[-3] == result
 
 
 def test_a_schema_larger_than_the_limit_is_refused() -> None:

@@ -18,7 +18,7 @@ ROOT: Final = {"$ref": "#"}
 
 
 def chain(length: int, keyword: str) -> Any:
-    """Each definition refers to the next one twice."""
+    """Returns each definition refers to the next one twice."""
     definitions: Any = {f"d{n}": {keyword: [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(length)}
     definitions[f"d{length}"] = {"type": "string"}
     return {"$ref": "#/$defs/d0", "$defs": definitions}
@@ -180,7 +180,7 @@ references = st.sampled_from(["#", "#/$defs/x", "#/$defs/y"]).map(lambda target:
 
 
 def combined(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """One to three keywords over these subschemas."""
+    """Returns one to three keywords over these subschemas."""
     some = st.lists(parts, min_size=1, max_size=2)
     named = st.dictionaries(st.sampled_from(NAMES), parts, min_size=1, max_size=2)
     values = {

@@ -1,4 +1,4 @@
-"""Tokens added up over streams, and counted where a provider sends none."""
+"""Tokens added up over streams, and counted if a provider sends none."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ USAGE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "cached_inp
 
 def stream(*usages: Any, model: str = "m", end: str = "finish") -> list[Any]:
     *snapshots, last = usages
-    told = [{"type": "usage", "usage": each} for each in snapshots]
-    return [{**START, "model": model}, *told, {"type": end, **({} if last is None else {"usage": last})}]
+    result = [{"type": "usage", "usage": each} for each in snapshots]
+    return [{**START, "model": model}, *result, {"type": end, **({} if last is None else {"usage": last})}]
 
 
 def test_streams_are_added_up_by_provider_and_model() -> None:
@@ -84,9 +84,9 @@ def test_results_and_figures_are_added_too() -> None:
     totals.add(Result(provider="p", model="m", usage=USAGE))
     totals.stream_ended(StreamMetrics(duration=1.0, provider="p", model="alias", answered_by="m", usage=USAGE))
     assert totals.by_model["p", "m"].streams == 2
-    told = totals.as_dict()
-    assert told["total"]["total_tokens"] == 30
-    assert told["models"][0] == {"provider": "p", "model": "m", **told["total"]}
+    result = totals.as_dict()
+    assert result["total"]["total_tokens"] == 30
+    assert result["models"][0] == {"provider": "p", "model": "m", **result["total"]}
 
 
 def test_however_many_models_upstreams_name_so_many_are_counted_one_by_one(change_limits: ChangeLimits) -> None:

@@ -17,19 +17,19 @@ _MADE = re.compile("call_[0-9a-f]{24}")
 
 
 def chunk(delta: Any = None, *, finish: str | None = None, index: int = 0, **keys: Any) -> dict[str, Any]:
-    """One chunk of the chat dialect."""
+    """Returns one chunk of the chat dialect."""
     choice = {"index": index, "delta": delta or {}, "finish_reason": finish}
     return {"id": "c1", "model": "m1", "choices": [choice], **keys}
 
 
 def call(arguments: Any = "", *, name: str | None = None, **keys: Any) -> dict[str, Any]:
-    """A delta with one fragment of a tool call."""
+    """Returns a delta with one fragment of a tool call."""
     function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
     return {"tool_calls": [{**keys, "function": function}]}
 
 
 def read(provider: str, *chunks: Any, done: bool = True) -> list[Event]:
-    """The events of a stream, `start` and `finish` included; `done` sends the chat dialect's end mark."""
+    """Returns the events of a stream, `start` and `finish` included; `done` sends the chat dialect's end mark."""
     adapter = get_provider(provider).adapter()
     events = []
     for one in [*chunks, *(["[DONE]"] if done else [])]:
@@ -38,7 +38,7 @@ def read(provider: str, *chunks: Any, done: bool = True) -> list[Event]:
 
 
 def read_whole(provider: str, answer: Any, text: str | None = None) -> list[Event]:
-    """The events of an answer that is one JSON object."""
+    """Returns the events of an answer that is one JSON object."""
     adapter = get_provider(provider).adapter()
     return plain(adapter.receive_whole(answer, json.dumps(answer) if text is None else text) + adapter.finish())
 
@@ -62,7 +62,7 @@ def of_type(events: list[Event], *kinds: str) -> list[Event]:
 
 
 def between(events: list[Event]) -> list[Event]:
-    """All but `start` and `finish`."""
+    """Returns all but `start` and `finish`."""
     return [event for event in events if event["type"] not in ("start", "finish")]
 
 
@@ -77,19 +77,19 @@ def calls_of(events: list[Event]) -> list[tuple[str, str, Any]]:
 
 
 def request(provider: str, *, model: str = "m1", api_key: str | None = "k", **fields: Any) -> UpstreamRequest:
-    """The body for a native request; without messages it asks "Hi"."""
+    """Returns the body for a native request; without messages it asks "Hi"."""
     if "messages" not in fields:
         fields.setdefault("query", "Hi")
     return get_provider(provider).build_request(parse_request(json.dumps(fields).encode()), Target(model, api_key))
 
 
 def body(provider: str, **fields: Any) -> Any:
-    """The JSON body of `request`."""
+    """Returns the JSON body of `request`."""
     return json.loads(request(provider, **fields).body)
 
 
 def body_without(provider: str, **fields: Any) -> tuple[Any, list[str]]:
-    """The JSON body where `on_unsupported` is `drop`, and what was left out."""
+    """Returns the JSON body if `on_unsupported` is `drop`, and what was left out."""
     if "messages" not in fields:
         fields.setdefault("query", "Hi")
     target = Target("m1", "k", "drop")
@@ -98,7 +98,7 @@ def body_without(provider: str, **fields: Any) -> tuple[Any, list[str]]:
 
 
 def validated(kind: Any, value: Any) -> Any:
-    """The value by an SDK's type, with what pydantic would only check when it is read."""
+    """Returns the value by an SDK's type, with what pydantic would only check when it is read."""
 
     def read_out(part: Any) -> Any:
         if isinstance(part, dict):

@@ -12,7 +12,7 @@ from tests.unit.providers import answers
 
 
 def chunk(*parts: Any, finish: Any = None, index: Any = 0, **beside: Any) -> dict[str, Any]:
-    """A chunk with one candidate; `usage` stands beside the candidate, the rest in it."""
+    """Returns a chunk with one candidate; `usage` stands beside the candidate, the rest in it."""
     usage = {"usageMetadata": beside.pop("usage")} if "usage" in beside else {}
     candidate: dict[str, Any] = {"content": {"parts": list(parts), "role": "model"}, "index": index, **beside}
     if finish is not None:

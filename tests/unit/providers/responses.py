@@ -44,7 +44,7 @@ def fragment(delta: str, index: int = 0) -> dict[str, Any]:
 
 
 def said(words: str, **keys: Any) -> dict[str, Any]:
-    """A part of a message."""
+    """Returns a part of a message."""
     return {"type": "output_text", "text": words, **keys}
 
 

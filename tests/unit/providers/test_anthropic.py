@@ -257,13 +257,13 @@ class TestRequest:
 
     @pytest.mark.parametrize(("effort", "sent"), [("minimal", "low"), ("high", "high")])
     def test_effort_lets_the_model_decide_how_long_to_think(self, effort: str, sent: str) -> None:
-        told = body("anthropic", reasoning={"effort": effort})
-        assert (told["thinking"], told["output_config"]) == ({"type": "adaptive"}, {"effort": sent})
+        result = body("anthropic", reasoning={"effort": effort})
+        assert (result["thinking"], result["output_config"]) == ({"type": "adaptive"}, {"effort": sent})
 
     def test_a_budget_is_part_of_the_bound(self) -> None:
-        told = body("anthropic", reasoning={"max_tokens": 2000})
-        assert told["thinking"] == {"type": "enabled", "budget_tokens": 2000}
-        assert told["max_tokens"] == LIMITS.default_max_tokens
+        result = body("anthropic", reasoning={"max_tokens": 2000})
+        assert result["thinking"] == {"type": "enabled", "budget_tokens": 2000}
+        assert result["max_tokens"] == LIMITS.default_max_tokens
         assert body("anthropic", reasoning={"max_tokens": 2000}, max_tokens=3000)["max_tokens"] == 3000
         assert "thinking" not in body("anthropic", reasoning={})
 
@@ -366,7 +366,7 @@ class TestRequest:
 
 
 def written(model: str, *, drop: bool = False, **fields: Any) -> tuple[dict[str, Any], Changes]:
-    """The body for a model, and what was changed for it."""
+    """Returns the body for a model, and what was changed for it."""
     if "messages" not in fields:
         fields.setdefault("query", "Hi")
     target = Target(model, "k", "drop" if drop else "error")

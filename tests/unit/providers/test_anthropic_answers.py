@@ -47,7 +47,7 @@ def said(text: str, index: int = 0) -> list[dict[str, Any]]:
 
 
 def tool(index: int = 0, *pieces: str, identifier: str = "toolu_1", given: Any = None) -> list[dict[str, Any]]:
-    """A call whose block is not closed yet."""
+    """Returns a call whose block is not closed yet."""
     fragments = [delta(index, "input_json_delta", partial_json=piece) for piece in pieces]
     return [begin(index, "tool_use", id=identifier, name="f", input=given or {}), *fragments]
 
@@ -166,7 +166,7 @@ class TestTools:
         assert calls_of(events) == [("toolu_1", "f", '{"n":2}')]
 
     @pytest.mark.parametrize(
-        ("chunks", "reason", "told"),
+        ("chunks", "reason", "expected"),
         [
             ([*tool(0, '{"n":'), end(0)], "max_tokens", 0),  # closed, but not JSON beside `length`
             (tool(0, '{"n":1}'), "max_tokens", 0),  # JSON, but not closed
@@ -175,9 +175,9 @@ class TestTools:
             (tool(0, '{"n":1}'), "tool_use", 1),
         ],
     )
-    def test_a_call_that_is_cut_off_is_not_told(self, chunks: list[Any], reason: str, told: int) -> None:
+    def test_a_call_that_is_cut_off_is_not_told(self, chunks: list[Any], reason: str, expected: int) -> None:
         events = read(head(), *chunks, tail(reason), STOP)
-        assert len(calls_of(events)) == told
+        assert len(calls_of(events)) == expected
         assert len(of_type(events, "tool.call.start")) == 1
 
     def test_an_open_call_is_cut_off_by_an_error(self) -> None:
@@ -249,9 +249,9 @@ def test_deltas_that_are_copied_count_for_the_span_of_citations() -> None:
     for one in (head(), begin(0, "text", text="")):
         adapter.receive("", json.dumps(one))
         assert not adapter.copyable
-    told = adapter.receive("", json.dumps(delta(0, "text_delta", text="a")))[0]
+    result = adapter.receive("", json.dumps(delta(0, "text_delta", text="a")))[0]
     assert adapter.copyable
-    adapter.copied(told, 4, "")
+    adapter.copied(result, 4, "")
     adapter.copied({"type": "reasoning.delta", "text": "hm"}, 2, "")
     adapter.receive("", json.dumps(delta(0, "citations_delta", citation={"url": "u"})))
     assert adapter.receive("", json.dumps(end(0)))[0]["citations"] == [{"uri": "u", "start": 0, "end": 5}]
@@ -406,8 +406,8 @@ class TestErrors:
         ],
     )  # fmt: skip
     def test_its_types_become_codes(self, status: int, error: Any, code: str, temporary: bool) -> None:
-        told = json.dumps({"type": "error", "error": error, "request_id": "req_1"}).encode()
-        found = get_provider("anthropic").decode_error(status, {}, told)
+        result = json.dumps({"type": "error", "error": error, "request_id": "req_1"}).encode()
+        found = get_provider("anthropic").decode_error(status, {}, result)
         assert (found.code, found.temporary, found.details) == (code, temporary, error)
 
     def test_the_same_message_again_changes_nothing(self) -> None:
@@ -466,14 +466,14 @@ def test_the_cited_text_is_told() -> None:
     cited = {"type": "char_location", "document_index": 0, "document_title": "D", "cited_text": "It is so."}
     chunks = [begin(0, "text", text=""), delta(0, "text_delta", text="So"), delta(0, "citations_delta", citation=cited)]
     (event,) = of_type(read(head(), *chunks, end(0), tail(), STOP), "citations")
-    told = {"uri": "document:0", "title": "D", "cited_text": "It is so.", "start": 0, "end": 2}
-    assert event["citations"] == [told]
+    result = {"uri": "document:0", "title": "D", "cited_text": "It is so.", "start": 0, "end": 2}
+    assert event["citations"] == [result]
 
 
 class TestBlocks:
     """Blocks that only Anthropic understands."""
 
-    def told(self, *chunks: Any, reason: str = "pause_turn") -> list[Event]:
+    def emitted(self, *chunks: Any, reason: str = "pause_turn") -> list[Event]:
         return [one for one in read(head(), *chunks, tail(reason), STOP) if one["type"] == "provider.block"]
 
     def test_a_paused_answer_has_the_blocks_that_go_on_with_it(self) -> None:
@@ -489,7 +489,7 @@ class TestBlocks:
             end(1),
         ]
         given = {**use, "input": {"query": "x", "n": 12345678901234567890}}
-        assert self.told(*chunks) == [
+        assert self.emitted(*chunks) == [
             {"type": "provider.block", "provider": "anthropic", "block": given, "index": 0},
             {"type": "provider.block", "provider": "anthropic", "block": found, "index": 1},
         ]
@@ -505,18 +505,19 @@ class TestBlocks:
             end(0),
         ]
         whole = {"type": "compaction", "content": "All of it.", "tool_changes": [], "encrypted_content": "e"}
-        assert [one["block"] for one in self.told(*chunks)] == [{**whole, "signature": "s"}]
+        assert [one["block"] for one in self.emitted(*chunks)] == [{**whole, "signature": "s"}]
         assert of_type(read(head(), *chunks, tail(), STOP), "reasoning.signature") == []
 
     @pytest.mark.parametrize("pieces", [['{"query": "x'], ["[" * 300 + "]" * 300]], ids=["cut off", "too deep"])
     def test_an_input_that_cannot_be_sent_back_makes_no_block(self, pieces: list[str]) -> None:
         fragments = [delta(0, "input_json_delta", partial_json=piece) for piece in pieces]
         use = begin(0, "server_tool_use", id="srv_1", name="web_search", input={})
-        assert self.told(use, *fragments, end(0)) == []
+        assert self.emitted(use, *fragments, end(0)) == []
 
     def test_a_block_that_is_cut_off_is_none(self) -> None:
         assert (
-            self.told(begin(0, "server_tool_use", id="srv_1", name="web_search", input={}), reason="max_tokens") == []
+            self.emitted(begin(0, "server_tool_use", id="srv_1", name="web_search", input={}), reason="max_tokens")
+            == []
         )
 
     def test_a_result_that_is_nested_too_deep_to_be_sent_back_is_told_as_a_tool_alone(self) -> None:

@@ -1,4 +1,4 @@
-"""Arguments in pieces: the text is that of the whole object, whatever its values are cut into."""
+"""Arguments in pieces: the text is the whole object's, however its values are cut."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class TestWriter:
 
 
 def pieces_of(value: Any, path: str, dice: random.Random) -> Iterator[ArgumentPiece]:
-    """A value in the pieces that a model may send of it."""
+    """Yields a value in the pieces that a model may send of it."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from pieces_of(inner, f"{path}[{json.dumps(key)}]", dice)

@@ -31,8 +31,8 @@ class TestDecodeError:
         for wait, expected in ((3000, 3000), (None, 5000)):
             body = {"message": "try again in 5s", "wait": wait}
             assert Patient().decode_error(429, {}, json.dumps(body).encode()).retry_after_ms == expected
-            told = Patient().adapter().error_event(json.dumps(body))
-            assert told.retry_after_ms == expected
+            result = Patient().adapter().error_event(json.dumps(body))
+            assert result.retry_after_ms == expected
         body = {"message": "try again in 5s", "wait": 3000}
         assert Patient().decode_error(429, {"retry-after": "7"}, json.dumps(body).encode()).retry_after_ms == 7000
 
@@ -126,7 +126,7 @@ def test_options_that_are_read_here_may_be_null_and_others_anything() -> None:
 @pytest.mark.parametrize("provider", ["openai", "openai:responses", "anthropic", "gemini", "azure", "cohere", "ollama"])
 @pytest.mark.parametrize("model", ["dearer", None])
 def test_no_option_asks_for_another_model(provider: str, model: str | None) -> None:
-    """A caller's key may be for one model, and its price is that of the one that it asked for."""
+    """A caller's key may be for one model, and the price is that model's."""
     api = get_provider(provider)
     asked = Request(query="Hi", provider_options={api.provider: {"model": model}, "xai": {"model": "x"}})
     with pytest.raises(InvalidRequest) as caught:

@@ -112,10 +112,10 @@ class TestRequest:
     def test_several_texts_are_parts_or_parted_by_a_blank_line(self, role: str) -> None:
         parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]
         call = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "a", "name": "f"}]}
-        told = {"role": role, "content": parts} | ({"call_id": "a"} if role == "tool" else {})
+        result = {"role": role, "content": parts} | ({"call_id": "a"} if role == "tool" else {})
         for provider in ("openai", "openai-compatible", "azure", "groq", "openrouter"):
-            assert body(provider, messages=[call, told], query="Hi")["messages"][1]["content"] == parts
-        sent = body("deepseek", messages=[call, told], query="Hi")["messages"][1]
+            assert body(provider, messages=[call, result], query="Hi")["messages"][1]["content"] == parts
+        sent = body("deepseek", messages=[call, result], query="Hi")["messages"][1]
         assert sent["content"] == "Be brief.\n\nBe kind."
 
     @pytest.mark.parametrize(

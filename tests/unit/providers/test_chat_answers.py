@@ -314,7 +314,7 @@ class TestPlainChunks:
 
 
 def outcome(adapter: Adapter, receive: Callable[..., list[Event]], *given: object) -> object:
-    """The events of a chunk, and the state of the adapter after it."""
+    """Returns the events of a chunk, and the state of the adapter after it."""
     assert isinstance(adapter, ChatAdapter)
     try:
         said = receive(*given)
@@ -399,10 +399,12 @@ class TestEnd:
     def test_an_answer_with_a_call_ends_with_tool_calls(self, word: str | None) -> None:
         assert read(DIALECT, chunk(call("{}", name="f"), finish=word))[-1]["finish_reason"] == "tool_calls"
 
-    @pytest.mark.parametrize(("word", "told"), [("length", 0), ("content_filter", 0), ("tool_calls", 1), ("stop", 1)])
-    def test_a_call_that_is_not_json_is_cut_off_beside_length(self, word: str, told: int) -> None:
+    @pytest.mark.parametrize(
+        ("word", "expected"), [("length", 0), ("content_filter", 0), ("tool_calls", 1), ("stop", 1)]
+    )
+    def test_a_call_that_is_not_json_is_cut_off_beside_length(self, word: str, expected: int) -> None:
         events = read(DIALECT, chunk(call('{"n":', name="f")), chunk(finish=word))
-        assert len(calls_of(events)) == told
+        assert len(calls_of(events)) == expected
 
     def test_complete_calls_are_told_before_an_error(self) -> None:
         adapter = get_provider(DIALECT).adapter()
@@ -474,9 +476,15 @@ class TestUsage:
         ],
     )
     def test_parts_are_found_under_their_names(self, usage: dict[str, Any], parts: tuple[int | None, ...]) -> None:
-        told = read(DIALECT, chunk(finish="stop", usage={"input_tokens": 10, "output_tokens": 8, **usage}))[-1]["usage"]
-        assert told["total_tokens"] == 18
-        found = (told.get("cached_input_tokens"), told.get("cache_write_input_tokens"), told.get("reasoning_tokens"))
+        result = read(DIALECT, chunk(finish="stop", usage={"input_tokens": 10, "output_tokens": 8, **usage}))[-1][
+            "usage"
+        ]
+        assert result["total_tokens"] == 18
+        found = (
+            result.get("cached_input_tokens"),
+            result.get("cache_write_input_tokens"),
+            result.get("reasoning_tokens"),
+        )
         assert found == parts
 
 
@@ -574,9 +582,11 @@ class TestCopied:
 
 
 @pytest.mark.parametrize("member", ["stop_reason", "matched_stop"])
-@pytest.mark.parametrize(("value", "told"), [("END", "END"), (128001, None), (None, None), ("stop", None), ([], None)])
-def test_the_stop_sequence_that_ended_the_answer_is_told(member: str, value: Any, told: str | None) -> None:
+@pytest.mark.parametrize(
+    ("value", "expected"), [("END", "END"), (128001, None), (None, None), ("stop", None), ([], None)]
+)
+def test_the_stop_sequence_that_ended_the_answer_is_told(member: str, value: Any, expected: str | None) -> None:
     last = chunk({}, finish="stop")
     last["choices"][0][member] = value
     end = read("openai-compatible", chunk({"content": "a"}), last)[-1]
-    assert end.get("provider_metadata", {}).get("stop_sequence") == told
+    assert end.get("provider_metadata", {}).get("stop_sequence") == expected

@@ -26,7 +26,7 @@ DIALECT = "deepseek"
 
 
 def _answered(asked: Any, *chunks: dict[str, Any]) -> list[Event]:
-    """The events of a stream that answers a request."""
+    """Returns the events of a stream that answers a request."""
     adapter = get_provider(DIALECT).adapter_for(asked, "m")
     events = [event for one in chunks for event in adapter.receive("", json.dumps(one))]
     return plain(events + adapter.finish())
@@ -60,7 +60,7 @@ class TestToolCalls:
              call("", index=0, id="b", name="g"), call('{"n":2}', index=0)],
             # No index: what has no id continues the call before it.
             [call("", id="a", name="f"), call('{"n":1}'), call("", id="b", name="g"), call('{"n":2}')],
-            # Fragments of two calls take turns, told apart by their ids.
+            # Fragments of two calls take turns; their ids distinguish them.
             [call("", index=0, id="a", name="f"), call("", index=0, id="b", name="g"),
              call('{"n":1}', index=0, id="a"), call('{"n":2}', index=0, id="b")],
             # The id is repeated on every fragment.
@@ -315,7 +315,7 @@ class TestToolCalls:
         assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1, 2]
 
     def test_a_call_with_another_id_is_no_piece_of_a_name(self) -> None:
-        """The first call's name is that of no tool, and its arguments were cut off. Some servers number all calls 0."""
+        """The first call names no tool, and its arguments were cut off. Some servers number all calls 0."""
         asked: Any = {"tools": [{"function": {"name": "get_weather"}}]}
         deltas = [call('{"x":', index=0, id="a", name="get"), call("{}", index=0, id="b", name="get_weather")]
         events = _answered(asked, *map(chunk, deltas), chunk(finish="tool_calls"))

@@ -39,7 +39,7 @@ CHAT = (*STRICT, "openai", "azure", "xai", "deepseek")
 
 
 def passed(provider: str, body: dict[str, Any], target: Target | None = None) -> UpstreamRequest:
-    """The request for a client's own body, which its format has read as the server does."""
+    """Returns the request for a client's own body, which its format has read as the server does."""
     asked = get_format("openai").read_request({"model": "m", "messages": [ASK], **body})
     return get_provider(provider).build_passthrough(asked.body, target or Target("m1", "k"), shape=asked.shape)
 
@@ -159,11 +159,11 @@ def test_of_two_limits_the_newer_counts_and_the_other_is_told(provider: str) -> 
 
 
 def test_a_developer_is_the_system_where_a_provider_has_no_such_role() -> None:
-    told = {"role": "developer", "content": "Be brief."}
+    result = {"role": "developer", "content": "Be brief."}
     for provider in ("mistral", "deepseek", "perplexity"):
-        assert sent(provider, {"messages": [told, ASK]})["messages"] == [{**told, "role": "system"}, ASK]
+        assert sent(provider, {"messages": [result, ASK]})["messages"] == [{**result, "role": "system"}, ASK]
     for provider in ("openai", "groq", "xai"):
-        assert sent(provider, {"messages": [told, ASK]})["messages"] == [told, ASK]
+        assert sent(provider, {"messages": [result, ASK]})["messages"] == [result, ASK]
 
 
 def test_several_texts_are_one_where_a_provider_takes_no_parts() -> None:
@@ -250,13 +250,13 @@ def test_functions_are_tools_where_a_provider_has_no_functions(provider: str) ->
             {"role": "function", "name": "f", "content": "4"},
         ],
     }
-    told = sent(provider, asked)
-    answer, result = told["messages"][1:]
-    assert told["tools"] == [{"type": "function", "function": FUNCTION}]
-    assert told["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    found = sent(provider, asked)
+    answer, result = found["messages"][1:]
+    assert found["tools"] == [{"type": "function", "function": FUNCTION}]
+    assert found["tool_choice"] == {"type": "function", "function": {"name": "f"}}
     assert (answer["tool_calls"][0]["function"], result["role"], result["content"]) == (call, "tool", "4")
     assert answer["tool_calls"][0]["id"] == result["tool_call_id"]
-    assert {"functions", "function_call"}.isdisjoint({*told, *answer})
+    assert {"functions", "function_call"}.isdisjoint({*found, *answer})
 
 
 def calls(*ids: str) -> dict[str, Any]:
@@ -287,22 +287,22 @@ def test_what_is_left_out_takes_its_results_and_calls_with_it() -> None:
 
 
 def test_mistral_is_asked_by_the_user_and_after_results_by_none() -> None:
-    target, told = Target("m1", "k"), {"role": "system", "content": "s"}
-    assert sent("mistral", {"messages": [told]}, target)["messages"] == [{**told, "role": "user"}]
+    target, result = Target("m1", "k"), {"role": "system", "content": "s"}
+    assert sent("mistral", {"messages": [result]}, target)["messages"] == [{**result, "role": "user"}]
     assert target.changes.adjusted == {"messages[0].role": "user"}
     asked = [ASK, calls("abcdefgh9"), result_of("abcdefgh9"), ASK]
     after = sent("mistral", {"messages": asked}, target)["messages"]
     assert after == [*asked[:3], {"role": "assistant", "content": "OK."}, ASK]
     assert "messages[3]" in target.changes.adjusted
-    assert native("mistral", system="s", query="q")["messages"] == [told, {"role": "user", "content": "q"}]
+    assert native("mistral", system="s", query="q")["messages"] == [result, {"role": "user", "content": "q"}]
 
 
 def test_perplexitys_turns_alternate_and_what_was_joined_is_told() -> None:
-    target, told = Target("m1", "k"), {"role": "system", "content": "s"}
+    target, result = Target("m1", "k"), {"role": "system", "content": "s"}
     said = {"role": "assistant", "content": "a"}
-    asked = [told, ASK, {"role": "user", "content": [{"type": "text", "text": "b"}]}, said, told, ASK]
+    asked = [result, ASK, {"role": "user", "content": [{"type": "text", "text": "b"}]}, said, result, ASK]
     assert sent("perplexity", {"messages": asked}, target)["messages"] == [
-        told,
+        result,
         {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "b"}]},
         said,
         {"role": "user", "content": "s\n\nHi"},

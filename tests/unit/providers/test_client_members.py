@@ -1,4 +1,4 @@
-"""The client's own member for one that an upstream refuses, by the 400s of OpenAI, Anthropic, Google and others."""
+"""The client's own member in place of a member that an upstream refuses, by OpenAI's, Anthropic's and others' 400s."""
 
 from __future__ import annotations
 

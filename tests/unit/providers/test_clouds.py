@@ -20,7 +20,7 @@ BODY: dict[str, Any] = {"model": "m", "max_tokens": 16, "messages": ASKED}
 
 
 def theirs(call: Any) -> httpx2.Request:
-    """The request that the official SDK sends."""
+    """Returns the request that the official SDK sends."""
     sent: list[httpx2.Request] = []
 
     def handler(request: httpx2.Request) -> httpx2.Response:

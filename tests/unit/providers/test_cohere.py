@@ -138,7 +138,7 @@ class TestEnds:
         assert (failed.value.code, failed.value.reason) == ("network", "truncated")
 
     @pytest.mark.parametrize(
-        ("told", "code", "reason", "message"),
+        ("expected", "code", "reason", "message"),
         [
             (
                 {"finish_reason": "ERROR", "error": "no good", "error_type": "INVALID_TOOL_GENERATION"},
@@ -151,10 +151,12 @@ class TestEnds:
             ({"finish_reason": None, "error": {"message": "gone"}}, "internal", None, "gone"),
         ],
     )
-    def test_its_failures_are_errors(self, told: dict[str, Any], code: str, reason: str | None, message: str) -> None:
+    def test_its_failures_are_errors(
+        self, expected: dict[str, Any], code: str, reason: str | None, message: str
+    ) -> None:
         adapter = get_provider("cohere").adapter()
         with pytest.raises(Error) as failed:
-            adapter.receive("", json.dumps({"type": "message-end", "delta": {**told, "usage": TOKENS}}))
+            adapter.receive("", json.dumps({"type": "message-end", "delta": {**expected, "usage": TOKENS}}))
         assert (failed.value.code, failed.value.reason, failed.value.message) == (code, reason, message)
         assert adapter.usage == USAGE
 
@@ -256,8 +258,8 @@ class TestCitations:
         [learned] = of_type(adapter.receive("", json.dumps(say("ab"))), "text.delta")
         adapter.copied(learned, 3, "")
         adapter.receive("", json.dumps(begin(1)))
-        [told] = adapter.receive("", json.dumps(cite(0, 1, {"id": "d"}, content_index=1)))
-        assert told["citations"] == [{"uri": "d", "start": 5, "end": 6}]
+        [result] = adapter.receive("", json.dumps(cite(0, 1, {"id": "d"}, content_index=1)))
+        assert result["citations"] == [{"uri": "d", "start": 5, "end": 6}]
 
     @pytest.mark.parametrize("kind", ["PLAN", "THINKING_CONTENT"])
     def test_one_of_the_plan_or_of_a_thought_marks_no_text(self, kind: str) -> None:

@@ -24,8 +24,8 @@ def test_reasoning_comes_first_and_the_other_member_is_null() -> None:
 
 def test_cache_hits_are_inside_the_prompt() -> None:
     usage = {"prompt_tokens": 18, "completion_tokens": 219, "total_tokens": 237, "prompt_cache_hit_tokens": 8}
-    told = read("deepseek", chunk(finish="stop", usage=usage))[-1]["usage"]
-    assert told == {"input_tokens": 18, "output_tokens": 219, "total_tokens": 237, "cached_input_tokens": 8}
+    result = read("deepseek", chunk(finish="stop", usage=usage))[-1]["usage"]
+    assert result == {"input_tokens": 18, "output_tokens": 219, "total_tokens": 237, "cached_input_tokens": 8}
 
 
 def test_want_of_capacity_is_overload() -> None:

@@ -77,7 +77,7 @@ def test_a_finish_reason_that_comes_twice_ends_the_answer_once(provider: str) ->
 
 @pytest.mark.parametrize("provider", [name for name in PROVIDERS if dialect(name) in ("chat", "completions", "gemini")])
 def test_an_answer_is_complete_once_all_choices_that_were_asked_for_have_their_reason(provider: str) -> None:
-    """One that has not begun yet may be the slower one."""
+    """A choice that has not begun yet may be the slower one."""
     adapter = get_provider(provider).adapter()
     adapter.wanted_choices = 2
     (end,) = ending(provider, "stop")
@@ -118,7 +118,7 @@ def test_a_body_tells_how_many_choices_it_wants(provider: str, body: Any, wanted
 def test_raw_members_of_a_native_request_tell_it_too(
     options: dict[str, Any], extra: dict[str, Any], wanted: int
 ) -> None:
-    """Of a request for one choice, the end of the first is that of the answer."""
+    """If one choice was requested, the end of the first choice ends the answer."""
     given, raw = ({"generationConfig": each} for each in (options, extra))
     asked = parse_request(json.dumps({"query": "Hi", "provider_options": {"gemini": given}, "extra": raw}).encode())
     api = get_provider("gemini")

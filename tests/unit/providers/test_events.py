@@ -75,8 +75,8 @@ def test_the_output_of_a_server_tool_with_too_many_levels_is_its_text() -> None:
         deep: Any = 1
         for _ in range(levels):
             deep = [deep]
-        told = server_tool("s", "search", "completed", output=deep)["server_tool"]["output"]
-        assert told == ("[" * levels + "1" + "]" * levels if is_text else deep)
+        result = server_tool("s", "search", "completed", output=deep)["server_tool"]["output"]
+        assert result == ("[" * levels + "1" + "]" * levels if is_text else deep)
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "raw"])

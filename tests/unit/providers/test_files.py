@@ -23,7 +23,7 @@ def stored(provider: str) -> dict[str, Any]:
 
 
 def sent(provider: str, part: dict[str, Any], *, is_judged: bool = True, **fields: Any) -> dict[str, Any]:
-    """The body for a user's message with this part, which the types of the provider's SDK accept."""
+    """Returns the body for a user's message with this part, which the types of the provider's SDK accept."""
     request = {"messages": [{"role": "user", "content": [part, {"type": "text", "text": "Read."}]}], **fields}
     built = get_provider(provider).build_request(parse_request(json.dumps(request).encode()), Target("model-1"))
     body: dict[str, Any] = json.loads(built.body)

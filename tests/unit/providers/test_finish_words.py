@@ -66,7 +66,7 @@ def test_a_failure_stays_one_in_another_spelling(provider: str, word: str) -> No
 
 
 def ended(provider: str, word: str) -> Any:
-    """The last event but `done` of an answer with this finish reason."""
+    """Returns the last event but `done` of an answer with this finish reason."""
     return list(decode(provider, frames(provider, [*opening(provider), *ending(provider, word), *end_mark(provider)])))[
         -2
     ]

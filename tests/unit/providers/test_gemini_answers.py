@@ -83,8 +83,8 @@ class TestText:
     def test_a_number_that_is_a_text_is_the_same_candidate(self) -> None:
         recited = {"citations": [{"startIndex": 1, "endIndex": 2, "uri": "u"}]}
         chunks = [chunk(text("a"), index="1"), chunk(text("b"), index="1", citationMetadata=recited)]
-        [told] = of_type(read(*chunks, STOP), "citations")
-        assert told == {"type": "citations", "citations": [{"uri": "u", "start": 1, "end": 2}], "choice": 1}
+        [result] = of_type(read(*chunks, STOP), "citations")
+        assert result == {"type": "citations", "citations": [{"uri": "u", "start": 1, "end": 2}], "choice": 1}
 
     @pytest.mark.parametrize("part", [{"text": 1}, 7])
     def test_a_chunk_that_cannot_be_read_changes_nothing(self, part: Any) -> None:
@@ -582,11 +582,11 @@ class TestCopying:
 
     def copyable(self, *chunks: Any) -> list[bool]:
         adapter = get_provider("gemini").adapter()
-        told = []
+        seen = []
         for one in chunks:
             adapter.receive("", json.dumps(one))
-            told.append(adapter.copyable)
-        return told
+            seen.append(adapter.copyable)
+        return seen
 
     def test_chunks_of_one_kind_from_the_second_on(self) -> None:
         usage = {"promptTokenCount": 1}

@@ -30,7 +30,7 @@ def events_of(provider: str, *chunks: Any) -> list[Any]:
 
 
 def reason_of(events: list[Any]) -> str | None:
-    """The reason of the error that ends a stream; None if it has finished."""
+    """Returns the reason of the error that ends a stream; None if it has finished."""
     error = events[-2].get("error")
     return None if error is None else error.get("reason")
 

@@ -53,8 +53,8 @@ def test_its_word_error_is_an_error() -> None:
 
 
 def test_cached_tokens_have_two_names_and_stay_as_they_are() -> None:
-    for told in ({"num_cached_tokens": 64}, {"prompt_tokens_details": {"cached_tokens": 64}}):
-        usage = read("mistral", chunk(finish="stop", usage={"prompt_tokens": 9, "completion_tokens": 1, **told}))[-1][
+    for result in ({"num_cached_tokens": 64}, {"prompt_tokens_details": {"cached_tokens": 64}}):
+        usage = read("mistral", chunk(finish="stop", usage={"prompt_tokens": 9, "completion_tokens": 1, **result}))[-1][
             "usage"
         ]
         assert (usage["input_tokens"], usage["cached_input_tokens"]) == (9, 64)

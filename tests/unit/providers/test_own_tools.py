@@ -25,7 +25,7 @@ CUSTOM = {"type": "custom", "name": "sql", "description": "SQL", "format": {"typ
 def built(
     provider: str, model: str, *tools: Any, drop: bool = False, **fields: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """The body for these tools, which the types of the provider's SDK accept, and what was left out."""
+    """Returns the body for these tools, which the types of the provider's SDK accept, and what was left out."""
     request = parse_request(json.dumps({"query": "hi", "tools": tools, **fields}).encode())
     target = Target(model, None, "drop" if drop else "error")
     body = json.loads(get_provider(provider).build_request(request, target).body)

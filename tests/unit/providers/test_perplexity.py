@@ -35,10 +35,10 @@ def test_either_list_will_do(given: str) -> None:
 
 
 def test_usage_is_cumulative() -> None:
-    def told(out: int, **keys: Any) -> dict[str, Any]:
+    def counted(out: int, **keys: Any) -> dict[str, Any]:
         return {"usage": {"prompt_tokens": 5, "completion_tokens": out, "total_tokens": 5 + out, **keys}}
 
-    events = read("perplexity", chunk({"content": "a"}, **told(1)), chunk(finish="stop", **told(3)))
+    events = read("perplexity", chunk({"content": "a"}, **counted(1)), chunk(finish="stop", **counted(3)))
     assert events[-1]["usage"] == {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
     assert of_type(events, "usage") == []
 
@@ -46,8 +46,8 @@ def test_usage_is_cumulative() -> None:
 @pytest.mark.parametrize(("total", "out"), [(15, 10), (8, 3)])
 def test_reasoning_is_added_only_where_the_total_says_so(total: int, out: int) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "reasoning_tokens": 7, "total_tokens": total}
-    told = read("perplexity", chunk(finish="stop", usage=usage))[-1]["usage"]
-    assert (told["output_tokens"], told["reasoning_tokens"]) == (out, 7)
+    result = read("perplexity", chunk(finish="stop", usage=usage))[-1]["usage"]
+    assert (result["output_tokens"], result["reasoning_tokens"]) == (out, 7)
 
 
 def test_the_last_chunk_holds_the_message_again() -> None:
@@ -84,9 +84,9 @@ ASK = {"role": "user", "content": "Hi"}
 
 def test_a_conversation_with_tools_can_go_on_without_them() -> None:
     calls = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "a", "name": "f"}]}
-    told = {"role": "assistant", "content": [{"type": "text", "text": "Look"}, *calls["content"]]}
+    found = {"role": "assistant", "content": [{"type": "text", "text": "Look"}, *calls["content"]]}
     result = {"role": "tool", "call_id": "a", "content": "4"}
-    sent, dropped = body_without("perplexity", messages=[ASK, calls, result, told], query="So?")
+    sent, dropped = body_without("perplexity", messages=[ASK, calls, result, found], query="So?")
     assert sent["messages"] == [ASK, {"role": "assistant", "content": "Look"}, {"role": "user", "content": "So?"}]
     assert dropped == ["messages[3].content[1]", "messages[1].content[0]", "messages[2]"]
 

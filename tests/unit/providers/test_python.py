@@ -44,12 +44,12 @@ def test_the_source_may_name_model_provider_reason_and_usage() -> None:
 
 @pytest.mark.parametrize("kind", ["finish", "usage"])
 @pytest.mark.parametrize(
-    ("source", "told"), [("estimated", True), ("partial", True), ("counted", True), ("x", False), (1, False)]
+    ("source", "expected"), [("estimated", True), ("partial", True), ("counted", True), ("x", False), (1, False)]
 )
-def test_a_source_may_say_that_its_usage_is_an_estimate(kind: str, source: Any, told: bool) -> None:
+def test_a_source_may_say_that_its_usage_is_an_estimate(kind: str, source: Any, expected: bool) -> None:
     usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
     finish = events(delta("Hi"), {"type": kind, "finish_reason": "stop", "usage": {**usage, "source": source}})[-1]
-    assert finish["usage"] == ({**usage, "source": source} if told else usage)
+    assert finish["usage"] == ({**usage, "source": source} if expected else usage)
 
 
 def test_members_of_the_envelope_and_unknown_ones_are_left_out() -> None:
@@ -73,8 +73,8 @@ def test_a_call_may_come_in_pieces_whose_digits_are_kept() -> None:
     begun = {"type": "tool.call.start", "call_id": "c1", "tool_call": {"name": "f"}, "index": 5}
     pieces = [{"type": "tool.call.delta", "call_id": "c1", "arguments": piece} for piece in ('{"x":', "1.10}")]
     whole = {"type": "tool.call", "call_id": "c1", "tool_call": {"name": "f", "input": {"x": 1.1}}}
-    for told in ([begun, *pieces, whole], [begun, *pieces]):
-        _, start, *_, call, _ = events(*told)
+    for result in ([begun, *pieces, whole], [begun, *pieces]):
+        _, start, *_, call, _ = events(*result)
         assert start["index"] == 0
         assert call["tool_call"]["input"] == '{"x":1.10}'
 

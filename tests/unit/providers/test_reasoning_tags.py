@@ -50,8 +50,8 @@ def test_choices_have_tags_of_their_own() -> None:
         chunk(finish="stop"),
         chunk(finish="stop", index=1),
     )
-    told = [(event["type"], event.get("choice", 0), event["text"]) for event in events if "text" in event]
-    assert told == [("reasoning.delta", 0, "a"), ("text.delta", 1, "b"), ("text.delta", 0, "c")]
+    result = [(event["type"], event.get("choice", 0), event["text"]) for event in events if "text" in event]
+    assert result == [("reasoning.delta", 0, "a"), ("text.delta", 1, "b"), ("text.delta", 0, "c")]
 
 
 def test_a_whole_answer_is_read_alike() -> None:

@@ -273,7 +273,7 @@ class TestRequests:
 
 
 def with_id(item: dict[str, Any]) -> dict[str, Any]:
-    """The SDK's types demand the id of a reasoning item, which nobody has where nothing is stored."""
+    """Returns the SDK's types demand the id of a reasoning item, which does not exist if nothing is stored."""
     return {"id": "rs_1", **item} if item.get("type") == "reasoning" else item
 
 

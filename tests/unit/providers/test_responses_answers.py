@@ -115,8 +115,8 @@ class TestText:
             event("output_item.done", output_index=1, item=whole),
             end(output=[{"type": "reasoning", "id": "i0", "content": []}, whole]),
         ]
-        told = "".join(event["text"] for event in between(read(BEGIN, added(0, "reasoning"), *chunks)))
-        assert told == "HmOne two"
+        result = "".join(event["text"] for event in between(read(BEGIN, added(0, "reasoning"), *chunks)))
+        assert result == "HmOne two"
 
     @pytest.mark.parametrize(
         ("deltas", "whole", "expected"),
@@ -136,8 +136,8 @@ class TestText:
         item = message(*map(said, whole))
         chunks = [text(delta, part=part) for part, delta in deltas.items()]
         ended = event("output_item.done", output_index=0, item={**item, "id": "i0"})
-        told = read(BEGIN, added(0, "message"), *chunks, ended, ended, end(output=[item]))
-        assert text_of(told) == expected
+        result = read(BEGIN, added(0, "message"), *chunks, ended, ended, end(output=[item]))
+        assert text_of(result) == expected
 
     @pytest.mark.parametrize("index", ["0", "}", [0], {}, -1, 1e300, True, None])
     def test_an_index_that_is_no_number_is_that_of_the_first_part(self, index: Any) -> None:
@@ -230,9 +230,9 @@ class TestReasoning:
 
     def test_open_responses_has_another_name_for_its_deltas(self) -> None:
         whole = done(0, "reasoning", content=[{"type": "reasoning_text", "text": "hm"}])
-        for delta, told in (("h", "h"), ({"text": "h"}, "hm")):  # where a delta is no text, its item's end has it
+        for delta, result in (("h", "h"), ({"text": "h"}, "hm")):  # if a delta is no text, its item's end has it
             events = read(BEGIN, event("reasoning.delta", output_index=0, delta=delta), whole, end())
-            assert text_of(events, "reasoning.delta") == told
+            assert text_of(events, "reasoning.delta") == result
 
     def test_what_no_delta_carried_is_told_at_the_end_but_not_in_two_ways(self) -> None:
         both = {
@@ -385,7 +385,7 @@ class TestBlocks:
 
 
 class TestServerTools:
-    def told(self, *chunks: dict[str, Any], provider: str = OPENAI) -> list[dict[str, Any]]:
+    def emitted(self, *chunks: dict[str, Any], provider: str = OPENAI) -> list[dict[str, Any]]:
         return [one["server_tool"] for one in of_type(read(BEGIN, *chunks, end(), provider=provider), "server_tool")]
 
     @pytest.mark.parametrize(
@@ -401,14 +401,14 @@ class TestServerTools:
         ],
     )
     def test_an_item_begins_and_ends(self, kind: str, given: Any, name: str, ended: dict[str, Any]) -> None:
-        assert self.told(added(0, kind, name=given.get("name")), done(0, kind, **given, status="completed")) == [
+        assert self.emitted(added(0, kind, name=given.get("name")), done(0, kind, **given, status="completed")) == [
             {"id": "i0", "name": name, "status": "started"},
             {"id": "i0", "name": name, "status": "completed", **ended},
         ]
 
     @pytest.mark.parametrize("how", [{"status": "failed"}, {"status": "incomplete"}, {"error": {"code": 1}}])
     def test_one_that_failed(self, how: dict[str, Any]) -> None:
-        assert self.told(done(0, "mcp_call", name="f", **how))[-1]["status"] == "failed"
+        assert self.emitted(done(0, "mcp_call", name="f", **how))[-1]["status"] == "failed"
 
     @pytest.mark.parametrize(
         ("kind", "given"),
@@ -424,14 +424,14 @@ class TestServerTools:
     def test_of_some_the_outcome_is_an_item_of_its_own(self, kind: str, given: dict[str, Any]) -> None:
         name, value = kind.removesuffix("_call"), next(iter(given.values()))
         outcome = done(1, f"{kind}_output", call_id="c", output="done")
-        assert self.told(added(0, kind, call_id="c"), done(0, kind, call_id="c", **given), outcome) == [
+        assert self.emitted(added(0, kind, call_id="c"), done(0, kind, call_id="c", **given), outcome) == [
             {"id": "c", "name": name, "status": "started", "input": {"code": value} if kind == "program" else value},
             {"id": "c", "name": name, "status": "completed", "output": "done"},
         ]
 
     def test_an_approval_that_is_asked_for_says_of_what(self) -> None:
         asked = {"server_label": "s", "name": "f", "arguments": "{}"}
-        assert self.told(done(0, "mcp_approval_request", **asked)) == [
+        assert self.emitted(done(0, "mcp_approval_request", **asked)) == [
             {"id": "i0", "name": "mcp_approval_request", "status": "started", "input": asked}
         ]
 
@@ -457,8 +457,8 @@ class TestServerTools:
     def test_a_custom_tool_of_xai_is_its_own(self) -> None:
         item = {"call_id": "c", "name": "x_keyword_search", "input": '{"q":1}', "status": "completed"}
         chunks = [added(0, "custom_tool_call", **item), done(0, "custom_tool_call", **item)]
-        told = self.told(*chunks, provider="xai:responses")
-        assert [(one["status"], one["input"]) for one in told] == [("started", {"q": 1}), ("completed", {"q": 1})]
+        result = self.emitted(*chunks, provider="xai:responses")
+        assert [(one["status"], one["input"]) for one in result] == [("started", {"q": 1}), ("completed", {"q": 1})]
         assert read(BEGIN, *chunks, end(), provider="xai:responses")[-1]["finish_reason"] == "stop"
 
 
@@ -496,8 +496,8 @@ class TestCitations:
 
     def test_deltas_that_are_copied_count(self) -> None:
         adapter = get_provider(OPENAI).adapter()
-        told = adapter.receive("", json.dumps(text("a")))[-1]
-        adapter.copied(told, 4, "")
+        result = adapter.receive("", json.dumps(text("a")))[-1]
+        adapter.copied(result, 4, "")
         adapter.copied({"type": "reasoning.delta", "text": "hm"}, 2, "")
         adapter.receive("", json.dumps(text("b", 1)))
         cited = adapter.receive("", json.dumps(self.annotated(self.URL, 1)))[0]["citations"]
@@ -774,8 +774,8 @@ class TestCopying:
     def test_copied_fragments_are_the_calls(self) -> None:
         adapter = get_provider(OPENAI).adapter()
         adapter.receive("", json.dumps(added(0, "function_call", call_id="c", name="f")))
-        told = adapter.receive("", json.dumps(fragment('{"a"')))[0]
-        adapter.copied(told, 3, ":1}")
+        result = adapter.receive("", json.dumps(fragment('{"a"')))[0]
+        adapter.copied(result, 3, ":1}")
         whole = event("function_call_arguments.done", output_index=0, arguments='{"a":1}')
         assert calls_of(plain(adapter.receive("", json.dumps(whole)))) == [("c", "f", '{"a":1}')]
 

@@ -1,4 +1,4 @@
-"""`gai_fast/providers/_sdk_objects.py`: an object's API is told by its members, and how it becomes JSON.
+"""`gai_fast/providers/_sdk_objects.py`: an object's API is found by its members; how an object becomes JSON.
 
 `tests/corpus/test_from_sdk.py` has recordings through the SDKs themselves.
 """
@@ -17,13 +17,13 @@ from gai_fast.providers import PROVIDERS
 from gai_fast.providers._sdk_objects import provider_of, shape_of
 
 
-def langchain(text: Any = "", *, calls: Any = (), usage: Any = None, **told: Any) -> Any:
+def langchain(text: Any = "", *, calls: Any = (), usage: Any = None, **expected: Any) -> Any:
     return SimpleNamespace(
         type="AIMessageChunk",
         content=text,
         tool_call_chunks=[*calls],
         usage_metadata=usage,
-        response_metadata=told,
+        response_metadata=expected,
         additional_kwargs={},
     )
 
@@ -96,7 +96,7 @@ class Model:
 
 
 def declared_message(text: str = "", **more: Any) -> Model:
-    """A message chunk of LangChain, which is a model too."""
+    """Returns a message chunk of LangChain, which is a model too."""
     return Model(**vars(langchain(text, **more)))
 
 
@@ -114,8 +114,8 @@ def test_the_results_of_an_agents_tools_are_left_out(is_pair: bool) -> None:
         langchain("It is noon."),
         langchain(finish_reason="stop"),
     ]
-    told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
-    assert (told.text, [call.name for call in told.tool_calls]) == ("It is noon.", ["now"])
+    found = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+    assert (found.text, [call.name for call in found.tool_calls]) == ("It is noon.", ["now"])
 
 
 @pytest.mark.parametrize("is_pair", [False, True])
@@ -124,8 +124,8 @@ def test_messages_that_no_model_wrote_are_left_out(kind: str, is_pair: bool) -> 
     """LangGraph sends all messages that a node returns, also before the first one of a model."""
     other = Model(type=kind, content="What time is it?", additional_kwargs={}, response_metadata={})
     messages = [other, langchain("Noon."), other, langchain(finish_reason="stop")]
-    told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
-    assert told.text == "Noon."
+    result = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+    assert result.text == "Noon."
 
 
 def two(mode: str, data: Any) -> Any:
@@ -168,8 +168,8 @@ class AIMessage(Model):
     """LangChain's, of a whole answer."""
 
 
-def whole_message(text: str, *, calls: Any = (), usage: Any = None, **told: Any) -> AIMessage:
-    members = {"id": None, "additional_kwargs": {}, "response_metadata": {"finish_reason": "stop"}, **told}
+def whole_message(text: str, *, calls: Any = (), usage: Any = None, **expected: Any) -> AIMessage:
+    members = {"id": None, "additional_kwargs": {}, "response_metadata": {"finish_reason": "stop"}, **expected}
     return AIMessage(type="ai", content=text, tool_calls=[*calls], usage_metadata=usage, **members)
 
 
@@ -189,15 +189,15 @@ def test_a_whole_message_behind_its_chunks_repeats_them(identifier: str | None, 
         messages: list[Any] = [*chunks, *last, end]
         for each in messages:
             each.id = identifier
-        told = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
-        assert (told.text, told.usage["output_tokens"], len(told.tool_calls)) == ("Let us see.", 4, len(calls))
-        assert [one.arguments for one in told.tool_calls] == (['{"at": 1}'] if calls else [])
+        result = gai_fast.collect(gai_fast.from_sdk(iter([(each, {}) for each in messages] if is_pair else messages)))
+        assert (result.text, result.usage["output_tokens"], len(result.tool_calls)) == ("Let us see.", 4, len(calls))
+        assert [one.arguments for one in result.tool_calls] == (['{"at": 1}'] if calls else [])
 
 
 def test_a_whole_message_has_the_end_that_its_chunks_have_not() -> None:
     messages = [declared_message("Hi"), declared_message(" you"), whole_message("Hi you", usage=USAGE)]
-    told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
-    assert (told.text, told.finish_reason, told.usage["output_tokens"]) == ("Hi you", "stop", 4)
+    result = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+    assert (result.text, result.finish_reason, result.usage["output_tokens"]) == ("Hi you", "stop", 4)
 
 
 def test_whole_messages_of_models_that_were_not_streamed_are_read() -> None:
@@ -207,9 +207,9 @@ def test_whole_messages_of_models_that_were_not_streamed_are_read() -> None:
         ToolMessage(type="tool", content="12:00", tool_call_id="c1"),
         whole_message("It is noon.", id="run-2", usage=USAGE),
     ]
-    told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
-    assert (told.text, [(one.name, one.input) for one in told.tool_calls]) == ("It is noon.", [("now", {"at": 1})])
-    assert told.usage["output_tokens"] == 8
+    result = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+    assert (result.text, [(one.name, one.input) for one in result.tool_calls]) == ("It is noon.", [("now", {"at": 1})])
+    assert result.usage["output_tokens"] == 8
     mixed = [declared_message("Noon"), declared_message(", or "), whole_message("so.", id="run-3")]
     assert gai_fast.collect(gai_fast.from_sdk(iter(mixed))).text == "Noon, or so."
 
@@ -231,8 +231,8 @@ def test_two_answers_may_say_the_same() -> None:
         assert texts(piece("Yes"), own, piece("Yes", "run-3")) == ["Yes", "Yes", "Yes"]
     assert texts(whole_message("Yes", id="run-1"), whole_message("Yes", id="run-2")) == ["Yes", "Yes"]
     assert texts(whole_message("Yes"), whole_message("Yes")) == ["Yes", "Yes"]
-    told = gai_fast.collect(gai_fast.from_sdk(iter([piece("Yes", usage=USAGE), again])))
-    assert told.usage["output_tokens"] == 8
+    result = gai_fast.collect(gai_fast.from_sdk(iter([piece("Yes", usage=USAGE), again])))
+    assert result.usage["output_tokens"] == 8
 
 
 def test_a_message_that_a_node_makes_of_one_that_was_streamed_repeats_it_once() -> None:
@@ -255,8 +255,8 @@ CALLED = {"id": "call_0", "name": "now", "args": {"at": 1}}
 
 
 def called(*messages: Any) -> list[Any]:
-    told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
-    return [told.text, *((call.name, call.input) for call in told.tool_calls)]
+    result = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+    return [result.text, *((call.name, call.input) for call in result.tool_calls)]
 
 
 def test_calls_that_share_an_id_are_all_kept() -> None:
@@ -285,8 +285,8 @@ def test_a_whole_message_is_complete_without_a_finish_reason(calls: Any) -> None
     """A node may return a text of its own, and models in tests have no metadata."""
     made = whole_message("Hi", calls=calls, response_metadata={})
     for messages in ([made], [piece("Hi"), made], [piece("Hi"), piece(), made]):
-        told = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
-        assert (told.text, told.finish_reason) == ("Hi", "tool_calls" if calls else "stop")
+        result = gai_fast.collect(gai_fast.from_sdk(iter(messages)))
+        assert (result.text, result.finish_reason) == ("Hi", "tool_calls" if calls else "stop")
     limited = [piece("Hi", finish_reason="length"), whole_message("Hi", response_metadata={})]
     assert gai_fast.collect(gai_fast.from_sdk(iter(limited))).finish_reason == "length"
     *_, error, _ = gai_fast.from_sdk(iter([made, piece("and")]))
@@ -297,8 +297,8 @@ def test_the_last_chunk_of_a_message_completes_it() -> None:
     """LangChain marks it if the model's stream has ended, whatever the model's metadata are."""
     last = piece()
     last.chunk_position = "last"
-    told = gai_fast.collect(gai_fast.from_sdk(iter([piece("Hi"), last])))
-    assert (told.text, told.finish_reason) == ("Hi", "stop")
+    result = gai_fast.collect(gai_fast.from_sdk(iter([piece("Hi"), last])))
+    assert (result.text, result.finish_reason) == ("Hi", "stop")
     bedrock = gai_fast.collect(gai_fast.from_sdk(iter([piece("Hi"), piece(stopReason="max_tokens")])))
     assert bedrock.finish_reason == "length"
 
@@ -306,8 +306,8 @@ def test_the_last_chunk_of_a_message_completes_it() -> None:
 def test_what_a_message_says_beside_its_text() -> None:
     invalid = {"id": "c2", "name": "now", "args": '{"at": ', "error": "no JSON", "type": "invalid_tool_call"}
     whole = whole_message("", id="1", additional_kwargs={"refusal": "No."}, invalid_tool_calls=[invalid])
-    told = gai_fast.collect(gai_fast.from_sdk(iter([whole])))
-    assert (told.refusal, [call.arguments for call in told.tool_calls]) == ("No.", ['{"at": '])
+    result = gai_fast.collect(gai_fast.from_sdk(iter([whole])))
+    assert (result.refusal, [call.arguments for call in result.tool_calls]) == ("No.", ['{"at": '])
     blocks = [
         {
             "type": "reasoning",
@@ -321,8 +321,8 @@ def test_what_a_message_says_beside_its_text() -> None:
         {"type": 5, "text": "odd"},
         "Hi",
     ]
-    told = gai_fast.collect(gai_fast.from_sdk(iter([langchain(blocks, finish_reason="stop")])))
-    assert (told.reasoning, told.refusal, told.text) == ("Hm, so.", "No.", "Hi")
+    result = gai_fast.collect(gai_fast.from_sdk(iter([langchain(blocks, finish_reason="stop")])))
+    assert (result.reasoning, result.refusal, result.text) == ("Hm, so.", "No.", "Hi")
 
 
 def test_the_members_of_a_model_tell_its_api_without_a_dump() -> None:

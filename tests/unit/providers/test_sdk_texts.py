@@ -1,6 +1,6 @@
 """`gai_fast/providers/_sdk_texts.py`: an object that is one text is read by its attributes, any other one is not.
 
-`tests/corpus/test_from_sdk.py` compares the events of objects of any shape with those of their JSON.
+`tests/corpus/test_from_sdk.py` compares the events of objects of any shape with their JSON's events.
 """
 
 from __future__ import annotations

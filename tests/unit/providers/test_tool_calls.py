@@ -121,12 +121,12 @@ class TestToolCalls:
         calls.add(call, arguments)
         assert plain(calls.close(call))[-1]["tool_call"]["input"] == value
 
-    @pytest.mark.parametrize(("arguments", "told"), [("", 0), ('{"a":', 0), ('{"a":1}', 1)])
-    def test_a_call_cut_off_is_told_only_if_its_text_is_json(self, arguments: str, told: int) -> None:
+    @pytest.mark.parametrize(("arguments", "expected"), [("", 0), ('{"a":', 0), ('{"a":1}', 1)])
+    def test_a_call_cut_off_is_told_only_if_its_text_is_json(self, arguments: str, expected: int) -> None:
         calls = ToolCalls(Room())
         call, _ = calls.open("a", "f")
         calls.add(call, arguments)
-        assert [event["type"] for event in calls.close_all(cut_off=True)].count("tool.call") == told
+        assert [event["type"] for event in calls.close_all(cut_off=True)].count("tool.call") == expected
 
     def test_halves_of_a_character_in_two_fragments_are_joined(self) -> None:
         calls = ToolCalls(Room())

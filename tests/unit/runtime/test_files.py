@@ -33,7 +33,7 @@ def pipe() -> Iterator[tuple[io.FileIO, str]]:
 
 @pytest.fixture(params=["fifo", "device"])
 def endless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file that nobody writes to, or that has no end."""
+    """Returns a file that is never written, or that has no end."""
     if request.param == "device":
         return Path("/dev/zero")
     os.mkfifo(tmp_path / "fifo")

@@ -13,7 +13,7 @@ from gai_fast.runtime.functions import FunctionError, import_function
 
 @pytest.fixture(autouse=True)
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder; what is imported from it is forgotten."""
+    """Yields an empty folder; what is imported from it is forgotten."""
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     known = set(sys.modules)

@@ -25,7 +25,7 @@ def test_a_program_gets_no_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "fault", "told"),
+    ("script", "fault", "expected"),
     [
         ("print('s' * 101)", "output", "prints more than 100 bytes"),
         ("print('secret'); raise SystemExit(3)", "failed", "exited with code 3"),
@@ -33,10 +33,10 @@ def test_a_program_gets_no_input() -> None:
         ("import time; time.sleep(60)", "late", "has not ended within 0.5 s"),
     ],
 )
-def test_a_program_that_fails_is_told_without_what_it_printed(script: str, fault: str, told: str) -> None:
+def test_a_program_that_fails_is_told_without_what_it_printed(script: str, fault: str, expected: str) -> None:
     with pytest.raises(ProgramError) as refused:
         run(script, seconds=0.5 if fault == "late" else 10.0)
-    assert (str(refused.value), refused.value.fault) == (told, fault)
+    assert (str(refused.value), refused.value.fault) == (expected, fault)
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], ["nul\0"]])

@@ -14,7 +14,7 @@ from gai_fast.runtime.threads import ThreadIterator
 
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch) -> threading.BoundedSemaphore:
-    """Two sources at a time."""
+    """Returns two sources at a time."""
     semaphore = threading.BoundedSemaphore(2)
     monkeypatch.setattr("gai_fast.runtime.threads._running", semaphore)
     return semaphore

@@ -23,7 +23,7 @@ def http(
     body: bytes = b"",
     client: Any = None,
 ) -> HTTPRequest:
-    """A request of a client at 192.0.2.1; without headers, one for this machine."""
+    """Returns a request of a client at 192.0.2.1; without headers, one for this machine."""
     names = {name.lower(): value for name, value in (LOOPBACK if headers is None else headers).items()}
     transport = SimpleNamespace(remote="192.0.2.1") if client is None else client
     made = HTTPRequest(cast(Any, transport), method, target, names, is_http_1_1=is_http_1_1, keep_alive=is_http_1_1)
@@ -32,14 +32,14 @@ def http(
 
 
 def post(body: bytes = b"", *headers: str, target: str = "/a", length: int | str | None = None) -> bytes:
-    """The bytes of a POST; `length` replaces the true length of the body."""
+    """Returns the bytes of a POST; `length` replaces the true length of the body."""
     size = len(body) if length is None else length
     lines = [f"POST {target} HTTP/1.1", "Host: h", f"Content-Length: {size}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def incoming(request: HTTPRequest, tail: str = "", format: str = "gai", **server: Any) -> Incoming:
-    """Admits a request by the guards of a server with these settings; its id is `req-1` where it has none."""
+    """Admits a request by the guards of a server with these settings; its id is `req-1` if it has none."""
     headers = {"x-request-id": "req-1", "host": "127.0.0.1", **request.headers}
     admission = Admission(ServerSettings(**server), only_demo=False)
     admitted = admission.admit(request.method, request.target, headers)

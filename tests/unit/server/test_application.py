@@ -39,7 +39,7 @@ class Site:
         self.url = url
 
     async def raw(self, *pieces: bytes) -> tuple[int, dict[str, Any]]:
-        """The status and the error of a request in bytes."""
+        """Returns the status and the error of a request in bytes."""
         host, port = self.url.removeprefix("http://").split("/")[0].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         for piece in pieces:
@@ -293,8 +293,8 @@ async def test_a_body_is_refused_in_the_shape_of_its_route_with_its_id(
     """Defects A16 and A21."""
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         async with running(max_body=1000, body_timeout=0.2) as site:
-            told, error = await site.raw(*pieces)
-    assert told == status
+            result, error = await site.raw(*pieces)
+    assert result == status
     assert error.keys() == {"message", "type", "param", "code"}
     (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
     assert f"'/gw/v1/chat/completions' {status} " in line
@@ -313,8 +313,8 @@ async def test_what_cannot_be_understood_has_the_native_body_and_repeats_nothing
     data: bytes, status: int, reason: str
 ) -> None:
     async with running() as site:
-        told, error = await site.raw(data)
-    assert (told, error["reason"]) == (status, reason)
+        result, error = await site.raw(data)
+    assert (result, error["reason"]) == (status, reason)
     assert error["request_id"] != "mine"
 
 
@@ -329,8 +329,10 @@ async def test_a_body_in_tiny_chunks_holds_little_more_than_its_size() -> None:
     async with running(max_body=2 * size) as site:
         await site.raw(HEAD + b"Content-Length: 2000000000\r\n\r\n")
         tracemalloc.start()
-        told, error = await site.raw(head + b"\r\n", *(chunks[at : at + 65536] for at in range(0, len(chunks), 65536)))
+        result, error = await site.raw(
+            head + b"\r\n", *(chunks[at : at + 65536] for at in range(0, len(chunks), 65536))
+        )
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert (told, error["code"]) == (400, "unsupported"), error
+    assert (result, error["code"]) == (400, "unsupported"), error
     assert peak < 25 * size, "all chunks held apart are 50 times their size"

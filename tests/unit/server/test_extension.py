@@ -1,4 +1,4 @@
-"""`server/extension.py`: the user's function is called, and the fast lane is on where nobody could notice."""
+"""`server/extension.py`: the user's function is called, and the fast lane is on unless it could be noticed."""
 
 from __future__ import annotations
 

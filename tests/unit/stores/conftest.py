@@ -1,4 +1,4 @@
-"""A timer wheel whose time goes on only when told."""
+"""A timer wheel whose time passes only when a test says so."""
 
 from __future__ import annotations
 

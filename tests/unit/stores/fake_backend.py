@@ -34,7 +34,7 @@ class Stored:
 
 
 class World:
-    """The shared state. Every call waits for `gate`, and raises `problem` where there is one."""
+    """The shared state. Every call waits for `gate`, and raises `problem` if there is one."""
 
     def __init__(self) -> None:
         self.copies: dict[str, Stored] = {}

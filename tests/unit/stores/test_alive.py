@@ -31,7 +31,7 @@ def world() -> World:
 
 @pytest.fixture
 def ended() -> Iterator[str]:
-    """The name of a worker whose process has ended."""
+    """Returns the name of a worker whose process has ended."""
     source = "from gai_fast.runtime.processes import process_name; print(process_name())"
     done = subprocess.run(
         [sys.executable, "-c", source], check=True, capture_output=True, text=True, env={**os.environ}
@@ -55,10 +55,10 @@ async def test_a_process_of_this_machine_that_has_ended_is_gone_whatever_its_lea
 
 
 async def test_the_server_knows_its_workers_better_than_their_leases_tell(alive: Alive, world: World) -> None:
-    told = {"busy": False, "killed": True}
+    result = {"busy": False, "killed": True}
 
     async def in_server(worker: str) -> bool | None:
-        return told.get(worker)
+        return result.get(worker)
 
     alive.in_server = in_server
     world.leases |= {"killed", "elsewhere"}
@@ -96,7 +96,7 @@ class Clocks:
 async def test_a_process_that_stood_still_itself_takes_nobody_for_gone_until_others_had_time(
     alive: Alive, monkeypatch: pytest.MonkeyPatch, clock: str, is_noticed: bool
 ) -> None:
-    """All processes of a machine that stands still lose their leases: the first one that went on ended the rest."""
+    """All processes of a machine that stands still lose their leases: the first that went on ended the rest."""
     clocks = Clocks()
     monkeypatch.setattr("gai_fast.stores.alive.time", clocks)
     alive.beat()

@@ -14,7 +14,7 @@ TEXTS = ["a", 'he said "seq":9 and', f"id: {ID}.1\n\nid: {ID}.9\n", '{"seq":1}',
 
 
 def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> tuple[LogHeader, list[bytes]]:
-    """A stream as its encoder writes it, one piece for each event."""
+    """Returns a stream as its encoder writes it, one piece for each event."""
     context = StreamContext(
         stream_id=ID,
         request_id="r",

@@ -1,4 +1,4 @@
-"""`gai_fast/stores/journal.py`: a copy becomes what its log is, whatever the store does meanwhile."""
+"""`gai_fast/stores/journal.py`: a copy becomes what its log is, whatever the store does."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Process:
         return log
 
     def copied(self, stream_id: str = "s", after: int = 0) -> tuple[int, str | None, bytes, Ending | None]:
-        """A copy as a follower would get it: the last lost event, its text, the bytes after it, the end."""
+        """Returns a copy as a follower would get it: the last lost event, its text, the bytes after it, the end."""
         stored = self.world.copies[stream_id]
         lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
         position, pieces = max(lost, after), []
@@ -89,7 +89,7 @@ def frame(seq: int, stream_id: str = "s", text: str = "x") -> bytes:
 
 
 def fill(log: StreamLog, first: int, last: int, text: str = "x") -> bytes:
-    """A piece for each event; returns all of it."""
+    """Returns a piece for each event; returns all of it."""
     pieces = [frame(seq, log.header.stream_id, text) for seq in range(first, last + 1)]
     for seq, piece in enumerate(pieces, first):
         log.append(piece, seq)
@@ -437,7 +437,7 @@ async def test_before_send_nobody_reads_what_is_not_written(make: Make, world: W
 
 
 async def test_before_send_nothing_is_read_or_kept_of_a_log_that_is_broken_off(make: Make, world: World) -> None:
-    """Its copy stayed as that of a running stream, and followers in other processes waited for its end."""
+    """Its copy stayed like a running stream's, and followers in other processes waited for its end."""
     process = make(sync="before_send")
     log = process.begin()
     said = fill(log, 1, 5)
@@ -590,7 +590,7 @@ async def test_the_end_waits_for_a_store_that_does_not_answer_only_for_a_while(m
 
 @pytest.fixture
 def is_broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The streams for which the backend has a bug."""
+    """Returns the streams for which the backend has a bug."""
     streams: set[str] = set()
     write = FakeBackend._write
 
@@ -665,7 +665,7 @@ async def test_a_bug_in_what_a_copy_is_made_of_costs_that_copy_alone(
 
 @pytest.fixture
 def is_damaged(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The streams whose place in the store is damaged: nothing but its removal succeeds."""
+    """Returns the streams whose place in the store is damaged: nothing but its removal succeeds."""
     streams: set[str] = set()
     write = FakeBackend._write
 

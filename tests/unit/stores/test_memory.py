@@ -63,7 +63,7 @@ def frame(seq: int, stream_id: str = "s", size: int = 60) -> bytes:
 
 
 def fill(log: StreamLog, first: int, last: int, size: int = 60) -> bytes:
-    """A piece for each event; returns all of it."""
+    """Returns a piece for each event; returns all of it."""
     pieces = [frame(seq, log.header.stream_id, size) for seq in range(first, last + 1)]
     for seq, piece in enumerate(pieces, first):
         log.append(piece, seq)
@@ -428,7 +428,7 @@ def test_a_log_is_read_in_parts_that_are_little_larger_than_was_asked(make: Make
 
 
 class Watcher:
-    """Notes its calls; leaves at a piece where the test says so."""
+    """Notes its calls; leaves at a piece if the test says so."""
 
     def __init__(self, log: StreamLog, leaves_at: int = 0) -> None:
         self.log = log
@@ -487,7 +487,7 @@ def test_a_log_whose_writer_is_gone_says_so_once_and_expires(make: Make, time: F
 # ---- the text of what is gone ----------------------------------------------------------------------------------------
 
 
-def told(log: StreamLog, seq: int, text: str) -> None:
+def append_text(log: StreamLog, seq: int, text: str) -> None:
     data = encode_json({"type": "text.delta", "seq": seq, "text": text})
     log.append(b"event: text.delta\nid: s.%d\ndata: %b\n\n" % (seq, data), seq)
 
@@ -496,7 +496,7 @@ def test_the_text_of_what_was_dropped_is_kept(make: Make) -> None:
     log = begin(make(max_stream_bytes=64 * KIB))
     texts = [f"w\u00f6rd {seq} " for seq in range(1, 3001)]
     for seq, text in enumerate(texts, 1):
-        told(log, seq, text)
+        append_text(log, seq, text)
     backlog = log.read(0, ALL)
     assert 0 < backlog.lost < 3000
     assert backlog.text == "".join(texts[: backlog.lost])
@@ -509,11 +509,11 @@ def test_the_text_is_not_copied_for_each_block_that_is_dropped(make: Make) -> No
     tracemalloc.start()
     try:
         for seq in range(1, 25_001):
-            told(log, seq, "w" * 30)
+            append_text(log, seq, "w" * 30)
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         for seq in range(25_001, 25_301):
-            told(log, seq, "w" * 30)
+            append_text(log, seq, "w" * 30)
         grown = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
@@ -527,7 +527,7 @@ def test_a_text_that_is_half_of_what_a_stream_may_have_is_not_kept(make: Make) -
     seq = 0
     while log.read(0, ALL).text is not None or not log.read(0, ALL).lost:
         seq += 1
-        told(log, seq, "w" * 100)
+        append_text(log, seq, "w" * 100)
         assert log.size <= 64 * KIB
     assert 30 * KIB < log.read(0, ALL).lost * 100 < 40 * KIB
 
@@ -539,7 +539,7 @@ def test_what_may_be_dropped_is_known_before_though_texts_of_what_is_dropped_tak
     for seq in range(1, 200_000 // size):
         may_be_dropped = log.dropped_by(size + 200)
         lost = log.lost
-        told(log, seq, "w" * size)
+        append_text(log, seq, "w" * size)
         assert log.lost == lost or lost < log.lost <= may_be_dropped
     assert log.lost
 
@@ -549,7 +549,7 @@ def test_of_frames_that_cannot_be_read_no_text_is_kept_and_no_stream_fails(make:
     log = begin(make(max_stream_bytes=64 * KIB))
     log.append(b'event: text.delta\nid: s.1\ndata: {"type":"text.delta","seq":1,"text":7}\n\n', 1)
     for seq in range(2, 3001):
-        told(log, seq, "said")
+        append_text(log, seq, "said")
     backlog = log.read(0, ALL)
     assert backlog.lost > 0
     assert backlog.text is None

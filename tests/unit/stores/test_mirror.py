@@ -295,7 +295,7 @@ async def test_a_worker_may_be_known_to_be_gone_before_its_lease_is(process: Pro
 async def test_a_worker_that_answers_lives_though_it_was_too_busy_to_renew_its_lease(
     process: Process, world: World
 ) -> None:
-    """Its followers were told that it was gone, while it went on with their streams."""
+    """Its followers got `worker_lost`, although it went on with their streams."""
     answers: dict[str, bool | None] = {"there": False, "silent": None}
     asked: list[str] = []
 
@@ -421,7 +421,7 @@ async def test_a_stream_that_this_process_ran_and_forgot_is_not_there(process: P
 
 
 async def test_a_stream_that_begins_here_while_it_is_looked_for_is_found_here(process: Process, world: World) -> None:
-    """Its log was replaced by a mirror, and dropped with it: nobody could follow the stream any more."""
+    """Its log was replaced by a mirror, and dropped with it: the stream could not be followed any more."""
     world.gate.clear()
     finding = asyncio.ensure_future(process.mirrors.find("s"))
     await asyncio.sleep(0.01)
@@ -480,7 +480,7 @@ async def test_a_record_that_is_missing_is_damage_and_not_to_be_asked_for_again(
 
 
 async def test_of_frames_without_numbers_none_comes_twice(process: Process, world: World) -> None:
-    """The store lost the copy, and its worker wrote it anew with other edges between the records."""
+    """The store lost the copy, and its worker wrote it again with other edges between the records."""
     stored = store(world, format="openai", framing="ndjson")
     stored.records = [Record(0, 2, b"{1}\n{2}\n")]
     follower = Watching(log := await process.found())

@@ -96,10 +96,10 @@ def test_a_file_is_relative_to_the_folder_of_the_configuration(url: str, used: s
     ],
 )
 def test_a_wrong_address_is_told_and_not_repeated(url: str, problem: str) -> None:
-    with pytest.raises(ValueError, match="must") as told:
+    with pytest.raises(ValueError, match="must") as result:
         check_url(url, FOLDER)
-    assert str(told.value).startswith(problem)
-    assert "secret" not in str(told.value)
+    assert str(result.value).startswith(problem)
+    assert "secret" not in str(result.value)
 
 
 def test_the_settings_do_not_show_the_address() -> None:

@@ -84,7 +84,7 @@ async def test_a_slow_program_does_not_replace_the_keys_of_a_later_reload(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
         ("print('secret')", "a key is not 32 bytes"),
         ("pass", "`command` prints no key"),
@@ -93,10 +93,10 @@ async def test_a_slow_program_does_not_replace_the_keys_of_a_later_reload(tmp_pa
         ("print('s' * 5000)", "`command` prints more than 4096 bytes"),
     ],
 )
-async def test_a_program_that_prints_no_keys_is_told(tmp_path: Path, body: str, told: str) -> None:
+async def test_a_program_that_prints_no_keys_is_told(tmp_path: Path, body: str, expected: str) -> None:
     with pytest.raises(StoreError) as refused:
         await Seals(SealSettings(command=program(tmp_path, body))).load()
-    assert told in str(refused.value)
+    assert expected in str(refused.value)
     assert "secret" not in str(refused.value)
 
 

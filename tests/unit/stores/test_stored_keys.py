@@ -1,4 +1,4 @@
-"""Keys in records: two processes that change them at once, a process that ends amid a change, damage and loss."""
+"""Keys in records: two processes that change them at once, a process that ends during a change, damage and loss."""
 
 from __future__ import annotations
 

@@ -9,6 +9,6 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_toke
 
 
 def chunks(frame: bytes) -> list[Any]:
-    """The JSON of every data line."""
+    """Returns the JSON of every data line."""
     lines = frame.decode().splitlines()
     return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]

@@ -36,17 +36,17 @@ AGUI = AGUIFormat(Run("thread-1", "run-1"))
 TOKENS = [{"provider": "test", "model": "test-model", "inputTokens": 10, "outputTokens": 20, "totalTokens": 30}]
 
 
-def told(*events: Event, **said: Any) -> list[Any]:
+def written(*events: Event, **said: Any) -> list[Any]:
     return objects_of(encoded(AGUI.encoder("sse", context(**said)), events))
 
 
 def kinds(*events: Event) -> list[str]:
-    return [event["type"] for event in told(*events)]
+    return [event["type"] for event in written(*events)]
 
 
 def test_a_run_with_a_text() -> None:
     place = {"messageId": f"{STREAM_ID}-1"}
-    assert told(START, text("Hé "), text("you"), finish(usage=USAGE), DONE) == [
+    assert written(START, text("Hé "), text("you"), finish(usage=USAGE), DONE) == [
         {"type": "RUN_STARTED", "threadId": "thread-1", "runId": "run-1", "protocolVersion": "1.0"},
         {"type": "TEXT_MESSAGE_START", **place, "role": "assistant"},
         {"type": "TEXT_MESSAGE_CONTENT", **place, "delta": "Hé "},
@@ -86,7 +86,7 @@ def test_messages_never_overlap() -> None:
 
 
 def test_a_refusal_is_text() -> None:
-    found = told(START, text("a"), {"type": "refusal.delta", "text": "No."})
+    found = written(START, text("a"), {"type": "refusal.delta", "text": "No."})
     assert [each["delta"] for each in found[2:]] == ["a", "No."]
 
 
@@ -94,7 +94,7 @@ def test_a_refusal_is_text() -> None:
 @pytest.mark.parametrize("redacted", [False, True])
 def test_a_signature_belongs_to_its_reasoning(before: list[Event], redacted: bool) -> None:
     signed: Event = {"type": "reasoning.signature", "signature": 's"', **({"redacted": True} if redacted else {})}
-    found = told(START, *before, signed)
+    found = written(START, *before, signed)
     value = next(each for each in found if each["type"] == "REASONING_ENCRYPTED_VALUE")
     own = open_signature(value["encryptedValue"], "$", "")
     assert own == {"provider": "test", "signature": 's"', **({"redacted": True} if redacted else {})}
@@ -105,7 +105,7 @@ def test_a_signature_belongs_to_its_reasoning(before: list[Event], redacted: boo
 
 
 def test_a_call_belongs_to_the_message_of_the_text_before_it() -> None:
-    found = told(START, text("Look"), call_start(), call_delta('{"city":"Oslo"}'), call())
+    found = written(START, text("Look"), call_start(), call_delta('{"city":"Oslo"}'), call())
     assert found[4:] == [
         {
             "type": "TOOL_CALL_START",
@@ -119,12 +119,12 @@ def test_a_call_belongs_to_the_message_of_the_text_before_it() -> None:
 
 
 def test_calls_without_a_text_share_a_message() -> None:
-    found = told(START, call_start(), call(), call_start("call_2", 1), call("call_2"))
+    found = written(START, call_start(), call(), call_start("call_2", 1), call("call_2"))
     assert {each["parentMessageId"] for each in found if "parentMessageId" in each} == {f"{STREAM_ID}-1"}
 
 
 def test_arguments_that_came_whole_are_one_fragment() -> None:
-    found = told(START, call_start(), call(arguments='{"n":1.10}'))
+    found = written(START, call_start(), call(arguments='{"n":1.10}'))
     assert found[2] == {"type": "TOOL_CALL_ARGS", "toolCallId": "call_1", "delta": '{"n":1.10}'}
 
 
@@ -132,7 +132,7 @@ def test_arguments_that_came_whole_are_one_fragment() -> None:
 def test_the_signature_of_a_call_waits_for_its_start(early: bool) -> None:
     signed: Event = {"type": "reasoning.signature", "signature": "s", "call_id": "call_1"}
     events = [signed, call_start()] if early else [call_start(), signed]
-    value = told(START, *events, call())[2]
+    value = written(START, *events, call())[2]
     assert (value["subtype"], value["entityId"]) == ("tool-call", "call_1")
 
 
@@ -143,7 +143,7 @@ def test_a_call_that_was_cut_off_ends_before_its_run() -> None:
 
 def test_a_result_is_a_message_of_its_own() -> None:
     result: Event = {"type": "tool.result", "call_id": "call_1", "tool_result": {"t": 4}}
-    assert told(START, result)[1] == {
+    assert written(START, result)[1] == {
         "type": "TOOL_CALL_RESULT",
         "messageId": f"{STREAM_ID}-1",
         "toolCallId": "call_1",
@@ -170,17 +170,17 @@ def test_a_result_is_a_message_of_its_own() -> None:
     ],
 )
 def test_what_has_no_counterpart_is_custom(event: Event, value: Any) -> None:
-    assert told(START, event)[1] == {"type": "CUSTOM", "name": event["type"], "value": value}
+    assert written(START, event)[1] == {"type": "CUSTOM", "name": event["type"], "value": value}
 
 
 def test_a_cancelled_run_says_so() -> None:
-    assert told(START, text("Hi"), finish("cancelled"))[-1]["outcome"] == {"type": "cancelled"}
+    assert written(START, text("Hi"), finish("cancelled"))[-1]["outcome"] == {"type": "cancelled"}
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_error_ends_the_run(begun: bool) -> None:
     failed: Event = {**ERROR, "usage": USAGE}
-    found = told(*([START, text("Hi"), call_start()] if begun else []), failed, NOT_DONE)
+    found = written(*([START, text("Hi"), call_start()] if begun else []), failed, NOT_DONE)
     assert found[-1]["type"] == "RUN_ERROR"
     assert (found[-1]["message"], found[-1]["code"]) == ('cut "off"', "network")
     assert found[-1]["usage"][0]["totalTokens"] == 30
@@ -188,14 +188,14 @@ def test_an_error_ends_the_run(begun: bool) -> None:
 
 def test_the_last_usage_counts() -> None:
     counted: Event = {"type": "usage", "usage": {**USAGE, "cached_input_tokens": 5, "reasoning_tokens": 2}}
-    usage = told(START, counted, finish())[-1]["usage"]
+    usage = written(START, counted, finish())[-1]["usage"]
     assert usage == [{**TOKENS[0], "reasoningTokens": 2, "cachedInputTokens": 5}]
 
 
 def test_a_run_begins_once() -> None:
     """The client refuses a second `RUN_STARTED`."""
     again: Event = {**START, "provider": "other", "model": "other-model"}
-    found = told(START, {"type": "stream.reset", "reason": "network"}, again, text("Hi"), finish(usage=USAGE))
+    found = written(START, {"type": "stream.reset", "reason": "network"}, again, text("Hi"), finish(usage=USAGE))
     assert [each["type"] for each in found if each["type"].startswith("RUN_")] == ["RUN_STARTED", "RUN_FINISHED"]
     assert (found[-1]["usage"][0]["provider"], found[-1]["usage"][0]["model"]) == ("other", "other-model")
 
@@ -205,11 +205,11 @@ def test_every_event_has_its_place() -> None:
 
 
 def test_other_choices_are_left_out() -> None:
-    assert told(START, text("b", choice=1), call_start(choice=1))[1:] == []
+    assert written(START, text("b", choice=1), call_start(choice=1))[1:] == []
 
 
 def test_arguments_of_a_call_whose_start_was_left_out_wait_for_the_call() -> None:
-    found = told(START, call_delta('{"city":'), call())
+    found = written(START, call_delta('{"city":'), call())
     assert [each["type"] for each in found[1:]] == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
     assert found[2]["delta"] == '{"city":"Oslo"}'
 

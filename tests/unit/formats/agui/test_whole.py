@@ -17,7 +17,7 @@ def test_the_whole_answer_is_messages_that_can_be_sent_back() -> None:
     assert (answer["threadId"], answer["runId"]) == ("thread-1", "run-1")
     assert answer["result"]["finish_reason"] == "tool_calls"
     assert [cited.get("title") for cited in answer["result"]["citations"]] == ["A", "T"]
-    told = [
+    seen = [
         "server_tool",
         "server_tool",
         "provider.block",
@@ -27,7 +27,7 @@ def test_the_whole_answer_is_messages_that_can_be_sent_back() -> None:
         "safety",
         "tool.result",
     ]
-    assert [event["type"] for event in answer["result"]["events"]] == told
+    assert [event["type"] for event in answer["result"]["events"]] == seen
     assert answer["usage"][0]["totalTokens"] == 30
     assert [(each["id"], each["role"]) for each in answer["newMessages"]] == [
         (f"{STREAM_ID}-1", "reasoning"),

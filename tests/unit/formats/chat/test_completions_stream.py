@@ -81,7 +81,7 @@ def test_only_text_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told", "aside"),
+    ("reason", "expected", "aside"),
     [
         ("stop", "stop", None),
         ("length", "length", None),
@@ -90,9 +90,9 @@ def test_only_text_is_written() -> None:
         ("cancelled", "stop", {"finish_reason": "cancelled"}),
     ],
 )
-def test_finish_reasons(reason: str, told: str, aside: Any) -> None:
+def test_finish_reasons(reason: str, expected: str, aside: Any) -> None:
     [last] = chunks(START, finish(reason))
-    assert last["choices"][0]["finish_reason"] == told
+    assert last["choices"][0]["finish_reason"] == expected
     assert last.get("x_gai") == aside
 
 

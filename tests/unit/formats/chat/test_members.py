@@ -51,9 +51,9 @@ def test_a_model_or_stream_of_another_type_is_refused(body: dict[str, Any]) -> N
 def test_usage_is_asked_for_beside_what_the_client_asks(options: Any) -> None:
     body = {"messages": [], **({} if options is None else {"stream_options": options})}
     before = dict(body)
-    told = get_format("openai").with_usage(body)
+    result = get_format("openai").with_usage(body)
     kept = options if isinstance(options, dict) else {}
-    assert told == {"messages": [], "stream_options": {**kept, "include_usage": True}}
+    assert result == {"messages": [], "stream_options": {**kept, "include_usage": True}}
     assert body == before
 
 
@@ -66,6 +66,6 @@ def test_usage_is_asked_for_beside_what_the_client_asks(options: Any) -> None:
     ],
 )
 def test_stream_options_of_a_wrong_type_are_refused_here(options: Any, path: str) -> None:
-    """They reached the upstream, or were replaced without a word where the gateway asks for usage."""
+    """They reached the upstream, or were replaced without a word if the gateway asks for usage."""
     with pytest.raises(InvalidRequest, match=rf"`\$\.{path}`"):
         read_chat_members({"stream_options": options})

@@ -36,7 +36,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arg
 
 
 def read(**fields: Any) -> Request:
-    """A request that must have a place for all its fields."""
+    """Returns a request that must have a place for all its fields."""
     request, lost = read_chat_request({"messages": [USER], **fields})
     assert lost == []
     return request

@@ -186,7 +186,7 @@ def test_arguments_that_never_came_are_one_fragment(before: list[Event]) -> None
 
 
 def test_a_call_without_arguments_so_far_is_not_copied() -> None:
-    """Else its arguments would count as told: a client would have blanks where `{}` is missing."""
+    """Else its arguments would count as sent: a client would have blanks instead of `{}`."""
     encoder = OPENAI.encoder("sse", context())
     for event in (START, call_start(), call_delta("  ")):
         encoder.event(event)
@@ -274,8 +274,8 @@ def test_offsets_that_are_unknown_are_the_length_of_the_text_so_far(size: int) -
     for at in range(0, len(body.encode()), size):
         relay.receive_data(body.encode()[at : at + size])
     relay.receive_eof()
-    told = [chunk["choices"][0]["delta"] for chunk in objects_of(encoder.take()) if chunk["choices"]]
-    sources = [source["url_citation"] for delta in told for source in delta.get("annotations", ())]
+    result = [chunk["choices"][0]["delta"] for chunk in objects_of(encoder.take()) if chunk["choices"]]
+    sources = [source["url_citation"] for delta in result for source in delta.get("annotations", ())]
     length = len("".join(words)) + len("!")
     assert sources == [{"url": "https://a.example", "title": "", "start_index": length, "end_index": length}]
 
@@ -406,8 +406,8 @@ def test_an_error_may_be_all_there_is() -> None:
 
 def test_warnings_are_told_up_to_their_limit() -> None:
     warning: Event = {"type": "warning", "reason": "malformed_chunk"}
-    told = chunks(*[warning] * (LIMITS.warnings + 1), finish(), DONE)
-    assert told[-1]["x_gai"] == {"warnings": [{"reason": "malformed_chunk"}] * LIMITS.warnings}
+    result = chunks(*[warning] * (LIMITS.warnings + 1), finish(), DONE)
+    assert result[-1]["x_gai"] == {"warnings": [{"reason": "malformed_chunk"}] * LIMITS.warnings}
 
 
 def test_a_signature_is_kept_only_until_its_call_has_a_start() -> None:

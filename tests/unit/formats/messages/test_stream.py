@@ -16,7 +16,7 @@ from gai_fast.formats import get_format
 from gai_fast.formats.messages import stream as module
 from gai_fast.model.events import TYPES, Event, JSONText
 from tests.unit.formats.every_event import EVERY_EVENT
-from tests.unit.formats.messages_reader import ANTHROPIC, CLAUDE, accumulated_by_sdk, objects_of, streamed, told
+from tests.unit.formats.messages_reader import ANTHROPIC, CLAUDE, accumulated_by_sdk, objects_of, streamed, written
 from tests.unit.formats.streams import (
     DONE,
     ERROR,
@@ -84,7 +84,7 @@ def test_the_keep_alive_is_a_ping_event() -> None:
 
 def test_each_kind_of_content_has_blocks_of_its_own() -> None:
     events = [reasoning("Hm"), signature("sig"), text("Hi"), call_start(), call_delta("{}"), call(arguments="{}")]
-    objects = told(*events, text("Bye"), finish("tool_calls"), DONE, start=CLAUDE)
+    objects = written(*events, text("Bye"), finish("tool_calls"), DONE, start=CLAUDE)
     opened = [one for one in objects if one["type"] == "content_block_start"]
     assert [one["content_block"]["type"] for one in opened] == ["thinking", "text", "tool_use", "text"]
     assert [one["index"] for one in opened] == [0, 1, 2, 3]
@@ -166,14 +166,14 @@ def test_every_category_of_an_answer_has_a_place_whatever_its_stop_reason() -> N
     ],
 )
 def test_each_finish_reason_has_its_word(reason: str, raw: str | None, word: str) -> None:
-    end = told(finish(reason, **({"finish_reason_raw": raw} if raw else {})))[-1]
+    end = written(finish(reason, **({"finish_reason_raw": raw} if raw else {})))[-1]
     assert end["delta"]["stop_reason"] == word
     assert "x_gai" not in end
 
 
 def test_what_the_end_has_no_place_for_stands_in_x_gai() -> None:
     warning: Event = {"type": "warning", "reason": "malformed_chunk"}
-    end = told(warning, finish("cancelled", usage={**USAGE, "source": "partial"}, continued="verified"))[-1]
+    end = written(warning, finish("cancelled", usage={**USAGE, "source": "partial"}, continued="verified"))[-1]
     assert end["delta"]["stop_reason"] == "end_turn"
     assert end["x_gai"] == {
         "finish_reason": "cancelled",
@@ -200,7 +200,7 @@ def test_parallel_calls_are_blocks_one_after_the_other() -> None:
     second = {"call_id": "call_2", "index": 1}
     events = [call_start(), call_delta('{"a":1}'), call_start(**second), call_delta('{"b":2}', **second)]
     ends = [call(arguments='{"a":1}'), call(arguments='{"b":2}', call_id="call_2")]
-    objects = told(*events, *ends, finish("tool_calls"))
+    objects = written(*events, *ends, finish("tool_calls"))
     assert kinds(objects) == [
         *["content_block_start", "content_block_delta", "content_block_stop"] * 2,
         "message_delta",
@@ -234,21 +234,21 @@ def test_arguments_that_are_no_object_are_wrapped_in_one() -> None:
 
 
 def test_arguments_that_are_null_are_an_empty_object() -> None:
-    told: Any = {"name": "now", "input": JSONText("null", None)}
-    null: Event = {"type": "tool.call", "call_id": "call_1", "tool_call": told}
+    null_call: Any = {"name": "now", "input": JSONText("null", None)}
+    null: Event = {"type": "tool.call", "call_id": "call_1", "tool_call": null_call}
     body = streamed(call_start(), call_delta("null"), null, finish("tool_calls"), DONE)
     assert accumulated_by_sdk(body).content[0].input == {}
 
 
 def test_a_call_without_a_start_is_opened_by_its_end_and_its_fragments_are_left_out() -> None:
-    objects = told(call_delta('{"x":'), call(), finish("tool_calls"))
+    objects = written(call_delta('{"x":'), call(), finish("tool_calls"))
     assert kinds(objects)[:3] == ["content_block_start", "content_block_delta", "content_block_stop"]
     assert objects[1]["delta"]["partial_json"] == '{"city":"Oslo"}'
 
 
 def test_signatures_of_other_providers_say_whose_they_are() -> None:
     start: Event = {**START, "provider": "gemini"}
-    objects = told(reasoning("Hm"), signature("s1"), signature("s2", redacted=True), start=start)
+    objects = written(reasoning("Hm"), signature("s1"), signature("s2", redacted=True), start=start)
     assert objects[2]["delta"] == {"type": "signature_delta", "signature": 'gai:{"provider":"gemini","signature":"s1"}'}
     assert objects[4]["content_block"] == {
         "type": "redacted_thinking",
@@ -261,7 +261,7 @@ def test_the_signature_of_a_call_is_a_redacted_block_beside_it(late: bool) -> No
     start: Event = {**START, "provider": "gemini"}
     signed = signature("sig", call_id="call_1")
     events = [call_start(), signed, call_delta("{}")] if late else [signed, call_start(), call_delta("{}")]
-    objects = told(*events, call(arguments="{}", signature="sig"), finish("tool_calls"), start=start)
+    objects = written(*events, call(arguments="{}", signature="sig"), finish("tool_calls"), start=start)
     blocks = [one["content_block"] for one in objects if one["type"] == "content_block_start"]
     redacted = {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"sig","call_id":"call_1"}'}
     assert [block for block in blocks if block["type"] != "tool_use"] == [redacted]
@@ -271,27 +271,29 @@ def test_the_signature_of_a_call_is_a_redacted_block_beside_it(late: bool) -> No
 def test_of_the_signatures_of_a_call_that_come_within_it_the_last_is_written() -> None:
     """An upstream may repeat them without end; the block of the call is closed first."""
     signed = [signature(str(number), call_id="call_1") for number in range(50)]
-    objects = told(call_start(), *signed, call_delta("{}"), call(arguments="{}"), finish("tool_calls"), start=CLAUDE)
+    objects = written(call_start(), *signed, call_delta("{}"), call(arguments="{}"), finish("tool_calls"), start=CLAUDE)
     blocks = [one["content_block"] for one in objects if one["type"] == "content_block_start"]
     assert [block["type"] for block in blocks] == ["tool_use", "redacted_thinking"]
     assert '"signature":"49"' in blocks[1]["data"]
 
 
 def test_an_answer_with_a_signature_behind_its_text_ends_in_its_text() -> None:
-    objects = told(text("Hi"), signature("sig"), finish(), start={**CLAUDE, "provider": "gemini"})
+    objects = written(text("Hi"), signature("sig"), finish(), start={**CLAUDE, "provider": "gemini"})
     assert [one["content_block"]["type"] for one in objects if one["type"] == "content_block_start"] == ["text"]
     assert not any("signature_delta" in str(one) for one in objects)
 
 
 def test_a_signature_behind_text_is_written_before_the_block_that_follows() -> None:
-    objects = told(text("Hi"), signature("sig"), call_start(), call(arguments="{}"), finish("tool_calls"), start=CLAUDE)
+    objects = written(
+        text("Hi"), signature("sig"), call_start(), call(arguments="{}"), finish("tool_calls"), start=CLAUDE
+    )
     blocks = [one["content_block"]["type"] for one in objects if one["type"] == "content_block_start"]
     assert blocks == ["text", "thinking", "tool_use"]
     assert [one["index"] for one in objects if "signature_delta" in str(one)] == [1]
 
 
 def test_a_signature_without_reasoning_is_a_block_of_its_own() -> None:
-    objects = told(signature("sig"), start=CLAUDE)
+    objects = written(signature("sig"), start=CLAUDE)
     assert kinds(objects) == ["content_block_start", "content_block_delta", "content_block_stop"]
 
 
@@ -305,7 +307,7 @@ def test_tools_that_anthropic_runs_have_their_blocks() -> None:
     assert message.content[0].input == {"query": "x"}
     assert message.content[1].tool_use_id == "srv_1"
     search: Event = {"type": "server_tool", "server_tool": {**found, "name": "tool_search_tool_bm25"}}
-    assert told(search, start=CLAUDE)[0]["content_block"]["type"] == "tool_search_tool_result"
+    assert written(search, start=CLAUDE)[0]["content_block"]["type"] == "tool_search_tool_result"
 
 
 @pytest.mark.parametrize("raw", ["stop_sequence", "stop"])
@@ -340,25 +342,25 @@ def test_anthropics_own_blocks_are_written_once_and_unchanged() -> None:
         events += [{"type": "server_tool", "server_tool": run} for run in runs[at : at + 1]]
     events += [text("b"), finish(provider="anthropic"), DONE]
     said = [{"type": "text", "text": each} for each in "ab"]
-    written = [said[0], use, result, summary, said[1]]
-    begun = [one["content_block"] for one in told(*events, start=CLAUDE) if one["type"] == "content_block_start"]
+    blocks = [said[0], use, result, summary, said[1]]
+    begun = [one["content_block"] for one in written(*events, start=CLAUDE) if one["type"] == "content_block_start"]
     assert begun == [{**said[0], "text": ""}, {**use, "input": {}}, result, summary, {**said[1], "text": ""}]
     message = accumulated_by_sdk(streamed(*events, start=CLAUDE))
     assert message.content[1].input == {"query": "x"}
     whole = json.loads(encoded(ANTHROPIC.whole(context()), [CLAUDE, *events]))
-    assert whole["content"] == written
+    assert whole["content"] == blocks
     assert "x_gai" not in whole
 
 
 def test_blocks_of_other_providers_stand_on_a_ping() -> None:
     block: Event = {"type": "provider.block", "provider": "gemini", "block": {"executableCode": {}}, "index": 0}
     own = {"provider": "gemini", "block": {"executableCode": {}}}
-    assert told(block) == [{"type": "ping", "x_gai": {"provider_block": own}}]
+    assert written(block) == [{"type": "ping", "x_gai": {"provider_block": own}}]
 
 
 def test_tools_of_other_providers_stand_on_a_ping() -> None:
     run = {"id": "ws_1", "name": "web_search", "status": "completed"}
-    assert told({"type": "server_tool", "server_tool": run}) == [{"type": "ping", "x_gai": {"server_tool": run}}]
+    assert written({"type": "server_tool", "server_tool": run}) == [{"type": "ping", "x_gai": {"server_tool": run}}]
 
 
 def test_citations_stand_in_the_block_of_their_text() -> None:
@@ -413,7 +415,7 @@ def test_every_event_has_a_stated_place_or_a_stated_absence() -> None:
 
 
 def test_other_choices_are_left_out() -> None:
-    assert kinds(told(text("Hi", choice=1), call_start(choice=1), finish())) == ["message_delta"]
+    assert kinds(written(text("Hi", choice=1), call_start(choice=1), finish())) == ["message_delta"]
 
 
 def test_the_second_start_after_a_void_attempt_is_not_told() -> None:
@@ -488,8 +490,8 @@ def test_in_any_order_of_events_blocks_follow_each_other_and_the_sdk_reads_them(
     assert not is_open
     assert objects_of(body)[-1] == {"type": "message_stop"}
     text_of = "".join(event["text"] for event in events if event["type"] in ("text.delta", "refusal.delta"))
-    written = [one["delta"]["text"] for one in objects_of(body) if one.get("delta", {}).get("type") == "text_delta"]
-    assert "".join(written) == text_of
+    texts = [one["delta"]["text"] for one in objects_of(body) if one.get("delta", {}).get("type") == "text_delta"]
+    assert "".join(texts) == text_of
 
 
 def test_the_sdk_reads_a_stream_with_every_event() -> None:

@@ -121,8 +121,8 @@ def test_every_stream_has_one_terminal_event(reason: str, last: str, status: str
     read = read_by_sdk(streamed(text("Hi"), finish(reason), DONE))
     assert read[-1].type == last
     assert read[-1].response.status == status
-    told = read[-1].response.incomplete_details
-    assert (told and told.reason) == incomplete
+    result = read[-1].response.incomplete_details
+    assert (result and result.reason) == incomplete
 
 
 def test_the_sdk_reads_an_error_in_the_stream() -> None:
@@ -222,6 +222,6 @@ def test_an_answer_goes_on_with_the_response_that_a_client_knows() -> None:
     body += encoded(second, [{"type": "stream.reset", "reason": "network"}, START, text("Hi"), finish(), DONE])
     response = accumulated_by_sdk(body)
     assert (response.id, response.output_text) == ("resp_theirs", "Hi")
-    told = objects_of(body)
-    assert types(told)[:3] == ["created", "output_item.added", "content_part.added"]
-    assert [one["sequence_number"] for one in told] == list(range(len(told)))
+    result = objects_of(body)
+    assert types(result)[:3] == ["created", "output_item.added", "content_part.added"]
+    assert [one["sequence_number"] for one in result] == list(range(len(result)))

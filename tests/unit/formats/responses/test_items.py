@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gai_fast.model.errors import InvalidRequest
-from tests.unit.formats.responses_reader import RESPONSES, told
+from tests.unit.formats.responses_reader import RESPONSES, written
 from tests.unit.formats.streams import DONE, START, call, finish, text
 
 USER = {"role": "user", "content": "hi"}
@@ -167,7 +167,7 @@ def test_an_answer_may_be_returned_with_what_its_provider_has_run(name: str) -> 
         {"type": "server_tool", "server_tool": {**run, "status": "completed", "output": "found"}},
         {"type": "text.delta", "text": "It is so."},
     ]
-    answer = told(*events, finish(), DONE)[-1]["response"]["output"]
+    answer = written(*events, finish(), DONE)[-1]["response"]["output"]
     assert [item["type"] for item in answer[1:]] == ["message"]
     messages, lost = read(USER, *answer)
     assert lost == []
@@ -251,7 +251,7 @@ def test_more_items_than_the_limit_are_refused() -> None:
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
 def test_an_answer_can_be_sent_back_as_it_is(provider: str) -> None:
     redacted: list[Any] = [{"type": "reasoning.signature", "signature": "r", "redacted": True, "block": 1}]
-    found = told(
+    found = written(
         {**START, "provider": provider},
         {"type": "reasoning.delta", "text": "Hm."},
         {"type": "reasoning.signature", "signature": "s", "block": 0},

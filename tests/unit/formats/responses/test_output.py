@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.formats.responses.output import Output, discard
 from gai_fast.model.events import Event
-from tests.unit.formats.responses_reader import RESPONSES, checked, told, types, whole
+from tests.unit.formats.responses_reader import RESPONSES, checked, types, whole, written
 from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
 
 REASONING: Event = {"type": "reasoning.delta", "text": "Hm."}
@@ -18,14 +18,14 @@ REFUSAL: Event = {"type": "refusal.delta", "text": "No."}
 
 
 def items(*events: Event, **changes: Any) -> list[Any]:
-    """The items of a finished answer; the stream and the whole answer have the same."""
-    last = told(*events, finish(), DONE, **changes)[-1]["response"]["output"]
+    """Returns the items of a finished answer; the stream and the whole answer have the same."""
+    last = written(*events, finish(), DONE, **changes)[-1]["response"]["output"]
     assert last == whole(*events, finish(), **changes)["output"]
     return last
 
 
 def test_each_item_ends_before_the_next_one_begins() -> None:
-    found = told(REASONING, text("a"), REASONING, text("b"), finish(), DONE)
+    found = written(REASONING, text("a"), REASONING, text("b"), finish(), DONE)
     named = [(one["type"], one["output_index"]) for one in found if "output_item" in one["type"]]
     assert named == [(f"response.output_item.{end}", index) for index in range(4) for end in ("added", "done")]
     assert [item["type"] for item in found[-1]["response"]["output"]] == ["reasoning", "message"] * 2
@@ -34,7 +34,7 @@ def test_each_item_ends_before_the_next_one_begins() -> None:
 def test_text_and_refusal_are_parts_of_one_message() -> None:
     (message,) = items(text("a"), text("b"), REFUSAL, text("c"))
     assert [part.get("text", part.get("refusal")) for part in message["content"]] == ["ab", "No.", "c"]
-    added = [one for one in told(text("a"), REFUSAL) if one["type"] == "response.content_part.added"]
+    added = [one for one in written(text("a"), REFUSAL) if one["type"] == "response.content_part.added"]
     assert [one["content_index"] for one in added] == [0, 1]
 
 
@@ -65,7 +65,7 @@ def test_citations_count_within_their_part() -> None:
         ("https://a.example", 0, 2),
         ("https://b.example", 3, 3),
     ]
-    assert types(told({"type": "citations", "citations": cited}))[2:] == [
+    assert types(written({"type": "citations", "citations": cited}))[2:] == [
         "output_item.added",
         "content_part.added",
         "output_text.annotation.added",
@@ -74,7 +74,7 @@ def test_citations_count_within_their_part() -> None:
 
 
 def test_calls_stand_beside_each_other() -> None:
-    found = told(
+    found = written(
         call_start("call_1", 0),
         call_start("call_2", 1),
         call_delta("{", "call_1", 0),
@@ -92,7 +92,7 @@ def test_calls_stand_beside_each_other() -> None:
 
 @pytest.mark.parametrize("before", [[], [call_delta("  ")]], ids=["no fragment", "only blanks"])
 def test_arguments_that_never_came_are_one_fragment(before: list[Event]) -> None:
-    found = told(call_start(), *before, call(arguments="{}"))
+    found = written(call_start(), *before, call(arguments="{}"))
     assert [one["delta"] for one in found if one["type"].endswith(".delta")][-1] == "{}"
 
 
@@ -106,7 +106,7 @@ def test_the_call_of_a_tool_that_takes_text_is_one() -> None:
     complete: Event = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "weather", "input": "Oslo?"}}
     (item,) = items(complete, echo=echo)
     assert (item["type"], item["input"], item["name"]) == ("custom_tool_call", "Oslo?", "weather")
-    assert "custom_tool_call_input.done" in types(told(complete, echo=echo))
+    assert "custom_tool_call_input.done" in types(written(complete, echo=echo))
 
 
 @pytest.mark.parametrize("name", ["mcp__docs__weather", "weather"])
@@ -120,7 +120,7 @@ def test_the_call_of_a_tool_in_a_namespace_names_both(name: str) -> None:
         echo = {"tools": [group]}
         (item,) = items(*events, echo=echo)
         assert (item["type"], item["name"], item["namespace"]) == ("function_call", "weather", "mcp__docs__")
-        (added,) = [one["item"] for one in told(*events, echo=echo) if one["type"].endswith("output_item.added")]
+        (added,) = [one["item"] for one in written(*events, echo=echo) if one["type"].endswith("output_item.added")]
         assert (added["name"], added["namespace"]) == ("weather", "mcp__docs__")
 
 
@@ -145,7 +145,7 @@ def test_images_belong_to_the_run_that_draws_them() -> None:
     events = [run("started"), image("a", partial=True), image("b", partial=True), image("c"), run("completed")]
     (item,) = items(*events)
     assert (item["id"], item["result"], item["output_format"], item["status"]) == ("ig_1", "c", "webp", "completed")
-    shown = [one for one in told(*events) if one["type"].endswith("partial_image")]
+    shown = [one for one in written(*events) if one["type"].endswith("partial_image")]
     assert [(one["partial_image_index"], one["partial_image_b64"]) for one in shown] == [(0, "a"), (1, "b")]
     assert [item["result"] for item in items(image("x"), image("y"))] == ["x", "y"]
     assert [item["result"] for item in items(image("a", partial=True), image("b", partial=True), image("c"))] == ["c"]
@@ -177,7 +177,7 @@ def test_what_is_no_json_leaves_nothing_behind(event: Any) -> None:
 def test_what_begins_again_without_an_end_is_cut_off_there() -> None:
     searching: Event = {"type": "server_tool", "server_tool": {"name": "web_search", "status": "started"}}
     drawn: Event = {"type": "image", "image": {"data": "a", "media_type": "image/png"}}
-    found = told(call_start(), call_delta("{"), call_start(), call(), searching, drawn, finish(), DONE)
+    found = written(call_start(), call_delta("{"), call_start(), call(), searching, drawn, finish(), DONE)
     ended = [
         (one["output_index"], one["item"]["status"]) for one in found if one["type"] == "response.output_item.done"
     ]

@@ -123,9 +123,9 @@ def test_usage_in_full() -> None:
 )
 def test_a_failure_has_a_code_of_the_dialect(error: Error, code: str) -> None:
     assert failure_of(error) == {"code": code, "message": "slow"}
-    told = error_members(error)
-    assert told["message"] == "slow"
-    assert told["code"] is None or isinstance(told["code"], str)
+    result = error_members(error)
+    assert result["message"] == "slow"
+    assert result["code"] is None or isinstance(result["code"], str)
 
 
 @pytest.mark.parametrize(

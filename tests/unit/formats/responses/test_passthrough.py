@@ -53,7 +53,7 @@ def test_our_own_cancel_has_a_terminal_event() -> None:
 
 
 def last(pieces: list[bytes], *, cancel: bool) -> Any:
-    """The terminal event of a stream that ends before its upstream's own."""
+    """Returns the terminal event of a stream that ends before its upstream's own."""
     return objects_of(ended(pieces, provider="openai:responses", passes=True, cancel=cancel))[-1]["response"]
 
 
@@ -102,8 +102,8 @@ def test_an_end_of_ours_repeats_texts_of_several_kinds_in_the_order_in_which_the
         ]
         number += 2
     [item] = last([*cut(b"".join(frames), size)], cancel=cancel)["output"]
-    told = [(part["type"], part.get("text", part.get("refusal"))) for part in item["content"]]
-    assert told == [
+    result = [(part["type"], part.get("text", part.get("refusal"))) for part in item["content"]]
+    assert result == [
         ("output_text", "One"),
         ("refusal", "No"),
         ("output_text", " two"),
@@ -118,8 +118,8 @@ def test_an_end_of_ours_repeats_texts_of_several_kinds_in_the_order_in_which_the
 def test_two_messages_stay_two() -> None:
     first, second = FRAMES[2:6], [one.replace(b"msg_1", b"msg_2") for one in FRAMES[2:5]]
     found = last([*FRAMES[:2], *first, *second], cancel=True)["output"]
-    told = [(item["id"], item["content"][0]["text"]) for item in found]
-    assert told == [("msg_1", "word0 word1"), ("msg_2", "word0")]
+    result = [(item["id"], item["content"][0]["text"]) for item in found]
+    assert result == [("msg_1", "word0 word1"), ("msg_2", "word0")]
 
 
 def test_a_large_answer_is_passed_on_though_an_end_of_ours_cannot_repeat_it(change_limits: ChangeLimits) -> None:

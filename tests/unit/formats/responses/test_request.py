@@ -14,7 +14,7 @@ from tests.unit.formats.responses_reader import RESPONSES
 
 
 def read(**members: Any) -> tuple[dict[str, Any], list[str]]:
-    """The native request without what is always there, and the paths of what is lost."""
+    """Returns the native request without what is always there, and the paths of what is lost."""
     request, lost = RESPONSES.parse_request({"input": "hi", **members})
     native = msgspec.json.decode(msgspec.json.encode(request))
     return {key: native[key] for key in native if key not in ("messages", "stream") and native[key]}, lost

@@ -9,7 +9,7 @@ import pytest
 from gai_fast.formats import Framing, get_format
 from gai_fast.model.events import Event
 from tests.conftest import ChangeLimits
-from tests.unit.formats.responses_reader import RESPONSES, checked, streamed, told, types
+from tests.unit.formats.responses_reader import RESPONSES, checked, streamed, types, written
 from tests.unit.formats.streams import (
     DONE,
     ERROR,
@@ -41,7 +41,7 @@ def test_a_delta_byte_for_byte() -> None:
 
 
 def test_the_order_of_a_text_answer() -> None:
-    assert types(told(text("Hi"), finish(usage=USAGE), DONE)) == [
+    assert types(written(text("Hi"), finish(usage=USAGE), DONE)) == [
         "created",
         "in_progress",
         "output_item.added",
@@ -149,7 +149,7 @@ def test_a_follower_is_told_of_a_failure_that_its_log_does_not_have() -> None:
 
 def test_what_failed_midway_is_incomplete() -> None:
     events = [text("Hi"), call_start(), call_delta('{"a'), ERROR, NOT_DONE]
-    found = told(*events)
+    found = written(*events)
     assert types(found)[-2:] == ["error", "failed"]
     assert [(item["type"], item["status"]) for item in found[-1]["response"]["output"]] == [
         ("message", "completed"),
@@ -168,7 +168,7 @@ def test_events_without_a_place_write_nothing(kind: str) -> None:
 
 
 def test_choices_beyond_the_first_write_nothing() -> None:
-    assert types(told(text("a", choice=1), call("c", choice=1))) == ["created", "in_progress"]
+    assert types(written(text("a", choice=1), call("c", choice=1))) == ["created", "in_progress"]
     encoder = RESPONSES.encoder("sse", context())
     encoded(encoder, [START, text("a")])
     assert encoder.delta_parts(text("b", choice=1), "text") is None
@@ -176,19 +176,19 @@ def test_choices_beyond_the_first_write_nothing() -> None:
 
 def test_usage_that_came_before_the_end_counts_where_the_end_has_none() -> None:
     usage: Event = {"type": "usage", "usage": {**USAGE, "source": "estimated"}}
-    last = told(text("a"), usage, finish(), DONE)[-1]["response"]
+    last = written(text("a"), usage, finish(), DONE)[-1]["response"]
     assert (last["usage"]["total_tokens"], last["x_gai"]) == (30, {"usage_source": "estimated"})
 
 
 def test_audio_is_told_in_pieces() -> None:
-    found = told({"type": "audio.delta", "audio": {"chunk": "eA==", "format": "mp3"}}, finish(), DONE)
+    found = written({"type": "audio.delta", "audio": {"chunk": "eA==", "format": "mp3"}}, finish(), DONE)
     assert types(found)[2:4] == ["audio.delta", "audio.done"]
     assert found[2]["delta"] == "eA=="
 
 
 def test_another_attempt_before_any_content_goes_on_with_the_same_response() -> None:
     events: list[Event] = [{"type": "stream.reset", "reason": "network"}, {**START, "model": "other"}, text("a")]
-    found = told(*events, finish(), DONE)
+    found = written(*events, finish(), DONE)
     assert types(found)[:3] == ["created", "in_progress", "output_item.added"]
     assert found[-1]["response"]["model"] == "other"
 
@@ -215,9 +215,9 @@ def test_probabilities_of_tokens_are_in_the_deltas_and_at_the_end() -> None:
         "top_logprobs": [{"token": "Ha", "logprob": -2.0, "bytes": [72, 97]}],
     }
     there = {"token": " you", "logprob": -0.1, "bytes": [32], "top_logprobs": []}
-    sent = told({**text("Hé"), "logprobs": [hi]}, {**text(" you"), "logprobs": [there]}, text("!"))
+    sent = written({**text("Hé"), "logprobs": [hi]}, {**text(" you"), "logprobs": [there]}, text("!"))
     assert [one["logprobs"] for one in sent if one["type"] == "response.output_text.delta"] == [[whole], [there], []]
-    ended = told({**text("Hé"), "logprobs": [hi]}, {**text(" you"), "logprobs": [there]}, finish(), DONE)
+    ended = written({**text("Hé"), "logprobs": [hi]}, {**text(" you"), "logprobs": [there]}, finish(), DONE)
     [done] = [one for one in ended if one["type"] == "response.output_text.done"]
     assert done["logprobs"] == [whole, there]
     assert ended[-1]["response"]["output"][0]["content"][0]["logprobs"] == [whole, there]
@@ -226,8 +226,8 @@ def test_probabilities_of_tokens_are_in_the_deltas_and_at_the_end() -> None:
 @pytest.mark.parametrize("odd", [5, None, [5], {"token": "a"}])
 def test_odd_probabilities_of_a_programs_own_event_are_left_out(odd: Any) -> None:
     event: Any = {**text("Hi"), "logprobs": odd}
-    assert told(event)[-1]["logprobs"] == []
-    [message] = told(event, finish(), DONE)[-1]["response"]["output"]
+    assert written(event)[-1]["logprobs"] == []
+    [message] = written(event, finish(), DONE)[-1]["response"]["output"]
     assert message["content"][0]["logprobs"] == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.events import Event
-from tests.unit.formats.responses_reader import streamed, told, types, whole
+from tests.unit.formats.responses_reader import streamed, types, whole, written
 from tests.unit.formats.streams import DONE, finish, objects_of
 
 
@@ -86,13 +86,13 @@ def test_a_run_is_an_item_of_its_kind(name: str) -> None:
     ],
 )
 def test_the_events_of_a_run(tool: str, expected: list[str]) -> None:
-    found = types(told(run(tool, "started"), run(tool, "completed")))
+    found = types(written(run(tool, "started"), run(tool, "completed")))
     names = [f"{tool}_call.{name}" for name in expected]
     assert found[2:] == ["output_item.added", *names, "output_item.done"]
 
 
 def test_the_code_of_a_run_is_told() -> None:
-    found = told(run("code_interpreter", "completed", input={"code": "1"}))
+    found = written(run("code_interpreter", "completed", input={"code": "1"}))
     assert [one["code"] for one in found if one["type"] == "response.code_interpreter_call_code.done"] == ["1"]
 
 
@@ -102,13 +102,13 @@ def test_a_run_that_failed() -> None:
     assert item["error"] == {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no route"}]}
     own = {"type": "http_error", "code": 500, "message": "no"}
     assert item_of(run("web_fetch", "failed", output=own))["error"] == own
-    assert types(told(run("web_fetch", "failed")))[-2:] == ["mcp_call.failed", "output_item.done"]
-    assert "completed" not in "".join(types(told(run("web_search", "failed"))))
+    assert types(written(run("web_fetch", "failed")))[-2:] == ["mcp_call.failed", "output_item.done"]
+    assert "completed" not in "".join(types(written(run("web_search", "failed"))))
 
 
 @pytest.mark.parametrize(("tool", "status"), [("web_search", "incomplete"), ("image_generation", "failed")])
 def test_a_run_without_an_end(tool: str, status: str) -> None:
-    found = told(run(tool, "started"), finish(), DONE)
+    found = written(run(tool, "started"), finish(), DONE)
     assert found[-1]["response"]["output"][0]["status"] == status
     assert not any(one["type"].endswith("_call.completed") for one in found)
 

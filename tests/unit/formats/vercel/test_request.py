@@ -34,7 +34,7 @@ def tool(state: str, **more: Any) -> dict[str, Any]:
 
 
 def messages_of(*messages: dict[str, Any]) -> list[Any]:
-    """The native messages, as JSON; nothing may be lost."""
+    """Returns the native messages, as JSON; nothing may be lost."""
     request, lost = read(*messages)
     assert lost == []
     found: list[Any] = json.loads(msgspec.json.encode(request.messages))
@@ -102,9 +102,9 @@ def test_documents_and_video_may_have_an_address() -> None:
     ],
 )
 def test_what_became_of_a_call_is_its_result(part: dict[str, Any], result: dict[str, Any]) -> None:
-    assistant, told = messages_of(said("assistant", part))
+    assistant, found = messages_of(said("assistant", part))
     assert assistant == {"role": "assistant", "content": [CALL]}
-    assert {"is_error": False, **told} == {"role": "tool", "call_id": "call_1", "is_error": False, **result}
+    assert {"is_error": False, **found} == {"role": "tool", "call_id": "call_1", "is_error": False, **result}
 
 
 @pytest.mark.parametrize("state", ["input-available", "approval-requested"])

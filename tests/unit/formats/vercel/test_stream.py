@@ -210,7 +210,7 @@ def test_a_step_ends_its_block_and_the_next_begins_with_what_follows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "expected"),
     [
         ("stop", "stop"),
         ("length", "length"),
@@ -220,9 +220,9 @@ def test_a_step_ends_its_block_and_the_next_begins_with_what_follows() -> None:
         ("other", "other"),
     ],
 )
-def test_the_finish_reason_is_metadata_and_from_6_on_a_member(reason: str, told: str) -> None:
+def test_the_finish_reason_is_metadata_and_from_6_on_a_member(reason: str, expected: str) -> None:
     assert parts(START, finish(reason))[-1] == {"type": "finish", "messageMetadata": {"finish_reason": reason}}
-    assert parts(START, finish(reason), version="6")[-1]["finishReason"] == told
+    assert parts(START, finish(reason), version="6")[-1]["finishReason"] == expected
 
 
 def test_a_usage_that_came_before_the_end_stands_at_the_end() -> None:
@@ -257,12 +257,12 @@ def test_a_reset_drops_the_step_and_begins_a_new_block() -> None:
     ]
 
 
-@pytest.mark.parametrize(("version", "told"), [("5", []), ("6", []), ("7", ["reset-step"])])
+@pytest.mark.parametrize(("version", "expected"), [("5", []), ("6", []), ("7", ["reset-step"])])
 def test_an_attempt_that_failed_before_content_is_told_to_clients_that_know_the_word(
-    version: str, told: list[str]
+    version: str, expected: list[str]
 ) -> None:
     reset: Event = {"type": "stream.reset", "reason": "network"}
-    begin = ["start", "start-step", *told, "text-start", "text-delta", "text-end"]
+    begin = ["start", "start-step", *expected, "text-start", "text-delta", "text-end"]
     found = kinds(START, reset, START, text("b"), finish(), DONE, version=version)
     assert found == [*begin, "finish-step", "finish"]
 

@@ -37,11 +37,11 @@ if _mallinfo is not None:
 
 
 def octets_in_use() -> int:
-    """Bytes that malloc has given out; 0 where the libc does not tell."""
+    """Returns bytes that malloc has given out; 0 if the libc does not tell."""
     if _mallinfo is None:
         return 0
-    told = _mallinfo()
-    return int(told.uordblks + told.hblkhd)
+    result = _mallinfo()
+    return int(result.uordblks + result.hblkhd)
 
 
 def batches(encoder: Any, write: Callable[[Any], None], event: Any) -> Callable[[int], None]:

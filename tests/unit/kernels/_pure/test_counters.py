@@ -72,7 +72,7 @@ def test_a_large_number_of_gaps_stays_what_it_is(kernels: ModuleType) -> None:
     counters = kernels.StreamCounters(kernels.Bounds((1.0,)), 0.0)
     counters.read(1.0, 1.5, 1, 100_001)
     gaps = counters.gaps
-    others = [number * 1_000_003 for number in range(300)]  # would take the place of one that was freed
+    others = [number * 1_000_003 for number in range(300)]  # would take the place of a freed counter
     assert gaps == (100_000, 0)
     assert len(others) == 300
 
@@ -80,7 +80,7 @@ def test_a_large_number_of_gaps_stays_what_it_is(kernels: ModuleType) -> None:
 @pytest.mark.native
 @given(READS)
 def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
-    told = []
+    seen = []
     for kernels in map(load, ("pure", "native")):
         counters = kernels.StreamCounters(kernels.Bounds((0.1, 1.0, 10.0)), 5.0)
         deltas = 0
@@ -90,5 +90,5 @@ def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
             counters.wrote(max(size, 0))
         figures = [getattr(counters, name) for name in "first_at worked received sent deltas gap_sum".split()]
         assert counters.figures() == tuple(figures)
-        told.append((figures, counters.gaps))
-    assert told[0] == told[1]
+        seen.append((figures, counters.gaps))
+    assert seen[0] == seen[1]

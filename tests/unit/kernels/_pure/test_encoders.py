@@ -235,7 +235,7 @@ def test_the_parts_of_a_delta_are_what_is_written_for_it(
         values = {"seq": b"%d" % encoder.seq, "ts": b"%d" % clock(), "text": str(event[key]).encode()}
         assert b"".join(part if isinstance(part, bytes) else values[part] for part in parts) == encoder.take()
         assert parts.count("text") == 1
-        parts.clear()  # they are whoever's that asked
+        parts.clear()  # they belong to the caller
     assert encoder.delta_parts({"type": "text.delta", "text": "x"}, "text") == fresh
     with pytest.raises(ValueError, match="type"):
         encoder.delta_parts({"text": "x"}, "text")
@@ -767,7 +767,7 @@ def test_an_encoder_that_is_made_anew_keeps_no_half(kernels: ModuleType) -> None
 
 
 def doc_of(member: object) -> list[str]:
-    """The lines of a docstring without indentation, which Python 3.13 removes from that of a pure class alone."""
+    """Returns the lines of a docstring without indentation, which Python 3.13 removes from a pure class's alone."""
     return [line.strip() for line in (inspect.getdoc(member) or "").strip().splitlines()]
 
 
@@ -788,10 +788,10 @@ def test_both_implementations_have_one_signature_and_one_docstring(name: str) ->
     for method in ("text_delta", "text_delta_into", "event", "event_into", "comment", "take", "take_pieces", "view"):
         names = [each.name for each in inspect.signature(getattr(ours, method)).parameters.values()]
         assert names == list(inspect.signature(getattr(theirs, method)).parameters), method
-    told = pydoc.plain(pydoc.render_doc(ours))
+    result = pydoc.plain(pydoc.render_doc(ours))
     for word in ("clock (callable or None)", "milliseconds", "capacity (int)", "in bytes", "ValueError", "BufferError"):
-        assert word in told, word
-    assert "_pure" not in told
+        assert word in result, word
+    assert "_pure" not in result
 
 
 @pytest.mark.native

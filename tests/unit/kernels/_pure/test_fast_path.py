@@ -40,7 +40,7 @@ class Loop:
 
 
 class Reader:
-    """A connection that notes what it is given; one that is `broken` raises instead."""
+    """A connection that notes what it is given; if it is `broken`, it raises instead."""
 
     def __init__(self, *, broken: bool = False) -> None:
         self.given: list[tuple[Any, ...]] = []
@@ -203,7 +203,7 @@ class Connection:
             self.taken += self.other.recv(size)
 
     def take_all(self, size: int) -> bytes:
-        """The first bytes that the client gets: so many, all of which have been written."""
+        """Returns the first bytes that the client gets: so many, all of which have been written."""
         while len(self.taken) < size:
             self.send()
             before = len(self.taken)

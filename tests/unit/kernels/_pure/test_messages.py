@@ -14,7 +14,7 @@ LEAD = b'{"stream":"a",'
 
 
 def messages(data: bytes) -> list[bytes]:
-    """The payloads of whole text frames."""
+    """Returns the payloads of whole text frames."""
     found = []
     while data:
         assert data[0] == 0x81

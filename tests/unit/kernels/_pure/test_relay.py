@@ -124,7 +124,7 @@ class Reader:
 
 
 def find(value: Any, name: str) -> Any:
-    """The member of that name, however deep."""
+    """Returns the member of that name, however deep."""
     if isinstance(value, dict):
         return value[name] if name in value else next(filter(None, (find(item, name) for item in value.values())), None)
     if isinstance(value, list):
@@ -346,7 +346,7 @@ def ollama(text: str, n: int) -> bytes:
 
 
 def perplexity(text: str, n: int) -> bytes:
-    """A usage object on every chunk, costs included."""
+    """Returns a usage object on every chunk, costs included."""
     cost = f'"cost":{{"total_cost":{n / 1000 + 1e-05!r},"request":0.0}}'
     return sse(
         f'{{"choices":[{{"delta":{{"content":{json.dumps(text)}}}}}],"usage":{{"prompt_tokens":7,"completion_tokens":{n},'
@@ -411,13 +411,13 @@ def test_what_a_service_varies_beside_the_text_parts_no_frame_from_the_others(
             reader.feed(chunk)
         reader.close()
         assert (reader.out, reader.kept) == (theirs.out, theirs.kept), number
-        # A frame that is cut within the CRLF that ends it takes the full path, and so does the one that follows.
+        # A frame that is cut within the CRLF that ends it takes the full path, and so does the next frame.
         assert reader.copied >= len(frames) - 2 - 2 * 8, number
 
 
 @pytest.mark.parametrize("name", LIVE)
 def test_one_byte_that_differs_changes_what_it_would_have_changed(native: ModuleType, name: str) -> None:
-    """The fourth of six frames, with each of its bytes replaced in turn; each fourth, where another run has all."""
+    """The fourth of six frames, with each of its bytes replaced in turn; each fourth, if another run has all."""
     frame, text, how = LIVE[name]
     frames = [frame(word, n) for n, word in enumerate(["One", " two", "a\\/b", "e\u0301\ud83d\ude00", "x", "y"])]
     for passes in (False, True):
@@ -657,8 +657,8 @@ def test_the_lf_of_a_crlf_that_comes_late_belongs_to_the_frame_before(kernels: M
     for edge in range(len(stream)):
         reader = Reader(kernels, text, passes=True)
         reader.feed(stream[:edge])
-        told = reader.seq
-        assert told == sum(stream[:edge].endswith(b"\r\n\r") + stream[:edge].count(b"\r\n\r\n") for _ in (0,)), edge
+        result = reader.seq
+        assert result == sum(stream[:edge].endswith(b"\r\n\r") + stream[:edge].count(b"\r\n\r\n") for _ in (0,)), edge
         reader.feed(stream[edge:])
         reader.close()
         assert reader.out == stream

@@ -35,7 +35,7 @@ CALLS = LIMITS.coalescing_calls
 
 @pytest.fixture(params=list(LOOPS))
 def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    """A loop's factory."""
+    """Returns a loop's factory."""
     return LOOPS[request.param]
 
 
@@ -80,20 +80,20 @@ def test_a_reset_behind_bytes_is_told(run: Run) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             peer = socket.create_connection(listening.getsockname())
             ours = listening.accept()[0]
-        told: list[object] = []
+        seen: list[object] = []
 
         def read() -> None:
             try:
-                told.append(ours.recv(100))
+                seen.append(ours.recv(100))
             except OSError as problem:
-                told.append(type(problem))
+                seen.append(type(problem))
                 sockets.remove_reader(ours.fileno())
 
         sockets.add_reader(ours.fileno(), read)
         peer.send(b"abc")
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        await until(lambda: ConnectionResetError in told)
+        await until(lambda: ConnectionResetError in seen)
         ours.close()
 
     run(scenario)
@@ -242,7 +242,7 @@ def test_a_turn_with_more_urgent_work_reads_a_few_sockets(run: Run, kernels: Mod
 
 
 def test_sockets_that_have_waited_for_a_while_are_read_whatever_is_more_urgent(run: Run) -> None:
-    """Not only where the machine stands still and nothing is deferred, which seldom happens twenty times."""
+    """Not only if the machine stands still and nothing is deferred, which seldom happens twenty times."""
 
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         async with asyncio.timeout(20 * 10 * LIMITS.deferred_for):
@@ -343,7 +343,7 @@ def test_coalesced_reads_come_once_in_an_interval(calls: Calls) -> None:
 def is_timer(descriptor: Path) -> bool:
     try:
         return "timerfd" in str(descriptor.readlink())
-    except FileNotFoundError:  # that of the folder itself
+    except FileNotFoundError:  # the descriptor of the folder itself
         return False
 
 
@@ -572,7 +572,7 @@ def test_a_closed_set_serves_what_is_watched_and_then_leaves_no_descriptor(run: 
         ours, peer = socket.socketpair()
         before = descriptors()
         read: list[bytes] = []
-        for _ in range(2):  # also one that is watched again later
+        for _ in range(2):  # also a socket that is watched again later
             sockets.add_reader(ours.fileno(), lambda: read.append(ours.recv(9)))
             sockets.close()
             peer.send(b"x")

@@ -132,7 +132,7 @@ def test_a_probe_that_could_not_be_sent_is_made_anew(problem: Exception) -> None
 
 
 def opened(now: float) -> Breaker:
-    """A breaker whose next request is its probe."""
+    """Returns a breaker whose next request is its probe."""
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(now - 20.0, "")
     return breaker
@@ -209,7 +209,7 @@ def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
 
 
 def with_fallbacks(wish: str, **prefills: bool) -> Fixture:
-    """A stream with one retry, whose model has these fallbacks, each at an upstream of its own."""
+    """Returns a stream with one retry, whose model has these fallbacks, each at an upstream of its own."""
     stream = Fixture(on_midstream_failure=wish, retries=1, heartbeat=0, model={"fallback": tuple(prefills)})
     models = {
         name: ModelSettings(
@@ -233,7 +233,7 @@ def repeat(stream: Fixture, *texts: str) -> None:
 
 
 def asked(stream: Fixture) -> list[tuple[str, Any]]:
-    """The model that each attempt asked, and the last message of its request."""
+    """Returns the model that each attempt asked, and the last message of its request."""
     found = []
     for spec in stream.targets.asked:
         assert isinstance(spec.request, Request)

@@ -261,7 +261,7 @@ def test_a_target_whose_streams_last_longer_gets_fewer() -> None:
 def percentiles(
     rate: float, requests: int, seed: int, workers: int = 1, position: int = 3
 ) -> tuple[float, float, Simulation]:
-    """The 99th percentile with a slow target at a position of the configuration, and without it."""
+    """Returns the 99th percentile with a slow target at a position of the configuration, and without it."""
     pairs = [("a", 0.1), ("b", 0.1), ("c", 0.1)]
     targets = dict([*pairs[:position], ("slow", 1.0), *pairs[position:]])
     four = Simulation("fastest", targets, rate=rate, seed=seed, workers=workers)
@@ -646,7 +646,7 @@ def test_a_stream_of_a_target_that_a_reload_removes_ends_in_peace() -> None:
 
 
 def reachable(of: object) -> int:
-    """The number of containers that an object holds, in any depth; classes and modules apart."""
+    """Returns the number of containers that an object holds, in any depth; classes and modules apart."""
     seen: set[int] = set()
     waiting = [of]
     while waiting:

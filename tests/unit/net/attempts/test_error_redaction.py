@@ -20,10 +20,10 @@ TWO = UpstreamSettings("two", "openai", "https://two.example/v1", api_key=Secret
 
 
 def test_all_keys_and_headers_of_all_upstreams_are_cut_out() -> None:
-    told = ErrorRedaction("two", (ONE, TWO), True)(
+    result = ErrorRedaction("two", (ONE, TWO), True)(
         Error("invalid_request", "sk-canary-1, sk-canary-2, tenant-canary, sk-canary-3")
     )
-    assert told.message == "***, ***, ***, ***"
+    assert result.message == "***, ***, ***, ***"
 
 
 def test_bytes_that_quote_a_key_are_not_passed_on() -> None:
@@ -39,10 +39,10 @@ def test_other_errors_are_as_they_were() -> None:
 
 
 def test_an_error_that_means_our_key_names_the_upstream_and_not_the_key() -> None:
-    told = ErrorRedaction("two", (ONE, TWO), False)(Error("unauthorized", "wrong key: sk-canary-3", status=401))
-    assert told.code == "provider_unavailable"
-    assert "upstream 'two' refuses our credentials" in told.message
-    assert "canary" not in told.message
+    result = ErrorRedaction("two", (ONE, TWO), False)(Error("unauthorized", "wrong key: sk-canary-3", status=401))
+    assert result.code == "provider_unavailable"
+    assert "upstream 'two' refuses our credentials" in result.message
+    assert "canary" not in result.message
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_an_ordinary_caller_reads_the_upstreams_name_in_place_of_its_addresses(m
     proxy = Secret("http://user:sk-canary@proxy.internal:3128")
     upstream = UpstreamSettings("it", "openai", "http://10.0.0.7:9000/v1", proxy=proxy)
     error = Error("network", message, reason="connect", phase="connect", temporary=True)
-    told = ErrorRedaction("it", (upstream,), False, shows_addresses=False)(error)
-    assert (told.message, str(told), told.reason, told.phase, type(told)) == (
+    result = ErrorRedaction("it", (upstream,), False, shows_addresses=False)(error)
+    assert (result.message, str(result), result.reason, result.phase, type(result)) == (
         shown,
         shown,
         "connect",

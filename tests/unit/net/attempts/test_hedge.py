@@ -24,7 +24,7 @@ from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 
 def hedged(names: str = "ab", *, weights: dict[str, int] | None = None) -> Fixture:
-    """A stream of a model with a target for each name, the first of which is asked first."""
+    """Returns a stream of a model with a target for each name, the first of which is asked first."""
     fixture = Fixture(commit_after=100)
     upstreams = [UpstreamSettings(name, "openai-compatible", f"http://{name}", retries=0) for name in names]
     targets = tuple(TargetSettings(one, one.name, (weights or {}).get(one.name, 1)) for one in upstreams)
@@ -63,8 +63,8 @@ class Two:
     def second(self) -> FakeExchange:
         return self.stream.targets.exchanges[1]
 
-    def told(self) -> bytes:
-        """The bytes that the client has got since the last call."""
+    def written(self) -> bytes:
+        """Returns the bytes that the client has got since the last call."""
         calls = self.stream.client.taken()
         return b"".join(
             call if isinstance(call, bytes) else call[1] if isinstance(call, tuple) else b"" for call in calls
@@ -114,10 +114,10 @@ def test_the_second_answer_wins_and_the_first_is_closed_at_once() -> None:
     assert two.first.calls == []
     two.hedge.body_received(frame())
     assert two.first.calls == ["close"]
-    assert two.told() == b"<start><text.delta>"
+    assert two.written() == b"<start><text.delta>"
     two.hedge.body_received(frame("", "stop") + DONE)
     two.hedge.exchange_ended(None)
-    assert two.told() == b"<finish><done>"
+    assert two.written() == b"<finish><done>"
     assert (two.stream.runner.ends, two.live(), two.stream.time.armed) == (["finished"], [0, 0], 0)
     assert two.stream.session.attempts.upstream.name == "b"
     start, *_ = two.stream.output.events
@@ -130,11 +130,11 @@ def test_the_first_answer_wins_and_the_second_is_closed_at_once() -> None:
     two.stream.session.intake.head_received(200, SSE)
     two.stream.session.intake.body_received(frame())
     assert (two.second.calls, two.first.calls) == (["close"], [])
-    assert two.told() == b"<start><text.delta>"
+    assert two.written() == b"<start><text.delta>"
     end_of = two.stream.session.intake
     end_of.body_received(frame("", "stop") + DONE)
     end_of.exchange_ended(None)
-    assert (two.told(), two.stream.runner.ends, two.live()) == (b"<finish><done>", ["finished"], [0, 0])
+    assert (two.written(), two.stream.runner.ends, two.live()) == (b"<finish><done>", ["finished"], [0, 0])
 
 
 def test_comments_and_pings_are_no_event() -> None:
@@ -144,13 +144,13 @@ def test_comments_and_pings_are_no_event() -> None:
     assert two.first.calls == []
     two.hedge.body_received(frame()[:10])
     two.hedge.body_received(frame()[10:])
-    assert (two.first.calls, two.told()) == (["close"], b"<start><text.delta>")
+    assert (two.first.calls, two.written()) == (["close"], b"<start><text.delta>")
 
 
 def test_a_whole_answer_in_one_read_is_told_once() -> None:
     two = Two()
     end(two.hedge)
-    assert two.told() == WHOLE
+    assert two.written() == WHOLE
     assert (two.stream.runner.ends, two.live(), two.stream.time.armed) == (["finished"], [0, 0], 0)
 
 
@@ -159,7 +159,7 @@ def test_an_answer_that_ends_in_the_turn_of_its_first_event_is_told_once() -> No
     two.hedge.head_received(200, SSE)
     two.hedge.body_received(frame() + frame("", "stop") + DONE)
     two.hedge.exchange_ended(None)
-    assert (two.told(), two.stream.runner.ends) == (WHOLE, ["finished"])
+    assert (two.written(), two.stream.runner.ends) == (WHOLE, ["finished"])
 
 
 @pytest.mark.parametrize("winner", [0, 1])
@@ -171,7 +171,7 @@ def test_where_both_answer_in_one_turn_the_first_read_counts(winner: int) -> Non
     receivers[winner].body_received(frame())
     loser = (two.second, two.first)[winner]
     assert loser.calls == ["close"], "a closed exchange calls no receiver"
-    assert two.told() == b"<start><text.delta>"
+    assert two.written() == b"<start><text.delta>"
 
 
 def test_an_answer_after_its_cancel_reaches_nobody() -> None:
@@ -179,11 +179,11 @@ def test_an_answer_after_its_cancel_reaches_nobody() -> None:
     two = Two()
     two.stream.session.intake.head_received(200, SSE)
     two.stream.session.intake.body_received(frame())
-    two.told()
+    two.written()
     two.hedge.head_received(200, SSE)
     assert two.hedge.body_received(frame("late")) is None
     two.hedge.exchange_ended(None)
-    assert two.told() == b""
+    assert two.written() == b""
     assert two.stream.runner.ends == []
 
 
@@ -192,16 +192,16 @@ def test_a_hedge_that_answers_twice_is_one_answer() -> None:
     two.hedge.head_received(200, SSE)
     two.hedge.body_received(frame() + frame("", "stop") + DONE + frame("again") + DONE)
     two.hedge.exchange_ended(None)
-    assert (two.told(), two.stream.runner.ends) == (WHOLE, ["finished"])
+    assert (two.written(), two.stream.runner.ends) == (WHOLE, ["finished"])
 
 
 def test_a_hedge_that_fails_leaves_the_first_one_alone() -> None:
     two = Two()
     two.fail(two.hedge)
-    assert (two.told(), two.first.calls, two.live()) == (b"", [], [1, 0])
+    assert (two.written(), two.first.calls, two.live()) == (b"", [], [1, 0])
     assert two.stream.targets.failures == [("b", "provider_unavailable")]
     end(two.stream.session.intake)
-    assert (two.told(), two.stream.runner.ends) == (WHOLE, ["finished"])
+    assert (two.written(), two.stream.runner.ends) == (WHOLE, ["finished"])
 
 
 def test_a_limited_hedge_cools_its_target() -> None:
@@ -217,22 +217,22 @@ def test_where_the_first_fails_the_second_goes_on() -> None:
     two = Two()
     two.hedge.head_received(200, SSE)
     two.fail(two.stream.session.intake)
-    assert two.told() == b""
+    assert two.written() == b""
     two.stream.time.advance(0.01)
     two.hedge.body_received(frame())
-    assert two.told() == b"<start><text.delta>"
+    assert two.written() == b"<start><text.delta>"
     two.hedge.body_received(frame("", "stop") + DONE)
     two.hedge.exchange_ended(None)
-    assert (two.told(), two.stream.runner.ends, two.live()) == (b"<finish><done>", ["finished"], [0, 0])
+    assert (two.written(), two.stream.runner.ends, two.live()) == (b"<finish><done>", ["finished"], [0, 0])
 
 
 def test_what_the_second_brings_in_the_turn_of_the_firsts_failure_is_kept() -> None:
     two = Two()
     two.fail(two.stream.session.intake)
     end(two.hedge)
-    assert two.told() == b""
+    assert two.written() == b""
     two.stream.time.advance(0.01)
-    assert (two.told(), two.stream.runner.ends) == (WHOLE, ["finished"])
+    assert (two.written(), two.stream.runner.ends) == (WHOLE, ["finished"])
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -286,7 +286,7 @@ def test_where_the_first_runs_into_its_time_limit_the_second_goes_on() -> None:
     assert two.first.calls == ["close"]
     assert two.stream.targets.failures == [("a", "timeout")]
     end(two.hedge)
-    assert (two.told(), two.stream.runner.ends, two.live()) == (WHOLE, ["finished"], [0, 0])
+    assert (two.written(), two.stream.runner.ends, two.live()) == (WHOLE, ["finished"], [0, 0])
 
 
 def test_where_both_run_into_their_time_limits_the_client_is_told() -> None:
@@ -317,7 +317,7 @@ def test_a_cancel_closes_both_and_ends_the_stream_once() -> None:
     two = Two()
     two.stream.session.cancel()
     assert (two.first.calls, two.second.calls) == (["close"], ["close"])
-    assert two.told().endswith(b"<finish><done>")
+    assert two.written().endswith(b"<finish><done>")
     assert two.stream.runner.ends == ["cancelled"]
 
 
@@ -420,8 +420,8 @@ def test_the_cost_at_the_end_of_a_hedged_stream_is_all_that_is_charged(how: str)
             end(session.intake)
     assert two.stream.runner.ends == ["cancelled" if how == "cancel" else "finished"]
     metrics = session.measured_at_end("finished")
-    told = two.stream.output.events[-2]["usage"]["cost"]["amount"]
-    assert told == sum(charge.amount for charge in metrics.charges) / 1e12
+    result = two.stream.output.events[-2]["usage"]["cost"]["amount"]
+    assert result == sum(charge.amount for charge in metrics.charges) / 1e12
     assert len(metrics.charges) == (1 if how == "fails" else 2), "a hedge that failed before any content is free"
 
 

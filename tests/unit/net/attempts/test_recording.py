@@ -155,7 +155,7 @@ exchange.exchange_ended(None)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         (b"", "an empty file is no recording"),
         (b"data: x\n\n", "line 1 is not of a recording"),
@@ -168,8 +168,8 @@ exchange.exchange_ended(None)
         (b'{"format": 1}\n{"at": 1, "data": 5}\n', "line 2 is not of a recording"),
     ],
 )
-def test_what_is_no_recording_is_told(data: bytes, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_recording_is_told(data: bytes, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         read_recording(data)
 
 
@@ -247,7 +247,7 @@ def test_parts_are_taken_of_credentials_alone() -> None:
 
 
 def written(path: Path, body: bytes, size: int, secrets: frozenset[bytes]) -> bytes:
-    """The part of a body in the file, which is removed then."""
+    """Returns the part of a body in the file, which is removed then."""
     exchange = RecordedExchange(path, ABOUT, Session(), FakeTime().time, secrets)
     exchange.open(lambda receiver: Real())
     exchange.head_received(200, HEADERS)
@@ -260,7 +260,7 @@ def written(path: Path, body: bytes, size: int, secrets: frozenset[bytes]) -> by
 
 
 @pytest.mark.parametrize(
-    ("secrets", "body", "told"),
+    ("secrets", "body", "expected"),
     [
         ({b"abcd", b"abcdefgh"}, b"abcdefgh abcdefgx abcd", b"*** ***efgx ***"),
         ({b"token123", b"my token123 is x"}, b"my token123 is x, my token123 is y", b"***, my *** is y"),
@@ -272,9 +272,9 @@ def written(path: Path, body: bytes, size: int, secrets: frozenset[bytes]) -> by
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
 def test_secrets_that_share_text_are_cut_out_as_in_the_whole(
-    tmp_path: Path, secrets: set[bytes], body: bytes, told: bytes, size: int
+    tmp_path: Path, secrets: set[bytes], body: bytes, expected: bytes, size: int
 ) -> None:
-    assert written(tmp_path / "r", body, size, frozenset(secrets)) == told
+    assert written(tmp_path / "r", body, size, frozenset(secrets)) == expected
 
 
 def test_wherever_reads_cut_the_file_says_the_same(tmp_path: Path) -> None:

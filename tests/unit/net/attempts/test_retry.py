@@ -17,8 +17,8 @@ NEXT, END = Verdict("next"), Verdict("end")
 
 
 def failure(code: Code, attempts: int = 1, **changes: Any) -> Failure:
-    told = {"retry_after_ms", "temporary", "reason"}
-    error = Error(code, "no", **{key: changes.pop(key) for key in told & changes.keys()})
+    result = {"retry_after_ms", "temporary", "reason"}
+    error = Error(code, "no", **{key: changes.pop(key) for key in result & changes.keys()})
     given = {"is_silence": False, "retries": 2, "seconds_to_commit": 2.0, "is_clients_retry": False} | changes
     return Failure(error, attempts=attempts, **given)
 

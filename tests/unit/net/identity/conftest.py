@@ -12,7 +12,7 @@ from tests.unit.net.identity.servers import VARIABLES, Server, serving
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """A server; the machine of the test has no credentials of its own."""
+    """Yields a server; the machine of the test has no credentials of its own."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy"):

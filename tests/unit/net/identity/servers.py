@@ -33,7 +33,7 @@ class Server:
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """A server; it ends with the block."""
+    """Yields a server; it ends with the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:

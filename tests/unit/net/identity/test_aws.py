@@ -24,7 +24,7 @@ HOURS_LEFT = 2
 
 
 def end() -> str:
-    """The end of keys that are given now."""
+    """Returns the end of keys that are given now."""
     return (datetime.now(UTC) + timedelta(hours=HOURS_LEFT)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -37,7 +37,7 @@ STS = f"""<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/do
 
 
 def signed_query(grant: Grant) -> dict[str, str]:
-    """The query of the URL that a bearer token is."""
+    """Returns the query of the URL that a bearer token is."""
     prefix, _, encoded = grant.secret.reveal().rpartition("-")
     assert prefix == "bedrock-api-key"
     url = b64decode(encoded, validate=True).decode()

@@ -46,5 +46,5 @@ def test_no_library_of_a_cloud_is_imported_before_it_is_asked() -> None:
         "print([each for each in ('botocore', 'google.auth.transport', 'azure.identity', 'requests', 'msal') "
         "if each in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

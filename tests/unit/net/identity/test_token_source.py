@@ -139,8 +139,8 @@ def test_a_failed_fetch_is_repeated_ever_more_rarely_and_the_former_token_used_u
             assert threads.token() == "one"
             assert threads.source.wait(threads.now) == 0.0
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    told = "`auth`: it is down: start it"
-    assert set(caplog.messages) == {told}
+    result = "`auth`: it is down: start it"
+    assert set(caplog.messages) == {result}
     assert len(caplog.messages) < 8, "once a minute"
     threads.end(hour("two"))
     assert threads.token() == "two"

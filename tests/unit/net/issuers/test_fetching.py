@@ -45,7 +45,7 @@ def as_json(document: Any, status: int = 200, **headers: str) -> Callable[[], we
 
 
 def fetched(path: str = "", keys: Any = None, **discovery: Any) -> tuple[int | str, list[str]]:
-    """The number of keys that a fetch brings, or why it fails; and the paths that were asked."""
+    """Returns the number of keys that a fetch brings, or why it fails; and the paths that were asked."""
     asked: list[str] = []
 
     async def main() -> int | str:

@@ -27,7 +27,7 @@ ALL = KeySet({"keys": [jwk(kind) for kind in KINDS]})
 
 
 def is_right(keys: KeySet, text: str) -> bool:
-    """Whether a key of the set has signed a token."""
+    """Returns whether a key of the set has signed a token."""
     found = read_token(text)
     key = keys.find(found)
     return key is not None and key.has_signed(found)

@@ -62,7 +62,7 @@ class Stream:
         self.home = Followers()
 
     def say(self, count: int = 1, size: int = 10) -> bytes:
-        """One piece of so many events."""
+        """Returns one piece of so many events."""
         first = self.log.last_seq + 1
         piece = b"".join(frame(seq, size) for seq in range(first, first + count))
         self.log.append(piece, first + count - 1)
@@ -186,10 +186,10 @@ def test_one_whose_place_the_stream_never_reached_is_told() -> None:
         else:
             stream.log.end(Ending("finished"))
         commit_or_end = client.taken()
-        (_, told) = commit_or_end[-1]
-        assert b'"type":"error","seq":5,' in told
-        assert b'"reason":"log_behind"' in told
-        assert told.endswith(b'{"type":"done","finished":false}\n\n')
+        (_, result) = commit_or_end[-1]
+        assert b'"type":"error","seq":5,' in result
+        assert b'"reason":"log_behind"' in result
+        assert result.endswith(b'{"type":"done","finished":false}\n\n')
 
 
 def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back() -> None:
@@ -198,9 +198,9 @@ def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back(
     stream.say()
     _, client = stream.follow(after=4)
     stream.log.break_off(Error("overloaded", reason="store"))
-    (_, told) = client.taken()[-1]
-    assert b'"type":"error","seq":5,' in told
-    assert b'"reason":"store"' in told
+    (_, result) = client.taken()[-1]
+    assert b'"type":"error","seq":5,' in result
+    assert b'"reason":"store"' in result
 
 
 @pytest.mark.parametrize("form", [SSE, OPENAI], ids=["own", "another form"])
@@ -216,15 +216,15 @@ def test_one_that_has_the_last_event_before_the_end_is_known_is_told_the_end(
     if logged < 3:
         stream.say(3 - logged)
     stream.log.end(Ending(state, error=Error("timeout").payload() if state == "failed" else None))
-    commit, (_, told) = client.taken()
+    commit, (_, result) = client.taken()
     assert commit == "commit"
     if form is OPENAI:
-        assert told.startswith(b'data: {"error":' if state == "failed" else b"data: [DONE]\n\n")
+        assert result.startswith(b'data: {"error":' if state == "failed" else b"data: [DONE]\n\n")
     else:  # the `error` is not repeated
-        assert told == b'event: done\ndata: {"type":"done","finished":%b}\n\n' % (
+        assert result == b'event: done\ndata: {"type":"done","finished":%b}\n\n' % (
             b"false" if state == "failed" else b"true"
         )
-    assert b"id:" not in told
+    assert b"id:" not in result
     assert not stream.home
 
 
@@ -236,8 +236,8 @@ def test_a_stream_that_has_failed_without_a_frame_is_told_as_it_failed(is_over: 
         stream.log.end(ending)
     _, client = stream.follow()
     stream.log.end(ending)
-    _, (_, told) = client.taken()
-    error, finished = events(told)
+    _, (_, result) = client.taken()
+    error, finished = events(result)
     assert (error["type"], error["seq"], error["error"]["code"]) == ("error", 1, "overloaded")
     assert finished == {"type": "done", "finished": False}
 
@@ -310,14 +310,14 @@ def test_one_that_reads_what_it_missed_is_slow_until_it_has_all_of_it() -> None:
     follower.pause()
     for _ in range(50):
         stream.say(10, size=1000)
-    told: list[tuple[int, bool]] = []
-    stream.publication.balanced = lambda: told.append((follower.position, follower.is_slow))
+    seen: list[tuple[int, bool]] = []
+    stream.publication.balanced = lambda: seen.append((follower.position, follower.is_slow))
     follower.resume()
     stream.time.advance(0)
-    positions = [position for position, _ in told]
+    positions = [position for position, _ in seen]
     assert positions == sorted(set(positions))
     assert len(positions) > 5
-    assert [is_slow for _, is_slow in told] == [True] * (len(told) - 1) + [False]
+    assert [is_slow for _, is_slow in seen] == [True] * (len(seen) - 1) + [False]
     assert positions[-1] == 500
 
 
@@ -356,10 +356,10 @@ def test_one_that_is_paused_again_while_it_catches_up_stops_there() -> None:
     assert len(part) == 2
     follower.resume()
     stream.time.advance(1)
-    told = events(b"".join(part[1:] + client.taken()))
-    assert [event["from_seq"] for event in told] == [1] + [event["seq"] + 1 for event in told[:-1]]
-    assert "".join(event["text"] for event in told) == "x" * 1000 * 500
-    assert said.count(b"event:") == told[-1]["seq"] == follower.position == 500
+    result = events(b"".join(part[1:] + client.taken()))
+    assert [event["from_seq"] for event in result] == [1] + [event["seq"] + 1 for event in result[:-1]]
+    assert "".join(event["text"] for event in result) == "x" * 1000 * 500
+    assert said.count(b"event:") == result[-1]["seq"] == follower.position == 500
 
 
 def test_an_end_after_all_was_sent_needs_no_resuming() -> None:
@@ -400,8 +400,8 @@ def test_what_is_gone_is_told_and_the_rest_follows() -> None:
     lost = stream.log.read(0, 1).lost
     _, client = stream.follow(after=2)
     stream.time.advance(0)
-    told = b"".join(client.taken()[1:])
-    gap, _, rest = told.partition(b"\n\n")
+    result = b"".join(client.taken()[1:])
+    gap, _, rest = result.partition(b"\n\n")
     assert gap.startswith(b"event: stream.gap\nid: s.%d\n" % lost)
     assert b'"from":3,"to":%d' % lost in gap
     assert b'"text":"%b"' % (b"x" * 10 * lost) in gap or b'"text"' in gap
@@ -415,9 +415,9 @@ def test_a_format_without_a_word_for_it_ends_with_an_error() -> None:
     _, client = stream.follow(form=OPENAI)
     calls = client.taken()
     assert calls[0] == "commit"
-    (_, told) = calls[-1]
-    assert b"the log no longer has" in told
-    assert b"[DONE]" not in told
+    (_, result) = calls[-1]
+    assert b"the log no longer has" in result
+    assert b"[DONE]" not in result
     stream.say()
     assert client.taken() == []
 
@@ -431,13 +431,13 @@ def test_a_log_whose_writer_is_gone_ends_with_an_error_of_the_followers_own() ->
     _, client = stream.follow(after=1)
     _, openai = stream.follow(form=OPENAI)
     stream.log.break_off(Error("network", "gone", reason="worker_lost"))
-    (_, told) = client.taken()[-1]
-    assert b"event: error\ndata: " in told
-    assert b'"seq":4,' in told
-    assert b'"reason":"worker_lost"' in told
-    assert told.endswith(b'event: done\ndata: {"type":"done","finished":false}\n\n')
-    (_, told) = openai.taken()[-1]
-    assert told.startswith(b'data: {"error":')
+    (_, result) = client.taken()[-1]
+    assert b"event: error\ndata: " in result
+    assert b'"seq":4,' in result
+    assert b'"reason":"worker_lost"' in result
+    assert result.endswith(b'event: done\ndata: {"type":"done","finished":false}\n\n')
+    (_, result) = openai.taken()[-1]
+    assert result.startswith(b'data: {"error":')
     _, late = stream.follow(after=3)
     assert late.taken()[-1][0] == "end"
 
@@ -449,9 +449,9 @@ def test_what_a_format_cannot_tell_ends_its_follower_with_an_error_and_no_other(
     stream.say()
     piece = b'event: stream.reset\nid: s.2\ndata: {"type":"stream.reset","seq":2,"reason":"network"}\n\n'
     stream.log.append(piece, 2)
-    (_, told) = openai.taken()[-1]
-    assert b"begun anew" in told
-    assert b"[DONE]" not in told
+    (_, result) = openai.taken()[-1]
+    assert b"begun anew" in result
+    assert b"[DONE]" not in result
     assert gai.taken()[-1] == piece
     assert stream.log.watchers == 1
 
@@ -582,12 +582,12 @@ def test_a_bug_while_it_catches_up_ends_it(caplog: pytest.LogCaptureFixture) -> 
 
 
 def sent(client: FakeClient) -> bytes:
-    """All bytes that a client was sent."""
+    """Returns all bytes that a client was sent."""
     return b"".join(each for each in client.calls if isinstance(each, bytes))
 
 
 def is_cut(client: FakeClient) -> bool:
-    """Whether the last thing that happened to a client is that it was cut off."""
+    """Returns whether the last thing that happened to a client is that it was cut off."""
     return isinstance(client.calls[-1], tuple) and client.calls[-1][0] == "abort"
 
 
@@ -621,15 +621,15 @@ def test_nothing_follows_the_frame_that_says_when_to_come_back_however_much_the_
         stream.log.append(frame(seq, 2000), seq)
     follower.part(1234, stream.time.time() + 1)
     follower.resume()
-    told = sent(client)
-    assert told.count(b"retry: 1234\n") == 1
+    result = sent(client)
+    assert result.count(b"retry: 1234\n") == 1
     assert stream.log.last_seq > follower.position
     stream.time.advance(0)
     follower.pause()
     follower.resume()
     stream.time.advance(0)
     stream.log.end(Ending("finished"))
-    assert sent(client) == told
+    assert sent(client) == result
     stream.time.advance(LIMITS.parting)
     assert is_cut(client)
 

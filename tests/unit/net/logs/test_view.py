@@ -44,7 +44,7 @@ def header(form: Representation) -> LogHeader:
 
 
 def pieces(form: Representation, retry_ms: int | None = None) -> list[bytes]:
-    """The stream as its encoder writes it for a log, a piece for each event."""
+    """Returns the stream as its encoder writes it for a log, a piece for each event."""
     context = StreamContext(ID, "req", None, "m", lambda: 5000, form.envelope, ids=True, retry_ms=retry_ms)
     encoder = form.format.encoder(form.framing, context)
     made = []
@@ -79,7 +79,7 @@ ANEW = {"type": "start", "seq": 3, "model": "other", "provider": "p"}
 
 
 def logged(event: dict[str, Any]) -> bytes:
-    """A piece of a log in the format `gai`."""
+    """Returns a piece of a log in the format `gai`."""
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
@@ -88,8 +88,8 @@ def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_
     own = view(Representation(get_format("gai"), "sse"), Representation(get_format(name), "sse"))
     begin = {"type": "start", "seq": 1, "model": "m", "provider": "p"}
     said = {"type": "text.delta", "seq": 4, "text": "Hello"}
-    told = fed(own, *map(logged, (begin, RESET, ANEW, said)))
-    assert b"Hello" in told
+    result = fed(own, *map(logged, (begin, RESET, ANEW, said)))
+    assert b"Hello" in result
     with pytest.raises(Error, match="begun anew"):
         own.feed(logged({**RESET, "seq": 5}))
 
@@ -227,13 +227,13 @@ def test_an_end_of_the_followers_own_has_no_id(made: Representation, wanted: Rep
     other = view(made, wanted, 2)
     other.event({"type": "error", "seq": 3, "error": Error("network", "gone", reason="worker_lost").payload()})
     other.event({"type": "done", "finished": False})
-    told = b"".join(other.take_pieces())
-    assert b"id: " not in told
-    assert b"[DONE]" not in told
-    assert b"gone" in told
+    result = b"".join(other.take_pieces())
+    assert b"id: " not in result
+    assert b"[DONE]" not in result
+    assert b"gone" in result
     if wanted.format.name == "gai":
-        assert told.endswith(b'{"type":"done","finished":false}' + (b"\n\n" if wanted.framing == "sse" else b"\n"))
-        assert (b'"schema"' in told) is not wanted.is_compact
+        assert result.endswith(b'{"type":"done","finished":false}' + (b"\n\n" if wanted.framing == "sse" else b"\n"))
+        assert (b'"schema"' in result) is not wanted.is_compact
 
 
 def test_an_error_that_is_the_first_event_of_its_stream_has_the_envelope() -> None:
@@ -269,8 +269,8 @@ def test_a_call_without_arguments_has_none() -> None:
 
 def test_times_of_a_full_log_are_kept_in_a_full_view() -> None:
     made, wanted = FORMS[2], FORMS[1]
-    told = fed(view_of(header(made), wanted, 0, lambda: 9999), *pieces(made))
-    assert told.count(b'"ts":5000') == len(EVENTS) - 1
+    result = fed(view_of(header(made), wanted, 0, lambda: 9999), *pieces(made))
+    assert result.count(b'"ts":5000') == len(EVENTS) - 1
 
 
 # ---- for a client that is late ---------------------------------------------------------------------------------------
@@ -307,26 +307,26 @@ def test_neighbouring_deltas_of_the_text_are_joined_and_the_rest_is_as_it_was(
 ) -> None:
     other = view(made, wanted)
     other.feed_joined(pieces(made))
-    told = b"".join(other.take_pieces())
-    (joined,) = texts(told)
+    result = b"".join(other.take_pieces())
+    (joined,) = texts(result)
     assert (joined["seq"], joined["from_seq"]) == (3, 2)
     assert joined["text"] == "".join(event["text"] for event in EVENTS[1:3])
     whole = pieces(wanted)
-    begin, end = told.split(b'"from_seq":2}')
+    begin, end = result.split(b'"from_seq":2}')
     assert begin.startswith(whole[0])
     assert end.lstrip(b"\n") == b"".join(whole[3:])
     if wanted.framing == "sse":
-        assert b"id: %b.3\ndata" % ID.encode() in told
+        assert b"id: %b.3\ndata" % ID.encode() in result
     assert ("schema" in joined) is not wanted.is_compact
 
 
 def test_a_joined_delta_is_one_frame_of_another_format() -> None:
     other = view(FORMS[0], FORMS[4])
     other.feed_joined(pieces(FORMS[0]))
-    told = b"".join(other.take_pieces())
-    assert told.count(b'"content":') == 2  # one beside the role
-    assert b"id: %b.3\n" % ID.encode() in told
-    assert b"id: %b.2\n" % ID.encode() not in told
+    result = b"".join(other.take_pieces())
+    assert result.count(b'"content":') == 2  # one beside the role
+    assert b"id: %b.3\n" % ID.encode() in result
+    assert b"id: %b.2\n" % ID.encode() not in result
 
 
 @pytest.mark.parametrize("wanted", FORMS[1:4])

@@ -187,7 +187,7 @@ RECEIVER: Any = Deaf(cast(Any, None))
 
 
 def opened(receiver: Any) -> Any:
-    """A request without an answer."""
+    """Returns a request without an answer."""
     return None, None, Exchange()
 
 

@@ -25,11 +25,11 @@ def test_the_figures_are_those_of_the_stream_that_left_with_the_cost_of_the_call
     figures = StreamMetrics(
         duration=9.0, outcome=outcome, usage={"output_tokens": 50}, cost=7, currency="USD", charges=(charge,)
     )
-    told = remainder.ended(cast(Any, None), figures, ())
-    assert told is not None
-    assert (told.duration, told.outcome, told.stream_id, told.deltas) == (1.0, "disconnected", "s", 2)
+    result = remainder.ended(cast(Any, None), figures, ())
+    assert result is not None
+    assert (result.duration, result.outcome, result.stream_id, result.deltas) == (1.0, "disconnected", "s", 2)
     usage = {"output_tokens": 50, "cost": {"amount": 7e-12, "currency": "USD"}}
-    assert (told.usage, told.cost, told.currency, told.charges) == (usage, 7, "USD", (charge,))
+    assert (result.usage, result.cost, result.currency, result.charges) == (usage, 7, "USD", (charge,))
     assert approved == (["yes"] if outcome == "finished" else [])
     assert remainder.finds(cast(Any, None))
     receiver: Any = object()
@@ -54,12 +54,12 @@ def test_charges_of_earlier_attempts_add_up_and_none_is_lost(
     """The charges of the call replaced all others."""
     left = StreamMetrics(duration=1.0, usage={"output_tokens": 2}, charges=own)
     remainder = Remainder(cast(Any, None), left, earlier, lambda receiver: cast(Any, receiver))
-    told = remainder.ended(cast(Any, None), StreamMetrics(duration=9.0, outcome="failed", charges=of_the_call), ())
-    assert told is not None
-    assert told.charges == paid
-    assert told.cost == (sum(charge.amount for charge in paid) if paid else None)
-    assert told.usage is not None
-    assert told.usage["output_tokens"] == 2
+    result = remainder.ended(cast(Any, None), StreamMetrics(duration=9.0, outcome="failed", charges=of_the_call), ())
+    assert result is not None
+    assert result.charges == paid
+    assert result.cost == (sum(charge.amount for charge in paid) if paid else None)
+    assert result.usage is not None
+    assert result.usage["output_tokens"] == 2
 
 
 def test_the_stream_that_reads_on_writes_nothing_and_asks_nobody_again() -> None:

@@ -42,7 +42,7 @@ class Runner:
 
     def __init__(self, time: FakeTime) -> None:
         self.timers = cast(Any, time)
-        self.told: list[str] = []
+        self.noted: list[str] = []
         self.is_shared = False
         self.elsewhere = float("inf")
 
@@ -56,13 +56,13 @@ class Runner:
         raise AssertionError("none is")
 
     def failed(self, call: SharedCall) -> None:
-        self.told.append("failed")
+        self.noted.append("failed")
 
     def kept(self, call: SharedCall) -> None:
-        self.told.append("kept")
+        self.noted.append("kept")
 
     def ended(self, call: SharedCall) -> None:
-        self.told.append("ended")
+        self.noted.append("ended")
 
 
 class Stream(Receiver):
@@ -121,8 +121,8 @@ def test_readers_are_given_what_comes_whenever_they_come(world: World) -> None:
     world.call.body_received(b"two")
     world.call.approve()
     world.call.exchange_ended(None)
-    told = [(200, {"content-type": "text/event-stream"}), b"one \xc3", b"\xa4", b"two", "end"]
-    assert first.given == late.given == told
+    seen = [(200, {"content-type": "text/event-stream"}), b"one \xc3", b"\xa4", b"two", "end"]
+    assert first.given == late.given == seen
     assert first_line(world.log).provider == "openai"
     assert is_whole(world.log)
 
@@ -144,7 +144,7 @@ def test_an_answer_is_kept_once_a_stream_has_finished_with_it(world: World) -> N
     world.call.exchange_ended(None)
     assert world.log.ending is not None
     assert world.log.ending.state == "finished"
-    assert world.runner.told == ["ended", "kept"]
+    assert world.runner.noted == ["ended", "kept"]
     assert stream.given[-1] == "end"
 
 
@@ -155,7 +155,7 @@ def test_an_answer_that_nobody_finished_with_is_not_kept(world: World) -> None:
     world.call.exchange_ended(None)
     assert world.log.ending is not None
     assert world.log.ending.state == "cancelled"
-    assert world.runner.told == ["ended", "failed"]
+    assert world.runner.noted == ["ended", "failed"]
 
 
 def test_the_failure_of_a_response_reaches_every_reader_with_its_cause(world: World) -> None:
@@ -166,14 +166,14 @@ def test_the_failure_of_a_response_reaches_every_reader_with_its_cause(world: Wo
     world.call.exchange_ended(problem)
     assert local.given[-1] is problem
     assert (remote.given[-1].code, str(remote.given[-1])) == ("internal", str(problem))
-    assert world.runner.told[0] == "failed"
+    assert world.runner.noted[0] == "failed"
     assert not is_whole(world.log)
 
 
 def test_nobody_joins_a_refusal(world: World) -> None:
     world.stream()
     world.call.head_received(503, {})
-    assert world.runner.told == ["failed"]
+    assert world.runner.noted == ["failed"]
 
 
 def test_the_last_reader_that_leaves_ends_the_call(world: World) -> None:
@@ -185,7 +185,7 @@ def test_the_last_reader_that_leaves_ends_the_call(world: World) -> None:
         stream.reader.close()
         stream.reader.close()
     assert world.exchange.calls.count("close") == 1
-    assert world.runner.told == ["ended", "failed"]
+    assert world.runner.noted == ["ended", "failed"]
     world.turn()
     assert one.given == other.given == []
 
@@ -208,7 +208,7 @@ def test_an_answer_whose_end_is_known_is_kept_though_the_upstream_holds_it_open(
     world.call.approve()
     assert stream.reader is not None
     stream.reader.close()
-    assert world.runner.told == ["ended", "kept"]
+    assert world.runner.noted == ["ended", "kept"]
     assert last_line(world.log).ends
     assert world.exchange.calls[-1] == "close"
 
@@ -309,7 +309,7 @@ def test_a_log_that_was_trimmed_ends_a_late_reader() -> None:
     assert (error.code, error.reason, error.status) == ("timeout", "slow_client", 408)
     world.call.approve()
     world.call.exchange_ended(None)
-    assert "kept" not in world.runner.told
+    assert "kept" not in world.runner.noted
 
 
 def test_the_upstream_waits_for_a_reader_that_catches_up_and_would_lose_what_it_has_not_been_given() -> None:
@@ -330,7 +330,7 @@ def test_the_upstream_waits_for_a_reader_that_catches_up_and_would_lose_what_it_
 
 
 def late_reader(world: World) -> SharedReader:
-    """A reader of a log that drops its beginning with the next read of the upstream."""
+    """Returns a reader of a log that drops its beginning with the next read of the upstream."""
     world.stream()
     world.turn()
     for _ in range(28):

@@ -41,7 +41,7 @@ def resumable(stream_id: str = "s1") -> StreamSpec:
 
 
 def publish(engine: Engine, what: StreamSpec) -> tuple[Session, FakeClient]:
-    """A durable stream that a client follows from its beginning."""
+    """Returns a durable stream that a client follows from its beginning."""
     publication = engine.durable.publish(what, Clock(now_ms))
     log, client = publication.log, FakeClient()
     view = view_of(log.header, Representation(get_format("gai"), "sse"), 0, now_ms)

@@ -30,7 +30,7 @@ class LedgerRunner(FakeRunner):
 
 
 def limited(reserved: int, **options: Any) -> tuple[Fixture, LedgerRunner]:
-    """A stream whose prompt of eight characters is two tokens."""
+    """Returns a stream whose prompt of eight characters is two tokens."""
     stream = Fixture(model={"price": TOKEN}, **options)
     stream.runner = runner = LedgerRunner(stream.time)
     stream.start().session.allow(reserved)

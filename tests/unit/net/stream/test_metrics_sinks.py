@@ -12,12 +12,12 @@ def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> 
             raise RuntimeError
 
     class Good:
-        told: StreamMetrics | None = None
+        received: StreamMetrics | None = None
 
         def stream_ended(self, metrics: StreamMetrics) -> None:
-            self.told = metrics
+            self.received = metrics
 
     good, metrics = Good(), StreamMetrics(duration=1.0)
     notify_sinks([Bad(), good], metrics)
-    assert good.told is metrics
+    assert good.received is metrics
     assert "Bad raised RuntimeError" in caplog.text

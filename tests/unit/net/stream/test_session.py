@@ -186,7 +186,7 @@ class Fixture:
         return len(self.runner.ends)
 
     def receive(self, *frames: bytes) -> list[Any]:
-        """One read of the upstream; returns the calls that the client gets then."""
+        """Returns one read of the upstream; returns the calls that the client gets then."""
         self.session.intake.body_received(b"".join(frames))
         return self.client.taken()
 

@@ -126,8 +126,8 @@ async def test_an_upstream_that_quotes_our_key_tells_it_to_nobody(engine: Engine
     session, _ = start(engine, what)
     session.intake.head_received(200, SSE)
     session.intake.body_received(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: %b\n\n' % quoted)
-    told = what.output.events[-2]["error"]
-    assert told["message"] == "cannot read `Bearer ***`"
+    result = what.output.events[-2]["error"]
+    assert result["message"] == "cannot read `Bearer ***`"
 
 
 async def test_a_call_without_one_is_not_kept(engine: Engine) -> None:
@@ -177,7 +177,7 @@ async def test_the_demo_is_a_recording_and_opens_nothing(engine: Engine, pools: 
 
 async def test_closing_tells_every_stream_and_closes_every_pool(engine: Engine, pools: list[FakePool]) -> None:
     _, waiting = start(engine, call(), "s1")
-    running, told = start(engine, call(), "s2")
+    running, result = start(engine, call(), "s2")
     running.intake.head_received(200, SSE)
     running.intake.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
     await engine.close()
@@ -186,5 +186,5 @@ async def test_closing_tells_every_stream_and_closes_every_pool(engine: Engine, 
     (error,) = waiting.calls
     assert isinstance(error, Error)
     assert (error.code, error.reason, error.status) == ("overloaded", "draining", 503)
-    assert told.calls[-1] == ("end", b"<error><done>")
+    assert result.calls[-1] == ("end", b"<error><done>")
     assert len(engine.timers) == 0

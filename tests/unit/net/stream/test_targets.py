@@ -109,11 +109,11 @@ async def test_the_operator_is_told_of_it_once_a_minute_and_of_nothing_that_clie
     for upstream in (UPSTREAM, UPSTREAM, other):
         targets.attempt_failed(upstream, refused)
     targets.attempt_failed(dataclasses.replace(UPSTREAM, name="three"), Error("invalid_request", "no such field"))
-    told = "upstream %r refuses our credentials: the operator should check `api_key` of this [[upstream]]"
-    assert caplog.messages == [told % "up", told % "two"]
+    result = "upstream %r refuses our credentials: the operator should check `api_key` of this [[upstream]]"
+    assert caplog.messages == [result % "up", result % "two"]
     now[0] += LIMITS.warning_interval
     targets.attempt_failed(UPSTREAM, refused)
-    assert caplog.messages[2:] == [told % "up"]
+    assert caplog.messages[2:] == [result % "up"]
 
 
 async def test_a_want_of_descriptors_while_a_request_is_sent_is_no_bug(

@@ -452,7 +452,7 @@ class Borrower:
 
 @pytest.fixture
 def borrowed(bench: Bench) -> Iterator[tuple[Bench, Any]]:
-    """A connection whose socket is lent, and its borrower."""
+    """Yields a connection whose socket is lent, and its borrower."""
     borrower: Any = Borrower()
     assert bench.connection.lend(borrower) == -1, "it has no socket"
     assert not bench.transport.paused

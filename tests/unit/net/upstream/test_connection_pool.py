@@ -101,7 +101,7 @@ class Bench:
         self.lender._ended(attempt)
 
     def idle(self) -> Any:
-        """The transport of an unused connection."""
+        """Returns the transport of an unused connection."""
         connection = UpstreamConnection(self.lender)
         transport = self.make_transport(connection)
         self.lender.connection_free(connection)

@@ -17,7 +17,7 @@ from tests.limits import LIMITS
 
 
 def at(*addresses: str) -> list[tuple[Any, ...]]:
-    """An answer of the DNS."""
+    """Returns an answer of the DNS."""
     return [(socket.AF_INET, 1, 6, "", (address, 443)) for address in addresses]
 
 
@@ -40,7 +40,7 @@ class Bench:
         self.host = Host("api.example.com", 443, "upstream", loop, loop.time)
 
     async def dial(self) -> str:
-        """The address that a new socket is connected to."""
+        """Returns the address that a new socket is connected to."""
         (await self.host.dial()).close()
         return str(self.loop.connects[-1])
 

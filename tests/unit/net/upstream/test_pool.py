@@ -284,7 +284,7 @@ async def test_an_idle_time_begins_with_each_use(bench: Bench, settle: Any) -> N
 
 
 async def pooled(bench: Bench, settle: Any) -> Any:
-    """An exchange on a connection that had been idle."""
+    """Returns an exchange on a connection that had been idle."""
     bench.open()
     await settle()
     bench.transports[0].feed(OK)

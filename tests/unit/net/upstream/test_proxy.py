@@ -62,7 +62,7 @@ def test_anything_else_is_refused_without_repeating_it(url: str) -> None:
 
 
 async def tunnel(*answers: bytes, proxy: Proxy = PROXY, upstream: Origin = UPSTREAM, ends: bool = False) -> bytes:
-    """The request that a proxy gets, which answers in these pieces."""
+    """Returns the request that a proxy gets, which answers in these pieces."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -32,5 +32,5 @@ class Client:
         self.status = status
 
     def events(self, name: str) -> int:
-        """The number of events of this name."""
+        """Returns the number of events of this name."""
         return self.sent.count(f"event: {name}\n".encode())

@@ -44,5 +44,5 @@ def test_sections_are_named_with_what_became_of_them() -> None:
 
 def test_no_value_is_shown() -> None:
     up = dataclasses.replace(UP, api_key=Secret("sk-second"))
-    told = changes(OLD, dataclasses.replace(OLD, upstreams={"up": up}))
-    assert told == [{"section": "upstream", "name": "up", "change": "changed"}]
+    result = changes(OLD, dataclasses.replace(OLD, upstreams={"up": up}))
+    assert result == [{"section": "upstream", "name": "up", "change": "changed"}]

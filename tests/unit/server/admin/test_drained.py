@@ -1,4 +1,4 @@
-"""The list of drained targets: the supervisor's, and that of a worker."""
+"""The list of drained targets: the supervisor's, and a worker's."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ STREAM: dict[str, Any] = {
 
 
 def recent() -> RecentRequests:
-    """A list whose clock goes on a second with each request."""
+    """Returns a list whose clock goes on a second with each request."""
     seconds = count()
     return RecentRequests(wall=lambda: float(next(seconds)))
 

@@ -37,14 +37,14 @@ def test_from_and_to_are_days_and_both_count(ledger: LocalLedger) -> None:
 
 
 def test_the_date_of_the_prices_stands_beside_the_rows(ledger: LocalLedger) -> None:
-    told = asyncio.run(spend_report(ledger, read_query({}), "2026-11-20"))
-    assert told == {"data": [], "prices_date": "2026-11-20"}
+    result = asyncio.run(spend_report(ledger, read_query({}), "2026-11-20"))
+    assert result == {"data": [], "prices_date": "2026-11-20"}
 
 
 def test_names_are_quoted_where_csv_needs_it(ledger: LocalLedger) -> None:
     ledger.charge(SpendEntry("ann", 'a,"b"', "up", "2026-11-22", "USD", CENT))
-    told = asyncio.run(spend_csv(ledger, read_query({"by": "model", "format": "csv"})))
-    assert list(csv.reader(io.StringIO(told)))[1] == ['a,"b"', "0.01", "USD", "1"]
+    result = asyncio.run(spend_csv(ledger, read_query({"by": "model", "format": "csv"})))
+    assert list(csv.reader(io.StringIO(result)))[1] == ['a,"b"', "0.01", "USD", "1"]
 
 
 def test_a_query_may_leave_all_out() -> None:

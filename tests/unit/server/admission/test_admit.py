@@ -46,7 +46,7 @@ def admit(
 
 
 def _placed(place: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments for the place of a request; `remote` is an address."""
+    """Returns the keyword arguments for the place of a request; `remote` is an address."""
     rest = {name: value for name, value in place.items() if name != "remote"}
     return {**rest, "peer": SimpleNamespace(remote=place["remote"])} if "remote" in place else rest
 
@@ -173,9 +173,9 @@ def test_an_origin_is_allowed_exactly_where_it_is_configured(
     settings: dict[str, Any], only_demo: bool, origin: str, allowed: bool
 ) -> None:
     admitted = admit(settings=settings, only_demo=only_demo, origin=origin)
-    told = dict(admitted.cors)
-    assert (told.get("access-control-allow-origin") == origin) is allowed
-    assert (told.get("vary") == "Origin") is (only_demo or bool(settings))
+    result = dict(admitted.cors)
+    assert (result.get("access-control-allow-origin") == origin) is allowed
+    assert (result.get("vary") == "Origin") is (only_demo or bool(settings))
     if allowed:
         reply = preflight(admitted, {})
         assert reply.status == 204

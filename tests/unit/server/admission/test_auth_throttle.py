@@ -15,7 +15,7 @@ HERE, THERE = "192.0.2.1", "192.0.2.2"
 
 
 class Clock:
-    """Seconds that pass only where a test says so."""
+    """Seconds that pass only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -102,14 +102,14 @@ def test_a_host_that_changes_its_ipv6_address_is_blocked_all_the_same() -> None:
 
 
 def test_what_other_workers_have_counted_counts_too_and_is_not_reported_again() -> None:
-    auth_throttle, told = AuthThrottle(Clock()), []
-    auth_throttle.report = told.append
+    auth_throttle, seen = AuthThrottle(Clock()), []
+    auth_throttle.report = seen.append
     blocked(auth_throttle, count=2)
     auth_throttle.note_others(HERE, MOST - 2)
     for _ in range(2):
         with pytest.raises(Error):
             auth_throttle.note_wrong(HERE)
-    assert told == [HERE, HERE]
+    assert seen == [HERE, HERE]
 
 
 def test_the_log_has_one_line_for_each_minute(caplog: pytest.LogCaptureFixture) -> None:

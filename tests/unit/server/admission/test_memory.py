@@ -1,4 +1,4 @@
-"""The memory of the process: what it may have, what it has, and what is done where it is short."""
+"""The memory of the process: what it may have, what it has, and what is done if it is short."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def groups(root: Path, lines: str, **limits: str) -> Path:
-    """A system whose process is in these control groups; `__` stands for `/` in the names of the files."""
+    """Returns a system whose process is in these control groups; `__` stands for `/` in the names of the files."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(lines)
     for name, text in limits.items():
@@ -115,7 +115,7 @@ class Process:
         return 2
 
     def uses(self, mib: int) -> bool:
-        """Whether memory is short where so much is used at the next look."""
+        """Returns whether memory is short if so much is used at the next look."""
         self.memory.used = mib * MIB
         self.now += LIMITS.memory_check * 2 + LIMITS.timer_late
         self.timers._wake()
@@ -228,7 +228,7 @@ async def test_a_system_that_does_not_tell_is_not_watched(
         raise FileNotFoundError
 
     monkeypatch.setattr(memory, "Resident", absent)
-    for configured, told in ((None, 0), (123 * MIB, 1)):
+    for configured, result in ((None, 0), (123 * MIB, 1)):
         limits = LimitSettings(memory_high_water=configured)
         assert watch_memory(limits, ServerLimits(limits), lambda _: 0, TimerWheel(asyncio.get_running_loop())) is None
-        assert len(caplog.messages) == told
+        assert len(caplog.messages) == result

@@ -75,7 +75,7 @@ async def open_keys(records: Records, clock: Clock, change_limits: ChangeLimits)
 
 
 def find(keys: RunTimeKeys, secret: str = SECRET) -> str:
-    """The name of a secret's key, or the status and the reason of its refusal."""
+    """Returns the name of a secret's key, or the status and the reason of its refusal."""
     try:
         return Callers([], stored=keys.callers).find({"x-api-key": secret}, "").name
     except Error as refused:

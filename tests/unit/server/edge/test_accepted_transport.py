@@ -218,7 +218,7 @@ def test_a_client_that_ends_its_side_may_be_answered(run: Any) -> None:
         pair.client.shutdown(socket.SHUT_WR)
         await until(lambda: "eof" in pair.calls)
         pair.transport.pause_reading()
-        pair.transport.resume_reading()  # the end is not told again and again
+        pair.transport.resume_reading()  # the end is reported once
         await asyncio.sleep(0.01)
         assert pair.calls.count("eof") == 1
         pair.transport.write(b"answer")
@@ -298,7 +298,7 @@ def test_a_turn_that_writes_much_sends_it_at_once(run: Any) -> None:
 
 @pytest.mark.parametrize("how", ["close", "write_eof", "bug"])
 def test_what_a_turn_has_written_is_sent_before_the_end(run: Any, how: str) -> None:
-    """All of it, where the socket takes a part at a time; after a bug what it takes at once."""
+    """All of it, if the socket takes a part at a time; after a bug what it takes at once."""
 
     async def scenario(pair: Pair) -> None:
         defer(pair)

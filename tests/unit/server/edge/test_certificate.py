@@ -51,8 +51,8 @@ def test_a_file_that_cannot_be_read_is_named(authority: Authority, tmp_path: Pat
     files = {"cert": authority.folder / "good.pem", "key": authority.folder / "good.key"}
     what = {"cert": "certificate", "key": "key"}[name]
     files[name] = tmp_path / "missing"
-    told = f"the {what} {tmp_path}/missing (`tls_{name}`) cannot be read: No such file or directory: check the path"
-    assert problem(**files).startswith(told)
+    text = f"the {what} {tmp_path}/missing (`tls_{name}`) cannot be read: No such file or directory: check the path"
+    assert problem(**files).startswith(text)
     files[name] = tmp_path
     assert "cannot be read: Is a directory" in problem(**files)
 
@@ -69,15 +69,15 @@ def test_a_file_that_holds_something_else_is_named(authority: Authority, tmp_pat
 def test_a_damaged_file_is_told_with_openssls_reason(authority: Authority, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pem"
     cut.write_bytes((authority.folder / "good.pem").read_bytes()[:200])
-    told = problem(cut, authority.folder / "good.key")
-    assert str(cut) in told
-    assert "OpenSSL cannot use them" in told
+    text = problem(cut, authority.folder / "good.key")
+    assert str(cut) in text
+    assert "OpenSSL cannot use them" in text
 
 
 def test_a_pair_that_does_not_belong_together_is_told(authority: Authority) -> None:
     cert, key = authority.folder / "good.pem", authority.folder / "elsewhere.key"
-    told = problem(cert, key)
-    assert told.startswith(f"the key {key} (`tls_key`) does not belong to the certificate {cert} (`tls_cert`)")
+    text = problem(cert, key)
+    assert text.startswith(f"the key {key} (`tls_key`) does not belong to the certificate {cert} (`tls_cert`)")
 
 
 def test_a_key_of_another_kind_does_not_belong_either(authority: Authority, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_a_weak_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(authority: Authority, tmp_path: Path) -> None:
     openssl(tmp_path, f"pkey -in {authority.folder}/good.key -aes256 -passout pass:secret -out locked.key")
-    told = problem(authority.folder / "good.pem", tmp_path / "locked.key")
-    assert told.startswith(f"the key {tmp_path}/locked.key (`tls_key`) is encrypted")
+    text = problem(authority.folder / "good.pem", tmp_path / "locked.key")
+    assert text.startswith(f"the key {tmp_path}/locked.key (`tls_key`) is encrypted")
 
 
 def test_permissions_are_named(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_permissions_are_named(authority: Authority, monkeypatch: pytest.MonkeyP
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr("gai_fast.server.edge.certificate.open_file", refuse)
-    told = problem(authority.folder / "good.pem", authority.folder / "good.key")
-    assert "Permission denied: check the path and the permissions" in told
+    text = problem(authority.folder / "good.pem", authority.folder / "good.key")
+    assert "Permission denied: check the path and the permissions" in text
 
 
 def test_a_file_that_changes_while_it_is_read_is_told(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +112,8 @@ def test_a_file_that_changes_while_it_is_read_is_told(authority: Authority, monk
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", fail)
-    told = problem(authority.folder / "good.pem", authority.folder / "good.key")
-    assert told.endswith("good.pem cannot be read: No such file or directory")
+    text = problem(authority.folder / "good.pem", authority.folder / "good.key")
+    assert text.endswith("good.pem cannot be read: No such file or directory")
 
 
 def test_a_new_pair_is_a_new_context_and_a_bad_one_changes_nothing(
@@ -157,7 +157,7 @@ def test_an_end_within_two_weeks_is_a_warning_once_a_day(
 
 
 def test_a_certificate_is_refused_by_clients_once_it_has_expired(authority: Authority) -> None:
-    for name, told in (("expired", "certificate has expired"), ("good", ""), ("own", "")):
+    for name, text in (("expired", "certificate has expired"), ("good", ""), ("own", "")):
         pair = authority.pair(name)
         problem = Certificate(pair["tls_cert"], pair["tls_key"]).expiry_problem(time.time())
-        assert (told in problem, bool(told)) == (True, bool(problem)), (name, problem)
+        assert (text in problem, bool(text)) == (True, bool(problem)), (name, problem)

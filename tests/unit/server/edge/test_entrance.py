@@ -53,7 +53,7 @@ class Served(asyncio.Protocol):
 
 
 class Place:
-    """An entrance with two places, its connections, and whom it refused."""
+    """An entrance with two places, its connections, and the connections that it refused."""
 
     def __init__(self) -> None:
         self.served = OpenConnections()
@@ -295,7 +295,7 @@ async def test_one_address_that_floods_leaves_descriptors_and_places_to_others(
 
 @pytest.mark.interpreted  # it replaces a method
 async def test_newcomers_cause_no_more_sweeps_than_those_that_find_many_or_one_in_a_while() -> None:
-    """A sweep over all connections takes 6 ms: whoever comes and idles, one after the other, would cause one each."""
+    """A sweep over all connections takes 6 ms: clients that connect and idle in turn would cause one each."""
     place = Place()
     swept: list[float] = []
 

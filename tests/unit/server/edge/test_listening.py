@@ -294,7 +294,7 @@ class Greeting(asyncio.Protocol):
 
 
 async def greeting(sock: socket.socket) -> bytes:
-    """The answer of a server to a client of this listening socket."""
+    """Returns the answer of a server to a client of this listening socket."""
     client = socket.socket(sock.family)
     client.setblocking(False)
     loop = asyncio.get_running_loop()
@@ -364,8 +364,8 @@ def test_without_a_descriptor_nothing_is_accepted_for_a_while_and_then_all_that_
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(scenario())
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"], "once a minute"
+    result = [record.getMessage() for record in caplog.records]
+    assert result == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"], "once a minute"
 
 
 @pytest.mark.parametrize("problem", [errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN])
@@ -497,8 +497,8 @@ def test_a_socket_whose_clients_cannot_be_accepted_is_not_empty(loop: Any, caplo
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(scenario())
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"]
+    result = [record.getMessage() for record in caplog.records]
+    assert result == [f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"]
 
 
 @pytest.mark.parametrize(("backlog", "room", "accepted"), [(3, 100, 3), (100, 2, 2)])

@@ -107,8 +107,8 @@ def test_a_balancers_connection_without_a_header_is_closed_and_the_log_says_why(
     assert wire.aborted
     wire.protocol.connection_lost(None)
     assert (above.data, above.lost) == (b"", 1)
-    told = "a connection of 10.0.0.1 is closed: it does not begin with a PROXY header"
-    assert [record.getMessage() for record in caplog.records] == [told]
+    result = "a connection of 10.0.0.1 is closed: it does not begin with a PROXY header"
+    assert [record.getMessage() for record in caplog.records] == [result]
 
 
 @pytest.mark.parametrize(("sent", "is_told"), [(b"", False), (b"PROXY T", True)])

@@ -13,7 +13,7 @@ V6 = bytes.fromhex("20010db8000000000000000000000009" + "00" * 15 + "01") + V4[8
 
 
 def binary(command: int, family: int, body: bytes = b"", length: int | None = None) -> bytes:
-    """A header of version 2."""
+    """Returns a header of version 2."""
     size = len(body) if length is None else length
     return SIGNATURE + bytes((command, family)) + size.to_bytes(2, "big") + body
 

@@ -140,7 +140,7 @@ class Both:
         self.send()
 
     async def shake_in_turns(self) -> None:
-        """As `shake`, where the server makes its steps in turns of the loop; the client's last bytes are not sent."""
+        """Works as `shake`, with the server's steps in turns of the loop; the client's last bytes are not sent."""
         self._begin()
         while not self._has_shaken():
             self.send()
@@ -159,11 +159,11 @@ class Both:
         return True
 
     def from_client(self) -> bytes:
-        """The bytes that the client would send now."""
+        """Returns the bytes that the client would send now."""
         return self._to_server.read()
 
     def send(self, size: int = 1 << 20) -> None:
-        """Moves bytes both ways, those of the client in pieces of this size."""
+        """Moves bytes both ways, the client's in pieces of this size."""
         data = self.from_client()
         for at in range(0, len(data), size):
             self.connection.data_received(data[at : at + size])
@@ -175,7 +175,7 @@ class Both:
         self._from_server.write(sent)
 
     def read(self) -> bytes:
-        """The bytes that the client has got; `close_notify` ends them."""
+        """Returns the bytes that the client has got; `close_notify` ends them."""
         self.take()
         found = b""
         while True:
@@ -590,7 +590,7 @@ def test_nothing_is_read_behind_a_damaged_record(both: Both) -> None:
 
 
 def test_a_connection_that_has_failed_is_not_written_to(both: Both) -> None:
-    """OpenSSL refuses to write after a fatal error; the wire may have been aborted meanwhile."""
+    """OpenSSL refuses to write after a fatal error; the wire may have been aborted by then."""
     both.shake()
     both.wire.abort()
     both.connection.data_received(b"\x17\x03\x03\x00\x05abcde")

@@ -114,8 +114,8 @@ def test_an_error_reply_tells_the_request_in_body_and_headers() -> None:
 def test_retry_headers_say_what_the_error_says(error: Error, retry: str | None, after: tuple[str, str] | None) -> None:
     headers = dict(error_headers(error, "r"))
     assert headers.get("x-should-retry") == retry
-    told = (headers["retry-after"], headers["retry-after-ms"]) if "retry-after" in headers else None
-    assert told == after
+    result = (headers["retry-after"], headers["retry-after-ms"]) if "retry-after" in headers else None
+    assert result == after
 
 
 def test_one_who_has_no_valid_key_is_told_how_to_send_it() -> None:

@@ -57,7 +57,7 @@ class Routes:
 
 @asynccontextmanager
 async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]:
-    """The fast lane's connection; nothing is handed over."""
+    """Yields the fast lane's connection; nothing is handed over."""
     loop = asyncio.get_running_loop()
     server = FastLane(
         Routes(handler),
@@ -144,7 +144,7 @@ class Exchange:
         return client, writer
 
     async def take(self, end: bytes | None) -> bytes:
-        """The bytes up to these; up to the end of the connection for `None`."""
+        """Returns the bytes up to these; up to the end of the connection for `None`."""
         loop, data = asyncio.get_running_loop(), b""
         async with asyncio.timeout(SECONDS):
             while end is None or end not in data:

@@ -56,7 +56,7 @@ class Site:
         return await client.finish()
 
     async def read(self) -> bytes:
-        """All that comes, until the server has been silent for a moment."""
+        """Returns all that comes, until the server has been silent for a moment."""
         loop, data = asyncio.get_running_loop(), b""
         await loop.sock_sendall(self.socket, GET)
         while True:

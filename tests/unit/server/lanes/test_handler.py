@@ -94,7 +94,7 @@ class Client:
             return await (self.reader.read() if end is None else self.reader.readuntil(end))
 
     async def error(self) -> tuple[int, str]:
-        """The status and reason of the only response, after which the connection ends."""
+        """Returns the status and reason of the only response, after which the connection ends."""
         head, _, body = (await self.read()).partition(b"\r\n\r\n")
         self.writer.close()
         assert b"connection: close" in head.lower()
@@ -444,7 +444,7 @@ HALF = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab"
 
 @pytest.mark.parametrize(("last", "pause"), [(HALF, 0), (HALF, 0.05), (b"\x00\r\n\r\n", 0.05)])
 async def test_the_end_of_the_clients_side_keeps_no_answer_back(last: bytes, pause: float) -> None:
-    """The last request is answered too where it is wrong."""
+    """The last request is answered too if it is wrong."""
     site = Site()
     async with running(site):
         client = await site.connect()
@@ -474,7 +474,7 @@ async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collect
 
 
 def handlers() -> int:
-    """The connections that are in memory."""
+    """Returns the connections that are in memory."""
     return sum(isinstance(each, handler.Handler) for each in gc.get_objects())
 
 

@@ -210,7 +210,7 @@ class Fixture:
             self.loop.advance(0)
 
     def send(self, data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-        """The responses to these bytes."""
+        """Returns the responses to these bytes."""
         self.feed(data)
         return self.taken()
 
@@ -230,7 +230,7 @@ class Fixture:
         return [body for _, _, body in self.send(data)]
 
     def refusal_sent(self) -> tuple[int, dict[str, str], dict[str, Any]]:
-        """The one response that was sent, after which the connection reads no more."""
+        """Returns the one response that was sent, after which the connection reads no more."""
         ((status, headers, body),) = self.taken()
         assert headers["connection"] == "close"
         assert self.transport.eof
@@ -255,7 +255,7 @@ def begin_stream(fixture: Fixture, *headers: str) -> FakeStream:
 
 
 def handed_over(fixture: Fixture) -> General:
-    """The general server, which holds the connection alone."""
+    """Returns the general server, which holds the connection alone."""
     assert fixture.general is not None
     assert fixture.transport.protocol is fixture.general
     assert fixture.loop.armed == 0

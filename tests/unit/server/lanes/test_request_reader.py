@@ -37,28 +37,28 @@ post = partial(incoming_requests.post, target=HOT)
 def reader(
     *, refusals: Sequence[Reply | None] | None = None, max_body: int = MAX_BODY, recent: KnownHeads | None = None
 ) -> RequestReader:
-    """A reader that refuses nothing, or whose requests have these refusals."""
+    """Returns a reader that refuses nothing, or whose requests have these refusals."""
     answers = repeat(None) if refusals is None else iter(refusals)
     return RequestReader(
         cast(Any, object()), frozenset((HOT,)), lambda request: next(answers), max_body, recent or KnownHeads()
     )
 
 
-def told(request: HTTPRequest) -> tuple[Any, ...]:
+def described(request: HTTPRequest) -> tuple[Any, ...]:
     # A request whose head is known may lack the header of its body's length.
     headers = {"content-length": str(len(request.body)), **request.headers}
     return request.method, request.target, headers, request.body, request.is_http_1_1, request.keep_alive
 
 
 def read(data: bytes, cuts: list[int], given: RequestReader | None = None) -> tuple[list[tuple[Any, ...]], Any, bytes]:
-    """All requests in these bytes, why there is no further one, and the bytes that are left."""
+    """Returns all requests in these bytes, why there is no further one, and the bytes that are left."""
     made, requests, outcome = given or reader(), [], NEED_DATA
     for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
         made.receive_data(data[start:stop])
         while outcome is NEED_DATA:
             found = made.next_request()
             if isinstance(found, HTTPRequest):
-                requests.append(told(found))
+                requests.append(described(found))
                 continue
             outcome = found
             break
@@ -212,7 +212,7 @@ def test_a_request_may_be_refused_by_its_head_alone_before_its_body_has_come() -
     made = reader(refusals=[refusal])
     assert read(post(b"hello")[:-1], [], made)[1] is refusal
     assert made.request is not None
-    assert len(read(post(b"hello"), [], reader(refusals=[]))[0]) == 1, "one that is whole is the routes' alone"
+    assert len(read(post(b"hello"), [], reader(refusals=[]))[0]) == 1, "a whole request is the routes' alone"
 
 
 def test_whether_a_head_is_refused_is_asked_once() -> None:
@@ -319,7 +319,7 @@ def test_a_new_connection_does_not_parse_the_head_of_another_one(monkeypatch: py
     assert isinstance(request, HTTPRequest)
     assert request.body == b"and three"
     assert request.transport is other._transport
-    assert "content-length" not in request.headers, "it is that of another request"
+    assert "content-length" not in request.headers, "it belongs to another request"
 
 
 @pytest.mark.parametrize("secret", ["Authorization: Bearer s", "X-API-Key: s", "api-key: s", "Cookie: s"])
@@ -354,7 +354,7 @@ class Protocol:
 
 
 def general(data: bytes) -> list[tuple[Any, ...]] | None:
-    """The requests that aiohttp reads from these bytes; `None` where it refuses any of them."""
+    """Returns the requests that aiohttp reads from these bytes; `None` if it refuses any of them."""
     loop = asyncio.new_event_loop()
     try:
         parser = HttpRequestParser(cast(Any, Protocol()), loop, 1 << 16, max_line_size=8190, max_field_size=8190)

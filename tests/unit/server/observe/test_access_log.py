@@ -85,10 +85,10 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
     empty, full, unreadable = (json.loads(JSONFormatter().format(record)) for record in caplog.records)
     assert empty.keys() == full.keys()
     assert (empty["msg"], empty["path"], empty["ttft_ms"], empty["cost"]) == ("stream", "/here", None, None)
-    told = {
+    result = {
         name: full[name] for name in ("ttft_ms", "chunks", "in_tokens", "out_tokens", "cost", "currency", "error_code")
     }
-    assert [*told.values()] == [250.0, 7, 3, 4, 0.0066, "USD", "network"]
+    assert [*result.values()] == [250.0, 7, 3, 4, 0.0066, "USD", "network"]
     assert (unreadable["msg"], unreadable["status"]) == ("request", 400)
     assert "path" not in unreadable
 
@@ -109,8 +109,8 @@ def test_a_stream_that_goes_on_without_its_request_has_its_line_at_its_end(caplo
     assert (left["msg"], left["status"], left["stream_id"], "chunks" in left) == ("request", 499, "s1", False)
     alike = ("method", "path", "status", "request_id", "client_ip", "key", "stream_id")
     assert [left[name] for name in alike] == [end[name] for name in alike]
-    told = {name: end[name] for name in ("msg", "dur_ms", "chunks", "finish_reason", "cost", "outcome")}
-    assert [*told.values()] == ["stream", 2000.0, 7, "stop", 1.0, "finished"]
+    result = {name: end[name] for name in ("msg", "dur_ms", "chunks", "finish_reason", "cost", "outcome")}
+    assert [*result.values()] == ["stream", 2000.0, 7, "stop", 1.0, "finished"]
 
 
 def test_a_stream_that_was_only_started_has_one_line_also_where_it_ends_first(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,7 +30,7 @@ def test_the_counts_of_expected_models_begin_at_zero() -> None:
 
 
 def test_the_cost_of_a_stream_is_counted_by_who_asked_and_who_was_asked() -> None:
-    """Every attempt has its own charge, whoever answered at last."""
+    """Every attempt has its own charge, whichever answered at last."""
     counts = StreamCounts(["m"])
     counts.add_cost(("alice", "m", "p", "USD"), 0)
     charges = (Charge("p", "up", 3, "USD"), Charge("q", "other", 4, "EUR"), Charge("p", "up", 1, "USD"))
@@ -88,9 +88,9 @@ def test_all_figures_of_a_model_are_added_up() -> None:
     counts = StreamCounts(["m"])
     gaps = (4, *(0,) * (len(GAP_BOUNDS) - 1), 1)
     usage = {"input_tokens": 3, "output_tokens": 5, "reasoning_tokens": 0, "source": "provider"}
-    told = {"gaps": gaps, "gap_sum": 99.0, "usage": usage, "deltas": 6, "events": 9, "bytes_in": 70, "bytes_out": 80}
-    counts.stream_ended(stream(time_to_first_token=0.0005, retries=1, **told))
-    counts.stream_ended(stream(backpressure=2.0, outcome="disconnected", fallbacks=2, **told))
+    result = {"gaps": gaps, "gap_sum": 99.0, "usage": usage, "deltas": 6, "events": 9, "bytes_in": 70, "bytes_out": 80}
+    counts.stream_ended(stream(time_to_first_token=0.0005, retries=1, **result))
+    counts.stream_ended(stream(backpressure=2.0, outcome="disconnected", fallbacks=2, **result))
     model = counts.models["p", "m"]
     assert model.histograms["gaps"].counts == [2 * count for count in gaps]
     assert model.histograms["gaps"].sum == 198.0

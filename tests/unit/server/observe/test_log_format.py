@@ -17,7 +17,7 @@ from tests.integration.test_cli import environment
 
 
 def line_of(message: object, *arguments: object, **about: Any) -> dict[str, Any]:
-    """The JSON line of a record."""
+    """Returns the JSON line of a record."""
     record = logging.LogRecord("some.logger", logging.WARNING, "file.py", 3, message, arguments, **about)
     text = JSONFormatter().format(record)
     assert text.isascii()

@@ -33,14 +33,14 @@ class Pipe:
         self.writer = writer
 
     def read(self, size: int) -> str:
-        """The next bytes, as many as asked for."""
+        """Returns the next bytes, as many as asked for."""
         data = b""
         while len(data) < size:
             data += os.read(self.reader, size - len(data))
         return data.decode()
 
     def line(self) -> str:
-        """The next line."""
+        """Returns the next line."""
         line = ""
         while not line.endswith("\n"):
             line += self.read(1)
@@ -80,7 +80,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def logger(pipe: Pipe) -> Iterator[logging.Logger]:
-    """A logger that writes to the pipe, as the one that tells of dropped lines does."""
+    """Yields a logger that writes to the pipe, as the logger of dropped lines does."""
     handler = logging.StreamHandler(pipe.stream)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logger = logging.getLogger("gai_fast.server")
@@ -92,14 +92,14 @@ def logger(pipe: Pipe) -> Iterator[logging.Logger]:
 def test_lines_come_in_order_and_none_is_lost(pipe: Pipe) -> None:
     lines = [f"{number} é\n" for number in range(10_000)]
     size = len("".join(lines).encode())
-    reading = threading.Thread(target=lambda: told.append(pipe.read(size)))
-    told: list[str] = []
+    reading = threading.Thread(target=lambda: seen.append(pipe.read(size)))
+    seen: list[str] = []
     reading.start()
     for each in lines:
         assert pipe.stream.write(each) == len(each)
     assert pipe.stream.drain()
     reading.join()
-    assert told == ["".join(lines)]
+    assert seen == ["".join(lines)]
     assert pipe.stream.dropped == 0
 
 
@@ -281,7 +281,7 @@ raise ValueError("a bug")
 
 
 def test_a_process_begins_anew_when_it_has_forked(pipe: Pipe) -> None:
-    """The parent's thread may wait for the pipe meanwhile; the parent's lines are written once."""
+    """The parent's thread may be waiting for the pipe; the parent's lines are written once."""
     script = """
 log_queue._stream._waiting = log_queue.LIMITS.stderr_waiting - 100
 logging.warning("of the parent")

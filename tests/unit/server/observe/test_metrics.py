@@ -31,13 +31,13 @@ def metrics(**about: Any) -> StreamMetrics:
     meter.delta_sent(0.2001)
     meter.counters.read(0.24, 0.2401, 10, 4)
     meter.counters.wrote(55)
-    told = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}
-    return meter.end(0.5, StreamMetrics(**told))
+    result = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}
+    return meter.end(0.5, StreamMetrics(**result))
 
 
 @pytest.fixture
 def lines(unavailable: Callable[[str], NoReturn]) -> Callable[[PrometheusSink], set[str]]:
-    """The answer to a scrape, without the comments."""
+    """Returns the answer to a scrape, without the comments."""
     if find_spec("prometheus_client") is None:
         unavailable("prometheus_client")
 
@@ -56,12 +56,12 @@ def test_requests_are_counted_by_status_outcome_and_code(lines: Callable[[Promet
     sink.request_ended(NATIVE, 200, metrics())
     sink.request_ended(NATIVE, 429, metrics(outcome="failed", code="rate_limited"))
     sink.request_refused(NATIVE, 415, "invalid_request")
-    told = lines(sink)
+    result = lines(sink)
     of = f'endpoint="{NATIVE}",model="fast",outcome='
-    assert f'gai_fast_requests_total{{code="",{of}"finished",provider="p",status="200"}} 2.0' in told
-    assert f'gai_fast_requests_total{{code="rate_limited",{of}"failed",provider="p",status="429"}} 1.0' in told
+    assert f'gai_fast_requests_total{{code="",{of}"finished",provider="p",status="200"}} 2.0' in result
+    assert f'gai_fast_requests_total{{code="rate_limited",{of}"failed",provider="p",status="429"}} 1.0' in result
     refused = f'code="invalid_request",endpoint="{NATIVE}",model="",outcome="refused",provider="",status="415"'
-    assert f"gai_fast_requests_total{{{refused}}} 1.0" in told
+    assert f"gai_fast_requests_total{{{refused}}} 1.0" in result
 
 
 MODELS = 3 * LIMITS.scrape_rows + 1
@@ -80,11 +80,11 @@ def test_no_slice_of_a_scrape_has_more_rows_than_the_limit(unavailable: Callable
         sink.stream_ended(one)
         sink.request_ended(NATIVE, 200, one)
     slices, _ = sink.slices(accept)
-    told = list(slices)
-    lines = [[line for line in text.splitlines() if not line.startswith(b"#")] for text in told]
+    result = list(slices)
+    lines = [[line for line in text.splitlines() if not line.startswith(b"#")] for text in result]
     most_buckets = max(len(bounds) for bounds in (GAP_BOUNDS, FIRST_TOKEN_BOUNDS, DURATION_BOUNDS)) + 1
     assert max(map(len, lines)) == LIMITS.scrape_rows * (most_buckets + len(("sum", "count")))
-    body = b"".join(told)
+    body = b"".join(result)
     assert body == sink.expose(accept)[0]
     names = [line.split(b" ")[2] for line in body.splitlines() if line.startswith(b"# TYPE ")]
     assert len(names) == len(set(names)), "each metric is described once"
@@ -102,14 +102,14 @@ def test_a_stream_that_ends_during_a_scrape_does_not_break_it(unavailable: Calla
     sink = PrometheusSink(names)
     for name in names:
         sink.stream_ended(metrics(model=name, usage={"input_tokens": 1, "output_tokens": 1, "reasoning_tokens": 1}))
-    slices, told = sink.slices()[0], b""
+    slices, result = sink.slices()[0], b""
     for text in slices:
-        told += text
+        result += text
         if b"gai_fast_tokens_total{" in text:
             for name in names:
                 sink.stream_ended(metrics(model=name, usage={"cached_input_tokens": 1}))
     for name in names:
-        assert told.count(b'gai_fast_tokens_total{model="%b"' % name.encode()) >= 3
+        assert result.count(b'gai_fast_tokens_total{model="%b"' % name.encode()) >= 3
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_stream_that_ends_during_a_scrape_does_not_break_it(unavailable: Calla
 def test_no_accept_header_breaks_a_scrape_or_stands_in_its_content_type(
     unavailable: Callable[[str], NoReturn], accept: str, is_open: bool
 ) -> None:
-    """A content type of the caller's own would also be a scrape of its own, which nobody shares."""
+    """A content type of the caller's own would also be a scrape of its own, which is never shared."""
     if find_spec("prometheus_client") is None:
         unavailable("prometheus_client")
     sink = PrometheusSink([])
@@ -143,15 +143,15 @@ def test_no_accept_header_breaks_a_scrape_or_stands_in_its_content_type(
 def test_a_model_that_is_not_configured_makes_no_label(lines: Callable[[PrometheusSink], set[str]]) -> None:
     sink = PrometheusSink(["fast"])
     sink.stream_ended(metrics(model="p/made-up"))
-    told = "\n".join(lines(sink))
-    assert "made-up" not in told
-    assert 'model="other"' in told
+    result = "\n".join(lines(sink))
+    assert "made-up" not in result
+    assert 'model="other"' in result
 
 
 def test_histograms_are_cumulative_and_in_seconds(lines: Callable[[PrometheusSink], set[str]]) -> None:
     sink = PrometheusSink(["fast"])
     sink.stream_ended(metrics())
-    told = lines(sink)
+    result = lines(sink)
     of = 'model="fast",provider="p"'
     for line in (
         f'gai_fast_time_to_first_token_seconds_bucket{{le="0.1",{of}}} 0.0',
@@ -164,7 +164,7 @@ def test_histograms_are_cumulative_and_in_seconds(lines: Callable[[PrometheusSin
         f'gai_fast_gateway_overhead_seconds_bucket{{le="0.000025",{of}}} 0.0',
         f'gai_fast_gateway_overhead_seconds_bucket{{le="0.0025",{of}}} 1.0',
     ):
-        assert line in told, line
+        assert line in result, line
 
 
 def test_counters_add_up(lines: Callable[[PrometheusSink], set[str]]) -> None:
@@ -172,7 +172,7 @@ def test_counters_add_up(lines: Callable[[PrometheusSink], set[str]]) -> None:
     usage = {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12, "reasoning_tokens": 2}
     sink.stream_ended(metrics(usage=usage, retries=2))
     sink.stream_ended(metrics(usage=usage, outcome="disconnected", fallbacks=1))
-    told = lines(sink)
+    result = lines(sink)
     of = 'model="fast",provider="p"'
     for line in (
         f'gai_fast_tokens_total{{{of},type="input"}} 6.0',
@@ -186,17 +186,17 @@ def test_counters_add_up(lines: Callable[[PrometheusSink], set[str]]) -> None:
         f"gai_fast_retries_total{{{of}}} 2.0",
         f"gai_fast_fallbacks_total{{{of}}} 1.0",
     ):
-        assert line in told, line
+        assert line in result, line
 
 
 def test_gauges_are_read_when_they_are_scraped(lines: Callable[[PrometheusSink], set[str]]) -> None:
     running = {"sse": 0}
     sink = PrometheusSink([], {"active_streams": lambda: running, "breaker_state": lambda: {"openai": 1}})
     running["sse"] = 3
-    told = lines(sink)
-    assert 'gai_fast_active_streams{transport="sse"} 3.0' in told
-    assert 'gai_fast_breaker_state{upstream="openai"} 1.0' in told
-    (build,) = (line for line in told if line.startswith("gai_fast_build_info{"))
+    result = lines(sink)
+    assert 'gai_fast_active_streams{transport="sse"} 3.0' in result
+    assert 'gai_fast_breaker_state{upstream="openai"} 1.0' in result
+    (build,) = (line for line in result if line.startswith("gai_fast_build_info{"))
     assert f'implementation="{IMPLEMENTATION}"' in build
     assert f'modules="{MODULES}"' in build
 
@@ -207,15 +207,15 @@ async def test_what_was_refused_is_counted_by_its_limit_and_what_runs_by_its_cal
     engine = Engine(Settings(), asyncio.get_running_loop())
     engine.callers["alice"] = 2
     refused = {"streams": 0, "memory": 1}
-    told = lines(PrometheusSink([], engine_gauges(engine, refused)))
-    assert 'gai_fast_limited_total{limit="streams"} 0.0' in told
-    assert 'gai_fast_limited_total{limit="memory"} 1.0' in told
-    assert 'gai_fast_caller_streams{caller="alice"} 2.0' in told
+    result = lines(PrometheusSink([], engine_gauges(engine, refused)))
+    assert 'gai_fast_limited_total{limit="streams"} 0.0' in result
+    assert 'gai_fast_limited_total{limit="memory"} 1.0' in result
+    assert 'gai_fast_caller_streams{caller="alice"} 2.0' in result
     engine.ledger.refused["streams"] += 2
     engine.ledger.refused["spend"] += 1
-    told = lines(PrometheusSink([], engine_gauges(engine, refused)))
-    assert 'gai_fast_limited_total{limit="streams"} 2.0' in told, "of the server and of its callers"
-    assert 'gai_fast_limited_total{limit="spend"} 1.0' in told
+    result = lines(PrometheusSink([], engine_gauges(engine, refused)))
+    assert 'gai_fast_limited_total{limit="streams"} 2.0' in result, "of the server and of its callers"
+    assert 'gai_fast_limited_total{limit="spend"} 1.0' in result
     await engine.close()
 
 
@@ -223,7 +223,7 @@ async def test_what_has_not_happened_yet_is_there_as_zero(lines: Callable[[Prome
     """Else the first increase of each would be lost to rates."""
     upstream = UpstreamSettings("up", "openai", "http://localhost/v1")
     engine = Engine(Settings(upstreams={"up": upstream}), asyncio.get_running_loop())
-    told = lines(PrometheusSink([], engine_gauges(engine, {})))
+    result = lines(PrometheusSink([], engine_gauges(engine, {})))
     for line in (
         "gai_fast_hedges_total",
         'gai_fast_cache_requests_total{result="hit"}',
@@ -236,7 +236,7 @@ async def test_what_has_not_happened_yet_is_there_as_zero(lines: Callable[[Prome
         'gai_fast_upstream_connections{upstream="up"}',
         "gai_fast_loop_lag_seconds_count",
     ):
-        assert f"{line} 0.0" in told
+        assert f"{line} 0.0" in result
     await engine.close()
 
 
@@ -250,8 +250,8 @@ def test_costs_are_exposed_in_units_of_their_currency(lines: Callable[[Prometheu
 def test_figures_of_the_process_have_the_names_that_dashboards_know(
     lines: Callable[[PrometheusSink], set[str]],
 ) -> None:
-    told = lines(PrometheusSink([], process=lambda: {"process_cpu_seconds": 1.5, "process_open_fds": 3}))
-    assert {"process_cpu_seconds_total 1.5", "process_open_fds 3.0"} <= told
+    result = lines(PrometheusSink([], process=lambda: {"process_cpu_seconds": 1.5, "process_open_fds": 3}))
+    assert {"process_cpu_seconds_total 1.5", "process_open_fds 3.0"} <= result
 
 
 def test_log_lines_that_were_dropped_are_counted(

@@ -113,8 +113,8 @@ def test_what_was_charged_too_much_is_given_back_to_its_days(ledger: LocalLedger
     sink.stream_ended(metrics(charge(CENT), stream_id="s"))
     amounts = [(row["day"], row["amount"], row["requests"]) for row in report(ledger, by="day")]
     assert amounts == [("2026-11-22", 0.01, 0), ("2026-11-23", 0.0, 0), ("2026-11-24", 0.0, 1)]
-    told = asyncio.run(spend_csv(ledger, read_query({"by": "day"})))
-    assert told.splitlines()[1:] == ["2026-11-22,0.01,USD,0", "2026-11-23,0,USD,0", "2026-11-24,0,USD,1"]
+    result = asyncio.run(spend_csv(ledger, read_query({"by": "day"})))
+    assert result.splitlines()[1:] == ["2026-11-22,0.01,USD,0", "2026-11-23,0,USD,0", "2026-11-24,0,USD,1"]
 
 
 def test_a_look_charges_the_streams_of_more_than_a_beat_some_in_a_turn(
@@ -132,7 +132,7 @@ def test_a_look_charges_the_streams_of_more_than_a_beat_some_in_a_turn(
     try:
         assert look() == "de"
         del streams["c"]
-        assert look() == "bde", "the one that has ended is left out"
+        assert look() == "bde", "the ended stream is left out"
         assert look() == "bde", "and so is the youngest"
     finally:
         running.close()
@@ -144,8 +144,8 @@ def test_sums_are_exact(ledger: LocalLedger, sink: SpendSink) -> None:
         sink.stream_ended(metrics(charge(UNIT // 10)))
     assert report(ledger)[0]["amount"] == 100.0
     sink.stream_ended(metrics(charge(1)))
-    told = asyncio.run(spend_csv(ledger, read_query({})))
-    assert told == "key,amount,currency,requests\r\nann,100.000000000001,USD,1001\r\n"
+    result = asyncio.run(spend_csv(ledger, read_query({})))
+    assert result == "key,amount,currency,requests\r\nann,100.000000000001,USD,1001\r\n"
 
 
 def test_currencies_have_rows_of_their_own_and_a_foreign_one_is_told_once(

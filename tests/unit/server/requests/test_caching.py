@@ -49,12 +49,12 @@ async def test_without_a_time_to_live_nothing_is_shared() -> None:
 
 async def test_a_client_is_told_where_its_answer_comes_from() -> None:
     engine = Engine(Settings(), asyncio.get_running_loop())
-    told = []
+    seen = []
     for sharing in (None, SimpleNamespace(role="joined"), SimpleNamespace(role="hit")):
         client: Any = SimpleNamespace(headers=())
         set_cache_header(engine, client, cast(Any, sharing))
-        told += client.headers
-    assert told == [("x-gai-cache", "miss"), ("x-gai-cache", "joined"), ("x-gai-cache", "hit")]
+        seen += client.headers
+    assert seen == [("x-gai-cache", "miss"), ("x-gai-cache", "joined"), ("x-gai-cache", "hit")]
     assert engine.tallies.cache_requests == {"hit": 1, "joined": 1, "miss": 1}
     await engine.close()
 

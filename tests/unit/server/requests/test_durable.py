@@ -100,14 +100,14 @@ async def test_a_place_in_another_stream_is_refused() -> None:
 
 async def test_a_stream_of_another_caller_is_the_same_as_none() -> None:
     stream = Fixture(caller="alice")
-    told = []
+    seen = []
     for tail, caller in ((ID, "bob"), ("short", "alice"), (ID, "anonymous")):
         for call in (stream.routes.follow, stream.routes.head, stream.routes.cancel):
             with pytest.raises(Error) as caught:
                 call(ask(tail, caller=caller))
-            told.append((caught.value.status, caught.value.payload()))
-    assert told[0][0] == 404
-    assert all(each == told[0] for each in told)
+            seen.append((caught.value.status, caught.value.payload()))
+    assert seen[0][0] == 404
+    assert all(each == seen[0] for each in seen)
     assert refused(stream.routes.resume, ask(last_event_id=f"{ID}.1", caller="bob")) == (404, "stream")
     assert stream.routes.follow(ask(caller="alice")) is None
 
@@ -342,7 +342,7 @@ async def test_a_stream_that_has_just_begun_elsewhere_is_waited_for_if_it_has_a_
 
 
 class GoneWorker(OtherWorker):
-    """The other workers, of which the one that is asked is gone."""
+    """The other workers; the asked worker is gone."""
 
     async def cancel(self, stream_id: str, caller: str) -> None:
         raise Error("network", "the worker is gone", reason="worker_lost")

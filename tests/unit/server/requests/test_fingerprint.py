@@ -26,7 +26,7 @@ async def of(body: bytes, *, is_native: bool = True) -> str:
 
 
 def of_earlier_releases(body: bytes) -> str:
-    """The fingerprint in claims that earlier releases have written."""
+    """Returns the fingerprint in claims that earlier releases have written."""
     text = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     return blake2b(text, digest_size=32, person=b"gai-fast body").hexdigest()
 

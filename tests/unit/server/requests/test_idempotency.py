@@ -90,7 +90,7 @@ class Fixture:
         return self.store.create(LogHeader(stream_id, "caller", "m", "gai", "sse"))
 
     def ask(self, stream_id: str, body: str = "body") -> FakeConnection:
-        """A request that starts a stream of this id, or says which one it follows."""
+        """Returns a request that starts a stream of this id, or says which one it follows."""
 
         async def admit() -> None:
             if self.refusal is not None:
@@ -116,18 +116,18 @@ class Fixture:
         )
         return connection
 
-    async def told(self, connection: FakeConnection) -> Any:
+    async def outcome(self, connection: FakeConnection) -> Any:
         await until(lambda: connection.ends)
         return connection.ends[0]
 
     async def answer(self, stream_id: str, body: str = "body") -> Any:
-        return await self.told(self.ask(stream_id, body))
+        return await self.outcome(self.ask(stream_id, body))
 
 
 async def test_the_first_request_starts_and_the_others_follow() -> None:
     fixture = Fixture()
     asked = [fixture.ask(name) for name in ("a", "b", "c")]
-    replies = [await fixture.told(connection) for connection in asked]
+    replies = [await fixture.outcome(connection) for connection in asked]
     assert [reply.body for reply in replies] == [b"a True", b"a False", b"a False"]
     assert [reply.headers for reply in replies] == [(), *[(("idempotent-replayed", "true"),)] * 2]
     assert len(fixture.started) == 1

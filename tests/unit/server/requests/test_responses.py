@@ -88,8 +88,8 @@ async def test_the_response_so_far() -> None:
 async def test_a_response_whose_writer_is_gone_has_failed() -> None:
     stream = Fixture(streamed(text("Hi")))
     stream.log.break_off(Error("network", "gone", reason="worker_lost"))
-    told = response_of(stream.log)
-    assert (told["status"], told["error"]) == ("failed", {"code": "server_error", "message": "gone"})
+    result = response_of(stream.log)
+    assert (result["status"], result["error"]) == ("failed", {"code": "server_error", "message": "gone"})
 
 
 async def test_a_log_that_has_lost_the_response_says_so() -> None:

@@ -16,7 +16,7 @@ LONG = b'{"text":"%b"}' % bytes(range(97, 123)) * 5000
 
 
 def inflated(frames: bytes, window: int, *, has_context: bool = True) -> list[bytes]:
-    """The messages in compressed frames."""
+    """Returns the messages in compressed frames."""
     stream = zlib.decompressobj(-window)
     found = []
     at = 0

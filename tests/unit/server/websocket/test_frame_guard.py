@@ -113,7 +113,7 @@ def test_control_frames_are_counted_in_a_window_of_time() -> None:
 
 
 def head_of(size: int, opcode: int = CONTINUATION) -> bytes:
-    """The head of a frame of so many bytes, all of which are to come."""
+    """Returns the head of a frame of so many bytes, all of which are to come."""
     return bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big")
 
 

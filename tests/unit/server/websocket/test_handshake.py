@@ -103,9 +103,9 @@ def test_a_form_that_a_socket_does_not_have_is_unsupported(query: dict[str, str]
 
 
 def test_a_drain_is_told_to_every_open_socket() -> None:
-    told: list[int] = []
+    seen: list[int] = []
     on = routes()
-    on.sessions = cast(Any, [SimpleNamespace(drain_if_idle=lambda: told.append(1)) for _ in range(3)])
+    on.sessions = cast(Any, [SimpleNamespace(drain_if_idle=lambda: seen.append(1)) for _ in range(3)])
     on.begin_drain()
     assert on.is_draining
-    assert told == [1, 1, 1]
+    assert seen == [1, 1, 1]

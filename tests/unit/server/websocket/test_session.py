@@ -71,7 +71,7 @@ class Counts(StreamCounts):
 
 
 class Home:
-    """The routes: a request is held, or refused where its model is `none`."""
+    """The routes: a request is held, or refused if its model is `none`."""
 
     def __init__(self) -> None:
         self.counts = Counts()

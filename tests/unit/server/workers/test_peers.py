@@ -70,7 +70,7 @@ class Pair:
         self.one = Engine(Settings(), loop, self.backend)
 
     def log(self, letter: str = "a", **header: Any) -> StreamLog:
-        """A log of worker 2."""
+        """Returns a log of worker 2."""
         fields = {"caller": "anonymous", "model": "m", "format": "gai", "framing": "sse", **header}
         return self.two.store.create(LogHeader(letter * 22 + SERVER + "2", **fields))
 
@@ -93,7 +93,7 @@ async def pair(folder: Path) -> AsyncIterator[Pair]:
 
 
 def frame(log: StreamLog, seq: int) -> bytes:
-    """A frame in the form of the log."""
+    """Returns a frame in the form of the log."""
     if not log.header.is_numbered:
         return b'{"n":%d}\n' % seq
     if log.header.framing == "ndjson":

@@ -80,7 +80,7 @@ async def test_a_worker_that_is_gone_has_no_streams() -> None:
 
 
 async def test_the_states_of_keys_and_of_the_server_are_apart() -> None:
-    """A server with a store has the state of its keys there, and that of `[limits]` here."""
+    """A server with a store has the state of its keys there, and the state of `[limits]` here."""
     supervisor = LedgerHome()
     link = Link(supervisor)
     keys, server, other = worker(link, 1), worker(link, 1, OF_SERVER), worker(link, 2, OF_SERVER)

@@ -177,13 +177,13 @@ class Supervised:
         return self.process.stdout.readline().strip()
 
     def connect(self) -> tuple[int, int]:
-        """The number and the process of the worker that a connection gets."""
+        """Returns the number and the process of the worker that a connection gets."""
         with socket.create_connection(self.address, SECONDS) as client:
             number, process = client.recv(100).split()
         return int(number), int(process)
 
     def errors(self) -> str:
-        """All that it has logged, once it has ended."""
+        """Returns all that it has logged, once it has ended."""
         assert self.process.stderr is not None
         return self.process.stderr.read()
 
@@ -384,7 +384,7 @@ def test_a_worker_that_sends_what_cannot_be_handled_is_replaced_and_harms_no_oth
 def test_counts_that_cannot_be_added_are_left_out() -> None:
     with supervised("no counts") as server:
         assert server.says() == "up"
-        # Two connections for each: the first worker told its counts before it took the second one.
+        # Two connections for each: the first worker reported its counts before it took the second one.
         first = min(server.connect() for _ in range(4))[1]
         os.kill(first, signal.SIGKILL)
         ask_until(server, {2, 3})
@@ -486,7 +486,7 @@ def test_the_wait_for_a_worker_has_a_longest_however_many_have_died() -> None:
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_connections_wait_where_no_worker_has_room(dies: bool) -> None:
-    """They were closed. A worker that is forked meanwhile must not keep them open."""
+    """They were closed. A worker that is forked before that must not keep them open."""
     with supervised("narrow") as server:
         assert server.says() == "up"
         pids = {process for _, process in (server.connect(), server.connect())}
@@ -527,7 +527,7 @@ def test_a_worker_that_leaves_is_replaced_once_and_killed_if_it_does_not_end() -
 
 
 def test_a_server_whose_worker_leaves_before_it_was_ready_starts_with_another() -> None:
-    """The others were ready before it was gone, and nobody looked again."""
+    """The others were ready before it was gone, and the state was not checked again."""
     with supervised("leaves early") as server:
         assert server.says() == "up"
         ask_until(server, {1, 3})

@@ -17,7 +17,7 @@ MODELS = ("m",)
 
 
 def counted(streams: int, **gauges: dict[str, float]) -> PrometheusSink:
-    """The counts of a worker that has had some streams."""
+    """Returns the counts of a worker that has had some streams."""
     sink = PrometheusSink(MODELS, {name: values.copy for name, values in gauges.items()})
     count(sink, streams)
     return sink
@@ -45,12 +45,12 @@ def count(sink: PrometheusSink, streams: int) -> None:
 
 
 def sent(sink: PrometheusSink) -> Any:
-    """A worker's counts as another process receives them."""
+    """Returns a worker's counts as another process receives them."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(totals.dump(sink)))
 
 
 def exposed(sink: PrometheusSink) -> list[str]:
-    """The lines of a scrape, in any order: workers meet models in different orders."""
+    """Returns the lines of a scrape, in any order: workers meet models in different orders."""
     return sorted(sink.expose()[0].decode().splitlines())
 
 
@@ -136,7 +136,7 @@ def test_the_lateness_of_all_loops_is_one_histogram() -> None:
 
 
 def test_the_dropped_log_lines_of_all_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines of the supervisor count, and those of workers that are gone."""
+    """The lines of the supervisor count, and the lines of gone workers."""
     workers = [sent(counted(0, log_lines_dropped={"": 2})) for _ in range(2)]
     monkeypatch.setattr(log_queue, "dropped", lambda: 3)
     total = totals.total([totals.dump_process(), totals.add(workers)], MODELS)

@@ -413,4 +413,4 @@ async def test_a_worker_does_not_serve_before_it_knows_which_targets_are_drained
         assert taken == [(7, [["m", "west", "gpt"]])]
         link.stop.set()
         await drain_as_others(own, peers, link)
-        assert len(asked) == 3, "one that ends asks nobody"
+        assert len(asked) == 3, "an ending worker asks no other"
