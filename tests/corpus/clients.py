@@ -27,7 +27,7 @@ from tests.corpus.served import (
 )
 from tests.corpus.test_formats import expected_of
 from tests.integration.gateway import Gateway, Net, Peer, Response, run
-from tests.readers import Told
+from tests.readers import ClientState
 
 _TEXT: Final = "Tell me a story"
 _MESSAGES: Final = [{"role": "user", "content": _TEXT}]
@@ -64,7 +64,7 @@ class AtOnce(Replay):
 
 @cache
 def answers(name: str) -> tuple[tuple[Any, Response], ...]:
-    """Every recording, with what a client of a format gets for it.
+    """Returns every recording, with what a client of a format gets for it.
 
     Args:
         name: The format.
@@ -90,7 +90,7 @@ def answers(name: str) -> tuple[tuple[Any, Response], ...]:
     return tuple(found)
 
 
-def check_known(through: Told, events: list[Event], name: str) -> None:
+def check_known(through: ClientState, events: list[Event], name: str) -> None:
     """Compares what a client knows with what it must know.
 
     Of usage what the provider has counted is compared: a server estimates the rest.
@@ -124,7 +124,9 @@ def check_refused(name: str, recording: Any, response: Response) -> None:
     """
     events = decoded_here(recording)
     straight = expected_of(events, name)
-    wrong_unless(straight == Told(error=straight.error, usage=straight.usage), "its head was due before", straight)
+    wrong_unless(
+        straight == ClientState(error=straight.error, usage=straight.usage), "its head was due before", straight
+    )
     check_message(json.loads(response.body)["error"]["message"], events, upstream_of(recording))
 
 

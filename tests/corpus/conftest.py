@@ -7,5 +7,5 @@ from tests.corpus.recordings import judge
 
 @pytest.fixture
 def judged() -> None:
-    """Skips the test where there are no recordings with their judge."""
+    """Skips the test if there are no recordings with their judge."""
     judge()

@@ -44,7 +44,7 @@ APIS = (
 
 
 def judge() -> Path:
-    """The judge's path; without the corpus the test is skipped."""
+    """Returns the judge's path; without the corpus the test is skipped."""
     path = CORPUS / "score.py"
     if not path.is_file():
         pytest.skip(f"no recordings: {path} is missing (GAI_FAST_CORPUS names their folder)")
@@ -53,7 +53,7 @@ def judge() -> Path:
 
 @cache
 def judge_module() -> ModuleType:
-    """The judge, to be asked in this process."""
+    """Returns the judge, to be asked in this process."""
     spec = importlib.util.spec_from_file_location("recordings_judge", judge())
     assert spec is not None
     assert spec.loader is not None
@@ -65,18 +65,18 @@ def judge_module() -> ModuleType:
 
 @cache
 def recordings() -> tuple[Any, ...]:
-    """All recordings in scope, as the judge reads them: `name provider api status headers body`."""
+    """Returns all recordings in scope, as the judge reads them: `name provider api status headers body`."""
     return tuple(judge_module().recordings(CORPUS, CORPUS / "expected.json", set(), None))
 
 
 def name_of(recording: Any) -> str:
-    """The provider's name for `decode`: `name` or `name:api`."""
+    """Returns the provider's name for `decode`: `name` or `name:api`."""
     name: str = judge_module().name_of(recording.provider, recording.api)
     return name
 
 
 def recordings_of(provider: str) -> list[Any]:
-    """The recordings in all APIs of one of our providers; a loop over none would prove nothing."""
+    """Returns the recordings in all APIs of one of our providers; a loop over none would prove nothing."""
     found = [recording for recording in recordings() if name_of(recording).partition(":")[0] == provider]
     assert found, f"no recording of {provider} is in {CORPUS}"
     return found

@@ -64,7 +64,7 @@ class Replay:
 
 
 def whole_answer(recording: Any) -> bytes:
-    """The recorded status, headers and body in HTTP/1.1; a body may be framed in chunks or by its length."""
+    """Returns the recorded status, headers and body in HTTP/1.1; a body may be framed in chunks or by its length."""
     dice = random.Random(recording.name)
     body: bytes = recording.body
     lines = [f"HTTP/1.1 {recording.status} Recorded"]
@@ -83,7 +83,7 @@ def whole_answer(recording: Any) -> bytes:
 
 
 def own_events(response: Response, framing: str, upstream: str, decoded: list[Any]) -> list[Any]:
-    """The events of `decode`, from a server's stream: without its permitted additions.
+    """Returns the events of `decode`, from a server's stream: without its permitted additions.
 
     Raises:
         Wrong: What is taken away is not what it must be.
@@ -96,7 +96,7 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
             wrong_unless(type(event.pop("ts")) is int, "ts", event)
             wrong_unless(event.pop("request_id") == response.headers["x-request-id"], "request_id", event)
     # §6 "Before the response head is sent, an error has its real status": what is in a stream begins with `start`.
-    begin, end, told = events[0], events[-2], decoded[-2]
+    begin, end, result = events[0], events[-2], decoded[-2]
     wrong_unless(begin["type"] == "start", "an error in place of a stream needs its status", begin)
     # §5 `start`: `stream_id`, `provider_metadata {id, upstream}`; §4 "sent as x-gai-stream-id"
     wrong_unless(begin.pop("stream_id") == response.headers["x-gai-stream-id"], "stream_id", begin)
@@ -104,7 +104,7 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
     if not begin["provider_metadata"]:
         del begin["provider_metadata"]
     # §5 `start`: "`model` (as the provider reports it, else the `id` asked for)"; `decode` asks for none.
-    for event, said in ((begin, decoded[0]), (end, told)):
+    for event, said in ((begin, decoded[0]), (end, result)):
         if event.get("model") == ASKED and "model" not in said:
             del event["model"]
     # §5 "`cost {amount, currency}` where a price is known": here the provider's own figure, which `decode` has not.
@@ -114,28 +114,28 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
         wrong_unless(cost == {"currency": "USD"} and isinstance(amount, float) and amount >= 0, "cost", amount, cost)
     # §5 "`source` (`counted` | `estimated` | `partial`) only where the provider did not say"
     partial = (end.get("usage") or {}).get("source") == "partial"
-    if partial and "usage" in told:
+    if partial and "usage" in result:
         # §5 "Ends", §4 partial usage: at least what was delivered, by length, which `decode` does not estimate.
-        wrong_unless(end["usage"]["output_tokens"] >= told["usage"].get("output_tokens", 0), "usage", end["usage"])
+        wrong_unless(end["usage"]["output_tokens"] >= result["usage"].get("output_tokens", 0), "usage", end["usage"])
         for key in ("output_tokens", "total_tokens"):
-            end["usage"][key] = told["usage"].get(key)
-        end["usage"] = {key: value for key, value in end["usage"].items() if key in told["usage"]}
-    if "usage" in end and "usage" not in told:
+            end["usage"][key] = result["usage"].get(key)
+        end["usage"] = {key: value for key, value in end["usage"].items() if key in result["usage"]}
+    if "usage" in end and "usage" not in result:
         usage = end.pop("usage")
         sources = ("counted", "estimated") if end["type"] == "finish" else ("partial",)
         wrong_unless(list(usage) == ["input_tokens", "output_tokens", "total_tokens", "source"], "usage", usage)
         wrong_unless(usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], "usage", usage)
         wrong_unless(usage["source"] in sources, "usage", usage)
     if end["type"] == "error":
-        end["error"] = own_error(end["error"], told, upstream)
+        end["error"] = own_error(end["error"], result, upstream)
     return events
 
 
 def own_error(served: dict[str, Any], decoded: dict[str, Any], upstream: str) -> dict[str, Any]:
-    """The events of `decode`, from the error that a server's client gets.
+    """Returns the events of `decode`, from the error that a server's client gets.
 
     Raises:
-        Wrong: The upstream refused the gateway, and the client is not told so as it should be.
+        Wrong: The upstream refused the gateway, and the client's error does not say so as it should.
     """
     error: dict[str, Any] = decoded["error"]
     # §6 "an upstream that refuses our credentials or account reaches a client as `provider_unavailable`, reason
@@ -143,16 +143,16 @@ def own_error(served: dict[str, Any], decoded: dict[str, Any], upstream: str) ->
     # library's `decode` it keeps the provider's meaning (`unauthorized`, `forbidden`)"
     if error["code"] not in ("unauthorized", "forbidden") or served.get("reason") not in REFUSED:
         return served
-    told = {key: served[key] for key in ("code", "temporary", "phase")}
+    result = {key: served[key] for key in ("code", "temporary", "phase")}
     promised = {"code": "provider_unavailable", "temporary": False, "phase": error["phase"]}
-    wrong_unless(told == promised, served)
+    wrong_unless(result == promised, served)
     wrong_unless(repr(upstream) in served["message"], "the upstream is not named", served)
     wrong_unless(REFUSED[served["reason"]] in served["message"], "the setting is not named", served)
     return error
 
 
 def own_refusal(response: Response, upstream: str, decoded: list[Any]) -> list[Any]:
-    """The events of `decode`, from an answer that is an error instead of a stream.
+    """Returns the events of `decode`, from an answer that is an error instead of a stream.
 
     Raises:
         Wrong: Its status, its headers or its moment are not what they should be.
@@ -186,7 +186,7 @@ def own_refusal(response: Response, upstream: str, decoded: list[Any]) -> list[A
 
 
 def decoded_here(recording: Any) -> list[Any]:
-    """The library's events for the same bytes, without its own ids and time."""
+    """Returns the library's events for the same bytes, without its own ids and time."""
     events: list[Any] = list(
         gai_fast.decode(name_of(recording), [recording.body], status=recording.status, headers=recording.headers)
     )
@@ -222,7 +222,7 @@ async def compare(gateway: Gateway, recording: Any, framing: str) -> None:
 
 
 def judged_differences(recording: Any, events: list[Any]) -> Iterator[Any]:
-    """The findings of the corpus' own judge in the events of a server."""
+    """Yields the findings of the corpus' own judge in the events of a server."""
     judge = judge_module()
     first = {**ENVELOPE, **events[0]}
     events = [{key: first[key] for key in judge.KEYS if key in first}, *events[1:]]
@@ -232,12 +232,12 @@ def judged_differences(recording: Any, events: list[Any]) -> Iterator[Any]:
 
 
 def upstream_of(recording: Any) -> str:
-    """The name of the upstream that replays recordings of this API."""
+    """Returns the name of the upstream that replays recordings of this API."""
     return name_of(recording).replace(":", "-")
 
 
 def settings_for(recordings: list[Any], url: str) -> Settings:
-    """A configuration with an upstream for each API; clients get each failure as it came."""
+    """Returns a configuration with an upstream for each API; clients get each failure as it came."""
     apis = {upstream_of(recording): name_of(recording) for recording in recordings}
     upstreams = {
         name: UpstreamSettings(name, api, url, Secret(KEY), retries=0, breaker=None) for name, api in apis.items()
@@ -250,7 +250,7 @@ COMPARED: dict[str, int] = {}
 
 
 def differences(provider: str) -> dict[str, str]:
-    """The recordings of a provider that are not exact, with the first thing that is wrong with each."""
+    """Returns the recordings of a provider that are not exact, with the first thing that is wrong with each."""
     found: dict[str, str] = {}
 
     async def scenario(net: Net) -> None:

@@ -37,7 +37,7 @@ def note_equal(client: str, equal: int, compared: int) -> None:
 
 
 def lines() -> Iterator[str]:
-    """A line for each way in which recordings were judged in this run, and for each client."""
+    """Yields a line for each way in which recordings were judged in this run, and for each client."""
     for how, parts in _COUNTS.items():
         exact, judged = (sum(column) for column in zip(*parts.values(), strict=True))
         each = ", ".join(f"{part} {parts[part][0]} of {parts[part][1]}" for part in sorted(parts))

@@ -59,7 +59,7 @@ def test_a_client_gets_through_the_gateway_what_it_gets_straight(name: str) -> N
 @pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_missing_frame_is_a_difference(name: str) -> None:
-    """The control: the comparison fails where a delta is lost on the way."""
+    """The control: the comparison fails if a delta is lost on the way."""
     recording, response = next(
         (recording, response)
         for recording, response in answers(name)

@@ -56,7 +56,7 @@ def check(name: str, body: bytes, recording: Any, dice: random.Random) -> list[A
 
 
 def cuts(body: bytes, dice: random.Random, *, is_first: bool) -> list[int]:
-    """The places at which a recording is cut off."""
+    """Returns the places at which a recording is cut off."""
     if is_set("GAI_FAST_EXHAUSTIVE"):
         return list(range(len(body)))
     head, beyond = range(min(HEAD, len(body))), range(HEAD, len(body))

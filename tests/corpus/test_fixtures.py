@@ -31,12 +31,12 @@ MATRIX = frozenset(
 
 
 def provider_of(case: Path) -> str:
-    """The provider's name: a folder's has no colon."""
+    """Returns the provider's name: a folder's has no colon."""
     return re.sub("-(completions|generate|responses)$", r":\1", case.parent.name)
 
 
 def decoded(provider: str, chunks: list[bytes]) -> bytes:
-    """The events of an answer, as NDJSON without time and ids."""
+    """Returns the events of an answer, as NDJSON without time and ids."""
     encoder = NDJSONEncoder(envelope="compact")
     relay = Relay(get_provider(provider).adapter(), encoder)
     relay.receive_head(200, {})
@@ -47,7 +47,7 @@ def decoded(provider: str, chunks: list[bytes]) -> bytes:
 
 
 def splits(body: bytes) -> Iterator[list[bytes]]:
-    """The cuts of the body; `GAI_FAST_EXHAUSTIVE=1`: in two at every place as well."""
+    """Yields the cuts of the body; `GAI_FAST_EXHAUSTIVE=1`: in two at every place as well."""
     yield from cuts(body)
     if is_set("GAI_FAST_EXHAUSTIVE"):
         yield from ([body[:at], body[at:]] for at in range(1, len(body)))

@@ -17,7 +17,7 @@ from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
 from tests.corpus.recordings import name_of, recordings
 from tests.corpus.test_fixtures import CASES, provider_of
-from tests.readers import APART, COUNTS_FAILED, LACKS, READERS, Told, frames
+from tests.readers import APART, COUNTS_FAILED, LACKS, READERS, ClientState, frames
 from tests.whole_readers import WHOLE_READERS
 from tools.answer_specimens import answers
 from tools.client_table import LEFT_OUT, context, in_stream, passes
@@ -52,12 +52,12 @@ def relayed(source: Source, sink: Any, **sinks: Any) -> None:
 
 
 def passing(name: str, api: str) -> bool:
-    """Whether an API's answers pass as they are."""
+    """Returns whether an API's answers pass as they are."""
     return passes(get_format(name), get_provider(api)) and api != "demo"
 
 
 def passed_on(form: Format, source: Source) -> bytes:
-    """The bytes for a client of the format, from an upstream of its own dialect."""
+    """Returns the bytes for a client of the format, from an upstream of its own dialect."""
     encoder = form.passthrough("sse", context(), whole=False)
     relayed(source, encoder, deltas=encoder, frames=encoder)
     assert encoder is not None
@@ -71,68 +71,68 @@ def events_of(source: Source) -> list[Event]:
 
 
 def body_of(form: Format, source: Source) -> bytes:
-    """The bytes for a client of the format."""
+    """Returns the bytes for a client of the format."""
     encoder = form.encoder("sse", context())
     relayed(source, encoder, deltas=encoder)
     return encoder.take()
 
 
-def told_by(events: list[Event], name: str) -> Told:
-    """The state that a client of a format must reach, from the events."""
-    told, failed = Told(), False
+def state_after(events: list[Event], name: str) -> ClientState:
+    """Returns the state that a client of a format must reach, from the events."""
+    state, failed = ClientState(), False
     for event in events:
         kind = event["type"]
         if event.get("choice"):
             continue
         if kind == "refusal.delta" and name not in APART:
-            told.text += event["text"]
+            state.text += event["text"]
         else:
-            told.take(event)
+            state.take(event)
         if kind in ("finish", "error"):
             failed = kind == "error"
-            told.finish_reason = event.get("finish_reason")
-            told.error = Error.from_payload(event["error"]).message if failed else None
+            state.finish_reason = event.get("finish_reason")
+            state.error = Error.from_payload(event["error"]).message if failed else None
         if "usage" in event:
-            told.count(**event["usage"])
+            state.count(**event["usage"])
     if failed and name not in COUNTS_FAILED:
-        told.usage = {}
+        state.usage = {}
     for lacking in LACKS.get(name, ()):
-        setattr(told, lacking, getattr(Told(), lacking))
-    return with_values(told)
+        setattr(state, lacking, getattr(ClientState(), lacking))
+    return with_values(state)
 
 
 def arguments_of(text: str) -> Any:
-    """The arguments of a call as a value; text that is no JSON stays text."""
+    """Returns the arguments of a call as a value; text that is no JSON stays text."""
     try:
         return json.loads(text) if text.strip() else {}
     except ValueError:
         return text
 
 
-def with_values(told: Told) -> Told:
-    """The same, with the arguments of its calls as values."""
-    told.calls = {call_id: [called, arguments_of(text)] for call_id, (called, text) in told.calls.items()}
-    return told
+def with_values(state: ClientState) -> ClientState:
+    """Returns the same, with the arguments of its calls as values."""
+    state.calls = {call_id: [called, arguments_of(text)] for call_id, (called, text) in state.calls.items()}
+    return state
 
 
-def read(name: str, body: bytes) -> Told:
-    """The state that a client of a format reaches."""
+def read(name: str, body: bytes) -> ClientState:
+    """Returns the state that a client of a format reaches."""
     return with_values(READERS[name](body))
 
 
 def complete_calls(events: list[Event]) -> set[str]:
-    """The ids of the calls that were not cut off."""
+    """Returns the ids of the calls that were not cut off."""
     return {event["call_id"] for event in events if event["type"] == "tool.call" and not event.get("choice")}
 
 
-def expected_of(events: list[Event], name: str) -> Told:
-    """The state that a format's client must reach."""
-    expected = told_by(events, name)
+def expected_of(events: list[Event], name: str) -> ClientState:
+    """Returns the state that a format's client must reach."""
+    expected = state_after(events, name)
     if name == "anthropic":
         complete = complete_calls(events)
         for call_id, call in expected.calls.items():
             call[1] = as_object(call[1], is_complete=call_id in complete)
-        # The dialect counts what was read from a cache beside the rest: Mistral has told more of it than of the whole.
+        # The dialect counts what was read from a cache beside the rest: Mistral counts more of it than of the whole.
         cached = sum(expected.usage.get(key, 0) for key in ("cached_input_tokens", "cache_write_input_tokens"))
         expected.usage |= {"input_tokens": max(cached, expected.usage["input_tokens"])} if cached else {}
     return expected
@@ -144,7 +144,7 @@ def check(form: Format, source: Source) -> None:
 
 
 def as_object(given: Any, *, is_complete: bool) -> Any:
-    """The input of a call for Anthropic's clients: an object, or the beginning of one where the call was cut off."""
+    """The input of a call for Anthropic's clients: an object, or the beginning of one if the call was cut off."""
     if is_complete:
         return given if isinstance(given, dict) else {"arguments": given}
     return given if isinstance(given, dict) or (isinstance(given, str) and given.lstrip().startswith("{")) else {}
@@ -172,10 +172,10 @@ def check_whole(form: Format, source: Source) -> None:
     if events[-2]["type"] == "error":
         assert answer == b""  # the response is the error's
         return
-    told, expected = with_values(WHOLE_READERS[form.name](json.loads(answer))), expected_of(events, form.name)
+    state, expected = with_values(WHOLE_READERS[form.name](json.loads(answer))), expected_of(events, form.name)
     complete = complete_calls(events)
     expected.calls = {call_id: call for call_id, call in expected.calls.items() if call_id in complete}
-    assert told == expected
+    assert state == expected
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -198,12 +198,12 @@ def check_passed(passed: bytes, source: Source) -> None:
     if end["type"] == "finish":
         assert passed in (body, body + b"data: [DONE]\n\n")
         return
-    told = frames(passed)
-    assert any("error" in data for _, data in told[-2:])
+    state = frames(passed)
+    assert any("error" in data for _, data in state[-2:])
     assert b"[DONE]" not in passed
     # What no frame of the upstream's tells, an error of ours tells, and in Responses the failed response.
     upstream = frames(body)
-    assert any(told[: len(told) - own] == upstream[: len(told) - own] for own in range(3))
+    assert any(state[: len(state) - own] == upstream[: len(state) - own] for own in range(3))
 
 
 @pytest.mark.parametrize("name", EVERY)

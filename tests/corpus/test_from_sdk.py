@@ -27,7 +27,7 @@ ASK = [{"role": "user", "content": "Hi"}]
 
 
 def transport(library: Any, body: bytes, media_type: str = "text/event-stream") -> Any:
-    """A client of httpx, or of its successor, that gets this answer."""
+    """Returns a client of httpx, or of its successor, that gets this answer."""
     answer = library.Response(200, headers={"content-type": media_type}, content=body)
     return library.Client(transport=library.MockTransport(lambda request: answer))
 
@@ -145,8 +145,8 @@ def test_an_answer_is_the_same_through_its_sdk(provider: str) -> None:
             continue  # the providers' older APIs
         named = list(gai_fast.from_sdk(ask(body), provider=provider))
         assert comparable(named) == comparable(gai_fast.decode(provider, [body])), path.name
-        told = list(gai_fast.from_sdk(ask(body)))
-        assert comparable(told) == comparable(named), f"{path.name}: the objects tell the provider"
+        result = list(gai_fast.from_sdk(ask(body)))
+        assert comparable(result) == comparable(named), f"{path.name}: the objects tell the provider"
         compared += 1
     assert compared >= 4
 
@@ -409,7 +409,7 @@ def made_by(library: str, kind: str) -> Callable[[Any], Any]:
     return lambda value: make(type_=model, value=value)
 
 
-def told(items: list[Any], provider: str) -> str:
+def decoded(items: list[Any], provider: str) -> str:
     """Returns the events of a stream, without what differs between two readings."""
     events = gai_fast.from_sdk(iter(items), provider=provider)
     plain = [{key: value for key, value in event.items() if key not in ("ts", "request_id")} for event in events]
@@ -420,14 +420,14 @@ def told(items: list[Any], provider: str) -> str:
 @given(st.lists(CHAT_CHUNK, min_size=1, max_size=6))
 def test_a_chat_chunk_of_any_shape_has_the_events_of_its_json(provider: str, chunks: list[Any]) -> None:
     make = made_by("groq" if provider == "groq" else "openai", ".chat.ChatCompletionChunk")
-    assert told([make(chunk) for chunk in chunks], provider) == told(chunks, provider)
+    assert decoded([make(chunk) for chunk in chunks], provider) == decoded(chunks, provider)
 
 
 @given(st.lists(MESSAGE_EVENT, min_size=1, max_size=6))
 def test_an_event_of_messages_of_any_shape_has_the_events_of_its_json(events: list[Any]) -> None:
     make = made_by("anthropic", ".RawMessageStreamEvent")
     opened = [{"type": "message_start", "message": {"id": "1", "model": "m", "content": []}}, *events]
-    assert told([make(event) for event in opened], "anthropic") == told(opened, "anthropic")
+    assert decoded([make(event) for event in opened], "anthropic") == decoded(opened, "anthropic")
 
 
 @given(st.lists(RESPONSES_EVENT, min_size=1, max_size=6))
@@ -438,7 +438,7 @@ def test_an_event_of_responses_of_any_shape_has_the_events_of_its_json(events: l
         {"type": "response.output_item.added", "output_index": 0, "item": {**ITEM, "content": []}},
         *events,
     ]
-    assert told([make(event) for event in opened], "openai:responses") == told(opened, "openai:responses")
+    assert decoded([make(event) for event in opened], "openai:responses") == decoded(opened, "openai:responses")
 
 
 @given(st.lists(COHERE_EVENT, min_size=1, max_size=6))
@@ -448,7 +448,7 @@ def test_an_event_of_cohere_of_any_shape_has_the_events_of_its_json(events: list
 
     opened = [{"type": "message-start", "id": "1", "delta": {"message": {"role": "assistant"}}}, *events]
     items = [construct_type(type_=V2ChatStreamResponse, object_=event) for event in opened]
-    assert told(items, "cohere") == told(opened, "cohere")
+    assert decoded(items, "cohere") == decoded(opened, "cohere")
 
 
 def dumped(items: list[Any]) -> list[Any]:
@@ -464,7 +464,7 @@ def test_an_event_of_mistral_of_any_shape_has_the_events_of_its_json(chunks: lis
         {**chunk, "choices": [{"finish_reason": None, **choice} for choice in chunk["choices"]]} for chunk in chunks
     ]
     items = validated(CompletionEvent, [{"data": chunk} for chunk in given])
-    assert told(items, "mistral") == told(dumped(items), "mistral")
+    assert decoded(items, "mistral") == decoded(dumped(items), "mistral")
 
 
 @given(st.lists(GEMINI_CHUNK, min_size=1, max_size=6))
@@ -472,7 +472,7 @@ def test_a_chunk_of_gemini_of_any_shape_has_the_events_of_its_json(chunks: list[
     from google.genai.types import GenerateContentResponse
 
     items = validated(GenerateContentResponse, chunks)
-    assert told(items, "gemini") == told(dumped(items), "gemini")
+    assert decoded(items, "gemini") == decoded(dumped(items), "gemini")
 
 
 def validated(model: Any, values: list[Any]) -> list[Any]:
@@ -493,10 +493,10 @@ def test_what_stands_beside_a_text_is_kept() -> None:
         [{"id": "", "model": "", "choices": []}, first],
         [{"choices": [{"index": 0, "delta": {"content": half}}]} for half in ("\ud83d", "\ude00")],
     ):
-        assert told([make(chunk) for chunk in chunks], "openai") == told(chunks, "openai")
+        assert decoded([make(chunk) for chunk in chunks], "openai") == decoded(chunks, "openai")
     groq = made_by("groq", ".chat.ChatCompletionChunk")
     chunks = [first, {**first, "x_groq": {"id": "r", "usage": COUNTS}}]
-    assert "'total_tokens': 7" in told([groq(chunk) for chunk in chunks], "groq")
+    assert "'total_tokens': 7" in decoded([groq(chunk) for chunk in chunks], "groq")
 
 
 def test_the_bytes_of_gemini_are_written_as_google_writes_them() -> None:

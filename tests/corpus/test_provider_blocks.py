@@ -34,14 +34,14 @@ NOT_IN_TYPES = {
 
 
 def sse(body: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON of each event."""
+    """Yields the JSON of each event."""
     for line in body.decode().splitlines():
         if line.startswith("data:") and line[5:].strip().startswith("{"):
             yield json.loads(line[5:])
 
 
 def of_anthropic(body: bytes) -> list[Any]:
-    """The blocks as the SDK accumulates them."""
+    """Returns the blocks as the SDK accumulates them."""
     from anthropic.lib.streaming._beta_messages import accumulate_event
 
     message: Any = None
@@ -96,7 +96,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def blocks_in(name: str, body: Any) -> list[Any]:
-    """The blocks in a request, as its provider has them."""
+    """Returns the blocks in a request, as its provider has them."""
     if name == "gemini":
         return [part for turn in body["contents"] for part in turn["parts"] if any(key in part for key in GEMINI_PARTS)]
     if name == "anthropic":

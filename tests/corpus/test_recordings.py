@@ -25,7 +25,7 @@ Of a run that repeats another's, at random alone: `test_splits.py` compares an a
 
 
 def environment(implementation: str) -> dict[str, str]:
-    """The environment of a process that has this implementation."""
+    """Returns the environment of a process that has this implementation."""
     choice = {"native": "GAI_FAST_REQUIRE_EXTENSIONS", "pure": "GAI_FAST_NO_EXTENSIONS"}[implementation]
     others = {name: value for name, value in os.environ.items() if name != "GAI_FAST_REQUIRE_EXTENSIONS"}
     return {**others, "PYTHONPATH": str(ROOT), choice: "1"}
@@ -37,7 +37,7 @@ def environment(implementation: str) -> dict[str, str]:
 def test_every_recording_is_exact_at_every_split(implementation: str, api: str) -> None:
     path = judge()
     asked = ["--api", api, "--implementation", implementation, "--verbose", "--min-pct", "100", *WAYS]
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(path), *asked],
         env=environment(implementation),
         capture_output=True,
@@ -47,9 +47,9 @@ def test_every_recording_is_exact_at_every_split(implementation: str, api: str) 
     )
     expected = sum(recording.api == api for recording in recordings())
     # A line for each way of cutting; without them the judge has counted nothing.
-    counted = [tuple(map(int, found)) for found in re.findall(r"^\S+ +(\d+) of (\d+) exact$", told.stdout, re.M)]
+    counted = [tuple(map(int, found)) for found in re.findall(r"^\S+ +(\d+) of (\d+) exact$", result.stdout, re.M)]
     note_exact(implementation, api, *min(counted, default=(0, 0)))
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert counted == [(expected, expected)] * SPLITS
 
 

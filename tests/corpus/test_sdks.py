@@ -27,7 +27,7 @@ from tests.corpus.recordings import SECONDS, name_of, recordings
 from tests.corpus.served import Wrong, decoded_here, wrong_unless
 from tests.corpus.summary import note_equal
 from tests.corpus.test_formats import arguments_of, passing
-from tests.readers import STOP_REASONS, Told, count_chat, count_messages, count_response, response_end
+from tests.readers import STOP_REASONS, ClientState, count_chat, count_messages, count_response, response_end
 
 pytestmark = [
     pytest.mark.timeout(SECONDS),
@@ -37,37 +37,37 @@ pytestmark = [
 ]
 
 
-def known_by_chat(body: bytes) -> Told:
-    """The end state of `ChatCompletionStream`."""
-    told, state = Told(), ChatCompletionStreamState()
+def known_by_chat(body: bytes) -> ClientState:
+    """Returns the end state of `ChatCompletionStream`."""
+    client, state = ClientState(), ChatCompletionStreamState()
     for sse in openai._streaming.SSEDecoder().iter_bytes(iter([body])):
         if sse.data.startswith("[DONE]"):
             break
         data = sse.json()
         if data.get("error"):
-            told.error = data["error"]["message"]
+            client.error = data["error"]["message"]
             break
         state.handle_chunk(construct_type(type_=ChatCompletionChunk, value=data))
     completion = state.current_completion_snapshot
     choice = completion.choices[0]
-    told.text, told.refusal = choice.message.content or "", choice.message.refusal or ""
-    told.reasoning = getattr(choice.message, "reasoning_content", None) or ""
+    client.text, client.refusal = choice.message.content or "", choice.message.refusal or ""
+    client.reasoning = getattr(choice.message, "reasoning_content", None) or ""
     for call in choice.message.tool_calls or ():
-        told.calls[call.id] = [call.function.name, arguments_of(call.function.arguments)]
+        client.calls[call.id] = [call.function.name, arguments_of(call.function.arguments)]
     aside = getattr(completion, "x_gai", {})
-    told.finish_reason = aside.get("finish_reason") or choice.finish_reason
+    client.finish_reason = aside.get("finish_reason") or choice.finish_reason
     if completion.usage:
-        count_chat(told, completion.usage.model_dump())
-    return told
+        count_chat(client, completion.usage.model_dump())
+    return client
 
 
-def known_by_messages(body: bytes) -> Told:
-    """The end state of `MessageStream`."""
-    told, message, buffers, aside = Told(), None, dict[int, bytes](), dict[str, Any]()
+def known_by_messages(body: bytes) -> ClientState:
+    """Returns the end state of `MessageStream`."""
+    client, message, buffers, aside = ClientState(), None, dict[int, bytes](), dict[str, Any]()
     for sse in anthropic._streaming.SSEDecoder().iter_bytes(iter([body])):
         data = sse.json()
         if sse.event == "error":
-            told.error = data["error"]["message"]
+            client.error = data["error"]["message"]
             break
         aside = data.get("x_gai", aside)
         if sse.event != "ping":
@@ -75,19 +75,19 @@ def known_by_messages(body: bytes) -> Told:
             message = accumulate_event(event=event, json_bufs=buffers, current_snapshot=message)
     assert message is not None
     for block in message.content:
-        told.text += getattr(block, "text", "")
-        told.reasoning += getattr(block, "thinking", "")
+        client.text += getattr(block, "text", "")
+        client.reasoning += getattr(block, "thinking", "")
         if block.type == "tool_use":
-            told.calls[block.id] = [block.name, block.input]
-    if told.error is None:
-        told.finish_reason = aside.get("finish_reason") or STOP_REASONS[message.stop_reason or ""]
-        count_messages(told, message.usage.model_dump(exclude_none=True))
-    return told
+            client.calls[block.id] = [block.name, block.input]
+    if client.error is None:
+        client.finish_reason = aside.get("finish_reason") or STOP_REASONS[message.stop_reason or ""]
+        count_messages(client, message.usage.model_dump(exclude_none=True))
+    return client
 
 
-def known_by_responses(body: bytes) -> Told:
-    """The end state of `ResponseStream`."""
-    told, state = Told(), ResponseStreamState(input_tools=omit, text_format=omit)
+def known_by_responses(body: bytes) -> ClientState:
+    """Returns the end state of `ResponseStream`."""
+    client, state = ClientState(), ResponseStreamState(input_tools=omit, text_format=omit)
     response: Any = None
     for sse in openai._streaming.SSEDecoder().iter_bytes(iter([body])):
         event: Any = construct_type(type_=ResponseStreamEvent, value=sse.json())
@@ -95,30 +95,30 @@ def known_by_responses(body: bytes) -> Told:
         response = getattr(event, "response", response)
     assert response is not None
     if response.error:
-        told.error = response.error.message
+        client.error = response.error.message
     for item in response.output:
         if item.type == "message":
             for part in item.content:
-                told.text += getattr(part, "text", "")
-                told.refusal += getattr(part, "refusal", "")
+                client.text += getattr(part, "text", "")
+                client.refusal += getattr(part, "refusal", "")
         elif item.type == "reasoning":
-            told.reasoning += "".join(part.text for part in [*item.summary, *(item.content or ())])
+            client.reasoning += "".join(part.text for part in [*item.summary, *(item.content or ())])
         elif item.type == "function_call":
-            told.calls[item.call_id] = [item.name, arguments_of(item.arguments)]
-    count_response(told, response.usage.model_dump() if response.usage else {})
-    told.finish_reason = None if told.error else response_end(told, response.model_dump(exclude_none=True))
-    return told
+            client.calls[item.call_id] = [item.name, arguments_of(item.arguments)]
+    count_response(client, response.usage.model_dump() if response.usage else {})
+    client.finish_reason = None if client.error else response_end(client, response.model_dump(exclude_none=True))
+    return client
 
 
-SDKS: Final[dict[str, Callable[[bytes], Told]]] = {
+SDKS: Final[dict[str, Callable[[bytes], ClientState]]] = {
     "openai": known_by_chat,
     "responses": known_by_responses,
     "anthropic": known_by_messages,
 }
 
 
-def outcome(read: Callable[[bytes], Told], body: bytes) -> Any:
-    """A body as an SDK reads it, or the SDK's exception."""
+def outcome(read: Callable[[bytes], ClientState], body: bytes) -> Any:
+    """Returns a body as an SDK reads it, or the SDK's exception."""
     try:
         return read(body)
     except Exception as problem:  # noqa: BLE001  # the upstream's bytes are not ours, and neither is the SDK
@@ -126,7 +126,7 @@ def outcome(read: Callable[[bytes], Told], body: bytes) -> Any:
 
 
 def differences(name: str) -> Iterator[tuple[str, str]]:
-    """The recordings of which an SDK does not know what it must, each with the difference."""
+    """Yields the recordings of which an SDK does not know what it must, each with the difference."""
     for recording, response in answers(name):
         body = bytes(response.body)
         try:

@@ -31,9 +31,9 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="module", params=IMPLEMENTATIONS)
 def served(request: pytest.FixtureRequest) -> Served:
-    """The recordings that a process with one implementation compared."""
+    """Returns the recordings that a process with one implementation compared."""
     judge()
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "tests.corpus.served"],
         cwd=ROOT,
         env=environment(request.param),
@@ -42,8 +42,8 @@ def served(request: pytest.FixtureRequest) -> Served:
         timeout=1400,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
-    found = Served(*json.loads(told.stdout))
+    assert result.returncode == 0, result.stderr
+    found = Served(*json.loads(result.stdout))
     assert found.implementation == request.param
     return found
 

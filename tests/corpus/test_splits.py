@@ -27,7 +27,7 @@ VARIES = ("ts", "request_id")
 
 
 def shapes() -> dict[str, list[str]]:
-    """The recordings of the APIs that are built, by shape: who speaks which API."""
+    """Returns the recordings of the APIs that are built, by shape: who speaks which API."""
     found: dict[str, list[str]] = {}
     expected = CORPUS / "expected.json"
     if expected.is_file():

@@ -19,7 +19,7 @@ COUNTS = ["input_tokens", "output_tokens", "total_tokens"]
 
 
 def begun(recording: Any, size: int | None = None, prompt: int | None = PROMPT) -> tuple[Relay, OrderedEvents]:
-    """A relay that has been given so many bytes of an answer."""
+    """Returns a relay that has been given so many bytes of an answer."""
     sink = OrderedEvents("compact")
     relay = Relay(get_provider(name_of(recording)).adapter("asked"), sink, prompt_characters=prompt)
     relay.receive_head(recording.status, {name.lower(): value for name, value in recording.headers.items()})
@@ -28,7 +28,7 @@ def begun(recording: Any, size: int | None = None, prompt: int | None = PROMPT) 
 
 
 def end_of(sink: OrderedEvents) -> Any:
-    """The `finish` or the `error`; `None` where nothing began before it."""
+    """Returns the `finish` or the `error`; `None` if nothing began before it."""
     events = sink.take()
     assert events[-1]["type"] == "done"
     return events[-2] if events[0]["type"] == "start" else None
@@ -36,10 +36,10 @@ def end_of(sink: OrderedEvents) -> Any:
 
 def check(usage: Any, source: str | None) -> None:
     """A provider may tell one side only (Ollama does of a cached prompt, Databricks at the start); we never."""
-    told = [name for name in COUNTS if name in usage]
-    assert told in ([COUNTS] if source == "estimated" else [COUNTS, COUNTS[:1], COUNTS[1:2]]), usage
-    assert all(type(usage[name]) is int and usage[name] >= 0 for name in told), usage
-    if told == COUNTS:
+    result = [name for name in COUNTS if name in usage]
+    assert result in ([COUNTS] if source == "estimated" else [COUNTS, COUNTS[:1], COUNTS[1:2]]), usage
+    assert all(type(usage[name]) is int and usage[name] >= 0 for name in result), usage
+    if result == COUNTS:
         assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], usage
     assert usage.get("source") == source, usage
 

@@ -61,7 +61,7 @@ class CountedPeer(Peer):
         self._bench = bench
 
     async def request(self) -> bytes:
-        """The body of the next request."""
+        """Returns the body of the next request."""
         body = await super().request()
         self._bench.calls += 1
         return body
@@ -112,14 +112,14 @@ class Bench:
     # -- servers --
 
     async def upstream(self, handler: Handler) -> CountedUpstream:
-        """A counted upstream."""
+        """Returns a counted upstream."""
         upstream = CountedUpstream(self, handler)
         await upstream.start()
         self.net.stack.push_async_callback(upstream.stop)
         return upstream
 
     async def sending(self, *pieces: bytes) -> CountedUpstream:
-        """An upstream that answers each request by these bytes, one read each, and keeps its connections."""
+        """Returns an upstream that answers each request by these bytes, one read each, and keeps its connections."""
 
         async def handle(peer: Peer) -> None:
             while True:
@@ -129,13 +129,13 @@ class Bench:
         return await self.upstream(handle)
 
     async def proxy(self, upstream: Upstream, faults: Faults = NONE, times: int | None = None) -> FaultProxy:
-        """A fault proxy in front of an upstream."""
+        """Returns a fault proxy in front of an upstream."""
         return await self.net.stack.enter_async_context(FaultProxy(upstream.url, faults, times))
 
     async def gateway(
         self, url: str, backup: str | None = None, model: dict[str, Any] | None = None, **options: Any
     ) -> Gateway:
-        """A gateway whose model `m` asks one upstream; where there is a `backup`, its model is the fallback of `m`."""
+        """A gateway whose model `m` asks one upstream; if there is a `backup`, its model is the fallback of `m`."""
         settings = settings_for(url, **options)
         more = dict(model or {})
         models = dict(settings.models)
@@ -258,14 +258,14 @@ def check_chat(response: Response, produced: str) -> dict[str, Any] | None:
     return errors[0] if errors else None
 
 
-def check_prefix(told: str, produced: str, *, is_whole: bool) -> None:
+def check_prefix(received: str, produced: str, *, is_whole: bool) -> None:
     """Asserts that a client got the beginning of a text, or all of it."""
-    assert produced.startswith(told), f"{told!r} is no beginning of {produced!r}"
-    assert not is_whole or told == produced, f"only {told!r} of {produced!r}, and a proper end"
+    assert produced.startswith(received), f"{received!r} is no beginning of {produced!r}"
+    assert not is_whole or received == produced, f"only {received!r} of {produced!r}, and a proper end"
 
 
 def error_of(response: Response) -> dict[str, Any]:
-    """The error of a stream: in band, or in place of it."""
+    """Returns the error of a stream: in band, or in place of it."""
     if response.headers["content-type"].startswith("application/json"):
         error = response.error
     else:

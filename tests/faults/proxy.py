@@ -15,7 +15,7 @@ class Faults:
     """The faults of the answers of one connection. Requests pass untouched.
 
     Args:
-        after: Bytes of answers that pass before `then`; `None`: it never happens.
+        after: Bytes of answers that pass before `then`. None if it never happens.
         then: `reset` (RST), `close` (FIN both ways), `half_close` (FIN, and still reading), `stall` (silence).
         slice: Bytes per write; 0: as they come.
         pause: Seconds after each write.
@@ -42,7 +42,7 @@ class FaultProxy:
     Args:
         url: The upstream's.
         faults: For the first connections; may be replaced at any time, for the next one.
-        times: The number of connections that have the faults; `None`: all.
+        times: The number of connections that have the faults. None if all have.
 
     Attributes:
         connections: Connections accepted so far.

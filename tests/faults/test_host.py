@@ -143,12 +143,12 @@ def read(descriptor: int, lines: list[str]) -> None:
 
 
 def lines_told(lines: list[str]) -> int:
-    """The number of dropped lines, as a log says itself."""
+    """Returns the number of dropped lines, as a log says itself."""
     return sum(int(match[1]) for match in map(TOLD.search, lines) if match)
 
 
 async def dropped(server: Server) -> int:
-    """The number of dropped lines in the metrics."""
+    """Returns the number of dropped lines in the metrics."""
     lines = (await server.ask("GET", "/metrics")).body.decode().splitlines()
     [line] = [line for line in lines if line.startswith("gai_fast_log_lines_dropped_total ")]
     return int(float(line.split()[1]))

@@ -24,9 +24,9 @@ KEYS = tuple(KeySettings(name, (key_digest(f"sk-{name}-0123456789"),)) for name 
 ALICE, BOB = ({"authorization": f"Bearer sk-{name}-0123456789"} for name in ("alice", "bob"))
 
 
-def frames_before(told: bytes) -> tuple[str, list[bytes]]:
-    """The id of a stream whose response was cut off, where its head had come, and its whole frames."""
-    head, _, rest = told.partition(b"\r\n\r\n")
+def frames_before(response: bytes) -> tuple[str, list[bytes]]:
+    """Returns the id of a stream whose response was cut off, if its head had come, and its whole frames."""
+    head, _, rest = response.partition(b"\r\n\r\n")
     named = re.search(rb"^x-gai-stream-id: (\S+)\r?$", head + b"\r\n", re.M | re.I)
     received = b""
     while rest:
@@ -34,7 +34,7 @@ def frames_before(told: bytes) -> tuple[str, list[bytes]]:
         if not end:
             break
         received, rest = received + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
-    return named[1].decode() if named and b"\r\n\r\n" in told else "", frames(received)
+    return named[1].decode() if named and b"\r\n\r\n" in response else "", frames(received)
 
 
 async def cut_off(proxy: FaultProxy, bench: Bench) -> bytes:
@@ -42,12 +42,12 @@ async def cut_off(proxy: FaultProxy, bench: Bench) -> bytes:
     bench.asked += 1
     client = await bench.net.connect(proxy.url.removeprefix("http://"))
     client.request("POST", NATIVE, RESUMABLE)
-    told = b""
+    result = b""
     with suppress(ConnectionError):
-        while not told.endswith(LAST_CHUNK) and (data := await client.reader.read(65536)):
-            told += data
+        while not result.endswith(LAST_CHUNK) and (data := await client.reader.read(65536)):
+            result += data
     client.close()
-    return told
+    return result
 
 
 @pytest.mark.parametrize("then", ["reset", "close"])
@@ -57,12 +57,12 @@ async def test_wherever_a_client_is_cut_off_it_gets_exactly_the_rest(bench: Benc
     gateway = await bench.gateway((await bench.sending(ANSWER)).url)
     async with FaultProxy(gateway.url) as proxy:
         cut = resumed = 0
-        told = b""
-        while not told.endswith(LAST_CHUNK):
+        result = b""
+        while not result.endswith(LAST_CHUNK):
             cut += 1 if EXHAUSTIVE else 89
             proxy.faults = Faults(after=cut, then=then)
-            told = await cut_off(proxy, bench)
-            stream_id, seen = frames_before(told)
+            result = await cut_off(proxy, bench)
+            stream_id, seen = frames_before(result)
             if not stream_id:
                 continue
             resumed += 1
@@ -116,15 +116,15 @@ async def test_a_stream_of_another_caller_is_answered_as_one_that_is_not_there(b
     bench.asked += 1
     first = await client.ask("POST", NATIVE, RESUMABLE, ALICE)
     client.close()
-    told = []
+    seen = []
     for name in (id_of(first), UNKNOWN):
         for method, accept in (("GET", "text/event-stream"), ("GET", "application/json"), ("DELETE", "*/*")):
             headers = {**BOB, "accept": accept, "x-request-id": "r"}
             response = await gateway.ask(method, f"{STREAMS}/{name}", headers=headers)
             response.headers.pop("date", None)
-            told.append((response.status, response.headers, bytes(response.body)))
-    assert told[:3] == told[3:]
-    assert {status for status, _, _ in told} == {404}
+            seen.append((response.status, response.headers, bytes(response.body)))
+    assert seen[:3] == seen[3:]
+    assert {status for status, _, _ in seen} == {404}
     mine = await gateway.ask("GET", f"{STREAMS}/{id_of(first)}", headers=ALICE)
     assert check_stream(mine, TEXT)[-1]["finished"]
 

@@ -61,19 +61,19 @@ def cuts() -> list[int]:
 
 
 def whole_texts(cut: int, line_ends: int) -> str:
-    """The text of the whole frames within the first bytes of the answer.
+    """Returns the text of the whole frames within the first bytes of the answer.
 
     Args:
         cut: The number of bytes.
         line_ends: Bytes at the end of a frame's HTTP chunk that need not have come.
     """
-    at, told = len(SSE_HEAD), ""
+    at, result = len(SSE_HEAD), ""
     for text in TEXTS:
         at += len(chunk(delta(text)))
         if at - line_ends > cut:
             break
-        told += text
-    return told
+        result += text
+    return result
 
 
 # ---- rows 1 to 6: how an answer comes, and how it breaks -------------------------------------------------------------
@@ -96,16 +96,16 @@ async def test_wherever_an_answer_is_cut_no_half_frame_is_shown_and_one_event_en
         response = await bench.ask(gateway, path, **more)
         if path == CHAT:
             error = check_chat(response, TEXT)
-            told = joined(response.events)
+            result = joined(response.events)
         else:
             events = check_stream(response, TEXT)
             error = next((event["error"] for event in events if event["type"] == "error"), None)
-            told = response.text
+            result = response.text
         assert response.ended
         least, most = whole_texts(cut, len("\r\n")), whole_texts(cut, len("\n\n\r\n"))
         if error is not None:
-            assert told in (least, most), "a line whose JSON is whole is one, even without its end"
-            assert told
+            assert result in (least, most), "a line whose JSON is whole is one, even without its end"
+            assert result
             assert error["code"] == "network"
         elif cut < END:  # nothing of it was shown, and the fallback has answered
             assert not least
@@ -410,10 +410,10 @@ async def test_a_date_to_wait_for_is_a_wait(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("has_backup", [True, False])
-@pytest.mark.parametrize(("is_slow", "told"), [(False, ("network", "dns")), (True, ("timeout", "connect"))])
+@pytest.mark.parametrize(("is_slow", "expected"), [(False, ("network", "dns")), (True, ("timeout", "connect"))])
 @fault(15, on=on_asyncio)
 async def test_a_name_that_does_not_resolve_in_time_is_told_or_the_fallback_answers(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, has_backup: bool, is_slow: bool, told: tuple[str, str]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, has_backup: bool, is_slow: bool, expected: tuple[str, str]
 ) -> None:
     backup, resolve, go_on = await bench.sending(ANSWER), socket.getaddrinfo, threading.Event()
 
@@ -432,7 +432,7 @@ async def test_a_name_that_does_not_resolve_in_time_is_told_or_the_fallback_answ
     if has_backup:
         assert check_stream(response, TEXT)[-1]["finished"]
     else:
-        assert (response.error["code"], response.error["reason"]) == told
+        assert (response.error["code"], response.error["reason"]) == expected
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -455,10 +455,10 @@ async def test_a_redirect_is_not_followed_and_nothing_is_sent_to_the_other_host(
 async def test_targets_that_refuse_are_left_alone_and_probed_by_one_request(bench: Bench) -> None:
     breaker = BreakerSettings(failures=3, window=30, open=0.3)
     gateway = await bench.gateway(closed_port(), breaker=breaker, model={"fallback": ()})
-    told: list[Response] = [await bench.ask(gateway) for _ in range(5)]
-    assert [response.error["code"] for response in told] == ["network"] * 3 + ["provider_unavailable"] * 2
-    assert [response.status for response in told] == [502] * 3 + [503] * 2
-    assert all("retry-after" in response.headers for response in told[3:])
+    result: list[Response] = [await bench.ask(gateway) for _ in range(5)]
+    assert [response.error["code"] for response in result] == ["network"] * 3 + ["provider_unavailable"] * 2
+    assert [response.status for response in result] == [502] * 3 + [503] * 2
+    assert all("retry-after" in response.headers for response in result[3:])
     assert bench.net.warned("keeps failing") == 1
     await asyncio.sleep(0.35)
     together = await asyncio.gather(*(bench.ask(gateway) for _ in range(4)))
@@ -471,8 +471,8 @@ async def test_an_upstream_that_refused_connections_is_probed_as_soon_as_one_can
     port = free_port()
     breaker = BreakerSettings(failures=1, window=30, open=600)
     gateway = await bench.gateway(f"http://127.0.0.1:{port}", breaker=breaker)
-    told = [(await bench.ask(gateway)).error["code"] for _ in range(2)]
-    assert told == ["network", "provider_unavailable"]
+    result = [(await bench.ask(gateway)).error["code"] for _ in range(2)]
+    assert result == ["network", "provider_unavailable"]
     assert bench.net.warned("keeps failing") == 1
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -50,7 +50,7 @@ class Authority:
         return context
 
     def pair(self, name: str) -> dict[str, str]:
-        """The keys of `[server]` that name its files."""
+        """Returns the keys of `[server]` that name its files."""
         return {"tls_cert": str(self.folder / f"{name}.pem"), "tls_key": str(self.folder / f"{name}.key")}
 
     def client(self) -> ssl.SSLContext:

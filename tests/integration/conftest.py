@@ -22,14 +22,14 @@ async def net() -> AsyncIterator[Net]:
 
 @pytest.fixture
 async def mock() -> AsyncIterator[Mock]:
-    """A running mock whose answers have eight deltas."""
+    """Yields a running mock whose answers have eight deltas."""
     async with Mock(deltas=8) as mock:
         yield mock
 
 
 @pytest.fixture
 def quick_retries(change_limits: ChangeLimits) -> None:
-    """Retries come at once, except where a test is about their time."""
+    """Retries come at once, except if a test is about their time."""
     change_limits(retry_first=0.01)
 
 

@@ -61,7 +61,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def delta(text: str, **more: Any) -> bytes:
-    """One SSE frame of the chat dialect."""
+    """Returns one SSE frame of the chat dialect."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None, **more}
     said = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": [choice]}
     return b"data: %b\n\n" % json.dumps(said).encode()
@@ -188,7 +188,7 @@ class Client:
         self.send(request_bytes(self.host, method, path, body, headers))
 
     async def response(self) -> Response:
-        """The head of the next response; interim ones are left out."""
+        """Returns the head of the next response; interim ones are left out."""
         async with asyncio.timeout(SECONDS):
             while True:
                 head = (await self.reader.readuntil(b"\r\n\r\n")).decode("ascii")
@@ -204,7 +204,7 @@ class Client:
         return Response(self.reader, int(status), headers, version)
 
     async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Response:
-        """A whole exchange."""
+        """Returns a whole exchange."""
         self.request(method, path, body, headers)
         response = await self.response()
         if method == "HEAD" or response.status == 204:
@@ -213,7 +213,7 @@ class Client:
             return await response.rest()
 
     async def is_closed(self) -> bool:
-        """Waits for the server's end of the connection; false where more bytes come."""
+        """Waits for the server's end of the connection; false if more bytes come."""
         async with asyncio.timeout(SECONDS):
             try:
                 return await self.reader.read(1) == b""
@@ -221,7 +221,7 @@ class Client:
                 return True
 
     async def is_open(self) -> bool:
-        """Whether the connection takes another request."""
+        """Returns whether the connection takes another request."""
         return (await self.ask("GET", "/healthz")).status == 200
 
     def pause(self) -> None:
@@ -241,7 +241,7 @@ class Client:
 
 
 def request_bytes(host: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> bytes:
-    """A request; an object is sent as JSON."""
+    """Returns a request; an object is sent as JSON."""
     lines = {"host": host, **(headers or {})}
     data = b""
     if body is not None:
@@ -262,7 +262,7 @@ class Peer:
         self.sent = 0
 
     async def request(self) -> bytes:
-        """The body of the next request; `EOFError` where there is none."""
+        """Returns the body of the next request; `EOFError` if there is none."""
         self.head = await self.reader.readuntil(b"\r\n\r\n")
         length = self.head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         self.body = await self.reader.readexactly(int(length or 0))
@@ -283,7 +283,7 @@ class Peer:
         reset(self.writer)
 
     async def read_soon(self) -> bytes:
-        """Bytes of the gateway, empty where it has closed; `TimeoutError` where neither comes within a moment."""
+        """Returns bytes of the gateway, empty if it has closed; `TimeoutError` if neither comes within a moment."""
         async with asyncio.timeout(0.02):
             return await self.reader.read(65536)
 
@@ -346,7 +346,7 @@ class Upstream:
 
 
 def weather_tool(asked: list[Any]) -> Handler:
-    """The handler of an upstream that calls a tool when a user has written, and answers with the tool's result.
+    """Returns the handler of an upstream that calls a tool when a user has written, and answers with the tool's result.
 
     Args:
         asked: Gets the body of each request.
@@ -447,7 +447,7 @@ class Gateway:
         return sum(transport.get_write_buffer_size() for transport in transports)
 
     async def connect(self, receive_buffer: int | None = None) -> Client:
-        """A new connection."""
+        """Returns a new connection."""
         return await self.net.connect(self.host, receive_buffer)
 
     async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Response:
@@ -464,7 +464,7 @@ class Gateway:
         return client, await client.response()
 
     async def chat(self, *, stream: bool = True, **more: Any) -> Response:
-        """A whole chat completion."""
+        """Returns a whole chat completion."""
         return await self.ask(
             "POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES, "stream": stream, **more}
         )
@@ -491,7 +491,7 @@ class Net:
         """Issues the certificates of gateways that are started from now on, whose clients come over TLS."""
 
     def warned(self, words: str) -> int:
-        """The number of warnings with this text; they are taken out."""
+        """Returns the number of warnings with this text; they are taken out."""
         before = len(self.logged)
         self.logged[:] = [line for line in self.logged if words not in line]
         return before - len(self.logged)
@@ -506,7 +506,7 @@ class Net:
         return upstream
 
     async def connect(self, host: str, receive_buffer: int | None = None) -> Client:
-        """A client's connection to `host:port`, over TLS where there is an authority."""
+        """Returns a client's connection to `host:port`, over TLS if there is an authority."""
         handle = socket.socket()
         if receive_buffer is not None:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -549,17 +549,17 @@ UVLOOP = pytest.mark.parametrize("factory", [uvloop.new_event_loop], ids=["uvloo
 
 
 def on_both_loops(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """A test that runs the scenario on each loop; arguments after the first are pytest's."""
+    """Returns a test that runs the scenario on each loop; arguments after the first are pytest's."""
     return _test(scenario, BOTH_LOOPS)
 
 
 def on_uvloop(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """A test of what is decided above the loop: one loop is enough."""
+    """Returns a test of what is decided above the loop: one loop is enough."""
     return _test(scenario, UVLOOP)
 
 
 def on_asyncio(scenario: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """A test that replaces what only asyncio's loop calls, such as `socket.getaddrinfo`."""
+    """Returns a test that replaces what only asyncio's loop calls, such as `socket.getaddrinfo`."""
     return _test(scenario, ASYNCIO)
 
 
@@ -583,7 +583,7 @@ def _test(scenario: Callable[..., Awaitable[None]], loops: pytest.MarkDecorator)
 
 def run(factory: Callable[[], asyncio.AbstractEventLoop], scenario: Callable[[Net], Awaitable[None]]) -> None:
     """Runs one scenario and looks for what it left behind."""
-    gc.freeze()  # the collection below is of the scenario's objects: those of earlier tests take ten times as long
+    gc.freeze()  # the collection below is of the scenario's objects; with earlier tests' it takes ten times as long
     problems: list[Any] = []
     logged: list[str] = []
 
@@ -636,12 +636,12 @@ def _open_files() -> dict[str, str]:
 
 
 def _left(before: dict[str, str]) -> list[str]:
-    """The leftovers of a scenario: tasks and open files."""
+    """Returns the leftovers of a scenario: tasks and open files."""
     tasks = [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     files = _open_files()
     return tasks + ([str(files)] if len(files) > len(before) else [])
 
 
 def joined(pieces: Iterable[dict[str, Any]]) -> str:
-    """The text of OpenAI's chunks."""
+    """Returns the text of OpenAI's chunks."""
     return "".join(choice["delta"].get("content") or "" for piece in pieces for choice in piece.get("choices", ()))

@@ -28,7 +28,7 @@ class Server:
         self.host = url.partition("://")[2]
 
     async def connect(self) -> Client:
-        """A new connection."""
+        """Returns a new connection."""
         return await self.net.connect(self.host)
 
     async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Response:

@@ -30,7 +30,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 @cache
 def made_from(proto: bytes) -> SimpleNamespace:
-    """The code that the compiler makes from a proto. One process loads one version of it."""
+    """Returns the code that the compiler makes from a proto. One process loads one version of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "gai.proto").write_bytes(proto)
@@ -102,7 +102,7 @@ class Refusal:
 
 
 async def refused(call: Any) -> tuple[list[Message], Refusal]:
-    """The events of a call that fails, and its status; a call is iterated or awaited."""
+    """Returns the events of a call that fails, and its status; a call is iterated or awaited."""
     events: list[Message] = []
     with pytest.raises(grpc.aio.AioRpcError) as problem:
         if hasattr(call, "__aiter__"):
@@ -117,7 +117,7 @@ async def refused(call: Any) -> tuple[list[Message], Refusal]:
 async def serving_rpc(
     url: str, host: str = "127.0.0.1", *, key: str | None = None, needs_key: bool = False, options: Any = ()
 ) -> AsyncIterator[Rpc]:
-    """A server in front of a gateway, and a client of it."""
+    """Yields a server in front of a gateway, and a client of it."""
     proto = Path(gai_fast.__file__).parent / "client/gai.proto"
     async with gai_fast.connect(url) as gateway:
         secret = None if key is None else Secret(key)

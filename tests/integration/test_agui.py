@@ -39,9 +39,9 @@ ASK = {
 }
 
 
-def check(told: list[dict[str, Any]]) -> None:
+def check(received: list[dict[str, Any]]) -> None:
     """Every event is one of the protocol's, with its members alone."""
-    for event in told:
+    for event in received:
         read = EVENTS.validate_python(event)
         assert json.loads(read.model_dump_json(by_alias=True)) == event
         assert not read.model_extra

@@ -45,7 +45,7 @@ def client_of(net: Net, gateway: Gateway, **options: Any) -> anthropic.AsyncAnth
 
 
 async def upstream_of(net: Net, *frames: bytes, asked: list[Any] | None = None) -> Any:
-    """An upstream that answers every request with these frames."""
+    """Returns an upstream that answers every request with these frames."""
 
     async def handler(peer: Peer) -> None:
         while True:
@@ -197,7 +197,7 @@ async def test_the_sdks_tool_runner_sends_whole_conversations_to_other_upstreams
 
     @anthropic.beta_async_tool
     async def weather() -> str:
-        """The weather."""
+        """Returns the weather."""
         return "4 °C"
 
     gateway = await net.gateway(await net.upstream(handler), on_unsupported="drop")
@@ -459,7 +459,7 @@ async def test_a_request_of_another_dialect_is_not_passed_through(net: Net) -> N
 
 
 async def with_fallback(net: Net, upstream: Any) -> Gateway:
-    """A gateway whose model `claude` has the fallback `m`."""
+    """Returns a gateway whose model `claude` has the fallback `m`."""
     settings = (await net.gateway(upstream)).running.engine.settings
     claude = dataclasses.replace(settings.models["claude"], fallback=("m",))
     running = await start(dataclasses.replace(settings, models={**settings.models, "claude": claude}))

@@ -61,7 +61,7 @@ async def stuck(upstream: Upstream) -> int:
 
 
 async def stopped_client(gateway: Gateway, path: str, body: object, receive_buffer: int = 4 * KIB) -> Client:
-    """A client that has asked and reads nothing."""
+    """Returns a client that has asked and reads nothing."""
     client = await gateway.connect(receive_buffer)
     client.pause()
     client.send(request_bytes(gateway.host, "POST", path, body))
@@ -123,7 +123,7 @@ async def test_a_client_that_never_reads_is_cut_off_after_write_timeout(net: Net
     await until(lambda: not gateway.streams)
     client.resume()
     response = await (await client.response()).rest()
-    assert not response.ended, "what was not told never looks complete"
+    assert not response.ended, "an answer that was not sent never looks complete"
 
 
 @on_both_loops

@@ -96,7 +96,7 @@ async def balanced(
     weights: tuple[int, ...] = (),
     **options: Any,
 ) -> Gateway:
-    """A gateway whose model `m` has these targets, named `t0`, `t1`, …"""
+    """Returns a gateway whose model `m` has these targets, named `t0`, `t1`, …"""
     settings = settings_for("http://127.0.0.1:9", **{"retries": 0, **options})
     common = settings.models["m"].upstream
     made: list[TargetSettings] = []
@@ -226,7 +226,7 @@ async def test_a_conversation_stays_at_its_target_in_every_dialect_while_one_com
 
 @on_uvloop
 async def test_one_slow_target_of_four_gets_less_than_a_hundredth(net: Net) -> None:
-    """So the 99th percentile is that of the others, which `unit/net/attempts/test_balance.py` computes."""
+    """So the 99th percentile is the other targets', which `unit/net/attempts/test_balance.py` computes."""
     targets = [Target(0.005), Target(0.005), Target(0.005), Target(0.3)]
     gateway = await balanced(net, *targets, model={"balance": "fastest"})
     for _ in range(300):
@@ -481,7 +481,7 @@ async def test_keys_are_used_in_turn_and_a_limited_one_is_set_aside(net: Net) ->
 
 
 async def with_keys(net: Net, handler: Any, *keys: str, targets: bool = False) -> Gateway:
-    """A gateway whose model `m` asks one upstream that has these keys."""
+    """Returns a gateway whose model `m` asks one upstream that has these keys."""
     settings = settings_for((await net.upstream(handler)).url)
     model = settings.models["m"]
     first, *more = map(Secret, keys)

@@ -46,7 +46,7 @@ def logged() -> Iterator[Callable[[], list[str]]]:
 
 
 async def passed_on(gateway: Gateway, header: bytes) -> Client:
-    """A connection that begins with a header."""
+    """Returns a connection that begins with a header."""
     client = await gateway.connect()
     client.send(header)
     return client

@@ -46,7 +46,7 @@ LOCATION = 'location / {{ proxy_pass http://{gateway}; proxy_http_version {versi
 
 
 def nginx() -> str:
-    """The program; without it the test is skipped."""
+    """Returns the program; without it the test is skipped."""
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if found is None:
         pytest.skip("nginx is not installed (ci/system-deps.sh does it)")

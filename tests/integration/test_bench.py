@@ -257,14 +257,14 @@ RIGHT = b"".join(frames(TEXTS)) + END
 
 
 def words_in(folder: Path) -> Path:
-    """The file of the words in `TEXTS`."""
+    """Returns the file of the words in `TEXTS`."""
     words = folder / "words"
     words.write_text(" one\n “two”\\n\n 🌊\n", encoding="utf-8")
     return words
 
 
 async def judged(net: Net, client: str, folder: Path, body: bytes, *, head: bytes = HEAD, pieces: int = 1) -> Any:
-    """The figures of the client for a server that always gives this answer."""
+    """Returns the figures of the client for a server that always gives this answer."""
     answer = (
         chunk(body) if pieces == 1 else b"".join(chunk(body[at : at + pieces]) for at in range(0, len(body), pieces))
     )
@@ -285,7 +285,7 @@ async def judged(net: Net, client: str, folder: Path, body: bytes, *, head: byte
 
 
 async def driven(client: str, folder: Path, port: int | str, route: Route, **more: Any) -> Any:
-    """The figures of the client, which sends the file `request`."""
+    """Returns the figures of the client, which sends the file `request`."""
     options = {
         "port": port,
         "request": folder / "request",
@@ -320,10 +320,10 @@ async def driven(client: str, folder: Path, port: int | str, route: Route, **mor
 async def test_a_right_answer_is_right_however_it_is_written(
     net: Net, client: str, tmp_path: Path, body: bytes, pieces: int
 ) -> None:
-    told = await judged(net, client, tmp_path, body, pieces=pieces)
-    assert (told["answers"], told["wrong"], told["failed"], told["events"]) == (4, 0, 0, 12), told["why"]
-    assert told["ttft"]["count"] == 4
-    assert told["latency"]["count"] == 12
+    result = await judged(net, client, tmp_path, body, pieces=pieces)
+    assert (result["answers"], result["wrong"], result["failed"], result["events"]) == (4, 0, 0, 12), result["why"]
+    assert result["ttft"]["count"] == 4
+    assert result["latency"]["count"] == 12
 
 
 @on_both_loops
@@ -344,16 +344,16 @@ async def test_a_right_answer_is_right_however_it_is_written(
     ],
 )
 async def test_a_wrong_answer_is_wrong(net: Net, client: str, tmp_path: Path, body: bytes, why: str) -> None:
-    told = await judged(net, client, tmp_path, body)
-    assert (told["answers"], told["wrong"]) == (0, 4)
-    assert told["why"].startswith(why)
+    result = await judged(net, client, tmp_path, body)
+    assert (result["answers"], result["wrong"]) == (0, 4)
+    assert result["why"].startswith(why)
 
 
 @on_both_loops
 async def test_a_refusal_is_told_with_its_status(net: Net, client: str, tmp_path: Path) -> None:
-    told = await judged(net, client, tmp_path, b"busy", head=HEAD.replace(b"200 OK", b"503 Busy"))
-    assert (told["answers"], told["wrong"]) == (0, 4)
-    assert told["why"].startswith("HTTP/1.1 503 Busy")
+    result = await judged(net, client, tmp_path, b"busy", head=HEAD.replace(b"200 OK", b"503 Busy"))
+    assert (result["answers"], result["wrong"]) == (0, 4)
+    assert result["why"].startswith("HTTP/1.1 503 Busy")
 
 
 def message(text: bytes, first: int = 0x81) -> bytes:
@@ -390,9 +390,9 @@ async def test_messages_of_a_websocket_are_judged_alike(
     upstream = await net.upstream(handler)
     (tmp_path / "request").write_bytes(handshake("/ws/stream", "h"))
     (tmp_path / "message").write_bytes(asked)
-    told = await driven(client, tmp_path, upstream.url.rpartition(":")[2], EVENTS, message=tmp_path / "message")
-    assert (told["answers"], told["wrong"]) == ((0, 4) if why else (4, 0)), told["why"]
-    assert told["why"].startswith(why)
+    result = await driven(client, tmp_path, upstream.url.rpartition(":")[2], EVENTS, message=tmp_path / "message")
+    assert (result["answers"], result["wrong"]) == ((0, 4) if why else (4, 0)), result["why"]
+    assert result["why"].startswith(why)
 
 
 # ---- the benchmarks --------------------------------------------------------------------------------------------------
@@ -452,8 +452,8 @@ async def test_the_client_reads_every_format_of_gai_fast(net: Net, client: str, 
                 more = {"message": tmp_path / "message"}
             else:
                 (tmp_path / "request").write_bytes(request_bytes(asked, int(at)))
-            told = await driven(client, tmp_path, at, route, **more)
-            assert (told["answers"], told["wrong"], told["failed"]) == (4, 0, 0), (name, told["why"])
+            result = await driven(client, tmp_path, at, route, **more)
+            assert (result["answers"], result["wrong"], result["failed"]) == (4, 0, 0), (name, result["why"])
     finally:
         provider.kill()
         await provider.wait()

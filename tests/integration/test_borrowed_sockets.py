@@ -52,19 +52,19 @@ def watching_sets() -> int:
     """Descriptors of this process that watch others."""
     found = 0
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # that of the folder itself
+        with suppress(OSError):  # the descriptor of the folder itself
             found += "eventpoll" in str(descriptor.readlink())
     return found
 
 
 def failure(response: Response) -> dict[str, Any]:
-    """The error of the stream."""
+    """Returns the error of the stream."""
     error: dict[str, Any] = next(event["error"] for event in response.events if event["type"] == "error")
     return error
 
 
 def numbers(response: Response) -> list[int]:
-    """The number of each event so far."""
+    """Returns the number of each event so far."""
     return [int(number) for number in re.findall(rb"^id: .*\.(\d+)$", response.body, re.M)]
 
 
@@ -107,7 +107,7 @@ class Paced:
 
 
 async def begin(net: Net, *, asked: dict[str, Any] = M, **options: Any) -> tuple[Paced, Gateway, Client, Response]:
-    """A stream whose sockets are borrowed."""
+    """Returns a stream whose sockets are borrowed."""
     paced = Paced()
     paced.upstream = await net.upstream(paced.handle)
     gateway = await net.gateway(paced.upstream, **options)
@@ -371,7 +371,7 @@ LENDING = LIMITS.ack_steps * LIMITS.ack_step
 
 
 def is_lent(gateway: Gateway) -> bool:
-    """Whether the socket of the WebSocket is borrowed."""
+    """Returns whether the socket of the WebSocket is borrowed."""
     (session,) = gateway.running.service.sockets.sessions
     assert session._socket is not None
     assert session._socket._writer is not None
@@ -386,7 +386,7 @@ async def say(paced: Paced, words: list[str], socket: Socket, stream: str = "a")
 
 
 async def begin_socket(net: Net, **options: Any) -> tuple[Paced, Gateway, Socket]:
-    """A WebSocket whose only stream has borrowed its socket."""
+    """Returns a WebSocket whose only stream has borrowed its socket."""
     paced = Paced()
     paced.upstream = await net.upstream(paced.handle)
     gateway = await net.gateway(paced.upstream, **options)
@@ -398,7 +398,7 @@ async def begin_socket(net: Net, **options: Any) -> tuple[Paced, Gateway, Socket
 
 
 def is_whole(socket: Socket, words: list[str], stream: str = "a") -> bool:
-    """Whether the stream has these words, each event with its number, and its end."""
+    """Returns whether the stream has these words, each event with its number, and its end."""
     *events, done = socket.of(stream)
     return (
         socket.text(stream) == "".join(words)

@@ -21,7 +21,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 async def begin(
     net: Net, authority: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, **options: Any
 ) -> tuple[Paced, Gateway, Client, Response]:
-    """A stream whose sockets are borrowed, that of its upstream over TLS."""
+    """Returns a stream with borrowed sockets, over TLS to its upstream."""
     paced = Paced()
     context = authority.server("good")
     context.maximum_version = version

@@ -52,7 +52,7 @@ def result_of(response: Response) -> str | None:
 
 
 async def ask(gateway: Gateway, body: Any = M, path: str = NATIVE, **headers: str) -> Response:
-    """A whole answer to a request that asks."""
+    """Returns a whole answer to a request that asks."""
     return await gateway.ask("POST", path, body, {**ON, **headers})
 
 
@@ -90,9 +90,9 @@ async def test_a_repeat_has_reasoning_between_tags_and_the_names_of_its_tools(ne
     asked = {"query": "Hi", "model": "m", "stream": False, "tools": [{"name": name}]}
     first, second = await ask(gateway, asked), await ask(gateway, asked)
     assert [result_of(first), result_of(second)] == ["miss", "hit"]
-    for told in (first, second):
-        assert (told.json["reasoning"], told.json["text"]) == ("hm", "Yes")
-        assert [call["name"] for call in told.json["tool_calls"]] == [name]
+    for result in (first, second):
+        assert (result.json["reasoning"], result.json["text"]) == ("hm", "Yes")
+        assert [call["name"] for call in result.json["tool_calls"]] == [name]
 
 
 @on_uvloop
@@ -177,7 +177,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
 
 
 def said(response: Response) -> bytes:
-    """The body without what is of one stream: its ids, times, and the figures of a whole answer."""
+    """Returns the body without what is of one stream: its ids, times, and the figures of a whole answer."""
     body = bytes(response.body)
     for name in ("x-gai-stream-id", "x-request-id"):
         body = body.replace(response.headers[name].encode(), b"-")
@@ -379,7 +379,7 @@ async def test_who_began_a_call_pays_for_all_of_it(net: Net, way: str) -> None:
     else:
         await gateway.ask("DELETE", f"/api/v1/streams/{id_of(first)}")
         await first.rest()
-    assert not figures.all, "told when the call has ended"
+    assert not figures.all, "counted when the call has ended"
     story.end()
     assert (await second.rest()).text == TEXT
     await until(lambda: len(figures.all) == 2)
@@ -421,13 +421,13 @@ async def test_who_leaves_a_call_pays_for_the_attempt_before_it_too(net: Net) ->
     story.end()
     assert (await second.rest()).text == TEXT
     await until(lambda: len(figures.all) == 2)
-    (told,) = (metrics for metrics in figures.all if metrics.stream_id == id_of(first))
-    lost, whole = told.charges
+    (result,) = (metrics for metrics in figures.all if metrics.stream_id == id_of(first))
+    lost, whole = result.charges
     assert lost.amount > 0
     assert whole.amount == cost_of(second.events[-2]["usage"], PRICE)
-    assert told.cost == lost.amount + whole.amount
-    assert told.usage is not None
-    assert told.usage["cost"]["amount"] == told.cost / UNIT
+    assert result.cost == lost.amount + whole.amount
+    assert result.usage is not None
+    assert result.usage["cost"]["amount"] == result.cost / UNIT
 
 
 @on_uvloop

@@ -307,8 +307,8 @@ async def test_the_addresses_of_upstreams_are_for_the_log_and_admins(net: Net) -
         ("/v1/chat/completions", {"model": "m", "messages": MESSAGES}),
     ):
         for key, is_shown in ((ALICE, False), ("sk-root-0123456789", True)):
-            told = (await gateway.ask("POST", path, {**body, "model": "m"}, {"x-api-key": key})).body.decode()
-            assert "cannot connect to " in told
-            assert (str(port) in told) is is_shown
-            assert ("upstream 'up'" in told) is not is_shown
+            result = (await gateway.ask("POST", path, {**body, "model": "m"}, {"x-api-key": key})).body.decode()
+            assert "cannot connect to " in result
+            assert (str(port) in result) is is_shown
+            assert ("upstream 'up'" in result) is not is_shown
     assert net.warned(f"upstream 'up': cannot connect to 127.0.0.1:{port} ") == 1

@@ -41,7 +41,7 @@ def text_of(response: Response) -> str:
 
 
 async def held(net: Net, **options: Any) -> tuple[Gateway, asyncio.Event]:
-    """A gateway whose upstream waits in the middle of each answer."""
+    """Returns a gateway whose upstream waits in the middle of each answer."""
     go_on = asyncio.Event()
 
     async def handler(peer: Peer) -> None:
@@ -56,7 +56,7 @@ async def held(net: Net, **options: Any) -> tuple[Gateway, asyncio.Event]:
 
 @on_both_loops
 async def test_a_stream_that_is_looked_for_has_the_settings_of_its_model(net: Net) -> None:
-    """They differ from those of `[stream]`, by which its response begins to wait."""
+    """They differ from the settings in `[stream]`, by which its response begins to wait."""
     gateway, go_on = await held(net)
     settings = gateway.running.engine.settings
     model = settings.models["m"]

@@ -83,7 +83,7 @@ async def run(*arguments: str, cwd: Path, given: bytes | None = None, **environ:
 
 @pytest.fixture
 def config(tmp_path: Path, mock: Mock) -> Path:
-    """A configuration whose upstreams are the mock, in both dialects."""
+    """Returns a configuration whose upstreams are the mock, in both dialects."""
     file = tmp_path / "gai-fast.toml"
     file.write_text(
         f"[server]\nport = 0\n"
@@ -115,7 +115,7 @@ class TestServe:
             assert (code, errors) == (0, "")
 
     async def call(self, curl: str) -> None:
-        """Runs the line, and where there is no curl what it says."""
+        """Runs the line, and if there is no curl what it says."""
         words = shlex.split(curl)
         request = urllib.request.Request(words[2], words[-1].encode(), dict([words[4].split(": ")]))
 

@@ -61,7 +61,7 @@ def head(kind: str = "text/event-stream") -> bytes:
 
 
 def place(peer: Peer) -> int:
-    """The number of the last event that the client has."""
+    """Returns the number of the last event that the client has."""
     _, _, value = peer.head.lower().partition(b"last-event-id: ")
     return int(value.partition(b"\r\n")[0].rpartition(b".")[2] or 0)
 
@@ -85,7 +85,7 @@ def rest_for(peer: Peer, end: str = "\n") -> bytes:
 
 
 async def serve(net: Net, *answers: Answer) -> tuple[str, list[Peer]]:
-    """A server whose requests get one answer each, the last one again and again.
+    """Returns a server whose requests get one answer each, the last one again and again.
 
     Returns:
         Its address, and the connections of the requests so far: Node also makes some without a request.
@@ -216,7 +216,7 @@ async def test_a_server_that_takes_connections_and_never_answers_is_given_up(net
 
 @on_uvloop
 async def test_a_transport_that_something_on_the_way_holds_up_is_left_for_the_next(net: Net) -> None:
-    """A proxy that does not pass upgrades on, and one that gathers what comes as SSE."""
+    """A proxy that does not pass upgrades on, and a proxy that gathers SSE."""
 
     async def held_up(peer: Peer) -> None:
         if is_lines(peer):
@@ -272,7 +272,7 @@ REFUSALS: Final = {
 
 @on_uvloop
 async def test_what_refuses_a_request_or_its_rest_is_one_error(net: Net) -> None:
-    """The refusal is the server's, or that of a proxy, whose body may be anything."""
+    """The server refuses, or a proxy, whose body may be anything."""
     commands = []
     for status, (body, _, _) in REFUSALS.items():
         first, _ = await serve(net, refuses(status, body))
@@ -409,7 +409,7 @@ CODES: Final = [1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4999, None
 
 @on_uvloop
 async def test_whatever_code_closes_a_websocket_the_stream_goes_on(net: Net) -> None:
-    """`None`: without a close."""
+    """None if the connection ends without a close."""
     codes = iter(CODES)
     resumed: list[dict[str, Any]] = []
 
@@ -438,7 +438,7 @@ async def test_whatever_code_closes_a_websocket_the_stream_goes_on(net: Net) -> 
 
 
 async def message(peer: Peer) -> Any:
-    """A client's message, in one frame of less than 64 KiB."""
+    """Returns a client's message, in one frame of less than 64 KiB."""
     _, length = await peer.reader.readexactly(2)
     size = length & 0x7F
     if size == 126:

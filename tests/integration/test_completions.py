@@ -36,7 +36,7 @@ def client_of(net: Net, gateway: Gateway) -> openai.AsyncOpenAI:
 
 
 async def legacy(net: Net, upstream: Upstream) -> Gateway:
-    """A gateway whose model `legacy` speaks the dialect itself."""
+    """Returns a gateway whose model `legacy` speaks the dialect itself."""
     settings = settings_for(upstream.url)
     speaks = UpstreamSettings("legacy", "openai-compatible:completions", f"{upstream.url}/v1", Secret(KEY), retries=0)
     models = {**settings.models, "legacy": ModelSettings("legacy", speaks, "instruct", settings.stream)}

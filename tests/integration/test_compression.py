@@ -22,7 +22,7 @@ CHAT: dict[str, Any] = {"model": "m", "messages": MESSAGES, "stream": True}
 
 
 def decoded(response: Response) -> bytes:
-    """The body, read as its `content-encoding` says."""
+    """Returns the body, read as its `content-encoding` says."""
     body, coding = bytes(response.body), response.headers.get("content-encoding")
     read: Callable[[bytes], bytes] = bytes
     if coding == "gzip":
@@ -112,5 +112,5 @@ async def test_a_stream_that_breaks_off_does_not_look_complete(net: Net) -> None
     await gateway.running.close()
     await response.rest()
     reader = zlib.decompressobj(zlib.MAX_WBITS + 16)
-    told = reader.decompress(bytes(response.body))
-    assert response.ended is reader.eof is (b'"type":"done"' in told)
+    result = reader.decompress(bytes(response.body))
+    assert response.ended is reader.eof is (b'"type":"done"' in result)

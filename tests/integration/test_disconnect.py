@@ -70,7 +70,7 @@ async def head_only(peer: Peer) -> None:
 
 
 def word(peer: Peer) -> bytes:
-    """A delta in the dialect of the request."""
+    """Returns a delta in the dialect of the request."""
     return CLAUDE_DELTA if b"/messages " in peer.head else delta("word ")
 
 

@@ -23,10 +23,10 @@ CUTS = " proxy_read_timeout 1s;"
 
 
 async def doctor(folder: Path, *arguments: str, **environ: str) -> tuple[int, dict[str, Any]]:
-    """The exit code, and the checks by name."""
-    code, told, errors = await run("doctor", "--json", *arguments, cwd=folder, **environ)
+    """Returns the exit code, and the checks by name."""
+    code, result, errors = await run("doctor", "--json", *arguments, cwd=folder, **environ)
     assert "Traceback" not in errors
-    checks = json.loads(told)
+    checks = json.loads(result)
     for check in checks:
         assert set(check) == {"name", "status", "detail", "fix"}
         assert check["status"] in ("ok", "warning", "error", "skipped")
@@ -133,14 +133,14 @@ async def test_upstreams_are_asked_for_their_models_and_no_key_is_shown(tmp_path
         assert (checks["tls"]["status"], checks["proxy"]["status"]) == ("skipped", "skipped")
         assert asked[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
         assert b"Bearer sk-hidden" in asked[0]
-        code, told, errors = await run("doctor", cwd=tmp_path, KEY="sk-hidden")
+        code, result, errors = await run("doctor", cwd=tmp_path, KEY="sk-hidden")
     assert code == 1
-    assert "the key is refused: status 401" in told
-    assert "hidden" not in told + errors
+    assert "the key is refused: status 401" in result
+    assert "hidden" not in result + errors
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://u:hidden@x", "http://x/?hidden", "http://x:99999999"])
 async def test_a_url_that_cannot_be_asked_is_a_usage_error_and_is_not_repeated(tmp_path: Path, url: str) -> None:
-    code, told, errors = await run("doctor", "--url", url, cwd=tmp_path)
-    assert (code, told) == (2, "")
+    code, result, errors = await run("doctor", "--url", url, cwd=tmp_path)
+    assert (code, result) == (2, "")
     assert "hidden" not in errors

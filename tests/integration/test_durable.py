@@ -91,7 +91,7 @@ def log_of(gateway: Gateway, stream_id: str) -> StreamLog:
 async def begun(
     net: Net, words: int = 0, body: dict[str, Any] = RESUMABLE, **options: Any
 ) -> tuple[Story, Gateway, Client, Response]:
-    """A stream whose client has been sent some words."""
+    """Returns a stream whose client has been sent some words."""
     story = Story()
     gateway = await net.gateway(await net.upstream(story), commit_after=SOON, **options)
     client, response = await gateway.stream(body)
@@ -102,7 +102,7 @@ async def begun(
 
 
 async def state_of(gateway: Gateway, stream_id: str) -> dict[str, Any]:
-    """The state of a stream, as an object."""
+    """Returns the state of a stream, as an object."""
     response = await gateway.ask("GET", f"{STREAMS}/{stream_id}", headers={"accept": "application/json"})
     assert (response.status, response.headers["content-type"]) == (200, "application/json")
     state: dict[str, Any] = response.json
@@ -118,7 +118,7 @@ async def follow(gateway: Gateway, stream_id: str, query: str = "", **headers: s
 
 
 async def followed(gateway: Gateway, stream_id: str, query: str = "", **headers: str) -> Response:
-    """All that a follower of a stream that ends is sent."""
+    """Returns all that a follower of a stream that ends is sent."""
     client, response = await follow(gateway, stream_id, query, **headers)
     if response.status != 204:
         await response.rest()
@@ -260,7 +260,7 @@ FORMS = ["framing=sse", "framing=ndjson", "framing=sse&envelope=full", "framing=
 
 
 def steady(body: bytes | bytearray, stream_id: str) -> bytes:
-    """A body without what differs between two streams."""
+    """Returns a body without what differs between two streams."""
     text = bytes(body).replace(stream_id.encode(), b"ID")
     text = re.sub(rb'"(ts|created)":\d+', rb'"\1":0', text)
     return re.sub(rb'"(request_id|id)":"[^"]+"', rb'"\1":"X"', text)
@@ -743,7 +743,7 @@ def raising(*_: Any, **__: Any) -> Any:
 
 
 async def outcome(client: Client) -> int | None:
-    """The status of a response that has ended, properly or not; `None` where the client was cut off before it."""
+    """Returns the status of a response that has ended, properly or not; `None` if the client was cut off before it."""
     try:
         response = await client.response()
     except (asyncio.IncompleteReadError, ConnectionError):

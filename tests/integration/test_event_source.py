@@ -51,7 +51,7 @@ REFERENCE = {
 
 
 def outcome(status: int, content_type: str | None) -> Outcome:
-    """The reaction of an `EventSource` to the head of a response."""
+    """Returns the reaction of an `EventSource` to the head of a response."""
     if status in (301, 302, 303, 307, 308):
         return "follow"
     essence = (content_type or "").partition(";")[0].strip().lower()
@@ -59,7 +59,7 @@ def outcome(status: int, content_type: str | None) -> Outcome:
 
 
 def costs_a_preflight(event_id: str) -> bool:
-    """Whether a cross-origin reconnect with this `Last-Event-ID` asks first (Fetch, 2.2.2)."""
+    """Returns whether a cross-origin reconnect with this `Last-Event-ID` asks first (Fetch, 2.2.2)."""
     unsafe = re.search(r'[\x00-\x08\x0a-\x1f"():<>?@\[\\\]{}\x7f]', event_id)
     return len(event_id.encode()) > 128 or unsafe is not None
 
@@ -91,7 +91,7 @@ def result(response: Response) -> Outcome:
 
 
 async def come_back(gateway: Gateway, last: str) -> Response:
-    """The answer to the automatic reconnect."""
+    """Returns the answer to the automatic reconnect."""
     return await gateway.ask("GET", START, headers={**BROWSER, "last-event-id": last})
 
 

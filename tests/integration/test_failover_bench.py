@@ -284,11 +284,11 @@ async def test_a_primary_that_flaps_is_replaced_while_it_is_down_and_used_again(
 
 
 async def test_a_fallback_that_refuses_prefill_is_asked_for_the_whole_answer(net: Net, tmp_path: Path) -> None:
-    """Its `prefill = true` is wrong, and its 400 is not what the client is told."""
+    """Its `prefill = true` is wrong, and the client does not get its 400."""
     wall = Wall(is_cut_always=True)
     upstream = await net.upstream(wall)
-    told = configuration(upstream.url).replace(f'id = "{NO_PREFILL}"\n', f'id = "{NO_PREFILL}"\nprefill = true\n')
-    (tmp_path / "gai-fast.toml").write_text(told)
+    result = configuration(upstream.url).replace(f'id = "{NO_PREFILL}"\n', f'id = "{NO_PREFILL}"\nprefill = true\n')
+    (tmp_path / "gai-fast.toml").write_text(result)
     async with serving(net, tmp_path) as server:
         call = await Bench(server, wall).ask("fb-s14")
         assert call.is_rescued

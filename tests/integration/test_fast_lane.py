@@ -30,7 +30,7 @@ VOLATILE = {"date", "x-request-id", "request-id", "x-gai-stream-id"}
 
 
 async def answers(client: Client, *, head_only: bool = False) -> list[Any]:
-    """Every response up to the end of the connection, without what differs from one to the next.
+    """Returns every response up to the end of the connection, without what differs from one to the next.
 
     Args:
         client: Its connection.
@@ -61,7 +61,7 @@ def without_ids(body: bytes) -> Any:
 
 
 async def exchange(gateway: Gateway, data: bytes) -> list[Any]:
-    """The answer to a client that sends these bytes and then ends its side."""
+    """Returns the answer to a client that sends these bytes and then ends its side."""
     client = await gateway.connect()
     client.send(data)
     client.writer.write_eof()

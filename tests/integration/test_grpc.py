@@ -73,9 +73,9 @@ async def test_a_stream_is_that_of_sse(net: Net) -> None:
     assert json.loads(events[0].json)["request_id"] == "my-id"
     assert [event.json.decode() for event in events[1:]] == sse.data[1:]
     for event in events:
-        told = json.loads(event.json)
-        text = told["text"] if event.type == "text.delta" else ""
-        assert (event.type, event.seq, event.text) == (told["type"], told.get("seq", 0), text)
+        result = json.loads(event.json)
+        text = result["text"] if event.type == "text.delta" else ""
+        assert (event.type, event.seq, event.text) == (result["type"], result.get("seq", 0), text)
 
 
 async def test_a_durable_stream_is_followed_from_any_event(net: Net) -> None:
@@ -221,10 +221,10 @@ async def test_a_stream_that_fails_tells_it_and_then_its_status(net: Net) -> Non
     async with serving_rpc(gateway.url) as rpc:
         events, refusal = await refused(rpc.generate(QUERY))
     assert [event.type for event in events][-3:] == ["text.delta", "error", "done"]
-    told = json.loads(events[-2].json)["error"]
+    result = json.loads(events[-2].json)["error"]
     assert refusal.code is grpc.StatusCode.UNAVAILABLE
-    assert refusal.info.reason == told["code"].upper()
-    assert refusal.info.metadata["phase"] == told["phase"] == "mid_stream"
+    assert refusal.info.reason == result["code"].upper()
+    assert refusal.info.metadata["phase"] == result["phase"] == "mid_stream"
 
 
 async def test_a_gateway_that_is_not_there_is_unavailable(net: Net) -> None:

@@ -44,7 +44,7 @@ MOST = 4 * 2**20
 
 @asynccontextmanager
 async def running(*flags: str, grace: float = PATIENCE, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The command."""
+    """Yields the command."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM.format(grace=grace), "grpc", *flags,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**environment(), **variables},
@@ -90,8 +90,8 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
 )
 async def test_what_it_does_not_start_with(flags: tuple[str, ...], code: int, words: str) -> None:
     async with running(*flags) as process:
-        told, said = await ended(process)
-    assert told == code, said
+        result, said = await ended(process)
+    assert result == code, said
     assert words in said
     assert "secret" not in said
     assert "Traceback" not in said
@@ -186,15 +186,15 @@ async def test_a_call_that_does_not_end_is_told(net: Net) -> None:
         async with grpc.aio.insecure_channel(await address(process)) as channel:
             call = channel.unary_stream(GENERATE)(ASKED)
             process_ends: Any = None
-            told: list[bytes] = []
+            seen: list[bytes] = []
             with pytest.raises(grpc.aio.AioRpcError) as problem:
                 async for event in call:
-                    told.append(event)
+                    seen.append(event)
                     if process_ends is None:
                         process_ends = process.send_signal(signal.SIGTERM) or True
             assert problem.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert b'"draining"' in told[-2]
-            assert b'"finished":false' in told[-1]
+            assert b'"draining"' in seen[-2]
+            assert b'"finished":false' in seen[-1]
         assert await ended(process) == (0, "")
 
 

@@ -37,7 +37,7 @@ KEYS = tuple(KeySettings(name, (key_digest(f"sk-{name}-0123456789"),)) for name 
 
 
 async def begun(gateway: Gateway, **headers: str) -> tuple[Client, Response]:
-    """A stream whose first text has come."""
+    """Returns a stream whose first text has come."""
     client, response = await gateway.stream(STREAM, **headers)
     await response.until(b"text.delta")
     return client, response

@@ -87,7 +87,7 @@ class Site:
         return client
 
     async def send(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Response:
-        """The whole answer to a request."""
+        """Returns the whole answer to a request."""
         client = await self.begin(path, body, headers)
         response = await client.response()
         await response.rest()
@@ -96,7 +96,7 @@ class Site:
 
 
 async def site(net: Net, way: str, url: str, **options: Any) -> Site:
-    """A gateway that answers one of the three ways."""
+    """Returns a gateway that answers one of the three ways."""
     if way != "mounted":
         gateway = await net.gateway(url, **{**options, "fast_lane": "auto" if way == "lane" else "off"})
         return Site(net, gateway.host)
@@ -111,13 +111,13 @@ async def site(net: Net, way: str, url: str, **options: Any) -> Site:
 
 
 async def at(net: Net, upstream: Any, **options: Any) -> tuple[Gateway, Site]:
-    """A gateway, however its scenarios run."""
+    """Returns a gateway, however its scenarios run."""
     gateway = await net.gateway(upstream, **options)
     return gateway, Site(net, gateway.host)
 
 
 def text_of(response: Response) -> str:
-    """The text of an answer in any form."""
+    """Returns the text of an answer in any form."""
     assert response.status == 200, bytes(response.body)
     assert response.ended
     if response.headers["content-type"] == "application/json":
@@ -572,7 +572,7 @@ async def test_a_key_is_free_after_its_time_and_a_reload_changes_that_time(net: 
 
 
 async def over(net: Net, world: World, url: str, **options: Any) -> tuple[Gateway, Site]:
-    """A gateway over a store that several share."""
+    """Returns a gateway over a store that several share."""
     running = await start(settings_for(url, **options), memory=FakeBackend(world))
     gateway = Gateway(net, running)
     net.gateways.append(gateway)

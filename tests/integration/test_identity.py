@@ -40,7 +40,7 @@ CANARY = "tok-canary-0123456789"
 
 
 def printing(folder: Path, *tokens: str, rest: str = "raise SystemExit(1)") -> IdentitySettings:
-    """A program that prints one token after another, and then does something else."""
+    """Returns a program that prints one token after another, and then does something else."""
     script = f"""
 import os, sys, time
 n = len(os.listdir({str(folder)!r}))

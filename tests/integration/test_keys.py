@@ -1,5 +1,5 @@
-"""Keys that an admin makes at run time: in force without a restart, limited as those of the file, and revoked with
-their streams. tests/integration/stores/test_keys.py has those of several servers."""
+"""Keys that an admin makes at run time: in force without a restart, limited like keys of the file, and revoked with
+their streams. tests/integration/stores/test_keys.py has several servers."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ async def test_a_revoked_keys_streams_end_properly_in_every_format(net: Net, pat
         assert (finish["type"], finish["finish_reason"], finish["reason"]) == ("finish", "cancelled", "key_revoked")
         assert (done["type"], done["finished"]) == ("done", True)
         check_legal(response.events)
-    assert gateway.streams == 1  # those of others go on
+    assert gateway.streams == 1  # the streams of others go on
     client.close()
     other.close()
     assert net.warned(ENDS) == 1

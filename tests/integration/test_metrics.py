@@ -46,7 +46,7 @@ def prometheus(unavailable: Callable[[str], NoReturn]) -> None:
 
 
 async def scraped(gateway: Gateway) -> dict[str, float]:
-    """The samples, by name and labels."""
+    """Returns the samples, by name and labels."""
     response = await gateway.ask("GET", "/metrics")
     assert response.status == 200
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -56,7 +56,7 @@ async def scraped(gateway: Gateway) -> dict[str, float]:
 
 
 def total(samples: dict[str, float], name: str, *labels: str) -> float:
-    """The sum of all samples of a name that have these labels."""
+    """Returns the sum of all samples of a name that have these labels."""
     return sum(
         value
         for key, value in samples.items()
@@ -128,7 +128,7 @@ async def test_what_runs_now_is_told_by_its_transport(net: Net) -> None:
 
 @on_both_loops
 async def test_refusals_are_counted_by_route_and_status(net: Net) -> None:
-    """Also requests whose stream could not begin, and those of no route."""
+    """Also requests whose stream could not begin, and requests without a route."""
     gateway = await net.gateway(await net.mock(fault=Fault("cut", 3)))
     await gateway.ask("POST", NATIVE, {**QUERY, "model": "none"})
     await gateway.ask("POST", NATIVE, {"unknown": 1})
@@ -222,8 +222,8 @@ async def test_it_is_open_to_those_that_healthz_is(net: Net) -> None:
 
 
 def figures(line: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(line[line.index("{") :])
-    return told
+    result: dict[str, Any] = json.loads(line[line.index("{") :])
+    return result
 
 
 @on_uvloop
@@ -234,12 +234,12 @@ async def test_the_line_of_a_stream_says_how_it_went(net: Net, caplog: pytest.Lo
         await gateway.ask("GET", "/healthz")
     stream, other = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
     assert re.match(r"127\.0\.0\.1 POST '/v1/chat/completions' 200 [0-9.]+ abc \{", stream)
-    told = figures(stream)
-    assert (told["model"], told["upstream"], told["retries"], told["fallbacks"]) == ("m", "spare", 1, 1)
-    assert (told["outcome"], told["finish_reason"], told["deltas"]) == ("finished", "stop", 5)
-    assert told["duration_ms"] >= told["time_to_first_token_ms"] > 0
-    assert told["output_tokens"] > 0
-    assert told["request_id"] == "abc"
+    result = figures(stream)
+    assert (result["model"], result["upstream"], result["retries"], result["fallbacks"]) == ("m", "spare", 1, 1)
+    assert (result["outcome"], result["finish_reason"], result["deltas"]) == ("finished", "stop", 5)
+    assert result["duration_ms"] >= result["time_to_first_token_ms"] > 0
+    assert result["output_tokens"] > 0
+    assert result["request_id"] == "abc"
     assert "Hello" not in stream
     assert "{" not in other
 
@@ -282,8 +282,8 @@ async def test_a_failure_is_told_by_its_code(net: Net, caplog: pytest.LogCapture
     gateway = await net.gateway(await net.mock(fault=Fault("cut", 3)))
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         await gateway.chat()
-    told = figures(caplog.records[-1].getMessage())
-    assert (told["outcome"], told["error_code"], told["deltas"]) == ("failed", "network", 3)
+    result = figures(caplog.records[-1].getMessage())
+    assert (result["outcome"], result["error_code"], result["deltas"]) == ("failed", "network", 3)
 
 
 @on_uvloop
@@ -320,10 +320,10 @@ class Ends:
     """A sink that keeps its calls."""
 
     def __init__(self) -> None:
-        self.told: list[StreamMetrics] = []
+        self.received: list[StreamMetrics] = []
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        self.told.append(metrics)
+        self.received.append(metrics)
 
 
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
@@ -338,7 +338,7 @@ async def test_a_stream_all_of_whose_text_is_left_out_has_no_first_token(net: Ne
     running.engine.sinks.append(ends := Ends())
     asked = {"model": "m", "stream": stream, **(QUERY if path == NATIVE else {"messages": MESSAGES})}
     assert (await net.gateways[-1].ask("POST", path, asked)).status == 200
-    (end,) = ends.told
+    (end,) = ends.received
     assert (end.outcome, end.deltas, end.time_to_first_token) == ("finished", 5, None)
     assert end.upstream_time_to_first_token is not None
     samples = await scraped(net.gateways[-1])
@@ -362,7 +362,7 @@ async def test_the_clients_first_token_is_later_than_the_upstreams_where_output_
     written.set()
     await response.rest()
     client.close()
-    (end,) = ends.told
+    (end,) = ends.received
     assert end.time_to_first_token is not None
     assert end.upstream_time_to_first_token is not None
     assert end.time_to_first_token >= end.upstream_time_to_first_token + 0.04
@@ -371,16 +371,16 @@ async def test_the_clients_first_token_is_later_than_the_upstreams_where_output_
 @on_both_loops
 async def test_a_program_in_this_process_has_it_too_also_in_the_callback_of_the_end(net: Net) -> None:
     def note(event: Any) -> None:
-        told.append(event["metrics"]["time_to_first_token_ms"])
+        seen.append(event["metrics"]["time_to_first_token_ms"])
 
-    told: list[float] = []
+    seen: list[float] = []
     url = (await net.upstream(Steps(answer("H")))).url  # one read
     async with gai_fast.Gateway(settings_for(url)) as gateway:
         asked = {**QUERY, "model": "m"}
         async with gateway.stream(asked, events=gai_fast.EventManager(on_complete=note)) as stream:
-            told.append((await stream.result()).metrics["time_to_first_token_ms"])
-    assert len(told) == 2
-    assert told[1] >= told[0] > 0
+            seen.append((await stream.result()).metrics["time_to_first_token_ms"])
+    assert len(seen) == 2
+    assert seen[1] >= seen[0] > 0
 
 
 @on_uvloop

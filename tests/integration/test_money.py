@@ -91,13 +91,13 @@ async def breaks(peer: Peer) -> None:
 
 
 async def spend(gateway: Gateway, by: str = "key") -> list[Any]:
-    told = await spend_report(gateway.running.engine.ledger, read_query({"by": by}), None)
-    data: list[Any] = told["data"]
+    result = await spend_report(gateway.running.engine.ledger, read_query({"by": by}), None)
+    data: list[Any] = result["data"]
     return data
 
 
 async def spent(gateway: Gateway) -> float:
-    """All spend, in units."""
+    """Returns all spend, in units."""
     return sum(row["amount"] for row in await spend(gateway))
 
 
@@ -434,7 +434,7 @@ async def test_attempts_that_all_break_are_paid_once_each(net: Net, wish: Any) -
 
 
 def priced_by_provider(provider: str, url: str) -> Any:
-    """A configuration whose model `m` is of this provider, with a price."""
+    """Returns a configuration whose model `m` is of this provider, with a price."""
     settings = settings_for(url)
     up = UpstreamSettings("up", provider, f"{url}/v1", retries=0, breaker=None)
     return replace(
@@ -512,8 +512,8 @@ async def test_usage_that_the_client_did_not_ask_for_is_counted_and_not_sent(net
     async def handler(peer: Peer) -> None:
         asked.append(json.loads(await peer.request()))
         wants = asked[-1].get("stream_options", {}).get("include_usage")
-        told = [chunk(used())] if wants else []
-        await peer.send(SSE_HEAD, chunk(delta(TEXT)), chunk(FINISH), *told, chunk(DONE), LAST_CHUNK)
+        result = [chunk(used())] if wants else []
+        await peer.send(SSE_HEAD, chunk(delta(TEXT)), chunk(FINISH), *result, chunk(DONE), LAST_CHUNK)
 
     upstream = await net.upstream(handler)
     priced = await net.gateway(upstream, prices=PRICES)

@@ -38,7 +38,7 @@ def client_of(net: Net, gateway: Gateway, **options: Any) -> openai.AsyncOpenAI:
 
 
 async def text_of(chunks: AsyncIterator[Any]) -> str:
-    """The text of a stream, taken as most programs take it: `choices` is never null."""
+    """Returns the text of a stream, taken as most programs take it: `choices` is never null."""
     text = ""
     async for piece in chunks:
         assert piece.object == "chat.completion.chunk"

@@ -24,7 +24,7 @@ SAMPLES = "/admin/v1/events"
 
 
 def schemathesis() -> str:
-    """The program; without it the test is skipped."""
+    """Returns the program; without it the test is skipped."""
     found = shutil.which("schemathesis", path=Path(sys.executable).parent) or shutil.which("schemathesis")
     if found is None:
         pytest.skip("schemathesis is not installed (the extra dev has it)")
@@ -42,11 +42,11 @@ async def test_schemathesis_finds_nothing(net: Net, tmp_path: Path) -> None:
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
-    told = (await process.stdout.read()).decode()
-    assert await process.wait() == 0, told
-    passed = re.search(r"generated, (\d+) passed", told)
+    result = (await process.stdout.read()).decode()
+    assert await process.wait() == 0, result
+    passed = re.search(r"generated, (\d+) passed", result)
     assert passed is not None
-    assert int(passed[1]) > LEAST, told
+    assert int(passed[1]) > LEAST, result
     net.logged.clear()  # that the configuration has been loaded, or cannot be
 
 
@@ -63,7 +63,7 @@ FOR_OTHERS = {"x-accel-buffering", "x-content-type-options"}
 
 
 def check_headers(document: Any, method: str, path: str, response: Any) -> None:
-    """Raises where an answer has a header that the document does not have."""
+    """Raises if an answer has a header that the document does not have."""
     described = document["paths"][path][method]["responses"][str(response.status)]
     if "$ref" in described:
         described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
@@ -72,14 +72,14 @@ def check_headers(document: Any, method: str, path: str, response: Any) -> None:
 
 
 def check(document: Any, method: str, path: str, status: int, value: Any) -> None:
-    """Raises where an answer is not as the document says."""
+    """Raises if an answer is not as the document says."""
     content = document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]
     schema = {**content["schema"], "components": document["components"]}
     assert [str(problem) for problem in jsonschema_rs.Draft202012Validator(schema).iter_errors(value)] == []
 
 
 def conforms(document: Any, name: str, value: Any) -> bool:
-    """Whether a value is as one of the schemas says."""
+    """Returns whether a value is as one of the schemas says."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
     return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
 

@@ -70,7 +70,7 @@ class Model:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of a configuration; what is imported from it is forgotten."""
+    """Yields a folder of a configuration; what is imported from it is forgotten."""
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     known = {*sys.modules}
@@ -106,7 +106,7 @@ def serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 
 def said(response: Response) -> str:
-    """The text of a chat completion's stream."""
+    """Returns the text of a chat completion's stream."""
     return "".join(
         choice["delta"].get("content") or "" for event in response.events for choice in event.get("choices", ())
     )

@@ -813,7 +813,7 @@ async def test_a_request_gets_the_token_of_its_upstreams_identity(net: Net) -> N
 
 
 def openai_answers(requests: list[tuple[str, dict[str, str], bytes]]) -> Any:
-    """An upstream with the routes of OpenAI that are passed through."""
+    """Returns an upstream with the routes of OpenAI that are passed through."""
     image = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {
         "input_tokens": 5, "output_tokens": 9, "total_tokens": 14,
         "input_tokens_details": {"image_tokens": 0, "text_tokens": 5}}}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Processors over real sockets: JSON that is followed, checked and told as it grows, and what passes untouched."""
+"""Processors over real sockets: JSON that is followed, checked and sent as it grows, and what passes untouched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DOCUMENT = '{"n": 1, "s": "a \\"word\\""}'
 
 
 async def gateway_saying(net: Net, text: str, *processors: dict[str, Any], size: int = 3, **options: Any) -> Gateway:
-    """A gateway whose upstream says a text, in pieces."""
+    """Returns a gateway whose upstream says a text, in pieces."""
 
     async def say(peer: Peer) -> None:
         while True:

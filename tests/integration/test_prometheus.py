@@ -30,7 +30,7 @@ DASHBOARD = json.loads((DEPLOY / "grafana" / "gai-fast.json").read_text())
 ROOT = "sk-root-0123456789"
 PRICE = "price = {input = 1, output = 2}\n"
 COMPARISON = re.compile(r" (<|>) [\d.]+$")
-"""The end of an expression that has a value only where something is wrong."""
+"""The end of an expression that has a value only if something is wrong."""
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_dashboard_has_the_form_that_grafana_imports() -> None:
 
 
 def filled(expression: str) -> str:
-    """A query of the dashboard, as Grafana sends it where all is chosen."""
+    """Returns a query of the dashboard, as Grafana sends it if all is chosen."""
     return re.sub(r"\$(job|instance|provider|model)", ".*", expression.replace("$__rate_interval", "30s"))
 
 
@@ -118,14 +118,14 @@ class Prometheus:
         self.session = session
 
     async def values(self, query: str) -> list[float]:
-        """The numbers that a query gives now."""
+        """Returns the numbers that a query gives now."""
         async with self.session.get(f"{self.url}/api/v1/query", params={"query": query}) as response:
             answer = await response.json()
         assert answer["status"] == "success", (query, answer)
         return [value for each in answer["data"]["result"] if not math.isnan(value := float(each["value"][1]))]
 
     async def labels(self, query: str) -> list[str]:
-        """The values of a label, for a `label_values(metric, label)` of the dashboard."""
+        """Returns the values of a label, for a `label_values(metric, label)` of the dashboard."""
         found = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
         assert found is not None
         params = {"match[]": filled(found[1])}

@@ -93,7 +93,7 @@ TOLD = b'data: {"error":{"message":"broke","code":"server_error"}}\n\n'
 
 
 async def broken(net: Net, end: bytes) -> Response:
-    """The response for an answer that ends so once its client has the beginning."""
+    """Returns the response for an answer that ends so once its client has the beginning."""
     begun = asyncio.Event()
 
     async def handler(peer: Peer) -> None:
@@ -149,15 +149,15 @@ ANSWER = (
 
 @on_both_loops
 @pytest.mark.parametrize(
-    ("told", "stream"), [(FINISH + DONE, True), (FINISH + DONE, False), (TOLD, True)], ids=["end", "whole", "error"]
+    ("expected", "stream"), [(FINISH + DONE, True), (FINISH + DONE, False), (TOLD, True)], ids=["end", "whole", "error"]
 )
-async def test_the_response_ends_with_the_body(net: Net, told: bytes, stream: bool) -> None:
+async def test_the_response_ends_with_the_body(net: Net, expected: bytes, stream: bool) -> None:
     async def handler(peer: Peer) -> None:
         await peer.request()
         for piece in (
             SSE_HEAD,
             chunk(delta("One ")),
-            chunk(told),
+            chunk(expected),
             chunk(b": and\n\ndata: mo"),
             chunk(b"re"),
             LAST_CHUNK,
@@ -167,7 +167,7 @@ async def test_the_response_ends_with_the_body(net: Net, told: bytes, stream: bo
 
     gateway = await net.gateway(await net.upstream(handler))
     response = await gateway.ask("POST", RAW, {**QUERY, "stream": stream})
-    assert bytes(response.body) == delta("One ") + told + b": and\n\ndata: more"
+    assert bytes(response.body) == delta("One ") + expected + b": and\n\ndata: more"
     assert (response.status, response.ended) == (200, True)
 
 

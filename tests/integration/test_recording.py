@@ -44,14 +44,14 @@ async def asked(gateway: Gateway, model: str = "m") -> Response:
     return await gateway.ask("POST", NATIVE, {"query": PROMPT, "model": model}, {"x-request-id": "r"})
 
 
-def told(response: Response) -> list[dict[str, Any]]:
-    """The events without what belongs to one stream alone."""
+def comparable(response: Response) -> list[dict[str, Any]]:
+    """Returns the events without what belongs to one stream alone."""
     events: list[dict[str, Any]] = []
     for event in response.events:
-        told = {key: value for key, value in event.items() if key not in ("ts", "stream_id")}
-        if "error" in told:
-            told["error"] = {key: value for key, value in told["error"].items() if key != "message"}
-        events.append(told)
+        result = {key: value for key, value in event.items() if key not in ("ts", "stream_id")}
+        if "error" in result:
+            result["error"] = {key: value for key, value in result["error"].items() if key != "message"}
+        events.append(result)
     return events
 
 
@@ -75,7 +75,7 @@ async def test_what_was_recorded_replays_to_the_same_events(net: Net, tmp_path: 
     for split in (0, 3):
         replay = await net.stack.enter_async_context(Replay(load(file), speed=0, split=split))
         again = await net.gateway(replay.url)
-        assert told(await asked(again)) == told(first)
+        assert comparable(await asked(again)) == comparable(first)
 
 
 @on_both_loops
@@ -90,7 +90,7 @@ async def test_an_answer_that_broke_and_one_that_refused_replay_so(net: Net, tmp
         again = await asked(await net.gateway(replay.url))
         assert again.status == first.status
         if first.status == 200:
-            assert told(again) == told(first)
+            assert comparable(again) == comparable(first)
         else:
             assert again.error["code"] == first.error["code"] == "rate_limited"
 

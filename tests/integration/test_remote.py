@@ -34,7 +34,7 @@ def brief(change_limits: ChangeLimits) -> None:
 
 
 def frame(event: dict[str, Any], *lines: str) -> bytes:
-    """One HTTP chunk with one event."""
+    """Returns one HTTP chunk with one event."""
     own = f"id: {ID}.{event['seq']}\n" if "seq" in event else ""
     data = f"event: {event['type']}\n{own}{''.join(lines)}data: {json.dumps(event)}\n\n".encode()
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -91,15 +91,15 @@ async def test_the_interface_is_the_gateways(net: Net) -> None:
 @on_uvloop
 async def test_callbacks_are_called_with_what_is_read(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=8))
-    told: list[str] = []
+    seen: list[str] = []
 
     async def complete(event: Any) -> None:
-        told.append(event["type"])
+        seen.append(event["type"])
 
-    manager = gai_fast.EventManager(on_delta=lambda event: told.append("delta"), on_complete=complete)
+    manager = gai_fast.EventManager(on_delta=lambda event: seen.append("delta"), on_complete=complete)
     async with gai_fast.connect(gateway.url) as client, client.stream(QUERY, manager) as stream:
         await stream.result()
-    assert told == [*["delta"] * 8, "finish"]
+    assert seen == [*["delta"] * 8, "finish"]
 
 
 @on_both_loops
@@ -265,8 +265,8 @@ async def test_a_done_that_is_lost_is_known(net: Net) -> None:
 @on_uvloop
 async def test_a_server_that_is_busy_is_asked_again(net: Net) -> None:
     busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n<html>..."
-    told = b'{"error":{"code":"overloaded","message":"m","temporary":true,"retry_after_ms":1}}'
-    body = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told)
+    result = b'{"error":{"code":"overloaded","message":"m","temporary":true,"retry_after_ms":1}}'
+    body = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n%b" % (len(result), result)
     rest = HEAD + text(3, "b") + frame(FINISH) + DONE + LAST_CHUNK
     parting = frame({"type": "text.delta", "seq": 2, "text": "a"}, "retry: 1\n")
     events, server = await read(net, HEAD + START + parting, busy, body, rest)
@@ -381,8 +381,8 @@ async def test_a_connection_that_is_silent_is_made_again(net: Net, change_limits
 
 @on_uvloop
 async def test_a_stream_that_is_gone_ends_with_its_error(net: Net) -> None:
-    told = b'{"error":{"code":"not_found","message":"no such stream","reason":"stream"}}'
-    gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told)
+    result = b'{"error":{"code":"not_found","message":"no such stream","reason":"stream"}}'
+    gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(result), result)
     events, _ = await read(net, HEAD + START, gone)
     assert events[-2]["error"] == {
         "code": "not_found",
@@ -445,11 +445,13 @@ async def test_a_server_that_is_not_there_is_told_at_once(net: Net) -> None:
     url = upstream.url
     await upstream.stop()
     async with gai_fast.connect(url) as client:
-        with pytest.raises(gai_fast.Network) as told:
+        with pytest.raises(gai_fast.Network) as result:
             await client.ask(QUERY)
-    assert told.value.reason == "connect"
+    assert result.value.reason == "connect"
     why = "Connection refused"
-    assert str(told.value) == f"the server at {url} cannot be reached ({why}): check the URL, and that the server runs"
+    assert (
+        str(result.value) == f"the server at {url} cannot be reached ({why}): check the URL, and that the server runs"
+    )
 
 
 @on_uvloop
@@ -527,7 +529,7 @@ async def test_a_proxy_says_when_to_come_back(net: Net) -> None:
 @pytest.mark.usefixtures("brief")
 @on_uvloop
 async def test_a_server_that_ends_says_when_to_come_back(net: Net) -> None:
-    """Also where that is the wait of the stream's first frame, which is longer than this client tries at all."""
+    """Also if that is the wait of the stream's first frame, which is longer than this client tries at all."""
     parting = frame({"type": "text.delta", "seq": 2, "text": "a"}, "retry: 3000\n")
     for answer in (HEAD + START + parting, HEAD + START + text(2, "b") + parting.replace(b'"seq": 2', b'"seq": 3')):
         events, server = await read(net, answer)

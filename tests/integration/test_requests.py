@@ -71,7 +71,7 @@ def anthropic_stream() -> bytes:
 
 
 def recording(asked: list[Any], answer: bytes) -> Callable[[Peer], Any]:
-    """An upstream that keeps the bodies it got."""
+    """Returns an upstream that keeps the bodies it got."""
 
     async def handler(peer: Peer) -> None:
         while True:
@@ -356,8 +356,8 @@ async def test_the_probabilities_of_tokens_reach_the_client_in_a_translated_answ
     chat = await gateway.ask("POST", "/api/v1/stream?format=openai", native)
     if stream:
         chunks = [json.loads(data) for data in chat.data if data.startswith("{")]
-        told = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"] if choice.get("logprobs")]
-        assert told == [{"content": [score], "refusal": None} for score in SCORES]
+        result = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"] if choice.get("logprobs")]
+        assert result == [{"content": [score], "refusal": None} for score in SCORES]
     else:
         assert chat.json["choices"][0]["logprobs"] == {"content": SCORES, "refusal": None}
 
@@ -368,9 +368,9 @@ async def test_reasoning_between_tags_is_reasoning_for_every_client(net: Net) ->
     pieces = b"".join(delta(piece) for piece in ("<thi", "nk>hm", "</think", ">Yes"))
     upstream = await net.upstream(recording(asked, pieces + FINISH + DONE))
     gateway = await net.gateway(upstream, reasoning_tags="<think>")
-    told = await gateway.ask("POST", "/api/v1/stream", {"query": "Hi", "model": "m", "stream": False})
-    answer = json.loads(told.body)
+    result = await gateway.ask("POST", "/api/v1/stream", {"query": "Hi", "model": "m", "stream": False})
+    answer = json.loads(result.body)
     assert (answer["reasoning"], answer["text"]) == ("hm", "Yes")
-    told = await gateway.ask("POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES})
-    message = json.loads(told.body)["choices"][0]["message"]
+    result = await gateway.ask("POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES})
+    message = json.loads(result.body)["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")

@@ -39,7 +39,7 @@ ASK = {"model": "m", "input": "Tell me a story", "stream": True}
 
 
 async def text_of(stream: Any) -> str:
-    """The text of a stream, taken as most programs take it; every event is one of the SDK's own, strictly."""
+    """Returns the text of a stream, taken as most programs take it; every event is one of the SDK's own, strictly."""
     pieces = []
     numbers = []
     async for event in stream:
@@ -95,10 +95,10 @@ async def test_the_frames_of_an_upstream_of_the_dialect_pass_byte_for_byte(net: 
     frames = upstream(text=" ".join(f"word{number}" for number in range(300)))
     asked: list[Any] = []
     gateway = await net.gateway(await net.upstream(lambda peer: serve(peer, frames, asked=asked)))
-    told = {"previous_response_id": "resp_1", "tools": [{"type": "web_search"}], "store": True, "unheard": [1]}
-    response = await gateway.ask("POST", PATH, {**ASK, "model": "native/gpt-x", **told})
+    result = {"previous_response_id": "resp_1", "tools": [{"type": "web_search"}], "store": True, "unheard": [1]}
+    response = await gateway.ask("POST", PATH, {**ASK, "model": "native/gpt-x", **result})
     assert bytes(response.body) == b"".join(frames)
-    assert asked == [{**ASK, "model": "gpt-x", **told}]
+    assert asked == [{**ASK, "model": "gpt-x", **result}]
     client = client_of(net, gateway)
     async with client.responses.stream(model="native/gpt-x", input="hi") as events:
         final = await events.get_final_response()
@@ -176,7 +176,7 @@ async def test_an_attempt_that_failed_before_any_content_is_made_again_in_silenc
 async def test_a_request_that_can_only_be_passed_on_fails_with_its_first_attempt(
     net: Net, quick_retries: None, more: dict[str, Any]
 ) -> None:
-    """No frames may follow those of another response, and the answer to such a request cannot be translated."""
+    """Another response's frames may have no successor, and the answer to such a request cannot be translated."""
     gateway = await net.gateway(await net.upstream(lambda peer: serve(peer, upstream()[:3])), retries=1)
     response = await gateway.ask("POST", PATH, {**ASK, "model": "native/gpt-x", **more})
     assert response.ended
@@ -398,7 +398,7 @@ async def test_a_conversation_that_another_upstream_has_is_never_left_out(net: N
     assert caught.value.code == "unsupported"
     assert f"`{next(iter(member))}`" in caught.value.message
     assert asked == []
-    # An upstream of the dialect gets it, also where the answer is translated.
+    # An upstream of the dialect gets it, also if the answer is translated.
     for query in ("", "?format=gai"):
         response = await gateway.ask("POST", PATH + query, {**ASK, "model": "native/gpt-x", **member})
         assert response.status == 200

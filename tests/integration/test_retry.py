@@ -52,7 +52,7 @@ JSON_TYPE = "Content-Type: application/json"
 
 
 def body(*frames: bytes) -> bytes:
-    """A whole answer."""
+    """Returns a whole answer."""
     return SSE_HEAD + b"".join(map(chunk, frames)) + LAST_CHUNK
 
 
@@ -80,7 +80,8 @@ Step = bytes | tuple[str, bytes] | tuple[str, bytes, str] | None
 class Steps:
     """An upstream that answers its requests one after the other, each by its step; the last step again and again.
 
-    A step is what is sent; `None`: nothing, until the gateway goes. Bytes that do not end the body break it off there.
+    A step is what is sent. If it is None, nothing is sent until the gateway disconnects. Bytes that do not end the body
+    break it off there.
     """
 
     def __init__(self, *steps: Step) -> None:
@@ -112,7 +113,7 @@ class Steps:
 async def gateway_for(
     net: Net, main: Steps | str, backup: Steps | None = None, *, model: dict[str, Any] | None = None, **options: Any
 ) -> Gateway:
-    """A gateway whose model `m` asks `main`; where there is a `backup`, the model of that name is its fallback."""
+    """Returns a gateway whose model `m` asks `main`; if there is a `backup`, the model of that name is its fallback."""
     url = main if isinstance(main, str) else (await net.upstream(main)).url
     settings: Settings = settings_for(url, **{"retries": 2, **options})
     more = dict(model or {})
@@ -162,8 +163,8 @@ async def test_what_fails_before_its_first_content_is_asked_again(
     if path == NATIVE and stream:
         assert response.text == "Hello"
         types = [kind for kind in response.types if kind != "text.delta"]
-        told = b"assistant" in step if isinstance(step, bytes) else False
-        assert types == ["start", *(["stream.reset", "start"] if told else []), "finish", "done"]
+        result = b"assistant" in step if isinstance(step, bytes) else False
+        assert types == ["start", *(["stream.reset", "start"] if result else []), "finish", "done"]
     elif path == NATIVE:
         assert json.loads(bytes(response.body))["text"] == "Hello"
     elif stream:
@@ -184,8 +185,8 @@ async def test_what_fails_before_its_first_content_is_one_answer_in_every_format
     response = await gateway.ask("POST", f"{NATIVE}?format={name}", {**QUERY, "model": "m", "resumable": resumable})
     assert (response.status, main.calls) == (200, 2)
     if name != "gai":  # which tells of both attempts
-        told = READERS[name](bytes(response.body))
-        assert (told.text, told.error) == ("Hello", None)
+        result = READERS[name](bytes(response.body))
+        assert (result.text, result.error) == ("Hello", None)
 
 
 @on_both_loops

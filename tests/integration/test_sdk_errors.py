@@ -22,7 +22,7 @@ MODELS: Final = {"chat": "m", "responses": "native/gpt-x", "messages": "claude"}
 
 
 def asking(net: Net, gateway: Gateway, route: str, key: str = "none") -> Ask:
-    """The SDK's method of a route, for a request that is valid."""
+    """Returns the SDK's method of a route, for a request that is valid."""
     if route == "messages":
         client = test_anthropic_sdk.client_of(net, gateway, api_key=key)
         return lambda model, **more: client.messages.create(
@@ -56,7 +56,7 @@ UPSTREAM: Final[list[tuple[int, int, type[Exception], int, type[Exception]]]] = 
 
 
 def answer_of(route: str) -> dict[str, Any]:
-    """A whole answer of an upstream of a route's dialect."""
+    """Returns a whole answer of an upstream of a route's dialect."""
     if route == "chat":
         choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
         return {"id": "c", "object": "chat.completion", "model": "m", "created": 1, "choices": [choice]}

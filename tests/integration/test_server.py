@@ -397,8 +397,8 @@ async def test_delete_cancels_a_stream_and_tells_its_follower(net: Net) -> None:
         _, response = await gateway.stream(body, path)
         url = f"/api/v1/streams/{response.headers['x-gai-stream-id']}"
         await response.until(b"upon")
-        told = await gateway.ask("DELETE", url)
-        assert (told.status, told.json) == (202, {"id": url.rpartition("/")[2], "state": "cancelled"})
+        result = await gateway.ask("DELETE", url)
+        assert (result.status, result.json) == (202, {"id": url.rpartition("/")[2], "state": "cancelled"})
         await response.rest()
         assert response.ended
         if path == "/api/v1/stream":
@@ -874,7 +874,7 @@ async def test_requests_in_a_row_are_answered_in_order(net: Net) -> None:
                 assert response.data[-1] == "[DONE]"
             case _:
                 assert response.json == {"status": "ok"}, method
-    # The first that cannot be read is the last: after it nothing can be told apart.
+    # The first that cannot be read is the last: after it no request can be recognized.
     client.send(b"junk\r\n\r\n" + request_bytes(gateway.host, "GET", "/"))
     await assert_one_refusal(client, 400, "http")
 
@@ -936,7 +936,7 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 
 async def allowed_origin(gateway: Gateway, origin: str) -> str | None:
-    """The headers that a page of this origin may read; preflight, success, refusal and stream agree."""
+    """Returns the headers that a page of this origin may read; preflight, success, refusal and stream agree."""
     client = await gateway.connect()
     headers = {"origin": origin}
     answers = [
@@ -977,7 +977,7 @@ async def test_configured_origins_are_matched_exactly(net: Net) -> None:
     preflight = await gateway.ask("OPTIONS", "/v1/chat/completions", headers={"origin": good, **PREFLIGHT})
     assert "POST" in preflight.headers["access-control-allow-methods"]
     assert preflight.headers["access-control-allow-headers"] == "authorization, content-type"
-    # What is answered depends on the origin, so every answer says so, also where there was none.
+    # What is answered depends on the origin, so every answer says so, also if there was none.
     for headers in ({}, {"origin": good}, {"origin": "null"}):
         for path in ("/healthz", "/nothing"):
             assert (await gateway.ask("GET", path, headers=headers)).headers["vary"] == "Origin"

@@ -37,7 +37,7 @@ RESULT: Final = "4 °C"
 
 
 async def gateway_to(net: Net, url: str) -> Gateway:
-    """A gateway with one more upstream, `router`: OpenRouter's Responses API."""
+    """Returns a gateway with one more upstream, `router`: OpenRouter's Responses API."""
     settings = settings_for(url)
     router = dataclasses.replace(settings.upstreams["native"], name="router", provider="openrouter:responses")
     running = await start(dataclasses.replace(settings, upstreams={**settings.upstreams, "router": router}))

@@ -60,7 +60,7 @@ TOOL = {
 
 
 def answer() -> list[bytes]:
-    """The frames of an answer with a message, and a container with a file."""
+    """Returns the frames of an answer with a message, and a container with a file."""
     frames = upstream()
     item = frame("response.output_item.done", 90, output_index=1, item=TOOL)
     return [*frames[:-1], item, frames[-1]]
@@ -79,7 +79,7 @@ class Asked:
 
 
 async def ask(gateway: Gateway, key: str, more: dict[str, Any], path: str = PATH) -> tuple[int, Any]:
-    """The status and, of a refusal, the error."""
+    """Returns the status and, of a refusal, the error."""
     body = {**ASK, **more} if path == PATH else more
     response = await gateway.ask("POST", path, body, {"x-api-key": key})
     return response.status, None if response.status == 200 else json.loads(response.body)["error"]

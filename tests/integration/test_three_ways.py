@@ -61,7 +61,7 @@ class Answer(NamedTuple):
 
 
 def shape(value: Any) -> Any:
-    """The names and types in a value, and the texts that are not ids, times or counts."""
+    """Returns the names and types in a value, and the texts that are not ids, times or counts."""
     if isinstance(value, dict):
         return {name: shape(each) for name, each in value.items() if name not in CHANGING}
     if isinstance(value, list):
@@ -82,7 +82,7 @@ def shape_of(body: bytes, media_type: str) -> Any:
 
 @asynccontextmanager
 async def sites(**options: Any) -> AsyncIterator[dict[str, Site]]:
-    """The three ways, in front of one upstream."""
+    """Yields the three ways, in front of one upstream."""
     async with Mock(deltas=3) as mock:
         running = []
         found = {}
@@ -320,15 +320,15 @@ def test_a_caller_needs_a_key_alike() -> None:
 def test_a_body_without_a_key_is_not_waited_for() -> None:
     async def scenario(found: dict[str, Site]) -> None:
         for headers in ({}, {"expect": "100-continue"}):
-            told = []
+            seen = []
             for site in found.values():
                 names = {"host": site.host, "content-type": "application/json", "content-length": "900000", **headers}
                 lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
-                told.append(
+                seen.append(
                     await exchange(site, f"POST {site.prefix}/api/v1/stream HTTP/1.1\r\n{lines}\r\n{{".encode())
                 )
-            assert [answer.status for answer in told[0]] == [401]
-            assert told == [told[0]] * len(WAYS)
+            assert [answer.status for answer in seen[0]] == [401]
+            assert seen == [seen[0]] * len(WAYS)
 
     run(scenario, keys=KEYS)
 
@@ -353,8 +353,8 @@ def test_a_stream_above_a_limit_is_refused_alike(limit: str, status: int) -> Non
         for path, body in (("/v1/chat/completions", CHAT), ("/api/v1/stream", {**QUERY, "model": "m"})):
             answer = await assert_same(found, "POST", path, body, authorization=f"Bearer {ALICE}")
             assert answer.status == status
-            told = (answer.headers["retry-after"], answer.headers["x-should-retry"])
-            assert told == ("1", "true")
+            result = (answer.headers["retry-after"], answer.headers["x-should-retry"])
+            assert result == ("1", "true")
         assert (await assert_same(found, "GET", "/v1/models", authorization=f"Bearer {ALICE}")).status == 200
 
     run(scenario, keys=KEYS, **{limit: 0})
@@ -466,8 +466,8 @@ def is_legal(case: dict[str, Any], statuses: list[int]) -> bool:
         return 200 <= first < 300 or first == 405
     if expected.startswith("!"):
         return first != int(expected[1:])
-    told = {int(code) for code in re.findall(r"\b[1-5][0-9]{2}\b", expected)}
-    return first in told or 200 <= first < 300 or first in (400, 403, 404, 405, 408, 413, 415, 505)
+    result = {int(code) for code in re.findall(r"\b[1-5][0-9]{2}\b", expected)}
+    return first in result or 200 <= first < 300 or first in (400, 403, 404, 405, 408, 413, 415, 505)
 
 
 # ---- an SDK ----------------------------------------------------------------------------------------------------------
@@ -475,7 +475,7 @@ def is_legal(case: dict[str, Any], statuses: list[int]) -> bool:
 
 def test_the_openai_sdk_gets_the_same_answers() -> None:
     async def scenario(found: dict[str, Site]) -> None:
-        told = []
+        seen = []
         for site in found.values():
             async with openai.AsyncOpenAI(base_url=f"http://{site.host}{site.prefix}/v1", api_key="none") as client:
                 models = [model.id async for model in client.models.list()]
@@ -484,8 +484,8 @@ def test_the_openai_sdk_gets_the_same_answers() -> None:
                 whole = await client.chat.completions.create(model="m", messages=MESSAGES)
                 with pytest.raises(openai.NotFoundError) as caught:
                     await client.chat.completions.create(model="nobody", messages=MESSAGES)
-                told.append((models, text, whole.choices[0].message.content, caught.value.code))
-        assert told[0][1]
-        assert told == [told[0]] * len(WAYS)
+                seen.append((models, text, whole.choices[0].message.content, caught.value.code))
+        assert seen[0][1]
+        assert seen == [seen[0]] * len(WAYS)
 
     run(scenario)

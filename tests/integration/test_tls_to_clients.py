@@ -44,7 +44,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="missing on this mach
 
 
 async def raw(host: str) -> Client:
-    """A connection without TLS to a port that speaks it."""
+    """Returns a connection without TLS to a port that speaks it."""
     address, _, port = host.partition(":")
     reader = Reader(limit=1 << 20)
     transport, protocol = await asyncio.get_running_loop().create_connection(
@@ -177,7 +177,7 @@ def s_client(host: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 async def said_to(host: str, sent: bytes, *arguments: str) -> bytes:
-    """The output of `openssl s_client`."""
+    """Returns the output of `openssl s_client`."""
     with s_client(host, *arguments) as process:
         try:
             said, _ = await asyncio.to_thread(process.communicate, sent, SECONDS)
@@ -260,7 +260,7 @@ def configure_tls(folder: Path, mock: Mock) -> None:
 
 
 def seen(authority: Authority, host: str) -> str:
-    """The name in the certificate that a new client sees."""
+    """Returns the name in the certificate that a new client sees."""
     address, _, port = host.partition(":")
     context = authority.client()
     context.check_hostname = False

@@ -64,7 +64,7 @@ class Terminal:
         self.raw = ""
 
     async def ended(self) -> int:
-        """The exit code of the program, which has restored the terminal."""
+        """Returns the exit code of the program, which has restored the terminal."""
         code = await asyncio.wait_for(self.process.wait(), PATIENCE)
         await until(lambda: LEAVES in self.raw)
         assert termios.tcgetattr(self.far) == self.modes
@@ -100,7 +100,7 @@ async def top(url: str, folder: Path, **environ: str) -> AsyncIterator[Terminal]
 
 
 async def streaming(net: Net) -> tuple[Gateway, str]:
-    """A gateway with keys and a stream that goes on, and the stream's id."""
+    """Returns a gateway with keys and a stream that goes on, and the stream's id."""
     gateway = await net.gateway(await net.mock(rate=50, deltas=10_000), keys=KEYS)
     _, response = await gateway.stream({**QUERY, "model": "m"}, x_api_key=USER)
     await response.until(b"text.delta")
@@ -164,9 +164,9 @@ async def once(url: str, folder: Path, **environ: str) -> tuple[int, str, str]:
 @on_uvloop
 async def test_once_as_json(net: Net, tmp_path: Path) -> None:
     gateway, stream_id = await streaming(net)
-    code, told, errors = await once(gateway.url, tmp_path, GAI_FAST_TOP_API_KEY=ADMIN)
+    code, result, errors = await once(gateway.url, tmp_path, GAI_FAST_TOP_API_KEY=ADMIN)
     assert (code, errors) == (0, "")
-    sample = json.loads(told)
+    sample = json.loads(result)
     (stream,) = sample["streams"]
     assert (sample["active"], stream["id"], stream["key"], stream["model"]) == (1, stream_id, "alice", "m")
     assert sample["rates"]["requests"] == 0
@@ -183,7 +183,7 @@ async def test_once_as_json(net: Net, tmp_path: Path) -> None:
 )
 async def test_without_an_admins_key_it_says_so(net: Net, tmp_path: Path, environ: dict[str, str], words: str) -> None:
     gateway = await net.gateway(await net.mock(), keys=KEYS)
-    code, told, errors = await once(gateway.url, tmp_path, **environ)
-    assert (code, told) == (1, "")
+    code, result, errors = await once(gateway.url, tmp_path, **environ)
+    assert (code, result) == (1, "")
     assert words in errors
     assert "sk-" not in errors

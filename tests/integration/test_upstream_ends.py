@@ -55,7 +55,7 @@ NATIVE = ("/api/v1/stream", {"query": "Hi"})
 
 
 def left_open(*frames: bytes, comments: bool = False) -> Handler:
-    """The handler of an upstream that sends an answer's frames and does not end its body."""
+    """Returns the handler of an upstream that sends an answer's frames and does not end its body."""
 
     async def handler(peer: Peer) -> None:
         await peer.request()

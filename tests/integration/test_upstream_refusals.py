@@ -44,13 +44,13 @@ pytestmark = pytest.mark.usefixtures("quick_retries")
 
 @pytest.fixture
 def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
-    """The decision on each failure."""
-    told: list[Verdict] = []
+    """Returns the decision on each failure."""
+    seen: list[Verdict] = []
 
     class Telling(RetryPolicy):
         def decide(self, failure: Failure, now: float) -> Verdict:
-            told.append(super().decide(failure, now))
-            return told[-1]
+            seen.append(super().decide(failure, now))
+            return seen[-1]
 
     def engine(*args: Any) -> Engine:
         made = Engine(*args)
@@ -58,7 +58,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
         return made
 
     monkeypatch.setattr(application, "Engine", engine)
-    return told
+    return seen
 
 
 async def asked(gateway: Any, path: str = NATIVE, **more: Any) -> Response:
@@ -72,7 +72,7 @@ async def asked(gateway: Any, path: str = NATIVE, **more: Any) -> Response:
 
 @pytest.fixture
 def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
-    """The authority, trusted as an operator makes it so: by OpenSSL's own variable."""
+    """Yields the authority, trusted as an operator makes it so: by OpenSSL's own variable."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.folder / "ca.pem"))
     default_ssl_context.cache_clear()
     yield authority
@@ -219,8 +219,8 @@ async def test_a_handshake_that_stalls_ends_with_connect_timeout(net: Net) -> No
 async def test_tls_that_fails_opens_the_breaker_like_any_failure_to_connect(net: Net, trusted: Authority) -> None:
     url, door = await behind_tls(net, Steps(answer()), trusted.server("own"))
     gateway = await gateway_for(net, url, breaker=BreakerSettings(failures=2))
-    told = [(await asked(gateway)).error["reason"] for _ in range(3)]
-    assert (told, door.calls) == (["tls", "tls", "breaker_open"], 2)
+    result = [(await asked(gateway)).error["reason"] for _ in range(3)]
+    assert (result, door.calls) == (["tls", "tls", "breaker_open"], 2)
     assert net.warned("'up' keeps failing (network, tls)") == 1
 
 
@@ -327,14 +327,14 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
     gateway = await gateway_for(net, upstream.url, backup if helped else None, **options)
     client, response = await gateway.stream({**QUERY, "model": "m"})
     await response.until(b"Hel")
-    told = await asked(gateway)
+    result = await asked(gateway)
     if helped:
-        assert told.text == "Hello"
+        assert result.text == "Hello"
     else:
-        assert (told.status, told.error["code"]) == (503, "overloaded")
-        assert (told.error["reason"], told.error["phase"]) == ("upstream_pool", "connect")
-        assert "max_connections = 1" in told.error["message"]
-        assert told.headers["retry-after"] == "1"
+        assert (result.status, result.error["code"]) == (503, "overloaded")
+        assert (result.error["reason"], result.error["phase"]) == ("upstream_pool", "connect")
+        assert "max_connections = 1" in result.error["message"]
+        assert result.headers["retry-after"] == "1"
         scraped = (await gateway.ask("GET", "/metrics")).body.decode()
         waits = 0 if full else 1
         assert f"gai_fast_upstream_pool_wait_seconds_count {waits}.0" in scraped

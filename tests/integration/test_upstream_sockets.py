@@ -49,7 +49,7 @@ class Peer:
         self.sent = 0
 
     async def request(self) -> bytes:
-        """The next request; `EOFError` where there is none."""
+        """Returns the next request; `EOFError` if there is none."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         self.requests.append(head)
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
@@ -203,7 +203,7 @@ def open_sockets() -> int:
 
 
 def on_both_loops(scenario: Callable[[Net], Awaitable[None]]) -> Callable[..., None]:
-    """A test that runs the scenario on each loop, bounded in time, and looks for what it left behind."""
+    """Returns a test that runs the scenario on each loop, bounded in time, and looks for what it left behind."""
 
     @pytest.mark.parametrize("factory", [SteadyLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
     def test(factory: Callable[[], asyncio.AbstractEventLoop], authority: Authority) -> None:
@@ -363,7 +363,7 @@ async def test_a_refused_connection_is_told(net: Net) -> None:
 
 
 async def _cut(net: Net, data: bytes, how: str, certificate: str | None = None) -> tuple[Receiver, Any]:
-    """An answer that breaks off after `data`."""
+    """Returns an answer that breaks off after `data`."""
 
     async def handler(peer: Peer) -> None:
         await peer.request()

@@ -23,7 +23,7 @@ PROXY_BUFFER = 64 * 1024
 
 @pytest.fixture(scope="module")
 def authority(authority: Authority) -> Authority:
-    """The certificates, and one of a weak key."""
+    """Returns the certificates, and one of a weak key."""
     command = "openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=localhost -keyout weak.key -out weak.pem -addext"
     subprocess.run(
         [*command.split(), "subjectAltName=IP:127.0.0.1"],
@@ -36,7 +36,7 @@ def authority(authority: Authority) -> Authority:
 
 
 def files(authority: Authority, *names: str) -> dict[str, str]:
-    """The settings of a peer that name these files."""
+    """Returns the settings of a peer that name these files."""
     return dict(
         zip(("ca_file", "client_cert", "client_key"), (str(authority.folder / name) for name in names), strict=False)
     )

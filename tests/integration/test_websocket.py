@@ -594,7 +594,7 @@ RSV1 = 0x40
 
 
 def deflated(text: str | bytes) -> bytes:
-    """The payload of a compressed message (RFC 7692, 7.2.1)."""
+    """Returns the payload of a compressed message (RFC 7692, 7.2.1)."""
     data = text.encode() if isinstance(text, str) else text
     stream = zlib.compressobj(wbits=-15)
     return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
@@ -893,7 +893,7 @@ async def test_streams_and_sockets_are_counted_and_logged(net: Net, caplog: pyte
         await until(lambda: " 101 " in caplog.text)  # a socket's own line is written when it has closed
     metrics = (await gateway.ask("GET", "/metrics")).body.decode()
     counted = [line for line in metrics.splitlines() if line.startswith("gai_fast_requests_total{")]
-    counted = [line for line in counted if not line.endswith(" 0.0")]  # those of configured models begin there
+    counted = [line for line in counted if not line.endswith(" 0.0")]  # series of configured models begin there
     assert [line for line in counted if "/ws/stream" not in line] == []
     assert sorted(re.findall(r'outcome="(\w+)"', "".join(counted))) == ["cancelled", "refused"]
     lines = [record.getMessage() for record in caplog.records if "/ws/stream" in record.getMessage()]

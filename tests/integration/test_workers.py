@@ -32,7 +32,7 @@ async def mock() -> AsyncIterator[Mock]:
 
 
 def worker_of(stream_id: str) -> str:
-    """The part of a stream id that names its worker."""
+    """Returns the part of a stream id that names its worker."""
     return stream_id[22:]
 
 
@@ -106,7 +106,7 @@ async def test_a_worker_that_stands_still_keeps_no_client_waiting_and_is_replace
 
 
 async def test_workers_fetch_the_token_of_an_identity_once(net: Net, mock: Mock, tmp_path: Path) -> None:
-    """Also one that takes another's place: the supervisor has the token."""
+    """Also a worker that takes another's place: the supervisor has the token."""
     runs = tmp_path / "runs"
     program = f"open({str(runs)!r}, 'a').write('x'); print('token', 3600)"
     command = json.dumps([sys.executable, "-S", "-c", program])
@@ -222,7 +222,7 @@ async def test_workers_whose_supervisor_is_killed_end(net: Net, mock: Mock, tmp_
 
 
 def is_running(process: int) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Returns whether a process is there, and no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
@@ -328,18 +328,18 @@ async def test_sighup_reloads_for_new_requests_of_all_workers(net: Net, mock: Mo
 
 
 async def connections(server: Server) -> list[Client]:
-    """A connection to each of two workers."""
+    """Returns a connection to each of two workers."""
     return [await server.connect() for _ in range(2)]
 
 
 async def begun(client: Client, **more: object) -> Response:
-    """A durable stream that has sent a few events."""
+    """Returns a durable stream that has sent a few events."""
     client.request("POST", "/api/v1/stream", {**QUERY, "model": "m", "resumable": True, **more})
     return await (await client.response()).until(b"event: text.delta")
 
 
 async def followed(client: Client, path: str, **headers: str) -> Response:
-    """A stream that is followed on this connection; the head has been read."""
+    """Returns a stream that is followed on this connection; the head has been read."""
     client.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     return await client.response()
 
@@ -492,7 +492,7 @@ def extend(app):
 
 
 def sequence(response: Response) -> list[int]:
-    """The numbers of a stream's events, which has ended once."""
+    """Returns the numbers of a stream's events, which has ended once."""
     assert response.ended
     assert [response.types.count(kind) for kind in ("start", "finish", "error", "done")] == [1, 1, 0, 1]
     return [int(line.rpartition(b".")[2]) for line in response.body.splitlines() if line.startswith(b"id:")]
@@ -572,7 +572,7 @@ async def test_the_streams_of_a_worker_that_stands_still_for_ever_end_once_for_a
 
 
 async def process_of(server: Server, response: Response) -> int:
-    """The process of the worker that runs a stream: the first one was made first."""
+    """Returns the process of the worker that runs a stream: the first one was made first."""
     number = int(worker_of(response.headers["x-gai-stream-id"])[4:], 16)
     return server.workers_in_order[number - 1]
 

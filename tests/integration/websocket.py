@@ -17,7 +17,7 @@ _MASK = b"\x01\x02\x03\x04"
 
 
 def frame(payload: bytes | str, opcode: int = TEXT, *, final: bool = True, masked: bool = True) -> bytes:
-    """One frame of a client."""
+    """Returns one frame of a client."""
     data = payload.encode() if isinstance(payload, str) else payload
     first = opcode | (0x80 if final else 0)
     bit = 0x80 if masked else 0
@@ -33,7 +33,7 @@ def frame(payload: bytes | str, opcode: int = TEXT, *, final: bool = True, maske
 
 
 def handshake(protocols: str | None = PROTOCOL, **more: str) -> dict[str, str]:
-    """The headers of a handshake; an empty one is left out."""
+    """Returns the headers of a handshake; an empty one is left out."""
     headers = {
         "upgrade": "websocket",
         "connection": "Upgrade",
@@ -83,7 +83,7 @@ class Socket:
         self.send(stream=stream, type="request", request=request or {"query": "Tell me a story"})
 
     async def read(self) -> dict[str, Any] | None:
-        """The next message; `None`: the server closes, or has gone."""
+        """Returns the next message. None if the server closes, or has gone."""
         async with asyncio.timeout(SECONDS):
             while True:
                 try:
@@ -138,7 +138,7 @@ class Socket:
         return 1006 if self.closed is None else self.closed[0]
 
     def of(self, stream: str) -> list[dict[str, Any]]:
-        """The messages of a stream."""
+        """Returns the messages of a stream."""
         return [message for message in self.messages if message.get("stream") == stream]
 
     def types(self, stream: str) -> list[str]:
@@ -148,7 +148,7 @@ class Socket:
         return "".join(each["text"] for each in self.of(stream) if each["type"] == "text.delta")
 
     def error(self, stream: str) -> dict[str, Any]:
-        """The error that ends a stream; nothing follows but its `done`."""
+        """Returns the error that ends a stream; nothing follows but its `done`."""
         *_, error, done = self.of(stream)
         assert done == {"stream": stream, "type": "done", "finished": False}
         found: dict[str, Any] = error["error"]
@@ -156,7 +156,7 @@ class Socket:
 
 
 async def refused(gateway: Gateway, headers: dict[str, str], path: str = "/ws/stream") -> Response:
-    """The answer to a handshake that is refused."""
+    """Returns the answer to a handshake that is refused."""
     client = await gateway.connect()
     response = await client.ask("GET", path, headers=headers)
     client.close()

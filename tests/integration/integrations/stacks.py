@@ -67,7 +67,7 @@ async def aiohttp_(site: Site) -> AsyncIterator[str]:
 
 
 def plain(site: Site) -> Any:
-    """An ASGI application without a framework."""
+    """Returns an ASGI application without a framework."""
     from gai_fast.integrations import asgi
 
     handlers = {path: site.handler(asgi, path) for path in site.handlers}
@@ -207,7 +207,7 @@ def on_hypercorn(make: Callable[[Site], Any]) -> Callable[[Site], contextlib.Abs
 
 @contextlib.asynccontextmanager
 async def without_starlette(site: Site) -> AsyncIterator[str]:
-    """The plain ASGI callables, also where Starlette is installed."""
+    """Yields the plain ASGI callables, also if Starlette is installed."""
     from gai_fast.integrations import asgi
 
     with pytest.MonkeyPatch.context() as patch:
@@ -240,7 +240,7 @@ class Served:
         return client, await client.response()
 
     async def ask(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Response:
-        """A whole exchange."""
+        """Returns a whole exchange."""
         client, response = await self.get(path, method, body, **headers)
         if method == "HEAD" or response.status == 204:
             response.ended = True

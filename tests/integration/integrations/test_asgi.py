@@ -69,18 +69,18 @@ async def test_a_head_request_runs_no_source() -> None:
 async def test_a_client_that_takes_nothing_ends_the_response() -> None:
     server = Server()
     server.takes = False
-    told: list[str] = []
+    seen: list[str] = []
 
     async def source() -> AsyncIterator[str]:
         try:
             yield "a"
             await asyncio.Event().wait()
         finally:
-            told.append("closed")
+            seen.append("closed")
 
     with pytest.raises(TimeoutError):
         await asgi.sse_response(source(), write_timeout=0.01)(scope(), server.receive, server.send)
-    assert told == ["closed"]
+    assert seen == ["closed"]
 
 
 @pytest.mark.usefixtures("plain")
@@ -173,13 +173,13 @@ def test_without_starlette_the_module_works() -> None:
 async def test_headers_cookies_and_background_tasks_are_the_programs(net: Net) -> None:
     fastapi = pytest.importorskip("fastapi")
     app = fastapi.FastAPI()
-    told: list[str] = []
+    seen: list[str] = []
 
     @app.get("/")
     async def answer() -> Any:
         response = asgi.sse_response(texts())
         response.background = fastapi.BackgroundTasks()
-        response.background.add_task(told.append, "afterwards")
+        response.background.add_task(seen.append, "afterwards")
         response.headers["cache-control"] = "no-store"
         response.set_cookie("seen", "yes")
         return response
@@ -190,7 +190,7 @@ async def test_headers_cookies_and_background_tasks_are_the_programs(net: Net) -
     assert bytes(response.body) == b"data: Hello\n\n"
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["set-cookie"].startswith("seen=yes")
-    await until(lambda: told == ["afterwards"])
+    await until(lambda: seen == ["afterwards"])
 
 
 @on_uvloop

@@ -76,8 +76,8 @@ async def test_a_stream_whose_response_is_never_sent_is_closed() -> None:
 
 @pytest.mark.parametrize("is_closed", [True, False])
 async def test_a_response_that_is_not_sent_ends_its_source(is_closed: bool) -> None:
-    """Also one that Django only drops, as where its client leaves while middleware has it."""
-    told: list[str] = []
+    """Also if Django only drops it, because its client disconnects while middleware has it."""
+    seen: list[str] = []
 
     class Gateway:
         is_open = True
@@ -90,7 +90,7 @@ async def test_a_response_that_is_not_sent_ends_its_source(is_closed: bool) -> N
                 yield "a"
                 await asyncio.Event().wait()
             finally:
-                told.append("closed")
+                seen.append("closed")
 
     from django.test import AsyncRequestFactory
 
@@ -100,4 +100,4 @@ async def test_a_response_that_is_not_sent_ends_its_source(is_closed: bool) -> N
         await asyncio.to_thread(response.close)
     del response
     gc.collect()
-    await until(lambda: told)
+    await until(lambda: seen)

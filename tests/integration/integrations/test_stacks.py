@@ -42,17 +42,17 @@ class Endless:
     """A source that never ends, and what became of it."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.noted: list[str] = []
 
     async def events(self) -> AsyncIterator[str]:
         try:
             yield "first"
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            self.told.append("cancelled")
+            self.noted.append("cancelled")
             raise
         finally:
-            self.told.append("closed")
+            self.noted.append("closed")
 
 
 def pushed() -> Any:
@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_cancels_the_source(net: Net, stack: str) -> 
     client, response = await served.get("endless")
     await response.until(b"first")
     client.close()
-    await until(lambda: source.told == ["cancelled", "closed"])
+    await until(lambda: source.noted == ["cancelled", "closed"])
 
 
 @EVERY_STACK
@@ -139,7 +139,7 @@ async def test_a_silent_source_is_kept_alive(net: Net, stack: str) -> None:
     client, response = await served.get("endless")
     await response.until(b"data: first\n\n: ping\n: ping\n")
     client.close()
-    await until(lambda: source.told)
+    await until(lambda: source.noted)
 
 
 @EVERY_STACK

@@ -29,7 +29,7 @@ EVERY_APP = pytest.mark.parametrize("app", ["plain", "flask", "bottle", "django"
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[str]:
-    """The address of a gunicorn whose application was imported before it forked."""
+    """Yields the address of a gunicorn whose application was imported before it forked."""
     with socket.create_server(("127.0.0.1", 0)) as listening, gunicorn(listening) as process:
         assert process.poll() is None
         yield f"127.0.0.1:{listening.getsockname()[1]}"
@@ -52,17 +52,17 @@ def gunicorn(listening: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(30)
 
 
-async def told(served: Served) -> list[str]:
-    return (await served.ask("told")).body.decode().split("\n")
+async def outcomes(served: Served) -> list[str]:
+    return (await served.ask("outcomes")).body.decode().split("\n")
 
 
 async def hears(served: Served, word: str, times: int = 1) -> None:
     """Returns once sources have said a word so often."""
     for _ in range(1000):
-        if (await told(served)).count(word) >= times:
+        if (await outcomes(served)).count(word) >= times:
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(f"{word!r} was not said {times} times: {await told(served)}")
+    raise AssertionError(f"{word!r} was not said {times} times: {await outcomes(served)}")
 
 
 @EVERY_APP
@@ -77,7 +77,7 @@ async def test_items_are_sent_as_in_every_other_framework(net: Net, host: str, a
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert response.headers["cache-control"] == "no-cache, no-store, no-transform"
         assert response.headers["x-accel-buffering"] == "no"
-    assert "one thread" in await told(served)
+    assert "one thread" in await outcomes(served)
     assert bytes((await served.ask(f"{app}/lines")).body) == b'{"n":1}\n[2,null]\n'
 
 
@@ -108,7 +108,7 @@ async def test_an_item_is_sent_when_it_comes_and_silence_has_heartbeats(net: Net
 @on_uvloop
 async def test_a_client_that_leaves_closes_a_plain_source(net: Net, host: str, app: str) -> None:
     served = Served(net, host)
-    closed = (await told(served)).count("plain closed")
+    closed = (await outcomes(served)).count("plain closed")
     client, response = await served.get(f"{app}/endless")
     await response.until(b"data: more\n\ndata: more\n\n")
     client.close()
@@ -122,7 +122,7 @@ async def test_a_source_that_blocks_is_closed_when_it_returns_and_holds_nobody_u
         client, response = await served.get("flask/blocking")
         await response.until(b"data: first\n\n: ping\n")
         client.close()
-    assert "blocked closed" not in await told(served)
+    assert "blocked closed" not in await outcomes(served)
     await served.ask("release")
     await hears(served, "blocked closed", 10)
 

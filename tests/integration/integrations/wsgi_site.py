@@ -1,6 +1,6 @@
 """The same routes as a plain WSGI application, in Flask, in Bottle and in Django; gunicorn serves them in one process.
 
-`/<framework>/<route>`; `/told` has what became of the sources, one word a line.
+`/<framework>/<route>`; `/outcomes` has what became of the sources, one word a line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gai_fast.integrations import wsgi
 
 Start = Callable[..., Any]
 
-told: list[str] = []
+outcomes: list[str] = []
 released = threading.Event()
 
 
@@ -32,7 +32,7 @@ def texts() -> Iterator[str]:
     name = threading.current_thread().name
     yield "Hel"
     yield "lo"
-    told.append("one thread" if name == threading.current_thread().name == "gai-fast-source" else name)
+    outcomes.append("one thread" if name == threading.current_thread().name == "gai-fast-source" else name)
 
 
 async def async_texts() -> AsyncIterator[str]:
@@ -61,7 +61,7 @@ async def silent() -> AsyncIterator[str]:
         yield "first"
         await asyncio.Event().wait()
     finally:
-        told.append("async closed")
+        outcomes.append("async closed")
 
 
 def endless() -> Iterator[str]:
@@ -70,7 +70,7 @@ def endless() -> Iterator[str]:
             yield "more"
             time.sleep(0.01)
     finally:
-        told.append("plain closed")
+        outcomes.append("plain closed")
 
 
 def blocking() -> Iterator[str]:
@@ -79,7 +79,7 @@ def blocking() -> Iterator[str]:
         released.wait(60)
         yield "second"
     finally:
-        told.append("blocked closed")
+        outcomes.append("blocked closed")
 
 
 ROUTES: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
@@ -173,4 +173,4 @@ def application(environ: dict[str, Any], start_response: Start) -> Iterable[byte
     if first == "release":
         released.set()
     start_response("200 OK", [("content-type", "text/plain")])
-    return ["\n".join(told).encode()]
+    return ["\n".join(outcomes).encode()]

@@ -35,7 +35,7 @@ async def mock() -> AsyncIterator[Mock]:
 
 @pytest.fixture
 def limits() -> str:
-    """The limits of the key."""
+    """Returns the limits of the key."""
     return 'spend = {amount = 1000, period = "day"}'
 
 

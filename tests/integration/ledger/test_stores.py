@@ -49,7 +49,7 @@ def report(caps: Caps, *demands: Demand, live: int = 0) -> Report:
     return Report("ann", caps, 0, 0, 0.0, live, 0, demands)
 
 
-def told(answers: object) -> Answer:
+def as_answer(answers: object) -> Answer:
     assert isinstance(answers, list)
     assert isinstance(answers[0], Answer)
     return answers[0]
@@ -119,23 +119,23 @@ async def test_a_store_decides_as_the_model_does(make_home: MakeHome, change_lim
 async def test_a_usual_output_needs_room_only_beside_other_streams(homes: list[SharedHome]) -> None:
     caps, usual = Caps(None, 1000, None, None, ""), Demand(900, expected=880)
     first, second = homes[:2]
-    answer = told(await first.exchange(1, [], [Report("ann", caps, 0, 500, 0.0, 0, 0, [usual, usual])]))
+    answer = as_answer(await first.exchange(1, [], [Report("ann", caps, 0, 500, 0.0, 0, 0, [usual, usual])]))
     assert [verdict.place for verdict in answer.verdicts] == [GRANTED, TOKENS]
-    assert told(await second.exchange(1, [], [report(caps, usual)])).verdicts[0].place == TOKENS
+    assert as_answer(await second.exchange(1, [], [report(caps, usual)])).verdicts[0].place == TOKENS
     await first.exchange(2, [], [Report("ann", caps, 0, 100 - 900, 0.0, 0, 0, ())])
-    assert told(await second.exchange(2, [], [report(caps, usual)])).verdicts[0].place == GRANTED
+    assert as_answer(await second.exchange(2, [], [report(caps, usual)])).verdicts[0].place == GRANTED
 
 
 async def test_what_only_looks_at_the_state_counts_nothing(homes: list[SharedHome]) -> None:
     caps, look = Caps(10, 1000, 1, 100, "t USD"), Demand(is_counted=False)
     first, second = homes[:2]
-    answer = told(await first.exchange(1, [], [report(caps, look, look, Demand(), look)]))
+    answer = as_answer(await first.exchange(1, [], [report(caps, look, look, Demand(), look)]))
     assert [verdict.place for verdict in answer.verdicts] == [GRANTED, GRANTED, GRANTED, STREAMS]
     assert 0.9 < answer.used.requests <= 1
-    assert told(await second.exchange(1, [], [report(caps, look)])).verdicts[0].place == STREAMS
+    assert as_answer(await second.exchange(1, [], [report(caps, look)])).verdicts[0].place == STREAMS
     await first.exchange(2, [], [report(caps)])
-    assert told(await second.exchange(2, [], [report(caps, look)])).verdicts[0].place == GRANTED
-    assert told(await first.exchange(3, [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+    assert as_answer(await second.exchange(2, [], [report(caps, look)])).verdicts[0].place == GRANTED
+    assert as_answer(await first.exchange(3, [], [report(caps, Demand())])).verdicts[0].place == GRANTED
 
 
 async def test_an_exchange_that_is_sent_again_counts_once(homes: list[SharedHome]) -> None:
@@ -165,7 +165,7 @@ async def test_callers_of_an_issuer_count_as_the_issuer_if_a_day_has_no_more_row
 async def test_a_limit_of_spend_is_exact_beyond_what_a_double_holds(homes: list[SharedHome]) -> None:
     caps = Caps(None, None, None, 2**53, "t USD")
     await homes[0].exchange(1, [SpendEntry("ann", "m", "up", DAY, "USD", 2**53 - 1)], [])
-    answer = told(await homes[0].exchange(2, [], [report(caps, Demand())]))
+    answer = as_answer(await homes[0].exchange(2, [], [report(caps, Demand())]))
     assert answer.verdicts[0].place == GRANTED
 
 
@@ -174,10 +174,10 @@ async def test_a_worker_that_is_gone_has_nothing(make_home: MakeHome) -> None:
     await first.open()
     await second.open()
     caps = Caps(None, None, 1, None, "")
-    assert told(await first.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
-    assert told(await second.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == STREAMS
+    assert as_answer(await first.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
+    assert as_answer(await second.exchange(1, [], [report(caps, Demand())])).verdicts[0][0] == STREAMS
     await first.close()
-    assert told(await second.exchange(2, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
+    assert as_answer(await second.exchange(2, [], [report(caps, Demand())])).verdicts[0][0] == GRANTED
     assert not second.has_forgotten
     await second.close()
 
@@ -191,11 +191,13 @@ async def test_a_worker_that_stood_still_and_was_taken_for_gone_finds_out(
     await first.open()
     await second.open()
     caps = Caps(None, None, 1, None, "")
-    assert told(await first.exchange(1, [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+    assert as_answer(await first.exchange(1, [], [report(caps, Demand())])).verdicts[0].place == GRANTED
     numbers = itertools.count(1)
 
     async def is_gone() -> bool:
-        return told(await second.exchange(next(numbers), [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+        return (
+            as_answer(await second.exchange(next(numbers), [], [report(caps, Demand())])).verdicts[0].place == GRANTED
+        )
 
     await until_answered(is_gone)
     await first.exchange(2, [], [])
@@ -207,10 +209,10 @@ async def test_a_worker_that_stood_still_and_was_taken_for_gone_finds_out(
 async def test_a_limit_that_changes_leaves_what_was_used(homes: list[SharedHome]) -> None:
     ten, twenty = Caps(10, None, None, None, ""), Caps(20, None, None, None, "")
     demands = [Demand()] * 11
-    verdicts = told(await homes[0].exchange(1, [], [report(ten, *demands)])).verdicts
+    verdicts = as_answer(await homes[0].exchange(1, [], [report(ten, *demands)])).verdicts
     assert [verdict.place for verdict in verdicts] == [GRANTED] * 10 + [REQUESTS]
     assert verdicts[-1][1] == pytest.approx(6, abs=0.5)
-    verdicts = told(await homes[1].exchange(1, [], [report(twenty, *demands)])).verdicts
+    verdicts = as_answer(await homes[1].exchange(1, [], [report(twenty, *demands)])).verdicts
     assert [verdict.place for verdict in verdicts] == [GRANTED] * 10 + [REQUESTS]
 
 

@@ -89,7 +89,7 @@ async def test_many_requests_of_a_large_limit_are_admitted_up_to_it(
         async def some(client: Client) -> list[int]:
             return [(await ask(client)).status for _ in range(50)]
 
-        began = time.monotonic()  # the server's clock: that of the test's loop stands still while the machine is busy
+        began = time.monotonic()  # the server's clock: the test loop's stands still while the machine is busy
         statuses = [status for each in await asyncio.gather(*map(some, clients)) for status in each]
         passed = time.monotonic() - began
         assert 300 <= Counter(statuses)[200] <= 300 + passed * 5

@@ -37,7 +37,7 @@ def shared_server(needs_redis: None, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def redis_server(shared_server: RedisServer) -> RedisServer:
-    """The server of the run, empty."""
+    """Returns the server of the run, empty."""
     shared_server.command("FLUSHALL")
     return shared_server
 
@@ -61,7 +61,7 @@ def make_server(needs_redis: None, tmp_path: Path) -> Iterator[MakeServer]:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store, one of each kind."""
+    """Returns the URL of an empty store, one of each kind."""
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         return server.url

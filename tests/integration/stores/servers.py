@@ -70,7 +70,7 @@ class RedisServer:
             return client.recv(1 << 20)
 
     def pause(self) -> None:
-        """Stops the process, as one that hangs."""
+        """Stops the process: it hangs."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:

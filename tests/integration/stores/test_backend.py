@@ -62,7 +62,7 @@ async def until_gone(ask: Callable[[], Awaitable[object]]) -> None:
 
 
 async def all_news(backend: Backend, after: int = 0, stream_id: str = "s") -> CopyTail:
-    """All of a copy after an event, however many steps that takes."""
+    """Returns all of a copy after an event, however many steps that takes."""
     found: list[Record] = []
     while True:
         position = found[-1].last_seq if found else after
@@ -122,7 +122,7 @@ async def test_one_batch_holds_many_streams(backend: Backend) -> None:
 
 
 async def test_what_is_written_twice_is_there_once(backend: Backend) -> None:
-    """A batch is written again where nobody knows whether it was written."""
+    """A batch is written again if nobody knows whether it was written."""
     changes = [
         begin("s", *records(1, 1)),
         CopyChange("s", records=records(2, 2)),

@@ -79,7 +79,7 @@ async def test_what_failed_is_asked_again_by_another_process(net: Net, url: str)
 
 
 async def over(net: Net, mock: Mock, world: World, **options: Any) -> Gateway:
-    """A gateway whose store is a fake one."""
+    """Returns a gateway whose store is a fake one."""
     running = await start(settings_for(mock.url, **options), memory=FakeBackend(world))
     net.gateways.append(Gateway(net, running))
     net.stack.push_async_callback(running.close)

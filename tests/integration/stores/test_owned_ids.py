@@ -28,7 +28,7 @@ from tests.waiting import until_answered
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Records, Records]]:
-    """One store as two processes have it."""
+    """Yields one store as two processes have it."""
     if request.param == "memory":
         memory = MemoryRecords(time.monotonic)
         yield memory, memory

@@ -34,7 +34,7 @@ def kind_of_store(request: pytest.FixtureRequest) -> str:
 async def both(
     kind_of_store: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[tuple[Records, Records]]:
-    """One store as two processes have it."""
+    """Yields one store as two processes have it."""
     if kind_of_store == "memory":
         memory = MemoryRecords(time.monotonic)
         yield memory, memory

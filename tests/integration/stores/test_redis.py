@@ -266,7 +266,7 @@ async def test_an_end_before_which_a_record_is_missing_is_damage(make: Make, red
 async def test_a_field_that_is_not_ours_is_damage(
     make: Make, redis_server: RedisServer, field: str, value: str | bytes
 ) -> None:
-    """With a number that no event has, followers of other streams waited with those of this one."""
+    """With a number that no event has, followers of all streams waited."""
     backend = await opened(make, redis_server.url)
     await backend.write([replace(BEGIN, records=[record(1)])])
     redis_server.command("HSET", "gai:{s}:head", field, value)
@@ -379,7 +379,7 @@ async def test_the_entries_of_a_former_release_stay_readable(make: Make, redis_s
 async def test_a_header_or_a_gap_that_does_not_fit_its_checksum_is_never_served(
     make: Make, redis_server: RedisServer, field: str, taken_from: str
 ) -> None:
-    """The text of a gap was that of another one, or of another stream."""
+    """A gap had the text of another gap, or of another stream."""
     backend = await opened(make, redis_server.url)
     for stream_id in ("s", "other"):
         begin = replace(BEGIN, stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
@@ -541,7 +541,7 @@ async def test_messages_are_taken_by_one_command_as_between_two_the_first_could_
 
 
 async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: MakeServer) -> None:
-    bus = str(free_port())  # by default one that the system may have given away
+    bus = str(free_port())  # the default may be taken by another process
     server = make_server("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-require-full-coverage", "no")
     server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
     await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
@@ -664,8 +664,8 @@ async def test_a_wrong_certificate_is_refused(
 ) -> None:
     port = tls_server(make_server, authority, certificate)
     problem = await fault(make(f"rediss://:secret@localhost:{port}?ssl_ca_certs={authority.folder / 'ca.pem'}").open())
-    told = f"rediss://localhost:{port} has a certificate that is not trusted"
-    assert (problem.fault, str(problem)) == ("refused", told)
+    result = f"rediss://localhost:{port} has a certificate that is not trusted"
+    assert (problem.fault, str(problem)) == ("refused", result)
 
 
 async def test_a_certificate_of_an_unknown_authority_is_refused(

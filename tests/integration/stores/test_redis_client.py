@@ -50,7 +50,7 @@ ECHO = Script("return {ARGV[1], redis.call('GET', KEYS[1]) or ''}")
 
 
 def script_clients(server: RedisServer) -> list[str]:
-    """The connections whose last command was a script."""
+    """Returns the connections whose last command was a script."""
     lines = server.command("CLIENT", "LIST").decode().splitlines()
     return [line for line in lines if "cmd=eval" in line]
 

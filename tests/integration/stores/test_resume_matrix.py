@@ -45,7 +45,7 @@ class Story:
         self._goes: dict[int, asyncio.Event] = {}
 
     def go_on(self, number: int) -> asyncio.Event:
-        """The event that lets a stream go on."""
+        """Returns the event that lets a stream go on."""
         return self._goes.setdefault(number, asyncio.Event())
 
     async def __call__(self, peer: Peer) -> None:
@@ -81,7 +81,7 @@ class Server:
         return number, connection, await connection.ask("POST", PATH, body)
 
     async def whole(self) -> bytes:
-        """The body of a stream that nothing cuts off."""
+        """Returns the body of a stream that nothing cuts off."""
         number, connection, reply = await self.begin(DELTAS)
         self.story.go_on(number).set()
         body = await reply.rest()
@@ -89,7 +89,7 @@ class Server:
         return body
 
     async def connect(self) -> list[Connection]:
-        """A connection to each worker, which stays open."""
+        """Returns a connection to each worker, which stays open."""
         found: dict[str, Connection] = {}
         while len(found) < 2:
             connection = await Connection.open(self.gateway.host)
@@ -131,7 +131,7 @@ class Cut:
 
 
 def cuts_of(body: bytes) -> list[Cut]:
-    """All cuts of a body, live and after the end; or some of them: at the end of each event, and within it."""
+    """Returns all cuts of a body, live and after the end; or some of them: at the end of each event, and within it."""
     random = Random(18)
     cuts = []
     at = 0
@@ -193,7 +193,7 @@ async def judge(server: Server, connections: list[Connection], cut: Cut) -> list
 
 
 def without_retry(body: bytes) -> bytes:
-    """A body without the field that the first frame of each response has."""
+    """Returns a body without the field that the first frame of each response has."""
     return body.replace(b"retry: 3000\n", b"")
 
 

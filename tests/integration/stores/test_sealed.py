@@ -807,9 +807,9 @@ async def test_keys_are_taken_on_sighup(net: Net, folder: Path, tmp_path: Path, 
             (folder / "gai-fast.toml").read_text().replace('"file:kek0"', '"file:kek1", "file:kek0"')
         )
         server.signal(signal.SIGHUP)
-        told = await server.said("the configuration is not reloaded")
-        assert "32 bytes in base64" in told
-        assert "no key" not in told.replace("no key of", "")
+        result = await server.said("the configuration is not reloaded")
+        assert "32 bytes in base64" in result
+        assert "no key" not in result.replace("no key of", "")
         (folder / "kek1").write_text(KEYS[1])
         server.signal(signal.SIGHUP)
         await server.said("the configuration has been reloaded")
@@ -857,7 +857,7 @@ async def test_every_worker_says_that_one_has_met_a_record_whose_key_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "expected"),
     [
         ('keys = ["file:kek0"]\ncommand = ["kms"]', "has `keys` beside `command`"),
         ("required = true", "is `required`, and has neither `keys` nor `command`"),
@@ -869,14 +869,16 @@ async def test_every_worker_says_that_one_has_met_a_record_whose_key_is_missing(
         ('keys = ["file:kek0"' + ', "file:kek0"' * 16 + "]", "has more than 16 `keys`"),
     ],
 )
-async def test_keys_that_cannot_be_used_are_mistakes_of_the_configuration(folder: Path, table: str, told: str) -> None:
+async def test_keys_that_cannot_be_used_are_mistakes_of_the_configuration(
+    folder: Path, table: str, expected: str
+) -> None:
     (folder / "kek0").write_text(KEYS[0])
     (folder / "short").write_text(KEYS[0][:40])
     (folder / "words").write_text("an open secret")
     (folder / "gai-fast.toml").write_text(f"[server]\nport = 0\n[store.encryption]\n{table}\n")
     code, output, errors = await run("serve", cwd=folder)
     assert (code, output) == (2, "")
-    assert told in errors
+    assert expected in errors
     assert "open secret" not in errors
     assert KEYS[0] not in errors
 

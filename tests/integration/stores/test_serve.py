@@ -1,4 +1,4 @@
-"""`gai-fast serve` with a store: it refuses to start without one that works, and says when one fails."""
+"""`gai-fast serve` with a store: it refuses to start without a working store, and says when a store fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def refusal(folder: Path, url: str) -> str:
-    """The one line of a server that does not start for its store."""
+    """Returns the one line of a server that does not start for its store."""
     code, output, errors = await run("serve", "--port", "0", "--store", url, cwd=folder)
     assert (code, output) == (3, "")
     assert errors.count("\n") == 1, errors
@@ -68,14 +68,14 @@ def server_is_missing(folder: Path) -> tuple[str, str]:
 async def test_a_store_that_cannot_work_ends_the_start_with_one_line(
     folder: Path, case: Callable[[Path], tuple[str, str]], needs_redis: None
 ) -> None:
-    url, told = case(folder)
-    assert await refusal(folder, url) == told
+    url, result = case(folder)
+    assert await refusal(folder, url) == result
 
 
 async def test_a_wrong_password_ends_the_start_with_one_line(folder: Path, make_server: MakeServer) -> None:
     server = make_server("--requirepass", "right")
-    told = await refusal(folder, f"redis://:secret@127.0.0.1:{server.port}")
-    assert told == f"redis://127.0.0.1:{server.port} refuses our password"
+    result = await refusal(folder, f"redis://:secret@127.0.0.1:{server.port}")
+    assert result == f"redis://127.0.0.1:{server.port} refuses our password"
 
 
 async def test_a_wrong_address_is_a_mistake_of_the_configuration(folder: Path) -> None:
@@ -97,7 +97,7 @@ async def test_the_configuration_is_shown_without_the_password(folder: Path) -> 
 
 
 async def get(url: str, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
-    """The body of a response."""
+    """Returns the body of a response."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
@@ -192,7 +192,7 @@ async def streaming(url: str, body: bytes = BODY) -> AsyncIterator[tuple[str, by
 
 
 def configured(folder: Path, mock: Mock) -> Path:
-    """The folder, with a configuration whose model `m` is the mock."""
+    """Returns the folder, with a configuration whose model `m` is the mock."""
     configure(folder, mock)
     return folder
 

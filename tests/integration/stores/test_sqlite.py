@@ -435,7 +435,7 @@ async def test_a_damaged_bit_of_a_sealed_record_is_never_served(file: Path, make
         await other.open()
         copy = await other.load("s")
         assert copy is not None
-        # A changed key id is that of a key that is not here only if no key opens the record.
+        # A changed key id stands for a missing key only if no key opens the record.
         assert copy.news == CopyTail(good[:1], is_damaged=True), offset
         await other.close()
 

@@ -192,7 +192,7 @@ async def main(backend, url):
 
 @pytest.fixture
 def owner(url: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs the stream `s`; it pauses after 30 events, until it is sent a line."""
+    """Yields another process that runs the stream `s`; it pauses after 30 events, until it is sent a line."""
     process = start(OWNER, "None", check_url(url, Path()))
     yield process
     process.kill()
@@ -246,7 +246,7 @@ async def test_a_worker_that_stands_still_for_a_moment_is_not_gone(
 async def test_a_machine_that_loses_its_store_for_seconds_is_not_gone_and_its_followers_wait(
     redis_server: RedisServer, open_at: Open
 ) -> None:
-    """They were told `worker_lost`, or `log_behind` where they came back, and the log said `finish` later."""
+    """They got `worker_lost`, or `log_behind` if they came back, and the log had `finish` later."""
     there = await open_at(redis_server.url)
     async with FaultProxy(redis_server.url.removeprefix("redis://"), Faults()) as proxy:
         here = await open_at(f"redis://{proxy.url.removeprefix('http://')}")
@@ -262,7 +262,7 @@ async def test_a_machine_that_loses_its_store_for_seconds_is_not_gone_and_its_fo
         assert follower.log is not None
         assert not follower.log.is_over
         late = await found(there)
-        assert not late.is_over, "one that has the last event comes back, and waits for the others"
+        assert not late.is_over, "a follower with the last event comes back, and waits for the others"
         proxy.faults = Faults()
         log.end(FINISHED)
         await until(lambda: late.is_over)
@@ -298,14 +298,14 @@ async def test_streams_that_begin_while_their_machine_cannot_reach_the_store_are
 
 
 async def is_late(store: Store) -> bool:
-    """Whether a worker has not reached the store lately."""
+    """Returns whether a worker has not reached the store lately."""
     assert store._backend is not None
     return bool(await store._backend.late())
 
 
 @asynccontextmanager
 async def linked(server: RedisServer) -> AsyncIterator[StoreLink]:
-    """The network of one machine."""
+    """Yields the network of one machine."""
     link = StoreLink(server.port)
     await link.start()
     yield link
@@ -316,7 +316,7 @@ async def linked(server: RedisServer) -> AsyncIterator[StoreLink]:
 async def test_a_replica_that_lacks_the_last_writes_gets_them_from_the_memory_of_their_process(
     make_server: MakeServer, open_at: Open, change_limits: ChangeLimits, is_idle: bool
 ) -> None:
-    """Copies had a hole or no end: followers were told `log_damaged`, or waited for ever, though the stream lived."""
+    """Copies had a hole or no end: followers got `log_damaged`, or waited for ever, though the stream lived."""
     change_limits(store_retry=0.2)
     server = make_server()
     replica = make_server("--replicaof", "127.0.0.1", str(server.port))
@@ -474,7 +474,7 @@ async def test_after_a_server_has_failed_nothing_stays_failed(
 
 
 async def is_whole(store: Store, log: StreamLog) -> bool:
-    """Whether another process has all of a log."""
+    """Returns whether another process has all of a log."""
     try:
         copy = await store.find(log.header.stream_id)
     except Error:
@@ -524,7 +524,7 @@ async def test_a_server_that_hangs_is_refused_for_within_the_time_of_an_answer_a
 
 
 async def is_taken(store: Store) -> bool:
-    """Whether a key can be taken, which may have been taken while nobody heard of it."""
+    """Returns whether a key can be taken, which may have been taken while nobody heard of it."""
     try:
         return await store.claim("key", Claim("s", "body")) is None
     except Error:
