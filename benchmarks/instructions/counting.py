@@ -25,9 +25,10 @@ ROOT = Path(__file__).parents[2]
 MARKS = Path(__file__).with_name("marks.c")
 TIMEOUT = 300
 
+_POSITIONS = frozenset("+-*0123456789")
+"""The beginnings of a line that has a cost."""
 _ALLOCATORS = {"malloc", "realloc", "calloc"}
-_POSITION = re.compile(r"(?:\+|-|\*|)\d*\s+(\d+)$")
-_NAMED = re.compile(r"(c?(?:ob|fi|fl|fe|fn))=(?:\((\d+)\))?\s*(.*)")
+_NAMED = re.compile(r"(c?)(ob|fn)=(?:\((\d+)\))?\s*(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +164,30 @@ def read(file: Path) -> Counted:
     here = {"ob": "", "fn": "", "cob": "", "cfn": ""}
     ours = allocations = everything = libc = 0
     called = 0
+    is_ours = is_libc = False
     for line in file.read_text().splitlines():
-        if named := _NAMED.match(line):
-            key, number, name = named.groups()
-            kind = key.removeprefix("c")[:2].replace("fi", "fl").replace("fe", "fl")
-            if number and name:
-                names[kind, number] = name
-            if key in ("ob", "fn", "cob", "cfn"):
-                here[key] = names.get((kind, number), name) if number else name
-        elif line.startswith("calls="):
-            called = int(line[6:].split()[0])
-        elif line.startswith("summary: "):
-            everything = int(line[9:])
-        elif position := _POSITION.match(line):
-            is_ours = "/gai_fast/kernels/_native/" in here["ob"]
+        if line[:1] in _POSITIONS:
             if called:
                 # The cost of the call is the callee's.
                 if is_ours and here["cfn"].partition("@")[0] in _ALLOCATORS:
                     allocations += called
                 called = 0
             elif is_ours:
-                ours += int(position[1])
-            elif "/libc.so" in here["ob"] or "/libc-" in here["ob"]:
-                libc += int(position[1])
+                ours += int(line.rpartition(" ")[2])
+            elif is_libc:
+                libc += int(line.rpartition(" ")[2])
+        elif named := _NAMED.match(line):
+            callee, kind, number, name = named.groups()
+            if number and name:
+                names[kind, number] = name
+            here[callee + kind] = name = names.get((kind, number), name) if number else name
+            if kind == "ob" and not callee:
+                is_ours = "/gai_fast/kernels/_native/" in name
+                is_libc = "/libc.so" in name or "/libc-" in name
+        elif line.startswith("calls="):
+            called = int(line[6:].split()[0])
+        elif line.startswith("summary: "):
+            everything = int(line[9:])
     return Counted(ours, allocations, everything, everything - libc)
 
 
