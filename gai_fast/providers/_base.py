@@ -36,7 +36,7 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._native_rules import NativeRules
 from gai_fast.providers._own_tools import OwnTool
 from gai_fast.providers._reasoning_tags import TaggedAdapter
-from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
+from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member, not_quoted
 from gai_fast.providers._requests import merged, paired
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
@@ -184,7 +184,8 @@ class API(NativeRules):
         if not may_name_a_member(error):
             return None
         sent = self._sent(target, request)
-        return named_member(error, self._dispensable(request, sent, target))
+        paths = not_quoted(self._dispensable(request, sent, target), request, error)
+        return named_member(error, paths)
 
     def client_member(
         self,

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from gai_fast.core.chunks import label, objects
 from gai_fast.model.errors import Error
 
@@ -85,6 +87,38 @@ def named_member(error: Error, paths: Iterable[str]) -> str | None:
         if _is_named(_snake(path), text):
             return path
     return None
+
+
+def not_quoted(paths: Iterable[str], request: Any, error: Error) -> list[str]:
+    """Returns the paths whose name an error does not have from a value of the request, which it quotes: one caller
+    could else have a member left out of the requests of all.
+
+    Args:
+        paths: The paths.
+        request: The client's request.
+        error: The upstream's error.
+    """
+    body = request if isinstance(request, dict) else msgspec.json.decode(msgspec.json.encode(request))
+    values = [*_texts(body)]
+    found: list[str] = []
+    for path in paths:
+        name = path.rpartition(".")[2]
+        if not _is_quoted(name, values, error.message) and not _is_quoted(_snake(name), values, error.message):
+            found.append(path)
+    return found
+
+
+def _is_quoted(name: str, values: list[str], text: str) -> bool:
+    """Returns whether a text has a value up to a name that is in it: its end may be cut off."""
+    return any(name in value and value[: value.find(name) + len(name)] in text for value in values)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _violated(details: Mapping[str, Any]) -> Iterator[str]:

@@ -534,6 +534,19 @@ async def test_a_caller_cannot_set_keys_aside_by_words_that_the_upstream_quotes(
 
 
 @on_uvloop
+async def test_a_caller_cannot_have_a_member_left_out_for_all_by_a_value_that_the_upstream_quotes(net: Net) -> None:
+    """Without `stream_options` the tokens of all callers were estimates for an hour."""
+    said = b'{"error":{"message":"Invalid value: \'stream_options\'.","param":"service_tier"}}'
+    target = Target(("400 Bad Request", said))
+    price = Price(1, 1, 1, 1, 1)
+    gateway = await net.gateway(await net.upstream(target), price=price, retries=1)
+    assert (await ask(gateway, extra={"service_tier": "stream_options"})).status == 400
+    target.step = HELLO
+    assert (await ask(gateway)).status == 200
+    assert [body["stream_options"] for body in target.bodies] == [{"include_usage": True}] * 2
+
+
+@on_uvloop
 async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_sooner(net: Net) -> None:
     """The keys were limited by requests for another model of the same upstream."""
     limited, sooner = Target(LIMITED), Target(("503 Service Unavailable", b"{}", "Retry-After: 9"))

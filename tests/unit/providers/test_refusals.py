@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error
-from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member
+from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member, not_quoted
 
 
 def refusal(text: str, **details: Any) -> Error:
@@ -66,3 +68,14 @@ def test_only_an_upstreams_refusal_names_one() -> None:
 def test_a_name_of_any_characters_is_looked_for_as_it_is() -> None:
     assert named_member(refusal("bad a.(b: no"), ["a.(b"]) == "a.(b"
     assert named_member(refusal("bad a.x.(b"), ["a.((b"]) is None
+
+
+def test_a_member_that_is_named_by_a_callers_value_alone_is_not_meant() -> None:
+    paths = ["thinkingConfig", "stream_options", "seed"]
+    tools = [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"const": "stream_options"}}}}]
+    native = parse_request(orjson.dumps({"query": "q", "tools": tools, "extra": {"x": ["is thinking_config, or"]}}))
+    bodies: tuple[Any, ...] = (native, {"a": {"b": ["stream_options"]}, "stream_options": 1, "c": "is thinking_config"})
+    for body in bodies:
+        assert not_quoted(paths, body, refusal("wrong: 'stream_options' or 'is thinking_conf'")) == [paths[0], "seed"]
+        assert not_quoted(paths, body, refusal("wrong: 'is thinking_config...'")) == paths[1:]
+        assert not_quoted(paths, body, refusal("wrong: 'seed'")) == paths
