@@ -44,7 +44,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Writes how many recordings are exact, and equal for each client; nothing where none was judged."""
+    """Writes how many recordings are exact, and equal for each client; nothing if none was judged."""
     for line in summary():
         terminalreporter.write_line(line)
 
@@ -59,21 +59,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_of_this_run(item: pytest.Item) -> bool:
-    """Whether a test is about what runs here: compiled modules, the native kernels, or neither."""
+    """Returns whether a test is about what runs here: compiled modules, the native kernels, or neither."""
     if item.get_closest_marker("interpreted") is not None and MODULES == "compiled":
         return False
     return "native" in IMPLEMENTATIONS or not is_native(item)
 
 
 def is_native(item: pytest.Item) -> bool:
-    """Whether a test needs the native kernels: by its marker, or by a fixture that gives them."""
+    """Returns whether a test needs the native kernels: by its marker, or by a fixture that gives them."""
     fixtures = getattr(item, "fixturenames", ())
     return item.get_closest_marker("native") is not None or "native" in fixtures or "both" in fixtures
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A skip is a failure where `GAI_FAST_REQUIRE_ALL` is set."""
+    """A skip is a failure if `GAI_FAST_REQUIRE_ALL` is set."""
     return required((yield))
 
 
@@ -87,7 +87,7 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def required(report: Report) -> Report:
-    """The report, a failure if it is a skip and everything is required."""
+    """Returns the report, a failure if it is a skip and everything is required."""
     if report.skipped and is_set("GAI_FAST_REQUIRE_ALL"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
@@ -162,7 +162,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client whose requests end."""
+    """Yields an HTTP client whose requests end."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session:
         yield session
 

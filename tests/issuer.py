@@ -19,7 +19,7 @@ AUDIENCE: Final = "gateway"
 
 
 def private_key(kind: str, number: int = 0) -> Any:
-    """A private key of a kind: `RSA`, the bits of an RSA key, or a curve; `number` tells several apart."""
+    """Returns a private key of a kind: `RSA`, the bits of an RSA key, or a curve; `number` tells several apart."""
     return _private_key(kind, number)
 
 
@@ -39,7 +39,7 @@ def _private_key(kind: str, number: int) -> Any:
 
 
 def jwk(kind: str, number: int = 0, **more: Any) -> dict[str, Any]:
-    """The public key as an issuer publishes it; members that are None are left out."""
+    """Returns the public key as an issuer publishes it; members that are None are left out."""
     key = private_key(kind, number)
     name = "RSA" if isinstance(key, rsa.RSAPrivateKey) else "EC" if kind[0] in "Ps" else "OKP"
     algorithm = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}[name]
@@ -50,13 +50,13 @@ def jwk(kind: str, number: int = 0, **more: Any) -> dict[str, Any]:
 
 
 def public_pem(kind: str) -> bytes:
-    """The public key in PEM: what a forger uses as a shared secret."""
+    """Returns the public key in PEM: what a forger uses as a shared secret."""
     pem: bytes = private_key(kind).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return pem
 
 
 def claims(**more: Any) -> dict[str, Any]:
-    """The claims of a token for alice; those that are None are left out."""
+    """Returns the claims of a token for alice; those that are None are left out."""
     found = {"iss": URL, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 600, **more}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -64,20 +64,20 @@ def claims(**more: Any) -> dict[str, Any]:
 def token(
     algorithm: str = "RS256", kind: str = "RSA", number: int = 0, headers: dict[str, Any] | None = None, **more: Any
 ) -> str:
-    """A token as PyJWT signs it; `more` are claims."""
+    """Returns a token as PyJWT signs it; `more` are claims."""
     key_id = {"kid": f"{kind}-{number}", **(headers or {})}
     given = {name: value for name, value in key_id.items() if value is not None}
     return jwt.encode(claims(**more), private_key(kind, number), algorithm, headers=given)
 
 
 def part(value: Any) -> str:
-    """A part of a token: an object as JSON, or bytes as they are."""
+    """Returns a part of a token: an object as JSON, or bytes as they are."""
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def signed(header: Any, payload: Any, algorithm: str = "RS256", key: Any = None) -> str:
-    """A token of any two parts, with a right signature."""
+    """Returns a token of any two parts, with a right signature."""
     parts = f"{part(header)}.{part(payload)}"
     chosen = jwt.get_algorithm_by_name(algorithm)
     signer = private_key("RSA") if key is None else chosen.prepare_key(key)

@@ -31,7 +31,7 @@ IS_REPEATED = is_set("GAI_FAST_REPEATED") and not is_set("GAI_FAST_EXHAUSTIVE")
 
 
 def implementations() -> tuple[str, ...]:
-    """The implementations that this run tests."""
+    """Returns the implementations that this run tests."""
     if is_set("GAI_FAST_NO_EXTENSIONS"):
         return ("pure",)
     if is_set("GAI_FAST_REQUIRE_EXTENSIONS") or is_set("GAI_FAST_REQUIRE_ALL"):
@@ -50,7 +50,7 @@ def use_profile() -> None:
 
 
 def load(implementation: str) -> ModuleType:
-    """The kernels' module of an implementation.
+    """Returns the kernels' module of an implementation.
 
     Raises:
         ModuleNotFoundError: It is not built. A test of the native one has the marker `native`, or a fixture of the name
@@ -61,13 +61,13 @@ def load(implementation: str) -> ModuleType:
 
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)
 def kernels(request: pytest.FixtureRequest) -> ModuleType:
-    """The kernels, once for each implementation."""
+    """Returns the kernels, once for each implementation."""
     return load(request.param)
 
 
 @pytest.fixture(scope="session")
 def native() -> ModuleType:
-    """The native kernels, for tests of them alone."""
+    """Returns the native kernels, for tests of them alone."""
     return load("native")
 
 
@@ -89,7 +89,7 @@ def cuts(data: bytes, seed: int = 0) -> Iterator[list[bytes]]:
 
 
 def some_cuts(data: bytes, number: int) -> Iterator[list[bytes]]:
-    """The same with one of the five sizes, for tests that try many cases: each number takes the next size.
+    """Yields the same with one of the five sizes, for tests that try many cases: each number takes the next size.
 
     An exhaustive run has all of them.
     """
@@ -105,7 +105,7 @@ def fed(parser: Any, chunks: list[bytes], **close: Any) -> list[Any]:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """The result of a call, or the class and text of its exception, to compare both sides."""
+    """Returns the result of a call, or the class and text of its exception, to compare both sides."""
     try:
         return call()
     except (ValueError, TypeError, BufferError) as error:

@@ -20,7 +20,7 @@ Run: TypeAlias = Callable[[Iterable[bytes], Error | None], list[Event]]
 
 
 def sse(*chunks: Any) -> bytes:
-    """A body of these chunks: bytes as they are, text and JSON as data."""
+    """Returns a body of these chunks: bytes as they are, text and JSON as data."""
     return b"".join(
         chunk
         if isinstance(chunk, bytes)
@@ -30,7 +30,7 @@ def sse(*chunks: Any) -> bytes:
 
 
 def split(body: bytes, edges: Iterable[int]) -> list[bytes]:
-    """The body cut at these places, whatever their order and size."""
+    """Returns the body cut at these places, whatever their order and size."""
     inner = sorted(edge % (len(body) + 1) for edge in edges)
     return [body[begin:end] for begin, end in itertools.pairwise([0, *inner, len(body)])]
 
@@ -58,7 +58,7 @@ def check_any_cut(run: Run, body: bytes, cut: int, edges: Sequence[int]) -> None
         part = run(split(body[: cut % (len(body) + 1)], edges), broke)
         check_legal(part, numbered=True)
         for kind, choice in itertools.product(("text.delta", "reasoning.delta", "refusal.delta"), (0, 1)):
-            # Half a character becomes U+FFFD where the body ended between the halves.
+            # Half a character becomes U+FFFD if the body ended between the halves.
             said = texts(part, kind, choice)
             assert texts(whole, kind, choice).startswith(said.removesuffix("\ufffd"))
 
@@ -115,7 +115,7 @@ def _check_envelope(events: Sequence[Event]) -> None:
 
 
 def texts(events: Iterable[Event], kind: str = "text.delta", choice: int = 0) -> str:
-    """All texts of one kind and choice, joined."""
+    """Returns all texts of one kind and choice, joined."""
     said: list[Any] = [
         event[_DELTA_KEYS[kind]] for event in events if event["type"] == kind and event.get("choice", 0) == choice
     ]

@@ -13,7 +13,7 @@ PACKAGE: Final = Path(gai_fast.__file__).parent
 
 
 def _modules() -> list[str]:
-    """The modules that hold limits."""
+    """Returns the modules that hold limits."""
     found = [*PACKAGE.rglob("limits.py"), *PACKAGE.rglob("limits/__init__.py")]
     return sorted(
         ".".join(("gai_fast", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

@@ -74,7 +74,7 @@ class Receiver:
         return web.Response(body=b"", content_type="application/x-protobuf")
 
     def of_kind(self, kind: int) -> list[Span]:
-        """The spans of a kind, in their order in time."""
+        """Returns the spans of a kind, in their order in time."""
         return sorted((each for each in self.spans if each.kind == kind), key=lambda each: each.start_time_unix_nano)
 
     @property

@@ -7,7 +7,7 @@ import socket
 
 
 def free_port() -> int:
-    """A port that nobody uses, below those that the system gives away: it stays free until it is taken."""
+    """Returns a port that nobody uses, below those that the system gives away: it stays free until it is taken."""
     while True:
         with socket.socket() as probe:
             try:

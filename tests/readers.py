@@ -2,7 +2,7 @@
 
 The shapes are those that the clients' sources read; none of our encoders' code is used. A reader fails where the client
 would raise, or would wait for an end: it asserts the order of frames, and that there is one end, after which nothing
-comes. A format's reader leaves a member of `Told` alone where the format has no place for it (`LACKS`).
+comes. A format's reader leaves a member of `ClientState` alone where the format has no place for it (`LACKS`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COUNTS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_
 
 
 @dataclass
-class Told:
+class ClientState:
     """The state of a client at the end of a stream.
 
     Args:
@@ -24,7 +24,7 @@ class Told:
         refusal: The text of a refusal, where the format tells it apart.
         reasoning: The reasoning.
         calls: Name and text of the arguments of each call, by its id.
-        finish_reason: In the words of `gai.events.v1`; `None`: the stream failed.
+        finish_reason: In the words of `gai.events.v1`. None if the stream failed.
         usage: The counts above zero.
         error: The message of a failure.
     """
@@ -57,7 +57,7 @@ class Told:
 
 
 def frames(body: bytes) -> list[tuple[str, str]]:
-    """The SSE events of a body: name and data."""
+    """Returns the SSE events of a body: name and data."""
     parts = body.decode().replace("\r\n", "\n").split("\n\n")
     assert parts.pop() == "", "the last frame is not complete"
     found = []
@@ -86,67 +86,67 @@ def _is_error(value: Mapping[str, Any]) -> bool:
 # ---- the formats -----------------------------------------------------------------------------------------------------
 
 
-def read_gai(body: bytes) -> Told:
+def read_gai(body: bytes) -> ClientState:
     """`gai.events.v1`, as docs/events.md describes it."""
-    told, events = Told(), [json.loads(data) for _, data in frames(body)]
+    state, events = ClientState(), [json.loads(data) for _, data in frames(body)]
     assert events[-1] == {"type": "done", "finished": events[-2]["type"] == "finish"}
     assert [event["type"] for event in events].count("done") == 1
     for event in events:
         kind = event["type"]
         if event.get("choice"):
             continue
-        told.take(event)
+        state.take(event)
         if kind in ("finish", "error", "usage"):
-            told.finish_reason = event.get("finish_reason")
-            told.error = event["error"]["message"] if kind == "error" else None
+            state.finish_reason = event.get("finish_reason")
+            state.error = event["error"]["message"] if kind == "error" else None
             if "usage" in event:
-                told.count(**event["usage"])
-    return told
+                state.count(**event["usage"])
+    return state
 
 
-def read_simple(body: bytes) -> Told:
+def read_simple(body: bytes) -> ClientState:
     """Ten lines of JavaScript."""
-    told = Told()
+    state = ClientState()
     for value in _objects(body, mark=True):
-        told.text += value.get("content", "")
-        told.error = value.get("error")
-    return told
+        state.text += value.get("content", "")
+        state.error = value.get("error")
+    return state
 
 
-def read_chat(body: bytes) -> Told:
+def read_chat(body: bytes) -> ClientState:
     """OpenAI's `ChatCompletionStream`: calls are joined by their index, the first fragment has id and name."""
-    told, by_index = Told(), dict[int, str]()
+    state, by_index = ClientState(), dict[int, str]()
     has_role = False
     for chunk in _objects(body, mark=True):
         if "error" in chunk:
-            told.error = chunk["error"]["message"]
+            state.error = chunk["error"]["message"]
             break
-        told.finish_reason = chunk.get("x_gai", {}).get("finish_reason") or told.finish_reason
+        state.finish_reason = chunk.get("x_gai", {}).get("finish_reason") or state.finish_reason
         if chunk.get("usage"):
-            count_chat(told, chunk["usage"])
+            count_chat(state, chunk["usage"])
         for choice in chunk["choices"]:
             if choice["index"]:
                 continue
             delta = choice["delta"]
             has_role = has_role or delta.get("role") == "assistant"
             assert has_role, chunk
-            told.text += delta.get("content") or ""
-            told.refusal += delta.get("refusal") or ""
-            told.reasoning += delta.get("reasoning_content") or delta.get("reasoning") or ""
-            told.finish_reason = told.finish_reason or choice["finish_reason"]
+            state.text += delta.get("content") or ""
+            state.refusal += delta.get("refusal") or ""
+            state.reasoning += delta.get("reasoning_content") or delta.get("reasoning") or ""
+            state.finish_reason = state.finish_reason or choice["finish_reason"]
             for call in delta.get("tool_calls") or ():
                 if call["index"] not in by_index:
                     by_index[call["index"]] = call["id"]
-                    told.calls[call["id"]] = [call["function"]["name"], ""]
-                told.calls[by_index[call["index"]]][1] += call["function"].get("arguments") or ""
-    assert (told.finish_reason is None) == (told.error is not None)
-    return told
+                    state.calls[call["id"]] = [call["function"]["name"], ""]
+                state.calls[by_index[call["index"]]][1] += call["function"].get("arguments") or ""
+    assert (state.finish_reason is None) == (state.error is not None)
+    return state
 
 
-def count_chat(told: Told, usage: Mapping[str, Any]) -> None:
+def count_chat(state: ClientState, usage: Mapping[str, Any]) -> None:
     """Notes the usage of OpenAI's chat dialect and of Completions."""
     prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-    told.count(
+    state.count(
         input_tokens=usage["prompt_tokens"],
         output_tokens=usage["completion_tokens"],
         cached_input_tokens=prompt.get("cached_tokens"),
@@ -155,23 +155,23 @@ def count_chat(told: Told, usage: Mapping[str, Any]) -> None:
     )
 
 
-def read_completions(body: bytes) -> Told:
+def read_completions(body: bytes) -> ClientState:
     """OpenAI's `Stream[Completion]`."""
-    told = Told()
+    state = ClientState()
     for chunk in _objects(body, mark=True):
         if "error" in chunk:
-            told.error = chunk["error"]["message"]
+            state.error = chunk["error"]["message"]
             break
         assert chunk["object"] == "text_completion"
-        told.finish_reason = chunk.get("x_gai", {}).get("finish_reason") or told.finish_reason
+        state.finish_reason = chunk.get("x_gai", {}).get("finish_reason") or state.finish_reason
         if chunk.get("usage"):
-            count_chat(told, chunk["usage"])
+            count_chat(state, chunk["usage"])
         for choice in chunk["choices"]:
             if not choice["index"]:
-                told.text += choice["text"]
-                told.finish_reason = told.finish_reason or choice["finish_reason"]
-    assert (told.finish_reason is None) == (told.error is not None)
-    return told
+                state.text += choice["text"]
+                state.finish_reason = state.finish_reason or choice["finish_reason"]
+    assert (state.finish_reason is None) == (state.error is not None)
+    return state
 
 
 STOP_REASONS: Final = {
@@ -185,9 +185,9 @@ STOP_REASONS: Final = {
 }
 
 
-def read_messages(body: bytes) -> Told:
+def read_messages(body: bytes) -> ClientState:
     """Anthropic's `MessageStream`: a delta's index is a place in `content`; the input of a tool is JSON."""
-    told, blocks, open_at = Told(), list[dict[str, Any]](), None
+    state, blocks, open_at = ClientState(), list[dict[str, Any]](), None
     events = [(name, json.loads(data)) for name, data in frames(body)]
     assert all(name == value["type"] for name, value in events)
     events = [(name, value) for name, value in events if name != "ping"]
@@ -210,17 +210,17 @@ def read_messages(body: bytes) -> Told:
         elif name == "message_delta":
             assert open_at is None
             aside = value.get("x_gai", {})
-            told.finish_reason = aside.get("finish_reason") or STOP_REASONS[value["delta"]["stop_reason"]]
-            count_messages(told, value["usage"])
+            state.finish_reason = aside.get("finish_reason") or STOP_REASONS[value["delta"]["stop_reason"]]
+            count_messages(state, value["usage"])
         elif name == "error":
-            told.error = value["error"]["message"]
+            state.error = value["error"]["message"]
     for block in blocks:
-        told.text += block.get("text", "")
-        told.reasoning += block.get("thinking", "")
+        state.text += block.get("text", "")
+        state.reasoning += block.get("thinking", "")
         if block["type"] == "tool_use":
-            told.calls[block["id"]] = [block["name"], block["partial"] or json.dumps(block["input"])]
-    assert (told.finish_reason is None) == (told.error is not None)
-    return told
+            state.calls[block["id"]] = [block["name"], block["partial"] or json.dumps(block["input"])]
+    assert (state.finish_reason is None) == (state.error is not None)
+    return state
 
 
 def _add_delta(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
@@ -234,10 +234,10 @@ def _add_delta(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
         block[key] += delta[key]
 
 
-def count_messages(told: Told, usage: Mapping[str, Any]) -> None:
+def count_messages(state: ClientState, usage: Mapping[str, Any]) -> None:
     """Notes the usage of Anthropic's Messages."""
     read, written = usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]
-    told.count(
+    state.count(
         input_tokens=usage["input_tokens"] + read + written,
         output_tokens=usage["output_tokens"],
         cached_input_tokens=read,
@@ -246,9 +246,9 @@ def count_messages(told: Told, usage: Mapping[str, Any]) -> None:
     )
 
 
-def read_ui_messages(body: bytes) -> Told:
-    """The AI SDK's `processUIMessageStream`: a delta without its start raises."""
-    told, blocks = Told(), dict[str, str]()
+def read_ui_messages(body: bytes) -> ClientState:
+    """Returns the AI SDK's `processUIMessageStream`: a delta without its start raises."""
+    state, blocks = ClientState(), dict[str, str]()
     parts = list(_objects(body, mark=True))
     assert parts[0] == {"type": "start"} or _is_error(parts[0])
     for part in parts:
@@ -259,33 +259,33 @@ def read_ui_messages(body: bytes) -> Told:
         elif kind in ("text-delta", "reasoning-delta"):
             assert blocks[part["id"]] == kind.removesuffix("-delta")
             if kind == "text-delta":
-                told.text += part["delta"]
+                state.text += part["delta"]
             else:
-                told.reasoning += part["delta"]
+                state.reasoning += part["delta"]
         elif kind in ("text-end", "reasoning-end"):
             assert blocks.pop(part["id"]) == kind.removesuffix("-end")
         elif kind == "tool-input-start" and not part.get("providerExecuted"):
-            told.calls[part["toolCallId"]] = [part["toolName"], ""]
+            state.calls[part["toolCallId"]] = [part["toolName"], ""]
         elif kind == "tool-input-delta":
-            told.calls[part["toolCallId"]][1] += part["inputTextDelta"]
+            state.calls[part["toolCallId"]][1] += part["inputTextDelta"]
         elif kind in ("tool-input-available", "tool-input-error") and not part.get("providerExecuted"):
             given = part["input"]
-            told.calls[part["toolCallId"]] = [part["toolName"], given if isinstance(given, str) else json.dumps(given)]
+            state.calls[part["toolCallId"]] = [part["toolName"], given if isinstance(given, str) else json.dumps(given)]
         elif kind in ("finish", "message-metadata"):
             metadata = part["messageMetadata"]
-            told.finish_reason = metadata.get("finish_reason")
-            told.count(**metadata.get("usage", {}))
+            state.finish_reason = metadata.get("finish_reason")
+            state.count(**metadata.get("usage", {}))
         elif kind == "error":
-            told.error = part["errorText"]
+            state.error = part["errorText"]
     ends = [part["type"] for part in parts if part["type"] in ("finish", "abort", "error")]
     assert ends == [parts[-1]["type"]]
     assert not blocks
-    return told
+    return state
 
 
-def read_run(body: bytes) -> Told:
+def read_run(body: bytes) -> ClientState:
     """AG-UI's `verifyEvents` and `defaultApplyEvents`."""
-    told, open_now = Told(), dict[str, str]()
+    state, open_now = ClientState(), dict[str, str]()
     events = list(_objects(body, mark=False))
     assert events[0]["type"] in ("RUN_STARTED", "RUN_ERROR")
     assert not any(event["type"] == "RUN_STARTED" for event in events[1:])
@@ -297,31 +297,31 @@ def read_run(body: bytes) -> Told:
             assert place not in open_now
             open_now[place] = what
             if what == "TOOL_CALL":
-                told.calls[place] = [event["toolCallName"], ""]
+                state.calls[place] = [event["toolCallName"], ""]
         elif kind in ("TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "TOOL_CALL_ARGS"):
             assert open_now[place] == what
             if what == "TEXT_MESSAGE":
-                told.text += event["delta"]
+                state.text += event["delta"]
             elif what == "REASONING_MESSAGE":
-                told.reasoning += event["delta"]
+                state.reasoning += event["delta"]
             else:
-                told.calls[place][1] += event["delta"]
+                state.calls[place][1] += event["delta"]
         elif kind in ("TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "TOOL_CALL_END"):
             assert open_now.pop(place) == what
         elif kind in ("RUN_FINISHED", "RUN_ERROR"):
-            told.finish_reason = event.get("result", {}).get("finish_reason")
-            told.error = event.get("message")
-            count_run(told, event)
+            state.finish_reason = event.get("result", {}).get("finish_reason")
+            state.error = event.get("message")
+            count_run(state, event)
     ends = [event["type"] for event in events if event["type"] in ("RUN_FINISHED", "RUN_ERROR")]
     assert ends == [events[-1]["type"]]
     assert not open_now
-    return told
+    return state
 
 
-def count_run(told: Told, ended: Mapping[str, Any]) -> None:
+def count_run(state: ClientState, ended: Mapping[str, Any]) -> None:
     """Notes the usage of AG-UI."""
     for usage in ended.get("usage", ()):
-        told.count(**{_snake(name): count for name, count in usage.items()})
+        state.count(**{_snake(name): count for name, count in usage.items()})
 
 
 def _snake(name: str) -> str:
@@ -331,9 +331,9 @@ def _snake(name: str) -> str:
 _INCOMPLETE: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
-def read_responses(body: bytes) -> Told:
+def read_responses(body: bytes) -> ClientState:
     """OpenAI's `ResponseStream`: items are opened before their parts, and the last event has the whole response."""
-    told, items = Told(), list[dict[str, Any]]()
+    state, items = ClientState(), list[dict[str, Any]]()
     events = [(name, json.loads(data)) for name, data in frames(body)]
     assert all(name == value["type"] for name, value in events)
     assert [value["sequence_number"] for _, value in events] == list(range(len(events)))
@@ -345,37 +345,37 @@ def read_responses(body: bytes) -> Told:
             assert value["output_index"] == len(items)
             items.append(value["item"])
             if value["item"]["type"] == "function_call":
-                told.calls[value["item"]["call_id"]] = [value["item"]["name"], ""]
+                state.calls[value["item"]["call_id"]] = [value["item"]["name"], ""]
         elif name == "response.output_text.delta":
-            told.text += value["delta"]
+            state.text += value["delta"]
         elif name == "response.refusal.delta":
-            told.refusal += value["delta"]
+            state.refusal += value["delta"]
         elif name in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            told.reasoning += value["delta"]
+            state.reasoning += value["delta"]
         elif name == "response.function_call_arguments.delta":
-            told.calls[items[value["output_index"]]["call_id"]][1] += value["delta"]
+            state.calls[items[value["output_index"]]["call_id"]][1] += value["delta"]
     response = last["response"]
-    count_response(told, response.get("usage") or {})
+    count_response(state, response.get("usage") or {})
     if last["type"] == "response.failed":
-        told.error = response["error"]["message"]
-        return told
+        state.error = response["error"]["message"]
+        return state
     assert [item["type"] for item in response["output"]] == [item["type"] for item in items]
-    told.finish_reason = response_end(told, response)
-    return told
+    state.finish_reason = response_end(state, response)
+    return state
 
 
-def response_end(told: Told, response: Mapping[str, Any]) -> str:
-    """The finish reason of a response; that calls are to be run, its items tell."""
+def response_end(state: ClientState, response: Mapping[str, Any]) -> str:
+    """Returns the finish reason of a response; that calls are to be run, its items tell."""
     if "finish_reason" in response.get("x_gai", {}):
         return str(response["x_gai"]["finish_reason"])
     reason = (response.get("incomplete_details") or {}).get("reason")
-    return _INCOMPLETE.get(reason, reason) or ("tool_calls" if told.calls else "stop")
+    return _INCOMPLETE.get(reason, reason) or ("tool_calls" if state.calls else "stop")
 
 
-def count_response(told: Told, usage: Mapping[str, Any]) -> None:
+def count_response(state: ClientState, usage: Mapping[str, Any]) -> None:
     """Notes the usage of OpenAI's Responses."""
     inputs, outputs = usage.get("input_tokens_details", {}), usage.get("output_tokens_details", {})
-    told.count(
+    state.count(
         input_tokens=usage.get("input_tokens"),
         output_tokens=usage.get("output_tokens"),
         cached_input_tokens=inputs.get("cached_tokens"),
@@ -384,7 +384,7 @@ def count_response(told: Told, usage: Mapping[str, Any]) -> None:
     )
 
 
-READERS: Final[Mapping[str, Callable[[bytes], Told]]] = {
+READERS: Final[Mapping[str, Callable[[bytes], ClientState]]] = {
     "gai": read_gai,
     "openai": read_chat,
     "responses": read_responses,
@@ -399,7 +399,7 @@ LACKS: Final[Mapping[str, frozenset[str]]] = {
     "simple": frozenset({"reasoning", "calls", "finish_reason", "usage"}),
     "completions": frozenset({"reasoning", "calls"}),
 }
-"""The members of `Told` that a format has no place for."""
+"""The members of `ClientState` that a format has no place for."""
 
 APART: Final = frozenset({"gai", "openai", "responses"})
 """The formats that tell a refusal apart from text."""

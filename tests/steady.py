@@ -15,7 +15,7 @@ STEP = 0.005
 
 
 class _Selector(selectors.DefaultSelector):
-    """The system's selector, with a clock: where nothing happens, time passes until the next timer and no further."""
+    """The system's selector, with a clock: if nothing happens, time passes until the next timer and no further."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -68,7 +68,7 @@ ANSWER = b'data: {"model":"n1","choices":[{"delta":{"content":"Hi"},"finish_reas
 
 @pytest.fixture(autouse=True)
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The one file, and the one line, of each."""
+    """Yields the one file, and the one line, of each."""
     monkeypatch.syspath_prepend(tmp_path)
     for name, file in (("newcomer", FILE), ("newcomer-responses", OF_RESPONSES)):
         module = f"{name.replace('-', '_')}_of_this_test"
@@ -86,9 +86,9 @@ def test_the_library_reads_it() -> None:
 
 def test_the_command_line_reads_it(tmp_path: Path) -> None:
     (tmp_path / "answer").write_bytes(ANSWER)
-    told = click.testing.CliRunner().invoke(main, ["decode", "--provider", "newcomer", str(tmp_path / "answer")])
-    assert told.exit_code == 0, told.output
-    assert '"finish_reason":"length"' in told.output
+    result = click.testing.CliRunner().invoke(main, ["decode", "--provider", "newcomer", str(tmp_path / "answer")])
+    assert result.exit_code == 0, result.output
+    assert '"finish_reason":"length"' in result.output
 
 
 def test_its_key_in_the_environment_configures_it() -> None:
@@ -106,7 +106,7 @@ def test_a_dialect_knows_whose_reasoning_is_encrypted() -> None:
 
 
 def deltas(stream: bytes) -> list[dict[str, Any]]:
-    """The deltas of a chat stream."""
+    """Returns the deltas of a chat stream."""
     return [choice["delta"] for chunk in objects_of(stream) for choice in chunk.get("choices", ())]
 
 
@@ -139,5 +139,5 @@ SOME = ("groq", "mistral", "deepseek", "perplexity", "openrouter")
 def test_one_that_stands_is_in_its_file_and_its_line_of_registration_alone(name: str) -> None:
     package = Path(gai_fast.__file__).parent
     code = {path: re.sub(r'(?s:""".*?""")|#.*', "", path.read_text()) for path in package.rglob("*.py")}
-    told = {path.relative_to(package).as_posix() for path, text in code.items() if re.search(rf"\b{name}\b", text)}
-    assert told == {f"providers/{name}.py", "providers/__init__.py"}
+    result = {path.relative_to(package).as_posix() for path, text in code.items() if re.search(rf"\b{name}\b", text)}
+    assert result == {f"providers/{name}.py", "providers/__init__.py"}

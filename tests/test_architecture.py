@@ -107,7 +107,7 @@ WITHOUT_NUMBERS = {
     "kernels", "core", "providers", "formats", "processors", "net", "stores", "otel", "ledger",
 }  # fmt: skip
 
-WITHOUT_TESTS = {"__init__", "__main__", "limits"}  # `unit/model/test_limits.py` tests those of every folder
+WITHOUT_TESTS = {"__init__", "__main__", "limits"}  # `unit/model/test_limits.py` tests the limits of every folder
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ TEXTS = sorted(
 
 @cache
 def imports(module: Module) -> list[tuple[ast.stmt, str]]:
-    """Every import, wherever it stands: our modules by their name here, others by their top-level name."""
+    """Returns every import, wherever it stands: our modules by their name here, others by their top-level name."""
     found: list[tuple[ast.stmt, str]] = []
     for node in module.nodes:
         if isinstance(node, ast.Import):
@@ -213,7 +213,7 @@ def violations(found: Iterable[str]) -> str:
 
 @cache
 def edges() -> dict[tuple[str, str], list[str]]:
-    """The imports between folders, by the two folders."""
+    """Returns the imports between folders, by the two folders."""
     by_name = {module.name: module for module in MODULES}
     found: dict[tuple[str, str], list[str]] = {}
     for module in MODULES:
@@ -226,7 +226,7 @@ def edges() -> dict[tuple[str, str], list[str]]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
-    """The groups of folders each of which reaches the others."""
+    """Returns the groups of folders each of which reaches the others."""
 
     def reached(start: str) -> set[str]:
         seen: set[str] = set()
@@ -348,7 +348,7 @@ def test_only_the_switch_and_the_kernels_import_the_kernels() -> None:
 
 
 def test_providers_formats_and_processors_know_neither_each_other_nor_their_like() -> None:
-    """Modules that begin with an underscore are what those of a kind share; the package registers them by name.
+    """Modules whose names begin with an underscore are shared by their siblings; the package registers the siblings.
 
     A format may be a folder, whose modules know each other.
     """
@@ -436,7 +436,7 @@ def test_formats_name_no_provider() -> None:
 
 
 def table_nodes(module: Module) -> set[ast.AST]:
-    """All inside the displays that a module binds to a constant's name."""
+    """Returns all inside the displays that a module binds to a constant's name."""
     nodes: set[ast.AST] = set()
     for statement in module.tree.body:
         match statement:
@@ -534,7 +534,7 @@ def test_a_compiled_class_with_an_interpreted_subclass_allows_it() -> None:
 
 
 def names_from(module: Module) -> dict[str, str]:
-    """The names that a module imports, and from which of ours."""
+    """Returns the names that a module imports, and from which of ours."""
     return {
         alias.name: node.module.removeprefix("gai_fast.")
         for node in module.nodes
@@ -544,7 +544,7 @@ def names_from(module: Module) -> dict[str, str]:
 
 
 def instance_attributes(node: ast.ClassDef) -> Iterator[str]:
-    """The attributes that a class declares in its body or sets in `__init__`."""
+    """Yields the attributes that a class declares in its body or sets in `__init__`."""
     for each in ast.walk(node):
         match each:
             case ast.AnnAssign(ast.Name(name), annotation) if each in node.body:
@@ -555,7 +555,7 @@ def instance_attributes(node: ast.ClassDef) -> Iterator[str]:
 
 
 def class_attributes(statement: ast.stmt) -> Iterator[str]:
-    """The attributes that a statement in a class sets."""
+    """Yields the attributes that a statement in a class sets."""
     match statement:
         case ast.Assign(targets):
             yield from (target.id for target in targets if isinstance(target, ast.Name))
@@ -630,7 +630,7 @@ WRITTEN = {".py", ".pyx", ".pxd", ".c", ".h", ".md", ".toml", ".sh", ".in", ".js
 
 
 def written_files() -> Iterator[Path]:
-    """Every text file of the repository, without those that are built, installed or recorded."""
+    """Yields every text file of the repository, without those that are built, installed or recorded."""
     for top in sorted(ROOT.iterdir()):
         if top.name.startswith(".") or top.name in ("build", "dist") or top.suffix == ".egg-info":
             continue

@@ -1,4 +1,4 @@
-"""`setup.py`: what each build compiles, and what is left where compiling fails.
+"""`setup.py`: what each build compiles, and what is left if compiling fails.
 
 Each test builds a copy of the sources with one kernel and one module for mypyc: a few seconds of a compiler.
 """
@@ -78,7 +78,7 @@ def build(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Build:
 
 
 def built(folder: Path) -> set[str]:
-    """The modules that are compiled in a folder."""
+    """Returns the modules that are compiled in a folder."""
     return {path.name.partition(".")[0] for path in (folder / "gai_fast").rglob("*.so")}
 
 

@@ -39,7 +39,7 @@ ROW: Final = re.compile(r"^\| ((?:`[a-z._]+`[ ]?)+) \| (.+) \|$", re.M)
 
 
 def versions(form: Format) -> list[Format]:
-    """The format, as clients of each version read it."""
+    """Returns the format, as clients of each version read it."""
     found = [form]
     for name in map(str, range(10)):
         try:
@@ -50,7 +50,7 @@ def versions(form: Format) -> list[Format]:
 
 
 def stated(form: Format) -> dict[str, str]:
-    """The place of each type of event, as the docstring of the module says that writes them."""
+    """Returns the place of each type of event, as the docstring of the module says that writes them."""
     name = type(form.encoder("sse", context())).__module__
     if name.startswith(("gai_fast.kernels._native.", "gai_fast.kernels._pure.")):
         name = type(form).__module__  # a kernel writes events as they are; the format says so
@@ -62,7 +62,7 @@ def stated(form: Format) -> dict[str, str]:
 
 
 def writes(form: Format, kind: str) -> bool:
-    """Whether the format writes anything for events of this type."""
+    """Returns whether the format writes anything for events of this type."""
     if kind in ("start", "done"):
         stream = answer("groq")
         without = [event for event in stream if event["type"] != kind]

@@ -29,7 +29,7 @@ PATHS = {route.path for route in ROUTES}
 
 
 def program(name: str) -> str:
-    """The program; without it the test is skipped."""
+    """Returns the program; without it the test is skipped."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed (ci/system-deps.sh does it)")
@@ -37,20 +37,20 @@ def program(name: str) -> str:
 
 
 def run(*command: str) -> str:
-    """The output of a command that must succeed."""
+    """Returns the output of a command that must succeed."""
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
 
 
 def kubernetes(kind: str) -> dict[str, Any]:
-    """The manifest of a kind."""
-    [found] = [told for path in KUBERNETES if (told := yaml.safe_load(path.read_text()))["kind"] == kind]
+    """Returns the manifest of a kind."""
+    [found] = [result for path in KUBERNETES if (result := yaml.safe_load(path.read_text()))["kind"] == kind]
     return dict(found)
 
 
 def unit(name: str) -> dict[str, list[str]]:
-    """The values of each key of a unit of systemd."""
+    """Returns the values of each key of a unit of systemd."""
     values: dict[str, list[str]] = {}
     for line in (DEPLOY / name).read_text().splitlines():
         key, equals, value = line.partition("=")

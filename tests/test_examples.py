@@ -27,7 +27,7 @@ KEYS = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "GEMINI_API_KEY": "k"}
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The caller's, without what would configure a gateway."""
+    """Returns the caller's, without what would configure a gateway."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -40,7 +40,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running(name: str, **more: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    """An example that serves, once it does."""
+    """Yields an example that serves, once it does."""
     port = free_port()
     program = await asyncio.create_subprocess_exec(
         sys.executable, FOLDER / name, env=environment(PORT=str(port), **more), stdout=asyncio.subprocess.DEVNULL
@@ -61,7 +61,7 @@ async def running(name: str, **more: str) -> AsyncIterator[tuple[aiohttp.ClientS
         await asyncio.wait_for(program.wait(), SECONDS)
 
 
-async def printed(name: str, *arguments: str, told: str = "", **more: str) -> tuple[int | None, str]:
+async def printed(name: str, *arguments: str, typed: str = "", **more: str) -> tuple[int | None, str]:
     """Runs an example that ends; returns its status and its output."""
     program = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -72,12 +72,12 @@ async def printed(name: str, *arguments: str, told: str = "", **more: str) -> tu
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(program.communicate(told.encode()), SECONDS)
+    output, _ = await asyncio.wait_for(program.communicate(typed.encode()), SECONDS)
     return program.returncode, output.decode()
 
 
 async def first_text(response: aiohttp.ClientResponse) -> str:
-    """The first piece of an answer."""
+    """Returns the first piece of an answer."""
     async for event in gai_fast.read_events(response.content):
         if event["type"] == "text.delta":
             return event["text"]
@@ -131,7 +131,7 @@ async def test_the_next_provider_answers_where_one_fails(tmp_path: Path) -> None
 
 
 async def test_a_conversation_goes_on_from_its_answers() -> None:
-    status, output = await printed("conversation.py", told="Tell me a story\nAnd then?\n")
+    status, output = await printed("conversation.py", typed="Tell me a story\nAnd then?\n")
     assert status == 0, output
     assert output.count("One stormy night") == 2
     assert "[2 messages, " in output

@@ -26,7 +26,7 @@ def page() -> str:
 
 @cache
 def there_in(module: str) -> set[str]:
-    """The tests of a module, those of a class after its name."""
+    """Returns the tests of a module; a class's tests after its name."""
     names = set()
     for node in ast.parse((TESTS / module).read_text()).body:
         if isinstance(node, ast.FunctionDef):

@@ -22,9 +22,9 @@ def blocks(language: str) -> list[str]:
 def test_the_library_in_ten_lines_runs(capsys: pytest.CaptureFixture[str]) -> None:
     library, _ = blocks("python")
     exec(compile(library, "README.md", "exec"), {})
-    told = capsys.readouterr().out
-    assert "Hello stop" in told
-    assert "event: text.delta" in told
+    result = capsys.readouterr().out
+    assert "Hello stop" in result
+    assert "event: text.delta" in result
 
 
 def test_the_gateway_in_process_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +74,6 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
+    """Returns the anchors that GitHub gives to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

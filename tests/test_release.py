@@ -29,8 +29,8 @@ SYSTEMS += ("macosx_10_13_x86_64", "macosx_11_0_arm64")
 
 @pytest.fixture(scope="module")
 def workflow() -> dict[Any, Any]:
-    told: dict[Any, Any] = yaml.safe_load(WORKFLOW.read_text())
-    return told
+    result: dict[Any, Any] = yaml.safe_load(WORKFLOW.read_text())
+    return result
 
 
 def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
@@ -38,9 +38,9 @@ def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 def commands() -> list[str]:
-    """The commands of the workflow and of cibuildwheel."""
-    told = [step["run"] for step in steps(yaml.safe_load(WORKFLOW.read_text())) if "run" in step]
-    return [*told, WHEELS["test-command"].replace("{project}/", "")]
+    """Returns the commands of the workflow and of cibuildwheel."""
+    result = [step["run"] for step in steps(yaml.safe_load(WORKFLOW.read_text())) if "run" in step]
+    return [*result, WHEELS["test-command"].replace("{project}/", "")]
 
 
 def test_it_runs_when_a_version_is_tagged(workflow: dict[Any, Any]) -> None:
@@ -131,9 +131,9 @@ def test_a_wheel_that_is_missing_is_named(tmp_path: Path) -> None:
     assert check().returncode == 0
     for name in (names[0], names[-1], "gai_fast-1.0.tar.gz"):
         (tmp_path / name).unlink()
-    told = check()
-    assert told.returncode == 1
-    assert [line.split()[2] for line in told.stderr.splitlines()] == [
+    result = check()
+    assert result.returncode == 1
+    assert [line.split()[2] for line in result.stderr.splitlines()] == [
         "gai_fast-*.tar.gz",
         "gai_fast-*-cp311-cp311-*manylinux*_x86_64.whl",
         "gai_fast-*-cp314-cp314-macosx_*_arm64.whl",

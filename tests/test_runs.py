@@ -51,7 +51,7 @@ def test_each(kernels):
 
 
 def run(folder: Path, source: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A run of one test file under the repository's `conftest.py`."""
+    """Returns a run of one test file under the repository's `conftest.py`."""
     path = folder / "test_it.py"
     path.write_text(source)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GAI_FAST_")}

@@ -21,7 +21,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def until_answered(ask: Callable[[], Awaitable[object]]) -> None:
-    """Returns once the answer is true; as `until`, where the condition must be awaited."""
+    """Returns once the answer is true; as `until`, if the condition must be awaited."""
     async with asyncio.timeout(SECONDS):
         while not await ask():  # noqa: ASYNC110  # the code under test sets no event
             await asyncio.sleep(0.02)

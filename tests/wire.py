@@ -12,12 +12,12 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def chunk(data: bytes) -> bytes:
-    """One HTTP chunk."""
+    """Returns one HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Closes a connection with a reset; one that is closed stays so."""
+    """Closes a connection with a reset; idempotent."""
     with suppress(OSError, ValueError):  # uvloop wants to make a socket of a closed descriptor
         handle = writer.get_extra_info("socket")
         if handle is not None:

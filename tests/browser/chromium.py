@@ -31,7 +31,7 @@ _FLAGS = [
 
 
 def executable() -> str | None:
-    """The path of an installed Chromium or Chrome."""
+    """Returns the path of an installed Chromium or Chrome."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
@@ -109,7 +109,7 @@ class Chromium(Browser):
     async def page(
         self, *, width: int = 1280, height: int = 800, scheme: str = "light", mobile: bool = False
     ) -> AsyncIterator[ChromiumPage]:
-        """A new page of a size in CSS pixels and a colour scheme (`light`, `dark`)."""
+        """Yields a new page of a size in CSS pixels and a colour scheme (`light`, `dark`)."""
         command = self.connection.command
         context = (await command("Target.createBrowserContext", {}))["browserContextId"]
         target = await command("Target.createTarget", {"url": "about:blank", "browserContextId": context})

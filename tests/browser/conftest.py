@@ -129,7 +129,7 @@ class Upstream:
 
 
 def required(path: str | None, what: str) -> str:
-    """The path of a program; without it the test is skipped."""
+    """Returns the path of a program; without it the test is skipped."""
     if path is None:
         pytest.skip(f"{what} is not installed (ci/system-deps.sh does it)")
     return path
@@ -190,7 +190,7 @@ async def site() -> AsyncIterator[Site]:
 async def origin(
     upstream: tuple[Upstream, int], site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    """The URL of a running `gai-fast serve` whose model `fake` is the upstream's, and which `site` may call."""
+    """Yields the URL of a running `gai-fast serve` whose model `fake` is the upstream's, and which `site` may call."""
     more = f'[server]\nallow_get_start = true\ncors_origins = ["{site.origin}"]\n[stream]\nretry = 100\nheartbeat = 1\n'
     async with serving(tmp_path_factory.mktemp("server"), upstream[1], more) as url:
         yield url
@@ -198,7 +198,7 @@ async def origin(
 
 @asynccontextmanager
 async def serving(folder: Path, upstream: int, more: str = "") -> AsyncIterator[str]:
-    """The URL of a running `gai-fast serve`.
+    """Yields the URL of a running `gai-fast serve`.
 
     Args:
         folder: Where its configuration and its output are.

@@ -61,7 +61,7 @@ class Page(ABC):
 
     @abstractmethod
     async def set_offline(self, offline: bool) -> None:
-        """Takes the network away, running connections included where the browser does that, or gives it back."""
+        """Takes the network away, running connections included if the browser does that, or gives it back."""
 
     @abstractmethod
     async def bring_to_front(self) -> None:
@@ -99,7 +99,7 @@ class Browser(ABC):
 
     @abstractmethod
     def page(self, *, width: int = 1280, height: int = 800) -> AbstractAsyncContextManager[Page]:
-        """A new page of a size in CSS pixels."""
+        """Returns a new page of a size in CSS pixels."""
 
 
 class Connection:
@@ -179,7 +179,7 @@ async def started(command: list[str], address: Path, pattern: str) -> AsyncItera
 
 @contextlib.asynccontextmanager
 async def connected(url: str, on_event: Callable[[dict[str, Any]], None]) -> AsyncIterator[Connection]:
-    """A connection to a running browser."""
+    """Yields a connection to a running browser."""
     async with aiohttp.ClientSession() as http, http.ws_connect(url, max_msg_size=0) as socket:
         connection = Connection(socket, on_event)
         listener = asyncio.create_task(connection.listen())

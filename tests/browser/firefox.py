@@ -21,7 +21,7 @@ _CONTROL = "\ue009"
 
 
 def executable() -> str | None:
-    """The path of an installed Firefox."""
+    """Returns the path of an installed Firefox."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 

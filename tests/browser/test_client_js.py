@@ -1,4 +1,4 @@
-"""gai-fast.js in a real browser: another origin, connections that are cut, and EventSource where that is all."""
+"""gai-fast.js in a real browser: another origin, connections that are cut, and EventSource if that is all."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ STATUS = "document.querySelector('#status')"
 
 
 def row(identifier: str, **more: Any) -> dict[str, Any]:
-    """A stream of a sample."""
+    """Returns a stream of a sample."""
     return {
         "id": identifier,
         "key": "alice",
@@ -82,7 +82,7 @@ def row(identifier: str, **more: Any) -> dict[str, Any]:
 
 
 def sample(*streams: dict[str, Any], **more: Any) -> str:
-    """A sample, as JavaScript."""
+    """Returns a sample, as JavaScript."""
     rates = {"requests": 1.5, "errors": 0, "deltas": 40, "input_tokens": 2, "output_tokens": 40, "bytes": 900}
     buckets = [{"le": le, "count": count} for le, count in ((0.1, 0), (0.5, 9), (1.0, 1), (None, 0))]
     whole = {
@@ -369,7 +369,7 @@ async def test_a_page_asks_for_the_key_and_again_when_it_is_taken_away(
 
 
 def ended(identifier: str, **more: Any) -> dict[str, Any]:
-    """A request that has ended."""
+    """Returns a request that has ended."""
     return {
         "ended_at": "2026-11-22T10:00:00.000Z",
         "key": "alice",
@@ -469,7 +469,7 @@ async def test_one_range_covers_requests_times_and_errors_and_outlasts_a_reload(
 
 
 def key(name: str, **more: Any) -> dict[str, Any]:
-    """A key of the admin API."""
+    """Returns a key of the admin API."""
     return {
         "name": name,
         "role": "user",

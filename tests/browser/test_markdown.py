@@ -21,7 +21,7 @@ SHOW = """import('/playground/markdown.js').then(({ Markdown }) => {
 
 
 async def markup(page: Page, text: str) -> str:
-    """The elements that a text becomes."""
+    """Returns the elements that a text becomes."""
     return str(await page.evaluate(SHOW % f"shown.show({json.dumps(text)}); return place.innerHTML;"))
 
 

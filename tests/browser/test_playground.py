@@ -193,7 +193,7 @@ async def test_every_framing_and_format_shows_the_same_text(page: Page) -> None:
 async def test_calls_sources_and_warnings_are_noted_in_every_format(page: Page, name: str) -> None:
     """Every event there is, as the format writes it."""
     body = encoded(get_format(name).encoder("sse", context()), EVERY_EVENT).decode()
-    told = await page.evaluate(
+    result = await page.evaluate(
         f"""Promise.all([import('/client.js'), import('/playground/formats.js')]).then(([client, {{ FORMATS }}]) => {{
           const run = {{
             notes: [], answer: [], reasoning: [], calls: new Map(),
@@ -207,13 +207,13 @@ async def test_calls_sources_and_warnings_are_noted_in_every_format(page: Page, 
           return run;
         }})"""
     )
-    assert "".join(told["answer"]) == "Hi youmoreNo"
-    assert "".join(told["reasoning"]) == "Hm"
-    assert 'Tool call: weather({"city":"Oslo"})' in told["notes"]
-    assert "Source: A, https://a.example" in told["notes"]
-    assert "Warning: malformed_chunk" in told["notes"]
-    assert (told["usage"]["input_tokens"], told["usage"]["output_tokens"]) == (10, 20)
-    assert "error" not in told
+    assert "".join(result["answer"]) == "Hi youmoreNo"
+    assert "".join(result["reasoning"]) == "Hm"
+    assert 'Tool call: weather({"city":"Oslo"})' in result["notes"]
+    assert "Source: A, https://a.example" in result["notes"]
+    assert "Warning: malformed_chunk" in result["notes"]
+    assert (result["usage"]["input_tokens"], result["usage"]["output_tokens"]) == (10, 20)
+    assert "error" not in result
 
 
 async def test_the_raw_format_shows_the_upstreams_bytes(page: Page) -> None:
@@ -653,7 +653,7 @@ async def test_the_parsers_read_the_same_however_the_text_is_cut(
 
 
 async def pasted(page: Page) -> str:
-    """The text of the clipboard. Firefox refuses to read while what was written is on its way to it."""
+    """Returns the text of the clipboard. Firefox refuses to read while what was written is on its way to it."""
     read = "navigator.clipboard.readText().then((text) => { window.pasted = text; return true; }, () => false)"
     await page.until(f"await {read}")
     return str(await page.evaluate("window.pasted"))
@@ -676,7 +676,7 @@ RUN = [
 
 
 async def output_of(program: str, script: Path) -> str:
-    """The output of copied code."""
+    """Returns the output of copied code."""
     process = await asyncio.create_subprocess_exec(
         program, str(script), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent / "pages" / "chat.jsx"
 
 
 async def bundled(version: str) -> str:
-    """The script of the page, with one version of the SDK."""
+    """Returns the script of the page, with one version of the SDK."""
     program = required(shutil.which(PACKAGES / ".bin" / "esbuild"), "esbuild")
     names = {"ai": f"ai-{version}", "@ai-sdk/react": f"@ai-sdk/react-{version}"}
     process = await asyncio.create_subprocess_exec(

@@ -21,7 +21,7 @@ REQUEST = json.dumps({"query": "hold", "model": "fake"})
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def foreign(browser: Browser, site: Site) -> AsyncIterator[Page]:
-    """An empty page of another origin."""
+    """Yields an empty page of another origin."""
     async with browser.page() as page:
         await page.open(f"{site.origin}/")
         yield page
@@ -29,7 +29,7 @@ async def foreign(browser: Browser, site: Site) -> AsyncIterator[Page]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def proxy(origin: str, upstream: tuple[Upstream, int]) -> AsyncIterator[FaultProxy]:
-    """The way to the gateway; an answer that is held in its middle goes on at the end at last."""
+    """Yields the way to the gateway; an answer that is held in its middle goes on at the end at last."""
     upstream[0].go_on.clear()
     async with FaultProxy(origin) as running:
         yield running
@@ -77,7 +77,7 @@ async def test_fetch_reads_an_answer_while_it_comes(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def compressing(upstream: tuple[Upstream, int], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The URL of a gateway that compresses whatever a client takes compressed."""
+    """Yields the URL of a gateway that compresses whatever a client takes compressed."""
     more = '[server]\nwebsocket_compression = true\n[stream]\ncompression = ["zstd", "br", "gzip"]\n'
     async with serving(tmp_path_factory.mktemp("compressing"), upstream[1], more) as url:
         yield url

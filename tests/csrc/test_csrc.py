@@ -59,7 +59,7 @@ def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="session", params=TARGETS)
 def target(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]) -> Target:
-    """Each machine whose compiler is here."""
+    """Returns each machine whose compiler is here."""
     target = TARGETS[request.param]
     for program in (target.compiler, *target.runner[:1]):
         if shutil.which(program) is None:
@@ -71,7 +71,7 @@ def target(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn
 def objects(
     target: Target, tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
 ) -> list[Path]:
-    """The C files of `csrc/`, compiled once for all programs."""
+    """Returns the C files of `csrc/`, compiled once for all programs."""
     folder = tmp_path_factory.mktemp("csrc")
     probe = folder / "probe.c"
     probe.write_text("int main(void) { return 0; }\n")
@@ -124,7 +124,7 @@ def test_vectors_are_among_the_forms_that_are_tested(target: Target, build: Call
 
 
 def test_a_compiler_below_the_floor_is_refused_and_says_what_to_do(target: Target) -> None:
-    """GCC 8 is the floor. The compiler here poses as others; the warnings are those of its own version."""
+    """GCC 8 is the floor. The compiler here poses as others; the warnings are its own version's."""
     if "__clang__" in target.compile("-dM", "-E", "-x", "c", os.devnull).stdout:
         return  # it poses as GCC 4 all the time, and compiles the programs above
     for source in sorted(CSRC.glob("*.c")):

@@ -32,12 +32,12 @@ _HEADING: Final = re.compile(r"^#+ (.+)$", re.M)
 
 
 def read(page: str) -> str:
-    """The text of a page, by its path in the repository."""
+    """Returns the text of a page, by its path in the repository."""
     return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks(text: str) -> list[Block]:
-    """The fenced blocks of a page, in order."""
+    """Returns the fenced blocks of a page, in order."""
     fences = list(_FENCE.finditer(text))
     inside = [fence.span() for fence in fences]
     headings = [
@@ -54,13 +54,13 @@ def blocks(text: str) -> list[Block]:
 
 
 def section(text: str, heading: str) -> str:
-    """The text below a heading, up to the next one of any level."""
+    """Returns the text below a heading, up to the next one of any level."""
     [found] = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", _FENCE.sub("", text), re.S | re.M)
     return str(found)
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of every row of every table outside blocks, without the lines below table heads."""
+    """Returns the cells of every row of every table outside blocks, without the lines below table heads."""
     lines = _FENCE.sub("", text).splitlines()
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
     return [
@@ -69,7 +69,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def coded(cell: str) -> list[str]:
-    """The texts in backquotes in a cell of a table."""
+    """Returns the texts in backquotes in a cell of a table."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -89,14 +89,14 @@ _CHANGING: Final = (
 
 
 def settled(text: str) -> str:
-    """The text without ids, times and counts."""
+    """Returns the text without ids, times and counts."""
     for pattern, instead in _CHANGING:
         text = pattern.sub(instead, text)
     return text.strip("\n")
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether the output is what the page shows, where `…` stands for anything.
+    """Returns whether the output is what the page shows, where `…` stands for anything.
 
     Of a response head (`curl -i`) the page shows the headers that matter, in any order.
     """

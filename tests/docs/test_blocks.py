@@ -157,7 +157,7 @@ NOT_RUN: Final = {
 
 
 def reasons(page: str, block: Block) -> list[tuple[str, str]]:
-    """The entries of `NOT_RUN` that a block has."""
+    """Returns the entries of `NOT_RUN` that a block has."""
     return [
         (named, begin)
         for named, begin in NOT_RUN
@@ -220,7 +220,7 @@ cat {name}.log
 
 
 def steps(page: str) -> Iterator[Step]:
-    """The steps of a page that are run."""
+    """Yields the steps of a page that are run."""
     found = [
         block for block in blocks(read(page)) if (page, block.language) not in ELSEWHERE and not reasons(page, block)
     ]
@@ -252,7 +252,7 @@ def script(block: Block) -> str:
 
 
 class Run(NamedTuple):
-    """The steps of a page that began, with what each printed, and the error of the last one where it failed."""
+    """The steps of a page that began, with what each printed, and the error of the last one if it failed."""
 
     printed: list[tuple[Step, str]]
     error: str

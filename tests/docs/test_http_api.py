@@ -44,7 +44,7 @@ class Example(NamedTuple):
 
 
 def examples(page: str) -> Iterator[Example]:
-    """Every command of a page."""
+    """Yields every command of a page."""
     found = blocks(read(page))
     for block, below in pairwise([*found, Block("", "", "", 0)]):
         if block.language == "bash":
@@ -60,7 +60,7 @@ EXAMPLES: Final = [*examples(PAGE), *examples("README.md"), *examples("docs/clie
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of `gai-fast serve` on a free port, without a configuration and without keys."""
+    """Yields the address of `gai-fast serve` on a free port, without a configuration and without keys."""
     kept = {"PATH", "HOME", "PYTHONPATH", "GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS"}
     with subprocess.Popen(
         [sys.executable, "-m", "gai_fast", "serve", "--port", "0"],
@@ -82,7 +82,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def outputs(address: str, unavailable: Callable[[str], NoReturn]) -> dict[Example, str]:
-    """The output of each example; of a command that failed, its exit code and its errors."""
+    """Returns the output of each example; of a command that failed, its exit code and its errors."""
     for program in ("bash", "curl"):
         if shutil.which(program) is None:
             unavailable(program)
@@ -135,8 +135,8 @@ def routes() -> set[str]:
 
 
 def test_every_field_of_a_request_stands_in_its_table() -> None:
-    told = {name for row in rows(section(TEXT, "The native request")) for name in coded(row[0])}
-    assert told == {*native.Request.__struct_fields__}
+    result = {name for row in rows(section(TEXT, "The native request")) for name in coded(row[0])}
+    assert result == {*native.Request.__struct_fields__}
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,24 @@ def test_every_field_of_an_object_in_a_request_stands_in_its_row(label: str, kin
 
 
 def test_every_role_and_every_part_has_a_row_with_its_fields() -> None:
-    told = {row[0]: {*coded(row[1]), *coded(row[-1])} for row in rows(section(TEXT, "Messages"))}
+    result = {row[0]: {*coded(row[1]), *coded(row[-1])} for row in rows(section(TEXT, "Messages"))}
     messages, user, assistant = map(get_args, (native.Message, native.UserPart, native.AssistantPart))
     kinds = {f"`{kind.__struct_config__.tag}`": kind for kind in (*messages, *user, *assistant)}
-    assert {*kinds} == {*told} - {"role", "part"}
+    assert {*kinds} == {*result} - {"role", "part"}
     for tag, kind in kinds.items():
-        assert {*kind.__struct_fields__} - {"content"} <= told[tag], tag
+        assert {*kind.__struct_fields__} - {"content"} <= result[tag], tag
 
 
 def test_the_codes_are_those_of_the_package() -> None:
-    told = [tuple(row[:3]) for row in rows(section(TEXT, "Codes"))[1:]]
-    assert told == [
+    result = [tuple(row[:3]) for row in rows(section(TEXT, "Codes"))[1:]]
+    assert result == [
         (f"`{code}`", str(kind.default_status), "yes" if kind.default_temporary else "no")
         for code, kind in CLASSES.items()
     ]
 
 
 def test_every_reason_stands_on_the_page() -> None:
-    told = {reason for row in rows(section(TEXT, "Reasons")) for reason in coded(row[0])}
+    result = {reason for row in rows(section(TEXT, "Reasons")) for reason in coded(row[0])}
     makers = {"Error", *(kind.__name__ for kind in CLASSES.values())}
     used: dict[str, str] = {}
     for path in sorted((ROOT / "gai_fast").rglob("*.py")):
@@ -181,4 +181,4 @@ def test_every_reason_stands_on_the_page() -> None:
                 if isinstance(each, ast.Constant) and isinstance(each.value, str):
                     used[each.value] = f"{path.relative_to(ROOT)}:{node.lineno}"
     assert {"validation", "event_too_large"} <= used.keys()
-    assert {reason: place for reason, place in used.items() if reason not in told} == {}
+    assert {reason: place for reason, place in used.items() if reason not in result} == {}

@@ -66,6 +66,6 @@ def test_a_word_of_a_request_is_one_that_the_server_reads(field: str, words: Any
 
 
 def _interface(name: str) -> str:
-    """The lines of an interface of the types."""
+    """Returns the lines of an interface of the types."""
     [found] = re.findall(rf"^export interface {name} {{\n(.*?)^}}", TYPES.read_text(), re.S | re.M)
     return str(found)

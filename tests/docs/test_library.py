@@ -116,10 +116,10 @@ def test_every_public_name_has_an_example() -> None:
 
 
 def test_every_public_name_stands_in_the_table_of_contents() -> None:
-    told = " ".join(row[1] for row in rows(section(TEXT, "Library")))
+    result = " ".join(row[1] for row in rows(section(TEXT, "Library")))
     codes = {kind.__name__ for kind in gai_fast.Error.__subclasses__()}
-    assert {*coded(told)} - {"Error"} == {*gai_fast.__all__} - codes - {"Event", "Error", "GaiFastError"}
-    assert "[`Error` and its classes](#errors)" in told
+    assert {*coded(result)} - {"Error"} == {*gai_fast.__all__} - codes - {"Event", "Error", "GaiFastError"}
+    assert "[`Error` and its classes](#errors)" in result
 
 
 @pytest.mark.parametrize(
@@ -134,5 +134,5 @@ def test_every_public_name_stands_in_the_table_of_contents() -> None:
     ],
 )
 def test_every_attribute_and_every_argument_stands_in_its_table(heading: str, names: set[str]) -> None:
-    told = {name for row in rows(section(TEXT, heading)) for name in coded(row[0])}
-    assert names <= told
+    result = {name for row in rows(section(TEXT, heading)) for name in coded(row[0])}
+    assert names <= result

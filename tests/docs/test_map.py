@@ -30,12 +30,12 @@ def test_a_promise_stands_with_the_layers_of_its_files() -> None:
 
 
 def test_every_layer_is_described() -> None:
-    told = {name.rstrip("/") for row in rows(section(TEXT, "Layers")) for name in coded(row[0])}
-    assert told == {path.parent.relative_to(TESTS).parts[0] for path in TESTS.rglob("*/test_*.py")}
+    result = {name.rstrip("/") for row in rows(section(TEXT, "Layers")) for name in coded(row[0])}
+    assert result == {path.parent.relative_to(TESTS).parts[0] for path in TESTS.rglob("*/test_*.py")}
 
 
 def test_every_variable_that_tests_read_is_described() -> None:
-    told = {name.partition("=")[0] for row in rows(section(TEXT, "Environment variables")) for name in coded(row[0])}
+    result = {name.partition("=")[0] for row in rows(section(TEXT, "Environment variables")) for name in coded(row[0])}
     read_by = re.compile(r"(?:\bis_set\(|\benviron(?:\.get\(|\[))\"(GAI_FAST_\w+)\"")
     used = {name for path in TESTS.rglob("*.py") for name in read_by.findall(path.read_text())}
-    assert used <= told
+    assert used <= result

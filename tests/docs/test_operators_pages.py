@@ -40,7 +40,7 @@ def test_an_item_of_the_checklist_is_shown_by_something_that_is_there(row: list[
 
 
 def command_of(words: list[str]) -> click.Command:
-    """The command of these words."""
+    """Returns the command of these words."""
     found: click.Command = main
     for word in words:
         assert isinstance(found, click.Group)
@@ -51,7 +51,7 @@ def command_of(words: list[str]) -> click.Command:
 
 
 def metrics() -> set[str]:
-    """The names of all metrics."""
+    """Returns the names of all metrics."""
     body, _ = PrometheusSink([]).expose()
     shown = set(re.findall(r"^# TYPE (\S+)", body.decode(), re.M))
     assert "gai_fast_requests_total" in shown

@@ -43,7 +43,7 @@ def test_every_test_of_a_fault_stands_in_its_rows() -> None:
 
 
 def _rows_of(test: ast.AsyncFunctionDef) -> list[int]:
-    """The arguments of its `@fault(…)`."""
+    """Returns the arguments of its `@fault(…)`."""
     calls = [each for each in test.decorator_list if isinstance(each, ast.Call)]
     marks = [each for each in calls if isinstance(each.func, ast.Name) and each.func.id == "fault"]
     return [ast.literal_eval(argument) for mark in marks for argument in mark.args]

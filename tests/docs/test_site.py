@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site, by the command of `make docs`."""
+    """Returns the built site, by the command of `make docs`."""
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         ["bash", "ci/docs.sh", folder],
@@ -97,7 +97,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Page]) -
 
 
 def _foreign(style: Path) -> Iterator[bool]:
-    """Whether a style loads a font, an image or another style over the network."""
+    """Yields whether a style loads a font, an image or another style over the network."""
     text = style.read_text(encoding="utf-8")
     for word in ("url(http", "url('http", 'url("http', "url(//", "@import", "@font-face"):
         yield word in text

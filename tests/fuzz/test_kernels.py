@@ -77,7 +77,7 @@ TOKENS = (
 
 
 def samples() -> list[bytes]:
-    """The beginnings of some recordings."""
+    """Returns the beginnings of some recordings."""
     found = sorted(CORPUS.glob("*/*.sse"))
     return [path.read_bytes()[:3000] for path in random.Random(1).sample(found, min(40, len(found)))]
 

@@ -121,7 +121,7 @@ class Specimen(NamedTuple):
     """Each frame as it is written."""
 
     def kind(self, at: int) -> str:
-        """The kind of a frame, by which the members of an event differ."""
+        """Returns the kind of a frame, by which the members of an event differ."""
         chunk = self.frames[at][1]
         return str(chunk.get("type", "")) if isinstance(chunk, dict) else ""
 
@@ -146,7 +146,7 @@ def frames_of(body: str) -> list[tuple[str, Any, str]]:
 
 
 def merged(value: Any, beside: Any) -> Any:
-    """The value with the members of another one beside its own."""
+    """Returns the value with the members of another one beside its own."""
     if isinstance(value, dict) and isinstance(beside, dict):
         return {
             **value,
@@ -158,7 +158,7 @@ def merged(value: Any, beside: Any) -> Any:
 
 
 def paths_of(value: Any, path: Path_ = ()) -> Iterator[Path_]:
-    """The path of every member in a value."""
+    """Yields the path of every member in a value."""
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in members:
         yield (*path, name)
@@ -197,7 +197,7 @@ decoded = json.JSONDecoder(parse_constant=refuse).decode
 
 
 def text_and_end(kernels: ModuleType, provider: str, body: bytes) -> tuple[str, str]:
-    """The text of an answer, and `finish` or the code of its error."""
+    """Returns the text of an answer, and `finish` or the code of its error."""
     out = b"".join(relayed(kernels, provider, [body[:700], body[700:]], ("gai", "ndjson", False, {}))[0])
     events = [decoded(line.decode()) for line in out.splitlines()]
     text = "".join(event["text"] for event in events if event["type"] == "text.delta" and "choice" not in event)
@@ -240,7 +240,7 @@ def specimen(path: Path, kernels: ModuleType) -> Specimen:
 
 
 def side_members(whole: Specimen) -> Iterator[tuple[str, Path_]]:
-    """The kind of the chunk and the path of each side member."""
+    """Yields the kind of the chunk and the path of each side member."""
     seen = set()
     for at, (before, chunk, _) in enumerate(whole.frames):
         for path in paths_of(chunk):
@@ -255,7 +255,7 @@ def side_members(whole: Specimen) -> Iterator[tuple[str, Path_]]:
 
 
 def is_meant(old: Any, path: Path_, odd: Any) -> bool:
-    """Whether a value is of the promised type, or as good as missing, so that it means something else."""
+    """Returns whether a value is of the promised type, or as good as missing, so that it means something else."""
     is_missing = not odd or odd in (NAN, INFINITY)
     if path[-1] in ("finishReason", "thought") and is_missing:  # Gemini's end mark, and what tells thoughts from text
         return True
@@ -270,7 +270,7 @@ def is_meant(old: Any, path: Path_, odd: Any) -> bool:
 
 
 def bodies(whole: Specimen, kind: str, path: Path_, odd: Any) -> Iterator[bytes]:
-    """The answer with the odd value in all chunks, and in those after the first text."""
+    """Yields the answer with the odd value in all chunks, and in those after the first text."""
     first = whole.is_text.index(True) if True in whole.is_text else 0
     for begin in (first + 1, 0):
         texts, is_changed = whole.texts.copy(), False
@@ -326,7 +326,7 @@ SPECIMENS = sorted(
     for case in CASES
     for path in FIXTURES.glob(f"*/{case}.*")
     if ".events" not in path.suffixes
-    if path.parent.name != "python"  # a function's author is told of a wrong event
+    if path.parent.name != "python"  # a wrong event is reported to the function's author
 )
 
 

@@ -111,7 +111,7 @@ anything = st.recursive(
 
 
 def places(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The path of every value inside a value, its own included."""
+    """Yields the path of every value inside a value, its own included."""
     yield path
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -119,7 +119,7 @@ def places(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def replaced(whole: Any, path: Path, value: Any) -> Any:
-    """A copy with another value at a path."""
+    """Returns a copy with another value at a path."""
     if not path:
         return value
     whole = copy.deepcopy(whole)
@@ -148,7 +148,7 @@ def check(build: Callable[[Target], UpstreamRequest], on_unsupported: Any) -> No
 
 @cache
 def own_body(name: str) -> Any:
-    """The API's body for the whole request: it names the members that options may be merged with."""
+    """Returns the API's body for the whole request: it names the members that options may be merged with."""
     return json.loads(get_provider(name).build_request(parse_request(written(NATIVE)), Target("m", "k", "drop")).body)
 
 

@@ -146,7 +146,7 @@ class Child:
         return line
 
     def facts(self) -> dict[str, Any]:
-        """The memory, sockets and tasks of the gateway."""
+        """Returns the memory, sockets and tasks of the gateway."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -198,7 +198,7 @@ def running(loop: str) -> Iterator[Child]:
 
 
 def asked(port: int, path: str, body: dict[str, Any], receive_buffer: int | None = None) -> socket.socket:
-    """A client that has asked."""
+    """Returns a client that has asked."""
     client = socket.socket()
     if receive_buffer is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -234,7 +234,7 @@ def one_stream(port: int, number: int) -> None:
 
 
 def settled(gateway: Child) -> dict[str, Any]:
-    """The same once all streams have ended, and no socket has been opened or closed for a while.
+    """Returns the same once all streams have ended, and no socket has been opened or closed for a while.
 
     A connection that is being made, or is closed by the loop's next turn, has a socket and no object that is counted.
     """
@@ -255,7 +255,7 @@ def settled(gateway: Child) -> dict[str, Any]:
 
 
 def test_a_stream_leaves_nothing_for_the_garbage_collector() -> None:
-    """A nested function that another one refers to is a cycle where mypyc compiles it, and keeps its request's objects.
+    """A nested function that another one refers to is a cycle if mypyc compiles it, and keeps its request's objects.
 
     On uvloop, since each transport of asyncio's own is a cycle.
     """
@@ -314,7 +314,7 @@ def test_a_client_that_stops_reading_costs_a_bounded_amount(
 
 
 def stopped_growing(gateway: Child, streams: int) -> int:
-    """The gateway's memory once it has so many streams, and every upstream is paused."""
+    """Returns the gateway's memory once it has so many streams, and every upstream is paused."""
     last, same = 0, 0
     end = time.monotonic() + SECONDS
     while gateway.facts()["streams"] != streams:

@@ -36,7 +36,7 @@ def run_node() -> Run:
         )
         try:
             async with asyncio.timeout(SECONDS + len(jobs)):
-                told, problems = await process.communicate(
+                result, problems = await process.communicate(
                     json.dumps({"packages": str(PACKAGES), "jobs": jobs}).encode()
                 )
         finally:
@@ -44,7 +44,7 @@ def run_node() -> Run:
                 process.kill()
                 await process.wait()
         assert process.returncode == 0, problems.decode()
-        results: list[dict[str, Any]] = json.loads(told)
+        results: list[dict[str, Any]] = json.loads(result)
         return results
 
     return run

@@ -28,7 +28,7 @@ def packages(unavailable: Callable[[str], NoReturn]) -> None:
 
 
 async def node(folder: Path, text: str, *options: str) -> str:
-    """The output of a program."""
+    """Returns the output of a program."""
     file = folder / "block.mjs"
     file.write_text(text)
     (folder / "node_modules").symlink_to(PACKAGES)

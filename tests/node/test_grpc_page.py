@@ -37,9 +37,9 @@ async def test_it_reads_an_answer_and_a_status(tmp_path: Path, unavailable: Call
         text = BLOCK.text.replace('"gai.proto"', json.dumps(str(proto)))
         text = text.replace("127.0.0.1:50051", f"127.0.0.1:{rpc.server.port}")
         said = await node(tmp_path, f'{text}console.log("\\n--");{REFUSED}')
-    story, _, told = said.rpartition("\n--\n")
+    story, _, result = said.rpartition("\n--\n")
     assert story.startswith("One stormy night")
-    refusal = json.loads(told)
+    refusal = json.loads(result)
     assert refusal["code"] == "NOT_FOUND"
     assert "NOT_FOUND" in refusal["details"]
     assert "gai-fast" in refusal["details"]

@@ -19,42 +19,42 @@ from tests.corpus.summary import note_equal
 from tests.corpus.test_formats import arguments_of, complete_calls
 from tests.integration.gateway import Response
 from tests.node.conftest import Run
-from tests.readers import Told, count_run
+from tests.readers import ClientState, count_run
 
 
-def known_by_page(result: dict[str, Any]) -> Told:
-    """The content of a page's `UIMessage`, without calls that were cut off."""
-    told = Told(error=result["error"] and result["error"].removeprefix("Error: "))
+def known_by_page(result: dict[str, Any]) -> ClientState:
+    """Returns the content of a page's `UIMessage`, without calls that were cut off."""
+    state = ClientState(error=result["error"] and result["error"].removeprefix("Error: "))
     message = result["message"] or {"parts": []}
     for part in message["parts"]:
         kind = part["type"]
         if kind == "text":
-            told.text += part["text"]
+            state.text += part["text"]
         elif kind == "reasoning":
-            told.reasoning += part["text"]
+            state.reasoning += part["text"]
         elif kind.startswith("tool-") and not part.get("providerExecuted") and part["state"] != "input-streaming":
-            told.calls[part["toolCallId"]] = [kind.removeprefix("tool-"), part["input"]]
+            state.calls[part["toolCallId"]] = [kind.removeprefix("tool-"), part["input"]]
     metadata = message.get("metadata", {})
-    told.finish_reason = metadata.get("finish_reason")
-    told.count(**metadata.get("usage", {}))
-    return told
+    state.finish_reason = metadata.get("finish_reason")
+    state.count(**metadata.get("usage", {}))
+    return state
 
 
-def known_by_agent(result: dict[str, Any]) -> Told:
-    """The content of an agent's messages."""
-    told = Told(error=result["error"], finish_reason=(result["result"] or {}).get("finish_reason"))
+def known_by_agent(result: dict[str, Any]) -> ClientState:
+    """Returns the content of an agent's messages."""
+    state = ClientState(error=result["error"], finish_reason=(result["result"] or {}).get("finish_reason"))
     for message in result["messages"]:
         if message["role"] == "reasoning":
-            told.reasoning += message["content"]
+            state.reasoning += message["content"]
         else:
-            told.text += message.get("content", "")
+            state.text += message.get("content", "")
         for call in message.get("toolCalls", ()):
-            told.calls[call["id"]] = [call["function"]["name"], arguments_of(call["function"]["arguments"])]
-    count_run(told, result)
-    return told
+            state.calls[call["id"]] = [call["function"]["name"], arguments_of(call["function"]["arguments"])]
+    count_run(state, result)
+    return state
 
 
-CLIENTS: Final[dict[str, tuple[str, str, Callable[[dict[str, Any]], Told], dict[str, str]]]] = {
+CLIENTS: Final[dict[str, tuple[str, str, Callable[[dict[str, Any]], ClientState], dict[str, str]]]] = {
     "vercel, read by ai 5.0.0": ("vercel", "vercel.mjs", known_by_page, {"sdk": "ai-5.0.0"}),
     "vercel, read by ai 7": ("vercel", "vercel.mjs", known_by_page, {"sdk": "ai-7"}),
     "agui, read by HttpAgent": ("agui", "agui.mjs", known_by_agent, {}),
@@ -63,7 +63,7 @@ CLIENTS: Final[dict[str, tuple[str, str, Callable[[dict[str, Any]], Told], dict[
 
 @pytest.fixture(params=CLIENTS)
 def client(request: pytest.FixtureRequest, run_node: Run) -> str:
-    """The name of a client whose answers are there; without Node or recordings the test is skipped."""
+    """Returns the name of a client whose answers are there; without Node or recordings the test is skipped."""
     judge()
     name: str = request.param
     answers(CLIENTS[name][0])
@@ -87,7 +87,7 @@ async def test_the_client_knows_what_the_recording_tells(client: str, run_node: 
     assert len(results) == len(recordings()) > 0
 
 
-def compare(form: str, recording: Any, response: Response, result: dict[str, Any], through: Told) -> None:
+def compare(form: str, recording: Any, response: Response, result: dict[str, Any], through: ClientState) -> None:
     """Compares what a client knows with what the recording tells.
 
     Raises:

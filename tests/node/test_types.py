@@ -14,7 +14,7 @@ STRICT = ("--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", 
 
 
 async def test_a_program_compiles_and_its_mistakes_are_seen(unavailable: Callable[[str], NoReturn]) -> None:
-    """`types.mts` marks the mistakes: one that TypeScript does not see is an error."""
+    """`types.mts` marks the mistakes: if TypeScript does not see a mistake, that is an error."""
     compiler = PACKAGES / "typescript/bin/tsc"
     node = shutil.which("node")
     if node is None or not compiler.exists():

@@ -24,7 +24,7 @@ def body(events: list[Any], version: str) -> str:
 
 
 def kept(message: Any) -> list[Any]:
-    """The parts of a message without what only some versions write."""
+    """Returns the parts of a message without what only some versions write."""
     return [{key: part[key] for key in part if key != "id" or part["type"] != "reasoning"} for part in message["parts"]]
 
 
@@ -73,7 +73,7 @@ async def test_an_end_that_is_no_finish(run_node: Run, end: list[Any], error: st
 
 @pytest.fixture
 async def chat() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """The address of a running gateway's chat route, and the requests that its upstream got.
+    """Yields the address of a running gateway's chat route, and the requests that its upstream got.
 
     The upstream calls a tool first, and then answers.
     """

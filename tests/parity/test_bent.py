@@ -1,4 +1,4 @@
-"""Streams of our fixtures, and of recordings where there are some, bent in ways that no provider has shown yet.
+"""Streams of our fixtures, and of recordings if there are some, bent in ways that no provider has shown yet.
 
 Whatever a chunk says, and however it is written, a relay that copies gives what one gives that parses everything.
 """
@@ -49,7 +49,7 @@ def written(value: Any) -> str:
 
 
 def members_in(value: Any) -> Iterator[tuple[Members, int]]:
-    """Each member in a value: the object it stands in, and its place there."""
+    """Yields each member in a value: the object it stands in, and its place there."""
     if isinstance(value, Members):
         for place, (_, inner) in enumerate(value):
             yield value, place
@@ -96,7 +96,7 @@ USAGES = [
 
 
 def chosen(chunk: Any, dice: random.Random, *, wanted: str = "") -> tuple[Members, int] | None:
-    """One member of a chunk; one of those whose name matters, where there is one."""
+    """Returns one member of a chunk; one of those whose name matters, if there is one."""
     found = list(members_in(chunk))
     named = [each for each in found if each[0][each[1]][0].strip('"') in (wanted or WORDS)]
     return dice.choice(named if named and dice.random() < 0.8 else found) if found else None
@@ -220,7 +220,7 @@ WAYS: dict[str, Bend] = {
 
 
 def frames_of(body: bytes) -> list[tuple[str, Any, str]]:
-    """The text before the JSON of each frame, the JSON or `None`, and the text behind it."""
+    """Returns the text before the JSON of each frame, the JSON or `None`, and the text behind it."""
     frames = []
     for text in re.split(
         r"(?<=\n\n)|(?<=\r\n\r\n)" if b"data:" in body else r"(?<=\n)", body.decode("utf-8", "replace")

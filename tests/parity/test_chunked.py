@@ -19,7 +19,7 @@ DAMAGE = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(b
 
 
 def outcome(kernel: type, data: bytes, cuts: list[float], ahead: bytes = b"") -> tuple[object, ...]:
-    """The result of a body; each read stands behind other bytes, as the first one stands behind a head."""
+    """Returns the result of a body; each read stands behind other bytes, as the first one stands behind a head."""
     body = kernel()
     out = b""
     ends = [*sorted(int(cut * len(data)) for cut in cuts), len(data)]

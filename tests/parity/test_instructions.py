@@ -31,9 +31,9 @@ Unavailable = Callable[[str], NoReturn]
 
 @pytest.fixture
 def baseline() -> Baseline:
-    told: Baseline = json.loads(BASELINE.read_text())
-    assert told
-    return told
+    result: Baseline = json.loads(BASELINE.read_text())
+    assert result
+    return result
 
 
 def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable: Unavailable) -> None:
@@ -46,8 +46,8 @@ def test_the_kernels_cost_what_the_baseline_says(baseline: Baseline, unavailable
     (costs, growths), where = measure(), environment()
     lines, fine = compare(costs, baseline, where, growths, is_required=requires_all())
     assert fine, "\n".join(lines)
-    told = {name: {"instructions": cost.instructions * 0.95, "allocations": 0} for name, cost in costs.items()}
-    lines, fine = compare(costs, {where: told}, where)
+    result = {name: {"instructions": cost.instructions * 0.95, "allocations": 0} for name, cost in costs.items()}
+    lines, fine = compare(costs, {where: result}, where)
     assert not fine
     assert sum("more than 3% worse" in line for line in lines) == len(costs)
     assert lines[-1] == f"to accept: {ACCEPT}"
@@ -89,7 +89,7 @@ def cost() -> type:
 
 
 @pytest.mark.parametrize(
-    ("instructions", "allocations", "growth", "told"),
+    ("instructions", "allocations", "growth", "expected"),
     [
         (102.9, 1.0, 2.0, ""),
         (97.1, 1.0, 2.0, ""),
@@ -100,12 +100,12 @@ def cost() -> type:
     ],
 )
 def test_what_fails_is_told_beside_its_case(
-    cost: type, instructions: float, allocations: float, growth: float, told: str
+    cost: type, instructions: float, allocations: float, growth: float, expected: str
 ) -> None:
     baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 1.0}}}
     lines, fine = compare({"a case": cost(instructions, allocations, growth)}, baseline, "here")
-    assert fine is not bool(told)
-    assert lines[1].split("  ")[-1] == told if told else lines[1].endswith(" 1")
+    assert fine is not bool(expected)
+    assert lines[1].split("  ")[-1] == expected if expected else lines[1].endswith(" 1")
     assert lines[1].startswith("a case ")
 
 

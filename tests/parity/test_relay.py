@@ -95,7 +95,7 @@ def kernels_of_answers(kernels: ModuleType) -> Iterator[None]:
 def relayed(
     kernels: ModuleType, provider: str, chunks: list[bytes], how: tuple[str, Any, bool, dict[str, Any]]
 ) -> tuple[list[bytes], Any]:
-    """The output after each read and at the end, and the end of the stream."""
+    """Returns the output after each read and at the end, and the end of the stream."""
     name, framing, passes, said = how
     context = context_of(**said)
     form = get_format(name)
@@ -195,7 +195,7 @@ def test_every_recording_however_cut(both: Both, corpus: Path, how: tuple[str, A
 
 
 def copied_of(native: ModuleType, provider: str, body: bytes, how: tuple[str, Any, bool, dict[str, Any]]) -> int:
-    """The number of frames of an answer that are copied."""
+    """Returns the number of frames of an answer that are copied."""
     copied = 0
 
     class Counting:
@@ -595,7 +595,7 @@ def answer(
     index: int = 0,
     more: str = "",
 ) -> bytes:
-    """An answer that begins with a role, or with something else."""
+    """Returns an answer that begins with a role, or with something else."""
     head = f'{{"id":"{identifier}","created":17{len(identifier)},"model":"{model}"{more},"choices":'
     deltas = [first] * bool(first) + [f'{{"content":"{text}"}}' for text in texts]
     chunks = [f'{head}[{{"index":{index},"delta":{delta},"finish_reason":null}}]}}' for delta in deltas]
@@ -672,7 +672,7 @@ def test_what_another_answer_has_taught_is_invisible(both: Both, provider: str, 
 
 
 def message(*texts: str, first: str = '"text","text":""', delta: str = '"text_delta","text"', index: int = 0) -> bytes:
-    """A message of Anthropic's with one block."""
+    """Returns a message of Anthropic's with one block."""
     chunks = [
         '{"type":"message_start","message":{"id":"msg","model":"m","usage":{"input_tokens":7}}}',
         f'{{"type":"content_block_start","index":{index},"content_block":{{"type":{first}}}}}',
@@ -758,7 +758,7 @@ def test_an_attempt_that_begins_as_another_answer_did_does_not_say_its_role_agai
 
 
 def deltas(shape: str, *values: tuple[str, ...], end: str = "\n\n") -> bytes:
-    """A role, and a chunk for each row of values, which replace `@0`, `@1`…."""
+    """Returns a role, and a chunk for each row of values, which replace `@0`, `@1`…."""
     body = f"data: {ROLE}{end}" if '"choices"' in shape else ""
     for row in values:
         chunk = shape
@@ -876,11 +876,11 @@ def test_arguments_that_are_copied_are_handed_over_in_bounded_pieces(both: Both)
     begin = {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]}
     fragment = {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x" * 1000}}]}}]}
     body = b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in [begin, *[fragment] * 1000])
-    told = []
+    seen = []
 
     class Watched(ChatAdapter):
         def copied(self, event: Any, characters: int, text: str) -> None:
-            told.append(len(text))
+            seen.append(len(text))
             super().copied(event, characters, text)
 
     arguments = []
@@ -892,5 +892,5 @@ def test_arguments_that_are_copied_are_handed_over_in_bounded_pieces(both: Both)
             relay.receive_data(body, NOW)
         arguments.append(adapter.choices[0].calls.calls[0].arguments)
     assert arguments[0] == arguments[1] == "x" * 1_000_000
-    assert len(told) > 10
-    assert max(told) <= LIMITS.collected_text + 1000
+    assert len(seen) > 10
+    assert max(seen) <= LIMITS.collected_text + 1000

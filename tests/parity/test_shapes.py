@@ -36,7 +36,7 @@ DAMAGE = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from('
 
 
 def parsed(members: Mapping[str, Any], found: Any) -> list[Any] | None:
-    """The values of a parsed object, where it has this shape."""
+    """Returns the values of a parsed object, if it has this shape."""
     if not isinstance(found, dict) or any(found[name] is not None for name in found.keys() - members.keys()):
         return None
     values: list[Any] = []
@@ -67,7 +67,7 @@ def parsed_member(kind: Any, value: Any) -> list[Any] | None:
 
 
 def places(kind: Any) -> int:
-    """The number of values of a member."""
+    """Returns the number of values of a member."""
     if isinstance(kind, list):
         return 1 + places(kind[0])
     return sum(map(places, kind.values())) if isinstance(kind, dict) else int(kind != "any")
@@ -144,7 +144,7 @@ SPACES = st.sampled_from(["", "", " ", "\n", "\r\n\t "])
 
 @st.composite
 def objects(draw: st.DrawFn) -> bytes:
-    """The text of an object, whose names may repeat, with any white space; mostly JSON."""
+    """Returns the text of an object, whose names may repeat, with any white space; mostly JSON."""
     pairs = draw(st.lists(st.tuples(NAMES, VALUES | st.just("m")), max_size=5))
     pairs += draw(st.lists(st.tuples(st.just("model"), st.text("mé\\", max_size=3)), max_size=2))
     is_ascii, separators = draw(st.booleans()), draw(st.sampled_from([(",", ":"), (", ", ": ")]))

@@ -1,4 +1,4 @@
-"""The vector loops and their scalar twins give the same bytes, and both give those of the pure functions."""
+"""The vector loops and their scalar twins give the same bytes, and so do the pure functions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def simd() -> Any:
 
 
 def forms() -> list[str]:
-    """The forms that this machine has; one name where the kernels are not there, and no test of them is run."""
+    """Returns the forms that this machine has; one name if the kernels are not there, and no test of them is run."""
     return list(simd().forms()) if "native" in IMPLEMENTATIONS else ["scalar"]
 
 
 @pytest.fixture(params=forms())
 def form(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each form that this machine has; the one that was in use is in use again afterwards."""
+    """Yields each form that this machine has; the former one is in use again afterwards."""
     loops = simd()
     before = loops.form()
     loops.use(request.param)
@@ -57,7 +57,7 @@ FLAGS = {
 
 
 def test_the_forms_are_those_of_the_processor() -> None:
-    """A form that is not found where it could run would be left out of every other test."""
+    """A form that is not found, although it could run, would be left out of every other test."""
     found, described = simd().forms(), Path("/proc/cpuinfo")
     if platform.machine() in ("aarch64", "arm64"):
         assert found == ("scalar", "neon")
@@ -137,7 +137,7 @@ def test_a_text_whose_utf8_cpython_keeps_already(both: Both, form: str) -> None:
 
 
 def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
-    """The output of each text, `None` where it is left to the full path, and its number of characters."""
+    """Returns the output of each text, `None` if it is left to the full path, and its number of characters."""
     copier = native.DeltaCopier(native.SSEFramer(), False, frozenset({"text"}))
     frame = b'data: {"text":"%b"}\n\n'
     (learned,) = native.SSEFramer().feed(frame % b"x")
@@ -159,13 +159,13 @@ def copied(native: ModuleType, texts: Iterable[bytes]) -> list[bytes | None]:
 
 
 def rewritten(pure: ModuleType, text: bytes) -> bytes | None:
-    """The expected output of a copied text; `None` where it must not be copied."""
+    """Returns the expected output of a copied text; `None` if it must not be copied."""
     try:
-        told = json.loads(b'"%b"' % text)
-        told.encode()
+        result = json.loads(b'"%b"' % text)
+        result.encode()
     except ValueError:
         return None
-    return pure.escape(told)[1:-1]
+    return pure.escape(result)[1:-1]
 
 
 def is_utf8(octets: bytes) -> bool:

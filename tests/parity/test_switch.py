@@ -106,8 +106,8 @@ def test_gai_fast_simd_chooses_a_form_that_is_there() -> None:
     for form in ("avx1024", foreign, "SCALAR"):
         result = run(GAI_FAST_SIMD=form)
         assert result.returncode == 1
-        told = f"GAI_FAST_SIMD='{form}': this machine and build can run {', '.join(encoders.forms())}"
-        assert result.stderr.splitlines()[-1] == f"ImportError: {told}"
+        found = f"GAI_FAST_SIMD='{form}': this machine and build can run {', '.join(encoders.forms())}"
+        assert result.stderr.splitlines()[-1] == f"ImportError: {found}"
 
 
 def test_pure_python_has_no_form_to_choose() -> None:

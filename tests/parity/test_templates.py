@@ -19,8 +19,8 @@ PAIRS = [(provider, form, framing) for provider in ANSWERS for form in FORMATS f
 @pytest.mark.parametrize(("provider", "form", "framing"), PAIRS)
 def test_a_text_is_copied_into_every_format(provider: str, form: str, framing: Framing) -> None:
     stream = Relayed(provider, form, framing)
-    told = b"".join(stream.take(stream.frame(f" word{at:03d}", str(at + 100))) for at in range(DELTAS))
-    assert [told.count(b" word%03d" % at) for at in range(DELTAS)] == [1] * DELTAS
+    result = b"".join(stream.take(stream.frame(f" word{at:03d}", str(at + 100))) for at in range(DELTAS))
+    assert [result.count(b" word%03d" % at) for at in range(DELTAS)] == [1] * DELTAS
     assert stream.relay.deltas == LEARNED + DELTAS
     assert stream.sink.texts <= LEARNED
 

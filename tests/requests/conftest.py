@@ -14,7 +14,7 @@ SUMMARIES = pytest.StashKey[list[str]]()
 
 @pytest.fixture(scope="session")
 def bench() -> Iterator[Bench]:
-    """The gateway and the fakes."""
+    """Yields the gateway and the fakes."""
     bench = Bench()
     yield bench
     bench.close()

@@ -44,7 +44,7 @@ class Verdict:
         received: Requests that the provider received.
         accepted: Those that its types and rules accept.
         asked: Meanings of requests.
-        kept: Those that were kept, refused by name, or told.
+        kept: Those that were kept, refused by name, or reported.
     """
 
     failures: dict[str, list[str]] = field(default_factory=dict)
@@ -199,7 +199,7 @@ class _Exchange:
         self._verdict.accepted += not faults
         if answer.status != 200:
             self._fail(f"answer: {answer.status} {_plain(answer.error)}")
-        told = [
+        seen = [
             *re.split(r",\s*", answer.headers.get("x-gai-dropped", "")),
             *re.split(r",\s*", answer.headers.get("x-gai-adjusted", "")),
         ]
@@ -213,8 +213,8 @@ class _Exchange:
             if asked.name == "effort" and self._meaning.settings["effort"] == "none" and not self._has(asked):
                 continue  # the model does not think
             self._verdict.asked += 1
-            is_told = any(_names(path, asked) for path in told if path)
-            is_adjusted = is_told and any(_names(path, asked) for path in told if "=" in path)
+            is_told = any(_names(path, asked) for path in seen if path)
+            is_adjusted = is_told and any(_names(path, asked) for path in seen if "=" in path)
             if is_kept:
                 self._verdict.kept += 1
             elif not is_told:
@@ -223,7 +223,7 @@ class _Exchange:
                 not is_adjusted
                 and self._has(asked)
                 and not self._is_too_much(asked)
-                and not any(_names(path, asked) and self._is_of_another(path) for path in told)
+                and not any(_names(path, asked) and self._is_of_another(path) for path in seen)
             ):
                 self._fail(f"dropped although the provider has it: {asked.name}")
             else:
@@ -325,7 +325,7 @@ def _types(target: Target) -> Any:
 
 
 def _names(path: str, asked: Asked) -> bool:
-    """Returns whether a path in a refusal or in a header is that of a meaning."""
+    """Returns whether a path in a refusal or in a header belongs to a meaning."""
     words = re.split(r"[.\[\]=$ ]+", path)
     return any(word in asked.members for word in words)
 

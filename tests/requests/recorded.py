@@ -1,4 +1,4 @@
-"""Real requests: those of the folder that `GAI_FAST_REQUESTS` names.
+"""Real requests, from the folder that `GAI_FAST_REQUESTS` names.
 
 A folder in it has the name of a door and holds one JSON body per file, or any name and holds the notes beside recorded
 answers, objects with `api`, `status` and `request`. Of those, answers of status 200 to whole requests of a client's

@@ -83,7 +83,7 @@ def _types_anthropic_vertex() -> Types:
 
 
 def _types_gemini() -> Types:
-    """The members of `GenerateContentRequest`; the SDK has a type for each of them, and none for the whole."""
+    """Returns the members of `GenerateContentRequest`; the SDK has a type for each of them, and none for the whole."""
     from google.genai import types
 
     members = {
@@ -476,4 +476,4 @@ MEMBERS: dict[str, dict[str, tuple[str, ...]]] = {
         "repetition_penalty": ("repetition_penalty",),
     },
 }
-"""The members of a dialect that can hold a meaning: a refusal of one that the provider has is false."""
+"""The members of a dialect that can hold a meaning: a refusal is false if the provider has the member."""

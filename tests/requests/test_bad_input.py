@@ -263,7 +263,7 @@ _FREE = {*"parameters schema input_schema metadata logit_bias input output data"
 
 
 def paths_of(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of all members of a body."""
+    """Yields the paths of all members of a body."""
     pairs: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in pairs:
         yield (*path, key)
@@ -297,7 +297,7 @@ def written(path: Path) -> str:
 
 
 def is_named(path: Path, answer: Answer) -> bool:
-    """Whether an error names a member: by a path to it, to what holds it or to what it holds."""
+    """Returns whether an error names a member: by a path to it, to what holds it or to what it holds."""
     found = [each.removesuffix("[...]") for each in re.findall(r"`(?:\$\.)?([^`]*)`", answer.error)]
     own = written(path).removeprefix("$.")
     return any(own.startswith(each) or each.startswith(own) for each in found if each)
@@ -333,7 +333,7 @@ FREE: dict[str, tuple[str, ...]] = {
 
 
 def is_run_input(body: dict[str, Any]) -> bool:
-    """Whether AG-UI's own model accepts a body."""
+    """Returns whether AG-UI's own model accepts a body."""
     from ag_ui.core import RunAgentInput
     from pydantic import ValidationError
 

@@ -144,7 +144,7 @@ def test_a_compaction_without_a_model_is_refused(bench: Bench) -> None:
 
 
 def events_of(body: bytes) -> list[Any]:
-    """The objects of a stream; each frame has the name of its event."""
+    """Returns the objects of a stream; each frame has the name of its event."""
     found = []
     frames = b""
     while not body.startswith(b"0"):  # chunked

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def store_url(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of an empty store."""
+    """Yields the URL of an empty store."""
     if kind == "memory":
         yield "memory://"
     elif kind == "sqlite":
@@ -231,7 +231,7 @@ def note_moves(judge: Judge, upstream: Upstream, moves: Moves) -> None:
 
 
 def move_rows(upstream: Upstream, moves: Moves, kept: Holdings) -> list[tuple[str, str]]:
-    """The rows about the changes of an upstream."""
+    """Returns the rows about the changes of an upstream."""
     made = kept.connections
     return [
         ("changes of the upstream", ", ".join(f"{kind}: {count}" for kind, count in sorted(moves.made.items()))),
@@ -249,7 +249,7 @@ def move_rows(upstream: Upstream, moves: Moves, kept: Holdings) -> list[tuple[st
 
 
 async def _holdings(gateway: Gateway, upstream: Upstream) -> Holdings:
-    """The objects of idle workers, without connections to the upstream."""
+    """Returns the objects of idle workers, without connections to the upstream."""
     upstream.close_idle()
     await _until(lambda: not upstream.opened)
     return await gateway.holdings()
@@ -266,7 +266,7 @@ async def _holdings_after(gateway: Gateway, upstream: Upstream, first: Holdings,
 
 
 def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:
-    """The workers whose memory was followed for long enough, the one that was never killed first."""
+    """Returns the workers whose memory was followed for long enough, the worker that was never killed first."""
     rows = []
     for process in sorted(gateway.processes.values(), key=lambda each: each.pid != survivor):
         sizes = [size for _, size in process.samples]
@@ -274,18 +274,18 @@ def _memory_rows(gateway: Gateway, survivor: int) -> list[tuple[str, str]]:
         if not sizes:
             continue
         age = process.samples[-1][0] - process.samples[0][0]
-        told = "too short to tell" if growth is None else f"{growth * 60 / MIB:+.2f} MiB/min"
+        result = "too short to tell" if growth is None else f"{growth * 60 / MIB:+.2f} MiB/min"
         rows.append(
             (
                 f"RSS slope of worker {process.pid}",
-                f"{told} in {age:,.0f} s ({sizes[0] / MIB:.0f} … {max(sizes) / MIB:.0f} … {sizes[-1] / MIB:.0f} MiB)",
+                f"{result} in {age:,.0f} s ({sizes[0] / MIB:.0f} … {max(sizes) / MIB:.0f} … {sizes[-1] / MIB:.0f} MiB)",
             )
         )
     return rows
 
 
 async def _descriptors_before(load: Load, upstream: Upstream, gateway: Gateway, streams: int) -> Counter[str]:
-    """The descriptors of workers that have answered and are idle; connections to the upstream do not count."""
+    """Returns the descriptors of workers that have answered and are idle; connections to the upstream do not count."""
     for _ in range(min(WARM_UP, streams)):
         load.begin()
     await load.ended(SETTLING)

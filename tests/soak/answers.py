@@ -49,17 +49,17 @@ class Answer:
     fails_times: int = 0
 
     def piece(self, place: int) -> str:
-        """The text of a delta, from 0."""
+        """Returns the text of a delta, from 0."""
         at = (self.number + place) % 50
         return f"‹{self.number}.{place}›{_FILLER[at : at + self.size]}"
 
     def frame(self, place: int) -> bytes:
-        """The upstream's frame of a delta."""
+        """Returns the upstream's frame of a delta."""
         return chat_frame({"content": self.piece(place)}, None)
 
 
 def chat_frame(delta: dict[str, str], finish_reason: str | None) -> bytes:
-    """One SSE frame of the chat dialect."""
+    """Returns one SSE frame of the chat dialect."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     said = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": [choice]}
     return b"data: %b\n\n" % json.dumps(said, ensure_ascii=False).encode()
@@ -72,7 +72,7 @@ def draw_answer(random: Random, number: int, *, longest: float, is_large: bool) 
         random: The stream's own.
         number: The stream's.
         longest: Seconds that an answer takes at most.
-        is_large: It is more than a socket holds, as one that reads slowly should get.
+        is_large: It is more than a socket holds, for clients that read slowly.
     """
     if is_large:
         return Answer(number, int(10 * longest), 2000, 0.0)

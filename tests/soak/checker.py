@@ -37,7 +37,7 @@ class Form(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """The event that ended a stream; `finish` has a reason, `error` a code as well, where the format has them."""
+    """The event that ended a stream; `finish` has a reason, `error` a code as well, if the format has them."""
 
     type: Literal["finish", "error"]
     reason: str
@@ -80,7 +80,7 @@ class Ledger:
         return cls(answer, form, place, max(0, place - 1))
 
     def copy(self) -> Ledger:
-        """The ledger of another client that has the same."""
+        """Returns the ledger of another client that has the same."""
         return replace(self)
 
     @property
@@ -91,8 +91,8 @@ class Ledger:
     @property
     def faults(self) -> str:
         """The fault, in words; empty: there is none."""
-        told = [f"lost {self.lost}" * bool(self.lost), f"doubled {self.doubled}" * bool(self.doubled), self.wrong]
-        return ", ".join(filter(None, told))
+        seen = [f"lost {self.lost}" * bool(self.lost), f"doubled {self.doubled}" * bool(self.doubled), self.wrong]
+        return ", ".join(filter(None, seen))
 
     def connected(self) -> None:
         """A new connection begins: half a frame of the one before does not count."""
@@ -125,7 +125,7 @@ class Ledger:
                 self._read_object(orjson.loads(frame), None)
 
     def ended(self) -> None:
-        """The response has ended properly: it must have told its end, and nothing may be left of a frame."""
+        """The response has ended properly: it must have had its end, and nothing may be left of a frame."""
         if self._half.replace(b": ping\n", b""):
             self._note(f"ends with half a frame {self._half[:80]!r}")
         if self.form == ("simple", "ndjson") and self.ending is None:
@@ -135,7 +135,7 @@ class Ledger:
         if self.ending is None or (is_unmarked and self.ending.type == "finish"):
             self._note("a proper end without an event that ends the stream")
         if self.ending is not None and self.ending.reason == "stop" and not self.is_whole:
-            # What is missing at the end is lost, too, where the stream says that it is complete.
+            # What is missing at the end is lost, too, if the stream says that it is complete.
             self.lost += self.answer.deltas - self.pieces
             self._note(f"finished with {self.pieces} of {self.answer.deltas} deltas")
 
@@ -238,7 +238,7 @@ class Ledger:
                 return
 
     def _resynchronize(self) -> bool:
-        """Goes on with the delta that the text holds in place of the expected one; false where that is none."""
+        """Goes on with the delta that the text holds in place of the expected one; false if that is none."""
         mark = _MARK.match(self._text)
         if mark is None or int(mark[1]) != self.answer.number or int(mark[2]) >= self.answer.deltas:
             self._note(f"text that is no part of the answer after {self.pieces} deltas: {self._text[:80]!r}")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tests.wire import reset
 
 PATIENCE: Final = 60.0
-"""Seconds without a byte, after which a response counts as one that never ends. Keep-alives come far more often."""
+"""Seconds without a byte, after which a response counts as endless. Keep-alives come far more often."""
 
 
 NARROW: Final = 4096
@@ -50,7 +50,7 @@ class Reply:
         self.ended = not self._is_chunked and not self._left
 
     async def read(self, limit: int = 65536) -> bytes:
-        """The next bytes of the body, maybe none; look at `ended` then.
+        """Returns the next bytes of the body, maybe none; look at `ended` then.
 
         Raises:
             CutError: The server has closed.
@@ -65,7 +65,7 @@ class Reply:
         return self._unchunked(self._raw + data)
 
     def _unchunked(self, raw: bytes) -> bytes:
-        """The data of chunks, of an unfinished one as far as it has come."""
+        """Returns the data of chunks, of an unfinished one as far as it has come."""
         parts = []
         while raw and not self.ended:
             if not self._left:
@@ -83,7 +83,7 @@ class Reply:
         return b"".join(parts)
 
     async def rest(self) -> bytes:
-        """The rest of the body.
+        """Returns the rest of the body.
 
         Raises:
             CutError: The server has closed.
@@ -144,12 +144,12 @@ class Connection:
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data)
         try:
             async with asyncio.timeout(PATIENCE):
-                told = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+                result = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         except TimeoutError:
             raise SilenceError("no head") from None
         except (OSError, asyncio.IncompleteReadError) as error:
             raise CutError(f"no head: {error!r}") from None
-        first, *fields = told.removesuffix("\r\n\r\n").split("\r\n")
+        first, *fields = result.removesuffix("\r\n\r\n").split("\r\n")
         pairs = (line.partition(": ") for line in fields)
         return Reply(self._reader, int(first.split(" ")[1]), {name.lower(): value for name, _, value in pairs})
 

@@ -29,7 +29,7 @@ STARVED: Final = 0.7
 LOOK: Final = 1.0
 """Seconds between two looks."""
 BRIEF: Final = "brief"
-"""The model whose streams are soon cancelled where nobody follows them."""
+"""The model whose streams are soon cancelled if nobody follows them."""
 _ROOT: Final = Path(__file__).parents[2]
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -121,12 +121,12 @@ class Holdings:
     blocks: int = 0
     connections: Counter[str] = field(default_factory=Counter)
 
-    def add(self, told: Mapping[str, Any]) -> None:
-        """Adds those of a worker, as `served.py` writes them."""
-        self.kinds.update(told["kinds"])
-        self.tasks.update(told["tasks"])
-        self.blocks += told["blocks"]
-        self.connections.update({name: told[name] for name in ("made", "reused", "retried")})
+    def add(self, reported: Mapping[str, Any]) -> None:
+        """Adds a worker's counts, as `served.py` writes them."""
+        self.kinds.update(reported["kinds"])
+        self.tasks.update(reported["tasks"])
+        self.blocks += reported["blocks"]
+        self.connections.update({name: reported[name] for name in ("made", "reused", "retried")})
 
 
 class Gateway:
@@ -244,7 +244,7 @@ class Gateway:
         """Changes the configuration of an upstream, and lets the server load it.
 
         Args:
-            upstream: Its new base URL; `None`: the same.
+            upstream: Its new base URL. None if it stays as it is.
         """
         assert self._process is not None
         self._upstream = upstream or self._upstream
@@ -265,7 +265,7 @@ class Gateway:
         file.with_suffix(".new").rename(file)
 
     def retries(self) -> dict[int, int]:
-        """The retries of each stream that has ended, by its number, as the metrics of its worker have them."""
+        """Returns the retries of each stream that has ended, by its number, as the metrics of its worker have them."""
         found: dict[int, int] = {}
         for file in self._folder.glob(f"{RETRIES}*"):
             for line in file.read_text().splitlines():
@@ -274,7 +274,7 @@ class Gateway:
         return found
 
     async def holdings(self) -> Holdings:
-        """The objects that the workers hold, all together."""
+        """Returns the objects that the workers hold, all together."""
         held = Holdings()
         for pid in self.workers:
             held.add(await self._ask_for_objects(pid, COLLECT_AND_COUNT))
@@ -297,8 +297,8 @@ class Gateway:
         async with asyncio.timeout(PATIENCE):
             while not file.exists():  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.01)
-        told: dict[str, Any] = json.loads(file.read_text())
-        return told
+        result: dict[str, Any] = json.loads(file.read_text())
+        return result
 
     def look(self) -> None:
         """Notes the memory and the processor time of each worker."""
@@ -323,7 +323,7 @@ class Gateway:
             self._starved_until = time.monotonic()
 
     def starved_until(self) -> float:
-        """The time at which a task last waited for a processor for longer than `STARVED` between two looks."""
+        """Returns the time at which a task last waited for a processor for longer than `STARVED` between two looks."""
         self.look()
         return self._starved_until
 
@@ -332,7 +332,7 @@ class Gateway:
         store.
 
         Args:
-            pid: The process of a worker; `None`: of all workers.
+            pid: The process of a worker. None stands for all workers.
         """
         kinds: Counter[str] = Counter()
         port = urlsplit(self._store).port

@@ -61,7 +61,7 @@ class Plan:
 
 
 def draw_plan(seed: int, number: int, longest: float) -> Plan:
-    """The plan of a stream.
+    """Returns the plan of a stream.
 
     Args:
         seed: The soak's.
@@ -291,7 +291,7 @@ class _Stream:
         self._judge.compare(former, reading)
 
     async def _last_state(self) -> str:
-        """The state of a stream that nobody follows, as soon as it has ended."""
+        """Returns the state of a stream that nobody follows, as soon as it has ended."""
         end = time.monotonic() + PATIENCE
         state = "unknown"
         while time.monotonic() < end:
@@ -299,9 +299,9 @@ class _Stream:
             with suppress(CutError):  # of a worker that was killed: the next one answers
                 connection = await Connection.open(self._host)
                 reply = await connection.ask("GET", f"/api/v1/streams/{self._id}", headers=_JSON)
-                told = orjson.loads(await reply.rest())
+                result = orjson.loads(await reply.rest())
                 connection.close()
-                state = told.get("state", str(told))
+                state = result.get("state", str(result))
                 if state != "running":
                     break
         return state
@@ -368,7 +368,7 @@ class _Stream:
                 connection.close()
 
     def _limit(self, reading: Reading, cuts: int) -> int | None:
-        """The number of bytes that the reader takes before it breaks off. None for all."""
+        """Returns the number of bytes that the reader takes before it breaks off. None for all."""
         if cuts > 0 or reading.manner in ("leaves", "abandons"):
             return self._random.choice((self._random.randint(1, 400), self._random.randint(1, 5000)))
         return None
@@ -395,7 +395,7 @@ class _Stream:
             raise
 
     async def _read(self, reply: Reply, ledger: Ledger, limit: int | None, *, is_slow: bool) -> bool:
-        """Reads a response; false where the reader broke off."""
+        """Reads a response; false if the reader broke off."""
         ledger.connected()
         left = limit
         while not reply.ended:

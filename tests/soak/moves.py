@@ -28,7 +28,7 @@ BACK: Final = 40.0
 
 
 def issue(authority: Authority) -> None:
-    """Makes the certificates of the upstream, the one that follows the first included."""
+    """Makes the certificates of the upstream, including the successor of the first."""
     for name in ("first", "second"):
         authority.issue(name, f"DNS:{NAME}")
 

@@ -57,7 +57,7 @@ class Moment(NamedTuple):
 
 
 def course(moments: Sequence[Moment]) -> str:
-    """The moments as lines, below their names."""
+    """Returns the moments as lines, below their names."""
     lines = ["".join(f"{name:>13}" for name in Moment._fields)]
     for each in moments:
         values = (f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" for value in each)
@@ -66,7 +66,7 @@ def course(moments: Sequence[Moment]) -> str:
 
 
 def table(rows: Sequence[tuple[str, str]], unexplained: Sequence[str]) -> str:
-    """The rows in columns, and below them what nobody has promised."""
+    """Returns the rows in columns, and below them notes about what is not promised."""
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
     if unexplained:
@@ -77,7 +77,7 @@ def table(rows: Sequence[tuple[str, str]], unexplained: Sequence[str]) -> str:
 
 
 def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
-    """Whether there are more descriptors than there may be when everything has ended.
+    """Returns whether there are more descriptors than there may be when everything has ended.
 
     A worker connects to another one when it first has a question, so that between none and two connections of each pair
     are there; each has two descriptors. It keeps its connections to a store, up to a limit, once it needed them. Each
@@ -99,7 +99,7 @@ def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
 
 
 def most_objects(workers: int) -> dict[str, int]:
-    """The kinds of objects that idle workers have no more of than at first, but for this many.
+    """Returns the kinds of objects that idle workers have no more of than at first, but for this many.
 
     A worker keeps the task that made its connection to another one, and makes the pool of an upstream when it first
     needs it. The pools of former configurations go with the next one.
@@ -117,6 +117,6 @@ def most_objects(workers: int) -> dict[str, int]:
 
 
 def grown(first: Counter[str], last: Counter[str], workers: int) -> dict[str, int]:
-    """The objects of idle workers that are more than there may be, by kind."""
+    """Returns the objects of idle workers that are more than there may be, by kind."""
     more = {kind: last[kind] - first[kind] for kind in last}
     return {kind: more[kind] for kind, most in most_objects(workers).items() if more.get(kind, 0) > most}

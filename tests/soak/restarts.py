@@ -156,7 +156,7 @@ class Restarts:
 
 
 async def _all_of(reply: Reply) -> bytes:
-    """The body, as far as it comes."""
+    """Returns the body, as far as it comes."""
     parts = []
     with suppress(CutError):
         while not reply.ended:

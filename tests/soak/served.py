@@ -68,7 +68,7 @@ class _Loop(uvloop.Loop):
         self._hosts = hosts
 
     async def getaddrinfo(self, host: Any, port: Any, **kinds: int) -> Any:
-        """Returns the addresses of a host; raises `socket.gaierror` where the file does not name it."""
+        """Returns the addresses of a host; raises `socket.gaierror` if the file does not name it."""
         known = dict(line.split() for line in self._hosts.read_text().splitlines())
         if host not in known:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
@@ -105,9 +105,9 @@ def _count(folder: Path) -> None:
         if kind.__name__ == "Task":
             tasks[f"{each.get_coro().__qualname__}{' (done)' if each.done() else ''}"] += 1
     connections = {"made": made, "reused": reused, "retried": retried}
-    told = {"kinds": kinds, "tasks": tasks, "blocks": sys.getallocatedblocks(), **connections}
+    result = {"kinds": kinds, "tasks": tasks, "blocks": sys.getallocatedblocks(), **connections}
     file = folder / f"{COUNTED}{os.getpid()}"
-    file.with_suffix(".new").write_text(json.dumps(told))
+    file.with_suffix(".new").write_text(json.dumps(result))
     file.with_suffix(".new").rename(file)
 
 

@@ -31,7 +31,7 @@ every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.for
 
 
 def frames(form: Form, answer: Answer = ANSWER) -> list[bytes]:
-    """The frames of a durable stream, one for each delta, and the end."""
+    """Returns the frames of a durable stream, one for each delta, and the end."""
     deltas = [*map(answer.piece, range(answer.deltas))]
     objects: list[Any]
     last = answer.deltas + 2
@@ -55,7 +55,7 @@ def frames(form: Form, answer: Answer = ANSWER) -> list[bytes]:
 
 
 def read(form: Form, sent: Sequence[bytes], step: int = 1 << 20) -> Ledger:
-    """The ledger of a client that has read all of this, and a proper end."""
+    """Returns the ledger of a client that has read all of this, and a proper end."""
     ledger = Ledger(ANSWER, form)
     body = b"".join(sent)
     for at in range(0, len(body), step):
@@ -196,19 +196,19 @@ def judge(*, outlives_workers: bool = True) -> Judge:
 
 
 def error(seq: int, reason: str) -> bytes:
-    """The end of a stream by an error."""
-    told = {"type": "error", "seq": seq, "error": {"code": "network", "reason": reason}}
-    events = (told, {"type": "done", "finished": False})
+    """Returns the end of a stream by an error."""
+    result = {"type": "error", "seq": seq, "error": {"code": "network", "reason": reason}}
+    events = (result, {"type": "done", "finished": False})
     return b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in events)
 
 
 def tell(court: Judge, deltas: int) -> Reading:
-    """A follower that has some deltas, and the error of a worker that is gone."""
-    told = reading()
-    told.ledger.feed(b"".join(frames(FORMS[0])[: deltas + 1]) + error(deltas + 2, "worker_lost"))
-    court.ended(told)
-    assert told.outcome == "worker_lost"
-    return told
+    """Returns a follower that has some deltas, and the error of a worker that is gone."""
+    result = reading()
+    result.ledger.feed(b"".join(frames(FORMS[0])[: deltas + 1]) + error(deltas + 2, "worker_lost"))
+    court.ended(result)
+    assert result.outcome == "worker_lost"
+    return result
 
 
 @pytest.mark.parametrize("killed", [None, 1, 2], ids=["nobody", "another", "its worker"])
@@ -217,16 +217,16 @@ def test_a_worker_is_lost_only_where_it_was_killed(killed: int | None) -> None:
     if killed is not None:
         court.kills.append(Kill(4711, 0.6, 0.7))
         court.killed[killed] = 4711
-    told = tell(court, 1)
+    result = tell(court, 1)
     court.finish({})
-    assert ["of a worker that lives" in line for line in court.tally.unexplained] == [True] * (killed != told.owner)
+    assert ["of a worker that lives" in line for line in court.tally.unexplained] == [True] * (killed != result.owner)
 
 
 def test_a_worker_that_is_killed_later_was_not_lost_before() -> None:
     court = judge()
-    told = tell(court, 1)
-    court.kills.append(Kill(4711, told.ended_at + 1))
-    court.killed[told.owner] = 4711
+    result = tell(court, 1)
+    court.kills.append(Kill(4711, result.ended_at + 1))
+    court.killed[result.owner] = 4711
     court.finish({})
     assert len(court.tally.unexplained) == 1
 
@@ -243,10 +243,10 @@ def test_stored_deltas_that_a_follower_did_not_get_are_lost(outlives_workers: bo
 
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_a_cut_is_a_kills_or_unexplained(is_killed: bool) -> None:
-    court, told = judge(), reading(is_durable=False)
+    court, result = judge(), reading(is_durable=False)
     if is_killed:
         court.kills.append(Kill(4711, 0.6, 0.7))
-    assert not court.cut(told, "closed")
+    assert not court.cut(result, "closed")
     assert bool(court.tally.unexplained) is not is_killed
 
 
@@ -270,11 +270,11 @@ def test_a_refusal_that_is_no_error_of_the_gateways_is_unexplained(body: bytes) 
 
 def test_an_error_needs_a_failure_of_the_upstream() -> None:
     for failure, explained in (("cut", True), ("", False)):
-        court, told = judge(), reading()
+        court, result = judge(), reading()
         court._upstream.calls[7] = [Call(is_reused=False, failure=failure, deltas=1)]
-        told.ledger.feed(frames(FORMS[0])[0] + error(2, "truncated"))
-        court.ended(told)
-        assert (told.outcome, not court.tally.unexplained) == ("error told", explained)
+        result.ledger.feed(frames(FORMS[0])[0] + error(2, "truncated"))
+        court.ended(result)
+        assert (result.outcome, not court.tally.unexplained) == ("error told", explained)
 
 
 RESET: Any = "reset"
@@ -305,7 +305,7 @@ AFTER_A_HANDSHAKE = (Call(True, RESET, at=1), Call(False, RESET, at=4, accepted=
     ],
     ids=[
         *("a retry", "after content", "without a failure", "two retries", "three retries"),
-        *("a dead connection", "one that was ready and dead", "sent again behind a handshake"),
+        *("a dead connection", "a ready and dead connection", "sent again behind a handshake"),
         *("with two retries after it", "with three"),
         *("one dead connection in place of another", "two dead connections", "sent again twice", "a retry at once"),
         *("dead connections before each retry", "before one retry too many"),

@@ -44,7 +44,7 @@ _numbers = count(1)
 
 
 def asked(sent: float, ended: float = math.inf, reason: str = "", **more: float) -> Asked:
-    """A request that is decided on within 10 ms, and whose stream runs until 10 ms before its end is read."""
+    """Returns a request that is decided on within 10 ms, and whose stream runs until 10 ms before its end is read."""
     each = Asked(next(_numbers), sent, sent + 0.01, ended, reason=reason, finishing=ended - 0.01)
     for name, value in more.items():
         setattr(each, name, value)
@@ -205,7 +205,7 @@ def test_what_ends_beside_an_end_that_waited_long_may_count_later() -> None:
 
 
 def line(number: int, at: float, **more: object) -> str:
-    """A line of the access log, written at a moment of the monotonic clock."""
+    """Returns a line of the access log, written at a moment of the monotonic clock."""
     wall = datetime.fromtimestamp(at + time.time() - time.monotonic(), UTC).isoformat(timespec="milliseconds")
     return json.dumps({"ts": wall.replace("+00:00", "Z"), "msg": "stream", "request_id": request_id(number), **more})
 

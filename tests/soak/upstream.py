@@ -59,7 +59,7 @@ class Identity:
     """The upstream as a gateway that connects sees it.
 
     Attributes:
-        context: Its certificate; `None`: it speaks no TLS.
+        context: Its certificate. None if it speaks no TLS.
         is_trusted: Whether a gateway may speak to it.
         number: Counts the changes.
     """
@@ -74,7 +74,7 @@ class Idle:
     """The time for which the upstream keeps idle connections.
 
     Attributes:
-        seconds: `None`: for ever.
+        seconds: How long it keeps idle connections. None if it never closes them.
         is_told: Whether its answers name it (`Keep-Alive`).
     """
 
@@ -108,7 +108,7 @@ class Upstream:
     """The server.
 
     Args:
-        name: In its URL; `None`: its address, and no TLS.
+        name: In its URL. None if that has the address, and no TLS.
         context: Its certificate.
 
     Attributes:
@@ -148,7 +148,7 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, address: str = "127.0.0.1", port: int = 0) -> None:
-        """Listens, beside where it does so already.
+        """Listens, also if it does so already.
 
         Args:
             address: Of this machine.
@@ -205,7 +205,7 @@ class Upstream:
         return former
 
     def take_over(self, door: Door, context: ssl.SSLContext) -> None:
-        """Gives a former place to somebody else, to whom no gateway may speak."""
+        """Gives a former address to another server, which no gateway may ask."""
         door.identity = Identity(context, is_trusted=False)
         self._close_idle(door)
 
@@ -300,9 +300,9 @@ class Upstream:
     async def _next_head(
         self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reused: bool
     ) -> bytes:
-        """The head of the next request; empty where there is none, as the connection has been closed.
+        """Returns the head of the next request; empty if there is none, as the connection has been closed.
 
-        One that came when its connection had been closed as idle is not read: both crossed on the way.
+        A request that crossed the end of its idle connection is not read.
         """
         if door not in self._doors:
             return b""
@@ -333,7 +333,7 @@ class Upstream:
         *,
         is_reused: bool,
     ) -> Call | None:
-        """Answers one request; `None` where the connection has been closed."""
+        """Answers one request; `None` if the connection has been closed."""
         fields = dict(line.lower().split(b": ", 1) for line in head[:-4].split(b"\r\n")[1:])
         body = json.loads(await reader.readexactly(int(fields[b"content-length"])))
         self.headers.add(fields.get(b"x-soak", b"").decode())

@@ -192,23 +192,23 @@ class Judge:
         """A request was refused."""
         try:
             error = json.loads(body)["error"]
-            told = f"{status} {error.get('code')} {error.get('reason') or ''}".strip()
+            result = f"{status} {error.get('code')} {error.get('reason') or ''}".strip()
         except (ValueError, KeyError, TypeError, AttributeError):
-            told, explained = f"{status} {body[:200]!r}", False
+            result, explained = f"{status} {body[:200]!r}", False
         else:
             # A stream that has begun is followed, whatever its upstream does.
             explained = not reading.stream_id and status >= 500 and self._has_failed(reading)
-        self._close(reading, "refused", explained=explained, detail=told)
+        self._close(reading, "refused", explained=explained, detail=result)
 
     def cut_before_head(self, reading: Reading, why: str) -> None:
         """The request that starts the stream got no answer."""
         self._close(reading, "cut by a kill", explained=self._was_killed(reading), detail=why)
 
     def cut(self, reading: Reading, why: str) -> bool:
-        """The server has cut a response off; true where that may be."""
+        """The server has cut a response off; true if that may be."""
         ledger = reading.ledger
         by_kill = self._was_killed(reading)
-        # On a machine that is too busy one that reads slowly may take nothing for as long.
+        # On a busy machine a slow reader may take nothing for as long.
         explained = by_kill or reading.has_stalled or (reading.manner == "slow" and self._was_starved(reading))
         if ledger.is_done:
             ledger.wrong = ledger.wrong or "cut after its end mark"
@@ -222,7 +222,7 @@ class Judge:
     def abandoned(self, reading: Reading, state: str) -> None:
         """A durable stream without readers has this state after a long time."""
         if state not in ("finished", "cancelled", "failed"):
-            self.note(self._describe(reading, f"nobody follows it, and it is {state}"))
+            self.note(self._describe(reading, f"it has no follower, and is {state}"))
 
     def left(self, reading: Reading) -> None:
         """The reader has gone for good."""
@@ -288,7 +288,7 @@ class Judge:
             self.note(f"stream {number}: the upstream was called after its end")
 
     def note(self, line: str, kind: str = "other") -> None:
-        """Notes something that nobody has promised."""
+        """Notes something that is not promised."""
         self.tally.unexplained.append(line)
         self.tally.kinds[kind] += 1
 
@@ -317,7 +317,7 @@ class Judge:
     # -- what happened --
 
     def _may_be_called(self, calls: Sequence[Call]) -> bool:
-        """Whether these calls of one stream's upstream are documented.
+        """Returns whether these calls of one stream's upstream are documented.
 
         Each but the last failed before its first content. Retries come after a while. A request whose pooled connection
         ended without a byte is sent once more, as soon as a fresh one is made. The first of these may be on one that
@@ -327,7 +327,7 @@ class Judge:
             return False
         if _fewest_attempts(calls) <= 1 + RETRIES:
             return True
-        # On a machine that is too busy one that is sent at once may come late.
+        # On a busy machine a request that is sent at once may come late.
         return len(calls) <= 2 * (1 + RETRIES) and self._was_starved_since(calls[0].at)
 
     def _may_cancel(self, reading: Reading) -> bool:
@@ -341,11 +341,11 @@ class Judge:
         return any(kill.gone >= reading.began for kill in self.kills)
 
     def _may_be_lost(self, reading: Reading, ending: Ending) -> bool:
-        """Whether an error without a reason is that of a killed worker."""
+        """Returns whether an error without a reason is a killed worker's."""
         return not ending.reason and ending.code in ("network", UNNAMED) and not self._has_failed(reading)
 
     def _was_starved(self, reading: Reading) -> bool:
-        """Whether a worker, or the upstream, waited for a processor for so long that others took it for gone.
+        """Returns whether a worker, or the upstream, waited for a processor for so long that others took it for gone.
 
         A lease, and another worker's patience, last for two seconds.
         """
@@ -355,7 +355,7 @@ class Judge:
         return self.starved_until() >= time - STARVED_MARGIN
 
     def _has_failed(self, reading: Reading) -> bool:
-        """Whether the upstream failed this stream, or was not asked because of failures."""
+        """Returns whether the upstream failed this stream, or was not asked because of failures."""
         calls = self._upstream.calls.get(reading.number)
         if calls:
             return bool(calls[-1].failure)
@@ -379,7 +379,7 @@ def _fewest_attempts(calls: Sequence[Call]) -> float:
 
 
 def _is_sent_again(first: Call, second: Call) -> bool:
-    """Whether these calls are a request on a dead connection, and the one in its place."""
+    """Returns whether these calls are a request on a dead connection, and the one in its place."""
     made = max(first.at, second.accepted)
     if made == first.at:  # it was there before
         made = second.at

@@ -212,7 +212,7 @@ def judge(caller: Caller, name: str, load: Load) -> Verdict:
 
 
 def differences(verdicts: Sequence[Verdict]) -> list[str]:
-    """The lines of what is not as it should be."""
+    """Returns the lines of what is not as it should be."""
     lines = [f"{verdict.limit}: {line}" for verdict in verdicts for line in verdict.wrong]
     for name in _RATES:
         mine = [verdict for verdict in verdicts if verdict.limit == name]
@@ -225,7 +225,7 @@ def differences(verdicts: Sequence[Verdict]) -> list[str]:
 def unmeasured(
     load: Load, probes: Probes, verdicts: Sequence[tuple[Caller, Verdict]], options: argparse.Namespace
 ) -> list[str]:
-    """The lines of what has not been measured: a check without a baseline passes nothing."""
+    """Returns the lines of what has not been measured: a check without a baseline passes nothing."""
     lines, least = [], options.minutes * 60 * _LEAST
     for name in NAMES:
         mine = [verdict for _, verdict in verdicts if verdict.limit == name]
@@ -241,7 +241,7 @@ def unmeasured(
             lines.append(f"{name}: {len(answering)} of {options.workers} workers have answered")
     asked = [each for caller in load.callers for each in caller.asked]
     if sum(each.logged < math.inf for each in asked) * 2 <= len(asked):
-        lines.append("the gateway's log has not told when most answers had ended")
+        lines.append("the gateway's log has not shown when most answers had ended")
     if len(probes.workers) < 2:
         lines.append("the first tokens are those of one worker")
     for name, times in probes.times.items():
@@ -255,7 +255,7 @@ class Compared(NamedTuple):
     """The report of spend, compared.
 
     Attributes:
-        exact: Keys whose amount is that of the upstream's counts.
+        exact: Keys whose amount equals the upstream's counts.
         bounded: Keys with answers that are not whole, whose amount is within its bounds.
         total: The amounts of both, in 10^-12 of the currency.
         faults: A line for each other key.
@@ -279,10 +279,10 @@ def compare_spend(callers: Sequence[Caller], report: dict[str, int]) -> Compared
     for caller in callers:
         least = sum(asked.least_cost for asked in caller.asked)
         most = sum(asked.most_cost for asked in caller.asked)
-        told = report.get(caller.name, 0)
-        total += told
-        if not least <= told <= most:
-            faults.append(f"key {caller.name}: the report has {told}, and its streams have cost {least} to {most}")
+        result = report.get(caller.name, 0)
+        total += result
+        if not least <= result <= most:
+            faults.append(f"key {caller.name}: the report has {result}, and its streams have cost {least} to {most}")
         elif least == most:
             exact += 1
         else:
@@ -293,7 +293,7 @@ def compare_spend(callers: Sequence[Caller], report: dict[str, int]) -> Compared
 
 
 async def _spend_report(host: str) -> dict[str, int]:
-    """The spend by key, in 10^-12 of the currency."""
+    """Returns the spend by key, in 10^-12 of the currency."""
     connection = await Connection.open(host)
     headers = {"authorization": f"Bearer {_ADMIN.secret}"}
     reply = await connection.ask("GET", "/admin/v1/spend?by=key&format=csv", headers=headers)
@@ -306,7 +306,7 @@ async def _spend_report(host: str) -> dict[str, int]:
 
 
 def _table(verdicts: Sequence[Verdict]) -> str:
-    """A line for each kind of limit."""
+    """Returns a line for each kind of limit."""
     lines = [("limit", "keys", "allowed", "refused", "allowed, expected", "open", "difference")]
     for name in NAMES:
         mine = [verdict for verdict in verdicts if verdict.limit == name]
@@ -317,7 +317,7 @@ def _table(verdicts: Sequence[Verdict]) -> str:
 
 
 def _keys(verdicts: Sequence[tuple[Caller, Verdict]]) -> str:
-    """A line for each limit of each key."""
+    """Returns a line for each limit of each key."""
     lines = [("key", "limit", "allowed", "refused", "allowed, expected", "open", "difference")]
     lines += [(caller.name, each.limit, *_line([each]), str(each.difference)) for caller, each in verdicts]
     return _columns(lines)
@@ -332,16 +332,16 @@ def _line(verdicts: Sequence[Verdict]) -> tuple[str, str, str, str]:
 
 
 def _probe_table(probes: Probes) -> str:
-    """The times to the first token."""
+    """Returns the times to the first token."""
     lines = [("time to first token", "requests", "p50", "p99", "added p50", "added p99")]
     base = probes.times[KINDS[0].name]
     for caller in KINDS:
         times = probes.times[caller.name]
         points = [percentile(times, percent) for percent in (50, 99)]
         more = [point - percentile(base, percent) for point, percent in zip(points, (50, 99), strict=True)]
-        told = [f"{point * 1e3:.2f} ms" for point in points]
+        result = [f"{point * 1e3:.2f} ms" for point in points]
         added = [f"{each * 1e3:+.2f} ms" for each in more] if caller is not KINDS[0] else ["", ""]
-        lines.append((caller.name, f"{len(times):,}", *told, *added))
+        lines.append((caller.name, f"{len(times):,}", *result, *added))
     return _columns(lines)
 
 

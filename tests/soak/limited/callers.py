@@ -41,7 +41,7 @@ class Caller:
 
     Attributes:
         name: The key's name.
-        limits: Its limits by their names; that of spend in 10^-12 dollars.
+        limits: Its limits by their names; spend in 10^-12 dollars.
         asked: Its requests.
     """
 
@@ -129,7 +129,7 @@ class Load:
         self._make_callers()
 
     def lasts(self, asked: Asked) -> float:
-        """The seconds that the answer to a request takes."""
+        """Returns the seconds that the answer to a request takes."""
         return self._plans[asked.number].seconds
 
     async def run(self) -> None:
@@ -285,7 +285,7 @@ class Load:
         asked.input_cost = len(plan.text) // 4 * INPUT_PRICE * UNIT // _MILLION
         headers = {"authorization": f"Bearer {caller.secret}", "x-request-id": request_id(plan.number)}
         headers |= _ACCEPT.get(name, {})
-        wait, told = 0.0, []
+        wait, seen = 0.0, []
         connection = await Connection.open(self.host)
         try:
             asked.sent = time.monotonic()
@@ -301,7 +301,7 @@ class Load:
             if begun is not None:
                 begun.set()
             answer = await self._read(connection, reply, asked, caller, cancels, leaves)
-            told = _COST.findall(answer)
+            seen = _COST.findall(answer)
             asked.is_cut = SPEND in caller.limits and _CUT.search(answer) is not None
         except (CutError, SilenceError) as problem:
             asked.answered = min(asked.answered, time.monotonic())
@@ -312,7 +312,7 @@ class Load:
             if begun is not None:
                 begun.set()
             connection.close()
-            self._account(asked, plan, told)
+            self._account(asked, plan, seen)
         return asked, wait
 
     def _form(self, *, tells_cost: bool, is_stream: bool) -> tuple[str, str, Body]:
@@ -341,7 +341,7 @@ class Load:
         cancels: float | None,
         leaves: float | None,
     ) -> bytes:
-        """Reads an answer as its client does; returns the body, or nothing where the client leaves."""
+        """Reads an answer as its client does; returns the body, or nothing if the client leaves."""
         reading = asyncio.ensure_future(reply.rest())
         try:
             after = cancels if leaves is None else leaves
@@ -370,7 +370,7 @@ class Load:
         await (await connection.ask("DELETE", f"/api/v1/streams/{stream_id}", headers=headers)).rest()
         connection.close()
 
-    def _account(self, asked: Asked, plan: Plan, told: Sequence[bytes]) -> None:
+    def _account(self, asked: Asked, plan: Plan, reported: Sequence[bytes]) -> None:
         """Notes what a request has used, as the upstream counts it, or would have used, had it been admitted.
 
         An answer that is not whole costs what it says that it does, which is no more than the whole one. If a limit of
@@ -386,14 +386,14 @@ class Load:
         asked.most_cost = (plan.input * INPUT_PRICE + plan.deltas * OUTPUT_PRICE) * UNIT // _MILLION
         if asked.left == math.inf and plan.end != "cut" and not asked.is_cut:
             asked.least_cost = asked.most_cost
-        elif told:
-            cost = int(Decimal(told[-1].decode()) * UNIT)
+        elif reported:
+            cost = int(Decimal(reported[-1].decode()) * UNIT)
             if cost > asked.most_cost:
                 self.problems.append(f"request {plan}: it is said to cost {cost} of {asked.most_cost}")
             asked.least_cost = asked.most_cost = cost
 
     def take_over(self, ends: Mapping[int, float]) -> None:
-        """Takes over what the upstream has learned since of those who have left, and what the gateway has told.
+        """Takes over what the upstream has learned since of those who have left, and what the gateway has reported.
 
         Args:
             ends: The moments by which answers had ended for the gateway, by the numbers of their requests.

@@ -46,7 +46,7 @@ class WallClock:
 
 
 def request_id(number: int) -> str:
-    """The id by which a request is found in the log."""
+    """Returns the id by which a request is found in the log."""
     return f"{_ID}{number}"
 
 

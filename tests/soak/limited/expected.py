@@ -24,7 +24,7 @@ SPEND: Final = "spend"
 NAMES: Final = (REQUESTS, TOKENS, STREAMS, SPEND)
 
 LEAVING: Final = 10.0
-"""Seconds within which the gateway must have noticed that a client has left, where the upstream cannot tell when."""
+"""Seconds within which the gateway must have noticed that a client has left, if the upstream cannot tell when."""
 PATIENCE: Final = 0.9
 """Seconds after which the gateway may decide without a worker that does not answer, and let a stream end without it. It
 is less than the documented one, which begins later."""
@@ -54,7 +54,7 @@ class Asked:
         least_cost: What it has cost at least, in 10^-12 of the currency.
         most_cost: At most; more than the least where the answer is not whole.
         worker: Of the gateway.
-        logged: When its answer had ended by the gateway's clock, at the latest; infinity: the gateway has not told.
+        logged: When its answer had ended by the gateway's clock, at the latest; infinity if the gateway did not say.
         is_disturbed: The decision took longer than `PATIENCE`, or is alone.
         is_late: Its end came in a time in which an end may have come before all workers knew what it had used.
         is_alone: It may have been decided on without the store.
@@ -102,9 +102,9 @@ class Asked:
     @property
     def surely_ended(self) -> float:
         """The moment from which on its stream has ended."""
-        told = min(self.ended, self.closed, self.logged)
-        if told < math.inf:
-            return told
+        result = min(self.ended, self.closed, self.logged)
+        if result < math.inf:
+            return result
         return (self.left if self.finishing == math.inf else max(self.left, self.finishing)) + LEAVING
 
 
@@ -141,7 +141,7 @@ class Verdict:
 def note_disturbances(asked: Sequence[Asked]) -> int:
     """Marks the requests whose decision or end waited for too long, or met one that did; returns the number of waits.
 
-    A worker asks the others, and the store, anew for each decision: one that was made in time is as good as any,
+    A worker asks the others, and the store, for each decision: a decision made in time is as good as any,
     whoever waited meanwhile. Ends of one worker wait together, so one may pass early with another that waited long.
 
     Args:
@@ -173,7 +173,7 @@ class _Times:
                 self._ends.append(end)
 
     def meet(self, begin: float, end: float) -> bool:
-        """Whether any of them has a moment of this time."""
+        """Returns whether any of them has a moment of this time."""
         return bisect_left(self._ends, begin) < bisect_right(self._begins, end)
 
 
@@ -189,7 +189,7 @@ class _Bucket:
         self._at = -math.inf
 
     def has_room(self, count: int, now: float) -> bool:
-        """Whether it admits so many."""
+        """Returns whether it admits so many."""
         self._pass(now)
         return self._used + count <= self._limit + _SLACK
 
@@ -267,10 +267,10 @@ def judge_tokens(limit: int, asked: Iterable[Asked], lasts: Callable[[Asked], fl
     return _counted(TOKENS, mine, [admitted(way) for way in _WAYS])
 
 
-def _counted(name: str, mine: Sequence[Asked], expected: Sequence[int]) -> Verdict:
+def _counted(name: str, mine: Sequence[Asked], reported: Sequence[int]) -> Verdict:
     refused = sum(each.reason == name for each in mine)
     alone = sum(each.is_alone and not each.reason for each in mine)
-    return Verdict(name, len(mine) - refused, refused, min(expected), max(expected) + alone, open=alone)
+    return Verdict(name, len(mine) - refused, refused, min(reported), max(reported) + alone, open=alone)
 
 
 # ---- streams and spend -----------------------------------------------------------------------------------------------

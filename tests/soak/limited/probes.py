@@ -66,7 +66,7 @@ class Probes:
 
 
 def percentile(times: Sequence[float], percent: float) -> float:
-    """The percentile by nearest rank; `nan` of nothing."""
+    """Returns the percentile by nearest rank; `nan` of nothing."""
     if not times:
         return math.nan
     return sorted(times)[max(0, math.ceil(len(times) * percent / 100) - 1)]

@@ -126,7 +126,7 @@ class Upstream:
     async def _answer(
         self, plan: Plan, kind: str, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Answers one request; false where the connection is of no use any more."""
+        """Answers one request; false if the connection is of no use any more."""
         record, dialect = self.record(plan.number), DIALECTS[kind]
         record.reached = time.monotonic()
         if plan.end == "status":

@@ -91,7 +91,7 @@ class Judge:
     """
 
     def __init__(self) -> None:
-        self.lost = self.doubled = self.two_ends = self.told_dead = self.refused = 0
+        self.lost = self.doubled = self.two_ends = self.declared_dead = self.refused = 0
         self.streams = self.readers = self.resumed = self.events = 0
         self.waited = 0.0
         self.others: list[str] = []
@@ -100,7 +100,9 @@ class Judge:
     @property
     def has_passed(self) -> bool:
         """Whether nothing was found, and something was looked at."""
-        return bool(self.events) and not (self.lost or self.doubled or self.two_ends or self.told_dead or self.others)
+        return bool(self.events) and not (
+            self.lost or self.doubled or self.two_ends or self.declared_dead or self.others
+        )
 
     def note(self, stream: Stream, fault: str) -> None:
         """Notes what is neither lost nor doubled."""
@@ -132,8 +134,8 @@ class Judge:
         """Judges the streams, whose readers have ended."""
         for stream, at, what in self._gone:
             if stream.ended_at > at:
-                self.told_dead += 1
-                self.note(stream, f"told dead while it lives: {what}")
+                self.declared_dead += 1
+                self.note(stream, f"declared dead while it lives: {what}")
             else:
                 self.waited = max(self.waited, at - stream.ended_at)
         for stream in streams:
@@ -290,11 +292,11 @@ class Round:
         self._judge.read(stream, ledger)
 
     def _now(self, machine: Machine) -> Machine:
-        """The present life of a machine."""
+        """Returns the present life of a machine."""
         return next(each for each in self._machines if each.name == machine.name)
 
     async def _is_refused_for_now(self, stream: Stream, reply: Reply) -> bool:
-        """Whether a refusal is for now; any other is judged."""
+        """Returns whether a refusal is for now; any other is judged."""
         body = await reply.rest()
         error: dict[str, Any] = orjson.loads(body).get("error", {}) if body else {}
         if reply.status == 503 and error.get("temporary"):
@@ -350,7 +352,7 @@ async def _feed(reply: Reply, ledger: Ledger, limit: int | None) -> None:
 
 
 def _is_lost(ending: Ending) -> bool:
-    """Whether an error says that the stream's worker is gone; OpenAI's format has no reason for it."""
+    """Returns whether an error says that the stream's worker is gone; OpenAI's format has no reason for it."""
     return ending.type == "error" and (ending.reason in NOT_LOGGED or (not ending.reason and ending.code == "network"))
 
 
