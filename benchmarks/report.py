@@ -27,7 +27,7 @@ NOTHING: Final = "–"
 Results = dict[str, Any]
 Result = dict[str, Any]
 Read = Callable[[Result | None], float | None]
-"""A figure of a result; nothing where it has none."""
+"""A figure of a result; nothing if it has none."""
 
 METHOD: Final = (
     "Every contender is a fresh process, on a core of its own; the fake provider and the client, both small C "
@@ -54,14 +54,14 @@ def _medians(result: Result | None, read: Callable[[dict[str, Any]], float]) -> 
 
 
 def cpu(result: Result | None) -> float | None:
-    """Microseconds of CPU per event; nothing where there is no relay."""
+    """Microseconds of CPU per event; nothing if there is no relay."""
     if result is None or "cpu_us_per_event" not in result.get("samples", [{}])[0]:
         return None
     return _medians(result, lambda sample: sample["cpu_us_per_event"])
 
 
 def ratio(result: Result | None, baseline: Result | None, read: Read) -> float | None:
-    """A figure of a result, as a multiple of the baseline's of the same turn; the median of the turns.
+    """Returns a figure of a result, as a multiple of the baseline's of the same turn; the median of the turns.
 
     Args:
         result: Of a contender.
@@ -76,7 +76,7 @@ def ratio(result: Result | None, baseline: Result | None, read: Read) -> float |
 
 
 def _turns(result: Result) -> list[Result]:
-    """A result for each turn; one for all where its samples are levels of one growth."""
+    """Returns a result for each turn; one for all if its samples are levels of one growth."""
     if "resident_kib_before" in result["samples"][0]:
         return [result]
     return [{"samples": [sample]} for sample in result["samples"]]
@@ -137,7 +137,7 @@ def _role(name: str) -> Role:
 
 
 def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """The summary: head and rows, one for each contender."""
+    """Returns the summary: head and rows, one for each contender."""
     measured = {one["key"]: one for one in results["scenarios"]}
     head = ["contender", "what it does"]
     columns: list[tuple[str, Read, Callable[[float], str]]] = []
@@ -180,13 +180,13 @@ def _rows(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def problems(results: Results) -> list[str]:
-    """The missing contenders and the failures, one line each."""
+    """Returns the missing contenders and the failures, one line each."""
     missing = [f"{one['name']} is missing: {one['missing']}" for one in results["contenders"] if one["missing"]]
     return missing + faults(results)
 
 
 def faults(results: Results) -> list[str]:
-    """The failures: contender, scenario and reason."""
+    """Returns the failures: contender, scenario and reason."""
     return [
         f"{scenario['title']}: {name}: {result['fault']}"
         for scenario in results["scenarios"]
@@ -196,7 +196,7 @@ def faults(results: Results) -> list[str]:
 
 
 def table(results: Results) -> str:
-    """The summary for a terminal: each scenario a block, since one table of all is too wide."""
+    """Returns the summary for a terminal: each scenario a block, since one table of all is too wide."""
     head, rows = _rows(results)
     width = max(len(row[0]) for row in rows)
     blocks = []
@@ -210,8 +210,8 @@ def table(results: Results) -> str:
             shown = [text.rjust(size) for text, size in zip(texts, sizes, strict=True)]
             lines.append("  ".join([row[0].ljust(width), *shown]))
         blocks.append("\n".join(lines))
-    told = problems(results)
-    return "\n\n".join([*blocks, *(["\n".join(told)] if told else [])])
+    result = problems(results)
+    return "\n\n".join([*blocks, *(["\n".join(result)] if result else [])])
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
@@ -285,13 +285,13 @@ def _plots(scenario: dict[str, Any]) -> list[str]:
 
 
 def render(results: Results) -> str:
-    """The report."""
+    """Returns the report."""
     machine = results["machine"]
-    told = problems(results)
+    result = problems(results)
     summary = plots.table(*_rows(results), OURS)
     sections = [plots.section("Summary", "In brackets: times that of nginx.", summary)]
-    if told:
-        sections.append(plots.section("Missing and failed", "", plots.table(["what"], [[one] for one in told])))
+    if result:
+        sections.append(plots.section("Missing and failed", "", plots.table(["what"], [[one] for one in result])))
     for scenario in results["scenarios"]:
         about = f"{scenario['about'][:1].upper()}{scenario['about'][1:]}; {scenario['rounds']} turns."
         sections.append(plots.section(scenario["title"], about, *_plots(scenario)))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests use beside Python: programs, where they are missing and this is Debian or Ubuntu as root, and
+# Installs what the tests use beside Python: programs, if they are missing and this is Debian or Ubuntu as root, and
 # the npm packages of tests/node, in .node.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -56,7 +56,7 @@ def answer(
     start: Mapping[str, Any] | None = None,
     end: Mapping[str, Any] | None = None,
 ) -> list[Event]:
-    """A whole stream.
+    """Returns a whole stream.
 
     Args:
         provider: The provider that answers.
@@ -72,7 +72,7 @@ def answer(
 
 
 def answers(provider: str) -> dict[str, Answer]:
-    """The things that an answer of this provider may hold, by their names, in the page's order."""
+    """Returns the things that an answer of this provider may hold, by their names, in the page's order."""
     specimens = _Specimens(provider)
     _add_texts(specimens)
     _add_calls(specimens)
@@ -110,7 +110,7 @@ class _Specimens:
 
 
 def _typed(kind: str, key: str = "", *, call: bool | None = None) -> Holds:
-    """Whether an event is of this type and has this key; `call`: whether it belongs to one."""
+    """Returns whether an event is of this type and has this key; `call`: whether it belongs to one."""
 
     def is_in(event: Event) -> bool:
         return event["type"] == kind and (not key or key in event) and (call is None or ("call_id" in event) is call)

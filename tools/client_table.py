@@ -38,7 +38,7 @@ KEPT, CHANGED, REFUSED, LEFT_OUT = "kept", "changed", "refused", "left out"
 
 
 def context() -> StreamContext:
-    """The facts of a stream, for an encoder."""
+    """Returns the facts of a stream, for an encoder."""
     return StreamContext("stream-1", "request-1", None, "model-1", lambda: 1_700_000_000_000)
 
 
@@ -46,7 +46,7 @@ def context() -> StreamContext:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
-    """The values in JSON that are no objects and no lists, each with its path; places in lists do not count."""
+    """Yields the values in JSON that are no objects and no lists, each with its path; places in lists do not count."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from leaves(inner, f"{path}.{key}" if path else key)
@@ -58,7 +58,7 @@ def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
 
 
 def frames(body: bytes) -> Iterator[Leaf]:
-    """The values in the frames of an SSE body; paths begin with the frame's type, where it has one."""
+    """Yields the values in the frames of an SSE body; paths begin with the frame's type, if it has one."""
     for frame in body.decode().split("\n\n"):
         data = "".join(line.removeprefix("data: ") for line in frame.split("\n") if line.startswith("data: "))
         if not data or data == "[DONE]":
@@ -72,13 +72,13 @@ def frames(body: bytes) -> Iterator[Leaf]:
 
 
 def added(plain: Iterable[Leaf], holding: Iterable[Leaf]) -> list[Leaf]:
-    """The values that the second one has more than the first."""
+    """Returns the values that the second one has more than the first."""
     both = [Counter((path, type(value), value) for path, value in one) for one in (plain, holding)]
     return [(path, value) for path, _, value in both[1] - both[0]]
 
 
 def found(mark: Any, value: Any) -> bool:
-    """Whether a value holds a mark: text anywhere in it, anything else as it is."""
+    """Returns whether a value holds a mark: text anywhere in it, anything else as it is."""
     return mark in value if isinstance(mark, str) and isinstance(value, str) else mark is value or _equal(mark, value)
 
 
@@ -90,17 +90,17 @@ def _equal(mark: Any, value: Any) -> bool:
 
 
 def reads_requests(form: Format) -> bool:
-    """Whether a format has requests of its own."""
+    """Returns whether a format has requests of its own."""
     return form.name == "gai" or type(form).parse_request is not AnyFormat.parse_request
 
 
 def passes(form: Format, api: API) -> bool:
-    """Whether a client's request and the upstream's answer pass as they are."""
+    """Returns whether a client's request and the upstream's answer pass as they are."""
     return api.dialect == form.name and form.passthrough("sse", context(), whole=False) is not None
 
 
 def sent(form: Format, api: API, body: Body) -> Any:
-    """The body that the server sends an upstream for a client's.
+    """Returns the body that the server sends an upstream for a client's.
 
     Raises:
         Unsupported: The request is refused, as by default.
@@ -119,7 +119,7 @@ def sent(form: Format, api: API, body: Body) -> Any:
 
 
 def asked(form: Format, api: API, specimen: Specimen) -> str:
-    """The fate of a thing in a request."""
+    """Returns the fate of a thing in a request."""
     try:
         upstream = sent(form, api, specimen.asking)
     except Unsupported:
@@ -127,10 +127,10 @@ def asked(form: Format, api: API, specimen: Specimen) -> str:
     try:
         plain = sent(form, api, specimen.plain)
     except Unsupported:
-        return REFUSED  # the thing is part of one that is refused itself
+        return REFUSED  # the thing is part of a refused one
     new = added(leaves(plain), leaves(upstream))
     if not new:
-        has_less = bool(added(leaves(upstream), leaves(plain)))  # such as no tools, where none may be called
+        has_less = bool(added(leaves(upstream), leaves(plain)))  # such as no tools, if none may be called
         return CHANGED if has_less else LEFT_OUT
     return KEPT if all(any(found(mark, value) for _, value in new) for mark in specimen.marks) else CHANGED
 
@@ -167,7 +167,7 @@ def sent_back(form: Format, api: API, held: Collection[str]) -> dict[str, Specim
 
 
 def requests(form: Format, name: str, api: API) -> dict[str, str]:
-    """The fate of everything that a request to an API can ask for."""
+    """Returns the fate of everything that a request to an API can ask for."""
     dialect = DIALECTS.get(form.name)
     if dialect is None:
         raise KeyError(f"format {form.name!r} reads requests: it needs its specimens in tools/request_specimens.py")
@@ -199,12 +199,12 @@ def _written(encoder: Encoder, events: Iterable[Event]) -> bytes:
 
 
 def streamed(form: Format, events: Iterable[Event]) -> list[Leaf]:
-    """The values in the stream of an answer."""
+    """Returns the values in the stream of an answer."""
     return list(frames(_written(form.encoder("sse", context()), events)))
 
 
 def whole(form: Format, events: Iterable[Event]) -> list[Leaf]:
-    """The values in a whole answer, or in the body of its error."""
+    """Returns the values in a whole answer, or in the body of its error."""
     stream = list(events)
     failures = [event["error"] for event in stream if event["type"] == "error"]
     body = _written(form.whole(context()), stream)
@@ -229,14 +229,14 @@ def _depth(path: str) -> int:
 
 
 def in_stream(form: Format, specimen: Answer) -> Place:
-    """The place of a thing in a stream."""
+    """Returns the place of a thing in a stream."""
     if "stream.reset" in specimen.kinds and not form.can_reset:
         return Place(LEFT_OUT)  # such a stream fails instead
     return _place(specimen, streamed(form, specimen.plain), streamed(form, specimen.holding))
 
 
 def in_whole(form: Format, specimen: Answer) -> Place:
-    """The place of a thing in a whole answer."""
+    """Returns the place of a thing in a whole answer."""
     if not {"stream.reset", "stream.gap"}.isdisjoint(specimen.kinds):
         return Place(LEFT_OUT)  # such an answer has no client yet
     return _place(specimen, whole(form, specimen.plain), whole(form, specimen.holding))
@@ -244,7 +244,7 @@ def in_whole(form: Format, specimen: Answer) -> Place:
 
 @cache
 def held_by(name: str) -> frozenset[str]:
-    """The things in the answers that an API's fixtures hold.
+    """Returns the things in the answers that an API's fixtures hold.
 
     An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is.
     """
@@ -269,7 +269,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def places(form: Format) -> str:
-    """The table of where a format's streams hold each thing in an answer, and what its whole answers lack.
+    """Returns the table of where a format's streams hold each thing in an answer, and what its whole answers lack.
 
     Things of one place share a row. So do all counts of usage, and what has its own name in the format's extension.
     """
@@ -298,12 +298,12 @@ _EXTENSION: Final = ("x_gai", "CUSTOM")
 
 
 def _is_extension(place: Place) -> bool:
-    """Whether a thing stands among the gateway's own, under the name of its event."""
+    """Returns whether a thing stands among the gateway's own, under the name of its event."""
     return any(not set(re.split(r"[:.] ?", path)).isdisjoint(_EXTENSION) for path in place.paths[:1])
 
 
 def _places(things: Mapping[str, Place], *, named: bool) -> str:
-    """The places of things that share a row; `named`: each place with its things, if there are several."""
+    """Returns the places of things that share a row; `named`: each place with its things, if there are several."""
     at: dict[tuple[str, ...], list[str]] = {}
     for what, place in things.items():
         at.setdefault(place.paths, []).append(what.partition(": ")[2])
@@ -313,7 +313,7 @@ def _places(things: Mapping[str, Place], *, named: bool) -> str:
 
 
 def _paths(paths: Iterable[str]) -> str:
-    """Paths as a cell has them: those of one frame, or of one object, are written once: `a: b.c` `d`."""
+    """Returns paths as a cell has them: a frame, or an object, stands once before its paths: `a: b.c` `d`."""
     shown: list[str] = []
     frame = before = ""
     for path in dict.fromkeys(paths):
@@ -328,7 +328,7 @@ def _paths(paths: Iterable[str]) -> str:
 
 
 def _joined(names: Iterable[str]) -> str:
-    """A list of things; those of one group stand together."""
+    """Returns a list of things; things of one group stand together."""
     groups: dict[str, list[str]] = {}
     for what in names:
         group, _, one = what.partition(": ")
@@ -338,12 +338,12 @@ def _joined(names: Iterable[str]) -> str:
 
 @cache
 def fates(form: Format) -> Mapping[str, Mapping[str, str]]:
-    """What becomes of everything in requests, by the API; where they pass as they are, nothing changes."""
+    """What becomes of everything in requests, by the API; if they pass as they are, nothing changes."""
     return {name: requests(form, name, api) for name, api in apis().items() if not passes(form, api)}
 
 
 def differing(form: Format) -> dict[tuple[str, str], list[str]]:
-    """The things of requests with another fate than in a native request: by thing and fate, the APIs."""
+    """Returns the things of requests with another fate than in a native request: by thing and fate, the APIs."""
     native = {} if form.name == "gai" else fates(get_format("gai"))
     rows: dict[tuple[str, str], list[str]] = {}
     for name, became in fates(form).items():
@@ -354,7 +354,7 @@ def differing(form: Format) -> dict[tuple[str, str], list[str]]:
 
 
 def _named(names: list[str], every: Collection[str]) -> str:
-    """A list of APIs; if most are in it, the others."""
+    """Returns a list of APIs; if most are in it, the others."""
     if len(names) == len(every):
         return "all"
     others = [name for name in every if name not in names]
@@ -379,7 +379,7 @@ def _abbreviated(names: Iterable[str]) -> Iterator[str]:
 
 
 def pairs(form: Format) -> str:
-    """The table of things in requests with another fate than in a native request."""
+    """Returns the table of things in requests with another fate than in a native request."""
     every = list(fates(form))
     alike: dict[tuple[str, ...], list[str]] = {}
     for (what, fate), names in differing(form).items():
@@ -395,7 +395,7 @@ def pairs(form: Format) -> str:
 
 
 def section(form: Format) -> str:
-    """The text of one format."""
+    """Returns the text of one format."""
     text = f"### `{form.name}`\n\n"
     if form.copies_upstream:
         return text + "Requests are those of `gai`; the answer of every provider arrives whole, as it came.\n"
@@ -412,12 +412,12 @@ def section(form: Format) -> str:
 
 
 def generated() -> str:
-    """The generated part of the page."""
+    """Returns the generated part of the page."""
     return "\n".join(section(get_format(name)) for name in FORMATS)
 
 
 def written(page: str) -> str:
-    """The page with its generated part written anew."""
+    """Returns the page with its generated part written again."""
     return _BLOCK.sub(lambda old: f"{old[1]}\n{generated()}\n{old[2]}", page)
 
 

@@ -59,7 +59,7 @@ def weights() -> Path:
 
 @contextlib.contextmanager
 def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process that does not outlive the block: SIGTERM, then SIGKILL after `STOP_SECONDS`.
+    """Yields a child process that does not outlive the block: SIGTERM, then SIGKILL after `STOP_SECONDS`.
 
     It has a process group of its own, so a Ctrl-C in the terminal reaches only this process, which ends its children
     in order.

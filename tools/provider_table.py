@@ -101,7 +101,7 @@ _ANSWERED: Final[Mapping[str, str]] = {
 
 
 def apis() -> dict[str, API]:
-    """Every API that asks a server, by `name` or `name:api`."""
+    """Returns every API that asks a server, by `name` or `name:api`."""
     return {
         f"{provider}:{name}".removesuffix(":"): api
         for provider, module in PROVIDERS.items()
@@ -129,7 +129,7 @@ def _built(api: API, content: Mapping[str, Any], target: Target) -> UpstreamRequ
 
 
 def sends_back(api: API, word: str) -> bool:
-    """Whether a word of the provider's own thought, or of the signed call after it, is in the next request."""
+    """Returns whether a word of the provider's own thought, or of the signed call after it, is in the next request."""
     thought = {"type": "reasoning", "text": _THOUGHT, "signature": _SIGNATURE, "provider": api.provider}
     content = _after_call("4 °C")
     asked, answer, result = content["messages"]
@@ -139,7 +139,7 @@ def sends_back(api: API, word: str) -> bool:
 
 
 def answered(name: str) -> set[str]:
-    """The types of events in the fixtures' answers, `choice` included where an event has it.
+    """Returns the types of events in the fixtures' answers, `choice` included if an event has it.
 
     An API beside a provider's first is also shown the answers of OpenAI's API of the same name, whose dialect it is, or
     of the first, if both are read alike.
@@ -157,7 +157,7 @@ def answered(name: str) -> set[str]:
 
 
 def requests_table() -> str:
-    """The table of what the requests of each API cannot hold."""
+    """Returns the table of what the requests of each API cannot hold."""
     rows = {}
     for name, api in apis().items():
         fates = {what: fate_of(api, content) for what, content in _TAKEN.items()}
@@ -168,13 +168,13 @@ def requests_table() -> str:
 
 
 def answers_table() -> str:
-    """The table of what the answers of each API hold beside text."""
+    """Returns the table of what the answers of each API hold beside text."""
     rows = {name: [[what for what, kind in _ANSWERED.items() if kind in answered(name)]] for name in apis()}
     return _table(["API", "answers hold"], rows)
 
 
 def _table(heads: list[str], rows: Mapping[str, list[list[str]]]) -> str:
-    """A Markdown table of lists; APIs with equal lists share a row."""
+    """Returns a Markdown table of lists; APIs with equal lists share a row."""
     shared: dict[str, list[str]] = {}
     for name, cells in rows.items():
         shared.setdefault(" | ".join(", ".join(cell) for cell in cells), []).append(f"`{name}`")
@@ -186,7 +186,7 @@ def _lines(rows: Iterable[Iterable[str]]) -> str:
 
 
 def addresses() -> str:
-    """The table of the address and the key of each provider."""
+    """Returns the table of the address and the key of each provider."""
     lines = [["provider", "further APIs", "`base_url`", "key", "fitted to"], ["---"] * 5]
     every = apis()
     for provider, first in every.items():
@@ -210,7 +210,7 @@ def addresses() -> str:
 
 
 def generated(block: str) -> str:
-    """The text of one block of the page.
+    """Returns the text of one block of the page.
 
     Raises:
         KeyError: No block has this name.
@@ -219,12 +219,12 @@ def generated(block: str) -> str:
 
 
 def written(page: str) -> str:
-    """The page with its generated blocks written anew."""
+    """Returns the page with its generated blocks written again."""
     return _BLOCK.sub(lambda found: f"{found[1]}{generated(found[2])}{found[3]}", page)
 
 
 def blocks(page: str) -> list[str]:
-    """The names of the page's generated blocks."""
+    """Returns the names of the page's generated blocks."""
     return [found[2] for found in _BLOCK.finditer(page)]
 
 

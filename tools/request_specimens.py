@@ -340,7 +340,7 @@ _NOT_OF_CONVERSATION: Final = (
 
 
 def _beside(conversation: Body, names: tuple[str, ...], place: Callable[[Body], Body]) -> dict[str, Specimen]:
-    """The specimens of members that are a native request's own, in a body of another dialect.
+    """Returns the specimens of members that are a native request's own, in a body of another dialect.
 
     Args:
         conversation: The body with its messages.

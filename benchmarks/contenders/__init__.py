@@ -31,7 +31,7 @@ FILES: Final = (
 )
 
 Does = Literal["normalizes", "passes through", "copies bytes"]
-"""The treatment of an answer: parsed and written anew as other events · parsed or checked and passed on in the same
+"""The treatment of an answer: parsed and written again as other events · parsed or checked and passed on in the same
 dialect · copied unread."""
 
 
@@ -58,7 +58,7 @@ class Route:
 
 QUERY: Final = "Tell me a story about a lighthouse keeper."
 EVENTS: Final = Route("/api/v1/stream", {"model": "bench", "query": QUERY}, "text", '"finished":true')
-"""Normalized events: `gai.events.v1` and those of the hand-written servers."""
+"""Normalized events: `gai.events.v1` and the events of the hand-written servers."""
 CHAT: Final = Route(
     "/v1/chat/completions",
     {
@@ -115,7 +115,7 @@ class Place:
 
 
 def own_server(module: str) -> Callable[[Place], Sequence[str]]:
-    """The command of a contender whose file is its server."""
+    """Returns the command of a contender whose file is its server."""
     return lambda place: (str(place.python), "-P", "-m", module)
 
 
@@ -128,14 +128,14 @@ class Contender:
         does: Its treatment of an answer.
         note: The means, in a sentence.
         command: The command that runs it.
-        route: The request for a relayed answer; `None`: it relays none, or only those of `wires`.
+        route: The request for a relayed answer. None if it relays none, or only those of `wires`.
         wires: Further requests, in scenarios of their own (`Scenario.wire`).
-        memory: The request for an answer that it makes itself; `None`: it makes none.
+        memory: The request for an answer that it makes itself. None if it makes none.
         requirements: The packages of its own environment; empty: it runs in the suite's.
         distributions: The packages whose versions are reported.
         version: Instead, a command that prints the version.
         prepare: Builds the program of the command; its `RuntimeError` holds the reason of a failure.
-        environment: Variables besides those of `Task`.
+        environment: Variables besides the variables of `Task`.
         quick: Whether `make bench-quick` measures it.
         most_streams: Streams it is asked to hold open at most.
         start_seconds: The longest time until it listens.
@@ -159,7 +159,7 @@ class Contender:
 
 
 def load() -> list[Contender]:
-    """All contenders, in the order of the report."""
+    """Returns all contenders, in the order of the report."""
     return [one for file in FILES for one in import_module(f"{__name__}.{file}").CONTENDERS]
 
 
@@ -196,7 +196,7 @@ class Task:
         return cls(int(given["BENCH_PORT"]), given["BENCH_UPSTREAM"], int(given["BENCH_EVENTS"]), given["BENCH_WORDS"])
 
     def texts(self) -> list[str]:
-        """The texts of an answer from memory; the client expects the place of a time stamp in each."""
+        """Returns the texts of an answer from memory; the client expects the place of a time stamp in each."""
         lines = Path(self.words).read_text(encoding="utf-8").split("\n")
         words = [json.loads(f'"{line}"') for line in lines if line]
         return [f"{0:013d}{words[index % len(words)]}" for index in range(self.events)]

@@ -28,7 +28,7 @@ class ChatReader:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The texts in the bytes of one read."""
+        """Returns the texts in the bytes of one read."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         texts = []
         for line in lines:
@@ -50,12 +50,12 @@ class ChatReader:
 
 
 def delta(seq: int, text: str) -> dict[str, Any]:
-    """One piece of text."""
+    """Returns one piece of text."""
     return {"type": "text.delta", "seq": seq, "text": text}
 
 
 def ending(seq: int, reader: ChatReader) -> list[dict[str, Any]]:
-    """The last two events."""
+    """Returns the last two events."""
     finish = {"type": "finish", "seq": seq, "usage": reader.usage, "finish_reason": reader.finish_reason}
     return [finish, {"type": "done", "finished": reader.is_done}]
 
@@ -72,13 +72,13 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     def ask(self) -> aiohttp.client._RequestContextManager:
-        """One answer, under way."""
+        """Returns one answer, under way."""
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         return self._session.post(self._url, data=REQUEST, headers=JSON)
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The events of one answer."""
+        """Yields the events of one answer."""
         reader = ChatReader()
         seq = 0
         async with self.ask() as response:
@@ -91,7 +91,7 @@ class Upstream:
 
 
 async def from_memory(texts: list[str]) -> AsyncIterator[dict[str, Any]]:
-    """The events of an answer that has arrived whole."""
+    """Yields the events of an answer that has arrived whole."""
     for seq, text in enumerate(texts, 1):
         yield delta(seq, text)
     reader = ChatReader()
@@ -101,5 +101,5 @@ async def from_memory(texts: list[str]) -> AsyncIterator[dict[str, Any]]:
 
 
 def frame(event: dict[str, Any]) -> bytes:
-    """One event as SSE, by hand."""
+    """Returns one event as SSE, by hand."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))

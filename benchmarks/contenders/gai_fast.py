@@ -81,7 +81,7 @@ _native = partial(replace, EVENTS)
 
 
 def _format(name: str, key: str, end: str) -> Route:
-    """A format that has no route of its own."""
+    """Returns a format that has no route of its own."""
     return _native(path=f"{EVENTS.path}?format={name}", key=key, end=end)
 
 

@@ -28,7 +28,7 @@ CONTENDERS = (
 
 
 def app() -> Any:
-    """The ASGI application, made in the worker."""
+    """Yields the ASGI application, made in the worker."""
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import StreamingResponse

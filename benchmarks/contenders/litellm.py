@@ -1,4 +1,4 @@
-"""The LiteLLM proxy: parses every chunk and writes it anew in the same dialect. Heavy to install; full run only."""
+"""The LiteLLM proxy: parses every chunk and writes it again in the same dialect. Heavy to install; full run only."""
 
 from __future__ import annotations
 

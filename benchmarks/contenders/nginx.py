@@ -30,7 +30,7 @@ http {{
   }}
 }}
 """
-# nginx verifies only where it is asked to, which every other contender does by itself, and knows no addresses as names.
+# nginx verifies only if it is asked to, which every other contender does by itself, and knows no addresses as names.
 # Before 1.23.4 it would speak TLS 1.2, whose resumed handshakes exchange no keys: the first tokens of a cold start over
 # 1.2 came in 75 ms, and over 1.3, which all others speak, in 130.
 TLS = "proxy_ssl_verify on; proxy_ssl_trusted_certificate {}; proxy_ssl_name localhost; proxy_ssl_protocols TLSv1.3;"

@@ -27,7 +27,7 @@ NPM_OVERRIDES: Final = {"@hono/node-server": "1.14.0"}
 
 
 def pinned(requirement: str) -> str:
-    """A requirement of pip with its release.
+    """Returns a requirement of pip with its release.
 
     Args:
         requirement: The name of a package, with extras or without.

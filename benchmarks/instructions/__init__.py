@@ -15,7 +15,7 @@ Instructions are compared where the baseline has an entry for the same architect
 flags; of whole requests, for the same libraries as well. Elsewhere `check` says so and compares the rest, and fails
 where `GAI_FAST_REQUIRE_ALL` is set.
 
-    python -m benchmarks.instructions check      # tables; exit code 1 where a figure differs by more than 3 %
+    python -m benchmarks.instructions check      # tables; exit code 1 if a figure differs by more than 3 %
     python -m benchmarks.instructions accept     # writes the present counts into the baselines; after make install
     python -m benchmarks.instructions sealed     # durable events, sealed and plain; exit code 1 beyond `MOST`
 """

@@ -40,7 +40,7 @@ def compare(
         costs: The measured figures.
         baseline: By environment and case: `instructions` and `allocations` an event.
         where: The environment.
-        growths: The cost of twice the work, divided by that of once.
+        growths: The cost of twice the work, divided by the cost of the work.
         is_required: Whether it is a failure that there is no baseline for `where`.
     """
     known = baseline.get(where, {})
@@ -61,8 +61,8 @@ def compare(
             problems.append(f"{cost.allocations:g} allocations, not {counted:g}")
         if cost.growth > LINEAR:
             problems.append(f"twice as many events cost {cost.growth:.2f} times as much")
-        told = "" if before is None else f"{before:10.1f}"
-        numbers = f"{told:>10} {cost.instructions:10.1f} {change:>8} {cost.allocations:11g}"
+        result = "" if before is None else f"{before:10.1f}"
+        numbers = f"{result:>10} {cost.instructions:10.1f} {change:>8} {cost.allocations:11g}"
         lines.append(f"{name:34} {numbers}  {'; '.join(problems)}".rstrip())
         fine = fine and not problems
     for name, growth in growths.items():
@@ -81,7 +81,7 @@ def compare(
 
 
 def requires_all() -> bool:
-    """Whether a figure without a baseline is a failure."""
+    """Returns whether a figure without a baseline is a failure."""
     return os.environ.get("GAI_FAST_REQUIRE_ALL", "") not in ("", "0")
 
 
@@ -103,7 +103,7 @@ def check() -> tuple[list[str], bool]:
 
 
 def load_baseline(path: Path) -> Baseline:
-    """The accepted figures, by environment."""
+    """Returns the accepted figures, by environment."""
     found: Baseline = json.loads(path.read_text()) if path.exists() else {}
     return found
 

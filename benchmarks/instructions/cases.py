@@ -27,7 +27,7 @@ NOW = 1_700_000_000_000
 
 
 def encoder(kind: str, method: str, *arguments: Any, **options: Any) -> Run:
-    """A method of an encoder whose buffer is emptied now and then, without a copy."""
+    """Returns a method of an encoder whose buffer is emptied now and then, without a copy."""
     made = getattr(native, kind)(capacity=65_536, **options)
     made.text_delta("first")
     call = getattr(made, method)
@@ -64,7 +64,7 @@ def feeds(parser: Any, event: bytes, *, at_once: int = 50) -> Run:
 
 
 def learned(frame: Callable[[str, str], bytes], path: list[Any], **sets: Any) -> Any:
-    """A copier that knows frames of a kind."""
+    """Returns a copier that knows frames of a kind."""
     framer = native.LineFramer if frame("", "").startswith(b"{") else native.SSEFramer
     made = native.DeltaCopier(framer(), False, frozenset({path[-1]}), **sets)
     (first,) = framer().feed(frame("word", "1"))
@@ -173,7 +173,7 @@ class Peer:
 
 
 class Loop:
-    """Holds the callbacks of the next turn, and that of the watched descriptor."""
+    """Holds the callbacks of the next turn, and the callback of the watched descriptor."""
 
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []
@@ -264,7 +264,7 @@ def learning() -> Run:
 
 
 def recalling() -> Run:
-    """A stream whose first frame is like those that another one has learned."""
+    """Returns a stream whose first frame is like those that another one has learned."""
     adapter = get_provider("openai").adapter("m")
     (frame,) = native.SSEFramer().feed(chat("word", "abc"))
     event, parts = {"type": "text.delta", "text": "word"}, (b"<", "seq", b">", "text", b"\n")
@@ -307,7 +307,7 @@ def chat(text: str, varying: str) -> bytes:
 
 
 def json_answer(size: int = 4, **options: Any) -> Run:
-    """One JSON answer of n members, followed in deltas of so many characters."""
+    """Returns one JSON answer of n members, followed in deltas of so many characters."""
 
     def run(n: int) -> None:
         processor = JSONStreamProcessor(**options)
@@ -319,7 +319,7 @@ def json_answer(size: int = 4, **options: Any) -> Run:
 
 
 def json_parsed_anew() -> Run:
-    """A quadratic version of the same: all text so far, parsed with every delta."""
+    """Returns a quadratic version of the same: all text so far, parsed with every delta."""
 
     def run(n: int) -> None:
         text = ""

@@ -55,11 +55,11 @@ class Cost:
     instructions: float
     allocations: float
     growth: float
-    """The cost of twice as many events, divided by that of once."""
+    """Returns the cost of twice as many events, divided by the cost of the events."""
 
 
 def environment() -> str:
-    """The environment that the counts depend on."""
+    """Returns the environment that the counts depend on."""
     simd = importlib.import_module("gai_fast.kernels._native.encoders")
     version = ".".join(platform.python_version_tuple()[:2])
     # Extensions are compiled with the flags that the interpreter was.
@@ -74,12 +74,12 @@ def counted_form() -> str:
 
 
 def counted_environment() -> dict[str, str]:
-    """The variables of a process that is counted."""
+    """Returns the variables of a process that is counted."""
     return {"PYTHONHASHSEED": "0", "GAI_FAST_REQUIRE_EXTENSIONS": "1", "GAI_FAST_SIMD": counted_form()}
 
 
 def measure() -> tuple[dict[str, Cost], dict[str, float]]:
-    """The cost of each case; and of those in `GROWTHS`, the cost of twice the work, divided by that of once.
+    """Returns the cost of each case; for `GROWTHS` also the cost of twice the work, divided by the cost of the work.
 
     Raises:
         RuntimeError: valgrind or a C compiler is missing, or a run failed.
@@ -158,7 +158,7 @@ def run_cases(marks_path: str) -> None:
 def read(file: Path) -> Counted:
     """Reads one of callgrind's files.
 
-    The format is that of Valgrind's manual, "Callgrind Format Specification": names are given once with a number.
+    Valgrind's manual, "Callgrind Format Specification", describes the format: names are given once with a number.
     """
     names: dict[tuple[str, str], str] = {}
     here = {"ob": "", "fn": "", "cob": "", "cfn": ""}

@@ -59,7 +59,7 @@ class Case:
         path: The route that is asked.
         fixture: The upstream's answer, from the tests' fixtures. If it is empty, the answer is a burst of deltas.
         resumable: The stream is durable.
-        is_alone: The cost is that of an event that is the only one of its read.
+        is_alone: Whether the cost is that of the only event of a read.
     """
 
     provider: str
@@ -93,7 +93,7 @@ def _head(content_type: bytes) -> bytes:
 
 
 def _chat(**about: object) -> bytes:
-    """One frame of the chat dialect."""
+    """Returns one frame of the chat dialect."""
     common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1775237394, "model": "m"}
     return b"data: %b\n\n" % json.dumps({**common, **about}, separators=(",", ":")).encode()
 
@@ -219,14 +219,14 @@ CASES: Final = {
 
 
 def path_environment() -> str:
-    """The environment that the counts depend on: that of the kernels, the interpreter and the libraries."""
+    """Returns the environment that the counts depend on: kernels, interpreter and libraries."""
     found = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools", "msgspec", "orjson"))
     python = ".".join(map(str, sys.version_info[:3]))
     return f"whole path: {environment()}, cpython {python}, {found}"
 
 
 def measure_path(folder: Path) -> dict[str, Cost]:
-    """The cost of each kind of request, and of an event that comes alone.
+    """Returns the cost of each kind of request, and of an event that comes alone.
 
     Args:
         folder: An empty folder.
@@ -274,7 +274,7 @@ def serve(marks_path: str, configuration: str) -> None:
 
 
 def request_of(case: Case) -> bytes:
-    """The bytes that ask for an answer."""
+    """Returns the bytes that ask for an answer."""
     asked: dict[str, object] = {"model": case.provider.replace(":", "-"), "stream": True}
     if case.path == EMBEDDINGS:
         asked = {"model": asked["model"], "input": ["x" * 400], "encoding_format": "base64"}
@@ -413,7 +413,7 @@ class Server:
             raise RuntimeError(f"the WebSocket was not opened:\n{answer[:2000].decode(errors='replace')}")
 
     def asked_upstream(self, client: socket.socket) -> socket.socket:
-        """The upstream's connection, after the request that came on it was read."""
+        """Returns the upstream's connection, after the request that came on it was read."""
         while True:
             ready = self._selector.select(SECONDS)
             if not ready:
@@ -432,7 +432,7 @@ class Server:
                     key.fileobj.close()
 
     def _read_request(self, connection: socket.socket) -> bool:
-        """Reads a whole request; false where the connection has ended."""
+        """Reads a whole request; false if the connection has ended."""
         data = b""
         while b"\r\n\r\n" not in data:
             more = connection.recv(65536)
@@ -453,7 +453,7 @@ class Server:
         return data
 
     def counted(self) -> Counted:
-        """The counts since the last call."""
+        """Returns the counts since the last call."""
         self._dumps += 1
         path = self._folder / f"out.{self._dumps}"
         os.kill(self._process.pid, signal.SIGUSR2)

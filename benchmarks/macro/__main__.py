@@ -1,7 +1,7 @@
 """`python -m benchmarks.macro [--quick] [--only WORD]…`: measures, prints a table, writes JSON and the HTML report.
 
 nginx takes part in every run: each ratio is to it. Exit code 1: an answer was wrong, nginx is missing, or, with
-GAI_FAST_REQUIRE_ALL=1, any contender is. One that cannot be installed is named with the reason.
+GAI_FAST_REQUIRE_ALL=1, any contender is. If a contender cannot be installed, the report names it with the reason.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def _commit() -> str:
 def _install(
     contenders: Sequence[Contender], folder: Path
 ) -> tuple[list[tuple[Contender, Path]], list[dict[str, str]]]:
-    """The contenders that take part, and their lines in the report."""
+    """Returns the contenders that take part, and their lines in the report."""
     progress = Progress(len(contenders))
-    there, told = [], []
+    there, seen = [], []
     for contender in contenders:
         progress.step(f"preparing {contender.name}")
         entry = {"name": contender.name, "does": contender.does, "note": contender.note, "version": "", "missing": ""}
-        told.append(entry)
+        seen.append(entry)
         try:
             place = Place(interpreter(contender), 0, "", folder, own_folder(CACHE))
             prepare(contender, place)
@@ -110,22 +110,22 @@ def _install(
         else:
             there.append((contender, place.python))
     progress.end()
-    return there, told
+    return there, seen
 
 
-def check_baseline(told: Sequence[dict[str, str]]) -> None:
+def check_baseline(expected: Sequence[dict[str, str]]) -> None:
     """Looks for the baseline among the contenders' lines.
 
     Raises:
         Fault: It is missing, so there would be no ratios.
     """
-    for one in told:
+    for one in expected:
         if one["name"] == BASELINE and one["missing"]:
             raise Fault(f"{BASELINE} is missing, which every figure is compared with: {one['missing']}")
 
 
 def exit_code(results: Results, *, requires_all: bool) -> int:
-    """1 where a contender failed or, if all are required, one is missing."""
+    """1 if a contender failed or, if all are required, one is missing."""
     missing = any(one["missing"] for one in results["contenders"])
     return int(bool(faults(results)) or (missing and requires_all))
 
@@ -145,7 +145,7 @@ def _measure(chosen: Sequence[Scenario], there: Sequence[tuple[Contender, Path]]
 
 
 def main() -> int:
-    """The exit code."""
+    """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.macro", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="the lightest contenders, a fifth of the time")
     parser.add_argument(
@@ -170,12 +170,12 @@ def main() -> int:
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))  # a relay of 4,000 streams has 8,000 sockets
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, the servers end with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers end with it in any case
     started, machine = datetime.now(UTC), _machine()
     try:
         with tempfile.TemporaryDirectory(prefix="gai-fast-bench-") as name:
-            there, told = _install(everybody, Path(name))
-            check_baseline(told)
+            there, result = _install(everybody, Path(name))
+            check_baseline(result)
             measured = _measure(shapes, there, Path(name))
     except Fault as fault:
         print(f"error: {fault}", file=sys.stderr)
@@ -191,7 +191,7 @@ def main() -> int:
         "commit": _commit(),
         "implementation": IMPLEMENTATION,
         "machine": machine,
-        "contenders": [*told, direct],
+        "contenders": [*result, direct],
         "scenarios": measured,
     }
     (own_folder(RESULTS) / "results.json").write_text(json.dumps(results))

@@ -94,7 +94,7 @@ LOADS: Final = (
 
 
 class Scene(Processes):
-    """The processes of one scenario, and their loads. The arguments are those of `Processes`."""
+    """The processes of one scenario, and their loads. Arguments as for `Processes`."""
 
     def provider(self, events: int, interval_us: int = 0) -> int:
         """Starts a provider whose answers have so many deltas; returns its port."""
@@ -184,7 +184,7 @@ async def read_sse(port: int, seconds: float) -> None:
 
 
 def serve_bare(port: int) -> None:
-    """Serves ready messages with grpcio alone, in a process that is tuned as that of `gai-fast grpc` is."""
+    """Serves ready messages with grpcio alone, in a process that is tuned like `gai-fast grpc`."""
     import grpc
 
     from gai_fast.grpc.messages import event_message
@@ -211,7 +211,7 @@ def serve_bare(port: int) -> None:
 
 
 def measure_grpc(scene: Scene, rounds: int) -> list[Row]:
-    """The rows of `grpc`."""
+    """Returns the rows of `grpc`."""
     gateway, port = scene.serve("gateway", scene.provider(BURST))
     to_grpc, to_bare = free_port(), free_port()
     command = [sys.executable, "-m", "gai_fast", "grpc", "--url", f"http://127.0.0.1:{port}", "--port", str(to_grpc)]
@@ -256,7 +256,7 @@ def _cost(process: Process, load: Awaitable[None], *more: Process) -> list[float
 
 
 def measure_sealed(scene: Scene, rounds: int) -> list[Row]:
-    """The rows of `sealed`."""
+    """Returns the rows of `sealed`."""
     rows: list[Row] = [("durable answers", "µs an event", "sealed", "")]
     stores: Mapping[str, Callable[[str], str]] = {
         "sqlite": lambda name: f"sqlite:///{scene.folder}/{name}.db",
@@ -303,7 +303,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Scene, int], list[Row]]]] = {"grpc": mea
 
 
 def main() -> int:
-    """The exit code."""
+    """Returns the exit code."""
     parser = argument_parser("benchmarks.macro.doors", str(__doc__), SCENARIOS, ROUNDS)
     parser.add_argument("--bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -32,14 +32,14 @@ print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in sys.arg
 
 
 def own_folder(path: Path) -> Path:
-    """A folder that git and the linters leave alone."""
+    """Returns a folder that git and the linters leave alone."""
     path.mkdir(parents=True, exist_ok=True)
     (path / ".gitignore").write_text("*\n")
     return path
 
 
 def tool(name: str) -> str:
-    """The program built from `NAME.c`.
+    """Returns the program built from `NAME.c`.
 
     Raises:
         Fault: There is no C compiler, or it fails.
@@ -58,7 +58,7 @@ def tool(name: str) -> str:
 
 
 def interpreter(contender: Contender) -> Path:
-    """The interpreter of a contender's environment, which is made where it is not there.
+    """Returns the interpreter of a contender's environment, which is made if it is not there.
 
     Raises:
         Fault: It cannot be installed.
@@ -94,7 +94,7 @@ def prepare(contender: Contender, place: Place) -> None:
 
 
 def version(contender: Contender, place: Place) -> str:
-    """The installed versions, in one line."""
+    """Returns the installed versions, in one line."""
     if contender.version is not None:
         said = _run(contender.version(place), ASK_SECONDS, contender.environment)
     else:
@@ -103,7 +103,7 @@ def version(contender: Contender, place: Place) -> str:
 
 
 def _run(command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
-    """The output of a program.
+    """Returns the output of a program.
 
     Raises:
         Fault: It fails.

@@ -79,7 +79,7 @@ class _Provider(asyncio.Protocol):
 
 
 class Lane(Scene):
-    """The relays of one scenario. The arguments are those of `Scene`."""
+    """The relays of one scenario. Arguments as for `Scene`."""
 
     def provider(self) -> int:
         """Starts the fake provider, in a thread on the core beside the relays; returns its port."""
@@ -148,7 +148,7 @@ def _turn(process: Process, port: int, inputs: int, seconds: float = SECONDS) ->
 
 
 def embeddings(scene: Lane, rounds: int) -> list[Row]:
-    """Measures; the arguments are those of a scenario of `scene.measure`."""
+    """Measures; arguments as for a scenario of `scene.measure`."""
     provider = scene.provider()
     relays = {"nginx": scene.nginx(provider), "gai-fast": scene.gateway("gai-fast", CONFIG.format(provider=provider))}
     rows: list[Row] = [("inputs", "gai-fast, µs", "nginx, µs", "ratio", "target")]

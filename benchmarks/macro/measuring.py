@@ -97,16 +97,16 @@ class Measuring:
         self._certificate = certificate(folder)
 
     def names(self, scenario: Scenario) -> list[str]:
-        """The contenders that take part in a scenario."""
+        """Returns the contenders that take part in a scenario."""
         direct = [DIRECT] if scenario.kind in ("paced", "first") and not scenario.tls else []
         return direct + [name for name, (one, _) in self._contenders.items() if _route(one, scenario) is not None]
 
     def turns(self, scenario: Scenario) -> int:
-        """The number of calls of `step` for a scenario."""
+        """Returns the number of calls of `step` for a scenario."""
         return len(self.names(scenario)) * scenario.rounds * len(scenario.connections)
 
     def run(self, scenario: Scenario) -> dict[str, Result]:
-        """The results of all contenders.
+        """Returns the results of all contenders.
 
         Raises:
             Fault: The upstream cannot be started.
@@ -300,7 +300,7 @@ def drive(load: str, options: dict[str, Any]) -> Sample:
 
 
 def checked(sample: Sample) -> Sample:
-    """A sample in which every answer was right.
+    """Returns a sample in which every answer was right.
 
     Raises:
         Fault: An answer was wrong.
@@ -335,7 +335,7 @@ def _once(connections: int) -> dict[str, int]:
 
 
 def request_bytes(route: Route, port: int, upstream: str = "") -> bytes:
-    """The request of a route.
+    """Returns the request of a route.
 
     Args:
         route: The route.

@@ -140,11 +140,11 @@ def measure(folder: Path, rate: int, seconds: float) -> tuple[str, bool]:
     late = sum(stall > LATE for stall in stalls)
     lost = sum(first < 0 for first in firsts)
     middle, high = firsts[len(firsts) // 2], firsts[int(len(firsts) * 0.99)]
-    told = (
+    result = (
         f"{rate:>7,} {len(firsts):>8,} {lost:>6} {stalls[-1]:>10.1f} {stalls[len(stalls) // 2]:>10.1f} {late:>8} "
         f"{works[-1]:>10.1f} {middle:>8.1f} {high:>8.1f} {cpu * 1e6 / len(firsts):>8.0f} {os.getloadavg()[0]:>6.1f}"
     )
-    return told, not lost
+    return result, not lost
 
 
 def main() -> int:

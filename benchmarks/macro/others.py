@@ -164,7 +164,7 @@ class Background:
 
 
 class Scene(Processes):
-    """The processes of one scenario, with its provider. The arguments are those of `Processes`."""
+    """The processes of one scenario, with its provider. Arguments as for `Processes`."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         super().__init__(folder, stack)
@@ -248,7 +248,7 @@ def slow_clients(port: int) -> Iterator[threading.Thread]:
 
 
 def measure_slow_clients(scene: Scene, rounds: int) -> list[Row]:
-    """The rows of `slow-clients`."""
+    """Returns the rows of `slow-clients`."""
     process, port = scene.serve("gateway", write_timeout=WRITE_TIMEOUT)
     scene.measure(port, EVENTS, 1000)
     phases: dict[str, list[Sample]] = {"alone": [], "they come": [], "they are stuck": [], "they are cut off": []}
@@ -299,7 +299,7 @@ def streams(port: int) -> int:
 
 
 def kernel_kib() -> int:
-    """The memory of all TCP sockets of this machine, in KiB."""
+    """Returns the memory of all TCP sockets of this machine, in KiB."""
     match = re.search(r"^TCP:.* mem (\d+)$", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
     assert match is not None
     return int(match[1]) * PAGE_KIB
@@ -317,7 +317,7 @@ def _wait(condition: Callable[[], bool], problem: str) -> None:
 
 
 def measure_slow_store(scene: Scene, rounds: int) -> list[Row]:
-    """The rows of `slow-store`."""
+    """Returns the rows of `slow-store`."""
     redis = scene.redis()
     slow = scene.background.delay(redis)
     stores = {
@@ -354,7 +354,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Scene, int], list[Row]]]] = {
 
 
 def main() -> int:
-    """The exit code."""
+    """Returns the exit code."""
     parser = argument_parser("benchmarks.macro.others", str(__doc__), SCENARIOS, ROUNDS)
     chosen = parser.parse_args()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -48,7 +48,7 @@ class Probe:
         os.close(self._waits)
 
     def _times(self) -> tuple[float, float]:
-        """Seconds that passed without those in which it waited for a processor, and those of the processor."""
+        """Returns the seconds that passed, except waits for a processor, and the seconds of the processor."""
         waited = int(os.pread(self._waits, 64, 0).split()[1]) / 1e9
         return time.monotonic() - waited, time.thread_time()
 

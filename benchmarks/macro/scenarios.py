@@ -70,7 +70,7 @@ class Scenario:
 
 
 def scenarios(*, quick: bool) -> list[Scenario]:
-    """All of them; quick: a fifth of the time."""
+    """Returns all of them; quick: a fifth of the time."""
     rounds = 3 if quick else 5
     turn = 600 if quick else 2000
     levels = (500,) if quick else (500, 1000, 2000, 4000)
@@ -181,7 +181,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
 
 
 def _over_tls(scenario: Scenario) -> Scenario:
-    """The same load, the upstream reached over TLS; open streams are 200, as many as paced ones."""
+    """Returns the same load, the upstream reached over TLS; open streams are 200, as many as paced ones."""
     is_streams = scenario.kind == "streams"
     return replace(
         scenario,

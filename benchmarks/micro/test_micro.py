@@ -188,7 +188,7 @@ def context() -> StreamContext:
 
 @pytest.fixture
 def relayed() -> Callable[..., bytes]:
-    """Relays an answer, OpenAI's where no provider is named, as gai events over SSE.
+    """Relays an answer, OpenAI's if no provider is named, as gai events over SSE.
 
     All of it is of the implementation that the package has in this run; `GAI_FAST_NO_EXTENSIONS=1` measures the other.
     """
@@ -221,7 +221,7 @@ def test_relay_events_whose_ids_vary(relayed: Callable[[bytes], bytes], measure:
 
 
 def named(kind: str, rest: str) -> str:
-    """An event whose type stands twice in its frame."""
+    """Returns an event whose type stands twice in its frame."""
     return f'event: {kind}\ndata: {{"type":"{kind}",{rest}}}\n\n'
 
 
@@ -295,7 +295,7 @@ WIRE = json.loads(chunk(f'{{"content":"{TEXT}"}}')[6:-2])
 
 
 def sdk_stream(kind: str) -> list[Any]:
-    """The items of a program: objects as an SDK makes them of a body, texts, or events."""
+    """Returns the items of a program: objects as an SDK makes them of a body, texts, or events."""
     if kind in SDKS:
         opening, delta = DELTAS.get(kind) or DELTAS["openai"]
         return list(SDKS[kind][1]((opening + delta * BATCH).encode()))
