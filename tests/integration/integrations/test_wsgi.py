@@ -147,7 +147,7 @@ async def test_middleware_of_django_may_change_what_is_sent(net: Net, host: str,
     response = await served.ask(f"{app}/texts", accept_encoding="gzip")
     assert response.headers["content-encoding"] == "gzip"
     assert gzip.decompress(bytes(response.body)) == b"data: Hel\n\ndata: lo\n\n"
-    closed = (await told(served)).count("plain closed")
+    closed = (await outcomes(served)).count("plain closed")
     client, response = await served.get(f"{app}/endless", accept_encoding="gzip")
     await response.until(b"\x1f\x8b")
     client.close()
