@@ -197,10 +197,10 @@ def configured(folder: Path, mock: Mock) -> Path:
     return folder
 
 
-async def test_a_stream_is_followed_at_another_server_to_its_end(folder: Path, url: str) -> None:
-    arguments = ("serve", "--port", "0", "--store", url)
-    async with gai(*arguments, cwd=folder) as first, gai(*arguments, cwd=folder) as second:
-        here, there = await address_of(first), await address_of(second)
+async def test_a_stream_is_followed_at_another_server_to_its_end(net: Net, folder: Path, url: str) -> None:
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+        here, there = first.host, second.host
         async with streaming(here) as (stream_id, early, rest):
             answer = await get(there, f"/api/v1/streams/{stream_id}")
             whole = early + await rest.readuntil(b'"finished":true}\n\n')
@@ -209,14 +209,14 @@ async def test_a_stream_is_followed_at_another_server_to_its_end(folder: Path, u
         assert frames(await get(there, f"/api/v1/streams/{stream_id}?after={after}")) == frames(whole)[31:]
 
 
-async def test_a_stream_is_cancelled_from_another_server(folder: Path, url: str) -> None:
-    arguments = ("serve", "--port", "0", "--store", url)
+async def test_a_stream_is_cancelled_from_another_server(net: Net, folder: Path, url: str) -> None:
+    arguments = ("--port", "0", "--store", url)
     async with (
         Mock(deltas=10_000, rate=40) as mock,
-        gai(*arguments, cwd=configured(folder, mock)) as first,
-        gai(*arguments, cwd=folder) as second,
+        serving(net, configured(folder, mock), *arguments) as first,
+        serving(net, folder, *arguments) as second,
     ):
-        here, there = await address_of(first), await address_of(second)
+        here, there = first.host, second.host
         async with streaming(here, BODY.replace(b'"demo"', b'"m"')) as (stream_id, early, rest):
             answer = await get(there, f"/api/v1/streams/{stream_id}", method="DELETE")
             whole = early + await rest.readuntil(b'"finished":true}\n\n')
@@ -230,10 +230,10 @@ async def test_a_stream_is_cancelled_from_another_server(folder: Path, url: str)
 
 
 async def test_what_a_killed_server_stored_is_had_from_the_next_one(
-    folder: Path, url: str, make_backend: MakeBackend
+    net: Net, folder: Path, url: str, make_backend: MakeBackend
 ) -> None:
-    arguments = ("serve", "--port", "0", "--store", url)
-    async with gai(*arguments, cwd=folder) as first, streaming(await address_of(first)) as (stream_id, early, _):
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, streaming(first.host) as (stream_id, early, _):
         backend = make_backend()
         await backend.open()
 
@@ -242,9 +242,9 @@ async def test_what_a_killed_server_stored_is_had_from_the_next_one(
 
         await until_answered(is_stored)
         first.process.kill()
-        await first.end()
-    async with gai(*arguments, cwd=folder) as second:
-        got = frames(await get(await address_of(second), f"/api/v1/streams/{stream_id}"))
+        await first.ended()
+    async with serving(net, folder, *arguments) as second:
+        got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
     had = frames(early)
     shared = min(len(got) - 2, len(had) - 1)
     assert shared > 10
