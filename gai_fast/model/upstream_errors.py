@@ -134,8 +134,6 @@ _SPENT_WORDS: Final = frozenset(
 _CAPACITY: Final = re.compile(r"overloaded|capacity|loading")
 _TOO_LARGE: Final = re.compile(r"^request too large for .*\blimit [0-9]+, requested [0-9]+", re.S)
 """OpenAI's and Groq's words for a request that alone has more tokens than the account may use in a minute."""
-TOO_LARGE: Final = "request_too_large"
-"""The reason of such a refusal, which says nothing of other requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +191,11 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
     return next((code for code, pattern in _PATTERNS_ALONE if pattern.search(own)), "internal")
 
 
+def is_too_large(error: Error) -> bool:
+    """Returns whether an upstream has a limit that the request alone exceeds: that says nothing of other requests."""
+    return error.code == "rate_limited" and _TOO_LARGE.search(error.message[: SHARED.error_message].lower()) is not None
+
+
 def is_spent(words: Iterable[str]) -> bool:
     """Returns whether a rate limit is a spent quota, so that waiting does not help."""
     return any(word.lower() in _SPENT_WORDS for word in words)
@@ -203,15 +206,12 @@ def from_upstream(
 ) -> Error:
     """Builds the error for an upstream's failure, with the provider's meaning."""
     code = classify(failure.message, failure.words, failure.status)
-    text = failure.message[: SHARED.error_message].lower()
-    is_too_large = code == "rate_limited" and _TOO_LARGE.search(text) is not None
-    temporary = CLASSES[code].default_temporary and not is_too_large and not is_spent(failure.words)
-    reason = TOO_LARGE if is_too_large else next((word for word in failure.words if _STABLE.fullmatch(word)), None)
+    temporary = CLASSES[code].default_temporary and not is_spent(failure.words)
     wait = failure.retry_after_ms if retry_after_ms is None else retry_after_ms
     return Error(
         code,
         failure.message or f"{provider} failed without saying why",
-        reason=reason,
+        reason=next((word for word in failure.words if _STABLE.fullmatch(word)), None),
         temporary=temporary,
         # Every response has rate limit headers; if waiting does not help, clients get no time to wait.
         retry_after_ms=wait if temporary else None,

@@ -37,7 +37,7 @@ from typing import Final, Literal
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
-from gai_fast.model.upstream_errors import TOO_LARGE
+from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.limits import LIMITS
 
@@ -71,7 +71,7 @@ def cooling_seconds(error: Error) -> float:
     """Returns the seconds for which a failure keeps requests from a target, or from a key; 0: none."""
     if error.code == "unauthorized":
         return LIMITS.refused_key
-    if error.reason == TOO_LARGE:  # else one caller could keep all others from a target
+    if is_too_large(error):  # else one caller could keep all others from a target
         return 0.0
     asked = error.retry_after_ms
     if asked is None:

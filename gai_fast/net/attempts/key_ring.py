@@ -14,7 +14,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, UpstreamSettings
-from gai_fast.model.upstream_errors import TOO_LARGE
+from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.attempts.balance import cooling_seconds
 
 _OF_THE_KEY = ("rate_limited", "unauthorized")
@@ -94,7 +94,7 @@ class KeyRing(Keys):
     def failed(self, key: Secret | None, error: Error, now: float) -> float | None:
         """Sets a key aside if the failure is the key's."""
         seconds = cooling_seconds(error)
-        if error.code == "rate_limited" and error.reason == TOO_LARGE:
+        if is_too_large(error):
             return self.wait(now)  # the limit of another key may be higher
         if error.code not in _OF_THE_KEY or seconds <= 0:
             return None

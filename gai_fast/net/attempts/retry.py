@@ -28,6 +28,7 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.settings import BreakerSettings, UpstreamSettings
+from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.limits import LIMITS
 
 _RETRIED: Final = frozenset[Code](
@@ -178,8 +179,10 @@ def _will_recur(error: Error) -> bool:
 
     A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. After
     waiting in vain for a connection of a full pool, a retry would only wait again; descriptors are short for as long.
+    A request that alone is above a limit stays above it.
     """
-    return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or _is_not_asked(error)
+    is_tls = isinstance(error.__cause__, ssl.SSLError)
+    return error.reason in _RECURRING or is_tls or _is_not_asked(error) or is_too_large(error)
 
 
 class RetryBudget:

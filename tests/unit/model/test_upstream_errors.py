@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import CLASSES, Code, Error, ProviderUnavailable, RateLimited
-from gai_fast.model.upstream_errors import TOO_LARGE, UpstreamFailure, classify, for_client, from_upstream
+from gai_fast.model.upstream_errors import UpstreamFailure, classify, for_client, from_upstream, is_too_large
 from tests.limits import LIMITS
 
 # ---- an upstream's words → code --------------------------------------------------------------------------------------
@@ -226,14 +226,12 @@ def test_a_spent_quota_is_a_rate_limit_that_waiting_does_not_mend(word: str) -> 
         ),
     ],
 )
-def test_a_request_that_is_above_a_limit_alone_is_not_sent_again(
-    status: int, message: str, words: tuple[str, ...]
-) -> None:
+def test_a_request_that_is_above_a_limit_alone_is_known(status: int, message: str, words: tuple[str, ...]) -> None:
     error = reported(message, *words, status=status, header=1000)
-    assert (error.code, error.reason, error.temporary) == ("rate_limited", TOO_LARGE, False)
-    assert (error.status, error.retry_after_ms) == (429, None)
+    assert (error.code, error.reason, error.status) == ("rate_limited", "rate_limit_exceeded", 429)
+    assert is_too_large(error)
     usual = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 20000, Requested 10001."
-    assert reported(usual, *words, status=429, header=1000).temporary
+    assert not is_too_large(reported(usual, *words, status=429, header=1000))
 
 
 def test_exhausted_resources_are_temporary() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Secret, UpstreamSettings
-from gai_fast.model.upstream_errors import TOO_LARGE
 from gai_fast.net.attempts.key_ring import KeyRing
 from tests.limits import LIMITS
 
@@ -56,8 +55,9 @@ def test_other_failures_are_not_the_keys(code: str) -> None:
 
 def test_a_request_that_is_too_large_sets_no_key_aside_and_may_be_sent_with_another() -> None:
     ring = KeyRing(upstream("a", "b"))
-    assert ring.failed(Secret("a"), Error("rate_limited", "no", reason=TOO_LARGE), 0.0) == 0.0
-    assert ring.failed(Secret("a"), Error("invalid_request", "no", reason=TOO_LARGE), 0.0) is None, "Anthropic's 413"
+    said = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 36278."
+    assert ring.failed(Secret("a"), Error("rate_limited", said, retry_after_ms=900), 0.0) == 0.0
+    assert ring.failed(Secret("a"), Error("invalid_request", said), 0.0) is None
     assert taken(ring, 2) == ["a", "b"]
 
 
