@@ -253,7 +253,7 @@ async def _soak(folder: Path, faults: Sequence[str], options: argparse.Namespace
             print(
                 f"{fault}: {judge.streams} streams, {judge.readers} readers, {judge.resumed} connections, "
                 f"{judge.events} deltas; lost {judge.lost}, doubled {judge.doubled}, two ends {judge.two_ends}, "
-                f"declared dead while alive {judge.told_dead}, "
+                f"declared dead while alive {judge.declared_dead}, "
                 f"other {len(judge.others)}; refused for now {judge.refused}, "
                 f"heard of an end within {judge.waited:.1f} s",
                 *judge.others[:8], sep="\n  ", flush=True,

@@ -84,7 +84,7 @@ class Judge:
     Attributes:
         lost, doubled: Events.
         two_ends: Streams that ended in two ways.
-        told_dead: Readers that heard that a stream is gone whose worker lives.
+        declared_dead: Readers that heard that a stream is gone whose worker lives.
         others: Everything else, in words.
         waited: The most seconds between the end of a worker and the moment when a follower heard of it.
         refused: Answers for now: 503.
