@@ -683,26 +683,40 @@ def unknown_key(name: str, section: str) -> str:
     """Returns the message about a key that the section does not have."""
     if name in LATER[section]:
         return f"`{name}` in {title(section)} is not supported yet"
-    near = meant(name, {*SECTIONS[section], *LATER[section]})
-    home = next((table for table in TABLES if name in SECTIONS[table]), None)
-    if near is None and home is not None:
-        return f"`{name}` belongs under [{home}], not under {title(section)}"
-    return f"unknown key {shown(name)} in {title(section)}{nearest(name, SECTIONS[section], LATER[section])}"
+    advice = nearest(name, SECTIONS[section], LATER[section])
+    if meant(name, {*SECTIONS[section], *LATER[section]}) is None:
+        home = _table_of(name)
+        if home is not None:
+            return f"`{name}` belongs under [{home}], not under {title(section)}"
+        advice = _advice_elsewhere(name) or advice
+    return f"unknown key {shown(name)} in {title(section)}{advice}"
 
 
 def unknown_section(name: str, value: Any) -> str:
     """Returns the message about a section that the file cannot have."""
     if name in LATER[""]:
         return f"{title(name)} is not supported yet"
-    home = next((section for section in TABLES if name in SECTIONS[section]), None)
-    if home and not isinstance(value, dict):
+    home = _table_of(name)
+    if home is not None and not isinstance(value, dict):
         return f"`{name}` belongs under [{home}]"
-    if not isinstance(value, (dict, list)):
-        near = meant(name, [key for section in TABLES for key in SECTIONS[section]])
-        home = next((section for section in TABLES if near in SECTIONS[section]), None)
-        if home:
-            return f"unknown key {shown(name)}; did you mean {near}, under [{home}]?"
+    if not isinstance(value, (dict, list)) and (advice := _advice_elsewhere(name)):
+        return f"unknown key {shown(name)}{advice}"
     return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
+
+
+def _table_of(name: str) -> str | None:
+    """Returns the first of `TABLES` that has a key, or None."""
+    return next((table for table in TABLES if name in SECTIONS[table]), None)
+
+
+def _advice_elsewhere(name: str) -> str:
+    """Returns the end of a message about a key, or a misspelt one, of one other section; empty if there is none."""
+    near = meant(name, {key for section in SECTIONS for key in SECTIONS[section]})
+    homes = [section for section in SECTIONS if near in SECTIONS[section]]
+    home = _table_of(near or "") or (homes[0] if len(homes) == 1 else None)
+    if home is None:
+        return ""
+    return f"; it belongs under {title(home)}" if near == name else f"; did you mean {near}, under {title(home)}?"
 
 
 def missing_keys(section: str, given: Iterable[str], required: Iterable[str]) -> list[str]:

@@ -29,6 +29,11 @@ class TestMistakes:
             ("[modle]", "gai-fast.toml:1: unknown section 'modle'; did you mean [[model]]?"),
             ("port = 1", "gai-fast.toml:1: `port` belongs under [server]"),
             ("prot = 1", "gai-fast.toml:1: unknown key 'prot'; did you mean port, under [server]?"),
+            (
+                UPSTREAM + '[[model]]\nname = "m"\nupstream = "main"\nprovder = "openai"',
+                "unknown key 'provder' in [[model]]; did you mean provider, under [[upstream]]?",
+            ),
+            ('[key_defaults]\nsecret = "a"', "unknown key 'secret' in [key_defaults]; it belongs under [[key]]"),
             ("heartbeat = 1", "gai-fast.toml:1: `heartbeat` belongs under [stream]"),
             ("[server]\nheartbeat = 1", "toml:2: `heartbeat` belongs under [stream], not under [server]"),
             (UPSTREAM + "max_body = 1", "toml:4: `max_body` belongs under [server], not under [[upstream]]"),
