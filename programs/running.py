@@ -181,8 +181,8 @@ async def _execute(block: Block, url: str, place: Environment, folder: Path) -> 
         await process.wait()
     if process.returncode:
         lines = (errors + b"\n" + output).decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        told = [line for line in lines if _ERROR.match(line)] or lines
-        return "", f"exit code {process.returncode}: {told[-1].strip()[:300]}"
+        named = [line for line in lines if _ERROR.match(line)] or lines
+        return "", f"exit code {process.returncode}: {named[-1].strip()[:300]}"
     return output.decode(errors="replace"), ""
 
 

@@ -38,9 +38,9 @@ FORBIDDEN = {
     "processors": {"asyncio", "socket", "httptools", "time", "os"},
 }
 LARGEST_FOLDERS = {"server": 14, "net": 14, "formats": 14, "": 3}
-"""How many modules a folder may have, below `server/`, `net/` and `formats/` and in the root."""
+"""The most modules of a folder below `server/`, `net/` and `formats/` and in the root."""
 LARGEST_CLASS = 500
-"""How many lines a class may have."""
+"""The most lines of a class."""
 LARGER_CLASSES: dict[str, int] = {}
 """Classes that are not taken apart yet, and their lines, which may only become fewer."""
 SHARED_NAMES = {"__init__", "limits", "routes", "tls", "_base"}

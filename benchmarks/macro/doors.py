@@ -268,8 +268,8 @@ def measure_sealed(scene: Scene, rounds: int) -> list[Row]:
             plain, sealed = _in_turns(scene, rounds, load, provider, url)
             more = [each / base - 1 for each, base in zip(sealed, plain, strict=True)]
             error = 1.25 * stdev(more) / len(more) ** 0.5  # of a median
-            told = f"{median(more):+.1%} ± {error:.1%}"
-            rows.append((f"{load.name}, {store}", f"{median(plain):.3f}", f"{median(sealed):.3f}", told))
+            shown = f"{median(more):+.1%} ± {error:.1%}"
+            rows.append((f"{load.name}, {store}", f"{median(plain):.3f}", f"{median(sealed):.3f}", shown))
     return rows
 
 

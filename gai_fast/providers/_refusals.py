@@ -90,8 +90,9 @@ def named_member(error: Error, paths: Iterable[str]) -> str | None:
 
 
 def not_quoted(paths: Iterable[str], request: Any, error: Error) -> list[str]:
-    """Returns the paths whose name an error does not have from a value of the request, which it quotes: one caller
-    could else have a member left out of the requests of all.
+    """Returns the paths whose name is not in a value that an error quotes of the request.
+
+    By such a value one caller could have a member left out of the requests of all.
 
     Args:
         paths: The paths.
@@ -113,12 +114,14 @@ def _is_quoted(name: str, values: list[str], text: str) -> bool:
     return any(name in value and value[: value.find(name) + len(name)] in text for value in values)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+def _texts(body: Any) -> Iterator[str]:
+    waiting = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, (dict, list)):
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def _violated(details: Mapping[str, Any]) -> Iterator[str]:

@@ -58,7 +58,7 @@ async def running(*flags: str, grace: float = PATIENCE, **variables: str) -> Asy
 
 
 async def address(process: asyncio.subprocess.Process) -> str:
-    """Where it listens."""
+    """The address at which it listens."""
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         line = (await process.stdout.readline()).decode()

@@ -1,7 +1,7 @@
 """Sends specimens through a gateway and judges what each provider received.
 
 (a) The provider's own types accept it, at every depth, extra members forbidden. (b) The provider's rules hold. (c)
-Each meaning of the request reached the provider, or was refused by name and truly, or the client was told that it was
+Each meaning of the request reached the provider, or was refused by name and truly, or the client learned that it was
 dropped or adjusted.
 """
 

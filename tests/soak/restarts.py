@@ -40,7 +40,7 @@ _ROOT: Final = Path(__file__).parents[2]
 
 
 class Tally:
-    """What clients got.
+    """The answers that clients got.
 
     Attributes:
         answered: Requests, by how they were sent.

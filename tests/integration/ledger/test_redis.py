@@ -130,7 +130,7 @@ async def test_spend_is_kept_for_its_days_and_a_day_has_a_bounded_number_of_rows
 
 
 async def test_a_list_of_keys_takes_few_connections(redis_server: RedisServer) -> None:
-    """Each key of the admin's list took one: with more than redis-py makes, a hundred, the spend of no key was told."""
+    """Each key of the admin's list took one: with more than redis-py makes, a hundred, the list had no spend."""
     home = RedisHome(redis_server.url)
     await home.open()
     before = redis_server.command("CLIENT", "LIST").count(b"id=")

@@ -54,7 +54,7 @@ _RATES: Final = (REQUESTS, TOKENS)
 _TOLERANCE: Final = 0.01
 """The part of the requests by which a limit a minute may be off."""
 _LEAST: Final = 1.0
-"""How many times a second each figure must have been taken."""
+"""The number of times a second that each figure must have been taken."""
 _SHOWN: Final = 20
 
 _CONFIG: Final = """\

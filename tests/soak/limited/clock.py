@@ -1,4 +1,4 @@
-"""When each answer had ended for the gateway, by its own clock: the lines of its access log.
+"""The ends of answers by the clock of the gateway: the lines of its access log.
 
 A line is written once an answer has ended, so its time is late, and never early. That of a stream which goes on without
 its client has the stream's id and no figures, and another one follows at the end of the stream. Times of the wall clock

@@ -206,7 +206,7 @@ class _Bucket:
 
 
 class _Moments(NamedTuple):
-    """Which moment of a request a simulation takes for the decision on it, and for its settling."""
+    """The moments of a request that a simulation takes for its decision and its settling."""
 
     decided: Callable[[Asked], float]
     settled: Callable[[Asked], float]

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long the answer takes."""
+        """The seconds that the answer takes."""
         return self.pace * max(0, self.deltas - 1)
 
 

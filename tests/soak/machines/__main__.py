@@ -181,7 +181,7 @@ FAULTS: Final[dict[str, tuple[float, Callable[[World, float], Awaitable[None]]]]
     "failover": (0, lambda world, _: world.replace_store(0.0)),
     "late failover": (0.7, World.replace_store),
 }
-"""How long each fault takes, and what happens."""
+"""The length of each fault, and what happens."""
 SHORT: Final = 2.0
 """Seconds of a fault and of its streams in a short run."""
 

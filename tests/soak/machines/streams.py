@@ -74,7 +74,7 @@ class Stream:
 
     @property
     def ended_at(self) -> float:
-        """When its worker was killed; infinity: it was not."""
+        """The time at which its worker was killed; infinity: it was not."""
         return self.home.ended_at(self.id) if self.id else self.home.died_at
 
 

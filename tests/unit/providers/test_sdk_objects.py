@@ -147,8 +147,8 @@ def test_messages_are_taken_out_of_the_modes_and_subgraphs_of_langgraph(around: 
     beside = [around(*each) for each in [*others, ("tasks", {}), ("checkpoints", {})]]
     parts = [around("messages", (langchain(text), {})) for text in ("It is ", "noon.")]
     end = around("messages", (langchain(finish_reason="stop"), {}))
-    told = gai_fast.collect(gai_fast.from_sdk(iter([*beside, parts[0], *beside, parts[1], end, *beside])))
-    assert (told.text, told.finish_reason) == ("It is noon.", "stop")
+    answer = gai_fast.collect(gai_fast.from_sdk(iter([*beside, parts[0], *beside, parts[1], end, *beside])))
+    assert (answer.text, answer.finish_reason) == ("It is noon.", "stop")
 
 
 def test_messages_are_taken_out_of_pairs_with_the_subgraph() -> None:
