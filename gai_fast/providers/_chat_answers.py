@@ -644,21 +644,55 @@ class ChatAdapter(ProviderAdapter):
         Servers have several names for one count; the first that is present and not zero holds.
         """
         input_tokens, output_tokens = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
+        input_tokens = count(raw.get("input_tokens")) if input_tokens is None else input_tokens
+        output_tokens = count(raw.get("output_tokens")) if output_tokens is None else output_tokens
+        total = count(raw.get("total_tokens"))
+        cached = nested_count(raw, "prompt_tokens_details", "cached_tokens")
+        written = nested_count(raw, "prompt_tokens_details", "cache_write_tokens")
+        if not _OTHER_COUNTS.isdisjoint(raw):
+            cached, written = cached or _cached_in(raw), written or count(raw.get(_WRITTEN))
+            input_tokens = _with_caches(raw, input_tokens, output_tokens, total)
         return counted_usage(
-            count(raw.get("input_tokens")) if input_tokens is None else input_tokens,
-            count(raw.get("output_tokens")) if output_tokens is None else output_tokens,
-            cached=nested_count(raw, "prompt_tokens_details", "cached_tokens")
-            or count(raw.get("num_cached_tokens"))
-            or count(raw.get("prompt_cache_hit_tokens")),
-            written=nested_count(raw, "prompt_tokens_details", "cache_write_tokens"),
+            input_tokens,
+            output_tokens,
+            cached=cached,
+            written=written,
             reasoning=nested_count(raw, "completion_tokens_details", "reasoning_tokens")
+            or nested_count(raw, "output_tokens_details", "reasoning_tokens")
             or count(raw.get("reasoning_tokens")),
-            total=count(raw.get("total_tokens")),
+            total=total,
         )
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         """Reads the members beside the choices."""
         return []
+
+
+_READ: Final = "cache_read_input_tokens"
+_WRITTEN: Final = "cache_creation_input_tokens"
+_CACHED: Final = ("num_cached_tokens", "prompt_cache_hit_tokens", "cached_tokens", _READ)
+_OTHER_COUNTS: Final = frozenset((*_CACHED, _WRITTEN, "input_tokens_details"))
+"""Members of usage that count tokens of caches, beside the dialect's own: of vLLM, DeepSeek, Moonshot, Anthropic."""
+
+
+def _cached_in(raw: dict[str, Any]) -> int | None:
+    """Returns the tokens of a usage that were read from a cache, by the names of servers."""
+    for name in _CACHED:
+        cached = count(raw.get(name))
+        if cached:
+            return cached
+    return nested_count(raw, "input_tokens_details", "cached_tokens")
+
+
+def _with_caches(
+    raw: dict[str, Any], input_tokens: int | None, output_tokens: int | None, total: int | None
+) -> int | None:
+    """Returns the input with the tokens of caches, which some proxies of Claude do not include, as Anthropic does."""
+    beside = (count(raw.get(_READ)) or 0) + (count(raw.get(_WRITTEN)) or 0)
+    if not beside or input_tokens is None:
+        return input_tokens
+    is_beside = beside > input_tokens if total is None else total == input_tokens + beside + (output_tokens or 0)
+    return input_tokens + beside if is_beside else input_tokens
 
 
 def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:

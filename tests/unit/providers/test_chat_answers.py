@@ -473,6 +473,14 @@ class TestUsage:
             ({"prompt_tokens_details": None, "completion_tokens_details": None}, (None, None, None)),
             ({"prompt_tokens_details": {"cached_tokens": 0}, "num_cached_tokens": 5}, (5, None, None)),
             ({"prompt_cache_hit_tokens": 6, "reasoning_tokens": 2}, (6, None, 2)),
+            ({"cached_tokens": 7}, (7, None, None)),
+            ({"prompt_tokens_details": {"cached_tokens": 3}, "cached_tokens": 7}, (3, None, None)),
+            ({"cache_read_input_tokens": 4, "cache_creation_input_tokens": 5}, (4, 5, None)),
+            ({"prompt_tokens_details": {"cached_tokens": 4}, "cache_creation_input_tokens": 5}, (4, 5, None)),
+            (
+                {"input_tokens_details": {"cached_tokens": 9}, "output_tokens_details": {"reasoning_tokens": 1}},
+                (9, None, 1),
+            ),
         ],
     )
     def test_parts_are_found_under_their_names(self, usage: dict[str, Any], parts: tuple[int | None, ...]) -> None:
@@ -486,6 +494,23 @@ class TestUsage:
             result.get("reasoning_tokens"),
         )
         assert found == parts
+
+    @pytest.mark.parametrize(
+        ("total", "prompt", "counted"),
+        [(120, 100, 100), (None, 100, 100), (720, 10, 710), (None, 10, 710), (None, None, None), (715, 10, 10)],
+        ids=["included", "included, no sum", "beside, by the sum", "beside: more than all", "no input", "neither"],
+    )
+    def test_tokens_of_a_cache_beside_the_input_are_added_to_it(
+        self, total: int | None, prompt: int | None, counted: int | None
+    ) -> None:
+        """LiteLLM includes Anthropic's counts in `prompt_tokens`, other proxies copy Anthropic's input."""
+        of_caches = {"cache_read_input_tokens": 70, "cache_creation_input_tokens": 20}
+        if counted == 710 or total == 715:
+            of_caches = {"cache_read_input_tokens": 680, "cache_creation_input_tokens": 20}
+        usage = {"prompt_tokens": prompt, "completion_tokens": 10, "total_tokens": total, **of_caches}
+        if total == 120:
+            usage["completion_tokens"] = 20
+        assert read(DIALECT, chunk(finish="stop", usage=usage))[-1]["usage"].get("input_tokens") == counted
 
 
 class TestWholeAnswer:
