@@ -611,6 +611,8 @@ def _usage(raw: Any) -> dict[str, int] | None:
     if answer is None and total is not None and prompt is not None:
         # Some responses lack the count of the answer's tokens, which the total includes.
         answer = max(total - prompt - (tools or 0) - (thoughts or 0), 0)
+    elif thoughts and answer and answer >= thoughts and total == (prompt or 0) + (tools or 0) + answer:
+        answer -= thoughts  # some proxies count the thoughts as a part of the answer
     input_tokens, output_tokens, reasoning = (
         (prompt or 0) + (tools or 0),
         (answer or 0) + (thoughts or 0),

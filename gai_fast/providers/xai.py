@@ -4,7 +4,8 @@ Source: xAI's API reference and recorded responses. Besides the dialect:
 
 * Chunks have an empty delta while the model thinks. Some models repeat their reasoning; repetitions are kept.
 * The last chunk has `citations`, a list of URLs, at its top level.
-* `completion_tokens` does not include reasoning, and `cached_tokens` may be more than `prompt_tokens`.
+* `completion_tokens` does not include reasoning, unless the total shows it, and `cached_tokens` may be more than
+  `prompt_tokens`.
 * `cost_in_usd_ticks` in the usage is the cost, in 10^-10 dollars.
 * Errors may be `{"code": "…", "error": "text"}`, even with status 200. A wrong key is a 400.
 * The lowest effort is `low`. Files are only accepted as ids of files stored at xAI.
@@ -71,10 +72,13 @@ class XAIAdapter(ChatAdapter):
         # The total is removed, so that `counted_usage` does not add the reasoning, which is added below.
         usage = super().count_usage({**raw, "total_tokens": None})
         input_tokens, output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
+        beside = usage.get("reasoning_tokens", 0)
+        if input_tokens is not None and output_tokens is not None and output_tokens >= beside:
+            beside = 0 if count(raw.get("total_tokens")) == input_tokens + output_tokens else beside
         if input_tokens is not None and usage.get("cached_input_tokens", 0) > input_tokens:
             usage["input_tokens"] = input_tokens = input_tokens + usage["cached_input_tokens"]
         if output_tokens is not None:
-            usage["output_tokens"] = output_tokens = output_tokens + usage.get("reasoning_tokens", 0)
+            usage["output_tokens"] = output_tokens = output_tokens + beside
         if input_tokens is not None and output_tokens is not None:
             usage["total_tokens"] = input_tokens + output_tokens
         return usage

@@ -418,6 +418,19 @@ class TestUsage:
             "reasoning_tokens": 20,
         }
 
+    @pytest.mark.parametrize(
+        ("answer", "total", "output"),
+        [(30, 137, 30), (30, 157, 50), (30, None, 50), (12, 119, 32)],
+        ids=["inside", "beside", "no sum", "more thoughts than answer"],
+    )
+    def test_thoughts_that_the_total_shows_inside_the_answer_count_once(
+        self, answer: int, total: int | None, output: int
+    ) -> None:
+        counts = {"promptTokenCount": 100, "toolUsePromptTokenCount": 7, "thoughtsTokenCount": 20}
+        usage = {**counts, "candidatesTokenCount": answer, "totalTokenCount": total}
+        counted = read(chunk(finish="STOP", usage=usage))[-1]["usage"]
+        assert (counted["output_tokens"], counted["reasoning_tokens"]) == (output, 20)
+
     def test_what_is_left_out_is_zero(self) -> None:
         events = read(chunk(finish="STOP", usage={"promptTokenCount": 9, "totalTokenCount": 9}))
         assert events[-1]["usage"] == {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}

@@ -47,6 +47,16 @@ def test_citations_are_told_once() -> None:
             {"prompt_tokens": 5, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 3}},
             {"input_tokens": 5, "output_tokens": 5, "total_tokens": 10, "reasoning_tokens": 3},
         ),
+        (
+            {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14,
+             "completion_tokens_details": {"reasoning_tokens": 3}},
+            {"input_tokens": 5, "output_tokens": 9, "total_tokens": 14, "reasoning_tokens": 3},
+        ),
+        (
+            {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
+             "completion_tokens_details": {"reasoning_tokens": 3}},
+            {"input_tokens": 5, "output_tokens": 5, "total_tokens": 10, "reasoning_tokens": 3},
+        ),
         ({"completion_tokens": 2}, {"output_tokens": 2}),
         ({"prompt_tokens": 2}, {"input_tokens": 2}),
     ],
