@@ -17,7 +17,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from gai_fast.kernels import Borrower, LendingTransport
+from mypy_extensions import mypyc_attr
+
+from gai_fast.kernels import Borrower
 from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.net.upstream.sockets import descriptor_of
 from gai_fast.server.http.replies import Reply, StreamHead
@@ -39,16 +41,24 @@ class StreamCallbacks(Protocol):
         """Called when the client has caught up."""
 
 
-class ClientTransport(LendingTransport, Protocol):
-    """The client's side of one request."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClientTransport:
+    """The client's side of one request.
+
+    No protocol, as `Timers` is none. It is a `LendingTransport` too.
+    """
+
+    __slots__ = ()
 
     @property
     def is_paused(self) -> bool:
         """Whether more than the high-water mark is unsent."""
+        raise NotImplementedError
 
     @property
     def remote(self) -> str:
         """The address of the client, for the log; empty if the connection has none."""
+        raise NotImplementedError
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """Registers the stream that answers the request.
@@ -60,6 +70,7 @@ class ClientTransport(LendingTransport, Protocol):
             high_water: Unsent bytes above which the stream is paused.
             write_timeout: Seconds after which a client that reads no byte is disconnected.
         """
+        raise NotImplementedError
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
         """Makes status and headers final.
@@ -68,6 +79,15 @@ class ClientTransport(LendingTransport, Protocol):
             The bytes to write before the body, empty if the transport sends the headers itself; and the framing of the
             body.
         """
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        """Ends a loan, then writes bytes of the body, framed."""
+        raise NotImplementedError
+
+    def lend(self, borrower: Borrower) -> int:
+        """Works as `LendingTransport.lend`."""
+        raise NotImplementedError
 
     def answered(self, status: int) -> None:
         """Ends the response: the whole body, including its end, has been written.
@@ -75,12 +95,15 @@ class ClientTransport(LendingTransport, Protocol):
         Args:
             status: The HTTP status that was sent, for the log.
         """
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Closes the connection at once: the response is incomplete and must not look complete."""
+        raise NotImplementedError
 
     def send(self, reply: Reply) -> None:
         """Answers the request with a whole response."""
+        raise NotImplementedError
 
 
 class SocketLender:

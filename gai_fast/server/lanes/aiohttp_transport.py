@@ -32,7 +32,7 @@ from gai_fast.net.logs.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.net.upstream.sockets import reset_connection
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.http.replies import Reply, StreamHead
-from gai_fast.server.http.transport import SocketLender, StreamCallbacks
+from gai_fast.server.http.transport import ClientTransport, SocketLender, StreamCallbacks
 from gai_fast.server.http.write_watch import WriteWatch
 
 
@@ -130,8 +130,8 @@ _LOST: Final = _State.LOST
 _SWITCHING: Final = 101
 
 
-class AiohttpTransport(asyncio.Protocol):
-    """The transport of one request that aiohttp has parsed; a `ClientTransport`.
+class AiohttpTransport(ClientTransport, asyncio.Protocol):
+    """The transport of one request that aiohttp has parsed.
 
     Args:
         request: The request.

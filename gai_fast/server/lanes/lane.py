@@ -32,7 +32,7 @@ from gai_fast.server.edge.listening import set_user_timeout
 from gai_fast.server.http.deadlines import CHECKS_PER_TIMEOUT, WriteProgress, body_due
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply, header_lines
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST, SocketLender, StreamCallbacks
+from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST, ClientTransport, SocketLender, StreamCallbacks
 from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, KnownHeads, RequestReader
 from gai_fast.server.limits import LIMITS
 
@@ -96,8 +96,8 @@ _PAUSED: Final = _Input.PAUSED
 _ENDED: Final = _Input.ENDED
 
 
-class LaneConnection:
-    """One client connection of the lane: an asyncio protocol by its methods, and a `ClientTransport`.
+class LaneConnection(ClientTransport):
+    """One client connection of the lane: an asyncio protocol by its methods.
 
     Attributes:
         transport: The connection's transport.

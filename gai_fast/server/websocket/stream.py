@@ -24,7 +24,7 @@ from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST, StreamCallbacks
+from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST, ClientTransport, StreamCallbacks
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.websocket.ack_window import AckWindow
@@ -93,7 +93,7 @@ class Refusing(Protocol):
         """Returns what answers the request with an error."""
 
 
-class SocketStream:
+class SocketStream(ClientTransport):
     """One stream of a socket.
 
     Args:
@@ -330,18 +330,27 @@ class SocketStream:
             self._timer = None
 
 
-class Canceller:
+class Canceller(ClientTransport):
     """The transport of a request to cancel a stream: its answer matters only if the stream cannot be found.
 
     Args:
         stream: The socket's stream to cancel.
     """
 
-    is_paused = False
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: SocketStream) -> None:
         self._stream = stream
-        self.remote = stream.remote
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the answer should wait: never."""
+        return False
+
+    @property
+    def remote(self) -> str:
+        """The address of the client."""
+        return self._stream.remote
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """Does nothing: there is no answer yet."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from gai_fast.formats import get_format
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.requests.incoming import Incoming
 
 LOOPBACK = {"Host": "127.0.0.1:8080"}
+
+
+class Remote(ClientTransport):
+    """The transport of a client of which the address alone is read."""
+
+    remote = ""
+
+    def __init__(self, remote: str = "192.0.2.1") -> None:
+        self.remote = remote
 
 
 def http(
@@ -21,12 +30,12 @@ def http(
     *,
     is_http_1_1: bool = True,
     body: bytes = b"",
-    client: Any = None,
+    client: ClientTransport | None = None,
 ) -> HTTPRequest:
     """Returns a request of a client at 192.0.2.1; without headers, one for this machine."""
     names = {name.lower(): value for name, value in (LOOPBACK if headers is None else headers).items()}
-    transport = SimpleNamespace(remote="192.0.2.1") if client is None else client
-    made = HTTPRequest(cast(Any, transport), method, target, names, is_http_1_1=is_http_1_1, keep_alive=is_http_1_1)
+    transport = Remote() if client is None else client
+    made = HTTPRequest(transport, method, target, names, is_http_1_1=is_http_1_1, keep_alive=is_http_1_1)
     made.body = body
     return made
 

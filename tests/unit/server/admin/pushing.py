@@ -6,15 +6,16 @@ from typing import Any
 
 from gai_fast.net.logs.writer import PLAIN, BodyFraming
 from gai_fast.server.http.replies import StreamHead
+from gai_fast.server.http.transport import ClientTransport
 
 
-class Client:
+class Client(ClientTransport):
     """Notes what it was sent."""
 
     remote = "192.0.2.1"
+    is_paused = False
 
     def __init__(self) -> None:
-        self.is_paused = False
         self.sent = b""
         self.status = 0
         self.stream: Any = None

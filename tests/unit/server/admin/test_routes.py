@@ -30,6 +30,7 @@ from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
@@ -46,7 +47,7 @@ KEY = KeySettings(
 )
 
 
-class Client:
+class Client(ClientTransport):
     """A client's transport: its whole answer."""
 
     remote = "192.0.2.1"

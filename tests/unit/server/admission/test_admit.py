@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from gai_fast.server.admission.admit import (
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.lanes.routes import ROUTES
 from tests.limits import LIMITS
+from tests.unit.server.incoming_requests import Remote
 
 HOST = "127.0.0.1:8080"
 KEY = "sk-alice-0123456789"
@@ -48,7 +48,7 @@ def admit(
 def _placed(place: dict[str, Any]) -> dict[str, Any]:
     """Returns the keyword arguments for the place of a request; `remote` is an address."""
     rest = {name: value for name, value in place.items() if name != "remote"}
-    return {**rest, "peer": SimpleNamespace(remote=place["remote"])} if "remote" in place else rest
+    return {**rest, "peer": Remote(place["remote"])} if "remote" in place else rest
 
 
 def verdict(admitted: Admitted) -> tuple[int, str | None]:

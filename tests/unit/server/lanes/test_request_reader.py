@@ -40,7 +40,7 @@ def reader(
     """Returns a reader that refuses nothing, or whose requests have these refusals."""
     answers = repeat(None) if refusals is None else iter(refusals)
     return RequestReader(
-        cast(Any, object()), frozenset((HOT,)), lambda request: next(answers), max_body, recent or KnownHeads()
+        incoming_requests.Remote(), frozenset((HOT,)), lambda request: next(answers), max_body, recent or KnownHeads()
     )
 
 

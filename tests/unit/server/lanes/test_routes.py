@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
@@ -17,7 +16,7 @@ from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
-from tests.unit.server.incoming_requests import http
+from tests.unit.server.incoming_requests import Remote, http
 
 
 async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
@@ -49,7 +48,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     )
     for route in ROUTES:
         path = f"{route.path}x{route.ending}" if route.is_prefix else route.path
-        reply = table.handle(http("OPTIONS", path, client=SimpleNamespace(remote="127.0.0.1")))
+        reply = table.handle(http("OPTIONS", path, client=Remote("127.0.0.1")))
         assert reply is not None
         allow = dict(reply.headers)["allow"].split(", ")
         assert route.method in allow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import cast
 
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import Reply
@@ -32,7 +31,7 @@ class Sink(PrometheusSink):
             yield b"%d," % number
 
 
-class Client:
+class Client(ClientTransport):
     """A client's transport that keeps what it is sent."""
 
     def __init__(self) -> None:
@@ -61,7 +60,7 @@ def scrape(scrapes: Scrapes, accept: str = "text") -> Client:
     def refuse(error: Error) -> Reply:
         return Reply(error.status, error.code.encode())
 
-    scrapes.begin(accept, cast("ClientTransport", client), answer, refuse)
+    scrapes.begin(accept, client, answer, refuse)
     return client
 
 

@@ -15,18 +15,20 @@ from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.stream.session import Session
 from gai_fast.server.http.replies import Reply, StreamHead, header_lines
+from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.requests.stream_response import StreamResponse
 from tests.unit.server.incoming_requests import LOOPBACK, http, incoming
 
 
-class FakeConnection:
+class FakeConnection(ClientTransport):
+    is_paused = False
+    remote = ""
+
     def __init__(self) -> None:
         self.bytes = b""
         self.stream: Any = None
-        self.is_paused = False
         self.limits: dict[str, float] = {}
         self.ends: list[Any] = []
-        self.remote = ""
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
         return head.to_bytes(header_lines(HTTP_CHUNKS.headers), keep_alive=True), HTTP_CHUNKS

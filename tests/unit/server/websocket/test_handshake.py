@@ -12,6 +12,7 @@ from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.server.admission.admit import Admitted
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.server.websocket.messages import read_message, read_plain
@@ -25,7 +26,7 @@ GOOD = {
 }
 
 
-class Transport:
+class Transport(ClientTransport):
     remote = "192.0.2.1"
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Transport:
 
 
 def incoming(headers: dict[str, str], query: dict[str, str] | None = None, *, is_http_1_1: bool = True) -> Incoming:
-    http = HTTPRequest(cast(Any, Transport()), "GET", "/ws/stream", headers, is_http_1_1=is_http_1_1, keep_alive=True)
+    http = HTTPRequest(Transport(), "GET", "/ws/stream", headers, is_http_1_1=is_http_1_1, keep_alive=True)
     admitted = Admitted("/ws/stream", headers)
     admitted.query = query or {}
     return Incoming(http, admitted, get_format("gai"))

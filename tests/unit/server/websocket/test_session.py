@@ -28,6 +28,7 @@ from gai_fast.server.websocket.session import Dialect, SocketSession
 from tests.limits import LIMITS
 from tests.unit.fake_loop import FakeLoop
 from tests.unit.kernels._pure.test_messages import messages
+from tests.unit.server.incoming_requests import Remote
 
 
 class Connection:
@@ -105,9 +106,7 @@ class Home:
 
 
 def session(home: Home) -> tuple[SocketSession, Connection]:
-    http = HTTPRequest(
-        cast(Any, SimpleNamespace(remote="192.0.2.1")), "GET", "/ws/stream", {}, is_http_1_1=True, keep_alive=True
-    )
+    http = HTTPRequest(Remote(), "GET", "/ws/stream", {}, is_http_1_1=True, keep_alive=True)
     incoming = Incoming(http, Admitted("/ws/stream", {}), get_format("gai"))
     dialect = Dialect(Negotiated(EVENTS, "sse", None, is_on_socket=True), read_message, has_names=True)
     made, connection = SocketSession(cast(Any, home), incoming, dialect), Connection()
