@@ -95,11 +95,11 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         stream_id: The stream's id.
-        header: Begins the copy.
+        header: Begins the copy. Its text, if it is sealed.
         worker: The name of the worker that writes the copy; set with `header`.
         records: Records to add, in order.
         gap: Drops the records up to `gap.lost`.
-        ending: Ends the copy.
+        ending: Ends the copy. Its text, if it is sealed.
         last_seq: The number of the last event; set with `ending`.
         keep: Seconds from now for which the copy is kept; always set with `header`.
         is_dropped: Removes the copy. No other part is set.
@@ -108,11 +108,11 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
     """
 
     stream_id: str
-    header: LogHeader | None = None
+    header: LogHeader | bytes | None = None
     worker: str = ""
     records: Sequence[Record] = ()
     gap: Gap | None = None
-    ending: Ending | None = None
+    ending: Ending | bytes | None = None
     last_seq: int = 0
     keep: float | None = None
     is_dropped: bool = False
@@ -380,9 +380,9 @@ def check_size(value: bytes) -> None:
         raise StoreError("unsuitable", f"a record of {len(value)} bytes is larger than {LIMITS.record}")
 
 
-def header_text(header: LogHeader, worker: str) -> bytes:
-    """Encodes a header and its worker, for `read_header`."""
-    return orjson.dumps([worker, *header])
+def header_text(header: LogHeader | bytes, worker: str) -> bytes:
+    """Encodes a header and its worker, for `read_header`, unless it is a text already."""
+    return header if isinstance(header, bytes) else orjson.dumps([worker, *header])
 
 
 def read_header(text: bytes) -> tuple[LogHeader, str]:
@@ -398,9 +398,9 @@ def read_header(text: bytes) -> tuple[LogHeader, str]:
         raise StoreError("damaged", "the header of a stream cannot be read") from None
 
 
-def ending_text(ending: Ending) -> bytes:
-    """Encodes an end, for `read_ending`."""
-    return orjson.dumps([*ending])
+def ending_text(ending: Ending | bytes) -> bytes:
+    """Encodes an end, for `read_ending`, unless it is a text already."""
+    return ending if isinstance(ending, bytes) else orjson.dumps([*ending])
 
 
 def read_ending(text: bytes) -> Ending:

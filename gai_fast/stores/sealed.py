@@ -157,9 +157,10 @@ class SealedBackend(Backend):
             plain, seal = self._plain_logs, self.seals.seal_change
             if plain:
                 plain.difference_update(change.stream_id for change in changes if change.header is not None)
-            missing = await self._inner.write(
-                [change if change.stream_id in plain else seal(change) for change in changes]
-            )
+                written = [change if change.stream_id in plain else seal(change) for change in changes]
+            else:
+                written = [*map(seal, changes)]
+            missing = await self._inner.write(written)
         else:
             if self._is_locked and not all(change.is_dropped for change in changes):
                 raise self.seals.refuse()

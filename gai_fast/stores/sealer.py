@@ -26,10 +26,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec import json
+from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.limits import SHARED
-from gai_fast.stores._base import Ending, LogHeader
 from gai_fast.stores.backend import CopyChange, Gap, Record, StoreError, ending_text, gap_text, header_text
 from gai_fast.stores.limits import LIMITS
 
@@ -66,8 +67,8 @@ _FRAMES_KIND: Final = b"\x0alog.frames"
 _HEADER_KIND: Final = b"\x0alog.header"
 _END_KIND: Final = b"\x07log.end"
 _HEADER_NUMBERS: Final = _numbers(VERSION, False, 0, 0)
-_new: Final = tuple.__new__
-"""Makes a NamedTuple in 600 instructions: its class takes 2,000."""
+_json: Final = json.Encoder().encode
+"""Makes the text of an outer header or end, with bytes in base64, in half the time of `b2a_base64` and orjson."""
 
 
 class _Key(NamedTuple):
@@ -176,37 +177,37 @@ class Sealer:
         Raises:
             StoreError: There is no key.
         """
-        if change.is_dropped:
+        stream_id: str
+        stream_id, header, worker, records, gap, ending, last_seq, keep, is_dropped, caller_name, _ = astuple(change)
+        if is_dropped:
             return change
-        stream_id, header, gap, ending = change.stream_id, change.header, change.gap, change.ending
         rest = self._rests.get(stream_id)
         if rest is None:
-            rest = digest_of(change.caller) + _FRAMES_KIND + stream_id.encode("utf-8", "replace")
-            if len(self._rests) >= LIMITS.seal_callers:
-                self._rests.clear()
-            self._rests[stream_id] = rest
-        records: list[Record] = []
-        for record in change.records:
-            after, last_seq = record.after, record.last_seq
-            place = _numbers(VERSION, False, after, last_seq) + rest
-            records.append(Record(after, last_seq, _sealed(self, place, record.piece)))
+            rest = digest_of(caller_name) + _FRAMES_KIND + stream_id.encode("utf-8", "replace")
+            if ending is None:  # more changes may come
+                if len(self._rests) >= LIMITS.seal_callers:
+                    self._rests.clear()
+                self._rests[stream_id] = rest
+        sealed: list[Record] = []
+        for record in records:
+            begin, end = record.after, record.last_seq
+            place = _numbers(VERSION, False, begin, end) + rest
+            sealed.append(Record(begin, end, _sealed(self, place, record.piece)))
         if header is None and gap is None and ending is None:  # nearly always
-            return CopyChange(stream_id, None, "", records, None, None, 0, change.keep, is_sealed=True)
+            return CopyChange(stream_id, None, "", sealed, None, None, 0, keep, is_sealed=True)
         caller, name = rest[:_DIGEST_ENDS], rest[_NAME_BEGINS:]
         if header is not None:
-            text = _text(self, _HEADER_NUMBERS + caller + _HEADER_KIND + name, header_text(header, change.worker))
-            parts = (stream_id, caller.hex(), header.model, FORMAT, header.framing, None, text, None)
-            header = _new(LogHeader, parts)
+            value = _sealed(self, _HEADER_NUMBERS + caller + _HEADER_KIND + name, header_text(header, worker))
+            header = _json((worker, stream_id, caller.hex(), header.model, FORMAT, header.framing, None, value, None))
         if gap is not None:
-            text = _text(self, place_of("log.text", stream_id, caller, gap.after, gap.lost), gap_text(gap))
-            gap = Gap(gap.lost, f"{gap.after}:{gap.lost}:{text};", is_whole=gap.is_whole or gap.text is None)
+            value = _sealed(self, place_of("log.text", stream_id, caller, gap.after, gap.lost), gap_text(gap))
+            text = f"{gap.after}:{gap.lost}:{b2a_base64(value, newline=False).decode()};"
+            gap = Gap(gap.lost, text, is_whole=gap.is_whole or gap.text is None)
         if ending is not None:
-            place = _numbers(VERSION, True, 0, change.last_seq) + caller + _END_KIND + name
-            outer = {"sealed": _text(self, place, ending_text(ending)), "last_seq": change.last_seq}
-            ending = _new(Ending, (ending.state, None, None, outer, True))
-        return CopyChange(
-            stream_id, header, change.worker, records, gap, ending, change.last_seq, change.keep, is_sealed=True
-        )
+            place = _numbers(VERSION, True, 0, last_seq) + caller + _END_KIND + name
+            outer = {"sealed": _sealed(self, place, ending_text(ending)), "last_seq": last_seq}
+            ending = _json((ending.state, None, None, outer, True))
+        return CopyChange(stream_id, header, worker, sealed, gap, ending, last_seq, keep, is_sealed=True)
 
     def _begin_writer(self) -> None:
         """Draws the bytes of a writer: rule 3. There is none without keys."""
@@ -255,11 +256,6 @@ def _sealed(sealer: Sealer, place: bytes, value: bytes) -> bytes:
     nonce = sealer._writer + sealer._count.to_bytes(_COUNT_BYTES, "big")
     sealer._count += 1
     return sealer._opening + nonce + sealer._encrypt(nonce, value, place)
-
-
-def _text(sealer: Sealer, place: bytes, value: bytes) -> str:
-    """Returns a sealed value in base64, for a part of a log that is text."""
-    return b2a_base64(_sealed(sealer, place, value), newline=False).decode()
 
 
 def _key(key: bytes) -> _Key:

@@ -6,11 +6,21 @@ import hashlib
 import hmac
 import os
 import time
+from base64 import b64decode
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from gai_fast.stores.backend import CopyChange, Record, StoreError
+from gai_fast.stores._base import Ending, LogHeader
+from gai_fast.stores.backend import (
+    CopyChange,
+    Record,
+    StoreError,
+    ending_text,
+    header_text,
+    read_ending,
+    read_header,
+)
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.sealer import FRAMES, OVERHEAD, VERSION, Sealer, digest_of, is_sealed, place_of
 
@@ -122,6 +132,31 @@ def test_the_frames_of_a_log_are_sealed_for_their_places() -> None:
     assert (first[8:], second[8:], first[:8] == second[:8]) == (b"\xff" * 4, bytes(4), False)
     with pytest.raises(StoreError, match="add it to `keys`"):
         Sealer().seal_change(CopyChange("s", records=records))
+
+
+def test_header_and_end_of_a_log_are_the_documented_texts() -> None:
+    """A server of another release reads them: JSON, with the sealed value in base64 where a text was."""
+    made = sealer(KEYS[0])
+    header = LogHeader("s", "alice", "a \u201cmodel\u201d\n", "gai", "sse", "full", "req_1", "0" * 32)
+    ending = Ending("failed", None, {"output_tokens": 2}, {"code": "network"}, has_content=False)
+    change = CopyChange("s", header, "w", ending=ending, last_seq=7, keep=60.0, caller="alice")
+    written = made.seal_change(change)
+    caller = digest_of("alice")
+    assert written.header is not None
+    outer, worker = read_header(header_text(written.header, "of no account"))
+    assert (worker, outer._replace(request_id="")) == (
+        "w",
+        LogHeader("s", caller.hex(), header.model, "sealed", "sse"),
+    )
+    opened = made.open(place_of("log.header", "s", caller), b64decode(outer.request_id, validate=True))
+    assert read_header(opened) == (header, "w")
+    assert written.ending is not None
+    end = read_ending(ending_text(written.ending))
+    assert end.error is not None
+    text = end.error["sealed"]
+    assert end == Ending("failed", error={"sealed": text, "last_seq": 7})
+    place = place_of("log.end", "s", caller, number=7, is_last=True)
+    assert read_ending(made.open(place, b64decode(text, validate=True))) == ending
 
 
 def test_no_nonce_is_used_twice_also_when_the_count_is_full() -> None:
