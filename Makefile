@@ -116,10 +116,15 @@ clean:  ## remove environments, caches and everything built
 $(VENV)/bin/python $(LOCAL)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'gai-fast needs Python 3.11 or newer; name one: make PYTHON=python3.12' >&2; exit 1; }
-	@$(PYTHON) -m venv $(@D:/bin=)
+	@$(PYTHON) -m venv $(if $(filter $(VENV)/%,$@),--without-pip) $(@D:/bin=)
 
+# The interpreter's pip installs another there in a second; to unpack the one that Python brings takes 4, in which nothing
+# else can run. It does so if the interpreter has no pip, or one before 22.3.
 $(VENV)/bin/uv: | $(VENV)/bin/python
-	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check uv || echo 'no uv: pip takes longer' >&2
+	@$(PYTHON) -m pip --python $(VENV)/bin/python install -qq --disable-pip-version-check --no-compile pip uv 2>/dev/null || \
+		$(PYTHON) -m venv $(VENV)
+	@test -x $@ || $(VENV)/bin/python -m pip install -qq --disable-pip-version-check uv || \
+		echo 'no uv: pip takes longer' >&2
 
 # No build environment is needed for a package that compiles nothing here. Its dependencies, which may need one,
 # are those of the package that is then installed: $(1) is its name, and extras.
