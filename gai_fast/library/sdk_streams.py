@@ -351,7 +351,9 @@ class _Reading:
 _END: Final = '{"type":"done","finished":true}'
 _STOP: Final = '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
 
-_BROKEN: Final = frozenset(("TransportError", "NetworkError", "APIConnectionError", "ClientConnectionError"))
+_BROKEN: Final = frozenset(
+    ("TransportError", "NetworkError", "APIConnectionError", "ClientConnectionError", "ClientPayloadError")
+)
 _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout", "ReadTimeout"))
 """Names of base classes of the libraries' exceptions (httpx, aiohttp, openai, anthropic, groq)."""
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 
 import gai_fast
@@ -164,6 +165,8 @@ class ReadError(TransportError):
         (ResponseError("slow down", 429), "rate_limited", None),
         (ConnectionResetError(), "network", "truncated"),
         (ReadError(), "network", "truncated"),
+        (aiohttp.ClientPayloadError(), "network", "truncated"),  # google-genai asks through aiohttp
+        (aiohttp.ServerDisconnectedError(), "network", "truncated"),
         (TimeoutError(), "timeout", "idle"),
         (gai_fast.Overloaded(message="full"), "overloaded", None),
     ],
