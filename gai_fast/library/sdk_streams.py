@@ -277,7 +277,7 @@ class _Reading:
 
     def end(self) -> list[Event]:
         """Reads the end of the library's stream."""
-        relay = self._begun(self._api or EVENTS, None)
+        relay = self._begun(self._api or self._provider or EVENTS, None)
         if self._api == EVENTS and self._has_read:
             relay.receive_chunk(_END)
         elif self._messages.is_whole and self._adapter is not None and not self._adapter.word():
@@ -331,7 +331,7 @@ class _Reading:
             self._api = api
             self._adapter = self._reader(api, item).adapter()
             relay = self._relay = Relay(self._adapter, self._sink)
-            if self._provider is not None and api == EVENTS:
+            if self._provider is not None and api == EVENTS and item is not None:
                 start = {"type": "start", "provider": self._provider.partition(":")[0]}
                 relay.receive_chunk(encode_json(start).decode())
         return relay

@@ -15,6 +15,7 @@ import pytest
 
 import gai_fast
 from gai_fast.integrations import wsgi
+from gai_fast.providers import PROVIDERS
 
 
 def chunk(text: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -64,6 +65,15 @@ def test_texts_end_with_stop() -> None:
 def test_an_answer_without_a_finish_reason_is_truncated() -> None:
     *_, error, done = gai_fast.from_sdk(iter([chunk("Hel")]))
     assert (error["error"]["code"], error["error"]["reason"]) == ("network", "truncated")
+    assert done["finished"] is False
+
+
+@pytest.mark.parametrize("provider", [None, *PROVIDERS])
+def test_a_stream_of_nothing_fails_before_its_first_event(provider: str | None) -> None:
+    """A response then has the status of the error, also if the provider is named."""
+    error, done = gai_fast.from_sdk(iter(()), provider=provider)
+    assert (error["error"]["reason"], error["error"]["phase"]) == ("truncated", "first_event")
+    assert error["error"]["message"].startswith(provider or "python")
     assert done["finished"] is False
 
 
