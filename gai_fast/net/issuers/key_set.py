@@ -6,7 +6,8 @@ Owns which keys are used. PyJWT and `cryptography`, of the extra `jwt`, are impo
    secret. If it has `alg`, for that one only.
 2. Keys for encryption (`use`, `key_ops`), symmetric ones, weak ones and ones that cannot be read are left out. If none
    is left, the set cannot be used.
-3. A token with `kid` is checked with the key of that id. A token without it needs a set with one key of its algorithm.
+3. A token with `kid` is checked with the keys of that id: usually one, but RFC 7517 (4.5) lets several share it. A
+   token without it needs a set with one key of its algorithm.
 """
 
 from __future__ import annotations
@@ -92,16 +93,16 @@ class KeySet:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, token: Token) -> PublicKey | None:
-        """Returns the key that a token names. None if there is none: rule 3.
+    def find(self, token: Token) -> Sequence[PublicKey]:
+        """Returns the keys that may have signed a token: rule 3.
 
         Args:
             token: The token.
         """
         may = [each for each in self._keys if token.algorithm in each.algorithms]
         if token.key_id is None:
-            return may[0] if len(may) == 1 else None
-        return next((each for each in may if each.key_id == token.key_id), None)
+            return may if len(may) == 1 else ()
+        return [each for each in may if each.key_id == token.key_id]
 
 
 def _key_of(given: Mapping[str, Any]) -> PublicKey | None:

@@ -126,8 +126,8 @@ class TokenCallers:
         keys = source.keys()
         if keys is None:
             raise _not_now(issuer)
-        key = keys.find(token)
-        if key is None:
+        may_have_signed = keys.find(token)
+        if not may_have_signed:
             is_fetching = source.may_have_more()
             if source.is_failing:
                 raise _not_now(issuer)
@@ -136,7 +136,7 @@ class TokenCallers:
             raise TokenError("is signed with a key that its issuer does not have")
         if address is not None:
             self._auth_throttle.check(address, caller.name)
-        if not key.has_signed(token):
+        if not any(key.has_signed(token) for key in may_have_signed):
             raise TokenError("has a wrong signature")
         if address is not None:
             self._auth_throttle.note_right(address, caller.name)

@@ -139,6 +139,19 @@ def test_a_wrong_token_is_refused_and_counts_as_a_wrong_key(name: str) -> None:
     run(scenario)
 
 
+def test_each_key_of_a_shared_id_counts() -> None:
+    async def scenario(site: Site) -> None:
+        site.keys[URL] = {"keys": [jwk("RSA", number, kid="k") for number in (1, 2)]}
+        site.tokens.close()
+        site.tokens.use((issuer(),))
+        await site.settle()
+        for number in (1, 2):
+            assert site.find(token(number=number, headers={"kid": "k"})).name == "staff:alice"
+        assert site.refusal(token(headers={"kid": "k"})) == WRONG
+
+    run(scenario)
+
+
 def test_an_expired_token_is_refused_and_not_counted() -> None:
     async def scenario(site: Site) -> None:
         for _ in range(LIMITS.wrong_keys + 1):
