@@ -100,7 +100,8 @@ def key_of(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any], set
 def _add(said: dict[str, Any], given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for name, value in given.items():
         if name not in known:
-            raise _invalid(f"unknown member {shown(name)} of a key{nearest(name, {*known, 'name'})}", "key")
+            others = () if known is LIMITS_OF_KEY else ("limits", "name")
+            raise _invalid(f"unknown member {shown(name)} of a key{nearest(name, {*known, *others})}", "key")
         if name in said:
             raise _invalid(f"`{name}` is there twice: once in `limits`", name)
         said[name] = value

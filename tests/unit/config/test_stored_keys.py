@@ -69,7 +69,8 @@ def test_what_a_key_does_not_say_comes_from_key_defaults_but_for_the_role() -> N
         ({"lane": ["ohter"]}, "`lane` of a key: no [[upstream]] is named 'ohter'; did you mean other?"),
         ({"request_per_minute": 3}, "unknown member 'request_per_minute' of a key; did you mean requests_per_minute?"),
         ({"role": "admin"}, "`role` must be user: only a [[key]] of the file may be an admin's"),
-        ({"limits": {"lane": []}}, "unknown member 'lane' of a key"),
+        ({"limits": {"lane": []}}, "unknown member 'lane' of a key; known: requests_per_minute, spend, streams,"),
+        ({"limit": {}}, "unknown member 'limit' of a key; did you mean limits?"),
     ],
 )
 def test_a_mistake_is_named(given: dict[str, Any], words: str) -> None:
