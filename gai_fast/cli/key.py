@@ -306,7 +306,8 @@ def rotate(
         seconds = _GRACE if grace is None else grace
         new = at_server(server, api_key, lambda client: client.rotate_key(name, seconds))
         _print_secret(new.name, new.secret, _reference(new.secret), json)
-        _note(f"the former secret of {name} stays valid for {seconds:g} s")
+        lasts = f"stays valid for {seconds:.15g} s" if seconds else "is refused from now on"
+        _note(f"the former secret of {name} {lasts}")
         return
     _check_no_key(api_key)
     if grace is not None:

@@ -414,7 +414,10 @@ async def test_the_command_line_makes_lists_rotates_and_revokes(net: Net, tmp_pa
                 ["name", "role"], ["operator", "admin"], ["shop", "user"],
             ]  # fmt: skip
             assert "streams 2" in output
-            code, output, _ = await key("rotate", "shop", "--grace", "0", *at, "--json")
+            _, _, errors = await key("rotate", "shop", "--grace", "2592000", *at)
+            assert errors.endswith("the former secret of shop stays valid for 2592000 s\n")
+            code, output, errors = await key("rotate", "shop", "--grace", "0", *at, "--json")
+            assert errors == "the former secret of shop is refused from now on\n"
             rotated = json.loads(output)["secret"]
             assert [await status_of(server, each) for each in (made["secret"], rotated)] == [401, 200]
             assert (await key("revoke", "shop", *at))[:2] == (0, "revoked shop\n")
