@@ -86,6 +86,7 @@ _PARALLEL_MEMBER: Final = "disable_parallel_tool_use"
 _PARALLEL: Final = f"tool_choice.{_PARALLEL_MEMBER}"
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 _FORCED: Final = ("any", "tool")
+_THINKS: Final = ("adaptive", "enabled")
 _BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 64_000}
 """Thinking tokens for each effort, for models that take budgets alone."""
 _SEARCH_OPTIONS: Final = {name: name for name in ("allowed_domains", "blocked_domains", "max_uses", "user_location")}
@@ -206,6 +207,11 @@ class Anthropic(API):
             thinking = self._thinking(reasoning, body["max_tokens"], output, target, facts)
             if thinking:
                 body["thinking"] = thinking
+                is_forced = body.get("tool_choice", _NO_CHOICE)["type"] in _FORCED
+                if is_forced and facts.sampling_with_thinking is False and thinking["type"] in _THINKS:
+                    # "Thinking isn't compatible with […] forced tool use": Anthropic's guide to extended thinking.
+                    self.leave_out("tool_choice", target, "this model cannot be made to call a tool while it thinks")
+                    del body["tool_choice"]
         if request.response_format:
             self._add_format(request.response_format, output, target, facts)
         if output:
@@ -314,7 +320,7 @@ class Anthropic(API):
     def _add_display(self, body: dict[str, Any], summary: str, target: Target) -> None:
         """Adds to a body's `thinking` whether thoughts are shown."""
         thinking = body.get("thinking", {})
-        if thinking.get("type") in ("adaptive", "enabled"):
+        if thinking.get("type") in _THINKS:
             thinking["display"] = "omitted" if summary == "none" else "summarized"
         elif summary not in ("none", "auto"):
             self.leave_out("reasoning.summary", target)

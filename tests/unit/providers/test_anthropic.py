@@ -496,6 +496,16 @@ class TestFacts:
             ("claude-sonnet-4-6", {"top_p": 0.5, "reasoning": {"effort": "low"}}, "top_p"),
             ("claude-opus-5-5", {"tool_choice": "required", "tools": [{"name": "f"}]}, "tool_choice"),
             ("claude-opus-5-5", {"tool_choice": {"name": "f"}, "tools": [{"name": "f"}]}, "tool_choice"),
+            (
+                "claude-sonnet-4-5",
+                {"tool_choice": "required", "tools": [{"name": "f"}], "reasoning": {"max_tokens": 2048}},
+                "tool_choice",
+            ),
+            (
+                "claude-sonnet-4-6",
+                {"tool_choice": {"name": "f"}, "tools": [{"name": "f"}], "reasoning": {"effort": "low"}},
+                "tool_choice",
+            ),
             ("claude-3-haiku", {"response_format": {"type": "json"}}, "response_format"),
             ("claude-opus-5", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
              "messages[1]"),
@@ -511,6 +521,17 @@ class TestFacts:
         assert changes.dropped == [named]
         assert sent["messages"][-1]["role"] == "user"
         assert named not in sent
+
+    @pytest.mark.parametrize(
+        ("choice", "reasoning"),
+        [("auto", {"effort": "low"}), ("none", {"effort": "low"}), ("required", {"effort": "none"}), ("required", {})],
+    )
+    def test_a_tool_choice_stays_unless_it_forces_a_model_that_thinks(
+        self, choice: str, reasoning: dict[str, Any]
+    ) -> None:
+        sent, changes = written("claude-sonnet-4-5", tool_choice=choice, tools=[{"name": "f"}], reasoning=reasoning)
+        assert sent["tool_choice"] == {"type": {"required": "any"}.get(choice, choice)}
+        assert not changes.dropped
 
     def test_sampling_as_by_default_is_left_out_without_a_refusal(self) -> None:
         sent, changes = written("claude-opus-5", temperature=1, top_p=1)
