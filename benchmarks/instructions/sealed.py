@@ -46,9 +46,9 @@ SETTLING: Final = 0.1
 """Seconds from the commit of a batch to the end of all that it causes."""
 ALONE: Final = "that comes alone"
 AT_ONCE: Final = f"of {BURST} at once"
-MOST: Final = {ALONE: 1.05, AT_ONCE: 1.09}
+MOST: Final = {ALONE: 1.05, AT_ONCE: 1.07}
 """What an event of a sealed store may cost, divided by that of a plain one. Of a burst, header and end are two more
-seals: 7 to 8 % in three runs. Its CPU time, with the kernel's part and the AES of this processor, is another figure:
+seals: 3 to 6 % in three runs. Its CPU time, with the kernel's part and the AES of this processor, is another figure:
 valgrind has no VAES. `benchmarks.macro.doors sealed` measures it, and benchmarks/HISTORY.md has what it found."""
 COPIES: Final = {
     "GLIBC_TUNABLES": "glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824"
