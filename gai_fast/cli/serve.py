@@ -260,6 +260,10 @@ def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Gr
 
 
 def _store_failure(problem: StoreError) -> str:
+    from gai_fast.stores.sealer import SECTION
+
+    if SECTION in str(problem):  # its own remedy is there
+        return f"the store cannot be used: {problem}"
     return f"the store cannot be used: {problem}: check `url` in [store] (--store), and that the store is there"
 
 

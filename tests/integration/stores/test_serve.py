@@ -78,6 +78,14 @@ async def test_a_wrong_password_ends_the_start_with_one_line(folder: Path, make_
     assert result == f"redis://127.0.0.1:{server.port} refuses our password"
 
 
+async def test_keys_that_cannot_be_had_are_no_mistake_of_the_address(folder: Path) -> None:
+    (folder / "gai-fast.toml").write_text('[store]\nurl = "sqlite:///s.db"\n[store.encryption]\ncommand = ["false"]\n')
+    code, output, errors = await run("serve", "--port", "0", cwd=folder)
+    assert (code, output) == (3, "")
+    why = "[store.encryption]: `command` exited with code 1: run it by hand"
+    assert errors == f"error: the store cannot be used: {why}\n"
+
+
 async def test_a_wrong_address_is_a_mistake_of_the_configuration(folder: Path) -> None:
     code, output, errors = await run("serve", "--port", "0", "--store", "postgres://:secret@h", cwd=folder)
     assert (code, output) == (2, "")
