@@ -2,7 +2,7 @@
 
 Neither `index` nor `id` alone identifies a call. OpenAI sends the index with every fragment and the id with the first.
 Gemini's OpenAI endpoint sends no index, Ollama and some gateways send the index 0 for all calls, and other servers send
-a new id with every fragment.
+a new id with every fragment, or a new index.
 
 Some servers send all arguments so far with each fragment (DeepSeek's models behind Qianfan), or the whole call again
 behind its fragments. What a call already has is not added again.
@@ -71,6 +71,8 @@ class ChatCalls(ToolCalls):
         known = self.named.get(identifier) if identifier else None
         if known is not None and (index is None or call is not None):
             return known
+        if call is None and self.last is not None and _goes_on(self.last, fragment):
+            return self.last
         return None if call is None or _begins(call, fragment) else call
 
     def is_steady(self, call: ToolCall | None, fragment: CallFragment) -> bool:
@@ -142,6 +144,16 @@ class ChatCalls(ToolCalls):
         """Adds arguments that were copied to the call with this index, and returns the call."""
         self.last = super().copied(index, arguments)
         return self.last
+
+
+def _goes_on(call: ToolCall, fragment: CallFragment) -> bool:
+    """Returns whether a fragment under a new index continues the last call: it has arguments alone, and they fit on.
+
+    Some servers count the fragments of a call by the index (Nebius, Cerebras).
+    """
+    if fragment.identifier or fragment.name or not fragment.arguments or not call.name or call.is_complete:
+        return False
+    return bool(call.pieces) or fragment.arguments.lstrip().startswith("{")
 
 
 def _begins(call: ToolCall, fragment: CallFragment) -> bool:

@@ -116,6 +116,23 @@ class TestToolCalls:
         assert [(name, arguments) for _, name, arguments in found] == [("f", '{"n":1}'), ("f", '{"n":2}')]
         assert found[0][0] != found[1][0]
 
+    @pytest.mark.parametrize(
+        "pieces", [['{"n":', "1}"], ['{"n', '":', "1", "}"], ['{"n":1}']], ids=["two", "four", "whole"]
+    )
+    @pytest.mark.parametrize("step", [0, 1], ids=["one other index", "an index for each fragment"])
+    def test_arguments_alone_under_a_new_index_are_those_of_the_open_call(self, pieces: list[str], step: int) -> None:
+        """Nebius and Cerebras count fragments by the index. A complete call does not go on."""
+        deltas = [call("", index=0, id="a", name="f")]
+        deltas += [call(piece, index=1 + at * step) for at, piece in enumerate(pieces)]
+        deltas += [call("", index=9, id="b", name="g"), call("{}", index=9)]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"n":1}'), ("b", "g", "{}")]
+
+    def test_arguments_alone_under_a_new_index_behind_a_complete_call_are_another_calls(self) -> None:
+        deltas = [call('{"n":1}', index=0, id="a", name="f"), call('{"n":2}', index=1)]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert [arguments for _, _, arguments in calls_of(events)] == ['{"n":1}', '{"n":2}']
+
     def test_a_name_repeated_on_every_fragment_opens_no_call(self) -> None:
         deltas = [call('{"n"', index=0, name="f"), call(":1}", index=0, name="f"), call("", index=0, name="f")]
         assert len(calls_of(read(DIALECT, *map(chunk, deltas)))) == 1
