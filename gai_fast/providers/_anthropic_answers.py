@@ -6,7 +6,7 @@
 
 * A call is complete when its block is closed.
 * The usage in `message_start` counts the input. Each `message_delta` overwrites the members that it has with totals.
-  `input_tokens` does not include cached tokens, and no total includes the `compaction` among the `iterations`.
+  `input_tokens` does not include cached tokens.
 * A signature replaces the previous signature of its block. Citations arrive before their text, so they become an event
   when their block closes and the span is known.
 * A refusal may have no content block at all.
@@ -93,7 +93,6 @@ _COUNTED: Final = frozenset(
         "cache_read_input_tokens",
         "cache_creation_input_tokens",
         "cache_creation",
-        "iterations",
         "output_tokens",
         "output_tokens_details",
         "server_tool_use",
@@ -285,23 +284,15 @@ class AnthropicAdapter(ProviderAdapter):
         if not isinstance(usage, dict) or not usage:
             return
         self._counts |= {key: counted for key, counted in usage.items() if counted is not None and key in _COUNTED}
-        input_tokens, output_tokens = count(self._counts.get("input_tokens")), count(self._counts.get("output_tokens"))
-        cached = written = written_1h = 0
-        for part in (self._counts, *_compactions(self._counts.get("iterations"))):
-            if part is not self._counts:
-                input_tokens = (input_tokens or 0) + (count(part.get("input_tokens")) or 0)
-                output_tokens = (output_tokens or 0) + (count(part.get("output_tokens")) or 0)
-            cached += count(part.get("cache_read_input_tokens")) or 0
-            new = count(part.get("cache_creation_input_tokens")) or 0
-            if new:
-                written += new
-                written_1h += nested_count(part, "cache_creation", "ephemeral_1h_input_tokens") or 0
+        input_tokens = count(self._counts.get("input_tokens"))
+        cached = count(self._counts.get("cache_read_input_tokens")) or 0
+        written = count(self._counts.get("cache_creation_input_tokens")) or 0
         self.usage = counted_usage(
             None if input_tokens is None else input_tokens + cached + written,
-            output_tokens,
+            count(self._counts.get("output_tokens")),
             cached=cached,
             written=written,
-            written_1h=written_1h,
+            written_1h=nested_count(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
             reasoning=nested_count(self._counts, "output_tokens_details", "thinking_tokens"),
         )
         searches = self._counted_searches()
@@ -497,11 +488,6 @@ class AnthropicAdapter(ProviderAdapter):
         text = text_of(text)
         self._characters += len(text)
         return [{"type": "text.delta", "text": text}] if text else []
-
-
-def _compactions(iterations: Any) -> list[dict[str, Any]]:
-    """Returns the iterations of an answer in which Anthropic has summarized the conversation."""
-    return [each for each in objects(iterations) if each.get("type") == "compaction"] if iterations else []
 
 
 def _exact(text: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.core.chunks import count, objects
+from gai_fast.core.chunks import count
 from gai_fast.kernels import closing_counts
 from gai_fast.server.limits import LIMITS
 
@@ -186,12 +186,6 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
                 cached = cached or _count(details, _CACHED_INPUT) or 0
     if total is not None:
         output = max(output, total - tokens)  # the sum alone has Gemini's thoughts
-    for iteration in objects(counts.get("iterations")) if "iterations" in counts else ():
-        if iteration.get("type") == "compaction":  # a request that Anthropic charges and does not add to the others
-            read, new = _count(iteration, _READ_INPUT) or 0, _count(iteration, _WRITTEN_INPUT) or 0
-            tokens += (_count(iteration, _INPUT) or 0) + read + new
-            output += _count(iteration, _OUTPUT) or 0
-            cached, written = cached + read, written + new
     usage = _tokens(tokens, output)
     if cached:
         usage["cached_input_tokens"] = cached

@@ -370,35 +370,6 @@ class TestUsage:
             "reasoning_tokens": 4,
         }
 
-    def test_a_compaction_is_counted_beside_the_totals(self) -> None:
-        split = {"ephemeral_1h_input_tokens": 4}
-        compaction = {
-            "type": "compaction",
-            "input_tokens": 180,
-            "cache_creation_input_tokens": 6,
-            "cache_creation": split,
-            "cache_read_input_tokens": 20,
-            "output_tokens": 35,
-        }
-        message = {"type": "message", "input_tokens": 23, "output_tokens": 10}
-        totals = {"input_tokens": 23, "cache_read_input_tokens": 1, "output_tokens": 10}
-        last = {**totals, "iterations": [compaction, message, None, {"type": "compaction", "input_tokens": "x"}]}
-        # The last event repeats what the first has: totals, no differences.
-        whole = [head(usage={**totals, "iterations": [compaction]}), tail(usage=last), STOP]
-        assert read(*whole)[-1]["usage"] == {
-            "input_tokens": 23 + 1 + 180 + 6 + 20,
-            "output_tokens": 45,
-            "total_tokens": 230 + 45,
-            "cached_input_tokens": 21,
-            "cache_write_input_tokens": 6,
-            "cache_write_1h_input_tokens": 4,
-        }
-
-    @pytest.mark.parametrize("odd", [5, "x", {}, {"type": "compaction"}, [5], None], ids=str)
-    def test_iterations_that_cannot_be_read_cost_no_other_count(self, odd: Any) -> None:
-        last = {"input_tokens": 4, "output_tokens": 2, "iterations": odd}
-        assert read(head(), tail(usage=last), STOP)[-1]["usage"]["total_tokens"] == 6
-
     def test_details_of_another_shape_are_left_out(self) -> None:
         usage = {"input_tokens": 4, "output_tokens": 2, "output_tokens_details": 5}
         assert read(head(usage=usage), tail(), STOP)[-1]["usage"]["total_tokens"] == 6

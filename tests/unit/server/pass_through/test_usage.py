@@ -99,23 +99,6 @@ def test_a_stream_of_anthropics_counts_its_input_first_and_its_output_last() -> 
     assert usage_of(body + b'data: {"usage": %b}\n\n' % last, 7, "text/event-stream") == tokens(755, 415, 700, 30)
 
 
-def test_a_compaction_is_counted_beside_the_totals() -> None:
-    compaction = {
-        "type": "compaction",
-        "input_tokens": 180,
-        "cache_read_input_tokens": 20,
-        "cache_creation_input_tokens": 6,
-        "output_tokens": 35,
-    }
-    message = {"type": "message", "input_tokens": 23, "output_tokens": 10}
-    counts = {"input_tokens": 23, "output_tokens": 10, "iterations": [compaction, message, None, {"type": "message"}]}
-    whole = json.dumps({"usage": counts}).encode()
-    start = b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 23, "output_tokens": 1}}}\n\n'
-    for body, media_type in ((whole, "application/json"), (start + b"data: " + whole + b"\n\n", "text/event-stream")):
-        assert usage_of(body, 7, media_type) == tokens(23 + 206, 45, 20, 6)
-    assert usage_of(json.dumps({"usage": {**counts, "iterations": "x"}}).encode(), 9) == tokens(23, 10)
-
-
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
