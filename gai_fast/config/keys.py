@@ -574,6 +574,8 @@ TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defa
 """Sections that occur in the file at most once; the environment can set their keys, too."""
 LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 """Sections that may occur in the file several times."""
+_LEAST_ELSEWHERE: Final = 0.75
+"""How alike a misspelt key and a key of another section must be: among all sections some are near by chance."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'who calls, such as name = "website"',
@@ -684,9 +686,10 @@ def unknown_key(name: str, section: str) -> str:
     if name in LATER[section]:
         return f"`{name}` in {title(section)} is not supported yet"
     advice = nearest(name, SECTIONS[section], LATER[section])
-    if meant(name, {*SECTIONS[section], *LATER[section]}) is None:
-        home = _table_of(name)
-        if home is not None:
+    home = _home_of(name)
+    of_another_list = section in LISTS and home in LISTS
+    if of_another_list or meant(name, {*SECTIONS[section], *LATER[section]}) is None:
+        if home in TABLES:
             return f"`{name}` belongs under [{home}], not under {title(section)}"
         advice = _advice_elsewhere(name) or advice
     return f"unknown key {shown(name)} in {title(section)}{advice}"
@@ -696,24 +699,26 @@ def unknown_section(name: str, value: Any) -> str:
     """Returns the message about a section that the file cannot have."""
     if name in LATER[""]:
         return f"{title(name)} is not supported yet"
-    home = _table_of(name)
-    if home is not None and not isinstance(value, dict):
-        return f"`{name}` belongs under [{home}]"
-    if not isinstance(value, (dict, list)) and (advice := _advice_elsewhere(name)):
-        return f"unknown key {shown(name)}{advice}"
+    if not isinstance(value, dict) and not (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
+        home = _home_of(name)
+        if home in TABLES:
+            return f"`{name}` belongs under [{home}]"
+        if not isinstance(value, list) and (advice := _advice_elsewhere(name)):
+            return f"unknown key {shown(name)}{advice}"
     return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
 
 
-def _table_of(name: str) -> str | None:
-    """Returns the first of `TABLES` that has a key, or None."""
-    return next((table for table in TABLES if name in SECTIONS[table]), None)
+def _home_of(name: str) -> str | None:
+    """Returns the first of `TABLES` that has a key, else the one list that has it, or None."""
+    homes = [section for section in (*TABLES, *LISTS) if name in SECTIONS[section]]
+    return homes[0] if homes and (homes[0] in TABLES or len(homes) == 1) else None
 
 
 def _advice_elsewhere(name: str) -> str:
     """Returns the end of a message about a key, or a misspelt one, of one other section; empty if there is none."""
-    near = meant(name, {key for section in SECTIONS for key in SECTIONS[section]})
-    homes = [section for section in SECTIONS if near in SECTIONS[section]]
-    home = _table_of(near or "") or (homes[0] if len(homes) == 1 else None)
+    alike = {key for section in SECTIONS for key in SECTIONS[section] if key[0] == name[:1].lower()}
+    near = meant(name, alike, _LEAST_ELSEWHERE)
+    home = _home_of(near) if near else None
     if home is None:
         return ""
     return f"; it belongs under {title(home)}" if near == name else f"; did you mean {near}, under {title(home)}?"

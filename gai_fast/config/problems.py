@@ -74,12 +74,12 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
-def meant(name: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that is nearest to an unknown name, or None if none is near."""
+def meant(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+    """Returns the known name that is nearest to an unknown name, or None if none is as alike as `least`, 0 to 1."""
     candidates = sorted(known)
     if _ELSEWHERE.get(name) in candidates:
         return _ELSEWHERE[name]
-    close = get_close_matches(name, candidates, 1) or get_close_matches(name.lower(), candidates, 1)
+    close = get_close_matches(name, candidates, 1, least) or get_close_matches(name.lower(), candidates, 1, least)
     return close[0] if close else None
 
 
