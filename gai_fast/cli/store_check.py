@@ -6,6 +6,7 @@ Creates no file: a store that does not exist yet is reported as such.
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,8 +38,8 @@ async def check_store(settings: StoreSettings) -> Check:
     if backend is None:
         plain = ", and nothing is sealed" if len(seals) else ""
         return Check("store", "ok", f"memory: streams and limits end with the server{plain}")
-    if _is_new(settings.url):
-        return Check("store", "ok", "the file does not exist yet: the server creates it")
+    if (new := _check_new(settings.url)) is not None:
+        return new
     try:
         async with asyncio.timeout(LIMITS.doctor):
             await backend.open()
@@ -54,6 +55,16 @@ async def check_store(settings: StoreSettings) -> Check:
     return Check("store", "ok", f"{settings.url.partition('://')[0]}: can be read and written{sealed}")
 
 
-def _is_new(url: str) -> bool:
-    """Returns whether the store is a file that does not exist yet."""
-    return url.startswith(_FILE) and not Path(url.removeprefix(_FILE)).exists()
+def _check_new(url: str) -> Check | None:
+    """Checks the folder of a file that does not exist yet; returns None for any other store."""
+    file = Path(url.removeprefix(_FILE))
+    if not url.startswith(_FILE) or file.exists():
+        return None
+    folder = file.parent
+    if not folder.is_dir():
+        return Check(
+            "store", "error", f"the folder {folder} does not exist", "make the folder, or change `url` in [store]"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Check("store", "error", f"this user cannot write to the folder {folder}", _FIX)
+    return Check("store", "ok", "the file does not exist yet: the server creates it")

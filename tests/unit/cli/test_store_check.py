@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,21 @@ async def test_a_store_in_memory_is_no_fault() -> None:
 async def test_a_file_that_is_not_there_yet_is_left_to_the_server(tmp_path: Path) -> None:
     check = await check_store(StoreSettings(url=f"sqlite:///{tmp_path}/new.db"))
     assert (check.status, list(tmp_path.iterdir())) == ("ok", [])
+
+
+async def test_a_new_file_needs_a_folder(tmp_path: Path) -> None:
+    check = await check_store(StoreSettings(url=f"sqlite:///{tmp_path}/data/new.db"))
+    assert (check.status, check.detail) == ("error", f"the folder {tmp_path}/data does not exist")
+    assert check.fix == "make the folder, or change `url` in [store]"
+
+
+async def test_a_new_file_needs_a_folder_that_this_user_may_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK | os.X_OK))
+    check = await check_store(StoreSettings(url=f"sqlite:///{tmp_path}/new.db"))
+    assert (check.status, check.detail) == ("error", f"this user cannot write to the folder {tmp_path}")
+    assert "[store]" in check.fix
 
 
 async def test_a_file_that_is_no_store_is_an_error_with_its_fix(tmp_path: Path) -> None:
