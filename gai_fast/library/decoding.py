@@ -161,8 +161,7 @@ class _Decoding:
         return self._relay.is_over
 
     def feed(self, chunk: bytes) -> None:
-        # Accepts any bytes-like object. `bytes()` alone would accept an integer as a size.
-        self._relay.receive_data(chunk if type(chunk) is bytes else bytes(memoryview(chunk)), now_ms())
+        self._relay.receive_data(chunk if type(chunk) is bytes else _copied(chunk), now_ms())
 
     def end(self, problem: BaseException | None) -> None:
         error = None
@@ -179,6 +178,14 @@ class _Decoding:
         if self._relay.is_cut and fault is not None:
             raise fault
         return self._sink.take()
+
+
+def _copied(chunk: object) -> bytes:
+    """Copies a bytes-like object. `bytes()` alone would accept an integer as a size."""
+    try:
+        return bytes(memoryview(chunk))  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"a chunk must be bytes-like, not {type(chunk).__name__}") from None
 
 
 class Readable(Protocol):

@@ -25,6 +25,7 @@ class FilterProcessor(Processor):
         function: Called with each event that passes the other arguments; returns whether the event passes.
 
     Raises:
+        TypeError: `keep` or `drop` is one type instead of several.
         ValueError: A type is unknown or cannot be left out.
     """
 
@@ -57,6 +58,8 @@ class FilterProcessor(Processor):
 
 
 def _known(types: Iterable[str]) -> Iterable[str]:
+    if isinstance(types, str):
+        raise TypeError(f"`keep` and `drop` take several types, such as [{types!r}]")
     for name in types:
         if name not in TYPES:
             raise ValueError(f"there is no event type {name!r}; known: {', '.join(sorted(TYPES))}")

@@ -45,7 +45,7 @@ class JSONStreamProcessor(Processor):
             until it is compared.
 
     Raises:
-        ValueError: The schema cannot be used.
+        ValueError: The schema cannot be used, or `on_invalid` is unknown.
         ModuleNotFoundError: A schema is given, but the extra is not installed.
 
     Example:
@@ -63,6 +63,8 @@ class JSONStreamProcessor(Processor):
         recover: bool = False,
         remove_duplicates: bool = True,
     ) -> None:
+        if on_invalid not in ("warn", "error"):
+            raise ValueError(f"`on_invalid` must be 'warn' or 'error', not {on_invalid!r}")
         if schema is not None and not isinstance(schema, Schema):
             schema = Schema(schema if isinstance(schema, str) else encode_json(schema).decode())
         self._schema: Schema | None = schema

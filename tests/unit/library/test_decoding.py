@@ -216,6 +216,11 @@ def test_anything_else_is_the_callers_mistake(decoded: Callable[..., list[Event]
         decoded("openai", chunks)
 
 
+def test_a_chunk_of_text_is_named_as_one(decoded: Callable[..., list[Event]]) -> None:
+    with pytest.raises(TypeError, match=r"^a chunk must be bytes-like, not str$"):
+        decoded("openai", ["data: {}"])
+
+
 def test_input_is_the_parsed_value_with_its_integers_exact(decoded: Callable[..., list[Event]]) -> None:
     events = decoded("openai", [sse(call('{"n": 1234567890', name="f"), call('1234567890, "x": 1.10}'), STOP, DONE)])
     whole = next(event for event in events if event["type"] == "tool.call")

@@ -61,6 +61,13 @@ def test_what_cannot_be_left_out_is_told(options: Any, expected: str) -> None:
         read_processor({"use": "filter", **options})
 
 
+@pytest.mark.parametrize("name", ["keep", "drop"])
+def test_one_type_instead_of_several_is_refused(name: str) -> None:
+    options: Any = {name: "usage"}
+    with pytest.raises(TypeError, match=r"^`keep` and `drop` take several types, such as \['usage'\]$"):
+        FilterProcessor(**options)
+
+
 def test_the_configuration_makes_one() -> None:
     made = read_processor({"use": "filter", "drop": ["usage"], "choices": [0]}).processor(StreamInfo())
     assert made is not None

@@ -117,6 +117,12 @@ def test_a_number_that_is_too_long_is_told_at_the_end(before: str) -> None:
     assert text_of(run(text, 1000)) == text
 
 
+def test_an_unknown_reaction_to_invalid_json_is_refused() -> None:
+    unknown: Any = "raise"
+    with pytest.raises(ValueError, match=r"^`on_invalid` must be 'warn' or 'error', not 'raise'$"):
+        JSONStreamProcessor(on_invalid=unknown)
+
+
 def test_an_error_says_where_and_not_what() -> None:
     error = run('{"secret": x', on_invalid="error")[-1]
     assert isinstance(error, Error)
