@@ -18,7 +18,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
-from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, TYPES, Event, done
+from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, NO_EVENT, TYPES, Event, done
 from gai_fast.model.halves import rest, separated
 from gai_fast.model.money import Charge
 
@@ -168,7 +168,7 @@ class LegalStream:
         """Whether valid content has been passed on. If so, a new attempt must continue it or announce a reset."""
         self.deltas = 0
         """The number of deltas so far."""
-        self.end: Event = {}
+        self.end: Event = NO_EVENT
         """The `finish` or `error`; empty before it."""
         self.others = 0
         """The number of other events so far."""

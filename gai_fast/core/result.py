@@ -15,7 +15,7 @@ from typing import Any
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.events import KEYS, Event, JSONText
+from gai_fast.model.events import KEYS, NO_EVENT, Event, JSONText
 from gai_fast.model.limits import SHARED
 
 
@@ -95,7 +95,7 @@ class Collector:
     def __init__(self, *, plain: bool = True, others: Collection[str] = ()) -> None:
         self._plain = plain
         self._others = others
-        self._start: Event = {}
+        self._start: Event = NO_EVENT
         self._clear()
 
     def _clear(self) -> None:
@@ -107,7 +107,7 @@ class Collector:
         self._citations: list[dict[str, Any]] = []
         self._logprobs: list[dict[str, Any]] = []
         self._usage: dict[str, Any] | None = None
-        self._end: Event = {}
+        self._end: Event = NO_EVENT
         self._size = 0
 
     def event(self, event: Event) -> None:

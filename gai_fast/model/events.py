@@ -6,7 +6,7 @@ Owns the keys of events and their order. Knows nothing about encoding, sources a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypedDict, cast
+from typing import Any, Final, Literal, Required, TypedDict, cast
 
 SCHEMA: Final = "gai.events.v1"
 
@@ -92,7 +92,7 @@ Event = TypedDict(
     "Event",
     {
         "schema": str,
-        "type": str,
+        "type": Required[str],
         "ts": int,
         "seq": int,
         "trace_id": str,
@@ -134,6 +134,9 @@ Event = TypedDict(
     total=False,
 )
 """One event as a plain `dict`, exactly the JSON object on the wire."""
+
+NO_EVENT: Final = cast("Event", {})
+"""Stands where no event has come yet. Empty, and never changed."""
 
 
 class JSONText:

@@ -82,7 +82,9 @@ class TaggedAdapter(WrappingAdapter):
 
     def _flushed(self) -> list[Event]:
         return [
-            self._delta(is_reasoning, text, {"type": "text.delta", **({"choice": choice} if choice else {})})
+            self._delta(
+                is_reasoning, text, {"type": "text.delta", "choice": choice} if choice else {"type": "text.delta"}
+            )
             for choice, split in self._splits.items()
             for is_reasoning, text in split.flush()
         ]

@@ -44,7 +44,7 @@ from gai_fast.formats._openai import annotation, argument_text, error_object, no
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
 from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_EVENT, Event
 
 _TEXT_KEYS: Final = {
     "text.delta": b"content",
@@ -102,7 +102,7 @@ class Chunks(DataEncoder):
         self._created = context.clock() // 1000
         self._tail = b',"usage":null' if context.usage else b""
         self._name_stream(f"chatcmpl-{context.stream_id}", context.model)
-        self._started: Event = {}
+        self._started: Event = NO_EVENT
         self._choices: list[int] = []
         self._details = 0
         self._annotations = 0

@@ -14,7 +14,7 @@ from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._openai import annotation, note_warning
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
 from gai_fast.kernels import encode_json
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_EVENT, Event
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -24,8 +24,8 @@ class WholeObject(WholeEncoder):
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
         self._created = context.clock() // 1000
-        self._started: Event = {}
-        self._finish: Event = {}
+        self._started: Event = NO_EVENT
+        self._finish: Event = NO_EVENT
         self._warnings: list[dict[str, Any]] = []
 
     def event(self, event: Event) -> None:

@@ -26,7 +26,7 @@ from gai_fast.formats.messages.parts import (
     usage_of,
 )
 from gai_fast.kernels import encode_json
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_EVENT, Event
 
 
 class WholeMessage(WholeEncoder):
@@ -36,7 +36,7 @@ class WholeMessage(WholeEncoder):
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
-        self._finish: Event = {}
+        self._finish: Event = NO_EVENT
         self._safety: Mapping[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
 

@@ -12,7 +12,7 @@ from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import Output, discard
 from gai_fast.formats.responses.parts import ResponseObject, custom_tools, namespaced, outcome_of
 from gai_fast.kernels import encode_json
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_EVENT, Event
 
 
 class WholeResponse:
@@ -28,7 +28,7 @@ class WholeResponse:
         self._usage: dict[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
         self._audio: list[Event] = []
-        self._finish: Event = {}
+        self._finish: Event = NO_EVENT
         self._out = b""
         self._output = self._new_output()
 

@@ -24,7 +24,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.kernels import FrameLog, Piece
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
@@ -277,7 +277,7 @@ class Publication(Published):
         if last:
             self.log.append(last, self._encoder.seq)
         session = self._session
-        event: Event = {} if session is None else session.last_event
+        event: Event = NO_EVENT if session is None else session.last_event
         has_content = session is None or session.has_content
         self._leave()
         self.log.end(ending_of(event, has_content=has_content))

@@ -32,7 +32,7 @@ import msgspec
 import orjson
 
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
@@ -309,7 +309,7 @@ class SharedCall(Receiver):
     @property
     def last_event(self) -> Event:
         """The `finish` of the log if the answer is kept. Empty if it is not."""
-        return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
+        return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else NO_EVENT
 
     @property
     def answered_by(self) -> AnswerSource | None:

@@ -29,6 +29,11 @@ def test_an_event_may_hold_these_keys_and_what_done_says() -> None:
     assert set(Event.__annotations__) == {*KEYS, "finished"}
 
 
+def test_type_checkers_know_that_each_event_has_a_type() -> None:
+    """Of other keys pyright reports `event["text"]`: an event may lack them."""
+    assert Event.__required_keys__ == {"type"}
+
+
 def test_the_envelope_is_made_of_keys() -> None:
     assert ENVELOPE_KEYS == ("schema", "ts", "trace_id", "request_id")
     assert set(ENVELOPE_KEYS) <= set(KEYS)
