@@ -180,10 +180,10 @@ class _Decoding:
         return self._sink.take()
 
 
-def _copied(chunk: object) -> bytes:
+def _copied(chunk: bytes) -> bytes:
     """Copies a bytes-like object. `bytes()` alone would accept an integer as a size."""
     try:
-        return bytes(memoryview(chunk))  # type: ignore[arg-type]
+        return bytes(memoryview(chunk))
     except TypeError:
         raise TypeError(f"a chunk must be bytes-like, not {type(chunk).__name__}") from None
 
