@@ -107,13 +107,15 @@ def cannot_listen(place: str, problem: OSError) -> StartupFailure:
     has_port = ":" in place
     reason = str(problem.strerror or problem)
     if problem.errno == errno.EADDRINUSE:
-        reason = f"in use by another program{': choose one with --port' if has_port else ''}"
+        reason = f"in use by another program{': choose another with --port' if has_port else ''}"
     elif problem.errno == errno.ENOENT:
         reason += ": make its folder first"
     elif problem.errno == errno.EBADF:
         reason += ": --fd is for a socket that another program hands over, 3 with a socket unit of systemd"
     elif problem.errno == errno.EACCES:
-        reason += ": a port below 1024 needs a privilege, choose one with --port" if has_port else ": check its folder"
+        reason += (
+            ": a port below 1024 needs a privilege, choose another with --port" if has_port else ": check its folder"
+        )
     elif problem.errno == errno.EADDRNOTAVAIL:
         reason += ": --host must be an address of this machine"
     return StartupFailure(f"cannot listen on {place}: {reason}")
@@ -257,7 +259,7 @@ def announce(text: str) -> None:
     try:
         _print_in_time(text)
     except TimeoutError:
-        logging.getLogger(__name__).warning("cannot write to the standard output: it is full, and nobody reads it")
+        logging.getLogger(__name__).warning("cannot write to the standard output: it is full, and no program reads it")
     except OSError as problem:
         _discard_output()
         logging.getLogger(__name__).warning("cannot write to the standard output: %s", problem.strerror)

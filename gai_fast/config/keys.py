@@ -575,7 +575,7 @@ TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defa
 LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 """Sections that may occur in the file several times."""
 _LEAST_ELSEWHERE: Final = 0.75
-"""How alike a misspelt key and a key of another section must be: among all sections some are near by chance."""
+"""The least likeness of a misspelt key to a key of another section. Among all sections some are near by chance."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'who calls, such as name = "website"',

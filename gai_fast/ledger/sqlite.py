@@ -207,7 +207,7 @@ def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amoun
         return None
     figures = _figures(*row)
     if figures is None:
-        logger.error("the spend of %s on %s is damaged in the store: it is counted anew", place[1], place[0])
+        logger.error("the spend of %s on %s is damaged in the store: it is counted from zero again", place[1], place[0])
     return figures
 
 

@@ -121,7 +121,7 @@ class BreakerSettings(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class Peer(_Snapshot):
-    """How a host is reached: its URL, times, proxy and TLS. It has no fact about what the host answers."""
+    """The way to a host: its URL, times, proxy and TLS. It has no fact about the host's answers."""
 
     url: str
     connect_timeout: float = 5.0
@@ -238,7 +238,7 @@ class UpstreamSettings(_Snapshot):
 
     @property
     def other_keys(self) -> int:
-        """How often a request is sent again with another key; a token that is refused is replaced once."""
+        """The most times that a request is sent again with another key. A refused token is replaced once."""
         return len(self.more_api_keys) if self.identity is None else 1
 
     @property
@@ -248,7 +248,7 @@ class UpstreamSettings(_Snapshot):
 
     @property
     def peer(self) -> Peer:
-        """How the upstream is reached."""
+        """The way to the upstream."""
         times = self.connect_timeout, self.idle_timeout, self.total_timeout
         return Peer(self.base_url, *times, self.proxy, self.ca_file, self.client_cert, self.client_key)
 

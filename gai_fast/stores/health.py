@@ -60,7 +60,7 @@ class Health:
         if self._may_warn():
             self._is_logged = True
             logger.error("%s: a bug", task, exc_info=bug)
-        self._note(StoreError("unsuitable", f"{task}: a bug of the gateway, which its log tells"))
+        self._note(StoreError("unsuitable", f"{task}: a bug of the gateway: see its log"))
 
     def refusal(self, problem: StoreError, content: str = "the streams") -> Error:
         """Records a failed call that a request needs; returns the request's error.

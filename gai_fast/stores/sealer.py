@@ -62,7 +62,7 @@ _numbers: Final = struct.Struct(">B?QQ").pack
 """The beginning of `_place`, up to the caller."""
 _DIGEST_ENDS: Final = 32
 _NAME_BEGINS: Final = 32 + 1 + len(FRAMES)
-"""Where the name begins in the rest of a record's place, which begins with the caller."""
+"""The place of the name in the rest of a record's place, which begins with the caller."""
 _FRAMES_KIND: Final = b"\x0alog.frames"
 _HEADER_KIND: Final = b"\x0alog.header"
 _END_KIND: Final = b"\x07log.end"

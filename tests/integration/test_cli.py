@@ -163,7 +163,7 @@ class TestServe:
             assert await run("serve", "--port", str(port), cwd=tmp_path) == (
                 3,
                 "",
-                f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose one with --port\n",
+                f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose another with --port\n",
             )
 
     async def test_binding_openly_is_refused(self, tmp_path: Path) -> None:

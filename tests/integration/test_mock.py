@@ -269,7 +269,8 @@ class TestCommand:
             output, errors = process.communicate(timeout=SECONDS)
         assert (process.returncode, output) == (3, "")
         assert (
-            errors == f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose one with --port\n"
+            errors
+            == f"error: cannot listen on 127.0.0.1:{port}: in use by another program: choose another with --port\n"
         )
 
     @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ class Reencoded:
             self._began = event.get("ts")
         if event["type"] == "stream.reset":
             if self._has_content and seq > self._after and not self._form.format.can_reset:
-                text = "the answer was begun anew, which this format cannot tell"
+                text = "the answer began again, which this format cannot express"
                 raise Error("provider_unavailable", text, reason="reset")
             self._has_content = False
         elif not self._has_content:

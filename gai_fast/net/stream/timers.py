@@ -29,7 +29,7 @@ class StreamTimers:
         self._attempt: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
         self.late_due = math.inf
-        """When a complete answer ends without its end mark. Infinite before its finish reason."""
+        """The time at which a complete answer ends without its end mark. Infinite before its finish reason."""
 
     @property
     def awaits_attempt(self) -> bool:

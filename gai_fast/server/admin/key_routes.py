@@ -92,7 +92,7 @@ class KeyRoutes:
         _aim(incoming, name)
         if not any(key.role == "admin" for key in self._engine.settings.keys):
             text = (
-                "the first key at run time closes the server, and nobody could operate it: "
+                "the first key at run time closes the server, and no admin could operate it: "
                 'add a [[key]] with role = "admin" to the file'
             )
             raise Error("invalid_request", text, reason="no_admin", status=409)

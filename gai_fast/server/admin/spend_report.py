@@ -46,7 +46,7 @@ def read_query(query: Mapping[str, str]) -> SpendQuery:
         raise Error("invalid_request", "the parameters are `by`, `from`, `to` and `format`", reason="query")
     by, form = query.get("by", "key"), query.get("format", "json")
     if by not in _COLUMNS:
-        raise Error("invalid_request", f"`by` must be {', '.join(_COLUMNS)}", reason="by")
+        raise Error("invalid_request", f"`by` must be one of {', '.join(_COLUMNS)}", reason="by")
     if form not in ("json", "csv"):
         raise Error("invalid_request", "`format` must be json or csv", reason="format")
     return SpendQuery(cast("GroupBy", by), _date(query, "from"), _date(query, "to"), form == "csv")

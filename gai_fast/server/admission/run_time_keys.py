@@ -163,7 +163,7 @@ class RunTimeKeys:
         if task.cancelled() or self._task is not task:
             return
         _log.error("the keys of the store could not be read: a bug", exc_info=task.exception())
-        self._note_failure(StoreError("unsuitable", "a bug of the gateway, which its log tells"))
+        self._note_failure(StoreError("unsuitable", "a bug of the gateway: see its log"))
         asyncio.get_running_loop().call_later(SHARED.store_retry, self._begin, task)
 
     def _begin(self, former: asyncio.Task[None] | None = None) -> None:

@@ -24,7 +24,7 @@ _PARTS: Final = (("tls_cert", b"-----BEGIN CERTIFICATE-----", "certificate"), ("
 _MISMATCHES: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _REASONS: Final = {
     "EE_KEY_TOO_SMALL": "the key is too weak: make one of at least 2,048 bits (RSA) or 256 bits (EC)",
-    "CA_MD_TOO_WEAK": "the certificate is signed with a broken hash: have it issued anew",
+    "CA_MD_TOO_WEAK": "the certificate is signed with a broken hash: have it issued again",
 }
 
 

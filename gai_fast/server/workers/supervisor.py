@@ -626,7 +626,7 @@ class Supervisor:
 
     def _reload_settings(self, *, by_signal: bool = False) -> Any:
         """Reloads the configuration: rule 5. Returns the report. None after a bug."""
-        reloaded = _result(partial(self._reload, by_signal=by_signal), "the configuration is not loaded anew")
+        reloaded = _result(partial(self._reload, by_signal=by_signal), "the configuration is not reloaded")
         if reloaded is None:
             return None
         settings, report = reloaded

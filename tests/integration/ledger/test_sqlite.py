@@ -192,7 +192,7 @@ async def test_a_damaged_sum_of_spend_is_counted_anew_and_keeps_no_other_from_be
     assert "1 sums of spend in the store are damaged, and are not in the report" in caplog.text
     caplog.clear()
     await home.exchange(2, [ann, bob], [])
-    assert "the spend of ann on 2026-11-22 is damaged in the store: it is counted anew" in caplog.text
+    assert "the spend of ann on 2026-11-22 is damaged in the store: it is counted from zero again" in caplog.text
     assert sorted(await home.spend("key", None, None)) == [
         SpendRow("ann", "USD", 100, 1),
         SpendRow("bob", "USD", 200, 2),

@@ -193,7 +193,7 @@ def test_a_full_pipe_that_nobody_reads_holds_nobody_up(
                 os.write(writer, bytes(4096))
         os.set_blocking(writer, True)
         announce("here I am")
-        assert "cannot write to the standard output: it is full, and nobody reads it" in caplog.text
+        assert "cannot write to the standard output: it is full, and no program reads it" in caplog.text
         os.read(reader, 1 << 20)
         announce("here I äm")
         assert os.read(reader, 1 << 20) == b"here I \\xe4m\n"

@@ -226,7 +226,7 @@ class TestCommand:
         [
             (
                 CannotListen(errno.EADDRINUSE, "Address already in use"),
-                "in use by another program: choose one with --port",
+                "in use by another program: choose another with --port",
             ),
             (
                 CannotListen(errno.EADDRNOTAVAIL, "Cannot assign requested address"),
@@ -234,7 +234,7 @@ class TestCommand:
             ),
             (
                 CannotListen(errno.EACCES, "Permission denied"),
-                "Permission denied: a port below 1024 needs a privilege, choose one with --port",
+                "Permission denied: a port below 1024 needs a privilege, choose another with --port",
             ),
             (CannotListen(errno.EIO, "Input/output error"), "Input/output error"),
         ],

@@ -79,7 +79,7 @@ def test_a_bug_counts_as_a_failure_and_is_logged_once_in_a_while(
     health = Health(time.clock)
     for _ in range(50):
         health.broke("the lease was not renewed", ZeroDivisionError("of a stream"))
-    assert str(health.problem) == "the lease was not renewed: a bug of the gateway, which its log tells"
+    assert str(health.problem) == "the lease was not renewed: a bug of the gateway: see its log"
     [record] = caplog.records
     assert (record.message, record.levelname) == ("the lease was not renewed: a bug", "ERROR")
     assert record.exc_info is not None

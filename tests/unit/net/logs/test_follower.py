@@ -450,7 +450,7 @@ def test_what_a_format_cannot_tell_ends_its_follower_with_an_error_and_no_other(
     piece = b'event: stream.reset\nid: s.2\ndata: {"type":"stream.reset","seq":2,"reason":"network"}\n\n'
     stream.log.append(piece, 2)
     (_, result) = openai.taken()[-1]
-    assert b"begun anew" in result
+    assert b"began again" in result
     assert b"[DONE]" not in result
     assert gai.taken()[-1] == piece
     assert stream.log.watchers == 1

@@ -90,7 +90,7 @@ def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_
     said = {"type": "text.delta", "seq": 4, "text": "Hello"}
     result = fed(own, *map(logged, (begin, RESET, ANEW, said)))
     assert b"Hello" in result
-    with pytest.raises(Error, match="begun anew"):
+    with pytest.raises(Error, match="began again"):
         own.feed(logged({**RESET, "seq": 5}))
 
 

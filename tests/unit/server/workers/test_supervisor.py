@@ -396,7 +396,7 @@ def test_counts_that_cannot_be_added_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("how", "line"),
     [
-        ("no configuration", "the configuration is not loaded anew"),
+        ("no configuration", "the configuration is not reloaded"),
         ("unheard", "the start of the server could not be announced"),
     ],
 )
