@@ -380,7 +380,7 @@ class LegalStream:
             for processed in self._chain.process(event, self._now_ms):
                 if processed["type"] in ("finish", "error"):  # a processor may have counted the tokens
                     processed = answer.settled(processed)
-                    if "usage" in processed:
+                    if self.end and "usage" in processed:  # `NO_EVENT` is every stream's
                         self.end["usage"] = processed["usage"]
                 self._send_processed(processed)
             if step.is_end:

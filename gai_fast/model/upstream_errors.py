@@ -100,7 +100,7 @@ _PATTERNS_ALONE: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
     ("overloaded", re.compile(r"at capacity|server is busy")),
 )
 _QUOTED: Final = re.compile(r"(?<!\w)(?:'.*'|\".*\"|`.*`)", re.S)
-"""What an upstream quotes of a request, up to the last quotation mark: a caller may send some itself."""
+"""A quotation from a request, up to the last quotation mark: a caller may send some itself."""
 _OF_ALL: Final = ("unauthorized", "overloaded")
 """Codes that concern the requests of all callers. The words of one caller must not cause them."""
 _POLICY: Final = re.compile(r"polic|flagged|violat")

@@ -94,7 +94,7 @@ _OTHER_MODES: Final = frozenset(("checkpoints", "custom", "debug", "tasks", "upd
 
 
 class _Aside:
-    """What LangGraph's other modes send: it repeats the messages, or nodes wrote it."""
+    """The output of LangGraph's other modes: it repeats the messages, or nodes wrote it."""
 
 
 def chunk_of(item: Any) -> Any:

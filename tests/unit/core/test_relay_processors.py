@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.chain import Processor
 from gai_fast.core.relay import Relay
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.processors import Chain, StreamInfo, make_chain, read_processor
 from gai_fast.providers import get_provider
 from tests.legal import check_legal, sse
@@ -98,6 +100,19 @@ def test_what_waits_is_told_before_a_cancelled_stream_ends() -> None:
     relay.receive_data(sse(chunk("a"), chunk("b")), 0)
     relay.stop("cancelled")
     assert [event.get("text", event["type"]) for event in events(encoder.take())] == ["start", "ab", "finish", "done"]
+
+
+def test_an_end_that_a_processor_makes_too_early_is_nobodys_end() -> None:
+    """The end of a stream stays empty until it comes, and what stands there is shared by all streams."""
+
+    class Early(Processor):
+        def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+            yield {"type": "finish", "finish_reason": "stop", "usage": {"input_tokens": 7, "output_tokens": 7}}
+
+    encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: 7))
+    relay = Relay(get_provider("openai").adapter(), encoder, chain=Chain([Early()]))
+    relay.receive_data(sse(chunk("a")), 0)
+    assert relay.end == NO_EVENT == {}
 
 
 def test_processors_that_need_no_deltas_leave_every_byte_as_it_is() -> None:
