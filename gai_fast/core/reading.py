@@ -345,6 +345,7 @@ _OTHER_NAMES: Final = {
     "max_completion_tokens": "max_tokens",
     "stop_sequences": "stop",
     "instructions": "system",
+    "format": "response_format",
 }
 """Names that other APIs give to members of a native request."""
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]{1,64})`")

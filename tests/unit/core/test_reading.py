@@ -521,6 +521,7 @@ def test_what_is_in_strings_is_no_value(unit: str) -> None:
         (b'{"qurey":"x"}', "; did you mean 'query'?"),
         (b'{"prompt":"x"}', "; did you mean 'query'?"),
         (b'{"query":"x","max_completion_tokens":1}', "; did you mean 'max_tokens'?"),
+        (b'{"query":"x","format":"json"}', "; did you mean 'response_format'?"),
         (b'{"query":"x","temprature":1}', "; did you mean 'temperature'?"),
         (b'{"messages":[{"role":"user","contnet":"x"}]}', "; did you mean 'content'?"),
         (b'{"query":"x","zzz":1}', "unknown field `zzz`"),
