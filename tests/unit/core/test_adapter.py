@@ -111,5 +111,7 @@ def test_unless_an_adapter_names_members_none_of_its_chunks_is_copied() -> None:
 @pytest.mark.parametrize("provider", provider_names())
 def test_every_provider_implements_both_interfaces(provider: str) -> None:
     api = cast(Any, get_provider(provider))
-    assert isinstance(api, ResponseAPI)
-    assert isinstance(api.adapter(), Adapter)
+    # By their bases: the abstract classes that mypyc compiles share one cache of `isinstance`, `ABC`'s own, so that an
+    # earlier answer about another class would count here.
+    assert ResponseAPI in type(api).__mro__
+    assert Adapter in type(api.adapter()).__mro__
