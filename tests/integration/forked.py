@@ -19,8 +19,7 @@ from gai_fast.cli import main
 from gai_fast.server.limits import LIMITS
 
 FORKS = multiprocessing.get_context("forkserver")
-SERVER = ("cli.serve", "runtime.tuning", "server.serving", "server.workers.supervisor", "server.workers.worker")
-FORKS.set_forkserver_preload([__name__, "uvloop", *(f"gai_fast.{name}" for name in SERVER)])
+FORKS.set_forkserver_preload([__name__, "tests.integration.preloaded"])
 
 Arguments = tuple[str | socket.socket, ...]
 
