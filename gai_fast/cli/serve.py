@@ -260,9 +260,9 @@ def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Gr
 
 
 def _store_failure(problem: StoreError) -> str:
-    from gai_fast.stores.sealer import SECTION
+    from gai_fast.stores import SealError
 
-    if SECTION in str(problem):  # its own remedy is there
+    if isinstance(problem, SealError):  # its text has the remedy
         return f"the store cannot be used: {problem}"
     return f"the store cannot be used: {problem}: check `url` in [store] (--store), and that the store is there"
 

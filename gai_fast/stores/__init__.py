@@ -9,7 +9,7 @@ from typing import Any, Final
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
-from gai_fast.stores.backend import ANSWERS, CLAIMS, Backend, StoreError
+from gai_fast.stores.backend import ANSWERS, CLAIMS, Backend, SealError, StoreError
 from gai_fast.stores.memory import StreamLog
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
@@ -24,6 +24,7 @@ __all__ = [
     "Ending",
     "LogHeader",
     "LogWatcher",
+    "SealError",
     "Seals",
     "Store",
     "StoreError",

@@ -60,6 +60,10 @@ class StoreError(GaiFastError):
         self.fault: Fault = fault
 
 
+class SealError(StoreError):
+    """The keys of `[store.encryption]` cannot be used, or do not fit the store. The text says what to do about it."""
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """Successive pieces of a log, joined.
 

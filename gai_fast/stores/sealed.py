@@ -38,6 +38,7 @@ from gai_fast.stores.backend import (
     CopyTail,
     LogCopy,
     Record,
+    SealError,
     StoreError,
     check_size,
     join_gaps,
@@ -278,7 +279,7 @@ class SealedBackend(Backend):
     def _check_plain(self) -> None:
         """Raises `StoreError` if plain records do not count."""
         if len(self.seals) and self.seals.is_required:
-            raise StoreError(
+            raise SealError(
                 "damaged", "a record of the store is not sealed, and `required` in [store.encryption] is set"
             )
 

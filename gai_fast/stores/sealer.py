@@ -31,7 +31,7 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.limits import SHARED
-from gai_fast.stores.backend import CopyChange, Gap, Record, StoreError, ending_text, gap_text, header_text
+from gai_fast.stores.backend import CopyChange, Gap, Record, SealError, StoreError, ending_text, gap_text, header_text
 from gai_fast.stores.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Sealer:
         """Counts a read or write that has no key; returns its error."""
         self.errors += 1
         self._short_until = time.monotonic() + LIMITS.seal_short
-        return StoreError("sealed", f"the store is sealed with a key that is not in {SECTION}: add it to `keys`")
+        return SealError("sealed", f"the store is sealed with a key that is not in {SECTION}: add it to `keys`")
 
 
 def _sealed(sealer: Sealer, place: bytes, value: bytes) -> bytes:
@@ -262,7 +262,7 @@ def _key(key: bytes) -> _Key:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise StoreError(
+        raise SealError(
             "unsuitable", f"{SECTION}: the package cryptography is missing: install gai-fast[seal]"
         ) from None
     identifier = hmac.digest(key, b"gai-fast key id", "sha256")[:8]

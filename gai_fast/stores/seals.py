@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from gai_fast.model.settings import SealSettings
 from gai_fast.runtime.programs import Cancellation, ProgramError, output_of
-from gai_fast.stores.backend import StoreError
+from gai_fast.stores.backend import SealError
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.sealer import KEY_BYTES, SECTION, Sealer
 
@@ -42,7 +42,7 @@ class Seals(Sealer):
         """Gets the keys at the start. Does nothing if they are here.
 
         Raises:
-            StoreError: They cannot be used; the text says why, and what to do.
+            SealError: They cannot be used; the text says why, and what to do.
         """
         async with self._lock:
             if self._settings.has_keys and not len(self):
@@ -55,7 +55,7 @@ class Seals(Sealer):
             settings: `[store.encryption]`.
 
         Raises:
-            StoreError: They cannot be used: nothing has changed.
+            SealError: They cannot be used: nothing has changed.
         """
         async with self._lock:
             await self._use(settings)
@@ -78,7 +78,7 @@ def read_key(text: str) -> bytes:
         text: 32 bytes in base64.
 
     Raises:
-        StoreError: It is no key. The error says nothing of the text.
+        SealError: It is no key. The error says nothing of the text.
     """
     try:
         key = b64decode(text, validate=True)
@@ -105,5 +105,5 @@ def _printed(command: Sequence[str]) -> list[str]:
     return lines
 
 
-def _unusable(why: str) -> StoreError:
-    return StoreError("unsuitable", f"{SECTION}: {why}")
+def _unusable(why: str) -> SealError:
+    return SealError("unsuitable", f"{SECTION}: {why}")

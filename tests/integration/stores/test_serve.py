@@ -51,6 +51,11 @@ def folder_is_missing(folder: Path) -> tuple[str, str]:
     return "sqlite:///none/logs.db", f"{folder}/none/logs.db cannot be made: No such file or directory"
 
 
+def folder_is_named_like_a_section(folder: Path) -> tuple[str, str]:
+    missing = "[store.encryption]/none/logs.db"
+    return f"sqlite:///{missing}", f"{folder}/{missing} cannot be made: No such file or directory"
+
+
 def file_is_none_of_ours(folder: Path) -> tuple[str, str]:
     (folder / "notes.txt").write_text("my notes\n" * 1000)
     return (
@@ -64,7 +69,9 @@ def server_is_missing(folder: Path) -> tuple[str, str]:
     return f"redis://:secret@127.0.0.1:{port}", f"redis://127.0.0.1:{port} cannot be reached"
 
 
-@pytest.mark.parametrize("case", [folder_is_missing, file_is_none_of_ours, server_is_missing])
+@pytest.mark.parametrize(
+    "case", [folder_is_missing, folder_is_named_like_a_section, file_is_none_of_ours, server_is_missing]
+)
 async def test_a_store_that_cannot_work_ends_the_start_with_one_line(
     folder: Path, case: Callable[[Path], tuple[str, str]], needs_redis: None
 ) -> None:
