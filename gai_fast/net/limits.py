@@ -261,7 +261,8 @@ class Limits:
     """Bytes of each of an issuer's two documents: they have some KiB, with certificates 50."""
 
     issuer_keys: int = 64
-    """Keys of an issuer that are kept: those of the last rotations, for each algorithm."""
+    """Keys of an issuer that are kept: those of the last rotations, for each algorithm. Of a larger
+    set the first ones are kept, and a warning in the log has their issuer and the number of the others."""
 
     issuer_fresh: float = 300.0
     """Seconds after which an issuer's keys are fetched again: a withdrawn key is used no longer than that."""

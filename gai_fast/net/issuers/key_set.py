@@ -69,6 +69,9 @@ class KeySet:
     Args:
         document: The set, as JSON has it.
 
+    Attributes:
+        left_out: The number of further keys, above `limits.issuer_keys`.
+
     Raises:
         KeySetError: It has no such key.
     """
@@ -77,16 +80,18 @@ class KeySet:
         given = document.get("keys") if isinstance(document, dict) else None
         if not isinstance(given, list):
             raise KeySetError("its key set has no list `keys`")
-        self._keys: list[PublicKey] = []
-        for each in given:
-            key = _key_of(each) if isinstance(each, dict) else None
-            if key is not None and len(self._keys) < LIMITS.issuer_keys:
-                self._keys.append(key)
-        if not self._keys:
+        keys = [key for each in given if isinstance(each, dict) and (key := _key_of(each)) is not None]
+        if not keys:
             raise KeySetError("its key set has no key for RS, PS, ES or EdDSA signatures")
+        self._keys = keys[: LIMITS.issuer_keys]
+        self.left_out = len(keys) - len(self._keys)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeySet) and [each[:3] for each in self._keys] == [each[:3] for each in other._keys]
+        return (
+            isinstance(other, KeySet)
+            and [each[:3] for each in self._keys] == [each[:3] for each in other._keys]
+            and self.left_out == other.left_out
+        )
 
     __hash__ = None  # type: ignore[assignment]  # no set or dict holds it
 
@@ -107,6 +112,7 @@ class KeySet:
 
 def _key_of(given: Mapping[str, Any]) -> PublicKey | None:
     """Returns a key of a set. None if it cannot be used: rule 2."""
+    given = {name: value for name, value in given.items() if value is not None}  # issuers write null for no value
     kind = given.get("kty")
     names = _PUBLIC.get(kind, ()) if isinstance(kind, str) else ()
     values = [given.get(name) for name in names]

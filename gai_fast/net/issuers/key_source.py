@@ -106,6 +106,11 @@ class KeySource:
             self._failures, self._came_at = 0, self._loop.time()
             if keys != self._keys:
                 self._keys = keys
+                if keys.left_out:
+                    text = (
+                        "the issuer %s has %d keys, of which the first %d are used: tokens of the other %d are refused"
+                    )
+                    _log.warning(text, self._url, len(keys) + keys.left_out, len(keys), keys.left_out)
         finally:
             self._task = None
             if not self._is_closed:

@@ -149,8 +149,20 @@ def test_a_private_key_that_is_published_is_used_as_the_public_one() -> None:
 
 def test_the_number_of_keys_is_bounded(change_limits: ChangeLimits) -> None:
     change_limits(issuer_keys=2)
-    keys = KeySet({"keys": [jwk("P-256", kid=f"k{number}") for number in range(LIMITS.issuer_keys + 3)]})
-    assert len(keys) == 2
+    given = [jwk("P-256", kid=f"k{number}") for number in range(LIMITS.issuer_keys + 3)]
+    keys = KeySet({"keys": [*given, {**jwk("RSA"), "use": "enc"}]})
+    assert (len(keys), keys.left_out) == (2, 3)
+    assert keys != KeySet({"keys": given[:2]})
+    assert KeySet({"keys": given[:2]}).left_out == 0
+
+
+def test_a_member_that_is_null_is_not_there() -> None:
+    keys = KeySet({"keys": [{**jwk("RSA"), "alg": None, "use": None, "key_ops": None, "x5c": None}]})
+    for algorithm in KINDS["RSA"]:
+        assert is_right(keys, token(algorithm))
+    with pytest.raises(KeySetError, match="no key for"):
+        KeySet({"keys": [{**jwk("RSA"), "n": None}]})
+    assert is_right(KeySet({"keys": [{**jwk("RSA"), "kid": None}]}), token(headers={"kid": None}))
 
 
 def test_equal_sets_are_known() -> None:

@@ -11,6 +11,7 @@ import pytest
 from gai_fast.net.issuers.fetching import IssuerError
 from gai_fast.net.issuers.key_set import KeySet
 from gai_fast.net.issuers.key_source import KeySource
+from tests.conftest import ChangeLimits
 from tests.issuer import URL, jwk
 from tests.limits import LIMITS
 
@@ -109,6 +110,25 @@ def test_an_unknown_key_causes_one_fetch_in_a_while() -> None:
         assert site.asked == 3
 
     run(scenario)
+
+
+def test_keys_above_the_limit_are_warned_about_once_a_set(
+    caplog: pytest.LogCaptureFixture, change_limits: ChangeLimits
+) -> None:
+    change_limits(issuer_keys=1)
+    more = {"keys": [*NEW["keys"], jwk("RSA")]}
+
+    async def scenario(site: Site) -> None:
+        site.answers = [OLD, NEW, NEW, more]
+        for _ in range(4):
+            await site.wait(LIMITS.issuer_fresh + 1)
+        assert (site.asked, site.count) == (4, 1)
+
+    run(scenario)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the issuer {URL} has {count} keys, of which the first 1 are used: tokens of the other {count - 1} are refused"
+        for count in (2, 3)
+    ]
 
 
 def test_keys_are_kept_while_the_issuer_is_down(caplog: pytest.LogCaptureFixture) -> None:
