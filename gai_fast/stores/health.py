@@ -123,11 +123,14 @@ def store_sealed() -> Error:
     return Error("overloaded", text, reason="store_sealed", temporary=False)
 
 
-def out_of_reach(content: str = "the streams") -> Error:
+def out_of_reach(content: str = "the streams", effect: str = "") -> Error:
     """Returns the error for a request that needs the store. Details are in the operator's log only.
 
     Args:
         content: The needed content of the store, for the text.
+        effect: What may have happened nevertheless, and the remedy.
     """
     text = f"the store of {content} is out of reach"
+    if effect:
+        text += f"; {effect}"
     return Error("overloaded", text, reason="store", retry_after_ms=SHARED.overloaded_ms)

@@ -158,7 +158,10 @@ class StoredKeys:
         except StoreError as problem:
             if problem.fault == "full":
                 raise Error("overloaded", "the store has no room for another key", reason="store") from None
-            raise (store_sealed() if problem.fault == "sealed" else out_of_reach("the keys")) from problem
+            if problem.fault == "sealed":
+                raise store_sealed() from problem
+            effect = _perhaps_made(name) if _shard_of(name) in self._uncounted else ""
+            raise out_of_reach("the keys", effect) from problem
 
     async def _change(self, name: str, edit: Edit) -> StoredKey | None:
         number = _shard_of(name)
@@ -186,7 +189,8 @@ class StoredKeys:
                 self._note(number, new, keys)
                 self.was_used = True
                 self._uncounted.add(number)
-                await self._count(number)
+                with suppress(Error):  # too many others change keys now: the next look counts
+                    await self._count(number)
                 return changed
             old = found
         raise _busy()
@@ -224,6 +228,10 @@ class StoredKeys:
 
 def _busy() -> Error:
     return Error("overloaded", "too many others change keys now: ask again", reason="keys")
+
+
+def _perhaps_made(name: str) -> str:
+    return f"the change of the key {name!r} may have been made: look at the key; rotating it gives a new secret"
 
 
 def _shard_of(name: str) -> int:

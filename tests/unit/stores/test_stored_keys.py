@@ -36,6 +36,8 @@ class CountedRecords(MemoryRecords):
         self.fault: StoreError | None = None
         self.no_mark = False
         self.loses_answers = False
+        self.is_contended = False
+        self.others_changes = 0
 
     async def get(self, kind: str, name: str) -> bytes | None:
         self.reads.append(name)
@@ -48,6 +50,9 @@ class CountedRecords(MemoryRecords):
         await asyncio.sleep(0)
         if self.fault is not None or (self.no_mark and name == MARK):
             raise self.fault or StoreError("unreachable", "gone")
+        if self.is_contended and name == MARK:
+            self.others_changes += 1
+            return msgspec.msgpack.encode([1, [self.others_changes] * KEY_SHARDS])
         found = await super().swap(kind, name, *rest)
         if self.loses_answers:
             raise StoreError("slow", "late")
@@ -179,6 +184,33 @@ async def test_a_change_whose_answer_was_lost_is_known_to_all_at_their_next_look
     assert await one.refresh()
     assert await other.refresh()
     assert (one.all(), other.all()) == ({}, {})
+
+
+async def test_a_change_that_may_have_been_made_is_said_to_be_so(make: Make, records: CountedRecords) -> None:
+    """A new key's secret is in the answer alone: without the text, an admin would have a key of an unknown secret."""
+    may = "out of reach; the change of the key 'a' may have been made: look at the key; rotating it gives a new secret"
+    for is_after_the_write in (False, True):
+        records.no_mark, records.loses_answers = is_after_the_write, not is_after_the_write
+        with pytest.raises(Error, match=may) as caught:
+            await put(make(), "a")
+        assert (caught.value.status, caught.value.reason) == (503, "store")
+    records.fault = StoreError("unreachable", "gone")
+    with pytest.raises(Error, match=r"out of reach$"):
+        await put(make(), "a")
+
+
+async def test_a_change_that_others_keep_from_being_counted_is_made_and_counts_at_the_next_look(
+    make: Make, records: CountedRecords
+) -> None:
+    one, other = make(), make()
+    await put(other, "b")
+    records.is_contended = True
+    await put(one, "a")
+    assert [*one.all()] == ["a"]
+    records.is_contended = False
+    await one.refresh()
+    await other.refresh()
+    assert [*other.all()] == ["a", "b"]
 
 
 async def test_a_change_after_a_loss_and_before_the_next_look_loses_no_key(make: Make, records: CountedRecords) -> None:
