@@ -44,6 +44,8 @@ from gai_fast.runtime.ids import EVENT_ID, new_request_id
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """The exceptions of a lost connection."""
+_DOUBLED: Final = ("/v1/v1/", "/v1/api/v1/")
+"""In a request's path if the server's URL has the `/v1` of an SDK's `base_url`."""
 _WAITS: Final = ("retry-after", "retry-after-ms")
 
 Headers = Mapping[str, str]
@@ -719,6 +721,15 @@ async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 async def error_of(response: aiohttp.ClientResponse) -> Error:
     """Returns the error in a response."""
+    error = await _error_in(response)
+    is_no_route = response.status == 404 and error.reason in (None, "protocol")
+    if is_no_route and any(each in response.url.path for each in _DOUBLED):
+        text = f"{error.message}; give `connect` the server's URL without /v1"
+        return Error(error.code, text, reason=error.reason, temporary=False, status=error.status)
+    return error
+
+
+async def _error_in(response: aiohttp.ClientResponse) -> Error:
     try:
         async with asyncio.timeout(LIMITS.server_connect):
             data = await _body(response, LIMITS.server_error)

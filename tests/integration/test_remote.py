@@ -464,6 +464,32 @@ async def test_the_prefix_and_the_key_are_sent(net: Net) -> None:
     assert "\r\nauthorization: Bearer secret\r\n" in server.heads[0]
 
 
+@on_uvloop
+async def test_the_url_of_an_sdk_is_answered_with_the_right_one(net: Net) -> None:
+    gateway = await net.gateway(await net.mock())
+    without = "; give `connect` the server's URL without /v1"
+    async with gai_fast.connect(f"{gateway.url}/v1/") as client:
+        with pytest.raises(gai_fast.NotFound, match=f"no such route.*{without}$"):
+            await client.ask(QUERY)
+        with pytest.raises(gai_fast.NotFound, match=f"no such route.*{without}$"):
+            await client.models()
+    url = (await net.upstream(Scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone"))).url
+    async with gai_fast.connect(f"{url}/v1") as client:
+        with pytest.raises(gai_fast.Network, match=f"answered 404, and not as a gai-fast server does{without}$"):
+            await client.ask(QUERY)
+
+
+@on_uvloop
+async def test_a_server_may_be_mounted_below_a_v1(net: Net) -> None:
+    body = json.dumps({"error": {"code": "not_found", "message": "no model", "reason": "model"}}).encode()
+    server = Scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    url = (await net.upstream(server)).url
+    async with gai_fast.connect(f"{url}/v1") as client:
+        with pytest.raises(gai_fast.NotFound, match=r"no model$"):
+            await client.ask(QUERY)
+    assert server.heads[0].startswith("POST /v1/api/v1/stream?")
+
+
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000])
 @on_uvloop
 async def test_an_answer_that_is_not_http_is_told_at_once(net: Net, answer: bytes) -> None:
