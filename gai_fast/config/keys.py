@@ -576,6 +576,8 @@ LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 """Sections that may occur in the file several times."""
 _LEAST_ELSEWHERE: Final = 0.75
 """The least likeness of a misspelt key to a key of another section. Among all sections some are near by chance."""
+_TIMEOUTS: Final = ("timeout", "request_timeout", "read_timeout", "stream_timeout")
+"""Names of other gateways for what are several keys here, none of which is nearest."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'who calls, such as name = "website"',
@@ -685,6 +687,9 @@ def unknown_key(name: str, section: str) -> str:
     """Returns the message about a key that the section does not have."""
     if name in LATER[section]:
         return f"`{name}` in {title(section)} is not supported yet"
+    timed = "upstream" if section == "model" else section  # the times of a model are its upstream's
+    if name in _TIMEOUTS and (limits := [key for key in SECTIONS[timed] if key.endswith("_timeout")]):
+        return f"unknown key {shown(name)} in {title(section)}; {title(timed)} has {', '.join(limits)}"
     advice = nearest(name, SECTIONS[section], LATER[section])
     home = _home_of(name)
     of_another_list = section in LISTS and home in LISTS

@@ -25,6 +25,16 @@ class TestMistakes:
             (UPSTREAM + MODEL + "model = 1", "gai-fast.toml:7: unknown key 'model' in [[model]]; did you mean id?"),
             (UPSTREAM + "url = 1", "gai-fast.toml:4: unknown key 'url' in [[upstream]]; did you mean base_url?"),
             ('[[upstream]]\nname = "x"\ntype = "openai"', "unknown key 'type' in [[upstream]]; did you mean provider?"),
+            *(
+                (
+                    f"{UPSTREAM}{model}{name} = 60",
+                    f"unknown key '{name}' in [[{section}]]; [[upstream]] has connect_timeout, first_event_timeout, "
+                    "idle_timeout, total_timeout",
+                )
+                for section, model in (("upstream", ""), ("model", MODEL))
+                for name in ("timeout", "request_timeout", "read_timeout", "stream_timeout")
+            ),
+            ("[server]\ntimeout = 60", "unknown key 'timeout' in [server]; [server] has header_timeout, body_timeout"),
             ("[servr]", "gai-fast.toml:1: unknown section 'servr'; did you mean [server]?"),
             ("[modle]", "gai-fast.toml:1: unknown section 'modle'; did you mean [[model]]?"),
             ("port = 1", "gai-fast.toml:1: `port` belongs under [server]"),
