@@ -51,7 +51,7 @@ def decode(
 
     Raises:
         ValueError: At the call: the provider or the envelope is unknown.
-        TypeError: At the call: `chunks` is one body instead of its pieces.
+        TypeError: At the call: `chunks` is one body instead of its pieces, or `status` is no whole number.
     """
     if isinstance(chunks, bytes | bytearray | memoryview | str):
         kind = type(chunks).__name__
@@ -153,6 +153,8 @@ class _Decoding:
 
     def __init__(self, provider: str, status: int, headers: Mapping[str, str] | None, envelope: Envelope) -> None:
         self._sink = OrderedEvents(envelope)
+        if not isinstance(status, int):
+            raise TypeError(f"status must be a whole number, such as 200, not {type(status).__name__}")
         self._relay = Relay(get_provider(provider).adapter(), self._sink)
         self._relay.receive_head(status, {name.lower(): value for name, value in (headers or {}).items()})
 

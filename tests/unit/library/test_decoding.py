@@ -131,6 +131,13 @@ def test_so_is_an_unknown_envelope() -> None:
             function("openai", [], envelope="half")
 
 
+@pytest.mark.parametrize(("status", "kind"), [("401", "str"), (None, "NoneType"), (200.0, "float")])
+def test_a_status_of_another_type_is_named_at_the_call(status: Any, kind: str) -> None:
+    for function in CALLS:
+        with pytest.raises(TypeError, match=f"^status must be a whole number, such as 200, not {kind}$"):
+            function("openai", [], status=status)
+
+
 def test_events_come_with_the_chunk_that_completes_them() -> None:
     taken: list[int] = []
 
