@@ -506,6 +506,33 @@ def test_no_class_hides_an_attribute_of_the_instances_of_a_compiled_one() -> Non
     )
 
 
+def test_no_interpreted_module_asks_whether_an_object_is_of_a_compiled_abstract_class() -> None:
+    """Abstract classes that mypyc makes share one cache of answers: what was asked about one counts for all.
+
+    Compiled code looks at the object's type itself.
+    """
+    compiled = compiled_modules()
+    bases = {
+        node.name: {ast.unparse(base) for base in node.bases}
+        for module in compiled
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+    abstract = {"ABC"}
+    while more := {name for name, above in bases.items() if above & abstract} - abstract:
+        abstract |= more
+    assert {"Adapter", "ChatAPI"} <= abstract
+    assert not violations(
+        module.at(node)
+        for module in MODULES
+        if module not in compiled
+        for imported in [abstract & names_from(module).keys()]
+        for node in module.nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+        if any(isinstance(each, ast.Name) and each.id in imported for each in ast.walk(node.args[1]))
+    )
+
+
 def test_a_compiled_class_with_an_interpreted_subclass_allows_it() -> None:
     """Without mypyc's attribute the first instance of the subclass is a TypeError, in compiled builds alone.
 

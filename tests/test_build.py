@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from abc import ABCMeta
 from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import NoReturn
 
 import pytest
 
+import gai_fast
 from gai_fast import kernels as switch
+from gai_fast.core.chain import Processor
 from tests.kernels import is_set
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +36,13 @@ def test_required_modules_are_compiled() -> None:
     if is_set("GAI_FAST_REQUIRE_ALL") and not is_set("GAI_FAST_NO_EXTENSIONS"):
         assert switch.MODULES == "compiled"
     assert (switch.MODULES == "compiled") is any((ROOT / "gai_fast").glob("_compiled__mypyc*.so"))
+
+
+def test_isinstance_of_a_public_abstract_class_does_not_depend_on_what_was_asked_before() -> None:
+    """Abstract classes that mypyc makes share one cache of answers, that of `ABC`: none for programs is compiled."""
+    public = [each for name in gai_fast.__all__ if isinstance(each := getattr(gai_fast, name), ABCMeta)]
+    assert {gai_fast.Gateway, gai_fast.JSONStreamProcessor} <= {*public}
+    assert not [each for each in (*public, Processor) if "_abc_impl" not in vars(each)]
 
 
 def test_code_for_failures_stands_behind_the_rest() -> None:
