@@ -40,13 +40,13 @@ from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import read_value
 from gai_fast.config.problems import Problems, nearest
 from gai_fast.config.resolution import Table, read_keys
+from gai_fast.config.stored_keys import LIMITS_OF_KEY
 from gai_fast.model.settings import Secret, key_digest
 from gai_fast.runtime.ids import new_key_secret
 
 if TYPE_CHECKING:
     from gai_fast.cli.admin_client import ShownKey
 
-_LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
 _SERVER: Final = "A running server, without a path: its key is made, listed or changed, and not the file's."
 _GRACE: Final = 3600.0
 _RELOAD: Final = "a server that runs takes the change with its next reload (SIGHUP)"
@@ -266,7 +266,8 @@ def _listed(table: Table) -> dict[str, Any]:
         "expires": None if expires is None else expires.isoformat().replace("+00:00", "Z"),
         "expired": expires is not None and expires <= datetime.now(UTC),
         "limits": {
-            name: dict(values[name]) if name == "spend" and name in values else values.get(name) for name in _LIMITS
+            name: dict(values[name]) if name == "spend" and name in values else values.get(name)
+            for name in LIMITS_OF_KEY
         },
         "secrets": len(values["secret"]),
     }

@@ -10,6 +10,7 @@ Owns the form of these values in a request and in the store. The secret and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,9 +18,9 @@ from gai_fast.config.keys import KEY, KEY_DEFAULTS
 from gai_fast.config.problems import nearest, shortened, shown
 from gai_fast.config.resolution import new_key
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeySettings, Settings
+from gai_fast.model.settings import KeyLimits, KeySettings, Settings
 
-LIMITS_OF_KEY: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
+LIMITS_OF_KEY: Final = tuple(each.name for each in fields(KeyLimits))
 STORED: Final = tuple(name for name in KEY_DEFAULTS if name != "role")
 """The names of the values that the store keeps."""
 _ROLE: Final = "user"
