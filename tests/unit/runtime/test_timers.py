@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-import sys
 import weakref
+from functools import partial
 
 import pytest
 
@@ -161,11 +161,24 @@ def test_setting_and_cancelling_does_not_grow_the_wheel(loop: FakeLoop, wheel: T
     assert not loop.handles
 
 
-def test_a_tick_whose_timers_are_all_cancelled_keeps_no_room_for_them(loop: FakeLoop, wheel: TimerWheel) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_tick_whose_timers_are_all_cancelled_keeps_none_of_them(
+    loop: FakeLoop, wheel: TimerWheel, order: int
+) -> None:
     keep = wheel.schedule(1000 + 10_000, lambda: None)
-    for timer in [wheel.schedule(1060, lambda: None) for _ in range(1000)]:
+    for timer in [wheel.schedule(1060, lambda: None) for _ in range(1000)][::order]:
         timer.cancel()
-    assert max(sys.getsizeof(timers) for timers in wheel._slots.values()) <= sys.getsizeof({keep: None})
+    assert {slot.first for slot in wheel._slots.values()} == {None, keep}
+
+
+def test_the_timers_of_a_tick_that_are_left_run_the_last_one_first(loop: FakeLoop, wheel: TimerWheel) -> None:
+    ran: list[int] = []
+    timers = [wheel.schedule(1060, partial(ran.append, number)) for number in range(5)]
+    for number in (0, 2, 4):  # at either end, and between others
+        timers[number].cancel()
+    timers.append(wheel.schedule(1060, partial(ran.append, 5)))
+    loop.advance(61)
+    assert ran == [5, 3, 1]
 
 
 async def test_a_real_loop_runs_it() -> None:
