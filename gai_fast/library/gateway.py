@@ -37,6 +37,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, Settings
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
+from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.callbacks import CallbackRunner
 from gai_fast.net.stream.session import Session
@@ -162,7 +163,7 @@ class _Reading(enum.Enum):
     DROPPED = "dropped"  # too many events were unread; only the callbacks got them
 
 
-class GatewayStream:
+class GatewayStream(Client):
     """One answer, followed as it streams. Made by `Gateway.stream`.
 
     A request with `resumable` makes a durable stream. It is kept (`[store]`), may go on after the program has left it

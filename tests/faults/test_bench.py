@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.net.stream.streams import Count
 from tests.faults.bench import TURN, Bench, check_chat, check_stream, fault
 from tests.faults.test_upstream import ANSWER
 from tests.integration.gateway import KEY, Net, Reader, Response, on_uvloop
@@ -95,7 +96,8 @@ async def hold_the_loop(bench: Bench) -> None:
 
 async def leave_a_stream(bench: Bench) -> None:
     gateway = await bench.gateway((await bench.sending(ANSWER)).url)
-    gateway.running.engine.callers["somebody"] = 1
+    gateway.running.engine._callers["somebody"] = left = Count()
+    left.number = 1
 
 
 @pytest.mark.parametrize("breach", [ask_too_much, log_a_secret, hold_the_loop, leave_a_stream])

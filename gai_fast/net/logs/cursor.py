@@ -21,15 +21,15 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.logs.publication import Published
+from gai_fast.net.logs.writer import ClientCallbacks
 from gai_fast.stores import Backlog, StreamLog
 
 _log: Final = logging.getLogger("gai_fast.follower")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class LogCursor(ABC):
+class LogCursor(ClientCallbacks, ABC):
     """A reader of a log: a `LogWatcher`, and a follower of the log's publication (`Follows`).
 
     Args:
@@ -62,7 +62,6 @@ class LogCursor(ABC):
         "is_over",
         "is_paused",
         "log",
-        "metrics",
         "position",
     )
 
@@ -81,7 +80,7 @@ class LogCursor(ABC):
         self.is_paused = False
         self.is_over = False
         self.is_answer = False
-        self.metrics: StreamMetrics | None = None
+        self.metrics = None
         self._after = after
         self._publication = publication
         self._takes_metrics = takes_metrics
@@ -172,7 +171,7 @@ class LogCursor(ABC):
         """Whether the reader is paused, or has not read all that the log has."""
         return self._is_behind or self.is_paused
 
-    def fail(self, error: Error) -> None:  # noqa: B027  # some readers override it
+    def fail(self, error: Error) -> None:  # some readers override it
         """Does nothing: the log has the stream's early failure too."""
 
     # -- the client --

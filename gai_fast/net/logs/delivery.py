@@ -13,43 +13,13 @@ import asyncio
 import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from gai_fast.kernels import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters, size_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.spec import Output
-
-
-class Client(Protocol):
-    """The response of a stream. Every method is synchronous; no method raises if the client is gone."""
-
-    @property
-    def direct(self) -> LendingTransport | FrameLog | None:
-        """The transport (for HTTP chunks) or log (for frames) that a fast path may write to. None if there is none."""
-
-    def commit(self) -> None:
-        """Begins the response: its headers are sent with the next bytes."""
-
-    def flush(self) -> None:
-        """Sends the headers alone: no bytes follow in this turn."""
-
-    def write(self, pieces: Sequence[Piece]) -> None:
-        """Writes bytes of the stream, at least one, after `commit`."""
-
-    def end(self, pieces: Sequence[Piece]) -> None:
-        """Writes the last bytes, perhaps none, and the proper end of the response."""
-
-    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
-        """Responds with an error: the stream failed before `commit`.
-
-        Args:
-            error: The reason.
-            pieces: The error as the end of a stream, for a client that stores streams. Empty if it cannot be written.
-        """
-
-    def abort(self, error: Error) -> None:
-        """Cuts the response off, so that it does not look complete: no event can report how the stream ended."""
+from gai_fast.net.logs.writer import Client
 
 
 class _State(enum.Enum):
@@ -74,6 +44,7 @@ class Delivery:
         stream: The stream's settings.
         counters: Counts what is written.
         loop: The loop.
+        now: Its time.
         whole: Whether the response is one JSON object: nothing is written before the end.
         is_timed: Whether `commit_after` and `heartbeat` apply: the client is a connection, not a log.
 
@@ -108,6 +79,7 @@ class Delivery:
         stream: StreamSettings,
         counters: StreamCounters,
         loop: asyncio.AbstractEventLoop,
+        now: float,
         *,
         whole: bool = False,
         is_timed: bool = True,
@@ -115,7 +87,7 @@ class Delivery:
         self.output = output
         self.gathered = 0
         self.is_paused = False
-        self.last_write = loop.time()
+        self.last_write = now
         self._client = client
         self._direct: ChunkWriter | None = None
         self._stream = stream

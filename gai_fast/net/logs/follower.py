@@ -37,10 +37,10 @@ from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.cursor import LogCursor
-from gai_fast.net.logs.delivery import Client, Delivery
+from gai_fast.net.logs.delivery import Delivery
 from gai_fast.net.logs.publication import Published
 from gai_fast.net.logs.view import LogFrames, View, with_retry
-from gai_fast.net.logs.writer import Headers
+from gai_fast.net.logs.writer import Client, Headers
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Backlog, LogHeader, StreamLog
 
@@ -91,7 +91,8 @@ class Followers:
         caller = follower.log.header.caller
         mine = self._of.get(caller)
         if mine is not None:
-            mine.pop(follower, None)
+            if follower in mine:
+                del mine[follower]
             if not mine:
                 del self._of[caller]
 
@@ -158,7 +159,7 @@ class Follower(LogCursor):
         self._passes_on = isinstance(view, LogFrames)  # pieces of the log are sent unchanged
         self._timers = timers
         self._timer: Timer | None = None
-        self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)
+        self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop, loop.time())
         self._parting: _Parting | None = None
         self._cut_timer: Timer | None = None
 

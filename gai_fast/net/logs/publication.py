@@ -29,6 +29,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.logs.writer import Client
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Ending, StreamLog
 
@@ -119,8 +120,8 @@ class PublicationRunner(Protocol):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Published(ABC):
-    """The part of `Publication` that a follower uses. An ABC and no protocol, for mypyc, as `Timers`."""
+class Published(Client, ABC):
+    """The part of `Publication` that a follower uses. No protocol, as `Timers` is none. It is a `Client` too."""
 
     __slots__ = ()
 
@@ -310,7 +311,8 @@ class Publication(Published):
 
     def remove(self, follower: Follows) -> None:
         """Removes a follower that has left, or whose response has ended."""
-        self._followers.pop(follower, None)
+        if follower in self._followers:  # half of the instructions of `pop`
+            del self._followers[follower]
         self.balance()
         if self._followers or self._session is None:
             return

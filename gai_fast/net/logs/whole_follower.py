@@ -14,15 +14,14 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
-from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.publication import Published
-from gai_fast.net.logs.writer import Headers
+from gai_fast.net.logs.writer import Client, ClientCallbacks, Headers
 from gai_fast.stores import StreamLog
 
 _log: Final = logging.getLogger("gai_fast.engine")
 
 
-class WholeFollower:
+class WholeFollower(ClientCallbacks):
     """A client of a whole answer; a `LogWatcher`, and what the client's response calls. Made by `Engine.await_answer`.
 
     Args:
@@ -44,7 +43,7 @@ class WholeFollower:
         self._is_over = False
         self._answer = b""
         self._changes: Changes | None = None
-        self.metrics: StreamMetrics | None = None
+        self.metrics = None
         """The metrics of the stream, for the request that started it, once its response has ended."""
 
     def begin(self) -> None:

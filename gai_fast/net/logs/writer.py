@@ -12,7 +12,9 @@ from typing import ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.compression import Compressor
-from gai_fast.kernels import LendingTransport, Piece, frame_chunk
+from gai_fast.kernels import FrameLog, LendingTransport, Piece, frame_chunk
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 
 Headers = Sequence[tuple[str, str]]
 
@@ -69,7 +71,90 @@ HTTP_CHUNKS: Final = HTTPChunks()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ResponseWriter:
+class Client:
+    """The response of a stream. Every method is synchronous; no method raises if the client is gone.
+
+    No protocol, as `Timers` is none.
+    """
+
+    __slots__ = ()
+
+    @property
+    def direct(self) -> LendingTransport | FrameLog | None:
+        """The transport (for HTTP chunks) or log (for frames) that a fast path may write to. None if there is none."""
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Begins the response: its headers are sent with the next bytes."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Sends the headers alone: no bytes follow in this turn."""
+        raise NotImplementedError
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Writes bytes of the stream, at least one, after `commit`."""
+        raise NotImplementedError
+
+    def end(self, pieces: Sequence[Piece]) -> None:
+        """Writes the last bytes, perhaps none, and the proper end of the response."""
+        raise NotImplementedError
+
+    def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
+        """Responds with an error: the stream failed before `commit`.
+
+        Args:
+            error: The reason.
+            pieces: The error as the end of a stream, for a client that stores streams. Empty if it cannot be written.
+        """
+        raise NotImplementedError
+
+    def abort(self, error: Error) -> None:
+        """Cuts the response off, so that it does not look complete: no event can report how the stream ended."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClientCallbacks:
+    """The part of a session or a follower that the response of its stream calls. No protocol, as `Timers` is none.
+
+    Attributes:
+        metrics: The figures of the stream, once it has ended.
+    """
+
+    __slots__ = ("metrics",)
+
+    metrics: StreamMetrics | None
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """The headers of the upstream's response that are passed on to the client."""
+        raise NotImplementedError
+
+    @property
+    def answered_by(self) -> AnswerSource | None:
+        """The names of the answer's origin, and the changes of its request. None if they are not known."""
+        raise NotImplementedError
+
+    def measured(self) -> StreamMetrics:
+        """Returns the figures so far."""
+        raise NotImplementedError
+
+    def client_lost(self) -> None:
+        """Called when the client has disconnected."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Called when the client reads slowly."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Called when the client has caught up."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ResponseWriter(Client):
     """Writes the headers and the body of one response.
 
     Args:
@@ -107,18 +192,22 @@ class ResponseWriter:
         self._framing = framing
         self._compressor = compressor
 
+    def put(self, data: bytes) -> None:
+        """Writes bytes to the transport."""
+        self._transport.write(data)
+
     def flush(self) -> None:
         """Writes the headers alone, if they have not been sent."""
         if self._head:
             head, self._head = self._head, b""
-            self._transport.write(head)
+            self.put(head)
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Writes bytes of the body, at least one."""
         if self._compressor is not None:
             pieces = (self._compressor.write(pieces),)
         head, self._head = self._head, b""
-        self._transport.write(self._framing.frame(head, pieces))
+        self.put(self._framing.frame(head, pieces))
 
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes of the body, perhaps none, and its end."""
@@ -127,4 +216,4 @@ class ResponseWriter:
         head, self._head = self._head, b""
         last = self._framing.last(head, pieces)
         if last:
-            self._transport.write(last)
+            self.put(last)

@@ -19,6 +19,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge, cost_member, total_of
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.spec import LIBRARY, OpenedAttempt, Sharing, StreamSpec
+from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.shared_call import SharedCall
 from gai_fast.net.upstream.connection import Receiver
 
@@ -95,7 +96,7 @@ def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:
     )
 
 
-class NullClient:
+class NullClient(Client):
     """The client of a stream without a client. All methods do nothing."""
 
     direct = None

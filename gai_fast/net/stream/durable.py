@@ -19,11 +19,11 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Generation, Numbered, Publication
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
+from gai_fast.net.logs.writer import Client
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores import LogHeader, Store, StreamLog
 
@@ -193,8 +193,8 @@ class DurableStreams:
 
     def ended(self, stream_id: str) -> None:
         """Removes a stream that has ended. Does nothing for one that is not durable."""
-        if self._publications:
-            self._publications.pop(stream_id, None)
+        if stream_id in self._publications:  # half of the instructions of `pop`
+            del self._publications[stream_id]
 
     def disconnect_followers(self, until: float) -> None:
         """Disconnects all followers, who may reconnect; as `Engine.disconnect_clients`."""

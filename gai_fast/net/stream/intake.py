@@ -29,6 +29,7 @@ from gai_fast.net.attempts.attempt import Attempt
 from gai_fast.net.attempts.attempts import Attempts
 from gai_fast.net.attempts.spec import Clock
 from gai_fast.net.logs.delivery import Delivery
+from gai_fast.net.logs.writer import ClientCallbacks
 from gai_fast.net.stream.allowance import Allowance, LimitedStream
 from gai_fast.net.stream.timers import StreamTimers
 
@@ -49,7 +50,7 @@ perf_counter: Final = time.perf_counter  # a constant: looking up a global name 
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ReadStream:
+class ReadStream(ClientCallbacks):
     """The part of a session that an intake uses. This class itself is a stream that is over.
 
     Attributes:

@@ -41,8 +41,8 @@ from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.attempts import Attempts
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.delivery import Client, Delivery
-from gai_fast.net.logs.writer import Headers
+from gai_fast.net.logs.delivery import Delivery
+from gai_fast.net.logs.writer import Client, Headers
 from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.stream.figures import figures_of
 from gai_fast.net.stream.intake import Intake, Phase, ReadStream
@@ -133,7 +133,7 @@ class Session(ReadStream):
         self.transport = spec.transport
         self.caller = spec.caller
         self.model = spec.model.name
-        self.metrics: StreamMetrics | None = None
+        self.metrics = None
         self._runner = runner
         self._clock = clock
         self._stream = spec.model.stream
@@ -145,18 +145,20 @@ class Session(ReadStream):
         self._is_disconnected = False
         self._is_complete = False  # whether a finish reason has come whose wait has not begun
         self._deltas_at_end = 0  # the number of deltas when the wait of rule 5 began
+        now = loop.time()  # once: each reading costs 290 instructions
         self._delivery = Delivery(
             client,
             spec.output,
             self._stream,
             self._meter.counters,
             loop,
+            now,
             whole=spec.hold,
             is_timed=spec.log_header is None,
         )
-        self.attempts = Attempts(targets, spec, stream_id, self._meter, loop)
+        self.attempts = Attempts(targets, spec, stream_id, self._meter, loop, now)
         self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, clock)
-        attempt = None if self.attempts.waits() else self.attempts.first(self.intake)
+        attempt = None if self.attempts.waits() else self.attempts.first(self.intake, now)
         is_made = False
         try:
             self._use_output(spec.output)

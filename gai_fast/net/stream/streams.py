@@ -25,7 +25,7 @@ from gai_fast.model.settings import ANONYMOUS, Settings, UpstreamSettings, figur
 from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
-from gai_fast.net.logs.delivery import Client
+from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.answers import Answers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
@@ -54,6 +54,15 @@ Fail = Callable[[Error], object]
 """Ends a request that is passed through with an error."""
 PASS_THROUGH: Final = "pass_through"
 """The transport of the figures of such a request."""
+
+
+class Count:
+    """A mutable count: to replace a number in a dict costs 400 instructions."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -157,10 +166,9 @@ class Engine(EngineCallbacks):
         self.transfers: dict[str, tuple[str, Fail]] = {}
         """The callers of requests that are passed through, and how these are ended, by stream id. Each counts as a
         stream."""
-        self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, PASS_THROUGH: 0}
-        """The number of sessions in `streams` and of transfers, by transport: a scrape must not iterate over all."""
-        self.callers: dict[str, int] = {}
-        """The number of sessions in `streams` and of transfers, by caller."""
+        # A scrape must not iterate over all streams.
+        self._active = {name: Count() for name in ("sse", "ndjson", "ws", "json", PASS_THROUGH)}
+        self._callers: dict[str, Count] = {}
         self.limits = limits
         """The limits of the server; None without a server."""
         self.timers = TimerWheel(loop)
@@ -194,6 +202,21 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
+
+    @property
+    def active(self) -> dict[str, int]:
+        """The number of sessions in `streams` and of transfers, by transport."""
+        return {name: count.number for name, count in self._active.items()}
+
+    @property
+    def callers(self) -> dict[str, int]:
+        """The number of sessions in `streams` and of transfers, by caller."""
+        return {name: count.number for name, count in self._callers.items()}
+
+    def streams_of(self, caller: str) -> int:
+        """Returns the number of a caller's sessions in `streams` and of its transfers."""
+        count = self._callers.get(caller)
+        return 0 if count is None else count.number
 
     @property
     def settings(self) -> Settings:
@@ -300,14 +323,14 @@ class Engine(EngineCallbacks):
             spec.trace = self.telemetry.begin(None, None, route=None)
             spec.trace_id = spec.trace.trace_id
         try:
-            of_caller = self.callers.get(caller, 0)
+            mine = self._callers.get(caller)
             if self.limits is not None:
-                self.limits.check(stream_id, caller, self.running, of_caller)
+                self.limits.check(stream_id, caller, self.running, 0 if mine is None else mine.number)
             session = Session(self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
-            self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
-            self.callers[caller] = of_caller + 1
-            if self.ledger.reservations and stream_id in self.ledger.reservations:
+            _count(self._active, spec.transport, self._active.get(spec.transport))
+            _count(self._callers, caller, mine)
+            if caller != ANONYMOUS and stream_id in self.ledger.reservations:
                 session.allow(self.ledger.reservations[stream_id])
         except Error as error:
             self._refused(spec, stream_id, error)
@@ -321,7 +344,9 @@ class Engine(EngineCallbacks):
             caller: The caller's name.
         """
         limits = self.limits
-        return limits is not None and limits.must_ask(caller, self.running, self.callers.get(caller, 0))
+        if limits is None or limits.ledger is None:  # `check` alone decides
+            return False
+        return limits.must_ask(caller, self.running, self.streams_of(caller))
 
     def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
         """Admits a stream by the limits of the server. Then `start` must be called, or `cancel_admission`.
@@ -336,7 +361,7 @@ class Engine(EngineCallbacks):
         limits = self.limits
         if limits is None:
             return None
-        return limits.admit(stream_id, caller, self.running, self.callers.get(caller, 0))
+        return limits.admit(stream_id, caller, self.running, self.streams_of(caller))
 
     def cancel_admission(self, stream_id: str, caller: str) -> None:
         """Takes back the admission of a stream by all limits. Does nothing if the stream runs, or has ended.
@@ -366,12 +391,12 @@ class Engine(EngineCallbacks):
         Raises:
             Error: There are too many streams, or there is too little memory.
         """
-        of_caller = self.callers.get(caller, 0)
+        mine = self._callers.get(caller)
         if self.limits is not None:
-            self.limits.check(stream_id, caller, self.running, of_caller)
+            self.limits.check(stream_id, caller, self.running, 0 if mine is None else mine.number)
         self.transfers[stream_id] = caller, fail
-        self.active[PASS_THROUGH] += 1
-        self.callers[caller] = of_caller + 1
+        self._active[PASS_THROUGH].number += 1
+        _count(self._callers, caller, mine)
 
     def transfer_ended(self, metrics: StreamMetrics, trace: Trace | None) -> asyncio.Future[None] | None:
         """Counts a request no more that was passed through, and reports its figures.
@@ -385,7 +410,7 @@ class Engine(EngineCallbacks):
         """
         stream_id, caller = metrics.stream_id, metrics.key
         if self.transfers.pop(stream_id, None) is not None:
-            self.active[PASS_THROUGH] -= 1
+            self._active[PASS_THROUGH].number -= 1
             self._uncount(caller)
         returned = None if self.limits is None else self.limits.ended(stream_id, caller)
         self._record(metrics)
@@ -464,8 +489,9 @@ class Engine(EngineCallbacks):
 
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
         """Removes an ended stream and reports its figures; as `EngineCallbacks.ended`."""
-        if self.streams.pop(session.stream_id, None) is not None:
-            self.active[session.transport] -= 1
+        if session.stream_id in self.streams:
+            del self.streams[session.stream_id]
+            self._active[session.transport].number -= 1
             self._uncount(session.caller)
         elif self._read_on:
             self._read_on.discard(session)
@@ -493,9 +519,10 @@ class Engine(EngineCallbacks):
         A caller of an issuer is forgotten after its last stream: the number of such callers has no limit. A key stays,
         for the metrics, until it is revoked.
         """
-        left = self.callers[caller] = self.callers[caller] - 1
-        if not left and figure_label(caller) != caller:
-            del self.callers[caller]
+        mine = self._callers[caller]
+        mine.number -= 1
+        if not mine.number and figure_label(caller) != caller:
+            del self._callers[caller]
 
     def _record(self, metrics: StreamMetrics) -> None:
         """Sends the figures of a stream to the sinks, and to the ledger if the stream has a key."""
@@ -549,9 +576,9 @@ class Engine(EngineCallbacks):
             error: The error of requests that are passed through.
         """
         for caller in callers:
-            if self.callers.get(caller) == 0:
-                del self.callers[caller]
-        if self.callers.keys().isdisjoint(callers):
+            if caller in self._callers and not self._callers[caller].number:
+                del self._callers[caller]
+        if self._callers.keys().isdisjoint(callers):
             return
         for session in list(self.streams.values()):
             if session.caller in callers:
@@ -573,6 +600,13 @@ class Engine(EngineCallbacks):
         limits = [] if ledger is None else [ledger.close]
         closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
+
+
+def _count(counts: dict[str, Count], name: str, count: Count | None) -> None:
+    """Counts one more of a name, whose count is new if it is None."""
+    if count is None:
+        count = counts[name] = Count()
+    count.number += 1
 
 
 def when_both_done(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import FunctionSettings, LimitSettings, ModelSettings, Peer, UpstreamSettings
@@ -28,8 +28,19 @@ from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
 from gai_fast.runtime.timers import Timers
 
-_Open = Callable[[str, str, Sequence[tuple[str, str]], bytes, Receiver], OpenExchange]
-"""The type of `UpstreamPool.open` and `open_once`. Compiled code would accept no other exchange from these methods."""
+
+class _Pool(Protocol):
+    """`UpstreamPool`, as it is asked: compiled code would accept no other exchange from its methods."""
+
+    def open(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+    ) -> OpenExchange:
+        """Works as `ConnectionPool.open`."""
+
+    def open_once(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+    ) -> OpenExchange:
+        """Works as `ConnectionPool.open_once`."""
 
 
 class Upstreams:
@@ -207,9 +218,10 @@ class Upstreams:
             own = {name.lower() for name in upstream.headers}
             headers = [item for item in headers if item[0].lower() not in own]
             headers += upstream.headers.items()
-        pool = self._pool(upstream)
-        open_exchange: _Open = pool.open_once if request.is_unique else pool.open
-        return open_exchange(request.method, request.path, headers, request.body, receiver)
+        pool: _Pool = self._pool(upstream)
+        if request.is_unique:
+            return pool.open_once(request.method, request.path, headers, request.body, receiver)
+        return pool.open(request.method, request.path, headers, request.body, receiver)
 
     def _call(
         self, upstream: UpstreamSettings, function: FunctionSettings, request: UpstreamRequest, receiver: Receiver

@@ -208,6 +208,7 @@ class Exchange:
         receiver: Receiver,
         timeouts: Timeouts,
         timers: Timers,
+        now: float,
         upload: Upload | None = None,
     ) -> None:
         self.sent = False
@@ -227,8 +228,9 @@ class Exchange:
         self._response: ResponseReader  # from `begin` on
         self.fast_path: FastPath | None = None
         self._paused = False
-        self._total_by = self._clock() + timeouts.total
-        self._connect_by = self._read_at = self._armed = 0.0
+        self._total_by = now + timeouts.total
+        self._read_at = now
+        self._connect_by = self._armed = 0.0
         self._timer: Timer | None = None
 
     # -- for the receiver's side
@@ -309,12 +311,13 @@ class Exchange:
     def begin(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Writes the request to a connection, which then belongs to this exchange."""
         self._state = _HEAD
-        self._abandon = None
+        if self._abandon is not None:  # it has waited since it was made
+            self._read_at = self._clock()
+            self._abandon = None
         self._connection = connection
         self._response = ResponseReader(self._peer, self._method, connection.known)
         self.sent = True
         self.reused = reused
-        self._read_at = self._clock()
         connection.begin(self, cast(bytes, self._request))
         if self._paused:
             connection.pause_reading()

@@ -141,7 +141,7 @@ _LOOK: Final = LIMITS.pool_check  # a constant, because every request reads it
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ConnectionPool(ConnectionCallbacks):
+class ConnectionPool(ABC):
     """The connections to one upstream, idle ones included; belongs to one loop and its thread.
 
     Args:
@@ -221,8 +221,9 @@ class ConnectionPool(ConnectionCallbacks):
             ValueError: An argument would break the request's framing; see `encode_request`.
         """
         request = self._encoder.encode(method, path, headers, body)
-        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
-        _start(self, exchange)
+        now = self._clock()
+        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, now)
+        _start(self, exchange, now)
         return exchange
 
     def open_once(
@@ -250,8 +251,9 @@ class ConnectionPool(ConnectionCallbacks):
             ValueError: As `open`.
         """
         request = encode_once(self.origin, method, path, headers, body, upload is not None, length)
-        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, upload)
-        _start(self, exchange)
+        now = self._clock()
+        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, now, upload)
+        _start(self, exchange, now)
         return exchange
 
     def _end_waits(self) -> None:
@@ -375,7 +377,7 @@ class ConnectionPool(ConnectionCallbacks):
     def _serve_waiting(self) -> None:
         while self._waiting and not self._closed:
             exchange = next(iter(self._waiting))
-            if not _serve(self, exchange):
+            if not _serve(self, exchange, self._clock()):
                 return
             self._note_wait(self._clock() - self._waiting.pop(exchange))
 
@@ -509,42 +511,6 @@ class ConnectionPool(ConnectionCallbacks):
         self._bound(attempt)
         self._make(attempt)
 
-    # ---- ConnectionCallbacks
-
-    def connection_made(self, connection: UpstreamConnection) -> None:
-        """Counts a connection that has a socket."""
-        self._open.add(connection)
-        self._emptied.clear()
-
-    def connection_free(self, connection: UpstreamConnection) -> None:
-        """Gives the connection to a waiting exchange, or keeps it idle."""
-        if self._idle_time.note_header(connection.idle_timeout):
-            self._expire()
-        is_wanted = bool(self._seeking or self._waiting)
-        if not (is_wanted and self._hand_over(connection, reused=True)):
-            _keep(self, connection)
-
-    def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
-        """Forgets a connection. If it was a dead pooled one, its request gets a fresh one before waiting requests."""
-        self._open.discard(connection)
-        if not self._open:
-            self._emptied.set()
-        since = self._idle.pop(connection, None)
-        if since is not None:
-            age = self._clock() - since
-            self._idle_time.ended(age)
-            self._idled(age)
-            self._expire()
-        if exchange is not None:
-            if exchange.has_met_a_dead_connection and not self._closed:
-                self._retried += 1
-                self._connect(exchange)
-            else:
-                exchange.connection_lost(exc)
-        self._serve_waiting()
-        self._give_back()
-        self._fill()
-
     def _expire(self) -> None:
         """Closes the connections that have been idle for too long, and sets a timer for the rest."""
         if self._expiry is not None:
@@ -568,15 +534,67 @@ class ConnectionPool(ConnectionCallbacks):
             self._refill_wait = LIMITS.ready_retry_first
 
 
-def _start(pool: ConnectionPool, exchange: Exchange) -> None:
-    """Gives an exchange a connection, or lets it wait for one."""
+class PoolCallbacks(ConnectionCallbacks):
+    """What the connections of a pool call.
+
+    A class of its own: the methods of a class with an interpreted subclass are called through the interpreter, which
+    took 500 instructions a request.
+
+    Args:
+        pool: The pool.
+    """
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def connection_made(self, connection: UpstreamConnection) -> None:
+        """Counts a connection that has a socket."""
+        self._pool._open.add(connection)
+        self._pool._emptied.clear()
+
+    def connection_free(self, connection: UpstreamConnection) -> None:
+        """Gives the connection to a waiting exchange, or keeps it idle."""
+        pool = self._pool
+        if pool._idle_time.note_header(connection.idle_timeout):
+            pool._expire()
+        is_wanted = bool(pool._seeking or pool._waiting)
+        if not (is_wanted and pool._hand_over(connection, reused=True)):
+            _keep(pool, connection)
+
+    def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
+        """Forgets a connection. If it was a dead pooled one, its request gets a fresh one before waiting requests."""
+        pool = self._pool
+        pool._open.discard(connection)
+        if not pool._open:
+            pool._emptied.set()
+        since = pool._idle.pop(connection, None)
+        if since is not None:
+            age = pool._clock() - since
+            pool._idle_time.ended(age)
+            pool._idled(age)
+            pool._expire()
+        if exchange is not None:
+            if exchange.has_met_a_dead_connection and not pool._closed:
+                pool._retried += 1
+                pool._connect(exchange)
+            else:
+                exchange.connection_lost(exc)
+        pool._serve_waiting()
+        pool._give_back()
+        pool._fill()
+
+
+def _start(pool: ConnectionPool, exchange: Exchange, now: float) -> None:
+    """Gives an exchange, made at `now`, a connection, or lets it wait for one."""
     waiting = pool._waiting
     if pool._closed:
         pool._loop.call_soon(exchange.fail, pool._gone())
-    elif _serve(pool, exchange):
+    elif _serve(pool, exchange, now):
         pass
     elif len(waiting) < LIMITS.pool_waiting:
-        waiting[exchange] = now = pool._clock()
+        waiting[exchange] = now
         exchange.begin_waiting(functools.partial(waiting.pop, exchange, None))
         if pool._wait_timer is None:
             pool._wait_timer = pool._timers.schedule(now + pool._longest_wait, pool._end_waits)
@@ -586,19 +604,19 @@ def _start(pool: ConnectionPool, exchange: Exchange) -> None:
         pool._loop.call_soon(exchange.fail, pool._full(text))
 
 
-def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:
+def _serve(pool: ConnectionPool, exchange: Exchange, now: float) -> bool:
     """Gives an exchange an idle connection, or makes one for it. Returns False if there is no room."""
     # A function, because a method of a class with an interpreted subclass is called through the interpreter.
     while pool._idle:
         connection, since = pool._idle.popitem()  # the last one used is the least likely to have been closed
-        is_young = pool._clock() < since + _LOOK
+        is_young = now < since + _LOOK
         if not connection.is_closing and (is_young or connection.is_quiet):
             pool._reused += 1
             _begin(exchange, connection, pool._loop, reused=True)
             if pool._keeps_ready:
                 pool._fill()
             return True
-        pool._idle_time.ended(pool._clock() - since)
+        pool._idle_time.ended(now - since)
         connection.abort()
     if not pool._has_room():
         return False

@@ -17,7 +17,14 @@ from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare, NoteWait, ignore_wait
+from gai_fast.net.upstream.connection_pool import (
+    Attempt,
+    ConnectionPool,
+    ConnectionShare,
+    NoteWait,
+    PoolCallbacks,
+    ignore_wait,
+)
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.plain_transport import PlainTransport
@@ -203,7 +210,7 @@ class UpstreamPool(ConnectionPool):
         return connection
 
     def _new_connection(self) -> UpstreamConnection:
-        return UpstreamConnection(self, self._batch, self._known)
+        return UpstreamConnection(PoolCallbacks(self), self._batch, self._known)
 
     def _unusable(self, problem: OSError) -> Error:
         error = Error("network", f"cannot connect to {self._peer} ({reason_of(problem)})", reason="connect")

@@ -25,6 +25,7 @@ from gai_fast.net.limits import LIMITS
 
 _MOST_UNFLUSHED: Final[int] = LIMITS.unflushed
 _NOTHING: Final = memoryview(b"")
+_send: Final = send  # a constant: a name look-up costs 30 ns
 
 
 class Receiver(Protocol):
@@ -210,7 +211,7 @@ class SocketTransport(Transport):
     def _send(self, data: bytes | memoryview) -> int:
         """Calls `send` once; returns the number of bytes sent, 0 if the socket accepted none or failed."""
         try:
-            return send(self._descriptor, data)
+            return _send(self._descriptor, data)
         except OSError as problem:
             self._close(problem)
             return 0

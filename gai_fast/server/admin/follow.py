@@ -18,6 +18,7 @@ from typing import Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
+from gai_fast.net.logs.writer import ClientCallbacks
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.limits import LIMITS
@@ -74,12 +75,11 @@ class Follows:
         self.end_all()
 
 
-class _Follow:
-    """One response; the `SessionCallbacks` of this response."""
-
-    metrics: StreamMetrics | None = None
+class _Follow(ClientCallbacks):
+    """One response; the `ClientCallbacks` of this response."""
 
     def __init__(self, all_: dict[_Follow, None], response: StreamResponse, ask: Ask) -> None:
+        self.metrics = None
         self._all = all_
         self._response = response
         self._ask = ask
@@ -126,7 +126,7 @@ class _Follow:
             self._task.cancel()
         return True
 
-    # -- SessionCallbacks --
+    # -- ClientCallbacks --
 
     @property
     def upstream_headers(self) -> Headers:

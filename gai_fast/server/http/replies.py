@@ -14,7 +14,6 @@ from typing import Final
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
 
 Headers = Sequence[tuple[str, str]]
 
@@ -121,56 +120,18 @@ class _Opening:
 _OPENING: Final = _Opening()
 
 
-class StreamHead:
-    """The headers of a stream's response, with status 200.
+def _lines(headers: Headers, keep_alive: bool) -> str:
+    """Returns the remaining header lines."""
+    values = "".join([value for _, value in headers])  # checked together: a check costs as much as 30 characters
+    if not values.isprintable() or not values.isascii():
+        raise _unwritable(headers)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return lines if keep_alive else f"connection: close\r\n{lines}"
 
-    Args:
-        media_type: The `content-type`.
-        request_id: The request id, valid in a header.
-        stream_id: The stream id, valid in a header.
-        more: Additional headers.
-    """
 
-    __slots__ = ("_media_type", "_more", "_request_id", "_stream_id")
-
-    def __init__(self, media_type: str, request_id: str, stream_id: str, more: Headers = ()) -> None:
-        self._media_type = media_type
-        self._request_id = request_id
-        self._stream_id = stream_id
-        self._more = more
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return 200
-
-    @property
-    def headers(self) -> Headers:
-        """All headers except those of framing and connection."""
-        ids = (*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id))
-        return [("content-type", self._media_type), *_STREAM_HEADERS, *ids, *self._more]
-
-    def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
-        """Encodes the headers.
-
-        The lines that streams have in common are joined once per second; joining them per request costs 0.9 us more.
-
-        Args:
-            framing: The header lines of the body's framing, from `header_lines`.
-            keep_alive: Whether another request may follow on the connection.
-
-        Raises:
-            ValueError: A header contains a line end or a NUL; as `head_bytes`.
-        """
-        request_id = self._request_id
-        opening = _OPENING.lines(int(_time()), self._media_type)
-        given = self._more
-        # A tuple is the same for most responses of a model.
-        more = _known_lines(given) if keep_alive and isinstance(given, tuple) else _lines(given, keep_alive)
-        return (
-            f"{opening}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
-            f"{more}{framing}\r\n"
-        ).encode("ascii")
+def _unwritable(headers: Headers) -> ValueError:
+    name = next(name for name, value in headers if not value.isprintable() or not value.isascii())
+    return ValueError(f"header {name!r} cannot be written: it holds control or non-ASCII characters")
 
 
 class CommonHeaders:
@@ -191,6 +152,63 @@ class CommonHeaders:
         self.lines = _lines(headers, keep_alive=True)
 
 
+NO_COMMON: Final = CommonHeaders(())
+
+
+class StreamHead:
+    """The headers of a stream's response, with status 200.
+
+    Args:
+        media_type: The `content-type`.
+        request_id: The request id, valid in a header.
+        stream_id: The stream id, valid in a header.
+        more: Additional headers.
+        common: Further ones, that many responses have.
+    """
+
+    __slots__ = ("_common", "_media_type", "_more", "_request_id", "_stream_id")
+
+    def __init__(
+        self, media_type: str, request_id: str, stream_id: str, more: Headers = (), common: CommonHeaders = NO_COMMON
+    ) -> None:
+        self._media_type = media_type
+        self._request_id = request_id
+        self._stream_id = stream_id
+        self._more = more
+        self._common = common
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return 200
+
+    @property
+    def headers(self) -> Headers:
+        """All headers except those of framing and connection."""
+        ids = (*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id))
+        return [("content-type", self._media_type), *_STREAM_HEADERS, *ids, *self._more, *self._common.headers]
+
+    def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
+        """Encodes the headers.
+
+        The lines that streams have in common are joined once per second; joining them per request costs 0.9 us more.
+
+        Args:
+            framing: The header lines of the body's framing, from `header_lines`.
+            keep_alive: Whether another request may follow on the connection.
+
+        Raises:
+            ValueError: A header contains a line end or a NUL; as `head_bytes`.
+        """
+        request_id = self._request_id
+        opening = _OPENING.lines(int(_time()), self._media_type)
+        more = _lines(self._more, keep_alive) if self._more or not keep_alive else ""
+        return (
+            f"{opening}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
+            f"{more}{self._common.lines}{framing}\r\n"
+        ).encode("ascii")
+
+
 class PassedHead(StreamHead):
     """The headers of a response that is passed through.
 
@@ -202,12 +220,11 @@ class PassedHead(StreamHead):
         common: Headers that many responses have.
     """
 
-    __slots__ = ("_common", "_status")
+    __slots__ = ("_status",)
 
     def __init__(self, status: int, request_id: str, stream_id: str, more: Headers, common: CommonHeaders) -> None:
-        super().__init__("", request_id, stream_id, more)
+        super().__init__("", request_id, stream_id, more, common)
         self._status = status
-        self._common = common
 
     @property
     def status(self) -> int:
@@ -258,26 +275,6 @@ class PassedReply(Reply):
 @lru_cache(maxsize=4)
 def _first_lines(status: int, second: int) -> str:
     return f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\ndate: {formatdate(second, usegmt=True)}\r\n"
-
-
-def _lines(headers: Headers, keep_alive: bool) -> str:
-    """Returns the remaining header lines."""
-    values = "".join([value for _, value in headers])  # checked together: a check costs as much as 30 characters
-    if not values.isprintable() or not values.isascii():
-        raise _unwritable(headers)
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return lines if keep_alive else f"connection: close\r\n{lines}"
-
-
-def _unwritable(headers: Headers) -> ValueError:
-    name = next(name for name, value in headers if not value.isprintable() or not value.isascii())
-    return ValueError(f"header {name!r} cannot be written: it holds control or non-ASCII characters")
-
-
-@lru_cache(maxsize=SHARED.known_values)
-def _known_lines(headers: tuple[tuple[str, str], ...]) -> str:
-    """Returns the lines of headers that many responses have; checking and joining two costs 2,000 instructions."""
-    return _lines(headers, keep_alive=True)
 
 
 def error_reply(

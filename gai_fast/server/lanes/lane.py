@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, cast
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
@@ -37,21 +40,27 @@ from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, KnownHea
 from gai_fast.server.limits import LIMITS
 
 
-class Routes(Protocol):
-    """The part of `router.Router` that the lane calls."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Routes(ABC):
+    """The part of `router.Router` that the lane calls. No protocol, as `Timers` is none."""
 
+    @abstractmethod
     def handle(self, http: HTTPRequest) -> Reply | None:
         """Answers a request; returns the reply, or None if a stream has started."""
 
+    @abstractmethod
     def refuse(self, http: HTTPRequest) -> Reply | None:
         """Returns the refusal of a request by its headers alone; None if they are acceptable."""
 
+    @abstractmethod
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
         """Returns the response for an error, in the form of the request's route."""
 
+    @abstractmethod
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
         """Returns the refusal of a request with incomplete headers, after counting and logging it with the address."""
 
+    @abstractmethod
     def ended(self, http: HTTPRequest, status: int) -> None:
         """Counts and logs a request whose response has ended."""
 

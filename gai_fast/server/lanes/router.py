@@ -33,6 +33,7 @@ from gai_fast.server.admission.admit import (
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.lanes.lane import Routes
 from gai_fast.server.lanes.routes import (
     NOT_OFFERED,
     ROUTES,
@@ -83,7 +84,7 @@ class Mount(NamedTuple):
     prefix: str = ""
 
 
-class Router:
+class Router(Routes):
     """Answers requests by the route table.
 
     Args:

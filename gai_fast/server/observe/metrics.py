@@ -267,7 +267,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         return {name: _BREAKER_STATES[state] for name, state in engine.targets.breaker_states().items()}
 
     return {
-        "active_streams": lambda: dict(engine.active),
+        "active_streams": lambda: engine.active,
         "caller_streams": caller_streams,
         "limited": limited,
         "hedges": lambda: {"": engine.tallies.hedges},

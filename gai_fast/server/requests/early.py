@@ -102,7 +102,7 @@ class EarlyLimits:
         """
         engine, caller = self._engine, incoming.caller
         if engine.limits is not None and not engine.must_ask(caller):
-            engine.limits.check("", caller, engine.running, engine.callers.get(caller, 0))
+            engine.limits.check("", caller, engine.running, engine.streams_of(caller))
         return incoming.key is None or engine.ledger.check(incoming.key)
 
 

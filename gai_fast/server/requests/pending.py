@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
+from gai_fast.net.logs.writer import ClientCallbacks
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -44,12 +45,11 @@ class PendingAnswers:
         pending.task.add_done_callback(lambda _: self._answers.discard(pending))
 
 
-class _Pending:
-    """One pending response; the `SessionCallbacks` of its `StreamResponse` until a session replaces it."""
-
-    metrics: StreamMetrics | None = None
+class _Pending(ClientCallbacks):
+    """One pending response; the `ClientCallbacks` of its `StreamResponse` until a session replaces it."""
 
     def __init__(self, incoming: Incoming, response: StreamResponse, work: Work) -> None:
+        self.metrics = None
         self._incoming = incoming
         self._response = response
         response.attach(self)

@@ -29,6 +29,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 _Started = TypeVar("_Started")
 
 _BYTES_PER_TOKEN: Final = 4
+_EARLY_CHECK: Final[int] = LIMITS.early_check
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The members that limit the output tokens in the dialects' requests."""
 _RAW_LIMITS: Final = (*_LIMIT_MEMBERS, "maxOutputTokens", "num_predict")
@@ -51,6 +52,14 @@ class Quotas:
         self._pending = PendingAnswers()
         self._early = EarlyLimits(engine)
 
+    def reads_at_once(self, incoming: Incoming) -> bool:
+        """Returns whether a body is so small that it is read before its caller's limits are checked.
+
+        Args:
+            incoming: The request, with its body.
+        """
+        return len(incoming.http.body) <= _EARLY_CHECK
+
     def read(self, incoming: Incoming, handler: Handler, *, takes_key: bool = True) -> Reply | None:
         """Answers a request by a handler that reads its body, once its caller has a request and a stream left.
 
@@ -62,7 +71,7 @@ class Quotas:
         Raises:
             Error: A limit refuses the request.
         """
-        if len(incoming.http.body) <= LIMITS.early_check:
+        if self.reads_at_once(incoming):
             return handler(incoming)
         return self._early.read(incoming, handler, takes_key=takes_key)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.settings import Peer
+from gai_fast.net.logs.writer import Client
 from gai_fast.net.upstream.connection_pool import PoolStats
 from gai_fast.runtime.timers import Timer, Timers
 
@@ -112,7 +113,7 @@ class FakeOutput:
         return [taken] if taken else []
 
 
-class FakeClient:
+class FakeClient(Client):
     """A client's leg that writes its calls down."""
 
     direct = None

@@ -29,11 +29,11 @@ from gai_fast.model.settings import ModelSettings, Price, Settings, StoreSetting
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.retry import RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.logs.delivery import Client as Response
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
+from gai_fast.net.logs.writer import Client as Response
 from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Receiver, Timeouts, UpstreamConnection
@@ -376,7 +376,7 @@ class Stream(EngineCallbacks):
 
     def connect(self, receiver: Receiver) -> Exchange:
         """Begins the exchange with the upstream."""
-        self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
+        self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time, self.time.clock())
         self.wire = wire = SocketWire() if self.lends is True else Wire()
         self.pool = Pool()
         self.connection = UpstreamConnection(self.pool, self.batch)
@@ -1333,16 +1333,14 @@ class Heard:
         self.has_ended = True
 
 
-class LongWay:
+class LongWay(Response):
     """A publication without a way for fast paths."""
 
     direct = None
 
     def __init__(self, publication: Publication) -> None:
-        self._publication = publication
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._publication, name)
+        for name in ("commit", "flush", "write", "end", "fail", "abort"):
+            setattr(self, name, getattr(publication, name))
 
 
 class DurableStream(Stream):

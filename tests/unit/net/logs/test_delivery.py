@@ -28,6 +28,7 @@ class Case:
             StreamSettings(**stream),
             self.counters,
             self.time,
+            self.time.time(),
             whole=whole,
         )
         self.sent: list[bool] = []

@@ -59,6 +59,7 @@ class Bench:
             receiver,
             Timeouts(connect=5, idle=60, total=600),
             timers,
+            timers.clock(),
         )
 
     def begin(self, reused: bool = False) -> Bench:
@@ -313,14 +314,14 @@ async def test_the_timer_of_a_connection_serves_all_its_exchanges(
     for _ in range(3):
         bench.loop.advance(40)
         receiver = make_recorder()
-        exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(connect=5, idle=60, total=600), timers)
+        exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(5, 60, 600), timers, timers.clock())
         exchange.begin(bench.connection, reused=True)
         assert len(timers) == 1
         bench.loop.advance(59)
         assert not receiver.ends
         bench.transport.feed(CHUNKED + b"0\r\n\r\n")
         assert receiver.ends == [None]
-    exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(connect=5, idle=60, total=600), timers)
+    exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(5, 60, 600), timers, timers.clock())
     exchange.begin(bench.connection, reused=True)
     bench.loop.advance(60.1)
     error = receiver.ends[-1]
@@ -335,7 +336,7 @@ async def test_an_exchange_that_has_waited_leaves_no_timer(
     bench.exchange.begin(bench.connection, reused=True)
     bench.transport.feed(CHUNKED + b"0\r\n\r\n")
     receiver = make_recorder()
-    exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(connect=5, idle=60, total=600), timers)
+    exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(5, 60, 600), timers, timers.clock())
     exchange.begin_waiting(lambda: None)
     bench.loop.advance(40)
     exchange.begin(bench.connection, reused=True)

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare
+from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare, PoolCallbacks
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.runtime.timers import TimerWheel
 from tests.limits import LIMITS
@@ -89,7 +89,7 @@ class Bench:
     def make(self, number: int = 0) -> Any:
         """Makes the connection of an attempt; its transport."""
         attempt = self.lender.wanted[number]
-        connection = UpstreamConnection(self.lender, known=self.lender._known)
+        connection = UpstreamConnection(PoolCallbacks(self.lender), known=self.lender._known)
         transport = self.make_transport(connection)
         self.lender._made(attempt, connection)
         self.lender._ended(attempt)
@@ -102,9 +102,10 @@ class Bench:
 
     def idle(self) -> Any:
         """Returns the transport of an unused connection."""
-        connection = UpstreamConnection(self.lender)
+        callbacks = PoolCallbacks(self.lender)
+        connection = UpstreamConnection(callbacks)
         transport = self.make_transport(connection)
-        self.lender.connection_free(connection)
+        callbacks.connection_free(connection)
         return transport
 
 
@@ -125,7 +126,7 @@ async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable
 
 async def test_a_connection_that_takes_no_time_is_used_at_once(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(2)
-    bench.lender.at_once = UpstreamConnection(bench.lender)
+    bench.lender.at_once = UpstreamConnection(PoolCallbacks(bench.lender))
     transport = bench.make_transport(bench.lender.at_once)
     exchange = bench.open()
     assert (exchange.sent, exchange.reused, len(transport.written)) == (True, False, 1)

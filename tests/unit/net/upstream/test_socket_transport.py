@@ -87,6 +87,7 @@ def test_a_bug_of_the_receiver_ends_the_connection(run_pair: Callable[[Any], Non
     run_pair(scenario)
 
 
+@pytest.mark.interpreted
 async def test_a_bug_while_the_socket_is_written_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     bugs: list[Any] = []
     loop = asyncio.get_running_loop()
@@ -95,7 +96,7 @@ async def test_a_bug_while_the_socket_is_written_ends_the_connection(monkeypatch
     receiver = Receiver()
     transport = PlainTransport(loop, ours, receiver, SocketSet(loop))
     sent = iter([0])  # the socket takes nothing at first; the next write of it is a bug
-    monkeypatch.setattr("gai_fast.net.upstream.socket_transport.send", lambda *_: next(sent))
+    monkeypatch.setattr("gai_fast.net.upstream.socket_transport._send", lambda *_: next(sent))
     transport.write(b"x")
     await until(lambda: bool(receiver.lost))
     peer.close()

@@ -24,7 +24,7 @@ from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
-from gai_fast.server.lanes.lane import FastLane
+from gai_fast.server.lanes.lane import FastLane, Routes
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS, until
 
@@ -34,7 +34,7 @@ HEAD = StreamHead("text/event-stream", "req-1", "sid", (("vary", "Origin"),))
 HIGH_WATER = 64 * 1024
 
 
-class Routes:
+class AnyRoutes(Routes):
     """Routes of the lane: every request is answered by the test."""
 
     def __init__(self, handler: Callable[[ClientTransport], None]) -> None:
@@ -60,7 +60,7 @@ async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]
     """Yields the fast lane's connection; nothing is handed over."""
     loop = asyncio.get_running_loop()
     server = FastLane(
-        Routes(handler),
+        AnyRoutes(handler),
         frozenset(("/s",)),
         lambda head_since: asyncio.Protocol(),
         timers=TimerWheel(loop),

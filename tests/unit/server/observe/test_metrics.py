@@ -205,7 +205,8 @@ async def test_what_was_refused_is_counted_by_its_limit_and_what_runs_by_its_cal
     lines: Callable[[PrometheusSink], set[str]],
 ) -> None:
     engine = Engine(Settings(), asyncio.get_running_loop())
-    engine.callers["alice"] = 2
+    engine.begin_transfer("one", "alice", print)
+    engine.begin_transfer("two", "alice", print)
     refused = {"streams": 0, "memory": 1}
     result = lines(PrometheusSink([], engine_gauges(engine, refused)))
     assert 'gai_fast_limited_total{limit="streams"} 0.0' in result
@@ -266,7 +267,7 @@ def test_log_lines_that_were_dropped_are_counted(
 async def test_a_scrape_does_not_walk_the_streams() -> None:
     """The engine counts them as they start and end."""
     engine = Engine(Settings(), asyncio.get_running_loop())
-    engine.active["sse"] = 20_000
+    engine._active["sse"].number = 20_000
     gauge = engine_gauges(engine, {})["active_streams"]
     assert gauge() == {"sse": 20_000, "ndjson": 0, "ws": 0, "json": 0, "pass_through": 0}
     assert gauge() is not engine.active, "it may change between two slices of a scrape"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
+from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming, ClientCallbacks
 from gai_fast.net.stream.session import Session
 from gai_fast.server.http.replies import Reply, StreamHead, header_lines
 from gai_fast.server.http.transport import ClientTransport
@@ -52,12 +52,13 @@ class FakeConnection(ClientTransport):
         self.ends.append(reply)
 
 
-class FakeSession:
+class FakeSession(ClientCallbacks):
+    upstream_headers: ClassVar[list[tuple[str, str]]] = []
+    answered_by: AnswerSource | None = None
+
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.metrics = None
-        self.upstream_headers: list[tuple[str, str]] = []
-        self.answered_by: AnswerSource | None = None
 
     def client_lost(self) -> None:
         self.calls.append("lost")
