@@ -30,7 +30,10 @@ from gai_fast.stores.limits import LIMITS
 
 URL: Final = "memory://"
 
+# Constants: a name look-up costs 30 ns.
 _PIECE_COST: Final = SHARED.log_piece_cost
+_STREAM_COST: Final[int] = LIMITS.log_stream_cost
+_deque: Final = deque
 _BLOCKS: Final = 8
 """The least number of blocks that a stream may have, so that dropping one never drops most of the stream."""
 SPARE: Final = 16
@@ -83,8 +86,8 @@ class StreamLog:
         self.gate: LogGate | None = None
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # replaced, not changed: a watcher may leave during a loop over it
-        self._blocks: deque[tuple[bytes, int]] = deque()  # bytes, and the number of the last event in them
-        self._kept = LIMITS.log_stream_cost  # bytes of the blocks, the text and the log itself
+        self._blocks: deque[tuple[bytes, int]] = _deque()  # bytes, and the number of the last event in them
+        self._kept = _STREAM_COST  # bytes of the blocks, the text and the log itself
         self._tail: list[bytes] = []  # small pieces since the last block
         self._gathered = 0  # bytes of `_tail`
         self._lost = 0
@@ -365,7 +368,7 @@ class LogMemory:
         Raises:
             Overloaded: The logs of the running streams, even if empty, would take more than half of `max_bytes`.
         """
-        if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
+        if (len(self._logs) - len(self._ended) + 1) * _STREAM_COST > self.max_bytes // 2:
             raise Error("overloaded", "there is no room for another durable stream", reason="store")
         log = self._logs[header.stream_id] = StreamLog(self, header)
         self._callers[header.caller] = self._callers.get(header.caller, 0) + 1

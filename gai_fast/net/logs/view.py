@@ -52,16 +52,17 @@ class Representation(NamedTuple):
     @property
     def is_compact(self) -> bool:
         """Whether only the first event has an envelope."""
-        return (self.envelope or ("compact" if self.framing == "sse" else "full")) == "compact"
+        return _is_compact(self.framing, self.envelope)
 
     def is_of(self, header: LogHeader) -> bool:
         """Returns whether a log is in this form."""
         if self.format.name != header.format or self.framing != header.framing:
             return False
-        return (
-            header.format != NATIVE
-            or self.is_compact == Representation(self.format, self.framing, header.envelope).is_compact
-        )
+        return header.format != NATIVE or self.is_compact == _is_compact(self.framing, header.envelope)
+
+
+def _is_compact(framing: Framing, envelope: Literal["compact", "full"] | None) -> bool:
+    return (envelope or ("compact" if framing == "sse" else "full")) == "compact"
 
 
 class View(Output, Protocol):

@@ -84,6 +84,7 @@ class Targets(AttemptRunner):
         self._loop = loop
         self._fetch = fetch or fetch_token
         self._chance = Random()  # spreads requests
+        self._apis: dict[str, API] = {}  # by provider
         self._balancers: dict[str, Balancer] = {}  # by model
         self._alone: dict[str, ModelSettings] = {}  # drained models without targets, as returned by `as_target`
         self._breakers: dict[str, Breaker] = {}  # by upstream
@@ -315,7 +316,9 @@ class Targets(AttemptRunner):
         self, spec: StreamSpec, stream_id: str, number: int, key: str | None, receiver: Receiver
     ) -> tuple[Adapter, Redact, OpenExchange]:
         upstream = spec.model.upstream
-        api = get_provider(upstream.provider)
+        api = self._apis.get(upstream.provider)
+        if api is None:  # a call of `get_provider` costs 600 instructions
+            api = self._apis[upstream.provider] = get_provider(upstream.provider)
         target = self._target(spec, key)
         if spec.left_out or spec.ignored:  # seldom: two loops over nothing cost 400 instructions
             for path in spec.left_out:

@@ -176,7 +176,7 @@ class ServerLimits(StreamLimits):
 
     def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
         """Checks whether a stream may start; as `StreamLimits.check`."""
-        if stream_id in self._starting:
+        if self._starting and stream_id in self._starting:
             self._starts(stream_id)
         elif self._server.is_full(self._of_server, running):
             raise self._too_many(self._server, caller)
@@ -234,10 +234,10 @@ class ServerLimits(StreamLimits):
 
     def ended(self, stream_id: str, caller: str) -> asyncio.Future[None] | None:
         """Returns the places of a stream; as `StreamLimits.ended`."""
-        if stream_id in self._starting:
+        if self._starting and stream_id in self._starting:
             self._starts(stream_id)
         returned = self._give_back(self._server, stream_id) if self._server.asked else None
-        mine = self._callers.get(caller)
+        mine = self._callers.get(caller) if self._callers else None
         if mine is not None:
             returned = when_both_done(returned, self._give_back(mine, stream_id))
             if not mine.starting and not mine.asked:
@@ -252,7 +252,7 @@ class ServerLimits(StreamLimits):
         return self.ledger.reported(asked.name)
 
     def _is_full(self, caller: str, of_caller: int) -> bool:
-        limit, mine = self._limit_of(caller), self._callers.get(caller)
+        limit, mine = self._limit_of(caller), self._callers.get(caller) if self._callers else None
         return of_caller >= limit.part if mine is None else mine.is_full(limit, of_caller)
 
     def _limit_of(self, caller: str) -> _Limit:

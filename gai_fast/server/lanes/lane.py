@@ -132,6 +132,7 @@ class LaneConnection(ClientTransport):
         "_send",
         "_state",
         "_timer",
+        "_unsent",
         "_upload_began",
         "_uploaded",
         "_written",
@@ -152,6 +153,7 @@ class LaneConnection(ClientTransport):
         # The transport's methods, looked up once: each lookup costs as much as the call.
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
+        self._unsent: Callable[[], int]
         self._lender = SocketLender()
         self.stream: StreamCallbacks | None = None
         self.answering: HTTPRequest | None = None
@@ -174,6 +176,7 @@ class LaneConnection(ClientTransport):
         self.transport = cast("asyncio.Transport", transport)
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
+        self._unsent = self.transport.get_write_buffer_size
         self._lane.connections.add(self, self.transport)
         now = self._loop.time()
         self._state, self._due = _HEAD, now + min(self._lane.header_timeout, self._lane.client_idle)
@@ -310,7 +313,7 @@ class LaneConnection(ClientTransport):
         request.began = now
         if self._lane.is_draining and (self._reader is None or not self._reader.size):
             request.keep_alive = False
-        if not self.transport.get_write_buffer_size():
+        if not self._unsent():
             self._progress.restart(self._written, 0, now)
         self._arm(now + self.write_timeout / CHECKS_PER_TIMEOUT)
         self._state = _ANSWERING

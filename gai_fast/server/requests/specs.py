@@ -35,7 +35,9 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import LogHeader
 
 UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
-_CheckedBody: Final = CheckedBody  # a constant: a name look-up costs 30 ns
+# Constants: a name look-up costs 30 ns.
+_CheckedBody: Final = CheckedBody
+_now_ms: Final = now_ms
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
 
@@ -78,7 +80,7 @@ class SpecBuilder:
         header: LogHeader | None = None
         is_stream = request.stream
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
-            logged = negotiated if negotiated.format.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
+            logged = negotiated if negotiated.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
             context = self._context(incoming, model, logged.envelope, ids=True)
             output, deltas = _encoder(logged, context, whole=False)
             header = _log_header(incoming, logged, context, whole=False)
@@ -95,8 +97,8 @@ class SpecBuilder:
             deltas,
             _copying_encoder(output, negotiated, model, chain, is_durable=header is not None),
             hold=not is_stream,
-            can_reset=not is_stream or negotiated.format.can_reset,
-            dialect=negotiated.format.name,
+            can_reset=not is_stream or negotiated.can_reset,
+            dialect=negotiated.name,
             left_out=left_out,
             unsupported=_on_unsupported(incoming),
             prompt_characters=characters(request),
@@ -219,7 +221,7 @@ class _DayClock(Clock):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self._read = now_ms
+        self._read = _now_ms
         self.now_ms = now_ms()
 
     def tick(self) -> int:
@@ -457,7 +459,7 @@ def _copying_encoder(
     Raises:
         Unsupported: The bytes cannot be copied: a log, a processor or a continuation needs events.
     """
-    if not negotiated.format.copies_upstream:
+    if not negotiated.copies_upstream:
         return None
     if is_durable or chain is not None or model.stream.on_midstream_failure == "continue":
         text = f"format {negotiated.format.name!r} has no events: it cannot be durable, processed or continued"
@@ -470,7 +472,7 @@ def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, 
         context.stream_id,
         incoming.caller,
         context.model,
-        logged.format.name,
+        logged.name,
         "json" if whole else logged.framing,
         context.envelope,
         context.request_id,

@@ -221,11 +221,11 @@ class StreamRoutes:
         admit = self.quotas.admission(incoming, self.quotas.estimate(incoming, spec), context.stream_id)
         start = partial(self.quotas.run, incoming, context.stream_id, partial(self._publish_log, spec, context))
         follow = partial(self._follow_chat, negotiated, spec)
-        media_type = negotiated.format.media_type(negotiated.framing)
+        media_type = negotiated.media_type
         more = miss_headers(self._engine, incoming, spec.model)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=False)
         client.headers = more
-        client.format_headers = negotiated.format.headers
+        client.format_headers = negotiated.headers
         self.chats.begin(incoming, client, chat_id, admit, start, follow)
 
     def dialect(self, incoming: Incoming) -> Reply | None:
@@ -360,7 +360,7 @@ class StreamRoutes:
         spec: StreamSpec,
         key: str | None,
     ) -> None:
-        media_type = "application/json" if spec.hold else negotiated.format.media_type(negotiated.framing)
+        media_type = "application/json" if spec.hold else negotiated.media_type
         stream = spec.model.stream
         # Also reached by plain requests: a call into `caching.py`, which is not compiled, costs 0.2 us.
         wants_shared = wants_shared_answer(incoming, spec.model) if HEADER in incoming.key_headers else spec.model.cache
@@ -371,7 +371,7 @@ class StreamRoutes:
         estimate = _NO_DEMAND if incoming.key is None else self.quotas.estimate(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
-            client.format_headers = negotiated.format.headers
+            client.format_headers = negotiated.headers
         view = None if spec.log_header is None else _view(negotiated, spec, spec.log_header)
         if spec.log_header is None and spec.hold:
             context.metrics = client.measured
@@ -426,7 +426,7 @@ class StreamRoutes:
         # After `_keyed_request`, which reads the body: the constructor of `StreamResponse` drops it.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         if not spec.hold:
-            client.format_headers = negotiated.format.headers
+            client.format_headers = negotiated.headers
         self._keyed.answer(incoming, client, claimed)
 
     def _follow_keyed(
@@ -445,7 +445,7 @@ class StreamRoutes:
         """
         if wants_shared and is_first:
             set_cache_header(self._engine, response, None)
-        if log.lost and not is_first and (spec.hold or negotiated.format.name != NATIVE):
+        if log.lost and not is_first and (spec.hold or negotiated.name != NATIVE):
             raise expired()  # this form cannot express a gap at the start
         self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=is_first)
 
@@ -514,7 +514,7 @@ def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View |
     """
     if not spec.hold:
         return view_of(header, form_of(negotiated, spec.model.stream), 0, now_ms)
-    if negotiated.format.name != header.format:
+    if negotiated.name != header.format:
         text = f"this answer is kept in format {header.format!r}, and in no other form"
         raise Error("invalid_request", text, reason="not_acceptable", status=406)
     return None

@@ -20,7 +20,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -87,6 +87,8 @@ class SocketSession:
         self._incoming = incoming
         self._dialect = dialect
         self._socket: AiohttpSocket | None = None
+        self.write: Callable[[bytes], None]
+        """Writes messages. There are streams only once the socket is open."""
         self._streams: dict[str, SocketStream] = {}
         self._closing: asyncio.Task[None] | None = None
         self._provoked = 0  # bytes that the client has provoked since the socket was paused
@@ -108,6 +110,7 @@ class SocketSession:
             compress=settings.server.websocket_compression,
         )
         self._socket = socket
+        self.write = socket.write
         try:
             if await socket.open(headers):
                 self._home.sessions.add(self)
@@ -265,11 +268,6 @@ class SocketSession:
         """The address of the client."""
         return self._home.router.client(self._incoming.http)
 
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """Writes messages."""
-        return cast("AiohttpSocket", self._socket).write  # there are streams only once it is open
-
     def lend(self, borrower: Borrower) -> int:
         """Lends the socket to its only stream; as `LendingTransport.lend`."""
         socket = self._socket
@@ -299,7 +297,8 @@ class SocketSession:
         """Forgets a stream that has ended; its id is free."""
         self._streams.pop(stream.name, None)
         self._home.router.ended(stream.http, status)
-        self.drain_if_idle()
+        if self._home.is_draining:
+            self.drain_if_idle()
 
     def has_finished(self, stream_id: str) -> bool:
         """Returns whether a stream has ended without a failure; true for an unknown stream."""

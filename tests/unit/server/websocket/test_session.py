@@ -111,6 +111,7 @@ def session(home: Home) -> tuple[SocketSession, Connection]:
     dialect = Dialect(Negotiated(EVENTS, "sse", None, is_on_socket=True), read_message, has_names=True)
     made, connection = SocketSession(cast(Any, home), incoming, dialect), Connection()
     made._socket = cast(Any, connection)
+    made.write = connection.write
     return made, connection
 
 
