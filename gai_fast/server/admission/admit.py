@@ -317,7 +317,8 @@ def asks_for_key(path: str) -> bool:
 def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:
     """Returns whether a page that this server has not served makes a request."""
     is_other = origin is not None and origin.partition("://")[2] != host
-    return is_other or headers.get("sec-fetch-site") in _OTHER_SITES
+    site = headers.get("sec-fetch-site")
+    return is_other or (site is not None and site in _OTHER_SITES)
 
 
 def _parse_query(query: str) -> dict[str, str]:
