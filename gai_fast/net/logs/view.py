@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from mypy_extensions import mypyc_attr
@@ -32,7 +32,7 @@ Clock = Callable[[], int]
 NATIVE: Final = "gai"
 
 
-class Representation(NamedTuple):
+class Representation:
     """The representation of a stream (RFC 9110, 3.2) that a client gets.
 
     Args:
@@ -43,11 +43,21 @@ class Representation(NamedTuple):
         timestamps: Whether every event of the compact envelope has `ts`.
     """
 
-    format: Format
-    framing: Framing
-    envelope: Literal["compact", "full"] | None = None
-    retry_ms: int | None = None
-    timestamps: bool = False
+    __slots__ = ("envelope", "format", "framing", "retry_ms", "timestamps")
+
+    def __init__(
+        self,
+        format: Format,
+        framing: Framing,
+        envelope: Literal["compact", "full"] | None = None,
+        retry_ms: int | None = None,
+        timestamps: bool = False,
+    ) -> None:
+        self.format = format
+        self.framing = framing
+        self.envelope = envelope
+        self.retry_ms = retry_ms
+        self.timestamps = timestamps
 
     @property
     def is_compact(self) -> bool:

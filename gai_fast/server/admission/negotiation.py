@@ -13,6 +13,8 @@ from typing import Final, Literal, cast
 from gai_fast.formats import Format, Framing, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import StreamSettings
+from gai_fast.net.logs.view import Representation
 from gai_fast.otel.trace import Parent
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -149,6 +151,17 @@ def _framing(parameter: str | None, accept: str | None) -> Framing:
             status=406,
         )
     return _RANGES[preferred]
+
+
+def form_of(negotiated: Negotiated, stream: StreamSettings) -> Representation:
+    """Returns the form in which a client gets a durable stream.
+
+    Args:
+        negotiated: The form that the client asks for.
+        stream: The settings of the response.
+    """
+    envelope = negotiated.envelope or stream.envelope
+    return Representation(negotiated.format, negotiated.framing, envelope, stream.retry, stream.timestamps)
 
 
 def asks_for_state(query: Mapping[str, str], accept: str | None) -> bool:

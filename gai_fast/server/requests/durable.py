@@ -20,7 +20,7 @@ from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
-from gai_fast.server.admission.negotiation import Negotiated, asks_for_state
+from gai_fast.server.admission.negotiation import asks_for_state, form_of
 from gai_fast.server.http.replies import Reply, StreamHead, id_headers
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
@@ -293,17 +293,6 @@ class DurableRoutes:
         raise Error(
             "unsupported", "only durable streams can be followed by their id (see `resumable`)", reason="resumable"
         )
-
-
-def form_of(negotiated: Negotiated, stream: StreamSettings) -> Representation:
-    """Returns the form in which a client gets a durable stream.
-
-    Args:
-        negotiated: The form that the client asks for.
-        stream: The settings of the response.
-    """
-    envelope = negotiated.envelope or stream.envelope
-    return Representation(negotiated.format, negotiated.framing, envelope, stream.retry, stream.timestamps)
 
 
 def place_of(incoming: Incoming) -> Place | None:

@@ -34,7 +34,7 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.asking import answer_owner
-from gai_fast.server.admission.negotiation import Negotiated, negotiate
+from gai_fast.server.admission.negotiation import Negotiated, form_of, negotiate
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.caching import (
@@ -46,7 +46,7 @@ from gai_fast.server.requests.caching import (
     wants_shared_answer,
 )
 from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
-from gai_fast.server.requests.durable import DurableRoutes, form_of
+from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.idempotency import (
     KEY_HEADERS,
     Follow,
@@ -513,7 +513,7 @@ def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View |
         InvalidRequest: The log cannot be sent in this form (406).
     """
     if not spec.hold:
-        return view_of(header, form_of(negotiated, spec.model.stream), 0, now_ms)
+        return view_of(header, form_of(negotiated, spec.model.stream), 0, _now_ms)
     if negotiated.name != header.format:
         text = f"this answer is kept in format {header.format!r}, and in no other form"
         raise Error("invalid_request", text, reason="not_acceptable", status=406)
@@ -568,6 +568,7 @@ def _apply_members(incoming: Incoming, request: Request) -> Request:
 # Copied into this module: a lookup of another module's name costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
 _UNSET: Final = UNSET
+_now_ms: Final = now_ms
 _NO_DEMAND: Final = NO_DEMAND
 
 
