@@ -5,7 +5,7 @@ Owns the keys of events and their order. Knows nothing about encoding, sources a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Required, TypedDict, cast
 
 SCHEMA: Final = "gai.events.v1"
@@ -148,13 +148,22 @@ class JSONText:
     Args:
         text: Valid JSON without white space outside its strings.
         value: The parsed text, with exact integers.
+        parse: Parses the text once its value is read, which most answers' is not; then there is no `value`.
     """
 
-    __slots__ = ("text", "value")
+    __slots__ = ("_parse", "_value", "text")
 
-    def __init__(self, text: str, value: Any) -> None:
+    def __init__(self, text: str, value: Any, parse: Callable[[str], Any] | None = None) -> None:
         self.text = text
-        self.value = value
+        self._value = value
+        self._parse = parse
+
+    @property
+    def value(self) -> Any:
+        """The parsed text."""
+        if self._parse is not None:
+            self._value, self._parse = self._parse(self.text), None
+        return self._value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JSONText) and other.text == self.text

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gai_fast.core.chunks import count
 from gai_fast.kernels import encode_json, parse_exact
-from gai_fast.model.events import Event, is_empty
+from gai_fast.model.events import Event, JSONText, is_empty
 from gai_fast.model.limits import SHARED
 from gai_fast.providers.limits import LIMITS
 
@@ -34,6 +34,20 @@ def parse_arguments(text: str) -> Any:
     if text.count("[") + text.count("{") > SHARED.arguments_depth - _LEVELS:
         parse_exact("[" * _LEVELS + text + "]" * _LEVELS)
     return value
+
+
+def json_input(compact: str) -> JSONText:
+    """Returns a tool's arguments as an event has them. Most readers need the text only: its value is not parsed here.
+
+    Args:
+        compact: The arguments, as `compact_json` returns them.
+
+    Raises:
+        ValueError: As `parse_arguments`.
+    """
+    if compact.count("[") + compact.count("{") > SHARED.arguments_depth - _LEVELS:
+        return JSONText(compact, parse_arguments(compact))
+    return JSONText(compact, None, parse_exact)
 
 
 def counted_usage(

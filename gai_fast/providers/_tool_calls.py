@@ -14,8 +14,8 @@ from typing import Any, Final
 from gai_fast.core.chunks import member, objects, parse_chunk
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.events import Event, JSONText, join_surrogates
-from gai_fast.providers._events import parse_arguments
+from gai_fast.model.events import Event, join_surrogates
+from gai_fast.providers._events import json_input, parse_arguments
 from gai_fast.providers._finish_words import FINISH_WORDS, known_word
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers.limits import LIMITS
@@ -376,8 +376,10 @@ class ToolCalls:
         released = self._release(call)
         value: Any = text
         if compact is not None:
-            with suppress(ValueError):  # not JSON: it stays text
-                value = JSONText(compact, parse_arguments(compact))
+            try:
+                value = json_input(compact)
+            except ValueError:
+                value = text  # it is nested too deep
         complete: Event = {
             "type": "tool.call",
             "call_id": call.call_id,
