@@ -117,7 +117,7 @@ class Measured:
 class Reader(Protocol):
     """Parses the bytes of one answer to events. After the answer's end its methods return no events."""
 
-    def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
+    def head(self, status: int, headers: dict[str, str]) -> Sequence[Event]:
         """Reads the status and the headers of the response."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
@@ -157,7 +157,7 @@ class NativeReader:
         self._refusal = b""
         self._over = False
 
-    def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
+    def head(self, status: int, headers: dict[str, str]) -> Sequence[Event]:
         self._status = status
         media = headers.get("content-type", "").partition(";")[0].strip().lower()
         if status < 400 and media != "text/event-stream":
@@ -214,7 +214,7 @@ class ProviderReader:
         """Receives an event from the relay."""
         self._events.append(event)
 
-    def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
+    def head(self, status: int, headers: dict[str, str]) -> Sequence[Event]:
         self._relay.receive_head(status, headers)
         return self._take()
 

@@ -13,7 +13,7 @@ JSON.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from gai_fast.core.adapter import ResponseAPI
@@ -67,9 +67,9 @@ class Body:
         self.kind = _UNKNOWN
         self.is_array = False
         self.status = 200
-        self.headers: Mapping[str, str] = {}
+        self.headers: dict[str, str] = {}
 
-    def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
+    def receive_head(self, status: int, headers: dict[str, str]) -> None:
         """Receives the response's status and headers.
 
         Raises:

@@ -7,7 +7,7 @@ which events come, and how a stream ends.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from gai_fast.core.answer import Answer, Progress
@@ -230,7 +230,7 @@ class LegalStream:
         return taken
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> dict[str, str]:
         """The headers of the attempt's response, lower-case names; empty before they have come."""
         return self._answer.body.headers
 

@@ -28,7 +28,7 @@ Rules (docs/events.md, "Ends"):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Literal
 
 from gai_fast.core.account import Account
@@ -168,7 +168,7 @@ class Relay(LegalStream):
 
     # -- the upstream's response --
 
-    def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
+    def receive_head(self, status: int, headers: dict[str, str]) -> None:
         """Receives the status and the headers of the upstream's response.
 
         Args:
