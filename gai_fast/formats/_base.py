@@ -263,7 +263,7 @@ class Format(ABC):
         """
         raise ValueError(f"format {self.name!r} has no versions")
 
-    def owns_request(self, body: Mapping[str, Any]) -> bool:
+    def owns_request(self, body: dict[str, Any]) -> bool:
         """Returns whether a body sent to a native route is a request in this dialect (`shares_native_routes`).
 
         Args:
@@ -271,7 +271,7 @@ class Format(ABC):
         """
         return False
 
-    def answer_format(self, body: Mapping[str, Any]) -> Format:
+    def answer_format(self, body: dict[str, Any]) -> Format:
         """Returns the format of the answer to a request for which `owns_request` is true.
 
         Args:

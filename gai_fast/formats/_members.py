@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -24,7 +24,7 @@ from gai_fast.model.request import Request
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 
 
-def member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
+def member(holder: dict[str, Any], key: str, path: str, *kinds: type) -> Any:
     """Returns a member, or None if it is absent or null.
 
     Args:
@@ -42,19 +42,21 @@ def member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
     return value
 
 
-def required(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
+def required(holder: dict[str, Any], key: str, path: str, *kinds: type) -> Any:
     """Returns a mandatory member; the arguments are those of `member`.
 
     Raises:
         InvalidRequest: The member is absent, null, or has none of the types.
     """
-    value = member(holder, key, path, *kinds)
+    value = holder.get(key)
     if value is None:
         raise invalid(f"Object missing required field `{key}`", path)
+    if type(value) not in kinds:
+        raise _unexpected(value, f"{path}.{key}", kinds)
     return value
 
 
-def check_types(holder: Mapping[str, Any], path: str, kinds: Mapping[str, type]) -> None:
+def check_types(holder: dict[str, Any], path: str, kinds: Mapping[str, type]) -> None:
     """Checks the types of members that are not read.
 
     Args:
@@ -86,7 +88,7 @@ def _unexpected(value: Any, path: str, kinds: tuple[type, ...]) -> InvalidReques
     return invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
 
 
-def unknown_members(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[str]:
+def unknown_members(holder: dict[str, Any], path: str, known: Iterable[str]) -> list[str]:
     """Returns the paths, without `$.`, of an object's members that its reader does not know; nulls count as absent.
 
     Args:
@@ -95,6 +97,17 @@ def unknown_members(holder: Mapping[str, Any], path: str, known: Iterable[str]) 
         known: The names of the members that the reader knows.
     """
     return [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
+
+
+def unserved_members(body: dict[str, Any], known: Iterable[str], neutral: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Returns the names of a request's members that its reader does not know and that do not ask for the default.
+
+    Args:
+        body: The client's JSON object.
+        known: The names of the members that the reader knows.
+        neutral: The values of other members that ask for the default.
+    """
+    return [name for name in unknown_members(body, "$", known) if body[name] not in neutral.get(name, ())]
 
 
 def with_items(body: dict[str, Any], name: str, items: Iterable[Any]) -> dict[str, Any]:
@@ -121,7 +134,7 @@ def invalid(what: str, path: str) -> InvalidRequest:
     return InvalidRequest(message=f"The request is not valid: {what} - at `{path}`", reason="validation")
 
 
-def read_native(native: Mapping[str, Any], moved: Mapping[str, str]) -> Request:
+def read_native(native: dict[str, Any], moved: Mapping[str, str]) -> Request:
     """Parses the native request that a client's request was translated into.
 
     Args:
@@ -173,14 +186,14 @@ class RequestReader(ABC):
         self.moved: dict[str, str] = {} if moved is None else moved
 
     @abstractmethod
-    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object.
 
         Args:
             body: The client's JSON object.
         """
 
-    def request(self, body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    def request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Returns the native request, and `lost`.
 
         Args:
@@ -192,7 +205,7 @@ class RequestReader(ABC):
         return read_native(self.read(body), self.moved), self.lost
 
 
-def cache_mark(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
+def cache_mark(holder: dict[str, Any], path: str) -> dict[str, Any]:
     """Returns the `cache` of a part or a tool: from OpenAI's `prompt_cache_breakpoint` or Anthropic's `cache_control`.
 
     Args:

@@ -45,7 +45,7 @@ def error_object(error: Error) -> dict[str, Any]:
     }
 
 
-def declared_function(function: Mapping[str, Any], path: str) -> dict[str, Any]:
+def declared_function(function: dict[str, Any], path: str) -> dict[str, Any]:
     """Returns a function as a tool of a native request.
 
     Args:
@@ -82,7 +82,7 @@ def argument_text(value: Any) -> str:
     return value if isinstance(value, str) else encode_json(value).decode()
 
 
-def openai_cache(body: Mapping[str, Any]) -> dict[str, Any]:
+def openai_cache(body: dict[str, Any]) -> dict[str, Any]:
     """Returns the native `cache` of a request, if it has one.
 
     Args:

@@ -6,7 +6,6 @@ Knows no route and no provider.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
@@ -30,7 +29,7 @@ class AGUIFormat(Format):
     def __init__(self, run: Run | None = None) -> None:
         self._run = run
 
-    def answer_format(self, body: Mapping[str, Any]) -> Format:
+    def answer_format(self, body: dict[str, Any]) -> Format:
         """Returns the format with the ids of a request's run.
 
         Raises:
@@ -49,7 +48,7 @@ class AGUIFormat(Format):
     def _run_of(self, context: StreamContext) -> Run:
         return Run(context.stream_id, context.stream_id) if self._run is None else self._run
 
-    def owns_request(self, body: Mapping[str, Any]) -> bool:
+    def owns_request(self, body: dict[str, Any]) -> bool:
         """Returns whether a body is a `RunAgentInput`."""
         return is_run_input(body)
 

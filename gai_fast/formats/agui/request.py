@@ -12,7 +12,6 @@ Owns the mapping of a thread's messages to native messages. Knows no provider an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import open_signature
@@ -37,7 +36,7 @@ _MEDIA: Final = {"image": "image", "audio": "audio", "document": "file"}
 """The type of the native part for each kind of media with data."""
 
 
-def is_run_input(body: Mapping[str, Any]) -> bool:
+def is_run_input(body: dict[str, Any]) -> bool:
     """Returns whether a body is a `RunAgentInput`, and not a native request.
 
     Args:
@@ -46,7 +45,7 @@ def is_run_input(body: Mapping[str, Any]) -> bool:
     return "threadId" in body or "runId" in body
 
 
-def run_of(body: Mapping[str, Any]) -> Run:
+def run_of(body: dict[str, Any]) -> Run:
     """Returns the ids of a run.
 
     Args:
@@ -62,7 +61,7 @@ def run_of(body: Mapping[str, Any]) -> Run:
     return Run(*identifiers)
 
 
-def read_run_input(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+def read_run_input(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates a `RunAgentInput` into a native request; see `Format.parse_request`."""
     return _InputReader().request(body)
 
@@ -73,7 +72,7 @@ class _InputReader(RequestReader):
     def __init__(self) -> None:
         super().__init__({f"$.{key}": f"$.forwardedProps.{key}" for key in _NATIVE})
 
-    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
         run_of(body)
         member(body, "parentRunId", "$", str)
@@ -94,7 +93,7 @@ class _InputReader(RequestReader):
         self.lost += [key for key, value in body.items() if key not in _OWN and value is not None]
         return native
 
-    def _context(self, body: Mapping[str, Any]) -> str:
+    def _context(self, body: dict[str, Any]) -> str:
         lines = []
         for at, entry in enumerate(_list(body, "context")):
             path = f"$.context[{at}]"
@@ -138,7 +137,7 @@ class _InputReader(RequestReader):
         if answer:
             messages.append({"role": "assistant", "content": answer})
 
-    def _other(self, message: Mapping[str, Any], role: str, path: str) -> dict[str, Any]:
+    def _other(self, message: dict[str, Any], role: str, path: str) -> dict[str, Any]:
         if role in ("system", "developer"):
             return {"role": "system", "content": required(message, "content", path, str)}
         if role == "user":
@@ -154,7 +153,7 @@ class _InputReader(RequestReader):
             return {**native, "content": content}
         return {**native, "content": content or error, "is_error": True}
 
-    def _assistant(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    def _assistant(self, message: dict[str, Any], path: str) -> list[dict[str, Any]]:
         text = member(message, "content", path, str)
         parts = [{"type": "text", "text": text}] if text else []
         if message.get("encryptedValue") is not None:
@@ -176,12 +175,12 @@ class _InputReader(RequestReader):
         signed = _signature(call, path)
         return native | ({"signature": signed["signature"]} if signed else {})
 
-    def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    def _reasoning(self, message: dict[str, Any], path: str) -> list[dict[str, Any]]:
         text = member(message, "content", path, str) or ""
         signed = _signature(message, path)
         return [{"type": "reasoning", "text": text, **signed}] if text or signed else []
 
-    def _content(self, message: Mapping[str, Any], path: str, *kinds: str) -> str | list[dict[str, Any]]:
+    def _content(self, message: dict[str, Any], path: str, *kinds: str) -> str | list[dict[str, Any]]:
         """Returns a message's content.
 
         Args:
@@ -219,11 +218,11 @@ class _InputReader(RequestReader):
         return {"type": "image", "url": value} if (source_type, kind) == ("url", "image") else None
 
 
-def _list(body: Mapping[str, Any], key: str) -> list[Any]:
+def _list(body: dict[str, Any], key: str) -> list[Any]:
     return member(body, key, "$", list) or []
 
 
-def _signature(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _signature(holder: dict[str, Any], path: str) -> dict[str, Any]:
     """Returns the signature that a client sends back; a signature that is not sealed is a provider's own."""
     text = member(holder, "encryptedValue", path, str)
     if not text:

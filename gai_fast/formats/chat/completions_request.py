@@ -63,7 +63,7 @@ def _characters(prompt: object) -> int:
     return CHARACTERS_PER_TOKEN if type(prompt) is int else 0
 
 
-def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+def read_completion_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates a request into a native one; the prompt becomes one user message.
 
     Args:
@@ -89,7 +89,7 @@ def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]
     return parse_request(encode_json(native)), unknown_members(body, "$", known)
 
 
-def _prompt(body: Mapping[str, Any]) -> str:
+def _prompt(body: dict[str, Any]) -> str:
     prompt = member(body, "prompt", "$", str, list)
     if prompt is None or prompt == []:
         raise invalid("Object missing required field `prompt`", "$")

@@ -18,6 +18,7 @@ from gai_fast.formats._members import (
     require_type,
     required,
     unknown_members,
+    unserved_members,
 )
 from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, declared_function, openai_cache
 from gai_fast.formats._signatures import author_by_detail_format, detail_format_of, signs_texts
@@ -71,7 +72,7 @@ _OURS: Final = "gai-"
 _VERSION: Final = "-v1"
 
 
-def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+def read_chat_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates a chat request into a native one; see `Format.parse_request`.
 
     Raises:
@@ -87,7 +88,7 @@ class _ChatReader(RequestReader):
         super().__init__()
         self._functions: dict[str, str] = {}
 
-    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
         native: dict[str, Any] = {key: value for key, value in body.items() if key in _SAME and value is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
@@ -118,11 +119,10 @@ class _ChatReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
 
-        neutral = {key for key, values in _NEUTRAL.items() if body.get(key) in values}
-        self.lost += unknown_members(body, "$", _TAKEN | neutral if neutral else _TAKEN)
+        self.lost += unserved_members(body, _TAKEN, _NEUTRAL)
         return native
 
-    def _wanted_reasoning(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _wanted_reasoning(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native `reasoning`: of `reasoning_effort`, OpenRouter's `reasoning`, and DeepSeek's `thinking`.
 
         `thinking` may hold Anthropic's budget: LiteLLM's clients send it so.
@@ -188,7 +188,7 @@ class _ChatReader(RequestReader):
             return {"role": "tool", "call_id": self._functions[name], "content": self._content(message, path)}
         raise invalid("The role is none of system, developer, user, assistant, tool, function", f"{path}.role")
 
-    def _content(self, message: Mapping[str, Any], path: str) -> str | list[dict[str, Any]]:
+    def _content(self, message: dict[str, Any], path: str) -> str | list[dict[str, Any]]:
         content = member(message, "content", path, str, list)
         if content is None:
             raise invalid("Object missing required field `content`", path)
@@ -223,7 +223,7 @@ class _ChatReader(RequestReader):
         self.lost.append(path[2:])
         return None
 
-    def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    def _file(self, part: dict[str, Any], path: str) -> dict[str, Any] | None:
         file = required(part, "file", path, dict)
         data = member(file, "file_data", f"{path}.file", str)
         if data is None:  # a `file_id` names a file stored at OpenAI
@@ -236,7 +236,7 @@ class _ChatReader(RequestReader):
         filename = member(file, "filename", f"{path}.file", str)
         return native if filename is None else {**native, "filename": filename}
 
-    def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _assistant(self, message: dict[str, Any], path: str) -> dict[str, Any]:
         # Clients send earlier answers back unchanged. `annotations` are ignored: a model does not need them.
         self.lost += unknown_members(
             message,
@@ -267,7 +267,7 @@ class _ChatReader(RequestReader):
             parts.append(part)
         return {"role": "assistant", "content": parts}
 
-    def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    def _reasoning(self, message: dict[str, Any], path: str) -> list[dict[str, Any]]:
         text = member(message, "reasoning_content", path, str) or member(message, "reasoning", path, str)
         parts: list[dict[str, Any]] = []
         texts: list[list[str]] = []  # the pieces of each part's text; joined at the end, since `+=` copies the text
@@ -334,7 +334,7 @@ class _ChatReader(RequestReader):
         signature = member(google, "thought_signature", f"{path}.extra_content.google", str)
         return {**part, "signature": signature} if signature else part
 
-    def _function(self, function: Mapping[str, Any], path: str, call_id: str) -> dict[str, Any]:
+    def _function(self, function: dict[str, Any], path: str, call_id: str) -> dict[str, Any]:
         return {
             "type": "tool_call",
             "call_id": call_id,
@@ -344,7 +344,7 @@ class _ChatReader(RequestReader):
 
     # -- tools and format --
 
-    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _tools(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         tools: list[dict[str, Any]] = []
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
@@ -378,7 +378,7 @@ class _ChatReader(RequestReader):
             tools.append({"type": "web_search", "options": options | ({"user_location": inner} if inner else {})})
         return tools
 
-    def _custom_tool(self, custom: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _custom_tool(self, custom: dict[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(custom, path, ("name", "description", "format"))
         form = member(custom, "format", path, dict) or {}
         grammar = member(form, "grammar", f"{path}.format", dict)
@@ -388,11 +388,11 @@ class _ChatReader(RequestReader):
         tool = {"type": "custom", "name": required(custom, "name", path, str), "description": described, "format": form}
         return {key: value for key, value in tool.items() if value}
 
-    def _tool(self, function: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _tool(self, function: dict[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict"))
         return declared_function(function, path)
 
-    def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
+    def _tool_choice(self, body: dict[str, Any]) -> str | dict[str, Any] | None:
         choice = member(body, "tool_choice", "$", str, dict)
         if isinstance(choice, dict):
             kind = member(choice, "type", "$.tool_choice", str) or "function"
@@ -408,7 +408,7 @@ class _ChatReader(RequestReader):
             return {"name": required(legacy, "name", "$.function_call", str)}
         return legacy
 
-    def _response_format(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _response_format(self, asked: dict[str, Any]) -> dict[str, Any]:
         path = "$.response_format"
         kind = required(asked, "type", path, str)
         self.lost += unknown_members(asked, path, ("type", "json_schema"))
@@ -457,6 +457,6 @@ def _author(detail_format: str | None) -> str | None:
     return detail_format.removesuffix(_RESPONSES) or None
 
 
-def _signs_text(part: Mapping[str, Any]) -> bool:
+def _signs_text(part: dict[str, Any]) -> bool:
     """Returns whether a reasoning part is the signature of the visible text."""
     return not part["text"] and signs_texts(part.get("provider"))

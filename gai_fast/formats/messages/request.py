@@ -20,6 +20,7 @@ from gai_fast.formats._members import (
     require_type,
     required,
     unknown_members,
+    unserved_members,
 )
 from gai_fast.formats.messages.parts import native_author
 from gai_fast.model.errors import Unsupported
@@ -36,7 +37,7 @@ _READ: Final = frozenset(
 
 # Fields without a visible effect on the answer: accounts, caches, priorities. A translated request to Anthropic has
 # them too.
-_HARMLESS: Final = frozenset("cache_control diagnostics metadata service_tier user_profile_id workspace_id".split())
+_HARMLESS: Final = ("cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id", "workspace_id")
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
 """The members of a request that are read, or have no effect."""
@@ -60,7 +61,7 @@ _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _UNANSWERABLE: Final = ("container", "mcp_servers")
 
 
-def _check_thread(body: Mapping[str, Any]) -> None:
+def _check_thread(body: dict[str, Any]) -> None:
     """Refuses to continue a conversation stored at Anthropic; `on_unsupported` does not apply.
 
     Anthropic's SDK then sends the whole conversation.
@@ -76,7 +77,7 @@ def _check_thread(body: Mapping[str, Any]) -> None:
         raise Unsupported(message=text, reason="thread")
 
 
-def unanswerable(body: Mapping[str, Any]) -> list[str]:
+def unanswerable(body: dict[str, Any]) -> list[str]:
     """Returns the members of a request that ask for content that an answer built from events lacks.
 
     Args:
@@ -85,7 +86,7 @@ def unanswerable(body: Mapping[str, Any]) -> list[str]:
     return [key for key in _UNANSWERABLE if body.get(key)]
 
 
-def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+def read_messages_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates a Messages request into a native one; see `Format.parse_request`."""
     _check_thread(body)
     return _MessagesReader().request(body)
@@ -98,7 +99,7 @@ class _MessagesReader(RequestReader):
         super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
         self._calls: set[str] = set()
 
-    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
@@ -118,7 +119,7 @@ class _MessagesReader(RequestReader):
         native["tools"] = self._tools(body)
         native |= self._tool_choice(body)
         native |= self._output(body)
-        options = {key: body[key] for key in sorted(_HARMLESS) if body.get(key) is not None}
+        options = {key: body[key] for key in _HARMLESS if body.get(key) is not None}
         user = member(member(body, "metadata", "$", dict) or {}, "user_id", "$.metadata", str)
         if user is not None:
             native["user"] = user
@@ -126,14 +127,12 @@ class _MessagesReader(RequestReader):
         options |= self._thinking(body, native)
         if options:
             native["provider_options"] = {native_author(): options}
-        known = {*KNOWN}
-        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        self.lost += unknown_members(body, "$", known)
+        self.lost += unserved_members(body, KNOWN, _NEUTRAL)
         return native
 
     # -- messages --
 
-    def _system(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _system(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         content = member(body, "system", "$", str, list)
         if not content:
             return []
@@ -156,7 +155,7 @@ class _MessagesReader(RequestReader):
         require_type(block, path, dict)
         return str(required(block, "type", path, str))
 
-    def _text(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _text(self, block: dict[str, Any], path: str) -> dict[str, Any]:
         # Citations of an earlier answer are ignored: a model does not need them.
         self.lost += unknown_members(block, path, ("type", "text", "cache_control", "citations"))
         return {"type": "text", "text": required(block, "text", path, str), **cache_mark(block, path)}
@@ -190,7 +189,7 @@ class _MessagesReader(RequestReader):
             messages.append(self._result(block, here))
         return [*messages, {"role": "user", "content": parts}] if parts or not messages else messages
 
-    def _user_part(self, block: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    def _user_part(self, block: dict[str, Any], path: str) -> list[dict[str, Any]]:
         kind = block["type"]
         if kind == "text":
             return [self._text(block, path)]
@@ -203,7 +202,7 @@ class _MessagesReader(RequestReader):
             self.lost.append(path[2:])
         return [] if part is None else [part]
 
-    def _image(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    def _image(self, block: dict[str, Any], path: str) -> dict[str, Any] | None:
         self.lost += unknown_members(block, path, ("type", "source", "cache_control"))
         mark = cache_mark(block, path)
         source = required(block, "source", path, dict)
@@ -218,7 +217,7 @@ class _MessagesReader(RequestReader):
         self.lost.append(path[2:])  # a file stored at Anthropic
         return None
 
-    def _document(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    def _document(self, block: dict[str, Any], path: str) -> dict[str, Any] | None:
         self.lost += unknown_members(block, path, ("type", "source", "title", "cache_control", "citations"))
         citations = member(block, "citations", path, dict)
         if citations and member(citations, "enabled", f"{path}.citations", bool):
@@ -252,7 +251,7 @@ class _MessagesReader(RequestReader):
             return None
         return {"type": "file", "data": data, "media_type": media_type, **mark} | ({"filename": title} if title else {})
 
-    def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _result(self, block: dict[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
         call_id = required(block, "tool_use_id", path, str)
         if call_id not in self._calls:
@@ -311,7 +310,7 @@ class _MessagesReader(RequestReader):
                 part["signature"] = signatures[signed_call]
         return parts
 
-    def _call(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _call(self, block: dict[str, Any], path: str) -> dict[str, Any]:
         known = ["type", "id", "name", "input", "cache_control"]
         known += ["caller"] if block.get("caller") == {"type": "direct"} else []
         self.lost += unknown_members(block, path, known)
@@ -322,7 +321,7 @@ class _MessagesReader(RequestReader):
 
     # -- tools, thinking, format --
 
-    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _tools(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         tools: list[dict[str, Any]] = []
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
@@ -351,7 +350,7 @@ class _MessagesReader(RequestReader):
             tools.append({key: value for key, value in members.items() if value is not None})
         return tools
 
-    def _server_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
+    def _server_tool(self, tool: dict[str, Any], kind: str, path: str) -> dict[str, Any] | None:
         """Returns the native tool for a tool that Anthropic runs. None if other providers have none like it."""
         known = ("type", "name", "cache_control", "allowed_callers")
         if kind.startswith("web_search_"):
@@ -363,7 +362,7 @@ class _MessagesReader(RequestReader):
             return {"type": "code_execution", **cache_mark(tool, path)}
         return None
 
-    def _tool_choice(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _tool_choice(self, body: dict[str, Any]) -> dict[str, Any]:
         choice = member(body, "tool_choice", "$", dict)
         if choice is None:
             return {}
@@ -380,7 +379,7 @@ class _MessagesReader(RequestReader):
             raise invalid("The type is none of auto, any, tool, none", f"{path}.type")
         return native | {"tool_choice": _TOOL_CHOICES[kind]}
 
-    def _output(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _output(self, body: dict[str, Any]) -> dict[str, Any]:
         """Reads the effort and the schema of the answer; `output_format` is an older place of the schema."""
         native: dict[str, Any] = {}
         output = member(body, "output_config", "$", dict) or {}
@@ -403,7 +402,7 @@ class _MessagesReader(RequestReader):
             native["response_format"] = form | ({"name": name} if name else {})
         return native
 
-    def _thinking(self, body: Mapping[str, Any], native: dict[str, Any]) -> dict[str, Any]:
+    def _thinking(self, body: dict[str, Any], native: dict[str, Any]) -> dict[str, Any]:
         """Reads `thinking`, which Anthropic gets unchanged: a budget, or an effort for other providers."""
         thinking = member(body, "thinking", "$", dict)
         if thinking is None:

@@ -8,7 +8,6 @@ runs, cannot be expressed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from gai_fast.core.signatures import open_signature
@@ -90,7 +89,7 @@ class InputReader:
 
     # -- messages --
 
-    def _message(self, item: Mapping[str, Any], path: str) -> None:
+    def _message(self, item: dict[str, Any], path: str) -> None:
         self._lost += unknown_members(item, path, ("type", "role", "content", "id", "status", "phase"))
         role = required(item, "role", path, str)
         if role not in ("system", "developer", "user", "assistant"):
@@ -155,7 +154,7 @@ class InputReader:
 
     # -- reasoning --
 
-    def _reasoning(self, item: Mapping[str, Any], path: str) -> None:
+    def _reasoning(self, item: dict[str, Any], path: str) -> None:
         self._lost += unknown_members(item, path, ("type", "id", "summary", "content", "encrypted_content", "status"))
         text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
         content = member(item, "encrypted_content", path, str)
@@ -169,7 +168,7 @@ class InputReader:
         elif text:
             self._answer().append({"type": "reasoning", "text": text})
 
-    def _texts(self, item: Mapping[str, Any], key: str, path: str, between: str) -> str:
+    def _texts(self, item: dict[str, Any], key: str, path: str, between: str) -> str:
         texts: list[str] = []
         for at, part in enumerate(member(item, key, path, list) or ()):
             require_type(part, f"{path}.{key}[{at}]", dict)
@@ -179,7 +178,7 @@ class InputReader:
 
     # -- calls --
 
-    def _call(self, item: Mapping[str, Any], path: str, kind: str) -> None:
+    def _call(self, item: dict[str, Any], path: str, kind: str) -> None:
         is_function = kind == "function_call"
         own = "arguments" if is_function else "input"
         known = ("type", "id", "call_id", "name", "namespace", own, "status", "caller")
@@ -198,7 +197,7 @@ class InputReader:
         self._calls[call_id] = part
         self._answer().append(part)
 
-    def _result(self, item: Mapping[str, Any], path: str) -> None:
+    def _result(self, item: dict[str, Any], path: str) -> None:
         known = ("type", "id", "call_id", "output", "status", "name", "namespace", "caller")
         self._lost += unknown_members(item, path, known)
         call_id = required(item, "call_id", path, str)

@@ -10,7 +10,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.formats._members import RequestReader, invalid, member, require_type, required, unknown_members
+from gai_fast.formats._members import (
+    RequestReader,
+    invalid,
+    member,
+    require_type,
+    required,
+    unknown_members,
+    unserved_members,
+)
 from gai_fast.formats._openai import EFFORTS, declared_function, openai_cache
 from gai_fast.formats.responses.items import InputReader
 from gai_fast.formats.responses.parts import flat_name
@@ -56,7 +64,7 @@ KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
 """The members of a request that are read, are refused, or have no effect."""
 
 
-def _check_stored(body: Mapping[str, Any]) -> None:
+def _check_stored(body: dict[str, Any]) -> None:
     """Refuses a conversation or a prompt stored by another upstream.
 
     `on_unsupported` does not apply: without the member the model would get only the last turn, or no instructions.
@@ -74,7 +82,7 @@ def _check_stored(body: Mapping[str, Any]) -> None:
             raise Unsupported(message=f"{text}; send {instead}", reason="conversation")
 
 
-def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+def read_response_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates a request into a native one; see `Format.parse_request`."""
     _check_stored(body)
     return _ResponseReader().request(body)
@@ -94,7 +102,7 @@ class _ResponseReader(RequestReader):
         self._flat: list[tuple[str, str]] = []
         """The names and paths of tools in namespaces."""
 
-    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
@@ -126,12 +134,10 @@ class _ResponseReader(RequestReader):
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
             self.lost.append("store")
 
-        known = {*KNOWN}
-        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-        self.lost += unknown_members(body, "$", known)
+        self.lost += unserved_members(body, KNOWN, _NEUTRAL)
         return native
 
-    def _messages(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         given = member(body, "input", "$", str, list)
         if isinstance(given, str):
             return [{"role": "user", "content": given}]
@@ -142,7 +148,7 @@ class _ResponseReader(RequestReader):
         # A native request needs a message. There is none if all items were dropped.
         return reader.messages or [{"role": "user", "content": ""}]
 
-    def _reasoning(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
+    def _reasoning(self, body: dict[str, Any], native: dict[str, Any]) -> None:
         reasoning = member(body, "reasoning", "$", dict)
         if reasoning is None:
             return
@@ -162,7 +168,7 @@ class _ResponseReader(RequestReader):
         if asked:
             native["reasoning"] = asked
 
-    def _text(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
+    def _text(self, body: dict[str, Any], native: dict[str, Any]) -> None:
         text = member(body, "text", "$", dict)
         if text is None:
             return
@@ -189,7 +195,7 @@ class _ResponseReader(RequestReader):
         }
         native["response_format"] = {key: value for key, value in form.items() if value is not None}
 
-    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _tools(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         tools: list[dict[str, Any]] = []
         for at, tool in enumerate(member(body, "tools", "$", list) or ()):
             path = f"$.tools[{at}]"
@@ -215,11 +221,11 @@ class _ResponseReader(RequestReader):
         self._check_flat_names(tools)
         return tools
 
-    def _function(self, tool: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _function(self, tool: dict[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(tool, path, ("type", "name", "description", "parameters", "strict"))
         return declared_function(tool, path)
 
-    def _namespace(self, group: Mapping[str, Any], path: str, tools: list[dict[str, Any]]) -> None:
+    def _namespace(self, group: dict[str, Any], path: str, tools: list[dict[str, Any]]) -> None:
         """Adds the tools of a namespace, whose description begins that of its first tool.
 
         Args:
@@ -254,7 +260,7 @@ class _ResponseReader(RequestReader):
             if times[name] > 1:
                 raise invalid("Another tool has this name where namespaces are unknown", path)
 
-    def _other_tool(self, tool: Mapping[str, Any], kind: str, path: str) -> dict[str, Any] | None:
+    def _other_tool(self, tool: dict[str, Any], kind: str, path: str) -> dict[str, Any] | None:
         """Returns the native tool for a custom tool or a tool that the provider runs. None if there is none."""
         if kind == "custom":
             known = ("type", "name", "description", "format")
@@ -283,7 +289,7 @@ class _ResponseReader(RequestReader):
                 return {"type": "code_execution"}
         return None
 
-    def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
+    def _tool_choice(self, body: dict[str, Any]) -> str | dict[str, Any] | None:
         choice = member(body, "tool_choice", "$", str, dict)
         if not isinstance(choice, dict):
             return None if choice is None else str(choice)

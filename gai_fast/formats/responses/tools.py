@@ -152,7 +152,7 @@ class ToolItem:
         else:
             item[self._kind.input] = given
 
-    def show(self, image: Mapping[str, Any]) -> None:
+    def show(self, image: dict[str, Any]) -> None:
         """Sets the item's image, or emits a partial image.
 
         Args:

@@ -43,7 +43,7 @@ class VercelFormat(Format):
         """Creates an encoder of one `UIMessage`."""
         return WholeMessage(context)
 
-    def owns_request(self, body: Mapping[str, Any]) -> bool:
+    def owns_request(self, body: dict[str, Any]) -> bool:
         """Returns whether a body is the SDK's own."""
         return is_own_body(body)
 

@@ -13,7 +13,6 @@ SDK's server. Knows no provider and no route.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import (
@@ -49,7 +48,7 @@ _DENIED: Final = "The user did not allow this call"
 _PENDING: Final = ("input-available", "approval-requested")
 
 
-def is_own_body(body: Mapping[str, Any]) -> bool:
+def is_own_body(body: dict[str, Any]) -> bool:
     """Returns whether a body is the SDK's, and not a native request.
 
     Args:
@@ -61,7 +60,7 @@ def is_own_body(body: Mapping[str, Any]) -> bool:
     return isinstance(messages, list) and any(isinstance(each, dict) and "parts" in each for each in messages)
 
 
-def read_ui_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+def read_ui_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates the SDK's body into a native request; see `Format.parse_request`."""
     return _BodyReader().request(body)
 
@@ -69,7 +68,7 @@ def read_ui_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
 class _BodyReader(RequestReader):
     """Reads one body of the SDK's."""
 
-    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
         for key in OWN:
             member(body, key, "$", str)
@@ -103,16 +102,16 @@ class _BodyReader(RequestReader):
             return self._assistant(parts, path)
         raise invalid("The role is none of system, user, assistant", f"{path}.role")
 
-    def _text(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    def _text(self, part: dict[str, Any], path: str) -> dict[str, Any] | None:
         if part["type"] == "text":
             return {"type": "text", "text": required(part, "text", path, str)}
         self._leave_out(part, path)
         return None
 
-    def _user_part(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    def _user_part(self, part: dict[str, Any], path: str) -> dict[str, Any] | None:
         return self._file(part, path) if part["type"] == "file" else self._text(part, path)
 
-    def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    def _file(self, part: dict[str, Any], path: str) -> dict[str, Any] | None:
         """Returns the native part for a file, or None for a sound at an address and for a file without one."""
         media_type = required(part, "mediaType", path, str)
         url = member(part, "url", path, str)
@@ -168,13 +167,13 @@ class _BodyReader(RequestReader):
                 self._leave_out(part, where)
         return messages
 
-    def _reasoning(self, part: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _reasoning(self, part: dict[str, Any], path: str) -> dict[str, Any]:
         native = {"type": "reasoning", "text": member(part, "text", path, str) or ""}
         return native | _signature(part, "providerMetadata", path, "signature", "redacted", "provider")
 
     def _tool(
         self,
-        part: Mapping[str, Any],
+        part: dict[str, Any],
         name: str,
         path: str,
         content: list[dict[str, Any]],
@@ -206,7 +205,7 @@ class _BodyReader(RequestReader):
         if result is not None:
             results.append({"role": "tool", "call_id": call_id, **result})
 
-    def _leave_out(self, part: Mapping[str, Any], path: str) -> None:
+    def _leave_out(self, part: dict[str, Any], path: str) -> None:
         """Drops a part; adds its path to `lost` if the part was meant for the model."""
         kind = part["type"]
         if not kind.startswith("data-") and kind not in ("source-url", "source-document", "step-start"):
@@ -218,7 +217,7 @@ def _with_paths(parts: list[Any], path: str) -> tuple[list[Any], list[str]]:
     return parts, [f"{path}.parts[{at}]" for at in range(len(parts))]
 
 
-def _signature(part: Mapping[str, Any], key: str, path: str, *members: str) -> dict[str, Any]:
+def _signature(part: dict[str, Any], key: str, path: str, *members: str) -> dict[str, Any]:
     """Returns the members that `signature_metadata` wrote into a part's metadata."""
     metadata = member(part, key, path, dict) or {}
     own = member(metadata, "gai", f"{path}.{key}", dict) or {}
