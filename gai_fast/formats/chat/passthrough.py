@@ -5,8 +5,7 @@ Owns the dialect's end mark and the place of warnings; `_passthrough.py` owns wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar
 
 from gai_fast.formats._passthrough import is_done_mark, is_own_end
 from gai_fast.formats.chat.parts import is_error_frame
@@ -24,9 +23,17 @@ class OwnChunks(Chunks):
 
     def complete(self, event: Event) -> None:
         """Writes the chunks of an event that the upstream's frames lack."""
-        write = _COMPLETING.get(event["type"])
-        if write is not None:
-            write(self, event)
+        kind = event["type"]
+        if kind == "start":
+            self._on_start(event)
+        elif kind == "warning":
+            self._warning(event)
+        elif kind == "usage":
+            self._snapshot(event)
+        elif kind == "finish":
+            self._on_finish(event)
+        elif kind == "error":
+            self._error(event)
 
     def note(self, raw: bytes) -> None:
         """Does nothing: the gateway's chunks depend on events only."""
@@ -56,12 +63,3 @@ class OwnChunks(Chunks):
             self._finish(event)
         elif self._warnings:
             self._chunk(b"", {"warnings": self._warnings})
-
-
-_COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
-    "start": OwnChunks._on_start,
-    "warning": Chunks._warning,
-    "usage": Chunks._snapshot,
-    "finish": OwnChunks._on_finish,
-    "error": Chunks._error,
-}

@@ -6,8 +6,7 @@ Owns the dialect's end mark and the place of warnings; `_passthrough.py` owns wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from gai_fast.formats._passthrough import is_own_end
 from gai_fast.formats.messages.stream import Messages
@@ -26,9 +25,17 @@ class OwnMessages(Messages):
 
     def complete(self, event: Event) -> None:
         """Writes the frames of an event that the upstream's frames lack."""
-        write = _COMPLETING.get(event["type"])
-        if write is not None:
-            write(self, event)
+        kind = event["type"]
+        if kind == "start":
+            self._on_start(event)
+        elif kind == "warning":
+            self._warning(event)
+        elif kind == "usage":
+            self._snapshot(event)
+        elif kind == "finish":
+            self._on_finish(event)
+        elif kind == "error":
+            self._error(event)
 
     def note(self, raw: bytes) -> None:
         """Records the start of the message and the open block: an end that the gateway writes must close it."""
@@ -68,14 +75,6 @@ class OwnMessages(Messages):
         elif self._warnings:
             self._ping({"warnings": self._warnings})
 
-
-_COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
-    "start": OwnMessages._on_start,
-    "warning": Messages._warning,
-    "usage": Messages._snapshot,
-    "finish": OwnMessages._on_finish,
-    "error": Messages._error,
-}
 
 _START: Final = re.compile(rb'"type"\s*:\s*"(?:message|content_block)_')
 _BLOCK: Final = re.compile(rb'"type"\s*:\s*"content_block_(start|stop)"')

@@ -89,9 +89,8 @@ class ResponseObject:
         self.model = context.model
         # All followers must get the same bytes, and the log of a stream has no time of its end.
         self._clock = None if context.follows else context.clock
-        self._echo = {**_DEFAULTS, **{key: value for key, value in context.echo.items() if value is not None}}
-        tools = self._echo["tools"]
-        self._echo["tools"] = [_declared(tool) for tool in tools] if isinstance(tools, list) else []
+        self._request = context.echo
+        self._echo: dict[str, Any] = {}
 
     def at(
         self,
@@ -113,6 +112,7 @@ class ResponseObject:
             incomplete: The reason for `incomplete_details`.
             x_gai: The members of `x_gai`.
         """
+        self._echo = self._echo or _echo_of(self._request)  # an answer that is passed on needs none: 2,500 instructions
         response = {
             "id": self.identifier,
             "object": "response",
@@ -135,6 +135,14 @@ class ResponseObject:
         return response
 
 
+def _echo_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the members of a `response` that repeat the request."""
+    echo = {**_DEFAULTS, **{key: value for key, value in request.items() if value is not None}}
+    tools = echo["tools"]
+    echo["tools"] = [_declared(tool) for tool in tools] if isinstance(tools, list) else []
+    return echo
+
+
 def _declared(tool: Any) -> Any:
     """Returns a tool for a `response`: adds the members that types of clients need and a request may omit."""
     if isinstance(tool, dict) and tool.get("type") == "function":
@@ -144,6 +152,8 @@ def _declared(tool: Any) -> Any:
 
 def custom_tools(echo: Mapping[str, Any]) -> frozenset[str]:
     """Returns the names of a request's tools with plain text as input."""
+    if "tools" not in echo:  # to find none takes 2,700 instructions
+        return _NO_TOOLS
     plain = [(_NO_NAMESPACE, tool) for tool in _objects(echo.get("tools"))]
     found = [(group, tool) for group, tool in (*plain, *_grouped(echo)) if tool.get("type") == "custom"]
     return frozenset(flat_name(group, str(tool.get("name"))) for group, tool in found)
@@ -155,6 +165,8 @@ def namespaced(echo: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     Besides the `flat_name` it is the bare name if no other tool has it: events of an upstream that speaks the dialect
     have no namespace.
     """
+    if "tools" not in echo:
+        return {}
     grouped = [(group, str(tool.get("name"))) for group, tool in _grouped(echo)]
     if not grouped:
         return {}
@@ -186,6 +198,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
+_NO_TOOLS: Final[frozenset[str]] = frozenset()
 _BETWEEN: Final = "__"
 """Stands between namespace and name; Codex's namespaces of MCP servers end with it."""
 _NO_NAMESPACE: Final = "functions"
