@@ -264,10 +264,6 @@ class ResponsesAdapter(ProviderAdapter):
         return self.api.read_failure(chunk) if _may_report_failure(chunk, name) else None
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
-        if kind in _PART_EVENTS:
-            return self._part_event(kind, chunk)
-        if kind in _CALL_EVENTS:
-            return self._call_event(kind, chunk)
         match kind:
             case "response.created" if self._items and label(member(chunk, "response").get("id")) != self._identifier:
                 raise self.spliced()
@@ -299,8 +295,12 @@ class ResponsesAdapter(ProviderAdapter):
             case "response.audio.delta" | "response.output_audio.delta":
                 self._has_sound = True
                 return _sound(chunk)
-            case kind if kind in _TRANSCRIPTS:
-                return self._deliver(_Part(), "output_text", chunk["delta"])
+        if kind in _PART_EVENTS:
+            return self._part_event(kind, chunk)
+        if kind in _CALL_EVENTS:
+            return self._call_event(kind, chunk)
+        if kind in _TRANSCRIPTS:
+            return self._deliver(_Part(), "output_text", chunk["delta"])
         if kind in _TERMINAL:
             return self._end(_TERMINAL[kind], member(chunk, "response") or chunk)
         return [] if kind.startswith("response.") else self._read(f"response.{kind}", chunk)
@@ -347,7 +347,11 @@ class ResponsesAdapter(ProviderAdapter):
     # -- the response --
 
     def _begin(self, response: dict[str, Any]) -> list[Event]:
-        self._count(response.get("usage"), response)
+        usage = response.get("usage")
+        if isinstance(usage, dict):
+            counted, self.searches = _counted(usage), _searches(response)
+            if counted:
+                self.usage, self.own_cost = counted, self.cost_in(usage)
         identifier = label(response.get("id"))
         if identifier != self._identifier:
             self._identifier = identifier
@@ -393,14 +397,6 @@ class ResponsesAdapter(ProviderAdapter):
             is_read = False
         return events if is_read else [*events, {**UNREADABLE}]
 
-    def _count(self, usage: Any, response: dict[str, Any]) -> None:
-        if not isinstance(usage, dict):
-            return
-        counted = _counted(usage)
-        self.searches = _searches(response)
-        if counted:
-            self.usage, self.own_cost = counted, self.cost_in(usage)
-
     def extras(self, response: dict[str, Any]) -> list[Event]:
         """Reads the members beside the output of a complete response."""
         return []
@@ -422,8 +418,9 @@ class ResponsesAdapter(ProviderAdapter):
         return item
 
     def _end_item(self, item: _Item) -> None:
-        item.is_done = True
-        self._open_items.pop(item, None)
+        if not item.is_done:
+            item.is_done = True
+            del self._open_items[item]
 
     def _item_of(self, kind: str, chunk: dict[str, Any]) -> _Item:
         return self._item(kind, label(chunk.get("item_id")), chunk)
@@ -626,10 +623,14 @@ class ResponsesAdapter(ProviderAdapter):
                 text = inner_text(raw.get(_PARTS[kind][1]) or raw.get("text") or raw.get("content") or part.held)
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
-                events += self._deliver(part, kind, text)
+                events = self._deliver(part, kind, text)
             elif kind == "output_text":
-                events += self._deliver(part, kind, _rest(part, label(raw.get("text")), self._characters))
-            events += self._cite(part, (raw.get("annotations") or ())[part.cited :])
+                rest = _rest(part, label(raw.get("text")), self._characters)
+                if rest:
+                    events = self._deliver(part, kind, rest)
+            annotations = raw.get("annotations")
+            if annotations:
+                events += self._cite(part, annotations[part.cited :])
         except WRONG_SHAPE:
             events.append({"type": "warning", "reason": "malformed_chunk"})
         return events
@@ -744,23 +745,28 @@ def _matched(item: _Item, raw_parts: Iterable[Any]) -> tuple[list[tuple[int, str
         item: The item.
         raw_parts: Its raw parts.
     """
-    delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
     whole: list[tuple[int, str, dict[str, Any]]] = []
     parts: list[_Part | None] = []
+    left = len([part for part in item.parts.values() if part.is_delivered])
     for index, one in enumerate(raw_parts):
-        raw = {"text": one} if isinstance(one, str) else one
-        kind = _part_kind(raw, item.kind) if isinstance(raw, dict) else ""
+        raw: dict[str, Any]
+        if isinstance(one, dict):
+            raw = one
+        elif isinstance(one, str):
+            raw = {"text": one}
+        else:
+            continue
+        kind = _part_kind(raw, item.kind)
         if kind:
-            place = kind, index
-            part = delivered.get(place)
-            if part is not None and label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
-                del delivered[place]
-            else:
+            part = item.parts.get((kind, index))
+            if part is None or not part.is_delivered or not label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
                 part = None
+            else:
+                left -= 1
             whole.append((index, kind, raw))
             parts.append(part)
-    if delivered:
-        _match_rest(delivered, whole, parts)
+    if left:
+        _match_rest(item, whole, parts)
     return whole, parts
 
 
@@ -827,6 +833,11 @@ def _paired(
         output: The kind, the id and the object of each item.
         new: Makes an item of a kind and an id.
     """
+    kinds = [item.kind for item in items]
+    if len(set(kinds)) == len(kinds) and kinds == [kind for kind, _, _ in output]:
+        for at, (_, _, raw) in enumerate(output):  # nearly all answers have one item of each kind
+            yield items[at], raw
+        return
     ids = {(kind, identifier) for kind, identifier, _ in output if identifier}
     named = {(item.kind, item.identifier): item for item in items if (item.kind, item.identifier) in ids}
     others = {item: None for item in items if named.get((item.kind, item.identifier)) is not item}
@@ -888,14 +899,12 @@ def _searches(response: dict[str, Any]) -> int:
     counted = nested_count(usage, "web_search", "num_requests") if isinstance(usage, dict) else None
     if counted is not None:
         return counted
-    output = response.get("output")
-    calls = (
-        [raw for raw in output if isinstance(raw, dict) and raw.get("type") == _SEARCH]
-        if isinstance(output, list)
-        else ()
-    )
-    actions = [raw.get("action") for raw in calls]
-    return len([each for each in actions if not isinstance(each, dict) or each.get("type", "search") == "search"])
+    searches = 0
+    for raw in objects(response.get("output")):
+        if raw.get("type") == _SEARCH:
+            action = raw.get("action")
+            searches += not isinstance(action, dict) or action.get("type", "search") == "search"
+    return searches
 
 
 def _item_kind(raw: dict[str, Any]) -> str:
@@ -913,8 +922,11 @@ def _item_kind(raw: dict[str, Any]) -> str:
 def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
     """Returns the type of a part of an item. A part of an unknown type has the type of its text."""
     kind = raw.get("type")
-    if isinstance(kind, str) and kind in _PARTS:
-        return kind
+    if isinstance(kind, str):
+        if kind == "output_text":  # nearly all; to find it in the dict takes its hash, which texts of chunks lack
+            return "output_text"
+        if kind in _PARTS:
+            return kind
     return next((part for part, (_, name, item) in _PARTS.items() if item == item_kind and name in raw), "")
 
 
@@ -938,19 +950,19 @@ def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Eve
     return [{"type": "image", "image": image | {"partial": True} if partial else image}]
 
 
-def _match_rest(
-    delivered: dict[tuple[str, int], _Part], whole: list[tuple[int, str, dict[str, Any]]], parts: list[_Part | None]
-) -> None:
+def _match_rest(item: _Item, whole: list[tuple[int, str, dict[str, Any]]], parts: list[_Part | None]) -> None:
     """Matches the parts of a whole item with the parts that deltas carried under other indices.
 
     Parts of one kind are matched in order: first parts whose text has the prefix, then parts whose text differs because
     the item's end has rewritten it.
 
     Args:
-        delivered: The parts that deltas carried and that are not matched yet. Each match is removed.
+        item: The item, some of whose parts are not matched yet.
         whole: The parts of the item: index, kind and JSON object.
         parts: The part for each entry of `whole`, or None if it has no match. Each match replaces a None.
     """
+    matched = set(parts)
+    delivered = {key: part for key, part in item.parts.items() if part.is_delivered and part not in matched}
     for by_prefix in (True, False):
         unmatched: dict[str, deque[tuple[str, int]]] = {}
         for key in delivered:
