@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from mypy_extensions import mypyc_attr
 
@@ -228,7 +228,7 @@ class ResponsesAdapter(ProviderAdapter):
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
-        self._has_sound = False
+        self._has_sound = self._has_held = False
         self._characters = 0
         self._word = ""
         """The provider's finish reason."""
@@ -241,7 +241,7 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.error_event(data)
         chunk = parse_chunk(data)
         kind = _kind(chunk, name) if isinstance(chunk, dict) else ""
-        if kind not in _INNER_EVENTS or "object" in chunk:
+        if kind not in _INNER_EVENTS or "object" in cast("dict[str, Any]", chunk):
             chunk = self.checked(chunk, name)
         if not kind and chunk.get("status") in _STATUSES and "output" in chunk:
             kind = f"response.{chunk['status']}"  # the whole response as one chunk
@@ -253,7 +253,7 @@ class ResponsesAdapter(ProviderAdapter):
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
 
     def receive_text(self, index: int | None, text: str) -> Event | None:
-        item = None if index is None or self._word else self._at.get(("message", index))
+        item = None if index is None or self._word else _current(self._items, self._at, "message", index)
         part = None if item is None else item.parts.get(_FIRST_TEXT)
         if part is None or not (self.started and part.is_delivered and part.event == _TEXT_EVENT):
             return None
@@ -356,7 +356,7 @@ class ResponsesAdapter(ProviderAdapter):
         if identifier != self._identifier:
             self._identifier = identifier
             self.keep_id(identifier)
-        return self.start(self._identifier, label(response.get("model")))
+        return [] if self.started and self.named else self.start(self._identifier, label(response.get("model")))
 
     def _end(self, event_status: str, response: dict[str, Any]) -> list[Event]:
         """Ends the response: reads its finish reason, and all content that no earlier event carried.
@@ -434,7 +434,7 @@ class ResponsesAdapter(ProviderAdapter):
             chunk: The event.
         """
         index = count(chunk.get("output_index"))
-        item = self._unnumbered(kind, identifier) if index is None else self._at.get((kind, index))
+        item = self._unnumbered(kind, identifier) if index is None else _current(self._items, self._at, kind, index)
         if item is None and label(chunk.get("type")).endswith(".done"):  # some servers number an item at its end
             named = self._named.get((kind, identifier)) if identifier else None
             item = _without_index(self._open_items, kind) if named is None or named.is_done else named
@@ -449,7 +449,7 @@ class ResponsesAdapter(ProviderAdapter):
         """Begins an item. Content that it holds is not read here: the item's end repeats it."""
         kind, identifier = _item_kind(raw), label(raw.get("id"))
         index = count(chunk.get("output_index"))
-        item = None if index is None else self._at.get((kind, index))
+        item = None if index is None else _current(self._items, self._at, kind, index)
         # Some servers number every item 0: another id is another item.
         if item is None or item.is_done or item.identifier != identifier:
             item = self._new(kind, identifier, index)
@@ -527,10 +527,12 @@ class ResponsesAdapter(ProviderAdapter):
         if not part.is_delivered:
             self.room.take(len(text) - len(part.held), 0)
             part.held = text
+            self._has_held = True
 
     def _held_texts(self) -> list[Event]:
         """Returns the texts of announced parts of which nothing else has come."""
-        return [event for part, kind in _unsent(self._items) for event in self._deliver(part, kind, part.held)]
+        parts = _unsent(self._items) if self._has_held else ()
+        return [event for part, kind in parts for event in self._deliver(part, kind, part.held)]
 
     def _part_event(self, event: str, chunk: dict[str, Any]) -> list[Event]:
         kind, end = _PART_EVENTS[event]
@@ -624,12 +626,9 @@ class ResponsesAdapter(ProviderAdapter):
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events = self._deliver(part, kind, text)
-            elif kind == "output_text":
-                rest = _rest(part, label(raw.get("text")), self._characters)
-                if rest:
-                    events = self._deliver(part, kind, rest)
-            annotations = raw.get("annotations")
-            if annotations:
+            elif kind == "output_text" and (rest := _rest(part, label(raw.get("text")), self._characters)):
+                events = self._deliver(part, kind, rest)
+            if annotations := raw.get("annotations"):
                 events += self._cite(part, annotations[part.cited :])
         except WRONG_SHAPE:
             events.append({"type": "warning", "reason": "malformed_chunk"})
@@ -747,7 +746,9 @@ def _matched(item: _Item, raw_parts: Iterable[Any]) -> tuple[list[tuple[int, str
     """
     whole: list[tuple[int, str, dict[str, Any]]] = []
     parts: list[_Part | None] = []
-    left = len([part for part in item.parts.values() if part.is_delivered])
+    left = 0
+    for each in item.parts.values():
+        left += each.is_delivered
     for index, one in enumerate(raw_parts):
         raw: dict[str, Any]
         if isinstance(one, dict):
@@ -779,6 +780,22 @@ def _unsent(items: list[_Item]) -> list[tuple[_Part, str]]:
             delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
             found += [each for each in held if each[1] not in delivered]
     return found
+
+
+def _current(items: list[_Item], at: dict[tuple[str, int], _Item], kind: str, index: int) -> _Item | None:
+    """Returns the current item of a kind and an `output_index`, nearly always the last one, or None.
+
+    Args:
+        items: The items.
+        at: The current item for each kind and index.
+        kind: The kind.
+        index: The index.
+    """
+    if items:
+        last = items[-1]
+        if last.has_index and last.number == index and last.kind == kind:
+            return last  # a look-up takes 500 instructions more
+    return at.get((kind, index))
 
 
 def _without_index(items: Iterable[_Item], kind: str) -> _Item | None:
@@ -834,7 +851,7 @@ def _paired(
         new: Makes an item of a kind and an id.
     """
     kinds = [item.kind for item in items]
-    if len(set(kinds)) == len(kinds) and kinds == [kind for kind, _, _ in output]:
+    if kinds == [kind for kind, _, _ in output] and (len(kinds) == 1 or len(set(kinds)) == len(kinds)):
         for at, (_, _, raw) in enumerate(output):  # nearly all answers have one item of each kind
             yield items[at], raw
         return
