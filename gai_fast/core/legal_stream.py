@@ -536,7 +536,7 @@ class LegalStream:
 
     def _pass_on(self, raw: bytes, *, last: bool = False) -> None:
         if self._frames is not None:
-            self._frames.frame(raw, last=last)
+            self._frames.frame(raw, last)
 
     def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:
         """Continues after the upstream's own end, if the sink copies the body.

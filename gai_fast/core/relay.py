@@ -490,7 +490,7 @@ class Relay(LegalStream):
             self._malformed(partly_read(), may_have_lost_text=False)
             return
         if self._frames is not None and not self._only_repeats_start(events):
-            self._frames.frame(raw, last=adapter.ended)
+            self._frames.frame(raw, adapter.ended)
             if self._commits:
                 self.delivered = True
         try:
@@ -526,7 +526,7 @@ class Relay(LegalStream):
             self._fail_attempt(broke or answer.error_of_whole(problem))
             return
         if self._frames is not None and self._frames.whole:
-            self._frames.frame(answer.body.collected, last=True)
+            self._frames.frame(answer.body.collected, True)
         try:
             self._emit_all(events)
         except Unwritable as problem:

@@ -79,7 +79,7 @@ class FrameSink(EventSink, Protocol):
     copies_body: bool
     """Whether the client gets the body byte for byte, including the bytes after the upstream's own end."""
 
-    def frame(self, raw: bytes, *, last: bool) -> None:
+    def frame(self, raw: bytes, last: bool) -> None:
         """Receives one frame unchanged.
 
         Args:

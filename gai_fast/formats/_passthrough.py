@@ -11,57 +11,54 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.formats._base import Encoder, Format, Framing, PassthroughEncoder, StreamContext
+from gai_fast.formats._base import DataEncoder, Encoder, Format, Framing, PassthroughEncoder, StreamContext
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import Part, Piece
 from gai_fast.model.events import NO_CONTENT, Event
 
 
-class DialectEncoder(Encoder, Protocol):
-    """A dialect's encoder as passthrough uses it.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class DialectEncoder(DataEncoder):
+    """A dialect's encoder. Its subclass for passthrough overrides these methods, and those of `DataEncoder` for it.
 
-    `event` translates an answer without upstream frames. `complete` adds frames to an answer with upstream frames.
+    `event` translates an answer without upstream frames. `complete` adds frames to an answer with upstream frames. If
+    `collects_text`, `keep` and `keep_text` receive the content that the end repeats which the gateway writes; if
+    `opens_parts`, `note_copied` receives the number of copied frames.
     """
 
-    opens_parts: ClassVar[bool]
-    """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
-    collects_text: bool
-    """Whether the end that the gateway writes repeats the answer; `keep` and `keep_text` then receive its content."""
+    __slots__ = ()
 
-    def complete(self, event: Event) -> None:
+    opens_parts: ClassVar[bool] = False
+    """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
+
+    def complete(self, event: Event) -> None:  # not abstract: the encoder of translated answers has none
         """Receives a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
 
         Stores what later gateway frames need. At a `finish`, writes the warnings and the end of a cancelled answer.
         Writes an error that no upstream frame carried.
         """
 
-    def keep(self, event: Event) -> None:
-        """Receives any other event of such an answer, if the gateway's end repeats it."""
-
-    def keep_text(self, event: Event, text: str) -> None:
-        """Receives the text of copied deltas, if the gateway's end repeats it."""
-
     def note(self, raw: bytes) -> None:
         """Receives each frame that is passed on but not copied by the fast path, if `opens_parts`."""
-
-    def note_copied(self, count: int) -> None:
-        """Receives the number of copied frames, if `opens_parts`."""
 
     def restart(self) -> None:
         """Voids everything after the first `start`; `event` must not write another start, as the client has one."""
 
     def is_end(self, raw: bytes) -> bool:
         """Returns whether a last frame is the end mark: the answer is complete."""
+        return False
 
     def is_error(self, raw: bytes) -> bool:
         """Returns whether clients read a last frame as an error."""
+        return False
 
     def end_mark(self) -> bytes:
-        """Returns the end mark for a finished answer that lacks it; empty if the dialect has no end mark."""
+        """Returns the end mark for a finished answer that lacks it; empty if a terminal event ends the dialect."""
+        return b""
 
 
 class Passthrough:
@@ -130,7 +127,7 @@ class Passthrough:
 
     # -- the upstream's frames --
 
-    def frame(self, raw: bytes, *, last: bool) -> None:
+    def frame(self, raw: bytes, last: bool) -> None:
         """Receives one upstream frame. Bytes that are not UTF-8 become U+FFFD: strict clients refuse them."""
         self._passing = True
         if last and self._encoder.is_end(raw):
@@ -297,7 +294,7 @@ class WholePassthrough:
         """1: the log stores the answer as one event."""
         return self._encoder.seq
 
-    def frame(self, raw: bytes, *, last: bool) -> None:
+    def frame(self, raw: bytes, last: bool) -> None:
         """Stores the upstream's whole body; ignores frames of a stream, as their events are collected."""
         if last and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             self._raw = raw

@@ -55,7 +55,7 @@ class RawBody:
         """0: the gateway does not number upstream frames."""
         return 0
 
-    def frame(self, raw: bytes, *, last: bool) -> None:
+    def frame(self, raw: bytes, last: bool) -> None:
         """Receives one upstream frame."""
         self._started = True
         self._end_passed = last

@@ -24,12 +24,12 @@ Choices beyond the first are left out. If the upstream speaks the dialect, its f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from gai_fast.core.result import Result
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._openai import error_object, note_warning
-from gai_fast.formats._passthrough import is_done_mark, is_own_end
+from gai_fast.formats._passthrough import DialectEncoder, is_done_mark, is_own_end
 from gai_fast.formats.chat.parts import finish_reason_of, is_error_frame, usage_of
 from gai_fast.formats.chat.whole import WholeObject
 from gai_fast.kernels import Part, encode_json, escape
@@ -45,7 +45,7 @@ def _reason_of(event: Event) -> tuple[str, dict[str, Any]]:
     return ("stop", {"finish_reason": reason, **x_gai}) if reason == "tool_calls" else (reason, x_gai)
 
 
-class TextChunks(DataEncoder):
+class TextChunks(DialectEncoder):
     """Events → `text_completion` chunks."""
 
     __slots__ = ("_created", "_head", "_id", "_model", "_tail", "_text_tail", "_usage", "_usage_asked", "_warnings")
@@ -135,8 +135,6 @@ class OwnTextChunks(TextChunks):
 
     __slots__ = ()
 
-    opens_parts: ClassVar[bool] = False
-
     def complete(self, event: Event) -> None:
         """Writes the chunks of an event that the upstream's frames lack."""
         kind = event["type"]
@@ -150,12 +148,6 @@ class OwnTextChunks(TextChunks):
                 self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")
         elif kind in ("usage", "warning", "error"):
             self._encode(event)
-
-    def note(self, raw: bytes) -> None:
-        """Does nothing: the gateway's chunks depend on events only."""
-
-    def restart(self) -> None:
-        """Does nothing: the dialect has no frame at the start of an answer."""
 
     def is_end(self, raw: bytes) -> bool:
         """Returns whether a frame is `[DONE]`."""

@@ -35,9 +35,6 @@ class OwnChunks(Chunks):
         elif kind == "error":
             self._error(event)
 
-    def note(self, raw: bytes) -> None:
-        """Does nothing: the gateway's chunks depend on events only."""
-
     def restart(self) -> None:
         """Marks the first choice as open: the client has its role."""
         self._choices = [0]

@@ -39,8 +39,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext, block_members
+from gai_fast.formats._base import Framing, StreamContext, block_members
 from gai_fast.formats._openai import annotation, argument_text, error_object, note_warning
+from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
 from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
@@ -72,7 +73,7 @@ def _call_key(event: Event) -> _CallKey:
     return event.get("choice", 0), event["call_id"]
 
 
-class Chunks(DataEncoder):
+class Chunks(DialectEncoder):
     """Events → `chat.completion.chunk` frames."""
 
     __slots__ = (

@@ -45,7 +45,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext, block_members
+from gai_fast.formats._base import Framing, StreamContext, block_members
+from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.messages.parts import (
     citation_of,
     error_object,
@@ -87,7 +88,7 @@ _DELTA: Final = {
 _FRAGMENT: Final = b'{"type":"input_json_delta","partial_json":'
 
 
-class Messages(DataEncoder):
+class Messages(DialectEncoder):
     """Events → the events of a message."""
 
     __slots__ = (

@@ -33,8 +33,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._openai import note_warning
+from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.responses.output import Output, Place
 from gai_fast.formats.responses.parts import (
     ResponseObject,
@@ -49,7 +50,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 
 
-class ResponseEvents(DataEncoder):
+class ResponseEvents(DialectEncoder):
     """Events → the dialect's frames."""
 
     __slots__ = (

@@ -126,7 +126,7 @@ class Frames(Recorder):
         super().event(event)
         self.calls.append(("event", event["type"]))
 
-    def frame(self, raw: bytes, *, last: bool) -> None:
+    def frame(self, raw: bytes, last: bool) -> None:
         self.calls.append(("last" if last else "frame", raw))
 
     @property

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gai_fast.core.relay import Relay
-from gai_fast.formats._base import DataEncoder
-from gai_fast.formats._passthrough import Passthrough, is_own_end
+from gai_fast.formats._passthrough import DialectEncoder, Passthrough, is_own_end
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
@@ -20,7 +19,7 @@ from tests.unit.formats.relays import cut, received, relay_to
 from tests.unit.formats.streams import context
 
 
-class Blocks(DataEncoder):
+class Blocks(DialectEncoder):
     """Writes the type of each event of ours."""
 
     opens_parts: ClassVar[bool] = True

@@ -605,7 +605,7 @@ class FakeBody(FakeOutput):
     copies_body = True
     commits = False
 
-    def frame(self, raw: bytes, *, last: bool) -> None:
+    def frame(self, raw: bytes, last: bool) -> None:
         self.bytes += raw
 
     def event(self, event: Event) -> None:
