@@ -229,7 +229,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         InvalidRequest: The body is not a JSON object, is nested deeper than `limits.json_depth`, or has too many
             values.
     """
-    if isinstance(body, CheckedBody) and body.value is not None:
+    if type(body) is _CheckedBody and body.value is not None:
         return body.value
     return decode_json(_OBJECT_DECODER, body)
 

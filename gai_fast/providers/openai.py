@@ -147,6 +147,8 @@ class OpenAIResponsesAdapter(ResponsesAdapter):
     """Reads moderation results in addition to the dialect. Here input and output have one result each."""
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
+        if not response.get("moderation"):
+            return []
         moderation = member(response, "moderation")
         return [event for side in ("input", "output") for event in _flagged(member(moderation, side))]
 

@@ -21,7 +21,8 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
     Raises:
         InvalidRequest: `model` is not a string, `stream` is not a boolean, or `stream_options` is not an object.
     """
-    options, form = member(body, "stream_options", "$", dict), body.get("response_format")
+    options = member(body, "stream_options", "$", dict) if "stream_options" in body else None
+    form = body.get("response_format")
     shape = chat_shape(body.get("messages"))
     return ClientRequest(
         body,

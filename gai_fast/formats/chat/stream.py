@@ -47,6 +47,7 @@ from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
 
+_NO_EVENT: Final[Event] = NO_EVENT  # a constant: a name look-up costs 30 ns
 _TEXT_KEYS: Final = {
     "text.delta": b"content",
     "reasoning.delta": b"reasoning_content",
@@ -103,7 +104,7 @@ class Chunks(DialectEncoder):
         self._created = context.clock() // 1000
         self._tail = b',"usage":null' if context.usage else b""
         self._name_stream(f"chatcmpl-{context.stream_id}", context.model)
-        self._started: Event = NO_EVENT
+        self._started = _NO_EVENT
         self._choices: list[int] = []
         self._details = 0
         self._annotations = 0
