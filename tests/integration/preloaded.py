@@ -9,14 +9,12 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 
-import uvloop  # noqa: F401
-
 from gai_fast.formats import FORMATS
 from gai_fast.providers import PROVIDERS
 
 SERVER = ("cli.serve", "runtime.tuning", "server.serving", "server.workers.supervisor", "server.workers.worker")
 
-for name in (*(f"gai_fast.{name}" for name in SERVER), *FORMATS.values(), *PROVIDERS.values()):
+for name in ("uvloop", *(f"gai_fast.{name}" for name in SERVER), *FORMATS.values(), *PROVIDERS.values()):
     import_module(name)
 gc.collect()
 gc.freeze()
