@@ -97,9 +97,8 @@ class StreamRoutes:
 
     def native(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /api/v1/stream`."""
-        if self.quotas.reads_at_once(
-            incoming
-        ):  # most requests; making and calling a bound method costs 500 instructions
+        # Most requests; making and calling a bound method costs 500 instructions.
+        if self.quotas.reads_at_once(incoming):
             self._read_native(incoming)
             return None
         return self.quotas.read(incoming, self._read_native)
