@@ -535,7 +535,7 @@ class ConnectionPool(ABC):
 
 
 class PoolCallbacks(ConnectionCallbacks):
-    """What the connections of a pool call.
+    """The callbacks of a pool's connections.
 
     A class of its own: the methods of a class with an interpreted subclass are called through the interpreter, which
     took 500 instructions a request.
