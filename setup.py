@@ -12,6 +12,7 @@ GAI_FAST_SANITIZE=1 compiles the kernels only, with the address and undefined-be
 """
 
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,8 @@ JOBS = os.cpu_count() or 1
 HIDDEN = "-fvisibility=hidden"
 # Code for failures stands behind the code of requests (csrc/cold.h), which then takes fewer lines of the caches.
 COLD = "-freorder-blocks-and-partition"
+GCC_ONLY = (COLD,)
+"""The options that Clang refuses."""
 HEADERS = "build/mypyc/headers.h"
 """The headers that each of mypyc's files includes, and `csrc/cold.h` before them."""
 SHIM_HEADERS = "build/mypyc/shim_headers.h"
@@ -315,10 +318,19 @@ class CompileSideBySide(build_ext):
                 return [each for made in objects for each in made]
 
             self.compiler.compile = compile_each
+            if self._is_clang():
+                for extension in self.extensions:
+                    options = extension.extra_compile_args
+                    extension.extra_compile_args = [each for each in options if each not in GCC_ONLY]
             if sys.platform == "linux":
                 for header in (HEADERS, SHIM_HEADERS):
                     self._precompile(header)
             super().build_extensions()
+
+    def _is_clang(self):
+        """Asks the compiler, since it may be called `cc`; of macOS even `gcc` is Clang."""
+        macros = [*self.compiler.compiler_so, "-dM", "-E", "-x", "c", os.devnull]
+        return "__clang__" in subprocess.run(macros, capture_output=True, text=True, check=False).stdout
 
     def _precompile(self, header):
         """Parses a header once and not for each of mypyc's files and 150 shims."""
@@ -399,7 +411,7 @@ def compiled_modules():
     library.sources = in_batches(library.sources)
     for extension in extensions:  # which share a list of options; a warning of a later compiler is no reason to be slow
         extension.extra_compile_args = [*extension.extra_compile_args, HIDDEN, "-Wno-error"]
-    library.extra_compile_args += ["-include", HEADERS, COLD]
+    library.extra_compile_args += ["-include", HEADERS, *GCC_ONLY]
     for shim in shims:
         shim.extra_compile_args += ["-include", SHIM_HEADERS]
     return extensions

@@ -174,6 +174,23 @@ def test_a_compiler_that_is_too_old_says_so_and_the_package_is_pure(build: Build
     assert "the package will be pure Python" in done.stderr
 
 
+def test_clang_is_given_no_option_of_gcc_alone(build: Build, tmp_path: Path) -> None:
+    """Clang fails on an option that it does not know: the modules would stay interpreted."""
+    compiler = tmp_path / "clang"
+    compiler.write_text(
+        "#!/bin/sh\n"
+        'case " $* " in\n'
+        '*" -dM "*) set -- "$@" -D__clang__ ;;\n'
+        '*" -freorder-blocks-and-partition "*|*" -fno-tree-"*) echo "clang: unknown argument" >&2; exit 1 ;;\n'
+        "esac\n"
+        f'exec {os.environ.get("CC", "cc")} "$@"\n'
+    )
+    compiler.chmod(0o755)
+    done = build(CC=str(compiler), GAI_FAST_BUILD="native")
+    assert done.returncode == 0, done.stderr
+    assert built(tmp_path) == {"sockets", "clock", "_compiled__mypyc"}
+
+
 def test_a_pure_build_compiles_nothing(build: Build, tmp_path: Path) -> None:
     assert build(GAI_FAST_BUILD="pure").returncode == 0
     assert built(tmp_path) == set()
