@@ -23,11 +23,11 @@ from gai_fast.model.events import NO_CONTENT, Event
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DialectEncoder(DataEncoder):
-    """A dialect's encoder. Its subclass for passthrough overrides these methods, and those of `DataEncoder` for it.
+    """A dialect's encoder. Its subclass for passthrough overrides these methods.
 
-    `event` translates an answer without upstream frames. `complete` adds frames to an answer with upstream frames. If
-    `collects_text`, `keep` and `keep_text` receive the content that the end repeats which the gateway writes; if
-    `opens_parts`, `note_copied` receives the number of copied frames.
+    `event` translates an answer without upstream frames. `complete` adds frames to an answer with upstream frames. An
+    encoder with `collects_text` gets the content of the answer by `keep` and `keep_text`, because the gateway's end
+    repeats it. An encoder with `opens_parts` gets the number of copied frames by `note_copied`.
     """
 
     __slots__ = ()

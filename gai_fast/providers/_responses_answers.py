@@ -940,7 +940,7 @@ def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
     """Returns the type of a part of an item. A part of an unknown type has the type of its text."""
     kind = raw.get("type")
     if isinstance(kind, str):
-        if kind == "output_text":  # nearly all; to find it in the dict takes its hash, which texts of chunks lack
+        if kind == "output_text":  # nearly all; a look-up in the dict would compute the hash of the chunk's text first
             return "output_text"
         if kind in _PARTS:
             return kind

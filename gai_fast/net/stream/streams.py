@@ -323,13 +323,12 @@ class Engine(EngineCallbacks):
             spec.trace = self.telemetry.begin(None, None, route=None)
             spec.trace_id = spec.trace.trace_id
         try:
-            mine = self._callers.get(caller)
             if self.limits is not None:
-                self.limits.check(stream_id, caller, self.running, 0 if mine is None else mine.number)
+                self.limits.check(stream_id, caller, self.running, self.streams_of(caller))
             session = Session(self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
-            _count(self._active, spec.transport, self._active.get(spec.transport))
-            _count(self._callers, caller, mine)
+            _count(self._active, spec.transport)
+            _count(self._callers, caller)
             if caller != ANONYMOUS and stream_id in self.ledger.reservations:
                 session.allow(self.ledger.reservations[stream_id])
         except Error as error:
@@ -391,12 +390,11 @@ class Engine(EngineCallbacks):
         Raises:
             Error: There are too many streams, or there is too little memory.
         """
-        mine = self._callers.get(caller)
         if self.limits is not None:
-            self.limits.check(stream_id, caller, self.running, 0 if mine is None else mine.number)
+            self.limits.check(stream_id, caller, self.running, self.streams_of(caller))
         self.transfers[stream_id] = caller, fail
         self._active[PASS_THROUGH].number += 1
-        _count(self._callers, caller, mine)
+        _count(self._callers, caller)
 
     def transfer_ended(self, metrics: StreamMetrics, trace: Trace | None) -> asyncio.Future[None] | None:
         """Counts a request no more that was passed through, and reports its figures.
@@ -602,8 +600,9 @@ class Engine(EngineCallbacks):
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
 
 
-def _count(counts: dict[str, Count], name: str, count: Count | None) -> None:
-    """Counts one more of a name, whose count is new if it is None."""
+def _count(counts: dict[str, Count], name: str) -> None:
+    """Counts one more of a name."""
+    count = counts.get(name)
     if count is None:
         count = counts[name] = Count()
     count.number += 1

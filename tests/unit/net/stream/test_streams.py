@@ -92,6 +92,23 @@ async def test_the_streams_of_a_caller_are_counted_from_start_to_end_and_the_gua
     assert engine.callers == {"alice": 0, "bob": 0}
 
 
+@pytest.mark.interpreted  # it replaces a method
+async def test_a_stream_that_starts_while_the_callers_last_one_ends_is_counted(engine: Engine) -> None:
+    """A caller of an issuer is forgotten after its last stream."""
+
+    class Ending(ServerLimits):
+        def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
+            for session in tuple(engine.streams.values()):
+                session.client_lost()
+
+    engine.limits = Ending(LimitSettings())
+    start(engine, call(caller="idp:ann"))
+    start(engine, call(caller="idp:ann"), "s2")
+    assert engine.callers == {"idp:ann": 1}
+    engine.streams["s2"].client_lost()
+    assert engine.callers == {}
+
+
 async def test_the_start_tells_the_id_and_the_upstreams_name(engine: Engine) -> None:
     what = call()
     session, _ = start(engine, what, "some-id")
