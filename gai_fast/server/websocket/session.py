@@ -297,8 +297,7 @@ class SocketSession:
         """Forgets a stream that has ended; its id is free."""
         self._streams.pop(stream.name, None)
         self._home.router.ended(stream.http, status)
-        if self._home.is_draining:
-            self.drain_if_idle()
+        self.drain_if_idle()
 
     def has_finished(self, stream_id: str) -> bool:
         """Returns whether a stream has ended without a failure; true for an unknown stream."""
