@@ -158,10 +158,7 @@ class StoredKeys:
         except StoreError as problem:
             if problem.fault == "full":
                 raise Error("overloaded", "the store has no room for another key", reason="store") from None
-            if problem.fault == "sealed":
-                raise store_sealed() from problem
-            effect = _perhaps_made(name) if _shard_of(name) in self._uncounted else ""
-            raise out_of_reach("the keys", effect) from problem
+            raise (store_sealed() if problem.fault == "sealed" else out_of_reach("the keys")) from problem
 
     async def _change(self, name: str, edit: Edit) -> StoredKey | None:
         number = _shard_of(name)
@@ -181,16 +178,21 @@ class StoredKeys:
                 raise Error("invalid_request", "the store has no room for another key", reason="keys", status=409)
             try:
                 found = await self._records.swap(KEYS, str(number), old, new, None)
-            except StoreError:  # the change may have been made, although the store's answer is lost
+            except StoreError as problem:  # the change may have been made, although the store's answer is lost
                 self._uncounted.add(number)
                 self._reread_at = 0.0
-                raise
+                if problem.fault in ("full", "sealed"):
+                    raise
+                raise _perhaps_made(name) from problem
             if found == old:
                 self._note(number, new, keys)
                 self.was_used = True
                 self._uncounted.add(number)
-                with suppress(Error):  # too many others change keys now: the next look counts
-                    await self._count(number)
+                try:
+                    with suppress(Error):  # too many others change keys now: the next look counts
+                        await self._count(number)
+                except StoreError as problem:
+                    raise _perhaps_made(name) from problem
                 return changed
             old = found
         raise _busy()
@@ -230,8 +232,9 @@ def _busy() -> Error:
     return Error("overloaded", "too many others change keys now: ask again", reason="keys")
 
 
-def _perhaps_made(name: str) -> str:
-    return f"the change of the key {name!r} may have been made: look at the key; rotating it gives a new secret"
+def _perhaps_made(name: str) -> Error:
+    remedy = "look at the key; rotating it gives a new secret, and of the former ones only the last stays valid"
+    return out_of_reach("the keys", f"the change of the key {name!r} may have been made: {remedy}")
 
 
 def _shard_of(name: str) -> int:

@@ -35,6 +35,7 @@ class CountedRecords(MemoryRecords):
         self.reads: list[str] = []
         self.fault: StoreError | None = None
         self.no_mark = False
+        self.no_room = False
         self.loses_answers = False
         self.is_contended = False
         self.others_changes = 0
@@ -49,7 +50,7 @@ class CountedRecords(MemoryRecords):
     async def swap(self, kind: str, name: str, *rest: Any) -> bytes | None:
         await asyncio.sleep(0)
         if self.fault is not None or (self.no_mark and name == MARK):
-            raise self.fault or StoreError("unreachable", "gone")
+            raise self.fault or StoreError("full" if self.no_room else "unreachable", "gone")
         if self.is_contended and name == MARK:
             self.others_changes += 1
             return msgspec.msgpack.encode([1, [self.others_changes] * KEY_SHARDS])
@@ -197,6 +198,28 @@ async def test_a_change_that_may_have_been_made_is_said_to_be_so(make: Make, rec
     records.fault = StoreError("unreachable", "gone")
     with pytest.raises(Error, match=r"out of reach$"):
         await put(make(), "a")
+
+
+async def test_a_change_that_was_not_made_is_not_said_to_be_so_after_one_that_may_have_been(
+    make: Make, records: CountedRecords
+) -> None:
+    keys = make()
+    records.loses_answers = True
+    with pytest.raises(Error, match="may have been made"):
+        await put(keys, "a")
+    records.fault = StoreError("unreachable", "gone")
+    with pytest.raises(Error, match=r"out of reach$"):
+        await keys.change("a", lambda there: None)
+
+
+async def test_a_change_that_is_made_is_not_said_to_lack_room_if_the_mark_has_none(
+    make: Make, records: CountedRecords
+) -> None:
+    records.no_mark = records.no_room = True
+    keys = make()
+    with pytest.raises(Error, match="may have been made"):
+        await put(keys, "a")
+    assert [*keys.all()] == ["a"]
 
 
 async def test_a_change_that_others_keep_from_being_counted_is_made_and_counts_at_the_next_look(
