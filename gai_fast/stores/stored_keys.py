@@ -184,7 +184,7 @@ class StoredKeys:
                 if problem.fault in ("full", "sealed"):
                     raise
                 raise _perhaps_made(name) from problem
-            if found == old:
+            if found in (old, new):  # `new`: the client of a Redis Cluster repeats a command whose answer is lost
                 self._note(number, new, keys)
                 self.was_used = True
                 self._uncounted.add(number)
