@@ -369,7 +369,7 @@ class GatewayStream(Client):
             _check_loop(self._loop)
             self._session.cancel()
 
-    # -- the session's output (`net.spec.Output`) and client (`net.delivery.Client`) --
+    # -- the session's output (`net.spec.Output`) and client (`net.logs.writer.Client`) --
 
     def event(self, event: Event) -> None:
         """Receives one event from the relay."""

@@ -148,7 +148,8 @@ class JSONText:
     Args:
         text: Valid JSON without white space outside its strings.
         value: The parsed text, with exact integers.
-        parse: Parses the text once its value is read, which most answers' is not; then there is no `value`.
+        parse: Parses the text when `value` is first read, since most answers' values never are; the argument `value` is
+            not used then. None if `value` is the parsed text.
     """
 
     __slots__ = ("_parse", "_value", "text")

@@ -1,7 +1,8 @@
 """The client's side of a stream on the wire: one response, written directly to its transport.
 
 Owns body framing, and joins the bytes of each turn into one contiguous write: the headers are sent with the first
-bytes, and the end of the body with the last. Does not build headers, and knows no connection.
+bytes, and the end of the body with the last. Has the interfaces through which a stream and its response call each
+other, `Client` and `ClientCallbacks`. Does not build headers, and knows no connection.
 """
 
 from __future__ import annotations

@@ -489,7 +489,7 @@ class Exchange:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionCallbacks(ABC):
-    """The callbacks of a connection, implemented by its pool. No protocol, as `Timers` is none."""
+    """The callbacks of a connection, implemented by `PoolCallbacks`. No protocol, as `Timers` is none."""
 
     __slots__ = ()
 
