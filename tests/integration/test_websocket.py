@@ -857,6 +857,23 @@ async def test_a_drain_closes_idle_sockets_and_lets_streams_end(net: Net) -> Non
 
 
 @on_both_loops
+async def test_an_idle_socket_that_the_server_closes_stays_until_its_client_answers(net: Net) -> None:
+    """A client that answers a connection that is gone is reset, and reports 1006 in place of the server's reason."""
+    gateway = await net.gateway(await net.upstream(quiet))
+    socket = await connect(gateway)
+    draining = asyncio.create_task(gateway.running.drain(30.0, asyncio.Event()))
+    head = await socket.client.reader.readexactly(2)
+    assert head[0] == 0x88
+    reason = await socket.client.reader.readexactly(head[1])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await socket.client.reader.read(1)
+    socket.client.send(frame(reason[:2], CLOSE))
+    assert await socket.client.is_closed()
+    await draining
+
+
+@on_both_loops
 async def test_the_end_of_the_server_tells_plain_streams_and_closes_with_1012(net: Net) -> None:
     gateway = await net.gateway(await net.upstream(quiet))
     socket = await connect(gateway)

@@ -224,6 +224,8 @@ class AiohttpSocket(asyncio.Protocol):
             elif message.type is WSMsgType.BINARY:
                 return Violation(UNSUPPORTED_DATA, "messages are text")
             elif message.type is not WSMsgType.PONG:
+                if message.type is WSMsgType.CLOSING:  # of `close`, which aiohttp would now end without waiting
+                    self.response._closing = False
                 return None
 
     @property

@@ -52,6 +52,11 @@ def test_aiohttp_keeps_what_came_behind_the_handshake_where_it_is_taken_from() -
     assert "self._payload_parser.feed_data(self._message_tail)" in source
 
 
+def test_aiohttp_ends_a_close_at_once_if_receive_says_that_it_is_closing() -> None:
+    source = inspect.getsource(web.WebSocketResponse.close)
+    assert "if self._closing:\n                self._close_transport()" in source
+
+
 def test_the_names_of_subprotocols_are_read_and_keys_left_out() -> None:
     assert offered("") == []
     assert offered(" a ,b, bearer.key,,bearer.") == ["a", "b"]
