@@ -30,8 +30,8 @@ JOBS = os.cpu_count() or 1
 # What the files of a library share stays within it: calls go straight to the function instead of through the linker's
 # table, which took 9 % of the CPU of a request (bursts of 100 deltas), and the table's 0.7 MB.
 HIDDEN = "-fvisibility=hidden"
-# Calls of the interpreter's functions read its addresses and pass by the linker's stubs: 1 % fewer instructions a request,
-# and 4 % fewer misses of the instruction cache.
+# Calls of the interpreter's functions read their addresses and pass by the linker's stubs: 1 % fewer instructions a
+# request, and 4 % fewer misses of the instruction cache.
 NO_STUBS = "-fno-plt"
 # Code for failures stands behind the code of requests (csrc/cold.h), which then takes fewer lines of the caches.
 COLD = "-freorder-blocks-and-partition"

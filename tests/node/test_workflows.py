@@ -9,7 +9,10 @@ import pytest
 from tests.node.conftest import HERE, Run
 
 WORKFLOWS = sorted((HERE.parents[1] / ".github/workflows").glob("*.yml"))
-MISTAKES = {"needs: [sdist, wheels, tests]": "needs: [sdist, wheel, tests]", "${{ matrix.machine }}": "${{ matrix.system }}"}
+MISTAKES = {
+    "needs: [sdist, wheels, tests]": "needs: [sdist, wheel, tests]",
+    "${{ matrix.machine }}": "${{ matrix.system }}",
+}
 
 
 NEWER = (": runner-label: ", 'unknown permission scope "attestations"')
