@@ -857,13 +857,16 @@ def _paired(
         return
     ids = {(kind, identifier) for kind, identifier, _ in output if identifier}
     named = {(item.kind, item.identifier): item for item in items if (item.kind, item.identifier) in ids}
-    others = {item: None for item in items if named.get((item.kind, item.identifier)) is not item}
+    others: dict[str, deque[_Item]] = {}
+    for item in items:
+        if named.get((item.kind, item.identifier)) is not item:
+            others.setdefault(item.kind, deque()).append(item)
     for kind, identifier, raw in output:
-        item = named.get((kind, identifier)) or next((item for item in others if item.kind == kind), None)
-        if item is None:
-            item = new(kind, identifier, None)
-        others.pop(item, None)
-        yield item, raw
+        found = named.get((kind, identifier))
+        if found is None:
+            waiting = others.get(kind)
+            found = waiting.popleft() if waiting else new(kind, identifier, None)
+        yield found, raw
 
 
 def _counted(usage: dict[str, Any]) -> dict[str, int]:
