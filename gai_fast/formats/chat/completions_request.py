@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gai_fast.core.reading import CHARACTERS_PER_TOKEN, parse_request
 from gai_fast.formats._base import ClientRequest
-from gai_fast.formats._members import invalid, member, unknown_members
+from gai_fast.formats._members import invalid, member, unserved_members
 from gai_fast.formats.chat.members import read_chat_members
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Unsupported
@@ -84,9 +84,7 @@ def read_completion_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
         native["stop"] = [stop] if isinstance(stop, str) else stop
     if (member(body, "n", "$", int) or 1) > 1:
         raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
-    known = {*KNOWN}
-    known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
-    return parse_request(encode_json(native)), unknown_members(body, "$", known)
+    return parse_request(encode_json(native)), unserved_members(body, KNOWN, _NEUTRAL)
 
 
 def _prompt(body: dict[str, Any]) -> str:
