@@ -203,8 +203,7 @@ class Collector:
     def _call(self, event: Event) -> None:
         call, call_id = event["tool_call"], event["call_id"]
         value = call["input"]
-        parsed = value.value if isinstance(value, JSONText) else value
-        kept = parsed if self._plain else value
+        kept = value.value if self._plain and isinstance(value, JSONText) else value
         arguments = "".join(self._arguments.get(call_id, ()))
         if not arguments.strip():
             arguments = encode_json(value).decode()
