@@ -13,7 +13,15 @@ from typing import Any, Final, Literal
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
-from gai_fast.core.chunks import WRONG_SHAPE, UnreadChunks, is_unfinished, parse_chunk, with_null_bytes
+from gai_fast.core.chunks import (
+    WRONG_SHAPE,
+    UnreadChunks,
+    has_unread_text,
+    is_unfinished,
+    keep_unread,
+    parse_chunk,
+    with_null_bytes,
+)
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.reading import estimated_usage
@@ -100,7 +108,7 @@ class Answer:
         self._passes = passes
         self._prompt_characters = prompt_characters
         self._redact = redact
-        self._unread = UnreadChunks(0 if passes else LIMITS.unread_chunks)  # a client that gets them has their text
+        self._unread: UnreadChunks | None = None  # created on demand: 500 instructions
         self.account = account
         """The charges of the attempt. `None` if nothing is charged, or no upstream has been asked so far."""
         self.adapter = adapter
@@ -110,10 +118,10 @@ class Answer:
         self.copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             passes,
-            adapter.text_members,
-            adapter.ignored_members,
-            adapter.kept_members,
-            adapter.label_members,
+            adapter.members.text,
+            adapter.members.ignored,
+            adapter.members.kept,
+            adapter.members.label,
         )
         # A client that reads the upstream's own frames has the response's headers only.
         self.early_warnings: list[Event] = [] if passes or adapter.changes is None else [adapter.changes.warning()]
@@ -154,7 +162,7 @@ class Answer:
     def learn_for(self, deltas: DeltaSink | None) -> None:
         """Enables copied deltas for a sink. `None` if deltas may not be copied."""
         self._learning = None
-        if deltas is not None and self.adapter.text_members and not self.body.is_array:
+        if deltas is not None and self.adapter.members.text and not self.body.is_array:
             self._learning = Learning(self.adapter, deltas, self.copier)
 
     # -- the body --
@@ -192,7 +200,7 @@ class Answer:
         events = self.adapter.receive_whole(answer, text)
         if self.is_strict and is_partly_read(events):
             raise partly_read()
-        self._unread.keep(text)
+        self._keep_unread(text)
         return events
 
     def error_of_whole(self, problem: Exception) -> Error:
@@ -205,7 +213,7 @@ class Answer:
 
     # -- frames --
 
-    def next_frames(self, seq: int, now_ms: int) -> list[Frame] | None:
+    def next_frames(self, seq: int, now_ms: Any) -> list[Frame] | None:
         """Returns the next frames that were not copied. `None` if the bytes fed so far contain no more frames.
 
         If a frame is too large, sets `oversized` and returns the frames before it: the result must not depend on how
@@ -213,7 +221,7 @@ class Answer:
 
         Args:
             seq: The number of the stream's last event.
-            now_ms: Milliseconds since the epoch.
+            now_ms: Milliseconds since the epoch, an `int`: typed so, compiled code would make a new object of it.
         """
         try:
             return self.copier.next(seq, now_ms)
@@ -256,12 +264,16 @@ class Answer:
         self._malformed_run = 0
         if self.progress is not _CONTENT:
             if frame.data is not None:
-                self._unread.keep(frame.data)
-        elif self._unread.chunks:
+                self._keep_unread(frame.data)
+        elif self._unread is not None and self._unread.chunks:
             self._unread.chunks = []
         if self._learning is not None:
             has_content = self.progress is _CONTENT
             self._learning.receive(frame, events, joins=bool(self.halves), has_content=has_content)
+
+    def _keep_unread(self, data: str) -> None:
+        if not self._passes:  # a client that gets the chunks has their text
+            self._unread = keep_unread(self._unread, data)
 
     def note_copied(self, deltas: DeltaSink, kinds: list[tuple[Event, int, str]]) -> int:
         """Accounts for copied deltas.
@@ -284,7 +296,7 @@ class Answer:
                 deltas.copied(event, text)
             if event["type"] == "text.delta" and "choice" not in event:
                 visible += characters
-        if adapter.kept_members:
+        if adapter.members.kept:
             for name, text in self.copier.take_kept().items():
                 adapter.kept(name, text)
         return visible
@@ -304,7 +316,7 @@ class Answer:
         if isinstance(chunk, dict):
             may_have = self.adapter.may_hold_text(chunk)
             if not may_have and self.progress is not _CONTENT:
-                self._unread.keep(data)
+                self._keep_unread(data)
             return may_have
         return isinstance(chunk, (list, str)) and bool(chunk)
 
@@ -372,7 +384,7 @@ class Answer:
         if self.progress is not _CONTENT and not self._goes_on and not self.halves:
             if _is_empty(events):
                 raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
-            if all(event["type"] in NO_CONTENT for event in events) and self._unread.hold_text():
+            if all(event["type"] in NO_CONTENT for event in events) and has_unread_text(self._unread):
                 raise self.unavailable("malformed_chunk", "sent an answer whose text is in none of the known members")
         if "usage" not in events[-1] and self._prompt_characters is not None:
             events[-1]["usage"] = estimated_usage(self._prompt_characters, self.characters, "estimated")

@@ -25,6 +25,8 @@ _STREAM_TYPES: Final = frozenset(
 )
 _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
+_NO_HEADERS: Final[dict[str, str]] = {}
+"""The headers before they have come; nothing may be added to them."""
 # First bytes that do not decide the kind.
 _UNDECIDED: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
 
@@ -63,11 +65,11 @@ class Body:
 
     def __init__(self, api: ResponseAPI) -> None:
         self._api = api
-        self._buffer = bytearray()
+        self._buffer: bytearray | None = None  # created on demand: a stream needs none
         self.kind = _UNKNOWN
         self.is_array = False
         self.status = 200
-        self.headers: dict[str, str] = {}
+        self.headers = _NO_HEADERS
 
     def receive_head(self, status: int, headers: dict[str, str]) -> None:
         """Receives the response's status and headers.
@@ -98,22 +100,31 @@ class Body:
         if self.kind is _STREAM:
             return data
         if self.kind is _ERROR:
-            self._buffer += data[: SHARED.error_body - len(self._buffer)]
+            kept = self._kept
+            kept += data[: SHARED.error_body - len(kept)]
         elif self.kind is _WHOLE:
-            self._buffer += data
-            if len(self._buffer) > SHARED.whole_answer:
+            kept = self._kept
+            kept += data
+            if len(kept) > SHARED.whole_answer:
                 raise unavailable(self._api, "answer_too_large", f"sent more than {SHARED.whole_answer} bytes of JSON")
         return b""
 
     @property
+    def _kept(self) -> bytearray:
+        """The collected bytes."""
+        if self._buffer is None:
+            self._buffer = bytearray()
+        return self._buffer
+
+    @property
     def is_full(self) -> bool:
         """Whether an error body has reached its limit: the rest is not read."""
-        return self.kind is _ERROR and len(self._buffer) == SHARED.error_body
+        return self.kind is _ERROR and len(self._kept) == SHARED.error_body
 
     @property
     def collected(self) -> bytes:
         """The bytes so far of a body that is not a stream."""
-        return bytes(self._buffer)
+        return bytes(self._kept)
 
     def text(self) -> str:
         """Returns the collected bytes as text, without a byte order mark and blanks around it."""
@@ -129,23 +140,24 @@ class Body:
 
     def mend(self, mended: Callable[[bytes], bytes]) -> None:
         """Replaces the collected bytes by the result of a function."""
-        self._buffer[:] = mended(bytes(self._buffer))
+        self._kept[:] = mended(bytes(self._kept))
 
     def _recognised(self, data: bytes) -> bytes:
         """Decides the kind of the body. Returns the bytes to read; none before the decision."""
         first = data[:1]
-        if self._buffer or first in _UNDECIDED:
-            self._buffer += data
+        if self._buffer is not None or first in _UNDECIDED:
+            kept = self._kept
+            kept += data
             # After a byte order mark, which may be split, all earlier bytes were blank.
-            head = bytes(self._buffer).removeprefix(_BOM) if len(self._buffer) <= len(data) + len(_BOM) else data
+            head = bytes(kept).removeprefix(_BOM) if len(kept) <= len(data) + len(_BOM) else data
             seen = head.lstrip(_BLANK)
             if not seen or _BOM.startswith(seen):
-                if len(self._buffer) > SHARED.event:
+                if len(kept) > SHARED.event:
                     text = f"sent more than {SHARED.event} bytes without an event"
                     raise unavailable(self._api, "event_too_large", text)
                 return b""
-            first, data = seen[:1], bytes(self._buffer)
-            self._buffer.clear()
+            first, data = seen[:1], bytes(kept)
+            kept.clear()
         if first == b"<":
             raise unavailable(self._api, "content_type", "answered with HTML or XML instead of a stream")
         self.is_array = first == b"[" and self._api.answers_in_arrays

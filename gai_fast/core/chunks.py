@@ -126,6 +126,8 @@ def count(value: Any) -> int | None:
     """Returns a count. Accepts counts written as text or as a fraction. Returns `None` for anything else."""
     if value is None:
         return None
+    if type(value) is int:  # nearly all are
+        return value if 0 <= value < 2**53 else None
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -182,6 +184,19 @@ class UnreadChunks:
     def hold_text(self) -> bool:
         """Returns whether there is text in a chunk that was kept."""
         return any(holds_text(parse_chunk(data)) for data in self.chunks)
+
+
+def keep_unread(kept: UnreadChunks | None, data: str) -> UnreadChunks:
+    """Keeps a chunk before any content; returns where. None: no chunk has been kept."""
+    if kept is None:
+        kept = UnreadChunks(LIMITS.unread_chunks)
+    kept.keep(data)
+    return kept
+
+
+def has_unread_text(kept: UnreadChunks | None) -> bool:
+    """Returns whether there is text in a chunk that was kept."""
+    return kept is not None and kept.hold_text()
 
 
 def holds_text(chunk: Any) -> bool:

@@ -79,6 +79,8 @@ class _Step:
 _STEPS: Final[dict[State, dict[str, _Step]]] = {
     state: {kind: _Step(kind, following) for kind, following in steps.items()} for state, steps in TRANSITIONS.items()
 }
+_STEPS_BETWEEN: Final[dict[str, _Step]] = _STEPS[State.STREAMING]
+"""Those of nearly all events: a look-up by the state costs 140 instructions."""
 
 
 class IllegalTransition(GaiFastError):
@@ -95,10 +97,10 @@ class Unwritable(Exception):
 # Copied: `done` is interpreted, 800 instructions more.
 _FINISHED: Final[Event] = done(True)
 _FAILED: Final[Event] = done(False)
-_OVER: Final = frozenset((State.FINISHED, State.FAILED, State.CLOSED, State.TAIL, State.CUT))
-
 # Constants: an enum attribute costs 75 ns on 3.11.
+_IDLE: Final[State] = State.IDLE
 _STREAMING: Final[State] = State.STREAMING
+_RESET: Final[State] = State.RESET
 _AWAITED: Final[Progress] = Progress.AWAITED
 _BEGUN: Final[Progress] = Progress.BEGUN
 _CONTENT: Final[Progress] = Progress.CONTENT
@@ -160,7 +162,7 @@ class LegalStream:
         # has new content.
         self._failed_rest: tuple[list[Event], dict[str, Any]] | None = None
         self._has_sent_delta = False
-        self._now_ms = 0
+        self._now_ms: Any = 0  # an `int`; typed so, compiled code would make an object of it for each call
         self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
         self._watcher: EventSink | None = None
         self.state = State.IDLE
@@ -178,7 +180,8 @@ class LegalStream:
     @property
     def is_over(self) -> bool:
         """Whether the stream has ended."""
-        return self.state is not _STREAMING and self.state in _OVER
+        state = self.state
+        return state is not _STREAMING and state is not _IDLE and state is not _RESET
 
     @property
     def awaits_tail(self) -> bool:
@@ -327,7 +330,7 @@ class LegalStream:
         answer = self._answer
         if answer.progress is _AWAITED:
             answer.progress = _BEGUN
-        step = _STEPS[self.state].get(kind)
+        step = (_STEPS_BETWEEN if self.state is _STREAMING else _STEPS[self.state]).get(kind)
         if step is None:
             if kind == "start" and self._continued is not None:
                 return  # the client already has the start of this answer
@@ -430,7 +433,10 @@ class LegalStream:
         if self._stream_id:
             event["stream_id"] = self._stream_id
         if self._upstream:
-            event["provider_metadata"] = {**event.get("provider_metadata", {}), "upstream": self._upstream}
+            metadata: dict[str, Any] | None = event.get("provider_metadata")
+            metadata = {} if metadata is None else metadata.copy()  # `{**metadata}` costs 350 instructions more
+            metadata["upstream"] = self._upstream
+            event["provider_metadata"] = metadata
         return event
 
     def _relate(self, continued: Literal["verified", "prefill"] | None) -> None:

@@ -29,7 +29,7 @@ Rules (docs/events.md, "Ends"):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
@@ -189,7 +189,7 @@ class Relay(LegalStream):
             data: The bytes.
             now_ms: Milliseconds since the epoch.
         """
-        self._now_ms = now_ms or 0
+        self._now_ms = cast(Any, now_ms) or 0
         try:
             self._receive_data(data)
         except Exception as problem:  # noqa: BLE001  # rule 7

@@ -335,7 +335,7 @@ class Targets(AttemptRunner):
         else:
             request = api.build_request(spec.request, target)
         adapter = adapter or api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
-        if target.changes:
+        if target.has_changes:
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)
         redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
