@@ -283,17 +283,20 @@ class AnthropicAdapter(ProviderAdapter):
         """Reads totals. Members that are present overwrite earlier values."""
         if not isinstance(usage, dict) or not usage:
             return
-        self._counts |= {key: counted for key, counted in usage.items() if counted is not None and key in _COUNTED}
-        input_tokens = count(self._counts.get("input_tokens"))
-        cached = count(self._counts.get("cache_read_input_tokens")) or 0
-        written = count(self._counts.get("cache_creation_input_tokens")) or 0
+        counts = self._counts
+        for key, counted in usage.items():
+            if counted is not None and key in _COUNTED:
+                counts[key] = counted
+        input_tokens = count(counts.get("input_tokens"))
+        cached = count(counts.get("cache_read_input_tokens")) or 0
+        written = count(counts.get("cache_creation_input_tokens")) or 0
         self.usage = counted_usage(
             None if input_tokens is None else input_tokens + cached + written,
-            count(self._counts.get("output_tokens")),
+            count(counts.get("output_tokens")),
             cached=cached,
             written=written,
-            written_1h=nested_count(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
-            reasoning=nested_count(self._counts, "output_tokens_details", "thinking_tokens"),
+            written_1h=nested_count(counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
+            reasoning=nested_count(counts, "output_tokens_details", "thinking_tokens"),
         )
         searches = self._counted_searches()
         self.searches = self.searches if searches is None else searches

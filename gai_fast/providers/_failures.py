@@ -36,8 +36,14 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
 
 def _error_in(body: dict[str, Any]) -> Mapping[str, Any] | None:
     """Finds the object in an error body that is an object; as `error_object`."""
-    if _SIGNS.isdisjoint(body) and not isinstance(body.get("message"), str):  # most chunks
-        return body if body.get("object") == "error" or body.get("type") == "error" else None
+    is_named = False
+    for name, value in body.items():  # `isdisjoint` and look-ups cost a chunk 1,400 instructions more
+        if name == "type" or name == "object":
+            is_named = is_named or (isinstance(value, str) and value == "error")
+        elif name in _SIGNS or (name == "message" and isinstance(value, str)):
+            break
+    else:  # most chunks
+        return body if is_named else None
     error = body.get("error") or body.get("Error") or body.get("fault")
     has_choices = bool(body.get("choices"))
     if not error and "choices" not in body:
