@@ -79,7 +79,8 @@ def stop_sequence_of(event: Event) -> str | None:
     Args:
         event: The `finish`.
     """
-    sequence = event.get("provider_metadata", {}).get("stop_sequence")
+    metadata: dict[str, Any] | None = event.get("provider_metadata")
+    sequence = None if metadata is None else metadata.get("stop_sequence")
     return sequence if isinstance(sequence, str) else None
 
 
@@ -89,6 +90,8 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     Anthropic's `input_tokens` exclude tokens read from a cache or written to it. They are 0 if a provider counts more
     cached tokens than tokens in total.
     """
+    if not isinstance(usage, dict):
+        return usage_of(dict(usage))
     cached, written = usage.get("cached_input_tokens", 0), usage.get("cache_write_input_tokens", 0)
     counts: dict[str, Any] = {
         "input_tokens": max(0, usage.get("input_tokens", 0) - cached - written),

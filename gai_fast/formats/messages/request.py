@@ -38,6 +38,7 @@ _READ: Final = frozenset(
 # Fields without a visible effect on the answer: accounts, caches, priorities. A translated request to Anthropic has
 # them too.
 _HARMLESS: Final = ("cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id", "workspace_id")
+_MAY_BE_HARMLESS: Final = frozenset(_HARMLESS)
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
 """The members of a request that are read, or have no effect."""
@@ -119,7 +120,9 @@ class _MessagesReader(RequestReader):
         native["tools"] = self._tools(body)
         native |= self._tool_choice(body)
         native |= self._output(body)
-        options = {key: body[key] for key in _HARMLESS if body.get(key) is not None}
+        options: dict[str, Any] = {}
+        if not _MAY_BE_HARMLESS.isdisjoint(body):  # seldom, and six look-ups cost 600 instructions more
+            options = {key: body[key] for key in _HARMLESS if body.get(key) is not None}
         user = member(member(body, "metadata", "$", dict) or {}, "user_id", "$.metadata", str)
         if user is not None:
             native["user"] = user

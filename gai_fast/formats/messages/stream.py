@@ -85,7 +85,26 @@ _DELTA: Final = {
     _TEXT: b'{"type":"text_delta","text":',
     _THINKING: b'{"type":"thinking_delta","thinking":',
 }
+_START: Final = (
+    b',"message":{"id":%b,"type":"message","role":"assistant","model":%b,"content":[],"stop_reason":null,'
+    b'"stop_sequence":null,"usage":{"input_tokens":0,"output_tokens":0}}'
+)
+"""The members of `message_start`: an object that is built and encoded costs 3,000 instructions more."""
 _FRAGMENT: Final = b'{"type":"input_json_delta","partial_json":'
+_KINDS: Final = (
+    b"message_start",
+    b"content_block_start",
+    b"content_block_delta",
+    b"content_block_stop",
+    b"message_delta",
+    b"message_stop",
+    b"ping",
+    b"error",
+)
+_SSE_LEADS: Final[dict[bytes, bytes]] = {kind: b'event: %b\ndata: {"type":"%b"' % (kind, kind) for kind in _KINDS}
+"""By kind, the bytes of an event before its members. Formatting them costs 200 instructions more than a look-up."""
+_LINE_LEADS: Final[dict[bytes, bytes]] = {kind: b'{"type":"%b"' % kind for kind in _KINDS}
+"""The same for the other framings."""
 
 
 class Messages(DialectEncoder):
@@ -169,8 +188,7 @@ class Messages(DialectEncoder):
 
     def _lead_of(self, kind: bytes) -> bytes:
         """Returns the bytes of an event before its members."""
-        lead = b"event: %b\n" % kind if self._sse else b""
-        return b'%b%b{"type":"%b"' % (lead, self._lead, kind)
+        return _SSE_LEADS[kind] if self._sse else _LINE_LEADS[kind]
 
     def _event(self, kind: bytes, members: bytes) -> None:
         self._frame_at = len(self._out)
@@ -226,17 +244,7 @@ class Messages(DialectEncoder):
             return  # the client has the start of an earlier attempt
         self._started = True
         self._model = event.get("model", self._model)
-        message: dict[str, Any] = {
-            "id": self._id,
-            "type": "message",
-            "role": "assistant",
-            "model": self._model,
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": {"input_tokens": 0, "output_tokens": 0},
-        }
-        self._event(b"message_start", b',"message":' + encode_json(message))
+        self._event(b"message_start", _START % (escape(self._id), escape(self._model)))
 
     def _text(self, event: Event) -> None:
         block = _BLOCK_OF[event["type"]]
