@@ -286,8 +286,10 @@ cdef bytes as_chunk(const uint8_t *data, size_t size):
     """Returns the bytes as one HTTP chunk."""
     cdef int digits = digits_of(size)
     cdef PyObject *made = new_bytes(NULL, digits + size + 4)
-    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
-    return finished_bytes(made, put_chunk(to, data, size, digits) - to)
+    put_chunk(<uint8_t *>bytes_memory(made), data, size, digits)
+    result = <bytes>made  # of its size: `finished_bytes` costs 40 instructions
+    Py_DECREF(result)
+    return result
 
 
 def size_of(pieces not None):
