@@ -9,6 +9,7 @@ writes the pieces of a log.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.time cimport perf_counter
@@ -1437,6 +1438,24 @@ cdef inline int append_read(list reads, reader, exchange, FastPath fast_path, by
     return 0
 
 
+cdef inline int put_item(list items, Py_ssize_t at, object item) noexcept:
+    """Replaces an item; for `items[at] = item` Cython calls a function that checks the place."""
+    cdef PyObject *former = <PyObject *>PyList_GET_ITEM(items, at)
+    Py_INCREF(item)
+    PyList_SET_ITEM(items, at, item)
+    Py_XDECREF(former)
+    return 0
+
+
+cdef inline int put_read(list reads, reader, exchange, FastPath fast_path, bytes data) noexcept:
+    """Replaces the items of an only read."""
+    put_item(reads, 0, reader)
+    put_item(reads, 1, exchange)
+    put_item(reads, 2, fast_path)
+    put_item(reads, 3, data)
+    return 0
+
+
 @cython.final
 cdef class ReadBatch:
     """See `gai_fast.kernels._pure.fast_path.ReadBatch`. A read goes directly to its fast path, not through its reader."""
@@ -1444,6 +1463,7 @@ cdef class ReadBatch:
     cdef object _loop
     cdef object _clock
     cdef list _reads    # for each read: reader, exchange, fast path, data; None if there is none
+    cdef list _spare    # the list of an only read that was handled, for the next one; None if there is none
     cdef int _set       # the epoll set of the lent sockets, or -1
     cdef int _timer     # in that set: resting sockets are read when it is due; -1: no timer, and no socket rests
     cdef bint _is_timed # the timer has been set
@@ -1470,10 +1490,17 @@ cdef class ReadBatch:
 
     cdef int append(self, reader, exchange, FastPath fast_path, bytes data) except -1:
         """Appends the items of one read, or none of them."""
-        if self._reads is None:  # most iterations have one read: a list that need not grow costs 150 instructions less
+        cdef list spare = self._spare
+        if self._reads is not None:
+            return append_read(self._reads, reader, exchange, fast_path, data)
+        # Most iterations have one read: a list that need not grow costs 150 instructions less, and no new one 160.
+        if spare is None:
             self._reads = [reader, exchange, fast_path, data]
-            return 0
-        return append_read(self._reads, reader, exchange, fast_path, data)
+        else:
+            self._spare = None
+            put_read(spare, reader, exchange, fast_path, data)
+            self._reads = spare
+        return 0
 
     def close(self):
         """Gives back all borrowed sockets and closes the set."""
@@ -1556,6 +1583,9 @@ cdef class ReadBatch:
             if at < end:
                 self._reads = reads[at:] if self._reads is None else reads[at:] + self._reads
                 self._loop.call_soon(self._handle)
+            elif end == READ:
+                put_read(reads, None, None, None, None)
+                self._spare = reads
         return 0
 
     def _read(self):
