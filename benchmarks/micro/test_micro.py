@@ -18,7 +18,7 @@ from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_request_id
-from tests.corpus.test_from_sdk import SDKS
+from tests.corpus.test_from_sdk import SDKS, through_sdk
 
 Measure = Callable[..., None]
 
@@ -298,7 +298,7 @@ def sdk_stream(kind: str) -> list[Any]:
     """Returns the items of a program: objects as an SDK makes them of a body, texts, or events."""
     if kind in SDKS:
         opening, delta = DELTAS.get(kind) or DELTAS["openai"]
-        return list(SDKS[kind][1]((opening + delta * BATCH).encode()))
+        return list(through_sdk(kind, (opening + delta * BATCH).encode()))
     return ["token" if kind == "texts" else {"type": "text.delta", "text": "token"}] * BATCH
 
 
