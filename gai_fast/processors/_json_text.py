@@ -447,7 +447,11 @@ _LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
 _WORDS: Final = {"true": True, "false": False, "null": None}
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
-_PLAIN: Final = re.compile(r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})++')
+# Without `{4}` and look-aheads: before 3.11.5 a run ends too late if one of them fails in it (python/cpython#106052).
+_PLAIN: Final = re.compile(
+    r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]'
+    r"|\\u[0-9a-cefA-CEF][0-9a-fA-F][0-9a-fA-F][0-9a-fA-F]|\\u[dD][0-7][0-9a-fA-F][0-9a-fA-F])++"
+)
 """A run of a string: plain characters and complete escapes, except escapes of surrogates."""
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTAINERS: Final = frozenset({dict, list})
