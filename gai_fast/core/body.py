@@ -26,7 +26,7 @@ _STREAM_TYPES: Final = frozenset(
 _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 _NO_HEADERS: Final[dict[str, str]] = {}
-"""The headers before they have come; nothing may be added to them."""
+"""The headers before any have come: empty, and never changed."""
 # First bytes that do not decide the kind.
 _UNDECIDED: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
 

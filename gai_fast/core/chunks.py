@@ -182,12 +182,12 @@ class UnreadChunks:
             self._room -= len(data)
 
     def hold_text(self) -> bool:
-        """Returns whether there is text in a chunk that was kept."""
+        """Returns whether a kept chunk holds text."""
         return any(holds_text(parse_chunk(data)) for data in self.chunks)
 
 
 def keep_unread(kept: UnreadChunks | None, data: str) -> UnreadChunks:
-    """Keeps a chunk before any content; returns where. None: no chunk has been kept."""
+    """Keeps a chunk that comes before any content. The first one creates the collection, which is returned."""
     if kept is None:
         kept = UnreadChunks(LIMITS.unread_chunks)
     kept.keep(data)

@@ -80,7 +80,7 @@ _STEPS: Final[dict[State, dict[str, _Step]]] = {
     state: {kind: _Step(kind, following) for kind, following in steps.items()} for state, steps in TRANSITIONS.items()
 }
 _STEPS_BETWEEN: Final[dict[str, _Step]] = _STEPS[State.STREAMING]
-"""Those of nearly all events: a look-up by the state costs 140 instructions."""
+"""The steps of nearly all events. A look-up by the state costs 140 instructions."""
 
 
 class IllegalTransition(GaiFastError):

@@ -22,7 +22,6 @@ class Target:
         corrections: The facts of the model that the configuration corrects, by name (`_facts.checked_facts`).
         settings: The model, if the configuration changes its requests.
         refused: The paths of members that the upstream has refused: left out if a request can do without them.
-
     """
 
     __slots__ = ("_changes", "api_key", "corrections", "model", "on_unsupported", "refused", "settings")
