@@ -126,6 +126,7 @@ class Adapter(ABC):
     def __init__(self, api: ResponseAPI) -> None:
         self.api = api
         self.members = _members_of(type(self))
+        """The names of members for the copier."""
         self.started = False
         """Whether `start` has returned its event."""
         self.identifier = ""

@@ -24,9 +24,6 @@ from gai_fast.model.request import Request
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 
 
-# Two types and no `*kinds`: a tuple costs 170 instructions, and twenty members of a request are looked for.
-
-
 def member(holder: dict[str, Any], key: str, path: str, kind: type, other: type | None = None) -> Any:
     """Returns a member, or None if it is absent or null.
 
@@ -40,6 +37,7 @@ def member(holder: dict[str, Any], key: str, path: str, kind: type, other: type 
     Raises:
         InvalidRequest: The member has none of the types.
     """
+    # Two types and no `*kinds`: a tuple costs 170 instructions, and twenty members of a request are looked for.
     value = holder.get(key)
     if value is not None and type(value) is not kind and type(value) is not other:
         raise _unexpected(value, f"{path}.{key}", kind, other)

@@ -90,7 +90,7 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     Anthropic's `input_tokens` exclude tokens read from a cache or written to it. They are 0 if a provider counts more
     cached tokens than tokens in total.
     """
-    if not isinstance(usage, dict):
+    if not isinstance(usage, dict):  # compiled code reads the members of a dict without calls
         return usage_of(dict(usage))
     cached, written = usage.get("cached_input_tokens", 0), usage.get("cache_write_input_tokens", 0)
     counts: dict[str, Any] = {
