@@ -13,7 +13,13 @@ enum {
     GAI_BRIEF = 16, /* bytes copied at once after a number or a text: most pieces are no longer */
     GAI_RUN_DIGITS = 8, /* the most digits of a run's numbers, which are incremented as text, in a register */
     GAI_RUN_END = 99999999,
+    GAI_LAST_TEXTS = 64, /* the last texts of a run that are remembered; a power of two */
 };
+
+/* The text of a frame: the inside of a JSON string. */
+typedef struct {
+    const uint8_t *begin, *end;
+} gai_text;
 
 /* Copies a piece as gai_put_piece does; for pieces that are mostly brief. */
 static inline uint8_t *gai_put_brief(uint8_t *to, const uint8_t *from, size_t size) {
@@ -36,11 +42,13 @@ static inline int gai_may_run(const gai_template *learned) {
  *
  * head: the output around each text; NULL: no output is written, and `out` is room for one text.
  * span: the bytes of a text for which there must be room, if so many are left.
- * number: the number of the first frame's event. */
+ * number: the number of the first frame's event.
+ * last: gets the last texts; the text of frame n is at n % GAI_LAST_TEXTS. NULL: they are not needed. */
 __attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
                                                              const uint8_t **in, const uint8_t *end, uint8_t **out,
                                                              const uint8_t *stop, size_t span, size_t limit,
-                                                             uint64_t number, uint64_t time, size_t *characters) {
+                                                             uint64_t number, uint64_t time, size_t *characters,
+                                                             gai_text *last) {
     const size_t lead = learned->lead_size, tail = learned->tail_size;
     if (number > GAI_RUN_END) {
         return 0;
@@ -80,6 +88,9 @@ __attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template 
         if (gai_copy_string(&at, at + most, &text, &more) != GAI_COPY_DONE || !more ||
             (size_t)(end - at) < tail || memcmp(at, behind, tail) != 0 || (size_t)(at + tail - frame) > limit) {
             break;
+        }
+        if (last != NULL) {
+            last[frames % GAI_LAST_TEXTS] = (gai_text){frame + lead, at};
         }
         frame = at + tail;
         if (head != NULL) {

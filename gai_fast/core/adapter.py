@@ -117,6 +117,8 @@ class Adapter(ABC):
     """Names of top-level members of a chunk that may hold text of the answer. Empty if any member may."""
     collects_text: ClassVar[bool] = False
     """Whether `copied` receives visible text in addition to arguments."""
+    follows_text: ClassVar[bool] = False
+    """Whether `copied` receives the last 64 characters of visible text or more; all, if there are fewer."""
     copyable: bool = True
     """Whether chunks like the last one may be copied: the result of `receive` depended on its bytes alone."""
     is_plain: bool = False
@@ -256,7 +258,9 @@ class Adapter(ABC):
         Args:
             event: The delta as `receive` returned it, without its text.
             characters: The code points of all their texts.
-            text: The joined texts of arguments and, with `collects_text`, of visible text; empty for other deltas.
+            text: The joined texts of arguments and, with `collects_text`, of visible text. With `follows_text` the end
+                of visible text, of fewer than 64 characters only if there are no more, or no memory for them. Empty
+                for other deltas.
         """
 
     def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note

@@ -6,7 +6,7 @@ frame are text. The sink defines of which parts a delta is written. The copier g
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Literal, cast
 
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.sinks import DeltaSink
@@ -54,10 +54,12 @@ class Learning:
             parts = deltas.delta_parts(events[0], key)
             if parts is not None:
                 event = events[0]
-                if key == "text" and (
-                    deltas.collects_text or (adapter.collects_text and event["type"] == "text.delta")
-                ):
-                    event, key = _collected(event)
+                if key == "text":
+                    is_visible = event["type"] == "text.delta"
+                    if deltas.collects_text or (adapter.collects_text and is_visible):
+                        event, key = _renamed(event, "arguments")
+                    elif adapter.follows_text and is_visible:
+                        event, key = _renamed(event, "trail")
                 copier.learn(frame, event, key, parts, adapter.is_plain)
         if not joins and (not has_content or (count == 2 and _is_first_text(events))):
             self._expect()
@@ -77,7 +79,7 @@ class Learning:
             parts = self._deltas.delta_parts(event, key)
             if parts is not None:
                 if self._deltas.collects_text and key == "text":
-                    event, key = _collected(event)
+                    event, key = _renamed(event, "arguments")
                 self._copier.expect(event, key, parts)
 
 
@@ -89,8 +91,8 @@ def _is_first_text(events: list[Event]) -> bool:
     return delta["type"] == "text.delta" and "choice" not in delta
 
 
-def _collected(event: Event) -> tuple[Event, str]:
-    """Returns a delta with its text under `arguments`, and this key: the copier collects texts under this key only."""
-    renamed: Event = {**event, "arguments": event.get("text", "")}
+def _renamed(event: Event, key: Literal["arguments", "trail"]) -> tuple[Event, str]:
+    """Returns a delta with its text under another key, and the key: the copier keeps all of `arguments`, or the end."""
+    renamed: dict[str, Any] = {**event, key: event.get("text", "")}
     renamed.pop("text", None)
-    return renamed, "arguments"
+    return cast("Event", renamed), key

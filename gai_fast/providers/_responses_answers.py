@@ -139,7 +139,7 @@ _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
 
 
 _PREFIX_LENGTH: Final = 64
-"""Characters of a text's prefix."""
+"""Characters of a text's prefix, and of its end: `follows_text` keeps as many."""
 
 # No dataclasses: their `__init__` is interpreted, 2,800 instructions.
 
@@ -153,12 +153,10 @@ class _Part:
         held: Text that becomes an event with the first delta, or at the end if nothing else of the part comes.
         event: The type of its deltas: a server that sends its text in two types of events repeats it.
         prefix: The first characters of its text, to recognize the part if its index changes.
-        last: The last characters of its text; fewer than there are if text before them was copied.
-        end: Code points of the response's text up to their end.
         cited: The number of its annotations that have been read.
     """
 
-    __slots__ = ("begin", "cited", "end", "event", "held", "is_delivered", "last", "prefix")
+    __slots__ = ("begin", "cited", "event", "held", "is_delivered", "prefix")
 
     def __init__(self, begin: int = 0) -> None:
         self.begin = begin
@@ -166,15 +164,43 @@ class _Part:
         self.held = ""
         self.event = ""
         self.prefix = ""
-        self.last = ""
-        self.end = 0
         self.cited = 0
 
-    def add(self, text: str, begin: int) -> int:
-        """Adds a delta that begins at this code point of the response's text, and returns where it ends."""
-        seen = self.last + text if self.end == begin else text
-        self.last, self.end = seen[-_PREFIX_LENGTH:], begin + len(text)
-        return self.end
+
+class _Sent:
+    """The text of a response that has become events.
+
+    Attributes:
+        characters: Its code points.
+        last: Its last characters; fewer than there are if the copier could not keep them.
+        part: The part that began last.
+    """
+
+    __slots__ = ("characters", "last", "part")
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.last = ""
+        self.part: _Part | None = None
+
+    def copy(self) -> _Sent:
+        copied = _Sent()
+        copied.characters, copied.last, copied.part = self.characters, self.last, self.part
+        return copied
+
+    def add(self, text: str, characters: int) -> None:
+        """Adds a text, or its end if it has more characters."""
+        self.characters += characters
+        self.last = ((self.last if len(text) == characters else "") + text)[-_PREFIX_LENGTH:]
+
+    def rest(self, whole: str) -> str:
+        """Returns the end of the last part's whole text that no delta carried; empty if deltas carried another text."""
+        part, last = self.part, self.last
+        sent = 0 if part is None else self.characters - part.begin
+        if part is None or not 0 < sent < len(whole) or len(last) < min(sent, _PREFIX_LENGTH):
+            return ""
+        is_same = whole.startswith(part.prefix) and whole.endswith(last[-sent:], 0, sent)
+        return whole[sent:] if is_same else ""
 
 
 class _Item:
@@ -211,6 +237,7 @@ class ResponsesAdapter(ProviderAdapter):
     ignored_members = frozenset({"sequence_number", "obfuscation"})
     label_members = frozenset({"item_id"})
     content_members = frozenset({"delta", "text", "part", "item", "refusal"})
+    follows_text = True
 
     client_calls: ClassVar[frozenset[str]] = frozenset({"function_call", "custom_tool_call"})
     """Kinds of items that call one of the client's tools."""
@@ -229,7 +256,7 @@ class ResponsesAdapter(ProviderAdapter):
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
         self._has_sound = self._has_held = False
-        self._characters = 0
+        self._sent = _Sent()
         self._word = ""
         """The provider's finish reason."""
 
@@ -257,7 +284,7 @@ class ResponsesAdapter(ProviderAdapter):
         part = None if item is None else item.parts.get(_FIRST_TEXT)
         if part is None or not (self.started and part.is_delivered and part.event == _TEXT_EVENT):
             return None
-        self._characters = part.add(text, self._characters)
+        self._sent.add(text, len(text))
         return {"type": "text.delta", "text": text}
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
@@ -340,7 +367,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":
-            self._characters += characters
+            self._sent.add(text, characters)
         elif event["type"] == "tool.call.delta":
             self._calls.copied(event["index"], text)
 
@@ -380,16 +407,16 @@ class ResponsesAdapter(ProviderAdapter):
         events: list[Event] = []
         output, is_read = _listed(response.get("output") or [], may_be_text=not (self._items or self._has_sound))
         for item, raw in _paired(self._items, output, self._new):
-            characters = self._characters
+            sent = self._sent.copy()
             try:
                 events += self._complete(item, raw)
             except WRONG_SHAPE:
-                if item.kind == "message" and not characters:  # nor have deltas brought its text
+                if item.kind == "message" and not sent.characters:  # nor have deltas brought its text
                     raise self.unreadable() from None
-                self._characters, is_read = characters, False
+                self._sent, is_read = sent, False
         events += self._held_texts()
         said = label(response.get("output_text"))  # as the SDK's property
-        if said and not (self._characters or _has_text(self._items)):
+        if said and not (self._sent.characters or _has_text(self._items)):
             events += self._deliver(_Part(), "output_text", said)
         try:
             events += self.extras(response)
@@ -506,7 +533,7 @@ class ResponsesAdapter(ProviderAdapter):
         if len(item.parts) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self.room.take(0, 4)
-        part = item.parts[kind, index] = _Part(self._characters)
+        part = item.parts[kind, index] = _Part(self._sent.characters)
         return part
 
     def _hold(self, identifier: str, raw: dict[str, Any], chunk: dict[str, Any]) -> None:
@@ -565,11 +592,12 @@ class ResponsesAdapter(ProviderAdapter):
         if not text:
             return []
         if not part.is_delivered:
-            if part.held and not text.startswith(part.held):
-                text = part.held + text
-            part.is_delivered, part.begin, part.prefix = True, self._characters, text[:_PREFIX_LENGTH]
+            text = text if text.startswith(part.held) else part.held + text
+            part.is_delivered, part.begin, part.prefix = True, self._sent.characters, text[:_PREFIX_LENGTH]
+            if event == "text.delta":
+                self._sent.part = part
         if event == "text.delta":
-            self._characters = part.add(text, self._characters)
+            self._sent.add(text, len(text))
         return [{"type": event, "text": text}]
 
     def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
@@ -626,8 +654,8 @@ class ResponsesAdapter(ProviderAdapter):
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events = self._deliver(part, kind, text)
-            elif kind == "output_text" and (rest := _rest(part, label(raw.get("text")), self._characters)):
-                events = self._deliver(part, kind, rest)
+            elif kind == "output_text" and part is self._sent.part:
+                events = self._deliver(part, kind, self._sent.rest(label(raw.get("text"))))
             if annotations := raw.get("annotations"):
                 events += self._cite(part, annotations[part.cited :])
         except WRONG_SHAPE:
@@ -801,20 +829,6 @@ def _current(items: list[_Item], at: dict[tuple[str, int], _Item], kind: str, in
 def _without_index(items: Iterable[_Item], kind: str) -> _Item | None:
     """Returns the item of a kind that no event has given an index; None if there is none."""
     return next((item for item in items if item.kind == kind and not item.has_index), None)
-
-
-def _rest(part: _Part, whole: str, characters: int) -> str:
-    """Returns the end of a whole text that no delta carried; empty if what deltas carried is another text.
-
-    Args:
-        part: The part, of which deltas have come.
-        whole: Its whole text.
-        characters: Code points of the response's text so far.
-    """
-    sent = characters - part.begin
-    if len(whole) <= sent or part.end != characters or len(part.last) < min(sent, _PREFIX_LENGTH):
-        return ""
-    return whole[sent:] if whole.startswith(part.prefix) and whole.endswith(part.last, 0, sent) else ""
 
 
 def _has_text(items: list[_Item]) -> bool:

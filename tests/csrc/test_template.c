@@ -194,12 +194,19 @@ static void each_run(int numbers, size_t tail_size, uint64_t number) {
         uint8_t *out = (uint8_t *)malloc(room ? room : 1), *end = out;
         const uint8_t *at = in;
         size_t characters = 0;
+        gai_text last[GAI_LAST_TEXTS];
         CHECK(out != NULL, "no memory");
         size_t frames =
-            gai_copy_run(&learned, &head, &at, in + size, &end, out + room, size, size, number, TIME, &characters);
+            gai_copy_run(&learned, &head, &at, in + size, &end, out + room, size, size, number, TIME, &characters, last);
         CHECK(frames <= FRAMES && (size_t)(end - out) == expected_size[frames], "%zu in %zu", frames, room);
         CHECK(memcmp(out, expected, expected_size[frames]) == 0, "%.*s", (int)(end - out), (const char *)out);
         CHECK(less || frames == FRAMES || number + frames > GAI_RUN_END, "%zu", frames);
+        for (size_t i = frames > GAI_LAST_TEXTS ? frames - GAI_LAST_TEXTS : 0; i < frames; i++) {
+            const char *text = texts[i % LENGTH(texts)];
+            const gai_text *found = &last[i % GAI_LAST_TEXTS];
+            CHECK((size_t)(found->end - found->begin) == strlen(text), "%zu", i);
+            CHECK(memcmp(found->begin, text, strlen(text)) == 0, "%s", text);
+        }
         free(out);
     }
     free(frame);

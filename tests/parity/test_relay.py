@@ -894,3 +894,81 @@ def test_arguments_that_are_copied_are_handed_over_in_bounded_pieces(both: Both)
     assert arguments[0] == arguments[1] == "x" * 1_000_000
     assert len(seen) > 10
     assert max(seen) <= LIMITS.collected_text + 1000
+
+
+# ---- the end of a text -----------------------------------------------------------------------------------------------
+
+
+def response_body(deltas: list[str], whole: str, *, escaped: bool) -> bytes:
+    """Returns a response with these deltas and another whole text."""
+    begin: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {"id": "r", "model": "m"}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "id": "i"}},
+    ]
+    middle = [
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": "i", "delta": delta}
+        for delta in deltas
+    ]
+    part = {"type": "output_text", "text": whole}
+    item = {"type": "message", "id": "i", "content": [part]}
+    end = [
+        {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "item_id": "i", "text": whole},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [item]}},
+    ]
+    chunks = [json.dumps(chunk, ensure_ascii=escaped) for chunk in begin + middle + end]
+    return "".join(f"data: {chunk}\n\n" for chunk in chunks).encode()
+
+
+def said_by(kernels: ModuleType, chunks: list[bytes]) -> str:
+    """Returns the text of an answer of the Responses API."""
+    out = b"".join(relayed(kernels, "openai:responses", chunks, ("gai", "ndjson", False, {}))[0])
+    return "".join(event.get("text", "") for event in map(json.loads, out.splitlines()))
+
+
+pieces_of_text = st.text('ab "\\/\n\x01é漢😀', min_size=1, max_size=9) | st.text("xé😀", min_size=60, max_size=900)
+
+
+@given(
+    st.lists(pieces_of_text, min_size=1, max_size=6),
+    st.integers(1, 90),
+    st.text(min_size=1, max_size=9),
+    EDGES,
+    st.booleans(),
+)
+def test_the_end_of_a_text_that_no_delta_carried_comes_however_its_deltas_were_read(
+    both: Both, kinds: list[str], repeated: int, lost: str, edges: list[float], escaped: bool
+) -> None:
+    """vercel/ai#13836: the whole text has more than its deltas."""
+    lost = lost.encode("utf-8", "replace").decode()
+    deltas = ["begin", *(kinds * repeated)[:90]]
+    body = response_body(deltas, "".join(deltas) + lost, escaped=escaped)
+    for chunks in ([body], cut(body, edges), [frame + b"\n\n" for frame in body.split(b"\n\n")]):
+        for kernels in both:
+            assert said_by(kernels, chunks) == "".join(deltas) + lost
+
+
+@pytest.mark.parametrize("place", [1, 40, 64])
+def test_a_text_that_the_provider_has_changed_is_not_continued(both: Both, place: int) -> None:
+    """Its end may be anything: the deltas are the answer. The last 64 characters are compared."""
+    deltas = [f"{number} tokens, " for number in range(90)]
+    sent = "".join(deltas)
+    at = len(sent) - place
+    body = response_body(deltas, f"{sent[:at]}#{sent[at + 1 :]} and more", escaped=False)
+    for chunks in ([body], [frame + b"\n\n" for frame in body.split(b"\n\n")]):
+        for kernels in both:
+            assert said_by(kernels, chunks) == sent
+
+
+def test_texts_of_two_parts_in_turn_are_not_continued(both: Both) -> None:
+    """The copier does not tell their deltas apart, so their ends are not known."""
+    frames = response_body([f"a{number} " for number in range(40)], "a", escaped=False).split(b"\n\n")[:-1]
+    other = [
+        frame.replace(b'"content_index": 0', b'"content_index": 1').replace(b'"a', b'"b') for frame in frames[2:42]
+    ]
+    turns = [frame for pair in zip(frames[2:42], other, strict=True) for frame in pair]
+    last = b"".join(frames[42:]).replace(b'"text": "a"', b'"text": "%b"' % b"".join(b"a%d " % n for n in range(44)))
+    body = b"\n\n".join([*frames[:2], *turns]) + b"\n\n" + last.replace(b"data: ", b"\n\ndata: ") + b"\n\n"
+    for chunks in ([body], [frame + b"\n\n" for frame in body.split(b"\n\n")]):
+        ours, theirs = (said_by(kernels, chunks) for kernels in both)
+        assert ours == theirs == "".join(f"a{number} b{number} " for number in range(40))

@@ -151,10 +151,18 @@ cdef extern from "match.h" nogil:
 
 
 cdef extern from "run.h" nogil:
+    enum:
+        GAI_LAST_TEXTS
+
+    ctypedef struct gai_text:
+        const uint8_t *begin
+        const uint8_t *end
+
     bint gai_may_run(const gai_template *learned)
     size_t gai_copy_run(
         const gai_template *learned, const gai_head *head, const uint8_t **frame, const uint8_t *end, uint8_t **out,
-        const uint8_t *stop, size_t span, size_t limit, uint64_t number, uint64_t time, size_t *characters
+        const uint8_t *stop, size_t span, size_t limit, uint64_t number, uint64_t time, size_t *characters,
+        gai_text *last
     )
 
 

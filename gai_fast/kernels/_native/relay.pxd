@@ -33,11 +33,14 @@ cdef class _Kind:
     cdef dict event
     cdef str key
     cdef bint collects          # whether the adapter needs the texts: they are arguments
+    cdef bint trails            # whether the adapter needs the last texts
     cdef gai_buffer collected   # the texts, as the inside of a JSON string
+    cdef size_t trail           # the end of the last texts that were kept together
     cdef size_t characters
     cdef bint touched           # whether the kind is in `DeltaCopier._touched`
 
     cdef bint covers(self, dict event, str key)
+    cdef int follow(self, const uint8_t *text, size_t size) noexcept
     cdef tuple take(self)
 
 

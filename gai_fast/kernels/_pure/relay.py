@@ -124,9 +124,10 @@ class DeltaCopier:
 
         Returns:
             The bytes to write, the number of frames in them, and a tuple for each kind of delta: the learned event, the
-            number of copied code points, and the text (only for `arguments`, which adapters collect). The kind that was
-            copied last comes last. Texts are in the order in which they came: if kinds with a text alternate, each
-            change makes another tuple.
+            number of copied code points, and the text: all of it if `learn` got the key `arguments`, its last 64
+            characters or more if the key was `trail`, otherwise nothing. The kind that was copied last comes last.
+            Texts are in the order in which they came: if kinds of `arguments` alternate, each change makes another
+            tuple.
         """
         return b"", 0, []
 
