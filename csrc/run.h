@@ -8,6 +8,7 @@
 
 #include "head.h"
 #include "match.h"
+#include "trail.h"
 
 enum {
     GAI_BRIEF = 16, /* bytes copied at once after a number or a text: most pieces are no longer */
@@ -44,11 +45,11 @@ static inline int gai_may_run(const gai_template *learned) {
  * span: the bytes of a text for which there must be room, if so many are left.
  * number: the number of the first frame's event.
  * last: gets the last texts; the text of frame n is at n % GAI_LAST_TEXTS. NULL: they are not needed. */
-__attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
-                                                             const uint8_t **in, const uint8_t *end, uint8_t **out,
-                                                             const uint8_t *stop, size_t span, size_t limit,
-                                                             uint64_t number, uint64_t time, size_t *characters,
-                                                             gai_text *last) {
+static inline __attribute__((always_inline)) size_t gai_copy_frames(const gai_template *learned, const gai_head *head,
+                                                                    const uint8_t **in, const uint8_t *end,
+                                                                    uint8_t **out, const uint8_t *stop, size_t span,
+                                                                    size_t limit, uint64_t number, uint64_t time,
+                                                                    size_t *characters, gai_text *last) {
     const size_t lead = learned->lead_size, tail = learned->tail_size;
     if (number > GAI_RUN_END) {
         return 0;
@@ -112,6 +113,38 @@ __attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template 
     *in = frame;
     *out = to;
     *characters += count;
+    return frames;
+}
+
+__attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
+                                                             const uint8_t **in, const uint8_t *end, uint8_t **out,
+                                                             const uint8_t *stop, size_t span, size_t limit,
+                                                             uint64_t number, uint64_t time, size_t *characters) {
+    return gai_copy_frames(learned, head, in, end, out, stop, span, limit, number, time, characters, NULL);
+}
+
+/* Also adds the last texts to `trail`. A function of its own, because that costs other runs 5 instructions a frame. */
+__attribute__((noinline, unused)) static size_t gai_copy_trailed_run(const gai_template *learned, const gai_head *head,
+                                                                     const uint8_t **in, const uint8_t *end,
+                                                                     uint8_t **out, const uint8_t *stop, size_t span,
+                                                                     size_t limit, uint64_t number, uint64_t time,
+                                                                     size_t *characters, gai_trail *trail) {
+    gai_text last[GAI_LAST_TEXTS];
+    size_t frames = gai_copy_frames(learned, head, in, end, out, stop, span, limit, number, time, characters, last);
+    size_t first = frames > GAI_LAST_TEXTS ? frames - GAI_LAST_TEXTS : 0, size = 0;
+    for (size_t i = first; i < frames; i++) {
+        size += (size_t)(last[i % GAI_LAST_TEXTS].end - last[i % GAI_LAST_TEXTS].begin);
+    }
+    if (first) {
+        gai_clear_trail(trail);
+    }
+    if (gai_reserve_trail(trail, size)) {
+        for (size_t i = first; i < frames; i++) {
+            const gai_text *text = &last[i % GAI_LAST_TEXTS];
+            gai_put(&trail->pieces, text->begin, (size_t)(text->end - text->begin));
+        }
+        gai_trim_trail(trail);
+    }
     return frames;
 }
 

@@ -167,6 +167,9 @@ class _Part:
         self.cited = 0
 
 
+_UNDELIVERED: Final = _Part()
+
+
 class _Sent:
     """The text of a response that has become events.
 
@@ -181,7 +184,7 @@ class _Sent:
     def __init__(self) -> None:
         self.characters = 0
         self.last = ""
-        self.part: _Part | None = None
+        self.part = _UNDELIVERED
 
     def copy(self) -> _Sent:
         copied = _Sent()
@@ -196,8 +199,8 @@ class _Sent:
     def rest(self, whole: str) -> str:
         """Returns the end of the last part's whole text that no delta carried; empty if deltas carried another text."""
         part, last = self.part, self.last
-        sent = 0 if part is None else self.characters - part.begin
-        if part is None or not 0 < sent < len(whole) or len(last) < min(sent, _PREFIX_LENGTH):
+        sent = self.characters - part.begin
+        if not 0 < sent < len(whole) or len(last) < min(sent, _PREFIX_LENGTH):
             return ""
         is_same = whole.startswith(part.prefix) and whole.endswith(last[-sent:], 0, sent)
         return whole[sent:] if is_same else ""
@@ -224,9 +227,6 @@ class _Item:
         self.is_whole = False
         self.is_signed = False
         self.is_done = False
-
-
-_UNDELIVERED: Final = _Part()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -654,8 +654,8 @@ class ResponsesAdapter(ProviderAdapter):
                 if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events = self._deliver(part, kind, text)
-            elif kind == "output_text" and part is self._sent.part:
-                events = self._deliver(part, kind, self._sent.rest(label(raw.get("text"))))
+            elif part is self._sent.part and (rest := self._sent.rest(label(raw.get("text")))):
+                events = self._deliver(part, kind, rest)
             if annotations := raw.get("annotations"):
                 events += self._cite(part, annotations[part.cited :])
         except WRONG_SHAPE:

@@ -1,10 +1,11 @@
-/* buffer.h, head.h and integers.h: what is written is there, in memory that is large enough. */
+/* buffer.h, head.h, integers.h and trail.h: what is written is there, in memory that is large enough. */
 #include <inttypes.h>
 
 #include "buffer.h"
 #include "check.h"
 #include "head.h"
 #include "integers.h"
+#include "trail.h"
 
 static void an_integer(int64_t value) {
     char expected[32];
@@ -38,6 +39,31 @@ static void a_buffer_that_grows(size_t borrowed) {
     CHECK(buffer.size == 0 && buffer.capacity <= 16 * 16, "%zu", buffer.capacity);
     gai_release(&buffer);
     free(memory);
+}
+
+static void the_end_of_a_text(size_t longest) {
+    gai_trail trail = {0};
+    gai_borrow(&trail.pieces, NULL, 0);
+    uint8_t text[100000];
+    size_t size = 0;
+    for (size_t i = 0; i < sizeof text; i++) {
+        text[i] = (uint8_t)(i * 7);
+    }
+    for (size_t i = 0; size + longest < sizeof text; i++) {
+        size_t more = 1 + i * 31 % longest;
+        uint8_t *piece = exactly(text + size, more);
+        gai_add_to_trail(&trail, piece, more);
+        free(piece);
+        size += more;
+        const gai_buffer *kept = &trail.pieces;
+        CHECK(kept->size >= (size < GAI_TRAIL ? size : GAI_TRAIL) && kept->size <= size, "%zu of %zu", kept->size, size);
+        CHECK(kept->size < 2 * GAI_TRAIL + longest, "%zu of pieces of %zu", kept->size, longest);
+        CHECK(memcmp(kept->data, text + size - kept->size, kept->size) == 0, "%zu of %zu", kept->size, size);
+    }
+    gai_clear_trail(&trail);
+    gai_add_to_trail(&trail, text, 1);
+    CHECK(trail.pieces.size == 1, "%zu", trail.pieces.size);
+    gai_release(&trail.pieces);
 }
 
 static void a_head(size_t piece, int numbers) {
@@ -82,6 +108,9 @@ int main(void) {
     an_integer(INT64_MIN);
     a_buffer_that_grows(0);
     a_buffer_that_grows(100);
+    the_end_of_a_text(1);
+    the_end_of_a_text(9);
+    the_end_of_a_text(3 * GAI_TRAIL);
     for (size_t piece = 0; piece < 200; piece += 1 + piece / 8) {
         for (int numbers = 0; numbers <= GAI_NUMBERS; numbers++) {
             a_head(piece, numbers);

@@ -197,7 +197,7 @@ static void each_run(int numbers, size_t tail_size, uint64_t number) {
         gai_text last[GAI_LAST_TEXTS];
         CHECK(out != NULL, "no memory");
         size_t frames =
-            gai_copy_run(&learned, &head, &at, in + size, &end, out + room, size, size, number, TIME, &characters, last);
+            gai_copy_frames(&learned, &head, &at, in + size, &end, out + room, size, size, number, TIME, &characters, last);
         CHECK(frames <= FRAMES && (size_t)(end - out) == expected_size[frames], "%zu in %zu", frames, room);
         CHECK(memcmp(out, expected, expected_size[frames]) == 0, "%.*s", (int)(end - out), (const char *)out);
         CHECK(less || frames == FRAMES || number + frames > GAI_RUN_END, "%zu", frames);

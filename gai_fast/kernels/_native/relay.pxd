@@ -4,7 +4,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
-from gai_fast.kernels._native.c cimport gai_buffer, gai_head, gai_name, gai_template
+from gai_fast.kernels._native.c cimport gai_buffer, gai_head, gai_name, gai_template, gai_trail
 from gai_fast.kernels._native.parsers cimport _Feed
 
 cdef enum:
@@ -28,6 +28,7 @@ cdef class _Lesson:
     cdef bint lines
 
 
+@cython.final
 cdef class _Kind:
     """The adapter's notes on deltas that differ only in their text."""
     cdef dict event
@@ -35,12 +36,11 @@ cdef class _Kind:
     cdef bint collects          # whether the adapter needs the texts: they are arguments
     cdef bint trails            # whether the adapter needs the last texts
     cdef gai_buffer collected   # the texts, as the inside of a JSON string
-    cdef size_t trail           # the end of the last texts that were kept together
+    cdef gai_trail trail        # the last texts
     cdef size_t characters
     cdef bint touched           # whether the kind is in `DeltaCopier._touched`
 
     cdef bint covers(self, dict event, str key)
-    cdef int follow(self, const uint8_t *text, size_t size) noexcept
     cdef tuple take(self)
 
 

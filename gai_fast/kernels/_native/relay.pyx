@@ -18,7 +18,7 @@ from libc.errno cimport EAGAIN
 from libc.limits cimport LLONG_MAX
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strerror
+from libc.string cimport memchr, memcmp, memcpy, memset, strerror
 from sys import exception
 
 from gai_fast.kernels._native.buffer cimport append, append_bytes, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
@@ -32,7 +32,6 @@ from gai_fast.kernels._native.c cimport (
     GAI_EMPTY,
     GAI_HOLES,
     GAI_KEEP,
-    GAI_LAST_TEXTS,
     GAI_LEND,
     GAI_LOOK_AT,
     GAI_NAMES,
@@ -45,12 +44,14 @@ from gai_fast.kernels._native.c cimport (
     GAI_TAKE_CHUNK,
     GAI_TAKE_COPIED,
     GAI_UNLOAD,
-    gai_append,
+    gai_add_to_trail,
     gai_borrow,
     gai_buffer,
+    gai_clear_trail,
     gai_close,
     gai_copy_run,
     gai_copy_string,
+    gai_copy_trailed_run,
     gai_drop_head,
     gai_forget,
     gai_kept,
@@ -76,7 +77,6 @@ from gai_fast.kernels._native.c cimport (
     gai_set_timer,
     gai_take_ready,
     gai_template,
-    gai_text,
     gai_use_loops,
     gai_wake,
     gai_watch,
@@ -102,7 +102,6 @@ cdef enum:
     VIEWED = 4096               # bytes from which on a view is cheaper than a copy
     DIGITS = 5                  # digits of most numbers
     HEX_DIGITS = 16             # the most digits of a chunk's size
-    TRAIL = 64 * 12             # bytes with at least 64 characters: an escape of two surrogates has twelve
     CHUNK_FRAME = HEX_DIGITS + 4  # bytes around the data of a chunk
 
 cdef const char *HEX = b"0123456789abcdef"
@@ -151,6 +150,7 @@ cdef _Names names_of(members, ignored, kept, labels):
 cdef class _Kind:
     def __cinit__(self, dict event, str key):
         gai_borrow(&self.collected, NULL, 0)
+        gai_borrow(&self.trail.pieces, NULL, 0)
         self.event = event
         self.key = key
         self.collects = key == "arguments"
@@ -158,6 +158,7 @@ cdef class _Kind:
 
     def __dealloc__(self):
         gai_release(&self.collected)
+        gai_release(&self.trail.pieces)
 
     cdef bint covers(self, dict event, str key):
         """Returns whether an event is of this kind: it differs only in the text."""
@@ -168,24 +169,16 @@ cdef class _Kind:
                 return False
         return True
 
-    cdef int follow(self, const uint8_t *text, size_t size) noexcept:
-        """Appends a text, and drops earlier ones if 64 characters are left, or if there is no memory for it."""
-        if gai_append(&self.collected, text, size) < 0:
-            self.collected.size = self.trail = 0
-        elif self.collected.size - self.trail >= TRAIL:
-            self.collected.size -= self.trail
-            memmove(self.collected.data, self.collected.data + self.trail, self.collected.size)
-            self.trail = self.collected.size
-        return 0
-
     cdef tuple take(self):
         """Returns the event, and the number of characters and the text of the deltas copied since the last call."""
+        cdef gai_buffer *kept = &self.trail.pieces if self.trails else &self.collected
         text = ""
-        self.trail = 0
-        if self.collected.size:
-            written = PyBytes_FromStringAndSize(<const char *>self.collected.data, self.collected.size)
-            text = parse_exact(f'"{written.decode()}"')
-            gai_release(&self.collected)
+        if kept.size:
+            text = kept.data[:kept.size].decode()
+            if "\\" in text:
+                text = parse_exact(f'"{text}"')
+            gai_release(kept)
+            gai_clear_trail(&self.trail)
         characters = self.characters
         self.characters = 0
         self.touched = False
@@ -724,7 +717,7 @@ cdef class DeltaCopier:
                 if template.kind.collects:
                     append(&template.kind.collected, out.data + text, to - out.data - text)
                 elif template.kind.trails:
-                    template.kind.follow(out.data + text, to - out.data - text)
+                    gai_add_to_trail(&template.kind.trail, out.data + text, to - out.data - text)
                 if not self._passes:
                     out.size = gai_put_tail(to, &template.around) - out.data
                 characters += more
@@ -741,20 +734,19 @@ cdef class DeltaCopier:
         """Copies frames that equal the learned frame except for their text, while there is room; returns the number."""
         cdef gai_buffer *out = &self._out
         cdef uint8_t *to = out.data + out.size
-        cdef size_t frames, i
-        cdef gai_text[GAI_LAST_TEXTS] last
-        cdef gai_text *said
-        cdef bint trails = template.kind.trails
+        cdef size_t frames
         if template.ends_with_cr or template.kind.collects or not gai_may_run(&template.learned):
             return 0
-        frames = gai_copy_run(
-            &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
-            out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters, last if trails else NULL,
-        )
-        if trails:
-            for i in range(frames - GAI_LAST_TEXTS if frames > GAI_LAST_TEXTS else 0, frames):
-                said = &last[i % GAI_LAST_TEXTS]
-                template.kind.follow(said.begin, said.end - said.begin)
+        if template.kind.trails:
+            frames = gai_copy_trailed_run(
+                &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
+                out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters, &template.kind.trail,
+            )
+        else:
+            frames = gai_copy_run(
+                &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
+                out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters,
+            )
         if not self._passes:
             out.size = to - out.data
         return frames
