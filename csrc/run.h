@@ -116,14 +116,7 @@ static inline __attribute__((always_inline)) size_t gai_copy_frames(const gai_te
     return frames;
 }
 
-__attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
-                                                             const uint8_t **in, const uint8_t *end, uint8_t **out,
-                                                             const uint8_t *stop, size_t span, size_t limit,
-                                                             uint64_t number, uint64_t time, size_t *characters) {
-    return gai_copy_frames(learned, head, in, end, out, stop, span, limit, number, time, characters, NULL);
-}
-
-/* Also adds the last texts to `trail`. A function of its own, because that costs other runs 5 instructions a frame. */
+/* A function of its own, because remembering texts takes 5 instructions a frame. */
 __attribute__((noinline, unused)) static size_t gai_copy_trailed_run(const gai_template *learned, const gai_head *head,
                                                                      const uint8_t **in, const uint8_t *end,
                                                                      uint8_t **out, const uint8_t *stop, size_t span,
@@ -146,6 +139,18 @@ __attribute__((noinline, unused)) static size_t gai_copy_trailed_run(const gai_t
         gai_trim_trail(trail);
     }
     return frames;
+}
+
+/* As gai_copy_frames. trail: gets the last texts; NULL: they are not needed. */
+__attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
+                                                             const uint8_t **in, const uint8_t *end, uint8_t **out,
+                                                             const uint8_t *stop, size_t span, size_t limit,
+                                                             uint64_t number, uint64_t time, size_t *characters,
+                                                             gai_trail *trail) {
+    if (trail != NULL) {
+        return gai_copy_trailed_run(learned, head, in, end, out, stop, span, limit, number, time, characters, trail);
+    }
+    return gai_copy_frames(learned, head, in, end, out, stop, span, limit, number, time, characters, NULL);
 }
 
 #endif

@@ -90,6 +90,14 @@ cdef extern from "copy.h" nogil:
     int gai_copy_string(const uint8_t **at, const uint8_t *end, uint8_t **out, size_t *characters)
 
 
+cdef extern from "trail.h" nogil:
+    ctypedef struct gai_trail:
+        gai_buffer pieces
+
+    void gai_clear_trail(gai_trail *trail)
+    void gai_add_to_trail(gai_trail *trail, const uint8_t *piece, size_t size)
+
+
 cdef extern from "template.h" nogil:
     enum:
         GAI_HOLES
@@ -150,21 +158,9 @@ cdef extern from "match.h" nogil:
     )
 
 
-cdef extern from "trail.h" nogil:
-    ctypedef struct gai_trail:
-        gai_buffer pieces
-
-    void gai_clear_trail(gai_trail *trail)
-    void gai_add_to_trail(gai_trail *trail, const uint8_t *piece, size_t size)
-
-
 cdef extern from "run.h" nogil:
     bint gai_may_run(const gai_template *learned)
     size_t gai_copy_run(
-        const gai_template *learned, const gai_head *head, const uint8_t **frame, const uint8_t *end, uint8_t **out,
-        const uint8_t *stop, size_t span, size_t limit, uint64_t number, uint64_t time, size_t *characters
-    )
-    size_t gai_copy_trailed_run(
         const gai_template *learned, const gai_head *head, const uint8_t **frame, const uint8_t *end, uint8_t **out,
         const uint8_t *stop, size_t span, size_t limit, uint64_t number, uint64_t time, size_t *characters,
         gai_trail *trail

@@ -893,19 +893,20 @@ cdef class _Encoder:
         self._stream_id = None if stream_id is None else pure.checked_stream_id(stream_id)
         self._clock = clock
         self._timestamps = timestamps
-        self._seq = 0
-        self._first = True
-        self._viewed = False
-        self.set_halves(None)
-        self._pieces = None
-        self._ahead = 0
-        self.drop_heads()
         cdef size_t keep = capacity if capacity is CAPACITY else pure.checked_capacity(capacity)
-        if self._buffer.keep or self._buffer.bytes.size:  # `__init__` is called again
+        # Called again, or for an encoder that a subclass has used before.
+        if self._buffer.keep or self._buffer.bytes.size or not self._first or self._is_slow or self._pieces is not None:
+            self._seq = 0
+            self._first = True
+            self._viewed = False
+            self.set_halves(None)
+            self._pieces = None
+            self._ahead = 0
+            self.drop_heads()
             self._buffer = WriteBuffer(keep)
-        else:
-            self._buffer.keep = keep
-            reserve(&self._buffer.bytes, keep)
+            return 0
+        self._buffer.keep = keep
+        reserve(&self._buffer.bytes, keep)
         return 0
 
     cdef dict envelope(self):
@@ -1173,7 +1174,7 @@ cdef class _Encoder:
     cdef long long write_event(self, gai_buffer *out, object event, object retry) except -2:
         global HALF_SEEN
         cdef long long seq = -1, ts = -1
-        cdef bint has_envelope = False, done
+        cdef bint has_envelope = False, done = False
         cdef size_t begin
         cdef object name, own
         cdef bytes encoded
@@ -1182,13 +1183,14 @@ cdef class _Encoder:
         if type(event) is not dict and isinstance(event, dict):
             event = dict(event)
         name = (<dict>event).get("type") if type(event) is dict else None
-        if not is_printable(name, NAME_LIMIT) or not PyUnicode_GET_LENGTH(name):
-            name = pure.event_type(event)
-        done = name == "done"
-        if name is not self._checked_type:  # mostly the type of the event before: the look-up takes 130 instructions
+        if name is None or name is not self._checked_type:  # mostly the type of the event before, checked already
+            if not is_printable(name, NAME_LIMIT) or not PyUnicode_GET_LENGTH(name):
+                name = pure.event_type(event)
+            done = name == "done"
             if name not in TYPES:
                 pure.refuse_misspelt(name)
-            self._checked_type = name
+            if not done:
+                self._checked_type = name
         if done:
             encoded = FINISHED if (<dict>event).get("finished") is True else pure.encode_done(event)
         else:

@@ -35,6 +35,7 @@ cdef class _Kind:
     cdef str key
     cdef bint collects          # whether the adapter needs the texts: they are arguments
     cdef bint trails            # whether the adapter needs the last texts
+    cdef bint keeps             # either of them
     cdef gai_buffer collected   # the texts, as the inside of a JSON string
     cdef gai_trail trail        # the last texts
     cdef size_t characters
@@ -42,6 +43,7 @@ cdef class _Kind:
 
     cdef bint covers(self, dict event, str key)
     cdef tuple take(self)
+    cdef str take_text(self)
 
 
 cdef class _Kept:

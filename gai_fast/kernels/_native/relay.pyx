@@ -9,7 +9,7 @@ writes the pieces of a log.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.time cimport perf_counter
@@ -51,7 +51,6 @@ from gai_fast.kernels._native.c cimport (
     gai_close,
     gai_copy_run,
     gai_copy_string,
-    gai_copy_trailed_run,
     gai_drop_head,
     gai_forget,
     gai_kept,
@@ -155,6 +154,7 @@ cdef class _Kind:
         self.key = key
         self.collects = key == "arguments"
         self.trails = key == "trail"
+        self.keeps = self.collects or self.trails
 
     def __dealloc__(self):
         gai_release(&self.collected)
@@ -171,18 +171,22 @@ cdef class _Kind:
 
     cdef tuple take(self):
         """Returns the event, and the number of characters and the text of the deltas copied since the last call."""
-        cdef gai_buffer *kept = &self.trail.pieces if self.trails else &self.collected
-        text = ""
-        if kept.size:
-            text = kept.data[:kept.size].decode()
-            if "\\" in text:
-                text = parse_exact(f'"{text}"')
-            gai_release(kept)
-            gai_clear_trail(&self.trail)
+        text = self.take_text() if self.keeps else ""
         characters = self.characters
         self.characters = 0
         self.touched = False
         return self.event, characters, text
+
+    cdef str take_text(self):
+        cdef gai_buffer *kept = &self.trail.pieces if self.trails else &self.collected
+        if not kept.size:
+            return ""
+        text = kept.data[:kept.size].decode()
+        if "\\" in text:
+            text = parse_exact(f'"{text}"')
+        gai_release(kept)
+        gai_clear_trail(&self.trail)
+        return text
 
 
 cdef class _Kept:
@@ -639,10 +643,10 @@ cdef class DeltaCopier:
     cdef int copy_next(self, long long seq, long long ts) except -1:
         cdef Py_ssize_t i
         cdef int status = GAI_COPY_MISS
-        if len(self._former) > CHANGES:
+        if PyList_GET_SIZE(self._former) > CHANGES:  # `len` checks for None first
             return GAI_COPY_MISS  # the full path hands over the collected texts
         seq += self.copied + 1
-        for i in range(len(self._templates)):
+        for i in range(PyList_GET_SIZE(self._templates)):
             status = self.copy(<_Template>self._templates[i], seq, ts)
             if status != GAI_COPY_MISS:
                 if status == GAI_COPY_DONE and i:
@@ -714,10 +718,11 @@ cdef class DeltaCopier:
                         said, places[kept.last] + (kept.end - learned.begins[kept.last]) - said
                     )
                 # Appended last: if there is no memory for the text, the frame does not count as copied.
-                if template.kind.collects:
-                    append(&template.kind.collected, out.data + text, to - out.data - text)
-                elif template.kind.trails:
-                    gai_add_to_trail(&template.kind.trail, out.data + text, to - out.data - text)
+                if template.kind.keeps:
+                    if template.kind.collects:
+                        append(&template.kind.collected, out.data + text, to - out.data - text)
+                    else:
+                        gai_add_to_trail(&template.kind.trail, out.data + text, to - out.data - text)
                 if not self._passes:
                     out.size = gai_put_tail(to, &template.around) - out.data
                 characters += more
@@ -737,16 +742,11 @@ cdef class DeltaCopier:
         cdef size_t frames
         if template.ends_with_cr or template.kind.collects or not gai_may_run(&template.learned):
             return 0
-        if template.kind.trails:
-            frames = gai_copy_trailed_run(
-                &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
-                out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters, &template.kind.trail,
-            )
-        else:
-            frames = gai_copy_run(
-                &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
-                out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters,
-            )
+        frames = gai_copy_run(
+            &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
+            out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters,
+            &template.kind.trail if template.kind.trails else NULL,
+        )
         if not self._passes:
             out.size = to - out.data
         return frames
@@ -766,7 +766,7 @@ cdef class DeltaCopier:
         The kind had `held` bytes of collected text before these frames.
         """
         cdef _Kind kind = template.kind
-        cdef Py_ssize_t count = len(self._touched)
+        cdef Py_ssize_t count = PyList_GET_SIZE(self._touched)
         if not count or self._touched[count - 1] is not kind:
             if kind.touched and kind.collects:
                 self.keep_order(kind, held)
