@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The tests that native and pure kernels are equal, on the gai_fast that PYTHON imports (default: .venv's), away from the
-# sources: for an installed wheel. Arguments go to pytest (default: all of tests/parity but the counts of instructions).
+# sources: for an installed wheel. Arguments go to pytest (default: tests/parity).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(command -v "${PYTHON:-.venv/bin/python}")
 case $python in /*) ;; *) python=$PWD/$python ;; esac
-[ $# -gt 0 ] || set -- tests/parity --ignore tests/parity/test_instructions.py
+[ $# -gt 0 ] || set -- tests/parity
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT

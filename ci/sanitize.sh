@@ -25,9 +25,9 @@ export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 GAI_FAST_REQUIRE_EXTENSIONS
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
 if [ $# -eq 0 ]; then
-  # Not the counts of instructions, and not the requests to upstreams, which no kernel makes.
+  # Not the requests to upstreams, which no kernel makes.
   set -- tests/csrc tests/unit/kernels/_pure tests/unit/net/test_fast_path.py tests/fuzz tests/parity \
-    --ignore tests/parity/test_instructions.py --ignore tests/fuzz/test_requests.py
+    --ignore tests/fuzz/test_requests.py
 fi
 # The address sanitizer reserves terabytes, so the process's memory cannot be limited, whichever tests are asked for.
 set -- "$@" --deselect tests/fuzz/test_misuse.py::test_a_parser_that_had_no_memory_for_its_input_does_not_go_on_as_if_nothing_were_missing

@@ -17,7 +17,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -629,9 +628,9 @@ async def _listen_once(loop: asyncio.AbstractEventLoop) -> None:
 
 def _open_files() -> dict[str, str]:
     found = {}
-    for path in Path("/dev/fd").iterdir():
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208  # paths of pathlib's take ten times as long
         with suppress(OSError):  # the folder's own
-            found[path.name] = str(path.readlink())
+            found[name] = os.readlink(f"/dev/fd/{name}")  # noqa: PTH115  # as above
     return found
 
 

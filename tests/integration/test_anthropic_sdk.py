@@ -15,6 +15,7 @@ import pytest
 from gai_fast.cli.mock import Fault
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.serving import start
+from tests.integration.certificates import NO_CERTIFICATES
 from tests.integration.gateway import (
     DONE,
     FINISH,
@@ -39,7 +40,9 @@ RAW = {"model": "claude", "stream": True, **ASK}
 
 
 def client_of(net: Net, gateway: Gateway, **options: Any) -> anthropic.AsyncAnthropic:
-    client = anthropic.AsyncAnthropic(base_url=gateway.url, **{"api_key": "none", "max_retries": 0, **options})
+    http_client = anthropic.DefaultAsyncHttpxClient(verify=NO_CERTIFICATES)
+    options = {"api_key": "none", "max_retries": 0, "http_client": http_client, **options}
+    client = anthropic.AsyncAnthropic(base_url=gateway.url, **options)
     net.stack.push_async_callback(client.close)
     return client
 

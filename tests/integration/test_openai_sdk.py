@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from gai_fast.cli.mock import Fault
+from tests.integration.certificates import NO_CERTIFICATES
 from tests.integration.gateway import (
     DONE,
     FINISH,
@@ -32,7 +33,8 @@ TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters":
 
 
 def client_of(net: Net, gateway: Gateway, **options: Any) -> openai.AsyncOpenAI:
-    client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", **{"max_retries": 0, **options})
+    options = {"max_retries": 0, "http_client": openai.DefaultAsyncHttpxClient(verify=NO_CERTIFICATES), **options}
+    client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", **options)
     net.stack.push_async_callback(client.close)
     return client
 
