@@ -116,7 +116,7 @@ static inline __attribute__((always_inline)) size_t gai_copy_frames(const gai_te
     return frames;
 }
 
-/* A function of its own, because remembering texts takes 5 instructions a frame. */
+/* Also adds the last texts to `trail`. A function of its own, because remembering them takes 5 instructions a frame. */
 __attribute__((noinline, unused)) static size_t gai_copy_trailed_run(const gai_template *learned, const gai_head *head,
                                                                      const uint8_t **in, const uint8_t *end,
                                                                      uint8_t **out, const uint8_t *stop, size_t span,
