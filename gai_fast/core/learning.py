@@ -92,7 +92,10 @@ def _is_first_text(events: list[Event]) -> bool:
 
 
 def _renamed(event: Event, key: Literal["arguments", "trail"]) -> tuple[Event, str]:
-    """Returns a delta with its text under another key, and the key: the copier keeps all of `arguments`, or the end."""
+    """Returns a delta with its text under another key, and the key.
+
+    The copier keeps all of `arguments`, and the end of `trail`.
+    """
     renamed: dict[str, Any] = {**event, key: event.get("text", "")}
     renamed.pop("text", None)
     return cast("Event", renamed), key
