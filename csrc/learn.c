@@ -168,8 +168,8 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
             if (role == GAI_NAME_TEXT && gai_is_text(token + 1, quote, text, text_size, scratch)) {
                 int first = learned->text, again = first >= 0;
                 if (again) {
-                    size_t told = learned->ends[first], told_size = learned->begins[first + 1] - told;
-                    if (outside - inside != told_size || memcmp(frame + inside, frame + told, told_size) != 0) {
+                    size_t known = learned->ends[first], known_size = learned->begins[first + 1] - known;
+                    if (outside - inside != known_size || memcmp(frame + inside, frame + known, known_size) != 0) {
                         return 0;
                     }
                 } else {

@@ -59,12 +59,12 @@ static inline __attribute__((always_inline)) size_t gai_copy_frames(const gai_te
     const uint8_t *frame = *in;
     uint8_t *to = *out;
     size_t frames = 0, count = 0;
-    uint8_t clock[GAI_INTEGER_ROOM], told[GAI_INTEGER_ROOM] = {0};
+    uint8_t clock[GAI_INTEGER_ROOM], decimal[GAI_INTEGER_ROOM] = {0};
     size_t clock_size = (size_t)(gai_put_unsigned(clock, time) - clock);
-    size_t digits = (size_t)(gai_put_unsigned(told, number) - told);
+    size_t digits = (size_t)(gai_put_unsigned(decimal, number) - decimal);
     int until_carry = 10 - (int)(number % 10);
     uint64_t text_of_number;
-    memcpy(&text_of_number, told, GAI_RUN_DIGITS);
+    memcpy(&text_of_number, decimal, GAI_RUN_DIGITS);
     while ((size_t)(end - frame) > lead && memcmp(frame, ahead, lead) == 0) {
         const uint8_t *at = frame + lead;
         const size_t left = (size_t)(end - at), most = span < left ? span : left;
@@ -105,9 +105,9 @@ static inline __attribute__((always_inline)) size_t gai_copy_frames(const gai_te
         } else if (number > GAI_RUN_END) {
             break;
         } else {
-            digits = (size_t)(gai_put_unsigned(told, number) - told);
+            digits = (size_t)(gai_put_unsigned(decimal, number) - decimal);
             until_carry = 10;
-            memcpy(&text_of_number, told, GAI_RUN_DIGITS);
+            memcpy(&text_of_number, decimal, GAI_RUN_DIGITS);
         }
     }
     *in = frame;

@@ -1,4 +1,4 @@
-/* The end of a text that comes in pieces: the insides of JSON strings. At least its last 64 characters are kept, or all.
+/* The end of a text that comes in pieces, the insides of JSON strings: at least its last 64 characters, or all of them.
  *
  * A piece is kept whole, since a cut could hit an escape. So memory is bounded by two trails and one piece.
  */

@@ -53,13 +53,7 @@ class Learning:
         elif key is not None and copier.learns and not joins:
             parts = deltas.delta_parts(events[0], key)
             if parts is not None:
-                event = events[0]
-                if key == "text":
-                    is_visible = event["type"] == "text.delta"
-                    if deltas.collects_text or (adapter.collects_text and is_visible):
-                        event, key = _renamed(event, "arguments")
-                    elif adapter.follows_text and is_visible:
-                        event, key = _renamed(event, "trail")
+                event, key = self._kept(events[0], key)
                 copier.learn(frame, event, key, parts, adapter.is_plain)
         if not joins and (not has_content or (count == 2 and _is_first_text(events))):
             self._expect()
@@ -78,9 +72,18 @@ class Learning:
             key = _TEXT_KEYS[event["type"]]
             parts = self._deltas.delta_parts(event, key)
             if parts is not None:
-                if self._deltas.collects_text and key == "text":
-                    event, key = _renamed(event, "arguments")
+                event, key = self._kept(event, key)
                 self._copier.expect(event, key, parts)
+
+    def _kept(self, event: Event, key: str) -> tuple[Event, str]:
+        """Returns a delta and the key of its text; the key decides how much of the text the copier keeps."""
+        if key == "text":
+            is_visible = event["type"] == "text.delta"
+            if self._deltas.collects_text or (self._adapter.collects_text and is_visible):
+                return _renamed(event, "arguments")
+            if self._adapter.follows_text and is_visible:
+                return _renamed(event, "trail")
+        return event, key
 
 
 def _is_first_text(events: list[Event]) -> bool:
@@ -94,7 +97,7 @@ def _is_first_text(events: list[Event]) -> bool:
 def _renamed(event: Event, key: Literal["arguments", "trail"]) -> tuple[Event, str]:
     """Returns a delta with its text under another key, and the key.
 
-    The copier keeps all of `arguments`, and the end of `trail`.
+    The copier keeps all text of `arguments`, the end of the text of `trail`, and no other text.
     """
     renamed: dict[str, Any] = {**event, key: event.get("text", "")}
     renamed.pop("text", None)

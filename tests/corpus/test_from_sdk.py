@@ -28,7 +28,7 @@ ASK = [{"role": "user", "content": "Hi"}]
 
 
 class Answer:
-    """What an SDK's client is answered next. Each client is made once: Gemini's takes 0.15 s of a core to make."""
+    """The next answer to an SDK's client. Each client is made once: Gemini's takes 0.15 s of a core to make."""
 
     body = b""
 

@@ -12,6 +12,12 @@ cdef enum:
     LESSONS = 8     # the most lessons of an adapter: the frames of each model differ
 
 
+cdef enum:
+    NO_TEXT = 0
+    ALL_TEXT = 1    # arguments, and what is collected under their key
+    LAST_TEXT = 2
+
+
 cdef class _Names:
     """The member names of an adapter, shared by all its streams."""
     cdef gai_name *names        # `held` keeps their bytes
@@ -33,11 +39,8 @@ cdef class _Kind:
     """The adapter's notes on deltas that differ only in their text."""
     cdef dict event
     cdef str key
-    cdef bint collects          # whether the adapter needs the texts: they are arguments
-    cdef bint trails            # whether the adapter needs the last texts
-    cdef bint keeps             # either of them
-    cdef gai_buffer collected   # the texts, as the inside of a JSON string
-    cdef gai_trail trail        # the last texts
+    cdef int keeps              # the texts that the adapter needs
+    cdef gai_trail texts        # those texts, as the inside of a JSON string
     cdef size_t characters
     cdef bint touched           # whether the kind is in `DeltaCopier._touched`
 

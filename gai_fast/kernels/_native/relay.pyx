@@ -148,17 +148,13 @@ cdef _Names names_of(members, ignored, kept, labels):
 
 cdef class _Kind:
     def __cinit__(self, dict event, str key):
-        gai_borrow(&self.collected, NULL, 0)
-        gai_borrow(&self.trail.pieces, NULL, 0)
+        gai_borrow(&self.texts.pieces, NULL, 0)
         self.event = event
         self.key = key
-        self.collects = key == "arguments"
-        self.trails = key == "trail"
-        self.keeps = self.collects or self.trails
+        self.keeps = ALL_TEXT if key == "arguments" else LAST_TEXT if key == "trail" else NO_TEXT
 
     def __dealloc__(self):
-        gai_release(&self.collected)
-        gai_release(&self.trail.pieces)
+        gai_release(&self.texts.pieces)
 
     cdef bint covers(self, dict event, str key):
         """Returns whether an event is of this kind: it differs only in the text."""
@@ -178,14 +174,14 @@ cdef class _Kind:
         return self.event, characters, text
 
     cdef str take_text(self):
-        cdef gai_buffer *kept = &self.trail.pieces if self.trails else &self.collected
-        if not kept.size:
+        cdef gai_buffer *pieces = &self.texts.pieces
+        if not pieces.size:
             return ""
-        text = kept.data[:kept.size].decode()
+        text = pieces.data[:pieces.size].decode()
         if "\\" in text:
             text = parse_exact(f'"{text}"')
-        gai_release(kept)
-        gai_clear_trail(&self.trail)
+        gai_release(pieces)
+        gai_clear_trail(&self.texts)
         return text
 
 
@@ -664,7 +660,7 @@ cdef class DeltaCopier:
         cdef const uint8_t *said
         cdef const uint8_t *stop
         cdef size_t text, frames = 0, characters = 0, more, limit = self._framer._limit
-        cdef size_t held = template.kind.collected.size
+        cdef size_t held = template.kind.texts.pieces.size
         cdef size_t room = template.around.room + GAI_COPY_ROOM, span = HELD
         cdef bint runs = <size_t>(end - frame) > 2 * <size_t>PyBytes_GET_SIZE(template.frame)
         cdef gai_kept *kept
@@ -706,7 +702,7 @@ cdef class DeltaCopier:
                 # The full path handles an empty text, which is no delta, and a frame that may exceed the limit, and
                 # hands over the collected text.
                 if status == GAI_COPY_DONE and (
-                    not more or <size_t>(at - frame) > limit or template.kind.collected.size > COLLECTED
+                    not more or <size_t>(at - frame) > limit or template.kind.texts.pieces.size > COLLECTED
                 ):
                     status = GAI_COPY_MISS
                 if status != GAI_COPY_DONE:
@@ -719,10 +715,10 @@ cdef class DeltaCopier:
                     )
                 # Appended last: if there is no memory for the text, the frame does not count as copied.
                 if template.kind.keeps:
-                    if template.kind.collects:
-                        append(&template.kind.collected, out.data + text, to - out.data - text)
+                    if template.kind.keeps == ALL_TEXT:
+                        append(&template.kind.texts.pieces, out.data + text, to - out.data - text)
                     else:
-                        gai_add_to_trail(&template.kind.trail, out.data + text, to - out.data - text)
+                        gai_add_to_trail(&template.kind.texts, out.data + text, to - out.data - text)
                 if not self._passes:
                     out.size = gai_put_tail(to, &template.around) - out.data
                 characters += more
@@ -740,12 +736,12 @@ cdef class DeltaCopier:
         cdef gai_buffer *out = &self._out
         cdef uint8_t *to = out.data + out.size
         cdef size_t frames
-        if template.ends_with_cr or template.kind.collects or not gai_may_run(&template.learned):
+        if template.ends_with_cr or template.kind.keeps == ALL_TEXT or not gai_may_run(&template.learned):
             return 0
         frames = gai_copy_run(
             &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
             out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters,
-            &template.kind.trail if template.kind.trails else NULL,
+            &template.kind.texts if template.kind.keeps else NULL,
         )
         if not self._passes:
             out.size = to - out.data
@@ -753,7 +749,7 @@ cdef class DeltaCopier:
 
     cdef int keep_order(self, _Kind kind, size_t held) except -1:
         """Separates the new text of a kind from its text that was copied before a text of another kind."""
-        cdef gai_buffer *collected = &kind.collected
+        cdef gai_buffer *collected = &kind.texts.pieces
         cdef bytes new = PyBytes_FromStringAndSize(<const char *>collected.data + held, collected.size - held)
         collected.size = held
         self._former += self.take_touched()
@@ -768,7 +764,7 @@ cdef class DeltaCopier:
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = PyList_GET_SIZE(self._touched)
         if not count or self._touched[count - 1] is not kind:
-            if kind.touched and kind.collects:
+            if kind.touched and kind.keeps == ALL_TEXT:
                 self.keep_order(kind, held)
             elif kind.touched:
                 self._touched.remove(kind)
