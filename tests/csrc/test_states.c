@@ -1,23 +1,19 @@
 /* states.h: in this build, a sanitizer's, the calls of the table are followed and all others end the process. */
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <setjmp.h>
 
 #include "check.h"
+
+/* Here it does not end the process: one for each call would take 0.25 s under qemu, which copies a sanitizer's maps. */
+static jmp_buf before_the_call;
+#define abort() longjmp(before_the_call, 1)
 #include "states.h"
 
 static int ends_the_process(uint8_t state, int call) {
-    int status = 0;
-    pid_t child = fork();
-    CHECK(child >= 0, "no process");
-    if (child == 0) {
-        signal(SIGABRT, SIG_DFL);
-        CHECK(freopen("/dev/null", "w", stderr) != NULL, "no /dev/null");
+    if (setjmp(before_the_call) == 0) {
         gai_move(&state, call);
-        _exit(0);
+        return 0;
     }
-    CHECK(waitpid(child, &status, 0) == child, "no child");
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+    return 1;
 }
 
 int main(void) {

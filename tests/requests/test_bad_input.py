@@ -271,12 +271,12 @@ def paths_of(value: Any, path: Path = ()) -> Iterator[Path]:
             yield from paths_of(inner, (*path, key))
 
 
-def with_value(body: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
-    changed = copy.deepcopy(body)
-    holder: Any = changed
-    for key in path[:-1]:
-        holder = holder[key]
-    holder[path[-1]] = value
+def with_value(body: Any, path: Path, value: Any) -> Any:
+    """Returns a copy with another value at a path. It shares the rest with the original."""
+    if not path:
+        return value
+    changed = copy.copy(body)
+    changed[path[0]] = with_value(body[path[0]], path[1:], value)
     return changed
 
 
