@@ -227,7 +227,8 @@ def test_a_document_that_breaks_after_it_was_found_is_told(size: int, text: str,
     assert (text_of(out), types_of(out)[-1]) == (right, "raised invalid_json")
 
 
-def test_the_search_for_a_document_ends_within_a_delta_too() -> None:
+def test_the_search_for_a_document_ends_within_a_delta_too(change_limits: ChangeLimits) -> None:
+    change_limits(json_prose=4096)
     text = "{" * LIMITS.json_prose + '{ {"a": 1}'
     assert text_of(run(text, len(text), recover=True)) == text
 
