@@ -53,9 +53,7 @@ def test_code_for_failures_stands_behind_the_rest() -> None:
 
 
 @pytest.fixture
-def build(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
-) -> Build:
+def build(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]) -> Build:
     """Builds the copy in `tmp_path` with these variables."""
     for module in ("Cython", "mypyc", "setuptools"):
         if find_spec(module) is None:

@@ -114,5 +114,5 @@ def test_line_ends_may_be_of_another_kind() -> None:
 def test_an_answer_may_be_read_as_another_providers(provider: str) -> None:
     for recording in recordings_of(provider):
         dice = random.Random(f"wrong {recording.name}")
-        for name in APIS:
+        for name in dice.sample(APIS, len(APIS) // 4) if IS_REPEATED else APIS:
             check(name, recording.body, recording, dice)

@@ -80,6 +80,15 @@ class Server:
         return await asyncio.wait_for(self.process.wait(), PATIENCE)
 
 
+async def run_forked(*arguments: str, cwd: Path, **environ: str) -> tuple[int, str, str]:
+    """Runs a command line that ends; returns its exit code, and what it printed to its output and to its errors."""
+    async with ForkedProcess(arguments, cwd, environment(**environ), PATIENCE, asyncio.subprocess.PIPE) as process:
+        assert process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            output, errors = await asyncio.gather(process.stdout.read(), process.stderr.read())
+            return await process.wait(), output.decode(), errors.decode()
+
+
 @asynccontextmanager
 async def serving(
     net: Net, folder: Path, *arguments: str | socket.socket, stderr: int = asyncio.subprocess.PIPE

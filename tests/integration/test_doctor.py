@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.certificates import Authority
 from tests.integration.gateway import Net, on_uvloop
+from tests.integration.processes import run_forked
 from tests.integration.test_behind_nginx import in_front_of, nginx
-from tests.integration.test_cli import run
 from tests.ports import free_port
 
 PASSES = 'proxy_pass http://{gateway}; proxy_set_header Connection "";'
@@ -24,7 +24,7 @@ CUTS = " proxy_read_timeout 1s;"
 
 async def doctor(folder: Path, *arguments: str, **environ: str) -> tuple[int, dict[str, Any]]:
     """Returns the exit code, and the checks by name."""
-    code, result, errors = await run("doctor", "--json", *arguments, cwd=folder, **environ)
+    code, result, errors = await run_forked("doctor", "--json", *arguments, cwd=folder, **environ)
     assert "Traceback" not in errors
     checks = json.loads(result)
     for check in checks:
@@ -133,7 +133,7 @@ async def test_upstreams_are_asked_for_their_models_and_no_key_is_shown(tmp_path
         assert (checks["tls"]["status"], checks["proxy"]["status"]) == ("skipped", "skipped")
         assert asked[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
         assert b"Bearer sk-hidden" in asked[0]
-        code, result, errors = await run("doctor", cwd=tmp_path, KEY="sk-hidden")
+        code, result, errors = await run_forked("doctor", cwd=tmp_path, KEY="sk-hidden")
     assert code == 1
     assert "the key is refused: status 401" in result
     assert "hidden" not in result + errors
@@ -141,6 +141,6 @@ async def test_upstreams_are_asked_for_their_models_and_no_key_is_shown(tmp_path
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://u:hidden@x", "http://x/?hidden", "http://x:99999999"])
 async def test_a_url_that_cannot_be_asked_is_a_usage_error_and_is_not_repeated(tmp_path: Path, url: str) -> None:
-    code, result, errors = await run("doctor", "--url", url, cwd=tmp_path)
+    code, result, errors = await run_forked("doctor", "--url", url, cwd=tmp_path)
     assert (code, result) == (2, "")
     assert "hidden" not in errors

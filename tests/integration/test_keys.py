@@ -18,8 +18,7 @@ import pytest
 from gai_fast.cli.mock import Mock
 from gai_fast.model.settings import KeySettings, Settings, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, M, Net, Response, on_both_loops, on_uvloop
-from tests.integration.processes import Server, configure, hold, serving
-from tests.integration.test_cli import run
+from tests.integration.processes import Server, configure, hold, run_forked, serving
 from tests.integration.websocket import connect
 from tests.legal import check_legal
 from tests.waiting import until_answered
@@ -401,7 +400,7 @@ async def test_the_command_line_makes_lists_rotates_and_revokes(net: Net, tmp_pa
             at = ("--server", f"http://{server.host}", "--api-key", ADMIN)
 
             async def key(*words: str) -> tuple[int, str, str]:
-                return await run("key", *words, cwd=tmp_path)
+                return await run_forked("key", *words, cwd=tmp_path)
 
             code, output, errors = await key("new", "shop", "--models", "m", "--streams", "2", *at, "--json")
             made = json.loads(output)

@@ -32,7 +32,7 @@ from tests.integration.gateway import (
     on_both_loops,
     request_bytes,
 )
-from tests.integration.processes import configure, hold, release, serving, settled
+from tests.integration.processes import configure, hold, release, run_forked, serving, settled
 from tests.integration.test_backpressure import IN_FLIGHT, PIECE, PIECES, WORD, blast, stuck
 from tests.integration.test_cli import PATIENCE, environment
 from tests.integration.websocket import connect
@@ -352,14 +352,10 @@ async def test_files_that_cannot_be_used_are_one_clear_line(authority: Authority
     good = str(authority.folder / "good.pem")
 
     async def refusal(cert: str, key: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", workers,
-            "--tls-cert", cert, "--tls-key", key,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
-        )  # fmt: skip
-        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
-        assert (process.returncode, output, errors.count(b"\n")) == (3, b"", 1), errors
-        return errors.decode()
+        files = ("--tls-cert", cert, "--tls-key", key)
+        code, output, errors = await run_forked("serve", "--port", "0", "--workers", workers, *files, cwd=tmp_path)
+        assert (code, output, errors.count("\n")) == (3, "", 1), errors
+        return errors
 
     assert (await refusal(good, "missing.pem")).startswith(f"error: the key {tmp_path}/missing.pem (`tls_key`) cannot")
     assert "does not belong to the certificate" in await refusal(good, str(authority.folder / "elsewhere.key"))

@@ -20,7 +20,8 @@ import pytest
 
 from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import QUERY, Gateway, Net, on_uvloop
-from tests.integration.test_cli import PATIENCE, environment, run
+from tests.integration.processes import run_forked
+from tests.integration.test_cli import PATIENCE, environment
 from tests.integration.test_durable import id_of
 from tests.ports import free_port
 from tests.waiting import until
@@ -158,7 +159,7 @@ async def test_a_server_that_is_gone_is_told_and_found_again_without_colours(net
 
 
 async def once(url: str, folder: Path, **environ: str) -> tuple[int, str, str]:
-    return await run("top", "--url", url, "--json", cwd=folder, **environ)
+    return await run_forked("top", "--url", url, "--json", cwd=folder, **environ)
 
 
 @on_uvloop

@@ -20,7 +20,7 @@ from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError, StreamL
 from gai_fast.stores.backend import CLAIMS, IDS, SEAL, Backend, CopyChange, Gap, Record
 from gai_fast.stores.sealed import SealedBackend
 from tests.integration.gateway import QUERY, Net
-from tests.integration.processes import serving
+from tests.integration.processes import run_forked, serving
 from tests.integration.stores.conftest import MakeBackend
 from tests.integration.stores.sealing import (
     KEYS,
@@ -41,7 +41,7 @@ from tests.integration.stores.test_serve import (
     streaming,
 )
 from tests.integration.test_cache import ON, ask, result_of
-from tests.integration.test_cli import gai, run
+from tests.integration.test_cli import gai
 from tests.waiting import until_answered
 
 __all__ = ["folder"]
@@ -876,7 +876,7 @@ async def test_keys_that_cannot_be_used_are_mistakes_of_the_configuration(
     (folder / "short").write_text(KEYS[0][:40])
     (folder / "words").write_text("an open secret")
     (folder / "gai-fast.toml").write_text(f"[server]\nport = 0\n[store.encryption]\n{table}\n")
-    code, output, errors = await run("serve", cwd=folder)
+    code, output, errors = await run_forked("serve", cwd=folder)
     assert (code, output) == (2, "")
     assert expected in errors
     assert "open secret" not in errors
@@ -887,7 +887,7 @@ async def test_keys_that_cannot_be_used_are_mistakes_of_the_configuration(
 async def test_a_program_without_keys_ends_the_start(folder: Path, tmp_path: Path, where: str, more: str) -> None:
     table = f'[store.encryption]\ncommand = ["false"]\n{more}'
     (folder / "gai-fast.toml").write_text(f'[server]\nport = 0\n[store]\nurl = "{where.format(tmp_path)}"\n{table}')
-    code, output, errors = await run("serve", cwd=folder)
+    code, output, errors = await run_forked("serve", cwd=folder)
     assert (code, output) == (3, "")
     assert "[store.encryption]: `command` exited with code 1: run it by hand" in errors
 
@@ -897,7 +897,7 @@ async def test_the_checks_know_of_keys_and_seal_nothing(folder: Path, url: str) 
     async with gai("serve", cwd=folder) as server:
         await address_of(server)
     sealing(folder, url, 0)
-    code, output, errors = await run("doctor", "--json", cwd=folder)
+    code, output, errors = await run_forked("doctor", "--json", cwd=folder)
     [found] = [each for each in json.loads(output) if each["name"] == "store"]
     assert found["status"] == "ok", (code, errors)
     assert found["detail"].endswith("can be read and written, sealed with the first of 1 keys")
@@ -910,7 +910,7 @@ async def test_the_checks_know_of_keys_and_seal_nothing(folder: Path, url: str) 
         assert b'"finished":true' in await get(await address_of(server), "/api/v1/stream", BODY)
         await asyncio.sleep(0.2)
     sealing(folder, url, 1)
-    _, output, _ = await run("doctor", "--json", cwd=folder)
+    _, output, _ = await run_forked("doctor", "--json", cwd=folder)
     [found] = [each for each in json.loads(output) if each["name"] == "store"]
     assert found["status"] == "error"
     assert "sealed with a key" in found["detail"]

@@ -14,10 +14,10 @@ import pytest
 
 from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Net
-from tests.integration.processes import Server, configure, serving
+from tests.integration.processes import Server, configure, run_forked, serving
 from tests.integration.stores.conftest import MakeBackend, MakeServer
 from tests.integration.stores.servers import RedisServer
-from tests.integration.test_cli import Process, gai, run
+from tests.integration.test_cli import Process, gai
 from tests.ports import free_port
 from tests.waiting import until_answered
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def refusal(folder: Path, url: str) -> str:
     """Returns the one line of a server that does not start for its store."""
-    code, output, errors = await run("serve", "--port", "0", "--store", url, cwd=folder)
+    code, output, errors = await run_forked("serve", "--port", "0", "--store", url, cwd=folder)
     assert (code, output) == (3, "")
     assert errors.count("\n") == 1, errors
     assert errors.startswith("error: the store cannot be used: ")
@@ -87,14 +87,14 @@ async def test_a_wrong_password_ends_the_start_with_one_line(folder: Path, make_
 
 async def test_keys_that_cannot_be_had_are_no_mistake_of_the_address(folder: Path) -> None:
     (folder / "gai-fast.toml").write_text('[store]\nurl = "sqlite:///s.db"\n[store.encryption]\ncommand = ["false"]\n')
-    code, output, errors = await run("serve", "--port", "0", cwd=folder)
+    code, output, errors = await run_forked("serve", "--port", "0", cwd=folder)
     assert (code, output) == (3, "")
     why = "[store.encryption]: `command` exited with code 1: run it by hand"
     assert errors == f"error: the store cannot be used: {why}\n"
 
 
 async def test_a_wrong_address_is_a_mistake_of_the_configuration(folder: Path) -> None:
-    code, output, errors = await run("serve", "--port", "0", "--store", "postgres://:secret@h", cwd=folder)
+    code, output, errors = await run_forked("serve", "--port", "0", "--store", "postgres://:secret@h", cwd=folder)
     assert (code, output) == (2, "")
     assert "must be the address of a store" in errors
     assert "secret" not in errors
@@ -102,7 +102,7 @@ async def test_a_wrong_address_is_a_mistake_of_the_configuration(folder: Path) -
 
 async def test_the_configuration_is_shown_without_the_password(folder: Path) -> None:
     (folder / "gai-fast.toml").write_text('[store]\nurl = "rediss://me:my-secret@h:6380/1"\n')
-    code, output, errors = await run("config", "show", cwd=folder)
+    code, output, errors = await run_forked("config", "show", cwd=folder)
     assert (code, errors) == (0, "")
     assert 'url = "rediss://me:[redacted]@h:6380/1"' in output
     assert "[idempotency]\nttl = 86400.0" in output

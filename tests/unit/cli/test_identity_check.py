@@ -14,7 +14,7 @@ from gai_fast.cli import identity_check as module
 from gai_fast.cli.identity_check import check_identity
 from gai_fast.model.settings import IdentitySettings, UpstreamSettings
 from gai_fast.net.identity.grant import Grant
-from tests.integration.test_cli import run
+from tests.integration.processes import run_forked
 from tests.limits import replaced
 
 CANARY = "tok-canary-0123456789"
@@ -70,7 +70,7 @@ auth_command = [{json.dumps(sys.executable)}, "-S", "-c", "print('{CANARY}', 60)
     (tmp_path / "gai-fast.toml").write_text("".join(tables))
     sent = f"authorization: bearer {CANARY}".encode()
     async with server:
-        code, result, errors = await run("doctor", "--json", cwd=tmp_path)
+        code, result, errors = await run_forked("doctor", "--json", cwd=tmp_path)
         assert code == 1
         checks = {check["name"]: check for check in json.loads(result)}
         assert checks["identity.good"]["status"] == "ok"
@@ -79,11 +79,11 @@ auth_command = [{json.dumps(sys.executable)}, "-S", "-c", "print('{CANARY}', 60)
         assert checks["upstream.bad"]["status"] == "skipped"
         assert [sent in head for head in asked] == [True]
         assert "canary" not in result + errors
-        code, result, errors = await run("check", "--probe", "--json", cwd=tmp_path)
+        code, result, errors = await run_forked("check", "--probe", "--json", cwd=tmp_path)
     assert code == 1
     probes = {probe["upstream"]: probe for probe in json.loads(result)["probes"]}
     assert probes["bad"]["message"] == "auth_command exited with code 1 -> run `auth_command` by hand"
     assert sent in asked[-1]
     assert "canary" not in result + errors
-    code, result, errors = await run("config", "show", cwd=tmp_path)
+    code, result, errors = await run_forked("config", "show", cwd=tmp_path)
     assert (code, "canary" in result + errors) == (0, False)

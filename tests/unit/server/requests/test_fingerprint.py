@@ -18,6 +18,7 @@ from tests.limits import replaced
 VALUES = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False, allow_infinity=False) | some.text(),
     lambda values: some.lists(values) | some.dictionaries(some.text(), values),
+    max_leaves=20,  # Hypothesis takes 0.1 s to make a value of a hundred
 )
 
 
