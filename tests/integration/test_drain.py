@@ -14,7 +14,7 @@ import pytest
 
 from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Net, until
-from tests.integration.processes import Server, configure, hold, release, serving
+from tests.integration.processes import Server, configure, hold, release, run_forked, serving
 from tests.integration.test_cli import PATIENCE, environment
 
 RESTARTS = int(os.environ.get("GAI_FAST_RESTARTS", "3"))
@@ -180,14 +180,10 @@ async def test_a_unix_socket_is_served_and_removed(net: Net, tmp_path: Path) -> 
 async def test_what_cannot_be_listened_on_is_one_clear_line(
     tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
-    )  # fmt: skip
-    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
-    assert (process.returncode, output) == (code, b"")
-    assert errors.decode().startswith(said)
-    assert errors.count(b"\n") == 1
+    ended, output, errors = await run_forked("serve", *arguments, cwd=tmp_path)
+    assert (ended, output) == (code, "")
+    assert errors.startswith(said)
+    assert errors.count("\n") == 1
 
 
 async def test_an_inherited_socket_that_others_reach_needs_a_word_for_it(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Client, Net, Response
-from tests.integration.processes import Server, configure, hold, release, serving, settled
-from tests.integration.test_cli import PATIENCE, environment
+from tests.integration.processes import Server, configure, hold, release, run_forked, serving, settled
+from tests.integration.test_cli import PATIENCE
 from tests.integration.websocket import upgrade
 from tests.limits import LIMITS
 from tests.waiting import until, until_answered
@@ -235,37 +235,25 @@ async def test_workers_that_cannot_start_end_the_server_with_their_reason(tmp_pa
         (("--app", "broken:extend"), 3, "error: ended with exit code 7\n"),
         (("--app", "broken:nothing"), 2, "error: `app` in [server] names nothing, which broken does not have\n"),
     ):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", "2", *arguments,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
-        )  # fmt: skip
-        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
-        assert (process.returncode, output, errors.decode()) == (code, b"", said)
+        result = await run_forked("serve", "--port", "0", "--workers", "2", *arguments, cwd=tmp_path)
+        assert result == (code, "", said)
 
 
 async def test_a_folder_for_temporary_files_whose_path_is_too_long_is_named(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", "2",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path,
-        env={**environment(), "TMPDIR": str(folder)},
-    )  # fmt: skip
-    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    result = await run_forked("serve", "--port", "0", "--workers", "2", cwd=tmp_path, TMPDIR=str(folder))
     said = f"error: the path of TMPDIR ({folder}) is too long for the sockets of workers: set TMPDIR to a shorter one\n"
-    assert (process.returncode, output, errors.decode()) == (3, b"", said)
+    assert result == (3, "", said)
     assert not list(folder.iterdir())
 
 
 async def test_a_bug_that_ends_a_worker_is_in_the_log(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def extend(app):\n    raise KeyError('a bug')\n")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", "--port", "0", "--workers", "2", "--app", "broken:extend",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
-    )  # fmt: skip
-    _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
-    lines = errors.decode().splitlines()
-    assert (process.returncode, lines[-1]) == (3, "error: ended with exit code 1")
+    arguments = ("--port", "0", "--workers", "2", "--app", "broken:extend")
+    code, _, errors = await run_forked("serve", *arguments, cwd=tmp_path)
+    lines = errors.splitlines()
+    assert (code, lines[-1]) == (3, "error: ended with exit code 1")
     failed = next(line for line in map(json.loads, lines[:-1]) if "has failed: a bug" in line["msg"])
     assert failed["exc"].startswith("Traceback (most recent call last):\n")
     assert failed["exc"].endswith("\nKeyError: 'a bug'")
