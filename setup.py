@@ -357,7 +357,7 @@ def kernels():
 
 
 def kernel_extensions():
-    # Without CPython's -g a kernel compiles in three quarters of the time; a sanitizer names lines, for which -g1 will do.
+    # Without CPython's -g a kernel compiles in three quarters of the time. A sanitizer names lines: -g1 will do.
     optimised = ["-O1", "-g1"] if SANITIZE else ["-O3" if OPTIMIZE else "-O1", "-g0"]
     checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if SANITIZE else []
     return [
