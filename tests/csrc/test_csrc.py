@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 PROGRAMS = sorted(HERE.glob("test_*.c"))
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}", f"-I{HERE}")
-FLAGS = (*WARNINGS, "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+FLAGS = (*WARNINGS, "-g1", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # Not what a sanitized Python is run with: these programs bring their own.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "ASAN_OPTIONS")}
 
