@@ -113,7 +113,7 @@ class AnthropicAdapter(ProviderAdapter):
         self._identifier = ""
         self._blocks: dict[int, _Block] = {}
         self._last = -1
-        """The index of the last event of a block."""
+        """The index of the block that was opened or changed last. Texts change no block: they may be copied, unread."""
         self._has_content = False
         self._announced: list[Any] = []
         """Blocks that an event of the message itself had; read at the end if no event of a block has come."""
@@ -146,7 +146,6 @@ class AnthropicAdapter(ProviderAdapter):
     def receive_text(self, index: int | None, text: str) -> Event | None:
         if index is None or index < 0 or not (self.started and self._has_content):
             return None
-        self._last = index
         self._characters += len(text)
         return {"type": "text.delta", "text": text}
 
@@ -314,10 +313,11 @@ class AnthropicAdapter(ProviderAdapter):
             begins: Whether the event begins a block.
         """
         index = count(chunk.get("index"))
-        self._last = max(self._last + begins, 0) if index is None else index
-        return self._last
+        return max(self._last + begins, 0) if index is None else index
 
     def _block(self, index: int) -> _Block:
+        """Returns the block of an index, opened if it is not there yet."""
+        self._last = index
         block = self._blocks.get(index)
         if block is None:
             if len(self._blocks) >= LIMITS.content_blocks:

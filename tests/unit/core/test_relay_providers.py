@@ -241,6 +241,18 @@ def test_copied_deltas_of_anthropic_are_what_events_would_have_become(
     assert encoded("anthropic", *client, pieces, copying=True) == encoded("anthropic", *client, [body], copying=False)
 
 
+def test_an_event_without_an_index_has_the_same_block_after_a_copied_delta() -> None:
+    """The index of a copied delta is not read: a block that begins after it has the next number of the blocks alone."""
+    said, unread = delta(2, "text", text="a"), '{"type": "content_block_start", "index": "x"}'
+    for _ in range(2):  # from then on the first text of another answer is copied
+        encoded("anthropic", "gai", "sse", [sse(MESSAGE_START, unread, said)], copying=True)
+    for block in range(5):
+        body = sse(MESSAGE_START, unread, said, unread, delta(block, "input_json", partial_json="{"))
+        copied = encoded("anthropic", "gai", "sse", [body], copying=True)
+        assert copied == encoded("anthropic", "gai", "sse", [body], copying=False)
+        assert (b"a piece of a call that has not begun" in copied) is (block > 1)
+
+
 @given(FORMATS, st.lists(ALIKE, min_size=1, max_size=6), OPENAI_ENDS, EDGES, st.integers(0, 6), st.integers(1, 6))
 def test_somebody_who_watches_changes_nothing_and_sees_each_event_of_that_time(
     client: tuple[str, Framing], runs: list[list[Any]], end: list[Any], edges: list[int], first: int, many: int
