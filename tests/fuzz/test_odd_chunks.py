@@ -25,6 +25,7 @@ import pytest
 from tests.corpus.test_fixtures import FIXTURES, provider_of
 from tests.kernels import IMPLEMENTATIONS, IS_REPEATED, is_set, load
 from tests.parity.test_relay import relayed
+from tests.replaced import replaced
 
 TOKEN = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1.5, "bytes": None}]}
 LOGPROBS = {"content": [TOKEN], "refusal": None}
@@ -171,13 +172,6 @@ def at_path(value: Any, path: Path_) -> Any:
     return value
 
 
-def replaced(value: Any, path: Path_, other: Any) -> Any:
-    """A copy with another value at a path; what lies beside the path is shared."""
-    value = value.copy()
-    value[path[0]] = replaced(value[path[0]], path[1:], other) if len(path) > 1 else other
-    return value
-
-
 def has_path(value: Any, path: Path_) -> bool:
     for step in path:
         if isinstance(value, dict if isinstance(step, str) else list) and step in (
@@ -284,7 +278,7 @@ def bodies(whole: Specimen, kind: str, path: Path_, odd: Any) -> Iterator[bytes]
 
 
 def lost(whole: Specimen, kernels: ModuleType) -> list[str]:
-    """What goes wrong, for each side member and each odd value.
+    """Returns the faults, for each side member and each odd value.
 
     Each implementation takes half of the values, in turns; a repeated run takes an eighth, an exhaustive one all.
     """

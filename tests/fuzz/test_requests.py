@@ -8,7 +8,6 @@ reads.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -24,6 +23,7 @@ from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.net.upstream.http_request import Origin, encode_request
 from gai_fast.providers import API, Target, UpstreamRequest, get_provider
+from tests.replaced import replaced
 from tools.provider_table import apis
 
 Path = tuple[str | int, ...]
@@ -117,15 +117,6 @@ def places(value: Any, path: Path = ()) -> Iterator[Path]:
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         yield from places(inner, (*path, key))
-
-
-def replaced(whole: Any, path: Path, value: Any) -> Any:
-    """Returns a copy with another value at a path. It shares the rest with the original."""
-    if not path:
-        return value
-    copied = copy.copy(whole)
-    copied[path[0]] = replaced(whole[path[0]], path[1:], value)
-    return copied
 
 
 def written(value: Any) -> bytes:

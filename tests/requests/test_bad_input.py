@@ -6,7 +6,6 @@ own dialect they may pass: then they are the provider's to refuse, and never an 
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.replaced import replaced
 from tests.requests.gateway import Answer, Bench
 from tests.requests.targets import TARGETS, Target
 
@@ -271,15 +271,6 @@ def paths_of(value: Any, path: Path = ()) -> Iterator[Path]:
             yield from paths_of(inner, (*path, key))
 
 
-def with_value(body: Any, path: Path, value: Any) -> Any:
-    """Returns a copy with another value at a path. It shares the rest with the original."""
-    if not path:
-        return value
-    changed = copy.copy(body)
-    changed[path[0]] = with_value(body[path[0]], path[1:], value)
-    return changed
-
-
 def wrong_for(value: Any) -> Iterator[Any]:
     """Values of another JSON type; a number is one type."""
     for wrong in WRONG:
@@ -320,7 +311,7 @@ def is_allowed(door: str, path: Path, wrong: Any) -> bool:
     if last in ("content", "output", "system", "input") and wrong in ("x", []):
         return True
     if door == "agui" and path[0] != "forwardedProps":
-        return is_run_input(with_value(AGUI, path, wrong))
+        return is_run_input(replaced(AGUI, path, wrong))
     return (door, last, wrong) == ("chat", "stop", "x") or last in FREE.get(door, ())
 
 
@@ -353,7 +344,7 @@ def test_the_whole_body_is_accepted(bench: Bench, door: str) -> None:
 @pytest.mark.parametrize("door", BODIES)
 def test_a_member_of_a_wrong_type_is_refused_by_its_name(bench: Bench, door: str) -> None:
     for path, wrong in cases(door):
-        answer, _ = bench.ask(target_of(OTHERS[door]), "drop", door, with_value(BODIES[door], path, wrong))
+        answer, _ = bench.ask(target_of(OTHERS[door]), "drop", door, replaced(BODIES[door], path, wrong))
         if is_allowed(door, path, wrong):
             assert answer.status in (200, 400), (path, wrong, answer)
             continue
@@ -369,5 +360,5 @@ def test_a_member_of_a_wrong_type_is_refused_by_its_name(bench: Bench, door: str
 @pytest.mark.parametrize("door", OWN)
 def test_a_member_of_a_wrong_type_breaks_nothing_on_the_way_to_its_own_provider(bench: Bench, door: str) -> None:
     for path, wrong in cases(door):
-        answer, _ = bench.ask(target_of(OWN[door]), "plain", door, with_value(BODIES[door], path, wrong))
+        answer, _ = bench.ask(target_of(OWN[door]), "plain", door, replaced(BODIES[door], path, wrong))
         assert answer.status in (200, 400), (path, wrong, answer)
