@@ -23,6 +23,8 @@ ADDRESSES: Final = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 WRONG: Final = ("elsewhere", "own", "expired")
 """Certificates of `Authority` for another name, by an unknown authority, and whose time is over."""
 IDLE: Final = (Idle(2, is_told=True), Idle(3), Idle(5, is_told=True), Idle())
+BY_ALL: Final = 10
+"""Requests of which each worker has sent some: the system chooses a worker for each connection of a client."""
 BACK: Final = 40.0
 """Seconds after a change until which a request must have come: the gateway uses an answer of the DNS for 30."""
 
@@ -144,7 +146,16 @@ class Moves:
         self._upstream.troubles()
 
     async def _lose_name(self) -> None:
-        """Nobody answers for the name, and idle connections are closed: the last answer must do."""
+        """Nobody answers for the name, and idle connections are closed: the last answer must do.
+
+        A worker that has reached the upstream nowhere since it moved has no answer that leads there. One that is never
+        killed is among those that have.
+        """
+        end, calls = time.monotonic() + BACK, self._upstream.calls_made
+        while self._upstream.calls_made < calls + BY_ALL:
+            await asyncio.sleep(0.01)
+            if time.monotonic() > end:
+                break
         self._gateway.resolve(NAME, None)
         self._upstream.show(self._context(), is_trusted=True)
         await self._came_back("DNS fails")
