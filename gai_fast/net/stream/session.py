@@ -428,7 +428,8 @@ class Session(ReadStream):
 
     @property
     def charges(self) -> tuple[Charge, ...]:
-        """The cost of its attempts, if its client disconnected now."""
+        """The cost of its attempts, if its client disconnected now. Includes the deltas of the fast path."""
+        self.intake.settle()
         return self.relay.charges_so_far()
 
     @property

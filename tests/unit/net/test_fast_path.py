@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -534,6 +535,32 @@ def test_a_stream_ends_within_its_reservation_and_takes_the_fast_path_until_then
     assert stream.figures.usage is not None
     assert stream.figures.usage["output_tokens"] == stream.figures.deltas
     assert stream.leg.is_direct >= (150 if IMPLEMENTATION == "native" and at_once == 1 else 0)
+
+
+class Priced(Stream):
+    """One whose model has a price."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        attempt = self.session.attempts.attempt
+        assert attempt is not None
+        attempt.account.price = Price(10**6, 10**6, 0, 0, 0)
+
+
+def test_what_a_running_stream_has_cost_includes_the_deltas_of_the_fast_path() -> None:
+    costs = []
+    for options in ({"shortens": False}, {}, {"turns": True}, {"turns": True, "lends": True}):
+        stream = Priced(**options).receive(*answer(*BEGINNING)[:-1])
+        amounts = []
+        for _ in range(4):
+            stream.receive(*chunked([text("word")] * 40))
+            [charge] = stream.session.charges
+            amounts.append(charge.amount)
+        stream.session.cancel()
+        stream.close()
+        costs.append(amounts)
+    assert all(amounts == costs[0] for amounts in costs), costs
+    assert [after - before for before, after in pairwise(costs[0])] == [40] * 3
 
 
 class Asking(Limited):
