@@ -194,7 +194,7 @@ class LaneConnection(ClientTransport):
         if reader is None or state is _CLOSING or state is _LINGERING:
             return
         reader.receive_data(data)
-        if state is not _ANSWERING:
+        if state is not _ANSWERING and not self._is_paused:
             self._next()
         elif reader.size > LIMITS.read_ahead and self._input is _OPEN:
             self._input = _PAUSED

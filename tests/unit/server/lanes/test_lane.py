@@ -305,6 +305,25 @@ def test_a_stream_is_waited_for_and_no_more_is_read_ahead_than_allowed() -> None
     fixture.lose()
 
 
+def test_no_more_is_read_ahead_from_a_client_that_takes_no_answer() -> None:
+    """A key with three requests a minute sent 300 MiB in 0.6 s, and the server held them."""
+    fixture = Fixture()
+    fixture.feed(A)
+    fixture.connection.pause_writing()
+    one = post(b"x" * 100)
+    sent = 0
+    while fixture.transport.reading and sent <= 2 * LIMITS.read_ahead:
+        fixture.feed(one)
+        sent += len(one)
+    assert LIMITS.read_ahead < sent <= LIMITS.read_ahead + len(one)
+    assert len(fixture.handled) == 1
+    fixture.connection.resume_writing()
+    fixture.loop.advance(0)
+    assert fixture.transport.reading
+    assert len(fixture.handled) == 1 + sent // len(one)
+    fixture.lose()
+
+
 def test_a_request_that_its_head_refuses_is_answered_without_its_body() -> None:
     fixture = Fixture(refusal=error_reply(Error("unauthorized", "no"), "own"))
     fixture.feed(post(b"x", length=2))
