@@ -211,6 +211,14 @@ class Adapter(ABC):
         """Returns the provider's finish reason so far, empty if it has sent none."""
         raise NotImplementedError
 
+    def billed(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns the token counts of a complete answer that its provider charges.
+
+        Args:
+            usage: The counts that it has used, and nearly always charges.
+        """
+        return usage
+
     @abstractmethod
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         """Returns the failure that a chunk reports, or `None` if it reports none.

@@ -510,7 +510,7 @@ class Answer:
         if self._prompt_characters is not None and self._is_placeholder(usage):
             return self._own_usage(account, "estimated")
         # An estimate also counts the content of the attempt before.
-        return self._own_usage(account, source) if source is not None and self._goes_on else usage
+        return self._own_usage(account, source) if source is not None and self._goes_on else self.adapter.billed(usage)
 
     def _usage_so_far(self) -> dict[str, Any] | None:
         """Returns the attempt's own tokens if it ended now, or had ended. None if they cost nothing."""

@@ -242,6 +242,9 @@ class WrappingAdapter(Adapter):
     def word(self) -> str:
         return self._inner.word()
 
+    def billed(self, usage: dict[str, Any]) -> dict[str, Any]:
+        return self._inner.billed(usage)
+
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         return self._inner.failure(chunk, name)
 

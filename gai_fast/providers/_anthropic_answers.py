@@ -6,7 +6,7 @@
 
 * A call is complete when its block is closed.
 * The usage in `message_start` counts the input. Each `message_delta` overwrites the members that it has with totals.
-  `input_tokens` does not include cached tokens.
+  `input_tokens` does not include cached tokens. Compactions are charged as well, and only `iterations` has them.
 * A signature replaces the previous signature of its block. Citations arrive before their text, so they become an event
   when their block closes and the span is known.
 * A refusal may have no content block at all.
@@ -38,6 +38,7 @@ from gai_fast.providers._events import (
     server_tool,
 )
 from gai_fast.providers._failures import is_error_type
+from gai_fast.providers._finish_words import COMPLETE
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -99,6 +100,9 @@ _COUNTED: Final = frozenset(
     )
 )
 """The members of `usage` that are kept."""
+_COMPACTED: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+"""The counts of a compaction."""
+_WRITTEN_1H: Final = "ephemeral_1h_input_tokens"
 
 
 class AnthropicAdapter(ProviderAdapter):
@@ -122,6 +126,8 @@ class AnthropicAdapter(ProviderAdapter):
         """Names of the tools that the provider runs, by the id of the run."""
         self._characters = 0
         self._counts: dict[str, Any] = {}
+        self._compacted: dict[str, int] = {}
+        """The usage of the answer's compactions."""
         self._reason = ""
         self._stop = ""
         """The stop sequence that ended the answer."""
@@ -228,11 +234,14 @@ class AnthropicAdapter(ProviderAdapter):
             raise self.truncated()
         self.check_word(self._reason)
         reason = self._calls.outcome(self.api.finish_words, self._reason)
+        calls = [block.call for block in self._blocks.values() if block.call is not None]
+        if reason in COMPLETE and any(call.is_cut_off for call in calls):
+            raise self.truncated()
         events = self.start(None, None)
         if not self._has_content:
             events += self._blocks_of(self._announced)
         events += self.abort()  # signatures and citations of blocks that are still open
-        if reason in ("stop", "tool_calls"):
+        if reason in COMPLETE:
             events += self._calls.close_all()
         end = self.end(reason, self._reason)
         if self._stop:
@@ -241,6 +250,9 @@ class AnthropicAdapter(ProviderAdapter):
 
     def word(self) -> str:
         return self._reason
+
+    def billed(self, usage: dict[str, Any]) -> dict[str, Any]:
+        return usage | {name: usage.get(name, 0) + more for name, more in self._compacted.items()}
 
     def abort(self) -> list[Event]:
         # A call whose block is still open was cut off, even if its text looks complete.
@@ -286,6 +298,9 @@ class AnthropicAdapter(ProviderAdapter):
         for key, counted in usage.items():
             if counted is not None and key in _COUNTED:
                 counts[key] = counted
+        iterations = usage.get("iterations")
+        if isinstance(iterations, list):
+            self._compacted = _compaction_counts(iterations)
         input_tokens = count(counts.get("input_tokens"))
         cached = count(counts.get("cache_read_input_tokens")) or 0
         written = count(counts.get("cache_creation_input_tokens")) or 0
@@ -294,7 +309,7 @@ class AnthropicAdapter(ProviderAdapter):
             count(counts.get("output_tokens")),
             cached=cached,
             written=written,
-            written_1h=nested_count(counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
+            written_1h=nested_count(counts, "cache_creation", _WRITTEN_1H) if written else 0,
             reasoning=nested_count(counts, "output_tokens_details", "thinking_tokens"),
         )
         searches = self._counted_searches()
@@ -491,6 +506,27 @@ class AnthropicAdapter(ProviderAdapter):
         text = text_of(text)
         self._characters += len(text)
         return [{"type": "text.delta", "text": text}] if text else []
+
+
+def _compaction_counts(iterations: list[Any]) -> dict[str, int]:
+    """Returns the usage of the compactions among iterations, empty if there is none.
+
+    "A `compaction` entry's tokens are not included in the top-level `usage` fields" (anthropic-sdk-ruby,
+    `BetaMessageDeltaUsage#iterations`). Other types are ignored: the top level includes those of type `message`.
+
+    Args:
+        iterations: The `iterations` of a usage.
+    """
+    sums = {**dict.fromkeys(_COMPACTED, 0), _WRITTEN_1H: 0}
+    for iteration in objects(iterations[: LIMITS.content_blocks]):  # a compaction is a content block, too
+        if iteration.get("type") == "compaction":
+            for name in _COMPACTED:
+                sums[name] += count(iteration.get(name)) or 0
+            sums[_WRITTEN_1H] += nested_count(iteration, "cache_creation", _WRITTEN_1H) or 0
+    into, cached, written, out, written_1h = (count(summed) or 0 for summed in sums.values())
+    if not into + cached + written + out:
+        return {}
+    return counted_usage(into + cached + written, out, cached=cached, written=written, written_1h=written_1h)
 
 
 def _exact(text: str) -> dict[str, Any] | None:

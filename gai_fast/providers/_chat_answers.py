@@ -364,9 +364,7 @@ class ChatAdapter(ProviderAdapter):
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
-        steps: list[Event | CallFragment] = []
-        if message:
-            steps = self._steps(choice, message, part)
+        steps = self._steps(choice, message, part) if message else []
         if not steps:
             found = chat_content(raw, self.other_places[part], message)
             whole = raw.get("message") if part == "delta" else None
@@ -488,6 +486,8 @@ class ChatAdapter(ProviderAdapter):
             steps.append(read_fragment({"function": message["function_call"]}, FUNCTION_CALL))
         if message.get("annotations"):
             steps += self.citations([_annotation(annotation) for annotation in objects(message["annotations"])])
+        if "images" in message:
+            steps += _images(message["images"])
         return steps
 
     def _read_piece(self, choice: Choice, piece: Any) -> list[Event]:
@@ -630,9 +630,9 @@ class ChatAdapter(ProviderAdapter):
             return _thinking(part)
         if part.get("name") and not part.get("text"):
             raise Malformed("a call among the parts of a content")
-        return self.text(
-            choice, inner_text(part.get("text") or part.get("content") or part.get("value"))
-        )  # of any other type, too: `text`, `output_text`
+        text = part.get("text") or part.get("content") or part.get("value")
+        events = self.text(choice, inner_text(text))  # of any other type, too: `text`, `output_text`
+        return events + _image(part) if "image_url" in part else events
 
     def call_id(self, identifier: str) -> str:
         """Returns the id of a call, empty if the call has none."""
@@ -709,6 +709,27 @@ def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
     uri = source.get("url") or source.get("file_id") or source.get("document_id")
     title = source.get("title") or source.get("filename")
     return citation(uri, title, source.get("start_index"), source.get("end_index"))
+
+
+def _images(images: Any) -> list[Event]:
+    """Reads generated images beside the content, in OpenRouter's shape, which LiteLLM uses, too."""
+    events: list[Event] = []
+    for image in objects(images):
+        events += _image(image)
+    return events
+
+
+def _image(part: dict[str, Any]) -> list[Event]:
+    """Returns the event for an image with a `data:` URL. Images with other URLs are left out: adapters fetch nothing.
+
+    Raises:
+        Malformed: The URL is no text.
+    """
+    image = part.get("image_url")
+    head, _, data = text_of(image.get("url") if isinstance(image, dict) else image).partition(";base64,")
+    if not data or not head.startswith("data:"):
+        return []
+    return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
 def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> list[Event]:

@@ -2,7 +2,8 @@
 
 Neither `index` nor `id` alone identifies a call. OpenAI sends the index with every fragment and the id with the first.
 Gemini's OpenAI endpoint sends no index, Ollama and some gateways send the index 0 for all calls, and other servers send
-a new id with every fragment, or a new index.
+a new id with every fragment, or a new index. Some use the tool's name as the id of each of its calls
+(cloudwego/eino-ext#652).
 
 Some servers send all arguments so far with each fragment (DeepSeek's models behind Qianfan), or the whole call again
 behind its fragments. What a call already has is not added again.
@@ -21,7 +22,7 @@ from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.providers._events import argument_piece
 from gai_fast.providers._room import Room
-from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls
+from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls, takes_place
 
 FUNCTION_CALL: Final = -1
 """The index of the call in the deprecated `function_call`; no entry of `tool_calls` has it."""
@@ -57,7 +58,7 @@ class ChatCalls(ToolCalls):
         self.at: dict[int, ToolCall] = {}
         """The current call for each `tool_calls[].index`."""
         self.named: dict[str, ToolCall] = {}
-        """The call for each id from the provider."""
+        """The current call for each id from the provider."""
         self.last: ToolCall | None = None
 
     def is_repeated(self, fragment: CallFragment) -> bool:
@@ -70,10 +71,23 @@ class ChatCalls(ToolCalls):
         call = self.last if index is None else self.at.get(index)
         known = self.named.get(identifier) if identifier else None
         if known is not None and (index is None or call is not None):
-            return known
+            return self._repeated(fragment) if _begins_with_same_id(known, fragment) else known
         if call is None and self.last is not None and _goes_on(self.last, fragment):
             return self.last
         return None if call is None or _begins(call, fragment) else call
+
+    def _repeated(self, fragment: CallFragment) -> ToolCall | None:
+        """Returns the call that a fragment repeats, of several calls with its id; None if it repeats no call.
+
+        Some servers send all calls again at the end.
+        """
+        if not fragment.arguments:
+            return None
+        for call in self.calls:
+            is_alike = call.name == fragment.name and not _unrepeated(call, fragment) and call.is_complete
+            if is_alike and f"{call.call_id}_".startswith(f"{fragment.identifier}_"):  # `open` adds suffixes to an id
+                return call
+        return None
 
     def is_steady(self, call: ToolCall | None, fragment: CallFragment) -> bool:
         """Returns whether this fragment, and any later fragment like it, changes only the arguments of one call.
@@ -171,6 +185,22 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
     if not (fragment.identifier or is_another or fragment.arguments):
         return False
     return call.is_complete
+
+
+def _begins_with_same_id(call: ToolCall, fragment: CallFragment) -> bool:
+    """Returns whether a fragment with the id of a call begins another call.
+
+    Only a name begins a call. The call must be complete, and the fragment must have another name, or an object that is
+    neither the call's nor grown from it.
+    """
+    if not fragment.name or not call.is_complete:
+        return False
+    if call.name and fragment.name != call.name:
+        return True
+    arguments = fragment.arguments
+    if call.keeps_pieces or not arguments.lstrip().startswith("{") or len(_unrepeated(call, fragment)) < len(arguments):
+        return False
+    return not takes_place(arguments, call.arguments)
 
 
 def _unrepeated(call: ToolCall, fragment: CallFragment) -> str:

@@ -13,6 +13,8 @@ from typing import Final
 
 from gai_fast.model.upstream_errors import REFUSAL_WORDS
 
+COMPLETE: Final = ("stop", "tool_calls")
+"""The `finish_reason`s of an answer that nothing has cut off: its calls are complete."""
 FINISH_WORDS: Final[dict[str, str]] = {}
 """The `finish_reason` for each word, in lower case."""
 for _reason, _words in {

@@ -54,6 +54,7 @@ from gai_fast.providers._events import (
     server_tool,
 )
 from gai_fast.providers._failures import is_error_type
+from gai_fast.providers._finish_words import COMPLETE
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -229,6 +230,87 @@ class _Item:
         self.is_done = False
 
 
+class _Items:
+    """The items of a response, and which of them an event belongs to.
+
+    1. An `output_index` means the item that began there last: some proxies change an item's id from event to event.
+    2. Some servers number all items 0. From then on that two open items of one kind have one index, a known id decides.
+    3. Without an index the id decides; without both, the event belongs to the last open item of its kind.
+    4. A call without an id has the id of its call: llama.cpp's deltas name it as their item (ggml-org/llama.cpp#24882).
+
+    Attributes:
+        begun: All items, in order.
+        unfinished: Those that have not ended, in order.
+        is_shared: Whether two open items of one kind have had one index.
+    """
+
+    __slots__ = ("_at", "_named", "begun", "is_shared", "unfinished")
+
+    def __init__(self) -> None:
+        self.begun: list[_Item] = []
+        self.unfinished: dict[_Item, None] = {}
+        self.is_shared = False
+        self._at: dict[tuple[str, int], _Item] = {}
+        """The current item for each kind and `output_index`."""
+        self._named: dict[tuple[str, str], _Item] = {}
+        """The last item of each kind and id."""
+
+    def begin(self, item: _Item) -> None:
+        self.begun.append(item)
+        self.unfinished[item] = None
+        self.name(item, item.identifier)
+        if item.has_index:
+            place = item.kind, item.number
+            former = self._at.get(place)
+            self.is_shared = self.is_shared or (former is not None and not former.is_done)
+            self._at[place] = item
+
+    def name(self, item: _Item, identifier: str) -> None:
+        """Keeps an id of an item, unless it is empty."""
+        item.identifier = identifier
+        if identifier:
+            self._named[item.kind, identifier] = item
+
+    def end(self, item: _Item) -> None:
+        if not item.is_done:
+            item.is_done = True
+            del self.unfinished[item]
+
+    def current(self, kind: str, index: int) -> _Item | None:
+        """Returns the current item of a kind and an `output_index`, nearly always the last one, or None."""
+        if self.begun:
+            last = self.begun[-1]
+            if last.has_index and last.number == index and last.kind == kind:
+                return last  # a look-up takes 500 instructions more
+        return self._at.get((kind, index))
+
+    def find(self, kind: str, identifier: str, index: int | None, *, is_end: bool) -> _Item | None:
+        """Returns the item of an event, or None.
+
+        Args:
+            kind: The kind of item.
+            identifier: Its id, empty if the event has none.
+            index: Its `output_index`, if the event has one.
+            is_end: Whether the event is the end of an item or of a part of it.
+        """
+        named = self._named.get((kind, identifier)) if identifier else None
+        if index is None:
+            return named or self._last_open(kind)
+        if self.is_shared and named is not None and not named.is_done:
+            return named
+        item = self.current(kind, index)
+        if item is None and is_end:  # some servers number an item at its end
+            return self._unnumbered(kind) if named is None or named.is_done else named
+        return item
+
+    def _last_open(self, kind: str) -> _Item | None:
+        return next((item for item in reversed(self.unfinished) if item.kind == kind), None)
+
+    def _unnumbered(self, kind: str) -> _Item | None:
+        """Returns the open item of a kind that no event has given an index; None if there is none."""
+        return next((item for item in self.unfinished if item.kind == kind and not item.has_index), None)
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesAdapter(ProviderAdapter):
     """Reads the dialect's events. Providers override `client_calls` and `extras`."""
@@ -244,14 +326,8 @@ class ResponsesAdapter(ProviderAdapter):
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
-        self._items: list[_Item] = []
+        self._items = _Items()
         self._identifier = ""
-        self._at: dict[tuple[str, int], _Item] = {}
-        """The current item for each kind and `output_index`. Some servers number all items 0."""
-        self._open_items: dict[_Item, None] = {}
-        """The items that have not ended, in order."""
-        self._named: dict[tuple[str, str], _Item] = {}
-        """The last item of each kind and id."""
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
@@ -275,12 +351,13 @@ class ResponsesAdapter(ProviderAdapter):
         if not kind:
             raise Malformed("an event without a type")
         # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
-        self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
+        is_numbered = count(chunk.get("output_index")) is not None and not self._items.is_shared
+        self.copyable = is_numbered and kind.endswith(".delta")
         events = [] if self._word else self._read(kind, chunk)
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
 
     def receive_text(self, index: int | None, text: str) -> Event | None:
-        item = None if index is None or self._word else _current(self._items, self._at, "message", index)
+        item = None if index is None or self._word or self._items.is_shared else self._items.current("message", index)
         part = None if item is None else item.parts.get(_FIRST_TEXT)
         if part is None or not (self.started and part.is_delivered and part.event == _TEXT_EVENT):
             return None
@@ -292,7 +369,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
         match kind:
-            case "response.created" if self._items and label(member(chunk, "response").get("id")) != self._identifier:
+            case "response.created" if self._is_another(member(chunk, "response")):
                 raise self.spliced()
             case "response.created" | "response.queued" | "response.in_progress":
                 return self._begin(member(chunk, "response"))
@@ -303,7 +380,7 @@ class ResponsesAdapter(ProviderAdapter):
                 item_kind = _item_kind(raw)
                 if not item_kind:
                     return []
-                item = self._item(item_kind, label(raw.get("id")), chunk)
+                item = self._item(item_kind, self._name_of(item_kind, raw), chunk)
                 if item_kind == _SEARCH and not item.is_done:  # the end of the response has the count, if it comes
                     self.searches += _searches({"output": [raw]})
                 return self._complete(item, raw)
@@ -353,11 +430,13 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.truncated()
         self.check_word(self._word)
         reason = self._calls.outcome(self.api.finish_words, self._word)
+        if reason in COMPLETE and _has_broken_call(self._items.unfinished):
+            raise self.truncated()
         events = self.start(None, None) + self._held_texts()
-        if reason in ("stop", "tool_calls"):
+        if reason in COMPLETE:
             events += self._calls.close_all()
             if not self._calls and any(
-                item.kind in self.client_calls and item.call is None for item in self._open_items
+                item.kind in self.client_calls and item.call is None for item in self._items.unfinished
             ):
                 raise self.unreadable()  # pieces of a call came, but never its name
         return [*events, self.end(reason, self._word)]
@@ -372,6 +451,9 @@ class ResponsesAdapter(ProviderAdapter):
             self._calls.copied(event["index"], text)
 
     # -- the response --
+
+    def _is_another(self, response: dict[str, Any]) -> bool:
+        return bool(self._items.begun) and label(response.get("id")) != self._identifier
 
     def _begin(self, response: dict[str, Any]) -> list[Event]:
         usage = response.get("usage")
@@ -405,8 +487,8 @@ class ResponsesAdapter(ProviderAdapter):
     def _complete_all(self, response: dict[str, Any]) -> list[Event]:
         """Ends all items of a whole response. Items that cannot be read are left out, with one warning."""
         events: list[Event] = []
-        output, is_read = _listed(response.get("output") or [], may_be_text=not (self._items or self._has_sound))
-        for item, raw in _paired(self._items, output, self._new):
+        output, is_read = _listed(response.get("output") or [], may_be_text=not (self._items.begun or self._has_sound))
+        for item, raw in _paired(self._items.begun, output, self._new):
             sent = self._sent.copy()
             try:
                 events += self._complete(item, raw)
@@ -416,7 +498,7 @@ class ResponsesAdapter(ProviderAdapter):
                 self._sent, is_read = sent, False
         events += self._held_texts()
         said = label(response.get("output_text"))  # as the SDK's property
-        if said and not (self._sent.characters or _has_text(self._items)):
+        if said and not (self._sent.characters or _has_text(self._items.begun)):
             events += self._deliver(_Part(), "output_text", said)
         try:
             events += self.extras(response)
@@ -431,23 +513,17 @@ class ResponsesAdapter(ProviderAdapter):
     # -- items --
 
     def _new(self, kind: str, identifier: str, index: int | None) -> _Item:
-        if len(self._open_items) >= LIMITS.content_blocks:
+        if len(self._items.unfinished) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self.room.take(len(kind) + len(identifier), 8)
-        item = _Item(kind, identifier, len(self._items) if index is None else index, index is not None)
-        self._items.append(item)
-        self._open_items[item] = None
-        if identifier:
-            self._named[kind, identifier] = item
+        item = _Item(kind, identifier, len(self._items.begun) if index is None else index, index is not None)
+        self._items.begin(item)
         self.keep_id(identifier)
-        if index is not None:
-            self._at[kind, index] = item
         return item
 
-    def _end_item(self, item: _Item) -> None:
-        if not item.is_done:
-            item.is_done = True
-            del self._open_items[item]
+    def _name_of(self, kind: str, raw: dict[str, Any]) -> str:
+        """Returns the id of an item; of a call that has none, its call's."""
+        return label(raw.get("id")) or (label(raw.get("call_id")) if kind in self.client_calls else "")
 
     def _item_of(self, kind: str, chunk: dict[str, Any]) -> _Item:
         return self._item(kind, label(chunk.get("item_id")), chunk)
@@ -461,22 +537,14 @@ class ResponsesAdapter(ProviderAdapter):
             chunk: The event.
         """
         index = count(chunk.get("output_index"))
-        item = self._unnumbered(kind, identifier) if index is None else _current(self._items, self._at, kind, index)
-        if item is None and label(chunk.get("type")).endswith(".done"):  # some servers number an item at its end
-            named = self._named.get((kind, identifier)) if identifier else None
-            item = _without_index(self._open_items, kind) if named is None or named.is_done else named
+        item = self._items.find(kind, identifier, index, is_end=label(chunk.get("type")).endswith(".done"))
         return item or self._new(kind, identifier, index)
-
-    def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
-        """Returns the item with this id, or the last open item of its kind, or None."""
-        named = self._named.get((kind, identifier)) if identifier else None
-        return named or next((item for item in reversed(self._open_items) if item.kind == kind), None)
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
         """Begins an item. Content that it holds is not read here: the item's end repeats it."""
-        kind, identifier = _item_kind(raw), label(raw.get("id"))
-        index = count(chunk.get("output_index"))
-        item = None if index is None else _current(self._items, self._at, kind, index)
+        kind = _item_kind(raw)
+        identifier, index = self._name_of(kind, raw), count(chunk.get("output_index"))
+        item = None if index is None else self._items.current(kind, index)
         # Some servers number every item 0: another id is another item.
         if item is None or item.is_done or item.identifier != identifier:
             item = self._new(kind, identifier, index)
@@ -500,7 +568,7 @@ class ResponsesAdapter(ProviderAdapter):
             return self._complete_call(item, raw)
         if item.is_done:
             return []
-        self._end_item(item)
+        self._items.end(item)
         self.keep_ids(raw)
         is_drawn = kind == "image_generation_call"
         events = _image(label(raw.get("result")), raw) if is_drawn else []
@@ -520,7 +588,7 @@ class ResponsesAdapter(ProviderAdapter):
         if signature and not item.is_signed:
             item.is_signed = True
             events.append({"type": "reasoning.signature", "block": item.number, "signature": signature})
-        self._end_item(item)
+        self._items.end(item)
         return events
 
     # -- parts --
@@ -558,7 +626,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _held_texts(self) -> list[Event]:
         """Returns the texts of announced parts of which nothing else has come."""
-        parts = _unsent(self._items) if self._has_held else ()
+        parts = _unsent(self._items.begun) if self._has_held else ()
         return [event for part, kind in parts for event in self._deliver(part, kind, part.held)]
 
     def _part_event(self, event: str, chunk: dict[str, Any]) -> list[Event]:
@@ -566,7 +634,11 @@ class ResponsesAdapter(ProviderAdapter):
         if end == "done":
             return self._end_part({**chunk, "type": kind}, chunk)
         text = _delta_text(chunk)
-        part = self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk)
+        item = self._item_of(_PARTS[kind][2], chunk)
+        if item.kind == "reasoning" and _is_repeated(item, kind):
+            self.copyable = False
+            return []
+        part = self._part(item, kind, chunk)
         if isinstance(chunk.get("delta"), dict) and _PARTS[kind][2] == "reasoning" and isinstance(text, str):
             # An object of early servers is an update, and not always the rest: the item's end has the whole text.
             self._keep(part, text if text.startswith(part.held) else part.held + text)
@@ -607,6 +679,8 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         _, name, item_kind = _PARTS[kind]
         item = self._item_of(item_kind, chunk)
+        if item_kind == "reasoning" and _is_repeated(item, kind):
+            return []
         part = self._part(item, kind, chunk)
         if not part.is_delivered:
             text = label(raw.get(name))
@@ -620,7 +694,7 @@ class ResponsesAdapter(ProviderAdapter):
         A part that deltas carried may have another index here: gpt-oss on vLLM and Bedrock count `content_index` across
         items in their deltas, and from 0 in each whole item.
         """
-        self._end_item(item)
+        self._items.end(item)
         if isinstance(raw_parts, (str, dict)):
             raw_parts = [raw_parts]
         if raw_parts and not isinstance(raw_parts, list):
@@ -679,6 +753,8 @@ class ResponsesAdapter(ProviderAdapter):
         if item.call is None:
             # A client must send back the `call_id`; `id` is the item's id.
             identifier = label(raw.get("call_id")) or item.identifier
+            if not item.identifier:
+                self._items.name(item, identifier)
             item.call, events = self._calls.open(identifier, label(raw.get("name")))
             item.call.keeps_pieces = item.kind == "custom_tool_call"
         return events
@@ -700,7 +776,7 @@ class ResponsesAdapter(ProviderAdapter):
     def _complete_call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         if item.is_done:
             return []
-        self._end_item(item)
+        self._items.end(item)
         item.is_whole = True
         kind = item.kind
         # The text is read before the call begins, so that a chunk that cannot be read begins no call.
@@ -810,25 +886,17 @@ def _unsent(items: list[_Item]) -> list[tuple[_Part, str]]:
     return found
 
 
-def _current(items: list[_Item], at: dict[tuple[str, int], _Item], kind: str, index: int) -> _Item | None:
-    """Returns the current item of a kind and an `output_index`, nearly always the last one, or None.
+def _is_repeated(item: _Item, kind: str) -> bool:
+    """Returns whether an item of reasoning has sent parts of another kind, which have the same text.
 
-    Args:
-        items: The items.
-        at: The current item for each kind and index.
-        kind: The kind.
-        index: The index.
+    Some servers send each delta as `reasoning_text` and as `reasoning_summary_text` (halogen-flash-server#67).
     """
-    if items:
-        last = items[-1]
-        if last.has_index and last.number == index and last.kind == kind:
-            return last  # a look-up takes 500 instructions more
-    return at.get((kind, index))
+    return any(key[0] != kind and part.is_delivered for key, part in item.parts.items())
 
 
-def _without_index(items: Iterable[_Item], kind: str) -> _Item | None:
-    """Returns the item of a kind that no event has given an index; None if there is none."""
-    return next((item for item in items if item.kind == kind and not item.has_index), None)
+def _has_broken_call(items: Iterable[_Item]) -> bool:
+    """Returns whether a call among open items ends amid its arguments."""
+    return any(item.call is not None and not item.is_whole and item.call.is_cut_off for item in items)
 
 
 def _has_text(items: list[_Item]) -> bool:
@@ -857,7 +925,8 @@ def _paired(
 ) -> Iterable[tuple[_Item, dict[str, Any]]]:
     """Yields the item for each object of a whole output.
 
-    An object is paired with the item of its id, else with the next unpaired item of its kind, else with a new item.
+    An object is paired with the item of its call's id or its own, else with the next unpaired item of its kind, else
+    with a new item.
 
     Args:
         items: The items that events have begun.
@@ -869,18 +938,27 @@ def _paired(
         for at, (_, _, raw) in enumerate(output):  # nearly all answers have one item of each kind
             yield items[at], raw
         return
-    ids = {(kind, identifier) for kind, identifier, _ in output if identifier}
-    named = {(item.kind, item.identifier): item for item in items if (item.kind, item.identifier) in ids}
+    named: dict[tuple[str, str], _Item] = {}
+    for item in items:
+        named[item.kind, item.identifier] = item
+        if item.call is not None:  # its id stays the same where a proxy changes those of items
+            named[item.kind, item.call.call_id] = item
+    found: list[_Item | None] = []
+    for kind, identifier, raw in output:
+        called = label(raw.get("call_id"))
+        item_called = named.get((kind, called)) if called else None
+        found.append(item_called or (named.get((kind, identifier)) if identifier else None))
+    paired = {one for one in found if one is not None}
     others: dict[str, deque[_Item]] = {}
     for item in items:
-        if named.get((item.kind, item.identifier)) is not item:
+        if item not in paired:
             others.setdefault(item.kind, deque()).append(item)
-    for kind, identifier, raw in output:
-        found = named.get((kind, identifier))
-        if found is None:
+    for at, (kind, identifier, raw) in enumerate(output):
+        one = found[at]
+        if one is None:
             waiting = others.get(kind)
-            found = waiting.popleft() if waiting else new(kind, identifier, None)
-        yield found, raw
+            one = waiting.popleft() if waiting else new(kind, identifier, None)
+        yield one, raw
 
 
 def _counted(usage: dict[str, Any]) -> dict[str, int]:

@@ -71,6 +71,12 @@ class ToolCall:
         return text if text.isascii() else join_surrogates(text)
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether its arguments are no JSON, which only the end of the call could make right."""
+        text = "" if self.closed or self.keeps_pieces or self.is_empty else self.arguments
+        return bool(text.strip()) and compact_json(text) is None
+
+    @property
     def is_complete(self) -> bool:
         """Whether the argument text so far is one whole JSON object. Each piece is scanned once."""
         if not self.pieces or not self.pieces[-1].endswith("}"):
@@ -142,7 +148,7 @@ def _is_whole(call: ToolCall, arguments: str) -> bool:
     return arguments == "{}" or call.is_complete
 
 
-def _takes_place(arguments: str, before: str) -> bool:
+def takes_place(arguments: str, before: str) -> bool:
     """Returns whether arguments take the place of the whole object before them, which may be the empty object.
 
     Some servers begin a call with `{}` (openai-agents-js#712), others send all arguments so far with each chunk
@@ -301,7 +307,7 @@ class ToolCalls:
             events = self._announce(call)
         if arguments:
             self._room.take(len(arguments))
-            if call.is_held and _takes_place(arguments, call.arguments):
+            if call.is_held and takes_place(arguments, call.arguments):
                 self._room.give_back(len(call.arguments), len(call.pieces))
                 call.replace([])
                 call.is_held = False

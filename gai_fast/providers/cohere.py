@@ -55,6 +55,7 @@ from gai_fast.providers._chat_mends import NoEmptyAnswers, NoPrefill, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
+from gai_fast.providers._finish_words import COMPLETE
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._rules import Member
 from gai_fast.providers._target import Target
@@ -255,6 +256,7 @@ class CohereAdapter(ProviderAdapter):
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._calls = ToolCalls(self.room)
+        self._billed: dict[str, int] = {}
         self._open: dict[int | None, ToolCall] = {}
         """The open calls, by index."""
         self._begins: dict[int | None, int] = {}
@@ -342,10 +344,15 @@ class CohereAdapter(ProviderAdapter):
         if not self.ended:
             raise self.truncated()
         reason = self._calls.outcome(self.api.finish_words, self._reason)
+        if reason in COMPLETE and any(call.is_cut_off for call in self._open.values()):
+            raise self.truncated()
         events = self.start(None, None)
-        if reason in ("stop", "tool_calls"):
+        if reason in COMPLETE:
             events += self._calls.close_all()
         return [*events, self.end(reason, self._reason)]
+
+    def billed(self, usage: dict[str, Any]) -> dict[str, Any]:
+        return {**usage, **self._billed}
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":
@@ -410,6 +417,10 @@ class CohereAdapter(ProviderAdapter):
         usage = delta.get("usage")
         if isinstance(usage, dict):
             kind = "tokens" if usage.get("tokens") else "billed_units"
+            self._billed = counted_usage(
+                nested_count(usage, "billed_units", "input_tokens"),
+                nested_count(usage, "billed_units", "output_tokens"),
+            )
             self.usage = counted_usage(
                 nested_count(usage, kind, "input_tokens"),
                 nested_count(usage, kind, "output_tokens"),

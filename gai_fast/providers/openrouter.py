@@ -7,18 +7,15 @@ Source: openrouter 1.3 and OpenRouter's API reference. Besides the dialect:
 * A failure within a stream is a chunk with `error {code: int, message, metadata}`; `metadata.error_type` is the most
   specific code.
 * The finish reason is read from `finish_reason`; `native_finish_reason` is ignored.
-* Generated images are in `delta.images[]` as `data:` URLs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from gai_fast.core.chunks import member, objects, text_of
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
@@ -26,8 +23,7 @@ from gai_fast.model.request import CacheMark, FilePart, ImagePart, Reasoning, Re
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_calls import CallFragment
+from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._failures import error_object, failure_of
@@ -153,22 +149,9 @@ def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
 
 
 class OpenRouterAdapter(ChatAdapter):
-    """Reads images in addition to the dialect."""
+    """Reads the dialect; the text of reasoning may be in `reasoning_details` only."""
 
     text_members = ChatAdapter.text_members | {"text"}  # `reasoning` repeats the text of `reasoning_details`
-
-    def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
-        yield from super().read_message(choice, message, part)
-        for image in objects(message.get("images")):
-            yield from _image(text_of(member(image, "image_url").get("url")))
-
-
-def _image(url: str) -> list[Event]:
-    """Returns the event for a `data:` URL. Images with other URLs are left out: adapters fetch nothing."""
-    head, _, data = url.partition(";base64,")
-    if not data or not head.startswith("data:"):
-        return []
-    return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
 class OpenRouterResponsesAdapter(ResponsesAdapter):

@@ -420,10 +420,7 @@ class Session(ReadStream):
     # -- figures --
 
     def progress(self) -> tuple[float, float | None, int]:
-        """Returns the seconds since the request, the seconds to first token, and the number of deltas.
-
-        The seconds to first token are `None` before it.
-        """
+        """Returns the seconds since the request, those to the first token (`None` before it), and the deltas so far."""
         return self._meter.progress(perf_counter())
 
     @property

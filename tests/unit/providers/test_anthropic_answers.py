@@ -19,6 +19,10 @@ PING = {"type": "ping"}
 AUDIO = {"type": "audio", "data": "A", "media_type": "audio/wav"}
 SIGNATURE = "EqQBCgIYAhIM+/1gbcDa9GJwZA2b3hGg=="
 STOP = {"type": "message_stop"}
+COMPACTION = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+MESSAGE = {"type": "message", "input_tokens": 23_000, "output_tokens": 1000}
+COMPACTED = {"input_tokens": 23_000, "output_tokens": 1000, "iterations": [COMPACTION, MESSAGE]}
+"""The example on Anthropic's page about compaction."""
 
 
 def head(identifier: str = "msg_1", **keys: Any) -> dict[str, Any]:
@@ -54,6 +58,15 @@ def tool(index: int = 0, *pieces: str, identifier: str = "toolu_1", given: Any =
 
 def read(*chunks: Any) -> list[Event]:
     return answers.read("anthropic", *chunks, done=False)
+
+
+def billed(*chunks: Any) -> dict[str, Any]:
+    """Returns the counts that are charged."""
+    adapter = get_provider("anthropic").adapter()
+    for chunk in chunks:
+        adapter.receive("", json.dumps(chunk))
+    assert adapter.usage is not None
+    return adapter.billed(adapter.usage)
 
 
 class TestText:
@@ -179,6 +192,12 @@ class TestTools:
         events = read(head(), *chunks, tail(reason), STOP)
         assert len(calls_of(events)) == expected
         assert len(of_type(events, "tool.call.start")) == 1
+
+    @pytest.mark.parametrize("reason", ["tool_use", "end_turn"])
+    def test_a_call_that_breaks_off_amid_its_arguments_is_a_failure_of_a_complete_answer(self, reason: str) -> None:
+        with pytest.raises(Error) as failed:
+            read(head(), *tool(0, '{"n":'), tail(reason), STOP)
+        assert (failed.value.code, failed.value.reason) == ("network", "truncated")
 
     def test_an_open_call_is_cut_off_by_an_error(self) -> None:
         adapter = get_provider("anthropic").adapter()
@@ -373,6 +392,55 @@ class TestUsage:
     def test_details_of_another_shape_are_left_out(self) -> None:
         usage = {"input_tokens": 4, "output_tokens": 2, "output_tokens_details": 5}
         assert read(head(usage=usage), tail(), STOP)[-1]["usage"]["total_tokens"] == 6
+
+    def test_compactions_are_charged_and_are_no_tokens_of_the_answer(self) -> None:
+        expected = {"input_tokens": 203_000, "output_tokens": 4500, "total_tokens": 207_500}
+        assert billed(head(), tail(usage=COMPACTED), STOP) == expected
+        assert read(head(), tail(usage=COMPACTED), STOP)[-1]["usage"]["total_tokens"] == 24_000
+        adapter = get_provider("anthropic").adapter()
+        adapter.receive_whole({"content": "Hi", "stop_reason": "end_turn", "usage": COMPACTED})
+        assert adapter.usage is not None
+        assert adapter.billed(adapter.usage) == expected
+
+    def test_a_request_that_only_compacts_is_charged(self) -> None:
+        usage = {"input_tokens": 0, "output_tokens": 0, "iterations": [COMPACTION]}
+        counted = billed(head(usage={"input_tokens": 0, "output_tokens": 0}), tail("compaction", usage=usage), STOP)
+        assert counted["total_tokens"] == 183_500
+
+    def test_cached_tokens_of_a_compaction_are_counted(self) -> None:
+        split = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
+        cached = {"cache_creation_input_tokens": 3, "cache_read_input_tokens": 5, "cache_creation": split}
+        usage = {"input_tokens": 1, "output_tokens": 2, **cached, "iterations": [{**COMPACTION, **cached}]}
+        assert billed(head(), tail(usage=usage), STOP) == {
+            "input_tokens": 180_017,
+            "output_tokens": 3502,
+            "total_tokens": 183_519,
+            "cached_input_tokens": 10,
+            "cache_write_input_tokens": 6,
+            "cache_write_1h_input_tokens": 4,
+        }
+
+    def test_later_iterations_replace_and_absent_ones_stay(self) -> None:
+        first = {**COMPACTED, "iterations": [{**COMPACTION, "input_tokens": 7}]}
+        later = [tail(None, usage=first), tail(usage=COMPACTED), tail(usage={"output_tokens": 1000})]
+        assert billed(head(), *later, STOP)["total_tokens"] == 207_500
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            5,
+            "x",
+            {"type": "compaction", "input_tokens": 9},
+            [None, 1, "x", [COMPACTION]],
+            [{**COMPACTION, "type": "advisor_message"}, {**COMPACTION, "type": ["compaction"]}],
+            [{"type": "compaction", "input_tokens": -1, "output_tokens": "x", "cache_read_input_tokens": 1.5}],
+            [{**COMPACTION, "input_tokens": 2**53 - 1, "output_tokens": 0}] * 2,
+        ],
+        ids=str,
+    )
+    def test_iterations_that_cannot_be_read_cost_no_other_count(self, odd: Any) -> None:
+        counted = billed(head(), tail(usage={**COMPACTED, "iterations": odd}), STOP)
+        assert counted == {"input_tokens": 23_000, "output_tokens": 1000, "total_tokens": 24_000}
 
     def test_no_usage_is_none(self) -> None:
         assert "usage" not in read(head(), tail(), STOP)[-1]

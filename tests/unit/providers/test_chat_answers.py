@@ -129,6 +129,30 @@ class TestText:
             }
         ]
 
+    @pytest.mark.parametrize("provider", ["openai", "openai-compatible", "mistral", "openrouter"])
+    @pytest.mark.parametrize("part", ["delta", "message"])
+    def test_images_with_data_urls_are_events(self, part: str, provider: str) -> None:
+        """`images` is OpenRouter's member and LiteLLM's (BerriAI/litellm#16378)."""
+        urls = ["data:image/png;base64,AAAA", "https://x/y.png", "data:text/plain,a", None]
+        parts: list[Any] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        parts += [{"type": "image_url", "image_url": "data:image/webp;base64,BBBB"}, {"type": "image_url"}, None]
+        images = [
+            {"type": "image", "image": {"data": "AAAA", "media_type": "image/png"}},
+            {"type": "image", "image": {"data": "BBBB", "media_type": "image/webp"}},
+        ]
+        given: list[dict[str, Any]] = [{"images": parts}, {"content": "a", "images": parts}]
+        given += [{"content": [*parts[:-1], {"type": "text", "text": "a"}]}, {"content": "a", "images": None}]
+        text = {"type": "text.delta", "text": "a"}
+        expected = [images, [text, *images], [*images, text], [text]]
+        for message, events in zip(given, expected, strict=True):
+            answer = {"id": "c1", "model": "m1", "choices": [{part: message, "finish_reason": "stop"}]}
+            assert between(read(provider, answer) if part == "delta" else read_whole(provider, answer)) == events
+
+    def test_an_image_that_cannot_be_read_is_reported(self) -> None:
+        odd = [{"type": "image_url", "image_url": {"url": 1}}]
+        for delta in ({"content": "a", "images": odd}, {"content": ["a", *odd]}):
+            assert [event["type"] for event in between(read(DIALECT, chunk(delta)))] == ["text.delta", "warning"]
+
 
 class TestTolerance:
     @pytest.mark.parametrize(
@@ -273,7 +297,7 @@ CHOICES = st.fixed_dictionaries(
                 "content": st.sampled_from(["", "Hi", "usage", "ä", "\n", None, ["x"]]),
                 "refusal": st.sampled_from([None, "no"]),
                 "tool_calls": st.none() | st.lists(CALLS, max_size=2),
-                "images": st.none(),
+                "images": st.sampled_from([None, [], [{"image_url": {"url": "data:image/png;base64,AAAA"}}]]),
             },
         ),
         "text": st.sampled_from(["", "Hi", None]),

@@ -283,6 +283,67 @@ class TestToolCalls:
         assert calls_of(events) == [("a", "f", '{"n":1}')]
         assert "".join(event["arguments"] for event in of_type(events, "tool.call.delta")) == '{"n":1}'
 
+    @pytest.mark.parametrize("keys", [{}, {"index": 0}], ids=["no-index", "all-zero"])
+    @pytest.mark.parametrize("in_one_chunk", [False, True])
+    @pytest.mark.parametrize("names", ["wv", "ww"])
+    def test_whole_calls_with_one_id_are_calls_of_their_own(
+        self, names: str, in_one_chunk: bool, keys: dict[str, Any]
+    ) -> None:
+        """Some servers use the tool's name as the id (cloudwego/eino-ext#652)."""
+        whole = [call(f'{{"x":{at}}}', id="w", name=name, **keys) for at, name in enumerate(names)]
+        deltas = [{"tool_calls": [one["tool_calls"][0] for one in whole]}] if in_one_chunk else whole
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("w", "w", '{"x":0}'), ("w_1", names[1], '{"x":1}')]
+        assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1]
+
+    @pytest.mark.parametrize("keys", [{}, {"index": 0}], ids=["no-index", "all-zero"])
+    def test_calls_with_one_id_may_come_in_fragments(self, keys: dict[str, Any]) -> None:
+        pieces = [("w", '{"x"'), ("w", ":1}"), ("w", ""), ("v", ""), ("v", '{"y"'), ("v", ":2}"), ("v", '{"y"')]
+        deltas = [call(piece, id="a", name=name, **keys) for name, piece in pieces]
+        deltas += [call(piece, id="a", **keys) for piece in (":3", "}")]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "w", '{"x":1}'), ("a_1", "v", '{"y":2}'), ("a_2", "v", '{"y":3}')]
+
+    @pytest.mark.parametrize("places", [(None, None), (0, 0), (0, 1)])
+    @pytest.mark.parametrize("pieces", [['{"x":%d}'], ['{"x"', ":%d}"]], ids=["whole", "in-fragments"])
+    @pytest.mark.parametrize("names", ["wv", "ww"])
+    def test_a_chunk_that_repeats_all_calls_with_one_id_begins_none(
+        self, names: str, pieces: list[str], places: tuple[int | None, int | None]
+    ) -> None:
+        whole: list[dict[str, Any]] = []
+        deltas: list[dict[str, Any]] = []
+        for number, (name, place) in enumerate(zip(names, places, strict=True)):
+            keys: dict[str, Any] = {"id": "a"} if place is None else {"id": "a", "index": place}
+            given = [piece % number if "%" in piece else piece for piece in pieces]
+            deltas += [call(piece, name=name, **keys) for piece in given]
+            whole += call("".join(given), name=name, **keys)["tool_calls"]
+        events = read(DIALECT, *map(chunk, deltas), chunk({"tool_calls": whole}), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", names[0], '{"x":0}'), ("a_1", names[1], '{"x":1}')]
+
+    @pytest.mark.parametrize("keys", [{}, {"index": 0}], ids=["no-index", "all-zero"])
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            ['{"n":', "1}"],
+            ["", '{"n"', ":1}", "", " "],
+            ['{"n":1}', '{"n":1}'],
+            ['{"n":1}', "", "\n"],
+            ["{}", '{"n":1}'],
+            ["{}", '{"n"', ":1}"],
+            ['{"n"', '{"n":', '{"n":1}', '{"n":1}'],
+            ['{"n":null}', '{"n":1}'],
+        ],
+    )
+    def test_an_id_and_a_name_with_every_fragment_are_one_call(self, pieces: list[str], keys: dict[str, Any]) -> None:
+        deltas = [call(piece, id="a", name="f", **keys) for piece in pieces]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"n":1}')]
+
+    def test_no_piece_of_text_begins_a_call(self) -> None:
+        pieces = [{"index": 0, "id": "a", "custom": {"name": "js", "input": piece}} for piece in ("{}", "{x}")]
+        events = read(DIALECT, *(chunk({"tool_calls": [piece]}) for piece in pieces), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "js", "{}{x}")]
+
     def test_arguments_that_only_look_repeated_are_added(self) -> None:
         deltas = [call(piece, index=0, **({} if number else {"id": "a", "name": "f"})) for number, piece in
                   enumerate(['{"n":', '{"n":', '{"n":', "1}}}"])]  # fmt: skip

@@ -186,6 +186,17 @@ class TestUsage:
         assert read(end(usage=billed))[-1]["usage"] == USAGE
         assert "usage" not in read(end(usage={}))[-1]
 
+    def test_the_cost_is_that_of_what_is_billed(self) -> None:
+        adapter = get_provider("cohere").adapter()
+        usage = {"tokens": {"input_tokens": 71, "output_tokens": 8}, "billed_units": {"input_tokens": 5}}
+        for given, expected in (({}, (5, 8)), ({"output_tokens": 7}, (5, 7))):
+            usage["billed_units"] |= given
+            adapter.receive("", json.dumps(end(usage=usage)))
+            assert adapter.usage is not None
+            billed = adapter.billed(adapter.usage)
+            assert (adapter.usage["input_tokens"], adapter.usage["output_tokens"]) == (71, 8)
+            assert (billed["input_tokens"], billed["output_tokens"]) == expected
+
 
 class TestCalls:
     def test_a_call_is_complete_when_it_is_ended(self) -> None:
@@ -222,6 +233,11 @@ class TestCalls:
         for chunk in call(0, '{"n":1}', ended=False):
             adapter.receive("", json.dumps(chunk))
         assert adapter.abort() == []
+
+    def test_a_call_that_breaks_off_amid_its_arguments_is_a_failure_of_a_complete_answer(self) -> None:
+        with pytest.raises(Error) as failed:
+            read(*call(0, '{"n":', ended=False), end("TOOL_CALL"))
+        assert (failed.value.code, failed.value.reason) == ("network", "truncated")
 
     def test_text_that_is_no_json_is_told_where_the_answer_is_complete(self) -> None:
         assert calls_of(read(*call(0, "no json"), end("TOOL_CALL"))) == [("f_1", "f", "no json")]

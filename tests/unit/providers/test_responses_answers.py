@@ -243,6 +243,18 @@ class TestReasoning:
         delta = event("reasoning_text.delta", output_index=0, content_index=0, delta="t")
         assert text_of(read(BEGIN, delta, done(0, "reasoning", **both), end()), "reasoning.delta") == "t"
 
+    @pytest.mark.parametrize("kinds", [("text", "summary_text"), ("summary_text", "text")])
+    def test_what_is_sent_as_summary_and_as_content_is_said_once(self, kinds: tuple[str, str]) -> None:
+        """peonist-ai/halogen-flash-server#67."""
+        deltas = [
+            event(f"reasoning_{kind}.delta", output_index=0, content_index=0, summary_index=0, delta=word)
+            for word in ("The", " user")
+            for kind in kinds
+        ]
+        ends = [event(f"reasoning_{kind}.done", output_index=0, text="The user") for kind in kinds]
+        events = read(BEGIN, added(0, "reasoning"), *deltas, *ends, done(0, "reasoning"), end())
+        assert text_of(events, "reasoning.delta") == "The user"
+
     def test_a_signature_that_only_the_terminal_event_has_is_told(self) -> None:
         output = [{"type": "reasoning", "id": "i0", "summary": [], "encrypted_content": "sealed"}]
         events = read(BEGIN, added(0, "reasoning"), done(0, "reasoning"), end(output=output))
@@ -327,6 +339,50 @@ class TestCalls:
             assert calls_of(events) == [("c", "f", arguments)]
         events = read(BEGIN, added(0, "function_call", **self.CALL), *before, whole, end())
         assert calls_of(events) == [("c", "f", "{}")]
+
+    def test_a_call_that_breaks_off_amid_its_arguments_is_none_whatever_the_status(self) -> None:
+        """earendil-works/pi#9897: the response was completed, the call was not."""
+        with pytest.raises(Error) as failed:
+            read(BEGIN, added(0, "function_call", **self.CALL), fragment('{"a":'), end())
+        assert (failed.value.code, failed.value.reason) == ("network", "truncated")
+        whole = done(0, "function_call", **self.CALL, arguments='{"a":')
+        events = read(BEGIN, added(0, "function_call", **self.CALL), fragment('{"a":'), whole, end())
+        assert calls_of(events) == [("c", "f", '{"a":')], "its provider has ended it"
+
+    ORDERS: ClassVar[dict[str, str]] = {
+        "one after the other": "+a a1 a2 +b b1 b2 -a -b",
+        "announced first": "+a +b a1 a2 b1 b2 -a -b",
+        "interleaved": "+a a1 +b b1 a2 b2 -b -a",
+        "whole at their ends": "+a +b -a -b",
+        "whole at the response's end": "+a +b a1 b1",
+    }
+
+    @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+    @pytest.mark.parametrize("has_index", [False, True])
+    @pytest.mark.parametrize("has_id", [False, True])
+    def test_each_call_gets_its_own_arguments(self, order: str, has_index: bool, has_id: bool) -> None:
+        """llama.cpp's deltas named the `call_id` (ggml-org/llama.cpp#24882); others number all items 0."""
+        place = {"output_index": 0} if has_index else {}
+        items = {
+            name: {"type": "function_call", **({"id": f"i{name}"} if has_id else {}), "call_id": name, "name": name}
+            for name in "ab"
+        }
+        pieces = {"a": ('{"x":', '"a"}'), "b": ("{", "}")}
+        chunks = []
+        for step in order.split():
+            name = step.strip("+-12")
+            item_id = items[name].get("id", name)
+            if step[0] == "+":
+                chunks.append(event("output_item.added", **place, item={**items[name], "arguments": ""}))
+            elif step[0] == "-":
+                item = {**items[name], "arguments": "".join(pieces[name])}
+                chunks.append(event("output_item.done", **place, item=item))
+            else:
+                piece = pieces[name][int(step[1]) - 1]
+                chunks.append(event("function_call_arguments.delta", **place, item_id=item_id, delta=piece))
+        output = [{**items[name], "arguments": "".join(pieces[name])} for name in "ba"]
+        events = read(BEGIN, *chunks, end(output=output))
+        assert sorted(calls_of(events)) == [("a", "a", '{"x":"a"}'), ("b", "b", "{}")]
 
     def test_a_call_whose_name_never_came_is_a_failure(self) -> None:
         with pytest.raises(Error) as failed:
@@ -845,7 +901,7 @@ def test_an_item_that_the_end_repeats_is_paired_in_linear_time() -> None:
     adapter: Any = get_provider(OPENAI).adapter()
     for at, item in enumerate(items):
         adapter.receive("", json.dumps({"type": "response.output_item.added", "output_index": at, "item": item}))
-    paired = _paired(adapter._items, [("message", "m0", items[0])] * 4_000_000, adapter._new)
+    paired = _paired(adapter._items.begun, [("message", "m0", items[0])] * 4_000_000, adapter._new)
     assert {item.number for item, _ in paired} == {0}
 
 
