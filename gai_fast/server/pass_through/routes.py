@@ -243,13 +243,11 @@ class PassThroughRoutes:
         if model is not None:
             is_metered = endpoint in METERED
             self._check_spend(incoming, model, is_metered=is_metered)
-            tokens = estimated_tokens(size)
             price = settings.price(model)
-            call.stream, call.model, call.price = model.stream, model, price
-            if is_metered:
-                call.input_tokens = tokens
+            call.stream, call.model, call.price, call.is_metered = model.stream, model, price, is_metered
             if key is not None and price is not None and price.currency == engine.ledger.currency:
-                cost = cost_of({"input_tokens": tokens}, price) if is_metered else 0
+                # Reserved by the size: only an answer without counts is worth reading the texts.
+                cost = cost_of({"input_tokens": estimated_tokens(size)}, price) if is_metered else 0
                 estimate = Demand(0, Reservation(cost + price.request, cost + price.request))
         if key is not None and key.limits.tokens_per_minute is not None:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)

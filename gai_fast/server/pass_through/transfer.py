@@ -6,7 +6,7 @@ Owns its attempts, its response and its figures. Called by the loop; awaits noth
    a body that was read whole. An answer of any status is an answer.
 2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
 3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
-   an error.
+   an error, and is not charged.
 4. An upstream's error goes back as it came, unless it refuses our credentials or quotes them.
 5. If the client disconnects, the upstream's connection is closed at once.
 """
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+from gai_fast.core.reading import estimated_usage
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -38,7 +39,7 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
-from gai_fast.server.pass_through.usage import UsageReader
+from gai_fast.server.pass_through.usage import UsageReader, text_characters
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import answering_headers
 
@@ -62,11 +63,11 @@ class Call:
     Attributes:
         model: The model that the request names. None if it is not known.
         price: The model's price. None if it has none.
-        input_tokens: The estimate of its tokens if the answer should have counts and has none. None if it should not.
+        is_metered: Whether the answer should have counts: without them, the text of the request is charged.
         ids: Has read the body, if the rest of it may name ids that its caller must not.
     """
 
-    __slots__ = ("body", "endpoint", "ids", "input_tokens", "model", "path", "price", "stream", "upstream")
+    __slots__ = ("body", "endpoint", "ids", "is_metered", "model", "path", "price", "stream", "upstream")
 
     def __init__(
         self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
@@ -78,7 +79,7 @@ class Call:
         self.endpoint = endpoint
         self.model: ModelSettings | None = None
         self.price: Price | None = None
-        self.input_tokens: int | None = None
+        self.is_metered = False
         self.ids: FormIds | None = None
 
 
@@ -369,7 +370,7 @@ class Transfer(Receiver):
     def _measure(self, outcome: Outcome, error: Error | None = None) -> StreamMetrics:
         call, incoming, now = self._call, self._incoming, _clock()
         self._end_pause(now)
-        usage, charges = self._cost()
+        usage, charges = self._cost(outcome)
         code = None if error is None else error.code
         if code is None and outcome == "failed":
             code = get_provider(call.upstream.provider).decode_error(self._status, {}, b"").code
@@ -398,15 +399,16 @@ class Transfer(Receiver):
             charges=charges,
         )
 
-    def _cost(self) -> tuple[dict[str, object] | None, tuple[Charge, ...]]:
+    def _cost(self, outcome: Outcome) -> tuple[dict[str, object] | None, tuple[Charge, ...]]:
         """Returns the tokens and the cost of what the upstream has answered, or works on for a client that left."""
         call = self._call
         if not (self._status or self._is_owed) or self._status >= _FAILED:
             return None, ()
+        if outcome == "failed" and self._held is not None:  # the client got an error, and nothing of the answer
+            return None, ()
         usage = None if self._usage is None else self._usage.usage(self._held or b"")
-        if not (usage and usage["total_tokens"]) and call.input_tokens is not None:  # LM Studio counts nothing: 0
-            tokens = call.input_tokens
-            usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens, "source": "estimated"}
+        if not (usage and usage["total_tokens"]) and call.is_metered:  # LM Studio counts nothing: 0
+            usage = estimated_usage(text_characters(call.body), 0, "estimated")
         price = call.price
         if price is None:
             return usage, ()

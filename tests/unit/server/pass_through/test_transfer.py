@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.settings import BreakerSettings, IdentitySettings
+from gai_fast.model.money import UNIT
+from gai_fast.model.settings import BreakerSettings, IdentitySettings, Price
 from gai_fast.net.stream.upstreams import Upstreams
 from tests.integration.gateway import Net, Peer, on_uvloop
 from tests.waiting import until
 from tests.wire import chunk
 
-LANE = ("/v1/x", "/v1/audio/*")
+LANE = ("/v1/x", "/v1/audio/*", "/v1/rerank")
+PRICE = Price(UNIT, UNIT, UNIT, UNIT, UNIT, request=4 * UNIT)
+RERANKING = {"model": "m", "query": "q", "documents": ["a" * 40]}
 
 
 @on_uvloop
@@ -94,3 +97,40 @@ async def test_a_request_that_cannot_be_sent_is_answered_and_keeps_no_place(
     engine = gateway.running.engine
     assert engine.running == sum(engine.callers.values()) == 0
     net.logged.clear()
+
+
+async def charged_for_broken_answer(net: Net, *sent: bytes) -> list[int]:
+    """Returns what a key is charged for a 200 of which the upstream sends some parts."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n", *sent)
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, price=PRICE)
+    answer = await gateway.ask("POST", "/v1/rerank", RERANKING)
+    assert answer.status == 200 or answer.error["code"] == "network"
+    await until(lambda: not gateway.running.engine.transfers)
+    net.logged.clear()
+    return [row.amount for row in await gateway.running.engine.ledger.spend("key")]
+
+
+@on_uvloop
+async def test_an_answer_that_breaks_before_a_part_was_passed_on_costs_nothing(net: Net) -> None:
+    assert await charged_for_broken_answer(net, b"Content-Length: 500\r\n\r\n", b"x" * 30) == []
+
+
+@on_uvloop
+async def test_an_answer_that_breaks_after_a_part_was_passed_on_is_charged(net: Net) -> None:
+    sent = b"Transfer-Encoding: chunked\r\n\r\n", chunk(b"x" * 30)
+    assert await charged_for_broken_answer(net, *sent) == [4 * UNIT + 11 * UNIT // 10**6]
+
+
+@on_uvloop
+async def test_an_answer_without_counts_is_charged_for_the_text_of_its_request(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer("200 OK", b'{"results": []}', "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, price=PRICE)
+    answer = await gateway.ask("POST", "/v1/rerank", RERANKING)
+    assert (answer.status, answer.headers["x-gai-cost"]) == (200, "4.000011")

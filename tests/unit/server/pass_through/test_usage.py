@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.server.pass_through.usage import UsageReader
+from gai_fast.server.pass_through.usage import UsageReader, text_characters
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
@@ -46,6 +46,22 @@ def tokens(into: int, out: int = 0, cached: int = 0, written: int = 0) -> dict[s
                 }
             },
             tokens(6, 43),
+        ),
+        (
+            {
+                "usageMetadata": {
+                    "promptTokenCount": 6,
+                    "candidatesTokenCount": 3,
+                    "toolUsePromptTokenCount": 20,
+                    "thoughtsTokenCount": 40,
+                    "totalTokenCount": 69,
+                }
+            },
+            tokens(26, 43),
+        ),
+        (
+            {"usageMetadata": {"promptTokenCount": 6, "toolUsePromptTokenCount": 20, "candidatesTokenCount": 3}},
+            tokens(26, 3),
         ),
         (
             {"usageMetadata": {"promptTokenCount": 6, "cachedContentTokenCount": 4, "totalTokenCount": 6}},
@@ -97,6 +113,35 @@ def test_a_stream_of_anthropics_counts_its_input_first_and_its_output_last() -> 
     assert usage_of(body + text + end, 4096, "text/event-stream") == tokens(755, 415, 700, 30)
     last = json.dumps({**start, "output_tokens": 415}).encode()
     assert usage_of(body + b'data: {"usage": %b}\n\n' % last, 7, "text/event-stream") == tokens(755, 415, 700, 30)
+
+
+COMPACTION = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+MESSAGE = {"type": "message", "input_tokens": 23_000, "output_tokens": 1000}
+CACHED = {"cache_read_input_tokens": 5, "cache_creation_input_tokens": 3}
+
+
+@pytest.mark.parametrize("size", [7, 1 << 20])
+@pytest.mark.parametrize(
+    ("iterations", "expected"),
+    [
+        ([COMPACTION, MESSAGE], tokens(203_000, 4500)),
+        ([MESSAGE, COMPACTION, COMPACTION], tokens(383_000, 8000)),
+        ([{**COMPACTION, **CACHED}], tokens(203_008, 4500, 5, 3)),
+        ([{**COMPACTION, "input_tokens": -1, "output_tokens": "x"}, None, 5], tokens(23_000, 1000)),
+        ([], tokens(23_000, 1000)),
+        (5, tokens(23_000, 1000)),
+        (None, tokens(23_000, 1000)),
+    ],
+)
+def test_anthropics_compactions_are_added_to_the_message(iterations: Any, expected: Any, size: int) -> None:
+    usage = {"input_tokens": 23_000, "output_tokens": 1000, "iterations": iterations}
+    assert usage_of(json.dumps({"content": VECTOR, "usage": usage}).encode(), size) == expected
+    assert usage_of(json.dumps({"usage": usage, "content": VECTOR}).encode(), size) == expected
+    start = b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 23000, "output_tokens": 1}}}\n\n'
+    for counts in (usage, {"output_tokens": 1000, "iterations": iterations}):
+        end = b'data: {"type": "message_delta", "usage": %b}\n\n' % json.dumps(counts).encode()
+        stop = b'data: {"type": "message_stop"}\n\n'
+        assert usage_of(start + end + stop, size, "text/event-stream") == expected
 
 
 @pytest.mark.parametrize(
@@ -184,3 +229,33 @@ def test_the_number_of_counts_that_are_looked_at_is_bounded(change_limits: Chang
     many = [ECHO] * 20
     assert usage_of(json.dumps({"n": VECTOR, "results": many, "usage": OWN}).encode(), 1 << 20) == tokens(900)
     assert usage_of(json.dumps({"n": VECTOR, "usage": OWN, "results": many}).encode(), 1 << 20) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "characters"),
+    [
+        ({"query": "q", "documents": ["a" * 40]}, 41),
+        ({"query": "q", "documents": [{"text": "ab"}, {"title": "t", "body": {"en": "cd"}}], "top_n": 1}, 6),
+        ({"input": ["é" * 3, "b"], "encoding_format": "float"}, 4),
+        ({"input": [1, 2, 3]}, 12),
+        ({"input": [[1, 2], [3]]}, 12),
+        ({"input": [{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": "data:"}}]}, 2),
+        ({"prompt": "a cat", "size": "1024x1024", "n": 1}, 5),
+        ({"instructions": "be", "input": [{"role": "user", "content": "hi"}, {"type": "reasoning", "x": "y"}]}, 4),
+        ({"input": None, "query": True, "documents": 1.5}, 0),
+    ],
+    ids=str,
+)
+def test_the_texts_of_a_request_are_counted(request_: dict[str, Any], characters: int) -> None:
+    assert text_characters(json.dumps({"model": "rerank", **request_}).encode()) == characters
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_a_request_of_any_depth_is_counted(depth: int) -> None:
+    body = b'{"input":%b"hello"%b}' % (b"[" * depth, b"]" * depth)
+    assert text_characters(body) in (5, len(body))
+
+
+@pytest.mark.parametrize("body", [b'{"model":"m","texts":["a"]}', b'{"input":1e999}', b'{"input":"\xff"}', b"[]", b"x"])
+def test_a_request_without_known_texts_counts_by_its_size(body: bytes) -> None:
+    assert text_characters(body) == len(body)
