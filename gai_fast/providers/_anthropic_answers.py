@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from gai_fast.core.chunks import count, inner_text, label, member, members, nested_count, objects, parse_chunk, text_of
@@ -234,8 +235,7 @@ class AnthropicAdapter(ProviderAdapter):
             raise self.truncated()
         self.check_word(self._reason)
         reason = self._calls.outcome(self.api.finish_words, self._reason)
-        calls = [block.call for block in self._blocks.values() if block.call is not None]
-        if reason in COMPLETE and any(call.is_cut_off for call in calls):
+        if reason in COMPLETE and self._blocks and _has_broken_call(self._blocks.values()):
             raise self.truncated()
         events = self.start(None, None)
         if not self._has_content:
@@ -252,7 +252,8 @@ class AnthropicAdapter(ProviderAdapter):
         return self._reason
 
     def billed(self, usage: dict[str, Any]) -> dict[str, Any]:
-        return usage | {name: usage.get(name, 0) + more for name, more in self._compacted.items()}
+        compacted = self._compacted
+        return usage | {name: usage.get(name, 0) + more for name, more in compacted.items()} if compacted else usage
 
     def abort(self) -> list[Event]:
         # A call whose block is still open was cut off, even if its text looks complete.
@@ -506,6 +507,11 @@ class AnthropicAdapter(ProviderAdapter):
         text = text_of(text)
         self._characters += len(text)
         return [{"type": "text.delta", "text": text}] if text else []
+
+
+def _has_broken_call(blocks: Iterable[_Block]) -> bool:
+    """Returns whether a call among open blocks ends amid its arguments."""
+    return any(block.call is not None and block.call.is_cut_off for block in blocks)
 
 
 def _compaction_counts(iterations: list[Any]) -> dict[str, int]:

@@ -284,31 +284,28 @@ class _Items:
                 return last  # a look-up takes 500 instructions more
         return self._at.get((kind, index))
 
-    def find(self, kind: str, identifier: str, index: int | None, *, is_end: bool) -> _Item | None:
+    def find(self, kind: str, identifier: str, index: int | None) -> _Item | None:
         """Returns the item of an event, or None.
 
         Args:
             kind: The kind of item.
             identifier: Its id, empty if the event has none.
             index: Its `output_index`, if the event has one.
-            is_end: Whether the event is the end of an item or of a part of it.
         """
-        named = self._named.get((kind, identifier)) if identifier else None
         if index is None:
-            return named or self._last_open(kind)
-        if self.is_shared and named is not None and not named.is_done:
-            return named
-        item = self.current(kind, index)
-        if item is None and is_end:  # some servers number an item at its end
-            return self._unnumbered(kind) if named is None or named.is_done else named
-        return item
+            named = self._named.get((kind, identifier)) if identifier else None
+            return named or next((item for item in reversed(self.unfinished) if item.kind == kind), None)
+        named = self._open(kind, identifier) if self.is_shared else None
+        return named or self.current(kind, index)
 
-    def _last_open(self, kind: str) -> _Item | None:
-        return next((item for item in reversed(self.unfinished) if item.kind == kind), None)
+    def find_unnumbered(self, kind: str, identifier: str) -> _Item | None:
+        """Returns the open item whose end alone has an index, or None; arguments as for `find`."""
+        unnumbered = (item for item in self.unfinished if item.kind == kind and not item.has_index)
+        return self._open(kind, identifier) or next(unnumbered, None)
 
-    def _unnumbered(self, kind: str) -> _Item | None:
-        """Returns the open item of a kind that no event has given an index; None if there is none."""
-        return next((item for item in self.unfinished if item.kind == kind and not item.has_index), None)
+    def _open(self, kind: str, identifier: str) -> _Item | None:
+        named = self._named.get((kind, identifier)) if identifier else None
+        return None if named is None or named.is_done else named
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -430,7 +427,7 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.truncated()
         self.check_word(self._word)
         reason = self._calls.outcome(self.api.finish_words, self._word)
-        if reason in COMPLETE and _has_broken_call(self._items.unfinished):
+        if reason in COMPLETE and self._items.unfinished and _has_broken_call(self._items.unfinished):
             raise self.truncated()
         events = self.start(None, None) + self._held_texts()
         if reason in COMPLETE:
@@ -537,7 +534,9 @@ class ResponsesAdapter(ProviderAdapter):
             chunk: The event.
         """
         index = count(chunk.get("output_index"))
-        item = self._items.find(kind, identifier, index, is_end=label(chunk.get("type")).endswith(".done"))
+        item = self._items.find(kind, identifier, index)
+        if item is None and label(chunk.get("type")).endswith(".done"):  # some servers number an item at its end
+            item = self._items.find_unnumbered(kind, identifier)
         return item or self._new(kind, identifier, index)
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
