@@ -11,6 +11,7 @@ import fcntl
 import math
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,10 +36,11 @@ from gai_fast.cli import (
 from gai_fast.cli.config import toml
 from gai_fast.cli.server_key import at_server
 from gai_fast.config import ConfigError, find, read
+from gai_fast.config.checks import PERIODS
 from gai_fast.config.editing import EditError, add_key, add_secret, remove_key
 from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import read_value
-from gai_fast.config.problems import Problems, nearest
+from gai_fast.config.problems import Problems, nearest, shown
 from gai_fast.config.resolution import Table, read_keys
 from gai_fast.config.stored_keys import LIMITS_OF_KEY
 from gai_fast.model.settings import Secret, key_digest
@@ -128,9 +130,8 @@ def new(
     def change(text: str, keys: list[Table]) -> str:
         there = next((key["name"].origin for key in keys if key["name"].value == name), None)
         if there is not None:
-            raise ConfigFailure(
-                f"{there}: a [[key]] of this name is there: `key rotate {name}` gives it another secret"
-            )
+            rotate = f"gai-fast key rotate {shlex.quote(name)}{_file_flag(config_path)}"
+            raise ConfigFailure(f"{there}: a [[key]] of this name is there: `{rotate}` gives it another secret")
         return add_key(text, lines)
 
     _edit(path, change)
@@ -148,6 +149,13 @@ def _check_alone(config_path: Path | None, *, role: str | None = None) -> None:
         raise click.UsageError("--role and --server do not go together: a key of the store is always a user's")
     if config_path is not None and _is_given("config_path"):
         raise click.UsageError("-c and --server do not go together: the key is in the file, or at the server")
+
+
+def _file_flag(config_path: Path | None) -> str:
+    """Returns the flag that names the file in a further command; empty if the command finds the file by itself."""
+    if config_path is None or not _is_given("config_path"):
+        return ""
+    return f" -c {shlex.quote(click.format_filename(config_path))}"
 
 
 def _check_no_key(key: Secret | None) -> None:
@@ -170,11 +178,13 @@ def _spend(text: str) -> dict[str, Any]:
     amount, _, period = text.partition("/")
     try:
         number = int(amount) if amount.isdecimal() else float(amount)
-        if not math.isfinite(number):  # JSON has no such number
+        if not math.isfinite(number) or period not in PERIODS:  # JSON has no number that is not finite
             raise ValueError
         return {"amount": number, "period": period}
     except (ValueError, OverflowError):
-        raise ConfigFailure(f"--spend: must be an amount and a period, such as 20/month, not {text!r}") from None
+        periods = ", ".join(PERIODS)
+        what = f"must be AMOUNT/PERIOD, such as 50/month, with a period of {periods}, not {shown(text)}"
+        raise ConfigFailure(f"--spend {what}") from None
 
 
 def _new_secret() -> tuple[str, str]:

@@ -690,6 +690,8 @@ def unknown_key(name: str, section: str) -> str:
     timed = "upstream" if section == "model" else section  # the times of a model are its upstream's
     if name in _TIMEOUTS and (limits := [key for key in SECTIONS[timed] if key.endswith("_timeout")]):
         return f"unknown key {shown(name)} in {title(section)}; {title(timed)} has {', '.join(limits)}"
+    if section == "model" and name in FIELDS:
+        return f"unknown key {shown(name)} in {title(section)}; a request's field is set by defaults = {{{name} = …}}"
     advice = nearest(name, SECTIONS[section], LATER[section])
     home = _home_of(name)
     of_another_list = section in LISTS and home in LISTS

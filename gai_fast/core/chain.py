@@ -1,8 +1,9 @@
 """The interface of processors, event → events, and the chain that runs them in order.
 
 A processor is one file: the settings type of a `[[processor]]` entry, and the processor that it makes for one stream.
-The chain runs between a stream's legal order (`core/relay.py`) and its encoder. It numbers joined events, and decides
-how much of the hot path a stream may use. Nothing here awaits, opens anything or reads a clock: time is an argument.
+The chain runs between a stream's legal order (`core/legal_stream.py`) and its encoder. It numbers joined events, and
+decides how much of the hot path a stream may use. Nothing here awaits, opens anything or reads a clock: time is an
+argument.
 
 Rules:
 

@@ -1,6 +1,6 @@
 """`StreamMeter`: measures one stream while it runs.
 
-Reads no clock: the session passes the time once per read, never per event. `metrics.py` explains the figures.
+Reads no clock: the session passes the time once per read, never per event. `model/metrics.py` explains the figures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads native requests: a body into a `Request` with every error of its shape, and its messages in order.
 
-Separate from `request.py`, which has the types, because this module is compiled.
+Separate from `model/request.py`, which has the types, because this module is compiled.
 """
 
 from __future__ import annotations
@@ -305,7 +305,8 @@ def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHA
         # msgspec reports a lone surrogate with the same message.
         half = _HALF.search(body)
         if half is None:
-            raise _not_json(f"it ends too early (byte {len(body)})") from None
+            empty = "" if body else ": it is empty"
+            raise _not_json(f"it ends too early (byte {len(body)}){empty}") from None
         raise _not_json(f"a string holds half of a surrogate pair (byte {half.start()})") from None
 
 

@@ -366,7 +366,7 @@ async def acollect(events: AsyncIterable[Event]) -> Result:
 
 
 def _collect(collector: Collector, event: Event, number: int) -> None:
-    """Adds an event; the text of its refusal tells the number of the event, counted from 1."""
+    """Adds an event; the error names the event's number, from 1."""
     try:
         collector.event(event)
     except ValueError as problem:

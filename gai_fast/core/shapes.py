@@ -1,7 +1,7 @@
 """The shape of a request in a client's dialect: what the rules of a provider depend on.
 
-Found by the walk that counts the characters of a request, once per request. Knows the dialects, and no provider. A
-request of any shape has one: wrong types are the provider's to refuse.
+Collected once per request, by the walk that counts its characters. Knows the dialects, and no provider. Wrong types are
+ignored: the provider refuses them.
 """
 
 from __future__ import annotations

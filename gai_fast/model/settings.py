@@ -194,7 +194,7 @@ class UpstreamSettings(_Snapshot):
     idle_timeout: float = 60.0
     total_timeout: float = 600.0
     max_connections: int | None = None
-    """Connections of one worker. None means as many as `[limits] streams`."""
+    """Connections of the server, divided among its workers. None means as many as `[limits] streams`."""
     pool_wait: float = 1.0
     """The time after which a request that waits for one of `max_connections` goes to the next target, or fails."""
     min_idle: int = 0

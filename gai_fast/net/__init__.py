@@ -1,1 +1,1 @@
-"""The asyncio layer: timers, upstream connections, client writers, sessions. It moves bytes and contains no policy."""
+"""The asyncio layer: upstream connections, client writers, sessions. It moves bytes and contains no policy."""

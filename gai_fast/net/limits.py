@@ -72,8 +72,8 @@ class Limits:
     tried twice a minute."""
 
     pool_waiting: int = 1024
-    """Requests that wait for a connection of one upstream: as many as the pool has connections by default, so that a
-    wait lasts about one answer. Further requests are refused at once."""
+    """Requests that wait for a connection of one upstream. With `max_connections = 1000` a wait lasts about one answer;
+    by default a pool has as many connections as `[limits] streams`. Further requests are refused at once."""
 
     pool_stale: float = 1.0
     """If a reused connection closes without a byte within these seconds after the request, it counts as closed before:

@@ -106,7 +106,7 @@ NOT_RUN: Final = {
     ("docs/admin.md", "curl -s https://gateway.example.com"): "asks a server with keys; integration/test_keys.py",
     ("README.md", "GAI_FAST_BUILD=pure"): "installs the package",
     ("README.md", "make serve"): "installs the package; integration/test_cli.py runs the command that it starts",
-    ("README.md", "gai-fast serve -c gai-fast.toml"): "asks providers; test_readme.py loads the file",
+    ("README.md", ".venv/bin/gai-fast serve -c gai-fast.toml"): "asks providers; test_readme.py loads the file",
     ("benchmarks/README.md", 'make bench ARGS="--scenario burst-100 --only gai-fast --only Go"'): LONG,
     ("docs/architecture.md", "a client's request"): DRAWING,
     ("docs/architecture.md", "gai_fast/"): DRAWING,

@@ -92,7 +92,7 @@ class Target:
         model: As above.
         live: Streams under way.
         is_drained: The operator has taken it out.
-        is_failing: Its last request that says something of it has failed.
+        is_failing: Its last request that is evidence about it has failed.
         waiting: Requests before their first token.
     """
 
@@ -239,7 +239,7 @@ class Target:
         self._average_at, self._average_count = now, count
 
     def outlasted(self, seconds: float, now: float, count: int) -> None:
-        """Notes a request that was given up after a time without a token: it says something only if that was long."""
+        """Notes a request that was given up after a time without a token: evidence only if that was long."""
         if seconds > (LIMITS.failed_first_token if self._average is None else self._average):
             self.measured(seconds, now, count, replaces=False)
 

@@ -49,7 +49,7 @@ NO_TOKEN: Final = "upstream_token"
 """The reason of a request that found no token of its upstream's identity."""
 
 REFUSED_IDENTITY: Final = "upstream_credentials"
-"""The reason if there will be none; before a connection, it says nothing of the upstream."""
+"""The reason if there will be none; before a connection, it is not evidence about the upstream."""
 
 _NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", NO_TOKEN, REFUSED_IDENTITY})
 
@@ -165,7 +165,7 @@ def is_fault_of_upstream(error: Error) -> bool:
 
 
 def is_local_failure(error: Error) -> bool:
-    """Returns whether a failure says nothing of the upstream: its cause is this process, its store, or the client."""
+    """Returns whether a failure is not evidence about the upstream: this process, its store or the client caused it."""
     return error.reason in (SLOW_CLIENT, SHARED_CALL) or _is_not_asked(error)
 
 

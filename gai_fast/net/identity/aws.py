@@ -72,7 +72,7 @@ def bearer_token(keys: AWSKeys, region: str, now: str, seconds: float | None) ->
 
 
 def _is_refusal(response: Any) -> bool:
-    """Returns whether an answer of AWS says no, rather than that it cannot answer now."""
+    """Returns whether AWS refused permanently."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return isinstance(status, int) and status in _REFUSALS
 

@@ -589,7 +589,7 @@ class Engine(EngineCallbacks):
         """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
-        for session in list(self._read_on):  # now, as the others: later nobody would charge for them
+        for session in list(self._read_on):  # end these now too: after shutdown nothing charges them
             session.fail(_stopped())
         self._end_transfers()
         self.targets.close()

@@ -2,7 +2,7 @@
 
 Owns the path to an upstream: a socket, a proxy's tunnel, TLS. It must not know which exchange gets a connection
 (`connection_pool.py`), nor the meaning of a response, retries and other upstreams. Proxies come from the configuration
-only; environment variables such as `HTTPS_PROXY` are not read.
+only; `config/` reads `HTTPS_PROXY` for `proxy = "env"`.
 """
 
 from __future__ import annotations

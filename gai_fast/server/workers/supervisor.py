@@ -5,8 +5,8 @@ It serves no HTTP request.
 
 1. It accepts connections, and hands each to the next worker in turn. Workers that share a listening socket get unequal
    shares: of two workers, one got 99 of 100 clients that connected one after the other, and 65 of 100 if twenty
-   connected at a time. Handing over costs 25 us of CPU for each connection. While no worker has room in its channel,
-   no connection is accepted: clients wait in the kernel's queue and are not closed.
+   connected at a time. Accepting and handing over costs 36 us of CPU for each connection (docs/performance.md). While
+   no worker has room in its channel, no connection is accepted: clients wait in the kernel's queue and are not closed.
 2. If a worker dies, it is replaced at once, or after a wait that grows with the number of recent deaths. Connections in
    its channel go to another worker. If workers cannot start, the server ends: at its start at once, later after
    `limits.worker_starts` attempts in a row, but not while another worker runs, whose streams go on. If the system

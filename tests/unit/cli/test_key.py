@@ -167,7 +167,10 @@ def test_a_name_that_is_not_there_is_exit_code_2_and_changes_nothing(run: Run, f
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("new", "alice", "-c", "c.toml"), "c.toml:6: a [[key]] of this name is there: `key rotate alice` gives it"),
+        (
+            ("new", "alice", "-c", "c.toml"),
+            "c.toml:6: a [[key]] of this name is there: `gai-fast key rotate alice -c c.toml` gives it",
+        ),
         (("new", "a b"), "NAME: `name` in [[key]] must be 1 to 64 characters"),
         (("new", "anonymous"), "NAME: `name` in [[key]] must not be anonymous"),
         (("new", ""), "NAME: `name` in [[key]] must be a string that is not empty"),
@@ -264,10 +267,15 @@ def test_a_new_key_may_have_limits(run: Run, file: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (("--spend", "much"), "error: --spend: must be an amount and a period, such as 20/month, not 'much'\n"),
-        (("--spend", "nan/day"), "error: --spend: must be an amount and a period"),
-        (("--spend", "1e999/day"), "error: --spend: must be an amount and a period"),
-        (("--spend", "5/fortnight"), "error: --spend: "),
+        (
+            ("--spend", "50"),
+            "error: --spend must be AMOUNT/PERIOD, such as 50/month, with a period of day, month, total, not '50'\n",
+        ),
+        (("--spend", "much"), "error: --spend must be AMOUNT/PERIOD, such as 50/month"),
+        (("--spend", "nan/day"), "error: --spend must be AMOUNT/PERIOD"),
+        (("--spend", "1e999/day"), "error: --spend must be AMOUNT/PERIOD"),
+        (("--spend", "5/fortnight"), "error: --spend must be AMOUNT/PERIOD"),
+        (("--spend", "-5/day"), "error: --spend: `spend` in [[key]] must have an amount from 0 to"),
         (("--streams", "-1"), "error: --streams: `streams` in [[key]] must be a whole number"),
     ],
 )

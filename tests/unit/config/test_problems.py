@@ -46,6 +46,10 @@ class TestMistakes:
             (UPSTREAM + MODEL + 'provider = "openai"', "'provider' in [[model]]; it belongs under [[upstream]]"),
             (UPSTREAM + "price = 1", "toml:4: unknown key 'price' in [[upstream]]; it belongs under [[model]]"),
             (UPSTREAM + MODEL + "connect_timeout = 1", "'connect_timeout' in [[model]]; it belongs under [[upstream]]"),
+            (
+                UPSTREAM + MODEL + "max_tokens = 5",
+                "unknown key 'max_tokens' in [[model]]; a request's field is set by defaults = {max_tokens = …}",
+            ),
             (UPSTREAM + MODEL + "max_token = 1", "unknown key 'max_token' in [[model]]; known: balance, "),
             ('[store]\npath = "a.db"', "gai-fast.toml:2: unknown key 'path' in [store]; known: "),
             ('[[models]]\nname = "m"', "gai-fast.toml:1: unknown section 'models'; did you mean [[model]]?"),

@@ -195,7 +195,7 @@ def test_characters_are_those_of_all_texts() -> None:
 
 
 def test_row_1_an_empty_body_ends_too_early() -> None:
-    assert refused(b"").message == "The body is not JSON: it ends too early (byte 0)"
+    assert refused(b"").message == "The body is not JSON: it ends too early (byte 0): it is empty"
 
 
 @pytest.mark.parametrize(
