@@ -23,7 +23,42 @@ class Limits:
     with more is refused by grpcio."""
 
     grpc_calls: int = 20_000
-    """Calls at a time: as many as a gateway's streams by default."""
+    """Calls at a time, and connections: as many as a gateway's streams by default."""
+
+    grpc_unasked: int = 16 * KIB
+    """Bytes of a message that a client can send before the server asks for it: most requests are no longer, and a
+    longer one costs a round trip. All calls together have 320 MiB of them."""
+
+    grpc_receive: float = 30.0
+    """Seconds in which a message must be whole: a gateway's `body_timeout`. The largest one needs 2.8 Mbit/s."""
+
+    grpc_receiving: int = 20
+    """Messages that are received at a time from callers that the gateway takes. With those below, of the health and of
+    the reflection they are 48, of 480 MiB: a gateway's bodies have 512 MiB by default (`upload_bytes`)."""
+
+    grpc_receiving_wait: float = 10.0
+    """Seconds for which another one waits for one of those. A message that is there is read in less than 1 ms."""
+
+    grpc_unjudged: int = 16
+    """Messages that are received at a time from callers with a key that nobody has judged: the gateway judges it with
+    the request. With more of them it is asked about the key before."""
+
+    grpc_unjudged_wait: float = 0.25
+    """Seconds for which another one waits for one of those: a thousand calls at once pass in them, without a second
+    request to the gateway for each."""
+
+    grpc_keyless: float = 60.0
+    """Seconds for which the server knows that the gateway takes calls without a key."""
+
+    grpc_probes: int = 8
+    """Messages to the health that are received at a time: anyone can send them."""
+
+    grpc_reflections: int = 4
+    """Calls of the reflection whose next message is awaited at a time. A tool needs one, for a moment."""
+
+    grpc_probe: float = 1.0
+    """Seconds in which such a message must be whole, and for which another one waits: the default of Kubernetes for a
+    probe. It has some 20 bytes."""
 
     grpc_grace: float = 24.0
     """Seconds in which calls may end when the server stops; then it ends them."""

@@ -11,16 +11,19 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from gai_fast.grpc.calls import Calls
 from gai_fast.grpc.limits import LIMITS
 from gai_fast.grpc.messages import POOL, SERVICE
+from gai_fast.grpc.receiving import Full, Receiving, overfull
 from gai_fast.grpc.service import Service
 from gai_fast.grpc.statuses import status_of
 from gai_fast.library.remote import RemoteGateway
+from gai_fast.model.errors import Error
 from gai_fast.model.settings import Secret
 
 _SERVICES: Final = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -64,7 +67,9 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, service.handlers()),),
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, _Health(self._health).handlers()),),
+        )
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(service), self._server)
 
     async def start(self) -> None:
@@ -100,6 +105,9 @@ _AT_ONCE: Final = 0.5
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # or a second server would share the port
     ("grpc.max_receive_message_length", LIMITS.grpc_message),
+    ("grpc.max_allowed_incoming_connections", LIMITS.grpc_calls),
+    ("grpc.http2.lookahead_bytes", LIMITS.grpc_unasked),
+    ("grpc.http2.bdp_probe", 0),  # it lets clients send 10 MiB and more of each message that is not read
     ("grpc.max_send_message_length", -1),  # an event has its own limit
     ("grpc.max_metadata_size", LIMITS.grpc_metadata),
     ("grpc.absolute_max_metadata_size", LIMITS.grpc_metadata),
@@ -111,21 +119,74 @@ _OPTIONS: Final = (
 )
 
 
+class _Health:
+    """Answers about the health; anyone may ask.
+
+    A message that finds all places taken is not read: its answer is about the whole process. Strangers could else make
+    a supervisor end it.
+    """
+
+    def __init__(self, known: health.aio.HealthServicer) -> None:
+        self._known = known
+        self._receiving = Receiving(LIMITS.grpc_probes, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_probe)
+
+    def handlers(self) -> dict[str, Any]:
+        """Returns the methods, as grpcio takes them."""
+        written = health_pb2.HealthCheckResponse.SerializeToString
+        return {
+            "Check": grpc.stream_unary_rpc_method_handler(self.check, response_serializer=written),
+            "Watch": grpc.stream_stream_rpc_method_handler(self.watch, response_serializer=written),
+        }
+
+    async def check(self, _: object, context: grpc.aio.ServicerContext) -> Any:
+        """Answers once."""
+        return await self._known.Check(await self._request(context), context)
+
+    async def watch(self, _: object, context: grpc.aio.ServicerContext) -> None:
+        """Answers at each change."""
+        await self._known.Watch(await self._request(context), context)
+
+    async def _request(self, context: grpc.aio.ServicerContext) -> health_pb2.HealthCheckRequest:
+        """Returns a call's message. Ends the call if there is none."""
+        try:
+            return health_pb2.HealthCheckRequest.FromString(await self._receiving.message(context))
+        except Full:
+            return health_pb2.HealthCheckRequest()
+        except DecodeError:
+            refusal = Error("invalid_request", "the message is no HealthCheckRequest", reason="message")
+        except Error as problem:
+            refusal = problem
+        await context.abort_with_status(status_of(refusal, ""))
+        raise refusal  # it has ended before
+
+
 class _Reflection:
     """Describes the services to callers whose key the gateway takes."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._described = ReflectionServicer(_SERVICES, pool=POOL)
+        self._receiving = Receiving(LIMITS.grpc_reflections, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_receive)
 
     async def ServerReflectionInfo(  # noqa: N802  # grpcio's name
-        self, request_iterator: AsyncIterator[Any], context: grpc.aio.ServicerContext
+        self, _: object, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[Any]:
         refusal = await self._service.check_key(context)
+        if refusal is None:
+            try:
+                async for answer in self._described.ServerReflectionInfo(self._requests(context), context):
+                    yield answer
+            except Full:
+                refusal = overfull()
+            except Error as problem:
+                refusal = problem
         if refusal is not None:
             await context.abort_with_status(status_of(refusal, ""))
-        async for answer in self._described.ServerReflectionInfo(request_iterator, context):
-            yield answer
+
+    async def _requests(self, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """Yields the messages of a call."""
+        while (request := await self._receiving.read(context)) is not grpc.aio.EOF:
+            yield request
 
 
 async def serve_until_signal(server: GrpcServer, ready: Callable[[int], None]) -> None:

@@ -2,12 +2,13 @@
 
 Owns the order of a call:
 
-1. Its metadata and its message are read; the id of the request goes back in the initial metadata at once.
-2. The gateway is asked. It decides about the key, limits and all else; a refusal of it is the call's status.
-3. Each event is written when the client's connection takes it (HTTP/2's flow control). Until then the gateway's
+1. Its metadata is read; the id of the request goes back in the initial metadata at once.
+2. Its message is read. Without a key, and while many messages come, the gateway first judges the call.
+3. The gateway is asked. It decides about the key, limits and all else; a refusal of it is the call's status.
+4. Each event is written when the client's connection takes it (HTTP/2's flow control). Until then the gateway's
    connection is not read, which holds the gateway back.
-4. A call that is cancelled, by its client or by its deadline, leaves the stream, as a client that disconnects does.
-5. A stream that fails ends with `error` and `done`, then the status of that error.
+5. A call that is cancelled, by its client or by its deadline, leaves the stream, as a client that disconnects does.
+6. A stream that fails ends with `error` and `done`, then the status of that error.
 
 Must not know TLS, ports and signals.
 """
@@ -25,7 +26,9 @@ from grpc.aio import ServicerContext
 from gai_fast.core.reading import parse_object
 from gai_fast.grpc import messages
 from gai_fast.grpc.calls import Call, Calls, draining
+from gai_fast.grpc.limits import LIMITS
 from gai_fast.grpc.metadata import gateway_headers
+from gai_fast.grpc.receiving import Full, Receiving, overfull
 from gai_fast.grpc.statuses import status_of
 from gai_fast.kernels import encode_json
 from gai_fast.library.asking import event_number
@@ -38,6 +41,8 @@ from gai_fast.model.settings import Secret
 _log: Final = logging.getLogger("gai_fast.grpc")
 
 Headers = dict[str, str]
+Asked = Callable[[Headers, bytes], WireStream]
+"""Starts the stream of a call, of its headers and its message."""
 
 
 class Service:
@@ -55,28 +60,31 @@ class Service:
         self._calls = calls
         self._key = key
         self._needs_key = needs_key
+        self._judged = Receiving(LIMITS.grpc_receiving, wait=LIMITS.grpc_receiving_wait, receive=LIMITS.grpc_receive)
+        self._unjudged = Receiving(LIMITS.grpc_unjudged, wait=LIMITS.grpc_unjudged_wait, receive=LIMITS.grpc_receive)
+        self._keyless_until = -1.0
 
     def handlers(self) -> dict[str, Any]:
-        """Returns the methods, as grpcio takes them. They take and give bytes."""
+        """Returns the methods, as grpcio takes them. They give bytes, and read their message themselves."""
         return {
-            "Generate": grpc.unary_stream_rpc_method_handler(self.generate),
-            "Follow": grpc.unary_stream_rpc_method_handler(self.follow),
-            "Cancel": grpc.unary_unary_rpc_method_handler(self.cancel),
-            "ListModels": grpc.unary_unary_rpc_method_handler(self.list_models),
+            "Generate": grpc.stream_stream_rpc_method_handler(self.generate),
+            "Follow": grpc.stream_stream_rpc_method_handler(self.follow),
+            "Cancel": grpc.stream_unary_rpc_method_handler(self.cancel),
+            "ListModels": grpc.stream_unary_rpc_method_handler(self.list_models),
         }
 
-    async def generate(self, data: bytes, context: ServicerContext) -> None:
+    async def generate(self, _: object, context: ServicerContext) -> None:
         """Asks for an answer."""
 
-        def asked(headers: Headers) -> WireStream:
+        def asked(headers: Headers, data: bytes) -> WireStream:
             return WireStream(self._gateway, _native_request(data), headers=headers)
 
-        await self._run(context, lambda call, headers: _pass_on(asked(headers), call, context))
+        await self._stream(context, asked)
 
-    async def follow(self, data: bytes, context: ServicerContext) -> None:
+    async def follow(self, _: object, context: ServicerContext) -> None:
         """Follows a stream."""
 
-        def asked(headers: Headers) -> WireStream:
+        def asked(headers: Headers, data: bytes) -> WireStream:
             request = messages.read("FollowRequest", data)
             try:
                 after = event_number(request.stream_id, request.after)
@@ -85,12 +93,12 @@ class Service:
             # An empty id would ask for a new answer.
             return WireStream(self._gateway, {}, headers=headers, stream_id=request.stream_id or "-", after=after)
 
-        await self._run(context, lambda call, headers: _pass_on(asked(headers), call, context))
+        await self._stream(context, asked)
 
-    async def cancel(self, data: bytes, context: ServicerContext) -> bytes | None:
+    async def cancel(self, _: object, context: ServicerContext) -> bytes | None:
         """Ends a stream."""
 
-        async def answer(call: Call, headers: Headers) -> bytes:
+        async def answer(call: Call, headers: Headers, data: bytes) -> bytes:
             request = messages.read("CancelRequest", data)
             return messages.written(
                 "CancelResponse", state=await self._gateway.cancel(request.stream_id, headers=headers)
@@ -98,10 +106,10 @@ class Service:
 
         return await self._run(context, answer)
 
-    async def list_models(self, data: bytes, context: ServicerContext) -> bytes | None:
+    async def list_models(self, _: object, context: ServicerContext) -> bytes | None:
         """Lists the models that the caller may name."""
 
-        async def answer(call: Call, headers: Headers) -> bytes:
+        async def answer(call: Call, headers: Headers, data: bytes) -> bytes:
             messages.read("ListModelsRequest", data)
             models = await self._gateway.models(headers=headers)
             listed = [{"id": str(model.get("id", "")), "json": encode_json(model)} for model in models]
@@ -117,6 +125,41 @@ class Service:
             return refusal
         return None
 
+    async def _message(self, context: ServicerContext, headers: Headers) -> bytes:
+        """Returns the message of a call. The gateway judges a call without a key before.
+
+        Raises:
+            Error: The gateway refuses the call, or there is no message.
+        """
+        try:
+            if "authorization" in headers:
+                return await self._unjudged.message(context)
+            if asyncio.get_running_loop().time() < self._keyless_until:
+                return await self._judged.message(context)
+        except Full:
+            pass
+        await self._judge(headers)
+        try:
+            return await self._judged.message(context)
+        except Full:
+            raise overfull() from None
+
+    async def _judge(self, headers: Headers) -> None:
+        """Asks the gateway about a call whose message has not been read.
+
+        Raises:
+            Error: The gateway refuses the caller. Another failure is left to the call's own request, which may be
+                repeated.
+        """
+        try:
+            await self._gateway.models(headers=headers)
+        except Error as refusal:
+            if refusal.code in _OF_CALLERS:
+                raise
+        else:
+            if "authorization" not in headers:
+                self._keyless_until = asyncio.get_running_loop().time() + LIMITS.grpc_keyless
+
     def _headers(self, context: ServicerContext) -> Headers:
         """Returns the headers for the gateway.
 
@@ -129,8 +172,12 @@ class Service:
             raise Error("unauthorized", "the call has no key: send it as authorization: Bearer KEY", reason="key")
         return headers
 
+    async def _stream(self, context: ServicerContext, asked: Asked) -> None:
+        """Answers a call with a stream."""
+        await self._run(context, lambda call, headers, data: _pass_on(asked(headers, data), call, context))
+
     async def _run(
-        self, context: ServicerContext, answer: Callable[[Call, Headers], Awaitable[bytes | None]]
+        self, context: ServicerContext, answer: Callable[[Call, Headers, bytes], Awaitable[bytes | None]]
     ) -> bytes | None:
         """Answers a call; what fails becomes its status."""
         request_id = ""
@@ -139,7 +186,7 @@ class Service:
                 headers = self._headers(context)
                 request_id = headers["x-request-id"]
                 await context.send_initial_metadata((("x-request-id", request_id),))
-                return await answer(call, headers)
+                return await answer(call, headers, await self._message(context, headers))
         except Error as refusal:
             _refuse(context, refusal, request_id)
         except grpc.aio.InternalError:  # grpcio cannot write: the client has gone, and no status would reach it
@@ -148,6 +195,10 @@ class Service:
             _log.exception("a call failed: request %s", request_id)
             _refuse(context, Error("internal", "the gRPC server failed: its log says how"), request_id)
         return None
+
+
+_OF_CALLERS: Final = ("unauthorized", "forbidden", "rate_limited")
+"""Codes of refusals that every request of the caller would get."""
 
 
 async def _pass_on(stream: WireStream, call: Call, context: ServicerContext) -> None:

@@ -11,6 +11,9 @@ import pytest
 from gai_fast.grpc import messages
 from gai_fast.grpc.calls import Calls
 from gai_fast.grpc.service import Service
+from gai_fast.model.errors import Error
+
+QUERY = messages.written("GenerateRequest", json=b'{"query":"Hi"}')
 
 
 class Broken:
@@ -23,13 +26,17 @@ class Broken:
 class Context:
     """A call, and the status that it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
         self.code: Any = None
         self.details = ""
         self.initial: Any = ()
 
     def invocation_metadata(self) -> Any:
-        return ()
+        return (("authorization", "Bearer k"),)
+
+    async def read(self) -> bytes:
+        return self.data
 
     def peer(self) -> str:
         return "unix:"
@@ -51,13 +58,42 @@ async def test_a_bug_is_internal_without_its_text(caplog: pytest.LogCaptureFixtu
     service = Service(gateway, Calls(), key=None, needs_key=False)
     context = Context()
     with caplog.at_level(logging.ERROR):
-        assert await service.list_models(b"", context) is None
+        assert await service.list_models(None, context) is None
     assert context.code is grpc.StatusCode.INTERNAL
     assert "secret" not in context.details
     assert "sk-secret" in caplog.text
     [(name, request_id)] = context.initial
     assert (name, f"request {request_id}" in caplog.text) == ("x-request-id", True)
     caplog.clear()
+
+
+class WithoutKeys:
+    """A gateway that takes calls without a key, or is not there."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.problem: Error | None = None
+
+    async def models(self, headers: Any) -> Any:
+        self.asked.append(headers)
+        if self.problem is not None:
+            raise self.problem
+        return []
+
+
+async def test_the_gateway_is_asked_for_a_time_about_calls_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway: Any = WithoutKeys()
+    service = Service(gateway, Calls(), key=None, needs_key=False)
+    for problem, asked in ((Error("network", "no"), 2), (None, 2), (None, 1), (Error("unauthorized", "no"), 1)):
+        gateway.asked, gateway.problem = [], problem
+        context = Context()
+        monkeypatch.setattr(context, "invocation_metadata", lambda: ())
+        await service.list_models(None, context)
+        assert len(gateway.asked) == asked
+    service._keyless_until = 0
+    gateway.asked = []
+    await service.list_models(None, context)
+    assert (len(gateway.asked), context.code) == (1, grpc.StatusCode.UNAUTHENTICATED)
 
 
 class Whole:
@@ -86,10 +122,8 @@ async def test_a_server_that_stops_amid_the_last_messages_tells_of_no_failure(mo
 
     monkeypatch.setattr("gai_fast.grpc.service.WireStream", Whole)
     gateway: Any = None
-    calls, context = Calls(), Stopping()
-    await Service(gateway, calls, key=None, needs_key=False).generate(
-        messages.written("GenerateRequest", json=b'{"query":"Hi"}'), context
-    )
+    calls, context = Calls(), Stopping(QUERY)
+    await Service(gateway, calls, key=None, needs_key=False).generate(None, context)
     assert (context.written, context.code) == (2, None)
 
 
@@ -104,8 +138,6 @@ async def test_a_client_that_is_gone_while_it_is_written_to_is_no_bug(
 
     monkeypatch.setattr("gai_fast.grpc.service.WireStream", Whole)
     gateway: Any = None
-    context = Gone()
-    await Service(gateway, Calls(), key=None, needs_key=False).generate(
-        messages.written("GenerateRequest", json=b'{"query":"Hi"}'), context
-    )
+    context = Gone(QUERY)
+    await Service(gateway, Calls(), key=None, needs_key=False).generate(None, context)
     assert (context.code, caplog.records) == (None, [])

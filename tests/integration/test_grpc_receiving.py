@@ -1,0 +1,267 @@
+"""`gai-fast grpc`: messages that do not come whole, over HTTP/2 by hand: no client of gRPC sends a part of one."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gai_fast.kernels import encode_json
+from tests.conftest import ChangeLimits
+from tests.integration.gateway import QUERY, Net
+from tests.integration.rpc import Rpc, refused, serving_rpc
+from tests.integration.test_grpc import KEY, RIGHT, WRONG
+from tests.limits import LIMITS
+from tests.waiting import SECONDS
+
+GENERATE = "/gai.v1.Gateway/Generate"
+HEALTH = "/grpc.health.v1.Health/Check"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+MIB = 2**20
+LONGEST = 10 * MIB
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
+INITIAL_WINDOW = 4
+FRAME = 16_384
+
+
+class Unfinished:
+    """A connection whose calls announce a message and send all of it but its last bytes, as the server lets them.
+
+    Attributes:
+        sent: The bytes of each call.
+        heads: The headers and trailers of each call that has got some, as HPACK.
+        ended: The calls that have ended.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.sent: defaultdict[int, int] = defaultdict(int)
+        self.heads: defaultdict[int, bytes] = defaultdict(bytes)
+        self.ended: set[int] = set()
+        self._reader, self._writer = reader, writer
+        self._initial = 65_535
+        self._windows: defaultdict[int, int] = defaultdict(int)
+        self._windows[0] = 65_535
+        self._left: dict[int, int] = {}
+        self._changed = asyncio.Event()
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b""))
+
+    def call(self, path: str, metadata: Any = (), size: int = LONGEST) -> int:
+        """Starts a call; returns its number."""
+        number = 2 * len(self._left) + 1
+        fields = (
+            (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"),
+            ("content-type", "application/grpc"), ("te", "trailers"), *metadata,
+        )  # fmt: skip
+        # RFC 7541, 6.2.2: a literal field without indexing, with a new name
+        block = b"".join(b"\0" + bytes((len(n),)) + n.encode() + bytes((len(v),)) + v.encode() for n, v in fields)
+        self._writer.write(frame(HEADERS, 4, number, block))
+        self._writer.write(frame(DATA, 0, number, struct.pack(">BI", 0, size)))
+        self._windows[number] -= 5
+        self._windows[0] -= 5
+        self._left[number] = size - 5
+        self._send()
+        return number
+
+    async def until_ended(self, *numbers: int) -> None:
+        """Waits until calls have ended."""
+        async with asyncio.timeout(SECONDS):
+            while not self.ended.issuperset(numbers):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_sent(self, number: int, size: int = LONGEST - 5) -> None:
+        """Waits until so much of a call's message is sent."""
+        async with asyncio.timeout(SECONDS):
+            while self.sent[number] < size:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def run(self) -> None:
+        """Reads frames, and sends what they let it send."""
+        while True:
+            head = await self._reader.readexactly(9)
+            length, kind, flags, number = int.from_bytes(head[:3]), head[3], head[4], int.from_bytes(head[5:])
+            payload = await self._reader.readexactly(length)
+            if kind == SETTINGS and not flags & 1:
+                for name, value in struct.iter_unpack(">HI", payload):
+                    self._initial = value if name == INITIAL_WINDOW else self._initial
+                self._writer.write(frame(SETTINGS, 1, 0, b""))
+            elif kind == PING and not flags & 1:
+                self._writer.write(frame(PING, 1, 0, payload))
+            elif kind == WINDOW_UPDATE:
+                self._windows[number] += int.from_bytes(payload)
+            elif kind == HEADERS:
+                self.heads[number] += payload
+            if kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & 1):
+                self.ended.add(number)
+            self._send()
+            self._changed.set()
+
+    def _send(self) -> None:
+        for number in self._left.keys() - self.ended:
+            while (size := min(self._left[number], self._may(number), FRAME)) > 0:
+                self._writer.write(frame(DATA, 0, number, bytes(size)))
+                self._left[number] -= size
+                self.sent[number] += size
+                self._windows[number] -= size
+                self._windows[0] -= size
+
+    def _may(self, number: int) -> int:
+        return min(self._initial + self._windows[number], self._windows[0])
+
+
+def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes((kind, flags)) + number.to_bytes(4) + payload
+
+
+@asynccontextmanager
+async def unfinished(rpc: Rpc) -> AsyncIterator[Unfinished]:
+    """Yields a connection to a server."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port)
+    connection = Unfinished(reader, writer)
+    running = asyncio.create_task(connection.run())
+    try:
+        async with asyncio.timeout(SECONDS):  # the server's settings
+            await connection._changed.wait()
+        yield connection
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        writer.close()
+
+
+async def answered(rpc: Rpc, metadata: Any = RIGHT) -> bool:
+    return [event async for event in rpc.generate(QUERY, metadata)][-1].type == "done"
+
+
+@pytest.mark.parametrize("needs_key", [True, False])
+async def test_a_message_without_a_key_is_refused_unread(net: Net, needs_key: bool) -> None:
+    """30 such calls took 300 MiB, for as long as their connection was there."""
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,))
+    async with serving_rpc(gateway.url, needs_key=needs_key) as rpc, unfinished(rpc) as stranger:
+        calls = [stranger.call(GENERATE) for _ in range(30)]
+        await stranger.until_ended(*calls)
+        assert max(stranger.sent.values()) <= LIMITS.grpc_unasked
+        assert b"grpc-status" in stranger.heads[1]
+        assert b"grpc-message" in stranger.heads[1]
+        assert b"key" in stranger.heads[1]
+        assert await answered(rpc)
+
+
+async def test_messages_with_a_wrong_key_are_few_at_a_time(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(grpc_unjudged=2, grpc_unjudged_wait=0.05, grpc_receive=3)
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc) as stranger:
+        first = [stranger.call(GENERATE, WRONG) for _ in range(2)]
+        for call in first:
+            await stranger.until_sent(call)
+        others = [stranger.call(GENERATE, WRONG) for _ in range(8)]
+        await stranger.until_ended(*others)
+        assert max(stranger.sent[call] for call in others) <= LIMITS.grpc_unasked
+        assert not stranger.ended & set(first)
+        async with asyncio.timeout(SECONDS):
+            await stranger.until_ended(*first)
+
+
+async def test_a_right_key_passes_while_others_have_all_places(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(grpc_unjudged=1, grpc_unjudged_wait=0.05)
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc) as stranger:
+        await stranger.until_sent(stranger.call(GENERATE, WRONG))
+        assert await answered(rpc)
+        assert len(await rpc.models(RIGHT)) == 2
+        assert not stranger.ended
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_a_message_that_stops_ends_its_call(net: Net, change_limits: ChangeLimits, has_key: bool) -> None:
+    change_limits(grpc_receive=0.3)
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,) if has_key else ())
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc) as caller:
+        call = caller.call(GENERATE, RIGHT if has_key else (), size=100)
+        await caller.until_ended(call)
+        assert b"the message did not arrive in time" in caller.heads[call]
+
+
+async def test_callers_whose_messages_take_all_places_hold_up_others_for_a_time(
+    net: Net, change_limits: ChangeLimits
+) -> None:
+    change_limits(grpc_unjudged=1, grpc_unjudged_wait=0.05, grpc_receiving=1, grpc_receiving_wait=0.1, grpc_receive=2)
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc) as caller:
+        calls = [caller.call(GENERATE, RIGHT) for _ in range(2)]
+        for call in calls:
+            await caller.until_sent(call)
+        _, refusal = await refused(rpc.generate(QUERY, RIGHT))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "receiving")
+        await caller.until_ended(*calls)
+        assert await answered(rpc)
+
+
+async def test_the_longest_message_comes_whole(net: Net) -> None:
+    """Its client waits for the server to ask."""
+    gateway = await net.gateway(await net.mock(deltas=8))
+    options = (("grpc.max_send_message_length", -1),)
+    async with serving_rpc(gateway.url, options=options) as rpc:
+        request = encode_json(QUERY)
+        request += b" " * (LONGEST - 1000 - len(request))
+        events = await asyncio.gather(*(all_of(rpc.generate(request)) for _ in range(3)))
+        assert all(each[-1].type == "done" for each in events)
+
+
+async def all_of(call: Any) -> Any:
+    return [event async for event in call]
+
+
+@pytest.mark.parametrize("method", ["Generate", "ListModels"])
+async def test_no_message_is_refused_and_only_the_first_counts(net: Net, method: str) -> None:
+    gateway = await net.gateway(await net.mock(deltas=8))
+    async with serving_rpc(gateway.url) as rpc:
+        path = f"/gai.v1.Gateway/{method}"
+        stub: Any = rpc.channel.stream_stream(path) if method == "Generate" else rpc.channel.stream_unary(path)
+        _, refusal = await refused(stub(iter([]), timeout=SECONDS))
+        assert (refusal.code, refusal.words) == (grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
+        request = rpc.made.messages.GenerateRequest(json=encode_json(QUERY)).SerializeToString()
+        call = stub(iter([request if method == "Generate" else b"", b"\xff"]), timeout=SECONDS)
+        if method == "Generate":
+            assert len(await all_of(call)) > 8
+        else:
+            assert await call
+        assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_strangers_do_not_keep_the_health_from_answering(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(grpc_probes=2, grpc_probe=0.5)
+    gateway = await net.gateway(await net.mock(), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc) as stranger:
+        health = health_pb2_grpc.HealthStub(rpc.channel)
+        calls = [stranger.call(HEALTH) for _ in range(20)]
+        answer = await health.Check(health_pb2.HealthCheckRequest(service="gai.v1.Gateway"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        await stranger.until_ended(*calls)
+        assert sum(stranger.sent.values()) <= 4 * LONGEST + 20 * LIMITS.grpc_unasked
+        assert sum(b"did not arrive in time" in head for head in stranger.heads.values())
+        for request in (b"\xff", b"\x0a\x02no"):
+            with pytest.raises(grpc.aio.AioRpcError) as problem:
+                await rpc.channel.unary_unary(HEALTH)(request)
+            expected = grpc.StatusCode.INVALID_ARGUMENT if request == b"\xff" else grpc.StatusCode.NOT_FOUND
+            assert problem.value.code() is expected
+
+
+async def test_messages_of_the_reflection_are_few_and_end(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(grpc_reflections=2, grpc_receive=1, grpc_probe=0.1)
+    gateway = await net.gateway(await net.mock(), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc) as caller:
+        calls = [caller.call(REFLECTION, RIGHT) for _ in range(6)]
+        await caller.until_ended(*calls)
+        assert sum(caller.sent.values()) <= 2 * LONGEST + 6 * LIMITS.grpc_unasked
+        refusals = b"".join(caller.heads.values())
+        assert b"did not arrive in time" in refusals
+        assert b"receives as many messages as it can" in refusals
