@@ -95,7 +95,8 @@ class UsageReader:
                 return usage
         if whole:
             self.feed(whole)
-        output, iterations = 0, None  # Anthropic's streams may end with counts that lack the input
+        output = 0  # Anthropic's streams may end with counts that lack the input
+        iterations: list[Any] = []
         for part in (self._last, self._first):
             end = part.rfind(b"{") + 1  # numbers and base64 have none: they are passed over at once
             for _ in range(LIMITS.usage_looks):
@@ -105,10 +106,12 @@ class UsageReader:
                 end, at = found.span(1)
                 if not self._is_own(part, end, at):
                     continue
-                counts = _object(part[at:])
-                output = max(output, _count(counts, _OUTPUT) or 0)
-                iterations = iterations or counts.get("iterations")
-                usage = _usage(counts, output)
+                own: dict[str, Any] = _object(part[at:])
+                output = max(output, _count(own, _OUTPUT) or 0)
+                listed = own.get("iterations")
+                if isinstance(listed, list) and not iterations:
+                    iterations = listed
+                usage = _usage(own, output)
                 if usage is not None:
                     return _with_compactions(usage, iterations)
         return None
@@ -198,12 +201,12 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
     return _tokens(tokens, output, cached, written)
 
 
-def _with_compactions(usage: dict[str, Any], iterations: Any) -> dict[str, Any]:
+def _with_compactions(usage: dict[str, Any], iterations: list[Any]) -> dict[str, Any]:
     """Returns a usage with the tokens of Anthropic's compactions, which the counts beside `iterations` do not include.
 
     Args:
         usage: The tokens of the message.
-        iterations: The member of this name; of any type.
+        iterations: The member of this name.
     """
     compactions = [each for each in objects(iterations) if each.get("type") == "compaction"]
     if not compactions:
