@@ -510,7 +510,7 @@ class AnthropicAdapter(ProviderAdapter):
 
 
 def _has_broken_call(blocks: Iterable[_Block]) -> bool:
-    """Returns whether a call among open blocks ends amid its arguments."""
+    """Returns whether a call among open blocks has a part of its arguments only."""
     return any(block.call is not None and block.call.is_cut_off for block in blocks)
 
 

@@ -39,7 +39,7 @@ from gai_fast.providers._chat_calls import (
     read_fragments,
 )
 from gai_fast.providers._events import UNREADABLE, citation, counted_usage
-from gai_fast.providers._finish_words import FINISH_WORDS
+from gai_fast.providers._finish_words import COMPLETE, FINISH_WORDS
 from gai_fast.providers._lost_text import chat_content
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import outcome
@@ -587,7 +587,7 @@ class ChatAdapter(ProviderAdapter):
         events = self.start(None, None)
         for choice in self.choices.values():
             if choice.has_calls:
-                events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
+                events += self._close(choice, cut_off=self._outcome(choice) not in COMPLETE)
         events.append(self.end(self._outcome(first), first.reason))
         if first.stop:
             events[-1]["provider_metadata"] = {"stop_sequence": first.stop}

@@ -18,6 +18,7 @@ from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API
 from gai_fast.providers._events import UNREADABLE, argument_piece, counted_usage, provider_block, server_tool
+from gai_fast.providers._finish_words import COMPLETE
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -25,8 +26,6 @@ from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
 """An end mark that some proxies send; Google sends none. Proxies also send blank data as a keep-alive."""
-_COMPLETE: Final = ("stop", "tool_calls")
-"""Finish reasons after which every call that began is complete."""
 
 
 # The classes are written by hand: a dataclass's `__init__` runs interpreted, and each chunk creates two objects.
@@ -360,7 +359,7 @@ class GeminiAdapter(ProviderAdapter):
         events = self.start(None, None)
         for candidate in self._candidates.values():
             added = candidate.citations.rest()
-            if self._outcome(candidate) in _COMPLETE:
+            if self._outcome(candidate) in COMPLETE:
                 added += self._close(candidate)
             events += _numbered(candidate, added)
         end = self.end(self._outcome(first), first.reason)

@@ -214,9 +214,13 @@ class _Item:
         number: Its position in the output.
         has_index: Whether its first event had its `output_index`.
         is_whole: Whether the argument text of its call has ended.
+        thinks_as: The kind of part in which its reasoning comes. Some servers repeat it in the other kind, delta by
+            delta (peonist-ai/halogen-flash-server#67).
     """
 
-    __slots__ = ("call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts")
+    __slots__ = (
+        "call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts", "thinks_as"
+    )  # fmt: skip
 
     def __init__(self, kind: str, identifier: str, number: int, has_index: bool) -> None:
         self.kind = kind
@@ -228,6 +232,7 @@ class _Item:
         self.is_whole = False
         self.is_signed = False
         self.is_done = False
+        self.thinks_as = ""
 
 
 class _Items:
@@ -634,7 +639,7 @@ class ResponsesAdapter(ProviderAdapter):
             return self._end_part({**chunk, "type": kind}, chunk)
         text = _delta_text(chunk)
         item = self._item_of(_PARTS[kind][2], chunk)
-        if item.kind == "reasoning" and _is_repeated(item, kind):
+        if item.thinks_as not in ("", kind):
             self.copyable = False
             return []
         part = self._part(item, kind, chunk)
@@ -646,6 +651,7 @@ class ResponsesAdapter(ProviderAdapter):
             if part.event:
                 return []
             part.event = event
+            item.thinks_as = kind if item.kind == "reasoning" else ""
         events = self._deliver(part, kind, text)
         if chunk.get("logprobs") and events:
             self.copyable = False  # each token has its own
@@ -678,14 +684,17 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         _, name, item_kind = _PARTS[kind]
         item = self._item_of(item_kind, chunk)
-        if item_kind == "reasoning" and _is_repeated(item, kind):
+        if item.thinks_as not in ("", kind):
             return []
         part = self._part(item, kind, chunk)
         if not part.is_delivered:
             text = label(raw.get(name))
             others = (other for key, other in item.parts.items() if key[0] == kind and other.is_delivered)
             part = next((other for other in others if text.startswith(other.prefix)), part)
-        return self._fill(part, kind, raw)
+        events = self._fill(part, kind, raw)
+        if events and item_kind == "reasoning":
+            item.thinks_as = kind
+        return events
 
     def _fill_all(self, item: _Item, raw_parts: Any) -> list[Event]:
         """Reads the parts of a whole item.
@@ -881,20 +890,12 @@ def _unsent(items: list[_Item]) -> list[tuple[_Part, str]]:
         held = [(part, key[0]) for key, part in item.parts.items() if part.held]
         if held:
             delivered = {key[0] for key, part in item.parts.items() if part.is_delivered}
-            found += [each for each in held if each[1] not in delivered]
+            found += [each for each in held if each[1] not in delivered and item.thinks_as in ("", each[1])]
     return found
 
 
-def _is_repeated(item: _Item, kind: str) -> bool:
-    """Returns whether an item of reasoning has sent parts of another kind, which have the same text.
-
-    Some servers send each delta as `reasoning_text` and as `reasoning_summary_text` (halogen-flash-server#67).
-    """
-    return any(key[0] != kind and part.is_delivered for key, part in item.parts.items())
-
-
 def _has_broken_call(items: Iterable[_Item]) -> bool:
-    """Returns whether a call among open items ends amid its arguments."""
+    """Returns whether a call among open items has a part of its arguments only."""
     return any(item.call is not None and not item.is_whole and item.call.is_cut_off for item in items)
 
 

@@ -137,7 +137,7 @@ async def test_a_server_that_has_too_many_clients_is_told(make: Make, make_serve
 async def test_a_server_that_is_opened_again_has_no_connections_of_before(
     make: Make, redis_server: RedisServer
 ) -> None:
-    """Where the first lease was refused after the server had been opened, every attempt left its connections."""
+    """If the first lease was refused after the server had been opened, every attempt left its connections."""
     backend = make(redis_server.url)
     counts = []
     for _ in range(3):
@@ -322,7 +322,7 @@ async def test_a_missing_copy_that_is_to_live_longer_is_reported(make: Make, red
 async def test_an_entry_that_does_not_fit_its_checksum_is_never_served(
     make: Make, redis_server: RedisServer, damage: str
 ) -> None:
-    """What had been swapped was served as text, and a cut came out as broken JSON."""
+    """Swapped entries were served as text, and a cut came out as broken JSON."""
     import redis
 
     backend = await opened(make, redis_server.url)

@@ -255,6 +255,12 @@ class TestReasoning:
         events = read(BEGIN, added(0, "reasoning"), *deltas, *ends, done(0, "reasoning"), end())
         assert text_of(events, "reasoning.delta") == "The user"
 
+    def test_reasoning_that_waits_for_its_end_repeats_none_of_another_kind(self) -> None:
+        update = event("reasoning_summary_text.delta", output_index=0, delta={"text": "The user"})
+        deltas = [update, event("reasoning_text.delta", output_index=0, delta="The user")]
+        for chunks in (deltas, deltas[::-1]):
+            assert text_of(read(BEGIN, added(0, "reasoning"), *chunks, end()), "reasoning.delta") == "The user"
+
     def test_a_signature_that_only_the_terminal_event_has_is_told(self) -> None:
         output = [{"type": "reasoning", "id": "i0", "summary": [], "encrypted_content": "sealed"}]
         events = read(BEGIN, added(0, "reasoning"), done(0, "reasoning"), end(output=output))
