@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from gai_fast.library.remote import RemoteGateway
 
+_log: Final = logging.getLogger("gai_fast.grpc")
 _EXTRA: Final = ("google", "grpc", "grpc_health", "grpc_reflection")
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """A name may have an address of a family that this machine lacks."""
@@ -43,6 +45,16 @@ async def _check_keys(gateway: RemoteGateway, host: str) -> None:
     raise ConfigFailure(f"{text}, or listen on 127.0.0.1")
 
 
+async def _note_absence(gateway: RemoteGateway, url: str) -> None:
+    """Logs that a gateway does not answer. It may start later than this server, so it is no error."""
+    try:
+        await gateway.models()
+    except Unauthorized:
+        return  # calls bring keys
+    except Error as problem:
+        _log.warning("%s does not answer as a gateway yet; calls fail until it does: %s", url, problem)
+
+
 async def _serve(url: str, host: str, port: int, credentials: ServerCredentials | None, key: Secret | None) -> None:
     from gai_fast.grpc.server import CannotServe, GrpcServer, serve_until_signal
     from gai_fast.library.remote import connect
@@ -55,6 +67,8 @@ async def _serve(url: str, host: str, port: int, credentials: ServerCredentials 
     async with connect(url) as gateway:
         if is_open:
             await _check_keys(gateway, host)
+        else:
+            await _note_absence(gateway, url)
         _check_free(host, port)
         tune_process()
         server = GrpcServer(gateway, _place(host, port), credentials=credentials, key=key, needs_key=is_open)

@@ -120,7 +120,7 @@ class Service:
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
-        self.sockets = WebSocketRoutes(engine, self.streams)
+        self.sockets = WebSocketRoutes(engine, self.streams, server_limits)
         self.admin = AdminRoutes(engine, metrics, self.operations.scrapes, self.keys)
         engine.sinks.append(self.admin.recent)
         self.pass_through = PassThroughRoutes(engine, self.streams)

@@ -110,6 +110,17 @@ async def test_a_port_that_is_taken_and_an_open_gateway(net: Net) -> None:
         assert (code, "[[key]]" in said) == (2, True), said
 
 
+async def test_a_gateway_that_does_not_answer_is_named_at_the_start_and_served_later(net: Net) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    async with running("--url", url, "--port", "0") as process:
+        await address(process)
+        process.send_signal(signal.SIGTERM)
+        code, said = await ended(process)
+    assert code == 0
+    (warning,) = said.splitlines()
+    assert f"{url} does not answer as a gateway yet; calls fail until it does: " in warning
+
+
 async def test_the_extra_is_named_where_it_is_missing() -> None:
     program = "import sys; sys.modules['grpc'] = None; from gai_fast.cli import main; main()"
     process = await asyncio.create_subprocess_exec(

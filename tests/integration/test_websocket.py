@@ -782,6 +782,26 @@ async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(net: Ne
 
 
 @on_both_loops
+async def test_messages_under_way_have_the_budget_of_bodies(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1), upload_bytes=300_000)
+    limits = gateway.running.service.server_limits
+    message = frame(json.dumps({"stream": "a", "type": "request", "request": QUERY}).ljust(200_000))
+    first, second, third = [await connect(gateway) for _ in range(3)]
+    for socket in (first, second):
+        socket.client.send(message[:140_000])
+    await until(lambda: 279_900 < limits.uploading < 280_000)
+    third.client.send(message[:40_000])
+    assert await third.close_code() == 1013
+    assert third.closed is not None
+    assert third.closed[1].startswith("the server receives as many bytes of request bodies as it may")
+    first.client.close()
+    await until(lambda: 139_950 < limits.uploading < 140_000)
+    second.client.send(message[140_000:])
+    await second.until_done("a")
+    assert limits.uploading == 0
+
+
+@on_both_loops
 async def test_a_client_is_not_blamed_for_what_the_server_does_not_read(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=1))
     socket = await connect(gateway)

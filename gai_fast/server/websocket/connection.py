@@ -26,14 +26,23 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
 from gai_fast.kernels import Borrower
+from gai_fast.model.errors import Error
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.callers import KEY_PROTOCOL
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import leave_out_server
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.websocket.deflate import Deflate
-from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, PROTOCOL_ERROR, TOO_BIG, FrameGuard, Violation
+from gai_fast.server.websocket.frame_guard import (
+    POLICY_VIOLATION,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    TRY_AGAIN_LATER,
+    FrameGuard,
+    Violation,
+)
 from gai_fast.server.websocket.messages import INVALID_PAYLOAD
 from gai_fast.server.websocket.writer import FrameWriter
 
@@ -100,6 +109,7 @@ class AiohttpSocket(asyncio.Protocol):
         request: The handshake, which has been checked.
         owner: Called back until `leave`.
         timers: The timers of the loop.
+        server_limits: Counts what has come of a message that is not whole.
         high_water: Unsent bytes above which the owner is paused.
         write_timeout: Seconds without a byte taken after which the client is given up.
         compress: Messages are compressed if the client offers it.
@@ -124,9 +134,11 @@ class AiohttpSocket(asyncio.Protocol):
         "_owner",
         "_pinged_at",
         "_request",
+        "_server_limits",
         "_timer",
         "_timers",
         "_transport",
+        "_uploaded",
         "_watch",
         "_writer",
         "is_paused",
@@ -138,6 +150,7 @@ class AiohttpSocket(asyncio.Protocol):
         request: web.BaseRequest,
         owner: SocketOwner,
         timers: Timers,
+        server_limits: ServerLimits,
         *,
         high_water: int,
         write_timeout: float,
@@ -146,6 +159,8 @@ class AiohttpSocket(asyncio.Protocol):
         self._request = request
         self._owner = owner
         self._timers = timers
+        self._server_limits = server_limits
+        self._uploaded = 0  # the counted bytes of the message that is not whole
         self._loop = asyncio.get_running_loop()
         self._high_water = high_water
         self._transport = request.transport
@@ -273,6 +288,8 @@ class AiohttpSocket(asyncio.Protocol):
         """Gives the connection back to aiohttp's protocol."""
         transport, behind = self._transport, self._behind
         self.take_back()
+        self._server_limits.end_upload(self._uploaded)
+        self._uploaded = 0
         if self._watch is not None:
             self._watch.stop()
         if self._timer is not None:
@@ -302,13 +319,26 @@ class AiohttpSocket(asyncio.Protocol):
             self._owner.message_received(message)
             return
         self._is_waiting = False
-        violation = self._guard.feed(data, self._loop.time())
+        violation = self._guard.feed(data, self._loop.time()) or self._count_upload()
         if violation is None:
             self._behind.data_received(data)
         else:
             self._fail(violation)
             if self._guard.has_close:
                 self._has_answered.set()  # the client sends nothing more
+
+    def _count_upload(self) -> Violation | None:
+        """Counts a message that is not whole as `limits.upload_bytes` counts the bodies of other requests."""
+        more = self._guard.received - self._uploaded
+        if more > 0:
+            try:
+                self._server_limits.begin_upload(more)
+            except Error as error:
+                return Violation(TRY_AGAIN_LATER, error.message)
+        elif more < 0:
+            self._server_limits.end_upload(-more)
+        self._uploaded += more
+        return None
 
     def _fail(self, violation: Violation) -> None:
         """Drops what comes of a client that has broken a rule; not reading it would reset the connection."""

@@ -23,6 +23,7 @@ from gai_fast.server.limits import LIMITS
 PROTOCOL_ERROR: Final = 1002
 POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009
+TRY_AGAIN_LATER: Final = 1013
 
 _unmasked: Final = unmasked  # a constant: a name look-up costs 30 ns
 _TEXT: Final = 0x81
@@ -90,6 +91,11 @@ class FrameGuard:
     def message(self) -> int:
         """The number of the message of which a part has come, from 1; 0: there is none."""
         return self._messages + 1 if self._frames else 0
+
+    @property
+    def received(self) -> int:
+        """The bytes that have come of a message that is not whole, up to the size of a control frame more or less."""
+        return max(0, self._bytes - self._left)
 
     def feed(self, data: bytes, now: float) -> Violation | None:
         """Looks at the next bytes.

@@ -13,6 +13,7 @@ from typing import Final, cast
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lanes.router import Router
@@ -34,10 +35,12 @@ class WebSocketRoutes:
     Args:
         engine: The streams.
         streams: The handlers of requests.
+        server_limits: The limits of the whole server.
 
     Attributes:
         engine: The streams.
         streams: The handlers of requests.
+        server_limits: The limits of the whole server.
         router: The routes; must be set before the first request.
         is_draining: The server ends.
         sessions: The open sockets.
@@ -45,9 +48,10 @@ class WebSocketRoutes:
 
     router: Router
 
-    def __init__(self, engine: Engine, streams: StreamRoutes) -> None:
+    def __init__(self, engine: Engine, streams: StreamRoutes, server_limits: ServerLimits) -> None:
         self.engine = engine
         self.streams = streams
+        self.server_limits = server_limits
         self.is_draining = False
         self.sessions: set[SocketSession] = set()
 

@@ -6,7 +6,8 @@ other routes, as if each had come alone.
 
 1. A request that is refused ends its stream, not the socket. The socket is closed (RFC 6455, 7.4.1) with 1002 for
    frames against the protocol, 1003 for binary ones, 1007 for what is not JSON, 1008 for what is no message of ours or
-   an id in use, 1009 for what is too large, 1011 for a bug of ours, 1012 while the server drains.
+   an id in use, 1009 for what is too large, 1011 for a bug of ours, 1012 while the server drains, 1013
+   above `limits.upload_bytes`.
 2. Messages of streams that have ended (a cancel, an acknowledgement) are late, not wrong: they do nothing. Nor does a
    second cancel, which may have to wait for another worker as the first.
 3. While the server drains, new requests are refused, and the socket is closed once no stream runs over it.
@@ -30,6 +31,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.router import Router
@@ -68,6 +70,7 @@ class SocketHome(Protocol):
 
     engine: Engine
     streams: StreamRoutes
+    server_limits: ServerLimits
     router: Router
     is_draining: bool
     sessions: set[SocketSession]
@@ -105,6 +108,7 @@ class SocketSession:
             request,
             self,
             self.timers,
+            self._home.server_limits,
             high_water=settings.stream.client_buffer,
             write_timeout=settings.stream.write_timeout,
             compress=settings.server.websocket_compression,

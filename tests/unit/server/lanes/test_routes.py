@@ -9,6 +9,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers
@@ -28,7 +29,11 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
     admin = AdminRoutes(engine, metrics, operations.scrapes, RunTimeKeys(engine.store.keys, settings))
     handlers = Handlers(
-        streams, operations, WebSocketRoutes(engine, streams), admin, PassThroughRoutes(engine, streams)
+        streams,
+        operations,
+        WebSocketRoutes(engine, streams, ServerLimits(settings.limits)),
+        admin,
+        PassThroughRoutes(engine, streams),
     )
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
     without_head = (

@@ -46,6 +46,17 @@ def test_a_message_that_is_not_whole_has_a_number() -> None:
     assert numbers[len(first) :] == [*[0] * (head - 1), *[2] * (len(second) - head), 0, *[0] * ping]
 
 
+def test_the_bytes_of_a_message_that_is_not_whole_are_known() -> None:
+    guard = FrameGuard()
+    begin, end = frame("x" * 100_000, final=False), frame("y" * 50_000, CONTINUATION)
+    received = []
+    for data in (begin[:60_000], begin[60_000:], frame("z" * 100, PING), end[:20_000], end[20_000:], frame("next")):
+        assert guard.feed(data, 0.0) is None
+        received.append(guard.received)
+    head, short_head = 14, 8
+    assert received == [60_000 - head, 100_000, 100_000, 120_000 - short_head, 0, 0]
+
+
 @pytest.mark.parametrize("text", ["", "x", "é" * 60, "y" * 125, "y" * 126, "z" * 65_535])
 def test_bytes_that_are_one_whole_message_of_text_are_taken(text: str) -> None:
     guard = FrameGuard()

@@ -44,7 +44,7 @@ def incoming(headers: dict[str, str], query: dict[str, str] | None = None, *, is
 
 
 def routes() -> WebSocketRoutes:
-    return WebSocketRoutes(cast(Any, None), cast(Any, None))
+    return WebSocketRoutes(cast(Any, None), cast(Any, None), cast(Any, None))
 
 
 @pytest.mark.parametrize(
