@@ -57,10 +57,10 @@ class Pair:
 
     async def come(self, size: int) -> bytes:
         """Returns that many bytes, as the peer reads them."""
-        data = b""
+        data = bytearray()
         while len(data) < size:
             data += await asyncio.get_running_loop().sock_recv(self.peer, LIMITS.plain_read)
-        return data
+        return bytes(data)
 
     def reset(self) -> None:
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

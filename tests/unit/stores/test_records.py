@@ -35,8 +35,9 @@ def test_a_record_is_gone_after_its_time(time: FakeTime) -> None:
     assert (table.get(K, "kept"), len(table)) == (b"v", 2), "what is past its time is not kept"
 
 
-def test_records_that_expire_together_cost_each_the_same(time: FakeTime) -> None:
-    """A dict whose first entry is removed again and again costs the square: minutes for this many."""
+def test_records_that_expire_together_cost_each_the_same(time: FakeTime, change_limits: ChangeLimits) -> None:
+    """A dict whose first entry is removed again and again costs the square: minutes for all, seconds for these."""
+    change_limits(records=LIMITS.records // 4)
     table = RecordTable(time.clock)
     for number in range(LIMITS.records // 2):
         put(table, f"key {number}")
@@ -115,7 +116,8 @@ def test_a_caller_leaves_room_for_the_others(time: FakeTime, change_limits: Chan
     assert _fill(budget, "bert") == 600
 
 
-def test_the_share_is_had_again_as_keys_become_free(time: FakeTime) -> None:
+def test_the_share_is_had_again_as_keys_become_free(time: FakeTime, change_limits: ChangeLimits) -> None:
+    change_limits(claims=LIMITS.claims // 10)
     budget = ClaimBudget(100, time.clock)
     taken = 0
     for _ in range(400):  # over four times the time
