@@ -120,6 +120,16 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     return min(amount + is_more_than_half, SHARED.charge * UNIT)
 
 
+def dearest_output(tokens: int, price: Price) -> dict[str, int]:
+    """Returns the counts of an output whose kind is not known yet: all of it is reasoning if that costs more.
+
+    Args:
+        tokens: The number of tokens.
+        price: The price of the model that was asked.
+    """
+    return {"output_tokens": tokens, "reasoning_tokens": tokens if price.reasoning > price.output else 0}
+
+
 def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
     """Returns the cost of a stream and the currency of its last charge, or None if nothing was charged.
 

@@ -23,7 +23,7 @@ from gai_fast.core.relay import Relay
 from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import FinishReason
-from gai_fast.model.money import PRICED_TOKENS, Amount, cost_of
+from gai_fast.model.money import PRICED_TOKENS, Amount, cost_of, dearest_output
 from gai_fast.model.settings import Price
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Receiver
@@ -199,12 +199,13 @@ class Allowance:
 
     def _cost(self, characters: int) -> Amount:
         price = self._price
-        return 0 if price is None else cost_of({"output_tokens": estimated_tokens(characters)}, price)
+        return 0 if price is None else cost_of(dearest_output(estimated_tokens(characters), price), price)
 
     def _cover(self) -> None:
         price = self._price
-        if price is None or not price.output:
+        dearest = 0 if price is None else max(price.output, price.reasoning)
+        if not dearest:
             self.characters = _ANY
         else:
-            tokens = max(0, self._reserved - self._base) * PRICED_TOKENS // price.output
+            tokens = max(0, self._reserved - self._base) * PRICED_TOKENS // dearest
             self.characters = min(_ANY, tokens * CHARACTERS_PER_TOKEN)

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.ledger import NO_DEMAND, Demand, LimitStatus, RateStatus, Reservation, SpendStatus
-from gai_fast.model.money import cost_of, decimal_text
+from gai_fast.model.money import cost_of, dearest_output, decimal_text
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
@@ -168,7 +168,7 @@ class Quotas:
         prompt = size if spec.prompt_characters is None else spec.prompt_characters
         tokens = {"input_tokens": estimated_tokens(prompt)}
         least = cost_of(tokens, price) + price.request if price is not None and price in counted else 0
-        most_cost = max([cost_of({**tokens, "output_tokens": output}, each) + each.request for each in counted])
+        most_cost = max([cost_of({**tokens, **dearest_output(output, each)}, each) + each.request for each in counted])
         return Reservation(least, most_cost)
 
     def run(self, incoming: Incoming, stream_id: str, start: Callable[[], _Started]) -> _Started:

@@ -96,6 +96,10 @@ def test_another_attempt_at_another_price_covers_less() -> None:
     assert allowance.characters == 4 * 5
 
 
+def test_an_answer_whose_reasoning_is_dearer_may_be_all_reasoning() -> None:
+    assert begun(30, Price(10**6, 10**6, 0, 0, 4 * 10**6)).characters == 4 * 5
+
+
 def test_a_steady_stream_asks_before_it_exceeds_its_reservation(change_limits: ChangeLimits) -> None:
     change_limits(spend_part=12)
     stream = Stream(begun(30))

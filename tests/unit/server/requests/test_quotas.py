@@ -137,6 +137,8 @@ async def test_the_input_and_the_most_or_the_usual_output_are_reserved(
     spec = spec_of(request_, price)
     spec.prompt_characters = 40
     assert quotas.estimate(asked, spec).reservation == (10, amount)
+    spec.model = replace(spec.model, price=replace(price, reasoning=4 * 10**6))  # all of it may be reasoning
+    assert quotas.estimate(asked, spec).reservation == (10, 10 + 2 * (amount - 10))
     spec.model = replace(spec.model, price=replace(price, currency="EUR"))
     assert quotas.estimate(asked, spec).reservation == (0, 0)
     spec.model = replace(spec.model, price=None)
