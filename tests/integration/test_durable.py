@@ -593,7 +593,7 @@ async def test_drain_finishes_what_its_client_has_left_for_as_many_streams_as_co
     await until(lambda: not engine.durable.may_drain())
     second.close()
     await upstream.until_finished(1)
-    assert gateway.streams == 1
+    await until(lambda: gateway.streams == 1)
     assert (await followed(gateway, id_of(response))).events[-2]["finish_reason"] == "cancelled"
     story.end()
     await until(lambda: not gateway.streams)
