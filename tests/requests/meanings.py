@@ -7,6 +7,7 @@ default has no meaning.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -328,7 +329,9 @@ def _chat_message(read: _Reader, message: Mapping[str, Any]) -> None:
 def responses(body: Mapping[str, Any]) -> Meaning:
     """Reads the Responses dialect."""
     read = _Reader()
-    for tool in body.get("tools") or ():
+    given = body.get("input")
+    added = [item["tools"] for item in given if item.get("type") == "additional_tools"] if type(given) is list else []
+    for tool in itertools.chain(body.get("tools") or (), *added):
         if tool.get("type") == "function":
             read.tool(tool.get("name"), tool.get("description"), tool.get("parameters"), tool.get("strict"))
         elif tool.get("type") == "namespace":

@@ -24,7 +24,7 @@ from gai_fast.formats._members import (
 from gai_fast.formats._openai import AUDIO_TYPES
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
-from gai_fast.formats.responses.parts import DIALECT, flat_name
+from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS, DIALECT, flat_name
 from gai_fast.formats.responses.tools import PROVIDER_RUNS
 
 
@@ -36,10 +36,12 @@ class InputReader:
 
     Attributes:
         messages: The native messages.
+        additional_tools: The items that declare tools, with their paths.
     """
 
     def __init__(self, lost: list[str]) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.additional_tools: list[tuple[str, dict[str, Any]]] = []
         self._lost = lost
         self._calls: dict[str, dict[str, Any]] = {}
         self._inputs = CallInputs()
@@ -77,6 +79,8 @@ class InputReader:
             self._call(item, path, kind)
         elif kind in ("function_call_output", "custom_tool_call_output"):
             self._result(item, path)
+        elif kind == ADDITIONAL_TOOLS:
+            self.additional_tools.append((path, item))
         elif kind not in PROVIDER_RUNS:
             self._lost.append(path[2:])
 

@@ -10,7 +10,7 @@ from typing import Any
 from gai_fast.core.shapes import responses_characters, responses_shape
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import member
-from gai_fast.formats.responses.parts import ECHOED
+from gai_fast.formats.responses.parts import echo_of
 
 
 def read_response_members(body: dict[str, Any]) -> ClientRequest:
@@ -32,7 +32,7 @@ def read_response_members(body: dict[str, Any]) -> ClientRequest:
         wants_json=isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"),
         prompt_characters=responses_characters(body),
         background=bool(member(body, "background", "$", bool)),
-        echo={key: value for key, value in body.items() if key in ECHOED},
+        echo=echo_of(body),
         form=form,
         shape=responses_shape(body),
     )

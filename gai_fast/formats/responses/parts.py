@@ -64,6 +64,8 @@ _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_
 _OWN_REASONS: Final = frozenset(("pause", "other"))
 DIALECT: Final = "responses"
 """The dialect's name."""
+ADDITIONAL_TOOLS: Final = "additional_tools"
+"""The type of an item of `input` that declares tools."""
 
 
 def response_id(stream_id: str) -> str:
@@ -143,6 +145,22 @@ def _echo_of(request: Mapping[str, Any]) -> dict[str, Any]:
     return echo
 
 
+def echo_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the members of a request that its response repeats; `tools` has those that items of `input` add.
+
+    Args:
+        body: The client's JSON object, whose members may have any type.
+    """
+    echo = {key: value for key, value in body.items() if key in ECHOED}
+    items = [item for item in _objects(body.get("input")) if item.get("type") == ADDITIONAL_TOOLS]
+    if items:
+        echo["tools"] = [
+            *_objects(echo.get("tools")),
+            *(tool for item in items for tool in _objects(item.get("tools"))),
+        ]
+    return echo
+
+
 def _declared(tool: Any) -> Any:
     """Returns a tool for a `response`: adds the members that types of clients need and a request may omit."""
     if isinstance(tool, dict) and tool.get("type") == "function":
@@ -167,7 +185,8 @@ def namespaced(echo: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """
     if "tools" not in echo:
         return {}
-    grouped = [(group, str(tool.get("name"))) for group, tool in _grouped(echo)]
+    # Items of `input` may declare a tool again.
+    grouped = list(dict.fromkeys((group, str(tool.get("name"))) for group, tool in _grouped(echo)))
     if not grouped:
         return {}
     times = Counter(name for _, name in grouped)

@@ -101,6 +101,10 @@ class _ResponseReader(RequestReader):
         )
         self._flat: list[tuple[str, str]] = []
         """The names and paths of tools in namespaces."""
+        self._additional: list[tuple[str, dict[str, Any]]] = []
+        """The items of `input` that declare tools, with their paths."""
+        self._places: dict[tuple[str, str], int] = {}
+        """The place of each tool among the native ones, by its namespace and name."""
 
     def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
@@ -145,6 +149,7 @@ class _ResponseReader(RequestReader):
             raise invalid("`input` must hold a text or at least one item", "$.input")
         reader = InputReader(self.lost)
         reader.read(given, "$.input")
+        self._additional = reader.additional_tools
         # A native request needs a message. There is none if all items were dropped.
         return reader.messages or [{"role": "user", "content": ""}]
 
@@ -196,42 +201,64 @@ class _ResponseReader(RequestReader):
         native["response_format"] = {key: value for key, value in form.items() if value is not None}
 
     def _tools(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Returns the tools of a request: its own, and those that items of `input` add, of which the latest count."""
         tools: list[dict[str, Any]] = []
-        for at, tool in enumerate(member(body, "tools", "$", list) or ()):
-            path = f"$.tools[{at}]"
-            require_type(tool, path, dict)
-            kind = required(tool, "type", path, str)
-            if kind == "namespace":
-                self._namespace(tool, path, tools)
-                continue
-            if kind != "function":
-                native = self._other_tool(tool, kind, path)
-                if native is None:
-                    self.lost.append(path[2:])
-                else:
-                    options = f"$.tools[{len(tools)}].options"
-                    self.moved[f"{options}.allowed_domains"] = f"{path}.filters.allowed_domains"
-                    self.moved[f"{options}.context_size"] = f"{path}.search_context_size"
-                    self.moved[options] = path
-                    self.moved[f"$.tools[{len(tools)}]"] = path
-                    tools.append(native)
-                continue
-            self.moved[f"$.tools[{len(tools)}]"] = path
-            tools.append(self._function(tool, path))
+        self._declared(member(body, "tools", "$", list) or [], "$.tools", tools)
+        for path, item in self._additional:
+            self.lost += unknown_members(item, path, ("type", "id", "role", "tools"))
+            member(item, "role", path, str)
+            self._declared(required(item, "tools", path, list), f"{path}.tools", tools, may_replace=True)
         self._check_flat_names(tools)
         return tools
+
+    def _declared(self, given: list[Any], path: str, tools: list[dict[str, Any]], *, may_replace: bool = False) -> None:
+        """Adds declared tools.
+
+        Args:
+            given: The tools.
+            path: The path of the list.
+            tools: Gets the native tools.
+            may_replace: A tool replaces one of its name, which was declared before.
+        """
+        for at, tool in enumerate(given):
+            here = f"{path}[{at}]"
+            require_type(tool, here, dict)
+            kind = required(tool, "type", here, str)
+            if kind == "namespace":
+                self._namespace(tool, here, tools, may_replace=may_replace)
+                continue
+            native = self._function(tool, here) if kind == "function" else self._other_tool(tool, kind, here)
+            if native is None:
+                self.lost.append(here[2:])
+                continue
+            place = self._add(native, "", tools, may_replace=may_replace)
+            if kind != "function":
+                options = f"$.tools[{place}].options"
+                self.moved[f"{options}.allowed_domains"] = f"{here}.filters.allowed_domains"
+                self.moved[f"{options}.context_size"] = f"{here}.search_context_size"
+                self.moved[options] = here
+            self.moved[f"$.tools[{place}]"] = here
+
+    def _add(self, native: dict[str, Any], namespace: str, tools: list[dict[str, Any]], *, may_replace: bool) -> int:
+        """Adds a native tool and returns its place; the arguments are those of `_declared`."""
+        key = namespace, str(native.get("name") or native.get("type"))
+        place = self._places.get(key, len(tools)) if may_replace else len(tools)
+        self._places[key] = place
+        tools[place : place + 1] = [native]
+        return place
 
     def _function(self, tool: dict[str, Any], path: str) -> dict[str, Any]:
         self.lost += unknown_members(tool, path, ("type", "name", "description", "parameters", "strict"))
         return declared_function(tool, path)
 
-    def _namespace(self, group: dict[str, Any], path: str, tools: list[dict[str, Any]]) -> None:
+    def _namespace(self, group: dict[str, Any], path: str, tools: list[dict[str, Any]], *, may_replace: bool) -> None:
         """Adds the tools of a namespace, whose description begins that of its first tool.
 
         Args:
             group: The namespace.
             path: Its path.
-            tools: Gets the native tools.
+            tools: As for `_declared`, as the next one.
+            may_replace: …
         """
         self.lost += unknown_members(group, path, ("type", "name", "description", "tools"))
         namespace = required(group, "name", path, str)
@@ -249,9 +276,9 @@ class _ResponseReader(RequestReader):
             if described:
                 native["description"] = f"{described}\n\n{own}" if own else described
                 described = None
-            self.moved[f"$.tools[{len(tools)}]"] = here
             self._flat.append((native["name"], f"{here}.name"))
-            tools.append(native)
+            place = self._add(native, namespace, tools, may_replace=may_replace)
+            self.moved[f"$.tools[{place}]"] = here
 
     def _check_flat_names(self, tools: list[dict[str, Any]]) -> None:
         """Refuses a tool of a namespace if another tool has the same `flat_name`: calls would be of either."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.formats.responses.parts import custom_tools, namespaced
 from gai_fast.model.errors import InvalidRequest
 from tests.unit.formats.responses_reader import RESPONSES
 
@@ -31,6 +32,19 @@ def test_the_members() -> None:
     assert (asked.wants_json, asked.wants_usage, asked.prompt_characters) == (True, True, 20)
     assert asked.echo is not None
     assert sorted(asked.echo) == ["instructions", "temperature", "text"]
+
+
+def test_an_answer_repeats_tools_that_items_add() -> None:
+    """Calls of such tools are named by them, too."""
+    custom = {"type": "custom", "name": "exec"}
+    group = {"type": "namespace", "name": "mcp__docs__", "tools": [{"type": "function", "name": "search"}]}
+    items = [{"type": "additional_tools", "tools": [group, 1]}, 5, {"type": "additional_tools", "tools": 1}]
+    echo = RESPONSES.read_request({"input": items, "tools": [custom]}).echo or {}
+    assert echo["tools"] == [custom, group]
+    assert custom_tools(echo) == {"exec"}
+    assert namespaced(echo)["mcp__docs__search"] == ("mcp__docs__", "search")
+    again = {"tools": [group, group]}
+    assert namespaced(again) == namespaced({"tools": [group]})
 
 
 @pytest.mark.parametrize(

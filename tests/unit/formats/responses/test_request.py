@@ -134,6 +134,43 @@ def test_tools_of_a_namespace_are_tools_with_its_name_before_theirs() -> None:
     assert request.tool_choice == NamedTool(name="mcp__docs__search")
 
 
+def test_items_add_tools_of_which_the_latest_count() -> None:
+    """Codex since 0.144 sends all its tools so (github.com/theopenco/llmgateway/pull/3613)."""
+    later = [{"type": "function", "name": "search", "description": "Looks.", "parameters": {"type": "object"}}]
+    items = [
+        {"type": "additional_tools", "id": "at_1", "role": "developer", "tools": [DOCS, FUNCTION]},
+        {"role": "user", "content": "hi"},
+        {"type": "additional_tools", "role": "developer", "tools": [{**DOCS, "tools": later}, {"type": "web_search"}]},
+    ]
+    request, lost = RESPONSES.parse_request({"input": items, "tools": [FUNCTION]})
+    assert lost == []
+    assert [(tool.type, tool.name, tool.description) for tool in request.tools] == [
+        ("function", "f", msgspec.UNSET),
+        ("function", "mcp__docs__search", "The docs.\n\nLooks."),
+        ("custom", "mcp__docs__patch", msgspec.UNSET),
+        ("web_search", msgspec.UNSET, msgspec.UNSET),
+    ]
+    assert len(request.messages) == 1
+
+
+def test_what_added_tools_cannot_hold_is_named_by_its_own_path() -> None:
+    item = {"type": "additional_tools", "role": "developer"}
+    tools = [{"type": "computer"}, {**DOCS, "tools": [{"type": "web_search"}]}]
+    _, lost = RESPONSES.parse_request({"input": [{**item, "tools": tools, "x": 1}]})
+    assert lost == ["input[0].x", "input[0].tools[0]", "input[0].tools[1].tools[0]"]
+    for members, path in (
+        ({}, "input[0]"),
+        ({"tools": 1}, "input[0].tools"),
+        ({"tools": [1]}, "input[0].tools[0]"),
+        ({"tools": [], "role": 1}, "input[0].role"),
+        ({"tools": [{**FUNCTION, "parameters": 1}]}, "input[0].tools[0].parameters"),
+        ({"tools": [DOCS, {**DOCS, "name": "mcp__docs"}]}, "input[0].tools[0].tools[0].name"),
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            RESPONSES.parse_request({"input": [{**item, **members}]})
+        assert raised.value.message.endswith(f"`$.{path}`")
+
+
 def test_what_a_namespace_cannot_hold_is_named_by_its_own_path() -> None:
     inner = [{"type": "web_search"}, {"type": "function", "name": "g", "defer_loading": True}]
     _, lost = read(tools=[{**DOCS, "tools": inner, "x": 1}])
