@@ -37,7 +37,7 @@ from gai_fast.providers._native_rules import NativeRules
 from gai_fast.providers._own_tools import OwnTool
 from gai_fast.providers._reasoning_tags import TaggedAdapter
 from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member, not_quoted
-from gai_fast.providers._requests import merged, paired
+from gai_fast.providers._requests import merged, paired, with_own_ids
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._thoughts import refuses_signatures, without_thoughts
@@ -143,6 +143,7 @@ class API(NativeRules):
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             request = tuned(request, settings.tuning)
+        request = with_own_ids(request)
         if self.says_all:
             request = self._without_silent_end(request, target)
         own: list[tuple[Tool, OwnTool]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -88,6 +88,87 @@ def calls_of(message: Message) -> list[ToolCallPart]:
     """Returns the calls of a message."""
     content = () if isinstance(message.content, str) else message.content
     return [part for part in content if isinstance(part, ToolCallPart)]
+
+
+def with_own_ids(request: Request) -> Request:
+    """Returns a request whose calls have ids of their own, with their results.
+
+    Anthropic refuses a request with two calls of one id, in different turns, too; some servers count their calls anew
+    in each answer. Results of one id belong to the calls of the last answer that has it, in their order.
+
+    Args:
+        request: The request.
+    """
+    used: set[str] = set()
+    repeated: set[str] = set()
+    for message in request.messages:
+        if type(message) is AssistantMessage and type(message.content) is not str:
+            for call in calls_of(message):
+                if call.call_id in used:
+                    repeated.add(call.call_id)
+                used.add(call.call_id)
+    if not repeated:  # nearly always
+        return request
+    own = _OwnIds(repeated, used)
+    kept: list[Message] = []
+    for message in request.messages:
+        if isinstance(message, ToolMessage):
+            kept.append(own.result(message))
+        elif isinstance(message, AssistantMessage) and not isinstance(message.content, str):
+            kept.append(AssistantMessage(content=own.parts(message.content)))
+        else:
+            kept.append(message)
+    return replace(request, messages=kept)
+
+
+class _OwnIds:
+    """Gives calls of one id ids of their own.
+
+    Args:
+        repeated: The ids that several calls have.
+        used: All ids of calls.
+    """
+
+    __slots__ = ("_numbers", "_open", "_used")
+
+    def __init__(self, repeated: set[str], used: set[str]) -> None:
+        self._used = used
+        self._numbers = dict.fromkeys(repeated, 0)
+        """The number at the end of the last id that was made of each repeated one; 0 if no call had it yet."""
+        self._open: dict[str, list[str]] = {}
+        """The ids of the last answer's calls, the first one last, by their repeated id."""
+
+    def parts(self, parts: Sequence[Any]) -> list[Any]:
+        """Returns the parts of an answer; a call has an unused id if an earlier call has its own."""
+        kept: list[Any] = []
+        begun: dict[str, list[str]] = {}
+        for part in parts:
+            if isinstance(part, ToolCallPart) and part.call_id in self._numbers:
+                own = self._unused(part.call_id)
+                begun.setdefault(part.call_id, []).append(own)
+                kept.append(replace(part, call_id=own))
+            else:
+                kept.append(part)
+        for call_id, ids in begun.items():
+            self._open[call_id] = ids[::-1]
+        return kept
+
+    def _unused(self, call_id: str) -> str:
+        number = self._numbers[call_id] + 1
+        own = call_id
+        while number > 1:
+            own = f"{call_id}_{number}"
+            if own not in self._used:
+                break
+            number += 1
+        self._numbers[call_id] = number
+        self._used.add(own)
+        return own
+
+    def result(self, message: ToolMessage) -> ToolMessage:
+        """Returns a result, with the id of its call."""
+        ids = self._open.get(message.call_id)
+        return replace(message, call_id=ids.pop()) if ids else message
 
 
 def paired(request: Request, changes: Changes) -> Request:

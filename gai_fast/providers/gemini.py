@@ -420,14 +420,10 @@ def _texts(message: SystemMessage) -> list[str]:
 
 
 def _ids(request: Request, target: Target) -> frozenset[str]:
-    """Returns the ids that are sent: only unique ids, because derived ids may repeat. Vertex AI refuses all ids."""
+    """Returns the ids that are sent. Vertex AI refuses all ids."""
     if target.model.startswith(_VERTEX):
         return frozenset()
-    used: dict[str, int] = {}
-    for message in request.messages:
-        for call in calls_of(message):
-            used[call.call_id] = used.get(call.call_id, 0) + 1
-    return frozenset(call_id for call_id, times in used.items() if times == 1)
+    return frozenset([call.call_id for message in request.messages for call in calls_of(message)])
 
 
 def _identifier(call_id: str, ids: frozenset[str]) -> dict[str, str]:

@@ -181,7 +181,8 @@ class TestRequests:
             )
         ]
         answered = [turn["parts"][0]["functionResponse"] for turn in contents(*turns)[1::2]]
-        assert answered == [{"name": name, "response": {"output": ""}} for name in "fg"]
+        ids = {"f": "call_0", "g": "call_0_2"}
+        assert answered == [{"id": ids[name], "name": name, "response": {"output": ""}} for name in "fg"]
 
     @pytest.mark.parametrize("before", [0, 2])
     def test_results_are_in_the_order_of_their_calls(self, before: int) -> None:
@@ -190,7 +191,8 @@ class TestRequests:
         turn = [{"role": "assistant", "content": calls}, *reversed(results)]
         sent = contents(*[{"role": "assistant", "content": calls[::-1]}, *results] * before, *turn)[-1]["parts"]
         assert [part["functionResponse"]["response"]["output"] for part in sent] == ["call_0", "call_1", "call_2"]
-        assert ["id" in part["functionResponse"] for part in sent] == [not before] * 3
+        ids = [part["functionResponse"]["id"] for part in sent]
+        assert ids == [f"call_{number}_{before + 1}" if before else f"call_{number}" for number in range(3)]
 
     def test_a_result_of_no_call_is_refused(self) -> None:
         with pytest.raises(InvalidRequest, match=r"`messages\[1\]`"):

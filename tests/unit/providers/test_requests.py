@@ -21,6 +21,7 @@ from gai_fast.providers._requests import (
     joined,
     merged,
     paired,
+    with_own_ids,
     without_limits,
 )
 from tests.unit.providers.answers import body
@@ -124,6 +125,50 @@ def test_calls_and_results_without_each_other_are_left_out() -> None:
     for same in ([ask], [{"role": "assistant", "content": [call("a")]}], [ask, *kept[1:]]):
         request = parse_request(encode_json({"messages": same}))
         assert paired(request, changes) is request
+
+
+def called(call_id: str, at: int) -> dict[str, Any]:
+    return {"type": "tool_call", "call_id": call_id, "name": "f", "input": {"at": at}}
+
+
+def answered(call_id: str, content: str) -> dict[str, Any]:
+    return {"role": "tool", "call_id": call_id, "content": content}
+
+
+def test_calls_of_one_id_get_ids_of_their_own() -> None:
+    """Anthropic wants them unique in the whole request (github.com/NVIDIA-NeMo/Switchyard/issues/502)."""
+
+    def conversation(*ids: str) -> Any:
+        a, b, c, d, e = ids
+        messages = [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "text", "text": "so"}, called(a, 1), called(b, 2)]},
+            answered(a, "1"),
+            answered(b, "2"),
+            {"role": "assistant", "content": [called(c, 3), called(d, 4)]},
+            answered(c, "3"),
+            answered(d, "4"),
+            {"role": "assistant", "content": "and"},
+            {"role": "assistant", "content": [called(e, 5)]},
+            answered(e, "5"),
+        ]
+        return parse_request(encode_json({"messages": messages}))
+
+    given = conversation("c", "c", "c_2", "c", "c")
+    assert with_own_ids(given) == conversation("c", "c_3", "c_2", "c_4", "c_5")
+    for same in (
+        conversation(*"abcde"),
+        parse_request(encode_json({"messages": [answered("c", ""), answered("c", "")]})),
+    ):
+        assert with_own_ids(same) is same
+    unanswered = {"role": "assistant", "content": [called("c", 0)]}
+    messages = [
+        unanswered,
+        {"role": "assistant", "content": [called("c", 1), called("c", 2)]},
+        *([answered("c", "")] * 3),
+    ]
+    sent = with_own_ids(parse_request(encode_json({"messages": messages})))
+    assert [getattr(message, "call_id", "") for message in sent.messages] == ["", "", "c_2", "c_3", "c"]
 
 
 def test_limits_of_values_move_to_the_descriptions_as_anthropics_sdk_moves_them() -> None:
