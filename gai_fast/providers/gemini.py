@@ -112,6 +112,7 @@ class Gemini(API):
     needs_user = True
     says_all = True
     tool_names = ToolNames("[a-zA-Z_][a-zA-Z0-9_.:-]*", 64)
+    unions = "typed"
     signs_texts = True
     efforts = ("minimal", "low", "medium", "high", "xhigh")
     service_tiers = frozenset({"unspecified", "flex", "standard", "priority"})

@@ -184,6 +184,23 @@ class TestRequests:
         ids = {"f": "call_0", "g": "call_0_2"}
         assert answered == [{"id": ids[name], "name": name, "response": {"output": ""}} for name in "fg"]
 
+    def test_arguments_of_tools_say_that_they_are_an_object(self) -> None:
+        """Gemini: "parameters schema should be of type OBJECT" (github.com/diegosouzapw/OmniRoute/pull/3360)."""
+        text = {"type": "string"}
+        schemas: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            ({}, {"type": "object"}),
+            ({"properties": {"a": text}}, {"type": "object", "properties": {"a": text}}),
+            (
+                {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": text}}}},
+                {"type": "object", "properties": {"a": text}},
+            ),
+            ({"anyOf": [{"required": ["a"]}]}, {"type": "object", "anyOf": [{"required": ["a"]}]}),
+        ]
+        for given, sent in schemas:
+            tools = body("gemini", tools=[{"name": "f", "parameters": given}])["tools"]
+            written = tools[0]["functionDeclarations"][0]["parametersJsonSchema"]
+            assert {key: value for key, value in written.items() if key != "$defs"} == sent
+
     @pytest.mark.parametrize("before", [0, 2])
     def test_results_are_in_the_order_of_their_calls(self, before: int) -> None:
         calls = [{"type": "tool_call", "call_id": f"call_{number}", "name": "f"} for number in range(3)]
