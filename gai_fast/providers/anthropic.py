@@ -205,6 +205,8 @@ class Anthropic(API):
         output: dict[str, Any] = {}
         if reasoning:
             thinking = self._thinking(reasoning, body["max_tokens"], output, target, facts)
+            if "budget_tokens" in thinking and _acts_without_thinking(messages):
+                thinking = self._thinking_amid_calls(reasoning, target, facts)
             if thinking:
                 body["thinking"] = thinking
                 is_forced = body.get("tool_choice", _NO_CHOICE)["type"] in _FORCED
@@ -309,6 +311,22 @@ class Anthropic(API):
             return {"type": "adaptive"}
         tokens = self._budget(effort, budget, most, target, facts)
         return {"type": "enabled", "budget_tokens": tokens} if tokens else {}
+
+    def _thinking_amid_calls(self, wanted: Reasoning, target: Target, facts: Facts) -> dict[str, Any]:
+        """Returns the `thinking` member in place of a budget, which the API refuses amid calls without thinking.
+
+        "When `thinking` is enabled, a final `assistant` message must start with a thinking block"; a client may have
+        lost it, or another model has made the calls. Adaptive thinking may begin anywhere.
+        """
+        path = "reasoning.effort" if wanted.max_tokens is UNSET else "reasoning.max_tokens"
+        if "adaptive" in (facts.thinking or ()):
+            target.changes.adjust(path, "adaptive")
+            return {"type": "adaptive"}
+        if wanted.max_tokens is UNSET:
+            target.changes.adjust(path, "none")
+        else:
+            self.leave_out(path, target, "the calls before have no thinking of this model")
+        return {}
 
     def _stops(self, stops: list[str], target: Target) -> list[str]:
         """Returns the stop sequences that the API accepts: each has a character that is no whitespace."""
@@ -606,6 +624,17 @@ def _highest(facts: Facts, model: str) -> int:
     return min(highest, LIMITS.bedrock_max_tokens) if _BEDROCK in model else highest
 
 
+def _acts_without_thinking(messages: list[dict[str, Any]]) -> bool:
+    """Returns whether messages end with results of calls, and none of the answers to the last question has thinking."""
+    for turn in reversed(messages):
+        kinds = {block.get("type") for block in turn["content"]}
+        if turn["role"] == "user" and "tool_result" not in kinds:
+            return turn is not messages[-1]
+        if turn["role"] == "assistant" and (turn is messages[-1] or not kinds.isdisjoint(_THOUGHTS)):
+            return False
+    return True
+
+
 def _is_paused(turn: dict[str, Any]) -> bool:
     """Returns whether the assistant continues a turn by itself: Anthropic's tools run in it."""
     return any(label(block.get("type")).endswith(_PAUSING) for block in turn["content"])
@@ -641,5 +670,8 @@ def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any
 def _bad_header(name: str, expected: str) -> InvalidRequest:
     return InvalidRequest(message=f"The header `{name}` is not valid: expected {expected}", reason="header")
 
+
+_THOUGHTS: Final = frozenset(("thinking", "redacted_thinking"))
+"""The types of blocks that begin an answer with thinking."""
 
 APIS: Final[dict[str, API]] = {"": Anthropic(), "vertex": AnthropicOnVertex()}

@@ -482,6 +482,45 @@ class TestFacts:
         assert (sent.get("thinking", {}).get("budget_tokens"), sent["max_tokens"]) == (budget, most)
         assert changes.adjusted == adjusted
 
+    LOOP: ClassVar[list[dict[str, Any]]] = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "tool_call", "call_id": "c", "name": "f"}]},
+        {"role": "tool", "call_id": "c", "content": "x"},
+    ]
+
+    @pytest.mark.parametrize(
+        ("model", "reasoning", "thinking", "adjusted"),
+        [
+            ("claude-sonnet-4-5", {"effort": "high"}, None, {"reasoning.effort": "none"}),
+            ("claude-sonnet-4-6", {"max_tokens": 2000}, {"type": "adaptive"}, {"reasoning.max_tokens": "adaptive"}),
+            ("claude-opus-4-7", {"effort": "high"}, {"type": "adaptive"}, {}),
+        ],
+    )
+    def test_a_budget_needs_thinking_before_the_calls(
+        self, model: str, reasoning: Any, thinking: Any, adjusted: dict[str, str]
+    ) -> None:
+        """Claude: "Expected `thinking` […], but found `tool_use`" (github.com/anomalyco/opencode/issues/3077)."""
+        sent, changes = written(model, messages=self.LOOP, reasoning=reasoning)
+        assert (sent.get("thinking"), changes.adjusted) == (thinking, adjusted)
+        with pytest.raises(Unsupported, match=r"`reasoning\.max_tokens`"):
+            written("claude-sonnet-4-5", messages=self.LOOP, reasoning={"max_tokens": 2000})
+        sent, changes = written("claude-sonnet-4-5", drop=True, messages=self.LOOP, reasoning={"max_tokens": 2000})
+        assert ("thinking" in sent, changes.dropped) == (False, ["reasoning.max_tokens"])
+
+    def test_a_budget_is_sent_with_calls_that_thinking_began(self) -> None:
+        """An answer between the calls may lack thinking: the model has written it so."""
+        thought = {"type": "reasoning", "text": "hm", "signature": "s"}
+        began = [self.LOOP[0], {"role": "assistant", "content": [thought, *self.LOOP[1]["content"]]}, self.LOOP[2]]
+        for messages in (
+            began,
+            [*began, {"role": "assistant", "content": [{"type": "tool_call", "call_id": "d", "name": "f"}]},
+             {"role": "tool", "call_id": "d", "content": "x"}],
+            [*self.LOOP, {"role": "assistant", "content": "so"}, {"role": "user", "content": "and?"}],
+            self.LOOP[:1],
+        ):  # fmt: skip
+            sent, changes = written("claude-sonnet-4-5", messages=messages, reasoning={"effort": "low"})
+            assert (sent["thinking"]["type"], changes.adjusted) == ("enabled", {})
+
     @pytest.mark.parametrize(
         ("model", "fields", "named"),
         [
