@@ -357,9 +357,10 @@ class _ChatReader(RequestReader):
             if kind != "function":
                 self.lost.append(path[2:])
                 continue
-            self.lost += unknown_members(tool, path, ("type", "function"))
+            self.lost += unknown_members(tool, path, ("type", "function", *_MARKS))
             self.moved[f"$.tools[{len(tools)}]"] = f"{path}.function"
-            tools.append(self._tool(required(tool, "function", path, dict), f"{path}.function"))
+            native = self._tool(required(tool, "function", path, dict), f"{path}.function")
+            tools.append(native | cache_mark(tool, path))
         for at, function in enumerate(member(body, "functions", "$", list) or ()):
             require_type(function, f"$.functions[{at}]", dict)
             self.moved[f"$.tools[{len(tools)}]"] = f"$.functions[{at}]"
@@ -389,8 +390,9 @@ class _ChatReader(RequestReader):
         return {key: value for key, value in tool.items() if value}
 
     def _tool(self, function: dict[str, Any], path: str) -> dict[str, Any]:
-        self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict"))
-        return declared_function(function, path)
+        # Clients of LiteLLM mark the tool or its function.
+        self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict", *_MARKS))
+        return declared_function(function, path) | cache_mark(function, path)
 
     def _tool_choice(self, body: dict[str, Any]) -> str | dict[str, Any] | None:
         choice = member(body, "tool_choice", "$", str, dict)

@@ -15,6 +15,7 @@ from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
+    CacheMark,
     FilePart,
     ImagePart,
     Message,
@@ -289,13 +290,24 @@ def test_custom_tools_and_their_calls_are_native_ones() -> None:
 
 def test_tools_of_other_kinds_have_no_place() -> None:
     custom = {"type": "browser", "browser": {}}
-    kept = {"type": "function", "function": {"name": "f", "x": 1}, "cache_control": {"type": "ephemeral"}}
+    kept = {"type": "function", "function": {"name": "f", "x": 1}, "y": 1}
     assert lost_of(tools=[custom, kept], tool_choice={"type": "browser"}) == [
         "tools[0]",
-        "tools[1].cache_control",
+        "tools[1].y",
         "tools[1].function.x",
         "tool_choice",
     ]
+
+
+def test_a_tool_or_its_function_may_end_what_is_cached() -> None:
+    """As parts may; clients of LiteLLM send both forms."""
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    tools = [
+        {"type": "function", "function": {"name": "f"}, **mark},
+        {"type": "function", "function": {"name": "g", "cache_control": {"type": "ephemeral"}}},
+    ]
+    request = read(tools=tools)
+    assert [tool.cache for tool in request.tools] == [CacheMark(ttl="1h"), True]
 
 
 # ---- messages --------------------------------------------------------------------------------------------------------
