@@ -332,7 +332,11 @@ class ChatAPI(API):
         if own:
             whole |= self.earlier_reasoning(own, target, has_calls=bool(calls))
         if calls:
-            whole["tool_calls"] = [self.earlier_call(call) for call in calls]
+            whole["tool_calls"] = [
+                self.earlier_call(part, f"{path}.content[{at}]", target)
+                for at, part in enumerate(message.content)
+                if isinstance(part, ToolCallPart)
+            ]
         return whole
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
@@ -345,8 +349,14 @@ class ChatAPI(API):
         """
         return {}
 
-    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
-        """Returns an earlier call in the dialect. Its arguments are JSON text in a string."""
+    def earlier_call(self, call: ToolCallPart, path: str, target: Target) -> dict[str, Any]:
+        """Returns an earlier call in the dialect. Its arguments are JSON text in a string.
+
+        Args:
+            call: The call.
+            path: Its path in the native request.
+            target: Its `changes` note what is not sent as it is.
+        """
         return earlier_function_call(call)
 
     def tool_choice(self, wanted: str | NamedTool) -> Any:

@@ -441,11 +441,30 @@ def argument_object(call: ToolCallPart, path: str, changes: Changes) -> Fragment
         path: Its path in the native request.
         changes: Gets the path of arguments that are wrapped.
     """
+    return Fragment(_object_text(call, path, changes))
+
+
+def object_call(call: ToolCallPart, path: str, changes: Changes) -> dict[str, Any]:
+    """Returns an earlier call with an object as its arguments, as JSON text in a string.
+
+    Servers parse the arguments of earlier calls for the model's template, and refuse the whole conversation if they
+    are no object (vLLM, llama.cpp). The arguments are those of `argument_object`.
+
+    Args:
+        call: The call.
+        path: Its path in the native request.
+        changes: Gets the path of arguments that are wrapped.
+    """
+    function = {"name": call.name, "arguments": _object_text(call, path, changes)}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
+def _object_text(call: ToolCallPart, path: str, changes: Changes) -> str:
     arguments = argument_text(call)
     if arguments.startswith("{"):
-        return Fragment(arguments)
+        return arguments
     changes.adjust(f"{path}.input", "wrapped in an object")
-    return Fragment(f'{{"arguments":{arguments}}}')
+    return f'{{"arguments":{arguments}}}'
 
 
 def required_schema(wanted: ResponseFormat) -> Fragment:

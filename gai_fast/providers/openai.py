@@ -73,8 +73,8 @@ class OpenAI(ChatAPI):
             return {"type": "file", "file": {"file_id": part.file_id}}
         return super().part(part)
 
-    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
-        earlier = super().earlier_call(call)
+    def earlier_call(self, call: ToolCallPart, path: str, target: Target) -> dict[str, Any]:
+        earlier = super().earlier_call(call, path, target)
         if not bytes(call.input).startswith(b'"'):
             return earlier
         function = earlier["function"]  # text is the input of a custom tool

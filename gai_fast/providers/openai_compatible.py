@@ -22,6 +22,7 @@ from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers._completions import CompletionsAPI
+from gai_fast.providers._requests import object_call
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._target import Target
@@ -56,8 +57,8 @@ class Compatible(ChatAPI):
         text = "".join(part.text for part in parts)
         return {"reasoning_content": text} if text else {}
 
-    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
-        whole = super().earlier_call(call)
+    def earlier_call(self, call: ToolCallPart, path: str, target: Target) -> dict[str, Any]:
+        whole = object_call(call, path, target.changes)
         return whole | {"extra_content": {"google": {"thought_signature": call.signature}}} if call.signature else whole
 
 

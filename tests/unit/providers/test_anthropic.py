@@ -159,9 +159,12 @@ class TestRequest:
         assert body("anthropic", tools=[{"name": "f"}], tool_choice=choice)["tool_choice"] == sent
 
     @pytest.mark.parametrize(("given", "sent"), [("{oops", '"{oops"'), ([1], "[1]"), ("", '""')])
-    @pytest.mark.parametrize("provider", ["anthropic", "gemini", "ollama"])
+    @pytest.mark.parametrize("provider", ["anthropic", "gemini", "ollama", "openai-compatible"])
     def test_arguments_that_are_no_object_are_wrapped_in_one(self, provider: str, given: Any, sent: str) -> None:
-        """github.com/NousResearch/hermes-agent/issues/14443: arguments that were cut off stay in the conversation."""
+        """github.com/NousResearch/hermes-agent/issues/14443: arguments that were cut off stay in the conversation.
+
+        vLLM and llama.cpp refuse them in every later request (github.com/vllm-project/vllm/issues/43995).
+        """
         call = {"type": "tool_call", "call_id": "a", "name": "f", "input": given}
         messages = [
             {"role": "user", "content": "?"},
@@ -171,7 +174,7 @@ class TestRequest:
         asked = parse_request(json.dumps({"messages": messages}).encode())
         target = Target("m")
         written_body = get_provider(provider).build_request(asked, target).body
-        assert f'{{"arguments":{sent}}}'.encode() in written_body
+        assert f'{{"arguments":{sent}}}' in written_body.decode().replace('\\"', '"')
         assert target.changes.adjusted == {"messages[1].content[0].input": "wrapped in an object"}
 
     def test_an_answer_by_a_schema_and_stop_sequences(self) -> None:
