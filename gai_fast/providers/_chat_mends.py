@@ -169,10 +169,11 @@ def _calls(message: Any) -> list[Any]:
     return calls if isinstance(calls, list) else []
 
 
-class NoEmptyAnswers(Mend):
-    """Leaves messages of the assistant out that say nothing; a refusal becomes the text of its message.
+class NoEmptyMessages(Mend):
+    """Leaves answers and instructions out that say nothing; a refusal becomes the text of its message.
 
-    Clients store an empty answer if a stream broke off, or if a model only thought.
+    Clients store an empty answer if a stream broke off, or if a model only thought, and send the system message that
+    their user has cleared.
     """
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
@@ -197,7 +198,10 @@ class NoEmptyAnswers(Mend):
 
 
 def _is_silent(message: Any) -> bool:
-    if _role(message) != "assistant" or message.get("tool_calls") or message.get("function_call"):
+    role = _role(message)
+    if role != "assistant" and role != "system" and role != "developer":  # a set costs a hash, and fails for a list
+        return False
+    if message.get("tool_calls") or message.get("function_call"):
         return False
     content = message.get("content")
     if isinstance(content, list):

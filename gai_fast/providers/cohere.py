@@ -51,7 +51,7 @@ from gai_fast.model.request import (
 )
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._base import API
-from gai_fast.providers._chat_mends import NoEmptyAnswers, NoPrefill, Pairs
+from gai_fast.providers._chat_mends import NoEmptyMessages, NoPrefill, Pairs
 from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
@@ -102,7 +102,7 @@ class Cohere(API):
             "presence_penalty": Member(least=0, most=1),
             "stop_sequences": Member(most_items=5, asked="stop"),
         },
-        mends=[Pairs("cohere"), NoEmptyAnswers(), NoPrefill("cohere")],
+        mends=[Pairs("cohere"), NoEmptyMessages(), NoPrefill("cohere")],
         keeps=frozenset(("thinking",)),
     )
 

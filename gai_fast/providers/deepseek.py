@@ -22,7 +22,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyAnswers, Pairs, Prefix
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pairs, Prefix
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
@@ -75,7 +75,7 @@ class DeepSeek(ChatAPI):
             "response_format": Member(write=_form),
             "stop": Member(most_items=16),
         },
-        mends=[ChoiceNeedsTools("deepseek"), Pairs("deepseek"), NoEmptyAnswers(), ReasoningOfCalls(), Prefix()],
+        mends=[ChoiceNeedsTools("deepseek"), Pairs("deepseek"), NoEmptyMessages(), ReasoningOfCalls(), Prefix()],
         roles={
             "system": Role("system", one_text=True),
             "developer": Role("system", one_text=True),

@@ -30,7 +30,7 @@ from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_mends import (
     AnswerAfterResults,
     ChoiceNeedsTools,
-    NoEmptyAnswers,
+    NoEmptyMessages,
     Pairs,
     Prefix,
     Tools,
@@ -97,7 +97,7 @@ class Mistral(ChatAPI):
         mends=[
             ChoiceNeedsTools("mistral"),
             Pairs("mistral"),
-            NoEmptyAnswers(),
+            NoEmptyMessages(),
             AnswerAfterResults(),
             UserAsked(),
             Prefix(),

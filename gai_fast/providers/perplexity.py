@@ -32,7 +32,7 @@ from gai_fast.model.request import (
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import NoEmptyAnswers, Turns
+from gai_fast.providers._chat_mends import NoEmptyMessages, Turns
 from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._events import citation
 from gai_fast.providers._own_tools import OwnTool, declared
@@ -82,7 +82,7 @@ class Perplexity(ChatAPI):
                 LACKS,
             ),
         },
-        mends=[NoEmptyAnswers(), Turns("perplexity")],
+        mends=[NoEmptyMessages(), Turns("perplexity")],
         roles={"developer": Role("system"), "user": Role("user", parts={"file": _file})},
         lacks=frozenset(("tool", "tool_calls")),
         has_functions=False,

@@ -25,7 +25,7 @@ from gai_fast.model.request import ImagePart, TextPart
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyAnswers, Pairs
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
@@ -50,7 +50,7 @@ class XAI(ChatAPI):
             "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
             **dict.fromkeys(WITHOUT_EFFECT - {"user"} | OF_OPEN_MODELS | {"logit_bias", "verbosity"}, LACKS),
         },
-        mends=[ChoiceNeedsTools("xai"), Pairs("xai"), NoEmptyAnswers()],
+        mends=[ChoiceNeedsTools("xai"), Pairs("xai"), NoEmptyMessages()],
         keeps=frozenset(("reasoning_content",)),
     )
     user_parts = frozenset({TextPart, ImagePart})

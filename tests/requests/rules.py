@@ -270,8 +270,8 @@ def answers_say_something(asked: Received) -> Iterator[str]:
     """
     for message in _messages(asked):
         said = [message.get(name) for name in ("content", "tool_calls", "function_call")]
-        if message.get("role") == "assistant" and not any(said):
-            yield "messages: an answer that says nothing"
+        if message.get("role") in ("assistant", "system", "developer") and not any(said):
+            yield f"messages: one of the role {message['role']} that says nothing"
 
 
 def no_schema(asked: Received) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from gai_fast.core.shapes import chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Unsupported
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyAnswers, Pairs, Prefix, Tools, Turns, UserAsked
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pairs, Prefix, Tools, Turns, UserAsked
 from gai_fast.providers._rules import Mend
 
 Policy = Literal["error", "drop"]
@@ -69,15 +69,24 @@ def test_an_answer_that_says_nothing_is_left_out_and_a_refusal_is_said(content: 
     empty = {"role": "assistant", "content": content}
     said = {"role": "assistant", "content": "No."}
     given = [user(), empty, user("b"), {**empty, "refusal": "No."}, user("c"), CALL, RESULT, {**empty, **said}]
-    body, changes = mended(NoEmptyAnswers(), {"messages": given})
+    body, changes = mended(NoEmptyMessages(), {"messages": given})
     assert body["messages"] == [user(), user("b"), said, user("c"), CALL, RESULT, said]
     changes.adjust("messages[1].role", "x")
     assert changes.adjusted == {"messages[2].role": "x"}
     alone = {"messages": [empty]}
-    assert mended(NoEmptyAnswers(), {**alone})[0] == alone
+    assert mended(NoEmptyMessages(), {**alone})[0] == alone
     image = {"role": "assistant", "content": [{"type": "image_url"}, {"type": "text", "text": ""}]}
     kept = [user(), image, {"role": "assistant", "content": None, "audio": {"id": "a"}}]
-    assert mended(NoEmptyAnswers(), {"messages": kept})[0]["messages"] is kept
+    assert mended(NoEmptyMessages(), {"messages": kept})[0]["messages"] is kept
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_instructions_that_say_nothing_are_left_out(role: str) -> None:
+    """xAI refuses them as it refuses answers (github.com/BoltAI/BoltAI/issues/235), and so does Cohere."""
+    empty = {"role": role, "content": ""}
+    said = {"role": role, "content": [{"type": "text", "text": "Be brief."}]}
+    body, _ = mended(NoEmptyMessages(), {"messages": [empty, said, user(), {"role": "user", "content": ""}]})
+    assert body["messages"] == [said, user(), {"role": "user", "content": ""}]
 
 
 def test_instructions_alone_are_asked_by_the_user() -> None:
