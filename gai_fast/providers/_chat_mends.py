@@ -41,12 +41,22 @@ class Tools:
                     sent.append(tool)
                 continue
             kept = {name: value for name, value in function.items() if name in _FUNCTION and value is not None}
+            _report(tool, _TOOL, f"tools[{at}]", changes)
+            _report(function, _FUNCTION, f"tools[{at}].function", changes)
             if self._needs_parameters and "parameters" not in kept:
                 kept["parameters"] = {"type": "object", "properties": {}}
             sent.append({"type": "function", "function": kept})
         return sent
 
 
+def _report(holder: dict[str, Any], known: frozenset[str], path: str, changes: Changes) -> None:
+    """Records the members of an object that are left out: marks of caches, or what another server knows."""
+    for name, value in holder.items():
+        if name not in known and value is not None:
+            changes.drop(f"{path}.{name}")
+
+
+_TOOL: Final = frozenset(("type", "function"))
 _FUNCTION: Final = frozenset(("name", "description", "parameters", "strict"))
 """The members of a function that every provider knows."""
 

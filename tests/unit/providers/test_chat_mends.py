@@ -106,9 +106,9 @@ def test_turns_alternate_and_end_with_the_user() -> None:
 
 
 def test_tools_have_the_members_that_every_provider_knows() -> None:
-    tool = {"type": "function", "function": {"name": "f", "x": 1, "description": None}, "y": 2}
+    tool = {"type": "function", "function": {"name": "f", "x": 1, "description": None}, "y": 2, "z": None}
     changes = Changes("drop")
     assert Tools("p", needs_parameters=True)([tool, {"type": "custom"}], changes) == [
         {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     ]
-    assert changes.dropped == ["tools[1]"]
+    assert changes.dropped == ["tools[0].y", "tools[0].function.x", "tools[1]"]
