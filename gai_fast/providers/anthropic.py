@@ -627,7 +627,7 @@ def _highest(facts: Facts, model: str) -> int:
 def _acts_without_thinking(messages: list[dict[str, Any]]) -> bool:
     """Returns whether messages end with results of calls, and none of the answers to the last question has thinking."""
     for turn in reversed(messages):
-        kinds = {block.get("type") for block in turn["content"]}
+        kinds = {label(block.get("type")) for block in turn["content"]}
         if turn["role"] == "user" and "tool_result" not in kinds:
             return turn is not messages[-1]
         if turn["role"] == "assistant" and (turn is messages[-1] or not kinds.isdisjoint(_THOUGHTS)):

@@ -510,6 +510,13 @@ class TestFacts:
         sent, changes = written("claude-sonnet-4-5", drop=True, messages=self.LOOP, reasoning={"max_tokens": 2000})
         assert ("thinking" in sent, changes.dropped) == (False, ["reasoning.max_tokens"])
 
+    @pytest.mark.parametrize("kind", [["x"], None])
+    def test_a_block_of_any_type_is_no_thinking(self, kind: Any) -> None:
+        block = {"type": "provider_block", "provider": "anthropic", "block": {"type": kind}}
+        called = {"role": "assistant", "content": [block, *self.LOOP[1]["content"]]}
+        messages = [self.LOOP[0], called, self.LOOP[2]]
+        assert "thinking" not in written("claude-sonnet-4-5", messages=messages, reasoning={"effort": "high"})[0]
+
     def test_a_budget_is_sent_with_calls_that_thinking_began(self) -> None:
         """An answer between the calls may lack thinking: the model has written it so."""
         thought = {"type": "reasoning", "text": "hm", "signature": "s"}
