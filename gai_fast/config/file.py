@@ -33,14 +33,15 @@ class ConfigFile:
 
     Args:
         path: The file.
+        missing: What to do if there is no such file.
 
     Raises:
         ConfigError: The file cannot be read, or is not TOML.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, missing: str = "`gai-fast config init` writes one") -> None:
         self.path = path
-        source = _source(path)
+        source = _source(path, missing)
         try:
             self.tables: dict[str, Any] = tomllib.loads(source)
         except (ValueError, RecursionError) as problem:
@@ -59,12 +60,12 @@ class ConfigFile:
         return str(self.path)
 
 
-def _source(path: Path) -> str:
+def _source(path: Path, missing: str) -> str:
     try:
         with open_file(path, may_be_piped=True) as file:
             content = file.read(SHARED.config_file + 1)
     except OSError as problem:
-        hint = ": `gai-fast config init` writes one" if isinstance(problem, FileNotFoundError) else ""
+        hint = f": {missing}" if isinstance(problem, FileNotFoundError) else ""
         raise ConfigError(f"{path}: cannot be read: {problem.strerror}{hint}") from None
     if len(content) > SHARED.config_file:
         raise ConfigError(f"{path}: larger than {SHARED.config_file} bytes: this is not a configuration")

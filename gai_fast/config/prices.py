@@ -59,7 +59,7 @@ def read_price_list(path: Path, origin: str, problems: Problems) -> PriceSetting
         problems: Collects mistakes; if there are any, the returned prices are not usable.
     """
     try:
-        file = ConfigFile(path)
+        file = ConfigFile(path, missing="write the list, or correct its path")
     except ConfigError as problem:
         problems.add(origin, f"`file` in [prices]: the price list cannot be used: {problem}")
         return PriceSettings()

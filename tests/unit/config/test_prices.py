@@ -176,6 +176,7 @@ def test_a_broken_list_is_reported_with_its_file_and_line(tmp_path: Path, prices
 def test_a_list_that_is_not_there_is_reported_where_it_is_named(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, '[prices]\nfile = "prices.toml"\n')
     assert line.startswith("gai-fast.toml:2: `file` in [prices]: the price list cannot be used: prices.toml: cannot be")
+    assert line.endswith("No such file or directory: write the list, or correct its path")
 
 
 def test_a_list_has_an_end_and_so_have_its_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
