@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
@@ -342,6 +343,9 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
     embedded model demo.
     """
+    # SIGHUP would end a process that does not handle it yet. systemd may send it as soon as the process runs, and takes
+    # such an end for a clean one. It stays pending until the server handles it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     from gai_fast.server.observe.log_format import HeldLog
 
     flags = {name: given[name] for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}

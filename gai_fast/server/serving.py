@@ -60,7 +60,8 @@ async def serve(
     """Serves until SIGINT or SIGTERM, then drains (`drain.py`); a second signal ends the drain at once.
 
     The first signal may arrive during the start. SIGHUP reloads the configuration (`reload.py`), unless the process was
-    started with SIGHUP ignored (nohup). If the third signal is SIGINT, it interrupts a shutdown blocked by user code.
+    started with SIGHUP ignored (nohup); during the start the reload waits for its end. The caller may have blocked
+    SIGHUP. If the third signal is SIGINT, it interrupts a shutdown blocked by user code.
 
     Args:
         settings: The configuration.
@@ -74,7 +75,7 @@ async def serve(
         OpenAddress: Other machines could reach a server without keys.
         StoreError: The store cannot be used.
     """
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry, stale = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     bound = bind(settings)
     reload = Reload(settings, load_settings, is_open=bound.is_open, certificate=bound.certificate)
@@ -96,11 +97,14 @@ async def serve(
     def on_sighup() -> None:
         if starting.done():
             apply(reload.signalled())
+        else:
+            stale.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_stop_signal)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, on_sighup)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     try:
         running = await starting
     except asyncio.CancelledError:
@@ -112,6 +116,8 @@ async def serve(
         return apply(reload()).report
 
     running.service.admin.reload = reload_now
+    if stale.is_set():
+        apply(reload.signalled())
     try:
         ready(running.url)
         await stop.wait()

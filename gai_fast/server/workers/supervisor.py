@@ -236,8 +236,7 @@ class Supervisor:
         heard = [each for each in _SIGNALS if each != signal.SIGHUP or former[each] != signal.SIG_IGN]
         former_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         try:
-            for number in heard:
-                signal.signal(number, lambda number, _: self._signals.append(number))
+            _handle(heard, lambda number, _: self._signals.append(number))
             self._selector.register(wake, selectors.EVENT_READ, lambda: _empty(wake))
             start_listening(self._sockets)
             for _ in range(self._count):
@@ -686,6 +685,13 @@ def _result(function: Callable[[], _T], failure: str) -> _T | None:
 
 def _how_it_ended(code: int) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _handle(numbers: Sequence[signal.Signals], handler: Callable[[int, object], object]) -> None:
+    """Handles signals from now on. The caller of the supervisor may have blocked SIGHUP until then."""
+    for number in numbers:
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
 
 
 def _empty(wake: socket.socket) -> None:

@@ -8,6 +8,9 @@ import errno
 import json
 import logging
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,20 @@ from gai_fast.server.edge.listening import CannotListen
 
 from .conftest import Run
 
+HANGUP_AS_IT_READS = """
+import os, signal
+from gai_fast.cli import main, serve
+
+load = serve.load_config
+
+def load_config(*given):
+    loaded = load(*given)
+    os.kill(os.getpid(), signal.SIGHUP)
+    return loaded
+
+serve.load_config = load_config
+main()
+"""
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
 
 
@@ -355,3 +372,16 @@ def test_without_uvloop_asyncio_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
     run_async(main())
     assert loops == ["uvloop", "asyncio"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_during_the_start_is_a_reload_after_it(folder: Path, workers: str) -> None:
+    command = [sys.executable, "-c", HANGUP_AS_IT_READS, "serve", "--port", "0", "--workers", workers]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+        assert server.stderr is not None
+        lines = []
+        for line in server.stderr:
+            lines.append(line)
+            if b"the configuration has been reloaded" in line:
+                server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0, lines

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from gai_fast.server import serving
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import CannotListen
 from gai_fast.server.lanes.routes import ROUTES
-from gai_fast.server.serving import BoundAddresses, serve, start
+from gai_fast.server.serving import BoundAddresses, RunningServer, serve, start
 from tests.waiting import SECONDS
 
 DEMO = UpstreamSettings("demo", "demo", "")
@@ -106,6 +107,26 @@ async def test_a_hangup_reloads_the_configuration_for_requests_that_follow() -> 
         assert await models(await url) == ["other"]
         os.kill(os.getpid(), signal.SIGTERM)
         await serving_
+    forget_signals()
+
+
+async def test_a_hangup_during_the_start_reloads_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = start
+
+    async def slow(settings: Settings, record: Path | None, bound: BoundAddresses) -> RunningServer:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        return await begin(settings, record, bound)
+
+    def load() -> Settings:
+        loads.append("loaded")
+        return SETTINGS
+
+    loads: list[str] = []
+    monkeypatch.setattr(serving, "start", slow)
+    async with asyncio.timeout(SECONDS):
+        await serve(SETTINGS, ready=lambda url: os.kill(os.getpid(), signal.SIGTERM), load_settings=load)
+    assert loads == ["loaded"]
     forget_signals()
 
 
