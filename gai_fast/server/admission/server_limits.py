@@ -165,7 +165,8 @@ class ServerLimits(StreamLimits):
             mine = self._callers[caller] = _Caller(f"{_SERVER} {caller}")
         places: list[Place] = []
         limit_of_caller = self._limit_of(caller)
-        for each, limit, count in ((self._server, self._of_server, running), (mine, limit_of_caller, of_caller)):
+        # The caller first: its refusal takes no place of the server, which other workers would lack until it is back.
+        for each, limit, count in ((mine, limit_of_caller, of_caller), (self._server, self._of_server, running)):
             if each.is_full(limit, count):
                 each.asked.add(stream_id)
                 named = KeySettings(each.name, (), limits=limit.common)

@@ -226,6 +226,16 @@ async def test_a_limit_of_one_serves_one_stream_after_the_other_whichever_worker
         await worker.end(str(number))
 
 
+async def test_a_refusal_by_the_limit_of_a_caller_takes_no_place_of_the_server(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=3, streams_per_caller=2))
+    assert all([await workers[number].start(f"ann{number}", "ann") for number in range(2)])
+    for number in range(3 * WORKERS):
+        assert not await workers[number % WORKERS].start("ann", "ann")
+        assert await workers[(number + 1) % WORKERS].start("bob", "bob"), "two of three streams are under way"
+        await workers[(number + 1) % WORKERS].end("bob")
+    assert sum(worker.limits.refused["streams"] for worker in workers) == 0
+
+
 async def test_a_stream_within_the_part_of_its_worker_asks_nothing(server: Server) -> None:
     workers = await server.open(LimitSettings(streams=80, streams_per_caller=40))
     assert all([await workers[0].start(str(number)) for number in range(5)])
