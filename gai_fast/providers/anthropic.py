@@ -627,10 +627,11 @@ def _highest(facts: Facts, model: str) -> int:
 def _acts_without_thinking(messages: list[dict[str, Any]]) -> bool:
     """Returns whether messages end with results of calls, and none of the answers to the last question has thinking."""
     for turn in reversed(messages):
-        kinds = {label(block.get("type")) for block in turn["content"]}
+        blocks: list[dict[str, Any]] = turn["content"]
+        kinds = [label(block.get("type")) for block in blocks]
         if turn["role"] == "user" and "tool_result" not in kinds:
             return turn is not messages[-1]
-        if turn["role"] == "assistant" and (turn is messages[-1] or not kinds.isdisjoint(_THOUGHTS)):
+        if turn["role"] == "assistant" and (turn is messages[-1] or not _THOUGHTS.isdisjoint(kinds)):
             return False
     return True
 
