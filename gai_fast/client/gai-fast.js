@@ -12,7 +12,8 @@
 //    connection for 60 s in all: keep-alives stop that clock, however long a model thinks, but only an event sets it back.
 // 3. A connection that brings no event is followed by one over the next transport: WebSocket, SSE, NDJSON.
 // 4. Whatever fails is an `error` event, and `done` is the last event of every stream. Only an abort throws.
-// 5. A loop that is left early (`break`, an exception, an abort) cancels the answer on the server.
+// 5. A loop that is left early (`break`, an exception, an abort) cancels the answer on the server. So does `return`,
+//    also while `next` waits: that resolves at once, without an event.
 // 6. A stream has a state: `connecting` until a server answers, `streaming` while a connection is open, `reconnecting`
 //    from its loss on, `ended`. Each change is an event `statechange`, and a call of the option `onState`.
 
@@ -144,14 +145,22 @@ export function follow(baseUrl, streamId, options = {}) {
 class EventStream extends EventTarget {
   #state = "connecting";
   #events;
+  #source = null;
+  #waiting = 0; // calls of `next` that have not resolved
 
   constructor({ onState }, open) {
     super();
     // A listener: what it throws is reported as any listener's, and cannot be taken for a lost connection.
     if (typeof onState === "function") this.addEventListener("statechange", () => onState(this.#state));
     this.#events = events(() => {
-      if (onState !== undefined && typeof onState !== "function") throw new TypeError("onState: a function");
-      return open((state) => this.#enter(state));
+      try {
+        if (onState !== undefined && typeof onState !== "function") throw new TypeError("onState: a function");
+        this.#source = open((state) => this.#enter(state));
+      } catch (unusable) {
+        this.#enter("ended");
+        throw unusable;
+      }
+      return this.#source;
     });
   }
 
@@ -159,22 +168,33 @@ class EventStream extends EventTarget {
     return this.#state;
   }
 
-  next() {
-    return this.#events.next();
+  async next() {
+    this.#waiting += 1;
+    try {
+      return await this.#events.next();
+    } finally {
+      this.#waiting -= 1;
+    }
   }
 
   return(value) {
-    this.#enter("ended");
+    this.#leave();
     return this.#events.return(value);
   }
 
   throw(problem) {
-    this.#enter("ended");
+    this.#leave();
     return this.#events.throw(problem);
   }
 
   [Symbol.asyncIterator]() {
     return this;
+  }
+
+  /** Interrupts a `next` that waits: the generator would end only with the next event. */
+  #leave() {
+    this.#enter("ended");
+    if (this.#waiting) this.#source?.leave();
   }
 
   #enter(state) {
@@ -199,12 +219,12 @@ async function* events(open) {
   let tries = 0;
   try {
     for (;;) {
-      source.signal?.throwIfAborted();
+      source.throwIfLeft();
       let hasBrought = false;
       let problem = null; // the refusal, if there was one
       try {
         for await (const event of source.connect()) {
-          source.signal?.throwIfAborted(); // an event may have come before that
+          source.throwIfLeft(); // an event may have come before that
           if (event.seq !== undefined) {
             if (event.seq <= source.seq) continue;
             source.seq = event.seq;
@@ -219,7 +239,7 @@ async function* events(open) {
           if (isOver) return;
         }
       } catch (thrown) {
-        source.signal?.throwIfAborted();
+        source.throwIfLeft();
         if (thrown instanceof Refused) problem = thrown.error;
       }
       if (end) {
@@ -238,6 +258,8 @@ async function* events(open) {
       }
       tries += 1;
     }
+  } catch (thrown) {
+    if (!(thrown instanceof Left)) throw thrown;
   } finally {
     if (!isOver && !end) source.cancel();
     source.close();
@@ -257,6 +279,9 @@ class Refused extends Error {
     this.error = error;
   }
 }
+
+/** Ends a generator that the program has left while it waited; `events` catches it. */
+class Left extends Error {}
 
 /** What is thrown where a server sends what is no event. */
 function unreadable(message) {
@@ -278,12 +303,14 @@ class Source {
   #lostAt = null; // none while the server sends anything
   #disconnected = 0; // ms without a connection since the last event, up to the last sign of life
   #onAbort = () => this.#abort();
+  isLeft = false; // by the program, while it waited for an event
   hint = 0; // ms that the server wants its client to stay away
   id; // empty until the server has told it
   seq; // of the last event that the program has
 
   constructor(baseUrl, { key, signal, transport = "sse" }, { body = null, id = "", after = 0, enter }) {
     if (!["sse", "ndjson", "ws"].includes(transport)) throw new TypeError('transport: "sse", "ndjson" or "ws"');
+    if (body === null && (typeof id !== "string" || id === "")) throw new TypeError("streamId: the id of a stream");
     if (!Number.isSafeInteger(after) || after < 0) throw new TypeError("after: the number of an event");
     const base = new URL(String(baseUrl) || "/", globalThis.location?.href);
     if (!/^https?:$/.test(base.protocol) || base.username || base.password) {
@@ -348,6 +375,7 @@ class Source {
 
   /** Waits before the next try; returns whether there is to be one: rule 2. */
   async rest(ms) {
+    this.throwIfLeft();
     this.#lostAt ??= now();
     const without = this.#disconnected + now() + ms - this.#lostAt;
     if (without > (this.hasBegun ? AGAIN_FOR : FIRST_FOR)) return false;
@@ -382,6 +410,18 @@ class Source {
     return this.transport === "eventsource" ? this.#eventSource() : this.#fetched(this.transport);
   }
 
+  /** Throws if the program wants no more events. */
+  throwIfLeft() {
+    this.signal?.throwIfAborted();
+    if (this.isLeft) throw new Left();
+  }
+
+  /** Interrupts whatever waits for an event. */
+  leave() {
+    this.isLeft = true;
+    this.#interrupt(new Left());
+  }
+
   /** The program is done with the stream. */
   close() {
     this.signal?.removeEventListener("abort", this.#onAbort);
@@ -410,10 +450,14 @@ class Source {
   }
 
   #abort() {
-    this.cancel(); // now: the program may never ask for the next event
-    this.#reject?.(this.signal.reason);
-    this.#close();
+    this.#interrupt(this.signal.reason);
     this.#enter("ended");
+  }
+
+  #interrupt(reason) {
+    this.cancel(); // now: the program may never ask for the next event
+    this.#reject?.(reason);
+    this.#close();
   }
 
   // -- over fetch --

@@ -19,7 +19,7 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
   const signal = leave?.startsWith("abort") ? { signal: controller.signal } : {};
   const states = [];
   const all = { ...options, ...signal, onState: (state) => states.push(state) };
-  const source = id ? follow(url, id, all) : stream(url, request, all);
+  const source = id !== undefined ? follow(url, id, all) : stream(url, request, all);
   const heard = ["connecting"];
   source.addEventListener("statechange", () => heard.push(source.state));
   if (leave === "abort before") controller.abort();
@@ -32,6 +32,7 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
       if (leave === "break") break;
       if (leave === "throw") throw new Error("the consumer's own");
       if (leave === "abort") controller.abort();
+      if (leave === "return") setTimeout(() => source.return(), 50); // while the loop waits for the next event
       if (leave === "announce") console.log("announced");
     }
   } catch (problem) {

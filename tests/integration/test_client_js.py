@@ -168,6 +168,23 @@ async def test_an_abort_before_the_first_event_cancels_the_answer_too(net: Net) 
         await upstream.until_finished(number)
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@on_uvloop
+async def test_a_return_while_the_next_event_is_waited_for_ends_the_stream_at_once(net: Net, transport: str) -> None:
+    async def thinking(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("first")))
+        await peer.until_gone()
+
+    upstream = await net.upstream(thinking)
+    gateway = await net.gateway(upstream)
+    loop = await run(gateway.url, transport=transport, leave="return", after=2)
+    assert (loop.types, loop.thrown) == (["start", "text.delta"], None)
+    assert loop.states == ["streaming", "ended"]
+    await upstream.until_finished(1)
+    await until(lambda: not gateway.streams)
+
+
 @on_uvloop
 async def test_refusals_and_failures_are_events(net: Net) -> None:
     mock = await net.mock(deltas=5)

@@ -376,9 +376,11 @@ async def test_what_cannot_be_used_is_refused_at_once(net: Net) -> None:
         (command(url, transport="smoke"), 'transport: "sse", "ndjson" or "ws"'),
         (command(url, id=ID, seq=-1), "after: the number of an event"),
         (command(url, id=ID, seq=1.5), "after: the number of an event"),
+        (command(url, id=""), "streamId: the id of a stream"),
     ]
     for loop, (_, message) in zip(await run_each(*(each for each, _ in bad)), bad, strict=True):
         assert (loop.events, loop.thrown) == ([], f"TypeError: {message}")
+        assert loop.heard == ["connecting", "ended"]
     assert not peers
 
 
