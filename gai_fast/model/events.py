@@ -130,6 +130,8 @@ Event = TypedDict(
         "provider_metadata": dict[str, Any],
         "logprobs": list[dict[str, Any]],
         "finished": bool,
+        # Only in what callbacks get (docs/library.md, "Callbacks"), never on the wire.
+        "metrics": dict[str, Any],
     },
     total=False,
 )

@@ -25,8 +25,8 @@ def test_keys_are_written_in_the_order_of_the_contract() -> None:
     assert sorted(KEYS, key=KEY_RANK.__getitem__) == list(KEYS)
 
 
-def test_an_event_may_hold_these_keys_and_what_done_says() -> None:
-    assert set(Event.__annotations__) == {*KEYS, "finished"}
+def test_an_event_may_hold_these_keys_and_what_done_says_and_callbacks_get() -> None:
+    assert set(Event.__annotations__) == {*KEYS, "finished", "metrics"}
 
 
 def test_type_checkers_know_that_each_event_has_a_type() -> None:
