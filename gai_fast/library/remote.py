@@ -503,17 +503,20 @@ class RemoteStream:
         event: Any = parse_exact(text)
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ValueError("not an event")
+        seq = event.get("seq", 0)
+        if type(seq) is not int:
+            raise ValueError("not an event: its number is none")
         if self._is_over:
             return
-        seq = event.get("seq")
-        if isinstance(seq, int):
+        if "seq" in event:
             if seq <= self._seq:
                 return
             self._seq = seq
+            # An event without a number is no progress: a connection that is made again brings it again.
+            self._tries = 0
+            self._disconnected = 0.0
             if event_id and event_id == f"{self.id}.{seq}":  # a plain stream's events have none
                 self.position = seq
-        self._tries = 0
-        self._disconnected = 0.0
         self._keep(event, text)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
             self._end = event  # type: ignore[assignment]  # an event by the server's contract

@@ -340,6 +340,32 @@ async def test_the_time_of_a_connection_does_not_count_as_time_without_one(
     assert len(rounds_so_far) == rounds
 
 
+@on_uvloop
+async def test_a_server_whose_events_have_no_number_is_given_up(net: Net, change_limits: ChangeLimits) -> None:
+    """An event without a number may be one that the program has: it is no progress."""
+    change_limits(reconnect_first=0.01, reconnect_longest=0.01, reconnecting=0.1)
+    asked: list[bytes] = []
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        asked.append(peer.head)
+        await peer.send(HEAD + frame({"type": "text.delta", "text": "once more"}))
+
+    url = (await net.upstream(answer)).url
+    async with asyncio.timeout(SECONDS), gai_fast.connect(url) as client, client.stream(QUERY) as stream:
+        *_, error, done = [event async for event in stream]
+    assert (error["error"]["reason"], done["finished"]) == ("closed", False)
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize("seq", ["2", None, 1.5, True])
+@on_uvloop
+async def test_an_event_whose_number_is_none_is_no_event(net: Net, seq: object) -> None:
+    events, _ = await read(net, HEAD + START + frame({"type": "text.delta", "seq": seq, "text": "x"}))
+    assert [event["type"] for event in events] == ["start", "error", "done"]
+    assert events[1]["error"]["reason"] == "protocol"
+
+
 @pytest.mark.parametrize("brings", [PING, frame({"type": "start", "seq": 1, "stream_id": ID})])
 @on_uvloop
 async def test_a_server_whose_connections_bring_no_event_is_given_up(
