@@ -108,7 +108,7 @@ class SDKEvents:
         if self.is_async:
             raise TypeError("this stream is asynchronous: iterate it with `async for`")
         if self._plain is None:
-            self._plain = self._events()
+            self._plain = _events(self._stream, self._reading)
         return self._plain
 
     def __next__(self) -> Event:
@@ -123,7 +123,7 @@ class SDKEvents:
         if not self.is_async:
             raise TypeError("this stream is a plain iterator: iterate it with `for`")
         if self._async is None:
-            self._async = self._aevents()
+            self._async = _aevents(self._stream, self._reading)
         return self._async
 
     def __anext__(self) -> Any:
@@ -156,40 +156,42 @@ class SDKEvents:
         if self._plain is not None and not self._plain.gi_running:  # type: ignore[attr-defined]  # typeshed lacks it
             self._plain.close()
 
-    def _events(self) -> Generator[Event]:
-        reading = self._reading
-        try:
-            items = iter(self._stream)
-            while not reading.is_over:
-                try:
-                    item = next(items)
-                except StopIteration:
-                    events = reading.end()
-                except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
-                    events = reading.fail(problem)
-                else:
-                    events = reading.read(item)
-                yield from events
-        finally:
-            _close(self._stream)
 
-    async def _aevents(self) -> AsyncGenerator[Event]:
-        reading = self._reading
-        try:
-            items = aiter(self._stream)
-            while not reading.is_over:
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    events = reading.end()
-                except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
-                    events = reading.fail(problem)
-                else:
-                    events = reading.read(item)
-                for event in events:
-                    yield event
-        finally:
-            await _aclose(self._stream)
+# Functions, not methods of `SDKEvents`, which holds their generators: a cycle would keep the stream of a loop that was
+# left open until the garbage collector runs.
+def _events(stream: Any, reading: _Reading) -> Generator[Event]:
+    try:
+        items = iter(stream)
+        while not reading.is_over:
+            try:
+                item = next(items)
+            except StopIteration:
+                events = reading.end()
+            except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
+                events = reading.fail(problem)
+            else:
+                events = reading.read(item)
+            yield from events
+    finally:
+        _close(stream)
+
+
+async def _aevents(stream: Any, reading: _Reading) -> AsyncGenerator[Event]:
+    try:
+        items = aiter(stream)
+        while not reading.is_over:
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                events = reading.end()
+            except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
+                events = reading.fail(problem)
+            else:
+                events = reading.read(item)
+            for event in events:
+                yield event
+    finally:
+        await _aclose(stream)
 
 
 def events_of_failure(problem: BaseException) -> list[Event]:

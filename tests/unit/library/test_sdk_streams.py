@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -251,6 +252,28 @@ async def test_an_async_stream_is_iterated_with_async_for_alone() -> None:
         iter(events)
     assert types([event async for event in events]) == ["start", "text.delta", "finish", "done"]
     assert theirs.closed
+
+
+def test_a_loop_that_is_left_closes_theirs_without_the_garbage_collector() -> None:
+    closed = []
+
+    class Endless:
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            return "on and "
+
+        def close(self) -> None:
+            closed.append(True)
+
+    gc.disable()
+    try:
+        for _ in gai_fast.from_sdk(Endless()):
+            break
+        assert closed
+    finally:
+        gc.enable()
 
 
 async def test_closing_closes_theirs() -> None:
