@@ -626,7 +626,7 @@ def _highest(facts: Facts, model: str) -> int:
 
 def _acts_without_thinking(messages: list[dict[str, Any]]) -> bool:
     """Returns whether messages end with results of calls, and none of the answers to the last question has thinking."""
-    for turn in reversed(messages):
+    for turn in messages[::-1]:
         blocks: list[dict[str, Any]] = turn["content"]
         kinds = [label(block.get("type")) for block in blocks]
         if turn["role"] == "user" and "tool_result" not in kinds:
