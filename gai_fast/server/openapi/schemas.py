@@ -60,6 +60,7 @@ def schemas() -> dict[str, Schema]:
         {"required": ["name"]},
         {"required": ["type"], "properties": {"type": {"enum": ["web_search", "code_execution"]}}},
     ]
+    del parts["Event"]["properties"]["metrics"]  # only callbacks of the library get them
     parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
     properties = {**parts["Request"]["properties"], "stream": {"const": True, "default": True}}
