@@ -480,7 +480,7 @@ class Adapter:
 
     def _failed(self, request: web.Request, http: HTTPRequest, mount: Mount | None, problem: Exception) -> Reply:
         """Logs an unexpected exception; returns an error reply in place of the response."""
-        _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
+        _log.error("%s %r could not be answered", http.method, http.shown_path, exc_info=problem)
         if request.writer.output_size and request.transport is not None:
             reset_connection(request.transport)  # a started response must not look complete
         return self.service.router.refusal(http, Error("internal", "The server failed to answer"), mount)

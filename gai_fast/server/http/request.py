@@ -129,6 +129,18 @@ class HTTPRequest:
         """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
         return ANONYMOUS if self.key is None else self.key.name
 
+    @property
+    def shown_path(self) -> str:
+        """The target for logs and traces: without its query, and without credentials before the host of a whole URL."""
+        path = self.target.partition("?")[0]
+        if path.startswith("/"):  # nearly always
+            return path
+        scheme, mark, rest = path.partition("://")
+        if not mark:
+            scheme, rest = "", path
+        authority, slash, behind = rest.partition("/")
+        return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{behind}"
+
 
 def headers_too_large() -> Error:
     """Returns the error for a request whose headers exceed the limits."""

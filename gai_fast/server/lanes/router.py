@@ -275,7 +275,7 @@ class Router(Routes):
         trace.request_ended(
             AnsweredRequest(
                 method=http.method,
-                path=http.target.partition("?")[0],
+                path=http.shown_path,
                 status=status,
                 scheme=self.scheme,
                 client=self.client(http),

@@ -79,7 +79,7 @@ class _Line:
     def __init__(self, http: HTTPRequest, status: int, remote: str) -> None:
         self._remote = remote
         self._method = http.method
-        self._path = http.target.partition("?")[0]
+        self._path = http.shown_path
         self._status = status
         self._request_id = http.request_id
         self._caller = http.caller
