@@ -153,7 +153,7 @@ ROWS: Final[Mapping[str, Mapping[str, Row]]] = {
         "gpt-5.4-pro*": Row("gpt-5.4-pro", {"efforts": ["medium", "high", "xhigh"], "sampling": "none"}),
         "gpt-5.5*": Row("gpt-5.5", {"sampling_with_thinking": False}),
         "gpt-5.5-pro*": Row("gpt-5.5-pro", {"sampling": "none"}),
-        "gpt-5.6*": Row("gpt-5.6", {"sampling_with_thinking": False}),
+        "gpt-5.6*": Row("gpt-5.6", {"sampling_with_thinking": False, "thinks_with_tools": False}),
         "gpt-6*": Row("gpt-6-sol", {"sampling_with_thinking": False}),
         "gpt-6-astra*": Row("gpt-6-astra", {"sampling": "none"}),
         "gpt-6.1-sol*": Row("gpt-6.1-sol", {"sampling": "none"}),

@@ -385,6 +385,28 @@ class ChatAPI(API):
         word = self.effort(wanted.effort, target) if wanted.effort else None
         return {"reasoning_effort": word} if word else {}
 
+    def turn_thinking_off(self, body: dict[str, Any], target: Target) -> None:
+        """Sends the effort `none` beside functions, for a model whose functions the API refuses otherwise.
+
+        "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function
+        tools, use /v1/responses or set reasoning_effort to 'none'": also for requests without an effort.
+
+        Args:
+            body: The request's body.
+            target: The model and the policy; its `changes` note the effort.
+
+        Raises:
+            Unsupported: As `leave_out`: the request has an effort.
+        """
+        if "tools" not in body or self.facts(target).thinks_with_tools is not False:
+            return
+        asked = body.get("reasoning_effort")
+        if asked is None:
+            target.changes.adjust("reasoning.effort", "none")
+        elif asked != "none":
+            self.leave_out("reasoning.effort", target, f"this model thinks beside tools at `{self.provider}:responses`")
+        body["reasoning_effort"] = "none"
+
 
 class _Template:
     """The bytes of a text-only request without its texts. Rendering takes a fifth of the time of building from objects.

@@ -48,6 +48,8 @@ class Facts:
     """Whether `temperature` and `top_p` are taken: both, one of them, none."""
     sampling_with_thinking: bool | None = None
     """Whether sampling parameters are taken by a model that thinks."""
+    thinks_with_tools: bool | None = None
+    """Whether the chat API takes functions of a model that thinks. Other APIs always do."""
     forced_tool: bool | None = None
     """Whether a call can be demanded."""
     prefill: bool | None = None

@@ -71,7 +71,9 @@ class Azure(ChatAPI):
     unions = "loose"
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
-        return super().body(request, target) | openai_cache(request.cache)
+        body = super().body(request, target) | openai_cache(request.cache)
+        self.turn_thinking_off(body, target)
+        return body
 
     def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
         return openai_cache_member(mark)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any, Literal
+
 import pytest
 
-from gai_fast.model.errors import Error
+from gai_fast.core.reading import parse_request
+from gai_fast.model.changes import Changes
+from gai_fast.model.errors import Error, Unsupported
+from gai_fast.providers import get_provider
+from gai_fast.providers._target import Target
 from tests.unit.providers.answers import between, body, chunk, of_type, read, request
 
 
@@ -21,6 +28,32 @@ def test_reasoning_of_earlier_turns_is_not_sent_back() -> None:
     assert body("openai", messages=[{"role": "assistant", "content": parts}])["messages"] == [
         {"role": "assistant", "content": "Hi"}
     ]
+
+
+def of_thinker(provider: str, policy: Literal["error", "drop"] = "error", **fields: Any) -> tuple[Any, Changes]:
+    target = Target("gpt-5.6-luna", "k", policy)
+    sent = get_provider(provider).build_request(parse_request(json.dumps({"query": "Hi", **fields}).encode()), target)
+    return json.loads(sent.body), target.changes
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure"])
+def test_a_model_that_the_chat_api_lets_not_think_beside_functions_is_told_so(provider: str) -> None:
+    """It thinks without an effort, too (github.com/BerriAI/litellm/pull/34569)."""
+    tools = [{"name": "f", "parameters": {"type": "object"}}]
+    sent, changes = of_thinker(provider, tools=tools)
+    assert sent["reasoning_effort"] == "none"
+    assert changes.adjusted == {"reasoning.effort": "none"}
+    sent, changes = of_thinker(provider, tools=tools, reasoning={"effort": "none"})
+    assert (sent["reasoning_effort"], changes.adjusted) == ("none", {})
+    with pytest.raises(Unsupported, match=f"reasoning.effort.*{provider}:responses"):
+        of_thinker(provider, tools=tools, reasoning={"effort": "high"})
+    sent, changes = of_thinker(provider, "drop", tools=tools, reasoning={"effort": "high"})
+    assert (sent["reasoning_effort"], changes.dropped) == ("none", ["reasoning.effort"])
+    assert of_thinker(provider, reasoning={"effort": "high"})[0]["reasoning_effort"] == "high"
+    assert "reasoning_effort" not in of_thinker(provider)[0]
+    assert "reasoning_effort" not in body(provider, tools=tools)
+    with_both, _ = of_thinker(f"{provider}:responses", tools=tools, reasoning={"effort": "high"})
+    assert with_both["reasoning"]["effort"] == "high"
 
 
 def test_an_answer_by_a_schema() -> None:
