@@ -257,8 +257,8 @@ class _ResponseReader(RequestReader):
         Args:
             group: The namespace.
             path: Its path.
-            tools: As for `_declared`, as the next one.
-            may_replace: …
+            tools: As for `_declared`.
+            may_replace: As for `_declared`.
         """
         self.lost += unknown_members(group, path, ("type", "name", "description", "tools"))
         namespace = required(group, "name", path, str)
