@@ -93,8 +93,8 @@ def calls_of(message: Message) -> list[ToolCallPart]:
 def with_own_ids(request: Request) -> Request:
     """Returns a request whose calls have ids of their own, with their results.
 
-    Anthropic refuses a request with two calls of one id, in different turns, too; some servers count their calls anew
-    in each answer. Results of one id belong to the calls of the last answer that has it, in their order.
+    Anthropic refuses a request with two calls of one id, in different turns, too; some servers begin again
+    at `call_0` in each answer. Results of one id belong to the calls of the last answer that has it, in their order.
 
     Args:
         request: The request.

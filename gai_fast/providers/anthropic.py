@@ -206,7 +206,7 @@ class Anthropic(API):
         if reasoning:
             thinking = self._thinking(reasoning, body["max_tokens"], output, target, facts)
             if "budget_tokens" in thinking and _acts_without_thinking(messages):
-                thinking = self._thinking_amid_calls(reasoning, target, facts)
+                thinking = self._thinking_after_calls(reasoning, target, facts)
             if thinking:
                 body["thinking"] = thinking
                 is_forced = body.get("tool_choice", _NO_CHOICE)["type"] in _FORCED
@@ -312,8 +312,8 @@ class Anthropic(API):
         tokens = self._budget(effort, budget, most, target, facts)
         return {"type": "enabled", "budget_tokens": tokens} if tokens else {}
 
-    def _thinking_amid_calls(self, wanted: Reasoning, target: Target, facts: Facts) -> dict[str, Any]:
-        """Returns the `thinking` member in place of a budget, which the API refuses amid calls without thinking.
+    def _thinking_after_calls(self, wanted: Reasoning, target: Target, facts: Facts) -> dict[str, Any]:
+        """Returns the `thinking` member in place of a budget, which the API refuses after calls without thinking.
 
         "When `thinking` is enabled, a final `assistant` message must start with a thinking block"; a client may have
         lost it, or another model has made the calls. Adaptive thinking may begin anywhere.

@@ -37,7 +37,7 @@ def of_thinker(provider: str, policy: Literal["error", "drop"] = "error", **fiel
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure"])
-def test_a_model_that_the_chat_api_lets_not_think_beside_functions_is_told_so(provider: str) -> None:
+def test_a_model_that_the_chat_api_refuses_if_it_thinks_beside_functions_is_asked_not_to(provider: str) -> None:
     """It thinks without an effort, too (github.com/BerriAI/litellm/pull/34569)."""
     tools = [{"name": "f", "parameters": {"type": "object"}}]
     sent, changes = of_thinker(provider, tools=tools)
