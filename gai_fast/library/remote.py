@@ -505,7 +505,7 @@ class RemoteStream:
             raise ValueError("not an event")
         seq = event.get("seq", 0)
         if type(seq) is not int:
-            raise ValueError("not an event: its number is none")
+            raise ValueError("not an event: its number is no whole one")
         if self._is_over:
             return
         if "seq" in event:

@@ -132,14 +132,12 @@ class HTTPRequest:
     @property
     def shown_path(self) -> str:
         """The target for logs and traces: without its query, and without credentials before the host of a whole URL."""
-        path = self.target.partition("?")[0]
-        if path.startswith("/"):  # nearly always
-            return path
-        scheme, mark, rest = path.partition("://")
-        if not mark:
-            scheme, rest = "", path
-        authority, slash, behind = rest.partition("/")
-        return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{behind}"
+        target = self.target
+        if not target.startswith("/"):  # rarely; a password may hold a question mark
+            scheme, mark, rest = target.partition("://") if "://" in target else ("", "", target)
+            authority, slash, behind = rest.partition("/")
+            target = f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{behind}"
+        return target.partition("?")[0]
 
 
 def headers_too_large() -> Error:

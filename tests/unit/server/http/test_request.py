@@ -23,6 +23,8 @@ def test_the_caller_of_a_request_has_the_name_of_its_key() -> None:
         ("http://me:sk-canary@host:80/v1/a@b?q=1", "http://host:80/v1/a@b"),
         ("http://sk-canary@host", "http://host"),
         ("http://me:sk@canary@host/x://y", "http://host/x://y"),
+        ("http://me:sk?canary@host/x?q=1", "http://host/x"),
+        ("http://host?q=a", "http://host"),
         ("me:sk-canary@host:443", "host:443"),
         ("*", "*"),
         ("", ""),
