@@ -66,6 +66,7 @@ COMPILED = (
     "core/legal_stream",
     "core/limits",
     "core/meter",
+    "core/object_scan",
     "core/reading",
     "core/relay",
     "core/shapes",

@@ -292,7 +292,7 @@ class Answer:
         for event, characters, text in kinds:
             self.characters += characters
             adapter.copied(event, characters, text)
-            if deltas.collects_text:
+            if deltas.collects_text or (deltas.has_blocks and event["type"] == "tool.call.delta"):
                 deltas.copied(event, text)
             if event["type"] == "text.delta" and "choice" not in event:
                 visible += characters

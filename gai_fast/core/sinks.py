@@ -35,7 +35,8 @@ class DeltaSink(EventSink, Protocol):
     """Whether the first delta of another kind, choice or call writes more than a later one, such as the start of a
     block. After such a change, deltas must come as events again."""
     collects_text: bool
-    """Whether the sink needs the text of already written deltas: `copied` then receives it."""
+    """Whether the sink needs the text of already written deltas: `copied` then receives it. With `has_blocks` it
+    receives arguments in any case: they say whether their block may end."""
 
     @property
     def seq(self) -> int:

@@ -484,7 +484,7 @@ class DataEncoder(ABC):
         self._seq += count
 
     def copied(self, event: Event, text: str) -> None:  # noqa: B027  # most formats do not collect
-        """Receives the text of deltas that the kernel has encoded, if `collects_text`."""
+        """Receives the text of deltas that the kernel has encoded: with `has_blocks` arguments, or all of it."""
 
     def keep(self, event: Event) -> None:  # noqa: B027  # the ends of most formats repeat nothing
         """Receives an event whose upstream frames were passed on, if `collects_text`."""

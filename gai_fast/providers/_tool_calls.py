@@ -5,13 +5,13 @@ Knows no provider. The adapters assign each fragment to its call.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from gai_fast.core.chunks import member, objects, parse_chunk
+from gai_fast.core.object_scan import ObjectScan
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event, join_surrogates
@@ -52,7 +52,7 @@ class ToolCall:
         """Whether its arguments, one whole object, have no delta yet: what follows may take their place."""
         self.keeps_pieces = False
         """Whether each piece is a part of its input, whatever it looks like: input that is text, not JSON."""
-        self._scan: _ObjectScan | None = None
+        self._scan: ObjectScan | None = None
 
     def replace(self, pieces: list[str]) -> None:
         """Replaces the argument text."""
@@ -79,68 +79,9 @@ class ToolCall:
     @property
     def is_complete(self) -> bool:
         """Whether the argument text so far is one whole JSON object. Each piece is scanned once."""
-        if not self.pieces or not self.pieces[-1].endswith("}"):
-            return False
         if self._scan is None:
-            self._scan = _ObjectScan()
-        return self._scan.is_balanced(self.pieces) and self._scan.is_valid(self)
-
-
-_MARKS: Final = re.compile(r"""[{}\[\]"\\]""")
-
-
-class _ObjectScan:
-    """Counts the brackets of a growing text, so that the text is parsed only if it may be one whole object."""
-
-    __slots__ = ("_depth", "_in_string", "_is_broken", "_is_parsed", "_skipped", "_taken")
-
-    def __init__(self) -> None:
-        self._taken = 0
-        """The number of pieces that have been scanned."""
-        self._depth = 0
-        self._in_string = False
-        self._skipped = 0
-        """Characters at the start of the next piece that belong to an escape."""
-        self._is_broken = False
-        """Whether the text can no longer become one object."""
-        self._is_parsed = False
-        """Whether the text has been parsed. Any further bracket makes it invalid."""
-
-    def is_balanced(self, pieces: list[str]) -> bool:
-        """Scans the pieces since the last call. Returns whether all brackets are closed."""
-        for piece in pieces[self._taken :]:
-            self._scan_piece(piece)
-        self._taken = len(pieces)
-        return not (self._depth or self._in_string or self._is_broken)
-
-    def _scan_piece(self, piece: str) -> None:
-        skipped = self._skipped
-        for mark in _MARKS.finditer(piece):
-            at = mark.start()
-            if at < skipped:
-                continue
-            character = piece[at]
-            if self._in_string:
-                if character == "\\":
-                    skipped = at + 2
-                elif character == '"':
-                    self._in_string = False
-            elif character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self._is_broken = self._is_broken or self._is_parsed
-                self._depth += 1
-            else:
-                self._is_broken = self._is_broken or self._depth <= 0
-                self._depth -= 1
-        self._skipped = max(0, skipped - len(piece))
-
-    def is_valid(self, call: ToolCall) -> bool:
-        """Returns whether the balanced text is JSON. Parses it once: any later piece with a brace makes it invalid."""
-        if not self._is_parsed:
-            self._is_parsed = True
-            self._is_broken = compact_json(call.arguments) is None
-        return not self._is_broken
+            self._scan = ObjectScan()
+        return self._scan.is_whole(self.pieces)
 
 
 def _is_whole(call: ToolCall, arguments: str) -> bool:

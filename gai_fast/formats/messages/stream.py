@@ -3,8 +3,9 @@
     message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta → message_stop
 
 1. One block is open at a time. Text, reasoning and each call have separate blocks; the first delta of another kind
-   closes the open block. If a fragment belongs to a call whose block is closed, it has the index of that block: the
-   SDKs join fragments by index.
+   closes the open block. Clients run a call as soon as its block is closed, so a block whose arguments are not a whole
+   object is not closed for another one: other events wait, up to a limit. A fragment that comes later nevertheless has
+   the index of its closed block: the SDKs join fragments by index.
 2. A refusal is text. Reasoning of any provider is `thinking`; a signature closes its block. Signatures of other
    providers than Anthropic have the provider's name. The signature of a call has no place: it is a separate
    `redacted_thinking` block, which clients send back. A signature behind text is written before the next block and
@@ -45,8 +46,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from gai_fast.core.object_scan import ObjectScan
 from gai_fast.formats._base import Framing, StreamContext, block_members
 from gai_fast.formats._passthrough import DialectEncoder
+from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.messages.parts import (
     citation_of,
     error_object,
@@ -90,6 +93,9 @@ _START: Final = (
     b'"stop_sequence":null,"usage":{"input_tokens":0,"output_tokens":0}}'
 )
 """The members of `message_start`: an object that is built and encoded costs 3,000 instructions more."""
+_OF_CALL: Final = frozenset(("tool.call.delta", "tool.call", "reasoning.signature"))
+"""The events that continue the block of a call."""
+_ENDS: Final = frozenset(("finish", "error", "done"))
 _FRAGMENT: Final = b'{"type":"input_json_delta","partial_json":'
 _KINDS: Final = (
     b"message_start",
@@ -121,13 +127,17 @@ class Messages(DialectEncoder):
         "_id",
         "_model",
         "_not_objects",
+        "_pieces",
         "_provider",
         "_request_id",
+        "_room",
         "_run",
         "_safety",
+        "_scan",
         "_started",
         "_unwritten",
         "_usage",
+        "_waiting",
         "_warnings",
         "_with_arguments",
     )
@@ -147,6 +157,10 @@ class Messages(DialectEncoder):
         self._held_signature = ""  # a signature behind text: rule 2
         self._delta_end = b"}}" + self._trail
         self._calls: dict[str, int] = {}  # the index of each call's block
+        self._pieces: list[str] = []  # the fragments of the call whose block was opened last
+        self._scan = ObjectScan()  # of these
+        self._waiting: list[Event] = []  # what would close the block of a call that is not complete: rule 1
+        self._room = LIMITS.waiting_events  # characters that may wait; 0 or less: nothing waits any more
         self._with_arguments: set[str] = set()
         self._not_objects: set[str] = set()  # calls whose arguments are not a JSON object
         self._call_signatures: dict[str, str] = {}  # the signature of each call
@@ -171,18 +185,53 @@ class Messages(DialectEncoder):
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
         """Returns the parts of a delta like this one, if its block is open."""
         block = _BLOCK_OF.get(event["type"]) or f" {event.get('call_id')}"
-        if block != self._block or block[1:] in self._not_objects or event.get("choice"):
+        if block != self._block or event.get("choice"):
             return None
+        if key == "arguments" and (block[1:] not in self._with_arguments or block[1:] in self._not_objects):
+            return None
+        if self._waiting:
+            return None  # the next fragment may complete the call
         return self._parts(self._head + b'"', b'"' + self._delta_end)
+
+    def copied(self, event: Event, text: str) -> None:
+        """Receives the arguments that the kernel has written into the open block."""
+        if event["type"] == "tool.call.delta":
+            self._pieces.append(text)
 
     def heartbeat(self) -> None:
         """Writes a `ping`."""
         self._event(b"ping", b"")
 
     def _encode(self, event: Event) -> None:
-        write = _WRITERS.get(event["type"])
-        if write is not None and not event.get("choice"):
-            write(self, event)
+        if event["type"] not in _WRITERS or event.get("choice"):
+            return
+        is_end = event["type"] in _ENDS
+        if is_end:
+            self._room = 0
+        else:
+            self._write(event)
+        while self._waiting and not self._is_within_call():
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                self._write(each)
+        if is_end:
+            _WRITERS[event["type"]](self, event)
+
+    def _write(self, event: Event) -> None:
+        """Writes the frames of an event, or keeps the event if it has to wait."""
+        if self._waiting or self._block[:1] == " ":
+            continues = event["type"] in _OF_CALL and self._block == f" {event.get('call_id')}"
+            if not continues and (self._waiting or self._is_within_call()):
+                self._waiting.append(event)
+                self._room -= LIMITS.waiting_event + len(event.get("text", "")) + len(event.get("arguments", ""))
+                return
+        _WRITERS[event["type"]](self, event)
+
+    def _is_within_call(self) -> bool:
+        """Returns whether the open block is of a call whose arguments are not a whole object yet."""
+        if self._block[:1] != " " or self._room <= 0:
+            return False
+        return not self._scan.is_whole(self._pieces)
 
     # -- events of a message --
 
@@ -299,6 +348,7 @@ class Messages(DialectEncoder):
         call_id = event["call_id"]
         call = {"type": "tool_use", "id": call_id, "name": event["tool_call"].get("name", ""), "input": {}}
         self._open(f" {call_id}", encode_json(call), _FRAGMENT)
+        self._pieces, self._scan = [], ObjectScan()
         self._calls[call_id] = self._count - 1
 
     def _call_arguments(self, event: Event) -> None:
@@ -314,6 +364,7 @@ class Messages(DialectEncoder):
                 self._not_objects.add(call_id)
                 return
         if self._block == f" {call_id}":
+            self._pieces.append(fragment)
             self._delta(self._head, fragment)
         else:
             self._delta(self._delta_head(self._calls[call_id], _FRAGMENT), fragment)

@@ -8,14 +8,12 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
 from gai_fast.providers._room import Room
-from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers._tool_calls import ToolCalls
 from tests.limits import LIMITS
 from tests.unit.providers.answers import call, chunk, plain
 
@@ -152,49 +150,6 @@ class TestToolCalls:
 
 
 class TestComplete:
-    @pytest.mark.parametrize(
-        ("text", "complete"),
-        [
-            ("{}", True),
-            (' {"a": "}", "b": [1, {"c": null}]}', True),
-            ('{"a": "\\"}"}', True),
-            ('{"a": "\\\\"}', True),
-            ("", False),
-            ("{} ", False),
-            ("[{}]", False),
-            ('{"a": {}', False),
-            ('{"a": "{}', False),
-            ("{}}", False),
-            ("{}{}", False),
-            ("{} x {}", False),
-            ("nonsense}", False),
-            ("[1}", False),
-            ("{a}", False),
-            ('{"a": 1]}', False),
-        ],
-    )
-    def test_one_whole_object_is_complete_however_it_comes(self, text: str, complete: bool) -> None:
-        whole = ToolCall("c")
-        whole.pieces = [text]
-        assert whole.is_complete is complete
-        for asked_often in (True, False):
-            cut = ToolCall("c")
-            for character in text:
-                cut.pieces.append(character)
-                if asked_often:
-                    alone = ToolCall("c")
-                    alone.pieces = ["".join(cut.pieces)]
-                    assert cut.is_complete is alone.is_complete, alone.pieces
-            assert cut.is_complete is complete
-
-    @given(st.text('{}[]"\\\\ a:1,', max_size=12), st.integers(0, 12))
-    def test_it_is_what_a_parser_says_of_text_that_ends_with_a_brace(self, text: str, at: int) -> None:
-        call = ToolCall("c")
-        for piece in filter(None, (text[:at], text[at:])):
-            call.pieces.append(piece)
-            so_far = "".join(call.pieces)
-            assert call.is_complete is (so_far.endswith("}") and compact_json(so_far) is not None)
-
     def test_the_text_is_parsed_once_however_often_it_is_asked_whether_it_is_complete(self) -> None:
         """Each fragment has an id of its own and ends with a brace, so each may begin another call."""
         parsed: list[str] = []
@@ -205,7 +160,7 @@ class TestComplete:
 
         fragments = ['{"0":{}', *[f',"{number}":{{}}' for number in range(1, 500)], ',"":{}}', "{}"]
         adapter: Any = get_provider("openai").adapter()
-        with patch("gai_fast.providers._tool_calls.compact_json", counted):
+        with patch("gai_fast.core.object_scan.compact_json", counted):
             for number, arguments in enumerate(fragments):
                 delta = call(arguments, index=0, id=f"id{number}", name=None if number else "f")
                 adapter.receive("", json.dumps(chunk(delta)))

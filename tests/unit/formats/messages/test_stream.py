@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import gai_fast
 from gai_fast.formats import get_format
+from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.messages import stream as module
 from gai_fast.model.events import TYPES, Event, JSONText
 from tests.unit.formats.every_event import EVERY_EVENT
@@ -209,11 +211,79 @@ def test_parallel_calls_are_blocks_one_after_the_other() -> None:
     assert [use.input for use in message.content] == [{"a": 1}, {"b": 2}]
 
 
-def test_a_late_fragment_of_a_call_keeps_the_index_of_its_block() -> None:
-    second = {"call_id": "call_2", "index": 1}
-    events = [call_start(), call_delta('{"a":'), call_start(**second), call_delta("{}", **second), call_delta("1}")]
-    message = accumulated_by_sdk(streamed(*events, finish("tool_calls"), DONE))
-    assert [use.input for use in message.content] == [{"a": 1}, {}]
+def closed_inputs(objects: list[dict[str, Any]]) -> list[Any]:
+    """Returns the input that each call has when its block is closed: clients run it then."""
+    inputs: dict[int, str] = {}
+    closed: list[Any] = []
+    for one in objects:
+        if one["type"] == "content_block_start" and one["content_block"]["type"] == "tool_use":
+            inputs[one["index"]] = ""
+        elif one["type"] == "content_block_delta" and one["index"] in inputs:
+            inputs[one["index"]] += one["delta"]["partial_json"]
+        elif one["type"] == "content_block_stop" and one["index"] in inputs:
+            closed.append(json.loads(inputs.pop(one["index"]) or "{}"))
+    return closed
+
+
+SECOND: dict[str, Any] = {"call_id": "call_2", "index": 1}
+THIRD: dict[str, Any] = {"call_id": "call_3", "index": 2}
+
+
+def test_calls_whose_fragments_alternate_are_complete_when_their_blocks_close() -> None:
+    events = [call_start(), call_start(**SECOND), call_start(**THIRD)]
+    events += [call_delta('{"a":'), call_delta('{"b":', **SECOND), call_delta('{"c":', **THIRD)]
+    events += [text("Now."), call_delta("1}"), call_delta("3}", **THIRD), call_delta("2}", **SECOND)]
+    events += [call(arguments='{"a":1}'), call(arguments='{"b":2}', call_id="call_2")]
+    events += [call(arguments='{"c":3}', call_id="call_3"), finish("tool_calls"), DONE]
+    body = streamed(*events)
+    assert closed_inputs(objects_of(body)) == [{"a": 1}, {"b": 2}, {"c": 3}]
+    content = accumulated_by_sdk(body).content
+    assert [getattr(block, "input", None) or block.text for block in content] == [{"a": 1}, {"b": 2}, {"c": 3}, "Now."]
+
+
+def test_a_call_that_begins_behind_a_complete_one_does_not_wait() -> None:
+    events = [call_start(), call_delta('{"a":'), call_delta("1}"), call_start(**SECOND), call_delta("{", **SECOND)]
+    assert kinds(written(*events))[-2:] == ["content_block_start", "content_block_delta"]
+
+
+def test_arguments_that_the_kernel_has_written_count_too() -> None:
+    encoder = ANTHROPIC.encoder("sse", context())
+    for event in (START, call_start(), call_delta('{"a":')):
+        encoder.event(event)
+    encoder.copied(call_delta(""), "1}")
+    encoder.take()
+    encoder.event(call_start(**SECOND))
+    assert kinds(objects_of(encoder.take())) == ["content_block_stop", "content_block_start"]
+
+
+def test_while_events_wait_the_fragments_of_the_open_call_come_as_events() -> None:
+    encoder = ANTHROPIC.encoder("sse", context())
+    for event in (START, call_start(), call_delta('{"a":'), text("Now.")):
+        encoder.event(event)
+    assert encoder.delta_parts(call_delta("1}"), "arguments") is None
+
+
+def test_arguments_that_begin_blank_are_not_written_twice() -> None:
+    encoder = ANTHROPIC.encoder("sse", context())
+    for event in (START, call_start(), call_delta(" ")):
+        encoder.event(event)
+    assert encoder.delta_parts(call_delta("{}"), "arguments") is None
+
+
+@pytest.mark.parametrize("end", [[finish("length"), DONE], [ERROR, NOT_DONE]], ids=["finish", "error"])
+def test_what_waits_for_a_call_that_is_never_complete_is_written_before_the_end(end: list[Event]) -> None:
+    objects = written(call_start(), call_delta('{"a":'), text("Now."), *end)
+    texts = [one["delta"]["text"] for one in objects if one.get("delta", {}).get("type") == "text_delta"]
+    assert texts == ["Now."]
+
+
+def test_more_than_the_limit_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = dataclasses.replace(LIMITS, waiting_events=3 * LIMITS.waiting_event)
+    monkeypatch.setattr(module, "LIMITS", few)
+    events = [call_start(), call_delta('{"a":'), call_start(**SECOND), call_delta("{}", **SECOND)]
+    assert kinds(written(*events)) == ["content_block_start", "content_block_delta"]
+    body = streamed(*events, text("x"), call_delta("1}"), finish("tool_calls"), DONE)
+    assert [getattr(block, "input", None) for block in accumulated_by_sdk(body).content] == [{"a": 1}, {}, None]
 
 
 @pytest.mark.parametrize("fragments", [[], [" "]], ids=["none", "blank"])
