@@ -38,8 +38,9 @@ for _code, _words in {
     "failed_precondition unsupported_country_region_territory accessdeniedexception accessdenied arrearage",
     "not_found": "model_not_found not_found_error not_found deploymentnotfound resourcenotfoundexception",
     "rate_limited": "rate_limit_error rate_limit_exceeded rate_limited too_many_requests 1300 resource_exhausted "
-    "throttling throttlingexception requestlimitexceeded limitexceeded servicequotaexceededexception "
-    "insufficient_quota ramp_limit_exceeded contract_spend_limit_reached enforced_spend_limit_reached",
+    "throttling throttlingexception throttling_exception requestlimitexceeded limitexceeded "
+    "servicequotaexceededexception insufficient_quota ramp_limit_exceeded "
+    "contract_spend_limit_reached enforced_spend_limit_reached",
     "overloaded": "overloaded_error overloaded engine_overloaded_error server_overloaded capacity_exceeded "
     "no_capacity provider_overloaded unavailable insufficient_system_resource",
     "timeout": "timeout_error deadline_exceeded timeout modeltimeoutexception",
@@ -70,7 +71,9 @@ _PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
             r"|requested token count exceeds the model's maximum context length|model's maximum context limit"
             r"|is longer than the model's context length|input tokens exceed the configured limit"
             r"|`inputs` tokens \+ `max_new_tokens` must be|exceeds the available context size"
-            r"|exceeds the maximum number of tokens allowed|too many tokens|total length of all messages is too long"
+            r"|exceeds the maximum number of tokens allowed"
+            r"|too many tokens(?!(?: per day)?, please wait)"  # Amazon's words for a limit of rate
+            r"|total length of all messages is too long"
             r"|current length is.*while limit is|maximum input length is.*tokens"
             r"|input too long:.*input tokens, limit is"
             r"|prompt is too long|exceeded max context length|token limit reached",
@@ -91,7 +94,13 @@ _PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
 )
 # Read if the upstream gives neither a status nor a word that is known: errors in answers with status 200.
 _PATTERNS_ALONE: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
-    ("rate_limited", re.compile(r"rate.?limit|too many requests|quota exceeded|exceeded your (?:current )?quota")),
+    (
+        "rate_limited",
+        re.compile(
+            r"rate.?limit|too many requests|please wait before trying again|quota exceeded"
+            r"|exceeded your (?:current )?quota"
+        ),
+    ),
     (
         "unauthorized",
         re.compile(r"unauthorized|(?:token|api.?key)\b.{0,20}\b(?:invalid|expired)|invalid.?(?:token|api.?key)"),

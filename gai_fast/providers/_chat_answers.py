@@ -62,6 +62,7 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
         "first",
         "grows",
         "has_content",
+        "has_thoughts",
         "is_only",
         "number",
         "reason",
@@ -79,6 +80,8 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
         """Code points of text so far."""
         self.has_content = False
         """Whether any chunk had content for this choice."""
+        self.has_thoughts = False
+        """Whether any chunk had reasoning in the member that most servers use."""
         self.first: str | None = None
         """The first text of its `message`, if a server sends a stream as messages."""
         self.grows: bool | None = None
@@ -150,7 +153,7 @@ _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 """The member of `logprobs` for each kind of text."""
 _THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
 """The types of content parts with reasoning."""
-_OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts", "thinking_blocks")
+_OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts")
 """Members of a delta or a message in which servers put its reasoning, beside those that are always read."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
@@ -464,14 +467,7 @@ class ChatAdapter(ProviderAdapter):
                 return self._fragments(message["tool_calls"], part)
         content = content or message.get("text")
         steps: list[Event | CallFragment] = []
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(reasoning, str) and reasoning:
-            steps.append({"type": "reasoning.delta", "text": reasoning})
-        details = message.get("reasoning_details")
-        if details:
-            steps += _reasoning_details(details, with_text=not reasoning)
-        elif not reasoning or not isinstance(reasoning, str):
-            steps += _other_thoughts(message, reasoning)
+        steps += _thoughts(choice, message)
         if isinstance(content, list):
             for piece in content:
                 steps += self._read_piece(choice, piece)
@@ -732,6 +728,24 @@ def _image(part: dict[str, Any]) -> list[Event]:
     return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
+def _thoughts(choice: Choice, message: dict[str, Any]) -> list[Event]:
+    """Reads the reasoning of a message, which may be in several members."""
+    events: list[Event] = []
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(reasoning, str) and reasoning:
+        events.append({"type": "reasoning.delta", "text": reasoning})
+        choice.has_thoughts = True
+    details = message.get("reasoning_details")
+    blocks = message.get("thinking_blocks")
+    if details:
+        events += _reasoning_details(details, with_text=not reasoning)
+    elif blocks and (choice.has_thoughts or not reasoning):
+        events += _thinking_blocks(blocks, with_text=not choice.has_thoughts)
+    elif not reasoning or not isinstance(reasoning, str):
+        events += _other_thoughts(message, reasoning)
+    return events
+
+
 def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> list[Event]:
     """Reads reasoning in OpenRouter's shape, which other servers and gai-fast's own OpenAI format use, too.
 
@@ -752,6 +766,24 @@ def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> lis
                 event["block"] = block
             event["signature"] = text_of(signature)
             events.append(event)
+    return events
+
+
+def _thinking_blocks(blocks: Any, *, with_text: bool) -> list[Event]:
+    """Reads reasoning in LiteLLM's shape: Anthropic's blocks, which repeat the text of `reasoning_content`.
+
+    Args:
+        blocks: The blocks. The one with the signature may repeat the text of all before it.
+        with_text: Whether to read the text; False if `reasoning_content` has it.
+    """
+    events: list[Event] = []
+    for block in objects(blocks):
+        if with_text or not block.get("thinking"):
+            events += _thinking(block)
+        elif block.get("signature"):
+            events.append({"type": "reasoning.signature", "signature": text_of(block["signature"])})
+        if block.get("type") == "redacted_thinking" and block.get("data"):
+            events.append({"type": "reasoning.signature", "signature": text_of(block["data"]), "redacted": True})
     return events
 
 

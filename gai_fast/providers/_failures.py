@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, member
+from gai_fast.core.chunks import count, member, parse_chunk
 from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Malformed
 from gai_fast.model.upstream_errors import UpstreamFailure
 
 
@@ -20,7 +21,7 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     Reads, also within a one-element array:
 
     1. `{"error": {…}}`, `{"error": "text"}`, and the same with `Error`, `fault` or `errors`, which may be a list. The
-       official clients accept any `error` that is not empty.
+       text may be JSON. The official clients accept any `error` that is not empty.
     2. `{"object": "error", …}` and `{"type": "error", …}`.
     3. `{"base_resp": {"status_code": 1004, "status_msg": "text"}}` and `{"Response": {"Error": {…}}}`.
     4. An object without choices with `message` or `detail`, with one of the members that only an error has, with a code
@@ -57,10 +58,21 @@ def _error_in(body: dict[str, Any]) -> Mapping[str, Any] | None:
         number = count(base["status_code"]) or 0
         return {"code": number, "status": _STATUSES.get(number), "message": base.get("status_msg")}
     if isinstance(error, str) and error:
-        return {**body, "message": error}
+        return _error_as_text(error) or {**body, "message": error}
     if error or body.get("object") == "error" or body.get("type") == "error":
         return body
     return None if has_choices else _bare_error(body)
+
+
+def _error_as_text(text: str) -> Mapping[str, Any] | None:
+    """Returns the object of an error that is JSON as text (Amazon's Responses API, vercel/ai#20505), or None."""
+    if not text.startswith("{"):
+        return None
+    try:
+        inner = parse_chunk(text)
+    except Malformed:
+        return None
+    return error_object(inner) or (inner if isinstance(inner, dict) and inner else None)
 
 
 def _bare_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -71,7 +83,7 @@ def _bare_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     code = next((body[name] for name in _CODES if body.get(name) is not None), None)
     if code is not None and str(code).lower() in _SUCCESSES:
         return None
-    message = body.get("message")
+    message = body.get("message") or body.get("Message")
     if "choices" not in body and (body.get("detail") or (message and isinstance(message, str))):
         return body
     if "type" in body:  # an event of a dialect that has them

@@ -15,7 +15,8 @@ What is unusual:
   at the item's end, without the item's id if the provider stores nothing.
 * A tool that the provider runs is an item, too. The outcome of some tools is a separate item; the outcome of most is
   the end of their own item.
-* A failure is an `error`, flat or nested, followed by a `response.failed` with the same content.
+* A failure is an `error`, flat or nested, followed by a `response.failed` with the same content. Azure's filter sends
+  them the other way round, and `response.failed` has no content (maximhq/bifrost#6419).
 * Events after the terminal event are ignored. Some servers send `[DONE]` as the end mark, as in the chat dialect.
 """
 
@@ -382,7 +383,7 @@ class ResponsesAdapter(ProviderAdapter):
                 item_kind = _item_kind(raw)
                 if not item_kind:
                     return []
-                item = self._item(item_kind, self._name_of(item_kind, raw), chunk)
+                item = self._item(item_kind, _name_of(raw, item_kind in self.client_calls), chunk)
                 if item_kind == _SEARCH and not item.is_done:  # the end of the response has the count, if it comes
                     self.searches += _searches({"output": [raw]})
                 return self._complete(item, raw)
@@ -431,6 +432,8 @@ class ResponsesAdapter(ProviderAdapter):
         if not self._word and not self.ended:
             raise self.truncated()
         self.check_word(self._word)
+        if self._word == "failed":
+            raise self.error(UpstreamFailure())
         reason = self._calls.outcome(self.api.finish_words, self._word)
         if reason in COMPLETE and self._items.unfinished and _has_broken_call(self._items.unfinished):
             raise self.truncated()
@@ -480,7 +483,11 @@ class ResponsesAdapter(ProviderAdapter):
         status = _status(response, event_status)
         if "failed" in (status, event_status) or response.get("error"):
             self._word = "failed"  # the count of tokens is final
-            raise self.error(self.api.read_failure(response) or UpstreamFailure())
+            failure = self.api.read_failure(response)
+            if failure is not None:
+                raise self.error(failure)
+            self.is_complete = True  # an `error` may follow, else `finish` raises one
+            return events
         reason = label(member(response, "incomplete_details").get("reason"))
         self._word = reason[: LIMITS.kept_word] if reason and status == "incomplete" else status
         self.is_complete = True
@@ -523,10 +530,6 @@ class ResponsesAdapter(ProviderAdapter):
         self.keep_id(identifier)
         return item
 
-    def _name_of(self, kind: str, raw: dict[str, Any]) -> str:
-        """Returns the id of an item; of a call that has none, its call's."""
-        return label(raw.get("id")) or (label(raw.get("call_id")) if kind in self.client_calls else "")
-
     def _item_of(self, kind: str, chunk: dict[str, Any]) -> _Item:
         return self._item(kind, label(chunk.get("item_id")), chunk)
 
@@ -547,7 +550,7 @@ class ResponsesAdapter(ProviderAdapter):
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
         """Begins an item. Content that it holds is not read here: the item's end repeats it."""
         kind = _item_kind(raw)
-        identifier, index = self._name_of(kind, raw), count(chunk.get("output_index"))
+        identifier, index = _name_of(raw, kind in self.client_calls), count(chunk.get("output_index"))
         item = None if index is None else self._items.current(kind, index)
         # Some servers number every item 0: another id is another item.
         if item is None or item.is_done or item.identifier != identifier:
@@ -574,10 +577,8 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         self._items.end(item)
         self.keep_ids(raw)
-        is_drawn = kind == "image_generation_call"
-        events = _image(label(raw.get("result")), raw) if is_drawn else []
-        if not is_drawn:  # an image is no block as well: it would be sent twice
-            events = provider_block(self.api.provider, raw, item.number)
+        drawn = kind == "image_generation_call"  # an image is no block as well: it would be sent twice
+        events = _image(label(raw.get("result")), raw) if drawn else provider_block(self.api.provider, raw, item.number)
         if kind in _AWAITED:
             return [*events, self._server_tool(raw, "started")]
         failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
@@ -810,10 +811,18 @@ class ResponsesAdapter(ProviderAdapter):
         if name != self._server_tools.get(identifier):
             self.room.take(len(identifier) + len(name), 2)
             self._server_tools[identifier] = name
-        output = None
-        if status != "started" and kind != "image_generation_call":
-            output = next((raw[key] for key in _OUTPUTS if raw.get(key)), None)
+        output = None if status == "started" else _output_of(kind, raw)
         return server_tool(identifier, name, status, _input_of(raw), output)
+
+
+def _name_of(raw: dict[str, Any], is_call: bool) -> str:
+    """Returns the id of an item; of a client's call that has none, its call's."""
+    return label(raw.get("id")) or (label(raw.get("call_id")) if is_call else "")
+
+
+def _output_of(kind: str, raw: dict[str, Any]) -> Any:
+    """Returns the output of a tool that the provider runs; None if it has none, or is an image."""
+    return None if kind == "image_generation_call" else next((raw[key] for key in _OUTPUTS if raw.get(key)), None)
 
 
 def _input_of(raw: dict[str, Any]) -> str:

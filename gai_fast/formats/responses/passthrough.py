@@ -26,13 +26,14 @@ from gai_fast.model.limits import SHARED
 class OwnEvents(ResponseEvents):
     """Writes frames that continue the upstream's numbers and have its response id."""
 
-    __slots__ = ("_is_first", "_kept", "_room")
+    __slots__ = ("_has_failed", "_is_first", "_kept", "_room")
 
     opens_parts: ClassVar[bool] = True
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self._is_first = True
+        self._has_failed = False  # a `response.failed` was passed on, which may precede its `error`
         # Events that frames carried, pairs of an event and its text for copied deltas, and frames that open an item.
         self._kept: list[Event | tuple[Event, str] | bytes] = []
         self._room = SHARED.collected
@@ -45,7 +46,7 @@ class OwnEvents(ResponseEvents):
             self._start(event)
         elif kind == "usage":
             self._snapshot(event)
-        elif kind == "error":
+        elif kind == "error" and not self._has_failed:
             self._output = self._repeated()
             self._error(event)
         elif kind == "finish" and is_own_end(event):
@@ -95,6 +96,8 @@ class OwnEvents(ResponseEvents):
         self._started = self._started or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
         self._is_first = False
+        if raw.startswith(b"event: response.failed"):
+            self._has_failed = True
         self._number = self._number + 1 if found is None else int(found[1])
         self._take_room(len(raw))
         if self._room > 0 and _begins_item(raw):
@@ -107,7 +110,7 @@ class OwnEvents(ResponseEvents):
 
     def restart(self) -> None:
         """Voids the kept events; `event` continues the id and the numbers of the response that the client has."""
-        self._is_first = True
+        self._is_first, self._has_failed = True, False
         self._kept, self._room, self._usage = [], SHARED.collected, None
 
     def is_end(self, raw: bytes) -> bool:

@@ -110,6 +110,15 @@ def test_a_specific_word_outranks_the_message_and_the_status() -> None:
     assert classify("", ["overloaded_error"], 404) == "overloaded"
 
 
+@pytest.mark.parametrize("day", ["", " per day"])
+def test_too_many_tokens_for_now_is_a_limit_of_rate(day: str) -> None:
+    """Amazon's words for throttling, which proxies pass on with or without its code."""
+    message = f"Too many tokens{day}, please wait before trying again."
+    assert classify(message, [], 429) == classify(message, [], None) == "rate_limited"
+    assert classify("Too many tokens in the prompt", [], 400) == "context_length_exceeded"
+    assert classify("Too many tokens", ["throttling_exception"], None) == "rate_limited"
+
+
 def test_the_first_specific_word_counts() -> None:
     assert classify("", ["invalid_request_error", "model_not_found", "overloaded_error"], 400) == "not_found"
 

@@ -78,6 +78,40 @@ class TestText:
             {"type": "reasoning.signature", "signature": "s3"},
         ]
 
+    @pytest.mark.parametrize("reasoning", [{}, {"reasoning_content": ""}, {"reasoning_content": None}])
+    def test_blocks_of_litellm_repeat_the_reasoning_and_add_its_signature(self, reasoning: dict[str, Any]) -> None:
+        def blocks(text: str, signature: str | None = None) -> dict[str, Any]:
+            return {"thinking_blocks": [{"type": "thinking", "thinking": text, "signature": signature}]}
+
+        for last in ("", "hmm"):
+            events = read(
+                "openai-compatible",
+                chunk({"reasoning_content": "h", **blocks("h")}),
+                chunk({"reasoning_content": "mm", **blocks("mm")}),
+                chunk({**reasoning, **blocks(last, "s")}),
+            )
+            assert between(events) == [
+                {"type": "reasoning.delta", "text": "h"},
+                {"type": "reasoning.delta", "text": "mm"},
+                {"type": "reasoning.signature", "signature": "s"},
+            ]
+        alone = read("openai-compatible", chunk(blocks("h")), chunk(blocks("mm", "s")))
+        assert (text_of(alone, "reasoning.delta"), len(of_type(alone, "reasoning.signature"))) == ("hmm", 1)
+
+    def test_a_whole_answer_of_litellm_keeps_its_signatures(self) -> None:
+        blocks = [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "d"},
+        ]
+        message = {"content": "Hi", "reasoning_content": "hm", "thinking_blocks": blocks}
+        answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        assert between(read_whole("openai-compatible", answer)) == [
+            {"type": "reasoning.delta", "text": "hm"},
+            {"type": "reasoning.signature", "signature": "s"},
+            {"type": "reasoning.signature", "signature": "d", "redacted": True},
+            {"type": "text.delta", "text": "Hi"},
+        ]
+
     def test_content_may_be_a_list_of_parts(self) -> None:
         parts = [
             {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "signature": "s"},

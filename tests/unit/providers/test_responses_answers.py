@@ -734,6 +734,14 @@ class TestErrors:
             read(BEGIN, event("failed", response=response("failed", error=None)))
         assert caught.value.code == "internal"
 
+    def test_an_error_behind_a_failure_without_words_says_why(self) -> None:
+        """Azure's filter: maximhq/bifrost#6419."""
+        why = {"code": "content_policy_violation", "message": "Filtered.", "type": "invalid_request_error"}
+        chunks = [BEGIN, event("failed", response=response("failed", error=None)), {"type": "error", "error": why}]
+        with pytest.raises(Error, match="Filtered") as caught:
+            read(*chunks)
+        assert (caught.value.code, caught.value.reason) == ("content_filtered", "content_policy_violation")
+
     def test_openrouter_says_more_beside_the_error(self) -> None:
         error = {"code": "invalid_prompt", "message": "Too much."}
         failed = response("failed", error=error, error_type="context_length_exceeded")

@@ -146,6 +146,14 @@ def test_an_upstream_that_failed_itself_is_passed_on_once() -> None:
     assert relayed(frames) == b"".join(frames)
 
 
+@pytest.mark.parametrize("explained", [True, False])
+def test_an_error_behind_a_failure_without_words_is_passed_on(explained: bool) -> None:
+    failed = frame("response.failed", 6, response={"id": "resp_theirs", "status": "failed", "error": None})
+    error = frame("error", 7, error={"code": "content_policy_violation", "message": "no", "param": None})
+    frames = [*FRAMES[:6], failed, *([error] if explained else [])]
+    assert relayed(frames) == b"".join(frames)
+
+
 def test_an_error_of_the_upstream_is_followed_by_the_end_of_the_response() -> None:
     error = frame("error", 6, code="server_error", message="no", param=None)
     body = relayed([*FRAMES[:6], error, frame("response.failed", 7, response={"id": "resp_theirs"})])
