@@ -5,7 +5,8 @@
 `ping`, `error` and unknown events may occur anywhere. What is unusual:
 
 * A call is complete when its block is closed.
-* The usage in `message_start` counts the input. Each `message_delta` overwrites the members that it has with totals.
+* The usage in `message_start` counts the input. Each `message_delta` overwrites the members that it has with totals,
+  except if all of its counts of the input are zero.
   `input_tokens` does not include cached tokens. Compactions are charged as well, and only `iterations` has them.
 * A signature replaces the previous signature of its block. Citations arrive before their text, so they become an event
   when their block closes and the span is known.
@@ -101,6 +102,7 @@ _COUNTED: Final = frozenset(
     )
 )
 """The members of `usage` that are kept."""
+_OF_INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _COMPACTED: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 """The counts of a compaction."""
 _WRITTEN_1H: Final = "ephemeral_1h_input_tokens"
@@ -296,9 +298,13 @@ class AnthropicAdapter(ProviderAdapter):
         if not isinstance(usage, dict) or not usage:
             return
         counts = self._counts
+        has_input = any(count(usage.get(name)) for name in _OF_INPUT)
         for key, counted in usage.items():
             if counted is not None and key in _COUNTED:
-                counts[key] = counted
+                if has_input or key not in _OF_INPUT:
+                    counts[key] = counted
+                else:
+                    counts.setdefault(key, counted)
         iterations = usage.get("iterations")
         if isinstance(iterations, list):
             self._compacted = _compaction_counts(iterations)

@@ -650,7 +650,7 @@ class ChatAdapter(ProviderAdapter):
         if len(raw) == _PLAIN_COUNTS and not (input_tokens is None or output_tokens is None or total is None):
             return counted_usage(input_tokens, output_tokens, total=total)  # nothing else: 1,500 instructions less
         details = member(raw, "prompt_tokens_details")
-        cached, written = count(details.get("cached_tokens")), count(details.get("cache_write_tokens"))
+        cached, written = count(details.get("cached_tokens")), _written_in(details)
         if not _OTHER_COUNTS.isdisjoint(raw):
             cached, written = cached or _cached_in(raw), written or count(raw.get(_WRITTEN))
             input_tokens = _with_caches(raw, input_tokens, output_tokens, total)
@@ -677,6 +677,15 @@ _WRITTEN: Final = "cache_creation_input_tokens"
 _CACHED: Final = ("num_cached_tokens", "prompt_cache_hit_tokens", "cached_tokens", _READ)
 _OTHER_COUNTS: Final = frozenset((*_CACHED, _WRITTEN, "input_tokens_details"))
 """Members of usage that count tokens of caches, beside the dialect's own: of vLLM, DeepSeek, Moonshot, Anthropic."""
+
+
+def _written_in(details: dict[str, Any]) -> int | None:
+    """Returns the tokens of details that were written to a cache, by the names of OpenAI, LiteLLM and New API."""
+    for name in ("cache_write_tokens", "cache_creation_tokens", "cached_creation_tokens"):
+        written = count(details.get(name))
+        if written:
+            return written
+    return None
 
 
 def _cached_in(raw: dict[str, Any]) -> int | None:

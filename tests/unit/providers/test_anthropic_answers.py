@@ -364,6 +364,18 @@ class TestUsage:
             "cache_write_input_tokens": 3,
         }
 
+    def test_an_input_of_zero_at_the_end_counts_nothing(self) -> None:
+        begin = {"input_tokens": 10, "cache_read_input_tokens": 5, "output_tokens": 1}
+        zeros = {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
+        assert read(head(usage=begin), tail(usage={**zeros, "output_tokens": 7}), STOP)[-1]["usage"] == {
+            "input_tokens": 15,
+            "output_tokens": 7,
+            "total_tokens": 22,
+            "cached_input_tokens": 5,
+        }
+        moved = {"input_tokens": 0, "cache_read_input_tokens": 15, "output_tokens": 7}
+        assert read(head(usage=begin), tail(usage=moved), STOP)[-1]["usage"]["input_tokens"] == 15
+
     def test_tokens_that_are_cached_for_an_hour_are_counted_apart(self) -> None:
         split = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
         counts = {"input_tokens": 10, "cache_creation_input_tokens": 3, "cache_creation": split, "output_tokens": 1}

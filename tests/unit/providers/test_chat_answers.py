@@ -527,6 +527,8 @@ class TestUsage:
         ("usage", "parts"),
         [
             ({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2}}, (3, 2, None)),
+            ({"prompt_tokens_details": {"cached_tokens": 3, "cache_creation_tokens": 2}}, (3, 2, None)),
+            ({"prompt_tokens_details": {"cache_write_tokens": 0, "cached_creation_tokens": 2}}, (None, 2, None)),
             ({"completion_tokens_details": {"reasoning_tokens": 4}}, (None, None, 4)),
             ({"prompt_tokens_details": None, "completion_tokens_details": None}, (None, None, None)),
             ({"prompt_tokens_details": {"cached_tokens": 0}, "num_cached_tokens": 5}, (5, None, None)),
