@@ -215,12 +215,14 @@ class _Item:
         number: Its position in the output.
         has_index: Whether its first event had its `output_index`.
         is_whole: Whether the argument text of its call has ended.
+        run: The id of its run in the first event of a tool that the provider runs: at the end it may have another.
         thinks_as: The kind of part in which its reasoning comes. Some servers repeat it in the other kind, delta by
             delta (peonist-ai/halogen-flash-server#67).
     """
 
     __slots__ = (
-        "call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts", "thinks_as"
+        "call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts", "run",
+        "thinks_as",
     )  # fmt: skip
 
     def __init__(self, kind: str, identifier: str, number: int, has_index: bool) -> None:
@@ -234,6 +236,7 @@ class _Item:
         self.is_signed = False
         self.is_done = False
         self.thinks_as = ""
+        self.run = ""
 
 
 class _Items:
@@ -562,7 +565,7 @@ class ResponsesAdapter(ProviderAdapter):
                 self._hold(identifier, part, {**chunk, "content_index": at})
         if kind in ("", "message", "reasoning") or kind in _AWAITED or kind.endswith("_output"):
             return []
-        return [self._server_tool(raw, "started")]
+        return [self._server_tool(item, raw, "started")]
 
     def _complete(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         """Ends an item: reads all content that no earlier event carried."""
@@ -580,9 +583,9 @@ class ResponsesAdapter(ProviderAdapter):
         drawn = kind == "image_generation_call"  # an image is no block as well: it would be sent twice
         events = _image(label(raw.get("result")), raw) if drawn else provider_block(self.api.provider, raw, item.number)
         if kind in _AWAITED:
-            return [*events, self._server_tool(raw, "started")]
+            return [*events, self._server_tool(item, raw, "started")]
         failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
-        return [*events, self._server_tool(raw, "failed" if failed else "completed")]
+        return [*events, self._server_tool(item, raw, "failed" if failed else "completed")]
 
     def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
@@ -800,9 +803,9 @@ class ResponsesAdapter(ProviderAdapter):
         cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))
         return events + self._calls.close(call, cut_off=cut_off)
 
-    def _server_tool(self, raw: dict[str, Any], status: str) -> Event:
+    def _server_tool(self, item: _Item, raw: dict[str, Any], status: str) -> Event:
         kind = label(raw.get("type"))
-        identifier = label(raw.get("call_id")) or label(raw.get("id"))
+        identifier = item.run = item.run or label(raw.get("call_id")) or label(raw.get("id"))
         if kind == "mcp_approval_request":
             requested = {key: raw[key] for key in ("server_label", "name", "arguments") if key in raw}
             return server_tool(identifier, kind, status, encode_json(requested).decode())

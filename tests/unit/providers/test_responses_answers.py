@@ -450,6 +450,18 @@ class TestServerTools:
     def emitted(self, *chunks: dict[str, Any], provider: str = OPENAI) -> list[dict[str, Any]]:
         return [one["server_tool"] for one in of_type(read(BEGIN, *chunks, end(), provider=provider), "server_tool")]
 
+    @pytest.mark.parametrize("beside", [{}, {"call_id": "c1"}], ids=["ids", "call"])
+    def test_a_run_keeps_the_id_that_it_began_with(self, beside: dict[str, Any]) -> None:
+        """Some proxies change the id of an item from event to event, and vLLM's last event may lack the call's."""
+        begun = added(0, "web_search_call", status="in_progress", **beside)
+        ended = done(0, "web_search_call", status="completed", action={"type": "search", "query": "q"})
+        ended["item"]["id"] = "other"
+        runs = [one["server_tool"] for one in of_type(read(BEGIN, begun, ended, end()), "server_tool")]
+        assert [(run["id"], run["status"]) for run in runs] == [
+            (beside.get("call_id", "i0"), "started"),
+            (beside.get("call_id", "i0"), "completed"),
+        ]
+
     @pytest.mark.parametrize(
         ("kind", "given", "name", "ended"),
         [
