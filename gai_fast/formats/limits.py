@@ -26,12 +26,12 @@ class Limits:
     """Bytes of upstream frames that passthrough holds until the first content; if there are more, all are passed on
     earlier. These frames open parts of the answer, with pings between them."""
 
-    waiting_events: int = 1024 * KIB
+    delayed_events: int = 1024 * KIB
     """Characters of the events that wait for the end of a call, in Anthropic's stream: several long calls whose
     fragments alternate. If there are more, all are written, and the call's next fragments follow the end of its
     block."""
 
-    waiting_event: int = 512
+    delayed_event: int = 512
     """Overhead in characters of such an event: its dict and the slot in a list."""
 
     warnings: int = 100

@@ -160,7 +160,7 @@ class Messages(DialectEncoder):
         self._pieces: list[str] = []  # the fragments of the call whose block was opened last
         self._scan = ObjectScan()  # of these
         self._waiting: list[Event] = []  # what would close the block of a call that is not complete: rule 1
-        self._room = LIMITS.waiting_events  # characters that may wait; 0 or less: nothing waits any more
+        self._room = LIMITS.delayed_events  # characters that may wait; 0 or less: nothing waits any more
         self._with_arguments: set[str] = set()
         self._not_objects: set[str] = set()  # calls whose arguments are not a JSON object
         self._call_signatures: dict[str, str] = {}  # the signature of each call
@@ -223,7 +223,7 @@ class Messages(DialectEncoder):
             continues = event["type"] in _OF_CALL and self._block == f" {event.get('call_id')}"
             if not continues and (self._waiting or self._is_within_call()):
                 self._waiting.append(event)
-                self._room -= LIMITS.waiting_event + len(event.get("text", "")) + len(event.get("arguments", ""))
+                self._room -= LIMITS.delayed_event + len(event.get("text", "")) + len(event.get("arguments", ""))
                 return
         _WRITERS[event["type"]](self, event)
 

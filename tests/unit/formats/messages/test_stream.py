@@ -278,7 +278,7 @@ def test_what_waits_for_a_call_that_is_never_complete_is_written_before_the_end(
 
 
 def test_more_than_the_limit_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = dataclasses.replace(LIMITS, waiting_events=3 * LIMITS.waiting_event)
+    few = dataclasses.replace(LIMITS, delayed_events=3 * LIMITS.delayed_event)
     monkeypatch.setattr(module, "LIMITS", few)
     events = [call_start(), call_delta('{"a":'), call_start(**SECOND), call_delta("{}", **SECOND)]
     assert kinds(written(*events)) == ["content_block_start", "content_block_delta"]
