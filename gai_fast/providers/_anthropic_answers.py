@@ -298,7 +298,8 @@ class AnthropicAdapter(ProviderAdapter):
         if not isinstance(usage, dict) or not usage:
             return
         counts = self._counts
-        has_input = any(count(usage.get(name)) for name in _OF_INPUT)
+        has_input = usage.get("input_tokens") or usage.get("cache_read_input_tokens")
+        has_input = has_input or usage.get("cache_creation_input_tokens")
         for key, counted in usage.items():
             if counted is not None and key in _COUNTED:
                 if has_input or key not in _OF_INPUT:

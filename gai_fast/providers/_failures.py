@@ -6,6 +6,7 @@ Finds the object that describes the failure, and its members with codes, status 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -58,7 +59,8 @@ def _error_in(body: dict[str, Any]) -> Mapping[str, Any] | None:
         number = count(base["status_code"]) or 0
         return {"code": number, "status": _STATUSES.get(number), "message": base.get("status_msg")}
     if isinstance(error, str) and error:
-        return _error_as_text(error) or {**body, "message": error}
+        word = {"code": error} if _CODE.fullmatch(error) and "code" not in body else {}
+        return _error_as_text(error) or {**body, **word, "message": error}
     if error or body.get("object") == "error" or body.get("type") == "error":
         return body
     return None if has_choices else _bare_error(body)
@@ -97,6 +99,8 @@ def _bare_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return body if has_text and is_failed else None
 
 
+_CODE: Final = re.compile(r"[a-z]+(?:_[a-z]+){1,8}")
+"""An error that is a text and has the form of a code, such as `insufficient_quota`."""
 _INVALID: Final = 422
 _CODES: Final = ("code", "error_code", "errorCode", "errcode", "Code", "status_code", "statusCode", "status")
 """Members that hold a code, a number or a word."""

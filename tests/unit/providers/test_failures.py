@@ -49,6 +49,8 @@ class TestErrorObject:
             ({"error": ["text"]}, "text", (), None),
             ({"type": "error", "error": '{"code":"c","message":"m"}'}, "m", ("c",), None),
             ({"error": '{"error":{"code":"c","message":"m"}}'}, "m", ("c",), None),
+            ({"error": "insufficient_quota"}, "insufficient_quota", ("insufficient_quota",), None),
+            ({"error": "too_many_requests", "code": "c"}, "too_many_requests", ("c",), None),
             ({"error": "{no JSON}"}, "{no JSON}", (), None),
             ({"error": "{}"}, "{}", (), None),
             ({"Message": "Internal failure"}, "Internal failure", (), None),
