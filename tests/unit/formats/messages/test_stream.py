@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -277,12 +276,12 @@ def test_what_waits_for_a_call_that_is_never_complete_is_written_before_the_end(
     assert texts == ["Now."]
 
 
-def test_more_than_the_limit_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = dataclasses.replace(LIMITS, delayed_events=3 * LIMITS.delayed_event)
-    monkeypatch.setattr(module, "LIMITS", few)
+def test_more_than_the_limit_does_not_wait() -> None:
     events = [call_start(), call_delta('{"a":'), call_start(**SECOND), call_delta("{}", **SECOND)]
     assert kinds(written(*events)) == ["content_block_start", "content_block_delta"]
-    body = streamed(*events, text("x"), call_delta("1}"), finish("tool_calls"), DONE)
+    much = text("x" * LIMITS.delayed_events)
+    body = streamed(*events, much, call_delta("1}"), finish("tool_calls"), DONE)
+    assert kinds(objects_of(body))[-4:-2] == ["content_block_delta", "content_block_stop"]
     assert [getattr(block, "input", None) for block in accumulated_by_sdk(body).content] == [{"a": 1}, {}, None]
 
 
