@@ -496,7 +496,7 @@ class Adapter:
             if is_passed:
                 await self._read_passed(request, http)
             else:
-                http.body = await self._read_body(request)
+                http.body = await self._read_body(request, http)
         except Error as error:
             return router.refusal(http, error, mount)
         http.began = time.monotonic()
@@ -524,7 +524,7 @@ class Adapter:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return refusal
 
-    async def _read_body(self, request: web.Request) -> bytes:
+    async def _read_body(self, request: web.Request, http: HTTPRequest) -> bytes:
         """Reads the whole body.
 
         Raises:
@@ -538,14 +538,14 @@ class Adapter:
             # A middleware may have read the body already; aiohttp has then kept it.
             return body if body or not request.body_exists else await request.read()
         loop, received, limits = asyncio.get_running_loop(), bytearray(), self.service.server_limits
-        began, counted = loop.time(), 0
+        began, counted, caller = loop.time(), 0, self.service.router.uploader(http)
         try:
             async with asyncio.timeout_at(body_due(began, 0, began, self._settings.body_timeout)) as limit:
                 while not content.at_eof():
                     received += await content.readany()
                     if len(received) > self._settings.max_body:
                         raise body_too_large(self._settings.max_body)
-                    limits.begin_upload(len(received) - counted)
+                    limits.begin_upload(len(received) - counted, caller, counted)
                     counted = len(received)
                     limit.reschedule(body_due(began, len(received), loop.time(), self._settings.body_timeout))
         except TimeoutError:
@@ -554,7 +554,7 @@ class Adapter:
         except RequestPayloadError:
             raise _Unreadable(_not_http()) from None
         finally:
-            limits.end_upload(counted)
+            limits.end_upload(counted, caller)
         return bytes(received)
 
     async def _read_passed(self, request: web.Request, http: HTTPRequest) -> None:
@@ -564,9 +564,10 @@ class Adapter:
             Error: As `_read_body`.
         """
         if request.content.is_eof():
-            http.body = await self._read_body(request)
+            http.body = await self._read_body(request, http)
             return
-        source = PassedBody(request, self.service.server_limits, self._settings.body_timeout)
+        caller = self.service.router.uploader(http)
+        source = PassedBody(request, self.service.server_limits, caller, self._settings.body_timeout)
         received, is_taken = bytearray(), False
         try:
             while source.length is None or source.length <= LIMITS.whole_upload:
@@ -597,12 +598,14 @@ class PassedBody:
     Args:
         request: The request.
         limits: Count the body.
+        caller: The caller that it is counted for.
         timeout: `body_timeout`.
     """
 
-    def __init__(self, request: web.Request, limits: ServerLimits, timeout: float) -> None:
+    def __init__(self, request: web.Request, limits: ServerLimits, caller: str, timeout: float) -> None:
         self._content = request.content
         self._limits = limits
+        self._caller = caller
         self._timeout = timeout
         self._counted = 0
         self._held = 0  # at most the part that `_read_passed` reads
@@ -628,7 +631,7 @@ class PassedBody:
             raise body_too_large(self._limits.lane_body)
         if data and not self._is_closed:
             held = min(len(data), LIMITS.whole_upload - self._held)
-            self._limits.begin_passing(len(data), held)
+            self._limits.begin_passing(len(data), held, self._caller, self._held)
             self._counted += len(data)
             self._held += held
         return data
@@ -637,7 +640,7 @@ class PassedBody:
         """Works as `BodySource.close`."""
         if not self._is_closed:
             self._is_closed = True
-            self._limits.end_passing(self._counted, self._held)
+            self._limits.end_passing(self._counted, self._held, self._caller)
 
 
 def _path_below(http: HTTPRequest, mount: Mount | None) -> str:

@@ -257,6 +257,33 @@ async def test_bodies_under_way_have_a_budget_and_one_more_is_refused(net: Net, 
 
 
 @on_both_loops
+@pytest.mark.parametrize("target", ["/api/v1/stream", "/api/v1/streams", "/p/m/v1/files"])
+async def test_the_slow_bodies_of_one_caller_leave_half_of_the_budget_to_others(net: Net, target: str) -> None:
+    """The first route is the fast lane's, the second aiohttp's, and the third passes its body on."""
+    gateway = await net.gateway(keys=KEYS, upload_bytes=300_000)
+    uploading = gateway.running.service.server_limits
+    alice, bob = {"x-api-key": "sk-alice-0123456789"}, {"x-api-key": "sk-bob-0123456789"}
+    sent = {"content-type": "application/json", "content-length": "200000"}
+    clients = [await gateway.connect() for _ in range(4)]
+    for client in clients[:2]:
+        client.request("POST", target, headers=sent | alice)
+        client.send(b" " * 70_000)
+    await until(lambda: uploading.uploading == 140_000)
+    clients[2].request("POST", target, headers=sent | alice)
+    clients[2].send(b" " * 40_000)
+    refused = await (await clients[2].response()).rest()
+    assert refusal(refused) == (503, "overloaded", "upload")
+    assert b"the caller alice sends as many bytes of request bodies as it may" in refused.body
+    clients[3].request("POST", target, headers=sent | bob)
+    clients[3].send(b" " * 140_000)
+    await until(lambda: uploading.uploading == 280_000)
+    for client in clients:
+        client.close()
+    await until(lambda: uploading.uploading == 0)
+    assert uploading._uploads == {}
+
+
+@on_both_loops
 async def test_strangers_that_wait_give_their_places_to_callers(net: Net, change_limits: ChangeLimits) -> None:
     gateway = await net.gateway(await net.mock(), keys=KEYS, connections=3)
     key = {"x-api-key": "sk-alice-0123456789"}

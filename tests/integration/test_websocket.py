@@ -802,6 +802,30 @@ async def test_messages_under_way_have_the_budget_of_bodies(net: Net) -> None:
 
 
 @on_both_loops
+async def test_messages_under_way_of_one_caller_leave_half_of_the_budget(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1), keys=KEYS, upload_bytes=300_000)
+    limits = gateway.running.service.server_limits
+    message = frame(json.dumps({"stream": "a", "type": "request", "request": QUERY}).ljust(120_000))
+    first, second, third = [await connect(gateway, x_api_key=ALICE) for _ in range(3)]
+    fourth = await connect(gateway, x_api_key=BOB)
+    for socket in (first, second):
+        socket.client.send(message[:70_000])
+    await until(lambda: 139_900 < limits.uploading < 140_000)
+    third.client.send(message[:40_000])
+    assert await third.close_code() == 1013
+    assert third.closed is not None
+    assert third.closed[1].startswith("the caller alice sends as many bytes of request bodies as it may")
+    fourth.client.send(message)
+    await fourth.until_done("a")
+    second.client.close()
+    await until(lambda: limits.uploading < 70_000)
+    first.client.send(message[70_000:])
+    await first.until_done("a")
+    await until(lambda: limits.uploading == 0)
+    assert limits._uploads == {}
+
+
+@on_both_loops
 async def test_a_client_is_not_blamed_for_what_the_server_does_not_read(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=1))
     socket = await connect(gateway)

@@ -125,6 +125,7 @@ class ServerLimits(StreamLimits):
         self._starting: dict[str, str] = {}  # the callers of streams that are admitted and have not started
         self.is_short_of_memory = False
         self.uploading = 0
+        self._uploads: dict[str, int] = {}  # those of each caller with a name
         self._passing = 0  # those of bodies that are passed on unread
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
         self._log = RefusalLog(logging.getLogger("gai_fast.limits"))
@@ -189,49 +190,71 @@ class ServerLimits(StreamLimits):
             text = f"the server has too little memory for another stream (memory_high_water: {setting}{self._share})"
             raise self._refusal("overloaded", "memory", text, caller)
 
-    def begin_upload(self, size: int) -> None:
+    def begin_upload(self, size: int, caller: str = "", counted: int = 0) -> None:
         """Counts received bytes of an incomplete request body; `end_upload` must follow.
+
+        A caller has at most half of the bytes. A single body may have more: `max_body` is its limit.
 
         Args:
             size: The number of bytes that were received since the last call.
+            caller: The caller, as `Routes.uploader` returns it; empty if it may have all bytes.
+            counted: The bytes of this body that were counted before.
 
         Raises:
-            Overloaded: The bodies under way have more than `upload_bytes`. These bytes are not counted.
+            Overloaded: The bodies under way have more than `upload_bytes`, or the caller's more than half of it. These
+                bytes are not counted.
         """
         most = self._limits.upload_bytes
         if self.uploading + size > most:
             text = f"the server receives as many bytes of request bodies as it may (upload_bytes = {most}{self._share})"
             raise self._refusal("overloaded", "upload", text)
+        if caller:
+            held = self._uploads.get(caller, 0)
+            if held > counted and held + size > most // 2:
+                setting = f"half of upload_bytes = {most}{self._share}"
+                text = f"the caller {caller} sends as many bytes of request bodies as it may ({setting})"
+                raise self._refusal("overloaded", "upload", text, caller)
+            if size:
+                self._uploads[caller] = held + size
         self.uploading += size
 
-    def begin_passing(self, size: int, held: int) -> None:
+    def begin_passing(self, size: int, held: int, caller: str = "", counted: int = 0) -> None:
         """Counts received bytes of a body that is passed on unread; `end_passing` must follow.
 
         Args:
             size: As for `begin_upload`.
             held: Those of them that are in memory until the request is sent.
+            caller: As for `begin_upload`.
+            counted: As for `begin_upload`: the bytes of this body in memory.
 
         Raises:
-            Overloaded: Those under way have more than `lane_body`, or those in memory more than `upload_bytes`.
+            Overloaded: Those under way have more than `lane_body`, or those in memory more than `begin_upload` allows.
         """
         if self._passing + size > self.lane_body:
             text = "the server passes on as many bytes of request bodies as it may (see lane_body)"
             raise self._refusal("overloaded", "upload", text)
-        self.begin_upload(held)
+        self.begin_upload(held, caller, counted)
         self._passing += size
 
-    def end_passing(self, size: int, held: int) -> None:
+    def end_passing(self, size: int, held: int, caller: str = "") -> None:
         """Takes such a body off the count; as `end_upload`."""
         self._passing -= size
-        self.end_upload(held)
+        self.end_upload(held, caller)
 
-    def end_upload(self, size: int) -> None:
+    def end_upload(self, size: int, caller: str = "") -> None:
         """Takes a body that is complete or lost off the count.
 
         Args:
             size: All its bytes that were counted.
+            caller: The caller that they were counted for.
         """
         self.uploading -= size
+        if caller and size:
+            left = self._uploads[caller] - size
+            if left:
+                self._uploads[caller] = left
+            else:
+                del self._uploads[caller]
 
     def ended(self, stream_id: str, caller: str) -> asyncio.Future[None] | None:
         """Returns the places of a stream; as `StreamLimits.ended`."""

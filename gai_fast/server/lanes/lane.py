@@ -57,6 +57,10 @@ class Routes(ABC):
         """Returns the response for an error, in the form of the request's route."""
 
     @abstractmethod
+    def uploader(self, http: HTTPRequest) -> str:
+        """Returns the caller that an incomplete body is counted for; empty if it may have all of `upload_bytes`."""
+
+    @abstractmethod
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
         """Returns the refusal of a request with incomplete headers, after counting and logging it with the address."""
 
@@ -135,6 +139,7 @@ class LaneConnection(ClientTransport):
         "_unsent",
         "_upload_began",
         "_uploaded",
+        "_uploader",
         "_written",
         "answering",
         "stream",
@@ -165,6 +170,7 @@ class LaneConnection(ClientTransport):
         self._timer: Timer | None = None
         self._armed = self._due = self._upload_began = 0.0
         self._uploaded = 0  # the counted bytes of the incomplete body
+        self._uploader = ""
         self._has_caller = False  # the last request had a valid key
         self._written = 0
         self._progress = WriteProgress()
@@ -285,12 +291,13 @@ class LaneConnection(ClientTransport):
         """Sets the time limit for the next part of a request."""
         now = self._loop.time()
         if reader.part is BODY:
+            request = reader.request
             if self._state is not _BODY:
                 self._upload_began = now
+                self._uploader = "" if request is None else self._lane.routes.uploader(request)
             try:
-                self._lane.server_limits.begin_upload(reader.body_size - self._uploaded)
+                self._lane.server_limits.begin_upload(reader.body_size - self._uploaded, self._uploader, self._uploaded)
             except Error as error:
-                request = reader.request
                 if request is not None:
                     self._refuse(request, self._lane.routes.refusal(request, error))
                 return
@@ -304,7 +311,7 @@ class LaneConnection(ClientTransport):
 
     def _end_upload(self) -> None:
         if self._uploaded:
-            self._lane.server_limits.end_upload(self._uploaded)
+            self._lane.server_limits.end_upload(self._uploaded, self._uploader)
             self._uploaded = 0
 
     def _answer(self, request: HTTPRequest) -> None:

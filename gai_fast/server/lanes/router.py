@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gai_fast.formats import Format, get_format
+from gai_fast.model.addresses import is_loopback
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import OTHER
 from gai_fast.model.settings import KeySettings
@@ -30,6 +31,7 @@ from gai_fast.server.admission.admit import (
     is_preflight,
     preflight,
 )
+from gai_fast.server.admission.auth_throttle import client_network
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
@@ -294,6 +296,19 @@ class Router(Routes):
             http: The request, with readable headers.
         """
         return self._forwarding.client(http.transport.remote, http.headers)
+
+    def uploader(self, http: HTTPRequest) -> str:
+        """Returns the caller that an incomplete body is counted for; empty if it may have all of `upload_bytes`.
+
+        Without keys a caller is an address, as for connections: loopback and trusted proxies may have all.
+
+        Args:
+            http: The request, whose headers are acceptable.
+        """
+        if http.key is not None:
+            return http.key.name
+        address = self.client(http)
+        return "" if is_loopback(address) or self._forwarding.trusts(address) else client_network(address)
 
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
         """Counts, logs and refuses a request with unreadable headers; the refusal contains nothing of the request.

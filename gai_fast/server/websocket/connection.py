@@ -110,6 +110,7 @@ class AiohttpSocket(asyncio.Protocol):
         owner: Called back until `leave`.
         timers: The timers of the loop.
         server_limits: Counts what has come of a message that is not whole.
+        uploader: The caller that it is counted for.
         high_water: Unsent bytes above which the owner is paused.
         write_timeout: Seconds without a byte taken after which the client is given up.
         compress: Messages are compressed if the client offers it.
@@ -139,6 +140,7 @@ class AiohttpSocket(asyncio.Protocol):
         "_timers",
         "_transport",
         "_uploaded",
+        "_uploader",
         "_watch",
         "_writer",
         "is_paused",
@@ -151,6 +153,7 @@ class AiohttpSocket(asyncio.Protocol):
         owner: SocketOwner,
         timers: Timers,
         server_limits: ServerLimits,
+        uploader: str,
         *,
         high_water: int,
         write_timeout: float,
@@ -161,6 +164,7 @@ class AiohttpSocket(asyncio.Protocol):
         self._timers = timers
         self._server_limits = server_limits
         self._uploaded = 0  # the counted bytes of the message that is not whole
+        self._uploader = uploader
         self._loop = asyncio.get_running_loop()
         self._high_water = high_water
         self._transport = request.transport
@@ -288,7 +292,7 @@ class AiohttpSocket(asyncio.Protocol):
         """Gives the connection back to aiohttp's protocol."""
         transport, behind = self._transport, self._behind
         self.take_back()
-        self._server_limits.end_upload(self._uploaded)
+        self._server_limits.end_upload(self._uploaded, self._uploader)
         self._uploaded = 0
         if self._watch is not None:
             self._watch.stop()
@@ -332,11 +336,11 @@ class AiohttpSocket(asyncio.Protocol):
         more = self._guard.received - self._uploaded
         if more > 0:
             try:
-                self._server_limits.begin_upload(more)
+                self._server_limits.begin_upload(more, self._uploader, self._uploaded)
             except Error as error:
                 return Violation(TRY_AGAIN_LATER, error.message)
         elif more < 0:
-            self._server_limits.end_upload(-more)
+            self._server_limits.end_upload(-more, self._uploader)
         self._uploaded += more
         return None
 

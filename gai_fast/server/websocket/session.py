@@ -109,6 +109,7 @@ class SocketSession:
             self,
             self.timers,
             self._home.server_limits,
+            self._home.router.uploader(self._incoming.http),
             high_water=settings.stream.client_buffer,
             write_timeout=settings.stream.write_timeout,
             compress=settings.server.websocket_compression,

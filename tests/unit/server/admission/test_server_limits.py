@@ -85,6 +85,50 @@ def test_request_bodies_under_way_have_a_budget_of_bytes() -> None:
     assert (server_limits.uploading, server_limits.refused["upload"]) == (41, 1)
 
 
+def test_the_bodies_of_one_caller_have_half_of_the_budget() -> None:
+    server_limits = ServerLimits(LimitSettings(upload_bytes=100))
+    server_limits.begin_upload(30, "ann")
+    server_limits.begin_upload(20, "ann")
+    with pytest.raises(Error, match=r"the caller ann sends .* \(half of upload_bytes = 100\)") as refused:
+        server_limits.begin_upload(1, "ann", 20)
+    assert (refused.value.status, refused.value.reason, refused.value.retry_after_ms) == (503, "upload", 1000)
+    server_limits.begin_upload(10, "bob")
+    server_limits.end_upload(20, "ann")
+    server_limits.begin_upload(1, "ann", 30)
+    server_limits.end_upload(31, "ann")
+    server_limits.end_upload(10, "bob")
+    assert (server_limits.uploading, server_limits._uploads) == (0, {})
+
+
+def test_one_body_alone_may_have_more_than_half_of_the_budget() -> None:
+    """A worker's share of it may be no more than one `max_body`."""
+    server_limits = ServerLimits(LimitSettings(upload_bytes=100))
+    server_limits.begin_upload(60, "ann")
+    server_limits.begin_upload(40, "ann", 60)
+    server_limits.end_upload(100, "ann")
+    server_limits.begin_upload(0, "ann")
+    assert server_limits._uploads == {}
+
+
+def test_callers_without_a_name_may_have_the_whole_budget() -> None:
+    server_limits = ServerLimits(LimitSettings(upload_bytes=100))
+    server_limits.begin_upload(60)
+    server_limits.begin_upload(40)
+    assert server_limits.uploading == 100
+
+
+def test_bodies_that_are_passed_on_count_for_their_caller_as_far_as_they_are_in_memory() -> None:
+    server_limits = ServerLimits(LimitSettings(upload_bytes=100, lane_body=1000))
+    server_limits.begin_passing(400, 30, "ann")
+    server_limits.begin_passing(400, 20, "ann")
+    with pytest.raises(Error, match="the caller ann sends"):
+        server_limits.begin_passing(1, 1, "ann")
+    server_limits.begin_passing(1, 0, "ann", 20)
+    server_limits.end_passing(401, 20, "ann")
+    server_limits.end_passing(400, 30, "ann")
+    assert (server_limits.uploading, server_limits._uploads) == (0, {})
+
+
 def test_bodies_that_are_passed_on_have_a_budget_of_their_own() -> None:
     """One body may have all of it, however little may be held in memory."""
     server_limits = ServerLimits(LimitSettings(upload_bytes=10, lane_body=100))

@@ -49,6 +49,9 @@ class AnyRoutes(Routes):
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
         raise AssertionError("no request here is refused")
 
+    def uploader(self, http: HTTPRequest) -> str:
+        raise AssertionError("every body here is whole")
+
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
         raise AssertionError("no request here is refused")
 

@@ -188,6 +188,9 @@ class Fixture(Routes):
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
         return error_reply(error, http.headers.get("x-request-id", "own"))
 
+    def uploader(self, http: HTTPRequest) -> str:
+        return http.headers.get("caller", "")
+
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
         self.logged.append((remote, error.status))
         return error_reply(error, "own", close=True)

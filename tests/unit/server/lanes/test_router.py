@@ -11,12 +11,13 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ServerSettings, key_digest
 from gai_fast.server.admission.admit import Admission
+from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import ROUTES, Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
-from tests.unit.server.incoming_requests import LOOPBACK, http
+from tests.unit.server.incoming_requests import LOOPBACK, Remote, http
 
 
 def echo(incoming: Incoming) -> Reply:
@@ -268,6 +269,30 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
         assert ("allow" in dict(refused.headers)) is (status == 405)
     assert table.refuse(http("POST", "/begin", {**LOOPBACK, "Content-Type": "application/json"})) is None
     assert SEEN == [], "no handler is called"
+
+
+@pytest.mark.parametrize(
+    ("remote", "headers", "uploader"),
+    [
+        ("192.0.2.1", {}, "192.0.2.1"),
+        ("2001:db8::1", {}, "2001:db8::/64"),
+        ("192.0.2.1", {"x-forwarded-for": "198.51.100.7"}, "192.0.2.1"),
+        ("10.0.0.1", {"x-forwarded-for": "198.51.100.7"}, "198.51.100.7"),
+        ("10.0.0.1", {}, ""),
+        ("127.0.0.1", {}, ""),
+        ("", {}, ""),
+    ],
+)
+def test_without_keys_an_incomplete_body_is_counted_for_an_address_unless_it_may_be_many_callers(
+    remote: str, headers: dict[str, str], uploader: str
+) -> None:
+    admission, mount = Admission(ServerSettings(), only_demo=False), Mount(on_loopback=True)
+    proxies = Forwarding(("10.0.0.1",))
+    table = Router(admission, NO_HANDLERS, StreamCounts([]), mount, routes=TABLE, forwarding=proxies)
+    request = http("POST", "/begin", headers, client=Remote(remote))
+    assert table.uploader(request) == uploader
+    request.key = KeySettings("ann", ())
+    assert table.uploader(request) == "ann"
 
 
 NO_HANDLERS = Handlers(*[cast(Any, None)] * 5)

@@ -73,7 +73,7 @@ async def test_a_socket_reads_writes_and_closes(names: list[str], caplog: pytest
     received: list[object] = []
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        socket = AiohttpSocket(request, owner, timers, UNLIMITED, high_water=1000, write_timeout=SECONDS)
+        socket = AiohttpSocket(request, owner, timers, UNLIMITED, "", high_water=1000, write_timeout=SECONDS)
         closing: list[asyncio.Task[None]] = []
 
         def take(message: object) -> None:
@@ -128,7 +128,7 @@ async def test_a_message_that_comes_alone_goes_to_the_owner_and_never_before_an_
     received: list[object] = []
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        socket = AiohttpSocket(request, owner, timers, UNLIMITED, high_water=1000, write_timeout=SECONDS)
+        socket = AiohttpSocket(request, owner, timers, UNLIMITED, "", high_water=1000, write_timeout=SECONDS)
         assert await socket.open([])
 
         async def read() -> None:
@@ -173,7 +173,7 @@ async def test_what_comes_while_the_handshake_is_answered_is_looked_at_too() -> 
     received: list[object] = []
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        socket = AiohttpSocket(request, owner, timers, UNLIMITED, high_water=1000, write_timeout=SECONDS)
+        socket = AiohttpSocket(request, owner, timers, UNLIMITED, "", high_water=1000, write_timeout=SECONDS)
         await socket.open([])
         received.append(await socket.receive())
         await until(lambda: owner.violations)
