@@ -135,6 +135,7 @@ class Service:
         self.router.telemetry = engine.telemetry
         self.router.scheme = settings.server.scheme
         self.router.access_log = self._access_log
+        self.admin.audit = self.router.audit_begun
         self.router.recent = self.admin.recent
         self.router.login = self.operations.login
         self.sockets.router = self.router
@@ -448,8 +449,6 @@ class Adapter:
         mount = self._mount_of(request)
         try:
             reply = _redirect_to_root(http, mount) or await self._reply(request, http, mount)
-        except _Unreadable as unreadable:
-            return self._refuse(client, unreadable)
         except ConnectionError:  # the client disconnected during its body: there is no one to answer
             return web.Response()
         except Exception as problem:  # noqa: BLE001  # a bug of ours, or another server's body: answered with 500
@@ -528,7 +527,8 @@ class Adapter:
         """Reads the whole body.
 
         Raises:
-            Error: The body is larger than `max_body` (413), or too late (408), or the server receives too many (503).
+            Error: The body is larger than `max_body` (413), or too late (408), or ends too early (400), or the server
+                receives too many (503).
         """
         content = request.content
         if content.is_eof():
@@ -552,7 +552,7 @@ class Adapter:
             late = "the body did not arrive in time"
             raise Error("timeout", late, reason="body_timeout", status=408) from None
         except RequestPayloadError:
-            raise _Unreadable(_not_http()) from None
+            raise _not_http() from None
         finally:
             limits.end_upload(counted, caller)
         return bytes(received)

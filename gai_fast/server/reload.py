@@ -88,7 +88,7 @@ class Reload:
             _log.error("the configuration is not reloaded: %s", reloaded.problem)
             return reloaded
         self.settings = reloaded.settings
-        _log.warning("the configuration has been reloaded")
+        _log.info("the configuration has been reloaded")
         for change in reloaded.changes:
             what = f"[{change['section']}]" if change["name"] is None else f"[[{change['section']}]] {change['name']}"
             _log.info("%s: %s", what, change["change"])

@@ -248,6 +248,27 @@ async def test_every_action_has_its_line_in_the_audit_log_and_refused_ones_too(
     ]
 
 
+@on_uvloop
+async def test_a_follow_has_its_line_in_the_audit_log_when_it_begins_and_no_other(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await net.gateway(await net.mock(rate=50, deltas=1000), keys=KEYS)
+    client, response = await gateway.stream({**QUERY, "model": "m"}, x_api_key=USER)
+    await response.until(b"text.delta")
+    stream_id = response.headers["x-gai-stream-id"]
+    expected = f"action='streams.follow' key='ops' client_ip='127.0.0.1' target='{stream_id}' result=200"
+    with caplog.at_level(logging.INFO, "gai_fast.audit"):
+        admin = await gateway.connect()
+        admin.request("GET", f"/admin/v1/streams/{stream_id}", headers={"x-api-key": ADMIN})
+        followed = await admin.response()
+        await followed.until(b"text.delta")
+        assert [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"] == [expected]
+        client.reset()
+        await followed.rest()
+        await until(lambda: not gateway.streams)
+    assert [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"] == [expected]
+
+
 # ---- several workers -------------------------------------------------------------------------------------------------
 
 

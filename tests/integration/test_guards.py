@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import resource
@@ -281,6 +282,27 @@ async def test_the_slow_bodies_of_one_caller_leave_half_of_the_budget_to_others(
         client.close()
     await until(lambda: uploading.uploading == 0)
     assert uploading._uploads == {}
+
+
+@on_both_loops
+@pytest.mark.parametrize("target", ["/api/v1/stream", "/api/v1/streams"])
+async def test_a_body_that_its_client_does_not_end_has_a_whole_line_in_the_access_log(
+    net: Net, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    gateway = await net.gateway(keys=KEYS)
+    sent = {"content-type": "application/json", "content-length": "200", "x-request-id": "mine"}
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        client = await gateway.connect()
+        client.request("POST", target, headers={**sent, "x-api-key": "sk-alice-0123456789"})
+        client.send(b'{"model":')
+        await until(lambda: gateway.running.service.server_limits.uploading == 9)
+        client.writer.write_eof()
+        response = await (await client.response()).rest()
+    assert (response.status, response.error["reason"]) == (400, "http")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
+    assert line.startswith(f"127.0.0.1 POST '{target}' 400 ")
+    assert line.endswith(" mine alice")
+    client.close()
 
 
 @on_both_loops

@@ -28,6 +28,7 @@ from gai_fast.server.admin.today import Today
 from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply, id_headers
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.durable import cancelled, stream_error
@@ -86,6 +87,7 @@ class AdminRoutes:
         recent: The newest requests of this worker.
         follows: The responses that show streams.
         watches: The followed streams of this worker.
+        audit: Writes the audit log's line of a request whose response begins and lasts. None if there is no audit log.
     """
 
     def __init__(self, engine: Engine, metrics: PrometheusSink, scrapes: Scrapes, keys: RunTimeKeys) -> None:
@@ -95,6 +97,7 @@ class AdminRoutes:
         self.recent = RecentRequests()
         self.follows = Follows()
         self.watches = Watches(engine)
+        self.audit: Callable[[HTTPRequest], None] | None = None
         self._sampler = Sampler(self._counts, self._all_streams)
         self._today = Today(engine.ledger)
         self._engine = engine
@@ -154,7 +157,7 @@ class AdminRoutes:
         """`GET /admin/v1/streams/{id}`: the events of any caller's stream from now on, as server-sent events."""
         self.follows.check()
         response = StreamResponse(incoming, "", "text/event-stream", self._settings.stream, whole=False)
-        self._pending.add(incoming, response, self._follow(incoming.tail, response))
+        self._pending.add(incoming, response, self._follow(incoming, response))
 
     def cancel(self, incoming: Incoming) -> None:
         """`DELETE /admin/v1/streams/{id}`: cancels a stream of any caller."""
@@ -256,11 +259,14 @@ class AdminRoutes:
                 return incoming.json_reply(row)
         raise _no_target()  # a reload has removed the target
 
-    async def _follow(self, stream_id: str, response: StreamResponse) -> None:
+    async def _follow(self, incoming: Incoming, response: StreamResponse) -> None:
+        stream_id = incoming.tail
         first = await self._news(stream_id, 0)
         if first is None:
             raise stream_error()
         self.follows.check()
+        if self.audit is not None:
+            self.audit(incoming.http)
         response.stream_id = stream_id
         self.follows.begin(response, partial(self._news, stream_id), first)
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("gai_fast.server")
 
+_OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _MIN_SIMILARITY: Final = 0.8
 """The minimum similarity of an unknown path to a route for the route to be suggested: `/v1/v1/messages` and
@@ -244,12 +245,24 @@ class Router(Routes):
             if self.recent is not None and is_api(path) and not self._is_stranger(http, status):
                 self.recent.refused(http, endpoint, status, code)
         if http.action is not None and not self._is_stranger(http, status):
-            action, target = http.action
-            key = None if http.key is None else http.key.name
-            audit(action, key, self.client(http) or None, target or None, status)
+            self._audit(http, http.action, status)
         self.access_log.request_ended(http, status, self._forwarding)
         if http.trace is not None:
             self._end_trace(http, http.trace, status)
+
+    def audit_begun(self, http: HTTPRequest) -> None:
+        """Writes the audit log's line of an action whose response lasts; its end has none.
+
+        Args:
+            http: The request, which has been admitted and is now answered with 200.
+        """
+        if http.action is not None:
+            self._audit(http, http.action, _OK)
+            http.action = None
+
+    def _audit(self, http: HTTPRequest, action: tuple[str, str], status: int) -> None:
+        key = None if http.key is None else http.key.name
+        audit(action[0], key, self.client(http) or None, action[1] or None, status)
 
     def _is_stranger(self, http: HTTPRequest, status: int) -> bool:
         """Returns whether a refused request has no known caller: such requests could fill the list and the audit log.
