@@ -32,6 +32,7 @@ from gai_fast.model.version import __version__
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
     from gai_fast.model.settings import Secret
+    from gai_fast.server.edge.certificate import CertificateError
 
 __all__ = [
     "COMMANDS",
@@ -43,8 +44,10 @@ __all__ = [
     "announce",
     "api_key_option",
     "cannot_listen",
+    "certificate_problem",
     "check_app",
     "config_option",
+    "discard_output",
     "json_option",
     "load_config",
     "log_bugs_only",
@@ -239,6 +242,11 @@ def check_app(loaded: Loaded) -> None:
         raise ConfigFailure(f"{named.origin}: `app` in [server] {problem}") from None
 
 
+def certificate_problem(loaded: Loaded, problem: CertificateError) -> str:
+    """Returns the text of an error in the certificate's files, after the place that names the file."""
+    return f"{loaded.server[problem.setting].origin}: {problem}"
+
+
 def print_json(value: Any) -> None:
     """Prints one JSON document, indented for people.
 
@@ -261,7 +269,7 @@ def announce(text: str) -> None:
     except TimeoutError:
         logging.getLogger(__name__).warning("cannot write to the standard output: it is full, and no program reads it")
     except OSError as problem:
-        _discard_output()
+        discard_output()
         logging.getLogger(__name__).warning("cannot write to the standard output: %s", problem.strerror)
 
 
@@ -291,7 +299,7 @@ def log_bugs_only() -> None:
     logging.getLogger("gai_fast").setLevel(logging.ERROR)
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Redirects the standard output to the null device: at its end Python writes the rest of the buffer again."""
     with contextlib.suppress(OSError):  # in tests the output is not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -327,7 +335,7 @@ class _Main(click.Group):
         try:
             return super().main(*arguments, **options)
         except OSError as problem:  # such as a full disk for the standard output
-            _discard_output()
+            discard_output()
             name = "" if problem.filename is None else f"{problem.filename}: "
             Failure(f"{name}{problem.strerror or problem}").show()
             sys.exit(Failure.exit_code)

@@ -13,6 +13,7 @@ import click
 
 from gai_fast.cli import (
     ConfigFailure,
+    certificate_problem,
     check_app,
     config_option,
     json_option,
@@ -25,8 +26,9 @@ from gai_fast.cli.diagnosis import Check, missing_keys
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
+    from gai_fast.config import Loaded
     from gai_fast.library.gateway import Gateway
-    from gai_fast.model.settings import ServerSettings, Settings, UpstreamSettings
+    from gai_fast.model.settings import Settings, UpstreamSettings
 
 PROBE_SECONDS = 10.0
 PROBE = {"query": "Hi", "max_tokens": 16}
@@ -34,7 +36,7 @@ PROBE = {"query": "Hi", "max_tokens": 16}
 NO_MODEL = "gai-fast-probe"
 
 
-def _check_certificate(server: ServerSettings) -> str:
+def _check_certificate(loaded: Loaded) -> str:
     """Reads the server's certificate, if there is one.
 
     Returns:
@@ -43,6 +45,7 @@ def _check_certificate(server: ServerSettings) -> str:
     Raises:
         ConfigFailure: The certificate cannot be used.
     """
+    server = loaded.settings.server
     if server.tls_cert is None or server.tls_key is None:
         return ""
     from gai_fast.server.edge.certificate import Certificate, CertificateError
@@ -50,7 +53,7 @@ def _check_certificate(server: ServerSettings) -> str:
     try:
         return Certificate(server.tls_cert, server.tls_key).expiry_problem(time.time())
     except CertificateError as problem:
-        raise ConfigFailure(str(problem)) from None
+        raise ConfigFailure(certificate_problem(loaded, problem)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     try:
         loaded = load_config(config_path)
         check_app(loaded)
-        warnings = [*filter(None, [_check_certificate(loaded.settings.server)]), *missing_keys(loaded.settings)]
+        warnings = [*filter(None, [_check_certificate(loaded)]), *missing_keys(loaded.settings)]
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})

@@ -37,6 +37,7 @@ from gai_fast.processors import PROCESSORS, parameters, read_processor
 from gai_fast.providers import get_provider, provider_names
 
 REDACTED = "[redacted]"
+STANDARD_OUTPUT = Path("-")
 
 
 @click.group()
@@ -61,7 +62,8 @@ def command() -> None:
 def init(file: Path | None, config_path: Path | None, force: bool) -> None:
     """Write a configuration for the keys and local servers here.
 
-    The keys come from the environment; servers are looked for on their usual ports.
+    The keys come from the environment; servers are looked for on their usual ports. FILE can be - for the standard
+    output.
     """
     file = file or config_path or DEFAULT_FILE
     from gai_fast.cli.local_upstreams import find_local_upstreams
@@ -77,6 +79,9 @@ def init(file: Path | None, config_path: Path | None, force: bool) -> None:
         upstreams.extend(await find_local_upstreams([table["name"].value for table in found.upstreams]))
 
     run_async(look())
+    if file == STANDARD_OUTPUT:
+        click.echo(starter(upstreams), nl=False)
+        return
     try:
         with file.open("w" if force else "x", encoding="utf-8") as target:
             target.write(starter(upstreams))

@@ -28,6 +28,7 @@ from gai_fast.cli import (
     FiniteRange,
     api_key_option,
     config_option,
+    discard_output,
     json_option,
     option,
     print_json,
@@ -134,8 +135,7 @@ def new(
             raise ConfigFailure(f"{there}: a [[key]] of this name is there: `{rotate}` gives it another secret")
         return add_key(text, lines)
 
-    _edit(path, change)
-    _print_secret(name, secret, reference, json)
+    _edit(path, change, lambda: _print_secret(name, secret, reference, json))
     _note(f"added [[key]] {name} to {click.format_filename(path)}: {_RELOAD}")
 
 
@@ -325,8 +325,11 @@ def rotate(
         raise click.UsageError("--grace needs --server: in the file both secrets are valid until the next rotation")
     secret, reference = _new_secret()
     path = _file(config_path)
-    _edit(path, lambda text, keys: add_secret(text, _index(path, keys, name), reference))
-    _print_secret(name, secret, reference, json)
+    _edit(
+        path,
+        lambda text, keys: add_secret(text, _index(path, keys, name), reference),
+        lambda: _print_secret(name, secret, reference, json),
+    )
     _note(f"the former secret of {name} stays valid until the next `key rotate`: {_RELOAD}")
 
 
@@ -398,16 +401,18 @@ def _keys_of(path: Path) -> list[Table]:
         raise ConfigFailure(str(problem)) from None
 
 
-def _edit(path: Path, change: Callable[[str, list[Table]], str]) -> None:
+def _edit(path: Path, change: Callable[[str, list[Table]], str], show: Callable[[], None] | None = None) -> None:
     """Replaces a file by its changed text.
 
     Args:
         path: The file. If it is a link, the link's target is replaced.
         change: Returns the new text for the old text and its keys.
+        show: Prints the secret of the change. It is called before the file is replaced: a secret that cannot be
+            printed would be lost. None if there is no secret.
 
     Raises:
         ConfigFailure: The change is not possible, or the file has a mistake.
-        Failure: The file cannot be written.
+        Failure: The file cannot be written, or the secret not printed.
     """
     real = path.resolve()
     _keys_of(path)  # an error about the file names the given path, not the resolved one
@@ -417,7 +422,7 @@ def _edit(path: Path, change: Callable[[str, list[Table]], str]) -> None:
             old = file.read()
             mark = b"\xef\xbb\xbf" if old.startswith(b"\xef\xbb\xbf") else b""
             text = change(old.decode("utf-8-sig"), keys)
-            _replace(real, os.fstat(file.fileno()), mark + text.encode(), _problems(real))
+            _replace(real, os.fstat(file.fileno()), mark + text.encode(), _problems(real), show)
     except EditError as problem:
         raise ConfigFailure(f"{click.format_filename(path)}: {problem}") from None
     except OSError as problem:
@@ -436,7 +441,9 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
                 return
 
 
-def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]) -> None:
+def _replace(
+    path: Path, status: os.stat_result, content: bytes, known: set[str], show: Callable[[], None] | None
+) -> None:
     """Replaces a file.
 
     Args:
@@ -444,9 +451,11 @@ def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]
         status: The status of the old file; the new file gets its mode and owner.
         content: The new file's content.
         known: The mistakes in the old file.
+        show: As for `_edit`.
 
     Raises:
         ConfigFailure: The new file has other mistakes.
+        Failure: As for `_edit`.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -460,9 +469,19 @@ def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]
         mistakes = _problems(Path(name)) - known
         if mistakes:
             raise ConfigFailure("\n".join(sorted(mistakes)))
+        if show is not None:
+            _show(show)
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _show(show: Callable[[], None]) -> None:
+    try:
+        show()
+    except OSError as problem:
+        discard_output()
+        raise Failure(f"the secret cannot be printed, so nothing is changed: {problem.strerror}") from None
 
 
 def _problems(path: Path) -> set[str]:

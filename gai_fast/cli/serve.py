@@ -25,6 +25,7 @@ from gai_fast.cli import (
     WholeRange,
     announce,
     cannot_listen,
+    certificate_problem,
     check_app,
     config_option,
     load_config,
@@ -390,7 +391,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     except StoreError as problem:
         raise StartupFailure(_store_failure(problem)) from None
     except CertificateError as problem:
-        raise StartupFailure(str(problem)) from None
+        raise StartupFailure(certificate_problem(loaded, problem)) from None
     except OpenAddress as problem:
         raise ConfigFailure(str(problem)) from None
     except CannotListen as problem:

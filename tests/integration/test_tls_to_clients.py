@@ -357,5 +357,6 @@ async def test_files_that_cannot_be_used_are_one_clear_line(authority: Authority
         assert (code, output, errors.count("\n")) == (3, "", 1), errors
         return errors
 
-    assert (await refusal(good, "missing.pem")).startswith(f"error: the key {tmp_path}/missing.pem (`tls_key`) cannot")
+    missing = await refusal(good, "missing.pem")
+    assert missing.startswith(f"error: --tls-key: the key {tmp_path}/missing.pem (`tls_key`) cannot")
     assert "does not belong to the certificate" in await refusal(good, str(authority.folder / "elsewhere.key"))

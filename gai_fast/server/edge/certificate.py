@@ -29,7 +29,19 @@ _REASONS: Final = {
 
 
 class CertificateError(Exception):
-    """The certificate or its key cannot be used; the text names the file and the remedy."""
+    """The certificate or its key cannot be used; the text names the file and the remedy.
+
+    Args:
+        text: The text.
+        setting: The key of `[server]` that names the file: `tls_cert` or `tls_key`.
+
+    Attributes:
+        setting: As the argument.
+    """
+
+    def __init__(self, text: str, setting: str) -> None:
+        super().__init__(text)
+        self.setting = setting
 
 
 class Certificate:
@@ -68,9 +80,11 @@ class Certificate:
         try:
             context.load_cert_chain(self._cert, self._key, password=self._refuse_passphrase)
         except ssl.SSLError as problem:
-            raise CertificateError(self._explain(problem.reason or "")) from None
+            reason = problem.reason or ""
+            raise CertificateError(self._explain(reason), "tls_key" if reason in _MISMATCHES else "tls_cert") from None
         except OSError as problem:  # the files have changed since the check
-            raise CertificateError(f"the certificate {self._cert} cannot be read: {problem.strerror}") from None
+            text = f"the certificate {self._cert} cannot be read: {problem.strerror}"
+            raise CertificateError(text, "tls_cert") from None
         return context
 
     def use(self, context: ssl.SSLContext) -> None:
@@ -121,7 +135,8 @@ class Certificate:
     def _refuse_passphrase(self) -> str:
         raise CertificateError(
             f"the key {self._key} (`tls_key`) is encrypted: write it without its passphrase "
-            "(openssl pkey -in KEY -out FILE), readable by the server alone"
+            "(openssl pkey -in KEY -out FILE), readable by the server alone",
+            "tls_key",
         )
 
     def _explain(self, reason: str) -> str:
@@ -175,9 +190,10 @@ def _check_file(name: str, path: str, mark: bytes, what: str) -> None:
             text = file.read()
     except OSError as problem:
         how = "check the path and the permissions of the file and its folders"
-        raise CertificateError(f"the {what} {path} (`{name}`) cannot be read: {problem.strerror}: {how}") from None
+        unread = f"the {what} {path} (`{name}`) cannot be read: {problem.strerror}: {how}"
+        raise CertificateError(unread, name) from None
     if mark not in text:
-        raise CertificateError(f"{path} (`{name}`) holds no {what} in PEM form (a line with {mark.decode()})")
+        raise CertificateError(f"{path} (`{name}`) holds no {what} in PEM form (a line with {mark.decode()})", name)
 
 
 def certificate_of(settings: ServerSettings) -> Certificate | None:

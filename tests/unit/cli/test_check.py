@@ -43,8 +43,9 @@ def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, fold
     pair = authority.pair("good")
     for change, code, message in (
         ({}, 0, "config OK"),
-        ({"tls_cert": "none.pem"}, 2, "none.pem (`tls_cert`) cannot be read: No such file or directory"),
-        ({"tls_key": pair["tls_cert"]}, 2, "(`tls_key`)"),
+        ({"tls_cert": "none.pem"}, 2, "c.toml:2: the certificate none.pem (`tls_cert`) cannot be read: No such file"),
+        ({"tls_key": pair["tls_cert"]}, 2, f"c.toml:3: {pair['tls_cert']} (`tls_key`) holds no key"),
+        ({"tls_key": authority.pair("elsewhere")["tls_key"]}, 2, "c.toml:3: the key "),
     ):
         keys = (f'{name} = "{file}"' for name, file in {**pair, **change}.items())
         (folder / "c.toml").write_text("\n".join(["[server]", *keys]))

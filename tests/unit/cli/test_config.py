@@ -56,6 +56,13 @@ class TestInit:
         assert run("config", "init", "c.toml", env={"GAI_FAST_CONFIG": "d.toml"}).exit_code == 0
         assert sorted(each.name for each in folder.glob("*.toml")) == ["a.toml", "b.toml", "c.toml"]
 
+    def test_a_dash_is_the_standard_output(self, run: Run, folder: Path) -> None:
+        assert run("config", "init", env=SECRETS).exit_code == 0
+        result = run("config", "init", "-", env=SECRETS)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == (folder / "gai-fast.toml").read_text()
+        assert [each.name for each in folder.iterdir()] == ["gai-fast.toml"]
+
     @pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": "sk"}])
     def test_every_comment_that_holds_a_key_is_valid_too(self, run: Run, folder: Path, environ: dict[str, str]) -> None:
         run("config", "init", "x.toml", env=environ)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import stat
+import subprocess
+import sys
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +18,7 @@ from gai_fast.config import load
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.runtime.ids import KEY_PREFIX
 from tests.unit.cli.conftest import Run
+from tests.waiting import SECONDS
 
 FILE = """# Ours.
 [server]
@@ -290,3 +294,26 @@ def test_a_limit_that_makes_no_sense_is_named_and_changes_nothing(
     result = run("key", "new", "bob", "-c", "c.toml", *given)
     assert (result.exit_code, result.stdout, file.read_text()) == (2, "", FILE)
     assert result.stderr.startswith(expected)
+
+
+@pytest.mark.parametrize("arguments", [("new", "bob"), ("new", "bob", "--json"), ("rotate", "alice")])
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_secret_that_cannot_be_printed_changes_nothing(file: Path, arguments: tuple[str, ...], is_pipe: bool) -> None:
+    reader, output = os.pipe() if is_pipe else (-1, os.open("/dev/full", os.O_WRONLY))
+    if is_pipe:
+        os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "gai_fast", "key", *arguments, "-c", "c.toml"],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "ALICE": "sk-alice-0123456789"},
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(output)
+    reason = "Broken pipe" if is_pipe else "No space left on device"
+    assert done.stderr.decode() == f"error: the secret cannot be printed, so nothing is changed: {reason}\n"
+    assert done.returncode == 1
+    assert (file.read_text(), files()) == (FILE, ["c.toml"])

@@ -92,7 +92,7 @@ class FakeCertificate(Certificate):
 
     def load(self) -> ssl.SSLContext:
         if self.problem is not None:
-            raise CertificateError(self.problem)
+            raise CertificateError(self.problem, "tls_cert")
         return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
