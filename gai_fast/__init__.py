@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from gai_fast.core.result import Result, acollect, collect
 from gai_fast.kernels import (
     IMPLEMENTATION,
+    BufferTooSmall,
     NDJSONEncoder,
     NDJSONParser,
+    NotJSON,
     SSEEncoder,
     SSEEvent,
     SSEParser,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMPLEMENTATION",
+    "BufferTooSmall",
     "ContentFiltered",
     "ContextLengthExceeded",
     "Error",
@@ -68,6 +71,7 @@ __all__ = [
     "NDJSONParser",
     "Network",
     "NotFound",
+    "NotJSON",
     "Overloaded",
     "ProviderUnavailable",
     "RateLimited",

@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol, Self
 
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import Collector, Result
+from gai_fast.kernels import NotJSON, encode_json
+from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
 
@@ -177,6 +179,22 @@ def checked_request(request: Any) -> NativeRequest:
         kind = type(request).__name__
         raise TypeError(f"a native request is a mapping such as {{'query': 'Hello'}}; this is {kind}")
     return request
+
+
+class _NotSendable(InvalidRequest, ValueError):
+    """The request has a value that JSON cannot express. Also a `ValueError`, as every value without a JSON form is."""
+
+
+def request_body(request: NativeRequest) -> bytes:
+    """Returns a native request as JSON.
+
+    Raises:
+        InvalidRequest: It has a value that JSON cannot express; the text names the member. Also a `ValueError`.
+    """
+    try:
+        return encode_json(dict(request))
+    except NotJSON as problem:
+        raise _NotSendable(message=f"The request is not valid: {problem}", reason="validation") from None
 
 
 def asked(request: str | NativeRequest, fields: Mapping[str, Any]) -> NativeRequest:

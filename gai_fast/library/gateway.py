@@ -23,9 +23,9 @@ from gai_fast.core.callbacks import EventManager
 from gai_fast.core.reading import characters, parse_request
 from gai_fast.core.result import ReadCollector, Result
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.kernels import Piece, encode_json
+from gai_fast.kernels import Piece
 from gai_fast.ledger import new_ledger
-from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number
+from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number, request_body
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.library.following import FollowedStream
 from gai_fast.library.limits import LIMITS
@@ -210,13 +210,12 @@ class GatewayStream(Client):
         Raises:
             Error: The request is invalid, the model does not exist, or the model's provider cannot serve the request.
             RuntimeError: The gateway is not open or was opened on another loop, or the stream was followed before.
-            ValueError: The request has a value that JSON cannot express.
         """
         if self._session is not None or self._followed is not None or self._is_over:
             raise RuntimeError("a stream is followed once: ask again for another answer")
         engine = self._find_engine()
         loop = self._loop = asyncio.get_running_loop()
-        request = parse_request(encode_json(dict(self._request)))
+        request = parse_request(request_body(self._request))
         if request.idempotency_key is not UNSET:
             raise Error("unsupported", "`idempotency_key` is for requests that a server gets", reason="idempotency_key")
         if isinstance(request.request_id, str):

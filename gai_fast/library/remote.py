@@ -32,7 +32,7 @@ from yarl import URL
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import ReadCollector, Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
-from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number
+from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number, request_body
 from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
@@ -61,6 +61,7 @@ def connect(base_url: str, key: str | None = None) -> RemoteGateway:
         key: The caller's key. `None` if the server needs none.
 
     Raises:
+        TypeError: `base_url` or the key is no text.
         ValueError: `base_url` is not an HTTP URL, or the key cannot be sent.
 
     Example:
@@ -79,10 +80,15 @@ class RemoteGateway(Asking):
         key: As for `connect`.
 
     Raises:
+        TypeError: As for `connect`.
         ValueError: As for `connect`.
     """
 
     def __init__(self, base_url: str, key: str | None = None) -> None:
+        if not isinstance(base_url, str | URL):
+            raise TypeError(f"the server's URL must be str, not {type(base_url).__name__}")
+        if key is not None and not isinstance(key, str):
+            raise TypeError(f"the key must be str, not {type(key).__name__}")
         url = URL(base_url)
         if url.scheme not in ("http", "https") or not url.host or url.user is not None:
             raise ValueError("the server's URL must begin with http:// or https://, name a host, and hold no password")
@@ -332,9 +338,8 @@ class RemoteStream:
         """Sends the request to the server.
 
         Raises:
-            Error: The server refuses the request or is unreachable.
+            Error: The request has a value that JSON cannot express, or the server refuses it or is unreachable.
             RuntimeError: The gateway is not open, or the stream was entered before.
-            ValueError: The request has a value that JSON cannot express.
         """
         if self._is_entered:
             raise RuntimeError("a stream is entered once: ask again for another answer")
@@ -555,7 +560,7 @@ class RemoteStream:
             Error: The server refuses.
         """
         kept = {} if self._is_plain else {"idempotency_key": self._key}
-        body = encode_json({**kept, **self._request, "stream": True, "resumable": not self._is_plain})
+        body = request_body({**kept, **self._request, "stream": True, "resumable": not self._is_plain})
         async with asyncio.timeout(LIMITS.server_head):
             response = await self._gateway.send("POST", "api/v1/stream", body, headers=self._headers)
         await self._begin(response)

@@ -649,6 +649,14 @@ def test_a_key_that_cannot_be_sent_is_refused(key: str) -> None:
         gai_fast.connect("http://127.0.0.1:1", key)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"), [(("http://h", 5), "key"), (("http://h", b"k"), "key"), ((5,), "URL"), ((None,), "URL")]
+)
+def test_a_url_and_a_key_are_text(arguments: tuple[Any, ...], what: str) -> None:
+    with pytest.raises(TypeError, match=f"the (server's )?{what} must be str, not "):
+        gai_fast.connect(*arguments)
+
+
 async def test_misuse_is_told() -> None:
     client = gai_fast.connect("http://127.0.0.1:1")
     with pytest.raises(RuntimeError, match="not open"):

@@ -9,6 +9,7 @@ from gai_fast.kernels._pure.chunked import ChunkedBody
 from gai_fast.kernels._pure.counters import Bounds, Histogram, StreamCounters
 from gai_fast.kernels._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast.kernels._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
+from gai_fast.kernels._pure.faults import BufferTooSmall, NotJSON
 from gai_fast.kernels._pure.jsontext import compact_json, encode_json, escape, join_json, parse_exact
 from gai_fast.kernels._pure.messages import frame_messages, head_of, last_seq, unmasked
 from gai_fast.kernels._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
@@ -23,6 +24,7 @@ __all__ = [
     "ArrayFramer",
     "Borrower",
     "Bounds",
+    "BufferTooSmall",
     "ChunkWriter",
     "ChunkedBody",
     "DeltaCopier",
@@ -34,6 +36,7 @@ __all__ = [
     "LineFramer",
     "NDJSONEncoder",
     "NDJSONParser",
+    "NotJSON",
     "Part",
     "Piece",
     "ReadBatch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.library.asking import Task, asked, event_number
 from gai_fast.library.gateway import Gateway
-from gai_fast.model.errors import Network
+from gai_fast.library.remote import connect
+from gai_fast.model.errors import InvalidRequest, Network
 
 
 class TestAsk:
@@ -51,6 +53,29 @@ class TestTask:
     async def test_an_unknown_field_is_refused_at_once(self, gateway: Gateway) -> None:
         with pytest.raises(TypeError, match="nonsense"):
             Task(gateway, {}).set(nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "member"),
+    [
+        ({"temperature": float("nan")}, r"\$\.temperature: NaN and Infinity are not JSON"),
+        ({"metadata": {"a": [1, float("inf")]}}, r"\$\.metadata\.a\[1\]: NaN and Infinity are not JSON"),
+        ({"metadata": {"a": object()}}, r"\$\.metadata\.a: object is not a JSON type"),
+    ],
+)
+@pytest.mark.parametrize("is_remote", [False, True])
+async def test_a_value_that_is_no_json_is_an_invalid_request_that_names_its_member(
+    gateway: Gateway, fields: dict[str, Any], member: str, is_remote: bool
+) -> None:
+    """It is a `ValueError`, too. No server is asked."""
+    asking = connect("http://127.0.0.1:9") if is_remote else gateway
+    async with contextlib.AsyncExitStack() as stack:
+        if is_remote:
+            await stack.enter_async_context(asking)
+        with pytest.raises(InvalidRequest, match=f"The request is not valid: {member}") as refused:
+            await asking.ask("Hi", **fields)
+    assert isinstance(refused.value, ValueError)
+    assert (refused.value.code, refused.value.reason) == ("invalid_request", "validation")
 
 
 def test_a_prompt_is_a_request() -> None:
