@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -43,6 +44,7 @@ class Way(SharedHome):
         self.workers = workers
         self.name = name
         self.exchanges = 0
+        self.held = 0  # the most streams that the state counted after an exchange
         self.fails = False
         self.loses = 0
         self.gate = asyncio.Event()
@@ -63,6 +65,7 @@ class Way(SharedHome):
         if self.fails:
             raise StoreError("unreachable", "the store is away")
         answers = self.home.exchange(self.name, number, entries, reports)
+        self.held = max((self.held, *(self.home.state(report.key).live for report in reports)))
         if self.loses:
             self.loses -= 1
             raise StoreError("unreachable", "the answer is lost")
@@ -581,8 +584,13 @@ async def test_other_limits_hold_from_the_next_request_on() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_under_load_all_limits_are_exact(seed: int) -> None:
-    """Three workers, 2,000 requests in random order that end at random times; the model counts what is admitted."""
+@pytest.mark.parametrize("stalls", [0, 100])
+async def test_under_load_all_limits_are_exact(seed: int, stalls: int) -> None:
+    """Three workers, 2,000 requests in random order that end at random times; the model counts what is admitted.
+
+    A stream has its place until its worker has reported its end. If the loop stands still, as on a busy machine, the
+    state is thus full while fewer streams run.
+    """
     chance = random.Random(seed)
     limit, most = chance.choice([(1000, 40), (300, 200), (1500, 100)])
     caller = key(requests_per_minute=limit, streams=most)
@@ -593,6 +601,8 @@ async def test_under_load_all_limits_are_exact(seed: int) -> None:
             nonlocal live, peak, admitted
             ledger = on[chance.randrange(3)]
             await asyncio.sleep(chance.random() * 0.3)
+            if number < stalls:
+                time.sleep(0.006)  # noqa: ASYNC251  # the loop stands still
             name = str(number)
             refused = await taken(ledger, caller, name)
             if not refused:
@@ -605,13 +615,14 @@ async def test_under_load_all_limits_are_exact(seed: int) -> None:
             return refused
 
         verdicts = await asyncio.gather(*(request(number) for number in range(2000)))
-        assert peak <= most
+        held = max(way.held for way in on.ways)
+        assert peak <= held <= most
         assert admitted <= limit
         assert set(verdicts) <= {"", "requests_per_minute", "streams"}
         if "requests_per_minute" in verdicts:
             assert admitted == limit
         if "streams" in verdicts:
-            assert peak == most
+            assert held == most
         await until(lambda: on.home.state("ann").live == 0)
 
 
