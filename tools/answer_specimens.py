@@ -103,9 +103,11 @@ class _Specimens:
         both = answer(self.provider, plain), answer(self.provider, holding)
         self.every[name] = Answer(kinds, *both, marks, is_in)
 
-    def add_at_end(self, name: str, marks: tuple[Any, ...], is_in: Holds, plain: Any, holding: Any) -> None:
-        """Adds a thing in the last event."""
-        one, other = (answer(self.provider, end=end) for end in (plain, holding))
+    def add_at_end(
+        self, name: str, marks: tuple[Any, ...], is_in: Holds, plain: Any, holding: Any, before: Sequence[Any] = ()
+    ) -> None:
+        """Adds a thing in the last event, after other events."""
+        one, other = (answer(self.provider, before, end=end) for end in (plain, holding))
         self.every[name] = Answer((other[-2]["type"],), one, other, marks, is_in)
 
 
@@ -220,7 +222,8 @@ def _ends(reason: str) -> Holds:
 def _add_ends(to: _Specimens) -> None:
     for reason in sorted(FINISH_REASONS):
         plain = {"finish_reason": "length" if reason == "stop" else "stop"}
-        to.add_at_end(f"finish reason: `{reason}`", (reason,), _ends(reason), plain, {"finish_reason": reason})
+        calls = CALL if reason == "tool_calls" else ()
+        to.add_at_end(f"finish reason: `{reason}`", (reason,), _ends(reason), plain, {"finish_reason": reason}, calls)
     word = {"finish_reason_raw": "word-4711"}
     to.add_at_end("raw finish reason", ("word-4711",), _typed("finish", "finish_reason_raw"), {}, word)
     continued = {"continued": "verified"}

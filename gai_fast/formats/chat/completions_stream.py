@@ -39,12 +39,6 @@ from gai_fast.model.events import Event
 _TEXT: Final = ("text.delta", "refusal.delta")
 
 
-def _reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the dialect's `finish_reason`, and members for `x_gai`."""
-    reason, x_gai = finish_reason_of(event)
-    return ("stop", {"finish_reason": reason, **x_gai}) if reason == "tool_calls" else (reason, x_gai)
-
-
 class TextChunks(DialectEncoder):
     """Events → `text_completion` chunks."""
 
@@ -116,7 +110,7 @@ class TextChunks(DialectEncoder):
 
     def _finish(self, event: Event) -> None:
         usage = event.get("usage", self._usage) if self._usage_asked else {}
-        reason, x_gai = _reason_of(event)
+        reason, x_gai = finish_reason_of(event, has_calls=False)
         last = {"warnings": self._warnings} if self._warnings else {}
         extra = _extra(x_gai if usage else {**x_gai, **last})
         choice = b'{"text":"","index":0,"logprobs":null,"finish_reason":%b}' % escape(reason)
@@ -166,6 +160,6 @@ class WholeText(WholeObject):
     """Events → one `text_completion`."""
 
     def _answer(self, result: Result) -> bytes:
-        reason, x_gai = _reason_of(self._finish)
+        reason, x_gai = finish_reason_of(self._finish, has_calls=False)
         choice = {"text": result.text + result.refusal, "index": 0, "logprobs": None, "finish_reason": reason}
         return self._object("text_completion", "cmpl", choice, x_gai, result)

@@ -18,11 +18,16 @@ from gai_fast.model.events import Event
 _OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
 
 
-def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the dialect's `finish_reason`, and members for `x_gai`."""
+def finish_reason_of(event: Event, *, has_calls: bool) -> tuple[str, dict[str, Any]]:
+    """Returns the dialect's `finish_reason`, and members for `x_gai`.
+
+    Args:
+        event: The `finish`.
+        has_calls: Whether the choice has a call. Clients that read `tool_calls` look for one.
+    """
     reason = event.get("finish_reason", "stop")
     x_gai: dict[str, Any] = {}
-    if reason in _OWN_REASONS:
+    if reason in _OWN_REASONS or (reason == "tool_calls" and not has_calls):
         reason, x_gai["finish_reason"] = "stop", reason
     if "continued" in event:
         x_gai["continued"] = event["continued"]

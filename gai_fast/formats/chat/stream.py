@@ -295,12 +295,13 @@ class Chunks(DialectEncoder):
 
     def _finish(self, event: Event) -> None:
         usage = event.get("usage", self._usage) if self._usage_asked else {}
-        reason, x_gai = finish_reason_of(event)
+        with_calls = {choice for choice, _ in self._calls}
+        reason, x_gai = finish_reason_of(event, has_calls=0 in with_calls)
         last = {"warnings": self._warnings} if self._warnings else {}
-        finish_reason = escape(reason)
         for index in filter(None, self._choices):
-            self._chunk(self._choice(index, b"{}", finish_reason))
-        self._chunk(self._choice(0, b"{}", finish_reason), x_gai if usage else {**x_gai, **last})
+            own, _ = finish_reason_of(event, has_calls=index in with_calls)
+            self._chunk(self._choice(index, b"{}", escape(own)))
+        self._chunk(self._choice(0, b"{}", escape(reason)), x_gai if usage else {**x_gai, **last})
         if usage:
             counts, beside = usage_of(usage)
             extra = {**beside, **last}

@@ -74,7 +74,7 @@ class WholeCompletion(WholeObject):
     others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
 
     def _answer(self, result: Result) -> bytes:
-        reason, x_gai = finish_reason_of(self._finish)
+        reason, x_gai = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
         choice = {"index": 0, "message": self._message(result), "finish_reason": reason}
         if result.logprobs:
             choice["logprobs"] = logprobs_of("text.delta", result.logprobs)

@@ -26,7 +26,8 @@ _STOP_REASONS: Final = {
     "content_filter": "refusal",
     "pause": "pause_turn",
 }
-"""Other finish reasons have no equivalent: they become `end_turn`, with the reason in `x_gai`."""
+"""Other finish reasons have no equivalent: they become `end_turn`, with the reason in `x_gai`. So does `tool_calls` if
+the answer has no call."""
 
 # Anthropic's stop reasons that are more specific than the event's, and the event's reason for which each is passed on.
 _FINER: Final = {"stop_sequence": "stop", "model_context_window_exceeded": "length"}
@@ -54,12 +55,18 @@ _STATUS_TYPES: Final = {402: "billing_error", 409: "conflict_error", 413: "reque
 _OVERLOADED: Final = 529
 
 
-def stop_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the dialect's `stop_reason`, and members for `x_gai`."""
+def stop_reason_of(event: Event, *, has_calls: bool) -> tuple[str, dict[str, Any]]:
+    """Returns the dialect's `stop_reason`, and members for `x_gai`.
+
+    Args:
+        event: The `finish`.
+        has_calls: Whether the answer has a `tool_use` block. Without one, `tool_use` makes clients ask again forever:
+            the SDK's tool runner sends the next request without results.
+    """
     reason = event.get("finish_reason", "stop")
     x_gai: dict[str, Any] = {}
     word = _STOP_REASONS.get(reason)
-    if word is None:
+    if word is None or (reason == "tool_calls" and not has_calls):
         word, x_gai["finish_reason"] = "end_turn", reason
     raw = event.get("finish_reason_raw", "")
     if _FINER.get(raw) == reason:

@@ -436,7 +436,7 @@ class Messages(DialectEncoder):
 
     def _finish(self, event: Event) -> None:
         self._close()
-        reason, x_gai = stop_reason_of(event)
+        reason, x_gai = stop_reason_of(event, has_calls=bool(self._calls))
         counts, beside = usage_of(event.get("usage", self._usage))
         if self._warnings:
             beside["warnings"] = self._warnings

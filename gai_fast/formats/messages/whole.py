@@ -52,7 +52,7 @@ class WholeMessage(WholeEncoder):
         super().event(event)
 
     def _answer(self, result: Result) -> bytes:
-        reason, x_gai = stop_reason_of(self._finish)
+        reason, x_gai = stop_reason_of(self._finish, has_calls=bool(result.tool_calls))
         counts, beside = usage_of(result.usage or {})
         if self._warnings:
             beside["warnings"] = self._warnings

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.formats.chat.parts import finish_reason_of, usage_of
+from gai_fast.model.events import Event
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "pause", "other"])
 def test_a_reason_that_the_clients_do_not_know_stands_beside_stop(reason: str) -> None:
-    assert finish_reason_of({"type": "finish", "finish_reason": reason}) == ("stop", {"finish_reason": reason})
-    assert finish_reason_of({"type": "finish", "finish_reason": "length"}) == ("length", {})
+    end: Event = {"type": "finish", "finish_reason": reason}  # type: ignore[typeddict-item]
+    assert finish_reason_of(end, has_calls=True) == ("stop", {"finish_reason": reason})
+    assert finish_reason_of({"type": "finish", "finish_reason": "length"}, has_calls=True) == ("length", {})
 
 
 def test_usage_has_openais_names() -> None:

@@ -333,7 +333,7 @@ def test_calls_of_two_choices_may_share_an_id() -> None:
     assert fragments == [0, 1]
 
 
-@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter"])
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
 def test_openais_own_finish_reasons_stand_as_they_are(reason: str) -> None:
     (chunk,) = chunks(finish(reason))
     assert chunk["choices"] == [{"index": 0, "delta": {}, "finish_reason": reason}]
@@ -345,6 +345,17 @@ def test_finish_reasons_that_openai_does_not_have_are_stop_with_a_note(reason: s
     (chunk,) = chunks(finish(reason))
     assert chunk["choices"][0]["finish_reason"] == "stop"
     assert chunk["x_gai"] == {"finish_reason": reason}
+
+
+def test_only_a_choice_with_a_call_ends_for_one() -> None:
+    """Clients that read `tool_calls` look for calls, which would be null."""
+    called = chunks(call(), finish("tool_calls"))[-1]
+    assert (called["choices"][0]["finish_reason"], called.get("x_gai")) == ("tool_calls", None)
+    ended = chunks(text("Hi"), finish("tool_calls"))[-1]
+    assert (ended["choices"][0]["finish_reason"], ended["x_gai"]) == ("stop", {"finish_reason": "tool_calls"})
+    both = chunks(text("Hi"), call(choice=1), finish("tool_calls"))[-2:]
+    ends = {chunk["choices"][0]["index"]: chunk["choices"][0]["finish_reason"] for chunk in both}
+    assert ends == {0: "stop", 1: "tool_calls"}
 
 
 def test_a_continued_answer_says_so() -> None:

@@ -106,6 +106,12 @@ def test_a_whole_answer_with_everything() -> None:
     }
 
 
+def test_only_an_answer_with_a_call_ends_for_one() -> None:
+    assert whole(call(), finish("tool_calls"))["choices"][0]["finish_reason"] == "tool_calls"
+    ended = whole(text("Hi"), finish("tool_calls"))
+    assert (ended["choices"][0]["finish_reason"], ended["x_gai"]) == ("stop", {"finish_reason": "tool_calls"})
+
+
 def test_opaque_reasoning_of_a_responses_upstream_is_encrypted() -> None:
     started: Event = {"type": "start", "provider": "openrouter", "provider_metadata": {"api": "responses"}}
     signed: list[Event] = [

@@ -18,6 +18,7 @@ from gai_fast.formats.messages.parts import (
     usage_of,
 )
 from gai_fast.model.errors import Code, Error
+from gai_fast.model.events import Event
 from tests.limits import LIMITS
 
 
@@ -74,10 +75,8 @@ def test_input_tokens_leave_out_the_cache() -> None:
 
 
 def test_a_word_of_another_meaning_does_not_replace_ours() -> None:
-    assert stop_reason_of({"type": "finish", "finish_reason": "length", "finish_reason_raw": "stop_sequence"}) == (
-        "max_tokens",
-        {},
-    )
+    end: Event = {"type": "finish", "finish_reason": "length", "finish_reason_raw": "stop_sequence"}
+    assert stop_reason_of(end, has_calls=False) == ("max_tokens", {})
 
 
 def test_only_a_refusal_has_details() -> None:

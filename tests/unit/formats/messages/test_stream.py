@@ -161,7 +161,6 @@ def test_every_category_of_an_answer_has_a_place_whatever_its_stop_reason() -> N
         ("stop", "stop_sequence", "stop_sequence"),
         ("length", "max_tokens", "max_tokens"),
         ("length", "model_context_window_exceeded", "model_context_window_exceeded"),
-        ("tool_calls", "stop_sequence", "tool_use"),
         ("content_filter", "SAFETY", "refusal"),
         ("pause", "pause_turn", "pause_turn"),
     ],
@@ -170,6 +169,15 @@ def test_each_finish_reason_has_its_word(reason: str, raw: str | None, word: str
     end = written(finish(reason, **({"finish_reason_raw": raw} if raw else {})))[-1]
     assert end["delta"]["stop_reason"] == word
     assert "x_gai" not in end
+
+
+def test_only_an_answer_with_a_call_ends_for_one() -> None:
+    """Anthropic's tool runners ask again after `tool_use`, with no result to send."""
+    called = written(call(), finish("tool_calls", finish_reason_raw="stop_sequence"))[-1]
+    assert (called["delta"]["stop_reason"], called.get("x_gai")) == ("tool_use", None)
+    for said in ([text("Hi")], []):
+        ended = written(*said, finish("tool_calls"))[-1]
+        assert (ended["delta"]["stop_reason"], ended["x_gai"]) == ("end_turn", {"finish_reason": "tool_calls"})
 
 
 def test_what_the_end_has_no_place_for_stands_in_x_gai() -> None:

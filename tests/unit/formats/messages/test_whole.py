@@ -56,6 +56,12 @@ def test_the_whole_message_is_the_one_that_the_sdk_puts_together_from_the_stream
     assert message.to_dict() == accumulated_by_sdk(streamed(*events, DONE, start=CLAUDE)).to_dict()
 
 
+def test_only_an_answer_with_a_call_ends_for_one() -> None:
+    assert whole(call(), finish("tool_calls"))["stop_reason"] == "tool_use"
+    ended = whole(text("Hi"), finish("tool_calls"))
+    assert (ended["stop_reason"], ended["x_gai"]) == ("end_turn", {"finish_reason": "tool_calls"})
+
+
 def test_an_answer_with_a_signature_behind_its_text_ends_in_its_text() -> None:
     signed: Event = {"type": "reasoning.signature", "block": 1, "signature": "sig"}
     gemini: Event = {"type": "start", "provider": "gemini"}
