@@ -142,6 +142,18 @@ def responses_characters(body: dict[str, Any]) -> int:
     return _item_characters(body.get("instructions")) + _item_characters(body.get("input"))
 
 
+def responses_tool_characters(body: dict[str, Any]) -> int:
+    """Counts the characters of the tools that a request in the Responses dialect declares: in `tools` and in items."""
+    tools, items = body.get("tools"), body.get("input")
+    counted = _json_size(tools) if tools else 0
+    if isinstance(items, list):
+        for item in items:
+            if isinstance(item, dict):
+                added = item.get("tools")
+                counted += _json_size(added) if added else 0
+    return counted
+
+
 def _note_item(shape: Shape, item: dict[str, Any]) -> None:
     kind = item.get("type")
     call_id, identifier = item.get("call_id"), item.get("id")

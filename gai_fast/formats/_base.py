@@ -327,6 +327,10 @@ class Format(ABC):
         """
         raise self._no_requests()
 
+    def counted_characters(self, asked: ClientRequest) -> int:
+        """Returns the characters by which the tokens of a request are estimated if a client asks for their number."""
+        return asked.prompt_characters
+
     def count_body(self, tokens: int) -> dict[str, Any]:
         """Returns the answer to a request for the number of its tokens."""
         return {"input_tokens": tokens}

@@ -163,7 +163,27 @@ class API(NativeRules):
             body = merged(body, options)
         if request.extra:
             body = merged(body, request.extra)
+        self._check_conversation(body, target)
         return self._without_dropped(body, target)
+
+    def _check_conversation(self, body: Mapping[str, Any], target: Target) -> None:
+        """Refuses a request of whose conversation nothing is left: every API refuses it, and names nothing.
+
+        Args:
+            body: The whole body.
+            target: Its `changes` have the paths that were left out.
+
+        Raises:
+            Unsupported: No message is left.
+        """
+        for name in _CONVERSATIONS:
+            if body.get(name) == [] and _STORED.isdisjoint(body):
+                left = [f"`{path}`" for path in target.changes.dropped if path.startswith(_OF_CONVERSATION)]
+                text = f"No message of the request says anything that {self.provider} takes: send a text"
+                if left:
+                    paths = ", ".join(left[:_NAMED])
+                    text = f"No message is left for {self.provider} without {paths}: send a text beside it"
+                raise Unsupported(message=text, reason="field")
 
     def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
         """Returns the paths of the members that the gateway has added, or has translated and may leave out."""
@@ -410,6 +430,8 @@ class API(NativeRules):
             target.changes.places = ()  # of the requests whose members it took
         sent = self.rules.fitted(body, self.shape_of(body) if shape is None else shape, target.changes)
         sent["model"] = target.model
+        if target.changes.dropped:
+            self._check_conversation(sent, target)
         if settings is not None:
             sent = self._without_dropped(self._with_raw(sent, settings), target)
         return sent
@@ -497,6 +519,13 @@ def options_type(api: API) -> type[Struct]:
     return defstruct(type(api).__name__, members)
 
 
+_CONVERSATIONS: Final = ("messages", "input", "contents")
+"""The member of a body that holds the conversation, by dialect."""
+_STORED: Final = frozenset(("previous_response_id", "conversation", "prompt"))
+"""Members of the Responses dialect that name a conversation, which needs no further message."""
+_OF_CONVERSATION: Final = (*_CONVERSATIONS, "system", "query")
+_NAMED: Final = 8
+"""The most paths that an error names."""
 _TOO_MANY: Final = 429
 _NO_ROUTE: Final = (404, 405)
 _NO_REASON: Final = re.compile(r"(?:(?:404 )?(?:page |file )?not found|method not allowed)?\.?", re.IGNORECASE)

@@ -417,7 +417,8 @@ class _Template:
         before: The body before the messages.
         after: The body after the messages.
         continues: A request whose last message is not the user's fits, too. Some APIs mark or refuse such a message.
-        alternates: Only requests fit in which user and assistant alternate. Other requests are changed for some APIs.
+        alternates: Only requests fit in which user and assistant alternate, behind system messages. Other requests are
+            changed for some APIs.
         ends: The bytes before and after the text of a message, by its kind; empty: no request fits the template.
     """
 
@@ -470,9 +471,13 @@ class _Template:
 
 
 def _alternate(messages: list[Message], query: Any) -> bool:
-    """Returns whether messages alternate from the user's to the user's; a query is the last one."""
+    """Returns whether messages alternate behind the system's, from the user's to the user's; a query is the last."""
     is_user = False
+    has_begun = False
     for message in messages:
+        if not has_begun and type(message) is SystemMessage:
+            continue
+        has_begun = True
         is_user = not is_user
         if type(message) is not (UserMessage if is_user else AssistantMessage):
             return False
@@ -494,6 +499,7 @@ _SEVERAL: Final = Request(
         SystemMessage(content="e"),
         AssistantMessage(content=" f\n"),
         AssistantMessage(content="g"),
+        SystemMessage(content="i"),
     ],
     query="h",
 )

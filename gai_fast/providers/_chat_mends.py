@@ -101,10 +101,13 @@ class Pairs(Mend):
 
     Args:
         provider: The provider's name.
+        results_last: Instructions between calls and their results go before the calls, so that the results stay last:
+            the provider refuses a last message of the system. Otherwise they go after the results.
     """
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, *, results_last: bool = False) -> None:
         self._provider = provider
+        self._results_last = results_last
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
         return bool(shape.ids) and not _is_paired(body["messages"])
@@ -116,14 +119,18 @@ class Pairs(Mend):
             if _role(message) == "tool" and isinstance(message.get("tool_call_id"), str):
                 results.setdefault(message["tool_call_id"], []).append(at)
         sent: list[Any] = []
+        order: list[int] = []  # the place that each sent message had
         placed: set[int] = set()
         for at, message in enumerate(messages):
             if _role(message) == "tool":
                 if at not in placed and not changes.may_drop:
                     sent.append(message)  # a result of no call
+                    order.append(at)
                 elif at not in placed:
                     changes.drop(f"messages[{at}]")
                 continue
+            if at in placed:
+                continue  # instructions that stand before the calls
             calls = _calls(message)
             found: list[int] = []
             kept: list[Any] = []
@@ -144,13 +151,37 @@ class Pairs(Mend):
                     message["tool_calls"] = kept
             if calls and not kept and not message.get("content"):
                 continue
+            if found and self._results_last:
+                early = [
+                    place
+                    for place in range(at + 1, max(found))
+                    if place not in placed and _role(messages[place]) in ("system", "developer")
+                ]
+                before = _first_of_calls(sent)
+                sent[before:before] = [messages[place] for place in early]
+                order[before:before] = early
+                placed.update(early)
+                for place in early:
+                    changes.adjust(f"messages[{place}]", "moved before the calls")
             sent.append(message)
-            placed.update(found)
+            order.append(at)
             for place in found:
                 sent.append(messages[place])
-                if any(_role(between) != "tool" for between in messages[at + 1 : place]):
+                order.append(place)
+                between = range(at + 1, place)
+                if any(each not in placed and _role(messages[each]) != "tool" for each in between):
                     changes.adjust(f"messages[{place}]", "moved to its call")
+            placed.update(found)
         body["messages"] = sent
+        changes.places = [changes.own(f"messages[{place}]") for place in order]
+
+
+def _first_of_calls(messages: list[Any]) -> int:
+    """Returns the place of the first of the last messages that are calls and results alone."""
+    at = len(messages)
+    while at and (_role(messages[at - 1]) == "tool" or _calls(messages[at - 1])):
+        at -= 1
+    return at
 
 
 def _is_paired(messages: list[Any]) -> bool:
@@ -219,18 +250,34 @@ def _is_silent(message: Any) -> bool:
     return not content and not message.get("audio")
 
 
-class UserAsked(Mend):
-    """Makes the last system message the user's if a request has only system messages, and reports it."""
+class NoLateSystem(Mend):
+    """Makes system messages the user's after an answer or a result, and at the end, and reports it.
+
+    "Unexpected role 'system' after role 'assistant'", "Expected last role User or Tool": Mistral's API.
+    """
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
-        return shape.last in ("system", "developer")
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            return False
+        before: Any = None
+        for message in messages:
+            role = _role(message)
+            if role == "system" and (before == "assistant" or before == "tool"):
+                return True
+            before = role
+        return bool(before == "system")
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         messages: list[Any] = body["messages"]
-        if all(_role(message) == "system" for message in messages):
-            at = len(messages) - 1
-            body["messages"] = [*messages[:at], {**messages[at], "role": "user"}]
-            changes.adjust(f"messages[{at}].role", "user")
+        sent: list[Any] = []
+        for at, message in enumerate(messages):
+            is_late = at == len(messages) - 1 or (sent and _role(sent[-1]) in ("assistant", "tool"))
+            if is_late and _role(message) == "system":
+                changes.adjust(f"messages[{at}].role", "user")
+                message = {**message, "role": "user"}
+            sent.append(message)
+        body["messages"] = sent
 
 
 class NoPrefill(Mend):

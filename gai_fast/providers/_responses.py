@@ -168,7 +168,8 @@ class ResponsesAPI(API):
                 known = ("input_text", "input_image", "input_file") if role == "user" else ("input_text",)
                 content = self._content(message, path, target, known)
                 # Without an empty last message of the user the model would continue the answer before it.
-                if content or (role == "user" and message is given[-1][1]):
+                is_asked = bool(items) or isinstance(message.content, str)
+                if content or (role == "user" and message is given[-1][1] and is_asked):
                     items.append({"role": role, "content": content})
         return items
 

@@ -102,7 +102,7 @@ class Cohere(API):
             "presence_penalty": Member(least=0, most=1),
             "stop_sequences": Member(most_items=5, asked="stop"),
         },
-        mends=[Pairs("cohere"), NoEmptyMessages(), NoPrefill("cohere")],
+        mends=[Pairs("cohere", results_last=True), NoEmptyMessages(), NoPrefill("cohere")],
         keeps=frozenset(("thinking",)),
     )
 
@@ -122,8 +122,15 @@ class Cohere(API):
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         documents: list[dict[str, Any]] = []
         given = [(where, message) for where, message in turns(request) if not self._is_silent(message)]
-        messages = [self._message(where, message, target, documents) for where, message in given]
-        target.changes.follow([where for where, _ in given])
+        messages: list[dict[str, Any]] = []
+        paths: list[str] = []
+        for where, message in given:
+            written = self._message(where, message, target, documents)
+            if written["role"] == "user" and not written["content"] and not documents:
+                continue  # all that it held was left out
+            messages.append(written)
+            paths.append(where)
+        target.changes.follow(paths)
         fields: dict[str, Any] = {
             "model": target.model,
             "messages": messages,

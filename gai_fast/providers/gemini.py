@@ -266,6 +266,8 @@ class Gemini(API):
         for where, message in in_call_order(turns(request)):
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is SystemMessage:
+                if sent and any(_texts(message)):
+                    target.changes.adjust(where, "moved to the beginning")
                 continue
             if type(message) is ToolMessage:
                 role, parts = "user", self._tool_result(where, message, names, ids, target)

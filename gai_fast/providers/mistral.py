@@ -31,10 +31,10 @@ from gai_fast.providers._chat_mends import (
     AnswerAfterResults,
     ChoiceNeedsTools,
     NoEmptyMessages,
+    NoLateSystem,
     Pairs,
     Prefix,
     Tools,
-    UserAsked,
 )
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._requests import file_url
@@ -96,10 +96,10 @@ class Mistral(ChatAPI):
         call_ids=CallIds("[A-Za-z0-9]{9}", 9),
         mends=[
             ChoiceNeedsTools("mistral"),
-            Pairs("mistral"),
+            Pairs("mistral", results_last=True),
             NoEmptyMessages(),
+            NoLateSystem(),
             AnswerAfterResults(),
-            UserAsked(),
             Prefix(),
         ],
         roles={

@@ -933,6 +933,11 @@ async def test_input_tokens_are_estimated_where_the_upstream_counts_none(net: Ne
     for model in ("m", "claude", "native/x"):
         counted = await client.responses.input_tokens.count(model=model, input="Tell me a story, and a long one")
         assert (counted.object, counted.input_tokens) == ("response.input_tokens", 8)
+    tool = {"type": "function", "name": "weather", "description": "Tells the weather " * 20, "parameters": {}}
+    added = [{"role": "user", "content": "hi"}, {"type": "additional_tools", "role": "developer", "tools": [tool]}]
+    for asked in ({"input": "hi", "tools": [tool]}, {"input": added}):
+        answer = await gateway.ask("POST", "/v1/responses/input_tokens", {"model": "m", **asked})
+        assert 90 < answer.json["input_tokens"] < 130
     answer = await gateway.ask("POST", "/v1/responses/input_tokens", {"model": "m", "input": "hi"})
     assert answer.headers["x-gai-usage-source"] == "estimated"
     answer = await gateway.ask("POST", "/v1/responses/input_tokens", {"model": "m", "input": 1})

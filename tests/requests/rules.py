@@ -226,7 +226,7 @@ def mistral_order(asked: Received) -> Iterator[str]:
     messages = _messages(asked)
     if not messages:
         return
-    after = {"tool": ("assistant", "tool"), "assistant": ("assistant", "user", "tool", "system")}
+    after = {"tool": ("assistant", "tool"), "assistant": ("assistant", "user", "tool")}
     for before, message in itertools.pairwise(messages):
         allowed = after.get(str(before.get("role")))
         if allowed is not None and message.get("role") not in allowed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
+from gai_fast.core.shapes import responses_tool_characters
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
@@ -48,6 +49,9 @@ class ResponsesFormat(DialectFormat):
         if isinstance(before, Passthrough):
             return cast("StreamEncoder", before.encoder)
         return super().successor(before, framing, context)
+
+    def counted_characters(self, asked: ClientRequest) -> int:
+        return asked.prompt_characters + responses_tool_characters(asked.body)
 
     def count_body(self, tokens: int) -> dict[str, Any]:
         return {"object": "response.input_tokens", "input_tokens": tokens}

@@ -151,7 +151,7 @@ class _ResponseReader(RequestReader):
         reader.read(given, "$.input")
         self._additional = reader.additional_tools
         # A native request needs a message. There is none if all items were dropped.
-        return reader.messages or [{"role": "user", "content": ""}]
+        return reader.messages or [{"role": "user", "content": []}]
 
     def _reasoning(self, body: dict[str, Any], native: dict[str, Any]) -> None:
         reasoning = member(body, "reasoning", "$", dict)

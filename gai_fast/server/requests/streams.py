@@ -271,7 +271,8 @@ class StreamRoutes:
         if api.dialect != dialect.name or not api.count_path:
             check_translated(containers_of(incoming.http.body))
             dialect.parse_request(body)  # a request that would be refused has no count
-            reply = incoming.json_reply(dialect.count_body(estimated_tokens(asked.prompt_characters)))
+            tokens = estimated_tokens(dialect.counted_characters(asked))
+            reply = incoming.json_reply(dialect.count_body(tokens))
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
             return reply
         spec, context = self._specs.count(incoming, body, model)

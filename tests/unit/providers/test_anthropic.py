@@ -280,12 +280,13 @@ class TestRequest:
         [
             ({"seed": 0}, "seed"),
             ({"metadata": {"user_id": "u", "team": "a"}}, "metadata.team"),
-            ({"messages": [{"role": "user", "content": [AUDIO]}]}, "messages[0].content[0]"),
+            ({"system": "S", "messages": [{"role": "user", "content": [AUDIO]}]}, "messages[0].content[0]"),
             ({"messages": [{"role": "user", "content": "?"},
                            {"role": "user", "content": [{"type": "text", "text": "a"}, {**AUDIO, "type": "file"}]}]},
              "messages[1].content[1]"),
-            ({"messages": [{"role": "assistant", "content": [{"type": "image", "url": "https://x"}]}]},
-             "messages[0].content[0]"),
+            ({"messages": [{"role": "user", "content": "?"},
+                           {"role": "assistant", "content": [{"type": "image", "url": "https://x"}]}]},
+             "messages[1].content[0]"),
         ],
     )  # fmt: skip
     def test_what_it_cannot_do_is_refused_by_name_or_left_out(self, fields: dict[str, Any], named: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -156,3 +157,41 @@ def test_what_a_provider_leaves_undone_is_an_exception() -> None:
 def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
     with pytest.raises(Unsupported, match="gemini does not take this request"):
         get_provider("gemini").build_passthrough({}, Target("m"))
+
+
+VIDEO = {"role": "user", "content": [{"type": "video", "url": "https://a.example/v.mp4"}]}
+
+
+@pytest.mark.parametrize(
+    "provider", ["openai", "openai:responses", "anthropic", "mistral", "cohere", "xai", "perplexity"]
+)
+def test_a_request_of_which_no_message_is_left_is_refused_by_the_parts_that_were_left_out(provider: str) -> None:
+    asked = parse_request(json.dumps({"messages": [VIDEO]}).encode())
+    with pytest.raises(Unsupported) as caught:
+        get_provider(provider).build_request(asked, Target("m", None, "drop"))
+    name = provider.partition(":")[0]
+    assert caught.value.message == (
+        f"No message is left for {name} without `messages[0].content[0]`: send a text beside it"
+    )
+    assert caught.value.status == 400
+    beside = parse_request(json.dumps({"messages": [VIDEO], "query": "Hi"}).encode())
+    assert get_provider(provider).build_request(beside, Target("m", None, "drop")).body
+
+
+def test_a_request_whose_messages_say_nothing_is_refused() -> None:
+    silent = parse_request(b'{"messages":[{"role":"user","content":[]}]}')
+    with pytest.raises(Unsupported, match="No message of the request says anything that openai takes"):
+        get_provider("openai").build_request(silent, Target("m"))
+
+
+def test_a_body_in_its_own_dialect_that_loses_its_only_message_is_refused() -> None:
+    asked = {"messages": [{"role": "user", "content": [{"type": "hologram"}]}]}
+    with pytest.raises(Unsupported, match=r"No message is left for mistral without `messages\[0\].content\[0\]`"):
+        get_provider("mistral").build_passthrough(asked, Target("m", None, "drop"))
+    assert json.loads(get_provider("mistral").build_passthrough({"messages": []}, Target("m")).body)["messages"] == []
+
+
+def test_a_stored_conversation_needs_no_message() -> None:
+    asked = Request(provider_options={"openai": {"previous_response_id": "resp_1"}}, messages=[])
+    sent = get_provider("openai:responses").build_request(asked, Target("m"))
+    assert json.loads(sent.body)["input"] == []

@@ -9,7 +9,7 @@ import pytest
 from gai_fast.core.shapes import chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Unsupported
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pairs, Prefix, Tools, Turns, UserAsked
+from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, NoLateSystem, Pairs, Prefix, Tools, Turns
 from gai_fast.providers._rules import Mend
 
 Policy = Literal["error", "drop"]
@@ -89,10 +89,56 @@ def test_instructions_that_say_nothing_are_left_out(role: str) -> None:
     assert body["messages"] == [said, user(), {"role": "user", "content": ""}]
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
+ANSWER = {"role": "assistant", "content": "Hi"}
+
+
 def test_instructions_alone_are_asked_by_the_user() -> None:
-    body, changes = mended(UserAsked(), {"messages": [{"role": "system", "content": "Tell a story"}]})
+    body, changes = mended(NoLateSystem(), {"messages": [SYSTEM]})
     assert roles(body) == ["user"]
     assert changes.adjusted == {"messages[0].role": "user"}
+    body, changes = mended(NoLateSystem(), {"messages": [SYSTEM, SYSTEM]})
+    assert roles(body) == ["system", "user"]
+
+
+def test_instructions_after_answers_and_results_and_at_the_end_are_the_users() -> None:
+    """Mistral's API, and vLLM with its models: "Unexpected role 'system' after role 'assistant'"."""
+    body, changes = mended(NoLateSystem(), {"messages": [SYSTEM, user(), ANSWER, SYSTEM, SYSTEM, user(), SYSTEM]})
+    assert roles(body) == ["system", "user", "assistant", "user", "system", "user", "user"]
+    assert changes.adjusted == {"messages[3].role": "user", "messages[6].role": "user"}
+    body, changes = mended(NoLateSystem(), {"messages": [user(), CALL, RESULT, SYSTEM, user()]})
+    assert roles(body) == ["user", "assistant", "tool", "user", "user"]
+    for legal in ([SYSTEM, SYSTEM, user(), SYSTEM, user()], [user(), SYSTEM, ANSWER], [], "odd"):
+        body, changes = mended(NoLateSystem(), {"messages": legal})
+        assert body["messages"] is legal
+
+
+def other_call(name: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": name, "type": "function"}]}
+
+
+def test_instructions_between_calls_and_results_go_before_the_calls_if_results_stay_last() -> None:
+    asked = {"messages": [user(), CALL, RESULT, other_call("c2"), SYSTEM, {**RESULT, "tool_call_id": "c2"}]}
+    body, changes = mended(Pairs("p", results_last=True), {**asked})
+    assert roles(body) == ["user", "system", "assistant", "tool", "assistant", "tool"]
+    assert changes.adjusted == {"messages[4]": "moved before the calls"}
+    assert changes.own("messages[1].role") == "messages[4].role"
+    body, changes = mended(Pairs("p"), {**asked})
+    assert roles(body) == ["user", "assistant", "tool", "assistant", "tool", "system"]
+    assert changes.adjusted == {"messages[5]": "moved to its call"}
+    assert changes.own("messages[5].role") == "messages[4].role"
+
+
+def test_a_question_between_calls_and_results_stays_behind_them() -> None:
+    body, changes = mended(
+        Pairs("p", results_last=True), {"messages": [user(), CALL, SYSTEM, user("And?"), SYSTEM, RESULT, ANSWER]}
+    )
+    assert roles(body) == ["user", "system", "system", "assistant", "tool", "user", "assistant"]
+    assert changes.adjusted == {
+        "messages[2]": "moved before the calls",
+        "messages[4]": "moved before the calls",
+        "messages[5]": "moved to its call",
+    }
 
 
 def test_turns_alternate_and_end_with_the_user() -> None:

@@ -372,6 +372,17 @@ class TestRequest:
         }
         assert "authorization" not in dict(request("cohere", api_key=None).headers)
 
+    def test_instructions_between_calls_and_results_stand_before_the_calls(self) -> None:
+        part = {"type": "tool_call", "call_id": "c1", "name": "f", "input": {}}
+        messages = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": [part]},
+            {"role": "system", "content": "S"},
+            {"role": "tool", "call_id": "c1", "content": "1"},
+        ]
+        sent = body("cohere", messages=messages)["messages"]
+        assert [message["role"] for message in sent] == ["user", "system", "assistant", "tool"]
+
     def test_sampling_has_names_of_its_own(self) -> None:
         given = {"temperature": 0, "top_p": 0.5, "max_tokens": 7, "stop": ["x"], "seed": 0}
         sent = body("cohere", **given, provider_options={"cohere": {"k": 3, "safety_mode": "OFF", "seed": None}})

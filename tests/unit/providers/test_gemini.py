@@ -111,6 +111,14 @@ class TestRequests:
             "systemInstruction": {"parts": [{"text": "Be brief."}, {"text": "Always."}]},
         }
 
+    def test_instructions_in_the_middle_are_moved_and_named(self) -> None:
+        said = {"role": "system", "content": "Be brief."}
+        empty = {"role": "system", "content": ""}
+        target = Target("m", None)
+        given = {"messages": [said, {"role": "user", "content": "a"}, empty, said, {"role": "user", "content": "b"}]}
+        get_provider("gemini").build_request(parse_request(json.dumps(given).encode()), target)
+        assert target.changes.adjusted == {"messages[3]": "moved to the beginning"}
+
     def test_media(self) -> None:
         parts = [
             {"type": "image", "data": "AA==", "media_type": "image/png"},

@@ -149,3 +149,24 @@ def test_a_result_that_is_empty_keeps_its_call() -> None:
         assert [message["role"] for message in messages] == ["user", "assistant", "tool"]
         assert messages[-1]["content"] == ""
         assert not target.changes
+
+
+SYSTEM = {"role": "system", "content": "S"}
+CALL = {"role": "assistant", "content": [{"type": "tool_call", "call_id": "abcdefgh1", "name": "f", "input": {}}]}
+RESULT = {"role": "tool", "call_id": "abcdefgh1", "content": "1"}
+ANSWERED = [{"role": "assistant", "content": "A"}, SYSTEM, {"role": "user", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("messages", "roles"),
+    [
+        ([CALL, SYSTEM, RESULT], ["user", "system", "assistant", "tool"]),
+        ([CALL, RESULT, SYSTEM], ["user", "assistant", "tool", "assistant", "user"]),
+        (ANSWERED, ["user", "assistant", "user", "user"]),
+        ([SYSTEM], ["user", "user"]),
+        ([SYSTEM, {"role": "user", "content": "b"}], ["user", "system", "user"]),
+    ],
+)
+def test_instructions_stand_only_where_mistral_takes_them(messages: list[Any], roles: list[str]) -> None:
+    sent = body("mistral", messages=[{"role": "user", "content": "a"}, *messages])
+    assert [message["role"] for message in sent["messages"]] == roles

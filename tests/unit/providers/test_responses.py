@@ -190,9 +190,10 @@ class TestRequests:
             ({"reasoning": {"max_tokens": 5}}, "reasoning.max_tokens"),
             (
                 {
+                    "system": "Brief.",
                     "messages": [
                         {"role": "user", "content": [{"type": "audio", "data": "A", "media_type": "audio/wav"}]}
-                    ]
+                    ],
                 },
                 "messages[0].content[0]",
             ),

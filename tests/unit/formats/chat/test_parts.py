@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.formats.chat.parts import finish_reason_of, usage_of
-from gai_fast.model.events import Event
+from tests.unit.formats.streams import finish
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "pause", "other"])
 def test_a_reason_that_the_clients_do_not_know_stands_beside_stop(reason: str) -> None:
-    end: Event = {"type": "finish", "finish_reason": reason}  # type: ignore[typeddict-item]
-    assert finish_reason_of(end, has_calls=True) == ("stop", {"finish_reason": reason})
+    assert finish_reason_of(finish(reason), has_calls=True) == ("stop", {"finish_reason": reason})
     assert finish_reason_of({"type": "finish", "finish_reason": "length"}, has_calls=True) == ("length", {})
 
 

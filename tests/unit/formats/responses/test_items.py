@@ -175,8 +175,8 @@ def test_an_answer_may_be_returned_with_what_its_provider_has_run(name: str) -> 
     assert read({"type": "mcp_list_tools", "id": "m", "server_label": "s", "tools": []}, USER)[1] == []
 
 
-def test_nothing_but_lost_items_is_an_empty_question() -> None:
-    assert read({"type": "item_reference", "id": "m"}) == ([{"role": "user", "content": ""}], ["input[0]"])
+def test_nothing_but_lost_items_is_a_question_without_parts() -> None:
+    assert read({"type": "item_reference", "id": "m"}) == ([{"role": "user", "content": []}], ["input[0]"])
 
 
 INVALID: dict[str, tuple[Any, str]] = {
