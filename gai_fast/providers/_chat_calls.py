@@ -71,10 +71,17 @@ class ChatCalls(ToolCalls):
         call = self.last if index is None else self.at.get(index)
         known = self.named.get(identifier) if identifier else None
         if known is not None and (index is None or call is not None):
+            if call is not None and call is not known and self._has_id(call, identifier):
+                known = call  # of several calls with this id, the index tells
             return self._repeated(fragment) if _begins_with_same_id(known, fragment) else known
         if call is None and self.last is not None and _goes_on(self.last, fragment):
             return self.last
         return None if call is None or _begins(call, fragment) else call
+
+    def _has_id(self, call: ToolCall, identifier: str) -> bool:
+        """Returns whether a call came with an id, to which `open` adds a suffix if another call has it."""
+        own = call.call_id
+        return own == identifier or (own.startswith(f"{identifier}_") and self.named.get(own) is not call)
 
     def _repeated(self, fragment: CallFragment) -> ToolCall | None:
         """Returns the call that a fragment repeats, of several calls with its id; None if it repeats no call.
@@ -141,9 +148,12 @@ class ChatCalls(ToolCalls):
         Raises:
             Error: The response exceeds the memory limit.
         """
-        if fragment.identifier and self.named.get(fragment.identifier) is not call:
-            self._room.take(len(fragment.identifier))
-            self.named[fragment.identifier] = call
+        if fragment.identifier:
+            named = self.named.get(fragment.identifier)
+            if named is not call:
+                if named is None:
+                    self._room.take(len(fragment.identifier))
+                self.named[fragment.identifier] = call
         self.last = call
         if fragment.index is not None and self.at.get(fragment.index) is not call:
             self._room.take(0)

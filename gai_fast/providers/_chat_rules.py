@@ -18,7 +18,7 @@ from gai_fast.providers._rules import AS_IT_IS, CallIds, Member, Mend, RequestRu
 
 LEFT_BY_ANSWERS: Final = frozenset(
     "annotations citations executed_tools images reasoning reasoning_content reasoning_details search_results "
-    "x_gai".split()
+    "thinking_blocks x_gai".split()
 )
 """The members that answers of this gateway and of providers leave in a client's messages, and that other providers do
 not know. No client asks for anything by them."""
@@ -56,6 +56,8 @@ _DEFAULTS: Final[Mapping[str, tuple[Any, ...]]] = {
 """Values that ask for nothing."""
 
 
+_MARKS: Final = ("cache_control", "prompt_cache_breakpoint")
+"""Members of messages that end a cached part of the prompt: without them the answer is the same."""
 _LEFT_BY_CALLS: Final = frozenset(("extra_content", "index"))
 """The members that streamed answers leave in calls: a signature of Google's, and the place of a fragment."""
 
@@ -214,6 +216,9 @@ class ChatRules(RequestRules):
         """Leaves a member of a message out that strict rules do not know."""
         if not value or name == "refusal" or (name == "name" and message.get("role") == "tool"):
             return  # its call names the tool, and a refusal has become the text
+        if name in _MARKS:
+            changes.drop(f"{path}.{name}")
+            return
         changes.leave_out(self.provider, f"{path}.{name}")
 
     def _content(self, content: Any, rule: Role | None, path: str, changes: Changes) -> Any:

@@ -149,11 +149,15 @@ class ResponsesAPI(API):
         """Returns the conversation as items."""
         items: list[dict[str, Any]] = []
         calls: dict[str, str] = {}
+        kinds: dict[str, str] = {}
+        for tool in request.tools:
+            if isinstance(tool.name, str):
+                kinds[tool.name] = tool.type
         given = turns(request)
         for path, message in given:
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is AssistantMessage:
-                answer = self._answer(message, path, target)
+                answer = self._answer(message, path, target, kinds)
                 calls.update({item["call_id"]: item["type"] for item in answer if item.get("type") in _CALLS})
                 items += answer
             elif type(message) is ToolMessage:
@@ -221,8 +225,17 @@ class ResponsesAPI(API):
                 items += self.own_blocks(f"{path}.content[{at}]", part, target)
         return items
 
-    def _answer(self, message: AssistantMessage, path: str, target: Target) -> list[dict[str, Any]]:
-        """Returns an assistant message as items: its text, reasoning and calls, in order."""
+    def _answer(
+        self, message: AssistantMessage, path: str, target: Target, kinds: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        """Returns an assistant message as items: its text, reasoning and calls, in order.
+
+        Args:
+            message: The message.
+            path: Its path in the native request.
+            target: Model and policy.
+            kinds: The type of each of the request's tools, by its name.
+        """
         if isinstance(message.content, str):
             return [{"role": "assistant", "content": message.content}]
         items: list[dict[str, Any]] = []
@@ -235,7 +248,7 @@ class ResponsesAPI(API):
                         items.append(said[-1])
                     said[-1]["content"].append(part.text)
             elif isinstance(part, ToolCallPart):
-                items.append(_call(part))
+                items.append(_call(part, kinds.get(part.name)))
             elif isinstance(part, ReasoningPart):
                 # The API does not accept another provider's reasoning, or reasoning without a signature.
                 if part.signature and part.provider in (UNSET, self.provider):
@@ -278,12 +291,20 @@ def _reasoning(part: ReasoningPart) -> dict[str, Any]:
     return {"type": "reasoning", "id": identifier, "summary": summary, "encrypted_content": signature}
 
 
-def _call(part: ToolCallPart) -> dict[str, Any]:
-    """Returns an earlier call as an item. Text input was not JSON, so its call is the call of a custom tool."""
+def _call(part: ToolCallPart, kind: str | None) -> dict[str, Any]:
+    """Returns an earlier call as an item.
+
+    Args:
+        part: The call.
+        kind: The type of its tool, or None if the request has no such tool: text input that is not JSON was then that
+            of a custom tool. A model may write such arguments for a function, too.
+    """
     arguments, called = argument_text(part), {"call_id": part.call_id, "name": part.name}
-    if arguments.startswith('"'):
-        return {"type": "custom_tool_call", **called, "input": parse_exact(arguments)}
-    return {"type": "function_call", **called, "arguments": arguments}
+    is_text = arguments.startswith('"')
+    given: Any = parse_exact(arguments) if is_text else arguments
+    if kind == "custom" or (kind is None and is_text):
+        return {"type": "custom_tool_call", **called, "input": given}
+    return {"type": "function_call", **called, "arguments": given}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

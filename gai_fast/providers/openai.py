@@ -83,6 +83,8 @@ class OpenAI(ChatAPI):
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body = super().body(request, target) | openai_cache(request.cache)
+        if request.tools:
+            _keep_functions(body, request.tools)
         self.turn_thinking_off(body, target)
         return body
 
@@ -91,6 +93,23 @@ class OpenAI(ChatAPI):
 
     def adapter(self, model: str | None = None) -> OpenAIAdapter:
         return OpenAIAdapter(self, model)
+
+
+def _keep_functions(body: dict[str, Any], tools: list[Tool]) -> None:
+    """Writes earlier calls of functions whose arguments are no JSON as calls of functions, not of custom tools.
+
+    Args:
+        body: The request's body.
+        tools: The tools of the request.
+    """
+    functions = frozenset([tool.name for tool in tools if tool.type == "function"])
+    for message in body["messages"]:
+        for call in message.get("tool_calls", ()):
+            custom = call.get("custom")
+            if custom is not None and custom["name"] in functions:
+                del call["custom"]
+                call["type"] = "function"
+                call["function"] = {"name": custom["name"], "arguments": custom["input"]}
 
 
 class OpenAIAdapter(ChatAdapter):

@@ -41,7 +41,9 @@ class Compatible(ChatAPI):
         _PROVIDER,
         "openai 3.57.0, 2026-11-25",
         mends=[ChoiceNeedsTools(_PROVIDER), Pairs(_PROVIDER)],
-        keeps=frozenset(("reasoning", "reasoning_content", "extra_content", "thinking", "reference")),
+        keeps=frozenset(
+            ("reasoning", "reasoning_content", "extra_content", "thinking", "thinking_blocks", "reference")
+        ),
     )
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:

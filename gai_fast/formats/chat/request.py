@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.signatures import open_signature
 from gai_fast.formats._members import (
     RequestReader,
     cache_mark,
@@ -21,7 +22,7 @@ from gai_fast.formats._members import (
     unserved_members,
 )
 from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS, declared_function, openai_cache
-from gai_fast.formats._signatures import author_by_detail_format, detail_format_of, signs_texts
+from gai_fast.formats._signatures import author_by_detail_format, author_of, detail_format_of, signs_texts
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
@@ -63,7 +64,12 @@ _CHOICES: Final[Mapping[str, str]] = {"any": "required"}
 """Mistral's words for a choice of tools."""
 
 _MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
-"""Members of a part that end a cached part of the prompt; the second is OpenRouter's."""
+"""Members of a part that end a cached part of the prompt; the second is OpenRouter's. Clients of LiteLLM also send it
+in a message, for its last part."""
+_MARKED: Final = frozenset(("text", "image", "file"))
+"""The native parts that may end a cached part of the prompt."""
+_ANTHROPIC: Final = "anthropic"
+"""The dialect of `thinking_blocks`."""
 
 _RESPONSES: Final = "-responses-v1"
 """The suffix of OpenRouter's name of an author, after the provider's name."""
@@ -169,19 +175,19 @@ class _ChatReader(RequestReader):
         require_type(message, path, dict)
         role = required(message, "role", path, str)
         if role in ("system", "developer"):
-            self.lost += unknown_members(message, path, ("role", "content"))
+            self.lost += unknown_members(message, path, ("role", "content", *_MARKS))
             return {"role": "system", "content": self._content(message, path)}
         if role == "user":
-            self.lost += unknown_members(message, path, ("role", "content"))
+            self.lost += unknown_members(message, path, ("role", "content", *_MARKS))
             return {"role": "user", "content": self._content(message, path)}
         if role == "assistant":
             return self._assistant(message, path)
         if role == "tool":
-            self.lost += unknown_members(message, path, ("role", "content", "tool_call_id", "name"))
+            self.lost += unknown_members(message, path, ("role", "content", "tool_call_id", "name", *_MARKS))
             call_id = required(message, "tool_call_id", path, str)
             return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
         if role == "function":
-            self.lost += unknown_members(message, path, ("role", "content", "name"))
+            self.lost += unknown_members(message, path, ("role", "content", "name", *_MARKS))
             name = required(message, "name", path, str)
             if name not in self._functions:
                 raise invalid("No `function_call` of this name came before", f"{path}.name")
@@ -192,7 +198,12 @@ class _ChatReader(RequestReader):
         content = member(message, "content", path, str, list)
         if content is None:
             raise invalid("Object missing required field `content`", path)
-        return content if isinstance(content, str) else self._parts(content, f"{path}.content")
+        mark = cache_mark(message, path)
+        if isinstance(content, list):
+            parts = self._parts(content, f"{path}.content")
+            _mark_last(parts, mark)
+            return parts
+        return [{"type": "text", "text": content, **mark}] if mark and content else content
 
     def _parts(self, content: list[Any], path: str) -> list[dict[str, Any]]:
         parts = (self._part(part, f"{path}[{at}]") for at, part in enumerate(content))
@@ -242,7 +253,7 @@ class _ChatReader(RequestReader):
             message,
             path,
             "role content refusal tool_calls function_call reasoning_content reasoning reasoning_details "
-            "annotations".split(),
+            "thinking_blocks annotations prompt_cache_breakpoint cache_control".split(),
         )
         reasoning = self._reasoning(message, path)
         parts = [part for part in reasoning if not _signs_text(part)]
@@ -254,6 +265,7 @@ class _ChatReader(RequestReader):
         refusal = member(message, "refusal", path, str)
         if refusal:
             parts.append({"type": "text", "text": refusal})
+        _mark_last(parts, cache_mark(message, path))
         parts += filter(_signs_text, reasoning)
         for at, call in enumerate(member(message, "tool_calls", path, list) or ()):
             part = self._tool_call(call, f"{path}.tool_calls[{at}]")
@@ -284,6 +296,11 @@ class _ChatReader(RequestReader):
                 parts.append(part)
                 texts.append([part["text"]])
             index = detail.get("index")
+        if not parts:
+            for at, block in enumerate(member(message, "thinking_blocks", path, list) or ()):
+                part = _thinking_block(block, f"{path}.thinking_blocks[{at}]")
+                parts.append(part)
+                texts.append([part["text"]])
         for part, pieces in zip(parts, texts, strict=True):
             part["text"] = "".join(pieces)
         # The details also have the text of blocks after a signature. The rest of the text belongs to the first block.
@@ -430,6 +447,40 @@ class _ChatReader(RequestReader):
             "strict": member(given, "strict", path, bool),
         }
         return {key: value for key, value in native.items() if value is not None}
+
+
+def _thinking_block(block: Any, path: str) -> dict[str, Any]:
+    """Returns one of Anthropic's blocks of reasoning, which LiteLLM's answers have in `thinking_blocks`.
+
+    Args:
+        block: The block.
+        path: Its path.
+    """
+    require_type(block, path, dict)
+    is_redacted = required(block, "type", path, str) == "redacted_thinking"
+    name = "data" if is_redacted else "signature"
+    signature = member(block, name, path, str)
+    part: dict[str, Any] = {"type": "reasoning", "text": member(block, "thinking", path, str) or ""}
+    if signature:
+        signed = open_signature(signature, f"{path}.{name}", author_of(_ANTHROPIC))
+        part |= {key: signed[key] for key in ("signature", "provider") if key in signed}
+        if is_redacted:
+            part["redacted"] = True
+    return part
+
+
+def _mark_last(parts: list[dict[str, Any]], mark: dict[str, Any]) -> None:
+    """Marks the last part that may end what is cached, as the mark of a message means it.
+
+    Args:
+        parts: The message's parts.
+        mark: As `cache_mark` returns it.
+    """
+    if not mark:
+        return
+    marked = next((part for part in parts[::-1] if part["type"] in _MARKED), None)
+    if marked is not None:
+        marked.update(mark)
 
 
 def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:

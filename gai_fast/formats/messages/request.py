@@ -201,9 +201,22 @@ class _MessagesReader(RequestReader):
             part = self._image(block, path)
         elif kind == "document":
             part = self._document(block, path)
+        elif kind == "search_result":
+            part = self._search_result(block, path)
         else:
             self.lost.append(path[2:])
         return [] if part is None else [part]
+
+    def _search_result(self, block: dict[str, Any], path: str) -> dict[str, Any]:
+        """Returns a search result as text: its title, its source and its content."""
+        self.lost += unknown_members(block, path, ("type", "title", "source", "content", "cache_control", "citations"))
+        citations = member(block, "citations", path, dict)
+        if citations and member(citations, "enabled", f"{path}.citations", bool):
+            self.lost.append(f"{path}.citations"[2:])
+        heads = [required(block, "title", path, str), required(block, "source", path, str)]
+        texts = self._texts(required(block, "content", path, list), f"{path}.content")
+        text = "\n".join([*heads, *[part["text"] for part in texts if isinstance(part, dict)]])
+        return {"type": "text", "text": text, **cache_mark(block, path)}
 
     def _image(self, block: dict[str, Any], path: str) -> dict[str, Any] | None:
         self.lost += unknown_members(block, path, ("type", "source", "cache_control"))
@@ -269,6 +282,12 @@ class _MessagesReader(RequestReader):
             elif kind in ("image", "document"):
                 medium = self._image(part, here) if kind == "image" else self._document(part, here)
                 parts += [] if medium is None else [medium]
+            elif kind == "search_result":
+                parts.append(self._search_result(part, here))
+            elif kind == "tool_reference":  # of a search for tools: all are declared to other providers
+                self.lost += unknown_members(part, here, ("type", "tool_name", "cache_control"))
+                name = required(part, "tool_name", here, str)
+                parts.append({"type": "text", "text": name, **cache_mark(part, here)})
             else:
                 self.lost.append(here[2:])
         mark = cache_mark(block, path)

@@ -339,6 +339,29 @@ class TestToolCalls:
         events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
         assert calls_of(events) == [("a", "f", '{"n":1}')]
 
+    @pytest.mark.parametrize("with_names", [False, True])
+    @pytest.mark.parametrize("names", ["wv", "ww"])
+    def test_interleaved_fragments_of_calls_with_one_id_are_told_apart_by_the_index(
+        self, names: str, with_names: bool
+    ) -> None:
+        deltas: list[dict[str, Any]] = []
+        for turn, pieces in enumerate((('{"x":', '{"y":'), ("[1", "[2"), (",1]", ",2]"), ("}", "}"))):
+            for at, piece in enumerate(pieces):
+                named = {"name": names[at]} if with_names or not turn else {}
+                deltas.append(call(piece, id="a", index=at, **named))
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", names[0], '{"x":[1,1]}'), ("a_1", names[1], '{"y":[2,2]}')]
+
+    def test_an_id_that_looks_like_another_with_a_suffix_is_an_id_of_its_own(self) -> None:
+        deltas = [
+            call('{"x":', id="a", index=0, name="f"),
+            call('{"y":', id="a_1", index=1, name="g"),
+            call("1}", id="a", index=0),
+            call("2}", id="a_1", index=1),
+        ]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert calls_of(events) == [("a", "f", '{"x":1}'), ("a_1", "g", '{"y":2}')]
+
     def test_no_piece_of_text_begins_a_call(self) -> None:
         pieces = [{"index": 0, "id": "a", "custom": {"name": "js", "input": piece}} for piece in ("{}", "{x}")]
         events = read(DIALECT, *(chunk({"tool_calls": [piece]}) for piece in pieces), chunk(finish="tool_calls"))

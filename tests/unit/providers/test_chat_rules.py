@@ -345,3 +345,43 @@ def test_a_signature_keeps_its_author_on_the_way_through_a_chat_client(author: s
     request, _ = read_chat_request({"messages": [ASK, message, ASK]})
     part: Any = request.messages[1].content[0]
     assert (part.signature, part.provider) == ("s", author)
+
+
+BLOCKS = [{"type": "thinking", "thinking": "Hm", "signature": "s"}]
+
+
+@pytest.mark.parametrize(
+    "provider", ["openai", "groq", "mistral", "xai", "deepseek", "openrouter", "azure", "perplexity"]
+)
+def test_members_of_litellms_messages_cost_no_request(provider: str) -> None:
+    """Fireworks answers "Extra inputs are not permitted, field: 'messages[2].thinking_blocks'"."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    answer = {"role": "assistant", "content": "Look.", "thinking_blocks": BLOCKS}
+    asked = {"messages": [{**ASK, **mark}, answer, ASK]}
+    target = Target("m")
+    sent = json.loads(get_provider(provider).build_passthrough(asked, target).body)["messages"]
+    assert [message.get("thinking_blocks") for message in sent] == [None, None, None]
+    if "cache_control" not in sent[0]:  # strict rules
+        assert target.changes.dropped == ["messages[0].cache_control"]
+
+
+def test_any_other_server_gets_the_blocks_of_a_gateway_behind_it() -> None:
+    asked = {"messages": [ASK, {"role": "assistant", "content": "Look.", "thinking_blocks": BLOCKS}, ASK]}
+    sent = json.loads(get_provider("openai-compatible").build_passthrough(asked, Target("m")).body)
+    assert sent["messages"] == asked["messages"]
+
+
+def test_litellms_members_reach_anthropic_in_its_own_form() -> None:
+    answer = {
+        "role": "assistant",
+        "content": "Look.",
+        "thinking_blocks": BLOCKS,
+        "cache_control": {"type": "ephemeral"},
+    }
+    request, lost = read_chat_request({"messages": [ASK, answer, ASK]})
+    assert not lost
+    sent = json.loads(get_provider("anthropic").build_request(request, Target("m")).body)
+    assert sent["messages"][1]["content"] == [
+        *BLOCKS,
+        {"type": "text", "text": "Look.", "cache_control": {"type": "ephemeral"}},
+    ]

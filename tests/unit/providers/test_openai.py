@@ -111,3 +111,18 @@ def test_its_codes_say_more_than_their_type(code: str, expected: str, temporary:
 
 def test_the_path_is_relative_to_the_version() -> None:
     assert request("openai").path == "/chat/completions"
+
+
+def test_a_call_of_a_function_stays_one_whatever_its_arguments_are() -> None:
+    broken = {"type": "tool_call", "call_id": "a", "name": "f", "input": '{"city":'}
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": [broken, {**broken, "call_id": "b", "name": "g"}]},
+        {"role": "tool", "call_id": "a", "content": "no JSON"},
+        {"role": "tool", "call_id": "b", "content": "ok"},
+    ]
+    sent = body("openai", messages=messages, tools=[{"name": "f"}, {"type": "custom", "name": "g"}])
+    assert sent["messages"][1]["tool_calls"] == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"city":'}},
+        {"id": "b", "type": "custom", "custom": {"name": "g", "input": '{"city":'}},
+    ]

@@ -209,6 +209,24 @@ class TestRequests:
         assert f"`{path}`" in caught.value.message
         assert body_without(OPENAI, **fields)[1] == [path]
 
+    def test_a_call_is_of_the_type_of_its_tool_whatever_its_arguments_are(self) -> None:
+        broken = {"type": "tool_call", "call_id": "a", "name": "f", "input": '{"city":'}
+        given = {"type": "tool_call", "call_id": "b", "name": "g", "input": {"x": 1}}
+        messages = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": [broken, given]},
+            {"role": "tool", "call_id": "a", "content": "no JSON"},
+            {"role": "tool", "call_id": "b", "content": "ok"},
+        ]
+        tools = [{"name": "f"}, {"type": "custom", "name": "g"}]
+        sent = body(OPENAI, messages=messages, tools=tools)["input"]
+        assert sent[1:] == [
+            {"type": "function_call", "call_id": "a", "name": "f", "arguments": '{"city":'},
+            {"type": "custom_tool_call", "call_id": "b", "name": "g", "input": '{"x": 1}'},
+            {"type": "function_call_output", "call_id": "a", "output": "no JSON"},
+            {"type": "custom_tool_call_output", "call_id": "b", "output": "ok"},
+        ]
+
     def test_reasoning_goes_back_to_who_signed_it(self) -> None:
         parts = [
             {"type": "reasoning", "text": "not signed"},

@@ -313,6 +313,56 @@ def test_a_tool_or_its_function_may_end_what_is_cached() -> None:
 # ---- messages --------------------------------------------------------------------------------------------------------
 
 
+MARK = {"cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+def test_a_message_may_end_what_is_cached(role: str) -> None:
+    """LiteLLM's clients mark the message as OpenRouter's mark a part: its last part is meant."""
+    marked = [TextPart(text="Hi", cache=True)]
+    assert message(role=role, content="Hi", **MARK).content == marked
+    texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "Hi"}]
+    assert message(role=role, content=texts, **MARK).content == [TextPart(text="a"), *marked]
+    assert not message(role=role, content="", **MARK).content
+
+
+def test_a_result_and_a_message_of_sound_may_be_marked() -> None:
+    answer = {"role": "assistant", "content": None, "tool_calls": [CALL], **MARK}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "4", "cache_control": {"type": "x", "ttl": "1h"}}
+    sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+    heard = {"role": "user", "content": [{"type": "text", "text": "?"}, sound], **MARK}
+    request = read(messages=[USER, answer, result, heard])
+    assert request.messages[2].content == [TextPart(text="4", cache=CacheMark(ttl="1h"))]
+    said: Any = request.messages[3].content[0]
+    assert said == TextPart(text="?", cache=True)
+
+
+def test_thinking_blocks_of_litellm_are_anthropics_reasoning() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "Hm", "signature": "s1"},
+        {"type": "redacted_thinking", "data": "s2"},
+        {"type": "thinking", "thinking": "So", "signature": None},
+    ]
+    given = message(role="assistant", content="4", thinking_blocks=blocks, reasoning_content="HmSo")
+    assert given.content == [
+        ReasoningPart(text="Hm", signature="s1", provider="anthropic"),
+        ReasoningPart(text="", signature="s2", provider="anthropic", redacted=True),
+        ReasoningPart(text="So"),
+        TextPart(text="4"),
+    ]
+    assert message(role="assistant", content="4", thinking_blocks=[]).content == [TextPart(text="4")]
+    assert "messages[0].thinking_blocks[0]" in refused(
+        messages=[{"role": "assistant", "content": "4", "thinking_blocks": [{"thinking": "x"}]}]
+    )
+
+
+def test_details_of_reasoning_stand_for_its_blocks() -> None:
+    detail = {"type": "reasoning.text", "text": "Hm", "signature": "s", "format": "anthropic-claude-v1", "index": 0}
+    block = {"type": "thinking", "thinking": "Hm", "signature": "s"}
+    given = message(role="assistant", content="4", thinking_blocks=[block], reasoning_details=[detail])
+    assert given.content == [ReasoningPart(text="Hm", signature="s", provider="anthropic"), TextPart(text="4")]
+
+
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_instructions(role: str) -> None:
     assert message(role=role, content="Be brief.") == SystemMessage(content="Be brief.")

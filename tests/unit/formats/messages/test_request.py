@@ -252,7 +252,10 @@ LOST_BLOCKS: list[tuple[dict[str, Any], str]] = [
         {"type": "document", "source": {"type": "text", "data": "x"}, "citations": {"enabled": True}},
         "messages[0].content[0].citations",
     ),
-    ({"type": "search_result"}, "messages[0].content[0]"),
+    (
+        {"type": "search_result", "title": "T", "source": "s", "content": [], "citations": {"enabled": True}},
+        "messages[0].content[0].citations",
+    ),
     ({"type": "container_upload", "file_id": "f"}, "messages[0].content[0]"),
 ]
 
@@ -264,13 +267,40 @@ def test_blocks_that_cannot_be_expressed_are_named_by_their_path(block: dict[str
 
 
 def test_what_a_result_or_an_answer_cannot_express_is_named() -> None:
-    found = {"type": "tool_reference", "tool_name": "weather"}
+    found = {"type": "hologram"}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [found]}
     run = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     call = {**CALLED["content"][0], "caller": {"type": "code_execution_20250825", "tool_id": "s"}}
     answer = {"role": "assistant", "content": [run, {**call}]}
     _, lost = messages_of(USER, answer, {"role": "user", "content": [result]}, {"role": "system", "content": "x"})
     assert lost == ["messages[1].content[1].caller", "messages[2].content[0].content[0]"]
+
+
+SEARCH_RESULT = {
+    "type": "search_result",
+    "title": "Oslo",
+    "source": "https://a.example",
+    "content": [{"type": "text", "text": "4 degrees"}, {"type": "text", "text": "Rain"}],
+    "citations": {"enabled": False},
+    "cache_control": {"type": "ephemeral"},
+}
+
+
+def test_search_results_and_names_of_tools_are_text() -> None:
+    found = {"type": "text", "text": "Oslo\nhttps://a.example\n4 degrees\nRain", "cache": True}
+    parts = [SEARCH_RESULT, {"type": "tool_reference", "tool_name": "weather"}]
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": parts}
+    messages, lost = messages_of(USER, CALLED, {"role": "user", "content": [result, SEARCH_RESULT]})
+    assert lost == []
+    assert messages[2]["content"] == [found, {"type": "text", "text": "weather"}]
+    assert messages[3]["content"] == [found]
+
+
+@pytest.mark.parametrize("name", ["title", "source", "content"])
+def test_a_search_result_needs_its_members(name: str) -> None:
+    block = {key: value for key, value in SEARCH_RESULT.items() if key != name}
+    with pytest.raises(InvalidRequest, match=rf"`{name}` - at `\$\.messages\[0\]\.content\[0\]`"):
+        messages_of({"role": "user", "content": [block]})
 
 
 def test_blocks_that_only_anthropic_understands_are_its_own() -> None:
