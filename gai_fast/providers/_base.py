@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
-from msgspec import Struct, defstruct
+from msgspec import UNSET, Struct, defstruct
 from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
@@ -26,7 +26,7 @@ from gai_fast.core.reading import check_members
 from gai_fast.core.shapes import Shape
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, Unsupported
-from gai_fast.model.request import Request, Tool
+from gai_fast.model.request import NamedTool, Request, Tool
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
@@ -150,6 +150,8 @@ class API(NativeRules):
         if request.tools:
             if self.unions != "sent":
                 request = self._with_objects(request, target)
+            if type(request.tool_choice) is NamedTool:
+                request = self._with_known_choice(request, target, options)
             request, own = self._without_own_tools(request, target)
         if target.on_unsupported == "drop":
             request = paired(request, target.changes)
@@ -166,6 +168,28 @@ class API(NativeRules):
         self._check_conversation(body, target)
         return self._without_dropped(body, target)
 
+    def _with_known_choice(self, request: Request, target: Target, options: Any) -> Request:
+        """Returns the request without a choice of a tool that it does not have, after `leave_out`.
+
+        Args:
+            request: The request, which has tools and names one.
+            target: Model and policy.
+            options: The request's options of this provider.
+        """
+        chosen: Any = request.tool_choice
+        for tool in request.tools:
+            if chosen.name == (tool.name if tool.type in ("function", "custom") else tool.type):
+                return request
+        settings = target.settings
+        raw = [options, request.extra]
+        if settings is not None:
+            raw += [settings.upstream.extra, None if settings.tuning is None else settings.tuning.extra]
+        for members in raw:
+            if members and "tools" in members:
+                return request
+        self.leave_out("tool_choice", target, "it names none of the `tools`")
+        return replace(request, tool_choice=UNSET)
+
     def _check_conversation(self, body: Mapping[str, Any], target: Target) -> None:
         """Refuses a request of whose conversation nothing is left: every API refuses it, and names nothing.
 
@@ -176,14 +200,17 @@ class API(NativeRules):
         Raises:
             Unsupported: No message is left.
         """
-        for name in _CONVERSATIONS:
-            if body.get(name) == [] and _STORED.isdisjoint(body):
-                left = [f"`{path}`" for path in target.changes.dropped if path.startswith(_OF_CONVERSATION)]
-                text = f"No message of the request says anything that {self.provider} takes: send a text"
-                if left:
-                    paths = ", ".join(left[:_NAMED])
-                    text = f"No message is left for {self.provider} without {paths}: send a text beside it"
-                raise Unsupported(message=text, reason="field")
+        has_none = any(body.get(name) == [] for name in _CONVERSATIONS) and _STORED.isdisjoint(body)
+        if not has_none and body.get("prompt") != "":
+            return
+        left = [f"`{path}`" for path in target.changes.dropped if path.startswith(_OF_CONVERSATION)]
+        if left:
+            paths = ", ".join(left[:_NAMED])
+            text = f"No message is left for {self.provider} without {paths}: send a text beside it"
+            raise Unsupported(message=text, reason="field")
+        if has_none:
+            text = f"No message of the request says anything that {self.provider} takes: send a text"
+            raise Unsupported(message=text, reason="field")
 
     def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
         """Returns the paths of the members that the gateway has added, or has translated and may leave out."""

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
+from gai_fast.model.request import NamedTool, Request
 from gai_fast.providers._refusals import named_member, paths_within
 from gai_fast.providers.limits import LIMITS
 
@@ -65,15 +65,27 @@ def client_member(
 
 
 def _brief(asked: Request | Mapping[str, Any]) -> Any:
-    """Returns a request with a short conversation, at most one tool, and no instructions."""
+    """Returns a request with a short conversation, at most one tool (the chosen one), and no instructions."""
     if isinstance(asked, Request):
-        return replace(asked, query=_PROBE, messages=[], system=UNSET, tools=asked.tools[:1])
+        choice = asked.tool_choice
+        named = [tool for tool in asked.tools if isinstance(choice, NamedTool) and tool.name == choice.name]
+        return replace(asked, query=_PROBE, messages=[], system=UNSET, tools=(named or asked.tools)[:1])
     body = {name: _CONVERSATION.get(name, value) for name, value in asked.items()}
     for name in ("system", "instructions"):
         body.pop(name, None)
     if isinstance(body.get("tools"), list):
-        body["tools"] = body["tools"][:1]
+        chosen = _name_of(body.get("tool_choice"))
+        named = [tool for tool in body["tools"] if chosen and _name_of(tool) == chosen]
+        body["tools"] = (named or body["tools"])[:1]
     return body
+
+
+def _name_of(tool: Any) -> Any:
+    """Returns the name of a tool, or of the tool that a choice names, in any dialect; None if there is none."""
+    if not isinstance(tool, dict):
+        return None
+    inner = tool.get("function") or tool.get("custom")
+    return inner.get("name") if isinstance(inner, dict) else tool.get("name")
 
 
 def _cause(asked: Any, holder: str, write: Write, path: str, whole: Mapping[str, Any]) -> str | None:

@@ -151,6 +151,15 @@ class _Ollama(API):
         return {"content": text} | ({"images": images} if images else {})
 
 
+def _lost_all(message: Message) -> bool:
+    """Returns whether an empty message of the user held parts, all of which were left out."""
+    return type(message) is UserMessage and not isinstance(message.content, str)
+
+
+_ROLE_AND_CONTENT: Final = 2
+"""The number of members of a message that is only text."""
+
+
 def _format(wanted: ResponseFormat) -> Any:
     if wanted.type == "json":
         return "json"
@@ -165,11 +174,12 @@ class Chat(_Ollama):
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         names: dict[str, str] = {}
-        fields: dict[str, Any] = {
-            "messages": [
-                self._message(where, message, names, target) for where, message in in_call_order(turns(request))
-            ]
-        }
+        messages: list[dict[str, Any]] = []
+        for where, message in in_call_order(turns(request)):
+            written = self._message(where, message, names, target)
+            if len(written) > _ROLE_AND_CONTENT or written["content"] or not _lost_all(message):
+                messages.append(written)
+        fields: dict[str, Any] = {"messages": messages}
         if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
             self.leave_out("tool_choice", target)
         # Calls can be forbidden only by sending no tools.

@@ -368,7 +368,7 @@ async def test_a_native_stream_in_this_format_resumes_by_the_numbers_of_its_log(
     [
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"store": True}, "store"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "hi"}]}, "input[0]"),
         ({"include": ["an.unknown.word"]}, "include[0]"),
         ({"truncation": "auto"}, "truncation"),
     ],
@@ -382,6 +382,15 @@ async def test_what_only_its_own_upstream_can_do_is_refused_or_left_out(net: Net
     assert caught.value.code == "unsupported"
     gateway = await net.gateway(mock, on_unsupported="drop")
     assert (await client_of(net, gateway).responses.create(**{"model": "m", "input": "hi", **member})).output_text
+
+
+@on_uvloop
+async def test_what_has_no_item_but_those_left_out_is_refused_by_their_paths(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=2), on_unsupported="drop")
+    lost: Any = [{"type": "item_reference", "id": "msg_1"}]
+    with pytest.raises(openai.BadRequestError, match=r"No message is left for \S+ without `input\[0\]`") as caught:
+        await client_of(net, gateway).responses.create(model="m", input=lost)
+    assert caught.value.code == "unsupported"
 
 
 @on_uvloop

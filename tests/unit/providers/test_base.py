@@ -163,7 +163,8 @@ VIDEO = {"role": "user", "content": [{"type": "video", "url": "https://a.example
 
 
 @pytest.mark.parametrize(
-    "provider", ["openai", "openai:responses", "anthropic", "mistral", "cohere", "xai", "perplexity"]
+    "provider",
+    "openai openai:responses openai:completions anthropic mistral cohere xai perplexity ollama ollama:generate".split(),
 )
 def test_a_request_of_which_no_message_is_left_is_refused_by_the_parts_that_were_left_out(provider: str) -> None:
     asked = parse_request(json.dumps({"messages": [VIDEO]}).encode())

@@ -15,6 +15,7 @@ from gai_fast.providers._client_members import client_member
 from gai_fast.providers.limits import LIMITS
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+TOOLS: list[dict[str, Any]] = [{"type": "function", "function": {"name": name}} for name in "fg"]
 RESPONSES: dict[str, Any] = {"model": "m", "input": "Hi", "instructions": "Be brief."}
 MESSAGES: dict[str, Any] = {"model": "m", "max_tokens": 9000, "messages": [{"role": "user", "content": "Hi"}]}
 FORM = {"type": "json_schema", "name": "a", "schema": {"type": "object", "properties": {}}}
@@ -119,9 +120,16 @@ TOO_MANY = "Invalid value at 'generation_config.max_output_tokens' (TYPE_INT32),
         ),
         (
             "openai",
-            {**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}] * 2, "tool_choice": "required"},
+            {**CHAT, "tools": TOOLS, "tool_choice": "required"},
             "anthropic",
             anthropic_400("tool_choice.type: 'any' is not supported"),
+            "tool_choice",
+        ),
+        (
+            "openai",
+            {**CHAT, "tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "anthropic",
+            anthropic_400("tool_choice.name: not supported"),
             "tool_choice",
         ),
     ],

@@ -40,6 +40,36 @@ class TestUnsupported:
         assert api.supported(given, target) is given
 
 
+NAMED = ("openai", "openai:responses", "anthropic", "gemini", "mistral", "cohere", "ollama")
+
+
+@pytest.mark.parametrize("provider", NAMED)
+def test_a_choice_of_a_tool_that_is_not_there_is_refused_or_left_out(provider: str) -> None:
+    asked = {"query": "Hi", "tools": [{"name": "f"}], "tool_choice": {"name": "g"}}
+    with pytest.raises(Unsupported, match="`tool_choice`: it names none of the `tools`"):
+        get_provider(provider).build_request(native(**asked), Target("m"))
+    target = Target("m", on_unsupported="drop")
+    sent = get_provider(provider).build_request(native(**asked), target)
+    assert b'"g"' not in sent.body
+    assert target.changes.dropped == ["tool_choice"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"name": "g"}, {"name": "f"}]},
+        {"tools": [{"name": "f"}, {"type": "custom", "name": "g"}]},
+        {"provider_options": {"openai": {"tools": [{"type": "function", "function": {"name": "g"}}]}}},
+        {"extra": {"tools": [{"type": "function", "function": {"name": "g"}}]}},
+    ],
+)
+def test_a_choice_may_name_any_tool_that_is_sent(more: dict[str, Any]) -> None:
+    asked = {"query": "Hi", "tools": [{"name": "f"}], "tool_choice": {"name": "g"}, **more}
+    sent = json.loads(get_provider("openai").build_request(native(**asked), Target("m")).body)
+    choice = sent["tool_choice"]
+    assert choice[choice["type"]]["name"] == "g"
+
+
 CHOICES = ("openai", "openai:responses", "openai:completions", "anthropic", "gemini", "cohere", "ollama:generate")
 
 

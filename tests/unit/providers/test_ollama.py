@@ -318,7 +318,7 @@ TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
         ("ollama", {"tools": [{"name": "f"}, {"name": "g", "strict": True}]}, ["tools[1].strict"]),
         ("ollama", {"reasoning": {"max_tokens": 9}}, ["reasoning.max_tokens"]),
         *(
-            ("ollama", {"messages": [{"role": "user", "content": [part]}]}, ["messages[0].content[0]"])
+            ("ollama", {"messages": [{"role": "user", "content": [part]}], "query": "?"}, ["messages[0].content[0]"])
             for part in (
                 {"type": "image", "url": "https://a.example/i.png"},
                 {"type": "audio", "data": "AA==", "media_type": "audio/wav"},
