@@ -214,6 +214,8 @@ def cache_mark(holder: dict[str, Any], path: str) -> dict[str, Any]:
         holder: The part or the tool.
         path: Its path.
     """
+    if "cache_control" not in holder and "prompt_cache_breakpoint" not in holder:
+        return {}  # most: 900 instructions less
     for name in ("prompt_cache_breakpoint", "cache_control"):
         mark = member(holder, name, path, dict)
         if mark is not None:

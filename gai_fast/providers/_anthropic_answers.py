@@ -6,8 +6,8 @@
 
 * A call is complete when its block is closed.
 * The usage in `message_start` counts the input. Each `message_delta` overwrites the members that it has with totals,
-  except if all of its counts of the input are zero.
-  `input_tokens` does not include cached tokens. Compactions are charged as well, and only `iterations` has them.
+  except if all of its counts of the input are zero. `input_tokens` does not include cached tokens. Compactions are
+  charged as well, and only `iterations` has them.
 * A signature replaces the previous signature of its block. Citations arrive before their text, so they become an event
   when their block closes and the span is known.
 * A refusal may have no content block at all.

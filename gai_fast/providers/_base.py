@@ -200,6 +200,9 @@ class API(NativeRules):
         Raises:
             Unsupported: No message is left.
         """
+        for name in _CONVERSATIONS:
+            if body.get(name):
+                return
         has_none = any(body.get(name) == [] for name in _CONVERSATIONS) and _STORED.isdisjoint(body)
         if not has_none and body.get("prompt") != "":
             return
@@ -546,11 +549,11 @@ def options_type(api: API) -> type[Struct]:
     return defstruct(type(api).__name__, members)
 
 
-_CONVERSATIONS: Final = ("messages", "input", "contents")
+_CONVERSATIONS: Final = ("messages", "input", "contents", "prompt")
 """The member of a body that holds the conversation, by dialect."""
 _STORED: Final = frozenset(("previous_response_id", "conversation", "prompt"))
 """Members of the Responses dialect that name a conversation, which needs no further message."""
-_OF_CONVERSATION: Final = (*_CONVERSATIONS, "system", "query")
+_OF_CONVERSATION: Final = ("messages", "input", "contents", "system", "query")
 _NAMED: Final = 8
 """The most paths that an error names."""
 _TOO_MANY: Final = 429

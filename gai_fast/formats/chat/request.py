@@ -66,6 +66,8 @@ _CHOICES: Final[Mapping[str, str]] = {"any": "required"}
 _MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """Members of a part that end a cached part of the prompt; the second is OpenRouter's. Clients of LiteLLM also send it
 in a message, for its last part."""
+_OF_MESSAGE: Final = ("role", "content", *_MARKS)
+_OF_RESULT: Final = ("role", "content", "tool_call_id", "name", *_MARKS)
 _MARKED: Final = frozenset(("text", "image", "file"))
 """The native parts that may end a cached part of the prompt."""
 _ANTHROPIC: Final = "anthropic"
@@ -175,15 +177,15 @@ class _ChatReader(RequestReader):
         require_type(message, path, dict)
         role = required(message, "role", path, str)
         if role in ("system", "developer"):
-            self.lost += unknown_members(message, path, ("role", "content", *_MARKS))
+            self.lost += unknown_members(message, path, _OF_MESSAGE)
             return {"role": "system", "content": self._content(message, path)}
         if role == "user":
-            self.lost += unknown_members(message, path, ("role", "content", *_MARKS))
+            self.lost += unknown_members(message, path, _OF_MESSAGE)
             return {"role": "user", "content": self._content(message, path)}
         if role == "assistant":
             return self._assistant(message, path)
         if role == "tool":
-            self.lost += unknown_members(message, path, ("role", "content", "tool_call_id", "name", *_MARKS))
+            self.lost += unknown_members(message, path, _OF_RESULT)
             call_id = required(message, "tool_call_id", path, str)
             return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
         if role == "function":
