@@ -17,8 +17,8 @@ from gai_fast.providers._requests import joined
 from gai_fast.providers._rules import AS_IT_IS, CallIds, Member, Mend, RequestRules
 
 LEFT_BY_ANSWERS: Final = frozenset(
-    "annotations citations executed_tools images reasoning reasoning_content reasoning_details search_results "
-    "thinking_blocks x_gai".split()
+    "annotations citations executed_tools images provider_specific_fields reasoning reasoning_content "
+    "reasoning_details search_results thinking_blocks x_gai".split()
 )
 """The members that answers of this gateway and of providers leave in a client's messages, and that other providers do
 not know. No client asks for anything by them."""
@@ -58,8 +58,8 @@ _DEFAULTS: Final[Mapping[str, tuple[Any, ...]]] = {
 
 _MARKS: Final = ("cache_control", "prompt_cache_breakpoint")
 """Members of messages that end a cached part of the prompt: without them the answer is the same."""
-_LEFT_BY_CALLS: Final = frozenset(("extra_content", "index"))
-"""The members that streamed answers leave in calls: a signature of Google's, and the place of a fragment."""
+_LEFT_BY_CALLS: Final = frozenset(("extra_content", "index", "provider_specific_fields"))
+"""The members that answers leave in calls: a signature of Google's, the place of a fragment, and LiteLLM's."""
 
 _PartWriter = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 

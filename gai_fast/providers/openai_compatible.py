@@ -42,7 +42,15 @@ class Compatible(ChatAPI):
         "openai 3.57.0, 2026-11-25",
         mends=[ChoiceNeedsTools(_PROVIDER), Pairs(_PROVIDER)],
         keeps=frozenset(
-            ("reasoning", "reasoning_content", "extra_content", "thinking", "thinking_blocks", "reference")
+            (
+                "reasoning",
+                "reasoning_content",
+                "extra_content",
+                "thinking",
+                "thinking_blocks",
+                "provider_specific_fields",
+                "reference",
+            )
         ),
     )
 

@@ -255,7 +255,7 @@ class _ChatReader(RequestReader):
             message,
             path,
             "role content refusal tool_calls function_call reasoning_content reasoning reasoning_details "
-            "thinking_blocks annotations prompt_cache_breakpoint cache_control".split(),
+            "thinking_blocks annotations prompt_cache_breakpoint cache_control provider_specific_fields".split(),
         )
         reasoning = self._reasoning(message, path)
         parts = [part for part in reasoning if not _signs_text(part)]
@@ -345,12 +345,18 @@ class _ChatReader(RequestReader):
         if kind != "function":
             self.lost.append(path[2:])
             return None
-        self.lost += unknown_members(call, path, ("id", "type", "index", "function", "extra_content"))
+        self.lost += unknown_members(
+            call, path, ("id", "type", "index", "function", "extra_content", "provider_specific_fields")
+        )
         function = required(call, "function", path, dict)
         part = self._function(function, f"{path}.function", required(call, "id", path, str))
         extra = member(call, "extra_content", path, dict) or {}
         google = member(extra, "google", f"{path}.extra_content", dict) or {}
         signature = member(google, "thought_signature", f"{path}.extra_content.google", str)
+        for holder, where in ((call, path), (function, f"{path}.function")):
+            if not signature and "provider_specific_fields" in holder:  # LiteLLM's place
+                fields = member(holder, "provider_specific_fields", where, dict) or {}
+                signature = member(fields, "thought_signature", f"{where}.provider_specific_fields", str)
         return {**part, "signature": signature} if signature else part
 
     def _function(self, function: dict[str, Any], path: str, call_id: str) -> dict[str, Any]:

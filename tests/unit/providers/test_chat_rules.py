@@ -23,6 +23,7 @@ LEFT_BY_AN_ANSWER: dict[str, Any] = {
     "reasoning_content": "Hm",
     "reasoning_details": [{"type": "reasoning.text", "signature": "s", "format": "anthropic-claude-v1", "index": 0}],
     "x_gai": {"warnings": []},
+    "provider_specific_fields": {"citations": None},
     "tool_calls": [
         {
             "id": "toolu_01",
@@ -30,6 +31,7 @@ LEFT_BY_AN_ANSWER: dict[str, Any] = {
             "type": "function",
             "function": {"name": "f", "arguments": "{}"},
             "extra_content": {"google": {"thought_signature": "s"}},
+            "provider_specific_fields": {"thought_signature": "s"},
         }
     ],
 }

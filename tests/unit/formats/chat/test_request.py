@@ -427,6 +427,15 @@ def test_an_assistants_calls_keep_their_arguments_verbatim() -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["call", "function"])
+def test_googles_signature_of_a_call_may_stand_where_litellm_puts_it(place: str) -> None:
+    fields = {"provider_specific_fields": {"thought_signature": "sig"}}
+    function = {"name": "f", "arguments": "{}", **(fields if place == "function" else {})}
+    call = {"id": "a", "type": "function", "function": function, **(fields if place == "call" else {})}
+    given = message(role="assistant", content="", tool_calls=[call], provider_specific_fields={"refusal": None})
+    assert given == AssistantMessage(content=[ToolCallPart(call_id="a", name="f", input=Raw(b"{}"), signature="sig")])
+
+
 def test_a_tools_result() -> None:
     assert message(role="tool", tool_call_id="call_1", name="weather", content="4 °C") == ToolMessage(
         call_id="call_1", content="4 °C"
