@@ -118,14 +118,15 @@ class Pairs(Mend):
         for at, message in enumerate(messages):
             if _role(message) == "tool" and isinstance(message.get("tool_call_id"), str):
                 results.setdefault(message["tool_call_id"], []).append(at)
-        sent: list[Any] = []
-        order: list[int] = []  # the place that each sent message had
+        early = _Instructions(messages) if self._results_last else None
+        sent: list[int] = []  # the places of the sent messages
+        run: list[int] = []  # those of the calls and results that come last, before which instructions can be put
+        changed: dict[int, dict[str, Any]] = {}  # messages without calls that were left out
         placed: set[int] = set()
         for at, message in enumerate(messages):
             if _role(message) == "tool":
                 if at not in placed and not changes.may_drop:
-                    sent.append(message)  # a result of no call
-                    order.append(at)
+                    run.append(at)  # a result of no call
                 elif at not in placed:
                     changes.drop(f"messages[{at}]")
                 continue
@@ -149,39 +150,58 @@ class Pairs(Mend):
                 message = {name: value for name, value in message.items() if name != "tool_calls"}
                 if kept:
                     message["tool_calls"] = kept
+                changed[at] = message
             if calls and not kept and not message.get("content"):
                 continue
-            if found and self._results_last:
-                early = [
-                    place
-                    for place in range(at + 1, max(found))
-                    if place not in placed and _role(messages[place]) in ("system", "developer")
-                ]
-                before = _first_of_calls(sent)
-                sent[before:before] = [messages[place] for place in early]
-                order[before:before] = early
-                placed.update(early)
-                for place in early:
+            if found and early is not None:
+                moved = early.take(at, max(found))
+                sent += moved
+                placed.update(moved)
+                for place in moved:
                     changes.adjust(f"messages[{place}]", "moved before the calls")
-            sent.append(message)
-            order.append(at)
-            for place in found:
-                sent.append(messages[place])
-                order.append(place)
-                between = range(at + 1, place)
-                if any(each not in placed and _role(messages[each]) != "tool" for each in between):
-                    changes.adjust(f"messages[{place}]", "moved to its call")
-            placed.update(found)
-        body["messages"] = sent
-        changes.places = [changes.own(f"messages[{place}]") for place in order]
+            if not kept:
+                sent += [*run, at]
+                run = []
+                continue
+            run.append(at)
+            if found:
+                other = at + 1  # the first message behind the calls that is neither a result nor moved
+                while other < len(messages) and (other in placed or _role(messages[other]) == "tool"):
+                    other += 1
+                run += found
+                placed.update(found)
+                for place in found:
+                    if other < place:
+                        changes.adjust(f"messages[{place}]", "moved to its call")
+        sent += run
+        body["messages"] = [changed.get(place, messages[place]) for place in sent]
+        changes.places = [changes.own(f"messages[{place}]") for place in sent]
 
 
-def _first_of_calls(messages: list[Any]) -> int:
-    """Returns the place of the first of the last messages that are calls and results alone."""
-    at = len(messages)
-    while at and (_role(messages[at - 1]) == "tool" or _calls(messages[at - 1])):
-        at -= 1
-    return at
+class _Instructions:
+    """The instructions of a conversation, which are taken in their order.
+
+    Args:
+        messages: The conversation.
+    """
+
+    def __init__(self, messages: list[Any]) -> None:
+        self._places = [at for at, message in enumerate(messages) if _role(message) in ("system", "developer")]
+        self._next = 0
+
+    def take(self, after: int, before: int) -> list[int]:
+        """Returns the places of those between two messages that were not taken.
+
+        Args:
+            after: The place of the first message. It grows from call to call.
+            before: The place of the second message.
+        """
+        taken: list[int] = []
+        while self._next < len(self._places) and self._places[self._next] < before:
+            if self._places[self._next] > after:
+                taken.append(self._places[self._next])
+            self._next += 1
+        return taken
 
 
 def _is_paired(messages: list[Any]) -> bool:
