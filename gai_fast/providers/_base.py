@@ -204,7 +204,7 @@ class API(NativeRules):
             if body.get(name):
                 return
         has_none = any(body.get(name) == [] for name in _CONVERSATIONS) and _STORED.isdisjoint(body)
-        if not has_none and body.get("prompt") != "":
+        if not has_none and (body.get("prompt") != "" or body.get("images")):
             return
         left = [f"`{path}`" for path in target.changes.dropped if path.startswith(_OF_CONVERSATION)]
         if left:

@@ -85,7 +85,7 @@ class Prefix(Mend):
     """Marks a last message of the assistant as the beginning of the answer: `prefix: true`."""
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
-        return shape.last == "assistant"
+        return shape.last == "assistant" and bool(body["messages"])
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         *others, last = body["messages"]

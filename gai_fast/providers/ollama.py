@@ -152,8 +152,10 @@ class _Ollama(API):
 
 
 def _lost_all(message: Message) -> bool:
-    """Returns whether an empty message of the user held parts, all of which were left out."""
-    return type(message) is UserMessage and not isinstance(message.content, str)
+    """Returns whether an empty message of the user holds nothing that was asked: no text, not even an empty one."""
+    if type(message) is not UserMessage or isinstance(message.content, str):
+        return False
+    return not any(isinstance(part, TextPart) for part in message.content)
 
 
 _ROLE_AND_CONTENT: Final = 2

@@ -179,6 +179,14 @@ def test_a_request_of_which_no_message_is_left_is_refused_by_the_parts_that_were
     assert get_provider(provider).build_request(beside, Target("m", None, "drop")).body
 
 
+@pytest.mark.parametrize("provider", ["openai", "mistral", "deepseek", "cohere", "xai"])
+def test_a_request_that_is_a_call_without_a_result_is_refused_by_it(provider: str) -> None:
+    call = {"type": "tool_call", "call_id": "c1", "name": "f", "input": {}}
+    asked = parse_request(json.dumps({"messages": [{"role": "assistant", "content": [call]}]}).encode())
+    with pytest.raises(Unsupported, match=r"No message is left for \w+ without `messages\[0\]"):
+        get_provider(provider).build_request(asked, Target("m", None, "drop"))
+
+
 def test_a_request_whose_messages_say_nothing_is_refused() -> None:
     silent = parse_request(b'{"messages":[{"role":"user","content":[]}]}')
     with pytest.raises(Unsupported, match="No message of the request says anything that openai takes"):

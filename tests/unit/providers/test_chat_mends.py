@@ -48,6 +48,8 @@ def test_a_last_message_of_the_assistant_is_a_prefix() -> None:
     assert body["messages"][-1]["prefix"] is True
     asked, _ = mended(Prefix(), {"messages": [user()]})
     assert asked == {"messages": [user()]}
+    nothing = {"messages": []}  # a call without a result, which was left out
+    assert not Prefix().is_needed(nothing, chat_shape([CALL]))
 
 
 def test_a_result_stands_behind_its_call() -> None:

@@ -301,9 +301,24 @@ class TestGenerateRequest:
         sent = body("ollama:generate", messages=messages)
         assert (sent["prompt"], sent["images"]) == ("What?", ["AA=="])
 
+    def test_an_image_alone_is_a_prompt_though_other_parts_are_left_out(self) -> None:
+        audio = {"type": "audio", "data": "AA==", "media_type": "audio/wav"}
+        target = Target("m1", on_unsupported="drop")
+        asked = json.dumps({"messages": [{"role": "user", "content": [PNG, audio]}]}).encode()
+        sent = json.loads(get_provider("ollama:generate").build_request(parse_request(asked), target).body)
+        assert (sent["prompt"], sent["images"]) == ("", ["AA=="])
+        assert target.changes.dropped == ["messages[0].content[1]"]
+
     def test_the_last_message_must_be_the_users(self) -> None:
         with pytest.raises(Unsupported, match=r"messages\[0\]"):
             request("ollama:generate", messages=[{"role": "assistant", "content": "x"}])
+
+
+@pytest.mark.parametrize("content", ["", [{"type": "text", "text": ""}]])
+def test_an_empty_text_of_the_user_is_sent_in_every_form(content: Any) -> None:
+    assert body("ollama", messages=[{"role": "user", "content": content}])["messages"] == [
+        {"role": "user", "content": ""}
+    ]
 
 
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
