@@ -741,11 +741,13 @@ def _thoughts(choice: Choice, message: dict[str, Any]) -> list[Event]:
     """Reads the reasoning of a message, which may be in several members."""
     events: list[Event] = []
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(reasoning, str) and reasoning:
-        events.append({"type": "reasoning.delta", "text": reasoning})
-        choice.has_thoughts = True
     details = message.get("reasoning_details")
     blocks = message.get("thinking_blocks")
+    if isinstance(reasoning, str) and reasoning:
+        choice.has_thoughts = True
+        if blocks and not details and _joined_thoughts(blocks) == reasoning:
+            return _thinking_blocks(blocks, with_text=True)  # each signature behind the text of its block
+        events.append({"type": "reasoning.delta", "text": reasoning})
     if details:
         events += _reasoning_details(details, with_text=not reasoning)
     elif blocks and (choice.has_thoughts or not reasoning):
@@ -794,6 +796,11 @@ def _thinking_blocks(blocks: Any, *, with_text: bool) -> list[Event]:
         if block.get("type") == "redacted_thinking" and block.get("data"):
             events.append({"type": "reasoning.signature", "signature": text_of(block["data"]), "redacted": True})
     return events
+
+
+def _joined_thoughts(blocks: Any) -> str:
+    """Returns the text of the blocks of LiteLLM's shape."""
+    return "".join([label(block.get("thinking")) for block in objects(blocks)])
 
 
 def _other_thoughts(message: dict[str, Any], reasoning: Any) -> list[Event]:

@@ -60,21 +60,29 @@ def _error_in(body: dict[str, Any]) -> Mapping[str, Any] | None:
         return {"code": number, "status": _STATUSES.get(number), "message": base.get("status_msg")}
     if isinstance(error, str) and error:
         word = {"code": error} if _CODE.fullmatch(error) and "code" not in body else {}
-        return _error_as_text(error) or {**body, **word, "message": error}
+        return _error_as_text(error, body) or {**body, **word, "message": error}
     if error or body.get("object") == "error" or body.get("type") == "error":
         return body
     return None if has_choices else _bare_error(body)
 
 
-def _error_as_text(text: str) -> Mapping[str, Any] | None:
-    """Returns the object of an error that is JSON as text (Amazon's Responses API, vercel/ai#20505), or None."""
+def _error_as_text(text: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the object of an error that is JSON as text (Amazon's Responses API, vercel/ai#20505), or None.
+
+    Args:
+        text: The text.
+        body: The object that holds it, whose other members, such as a status, belong to the error.
+    """
     if not text.startswith("{"):
         return None
     try:
         inner = parse_chunk(text)
     except Malformed:
         return None
-    return error_object(inner) or (inner if isinstance(inner, dict) and inner else None)
+    found = error_object(inner)
+    if found is None:
+        return None
+    return {name: value for name, value in body.items() if name not in ("error", "type", "object")} | dict(found)
 
 
 def _bare_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -98,6 +98,20 @@ class TestText:
         alone = read("openai-compatible", chunk(blocks("h")), chunk(blocks("mm", "s")))
         assert (text_of(alone, "reasoning.delta"), len(of_type(alone, "reasoning.signature"))) == ("hmm", 1)
 
+    @pytest.mark.parametrize("others", [{}, {"reasoning_content": "ab"}])
+    def test_each_signature_of_litellm_stands_behind_the_text_of_its_block(self, others: dict[str, Any]) -> None:
+        """Anthropic refuses the next request if a block has the text of another one."""
+        blocks = [{"type": "thinking", "thinking": text, "signature": text.upper()} for text in "ab"]
+        message = {"content": "Hi", **others, "thinking_blocks": blocks}
+        answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        assert between(read_whole("openai-compatible", answer)) == [
+            {"type": "reasoning.delta", "text": "a"},
+            {"type": "reasoning.signature", "signature": "A"},
+            {"type": "reasoning.delta", "text": "b"},
+            {"type": "reasoning.signature", "signature": "B"},
+            {"type": "text.delta", "text": "Hi"},
+        ]
+
     def test_a_whole_answer_of_litellm_keeps_its_signatures(self) -> None:
         blocks = [
             {"type": "thinking", "thinking": "hm", "signature": "s"},

@@ -53,6 +53,8 @@ class TestErrorObject:
             ({"error": "too_many_requests", "code": "c"}, "too_many_requests", ("c",), None),
             ({"error": "{no JSON}"}, "{no JSON}", (), None),
             ({"error": "{}"}, "{}", (), None),
+            ({"error": '{"odd":{"at":1}}'}, '{"odd":{"at":1}}', (), None),
+            ({"code": 429, "error": '{"message":"m"}'}, "m", (), 429),
             ({"Message": "Internal failure"}, "Internal failure", (), None),
             ({"error": True, "message": "m"}, "m", (), None),
             ({"success": False, "errors": [{"code": 7003, "message": "m"}], "result": {}}, "m", (), None),
