@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -477,6 +478,8 @@ def _replace(
 
 
 def _show(show: Callable[[], None]) -> None:
+    if sys.__stdout__ is None:  # it was closed before the start, and is the null device now
+        raise Failure("the secret cannot be printed, so nothing is changed: the standard output is closed")
     try:
         show()
     except OSError as problem:

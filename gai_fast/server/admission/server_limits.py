@@ -208,14 +208,13 @@ class ServerLimits(StreamLimits):
         if self.uploading + size > most:
             text = f"the server receives as many bytes of request bodies as it may (upload_bytes = {most}{self._share})"
             raise self._refusal("overloaded", "upload", text)
-        if caller:
+        if caller and size:
             held = self._uploads.get(caller, 0)
             if held > counted and held + size > most // 2:
                 setting = f"half of upload_bytes = {most}{self._share}"
                 text = f"the caller {caller} sends as many bytes of request bodies as it may ({setting})"
                 raise self._refusal("overloaded", "upload", text, caller)
-            if size:
-                self._uploads[caller] = held + size
+            self._uploads[caller] = held + size
         self.uploading += size
 
     def begin_passing(self, size: int, held: int, caller: str = "", counted: int = 0) -> None:

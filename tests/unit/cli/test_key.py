@@ -296,6 +296,19 @@ def test_a_limit_that_makes_no_sense_is_named_and_changes_nothing(
     assert result.stderr.startswith(expected)
 
 
+def test_a_secret_for_a_closed_output_changes_nothing(file: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -P -m gai_fast key new bob -c c.toml >&-', sys.executable],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "ALICE": "sk-alice-0123456789"},
+        timeout=SECONDS,
+        check=False,
+    )
+    said = "error: the secret cannot be printed, so nothing is changed: the standard output is closed\n"
+    assert (done.returncode, done.stderr.decode()) == (1, said)
+    assert (file.read_text(), files()) == (FILE, ["c.toml"])
+
+
 @pytest.mark.parametrize("arguments", [("new", "bob"), ("new", "bob", "--json"), ("rotate", "alice")])
 @pytest.mark.parametrize("is_pipe", [False, True])
 def test_a_secret_that_cannot_be_printed_changes_nothing(file: Path, arguments: tuple[str, ...], is_pipe: bool) -> None:

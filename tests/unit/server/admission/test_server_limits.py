@@ -104,6 +104,10 @@ def test_one_body_alone_may_have_more_than_half_of_the_budget() -> None:
     """A worker's share of it may be no more than one `max_body`."""
     server_limits = ServerLimits(LimitSettings(upload_bytes=100))
     server_limits.begin_upload(60, "ann")
+    server_limits.begin_upload(0, "ann")  # another body, of which nothing has come or which is passed on
+    server_limits.begin_passing(1000, 0, "ann", 0)
+    with pytest.raises(Error, match="the caller ann sends"):
+        server_limits.begin_upload(1, "ann")
     server_limits.begin_upload(40, "ann", 60)
     server_limits.end_upload(100, "ann")
     server_limits.begin_upload(0, "ann")
