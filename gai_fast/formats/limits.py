@@ -27,8 +27,8 @@ class Limits:
     earlier. These frames open parts of the answer, with pings between them."""
 
     delayed_events: int = 1024 * KIB
-    """Characters of the events that wait for the end of a call, in Anthropic's stream: several long calls whose
-    fragments alternate. If there are more, all are written, and the call's next fragments follow the end of its
+    """Characters of all events of an answer that have waited for the end of a call, in Anthropic's stream: several long
+    calls whose fragments alternate. After them no event waits, and fragments of a call may follow the end of its
     block."""
 
     delayed_event: int = 512

@@ -54,6 +54,9 @@ class Compatible(ChatAPI):
         ),
     )
 
+    def _with_known_choice(self, request: Request, target: Target, options: Any) -> Request:
+        return request  # some servers may ignore a choice of a tool that is not there
+
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body = super().body(request, target)
         if request.cache and request.cache.key:

@@ -54,6 +54,12 @@ def test_a_choice_of_a_tool_that_is_not_there_is_refused_or_left_out(provider: s
     assert target.changes.dropped == ["tool_choice"]
 
 
+def test_a_server_of_any_make_judges_a_choice_itself() -> None:
+    asked = {"query": "Hi", "tools": [{"name": "f"}], "tool_choice": {"name": "g"}}
+    sent = json.loads(get_provider("openai-compatible").build_request(native(**asked), Target("m")).body)
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "g"}}
+
+
 @pytest.mark.parametrize(
     "more",
     [
