@@ -450,6 +450,7 @@ class Adapter:
         try:
             reply = _redirect_to_root(http, mount) or await self._reply(request, http, mount)
         except ConnectionError:  # the client disconnected during its body: there is no one to answer
+            self.service.router.ended(http, CLIENT_CLOSED_REQUEST)
             return web.Response()
         except Exception as problem:  # noqa: BLE001  # a bug of ours, or another server's body: answered with 500
             reply = self._failed(request, http, mount, problem)

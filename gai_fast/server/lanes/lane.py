@@ -232,6 +232,10 @@ class LaneConnection(ClientTransport):
             return
         request, self.answering = self.answering, None
         stream, self.stream = self.stream, None
+        if self._state is _BODY and self._reader is not None:
+            request = self._reader.request  # the client left during its body
+            if request is not None:
+                request.began = self._upload_began
         self._release()
         self._lane.connections.remove(self)
         if stream is not None:
