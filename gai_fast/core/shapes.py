@@ -11,6 +11,10 @@ from typing import Any, Final
 
 from gai_fast.core.signatures import is_ours
 
+CACHE_MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
+"""The members of parts and messages that end a cached part of the prompt: OpenAI's and Anthropic's. OpenRouter takes
+the second in parts; clients of LiteLLM also send it in a message, for its last part."""
+
 _PLAIN_CALL: Final = 3
 """The members of a call that every provider knows: `id`, `type` and `function`."""
 

@@ -71,17 +71,12 @@ class ChatCalls(ToolCalls):
         call = self.last if index is None else self.at.get(index)
         known = self.named.get(identifier) if identifier else None
         if known is not None and (index is None or call is not None):
-            if call is not None and call is not known and self._has_id(call, identifier):
-                known = call  # of several calls with this id, the index tells
+            if call is not None and call.given_id == identifier:
+                known = call  # of several calls with this id, the one with the index is meant
             return self._repeated(fragment) if _begins_with_same_id(known, fragment) else known
         if call is None and self.last is not None and _goes_on(self.last, fragment):
             return self.last
         return None if call is None or _begins(call, fragment) else call
-
-    def _has_id(self, call: ToolCall, identifier: str) -> bool:
-        """Returns whether a call came with an id, to which `open` adds a suffix if another call has it."""
-        own = call.call_id
-        return own == identifier or (own.startswith(f"{identifier}_") and self.named.get(own) is not call)
 
     def _repeated(self, fragment: CallFragment) -> ToolCall | None:
         """Returns the call that a fragment repeats, of several calls with its id; None if it repeats no call.
@@ -92,7 +87,7 @@ class ChatCalls(ToolCalls):
             return None
         for call in self.calls:
             is_alike = call.name == fragment.name and not _unrepeated(call, fragment) and call.is_complete
-            if is_alike and f"{call.call_id}_".startswith(f"{fragment.identifier}_"):  # `open` adds suffixes to an id
+            if is_alike and call.given_id == fragment.identifier:
                 return call
         return None
 
@@ -149,6 +144,7 @@ class ChatCalls(ToolCalls):
             Error: The response exceeds the memory limit.
         """
         if fragment.identifier:
+            call.given_id = call.given_id or fragment.identifier
             named = self.named.get(fragment.identifier)
             if named is not call:
                 if named is None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.shapes import Shape, chat_shape
+from gai_fast.core.shapes import CACHE_MARKS, Shape, chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.providers._chat_mends import has_functions, with_tools
 from gai_fast.providers._requests import joined
@@ -56,8 +56,6 @@ _DEFAULTS: Final[Mapping[str, tuple[Any, ...]]] = {
 """Values that ask for nothing."""
 
 
-_MARKS: Final = ("cache_control", "prompt_cache_breakpoint")
-"""Members of messages that end a cached part of the prompt: without them the answer is the same."""
 _LEFT_BY_CALLS: Final = frozenset(("extra_content", "index", "provider_specific_fields"))
 """The members that answers leave in calls: a signature of Google's, the place of a fragment, and LiteLLM's."""
 
@@ -216,7 +214,7 @@ class ChatRules(RequestRules):
         """Leaves a member of a message out that strict rules do not know."""
         if not value or name == "refusal" or (name == "name" and message.get("role") == "tool"):
             return  # its call names the tool, and a refusal has become the text
-        if name in _MARKS:
+        if name in CACHE_MARKS:  # without it the answer is the same
             changes.drop(f"{path}.{name}")
             return
         changes.leave_out(self.provider, f"{path}.{name}")

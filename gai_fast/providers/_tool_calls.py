@@ -29,6 +29,7 @@ class ToolCall:
         "begun_name",
         "call_id",
         "closed",
+        "given_id",
         "index",
         "is_held",
         "keeps_pieces",
@@ -39,6 +40,8 @@ class ToolCall:
 
     def __init__(self, call_id: str, name: str = "") -> None:
         self.call_id = call_id
+        self.given_id = ""
+        """The provider's id, which several calls may have."""
         self.name = name
         self.begun_name = ""
         """The beginning of its name, as long as more may come."""
@@ -206,6 +209,7 @@ class ToolCalls:
         self._room.take(len(identifier) + len(name), 8)
         self._open += 1
         call = ToolCall(identifier, name)
+        call.given_id = call_id or ""
         self.calls.append(call)
         released: list[Event] = [] if self._held is None else self._release(self._held)
         return call, [*released, *self._announce(call)] if name else released

@@ -288,8 +288,9 @@ async def test_the_slow_bodies_of_one_caller_leave_half_of_the_budget_to_others(
 
 @on_both_loops
 @pytest.mark.parametrize("target", ["/api/v1/stream", "/api/v1/streams"])
+@pytest.mark.parametrize("is_reset", [False, True])
 async def test_a_body_that_its_client_does_not_end_has_a_whole_line_in_the_access_log(
-    net: Net, caplog: pytest.LogCaptureFixture, target: str
+    net: Net, caplog: pytest.LogCaptureFixture, target: str, is_reset: bool
 ) -> None:
     gateway = await net.gateway(keys=KEYS)
     sent = {"content-type": "application/json", "content-length": "200", "x-request-id": "mine"}
@@ -298,33 +299,19 @@ async def test_a_body_that_its_client_does_not_end_has_a_whole_line_in_the_acces
         client.request("POST", target, headers={**sent, "x-api-key": "sk-alice-0123456789"})
         client.send(b'{"model":')
         await until(lambda: gateway.running.service.server_limits.uploading == 9)
-        client.writer.write_eof()
-        response = await (await client.response()).rest()
-    assert (response.status, response.error["reason"]) == (400, "http")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
-    assert line.startswith(f"127.0.0.1 POST '{target}' 400 ")
-    assert line.endswith(" mine alice")
-    client.close()
-
-
-@on_both_loops
-@pytest.mark.parametrize("target", ["/api/v1/stream", "/api/v1/streams"])
-async def test_a_client_that_is_lost_during_its_body_has_a_line_in_the_access_log(
-    net: Net, caplog: pytest.LogCaptureFixture, target: str
-) -> None:
-    gateway = await net.gateway(keys=KEYS)
-    sent = {"content-type": "application/json", "content-length": "200", "x-request-id": "mine"}
-    with caplog.at_level(logging.INFO, "gai_fast.access"):
-        client = await gateway.connect()
-        client.request("POST", target, headers={**sent, "x-api-key": "sk-alice-0123456789"})
-        client.send(b'{"model":')
-        await until(lambda: gateway.running.service.server_limits.uploading == 9)
-        reset = struct.pack("ii", 1, 0)
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-        client.close()
+        if is_reset:
+            now = struct.pack("ii", 1, 0)
+            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+            client.close()
+        else:
+            client.writer.write_eof()
+            response = await (await client.response()).rest()
+            assert (response.status, response.error["reason"]) == (400, "http")
+            client.close()
         await until(lambda: bool(caplog.records))
     (line,) = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
-    seconds = re.fullmatch(rf"127\.0\.0\.1 POST '{target}' 499 (\S+) mine alice", line)
+    status = 499 if is_reset else 400
+    seconds = re.fullmatch(rf"127\.0\.0\.1 POST '{target}' {status} (\S+) mine alice", line)
     assert seconds
     assert float(seconds[1]) < 60
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.shapes import CACHE_MARKS
 from gai_fast.core.signatures import open_signature
 from gai_fast.formats._members import (
     RequestReader,
@@ -63,11 +64,8 @@ _THINKS: Final = "medium"
 _CHOICES: Final[Mapping[str, str]] = {"any": "required"}
 """Mistral's words for a choice of tools."""
 
-_MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
-"""Members of a part that end a cached part of the prompt; the second is OpenRouter's. Clients of LiteLLM also send it
-in a message, for its last part."""
-_OF_MESSAGE: Final = ("role", "content", *_MARKS)
-_OF_RESULT: Final = ("role", "content", "tool_call_id", "name", *_MARKS)
+_OF_MESSAGE: Final = ("role", "content", *CACHE_MARKS)
+_OF_RESULT: Final = ("role", "content", "tool_call_id", "name", *CACHE_MARKS)
 _MARKED: Final = frozenset(("text", "image", "file"))
 """The native parts that may end a cached part of the prompt."""
 _ANTHROPIC: Final = "anthropic"
@@ -189,7 +187,7 @@ class _ChatReader(RequestReader):
             call_id = required(message, "tool_call_id", path, str)
             return {"role": "tool", "call_id": call_id, "content": self._content(message, path)}
         if role == "function":
-            self.lost += unknown_members(message, path, ("role", "content", "name", *_MARKS))
+            self.lost += unknown_members(message, path, ("role", "content", "name", *CACHE_MARKS))
             name = required(message, "name", path, str)
             if name not in self._functions:
                 raise invalid("No `function_call` of this name came before", f"{path}.name")
@@ -215,10 +213,10 @@ class _ChatReader(RequestReader):
         require_type(part, path, dict)
         kind = required(part, "type", path, str)
         if kind in ("text", "refusal"):
-            self.lost += unknown_members(part, path, ("type", kind, *_MARKS))
+            self.lost += unknown_members(part, path, ("type", kind, *CACHE_MARKS))
             return {"type": "text", "text": required(part, kind, path, str), **cache_mark(part, path)}
         if kind == "image_url":
-            self.lost += unknown_members(part, path, ("type", kind, *_MARKS))
+            self.lost += unknown_members(part, path, ("type", kind, *CACHE_MARKS))
             image = required(part, kind, path, dict)
             # `detail` affects cost, not content.
             self.lost += unknown_members(image, f"{path}.{kind}", ("url", "detail"))
@@ -242,7 +240,7 @@ class _ChatReader(RequestReader):
         if data is None:  # a `file_id` names a file stored at OpenAI
             self.lost.append(path[2:])
             return None
-        self.lost += unknown_members(part, path, ("type", "file", *_MARKS))
+        self.lost += unknown_members(part, path, ("type", "file", *CACHE_MARKS))
         # OpenRouter's clients send addresses, too.
         place = {"url": data} if data.startswith(_PUBLIC) else data_url(data, f"{path}.file.file_data")
         native = {"type": "file", **place, **cache_mark(part, path)}
@@ -382,7 +380,7 @@ class _ChatReader(RequestReader):
             if kind != "function":
                 self.lost.append(path[2:])
                 continue
-            self.lost += unknown_members(tool, path, ("type", "function", *_MARKS))
+            self.lost += unknown_members(tool, path, ("type", "function", *CACHE_MARKS))
             self.moved[f"$.tools[{len(tools)}]"] = f"{path}.function"
             native = self._tool(required(tool, "function", path, dict), f"{path}.function")
             tools.append(native | cache_mark(tool, path))
@@ -416,7 +414,7 @@ class _ChatReader(RequestReader):
 
     def _tool(self, function: dict[str, Any], path: str) -> dict[str, Any]:
         # Clients of LiteLLM mark the tool or its function.
-        self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict", *_MARKS))
+        self.lost += unknown_members(function, path, ("name", "description", "parameters", "strict", *CACHE_MARKS))
         return declared_function(function, path) | cache_mark(function, path)
 
     def _tool_choice(self, body: dict[str, Any]) -> str | dict[str, Any] | None:
