@@ -144,7 +144,9 @@ class ChatCalls(ToolCalls):
             Error: The response exceeds the memory limit.
         """
         if fragment.identifier:
-            call.given_id = call.given_id or fragment.identifier
+            if not call.given_id:
+                self._room.take(len(fragment.identifier))
+                call.given_id = fragment.identifier
             named = self.named.get(fragment.identifier)
             if named is not call:
                 if named is None:

@@ -341,7 +341,7 @@ class TestToolCalls:
 
     @pytest.mark.parametrize("with_names", [False, True])
     @pytest.mark.parametrize("names", ["wv", "ww"])
-    def test_interleaved_fragments_of_calls_with_one_id_are_told_apart_by_the_index(
+    def test_the_index_separates_fragments_of_calls_with_one_id_that_alternate(
         self, names: str, with_names: bool
     ) -> None:
         deltas: list[dict[str, Any]] = []
@@ -351,6 +351,17 @@ class TestToolCalls:
                 deltas.append(call(piece, id="a", index=at, **named))
         events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
         assert calls_of(events) == [("a", names[0], '{"x":[1,1]}'), ("a_1", names[1], '{"y":[2,2]}')]
+
+    def test_the_index_separates_calls_with_one_id_that_the_first_of_them_gets_late(self) -> None:
+        deltas = [
+            call("", index=0, name="f"),
+            call('{"x":', index=0, id="a"),
+            call('{"y":', index=1, id="a", name="g"),
+            call("1}", index=0, id="a"),
+            call("2}", index=1, id="a"),
+        ]
+        events = read(DIALECT, *map(chunk, deltas), chunk(finish="tool_calls"))
+        assert [(name, arguments) for _, name, arguments in calls_of(events)] == [("f", '{"x":1}'), ("g", '{"y":2}')]
 
     def test_an_id_that_looks_like_another_with_a_suffix_is_an_id_of_its_own(self) -> None:
         deltas = [
