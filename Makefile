@@ -19,7 +19,7 @@ INSTALL := TOOLS=$(VENV) VERBOSE=$(if $(MAKE_TERMOUT),1,) ci/install.sh
 BUILDER  := $(VENV)/build
 REQUIRES := $(shell sed -n 's/", "/" "/g; s/^requires = \[\(.*\)\]$$/\1/p' pyproject.toml)
 KERNELS  := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
-MODULES  := $(shell sed -n '/^COMPILED = (/,/^)/s|^ *"\(.*\)",$$|gai_fast/\1.py|p' setup.py)
+MODULES  := $(shell sed -En '/^(COMPILED|RARELY_RUN) = \(/,/^\)/s|^ *"(.*)",$$|gai_fast/\1.py|p' setup.py)
 
 # A stamp names what is compiled in this folder: COMPILED all of a kind of build, ONLY_KERNELS what `make serve` needs.
 # Each build removes the stamps of others, whose products it replaces.

@@ -43,7 +43,12 @@ HEADERS = "build/mypyc/headers.h"
 """The headers that each of mypyc's files includes, and `csrc/cold.h` before them."""
 SHIM_HEADERS = "build/mypyc/shim_headers.h"
 """The header that each shim includes: Python's."""
-BATCHES = 24
+RARE = "rare_"
+"""Begins the names of the files that are compiled without optimisation."""
+RARE_HEADERS = f"build/mypyc/{RARE}headers.h"
+"""The same as `HEADERS`: what is compiled once serves only with the same options."""
+BATCHES = 20
+RARE_BATCHES = 4
 """So many C files include mypyc's, one a module: the headers take 0.14 s of a core for each, a fifth of all."""
 KERNELS = {
     "encoders": ("loops", "simd_scalar", "simd_vector"),
@@ -53,6 +58,8 @@ KERNELS = {
     "tls": ("openssl", "loops"),
 }
 """The Cython modules, and the C files in csrc/ that each is linked with."""
+WITHOUT_LOOPS = ("sockets", "tls")
+"""The Cython modules that gain nothing from -O3, with which they take twice the time of -O1."""
 # Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,
 # loses the `from` of a `raise`, and does not allow to replace a method of an instance, or an attribute of instances by
 # one of a subclass (tests/test_architecture.py).
@@ -64,7 +71,6 @@ COMPILED = (
     "core/chunks",
     "core/learning",
     "core/legal_stream",
-    "core/limits",
     "core/meter",
     "core/object_scan",
     "core/reading",
@@ -72,7 +78,6 @@ COMPILED = (
     "core/shapes",
     "core/signatures",
     "core/sinks",
-    "core/stored_ids",
     "core/structure",
     "core/transcript",
     "formats/_base",
@@ -85,16 +90,13 @@ COMPILED = (
     "formats/chat/passthrough",
     "formats/chat/request",
     "formats/chat/stream",
-    "formats/chat/whole",
     "formats/gai",
-    "formats/limits",
     "formats/messages/format",
     "formats/messages/members",
     "formats/messages/parts",
     "formats/messages/passthrough",
     "formats/messages/request",
     "formats/messages/stream",
-    "formats/messages/whole",
     "formats/responses/format",
     "formats/responses/members",
     "formats/responses/output",
@@ -103,31 +105,18 @@ COMPILED = (
     "formats/responses/request",
     "formats/responses/stream",
     "formats/responses/tools",
-    "formats/responses/whole",
-    "ledger/state",
-    "model/changes",
     "model/figures",
-    "model/halves",
-    "model/limits",
-    "model/money",
-    "model/settings",
-    "model/upstream_headers",
     "net/attempts/attempt",
     "net/attempts/attempts",
-    "net/attempts/balance",
     "net/attempts/candidates",
     "net/attempts/error_redaction",
-    "net/attempts/key_ring",
-    "net/attempts/retry",
     "net/attempts/spec",
-    "net/limits",
     "net/logs/cursor",
     "net/logs/delivery",
     "net/logs/follower",
     "net/logs/publication",
     "net/logs/view",
     "net/logs/writer",
-    "net/stream/allowance",
     "net/stream/durable",
     "net/stream/figures",
     "net/stream/intake",
@@ -152,59 +141,40 @@ COMPILED = (
     "providers/_chat",
     "providers/_chat_answers",
     "providers/_chat_calls",
-    "providers/_chat_mends",
-    "providers/_chat_rules",
-    "providers/_completions",
     "providers/_events",
     "providers/_failures",
-    "providers/_finish_words",
     "providers/_gemini_answers",
     "providers/_gemini_citations",
-    "providers/_messages_rules",
     "providers/_native_rules",
     "providers/_reasoning_tags",
-    "providers/_refusals",
     "providers/_requests",
     "providers/_responses",
     "providers/_responses_answers",
-    "providers/_responses_rules",
     "providers/_room",
-    "providers/_rules",
     "providers/_sdk_texts",
     "providers/_target",
     "providers/_tool_calls",
     "providers/_tool_names",
-    "providers/_tuning",
     "providers/anthropic",
     "providers/cohere",
     "providers/gemini",
-    "providers/limits",
     "providers/mistral",
     "providers/ollama",
     "providers/openai",
     "providers/openai_compatible",
     "runtime/clock",
     "runtime/ids",
-    "runtime/limits",
     "runtime/timers",
-    "server/admin/recent_requests",
     "server/admission/admit",
-    "server/admission/auth_throttle",
     "server/admission/callers",
     "server/admission/negotiation",
     "server/admission/server_limits",
-    "server/admission/stored_ids",
     "server/edge/accepted_transport",
-    "server/edge/connections",
-    "server/http/deadlines",
     "server/http/replies",
     "server/http/request",
-    "server/http/transport",
-    "server/http/write_watch",
     "server/lanes/lane",
     "server/lanes/request_reader",
     "server/lanes/router",
-    "server/limits/__init__",
     "server/observe/access_log",
     "server/observe/counts",
     "server/observe/spend",
@@ -213,7 +183,6 @@ COMPILED = (
     "server/pass_through/transfer",
     "server/pass_through/usage",
     "server/requests/incoming",
-    "server/requests/quotas",
     "server/requests/specs",
     "server/requests/stream_response",
     "server/requests/streams",
@@ -223,6 +192,48 @@ COMPILED = (
     "server/websocket/writer",
     "stores/memory",
     "stores/sealer",
+)
+# The same of modules in which no row of `python -m benchmarks.instructions check` spends more than 0.2 % of a request.
+# They are compiled without optimisation, which takes two fifths of the time: two to three times the instructions.
+RARELY_RUN = (
+    "core/limits",
+    "core/stored_ids",
+    "formats/chat/whole",
+    "formats/limits",
+    "formats/messages/whole",
+    "formats/responses/whole",
+    "ledger/state",
+    "model/changes",
+    "model/halves",
+    "model/limits",
+    "model/money",
+    "model/settings",
+    "model/upstream_headers",
+    "net/attempts/balance",
+    "net/attempts/key_ring",
+    "net/attempts/retry",
+    "net/limits",
+    "net/stream/allowance",
+    "providers/_chat_mends",
+    "providers/_chat_rules",
+    "providers/_completions",
+    "providers/_finish_words",
+    "providers/_messages_rules",
+    "providers/_refusals",
+    "providers/_responses_rules",
+    "providers/_rules",
+    "providers/_tuning",
+    "providers/limits",
+    "runtime/limits",
+    "server/admin/recent_requests",
+    "server/admission/auth_throttle",
+    "server/admission/stored_ids",
+    "server/edge/connections",
+    "server/http/deadlines",
+    "server/http/transport",
+    "server/http/write_watch",
+    "server/limits/__init__",
+    "server/requests/quotas",
 )
 FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
 """The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""
@@ -319,9 +330,12 @@ class CompileSideBySide(build_ext):
         compile_all = self.compiler.compile
         with ThreadPoolExecutor(JOBS) as pool:
 
+            def compile_one(source, extra_postargs=(), **options):
+                return compile_all([source], extra_postargs=options_of(source, extra_postargs), **options)
+
             def compile_each(sources, **options):
                 largest_first = sorted(sources, key=os.path.getsize, reverse=True)
-                objects = pool.map(lambda source: compile_all([source], **options), largest_first)
+                objects = pool.map(lambda source: compile_one(source, **options), largest_first)
                 return [each for made in objects for each in made]
 
             self.compiler.compile = compile_each
@@ -330,7 +344,7 @@ class CompileSideBySide(build_ext):
                     options = extension.extra_compile_args
                     extension.extra_compile_args = [each for each in options if each not in GCC_ONLY]
             if sys.platform == "linux":
-                for header in (HEADERS, SHIM_HEADERS):
+                for header in (HEADERS, RARE_HEADERS, SHIM_HEADERS):
                     self._precompile(header)
             super().build_extensions()
 
@@ -341,11 +355,14 @@ class CompileSideBySide(build_ext):
 
     def _precompile(self, header):
         """Parses a header once and not for each of mypyc's files and shims."""
-        extension = next((each for each in self.extensions if header in each.extra_compile_args), None)
-        if extension is None:
+        for extension in self.extensions:
+            options = options_of(header, extension.extra_compile_args)
+            if header in options:
+                break
+        else:
             return
         folders = [f"-I{folder}" for folder in (*self.include_dirs, *extension.include_dirs)]
-        options = [each for each in extension.extra_compile_args if each not in ("-include", header)]
+        options = [each for each in options if each not in ("-include", header)]
         compiler = [*self.compiler.compiler_so, *folders, *options, "-x", "c-header"]
         self.spawn([*compiler, header, "-o", f"{header}.gch"])
 
@@ -375,35 +392,53 @@ def kernel_extensions():
     ]
 
 
-def in_batches(sources):
+def options_of(source, options):
+    """Returns the options that a C file is compiled with, from those of its extension."""
+    if Path(source).name.startswith(RARE):
+        return [*(RARE_HEADERS if each == HEADERS else each for each in options), "-O0"]
+    if "-O3" in options and Path(source).stem in WITHOUT_LOOPS:
+        return [*options, "-O1"]
+    return options
+
+
+def in_batches(sources, rare):
     """Returns C files of one size that include mypyc's; the files of its own library are left as they are.
 
     A batch that is there is not written again: a library whose sources are as old as before is not compiled.
+
+    Args:
+        sources: mypyc's files, and those of its own library.
+        rare: The names of the files of `RARELY_RUN`.
     """
     ours = sorted((path for path in sources if Path(path).name.startswith("__native_")), key=os.path.getsize)
-    batches = []
-    for number in range(min(BATCHES, len(ours))):
-        batch = Path(f"build/mypyc/batch_{number}.c")
-        text = "".join(f'#include "{Path(path).name}"\n' for path in ours[number::BATCHES])
+    often = [path for path in ours if Path(path).name not in rare]
+    rest = [path for path in ours if Path(path).name in rare]
+    batches = [*write_batches("batch_", often, BATCHES), *write_batches(f"{RARE}batch_", rest, RARE_BATCHES)]
+    return [*batches, *(path for path in sources if path not in ours)]
+
+
+def write_batches(prefix, paths, count):
+    for number in range(min(count, len(paths))):
+        batch = Path(f"build/mypyc/{prefix}{number}.c")
+        text = "".join(f'#include "{Path(path).name}"\n' for path in paths[number::count])
         if not batch.is_file() or batch.read_text() != text:
             batch.write_text(text)
-        batches.append(str(batch))
-    return [*batches, *(path for path in sources if path not in ours)]
+        yield str(batch)
 
 
 def compiled_modules():
     """The modules that mypyc compiles, in one library so that they call each other directly, a C file each."""
     if SANITIZE or not MYPYC:
         return []
-    paths = [f"gai_fast/{name}.py" for name in COMPILED]
+    paths = [f"gai_fast/{name}.py" for name in (*COMPILED, *RARELY_RUN)]
     if missing := [path for path in paths if not Path(path).is_file()]:
-        raise PlatformError(f"COMPILED in setup.py names what is not there: {', '.join(missing)}")
+        raise PlatformError(f"setup.py names modules that are not there: {', '.join(missing)}")
     from mypyc.build import mypycify  # perhaps not there where a build is not isolated
 
     extensions = mypycify(
         # aiohttp is not there where a build is isolated, so its classes count as `Any`.
         ["--python-version", "{}.{}".format(*sys.version_info), "--allow-subclassing-any", *paths],
-        # A third of the CPU time of -O3, for 1 % more instructions a request; two fifths of it with -O0.
+        # A third of the CPU time of -O3, for 1 % more instructions a request.
         opt_level="1" if OPTIMIZE else "0",
         debug_level="0",
         multi_file=True,
@@ -412,12 +447,16 @@ def compiled_modules():
     )
     gc.freeze()  # or the interpreter collects what mypy leaves when it ends: 6 s in which nothing else is left to do
     names = ("../../csrc/cold.h", "__native__compiled.h", "__native_internal__compiled.h")
-    Path(HEADERS).write_text("".join(f'#include "{name}"\n' for name in names))
+    for header in (HEADERS, RARE_HEADERS):
+        Path(header).write_text("".join(f'#include "{name}"\n' for name in names))
     Path(SHIM_HEADERS).write_text("#include <Python.h>\n")
     library, *shims = extensions  # a shim is what a module is imported through
     library.include_dirs.append("build/mypyc/gai_fast")  # mypyc includes its header without the group's folder
     library.depends += ["csrc/cold.h", *paths, *library.sources]
-    library.sources = in_batches(library.sources)
+    from mypyc.namegen import exported_name
+
+    rare = (f"gai_fast.{name.removesuffix('/__init__').replace('/', '.')}" for name in RARELY_RUN)
+    library.sources = in_batches(library.sources, {f"__native_{exported_name(name)}.c" for name in rare})
     for extension in extensions:  # which share a list of options; a warning of a later compiler is no reason to be slow
         extension.extra_compile_args = [*extension.extra_compile_args, HIDDEN, NO_STUBS, "-Wno-error"]
     library.extra_compile_args += ["-include", HEADERS, *GCC_ONLY]

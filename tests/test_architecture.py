@@ -99,7 +99,7 @@ NAMED = {
     "server.openapi.descriptions": {"demo"},
 }
 
-COMPILED = (ROOT / "setup.py").read_text().partition("COMPILED = (")[2].partition(")\n")[0]
+COMPILED = "".join(re.findall(r"^(?:COMPILED|RARELY_RUN) = \((.*?)^\)", (ROOT / "setup.py").read_text(), re.M | re.S))
 
 # How many bytes, tokens or milliseconds is a question for `limits.py`.
 LARGEST_LITERAL = 1024
@@ -449,6 +449,7 @@ def table_nodes(module: Module) -> set[ast.AST]:
 def compiled_modules() -> list[Module]:
     found = re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)
     names = {name.removesuffix("/__init__").replace("/", ".") for name in found}
+    assert len(names) == len(found)
     assert names <= NAMES
     return [module for module in MODULES if module.name in names]
 

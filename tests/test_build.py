@@ -1,6 +1,6 @@
 """`setup.py`: what each build compiles, and what is left if compiling fails.
 
-Each test builds a copy of the sources with one kernel and one module for mypyc: a few seconds of a compiler.
+Tests build a copy of the sources with one kernel and two modules for mypyc: a few seconds of a compiler.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from abc import ABCMeta
 from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -65,13 +66,15 @@ def build(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable:
     shutil.copytree(ROOT / "gai_fast", tmp_path / "gai_fast", ignore=built_files)
     # What it imports is nearly all of the package, which mypy would check: 16 s of a core for that one module.
     (tmp_path / "gai_fast/__init__.py").write_text("")
+    (tmp_path / "gai_fast/runtime/rare.py").write_text("def two() -> int:\n    return 2\n")
     # The real kernel takes 4 s of a core, five times.
     (tmp_path / "gai_fast/kernels/_native/sockets.pyx").write_text("def one():\n    return 1\n")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     script = (ROOT / "setup.py").read_text()
     script = re.sub(r"^KERNELS = \{.*?^\}$", 'KERNELS = {"sockets": ()}', script, count=1, flags=re.M | re.S)
-    script = re.sub(r"^COMPILED = \(.*?^\)$", 'COMPILED = ("runtime/clock",)', script, count=1, flags=re.M | re.S)
+    for name, modules in (("COMPILED", ("runtime/clock",)), ("RARELY_RUN", ("runtime/rare",))):
+        script = re.sub(rf"^{name} = \(.*?^\)$", f"{name} = {modules}", script, count=1, flags=re.M | re.S)
     (tmp_path / "setup.py").write_text(script)
 
     types = str(tmp_path_factory.getbasetemp() / "types")  # those of the standard library
@@ -106,7 +109,7 @@ def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_
 ) -> None:
     """A module that only an earlier build compiled is removed: it would be imported in place of its source."""
     assert build(GAI_FAST_BUILD="native").returncode == 0
-    assert built(tmp_path) == {"sockets", "clock", "_compiled__mypyc"}
+    assert built(tmp_path) == {"sockets", "clock", "rare", "_compiled__mypyc"}
     first = compiled_at(tmp_path)
     for path in (tmp_path / "build/mypyc").rglob("*"):
         os.utime(path, ns=(1, 1))  # mypyc dates its files a second ahead, and what is compiled by then counts as older
@@ -120,22 +123,27 @@ def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_
     assert built(tmp_path) == {"sockets"}
 
 
-def test_batches_are_written_again_only_if_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is older than one of its sources is compiled again: a minute, also after a kernel was edited."""
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Returns setup.py as a module, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "build/mypyc"
-    folder.mkdir(parents=True)
+    (tmp_path / "build/mypyc").mkdir(parents=True)
     spec = spec_from_file_location("setup_script", ROOT / "setup.py")
     assert spec is not None
     assert spec.loader is not None
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_batches_are_written_again_only_if_they_change(script: ModuleType) -> None:
+    """A library that is older than one of its sources is compiled again: a minute, also after a kernel was edited."""
     sources = [f"build/mypyc/__native_{number}.c" for number in range(script.BATCHES + 1)]
     for path in (*sources, "build/mypyc/init.c"):
         Path(path).write_text("int x;\n")
 
     def batched() -> dict[str, tuple[int, str]]:
-        made = script.in_batches([*sources, "build/mypyc/init.c"])
+        made = script.in_batches([*sources, "build/mypyc/init.c"], set())
         assert len(made) == min(script.BATCHES, len(sources)) + 1
         return {path: (Path(path).stat().st_mtime_ns, Path(path).read_text()) for path in made}
 
@@ -148,6 +156,19 @@ def test_batches_are_written_again_only_if_they_change(tmp_path: Path, monkeypat
     assert {at for at, _ in batched().values()} == {1}
     sources.pop()
     assert [text.count("#include") for at, text in batched().values() if at != 1] == [1]
+
+
+def test_files_of_modules_that_are_rarely_run_are_compiled_without_optimisation(script: ModuleType) -> None:
+    """With the headers of their own: those of another level would be parsed again for each file."""
+    for name in ("__native_often.c", "__native_rare.c"):
+        Path(f"build/mypyc/{name}").write_text("int x;\n")
+    sources = script.in_batches(["build/mypyc/__native_often.c", "build/mypyc/__native_rare.c"], {"__native_rare.c"})
+    shared = ["-O1", "-include", script.HEADERS]
+    options = {Path(path).read_text(): script.options_of(path, shared) for path in sources}
+    assert options == {
+        '#include "__native_often.c"\n': shared,
+        '#include "__native_rare.c"\n': ["-O1", "-include", script.RARE_HEADERS, "-O0"],
+    }
 
 
 def test_kernels_stay_where_mypyc_fails_and_a_native_build_fails(build: Build, tmp_path: Path) -> None:
@@ -194,7 +215,7 @@ def test_clang_is_given_no_option_of_gcc_alone(build: Build, tmp_path: Path) -> 
     compiler.chmod(0o755)
     done = build(CC=str(compiler), GAI_FAST_BUILD="native")
     assert done.returncode == 0, done.stderr
-    assert built(tmp_path) == {"sockets", "clock", "_compiled__mypyc"}
+    assert built(tmp_path) == {"sockets", "clock", "rare", "_compiled__mypyc"}
 
 
 def test_a_pure_build_compiles_nothing(build: Build, tmp_path: Path) -> None:
@@ -206,4 +227,4 @@ def test_a_compiled_module_that_is_not_there_is_named(build: Build, tmp_path: Pa
     (tmp_path / "gai_fast/runtime/clock.py").unlink()
     done = build(GAI_FAST_BUILD="native")
     assert done.returncode != 0
-    assert "COMPILED in setup.py names what is not there: gai_fast/runtime/clock.py" in done.stderr
+    assert "setup.py names modules that are not there: gai_fast/runtime/clock.py" in done.stderr

@@ -31,15 +31,16 @@ Make = Callable[..., list[str]]
 
 @pytest.fixture
 def make(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Make:
-    """Runs make in a folder of one kernel and one module; returns what was compiled."""
+    """Runs make in a folder of one kernel and two modules; returns what was compiled."""
     if shutil.which("make") is None:
         unavailable("make")
     (tmp_path / "ci").mkdir()
     for name in ("Makefile", "pyproject.toml", "ci/install.sh"):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "gai_fast/runtime").mkdir(parents=True)
-    (tmp_path / "setup.py").write_text('COMPILED = (\n    "runtime/clock",\n)\n')
-    for name in ("parsers.pyx", "runtime/clock.py"):
+    for name in ("runtime", "net"):
+        (tmp_path / "gai_fast" / name).mkdir(parents=True)
+    (tmp_path / "setup.py").write_text('COMPILED = (\n    "runtime/clock",\n)\nRARELY_RUN = (\n    "net/limits",\n)\n')
+    for name in ("parsers.pyx", "runtime/clock.py", "net/limits.py"):
         (tmp_path / "gai_fast" / name).touch()
     commands = tmp_path / ".venv/bin"
     commands.mkdir(parents=True)
@@ -102,15 +103,18 @@ def test_the_tests_packages_are_installed_by_install_alone(make: Make, tmp_path:
 
 
 def test_an_edited_kernel_is_compiled_again_and_a_module_where_it_was_compiled(make: Make, tmp_path: Path) -> None:
-    kernel, module = tmp_path / "gai_fast/parsers.pyx", tmp_path / "gai_fast/runtime/clock.py"
+    package = tmp_path / "gai_fast"
+    kernel, *modules = package / "parsers.pyx", package / "runtime/clock.py", package / "net/limits.py"
     make("serve")
-    edit(module)
+    for module in modules:
+        edit(module)
     assert make("serve") == []
     edit(kernel)
     assert make("serve") == [KERNELS]
     make("install")
-    edit(module)
-    assert make("serve") == [EVERYTHING]
+    for module in modules:
+        edit(module)
+        assert make("serve") == [EVERYTHING]
     edit(kernel)
     assert make("serve") == [EVERYTHING]
 
