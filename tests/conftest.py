@@ -44,9 +44,12 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Writes how many recordings are exact, and equal for each client; nothing if none was judged."""
+    """Writes how many recordings are exact, and equal for each client, if any was judged; why tests were repeated."""
     for line in summary():
         terminalreporter.write_line(line)
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"repeated: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
 
 
 @pytest.hookimpl(trylast=True)
