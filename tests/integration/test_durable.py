@@ -43,7 +43,8 @@ UNKNOWN = "AbCdEfGhIjKlMnOpQrStUv"
 class Story:
     """An upstream that says one word for each `go_on`."""
 
-    def __init__(self) -> None:
+    def __init__(self, head: bytes = SSE_HEAD) -> None:
+        self.head = head
         self.steps = asyncio.Semaphore(0)
         self.requests = 0
         self.said = 0
@@ -62,7 +63,7 @@ class Story:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tell(self, peer: Peer) -> None:
-        await peer.send(SSE_HEAD)
+        await peer.send(self.head)
         for word in WORDS:
             await self.steps.acquire()
             await peer.send(chunk(delta(word)))
@@ -582,21 +583,21 @@ async def test_cancel_ends_a_durable_stream_with_its_last_client_only(net: Net) 
 async def test_drain_finishes_what_its_client_has_left_for_as_many_streams_as_configured(
     net: Net,
 ) -> None:
-    story = Story()
+    story = Story(SSE_HEAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))  # it takes one request a connection
     upstream = await net.upstream(story)
     gateway = await net.gateway(upstream, commit_after=SOON, on_disconnect="drain", detach_ttl=0.05, drains=1)
-    engine = gateway.running.engine
-    body = {"model": "m", "messages": MESSAGES, "stream": True}
-    first, _ = await gateway.stream(body, "/v1/chat/completions")
-    second, response = await gateway.stream(M)
+    first, kept = await gateway.stream({"model": "m", "messages": MESSAGES, "stream": True}, "/v1/chat/completions")
     first.close()
-    await until(lambda: not engine.durable.may_drain())
+    await until(lambda: not gateway.is_connected)
+    second, ended = await gateway.stream(M)
     second.close()
     await upstream.until_finished(1)
     await until(lambda: gateway.streams == 1)
-    assert (await followed(gateway, id_of(response))).events[-2]["finish_reason"] == "cancelled"
+    assert (await followed(gateway, id_of(ended))).events[-2]["finish_reason"] == "cancelled"
     story.end()
     await until(lambda: not gateway.streams)
+    deltas = [choice["delta"] for each in (await followed(gateway, id_of(kept))).events for choice in each["choices"]]
+    assert "".join(delta.get("content", "") for delta in deltas) == "".join(WORDS)
     third, response = await gateway.stream(M)
     third.close()
     await until(lambda: not gateway.is_connected)

@@ -418,6 +418,7 @@ async def test_a_server_that_stops_refuses_calls_and_ends_streams(net: Net, chan
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "draining")
         await stopping
         async with asyncio.timeout(SECONDS):
+            await watcher.code()  # a call that has not ended would disturb the next test's loop
             await upstream.requests[0].closed.wait()
 
 
@@ -429,10 +430,9 @@ async def described(rpc: Any, metadata: Any = ()) -> Any:
     call = reflection_pb2_grpc.ServerReflectionStub(rpc.channel).ServerReflectionInfo(
         iter([request]), metadata=metadata
     )
-    async for answer in call:
-        (found,) = answer.file_descriptor_response.file_descriptor_proto
-        return FileDescriptorProto.FromString(found)
-    raise AssertionError
+    (answer,) = [answer async for answer in call]
+    (found,) = answer.file_descriptor_response.file_descriptor_proto
+    return FileDescriptorProto.FromString(found)
 
 
 async def test_health_needs_no_key_and_reflection_does(net: Net) -> None:
@@ -456,8 +456,7 @@ async def test_every_service_is_listed(net: Net) -> None:
     async with serving_rpc(gateway.url) as rpc:
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         call = reflection_pb2_grpc.ServerReflectionStub(rpc.channel).ServerReflectionInfo(iter([request]))
-        async for answer in call:
-            assert [service.name for service in answer.list_services_response.service] == sorted(
-                ["gai.v1.Gateway", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"]
-            )
-            break
+        (answer,) = [answer async for answer in call]
+        assert [service.name for service in answer.list_services_response.service] == sorted(
+            ["gai.v1.Gateway", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"]
+        )
