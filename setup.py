@@ -1,8 +1,8 @@
 """The extensions and the build switch; everything else is in pyproject.toml.
 
 There are two kinds of extension: the Cython kernels (`_native`, whose twins are `_pure`), and the modules in
-`COMPILED`, which mypyc compiles from their Python source. docs/architecture/kernels.md, "What is compiled", has
-the numbers.
+`COMPILED` and `RARELY_RUN`, which mypyc compiles from their Python source. docs/architecture/kernels.md, "What is
+compiled", has the numbers.
 
 GAI_FAST_BUILD: "auto" (default) falls back where compiling fails: without kernels the package is pure Python, without
 mypyc the modules stay interpreted. "native" makes both an error. "pure" compiles nothing.
@@ -46,7 +46,7 @@ SHIM_HEADERS = "build/mypyc/shim_headers.h"
 RARE = "rare_"
 """Begins the names of the files that are compiled without optimisation."""
 RARE_HEADERS = f"build/mypyc/{RARE}headers.h"
-"""The same as `HEADERS`: what is compiled once serves only with the same options."""
+"""A copy of `HEADERS`: once compiled, headers serve only files with the same options."""
 BATCHES = 20
 RARE_BATCHES = 4
 """So many C files include mypyc's, one a module: the headers take 0.14 s of a core for each, a fifth of all."""
@@ -193,8 +193,8 @@ COMPILED = (
     "stores/memory",
     "stores/sealer",
 )
-# The same of modules in which no row of `python -m benchmarks.instructions check` spends more than 0.2 % of a request.
-# They are compiled without optimisation, which takes two fifths of the time: two to three times the instructions.
+# Modules that mypyc compiles too, under the same conditions. No row of `python -m benchmarks.instructions check` spends
+# more than 0.2 % of a request in one, so they are compiled without optimisation, which takes two fifths of the time.
 RARELY_RUN = (
     "core/limits",
     "core/stored_ids",
