@@ -1,8 +1,8 @@
 """The extensions and the build switch; everything else is in pyproject.toml.
 
 There are two kinds of extension: the Cython kernels (`_native`, whose twins are `_pure`), and the modules in
-`COMPILED` and `RARELY_RUN`, which mypyc compiles from their Python source. docs/architecture/kernels.md, "What is
-compiled", has the numbers.
+`COMPILED` and `RARELY_RUN`, which mypyc compiles from their Python source.
+docs/architecture/kernels.md, "What is compiled", has the numbers.
 
 GAI_FAST_BUILD: "auto" (default) falls back where compiling fails: without kernels the package is pure Python, without
 mypyc the modules stay interpreted. "native" makes both an error. "pure" compiles nothing.
