@@ -110,6 +110,11 @@ def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_
     """A module that only an earlier build compiled is removed: it would be imported in place of its source."""
     assert build(GAI_FAST_BUILD="native").returncode == 0
     assert built(tmp_path) == {"sockets", "clock", "rare", "_compiled__mypyc"}
+    batches = {path.name: path.read_text() for path in (tmp_path / "build/mypyc").glob("*batch_0.c")}
+    assert {name: text.count("runtime___rare.c") for name, text in batches.items()} == {
+        "batch_0.c": 0,
+        "rare_batch_0.c": 1,
+    }
     first = compiled_at(tmp_path)
     for path in (tmp_path / "build/mypyc").rglob("*"):
         os.utime(path, ns=(1, 1))  # mypyc dates its files a second ahead, and what is compiled by then counts as older

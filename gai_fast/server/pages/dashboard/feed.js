@@ -25,7 +25,7 @@ export async function* events(path, signal, heard = () => {}) {
 }
 
 /**
- * A feed that never ends by itself. `onState` is told `{name, at, error}`: `busy`, `live`, `waiting` (until `at`, in ms of
+ * A feed that never ends by itself. `onState` gets `{name, at, error}`: `busy`, `live`, `waiting` (until `at`, in ms of
  * `performance.now`), `refused` (only `start` tries again) or `paused`.
  */
 export class Feed {
