@@ -99,11 +99,56 @@ def test_a_run_of_one_implementation_holds_no_test_of_the_other(
     assert [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line] == found
 
 
+STUBS = """
+needs() { :; }
+nice() { "${@:3}"; }
+pure() { test.sh "$@"; }
+test.sh() { echo "$*"; }
+"""
+
+
+def files_of_steps() -> dict[str, set[Path]]:
+    """Returns the files that steps of `.ci/run` test: bash prints what pytest would be given.
+
+    Of the wheel's step, which builds in its folder, the last command alone is run.
+    """
+    script = (ROOT / ".ci/run").read_text().replace("ci/test.sh", "test.sh").replace("ci/check.sh", ":")
+    begin, end = script.index("\nstores=("), script.index("\n# A package without compiled modules")
+    steps = f"python= system_python={script[begin:end]}{STUBS}"
+    commands = {name: f"{steps}step_{name}" for name in re.findall(r"^step_(\w+)\(\)", steps, re.M)}
+    wheel = re.search(r"\nstep_wheel_\w+\(\) \{.*?\n  (PYTHON=\S+ test\.sh .*?)\n\}", script, re.S)
+    assert wheel
+    commands["wheel"] = f"{steps}{wheel[1]}"
+    files = {}
+    for name, command in commands.items():
+        bash = ["bash", "-euc", command]
+        arguments = subprocess.run(bash, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True).stdout
+        if arguments:
+            ignored = re.compile(r"--ignore[ =](\S+)")
+            named = re.findall(r"tests/\S+", ignored.sub("", arguments)) or ["tests"]
+            files[name] = files_in(named) - files_in(ignored.findall(arguments))
+    return files
+
+
+def files_in(paths: list[str]) -> set[Path]:
+    """Returns the test files among paths and in folders, each of which must be there."""
+    named = [ROOT / path.partition("::")[0] for path in paths]
+    assert not [path for path in named if not path.exists()]
+    return {file for path in named for file in ([path] if path.is_file() else path.rglob("test_*.py"))}
+
+
+NOT_NATIVE = ("pure", "pure_units", "pure_lasting", "wheel")
+
+
+def test_ci_runs_each_file_once_on_the_native_build() -> None:
+    files = [file for name, files in files_of_steps().items() if name not in NOT_NATIVE for file in files]
+    assert sorted(files) == sorted((ROOT / "tests").rglob("test_*.py"))
+
+
 def test_ci_leaves_out_no_test_that_runs_on_interpreted_modules_alone() -> None:
-    """Its other steps have compiled modules, so that what `step_pure` ignores would run nowhere."""
-    step = (ROOT / ".ci/run").read_text().partition("\nstep_pure() {")[2].partition("\n}\n")[0]
-    ignored = [ROOT / path for path in re.findall(r"--ignore (\S+)", step)]
-    assert ignored
-    files = [file for path in ignored for file in ([path] if path.is_file() else path.rglob("test_*.py"))]
-    assert all(path.exists() for path in ignored)
-    assert not [str(file) for file in files if "mark.interpreted" in file.read_text()]
+    """The native build has compiled modules, so that what no other step runs would run nowhere."""
+    steps = files_of_steps()
+    elsewhere = set().union(*(steps[name] for name in NOT_NATIVE), [Path(__file__)])
+    interpreted = {file for file in (ROOT / "tests").rglob("test_*.py") if "mark.interpreted" in file.read_text()}
+    assert len(interpreted) > 1
+    assert interpreted <= elsewhere
