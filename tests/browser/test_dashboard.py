@@ -185,7 +185,7 @@ async def test_names_are_text_and_ids_of_any_shape_are_rows(browser: Browser, or
         await page.evaluate("void (window.confirm = () => true)")
         slash = f"Array.from({ROWS}).find((each) => each.dataset.streamId === 'a/b?c#d')"
         await page.evaluate(f"{slash}.querySelectorAll('button')[1].click()")
-        await page.until("document.querySelector('#told').textContent.includes('had ended')")
+        await page.until("document.querySelector('#announcement').textContent.includes('had ended')")
         assert await page.evaluate("window.asked") == [f"DELETE {origin}/admin/v1/streams/a%2Fb%3Fc%23d"]
         assert await page.evaluate("window.hit") == 0
 
@@ -253,7 +253,7 @@ async def test_a_lost_connection_is_told_and_made_again(browser: Browser, origin
         await page.until(f"{STATUS}.textContent === 'Live'")
         await page.evaluate("window.lose()")
         await page.until(f"{STATUS}.textContent.includes('Next try in')")
-        assert await page.evaluate("document.querySelector('#told').textContent.includes('lost')")
+        assert await page.evaluate("document.querySelector('#announcement').textContent.includes('lost')")
         await page.evaluate("document.querySelector('#retry').click()")
         await page.until("window.opened === 2")
         await page.evaluate("window.lose()")  # nobody clicks: it comes back by itself

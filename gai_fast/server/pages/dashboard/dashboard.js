@@ -236,7 +236,7 @@ function showChange({ configuration }) {
 // ---- the feed ------------------------------------------------------------------------------------------------------
 
 function say(text, isProblem = false) {
-  put($("told"), text);
+  put($("announcement"), text);
   $("notice").hidden = !isProblem;
   if (isProblem) put($("notice"), text);
 }
@@ -255,7 +255,7 @@ const keys = new Keys($("keys"), say);
 
 function receive({ type, data }) {
   if (type === "unavailable") {
-    told = "late";
+    feedState = "late";
     state("busy", `The figures are late: ${data.error.message}`);
     for (const tile of Object.values(tiles)) tile.skip();
     return;
@@ -285,11 +285,11 @@ function state(name, text) {
 }
 
 let countdown = 0;
-let told = "";
+let feedState = "";
 
 function tellState({ name, at, error }) {
-  if (name === told) return; // each event says that the feed is live
-  told = name;
+  if (name === feedState) return; // each event says that the feed is live
+  feedState = name;
   clearInterval(countdown);
   $("retry").hidden = name !== "waiting";
   $("login").hidden = name !== "refused";
@@ -308,7 +308,7 @@ function tellState({ name, at, error }) {
     state("idle", "A key is needed");
     const why = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`;
     say(hasKey() || error.status !== 401 ? why : "This server needs an admin's key.");
-    put($("login-why"), $("told").textContent);
+    put($("login-why"), $("announcement").textContent);
     useKey("");
     $("login-key").focus();
   } else {
