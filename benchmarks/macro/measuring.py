@@ -132,7 +132,7 @@ class Measuring:
                 if "fault" in result:
                     continue
                 self._step(scenario, name)
-                with _told(result), ExitStack() as own:
+                with _fault_as_result(result), ExitStack() as own:
                     target = self._start(own, scenario, name, provider)
                     self._await(name, target)
                     result["samples"].append(self._measure_load(scenario, target, _once(connections)))
@@ -140,10 +140,10 @@ class Measuring:
     def _run(self, stack: ExitStack, scenario: Scenario, results: dict[str, Result], provider: Provider) -> None:
         targets: dict[str, Target] = {}
         for name, result in results.items():
-            with _told(result):
+            with _fault_as_result(result):
                 targets[name] = self._start(stack, scenario, name, provider)
         for name, target in targets.items():
-            with _told(results[name]):
+            with _fault_as_result(results[name]):
                 self._warm_up(scenario, name, target)
         for _ in range(scenario.rounds):
             for connections in scenario.connections:
@@ -151,7 +151,7 @@ class Measuring:
                     if "fault" in results[name]:
                         continue
                     self._step(scenario, name)
-                    with _told(results[name]):
+                    with _fault_as_result(results[name]):
                         results[name]["samples"].append(self._measure(scenario, target, connections))
 
     # ---- processes
@@ -314,8 +314,8 @@ def checked(sample: Sample) -> Sample:
 
 
 @contextlib.contextmanager
-def _told(result: Result) -> Iterator[None]:
-    """A failure is the result of the whole scenario; the samples before it do not count."""
+def _fault_as_result(result: Result) -> Iterator[None]:
+    """Makes a fault the result of the whole scenario, in place of earlier samples."""
     try:
         yield
     except Fault as fault:

@@ -120,7 +120,7 @@ async def _check_tls(upstream: UpstreamSettings) -> Check:
     url = urlsplit(upstream.base_url)
     host = url.hostname or ""
     context = TLSFiles.of(upstream.peer).context()
-    fix = f"check base_url of {upstream.name}, and ca_file where it has an authority of its own"
+    fix = f"check base_url of {upstream.name}, and ca_file if it has an authority of its own"
     writer = None
     try:
         async with asyncio.timeout(LIMITS.doctor):

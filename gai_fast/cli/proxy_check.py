@@ -183,7 +183,7 @@ def _fix_of(problem: Exception) -> str:
         return "check the certificate, and that it is for this host; an authority of your own: SSL_CERT_FILE=its file"
     if isinstance(problem, aiohttp.ClientSSLError):
         return "check --url: http:// instead of https://"
-    return "check --url (https:// where TLS is spoken), and that the proxy and the gateway are running"
+    return "check --url (https:// if TLS is spoken), and that the proxy and the gateway are running"
 
 
 def _no_probe(status: int) -> Check:

@@ -234,7 +234,7 @@ def caller_name(value: str) -> str:
     if not LABEL.fullmatch(value):
         raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ - that begin with a letter or a digit")
     if value == ANONYMOUS:
-        raise ValueError(f"must not be {ANONYMOUS}: so callers are named where there are no keys")
+        raise ValueError(f"must not be {ANONYMOUS}: so callers are named if there are no keys")
     return value
 
 

@@ -421,13 +421,13 @@ MODEL: Final[Mapping[str, Key]] = {
     ),
     "prefill": switch("Whether the upstream continues an assistant message at the end."),
     "facts": Key(
-        "What the model takes, where gai-fast does not know it or is wrong.",
+        "What the model takes, if gai-fast does not know it or is wrong.",
         {"type": "object", "propertyNames": {"enum": list(FACTS)}},
         checked_facts,
         example={"max_output": 64_000},
     ),
     "defaults": Key(
-        "Fields of a request that are added where it has none.",
+        "Fields that a request gets if it lacks them.",
         {"type": "object", "propertyNames": {"enum": list(FIELDS)}},
         request_fields,
         example={"max_tokens": 4096},

@@ -73,7 +73,7 @@ class GrpcServer:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(service), self._server)
 
     async def start(self) -> None:
-        """Listens.
+        """Opens the listening port.
 
         Raises:
             CannotServe: The address cannot be listened on.

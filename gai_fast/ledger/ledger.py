@@ -128,14 +128,14 @@ class Ledger(ABC):
         return None
 
     async def open(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
-        """Begins. Must be called before anything else.
+        """Opens the ledger. Must be called before anything else.
 
         Raises:
             StoreError: The shared state cannot be used.
         """
 
     async def close(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
-        """Ends, after all that is to be kept has been handed over."""
+        """Closes the ledger, after everything to keep has been handed over."""
 
     async def report(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
         """Tells others what this worker has used and spent."""

@@ -953,7 +953,7 @@ def _paired(
     named: dict[tuple[str, str], _Item] = {}
     for item in items:
         named[item.kind, item.identifier] = item
-        if item.call is not None:  # its id stays the same where a proxy changes those of items
+        if item.call is not None:  # its id stays the same if a proxy changes the ids of items
             named[item.kind, item.call.call_id] = item
     found: list[_Item | None] = []
     for kind, identifier, raw in output:

@@ -135,7 +135,10 @@ class LogWatcher(Protocol):
 
 
 class LogGate(Protocol):
-    """Decides when an appended piece can be read. No call may raise."""
+    """Decides when an appended piece can be read. No call may raise.
+
+    The journal has one for copies in a store; `MemoryStore`, which the journal imports, knows this protocol only.
+    """
 
     @property
     def held(self) -> int:

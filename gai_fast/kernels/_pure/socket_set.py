@@ -72,7 +72,7 @@ def send(descriptor: int, data: bytes | memoryview) -> int:
 
 
 def _file(descriptor: int, mode: str) -> FileIO:
-    """Returns the socket as a file, whose methods return None where they would block."""
+    """Returns the socket as a file, whose methods return None if they would block."""
     if descriptor < 0:
         raise OSError(errno.EBADF, "Bad file descriptor")
     return FileIO(descriptor, mode, closefd=False)

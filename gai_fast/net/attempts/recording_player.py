@@ -83,7 +83,7 @@ def load_recording(name: str) -> Recording:
     return read_recording(files("gai_fast.providers").joinpath(name).read_bytes())
 
 
-class ReplayExchange:
+class PlayedExchange:
     """Plays one recording to one receiver.
 
     Args:

@@ -19,7 +19,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import FunctionSettings, LimitSettings, ModelSettings, Peer, UpstreamSettings
 from gai_fast.net.attempts.function_calls import CallFunction, FunctionCalls
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
-from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
+from gai_fast.net.attempts.recording_player import PlayedExchange, load_recording
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver, Upload
 from gai_fast.net.upstream.connection_pool import NoteWait, Shares, ignore_wait, no_share
@@ -210,7 +210,7 @@ class Upstreams:
         if api.recording:
             recording = load_recording(api.recording)
             played = dataclasses.replace(recording, chunks=api.recorded(request, recording.chunks))
-            return ReplayExchange(played, receiver, self._loop)
+            return PlayedExchange(played, receiver, self._loop)
         if upstream.function is not None:
             return self._call(upstream, upstream.function, request, receiver)
         headers = request.headers

@@ -284,7 +284,7 @@ class ResponseReader:
             headers.get("transfer-encoding", "chunked").lower() != "chunked"
             or headers.get("content-encoding", "identity").lower() != "identity"
         ):
-            text = "sent an encoded body where only identity was accepted: is a proxy in between?"
+            text = "sent an encoded body although only identity was accepted: is a proxy in between?"
             if status < 400:
                 self._refuse("provider_unavailable", "content_encoding", text)
             else:  # the status of a failure counts without its body, too

@@ -97,7 +97,11 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
                 name: {"description": about, "schema": dict(schema)} for name, (about, schema) in HEADERS.items()
             },
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A caller's key, where there are any."},
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A caller's key, if the server has keys.",
+                },
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same."},
             },
         },

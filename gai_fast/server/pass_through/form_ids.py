@@ -4,7 +4,7 @@ Owns which fields of a form are looked at. `core/stored_ids.py` has their names,
 
 1. A form is read as the most lenient server would: a part begins wherever a disposition does, whatever the boundary is,
    and a field has every name that its head can be read to give it.
-2. The head of a part with ids is refused where servers read it differently: other ends of lines than CRLF, which say
+2. The head of a part with ids is refused if servers read it differently: other ends of lines than CRLF, which say
    where the id begins; a name that is encoded or in pieces, which no client of these routes sends. A file that has such
    a head in it is refused at worst.
 3. The form is not kept: only the head of a part and the value of a field with ids are, within limits.

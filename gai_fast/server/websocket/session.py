@@ -66,7 +66,7 @@ class Dialect(NamedTuple):
 
 
 class SocketHome(Protocol):
-    """The part of the routes that their sockets use."""
+    """The part of `WebSocketRoutes` that sockets use; `routes` imports this module, so no import goes back."""
 
     engine: Engine
     streams: StreamRoutes

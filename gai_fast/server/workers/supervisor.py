@@ -207,7 +207,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._state = _State.STARTING
         self._workers: dict[int, _Worker] = {}  # by process
-        self._made = 0
+        self._started_workers = 0
         self._turns = 0
         self._failed_starts = 0
         self._deaths: list[float] = []  # times within the last `worker_settled` seconds
@@ -318,7 +318,7 @@ class Supervisor:
         Raises:
             OSError: The system cannot make its sockets or its process.
         """
-        number = self._made + 1
+        number = self._started_workers + 1
         with ExitStack() as opened:
             near, far, channel, its_channel = (
                 opened.enter_context(each) for _ in ("messages", "connections") for each in socket.socketpair()
@@ -335,12 +335,12 @@ class Supervisor:
             opened.pop_all()
         far.close()
         self._workers[worker.pid] = worker
-        self._made = number
+        self._started_workers = number
         if self._settings is not None:
             self._send([worker], "settings", self._settings)
         if self._is_sealed:
             self._send([worker], "sealed", True)
-        self._send(self._workers.values(), "made", self._made)
+        self._send(self._workers.values(), "made", self._started_workers)
 
     def _free_place(self) -> int:
         """Returns the first free place. A worker that leaves has none, because it begins no streams."""

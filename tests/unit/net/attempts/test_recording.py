@@ -17,7 +17,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
-from gai_fast.net.attempts.recording_player import ReplayExchange, read_recording
+from gai_fast.net.attempts.recording_player import PlayedExchange, read_recording
 from gai_fast.net.upstream.connection import Receiver
 from tests.limits import LIMITS, replaced
 from tests.unit.net.fakes import FakeTime
@@ -96,7 +96,7 @@ def test_what_was_recorded_can_be_replayed(tmp_path: Path) -> None:
     assert (recording.status, recording.broke, recording.about["model"]) == (200, False, "m")
     assert recording.chunks == [(0.5, b"\xc3"), (0.75, b"\xa9 key *** \n")]
     session, time = Session(), FakeTime()
-    ReplayExchange(recording, session, time)
+    PlayedExchange(recording, session, time)
     time.advance(1)
     assert session.calls == [(200, dict(recording.headers)), b"\xc3", b"\xa9 key *** \n", None]
 
@@ -107,7 +107,7 @@ def test_an_answer_that_broke_says_so(tmp_path: Path) -> None:
     recording = read_recording((tmp_path / "r").read_bytes())
     assert recording.broke
     session, time = Session(), FakeTime()
-    ReplayExchange(recording, session, time)
+    PlayedExchange(recording, session, time)
     time.advance(1)
     assert session.calls[-1].reason == "truncated"
 
@@ -168,7 +168,7 @@ exchange.exchange_ended(None)
         (b'{"format": 1}\n{"at": 1, "data": 5}\n', "line 2 is not of a recording"),
     ],
 )
-def test_what_is_no_recording_is_told(data: bytes, expected: str) -> None:
+def test_what_is_no_recording_is_reported(data: bytes, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         read_recording(data)
 

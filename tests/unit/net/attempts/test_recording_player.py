@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.model.errors import Error
-from gai_fast.net.attempts.recording_player import Recording, ReplayExchange, load_recording
+from gai_fast.net.attempts.recording_player import PlayedExchange, Recording, load_recording
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.providers import get_provider
 from tests.unit.net.fakes import FakeTime
@@ -17,7 +17,7 @@ class Receiver(upstream.Receiver):
     def __init__(self, time: FakeTime) -> None:
         self.time = time
         self.calls: list[tuple[float, Any]] = []
-        self.exchange: ReplayExchange | None = None
+        self.exchange: PlayedExchange | None = None
         self.pause_at: bytes | None = None
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
@@ -33,10 +33,10 @@ class Receiver(upstream.Receiver):
         self.calls.append((self.time.now, error))
 
 
-def play() -> tuple[FakeTime, Receiver, ReplayExchange]:
+def play() -> tuple[FakeTime, Receiver, PlayedExchange]:
     time = FakeTime()
     receiver = Receiver(time)
-    receiver.exchange = ReplayExchange(RECORDING, receiver, time)
+    receiver.exchange = PlayedExchange(RECORDING, receiver, time)
     return time, receiver, receiver.exchange
 
 
