@@ -99,7 +99,7 @@ def cost() -> type:
         (100.0, 1.0, 4.0, "twice as many events cost 4.00 times as much"),
     ],
 )
-def test_what_fails_is_told_beside_its_case(
+def test_what_fails_is_reported_beside_its_case(
     cost: type, instructions: float, allocations: float, growth: float, expected: str
 ) -> None:
     baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 1.0}}}
@@ -150,7 +150,7 @@ def test_what_must_be_linear_is_and_the_case_that_is_not_is_seen(cost: type) -> 
         assert any(line.startswith(name) and line.endswith("wrong") is not is_fine for line in lines)
 
 
-def test_cases_that_come_or_go_are_told(cost: type) -> None:
+def test_cases_that_come_or_go_are_reported(cost: type) -> None:
     baseline = {"here": {"a case": {"instructions": 100.0, "allocations": 0.0}}}
     lines, fine = compare({"another": cost(1.0, 0.0, 2.0)}, baseline, "here")
     assert not fine

@@ -246,7 +246,7 @@ async def test_of_two_thousand_streams_a_hundred_are_shown_and_the_rest_is_count
         assert page.problems == []
 
 
-async def test_a_lost_connection_is_told_and_made_again(browser: Browser, origin: str) -> None:
+async def test_a_lost_connection_is_reported_and_made_again(browser: Browser, origin: str) -> None:
     async with browser.page() as page:
         await opened(page, origin)
         await page.evaluate(sample(row("one")))

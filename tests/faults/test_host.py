@@ -142,7 +142,7 @@ def read(descriptor: int, lines: list[str]) -> None:
         lines.extend(pipe)
 
 
-def lines_told(lines: list[str]) -> int:
+def lines_reported(lines: list[str]) -> int:
     """Returns the number of dropped lines, as a log says itself."""
     return sum(int(match[1]) for match in map(TOLD.search, lines) if match)
 
@@ -168,11 +168,11 @@ async def test_a_pipe_that_nobody_reads_holds_no_answer_up_and_the_log_says_what
         assert 0 < lost < LINES
         lines: list[str] = []
         reading = asyncio.create_task(asyncio.to_thread(read, reader, lines))
-        await until(lambda: lines_told(lines) >= lost)
+        await until(lambda: lines_reported(lines) >= lost)
         server.signal()
         assert await server.ended() == 0
         await reading
-    assert lines_told(lines) + sum('"method":"GET"' in line for line in lines) == LINES + 1, (
+    assert lines_reported(lines) + sum('"method":"GET"' in line for line in lines) == LINES + 1, (
         "the last one is the scrape"
     )
 

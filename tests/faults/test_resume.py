@@ -81,7 +81,7 @@ async def test_wherever_a_client_is_cut_off_it_gets_exactly_the_rest(bench: Benc
 
 @pytest.mark.parametrize("format", ["gai", "openai"])
 @fault(26)
-async def test_what_the_log_has_dropped_is_told_and_never_a_silent_hole(bench: Bench, format: str) -> None:
+async def test_what_the_log_has_dropped_is_reported_and_never_a_silent_hole(bench: Bench, format: str) -> None:
     words = [f"word {number} " for number in range(3000)]
     gateway = await bench.gateway(
         (await bench.sending(body(*map(delta, words), FINISH, DONE))).url, max_stream_bytes=200_000

@@ -116,7 +116,7 @@ async def test_wherever_an_answer_is_cut_no_half_frame_is_shown_and_one_event_en
 @pytest.mark.parametrize("frames", [[], [FINISH]])
 @pytest.mark.parametrize("query", ["", "?format=openai", "?format=simple", "?framing=ndjson"])
 @fault(2)
-async def test_an_orderly_end_without_the_end_mark_is_an_error_unless_the_reason_to_finish_was_told(
+async def test_an_orderly_end_without_the_end_mark_is_an_error_unless_the_reason_to_finish_was_reported(
     bench: Bench, frames: list[bytes], query: str
 ) -> None:
     upstream = await bench.sending(body(*map(delta, TEXTS), *frames))
@@ -162,7 +162,9 @@ async def test_an_upstream_that_stalls_is_a_timeout_with_keep_alives_until_then(
 
 @pytest.mark.parametrize("has_backup", [True, False])
 @fault(5, on=on_steady_loop)
-async def test_an_upstream_that_never_begins_is_left_for_the_fallback_or_told(bench: Bench, has_backup: bool) -> None:
+async def test_an_upstream_that_never_begins_is_left_for_the_fallback_or_reported(
+    bench: Bench, has_backup: bool
+) -> None:
     upstream = await bench.sending(ANSWER)
     proxy = await bench.proxy(upstream, Faults(after=len(SSE_HEAD), then="stall"))
     gateway = await bench.gateway(
@@ -353,7 +355,7 @@ async def test_an_answer_that_begins_with_an_error_has_its_status_or_the_fallbac
 
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @fault(13)
-async def test_an_error_after_content_is_told_in_band_and_nobody_is_asked_again(bench: Bench, path: str) -> None:
+async def test_an_error_after_content_is_reported_in_band_and_nobody_is_asked_again(bench: Bench, path: str) -> None:
     upstream, backup = await bench.sending(body(delta("a"), OVERLOADED)), await bench.sending(ANSWER)
     gateway = await bench.gateway(upstream.url, backup=backup.url, retries=2)
     response = await bench.ask(gateway, path)
@@ -412,7 +414,7 @@ async def test_a_date_to_wait_for_is_a_wait(bench: Bench) -> None:
 @pytest.mark.parametrize("has_backup", [True, False])
 @pytest.mark.parametrize(("is_slow", "expected"), [(False, ("network", "dns")), (True, ("timeout", "connect"))])
 @fault(15, on=on_asyncio)
-async def test_a_name_that_does_not_resolve_in_time_is_told_or_the_fallback_answers(
+async def test_a_name_that_does_not_resolve_in_time_is_reported_or_the_fallback_answers(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, has_backup: bool, is_slow: bool, expected: tuple[str, str]
 ) -> None:
     backup, resolve, go_on = await bench.sending(ANSWER), socket.getaddrinfo, threading.Event()

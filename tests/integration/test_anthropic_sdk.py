@@ -316,7 +316,7 @@ async def test_a_stream_that_breaks_is_an_error_and_never_a_silent_success(net: 
 
 
 @on_uvloop
-async def test_an_overloaded_upstream_is_told_in_the_stream(net: Net) -> None:
+async def test_an_overloaded_upstream_is_reported_in_the_stream(net: Net) -> None:
     gateway = await net.gateway(await upstream_of(net, BEGIN, OPEN, text_delta("Hi"), OVERLOADED))
     with pytest.raises(anthropic.APIStatusError) as caught:
         async with client_of(net, gateway).messages.stream(model="claude", **ASK) as stream:

@@ -569,7 +569,7 @@ async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_soo
 
 
 @on_uvloop
-async def test_a_refused_key_is_set_aside_and_told_to_the_operator(net: Net) -> None:
+async def test_a_refused_key_is_set_aside_and_reported_to_the_operator(net: Net) -> None:
     target = Target(REFUSED)
     gateway = await with_keys(net, target, "k1", "k2")
     first = await ask(gateway)

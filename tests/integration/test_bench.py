@@ -53,7 +53,7 @@ def a_load(url: str, *, format: str = "openai", **options: Any) -> Load:
 
 
 @on_both_loops
-async def test_a_closed_loop_asks_as_often_as_it_was_told_over_as_many_connections(net: Net) -> None:
+async def test_a_closed_loop_asks_as_often_as_configured_over_as_many_connections(net: Net) -> None:
     mock = await net.mock(rate=0, deltas=8)
     made = a_load(mock.url)
     await made.run()
@@ -350,7 +350,7 @@ async def test_a_wrong_answer_is_wrong(net: Net, client: str, tmp_path: Path, bo
 
 
 @on_both_loops
-async def test_a_refusal_is_told_with_its_status(net: Net, client: str, tmp_path: Path) -> None:
+async def test_a_refusal_is_reported_with_its_status(net: Net, client: str, tmp_path: Path) -> None:
     result = await judged(net, client, tmp_path, b"busy", head=HEAD.replace(b"200 OK", b"503 Busy"))
     assert (result["answers"], result["wrong"]) == (0, 4)
     assert result["why"].startswith("HTTP/1.1 503 Busy")

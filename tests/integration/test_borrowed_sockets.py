@@ -144,7 +144,7 @@ async def test_an_answer_comes_whole_and_both_connections_carry_the_next_one(net
 
 
 @on_both_loops
-async def test_what_is_no_token_is_told_where_it_belongs(net: Net) -> None:
+async def test_what_is_no_token_is_reported_where_it_belongs(net: Net) -> None:
     paced, gateway, _, response = await begin(net)
     tool = {"tool_calls": [{"index": 0, "id": "t1", "function": {"name": "f", "arguments": "{}"}}]}
     await paced.send(chunk(delta("", delta=tool)))
@@ -220,7 +220,7 @@ async def test_a_cancelled_stream_ends_the_upstream_and_tells_the_client(net: Ne
 
 @pytest.mark.parametrize("how", ["reset", "close"])
 @on_both_loops
-async def test_an_upstream_that_breaks_off_is_told(net: Net, how: str) -> None:
+async def test_an_upstream_that_breaks_off_is_reported(net: Net, how: str) -> None:
     paced, _, _, response = await begin(net)
     assert paced.peer is not None
     await paced.send(chunk(delta("last")))

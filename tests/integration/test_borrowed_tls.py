@@ -70,7 +70,7 @@ async def test_a_burst_of_more_than_a_read_comes_whole(net: Net, authority: Auth
     ("how", "reason"), [("reset", "reset"), ("notify", "truncated"), ("cut", "truncated"), ("garbage", "tls")]
 )
 @on_both_loops
-async def test_an_upstream_that_breaks_off_is_told(net: Net, authority: Authority, how: str, reason: str) -> None:
+async def test_an_upstream_that_breaks_off_is_reported(net: Net, authority: Authority, how: str, reason: str) -> None:
     paced, gateway, _, response = await begin(net, authority)
     assert paced.peer is not None
     await paced.send(chunk(delta("last")))

@@ -592,7 +592,7 @@ async def test_a_slow_reader_holds_up_no_other(net: Net) -> None:
 
 
 @on_uvloop
-async def test_a_reader_that_is_too_slow_for_what_is_kept_is_told_so(net: Net) -> None:
+async def test_a_reader_that_is_too_slow_for_what_is_kept_is_reported_so(net: Net) -> None:
     """Its client once got a failure of the network."""
     may_send = asyncio.Semaphore(0)
 

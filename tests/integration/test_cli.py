@@ -195,7 +195,7 @@ class TestChat:
         await asyncio.wait_for(mock.requests[0].closed.wait(), PATIENCE)
         assert mock.requests[0].answered_at is None
 
-    async def test_a_break_is_told_after_what_came(self, config: Path, mock: Mock) -> None:
+    async def test_a_break_is_reported_after_what_came(self, config: Path, mock: Mock) -> None:
         mock.fault = Fault("reset", 3)
         code, output, errors = await run("chat", "hi", cwd=config.parent, KEY="k")
         assert (code, output) == (1, " ".join(WORDS[:3]) + "\n")
@@ -255,7 +255,7 @@ class TestCheck:
         got = await run("check", "-c", "c.toml", "--probe", cwd=tmp_path)
         assert (got[0], mock.requests[0].body["model"]) == (code, "gai-fast-probe")
 
-    async def test_a_refused_key_is_told_once(self, config: Path, mock: Mock) -> None:
+    async def test_a_refused_key_is_reported_once(self, config: Path, mock: Mock) -> None:
         """The engine warns of it as well, for those who run a server."""
 
         class Refusing(OpenAIAnswer):

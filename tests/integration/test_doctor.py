@@ -86,7 +86,7 @@ async def test_a_server_that_closes_without_an_answer_is_told_apart_from_a_proxy
     assert "proxy.buffering" not in checks
 
 
-async def test_a_certificate_that_nobody_trusts_is_told_from_a_server_that_is_not_there(tmp_path: Path) -> None:
+async def test_a_certificate_that_nobody_trusts_is_reported_from_a_server_that_is_not_there(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
 
     async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -45,7 +45,7 @@ async def test_a_stream_that_can_end_within_grace_does_and_new_clients_are_answe
             assert await server.ended() == 0
 
 
-async def test_what_outlasts_grace_is_told_and_ends_properly(net: Net, tmp_path: Path) -> None:
+async def test_what_outlasts_grace_is_reported_and_ends_properly(net: Net, tmp_path: Path) -> None:
     async with Mock(deltas=10_000, rate=20) as mock:
         configure(tmp_path, mock, grace=0.5)
         async with serving(net, tmp_path) as server:

@@ -323,7 +323,7 @@ async def test_a_stream_of_another_dialect_is_followed_in_its_own_form_only(net:
 
 
 @on_uvloop
-async def test_what_is_no_longer_in_the_log_is_told_with_the_text_so_far(net: Net) -> None:
+async def test_what_is_no_longer_in_the_log_is_reported_with_the_text_so_far(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=4000), max_stream_bytes=256 * 1024)
     response = await gateway.ask("POST", NATIVE, RESUMABLE)
     stream_id = id_of(response)

@@ -191,7 +191,7 @@ async def test_a_signal_lets_calls_end(net: Net, number: signal.Signals) -> None
         assert await ended(process) == (0, "")
 
 
-async def test_a_call_that_does_not_end_is_told(net: Net) -> None:
+async def test_a_call_that_does_not_end_is_reported(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=6000, rate=50))
     async with running("--url", gateway.url, "--port", "0", grace=0.3) as process:
         async with grpc.aio.insecure_channel(await address(process)) as channel:

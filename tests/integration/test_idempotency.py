@@ -532,7 +532,7 @@ async def test_a_key_whose_answer_is_no_longer_kept_is_refused_and_nothing_is_ge
 
 @on_uvloop
 @pytest.mark.parametrize("form", ["gai", "openai", "whole"])
-async def test_an_answer_whose_beginning_is_lost_is_told_or_refused(net: Net, form: str) -> None:
+async def test_an_answer_whose_beginning_is_lost_is_reported_or_refused(net: Net, form: str) -> None:
     words = [f"word {number} " for number in range(3000)]
 
     async def speak(peer: Peer) -> None:

@@ -52,7 +52,7 @@ async def rows(server: Gateway | Server) -> dict[str, dict[str, Any]]:
 
 
 @on_both_loops
-async def test_a_key_counts_at_once_and_its_secret_is_told_once(net: Net) -> None:
+async def test_a_key_counts_at_once_and_its_secret_is_reported_once(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=3), keys=(OPERATOR, CALLER))
     secret = await made(gateway, "shop")
     assert (await gateway.ask("POST", NATIVE, M, {"x-api-key": secret})).status == 200
@@ -323,7 +323,7 @@ async def test_a_revoked_key_is_forgotten_so_that_figures_do_not_grow_with_keys(
 
 
 @on_uvloop
-async def test_of_two_admins_who_make_one_name_one_is_told_that_it_is_there(net: Net) -> None:
+async def test_of_two_admins_who_make_one_name_one_is_reported_that_it_is_there(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), keys=(OPERATOR,))
     responses = await asyncio.gather(*(ask(gateway, "POST", "", {"name": "shop"}) for _ in range(8)))
     assert sorted(each.status for each in responses) == [201, *[409] * 7]

@@ -192,7 +192,7 @@ async def test_an_upstream_of_the_clients_dialect_keeps_its_words(net: Net) -> N
 
 
 @on_both_loops
-async def test_an_upstream_that_is_not_there_is_told_with_its_phase(net: Net) -> None:
+async def test_an_upstream_that_is_not_there_is_reported_with_its_phase(net: Net) -> None:
     mock = await net.mock(fault=Fault("refuse"))
     gateway = await net.gateway(mock)
     for path, body in ((NATIVE, M), (CHAT, OPENAI), (NATIVE, {**M, "stream": False})):
@@ -219,7 +219,7 @@ async def test_an_upstream_that_is_not_there_is_told_with_its_phase(net: Net) ->
 
 @on_both_loops
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
-async def test_after_commit_after_a_failure_is_told_in_band_and_the_response_ends(net: Net, path: str) -> None:
+async def test_after_commit_after_a_failure_is_reported_in_band_and_the_response_ends(net: Net, path: str) -> None:
     go = asyncio.Event()
 
     async def handler(peer: Peer) -> None:

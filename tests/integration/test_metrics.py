@@ -111,7 +111,7 @@ async def test_every_stream_is_counted_by_route_model_and_end(net: Net) -> None:
 
 
 @on_uvloop
-async def test_what_runs_now_is_told_by_its_transport(net: Net) -> None:
+async def test_what_runs_now_is_reported_by_its_transport(net: Net) -> None:
     gateway = await net.gateway(await net.mock(rate=50, deltas=1000))
     client, response = await gateway.stream({**QUERY, "model": "m"}, accept="application/x-ndjson")
     await response.until(b"text.delta")
@@ -187,7 +187,7 @@ async def test_a_request_that_cannot_be_read_is_counted_as_refused(net: Net, req
 
 
 @on_uvloop
-async def test_retries_fallbacks_and_breakers_are_told(net: Net) -> None:
+async def test_retries_fallbacks_and_breakers_are_reported(net: Net) -> None:
     main, backup = Steps(BUSY), Steps(answer())
     breaker = BreakerSettings(failures=2)
     gateway = await gateway_for(net, main, backup, retries=1, breaker=breaker)
@@ -278,7 +278,7 @@ async def test_a_stream_whose_client_goes_has_its_line_too(net: Net, caplog: pyt
 
 
 @on_uvloop
-async def test_a_failure_is_told_by_its_code(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_is_reported_by_its_code(net: Net, caplog: pytest.LogCaptureFixture) -> None:
     gateway = await net.gateway(await net.mock(fault=Fault("cut", 3)))
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         await gateway.chat()

@@ -65,7 +65,7 @@ def of_type(events: list[dict[str, Any]], *types: str) -> list[dict[str, Any]]:
 
 @on_both_loops
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
-async def test_the_value_so_far_is_told_where_it_was_asked_for(net: Net, accept: str) -> None:
+async def test_the_value_so_far_is_reported_where_it_was_asked_for(net: Net, accept: str) -> None:
     gateway = await gateway_saying(net, DOCUMENT)
     asked = {**ASKED, "json_snapshots": 1, "response_format": {"type": "json"}}
     response = await gateway.ask("POST", NATIVE, asked, {"accept": accept})

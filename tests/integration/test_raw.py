@@ -82,7 +82,7 @@ async def test_a_stream_in_one_piece_is_not_labelled_json(net: Net) -> None:
 
 
 @on_both_loops
-async def test_a_break_cuts_the_response_and_a_told_error_ends_it(net: Net) -> None:
+async def test_a_break_cuts_the_response_and_a_reported_error_ends_it(net: Net) -> None:
     for end, is_proper in ((LAST_CHUNK, False), (chunk(TOLD), True)):
         response = await broken(net, end)
         assert (response.status, response.ended) == (200, is_proper)

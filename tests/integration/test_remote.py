@@ -441,7 +441,7 @@ async def test_an_error_without_an_id_is_no_place_in_the_log(net: Net) -> None:
     ],
 )
 @on_uvloop
-async def test_what_is_no_gai_fast_server_is_told(net: Net, answer: bytes) -> None:
+async def test_what_is_no_gai_fast_server_is_reported(net: Net, answer: bytes) -> None:
     with pytest.raises(gai_fast.Network, match="as a gai-fast server does") as caught:
         await read(net, answer)
     assert caught.value.reason == "protocol"
@@ -466,7 +466,7 @@ async def test_what_is_no_event_ends_the_stream(net: Net, data: bytes) -> None:
 
 
 @on_uvloop
-async def test_a_server_that_is_not_there_is_told_at_once(net: Net) -> None:
+async def test_a_server_that_is_not_there_is_reported_at_once(net: Net) -> None:
     upstream = await net.upstream(Scripted())
     url = upstream.url
     await upstream.stop()
@@ -518,7 +518,7 @@ async def test_a_server_may_be_mounted_below_a_v1(net: Net) -> None:
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000])
 @on_uvloop
-async def test_an_answer_that_is_not_http_is_told_at_once(net: Net, answer: bytes) -> None:
+async def test_an_answer_that_is_not_http_is_reported_at_once(net: Net, answer: bytes) -> None:
     with pytest.raises(gai_fast.Network, match="not HTTP") as caught:
         await read(net, answer)
     assert caught.value.reason == "protocol"
@@ -657,7 +657,7 @@ def test_a_url_and_a_key_are_text(arguments: tuple[Any, ...], what: str) -> None
         gai_fast.connect(*arguments)
 
 
-async def test_misuse_is_told() -> None:
+async def test_misuse_is_reported() -> None:
     client = gai_fast.connect("http://127.0.0.1:1")
     with pytest.raises(RuntimeError, match="not open"):
         await client.ask(QUERY)

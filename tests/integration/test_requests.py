@@ -264,7 +264,7 @@ async def test_unknown_fields_are_passed_on_to_an_upstream_of_the_same_dialect(n
     ],
 )
 @on_uvloop
-async def test_usage_that_is_always_told_is_asked_of_the_upstream(
+async def test_usage_that_is_always_reported_is_asked_of_the_upstream(
     net: Net, usage: str, given: Any, expected: Any
 ) -> None:
     asked: list[Any] = []

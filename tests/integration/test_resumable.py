@@ -219,7 +219,7 @@ async def test_a_log_is_freed_when_its_time_is_over(net: Net) -> None:
 
 @pytest.mark.usefixtures("patient_end")
 @on_uvloop
-async def test_at_shutdown_all_logs_are_freed_after_the_streams_were_told(net: Net) -> None:
+async def test_at_shutdown_all_logs_are_freed_after_the_streams_were_notified(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=1000, rate=100.0))
     _, response = await gateway.stream(RESUMABLE)
     await response.until(b"text.delta")

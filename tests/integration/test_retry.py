@@ -222,7 +222,7 @@ async def test_an_upstream_that_refuses_connections_is_left_for_the_fallback(net
 
 
 @on_uvloop
-async def test_the_last_failure_is_told_where_nobody_answers(net: Net) -> None:
+async def test_the_last_failure_is_reported_where_nobody_answers(net: Net) -> None:
     main, backup = (
         Steps(BUSY),
         Steps(("404 Not Found", b'{"error":{"message":"no such model","code":"model_not_found"}}')),
@@ -707,7 +707,7 @@ async def test_a_call_that_has_begun_is_content(net: Net, path: str, ending: byt
 
 
 @on_uvloop
-async def test_a_role_is_told_once_whoever_answers(net: Net) -> None:
+async def test_a_role_is_reported_once_whoever_answers(net: Net) -> None:
     begun = SSE_HEAD + chunk(ROLE) + chunk(ERROR)
     main = Steps(begun, BUSY, answer())
     gateway = await gateway_for(net, main)
@@ -791,7 +791,7 @@ async def test_fallback_on_comes_first_where_the_code_is_one_that_is_tried_again
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @pytest.mark.parametrize("stream", [True, False])
 @on_steady_loop
-async def test_a_retry_after_that_is_too_long_is_told_at_once_whatever_is_asked(
+async def test_a_retry_after_that_is_too_long_is_reported_at_once_whatever_is_asked(
     net: Net, path: str, stream: bool
 ) -> None:
     main = Steps(("429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Retry-After: 7"))
@@ -909,7 +909,7 @@ async def test_a_resumable_stream_has_one_numbering_through_its_attempts(net: Ne
 
 
 @on_steady_loop
-async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
+async def test_pings_run_while_a_retry_waits_and_its_failure_is_reported_in_band(
     net: Net, change_limits: ChangeLimits
 ) -> None:
     change_limits(retry_first=FIRST)

@@ -1087,7 +1087,7 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error(net: Net) -> None
     assert (await gateway.ask("GET", "/healthz")).status == 200
 
 
-def test_a_taken_address_is_told() -> None:
+def test_a_taken_address_is_reported() -> None:
     import socket
 
     from gai_fast.server.serving import start

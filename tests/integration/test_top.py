@@ -144,7 +144,7 @@ async def test_a_signal_ends_it_and_restores_the_terminal(net: Net, tmp_path: Pa
 
 
 @on_uvloop
-async def test_a_server_that_is_gone_is_told_and_found_again_without_colours(net: Net, tmp_path: Path) -> None:
+async def test_a_server_that_is_gone_is_reported_and_found_again_without_colours(net: Net, tmp_path: Path) -> None:
     mock, port = await net.mock(), free_port()
     gateway = await net.gateway(mock, port=port)
     async with top(gateway.url, tmp_path, NO_COLOR="1") as terminal:

@@ -138,7 +138,7 @@ CERTIFICATES = {
 
 @pytest.mark.parametrize(("name", "words"), CERTIFICATES.values(), ids=CERTIFICATES)
 @on_both_loops
-async def test_a_certificate_that_does_not_verify_is_told_at_once(
+async def test_a_certificate_that_does_not_verify_is_reported_at_once(
     net: Net, trusted: Authority, verdicts: list[Verdict], name: str, words: str
 ) -> None:
     """It will not verify on a retry either: whoever retried would make a client wait for the same answer."""
@@ -190,7 +190,9 @@ async def test_a_handshake_that_is_cut_off_is_tried_again(net: Net, trusted: Aut
 
 
 @on_both_loops
-async def test_handshakes_that_are_always_cut_off_go_to_the_fallback_or_are_told(net: Net, trusted: Authority) -> None:
+async def test_handshakes_that_are_always_cut_off_go_to_the_fallback_or_are_reported(
+    net: Net, trusted: Authority
+) -> None:
     main, backup = Steps(answer()), Steps(answer())
     url, door = await behind_tls(net, main, trusted.server("good"), cuts=1000)
     assert (await asked(await gateway_for(net, url, backup))).text == "Hello"
@@ -264,7 +266,7 @@ REFUSALS: dict[str, tuple[Step, int]] = {
 @pytest.mark.parametrize(("step", "status"), REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @on_steady_loop
-async def test_what_a_retry_cannot_help_is_told_after_one_attempt_and_no_wait(
+async def test_what_a_retry_cannot_help_is_reported_after_one_attempt_and_no_wait(
     net: Net, verdicts: list[Verdict], path: str, step: Step, status: int
 ) -> None:
     main = Steps(step)
@@ -292,7 +294,9 @@ async def test_while_a_breaker_is_open_nothing_is_asked_decided_or_waited_for(
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @on_uvloop
-async def test_an_error_that_is_nested_too_deep_to_be_told_ends_the_answer(net: Net, path: str, stream: bool) -> None:
+async def test_an_error_that_is_nested_too_deep_to_be_reported_ends_the_answer(
+    net: Net, path: str, stream: bool
+) -> None:
     deep = b"[" * 900 + b"]" * 900
     for error in (b'{"error":{"message":%b}}' % deep, b'{"error":{"message":"m","more":%b}}' % deep):
         frames = chunk(delta("Hello")) + chunk(b"data: %b\n\n" % error) + LAST_CHUNK
@@ -312,7 +316,7 @@ async def test_an_error_that_is_nested_too_deep_to_be_told_ends_the_answer(net: 
 @pytest.mark.parametrize("full", [True, False], ids=["too many wait", "nothing comes free"])
 @pytest.mark.parametrize("helped", [True, False], ids=["a fallback", "alone"])
 @on_steady_loop
-async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
+async def test_a_full_pool_of_ours_is_reported_after_no_retry_and_opens_no_breaker(
     net: Net, verdicts: list[Verdict], change_limits: ChangeLimits, full: bool, helped: bool
 ) -> None:
     async def at_work(peer: Peer) -> None:

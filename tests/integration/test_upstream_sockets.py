@@ -351,7 +351,7 @@ async def test_a_pooled_connection_that_fails_at_the_next_request_costs_one_retr
 
 
 @on_both_loops
-async def test_a_refused_connection_is_told(net: Net) -> None:
+async def test_a_refused_connection_is_reported(net: Net) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         pool = net.pool(f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -383,7 +383,7 @@ async def _cut(net: Net, data: bytes, how: str, certificate: str | None = None) 
 
 
 @on_both_loops
-async def test_an_answer_that_breaks_off_is_told_after_what_had_come(net: Net) -> None:
+async def test_an_answer_that_breaks_off_is_reported_after_what_had_come(net: Net) -> None:
     part = CHUNKED + b"5\r\nhello\r\n5\r\nwo"
     for how, reason in (("close", "truncated"), ("half-close", "truncated"), ("reset", "reset")):
         receiver, failure = await _cut(net, part, how)
@@ -701,7 +701,7 @@ async def test_every_other_certificate_is_refused_and_nothing_is_sent(net: Net) 
 
 
 @on_both_loops
-async def test_tls_towards_a_plain_port_and_the_other_way_round_is_told(net: Net) -> None:
+async def test_tls_towards_a_plain_port_and_the_other_way_round_is_reported(net: Net) -> None:
     async def plain(peer: Peer) -> None:
         await peer.reader.read(1)
         await peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -796,7 +796,7 @@ async def test_a_tunnel_leads_to_the_upstream_whose_certificate_is_checked(net: 
 
 
 @on_both_loops
-async def test_a_proxy_that_is_silent_is_a_connect_timeout_and_one_that_is_gone_is_told(net: Net) -> None:
+async def test_a_proxy_that_is_silent_is_a_connect_timeout_and_one_that_is_gone_is_reported(net: Net) -> None:
     async with net.serve(lambda peer: peer.until_gone()) as proxy:
         through = Secret(f"http://127.0.0.1:{proxy.port}")
         pool = net.pool("http://api.example.com", proxy=through, connect_timeout=0.2)

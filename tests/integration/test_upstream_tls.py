@@ -230,7 +230,7 @@ async def test_handshakes_that_stall_hold_up_nobody(net: Net) -> None:
 
 
 @on_both_loops
-async def test_an_upstream_that_closes_in_the_handshake_is_told(net: Net) -> None:
+async def test_an_upstream_that_closes_in_the_handshake_is_reported(net: Net) -> None:
     async def handler(peer: Peer) -> None:
         await peer.reader.read(1)
 

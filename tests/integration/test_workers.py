@@ -167,7 +167,7 @@ async def test_workers_drain_together(net: Net, mock: Mock, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ends", [1, 2])
-async def test_streams_that_outlast_the_grace_of_workers_are_told(
+async def test_streams_that_outlast_the_grace_of_workers_are_notified(
     net: Net, mock: Mock, tmp_path: Path, ends: int
 ) -> None:
     """By the end of grace, or by a second signal."""
@@ -415,7 +415,7 @@ async def test_a_stream_that_nobody_has_is_unknown_to_every_worker(net: Net, moc
         client.close()
 
 
-async def test_the_followers_of_a_killed_worker_are_told(net: Net, mock: Mock, tmp_path: Path) -> None:
+async def test_the_followers_of_a_killed_worker_are_notified(net: Net, mock: Mock, tmp_path: Path) -> None:
     mock.deltas, mock.rate = 10_000, 40
     configure(tmp_path, mock)
     async with serving(net, tmp_path, "--workers", "2") as server:

@@ -723,7 +723,9 @@ def test_what_another_message_has_taught_is_invisible(both: Both, again: bytes) 
             same(both, "anthropic", chunks, how)
 
 
-def test_sources_that_come_with_the_first_text_are_told_though_another_answer_had_told_the_same(both: Both) -> None:
+def test_sources_that_come_with_the_first_text_are_reported_though_another_answer_had_reported_the_same(
+    both: Both,
+) -> None:
     """Perplexity repeats its sources in every chunk: what becomes of one depends on those before it."""
     cited = ',"citations":["https://a.example"]'
     relayed(both[0], "perplexity", [answer("a", "One", " two", more=cited)], FORMATS[0])

@@ -213,11 +213,11 @@ class _Exchange:
             if asked.name == "effort" and self._meaning.settings["effort"] == "none" and not self._has(asked):
                 continue  # the model does not think
             self._verdict.asked += 1
-            is_told = any(_names(path, asked) for path in seen if path)
-            is_adjusted = is_told and any(_names(path, asked) for path in seen if "=" in path)
+            is_named = any(_names(path, asked) for path in seen if path)
+            is_adjusted = is_named and any(_names(path, asked) for path in seen if "=" in path)
             if is_kept:
                 self._verdict.kept += 1
-            elif not is_told:
+            elif not is_named:
                 self._fail(f"lost: {asked.name}")
             elif (
                 not is_adjusted

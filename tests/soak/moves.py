@@ -22,7 +22,7 @@ NAME: Final = "upstream.soak.test"
 ADDRESSES: Final = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 WRONG: Final = ("elsewhere", "own", "expired")
 """Certificates of `Authority` for another name, by an unknown authority, and whose time is over."""
-IDLE: Final = (Idle(2, is_told=True), Idle(3), Idle(5, is_told=True), Idle())
+IDLE: Final = (Idle(2, is_announced=True), Idle(3), Idle(5, is_announced=True), Idle())
 BY_ALL: Final = 10
 """Requests of which each worker has sent some: the system chooses a worker for each connection of a client."""
 BACK: Final = 40.0

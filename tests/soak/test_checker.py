@@ -144,7 +144,7 @@ def test_frames_without_an_id_come_again_with_the_one_that_has_it() -> None:
     [("openai", b'data: {"error": {"code": "network"}}\n\n'), ("simple", b'data: {"error": "gone"}\n\n')],
     ids=["openai", "simple"],
 )
-def test_an_error_without_an_id_is_told_again_to_a_client_that_was_cut_off_behind_it(
+def test_an_error_without_an_id_is_reported_again_to_a_client_that_was_cut_off_behind_it(
     format_: Format, frame: bytes
 ) -> None:
     ledger = Ledger(ANSWER, Form(format_, "sse"))

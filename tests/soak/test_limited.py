@@ -245,7 +245,7 @@ def test_a_wall_clock_that_is_set_makes_ends_late_and_never_early(monkeypatch: p
 # ---- the exit code ---------------------------------------------------------------------------------------------------
 
 
-def test_differences_of_a_rate_up_to_one_percent_are_told_only_in_the_table() -> None:
+def test_differences_of_a_rate_up_to_one_percent_are_reported_only_in_the_table() -> None:
     assert differences([Verdict(REQUESTS, 1010, 5, 1000, 1000)]) == []
     assert differences([Verdict(REQUESTS, 1011, 5, 1000, 1000)]) == [
         "requests_per_minute: 11 of 1000 requests differ, more than 1%"

@@ -75,16 +75,16 @@ class Idle:
 
     Attributes:
         seconds: How long it keeps idle connections. None if it never closes them.
-        is_told: Whether its answers name it (`Keep-Alive`).
+        is_announced: Whether its answers name it (`Keep-Alive`).
     """
 
     seconds: int | None = None
-    is_told: bool = False
+    is_announced: bool = False
 
     @property
     def header(self) -> bytes:
         """The line of an answer's head."""
-        return b"Keep-Alive: timeout=%d\r\n" % self.seconds if self.is_told and self.seconds else b""
+        return b"Keep-Alive: timeout=%d\r\n" % self.seconds if self.is_announced and self.seconds else b""
 
 
 @dataclass(slots=True, eq=False)

@@ -102,7 +102,7 @@ async def test_texts_objects_and_events_are_sent_as_they_come(net: Net, stack: s
 
 @EVERY_STACK
 @on_uvloop
-async def test_a_source_that_fails_is_told(net: Net, stack: str) -> None:
+async def test_a_source_that_fails_is_reported(net: Net, stack: str) -> None:
     served = await serve(net, stack, Site({"late": ("sse", broken), "early": ("sse", refused)}, options=QUIET))
     late = await served.ask("late")
     assert late.types == ["text.delta", "error", "done"]

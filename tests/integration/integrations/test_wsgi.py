@@ -83,7 +83,7 @@ async def test_items_are_sent_as_in_every_other_framework(net: Net, host: str, a
 
 @EVERY_APP
 @on_uvloop
-async def test_a_source_that_fails_is_told(net: Net, host: str, app: str) -> None:
+async def test_a_source_that_fails_is_reported(net: Net, host: str, app: str) -> None:
     served = Served(net, host)
     late = await served.ask(f"{app}/failing")
     assert late.types == ["text.delta", "error", "done"]

@@ -141,7 +141,7 @@ async def test_a_list_of_keys_takes_few_connections(redis_server: RedisServer) -
     await home.close()
 
 
-async def test_a_sum_of_spend_that_is_full_is_told_once(
+async def test_a_sum_of_spend_that_is_full_is_reported_once(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = RedisHome(redis_server.url)

@@ -161,7 +161,7 @@ async def test_spend_is_added_up_off_the_loop_and_only_of_the_days_that_are_aske
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4]", "[1,[[0,1]],{},{}]", '[1,[[0,1],[0,1]],{"w":1},{}]', 7])
-async def test_a_damaged_row_is_told_as_such(tmp_path: Path, text: object) -> None:
+async def test_a_damaged_row_is_reported_as_such(tmp_path: Path, text: object) -> None:
     home = await opened(tmp_path)
     await home.exchange(1, [], [report(TEN, DEMANDS)])
 

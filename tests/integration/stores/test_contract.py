@@ -104,7 +104,7 @@ async def test_a_stream_is_found_by_its_id_and_by_no_other(store: Store) -> None
         assert await store.find(other) is None
 
 
-async def test_what_was_dropped_is_told_with_its_text(store: Store) -> None:
+async def test_what_was_dropped_is_reported_with_its_text(store: Store) -> None:
     log = begin(store)
     fill(log, 1, 2000)
     backlog = log.read(7, LIMIT)

@@ -75,13 +75,13 @@ async def fault(call: object) -> StoreError:
 # ---- what the server refuses -----------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_not_there_is_told(make: Make) -> None:
+async def test_a_server_that_is_not_there_is_reported(make: Make) -> None:
     port = free_port()
     problem = await fault(make(f"redis://:secret@127.0.0.1:{port}/2").open())
     assert (problem.fault, str(problem)) == ("unreachable", f"redis://127.0.0.1:{port} cannot be reached")
 
 
-async def test_a_wrong_password_is_told_and_not_shown(make: Make, make_server: MakeServer) -> None:
+async def test_a_wrong_password_is_reported_and_not_shown(make: Make, make_server: MakeServer) -> None:
     server = make_server("--requirepass", "right-secret")
     for user in ("", ":wrong-secret@", "nobody:wrong-secret@"):
         problem = await fault(make(f"redis://{user}127.0.0.1:{server.port}").open())
@@ -90,7 +90,7 @@ async def test_a_wrong_password_is_told_and_not_shown(make: Make, make_server: M
     await opened(make, f"redis://:right-secret@127.0.0.1:{server.port}")
 
 
-async def test_a_user_who_may_not_write_is_told(make: Make, make_server: MakeServer) -> None:
+async def test_a_user_who_may_not_write_is_reported(make: Make, make_server: MakeServer) -> None:
     server = make_server()
     server.command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+info")
     problem = await fault(make(f"redis://reader:secret@127.0.0.1:{server.port}").open())
@@ -100,7 +100,7 @@ async def test_a_user_who_may_not_write_is_told(make: Make, make_server: MakeSer
     )
 
 
-async def test_a_replica_is_told(make: Make, make_server: MakeServer) -> None:
+async def test_a_replica_is_reported(make: Make, make_server: MakeServer) -> None:
     server = make_server()
     backend = await opened(make, server.url)
     server.command("REPLICAOF", "127.0.0.1", "1")
@@ -111,7 +111,7 @@ async def test_a_replica_is_told(make: Make, make_server: MakeServer) -> None:
     assert not await backend.write([BEGIN])
 
 
-async def test_a_server_without_memory_is_told_and_goes_on_when_it_has_some(
+async def test_a_server_without_memory_is_reported_and_goes_on_when_it_has_some(
     make: Make, make_server: MakeServer
 ) -> None:
     server = make_server()
@@ -127,7 +127,7 @@ async def test_a_server_without_memory_is_told_and_goes_on_when_it_has_some(
     assert await backend.tail({"s": 0}, 0.01) == {"s": CopyTail([record(1)])}
 
 
-async def test_a_server_that_has_too_many_clients_is_told(make: Make, make_server: MakeServer) -> None:
+async def test_a_server_that_has_too_many_clients_is_reported(make: Make, make_server: MakeServer) -> None:
     server = make_server("--maxclients", "1")
     with contextlib.closing(await connection(server.port)):
         problem = await fault(make(server.url).open())
@@ -195,7 +195,7 @@ async def test_every_refusal_has_its_meaning(make: Make, reply: bytes, kind: str
         assert str(problem).startswith(f"redis://127.0.0.1:{port} ")
 
 
-async def test_a_server_that_does_not_answer_is_told(
+async def test_a_server_that_does_not_answer_is_reported(
     make: Make, make_server: MakeServer, change_limits: ChangeLimits
 ) -> None:
     change_limits(store_timeout=2.0)
@@ -226,7 +226,7 @@ async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_one_after_the_
     assert await backend.load("s") is None
 
 
-async def test_a_foreign_value_under_our_key_is_told(make: Make, redis_server: RedisServer) -> None:
+async def test_a_foreign_value_under_our_key_is_reported(make: Make, redis_server: RedisServer) -> None:
     backend = await opened(make, redis_server.url)
     redis_server.command("SET", "gai:{s}:log", "mine")
     assert (await fault(backend.write([replace(BEGIN, records=[record(1)])]))).fault == "damaged"

@@ -84,7 +84,7 @@ async def test_scripts_run_at_once_get_their_own_replies(connect: Connect, redis
 
 
 @pytest.mark.parametrize("size", range(13))
-async def test_a_reply_that_is_cut_short_is_told_and_the_next_script_has_its_own(
+async def test_a_reply_that_is_cut_short_is_reported_and_the_next_script_has_its_own(
     connect: Connect, redis_server: RedisServer, size: int
 ) -> None:
     """A relay passes on so many bytes of the reply `*2\\r\\n$1\\r\\na\\r\\n…`, and hangs up."""

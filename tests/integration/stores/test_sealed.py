@@ -230,7 +230,7 @@ def last_left_out(log: Tampered, _other: Tampered) -> None:
     del log.records[-1]
 
 
-def last_left_out_and_told(log: Tampered, _other: Tampered) -> None:
+def last_omitted_and_reported(log: Tampered, _other: Tampered) -> None:
     del log.records[-1]
     log.last_seq = log.records[-1].last_seq
     assert log.ending is not None
@@ -289,7 +289,7 @@ DAMAGES: dict[str, Damage] = {
     "a record after a number below zero": after_no_event,
     "the first record left out": first_left_out,
     "the last record left out": last_left_out,
-    "the last record left out, and the end told so": last_left_out_and_told,
+    "the last record left out, and the end says so": last_omitted_and_reported,
     "the end of another stream": end_of_another,
     "a plain end": plain_end,
     "a changed end": changed_end,
@@ -775,7 +775,7 @@ def sealing(folder: Path, url: str, *numbers: int, more: str = "") -> None:
     )
 
 
-async def test_followers_of_a_killed_server_get_what_it_sealed_and_are_told(folder: Path, url: str) -> None:
+async def test_followers_of_a_killed_server_get_what_it_sealed_and_are_notified(folder: Path, url: str) -> None:
     sealing(folder, url, 0)
     async with gai("serve", cwd=folder) as first, streaming(await address_of(first)) as (stream_id, early, _):
         await asyncio.sleep(0.2)

@@ -514,7 +514,9 @@ async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
     assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1)], is_damaged=True)}
 
 
-async def test_a_locked_file_is_waited_for_and_then_told(file: Path, make: Make, change_limits: ChangeLimits) -> None:
+async def test_a_locked_file_is_waited_for_and_then_reported(
+    file: Path, make: Make, change_limits: ChangeLimits
+) -> None:
     change_limits(store_busy=0.2)
     backend = await opened(make)
     await backend.write([BEGIN])
@@ -544,7 +546,7 @@ async def test_those_who_wait_for_a_locked_file_do_not_wait_one_after_the_other(
     assert await take(backend, "key", Claim("s", "body"), 60) is None
 
 
-async def test_a_full_file_is_told_and_goes_on_when_there_is_room(file: Path, make: Make) -> None:
+async def test_a_full_file_is_reported_and_goes_on_when_there_is_room(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([BEGIN])
     pages = await backend._writer.call(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
@@ -556,7 +558,7 @@ async def test_a_full_file_is_told_and_goes_on_when_there_is_room(file: Path, ma
     assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1, 100_000)])}
 
 
-async def test_a_limit_of_the_files_size_is_told(file: Path, make: Make) -> None:
+async def test_a_limit_of_the_files_size_is_reported(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([BEGIN])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -570,7 +572,7 @@ async def test_a_limit_of_the_files_size_is_told(file: Path, make: Make) -> None
     assert not await backend.write([CopyChange("s", records=[record(1, 1_000_000)])])
 
 
-async def test_a_file_that_cannot_be_written_is_told(file: Path, make: Make) -> None:
+async def test_a_file_that_cannot_be_written_is_reported(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([BEGIN])
     await backend._writer.call(lambda connection: connection.execute("PRAGMA query_only=ON"))

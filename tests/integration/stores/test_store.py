@@ -199,7 +199,7 @@ def owner(url: str) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-async def test_the_followers_of_a_killed_worker_get_what_it_stored_and_are_told(
+async def test_the_followers_of_a_killed_worker_get_what_it_stored_and_are_notified(
     url: str, open_at: Open, owner: subprocess.Popen[str]
 ) -> None:
     store = await open_at(url)
@@ -591,7 +591,7 @@ async def test_somebody_elses_value_under_one_key_keeps_no_other_stream_from_its
     assert logs["s"].is_degraded
 
 
-async def test_followers_of_a_stream_whose_key_holds_another_value_are_told_and_no_others(
+async def test_followers_of_a_stream_whose_key_holds_another_value_are_notified_and_no_others(
     redis_server: RedisServer, open_at: Open
 ) -> None:
     here, elsewhere = await open_at(redis_server.url), await open_at(redis_server.url)

@@ -100,7 +100,7 @@ class TestInit:
         stands = {line.partition(" = ")[0] for line in lines if "per worker" in line}
         assert stands == {"# min_idle", "# max_bytes"}
 
-    def test_it_overwrites_only_where_it_is_told_to(self, run: Run, folder: Path) -> None:
+    def test_it_overwrites_only_where_it_is_reported_to(self, run: Run, folder: Path) -> None:
         (folder / "gai-fast.toml").write_text("mine")
         result = run("config", "init")
         assert (result.exit_code, result.output) == (2, "error: gai-fast.toml exists: --force overwrites it\n")

@@ -71,7 +71,7 @@ def test_the_openai_format_names_the_model_that_answered(run: Run) -> None:
     assert json.loads(output.splitlines()[0])["model"] == "m"
 
 
-def test_an_error_that_the_provider_told_is_data(run: Run) -> None:
+def test_an_error_that_the_provider_reported_is_data(run: Run) -> None:
     arguments = ["decode", "--provider", "openai", "--status", "429", "--header", "Retry-After: 7"]
     result = run(*arguments, input=b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}')
     assert result.exit_code == 0

@@ -25,7 +25,7 @@ async def checked(script: str) -> tuple[Any, Grant | None]:
     return await check_identity(UpstreamSettings("it", "openai", "http://x", identity=identity), identity)
 
 
-async def test_a_token_is_told_with_its_time_and_not_shown() -> None:
+async def test_a_token_is_reported_with_its_time_and_not_shown() -> None:
     check, grant = await checked(f"print({CANARY!r}, 3600)")
     assert grant is not None
     assert (check.name, check.status, check.fix) == ("identity.it", "ok", "")
@@ -34,7 +34,7 @@ async def test_a_token_is_told_with_its_time_and_not_shown() -> None:
     assert "canary" not in check.detail
 
 
-async def test_what_gives_no_token_is_told_with_what_to_do() -> None:
+async def test_what_gives_no_token_is_reported_with_what_to_do() -> None:
     check, grant = await checked(f"print({CANARY!r}); raise SystemExit(3)")
     assert grant is None
     assert (check.status, check.detail) == ("error", "auth_command exited with code 3")

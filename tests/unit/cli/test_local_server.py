@@ -192,7 +192,9 @@ def test_a_cut_answer_has_no_last_chunk_and_a_reset_one_an_rst(on_loop: Callable
     on_loop(scenario)
 
 
-def test_a_server_refuses_or_resets_every_connection_where_it_is_told_to(on_loop: Callable[[Scenario], None]) -> None:
+def test_a_server_refuses_or_resets_every_connection_where_it_is_reported_to(
+    on_loop: Callable[[Scenario], None],
+) -> None:
     async def scenario() -> None:
         async with LocalServer(app(hello), listens=False) as server:
             with pytest.raises(ConnectionRefusedError):

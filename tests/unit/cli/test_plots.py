@@ -43,7 +43,7 @@ def test_a_figure_has_three_digits_that_count_or_all_before_its_point(value: flo
     ("value", "text"),
     [(0, "0 µs"), (2e-7, "0.200 µs"), (1.5e-5, "15.0 µs"), (1e-3, "1.00 ms"), (0.25, "250 ms"), (90, "90.0 s")],
 )
-def test_a_time_is_told_in_the_unit_that_suits_it(value: float, text: str) -> None:
+def test_a_time_is_reported_in_the_unit_that_suits_it(value: float, text: str) -> None:
     assert seconds(value) == text
 
 

@@ -48,7 +48,7 @@ async def test_it_answers_as_was_recorded() -> None:
 
 
 @pytest.mark.parametrize(("speed", "pause"), [(1.0, 1000.0), (10.0, 100.0), (0.0, 0.0)])
-async def test_it_keeps_the_time_unless_it_is_told_otherwise(
+async def test_it_keeps_the_time_unless_it_is_reported_otherwise(
     monkeypatch: pytest.MonkeyPatch, speed: float, pause: float
 ) -> None:
     """The pauses are noted instead of waited for."""

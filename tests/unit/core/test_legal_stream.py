@@ -167,7 +167,7 @@ def test_whatever_else_comes_between_parts_them() -> None:
 
 
 @pytest.mark.parametrize("last", [STOP, chunk(error="no")])
-def test_a_half_is_told_before_the_end(last: dict[str, Any]) -> None:
+def test_a_half_is_reported_before_the_end(last: dict[str, Any]) -> None:
     stream = relayed(HELLO, chunk(text="\ud83d"), last)
     assert stream.events[2] == {"type": "text.delta", "text": "\ufffd"}
     assert stream.kinds[3] in ("finish", "error")

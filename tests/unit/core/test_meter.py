@@ -105,7 +105,7 @@ def test_what_a_result_holds_is_json_in_milliseconds() -> None:
     assert "fallbacks" not in result
 
 
-def test_all_that_is_told_of_a_stream_is_measured_or_handed_in() -> None:
+def test_all_that_is_reported_of_a_stream_is_measured_or_handed_in() -> None:
     measured = StreamMeter(0.0).end(1.0, StreamMetrics())
     assert measured == StreamMetrics(duration=1.0)
     result = {"outcome": "failed", "code": "c", "events": 1, "finish_reason": "stop", "usage": {"total_tokens": 1}}

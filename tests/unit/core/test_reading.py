@@ -217,7 +217,7 @@ def test_row_2_a_body_must_be_an_object(body: bytes, kind: str) -> None:
         (b'{"query":"q"}{}', 13),
     ],
 )
-def test_rows_3_and_4_what_is_cut_or_too_much_is_told_with_its_offset(body: bytes, offset: int) -> None:
+def test_rows_3_and_4_what_is_cut_or_too_much_is_reported_with_its_offset(body: bytes, offset: int) -> None:
     error = refused(body)
     assert error.reason == "json"
     result = int(error.message.rpartition("(byte ")[2].rstrip(")"))
@@ -270,7 +270,7 @@ def test_row_9_a_number_that_no_float_can_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["\\ud800", "\\udc00", "\\ud800x", "\\ud800\\ud800", "x\\udfff\\ud800"])
-def test_row_10_half_of_a_pair_is_refused_and_told_as_that(value: str) -> None:
+def test_row_10_half_of_a_pair_is_refused_and_reported_as_that(value: str) -> None:
     assert "surrogate pair (byte " in refused(f'{{"query":"{value}"}}'.encode()).message
 
 
@@ -339,7 +339,9 @@ def test_row_34_an_unknown_field_is_named_with_its_path() -> None:
         ({"seed": 1.5}, "$.seed"),
     ],
 )
-def test_row_35_a_wrong_type_is_named_by_its_path_and_its_value_is_not_told(body: dict[str, Any], path: str) -> None:
+def test_row_35_a_wrong_type_is_named_by_its_path_and_its_value_is_not_reported(
+    body: dict[str, Any], path: str
+) -> None:
     error = refused({"query": "q", **body})
     assert error.reason == "validation"
     assert f"`{path}`" in error.message
@@ -528,7 +530,7 @@ def test_what_is_in_strings_is_no_value(unit: str) -> None:
         (b'{"query":"x","type":1}', "unknown field `type`"),
     ],
 )
-def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, nearest: str) -> None:
+def test_an_unknown_field_is_reported_with_the_nearest_known_one(body: bytes, nearest: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_request(body)
     assert str(refused.value).endswith(nearest)
@@ -550,7 +552,7 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
         ('"tool_choice":"any"', "tool_choice`; known: auto, none, required"),
     ],
 )
-def test_a_value_that_a_field_does_not_have_is_told_with_those_that_it_has(member: str, expected: str) -> None:
+def test_a_value_that_a_field_does_not_have_is_reported_with_those_that_it_has(member: str, expected: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_request(f'{{"query":"x",{member}}}'.encode())
     assert str(refused.value).endswith(f"value - at `$.{expected}")

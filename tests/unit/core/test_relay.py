@@ -384,7 +384,7 @@ def test_that_there_was_no_connection_stays() -> None:
     assert stream.error["phase"] == "connect"
 
 
-def test_calls_that_are_complete_are_told_before_the_error() -> None:
+def test_calls_that_are_complete_are_reported_before_the_error() -> None:
     start = {"type": "tool.call.start", "call_id": "c", "index": 0}
     call = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": {}}}
     stream = relayed(HELLO, chunk(events=[start], complete=call), chunk(error="no"))
@@ -392,7 +392,7 @@ def test_calls_that_are_complete_are_told_before_the_error() -> None:
     assert stream.adapter.aborted == 1
 
 
-def test_an_error_is_translated_before_it_is_told() -> None:
+def test_an_error_is_translated_before_it_is_reported() -> None:
     stream = relayed(
         HELLO, chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}),
         redact=lambda error, _: for_client(error, "main"),
@@ -440,7 +440,7 @@ def test_a_stream_may_call_itself_so(content_type: str) -> None:
 @pytest.mark.parametrize(
     "content_type", ["text/html", "text/plain", "application/octet-stream", "image/png", "garbage"]
 )
-def test_another_content_type_is_unavailable_and_its_body_is_not_told(content_type: str) -> None:
+def test_another_content_type_is_unavailable_and_its_body_is_not_reported(content_type: str) -> None:
     stream = answered(200, sse(HELLO, STOP), content_type=content_type)
     assert stream.kinds == ["error", "done"]
     assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "content_type")
@@ -633,7 +633,7 @@ def test_rule_5_a_chunk_outside_of_sse_may_have_held_text() -> None:
 
 
 @pytest.mark.parametrize("wrong", TEXTLESS, ids=range(len(TEXTLESS)))
-def test_rule_5_a_chunk_without_text_that_cannot_be_read_is_left_out_and_told(wrong: str) -> None:
+def test_rule_5_a_chunk_without_text_that_cannot_be_read_is_left_out_and_reported(wrong: str) -> None:
     stream = relayed(HELLO, wrong, chunk(text="!"), STOP)
     assert stream.kinds == ["start", "text.delta", "warning", "text.delta", "finish", "done"]
     assert stream.events[2] == {"type": "warning", "reason": "malformed_chunk"}
@@ -669,7 +669,7 @@ def test_rule_5_a_good_chunk_begins_the_count_anew() -> None:
     assert stream.kinds[-2:] == ["finish", "done"]
 
 
-def test_a_warning_before_the_start_is_told_right_after_it() -> None:
+def test_a_warning_before_the_start_is_reported_right_after_it() -> None:
     stream = relayed(ODD, ODD, HELLO, STOP)
     assert stream.kinds == ["start", "warning", "warning", "text.delta", "finish", "done"]
     assert relayed(ODD, STOP, END).kinds == ["start", "warning", "finish", "done"]
@@ -773,7 +773,7 @@ def test_the_frames_of_a_clean_stream_are_its_bytes_however_they_are_cut() -> No
         assert passed(*pieces).raw == CLEAN
 
 
-def test_a_frame_comes_before_the_events_it_told() -> None:
+def test_a_frame_comes_before_its_events() -> None:
     calls = passed(sse(HELLO, STOP, END)).calls
     assert calls == [
         ("frame", sse(HELLO)),
@@ -801,7 +801,7 @@ def test_a_failure_that_is_kept_from_the_client_is_not_passed_on_either() -> Non
         assert sink.calls[-2:] == [("event", "error"), ("event", "done")]
 
 
-def test_a_failure_whose_frame_quotes_a_secret_is_told_without_the_frame() -> None:
+def test_a_failure_whose_frame_quotes_a_secret_is_reported_without_the_frame() -> None:
     failure = sse({"error": {"message": "odd"}, "sent": {"authorization": "Bearer sk-live-1234"}})
     hidden = (b"sk-live-1234",)
     sink = passed(sse(HELLO), failure, redact=lambda error, raw: for_client(error, "main", secrets=hidden, raw=raw))
@@ -809,7 +809,7 @@ def test_a_failure_whose_frame_quotes_a_secret_is_told_without_the_frame() -> No
     assert sink.events[-2]["error"]["message"] == "odd"
 
 
-def test_a_malformed_frame_is_left_out_and_told() -> None:
+def test_a_malformed_frame_is_left_out_and_reported() -> None:
     sink = passed(sse(HELLO, ODD, STOP, END))
     assert sink.raw == sse(HELLO, STOP, END)
     assert ("event", "warning") in sink.calls
@@ -918,7 +918,7 @@ def test_nothing_was_used_where_nothing_began_and_nothing_is_estimated_unasked()
     assert "usage" not in stream.events[-2]
 
 
-def test_usage_that_the_provider_never_told_is_estimated_at_the_finish() -> None:
+def test_usage_that_the_provider_never_reported_is_estimated_at_the_finish() -> None:
     stream = relayed(HELLO, STOP, prompt_characters=10)
     assert stream.events[-2]["usage"] == {
         "input_tokens": 3,

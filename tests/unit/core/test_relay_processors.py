@@ -93,7 +93,7 @@ def test_one_that_is_not_satisfied_with_the_end_turns_it_into_an_error() -> None
     assert result[-1] == {"type": "done", "finished": False}
 
 
-def test_what_waits_is_told_before_a_cancelled_stream_ends() -> None:
+def test_what_waits_is_reported_before_a_cancelled_stream_ends() -> None:
     encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: 7))
     chain = make_chain([read_processor({"use": "batch", "characters": 100})], StreamInfo())
     relay = Relay(get_provider("openai").adapter(), encoder, chain=chain)

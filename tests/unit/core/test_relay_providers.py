@@ -364,7 +364,7 @@ def test_copied_deltas_of_ollama_are_what_events_would_have_become(
 
 
 @pytest.mark.parametrize("choice", [5, {"delta": 5}, {"delta": {"tool_calls": 5}}, {"delta": {"content": [5]}}])
-def test_another_shape_is_told_in_the_same_words_whatever_the_build_raised(choice: Any) -> None:
+def test_another_shape_is_reported_in_the_same_words_whatever_the_build_raised(choice: Any) -> None:
     context = StreamContext("abcdefghijklmnopqrstuv", "r", None, "m", lambda: 1)
     encoder = get_format("simple").encoder("sse", context)
     relay = Relay(get_provider("openai").adapter(), encoder, on_malformed="error")

@@ -45,13 +45,13 @@ def repeated(transcript: Transcript, *events: Any) -> list[Event]:
     return [result for event in events if (result := transcript.take(event)) is not None]
 
 
-def test_only_what_follows_is_told() -> None:
+def test_only_what_follows_is_reported() -> None:
     transcript = delivered(thought("hm"), text("Hel"), text("lo "))
     result = repeated(transcript, thought("h"), thought("m"), text("Hello w"), text("orld"), FINISH)
     assert result == [text("w"), text("orld"), FINISH]
 
 
-def test_it_can_be_repeated_again_with_what_was_told_since() -> None:
+def test_it_can_be_repeated_again_with_what_was_reported_since() -> None:
     transcript = delivered(text("Hel"))
     assert repeated(transcript, text("Hello")) == [text("lo")]
     assert repeated(transcript, text("Hello w")) == [text(" w")]
@@ -76,7 +76,7 @@ def test_an_attempt_that_differs_raises_the_first_failure(events: list[Any]) -> 
     assert raised.value is FAILURE
 
 
-def test_a_call_keeps_the_id_that_was_told_first() -> None:
+def test_a_call_keeps_the_id_that_was_reported_first() -> None:
     transcript = delivered(text("a"), *call("first", '{"a"'))
     end = {"type": "tool.call", "call_id": "second", "tool_call": {"name": "f", "input": {"a": 1}}}
     result = repeated(transcript, text("a"), *call("second", '{"a":1}'), end)
@@ -120,7 +120,7 @@ def test_what_is_void_is_not_asked_for_again() -> None:
     assert repeated(transcript, text("Bye")) == [text("e")]
 
 
-def test_what_is_said_of_an_answer_is_neither_compared_nor_told_twice() -> None:
+def test_what_is_said_of_an_answer_is_neither_compared_nor_reported_twice() -> None:
     usage: Any = {"type": "usage", "usage": {"input_tokens": 1}}
     transcript = delivered(text("a"))
     assert repeated(transcript, usage, text("a"), usage) == [usage]
@@ -133,7 +133,7 @@ def test_a_prefill_needs_one_text_and_nothing_else() -> None:
     assert delivered(text("Hello", choice=1)).text is None
 
 
-def test_after_a_prefill_all_is_told() -> None:
+def test_after_a_prefill_all_is_reported() -> None:
     transcript = delivered(text("Hel"))
     transcript.go_on()
     assert transcript.take(text("lo")) == text("lo")

@@ -79,7 +79,7 @@ def test_what_is_not_utf_8_reaches_clients_as_a_replacement(bad: bytes, size: in
     assert written.decode() == body.decode("utf-8", "replace")
 
 
-def test_a_malformed_frame_is_left_out_and_told_by_a_frame_of_ours() -> None:
+def test_a_malformed_frame_is_left_out_and_reported_by_a_frame_of_ours() -> None:
     bad = b'event: content_block_delta\ndata: {"type": "content_block_delta", "delta": 0}\n\n'
     assert relayed([ANSWER.replace(CLOSE, bad + CLOSE)]) == ANSWER.replace(CLOSE, b"data: own warning\n\n" + CLOSE)
 
@@ -140,7 +140,7 @@ def test_an_attempt_that_ends_amid_a_frame_leaves_the_next_ones_whole(rest: byte
     assert result == SSEParser().feed(ANSWER)
 
 
-def test_an_attempt_that_fails_for_good_before_content_is_told_in_order() -> None:
+def test_an_attempt_that_fails_for_good_before_content_is_reported_in_order() -> None:
     assert relayed([BEGIN + OPEN + OVERLOADED]) == BEGIN + OPEN + OVERLOADED
 
 
@@ -172,7 +172,7 @@ def test_an_answer_that_a_limit_stops_gets_an_end_of_ours() -> None:
     assert sink.take() == BEGIN + OPEN + delta("Hi") + b"data: own finish\n\nevent: message_stop\ndata: added\n\n"
 
 
-def test_an_error_that_no_frame_told_is_told_by_us() -> None:
+def test_an_error_that_no_frame_reported_is_reported_by_us() -> None:
     relay, sink = started()
     relay.receive_data(BEGIN + OPEN + delta("Hi"))
     relay.fail(Error("timeout", "slow"))

@@ -221,7 +221,7 @@ class TestFailures:
         assert b"sk-secret" not in reply.body
         assert caplog.records[0].exc_info is not None
 
-    async def test_later_it_is_told_in_the_stream(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_later_it_is_reported_in_the_stream(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.CRITICAL, "gai_fast")
         written = await sent(body_of(of(START, KeyError())))
         assert [line for line in written.decode().split("\n") if line.startswith("event")] == [
@@ -262,7 +262,7 @@ class TestFailures:
 
         assert b"was cancelled" in await sent(body_of(cancelled()))
 
-    async def test_a_resumed_stream_is_told_in_it(self) -> None:
+    async def test_a_resumed_stream_is_reported_in_it(self) -> None:
         error = {"type": "error", "seq": 9, "error": {"code": "network", "reason": "worker_lost"}}
         assert b"worker_lost" in await sent(body_of(of(error), is_resumed=True))
         reply = await body_of(of(), is_resumed=True).begin()
@@ -331,7 +331,7 @@ class TestCompression:
         assert b"".join([reader.decompress(chunk) async for chunk in chunks]) == b"data: b\n\n"
         assert reader.eof
 
-    async def test_others_are_told_that_it_varies(self) -> None:
+    async def test_others_learn_that_it_varies(self) -> None:
         body = Body(of("a"), "sse", settings_of({"compression": ["gzip"]}), {"accept-encoding": "br"})
         assert dict(body.headers)["vary"] == "accept-encoding"
         assert await sent(body) == b"data: a\n\n"

@@ -181,7 +181,7 @@ def test_limits_change_with_the_configuration_and_keys_come_back(ledger: LocalLe
     refused(ledger, key(requests_per_minute=11))
 
 
-def test_spend_is_told(ledger: LocalLedger) -> None:
+def test_spend_is_reported(ledger: LocalLedger) -> None:
     ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 10, 2))
     assert asyncio.run(ledger.spend("model")) == [SpendRow("fast", "USD", 10, 2)]
     assert asyncio.run(ledger.spend("key", since="2026-11-23")) == []

@@ -225,7 +225,7 @@ async def test_spend_of_all_workers_counts() -> None:
         assert await on[1].spent("ann", "day") == 1000
 
 
-async def test_tokens_beyond_the_estimate_are_told_before_their_stream_ends() -> None:
+async def test_tokens_beyond_the_estimate_are_reported_before_their_stream_ends() -> None:
     async with site() as on:
         caller = key(tokens_per_minute=160)
         assert await taken(on[1], caller, "a", 10) == ""
@@ -247,7 +247,7 @@ async def test_tokens_that_are_given_back_count_for_others_before_their_stream_e
 
 
 @pytest.mark.parametrize("how", ["hangs", "fails", "is closed", "breaks"])
-async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_end_waits_for_a_store_that_cannot_be_reached(how: str, caplog: pytest.LogCaptureFixture) -> None:
     async with site(1) as on:
         assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "a") == ""
         way, home = on.ways[0], on.home
@@ -461,7 +461,7 @@ async def test_who_asks_for_the_spend_while_the_ledger_closes_does_not_wait_for_
         await asyncio.wait_for(asyncio.gather(asked, late, ledger.spend("key"), return_exceptions=True), 5)
 
 
-async def test_a_state_that_has_forgotten_a_worker_is_told_its_streams_again() -> None:
+async def test_a_state_that_has_forgotten_a_worker_is_reported_its_streams_again() -> None:
     async with site() as on:
         caller = key(streams=1)
         assert await taken(on[0], caller, "a") == ""

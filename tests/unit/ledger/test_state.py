@@ -40,7 +40,7 @@ def test_the_whole_minute_is_a_burst_whatever_the_limit_divides(limit: int) -> N
     assert verdicts == [GRANTED] * limit + [REQUESTS]
 
 
-def test_what_is_left_is_told() -> None:
+def test_what_is_left_is_reported() -> None:
     state, limits = KeyState(), caps(10, 1000)
     assert decide(state, limits, 0.0, tokens=300) == GRANTED
     assert state.used(limits, 0.0) == (pytest.approx(1), pytest.approx(300), 0, 0)

@@ -153,7 +153,7 @@ async def test_an_early_failure_is_an_event_and_is_kept(gateway: Gateway, mock: 
 # ---- what a log tells ------------------------------------------------------------------------------------------------
 
 
-async def test_what_comes_is_told_at_once_and_what_is_lost_too(gateway: Gateway) -> None:
+async def test_what_comes_is_reported_at_once_and_what_is_lost_too(gateway: Gateway) -> None:
     log = begin(gateway)
     say(log, 1, 3)
     stream = gateway.follow("s", after=1)
@@ -190,7 +190,9 @@ async def test_a_log_whose_writer_is_gone_ends_with_an_error(gateway: Gateway) -
     assert (behind[0]["seq"], behind[0]["error"]["reason"]) == (10, "log_behind")
 
 
-async def test_a_program_that_is_ahead_of_a_log_which_the_store_hides_is_told_to_come_back(gateway: Gateway) -> None:
+async def test_a_program_that_is_ahead_of_a_log_which_the_store_hides_is_reported_to_come_back(
+    gateway: Gateway,
+) -> None:
     log = begin(gateway)
     say(log, 1, 2)
     log.break_off(Error("overloaded", "come back", reason="store"))

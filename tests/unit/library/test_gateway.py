@@ -149,7 +149,7 @@ class TestStream:
             async with gateway.stream({**QUERY, "request_id": given}) as stream:
                 assert ((await anext(stream))["request_id"] == given) is is_taken
 
-    async def test_another_loop_is_told_so(self, mock: Mock, gateway: Gateway) -> None:
+    async def test_another_loop_is_reported_so(self, mock: Mock, gateway: Gateway) -> None:
         mock.deltas, mock.rate = 10_000, 200.0
         async with gateway.stream(QUERY) as stream:
             await anext(stream)
@@ -178,7 +178,7 @@ class Overheard:
 
 
 class TestCallbacks:
-    async def test_they_are_told_what_is_read_and_the_end_says_what_was_measured(self, gateway: Gateway) -> None:
+    async def test_they_learn_what_is_read_and_the_end_says_what_was_measured(self, gateway: Gateway) -> None:
         seen: list[Any] = []
 
         async def later(event: Event) -> None:
@@ -250,7 +250,7 @@ class TestCallbacks:
         assert [event["error"]["code"] for event in seen] == ["internal"]
         assert seen[0]["metrics"]["duration_ms"] >= 0, "callbacks get the figures with every end"
 
-    async def test_a_failure_is_told_even_where_it_is_raised(self, mock: Mock, gateway: Gateway) -> None:
+    async def test_a_failure_is_reported_even_where_it_is_raised(self, mock: Mock, gateway: Gateway) -> None:
         mock.fault = Fault("cut", 3)
         seen: list[Any] = []
 
@@ -301,7 +301,7 @@ class TestCallbacks:
                 while "resume" not in calls:
                     await anext(stream)
 
-    async def test_who_leaves_early_is_told_no_more(self, mock: Mock, gateway: Gateway) -> None:
+    async def test_who_leaves_early_is_reported_no_more(self, mock: Mock, gateway: Gateway) -> None:
         mock.deltas, mock.rate = 10_000, 200.0
         seen: list[Any] = []
         started = asyncio.Event()
@@ -377,7 +377,7 @@ class TestGateway:
         async with gateway.stream({**QUERY, "json_snapshots": 1}) as stream:
             assert "warning" in [event["type"] async for event in stream], "prose is no JSON"
 
-    async def test_sinks_are_told_of_every_stream(self, mock: Mock) -> None:
+    async def test_sinks_are_notified_of_every_stream(self, mock: Mock) -> None:
         class Sink:
             received: ClassVar[list[StreamMetrics]] = []
 

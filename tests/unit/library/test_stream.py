@@ -288,7 +288,7 @@ class TestRoom:
 
 class TestConsumer:
     @pytest.mark.usefixtures("narrow")
-    async def test_a_consumer_that_leaves_is_told_to_senders(self) -> None:
+    async def test_a_consumer_that_leaves_is_reported_to_senders(self) -> None:
         stream = Stream()
         await stream.send("a")
         await stream.send("b")

@@ -45,7 +45,7 @@ def test_a_server_with_a_certificate_speaks_tls() -> None:
     assert ServerSettings(tls_cert="cert.pem", tls_key="key.pem").scheme == "https"
 
 
-def test_a_secret_is_told_only_by_reveal() -> None:
+def test_a_secret_is_reported_only_by_reveal() -> None:
     secret = Secret("sk-secret")
     assert secret.reveal() == "sk-secret"
     for shown in (repr(secret), str(secret), f"{secret}", f"{secret!r:>20}", "%s" % secret):  # noqa: UP031  # the old way must be as safe

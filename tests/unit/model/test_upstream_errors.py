@@ -247,7 +247,7 @@ def test_exhausted_resources_are_temporary() -> None:
     assert reported("", "RESOURCE_EXHAUSTED", status=429).temporary
 
 
-def test_a_wait_is_told_only_where_waiting_helps() -> None:
+def test_a_wait_is_reported_only_where_waiting_helps() -> None:
     """OpenAI's rate limit headers stand on every answer, also on a 400."""
     assert reported("no such field", status=400, header=1000).retry_after_ms is None
     assert reported("busy", status=503, header=1000).retry_after_ms == 1000

@@ -649,7 +649,7 @@ def test_whatever_the_provider_speaks() -> None:
     assert both(answer(*reads), provider="anthropic").leg.body.count(b"text.delta") == 2 * 9
 
 
-def test_what_a_tool_is_called_with_is_told_whole() -> None:
+def test_what_a_tool_is_called_with_is_reported_whole() -> None:
     pieces = ['{"a', '": "', *"xyzxyzxyz", '"}']
     stream = both(answer(ROLE, TOOL, *map(arguments, pieces), chat(delta={}, finish_reason="tool_calls"), DONE))
     assert json.dumps({"a": "xyzxyzxyz"}, separators=(",", ":")).encode() in stream.leg.body.replace(b" ", b"")
@@ -1005,7 +1005,7 @@ def test_an_end_is_for_the_connection_to_see(start: Start, *, is_reset: bool) ->
 
 
 @only_with_a_fast_path
-def test_what_breaks_while_it_is_read_is_told() -> None:
+def test_what_breaks_while_it_is_read_is_reported() -> None:
     """A socket that listens says that there is something, and cannot be read."""
     stream = Stream(turns=True, lends=True)
     wire = stream.wire

@@ -35,7 +35,7 @@ def refused(status: int, headers: dict[str, str] | None = None, **said: Any) -> 
         pytest.param(lambda: refused(307, {"location": "http://x"}), id="a redirect"),
     ],
 )
-def test_it_is_told_in_the_same_turn(fixture: Any) -> None:
+def test_it_is_reported_in_the_same_turn(fixture: Any) -> None:
     stream: Fixture = fixture()
     (result,) = stream.client.calls
     assert isinstance(result, Error)
@@ -80,7 +80,7 @@ def test_a_probe_that_met_a_full_pool_of_ours_is_made_anew() -> None:
     assert breaker.admits(0.0, "another")
 
 
-def test_who_still_waits_for_a_connection_is_not_told_that_the_upstream_is_silent() -> None:
+def test_who_still_waits_for_a_connection_is_not_informed_that_the_upstream_is_silent() -> None:
     fixture = Fixture(first_event_timeout=5).start()
     fixture.exchange.is_waiting = True
     fixture.time.advance(6)

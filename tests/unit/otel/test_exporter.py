@@ -92,7 +92,7 @@ async def test_spans_that_are_being_sent_at_the_end_are_sent_once() -> None:
     assert receiver.requests == ["/v1/traces"]
 
 
-async def test_failures_are_told_once_and_so_is_their_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failures_are_reported_once_and_so_is_their_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gai_fast.otel")
     async with Receiver() as receiver:
         url = receiver.url

@@ -9,7 +9,7 @@ from gai_fast.otel.output import OutputMessages
 from tests.limits import LIMITS
 
 
-def test_arguments_are_told_as_they_came_and_large_ones_are_left_out() -> None:
+def test_arguments_are_reported_as_they_came_and_large_ones_are_left_out() -> None:
     output = OutputMessages()
     given = JSONText('{"n":1}', {"n": 1})
     output.event({"type": "tool.call", "call_id": "a", "tool_call": {"name": "f", "input": given}})

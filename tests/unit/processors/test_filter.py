@@ -54,7 +54,7 @@ def test_deltas_stay_on_the_fast_path_where_all_of_them_pass(options: Any, touch
         ({"keep": ["nope"]}, "there is no event type 'nope'"),
     ],
 )
-def test_what_cannot_be_left_out_is_told(options: Any, expected: str) -> None:
+def test_what_cannot_be_left_out_is_reported(options: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         FilterProcessor(**options)
     with pytest.raises(ValueError, match=expected):

@@ -42,7 +42,7 @@ def test_every_processor_is_one_file_and_one_line() -> None:
         ({"use": "filter", "keep": ["x", 1]}, "parameter 'keep[1]': Expected `str`, got `int`"),
     ],
 )
-def test_what_is_wrong_is_told(entry: dict[str, Any], expected: str) -> None:
+def test_what_is_wrong_is_reported(entry: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=re.escape(expected)):
         read_processor(entry)
 

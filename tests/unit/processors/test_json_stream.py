@@ -90,7 +90,7 @@ def test_an_answer_that_is_cut_off_tells_what_there_is() -> None:
         ('{"a": 1}{"a": 2}', '{"a": 1}'),
     ],
 )
-def test_what_is_no_json_is_told_at_once(size: int, text: str, right: str) -> None:
+def test_what_is_no_json_is_reported_at_once(size: int, text: str, right: str) -> None:
     out = run(text, size)
     assert text_of(out) == text
     assert types_of(out).count("warning") == 1
@@ -101,7 +101,7 @@ def test_what_is_no_json_is_told_at_once(size: int, text: str, right: str) -> No
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", '{"a":', "tru", "1.", "[1", '{"a":1}{"a"'])
-def test_a_document_that_the_model_did_not_end_is_told_at_the_end(text: str) -> None:
+def test_a_document_that_the_model_did_not_end_is_reported_at_the_end(text: str) -> None:
     assert types_of(run(text, 1))[-3:-2] == ["warning"]
     assert types_of(run(text, 1, on_invalid="error"))[-1] == "raised invalid_json"
     for reason in ("length", "cancelled", "content_filter"):
@@ -110,7 +110,7 @@ def test_a_document_that_the_model_did_not_end_is_told_at_the_end(text: str) -> 
 
 
 @pytest.mark.parametrize("before", ["", "1 "])
-def test_a_number_that_is_too_long_is_told_at_the_end(before: str) -> None:
+def test_a_number_that_is_too_long_is_reported_at_the_end(before: str) -> None:
     text = before + "1" * (LIMITS.integer_digits + 1)
     out = run(text, 1000, on_invalid="error")
     assert types_of(out)[-1] == "raised invalid_json"
@@ -222,7 +222,7 @@ def test_prose_without_json_is_not_lost(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "right"), [('Here: {"a": 1, x', '{"a": 1, '), ('{"a": NaN} {"b": 1}', '{"a": '), ("[" * 300, "[" * 255)]
 )
-def test_a_document_that_breaks_after_it_was_found_is_told(size: int, text: str, right: str) -> None:
+def test_a_document_that_breaks_after_it_was_found_is_reported(size: int, text: str, right: str) -> None:
     out = run(text, size, recover=True, on_invalid="error")
     assert (text_of(out), types_of(out)[-1]) == (right, "raised invalid_json")
 
@@ -285,7 +285,7 @@ def test_the_snapshots_of_a_stream_have_a_budget_and_the_last_one_comes_in_any_c
     assert processor.due_ms is None
 
 
-def test_an_answer_beyond_its_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_beyond_its_limit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[JSONStreamProcessor.__module__]
     monkeypatch.setattr(module, "LIMITS", type("Few", (), {"json_answer": 20}))
     assert types_of(run('{"a": "' + "x" * 40, 4, on_invalid="error"))[-1] == "raised invalid_json"

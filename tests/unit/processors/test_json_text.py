@@ -143,7 +143,7 @@ def test_of_what_is_not_whole_only_the_beginning_of_a_string_counts(text: str, v
         ("[" + "1" * 4301 + ",", 4302),
     ],
 )
-def test_what_is_no_json_is_told_at_its_first_wrong_character(text: str, at: int) -> None:
+def test_what_is_no_json_is_reported_at_its_first_wrong_character(text: str, at: int) -> None:
     for size in (1, 2, len(text)):
         reader = JSONReader()
         with pytest.raises(NotJSON, match=f"at character {at}$") as raised:
@@ -195,7 +195,7 @@ def test_a_bare_number_is_whole_when_nothing_follows() -> None:
     assert not unfinished.close()
 
 
-def test_members_of_the_outermost_object_are_told_as_they_become_whole() -> None:
+def test_members_of_the_outermost_object_are_reported_as_they_become_whole() -> None:
     reader = JSONReader()
     seen = []
     for character in '{"a":{"x":1},"b":[2],"c":3}':

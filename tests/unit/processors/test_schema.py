@@ -66,7 +66,7 @@ def test_a_mismatch_ends_the_stream_as_soon_as_it_is_known(text: str, passed: st
     assert text_of(out) == passed
 
 
-def test_or_it_is_told_once_and_everything_passes() -> None:
+def test_or_it_is_reported_once_and_everything_passes() -> None:
     text = '{"days": "many", "town": 1}'
     out = run(text, on_invalid="warn")
     assert text_of(out) == text

@@ -32,7 +32,7 @@ def test_an_answer_amid_another_is_an_error_of_the_upstream() -> None:
     assert (error.code, error.reason) == ("provider_unavailable", "spliced_answer")
 
 
-def test_an_error_event_is_told_in_whatever_shape_it_is() -> None:
+def test_an_error_event_is_reported_in_whatever_shape_it_is() -> None:
     adapter = get_provider("openai").adapter()
     assert adapter.error_event('{"error":{"message":"m","code":"rate_limit_exceeded"}}').code == "rate_limited"
     assert adapter.error_event('{"odd":1}').message == '{"odd":1}'

@@ -402,7 +402,7 @@ class TestBlocks:
         assert content == [self.USE, self.FOUND, {"type": "text", "text": "So far"}]
         assert not changes
 
-    def test_blocks_of_other_providers_are_left_out_and_told(self) -> None:
+    def test_blocks_of_other_providers_are_left_out_and_reported(self) -> None:
         foreign = self.part({"executableCode": {"code": "1"}}, "gemini")
         messages = [*self.said(foreign, {"type": "text", "text": "a"}), {"role": "user", "content": [foreign]}]
         sent, changes = written("claude-sonnet-4-5", messages=[*messages, {"role": "user", "content": "go"}])

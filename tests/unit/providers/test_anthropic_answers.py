@@ -122,7 +122,7 @@ class TestText:
 
 
 class TestReasoning:
-    def test_the_signature_is_told_when_the_block_closes_and_replaces(self) -> None:
+    def test_the_signature_is_reported_when_the_block_closes_and_replaces(self) -> None:
         blocks = [
             begin(0, "thinking", thinking="", signature=""),
             delta(0, "thinking_delta", thinking="hm"),
@@ -142,7 +142,7 @@ class TestReasoning:
             {"type": "reasoning.signature", "block": 2, "signature": "opaque", "redacted": True},
         ]
 
-    def test_what_an_open_block_holds_is_told_at_the_end(self) -> None:
+    def test_what_an_open_block_holds_is_reported_at_the_end(self) -> None:
         blocks = [begin(0, "thinking", thinking="hm"), delta(0, "signature_delta", signature="s")]
         events = read(head(), *blocks, tail("max_tokens"), STOP)
         assert of_type(events, "reasoning.signature") == [{"type": "reasoning.signature", "block": 0, "signature": "s"}]
@@ -188,7 +188,7 @@ class TestTools:
             (tool(0, '{"n":1}'), "tool_use", 1),
         ],
     )
-    def test_a_call_that_is_cut_off_is_not_told(self, chunks: list[Any], reason: str, expected: int) -> None:
+    def test_a_call_that_is_cut_off_is_not_reported(self, chunks: list[Any], reason: str, expected: int) -> None:
         events = read(head(), *chunks, tail(reason), STOP)
         assert len(calls_of(events)) == expected
         assert len(of_type(events, "tool.call.start")) == 1
@@ -205,7 +205,7 @@ class TestTools:
             adapter.receive("", json.dumps(one))
         assert calls_of(plain(adapter.abort())) == []
 
-    def test_tools_of_the_provider_are_told_from_begin_to_end(self) -> None:
+    def test_tools_of_the_provider_are_reported_from_begin_to_end(self) -> None:
         result = [{"type": "web_search_result", "url": "u", "title": "t"}]
         blocks = [
             begin(0, "server_tool_use", id="srv_1", name="web_search", input={}),
@@ -536,13 +536,13 @@ class TestErrors:
         assert failed.value.reason == "content_blocks"
 
 
-def test_the_stop_sequence_is_told_at_the_end() -> None:
+def test_the_stop_sequence_is_reported_at_the_end() -> None:
     last = {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}}
     assert read(head(), *said("a"), last, STOP)[-1]["provider_metadata"] == {"stop_sequence": "END"}
     assert "provider_metadata" not in read(head(), *said("a"), tail(), STOP)[-1]
 
 
-def test_the_cited_text_is_told() -> None:
+def test_the_cited_text_is_reported() -> None:
     cited = {"type": "char_location", "document_index": 0, "document_title": "D", "cited_text": "It is so."}
     chunks = [begin(0, "text", text=""), delta(0, "text_delta", text="So"), delta(0, "citations_delta", citation=cited)]
     (event,) = of_type(read(head(), *chunks, end(0), tail(), STOP), "citations")
@@ -600,7 +600,7 @@ class TestBlocks:
             == []
         )
 
-    def test_a_result_that_is_nested_too_deep_to_be_sent_back_is_told_as_a_tool_alone(self) -> None:
+    def test_a_result_that_is_nested_too_deep_to_be_sent_back_is_reported_as_a_tool_alone(self) -> None:
         deep: Any = []
         for _ in range(100):
             deep = [deep]

@@ -22,7 +22,7 @@ def test_the_first_chunk_says_nothing_yet() -> None:
     assert events[0] == {"type": "start", "provider": "azure", "model": "m1", "provider_metadata": {"id": "c1"}}
 
 
-def test_what_is_filtered_or_detected_is_told() -> None:
+def test_what_is_filtered_or_detected_is_reported() -> None:
     prompt = {"prompt_filter_results": [_results(jailbreak={"filtered": False, "detected": True})]}
     answer = chunk(finish="content_filter")
     answer["choices"][0] |= _results(violence={"filtered": True, "severity": "high"}, error=None)

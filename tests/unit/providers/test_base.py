@@ -38,7 +38,7 @@ class TestDecodeError:
         assert Patient().decode_error(429, {"retry-after": "7"}, json.dumps(body).encode()).retry_after_ms == 7000
 
     @pytest.mark.parametrize(("status", "expected"), [(429, 60_000), (503, None)])
-    def test_a_limit_that_is_told_with_every_answer_is_no_reason_for_another_failure(
+    def test_a_limit_that_is_reported_with_every_answer_is_no_reason_for_another_failure(
         self, status: int, expected: int | None
     ) -> None:
         error = get_provider("openai").decode_error(status, {"x-ratelimit-reset-requests": "1m0s"}, b"busy")
@@ -62,7 +62,7 @@ class TestDecodeError:
         assert error.message.startswith("slow down")
 
     @pytest.mark.parametrize("body", [b"<html>secret</html>", b"\xef\xbb\xbf<html>secret</html>", b""])
-    def test_markup_and_silence_are_told_by_the_status(self, body: bytes) -> None:
+    def test_markup_and_silence_are_reported_by_the_status(self, body: bytes) -> None:
         error = get_provider("openai").decode_error(503, {}, body)
         assert (error.code, error.message) == ("provider_unavailable", "openai answered with status 503")
 
@@ -76,7 +76,7 @@ class TestDecodeError:
             b"",
         ],
     )
-    def test_a_path_that_a_server_does_not_have_is_told_with_the_setting(self, body: bytes) -> None:
+    def test_a_path_that_a_server_does_not_have_is_reported_with_the_setting(self, body: bytes) -> None:
         error = get_provider("openai-compatible").decode_error(404, {}, body)
         assert (error.code, error.message) == (
             "not_found",

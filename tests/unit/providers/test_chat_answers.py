@@ -296,7 +296,7 @@ class TestTolerance:
         events = read(DIALECT, {"id": "", "model": "", "choices": []}, chunk({"content": "a"}))
         assert events[0]["model"] == "m1"
 
-    def test_the_model_asked_for_is_told_where_the_provider_names_none(self) -> None:
+    def test_the_model_asked_for_is_reported_where_the_provider_names_none(self) -> None:
         adapter = get_provider(DIALECT).adapter("asked")
         assert adapter.receive("", '{"id":"c","choices":[]}')[0]["model"] == "asked"
 
@@ -478,7 +478,7 @@ class TestEnd:
         events = read(DIALECT, chunk(call('{"n":', name="f")), chunk(finish=word))
         assert len(calls_of(events)) == expected
 
-    def test_complete_calls_are_told_before_an_error(self) -> None:
+    def test_complete_calls_are_reported_before_an_error(self) -> None:
         adapter = get_provider(DIALECT).adapter()
         for delta in (call('{"n":1}', index=0, id="a", name="f"), call('{"n":', index=1, id="b", name="g")):
             adapter.receive("", json.dumps(chunk(delta)))
@@ -684,7 +684,7 @@ class TestCopied:
 @pytest.mark.parametrize(
     ("value", "expected"), [("END", "END"), (128001, None), (None, None), ("stop", None), ([], None)]
 )
-def test_the_stop_sequence_that_ended_the_answer_is_told(member: str, value: Any, expected: str | None) -> None:
+def test_the_stop_sequence_that_ended_the_answer_is_reported(member: str, value: Any, expected: str | None) -> None:
     last = chunk({}, finish="stop")
     last["choices"][0][member] = value
     end = read("openai-compatible", chunk({"content": "a"}), last)[-1]

@@ -149,7 +149,7 @@ def test_what_was_left_out_or_changed_is_recorded_but_not_what_asks_for_nothing(
 
 
 @pytest.mark.parametrize("provider", ["openai", "mistral", "deepseek", "perplexity", "groq", "xai"])
-def test_of_two_limits_the_newer_counts_and_the_other_is_told(provider: str) -> None:
+def test_of_two_limits_the_newer_counts_and_the_other_is_reported(provider: str) -> None:
     for limits in ({"max_completion_tokens": 5, "max_tokens": 6}, {"max_tokens": 6, "max_completion_tokens": 5}):
         target = Target("m1", "k")
         body = sent(provider, limits, target)
@@ -271,7 +271,7 @@ def result_of(identifier: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("provider", ["openai", "groq", "deepseek", "xai", "azure", "openrouter", "openai-compatible"])
-def test_a_message_between_a_call_and_its_result_follows_the_result_and_is_told(provider: str) -> None:
+def test_a_message_between_a_call_and_its_result_follows_the_result_and_is_reported(provider: str) -> None:
     target = Target("m1", "k")
     asked = [ASK, calls("a", "b"), result_of("b"), ASK, result_of("a"), ASK]
     moved = [ASK, calls("a", "b"), result_of("a"), result_of("b"), ASK, ASK]
@@ -299,7 +299,7 @@ def test_mistral_is_asked_by_the_user_and_after_results_by_none() -> None:
     assert native("mistral", system="s", query="q")["messages"] == [result, {"role": "user", "content": "q"}]
 
 
-def test_perplexitys_turns_alternate_and_what_was_joined_is_told() -> None:
+def test_perplexitys_turns_alternate_and_what_was_joined_is_reported() -> None:
     target, result = Target("m1", "k"), {"role": "system", "content": "s"}
     said = {"role": "assistant", "content": "a"}
     asked = [result, ASK, {"role": "user", "content": [{"type": "text", "text": "b"}]}, said, result, ASK]

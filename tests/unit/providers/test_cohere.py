@@ -181,7 +181,7 @@ class TestUsage:
             "reasoning_tokens": 40,
         }
 
-    def test_what_is_billed_counts_where_nothing_else_is_told(self) -> None:
+    def test_what_is_billed_counts_where_nothing_else_is_reported(self) -> None:
         billed = {"billed_units": {"input_tokens": 9, "output_tokens": 4}}
         assert read(end(usage=billed))[-1]["usage"] == USAGE
         assert "usage" not in read(end(usage={}))[-1]
@@ -239,7 +239,7 @@ class TestCalls:
             read(*call(0, '{"n":', ended=False), end("TOOL_CALL"))
         assert (failed.value.code, failed.value.reason) == ("network", "truncated")
 
-    def test_text_that_is_no_json_is_told_where_the_answer_is_complete(self) -> None:
+    def test_text_that_is_no_json_is_reported_where_the_answer_is_complete(self) -> None:
         assert calls_of(read(*call(0, "no json"), end("TOOL_CALL"))) == [("f_1", "f", "no json")]
 
     def test_copied_fragments_are_the_calls(self) -> None:

@@ -32,7 +32,7 @@ def test_what_is_no_count_is_malformed(answer: Any) -> None:
         TokenCount(API).receive_whole(answer)
 
 
-def test_a_stream_is_none_but_its_error_is_told() -> None:
+def test_a_stream_is_none_but_its_error_is_reported() -> None:
     adapter = TokenCount(API)
     with pytest.raises(Malformed, match="no stream"):
         adapter.receive("", '{"input_tokens": 12}')

@@ -95,7 +95,7 @@ class TestErrorObject:
         error = {"message": "m", "type": "t", "param": "p", "code": None, "extra": [1]}
         assert failure_of(error).details == error
 
-    def test_what_is_nested_too_deep_is_not_told(self) -> None:
+    def test_what_is_nested_too_deep_is_not_reported(self) -> None:
         deep: Any = "bottom"
         for _ in range(2 * LIMITS.arguments_depth):
             deep = {"message": deep}
@@ -105,7 +105,7 @@ class TestErrorObject:
 
     @pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 4, LIMITS.arguments_depth + 1))
     @pytest.mark.parametrize("name", ["openai", "completions", "anthropic", "responses"])
-    def test_what_is_told_can_be_written_for_any_client(self, name: str, levels: int) -> None:
+    def test_what_is_reported_can_be_written_for_any_client(self, name: str, levels: int) -> None:
         deep: Any = 1
         for _ in range(levels):
             deep = [deep]

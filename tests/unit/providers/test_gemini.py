@@ -47,7 +47,7 @@ class TestBlocks:
 @pytest.mark.parametrize(
     "provider", ["openai", "mistral", "cohere", "ollama", "gemini", "deepseek", "openrouter", "perplexity"]
 )
-def test_blocks_of_another_provider_are_left_out_and_told(provider: str) -> None:
+def test_blocks_of_another_provider_are_left_out_and_reported(provider: str) -> None:
     block = {"type": "provider_block", "provider": "anthropic", "block": {"type": "server_tool_use", "id": "srv_1"}}
     said = {"role": "assistant", "content": [{"type": "text", "text": "a"}, block]}
     asked = {"role": "user", "content": [block, {"type": "text", "text": "go"}]}
@@ -332,7 +332,7 @@ class TestRequests:
         sent = json.loads(request("gemini", model=model, reasoning=wanted).body)
         assert sent.get("generationConfig", {}).get("thinkingConfig") == config
 
-    def test_reasoning_that_is_not_as_asked_for_is_told(self) -> None:
+    def test_reasoning_that_is_not_as_asked_for_is_reported(self) -> None:
         for model, wanted, adjusted in (
             ("gemini-3-pro", {"effort": "none"}, {"reasoning.effort": "low"}),
             ("gemini-2.5-pro", {"max_tokens": 0}, {"reasoning.max_tokens": "128"}),

@@ -35,7 +35,7 @@ class TestText:
         events = read(chunk(text("hm", thought=True), text("Hi")), STOP)
         assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Hi")
 
-    def test_text_beside_a_deep_answer_of_a_tool_is_told(self) -> None:
+    def test_text_beside_a_deep_answer_of_a_tool_is_reported(self) -> None:
         deep: Any = 1
         for _ in range(LIMITS.arguments_depth - 5):
             deep = [deep]
@@ -123,18 +123,18 @@ class TestSignatures:
         signed = of_type(read(chunk(call("f"), call("g", "s"), call("h")), STOP), "reasoning.signature")
         assert signed == [{"type": "reasoning.signature", "call_id": "call_1", "signature": "s"}]
 
-    def test_of_an_end_that_ends_no_call_it_is_told_as_well(self) -> None:
+    def test_of_an_end_that_ends_no_call_it_is_reported_as_well(self) -> None:
         signed = of_type(read(chunk(text("a")), chunk(call(signature="s")), STOP), "reasoning.signature")
         assert signed == [{"type": "reasoning.signature", "block": 0, "signature": "s"}]
 
-    def test_of_any_other_part_it_is_told_as_well(self) -> None:
+    def test_of_any_other_part_it_is_reported_as_well(self) -> None:
         part = {"executableCode": {"code": "1"}, "thoughtSignature": "s"}
         signed = of_type(read(chunk(text("a")), chunk(part), STOP), "reasoning.signature")
         assert signed == [{"type": "reasoning.signature", "block": 1, "signature": "s"}]
 
 
 class TestCalls:
-    def test_a_whole_call_is_told_at_once_with_its_text_verbatim(self) -> None:
+    def test_a_whole_call_is_reported_at_once_with_its_text_verbatim(self) -> None:
         part = json.dumps(chunk(call("f", args={"n": 1}, id="c1"))).replace(
             ': {"n": 1}', ': {"n": 12345678901234567890, "f": 1.10}'
         )
@@ -269,7 +269,7 @@ class TestPartsThatCannotBeRead:
     """A piece of a call whose beginning is missing."""
 
     @pytest.mark.parametrize("bad", [*BAD, LOST, NAMELESS], ids=range(len(BAD) + 2))
-    def test_the_parts_before_one_are_told_and_calls_stay_dense(self, bad: Any) -> None:
+    def test_the_parts_before_one_are_reported_and_calls_stay_dense(self, bad: Any) -> None:
         events = read(chunk(text("a"), call("f", args={}), bad), chunk(call("g", args={}), finish="STOP"))
         assert text_of(events) == "a"
         assert calls_of(events) == [("call_0", "f", "{}"), ("call_1", "g", "{}")]
@@ -307,7 +307,7 @@ class TestBlocks:
             {"fileData": {"mimeType": "video/mp4", "fileUri": "https://a.example/v"}, "videoMetadata": {"fps": 1}},
         ],
     )
-    def test_what_is_no_image_and_no_sound_is_not_told_as_one(self, part: dict[str, Any]) -> None:
+    def test_what_is_no_image_and_no_sound_is_not_reported_as_one(self, part: dict[str, Any]) -> None:
         events = read(chunk(part), STOP)
         assert [one["block"] for one in of_type(events, "provider.block")] == [part]
         assert of_type(events, "image") == of_type(events, "audio.delta") == []
@@ -348,7 +348,7 @@ class TestServerTools:
         last = of_type(read(chunk(*parts, answer), STOP), "server_tool")[-1]["server_tool"]
         assert last == {"id": "a", "name": "url_context", "status": "completed", "output": {"ok": 1}}
 
-    def test_images_and_audio_are_told_with_their_media_type(self) -> None:
+    def test_images_and_audio_are_reported_with_their_media_type(self) -> None:
         parts = [
             {"inlineData": {"mimeType": "image/png", "data": "AA=="}, "thought": True},
             {"inlineData": {"mimeType": "audio/L16;rate=24000", "data": "AAAA"}},
@@ -360,7 +360,7 @@ class TestServerTools:
 
 
 class TestSafety:
-    def test_ratings_that_say_something_are_told_once(self) -> None:
+    def test_ratings_that_say_something_are_reported_once(self) -> None:
         dull = {"category": "A", "probability": "NEGLIGIBLE"}
         flagged = {"category": "B", "probability": "LOW", "probabilityScore": 0.25}
         blocked = {"category": "B", "probability": "HIGH", "blocked": True}

@@ -20,7 +20,7 @@ def cited(*chunks: Any) -> list[dict[str, Any]]:
 
 
 class TestCitations:
-    def test_offsets_count_bytes_of_all_text_and_are_told_in_code_points(self) -> None:
+    def test_offsets_count_bytes_of_all_text_and_are_reported_in_code_points(self) -> None:
         chunks = [chunk(text("Größe ")), chunk(text("…", thought=True)), chunk(text("ist 😀 7"))]
         last = chunk(finish="STOP", groundingMetadata=grounding((0, 7, 0), (8, 16, 0), (12, 18, 0)))
         assert cited(*chunks, last) == [
@@ -29,7 +29,7 @@ class TestCitations:
             {"uri": "u", "title": "t", "start": 10, "end": 13},
         ]
 
-    def test_sources_without_a_span_are_told_once(self) -> None:
+    def test_sources_without_a_span_are_reported_once(self) -> None:
         sources = [{"uri": "a"}, {"uri": "b", "title": "B"}]
         said = chunk(text("x"), groundingMetadata=grounding((0, 1, 1), sources=sources))
         assert cited(said, said, STOP) == [{"uri": "b", "title": "B", "start": 0, "end": 1}, {"uri": "a"}]

@@ -20,7 +20,7 @@ def test_reasoning_has_its_own_member() -> None:
     assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "a")
 
 
-def test_usage_is_told_in_x_groq_and_perhaps_twice() -> None:
+def test_usage_is_reported_in_x_groq_and_perhaps_twice() -> None:
     first = chunk({"content": "a"}, x_groq={"id": "req_1", "seed": 1})
     for last in ({"x_groq": {"usage": USAGE}}, {"x_groq": {"usage": USAGE}, "usage": USAGE}, {"usage": USAGE}):
         usage = read("groq", first, chunk(finish="stop", **last))[-1]["usage"]

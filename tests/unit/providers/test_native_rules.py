@@ -146,7 +146,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
     "provider", ["openai", "openai:responses", "azure", "azure:responses", "anthropic", "deepseek"]
 )
 @pytest.mark.parametrize(
-    ("given", "sent", "is_told"),
+    ("given", "sent", "is_reported"),
     [
         # browserbase/stagehand#1159: "schema must be a JSON Schema of 'type: "object"', got 'type: "None"'".
         ({"$ref": "#/$defs/City", "$defs": {"City": CITY}}, {**CITY, "$defs": {"City": CITY}}, True),
@@ -178,7 +178,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
     ],
 )
 def test_arguments_say_that_they_are_an_object_where_an_api_needs_it(
-    provider: str, given: Any, sent: Any, is_told: bool
+    provider: str, given: Any, sent: Any, is_reported: bool
 ) -> None:
     target = Target("m")
     request = native(query="Hi", tools=[{"name": "f", "parameters": given}])
@@ -188,7 +188,7 @@ def test_arguments_say_that_they_are_an_object_where_an_api_needs_it(
     if not given.get("properties") and provider in ("anthropic", "deepseek"):
         schema = {"properties": wanted["properties"], **schema}  # these do not need it
     assert schema == wanted
-    assert target.changes.adjusted == ({"tools[0].parameters": "object"} if is_told else {})
+    assert target.changes.adjusted == ({"tools[0].parameters": "object"} if is_reported else {})
 
 
 def test_a_reference_that_leads_nowhere_is_the_providers_to_refuse() -> None:

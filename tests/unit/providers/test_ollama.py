@@ -65,7 +65,7 @@ class TestAnswer:
         assert calls_of(events) == [("call_0", "f", '{"n":1}')]
         assert events[-1]["finish_reason"] == "length"
 
-    def test_an_image_is_told_and_how_far_it_is_is_not(self) -> None:
+    def test_an_image_is_reported_and_how_far_it_is_is_not(self) -> None:
         drawn = {"model": "m", "response": "", "image": "iVBOR", "done": True, "done_reason": "stop"}
         events = read({"model": "m", "completed": 1, "total": 8, "done": False}, drawn, provider="ollama:generate")
         assert between(events) == [{"type": "image", "image": {"data": "iVBOR", "media_type": "image/png"}}]
@@ -90,7 +90,7 @@ class TestAnswer:
             read(chunk("Hel"), {"error": "llama runner process has terminated"})
         assert (failed.value.code, failed.value.message) == ("internal", "llama runner process has terminated")
 
-    def test_what_was_not_counted_is_not_told(self) -> None:
+    def test_what_was_not_counted_is_not_reported(self) -> None:
         assert read(end(eval_count=4))[-1]["usage"] == {"output_tokens": 4}
         assert "usage" not in read(end())[-1]
 

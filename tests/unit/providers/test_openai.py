@@ -66,7 +66,7 @@ def test_an_answer_by_a_schema() -> None:
     assert unnamed["json_schema"] == {"name": "answer", "schema": {}}
 
 
-def test_what_moderation_flagged_is_told() -> None:
+def test_what_moderation_flagged_is_reported() -> None:
     flagged = {"categories": {"violence": True, "hate": False}, "category_scores": {"violence": 0.9, "hate": 0.1}}
     results = {"type": "moderation_results", "results": [flagged]}
     failed = {"type": "error", "code": "x", "message": "m"}

@@ -12,7 +12,7 @@ from gai_fast.providers import get_provider
 from tests.unit.providers.answers import between, body, chunk, read
 
 
-def test_reasoning_is_said_twice_and_told_once_with_its_signature() -> None:
+def test_reasoning_is_said_twice_and_reported_once_with_its_signature() -> None:
     def detail(**keys: object) -> dict[str, object]:
         return {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0, **keys}
 

@@ -186,7 +186,7 @@ def test_an_option_that_the_provider_lacks_is_refused_by_name_or_left_out() -> N
     assert dropped == ["tools[0].options.max_uses"]
 
 
-def test_an_option_that_is_a_wish_is_left_out_and_told() -> None:
+def test_an_option_that_is_a_wish_is_left_out_and_reported() -> None:
     body, dropped = built("anthropic", "claude-sonnet-4-5", {**SEARCH, "options": {"context_size": "low"}})
     assert body["tools"] == [{"type": "web_search_20250305", "name": "web_search"}]
     assert dropped == ["tools[0].options.context_size"]

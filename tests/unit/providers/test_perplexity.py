@@ -20,7 +20,7 @@ SOURCES: dict[str, Any] = {
 }
 
 
-def test_sources_are_repeated_and_told_once() -> None:
+def test_sources_are_repeated_and_reported_once() -> None:
     events = read("perplexity", *[chunk({"content": "a"}, **SOURCES)] * 3)
     assert of_type(events, "citations") == [
         {"type": "citations", "citations": [{"uri": "https://a", "title": "A"}, {"uri": "https://b", "title": "B"}]}
@@ -169,7 +169,7 @@ def test_a_file_of_a_chat_request_is_bare_base64() -> None:
         perplexity.build_passthrough({"messages": stored}, Target("m1"), shape=chat_shape(stored))
 
 
-def test_images_and_related_questions_are_told_at_the_end_and_once() -> None:
+def test_images_and_related_questions_are_reported_at_the_end_and_once() -> None:
     images = [{"image_url": "https://a.example/i.png", "origin_url": "https://a.example", "height": 1, "width": 2}]
     beside = {"images": images, "related_questions": ["And then?"]}
     events = read("perplexity", chunk({"content": "a"}, **beside), chunk({"content": "b"}, finish="stop", **beside))

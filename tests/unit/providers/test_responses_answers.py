@@ -158,7 +158,7 @@ class TestText:
         chunks = [first, text("a"), whole, event("output_item.done", item=second)]
         assert text_of(read(BEGIN, *chunks, end(output=[]))) == "ab"
 
-    def test_an_item_that_only_the_terminal_event_has_is_told(self) -> None:
+    def test_an_item_that_only_the_terminal_event_has_is_reported(self) -> None:
         output = [{**message(said("a")), "id": "i0"}, {**message(said("b")), "id": "i1"}]
         assert text_of(read(BEGIN, added(0, "message"), text("a"), end(output=output))) == "ab"
 
@@ -234,7 +234,7 @@ class TestReasoning:
             events = read(BEGIN, event("reasoning.delta", output_index=0, delta=delta), whole, end())
             assert text_of(events, "reasoning.delta") == result
 
-    def test_what_no_delta_carried_is_told_at_the_end_but_not_in_two_ways(self) -> None:
+    def test_what_no_delta_carried_is_reported_at_the_end_but_not_in_two_ways(self) -> None:
         both = {
             "summary": [{"type": "summary_text", "text": "s"}],
             "content": [{"type": "reasoning_text", "text": "t"}],
@@ -261,7 +261,7 @@ class TestReasoning:
         for chunks in (deltas, deltas[::-1]):
             assert text_of(read(BEGIN, added(0, "reasoning"), *chunks, end()), "reasoning.delta") == "The user"
 
-    def test_a_signature_that_only_the_terminal_event_has_is_told(self) -> None:
+    def test_a_signature_that_only_the_terminal_event_has_is_reported(self) -> None:
         output = [{"type": "reasoning", "id": "i0", "summary": [], "encrypted_content": "sealed"}]
         events = read(BEGIN, added(0, "reasoning"), done(0, "reasoning"), end(output=output))
         assert of_type(events, "reasoning.signature")[0]["signature"] == "sealed"
@@ -330,7 +330,7 @@ class TestCalls:
         events = read(BEGIN, added(0, "function_call", **self.CALL), fragment('{"a":1}'), last, end())
         assert calls_of(events) == [("c", "f", '{"a":1}')]
 
-    def test_fragments_before_their_call_are_told_with_it(self) -> None:
+    def test_fragments_before_their_call_are_reported_with_it(self) -> None:
         whole = done(0, "function_call", **self.CALL, arguments='{"a":1}')
         for first in ([], [added(0, "function_call", **self.CALL)]):
             events = read(BEGIN, fragment('{"a"'), *first, whole, end())
@@ -509,7 +509,7 @@ class TestServerTools:
             {"id": "i0", "name": "mcp_approval_request", "status": "started", "input": asked}
         ]
 
-    def test_each_is_told_once(self) -> None:
+    def test_each_is_reported_once(self) -> None:
         item = {"type": "web_search_call", "id": "i0", "status": "completed"}
         chunks = [added(0, "web_search_call"), done(0, "web_search_call"), end(output=[item])]
         assert len(of_type(read(BEGIN, *chunks), "server_tool")) == 2
@@ -554,7 +554,7 @@ class TestCitations:
         annotation = {"type": "file_citation", "file_id": "f", "filename": "a.pdf", **span}
         assert self.cited(text("Hi "), text("x", 1), self.annotated(annotation, 1)) == [{"uri": "f", "title": "a.pdf"}]
 
-    def test_each_is_told_once_and_what_no_event_told_at_the_end(self) -> None:
+    def test_each_is_reported_once_and_what_no_event_reported_at_the_end(self) -> None:
         whole = done(
             0, "message", content=[said("Sky", annotations=[self.URL, {**self.URL, "url": "v"}, {"type": "?"}])]
         )
@@ -732,7 +732,7 @@ class TestErrors:
         error = list(decode(OPENAI, [stream.encode()]))[-2]
         assert error["usage"] == {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6}
 
-    def test_one_failure_told_twice_is_one_error(self) -> None:
+    def test_one_failure_reported_twice_is_one_error(self) -> None:
         chunks = [BEGIN, {"type": "error", "error": self.INNER}, event("failed", response=response("failed"))]
         stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
         assert [one["type"] for one in decode(OPENAI, [stream.encode()])] == ["start", "error", "done"]

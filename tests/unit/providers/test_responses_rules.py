@@ -65,7 +65,7 @@ def test_ids_of_calls_that_are_too_long_are_changed_alike_in_call_and_output(pro
         assert (asked["call_id"] == identifier) == is_kept
 
 
-def test_a_limit_below_the_least_is_the_least_and_told() -> None:
+def test_a_limit_below_the_least_is_the_least_and_reported() -> None:
     target = Target("m1", "k")
     assert sent("openai", "Hi", target, max_output_tokens=1)["max_output_tokens"] == 16
     assert target.changes.adjusted == {"max_output_tokens": "16"}

@@ -27,7 +27,7 @@ class TestToolCalls:
         assert len({call.call_id for call in opened}) == 5
         assert opened[0].call_id == "a"
 
-    def test_an_id_that_is_made_is_told_by_its_seed(self) -> None:
+    def test_an_id_that_is_made_is_reported_by_its_seed(self) -> None:
         made = [ToolCalls(Room()).open(None, "f", seed)[0].call_id for seed in ("", "a", "b", "a", "\ud83d")]
         assert made[0] == "call_0"
         assert made[1] == made[3]
@@ -77,7 +77,7 @@ class TestToolCalls:
         with pytest.raises(Error, match="kept in memory"):
             calls.sign(another, "s" * 900)
 
-    def test_a_name_that_comes_late_is_told_before_the_fragments(self) -> None:
+    def test_a_name_that_comes_late_is_reported_before_the_fragments(self) -> None:
         calls = ToolCalls(Room())
         call, events = calls.open("a", "")
         assert events == calls.add(call, "{") == []
@@ -87,7 +87,7 @@ class TestToolCalls:
             "tool.call.delta",
         ]
 
-    def test_calls_are_numbered_as_they_are_told(self) -> None:
+    def test_calls_are_numbered_as_they_are_reported(self) -> None:
         calls = ToolCalls(Room())
         nameless, _ = calls.open("a", "")
         _, (start,) = calls.open("b", "f")
@@ -120,7 +120,7 @@ class TestToolCalls:
         assert plain(calls.close(call))[-1]["tool_call"]["input"] == value
 
     @pytest.mark.parametrize(("arguments", "expected"), [("", 0), ('{"a":', 0), ('{"a":1}', 1)])
-    def test_a_call_cut_off_is_told_only_if_its_text_is_json(self, arguments: str, expected: int) -> None:
+    def test_a_call_cut_off_is_reported_only_if_its_text_is_json(self, arguments: str, expected: int) -> None:
         calls = ToolCalls(Room())
         call, _ = calls.open("a", "f")
         calls.add(call, arguments)

@@ -116,7 +116,7 @@ class TestRaw:
 
 
 class TestDrop:
-    def test_members_are_never_sent_and_told(self) -> None:
+    def test_members_are_never_sent_and_reported(self) -> None:
         model = model_with(drop=("temperature", "tools[].function.strict", "reasoning.effort", "absent.more"))
         tool = {"type": "function", "function": {"name": "f", "strict": True}}
         body = {"temperature": 1, "tools": [tool, {"type": "x"}], "reasoning": {"effort": "low", "a": 1}}

@@ -23,7 +23,7 @@ def test_reasoning_that_is_sent_again_is_kept() -> None:
     assert text_of(events, "reasoning.delta") == "Thinking... " * 3
 
 
-def test_citations_are_told_once() -> None:
+def test_citations_are_reported_once() -> None:
     events = read("xai", chunk({"content": "a"}, citations=["u1"]), chunk(finish="stop", citations=["u1", "u2"]))
     assert [event["citations"] for event in events if event["type"] == "citations"] == [
         [{"uri": "u1"}],

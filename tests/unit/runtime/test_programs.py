@@ -33,14 +33,14 @@ def test_a_program_gets_no_input() -> None:
         ("import time; time.sleep(60)", "late", "has not ended within 0.5 s"),
     ],
 )
-def test_a_program_that_fails_is_told_without_what_it_printed(script: str, fault: str, expected: str) -> None:
+def test_a_program_that_fails_is_reported_without_what_it_printed(script: str, fault: str, expected: str) -> None:
     with pytest.raises(ProgramError) as refused:
         run(script, seconds=0.5 if fault == "late" else 10.0)
     assert (str(refused.value), refused.value.fault) == (expected, fault)
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], ["nul\0"]])
-def test_a_program_that_cannot_be_run_is_told(command: Sequence[str]) -> None:
+def test_a_program_that_cannot_be_run_is_reported(command: Sequence[str]) -> None:
     with pytest.raises(ProgramError, match=r"^cannot be run: ") as refused:
         output_of(command, Cancellation(), seconds=1.0, most=1)
     assert refused.value.fault == "missing"

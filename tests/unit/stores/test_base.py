@@ -111,7 +111,7 @@ def test_only_events_that_are_text_are_read_for_it(framing: Framing, envelope: s
     assert text == b"before, said"
 
 
-def test_text_that_cannot_be_read_is_told() -> None:
+def test_text_that_cannot_be_read_is_reported() -> None:
     assert not add_text(bytearray(), b'data: {"type":"text.delta","seq":1,"text":"x\n\n')
     assert not add_text(bytearray(), b'data: {"type":"text.delta","seq":1,"text":7}\n\n')
 

@@ -179,7 +179,7 @@ async def test_a_small_bound_holds_too_and_leaves_what_fits(make: Make, most: in
     assert b"".join(backlog.pieces) == b"".join(frame(seq, size=100) for seq in range(backlog.lost + 1, 3000))
 
 
-async def test_a_piece_that_is_larger_than_a_stream_may_be_is_gone_and_that_is_told(make: Make) -> None:
+async def test_a_piece_that_is_larger_than_a_stream_may_be_is_gone_and_that_is_reported(make: Make) -> None:
     store = make(max_stream_bytes=64 * KIB)
     log = begin(store)
     fill(log, 1, 10)

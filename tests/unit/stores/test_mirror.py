@@ -255,7 +255,7 @@ async def test_the_worker_of_a_stream_hears_that_it_is_followed_here(process: Pr
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-async def test_the_followers_of_a_worker_that_is_gone_get_what_it_wrote_and_are_told(
+async def test_the_followers_of_a_worker_that_is_gone_get_what_it_wrote_and_are_notified(
     process: Process, world: World
 ) -> None:
     store(world)
@@ -503,7 +503,7 @@ async def test_of_frames_without_numbers_what_is_lost_may_end_within_a_record(pr
     assert (log.lost, log.last_seq, log.ending) == (2, 4, FINISHED)
 
 
-async def test_damage_is_told_and_nothing_damaged_is_served(process: Process, world: World) -> None:
+async def test_damage_is_reported_and_nothing_damaged_is_served(process: Process, world: World) -> None:
     stored = store(world)
     said = write(world, 1, 3)
     stored.is_damaged = True
@@ -583,7 +583,7 @@ async def test_followers_wait_for_a_store_that_fails_for_a_moment(process: Proce
     assert follower.heard == [*range(4, 10)]
 
 
-async def test_followers_are_told_of_a_store_that_keeps_failing(
+async def test_followers_are_notified_of_a_store_that_keeps_failing(
     process: Process, world: World, change_limits: ChangeLimits
 ) -> None:
     change_limits(mirror_patience=0.05)

@@ -95,7 +95,7 @@ def test_a_file_is_relative_to_the_folder_of_the_configuration(url: str, used: s
         ("redis://h?sentinel=main", "must name the port of the Sentinel"),
     ],
 )
-def test_a_wrong_address_is_told_and_not_repeated(url: str, problem: str) -> None:
+def test_a_wrong_address_is_reported_and_not_repeated(url: str, problem: str) -> None:
     with pytest.raises(ValueError, match="must") as result:
         check_url(url, FOLDER)
     assert str(result.value).startswith(problem)

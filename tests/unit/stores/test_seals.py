@@ -93,7 +93,7 @@ async def test_a_slow_program_does_not_replace_the_keys_of_a_later_reload(tmp_pa
         ("print('s' * 5000)", "`command` prints more than 4096 bytes"),
     ],
 )
-async def test_a_program_that_prints_no_keys_is_told(tmp_path: Path, body: str, expected: str) -> None:
+async def test_a_program_that_prints_no_keys_is_reported(tmp_path: Path, body: str, expected: str) -> None:
     with pytest.raises(StoreError) as refused:
         await Seals(SealSettings(command=program(tmp_path, body))).load()
     assert expected in str(refused.value)

@@ -35,7 +35,7 @@ def test_a_name_is_a_short_text(body: dict[str, Any], problem: str) -> None:
     assert problem in caught.value.message
 
 
-def test_its_own_body_is_told_from_a_native_request() -> None:
+def test_its_own_body_is_reported_from_a_native_request() -> None:
     assert AGUI.owns_request({"threadId": "t"})
     assert not AGUI.owns_request({"query": "Hi"})
 

@@ -119,7 +119,7 @@ LOST = [
 
 
 @pytest.mark.parametrize("part", LOST, ids=lambda part: part["type"])
-def test_parts_without_a_native_form_are_told(part: dict[str, Any]) -> None:
+def test_parts_without_a_native_form_are_reported(part: dict[str, Any]) -> None:
     assert read({**USER, "content": [{"type": "text", "text": "Hi"}, part]})[1] == ["messages[0].content[1]"]
 
 

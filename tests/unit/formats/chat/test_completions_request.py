@@ -45,7 +45,7 @@ def test_values_that_ask_for_the_default_are_no_loss() -> None:
         ("surprise", 1),
     ],
 )
-def test_what_only_an_upstream_of_the_dialect_can_do_is_told(name: str, value: Any) -> None:
+def test_what_only_an_upstream_of_the_dialect_can_do_is_reported(name: str, value: Any) -> None:
     assert read(**{name: value})[1] == [name]
 
 

@@ -160,7 +160,7 @@ def test_the_bytes_of_an_upstream_of_the_dialect_pass_with_echo_logprobs_and_cho
         assert relayed(chunks) == NATIVE
 
 
-def test_an_end_mark_that_is_missing_is_added_and_an_error_told() -> None:
+def test_an_end_mark_that_is_missing_is_added_and_an_error_reported() -> None:
     assert relayed([NATIVE.removesuffix(b"data: [DONE]\n\n")]) == NATIVE
     broken = relayed([NATIVE[:300]])
     assert objects_of(broken)[-1]["error"]["code"] == "network"

@@ -95,20 +95,20 @@ def test_warnings_stand_on_one_extra_chunk_before_the_end_mark() -> None:
     assert body == TEXT_FRAME + FINISH_FRAME + extra + DONE_FRAME
 
 
-def test_an_error_in_the_upstreams_own_words_is_told_once() -> None:
+def test_an_error_in_the_upstreams_own_words_is_reported_once() -> None:
     encoder = passing(TEXT_FRAME)
     encoder.event(WARNING)
     encoder.frame(ERROR_FRAME, last=True)
     assert encoded(encoder, [ERROR, NOT_DONE]) == TEXT_FRAME + ERROR_FRAME
 
 
-def test_an_error_that_no_frame_told_is_told_by_us() -> None:
+def test_an_error_that_no_frame_reported_is_reported_by_us() -> None:
     body = encoded(passing(TEXT_FRAME), [ERROR, NOT_DONE])
     assert body.startswith(TEXT_FRAME)
     assert list(json.loads(body[len(TEXT_FRAME) :].removeprefix(b"data: "))) == ["error"]
 
 
-def test_an_error_on_a_line_that_no_client_reads_is_told_by_us() -> None:
+def test_an_error_on_a_line_that_no_client_reads_is_reported_by_us() -> None:
     encoder = passing(TEXT_FRAME)
     stray = b'{"error":{"message":"broke"}}\n\n'
     encoder.frame(stray, last=True)
@@ -194,7 +194,7 @@ def test_a_relayed_answer_cut_anywhere_ends_in_whole_frames(end: int) -> None:
     assert last.startswith(b"data: ")
 
 
-def test_a_malformed_chunk_is_left_out_and_told() -> None:
+def test_a_malformed_chunk_is_left_out_and_reported() -> None:
     head, tail = ANSWER[: ANSWER.index(b"event: x")], ANSWER[ANSWER.index(b"event: x") :]
     body = relayed([head, b"data: 5\n\n", tail, DONE_FRAME])
     extra = body.removeprefix(head + tail).removesuffix(DONE_FRAME)

@@ -198,7 +198,7 @@ def test_a_call_without_arguments_so_far_is_not_copied() -> None:
     assert encoder.delta_parts(call_delta("{"), "arguments") is not None
 
 
-def test_a_call_that_comes_whole_is_told_whole() -> None:
+def test_a_call_that_comes_whole_is_reported_whole() -> None:
     calls = [call("call_1"), call("call_2", arguments='{"n":12345678901234567890}')]
     merged: dict[int, str] = {}
     for delta in deltas(*calls):
@@ -207,7 +207,7 @@ def test_a_call_that_comes_whole_is_told_whole() -> None:
     assert merged == {0: '{"city":"Oslo"}', 1: '{"n":12345678901234567890}'}
 
 
-def test_fragments_whose_start_a_processor_left_out_are_told_with_their_call() -> None:
+def test_fragments_whose_start_a_processor_left_out_are_reported_with_their_call() -> None:
     found = deltas(call_delta('{"city":'), call_delta('"Oslo"}'), call())
     assert [one["tool_calls"][0]["function"]["arguments"] for one in found] == ["", '{"city":"Oslo"}']
 
@@ -227,7 +227,7 @@ def test_a_signature_before_its_call_stands_on_the_call() -> None:
 @pytest.mark.parametrize(
     "events", [[SIGNATURE, call()], [call(signature="sig")], [SIGNATURE, call(signature="sig")]], ids=len
 )
-def test_a_signature_after_its_call_began_is_told_once(events: list[Event]) -> None:
+def test_a_signature_after_its_call_began_is_reported_once(events: list[Event]) -> None:
     said = deltas(call_start(), call_delta("{}"), *events)
     assert {"tool_calls": [{"index": 0, "function": {"arguments": ""}, **SIGNED}]} in said
     assert json.dumps(said).count("thought_signature") == 1
@@ -390,7 +390,7 @@ def test_usage_has_openais_names() -> None:
     assert last["x_gai"] == {"usage_source": "estimated"}
 
 
-def test_usage_may_have_been_told_before_the_finish() -> None:
+def test_usage_may_have_been_reported_before_the_finish() -> None:
     snapshot: Event = {"type": "usage", "usage": USAGE}
     assert chunks(snapshot, finish(), usage=True)[-1]["usage"]["total_tokens"] == 30
 
@@ -415,7 +415,7 @@ def test_an_error_may_be_all_there_is() -> None:
     assert [list(said) for said in objects_of(body)] == [["error"]]
 
 
-def test_warnings_are_told_up_to_their_limit() -> None:
+def test_warnings_are_reported_up_to_their_limit() -> None:
     warning: Event = {"type": "warning", "reason": "malformed_chunk"}
     result = chunks(*[warning] * (LIMITS.warnings + 1), finish(), DONE)
     assert result[-1]["x_gai"] == {"warnings": [{"reason": "malformed_chunk"}] * LIMITS.warnings}

@@ -63,7 +63,7 @@ def test_an_error_of_the_upstream_is_the_last_frame() -> None:
     assert relayed([BEGIN + OPEN + delta("Hi") + OVERLOADED + STOP]) == BEGIN + OPEN + delta("Hi") + OVERLOADED
 
 
-def test_an_error_without_an_event_name_is_told_again_since_sdks_ignore_it() -> None:
+def test_an_error_without_an_event_name_is_reported_again_since_sdks_ignore_it() -> None:
     nameless = OVERLOADED.replace(b"event: error\n", b"")
     body = relayed([BEGIN + OPEN + delta("Hi") + nameless])
     own = body.removeprefix(BEGIN + OPEN + delta("Hi") + nameless)
@@ -91,7 +91,7 @@ def test_an_answer_cancelled_behind_its_stop_reason_gets_no_second_one() -> None
     assert body == ANSWER.removesuffix(STOP) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
-def test_a_block_of_the_upstream_is_told_by_its_own_members_only() -> None:
+def test_a_block_of_the_upstream_is_reported_by_its_own_members_only() -> None:
     words = '{"type":"content_block_start","index":5}'
     tool = frame("content_block_start", index=3, content_block={"type": "tool_use", "id": "t", "name": words})
     own = objects_of(relayed([BEGIN + tool], cancel=True).removeprefix(BEGIN + tool))

@@ -495,7 +495,7 @@ def test_other_choices_are_left_out() -> None:
     assert kinds(written(text("Hi", choice=1), call_start(choice=1), finish())) == ["message_delta"]
 
 
-def test_the_second_start_after_a_void_attempt_is_not_told() -> None:
+def test_the_second_start_after_a_void_attempt_is_not_reported() -> None:
     again: Event = {**START, "provider": "other"}
     body = streamed({"type": "stream.reset", "reason": "network"}, again, text("Hi"), finish(), DONE)
     assert kinds(objects_of(body)).count("message_start") == 1

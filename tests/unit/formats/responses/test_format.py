@@ -203,7 +203,7 @@ def test_a_response_in_the_background_is_queued() -> None:
     assert (begun["id"], begun["status"], begun["background"]) == (RESPONSE_ID, "queued", True)
 
 
-def test_usage_is_always_told() -> None:
+def test_usage_is_always_reported() -> None:
     body = {"model": "m", "input": "?", "stream": True}
     assert RESPONSES.with_usage(body) is body
     assert RESPONSES.read_request(body).wants_usage

@@ -96,7 +96,7 @@ def test_arguments_that_never_came_are_one_fragment(before: list[Event]) -> None
     assert [one["delta"] for one in found if one["type"].endswith(".delta")][-1] == "{}"
 
 
-def test_a_call_whose_start_never_came_is_told_whole() -> None:
+def test_a_call_whose_start_never_came_is_reported_whole() -> None:
     assert [(one["name"], one["arguments"]) for one in items(call())] == [("weather", '{"city":"Oslo"}')]
     assert items(call_delta("x"))[0]["name"] == ""
 

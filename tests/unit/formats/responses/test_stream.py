@@ -139,7 +139,7 @@ def test_an_early_error_still_has_a_beginning() -> None:
     assert found[3]["response"]["status"] == "failed"
 
 
-def test_a_follower_is_told_of_a_failure_that_its_log_does_not_have() -> None:
+def test_a_follower_is_reported_of_a_failure_that_its_log_does_not_have() -> None:
     encoder = RESPONSES.encoder("sse", context(follows=True))
     body = encoded(encoder, [{**ERROR, "seq": 41}, NOT_DONE])
     assert body.count(b"event: ") == 2
@@ -180,7 +180,7 @@ def test_usage_that_came_before_the_end_counts_where_the_end_has_none() -> None:
     assert (last["usage"]["total_tokens"], last["x_gai"]) == (30, {"usage_source": "estimated"})
 
 
-def test_audio_is_told_in_pieces() -> None:
+def test_audio_is_reported_in_pieces() -> None:
     found = written({"type": "audio.delta", "audio": {"chunk": "eA==", "format": "mp3"}}, finish(), DONE)
     assert types(found)[2:4] == ["audio.delta", "audio.done"]
     assert found[2]["delta"] == "eA=="

@@ -91,7 +91,7 @@ def test_the_events_of_a_run(tool: str, expected: list[str]) -> None:
     assert found[2:] == ["output_item.added", *names, "output_item.done"]
 
 
-def test_the_code_of_a_run_is_told() -> None:
+def test_the_code_of_a_run_is_reported() -> None:
     found = written(run("code_interpreter", "completed", input={"code": "1"}))
     assert [one["code"] for one in found if one["type"] == "response.code_interpreter_call_code.done"] == ["1"]
 

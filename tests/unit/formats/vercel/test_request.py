@@ -123,7 +123,7 @@ def test_a_call_with_bad_arguments_is_sent_back_as_it_was() -> None:
     assert messages_of(said("assistant", part))[0]["content"][0]["input"] == "{oops"
 
 
-def test_an_allowed_call_without_an_output_is_told() -> None:
+def test_an_allowed_call_without_an_output_is_reported() -> None:
     approved = tool("approval-responded", approval={"id": "a", "approved": True})
     assert read(said("user", "Hi"), said("assistant", approved))[1] == ["messages[1].parts[0]"]
 
@@ -252,5 +252,5 @@ def test_a_member_of_another_type_is_refused(member: str) -> None:
         ({"messages": ["Hi", 5]}, False),
     ],
 )
-def test_the_sdks_body_is_told_from_a_native_request(body: dict[str, Any], is_own: bool) -> None:
+def test_the_sdks_body_is_reported_from_a_native_request(body: dict[str, Any], is_own: bool) -> None:
     assert is_own_body(body) is is_own

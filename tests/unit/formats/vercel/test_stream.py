@@ -258,7 +258,7 @@ def test_a_reset_drops_the_step_and_begins_a_new_block() -> None:
 
 
 @pytest.mark.parametrize(("version", "expected"), [("5", []), ("6", []), ("7", ["reset-step"])])
-def test_an_attempt_that_failed_before_content_is_told_to_clients_that_know_the_word(
+def test_an_attempt_that_failed_before_content_is_reported_to_clients_that_know_the_word(
     version: str, expected: list[str]
 ) -> None:
     reset: Event = {"type": "stream.reset", "reason": "network"}

@@ -128,7 +128,7 @@ def test_what_an_open_fast_path_leaves_of_a_read_goes_to_the_exchange(
     assert reader.given in ([("rest of", "x", b": hi\n\n", 1.5)], [("x", b"6\r\n: hi\n\n\r\n", 1.5)])
 
 
-def test_one_that_raises_is_told_to_the_loop_and_the_others_are_handled_in_the_next_turn(
+def test_one_that_raises_is_reported_to_the_loop_and_the_others_are_handled_in_the_next_turn(
     kernels: ModuleType, loop: Loop, batch: Any
 ) -> None:
     well = Reader()
@@ -269,7 +269,7 @@ def test_a_client_that_takes_any_part_at_any_moment_gets_every_byte_in_order(
     assert (connection.loans > 4) == kernels.__name__.endswith("native")
 
 
-def test_a_client_that_is_gone_ends_the_loan_and_is_told_by_its_connection(
+def test_a_client_that_is_gone_ends_the_loan_and_is_reported_by_its_connection(
     kernels: ModuleType, connection: Connection
 ) -> None:
     writer = kernels.ChunkWriter(connection)

@@ -600,7 +600,7 @@ def test_texts_that_are_not_collected_are_counted_by_their_kind(native: ModuleTy
     assert [(event["choice"], characters) for event, characters, _ in reader.kinds] == [(0, 3), (1, 3)]
 
 
-def test_a_text_that_is_told_twice_is_copied_once_while_both_are_the_same(kernels: ModuleType) -> None:
+def test_a_text_that_is_reported_twice_is_copied_once_while_both_are_the_same(kernels: ModuleType) -> None:
     def twice(one: str, other: str | None = None) -> bytes:
         return sse(f'{{"text":"{one}","more":{{"text":"{one if other is None else other}"}}}}')
 
@@ -614,7 +614,7 @@ def test_a_text_that_is_told_twice_is_copied_once_while_both_are_the_same(kernel
     assert reader.copied <= 3
 
 
-def test_a_text_told_twice_is_copied(native: ModuleType) -> None:
+def test_a_text_reported_twice_is_copied(native: ModuleType) -> None:
     reader = Reader(native, text_of)
     reader.feed(b"".join(sse(json.dumps({"text": word, "more": {"text": word}})) for word in WORDS))
     assert reader.copied == len(WORDS) - 1

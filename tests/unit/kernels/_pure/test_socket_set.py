@@ -75,7 +75,7 @@ def test_it_calls_back_as_long_as_something_is_left_and_at_the_end(run: Run) -> 
     run(scenario)
 
 
-def test_a_reset_behind_bytes_is_told(run: Run) -> None:
+def test_a_reset_behind_bytes_is_reported(run: Run) -> None:
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             peer = socket.create_connection(listening.getsockname())

@@ -221,7 +221,7 @@ def test_a_bad_record_is_a_failure_after_the_text_before_it(connect: Any) -> Non
         assert not pair.records.has_ended
 
 
-def test_a_broken_socket_is_told_as_the_system_tells_it(connect: Any) -> None:
+def test_a_broken_socket_is_reported_as_the_system_tells_it(connect: Any) -> None:
     pair = connect()
     pair.records.open()
     pair.theirs.close()

@@ -147,14 +147,14 @@ def test_comments_and_pings_are_no_event() -> None:
     assert (two.first.calls, two.written()) == (["close"], b"<start><text.delta>")
 
 
-def test_a_whole_answer_in_one_read_is_told_once() -> None:
+def test_a_whole_answer_in_one_read_is_reported_once() -> None:
     two = Two()
     end(two.hedge)
     assert two.written() == WHOLE
     assert (two.stream.runner.ends, two.live(), two.stream.time.armed) == (["finished"], [0, 0], 0)
 
 
-def test_an_answer_that_ends_in_the_turn_of_its_first_event_is_told_once() -> None:
+def test_an_answer_that_ends_in_the_turn_of_its_first_event_is_reported_once() -> None:
     two = Two()
     two.hedge.head_received(200, SSE)
     two.hedge.body_received(frame() + frame("", "stop") + DONE)
@@ -236,7 +236,7 @@ def test_what_the_second_brings_in_the_turn_of_the_firsts_failure_is_kept() -> N
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_where_both_fail_in_one_turn_the_client_is_told_at_once(order: tuple[int, int]) -> None:
+def test_where_both_fail_in_one_turn_the_client_is_reported_at_once(order: tuple[int, int]) -> None:
     two = Two()
     for at in order:
         two.fail(two.receivers[at])
@@ -289,7 +289,7 @@ def test_where_the_first_runs_into_its_time_limit_the_second_goes_on() -> None:
     assert (two.written(), two.stream.runner.ends, two.live()) == (WHOLE, ["finished"], [0, 0])
 
 
-def test_where_both_run_into_their_time_limits_the_client_is_told() -> None:
+def test_where_both_run_into_their_time_limits_the_client_is_notified() -> None:
     two = Two()
     two.stream.time.advance(61)
     [error] = two.stream.client.taken()

@@ -61,7 +61,7 @@ def test_a_request_that_is_too_large_sets_no_key_aside_and_may_be_sent_with_anot
     assert taken(ring, 2) == ["a", "b"]
 
 
-def test_once_all_are_set_aside_the_shortest_time_is_told() -> None:
+def test_once_all_are_set_aside_the_shortest_time_is_reported() -> None:
     ring = KeyRing(upstream("a", "b"))
     ring.failed(Secret("a"), limited(9), 0.0)
     assert ring.failed(Secret("b"), limited(4), 0.0) == 4.0

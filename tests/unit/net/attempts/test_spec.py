@@ -11,7 +11,7 @@ UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://x")
 REQUEST = parse_request(b'{"query":"hi"}')
 
 
-def test_the_clock_is_read_when_told() -> None:
+def test_the_clock_is_read_on_demand() -> None:
     now = 1
     clock = Clock(lambda: now)
     now = 2

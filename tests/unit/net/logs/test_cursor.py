@@ -287,7 +287,7 @@ def test_an_error_of_a_readers_own_ends_it_with_that_error(world: World, caplog:
     assert caplog.text == ""
 
 
-def test_a_reader_whose_events_were_dropped_is_told_where_the_log_begins() -> None:
+def test_a_reader_whose_events_were_dropped_is_reported_where_the_log_begins() -> None:
     world = World(max_stream_bytes=32 << 10)
     while not world.log.lost:
         world.say(10)
@@ -295,7 +295,7 @@ def test_a_reader_whose_events_were_dropped_is_told_where_the_log_begins() -> No
     assert world.read(after=world.log.lost).begin().seen[0] == world.log.lost + 1
 
 
-def test_a_reader_that_has_left_reads_nothing_and_is_told_nothing(world: World) -> None:
+def test_a_reader_that_has_left_reads_nothing_and_is_reported_nothing(world: World) -> None:
     for _ in range(4):
         world.say(size=SIZE)
     reader = world.read().begin()

@@ -123,7 +123,7 @@ def test_the_end(whole: bool, committed: bool, delivered: bool, error: Error | N
 
 
 @pytest.mark.parametrize(("committed", "calls"), [(False, [ERROR]), (True, [("abort", ERROR)])])
-def test_a_response_is_cut_where_its_end_cannot_be_told(committed: bool, calls: list[Any]) -> None:
+def test_a_response_is_cut_if_its_end_cannot_be_found(committed: bool, calls: list[Any]) -> None:
     case = Case()
     if committed:
         case.say()

@@ -176,7 +176,7 @@ def test_one_that_is_ahead_waits_and_is_sent_only_what_it_lacks() -> None:
     assert client.taken() == [later]
 
 
-def test_one_whose_place_the_stream_never_reached_is_told() -> None:
+def test_one_whose_place_the_stream_never_reached_is_reported() -> None:
     for is_broken in (False, True):
         stream = Stream()
         stream.say()
@@ -192,7 +192,7 @@ def test_one_whose_place_the_stream_never_reached_is_told() -> None:
         assert result.endswith(b'{"type":"done","finished":false}\n\n')
 
 
-def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back() -> None:
+def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_reported_to_come_back() -> None:
     """It got the error of a log that has ended before reaching its event."""
     stream = Stream()
     stream.say()
@@ -206,7 +206,7 @@ def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back(
 @pytest.mark.parametrize("form", [SSE, OPENAI], ids=["own", "another form"])
 @pytest.mark.parametrize("logged", [1, 3], ids=["is ahead", "has it all"])
 @pytest.mark.parametrize("state", ["finished", "cancelled", "failed"])
-def test_one_that_has_the_last_event_before_the_end_is_known_is_told_the_end(
+def test_one_that_has_the_last_event_before_the_end_is_known_is_reported_the_end(
     state: Literal["finished", "cancelled", "failed"], logged: int, form: Representation
 ) -> None:
     """As after the `finish`, on a worker whose copy of the log is behind, or has no end yet."""
@@ -229,7 +229,7 @@ def test_one_that_has_the_last_event_before_the_end_is_known_is_told_the_end(
 
 
 @pytest.mark.parametrize("is_over", [True, False])
-def test_a_stream_that_has_failed_without_a_frame_is_told_as_it_failed(is_over: bool) -> None:
+def test_a_stream_that_has_failed_without_a_frame_is_reported_as_it_failed(is_over: bool) -> None:
     stream = Stream()
     ending = Ending("failed", error=Error("overloaded", "too many", reason="streams").payload())
     if is_over:
@@ -392,7 +392,7 @@ def test_a_log_that_ends_while_its_last_piece_is_sent_is_sent_whole_to_all() -> 
 # ---- what the log no longer has --------------------------------------------------------------------------------------
 
 
-def test_what_is_gone_is_told_and_the_rest_follows() -> None:
+def test_what_is_gone_is_reported_and_the_rest_follows() -> None:
     stream = Stream(max_stream_bytes=32 << 10)
     stream.say(5)
     while not stream.log.read(0, 1).lost:

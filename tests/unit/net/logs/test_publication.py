@@ -166,7 +166,7 @@ def test_the_log_tells_how_the_stream_ended(event: Event, ending: Ending) -> Non
     assert ending_of(event, has_content=False) == ending._replace(has_content=False)
 
 
-def test_an_early_failure_is_logged_and_told_before_to_those_who_asked_for_the_stream() -> None:
+def test_an_early_failure_is_logged_and_reported_before_to_those_who_asked_for_the_stream() -> None:
     stream, error = Fixture(), Error("rate_limited", "slow down")
     stream.session.has_content = False
     first, again, other = FakeFollower(is_answer=True), FakeFollower(is_answer=True), FakeFollower()

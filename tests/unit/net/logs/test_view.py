@@ -170,7 +170,7 @@ def test_a_whole_answer_is_no_stream() -> None:
 
 @pytest.mark.parametrize("wanted", FORMS[:4])
 @pytest.mark.parametrize("made", FORMS[:4])
-def test_a_gap_is_told_with_the_text_and_the_rest_goes_on(made: Representation, wanted: Representation) -> None:
+def test_a_gap_is_reported_with_the_text_and_the_rest_goes_on(made: Representation, wanted: Representation) -> None:
     other = view(made, wanted, 1)
     assert other.go_on_after(other.start, 3, "the text")
     gap = b"".join(other.take_pieces())

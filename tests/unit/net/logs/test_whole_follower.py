@@ -67,7 +67,7 @@ def test_a_failure_is_the_answer() -> None:
         assert (error.code, error.message, error.status) == ("network", "cut", 502)
 
 
-def test_an_early_failure_is_told_once_as_it_is() -> None:
+def test_an_early_failure_is_reported_once_as_it_is() -> None:
     stream, error = Stream(), Error("rate_limited", "slow down", status=418)
     follower, client = stream.follow(is_first=True, publication=True)
     follower.fail(error)
@@ -78,7 +78,7 @@ def test_an_early_failure_is_told_once_as_it_is() -> None:
     assert stream.publication.calls == ["joined", "left"]
 
 
-def test_a_log_whose_writer_is_gone_is_told() -> None:
+def test_a_log_whose_writer_is_gone_is_reported() -> None:
     stream, lost = Stream(), Error("network", "gone", reason="worker_lost")
     _, client = stream.follow()
     stream.log.break_off(lost)

@@ -231,7 +231,7 @@ def test_a_failure_before_the_head_is_the_response() -> None:
     assert stream.time.armed == 0
 
 
-def test_a_failure_after_the_head_is_told_in_band_and_ends_the_response() -> None:
+def test_a_failure_after_the_head_is_reported_in_band_and_ends_the_response() -> None:
     stream = Fixture(commit_after=2).start()
     stream.time.advance(3)
     stream.client.taken()
@@ -248,7 +248,7 @@ def test_an_error_as_the_first_event_is_the_response_and_closes_the_upstream() -
     assert stream.exchange.calls == ["close"]
 
 
-def test_an_error_behind_content_is_told_in_band_even_where_both_came_in_one_read() -> None:
+def test_an_error_behind_content_is_reported_in_band_even_where_both_came_in_one_read() -> None:
     stream = Fixture().start()
     stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame(), ERROR) == ["commit", ("end", b"<start><text.delta><error><done>")]
@@ -450,7 +450,7 @@ def test_a_response_ends_when_the_stream_has_been_counted() -> None:
 
 
 @pytest.mark.interpreted
-def test_a_failure_is_told_when_the_stream_has_been_counted() -> None:
+def test_a_failure_is_reported_when_the_stream_has_been_counted() -> None:
     stream, counted = counted_later()
     stream.session.intake.exchange_ended(Error("network"))
     assert stream.client.taken() == []

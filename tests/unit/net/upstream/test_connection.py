@@ -91,7 +91,7 @@ async def test_a_request_goes_out_in_one_write_and_its_answer_comes_in_as_calls(
     assert not bench.loop.handles
 
 
-async def test_what_is_known_of_a_head_belongs_to_its_connection_and_to_nobody_who_is_told_it(
+async def test_what_is_known_of_a_head_belongs_to_its_connection_and_to_nobody_who_is_reported_it(
     make_bench: Callable[..., Bench],
 ) -> None:
     bench = make_bench().begin()
@@ -157,7 +157,9 @@ async def test_an_error_tells_whether_there_was_a_connection_and_leaves_the_rest
         assert not bench.loop.handles
 
 
-async def test_a_broken_connection_is_told_after_what_had_come(make_bench: Callable[..., Bench], settle: Any) -> None:
+async def test_a_broken_connection_is_reported_after_what_had_come(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
     for exc, reason in ((ConnectionResetError(), "reset"), (BrokenPipeError(), "reset"), (ssl.SSLError(), "tls")):
         bench = make_bench().begin()
         bench.transport.feed(CHUNKED + chunk(b"part"))
@@ -503,7 +505,7 @@ async def test_nobody_reads_the_socket_of_a_connection_that_is_closed(borrowed: 
     assert not borrower.is_reading
 
 
-async def test_a_connection_is_told_what_its_borrower_was(borrowed: tuple[Bench, Any]) -> None:
+async def test_a_connection_is_reported_what_its_borrower_was(borrowed: tuple[Bench, Any]) -> None:
     bench, borrower = borrowed
     bench.connection.broke(ConnectionResetError(104, "Connection reset by peer"))
     await asyncio.sleep(0)

@@ -420,7 +420,7 @@ async def test_what_the_system_says_of_a_failed_connect_is_passed_on(bench: Benc
     )
 
 
-async def test_a_name_that_does_not_resolve_is_told(make_bench: Callable[..., Bench], settle: Any) -> None:
+async def test_a_name_that_does_not_resolve_is_reported(make_bench: Callable[..., Bench], settle: Any) -> None:
     bench = make_bench("https://nowhere.invalid")
     bench.loop.names = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     bench.open()
@@ -513,7 +513,7 @@ def failing_tls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("failing_tls")
-async def test_a_failed_handshake_is_told(make_bench: Callable[..., Bench], settle: Any) -> None:
+async def test_a_failed_handshake_is_reported(make_bench: Callable[..., Bench], settle: Any) -> None:
     bench = make_bench("https://api.example.com")
     bench.open()
     await settle()
@@ -532,7 +532,7 @@ async def test_a_host_that_fails_the_handshake_may_have_moved(make_bench: Callab
     assert bench.loop.connects == ["192.0.2.1", "192.0.2.2"]
 
 
-async def test_a_connection_that_breaks_before_it_is_used_is_told(bench: Bench, settle: Any) -> None:
+async def test_a_connection_that_breaks_before_it_is_used_is_reported(bench: Bench, settle: Any) -> None:
     bench.loop.failure = ConnectionResetError()
     bench.open()
     await settle()

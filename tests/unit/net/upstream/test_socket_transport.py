@@ -51,7 +51,7 @@ def test_an_abort_drops_what_is_unsent_and_nothing_follows(run_pair: Callable[[A
 
 
 @pytest.mark.parametrize("is_paused", [False, True])
-def test_a_reset_is_told(run_pair: Callable[[Any], None], is_paused: bool) -> None:
+def test_a_reset_is_reported(run_pair: Callable[[Any], None], is_paused: bool) -> None:
     async def scenario(pair: Pair) -> None:
         if is_paused:
             pair.transport.pause_reading()
@@ -64,7 +64,7 @@ def test_a_reset_is_told(run_pair: Callable[[Any], None], is_paused: bool) -> No
     run_pair(scenario)
 
 
-def test_a_reset_while_bytes_are_unsent_is_told(run_pair: Callable[[Any], None]) -> None:
+def test_a_reset_while_bytes_are_unsent_is_reported(run_pair: Callable[[Any], None]) -> None:
     async def scenario(pair: Pair) -> None:
         pair.transport.pause_reading()
         pair.transport.write(bytes(64 * LIMITS.plain_read))

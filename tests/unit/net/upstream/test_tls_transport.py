@@ -365,7 +365,7 @@ async def test_abort_closes_the_socket_and_calls_nothing_but_the_end(authority: 
 
 
 @on_both_loops
-async def test_a_reset_is_told_as_the_system_tells_it(authority: Authority) -> None:
+async def test_a_reset_is_reported_as_the_system_tells_it(authority: Authority) -> None:
     _, receiver, server = await Net(authority).connect()
     server.socket.close()
     receiver.transport.write(b"x" * LIMITS.event)
@@ -514,7 +514,7 @@ def _peek(server: Server) -> bytes:
 
 
 @on_both_loops
-async def test_a_handshake_that_fails_is_told_and_its_socket_closed(authority: Authority) -> None:
+async def test_a_handshake_that_fails_is_reported_and_its_socket_closed(authority: Authority) -> None:
     for answer, kind, reason in (
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", ssl.SSLError, "WRONG_VERSION_NUMBER"),
         (b"\x15\x03\x03\x00\x02\x02\x28", ssl.SSLError, "SSLV3_ALERT_HANDSHAKE_FAILURE"),

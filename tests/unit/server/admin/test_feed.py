@@ -87,7 +87,7 @@ async def test_nothing_is_kept_for_a_client_that_is_slow() -> None:
     feed.close()
 
 
-async def test_a_sample_that_cannot_be_had_is_told_and_the_next_one_follows() -> None:
+async def test_a_sample_that_cannot_be_had_is_reported_and_the_next_one_follows() -> None:
     samples = Samples()
     feed, client = Feed(samples), Client()
     samples.error = Error("overloaded", "late", reason="workers")

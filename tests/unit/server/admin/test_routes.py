@@ -163,7 +163,7 @@ async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
     assert key_digest("sk-alice").hex().encode() not in reply.body
 
 
-async def test_spend_is_told_as_json_and_as_csv(admin: AdminRoutes) -> None:
+async def test_spend_is_reported_as_json_and_as_csv(admin: AdminRoutes) -> None:
     admin._engine.ledger.charge(SpendEntry("alice", "m", "up", "2026-11-22", "USD", 6_600_000_000, requests=2))
     status, body = await answer(admin.spend)
     row = {"key": "alice", "amount": 0.0066, "currency": "USD", "requests": 2}
@@ -181,7 +181,7 @@ async def test_spend_is_told_as_json_and_as_csv(admin: AdminRoutes) -> None:
         )
 
 
-async def test_other_workers_report_before_their_spend_is_told(admin: AdminRoutes) -> None:
+async def test_other_workers_report_before_their_spend_is_reported(admin: AdminRoutes) -> None:
     others = admin.others = Others()
     for number, handler in enumerate((admin.spend, admin.list_keys), 1):
         assert (await answer(handler))[0] == 200

@@ -73,7 +73,7 @@ def test_a_stream_that_does_not_run_is_none(worker: Worker) -> None:
     assert len(worker.watches) == 0
 
 
-def test_the_end_is_told_with_the_last_events(worker: Worker) -> None:
+def test_the_end_is_reported_with_the_last_events(worker: Worker) -> None:
     worker.news()
     worker.session.say("a")
     del worker.engine.streams["s"]

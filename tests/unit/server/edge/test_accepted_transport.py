@@ -341,7 +341,7 @@ def test_what_a_turn_has_written_is_sent_before_anything_a_borrower_sends(run: A
     run(scenario)
 
 
-def test_a_reset_is_told(run: Any) -> None:
+def test_a_reset_is_reported(run: Any) -> None:
     async def scenario(pair: Pair) -> None:
         pair.transport.write(b"never read")
         await asyncio.sleep(0)  # it is sent at the end of the turn

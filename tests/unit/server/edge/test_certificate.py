@@ -66,7 +66,7 @@ def test_a_file_that_holds_something_else_is_named(authority: Authority, tmp_pat
     assert problem(key, good).startswith(f"{key} (`tls_cert`) holds no certificate in PEM form")
 
 
-def test_a_damaged_file_is_told_with_openssls_reason(authority: Authority, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_with_openssls_reason(authority: Authority, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pem"
     cut.write_bytes((authority.folder / "good.pem").read_bytes()[:200])
     text = problem(cut, authority.folder / "good.key")
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_told_with_openssls_reason(authority: Authority, tmp_p
     assert "OpenSSL cannot use them" in text
 
 
-def test_a_pair_that_does_not_belong_together_is_told(authority: Authority) -> None:
+def test_a_pair_that_does_not_belong_together_is_reported(authority: Authority) -> None:
     cert, key = authority.folder / "good.pem", authority.folder / "elsewhere.key"
     text = problem(cert, key)
     assert text.startswith(f"the key {key} (`tls_key`) does not belong to the certificate {cert} (`tls_cert`)")
@@ -107,7 +107,9 @@ def test_permissions_are_named(authority: Authority, monkeypatch: pytest.MonkeyP
     assert "Permission denied: check the path and the permissions" in text
 
 
-def test_a_file_that_changes_while_it_is_read_is_told(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read_is_reported(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 

@@ -111,9 +111,9 @@ def test_a_balancers_connection_without_a_header_is_closed_and_the_log_says_why(
     assert [record.getMessage() for record in caplog.records] == [result]
 
 
-@pytest.mark.parametrize(("sent", "is_told"), [(b"", False), (b"PROXY T", True)])
+@pytest.mark.parametrize(("sent", "is_logged"), [(b"", False), (b"PROXY T", True)])
 def test_a_header_that_does_not_come_ends_with_the_servers_patience(
-    caplog: pytest.LogCaptureFixture, sent: bytes, is_told: bool
+    caplog: pytest.LogCaptureFixture, sent: bytes, is_logged: bool
 ) -> None:
     wire, above, _ = connect()
     if sent:
@@ -121,7 +121,7 @@ def test_a_header_that_does_not_come_ends_with_the_servers_patience(
     assert not wire.protocol.eof_received()
     wire.protocol.connection_lost(None)
     assert above.lost == 1
-    assert bool(caplog.records) is is_told
+    assert bool(caplog.records) is is_logged
 
 
 def test_refusals_are_logged_once_in_a_while_with_their_number(

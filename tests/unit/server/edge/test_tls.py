@@ -360,7 +360,7 @@ def say_end(both: Both) -> None:
     both.send()
 
 
-def test_our_end_is_told_in_tls(both: Both) -> None:
+def test_our_end_is_reported_in_tls(both: Both) -> None:
     both.shake()
     both.connection.write(b"last")
     both.connection.close()
@@ -370,7 +370,7 @@ def test_our_end_is_told_in_tls(both: Both) -> None:
     assert both.wire.calls == ["close", "close"]
 
 
-def test_a_half_close_is_told_and_drops_what_still_comes(both: Both) -> None:
+def test_a_half_close_is_reported_and_drops_what_still_comes(both: Both) -> None:
     both.shake()
     both.connection.write(b"why")
     both.connection.write_eof()

@@ -118,7 +118,7 @@ def test_retry_headers_say_what_the_error_says(error: Error, retry: str | None, 
     assert result == after
 
 
-def test_one_who_has_no_valid_key_is_told_how_to_send_it() -> None:
+def test_one_who_has_no_valid_key_is_reported_how_to_send_it() -> None:
     assert dict(error_headers(Error("unauthorized"), "r"))["www-authenticate"] == "Bearer"
     assert "www-authenticate" not in dict(error_headers(Error("forbidden"), "r"))
 

@@ -283,7 +283,7 @@ def test_requests_are_answered_in_order_on_one_connection(size: int) -> None:
     fixture.lose()
 
 
-def test_a_client_that_keeps_no_connection_is_told_so() -> None:
+def test_a_client_that_keeps_no_connection_is_reported_so() -> None:
     fixture = Fixture()
     ((status, headers, _),) = fixture.send(post(b"x", "Connection: close") + A)
     assert (status, headers["connection"]) == (200, "close")

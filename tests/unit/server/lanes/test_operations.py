@@ -63,7 +63,7 @@ def test_health_and_version() -> None:
     assert (version["modules"], version["simd"]) == (MODULES, SIMD)
 
 
-def test_a_ledger_that_cannot_be_reached_is_told() -> None:
+def test_a_ledger_that_cannot_be_reached_is_reported() -> None:
     class Failing(LocalLedger):
         problem = "away"
 

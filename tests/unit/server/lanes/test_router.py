@@ -128,7 +128,7 @@ def test_a_mounted_application_is_found_behind_its_prefix_and_judges_hosts_by_it
     assert members(reply) == OPENAI
 
 
-def test_a_method_that_is_not_there_is_told_which_are() -> None:
+def test_a_method_that_is_not_there_is_reported_which_are() -> None:
     for method, path, allow in (
         ("PUT", "/here", "GET, HEAD, OPTIONS, POST"),
         ("HEAD", "/stream", "GET, OPTIONS"),

@@ -148,7 +148,7 @@ async def test_a_full_pipe_holds_nobody_up_and_the_log_says_what_was_dropped(
 
 
 @pytest.mark.parametrize("problem", ["a full disk", "a pipe whose reader is gone", "a closed file"])
-async def test_a_write_that_fails_is_counted_and_told_once_one_succeeds(
+async def test_a_write_that_fails_is_counted_and_reported_once_one_succeeds(
     pipe: Pipe, logger: logging.Logger, problem: str
 ) -> None:
     pipe.stream.write("before\n")

@@ -42,7 +42,7 @@ def report(ledger: LocalLedger, **query: str) -> list[Any]:
     return data
 
 
-def test_spend_is_told_by_key_model_upstream_and_day(ledger: LocalLedger, sink: SpendSink) -> None:
+def test_spend_is_reported_by_key_model_upstream_and_day(ledger: LocalLedger, sink: SpendSink) -> None:
     sink.stream_ended(metrics(charge()))
     sink.stream_ended(metrics(charge(), key="anonymous", model="o/x"))
     sink.stream_ended(metrics())
@@ -148,7 +148,7 @@ def test_sums_are_exact(ledger: LocalLedger, sink: SpendSink) -> None:
     assert result == "key,amount,currency,requests\r\nann,100.000000000001,USD,1001\r\n"
 
 
-def test_currencies_have_rows_of_their_own_and_a_foreign_one_is_told_once(
+def test_currencies_have_rows_of_their_own_and_a_foreign_one_is_reported_once(
     ledger: LocalLedger, sink: SpendSink, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.use([], "EUR")
@@ -163,7 +163,7 @@ def test_currencies_have_rows_of_their_own_and_a_foreign_one_is_told_once(
     ]
 
 
-def test_an_upstream_that_counts_absurdly_is_told_once(sink: SpendSink, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_upstream_that_counts_absurdly_is_reported_once(sink: SpendSink, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             sink.stream_ended(metrics(charge(), usage={"input_tokens": 1, "output_tokens": 2**50}))

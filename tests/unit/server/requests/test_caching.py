@@ -47,7 +47,7 @@ async def test_without_a_time_to_live_nothing_is_shared() -> None:
         await engine.close()
 
 
-async def test_a_client_is_told_where_its_answer_comes_from() -> None:
+async def test_a_client_is_reported_where_its_answer_comes_from() -> None:
     engine = Engine(Settings(), asyncio.get_running_loop())
     seen = []
     for sharing in (None, SimpleNamespace(role="joined"), SimpleNamespace(role="hit")):

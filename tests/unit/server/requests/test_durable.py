@@ -351,7 +351,7 @@ class GoneWorker(OtherWorker):
 @pytest.mark.parametrize(
     ("ending", "caller", "status"), [(Ending("finished"), "", 200), (Ending("finished"), "bob", 404), (None, "", 502)]
 )
-async def test_of_a_stream_that_ended_before_its_worker_was_gone_the_end_is_told(
+async def test_of_a_stream_that_ended_before_its_worker_was_gone_the_end_is_reported(
     ending: Ending | None, caller: str, status: int
 ) -> None:
     """The store has it, as a GET shows; to cancel such a stream again is no error."""

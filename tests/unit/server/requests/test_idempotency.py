@@ -221,7 +221,7 @@ async def test_a_key_that_cannot_be_freed_is_answered_as_its_stream_was(monkeypa
     assert calls == [("key", "a")] * 2
 
 
-async def test_a_worker_that_is_gone_with_its_memory_is_told_and_nothing_is_generated_twice(
+async def test_a_worker_that_is_gone_with_its_memory_is_reported_and_nothing_is_generated_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fixture = Fixture()

@@ -209,7 +209,7 @@ def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
     assert dict(limit_headers(LimitStatus(RateStatus(10, 9, 6.0), None, None)))["ratelimit"] == '"requests";r=9;t=6'
 
 
-def test_what_is_left_of_spend_is_told_in_decimal_amounts() -> None:
+def test_what_is_left_of_spend_is_reported_in_decimal_amounts() -> None:
     status = SpendStatus(10**12, 9 * 10**10, 59.1)
     assert limit_headers(LimitStatus(None, None, status)) == [
         ("x-gai-spend-limit", "1"),

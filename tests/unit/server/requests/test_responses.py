@@ -132,7 +132,7 @@ async def test_a_slow_client_gets_no_frame_that_it_has_either() -> None:
     assert found == [4, 5, 6, 7, 8]
 
 
-async def test_a_response_that_ended_is_told_when_it_is_cancelled() -> None:
+async def test_a_response_that_ended_is_reported_when_it_is_cancelled() -> None:
     stream = Fixture(streamed(text("Hi"), finish(), DONE))
     stream.log.end(Ending("finished"))
     assert body_of(stream.routes.cancel(ask_for(method="POST")))["status"] == "completed"

@@ -254,7 +254,7 @@ def test_the_connection_is_set_up_for_this_stream_and_its_news_reach_the_session
     assert stream.session.calls == ["pause", "resume", "lost"]
 
 
-def test_a_client_that_is_slow_already_is_told_when_the_session_comes() -> None:
+def test_a_client_that_is_slow_already_is_reported_when_the_session_comes() -> None:
     stream = Fixture()
     stream.connection.is_paused = True
     stream.attach()

@@ -103,7 +103,7 @@ def test_a_form_that_a_socket_does_not_have_is_unsupported(query: dict[str, str]
     assert caught.value.code == "unsupported"
 
 
-def test_a_drain_is_told_to_every_open_socket() -> None:
+def test_a_drain_is_reported_to_every_open_socket() -> None:
     seen: list[int] = []
     on = routes()
     on.sessions = cast(Any, [SimpleNamespace(drain_if_idle=lambda: seen.append(1)) for _ in range(3)])

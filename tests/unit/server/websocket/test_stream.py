@@ -157,7 +157,7 @@ def test_an_acknowledgement_and_the_end_take_the_socket_back() -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_stream_of_which_nothing_is_left_is_told_as_done(finished: bool) -> None:
+def test_a_stream_of_which_nothing_is_left_is_reported_as_done(finished: bool) -> None:
     socket = Socket()
     socket.finished = finished
     begun(socket)[0].send(Reply(204))
@@ -174,7 +174,7 @@ def test_a_refusal_is_its_frames() -> None:
     assert socket.ends == [404]
 
 
-def test_a_stream_that_broke_off_is_told_unless_the_server_drains() -> None:
+def test_a_stream_that_broke_off_is_reported_unless_the_server_drains() -> None:
     for is_draining in (False, True):
         socket = Socket()
         socket.is_draining = is_draining
@@ -183,7 +183,7 @@ def test_a_stream_that_broke_off_is_told_unless_the_server_drains() -> None:
         assert socket.ends == [499]
 
 
-def test_a_client_that_leaves_is_told_to_the_stream_once() -> None:
+def test_a_client_that_leaves_is_reported_to_the_stream_once() -> None:
     socket = Socket()
     stream, fake = begun(socket)
     stream.lose()

@@ -51,7 +51,7 @@ async def test_a_question_gets_its_answer_and_one_connection_carries_many(tmp_pa
         assert len(one._peers) == 1
 
 
-async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path: Path) -> None:
+async def test_a_worker_that_was_never_there_or_is_gone_is_reported_at_once(tmp_path: Path) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 

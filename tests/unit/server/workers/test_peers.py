@@ -280,7 +280,7 @@ async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: py
         assert await both.backend.kept([stream_id]) == set()
 
 
-async def test_followers_of_a_busy_worker_are_not_told_that_it_is_gone(
+async def test_followers_of_a_busy_worker_are_not_notified_that_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
 ) -> None:
     change_limits(lease_renewal=0.0)
@@ -402,7 +402,7 @@ async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, c
         assert all(positions.values())
 
 
-async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
+async def test_the_text_of_a_dropped_beginning_is_reported_up_to_a_size(
     tmp_path: Path, change_limits: ChangeLimits
 ) -> None:
     async with pair(tmp_path) as both:

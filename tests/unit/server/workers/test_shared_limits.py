@@ -59,7 +59,7 @@ async def test_a_report_is_answered_and_one_that_comes_again_is_not() -> None:
     await home.close()
 
 
-async def test_spend_above_64_bits_is_told_exactly() -> None:
+async def test_spend_above_64_bits_is_reported_exactly() -> None:
     """In a currency such as the dong 18 million units are 700 dollars."""
     home = worker(Link(LedgerHome()), 1)
     large = ENTRY._replace(currency="VND", amount=(1 << 65) + 1)
@@ -91,7 +91,7 @@ async def test_the_states_of_keys_and_of_the_server_are_apart() -> None:
     assert verdicts(await other.exchange(2, [], [REPORT])) == [GRANTED]
 
 
-async def test_spend_is_reserved_and_told() -> None:
+async def test_spend_is_reserved_and_reported() -> None:
     home = worker(Link(LedgerHome()), 1)
     demands = [Demand(0, Reservation(1, 2**62)), Demand(0, Reservation(1, 5), is_new=False)]
     report = REPORT._replace(caps=Caps(None, None, None, 2**62, "t USD"), demands=demands)

@@ -445,7 +445,7 @@ def test_workers_know_whether_any_of_them_lacks_a_key_of_the_store() -> None:
         assert server.says() == "ended"
 
 
-def test_wrong_keys_of_a_worker_are_told_to_the_others() -> None:
+def test_wrong_keys_of_a_worker_are_reported_to_the_others() -> None:
     with supervised("guessed") as server:
         assert server.says() == "up"
         assert {server.connect()[0] for _ in range(2)} == {1, 2}

@@ -86,7 +86,7 @@ def test_errors_of_workers_are_added() -> None:
     assert total.errors == {("network", "openai", "up"): 3, ("unauthorized", "", ""): 4}
 
 
-def test_gauges_are_added_and_of_breakers_the_worst_is_told() -> None:
+def test_gauges_are_added_and_of_breakers_the_worst_is_reported() -> None:
     one = counted(0, active_streams={"sse": 2, "json": 1}, breaker_state={"up": 2})
     other = counted(0, active_streams={"sse": 3}, breaker_state={"up": 0, "down": 1})
     text = totals.total([sent(one), sent(other)], MODELS).expose()[0].decode()

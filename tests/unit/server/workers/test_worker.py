@@ -115,7 +115,7 @@ async def said(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_connections_are_taken_until_the_last_and_idleness_is_told_once_for_each_time(loop: Any) -> None:
+def test_connections_are_taken_until_the_last_and_idleness_is_reported_once_for_each_time(loop: Any) -> None:
     async def scenario() -> None:
         async with linked() as (supervisor, link):
             listener = HandedListener(supervisor.far, link)
@@ -280,7 +280,7 @@ def serviced(auth_throttle: AuthThrottle) -> Any:
     return SimpleNamespace(operations=operations, admin=SimpleNamespace(), auth_throttle=auth_throttle)
 
 
-async def test_wrong_keys_are_told_to_the_other_workers_and_theirs_count_too() -> None:
+async def test_wrong_keys_are_reported_to_the_other_workers_and_theirs_count_too() -> None:
     auth_throttle = AuthThrottle()
     async with linked() as (supervisor, link):
         link.serve(Worker(cast(Any, SimpleNamespace(service=serviced(auth_throttle))), link, 0))
@@ -302,7 +302,7 @@ def is_blocked(auth_throttle: AuthThrottle, address: str) -> bool:
     return False
 
 
-async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_reads() -> None:
+async def test_a_supervisor_that_lags_behind_is_reported_of_a_few_addresses_once_it_reads() -> None:
     sent: list[Any] = []
     link = SimpleNamespace(is_busy=True, send=lambda *message: sent.append(message))
     auth_throttle = AuthThrottle()
