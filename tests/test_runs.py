@@ -1,11 +1,13 @@
-"""The effects of `conftest.py` and `kernels.py` on a run: the choice of tests, and the treatment of skips."""
+"""The choice of tests in a run, the treatment of skips, and the files that each step of `.ci/run` tests."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -105,50 +107,76 @@ nice() { "${@:3}"; }
 pure() { test.sh "$@"; }
 test.sh() { echo "$*"; }
 """
+INTERPRETED_STEPS = ("pure", "pure_units", "pure_lasting", "wheel")
+"""The steps whose modules are not compiled by mypyc."""
 
 
-def files_of_steps() -> dict[str, set[Path]]:
-    """Returns the files that steps of `.ci/run` test: bash prints what pytest would be given.
+@pytest.fixture(scope="module")
+def script() -> str:
+    return (ROOT / ".ci/run").read_text()
 
-    Of the wheel's step, which builds in its folder, the last command alone is run.
+
+@pytest.fixture(scope="module")
+def steps(script: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[Path]]:
+    """Returns the test files of each step of `.ci/run`.
+
+    Bash runs the step, in an empty folder and without programs, with a stub that prints pytest's arguments. The step of
+    the wheel builds first, so only its last command is run.
     """
-    script = (ROOT / ".ci/run").read_text().replace("ci/test.sh", "test.sh").replace("ci/check.sh", ":")
-    begin, end = script.index("\nstores=("), script.index("\n# A package without compiled modules")
-    steps = f"python= system_python={script[begin:end]}{STUBS}"
-    commands = {name: f"{steps}step_{name}" for name in re.findall(r"^step_(\w+)\(\)", steps, re.M)}
-    wheel = re.search(r"\nstep_wheel_\w+\(\) \{.*?\n  (PYTHON=\S+ test\.sh .*?)\n\}", script, re.S)
+    text = script.replace("ci/test.sh", "test.sh").replace("ci/check.sh", ":")
+    begin, end = text.index("\nstores=("), text.index("\n# A package without compiled modules")
+    functions = f"python= system_python={text[begin:end]}{STUBS}"
+    commands = {name: f"{functions}step_{name}" for name in re.findall(r"^step_(\w+)\(\)", functions, re.M)}
+    wheel = re.search(r"\nstep_wheel_\w+\(\) \{.*?\n  (PYTHON=\S+ test\.sh .*?)\n\}", text, re.S)
     assert wheel
-    commands["wheel"] = f"{steps}{wheel[1]}"
+    commands["wheel"] = f"{functions}{wheel[1]}"
+    bash = shutil.which("bash")
+    assert bash
+    folder = tmp_path_factory.mktemp("empty")
     files = {}
     for name, command in commands.items():
-        bash = ["bash", "-euc", command]
-        arguments = subprocess.run(bash, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True).stdout
-        if arguments:
-            ignored = re.compile(r"--ignore[ =](\S+)")
-            named = re.findall(r"tests/\S+", ignored.sub("", arguments)) or ["tests"]
-            files[name] = files_in(named) - files_in(ignored.findall(arguments))
+        run = [bash, "-euc", command]
+        done = subprocess.run(run, cwd=folder, env={"PATH": ""}, capture_output=True, text=True, timeout=10, check=True)
+        if arguments := done.stdout:
+            ignored = re.findall(r"--ignore[ =](\S+)", arguments)
+            named = re.sub(r"--ignore[ =]\S+", "", arguments).split()
+            assert not [each for each in named if not each.startswith("tests/")]
+            # pytest collects an argument although it is ignored.
+            assert not [each for each in named for path in ignored if f"{each}/".startswith(f"{path}/")]
+            whole = [each for each in named if "::" not in each] or ["tests"]
+            files[name] = files_in(whole) - files_in(ignored)
     return files
 
 
 def files_in(paths: list[str]) -> set[Path]:
-    """Returns the test files among paths and in folders, each of which must be there."""
-    named = [ROOT / path.partition("::")[0] for path in paths]
-    assert not [path for path in named if not path.exists()]
-    return {file for path in named for file in ([path] if path.is_file() else path.rglob("test_*.py"))}
+    """Returns the test files that paths name or contain. Each path must exist."""
+    found = [ROOT / path for path in paths]
+    missing = [path for path in found if not path.exists()]
+    assert not missing, missing
+    return {file for path in found for file in ([path] if path.is_file() else path.rglob("test_*.py"))}
 
 
-NOT_NATIVE = ("pure", "pure_units", "pure_lasting", "wheel")
+def test_ci_runs_each_file_once_on_the_native_build(script: str, steps: dict[str, set[Path]]) -> None:
+    counts = Counter(file for name, files in steps.items() if name not in INTERPRETED_STEPS for file in files)
+    problems = {file: counts[file] for file in {*counts, *files_in(["tests"])} if counts[file] != 1}
+    assert not problems, problems
+    summed = re.search(r"tail -qn 1 \S+/\{([\w,]+)\}\.log", script)
+    assert summed
+    assert sorted(summed[1].split(",")) == sorted(name for name in steps if name not in INTERPRETED_STEPS)
 
 
-def test_ci_runs_each_file_once_on_the_native_build() -> None:
-    files = [file for name, files in files_of_steps().items() if name not in NOT_NATIVE for file in files]
-    assert sorted(files) == sorted((ROOT / "tests").rglob("test_*.py"))
+def test_ci_begins_each_of_its_steps_once(script: str) -> None:
+    queue = re.search(r"^steps=\((.*?)\)", script, re.M | re.S)
+    assert queue
+    assert sorted(queue[1].split()) == sorted(re.findall(r"^step_(\w+)\(\)", script, re.M))
 
 
-def test_ci_leaves_out_no_test_that_runs_on_interpreted_modules_alone() -> None:
-    """The native build has compiled modules, so that what no other step runs would run nowhere."""
-    steps = files_of_steps()
-    elsewhere = set().union(*(steps[name] for name in NOT_NATIVE), [Path(__file__)])
-    interpreted = {file for file in (ROOT / "tests").rglob("test_*.py") if "mark.interpreted" in file.read_text()}
-    assert len(interpreted) > 1
-    assert interpreted <= elsewhere
+def test_ci_runs_each_interpreted_test_in_some_step(script: str, steps: dict[str, set[Path]]) -> None:
+    """A test marked `interpreted` does not run on the native build, so another step must have its file."""
+    assert re.search(r"^pure\(\) \{.*?GAI_FAST_NO_EXTENSIONS=1.*?\n\}", script, re.M | re.S)
+    assert re.search(r"^step_wheel_\w+\(\) \{\n  export .*GAI_FAST_MYPYC=0", script, re.M)
+    interpreted = {file for file in files_in(["tests"]) if "mark.interpreted" in file.read_text()}
+    interpreted.remove(Path(__file__))  # which only names the mark
+    assert interpreted
+    missing = interpreted - set().union(*(steps[name] for name in INTERPRETED_STEPS))
+    assert not missing, missing

@@ -33,7 +33,7 @@ redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- 
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
 local MOST = '9223372036854775807'
 local full = 0
-local broken -- the first other error of a sum; the script ends with it, after the other sums are written
+local broken -- the first error that is no overflow; returned at the end, when everything else is written
 local function sum_up(add, put, key, ...)
   local reply = redis.pcall(add, key, ...)
   if type(reply) ~= 'table' or not reply.err then return end
