@@ -323,7 +323,7 @@ async def test_a_revoked_key_is_forgotten_so_that_figures_do_not_grow_with_keys(
 
 
 @on_uvloop
-async def test_of_two_admins_who_make_one_name_one_is_reported_that_it_is_there(net: Net) -> None:
+async def test_of_two_admins_who_make_one_name_one_learns_that_it_is_there(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), keys=(OPERATOR,))
     responses = await asyncio.gather(*(ask(gateway, "POST", "", {"name": "shop"}) for _ in range(8)))
     assert sorted(each.status for each in responses) == [201, *[409] * 7]

@@ -68,7 +68,7 @@ async def test_each_server_of_a_store_has_a_key_within_a_second(net: Net, url: s
 
 @STORES
 @on_uvloop
-async def test_of_two_servers_that_make_one_name_one_is_reported_that_it_is_there(net: Net, url: str) -> None:
+async def test_of_two_servers_that_make_one_name_one_learns_that_it_is_there(net: Net, url: str) -> None:
     mock = await net.mock()
     gateways = [await net.gateway(mock, keys=(OPERATOR,), url=url) for _ in range(2)]
     for number in range(10):

@@ -190,7 +190,7 @@ async def test_a_log_whose_writer_is_gone_ends_with_an_error(gateway: Gateway) -
     assert (behind[0]["seq"], behind[0]["error"]["reason"]) == (10, "log_behind")
 
 
-async def test_a_program_that_is_ahead_of_a_log_which_the_store_hides_is_reported_to_come_back(
+async def test_a_program_that_is_ahead_of_a_log_which_the_store_hides_is_asked_to_come_back(
     gateway: Gateway,
 ) -> None:
     log = begin(gateway)

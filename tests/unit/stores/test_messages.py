@@ -52,7 +52,7 @@ async def test_the_owner_is_asked_and_the_end_is_waited_for(world: World, timers
     serving.cancel()
 
 
-async def test_an_owner_that_does_not_answer_is_reported_of(here: Process, change_limits: ChangeLimits) -> None:
+async def test_an_owner_that_does_not_answer_is_reported(here: Process, change_limits: ChangeLimits) -> None:
     change_limits(bus_wait=0.01)
     with pytest.raises(Error, match="has not done so") as caught:
         await here.messages.cancel(here.log, "there")
@@ -67,7 +67,7 @@ async def test_a_worker_that_dies_meanwhile_ends_the_wait(world: World, here: Pr
     await asking
 
 
-async def test_a_store_that_fails_is_reported_of_and_asked_again(
+async def test_a_store_that_fails_is_reported_and_asked_again(
     world: World, timers: TimerWheel, here: Process, change_limits: ChangeLimits
 ) -> None:
     change_limits(store_retry=0.01, message_wait=0.01)

@@ -139,7 +139,7 @@ def test_an_early_error_still_has_a_beginning() -> None:
     assert found[3]["response"]["status"] == "failed"
 
 
-def test_a_follower_is_reported_of_a_failure_that_its_log_does_not_have() -> None:
+def test_a_follower_is_notified_of_a_failure_that_its_log_does_not_have() -> None:
     encoder = RESPONSES.encoder("sse", context(follows=True))
     body = encoded(encoder, [{**ERROR, "seq": 41}, NOT_DONE])
     assert body.count(b"event: ") == 2

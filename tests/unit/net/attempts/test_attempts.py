@@ -107,7 +107,7 @@ def test_the_runner_learns_of_failed_attempts_and_of_an_upstream_that_is_left_al
     assert (len(stream.targets.failures), stream.targets.opened) == (2, ["up"])
 
 
-def test_a_breaker_is_reported_of_the_first_content_not_of_the_end() -> None:
+def test_a_breaker_is_notified_of_the_first_content_not_of_the_end() -> None:
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(-20.0, "")
     stream = Fixture()

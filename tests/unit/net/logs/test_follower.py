@@ -192,7 +192,7 @@ def test_one_whose_place_the_stream_never_reached_is_reported() -> None:
         assert result.endswith(b'{"type":"done","finished":false}\n\n')
 
 
-def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_reported_to_come_back() -> None:
+def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_asked_to_come_back() -> None:
     """It got the error of a log that has ended before reaching its event."""
     stream = Stream()
     stream.say()

@@ -451,7 +451,7 @@ def test_a_call_tells_whether_it_waits_and_is_complete(world: World) -> None:
     assert (stream.reader.is_waiting, stream.reader.is_complete) == (False, True)
 
 
-def test_a_request_that_was_written_twice_is_reported_of_to_the_stream_that_made_it(world: World) -> None:
+def test_a_request_that_was_written_twice_is_reported_to_the_stream_that_made_it(world: World) -> None:
     first, joined = world.stream(is_first=True), world.stream()
     for _ in range(2):
         assert first.reader is not None

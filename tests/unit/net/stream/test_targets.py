@@ -100,7 +100,7 @@ async def test_a_model_without_targets_is_one_that_can_be_taken_out(targets: Tar
     assert not targets.restore("m", "other", "real-id")
 
 
-async def test_the_operator_is_reported_of_it_once_a_minute_and_of_nothing_that_clients_did(
+async def test_the_operator_is_notified_of_it_once_a_minute_and_of_nothing_that_clients_did(
     targets: Targets, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]

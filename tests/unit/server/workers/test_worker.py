@@ -302,7 +302,7 @@ def is_blocked(auth_throttle: AuthThrottle, address: str) -> bool:
     return False
 
 
-async def test_a_supervisor_that_lags_behind_is_reported_of_a_few_addresses_once_it_reads() -> None:
+async def test_a_supervisor_that_lags_behind_is_notified_of_a_few_addresses_once_it_reads() -> None:
     sent: list[Any] = []
     link = SimpleNamespace(is_busy=True, send=lambda *message: sent.append(message))
     auth_throttle = AuthThrottle()
