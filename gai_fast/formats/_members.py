@@ -33,7 +33,7 @@ def member(holder: dict[str, Any], key: str, path: str, kind: type, other: type 
         key: The member's name.
         path: The object's path.
         kind: The type that the member must have.
-        other: Another one that it may have.
+        other: A second type that it may have.
 
     Raises:
         InvalidRequest: The member has none of the types.

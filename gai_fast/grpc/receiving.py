@@ -19,15 +19,15 @@ from gai_fast.model.errors import Error
 
 
 class Full(Exception):
-    """As many messages as may be are being received."""
+    """The greatest number of messages is already being received."""
 
 
 class Receiving:
     """Messages that are received at a time.
 
     Args:
-        most: How many.
-        wait: Seconds for which another one waits for one of them.
+        most: The greatest number of messages at a time.
+        wait: Seconds that a further call waits for a place.
         receive: Seconds in which a message must be whole.
     """
 

@@ -78,10 +78,10 @@ class SpendBook:
 
 
 class Sums:
-    """Adds up entries by one of the four, and by currency.
+    """Adds up entries by key, model, upstream or day, and by currency.
 
     Args:
-        by: Which one.
+        by: The field to group by.
     """
 
     def __init__(self, by: GroupBy) -> None:

@@ -171,7 +171,7 @@ class KeyState:
     def report(
         self, worker: str, requests: int, tokens: int, at: float, live: int, reserved: Amount, now: float
     ) -> None:
-        """Takes what a worker says of itself.
+        """Records a worker's report.
 
         Args:
             worker: The worker.

@@ -769,7 +769,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> int | None:
 
 
 def _not_ours(what: str) -> Error:
-    """Returns the error for an answer that lacks what it is for."""
+    """Returns the error for an answer without the member that was requested."""
     text = f"the server's answer has no {what}, as a gai-fast server's has"
     return Error("network", text, reason="protocol", temporary=False)
 

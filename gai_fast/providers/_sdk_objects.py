@@ -84,7 +84,7 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
 
 
 def _of_model(api: str, holder: str = "") -> Shape:
-    """Returns how a model is read, or the one that an event holds in this member."""
+    """Returns the shape of a model. With `holder`, of an event whose member `holder` is the model."""
     wire = partial(_wire_within, holder) if holder else _gemini if api == "gemini" else wire_of
     path = PATHS.get(api)
     return Shape(api, wire, None if path is None else path.within(holder).read)
@@ -137,7 +137,7 @@ _GEMINI: Final = frozenset(("candidates", "usageMetadata", "promptFeedback", "us
 
 
 def _api_of(members: Mapping[str, Any], begun: str) -> str | None:
-    """Returns the API that has chunks with these members: for an error the one that has begun. None if none has."""
+    """Returns the API whose chunks have these members; for an error, `begun`. None if there is no such API."""
     kind = members.get("type") or members.get("event_type")  # Cohere's first version
     if isinstance(kind, str):
         if kind.startswith("response."):
@@ -243,7 +243,7 @@ _EVENT: Final = Shape(EVENTS, _json, text_itself, varies=True)
 
 
 def _own(item: Any) -> Mapping[str, Any]:
-    """Returns the members of an object. Asking a model of pydantic for one that it has not takes 5 µs."""
+    """Returns the members of an object. A model of pydantic takes 5 µs for a member that it lacks."""
     members: Mapping[str, Any] = getattr(item, "__dict__", {})
     return members
 

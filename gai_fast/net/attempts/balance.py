@@ -63,7 +63,7 @@ def target_keys(model: ModelSettings) -> list[TargetKey]:
 
 
 def as_target(model: ModelSettings) -> ModelSettings:
-    """Returns a model without targets as one whose only target is its upstream, so that this can be taken out."""
+    """Returns a model without targets with its upstream as the only target, so that it can be drained."""
     return replace(model, targets=(TargetSettings(model.upstream, model.id),))
 
 

@@ -232,7 +232,7 @@ class Upstreams:
         most = upstream.max_connections or self._streams
         if calls.most != most:
             calls.use(most, self._shares(upstream.name, most))
-        assert self.call_function is not None  # who makes an engine sets it
+        assert self.call_function is not None  # set by the creator of the engine
         return calls.open(upstream, partial(self.call_function, function, request.body), receiver)
 
     def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:

@@ -345,7 +345,7 @@ class AiohttpSocket(asyncio.Protocol):
         return None
 
     def _fail(self, violation: Violation) -> None:
-        """Drops what comes of a client that has broken a rule; not reading it would reset the connection."""
+        """Reports a violation. Later bytes are read and dropped: unread bytes would reset the connection."""
         self._has_failed = True
         self._owner.violated(violation)
 

@@ -98,7 +98,7 @@ def lead_of(stream: str) -> bytes:
 
 
 def _fault(problem: InvalidRequest) -> Violation:
-    """Not JSON is a fault of its own; JSON of another shape, or nested too deep, is against the rules."""
+    """Returns the violation: 1007 if a message is not JSON, else 1008 (wrong members, nested too deep)."""
     is_json = problem.reason != "json"
     text = problem.message.replace("The body", "the message").replace("The request", "the message")
     return Violation(POLICY_VIOLATION if is_json else INVALID_PAYLOAD, text)

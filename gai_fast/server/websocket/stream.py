@@ -364,7 +364,7 @@ class Canceller(ClientTransport):
         """Does nothing: there is no answer yet."""
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        """Never called: to cancel is answered by a whole reply."""
+        """Does nothing: a cancel request is answered with a whole reply."""
         return b"", FRAMES
 
     def write(self, data: bytes) -> None:
