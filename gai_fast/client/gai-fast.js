@@ -305,7 +305,7 @@ class Source {
   #onAbort = () => this.#abort();
   isLeft = false; // by the program, while it waited for an event
   hint = 0; // ms that the server wants its client to stay away
-  id; // empty until the server has told it
+  id; // empty until the server has sent it
   seq; // of the last event that the program has
 
   constructor(baseUrl, { key, signal, transport = "sse" }, { body = null, id = "", after = 0, enter }) {

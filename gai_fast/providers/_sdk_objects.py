@@ -243,7 +243,7 @@ _EVENT: Final = Shape(EVENTS, _json, text_itself, varies=True)
 
 
 def _own(item: Any) -> Mapping[str, Any]:
-    """Returns the members of an object. A model of pydantic takes 5 µs for a member that it lacks."""
+    """Returns the members of an object. `getattr` takes 5 µs for a member that a model of pydantic lacks."""
     members: Mapping[str, Any] = getattr(item, "__dict__", {})
     return members
 

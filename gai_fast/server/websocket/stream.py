@@ -364,7 +364,7 @@ class Canceller(ClientTransport):
         """Does nothing: there is no answer yet."""
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        """Does nothing: a cancel request is answered with a whole reply."""
+        """Never called: a cancel request is answered with a whole reply."""
         return b"", FRAMES
 
     def write(self, data: bytes) -> None:
