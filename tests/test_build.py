@@ -13,15 +13,18 @@ import sys
 from abc import ABCMeta
 from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import NoReturn
 
 import pytest
+from setuptools.errors import PlatformError
 
 import gai_fast
 from gai_fast import kernels as switch
 from gai_fast.core.chain import Processor
+from gai_fast.model.metrics import StreamMetrics
 from tests.kernels import is_set
 
 ROOT = Path(__file__).parents[1]
@@ -174,6 +177,85 @@ def test_files_of_modules_that_are_rarely_run_are_compiled_without_optimisation(
         '#include "__native_often.c"\n': shared,
         '#include "__native_rare.c"\n': ["-O1", "-include", script.RARE_HEADERS, "-O0"],
     }
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Returns the module that a source makes."""
+
+    def execute(source: str) -> ModuleType:
+        module = ModuleType("executed")
+        monkeypatch.setitem(sys.modules, module.__name__, module)  # where `dataclass` looks up annotations
+        exec(compile(source, "executed.py", "exec", dont_inherit=True), vars(module))
+        return module
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("model/figures", "StreamMetrics"), ("net/attempts/spec", "StreamSpec")], ids=["figures", "spec"]
+)
+def test_a_dataclass_gets_the_initializer_that_dataclass_would_make(
+    script: ModuleType, executed: Callable[[str], ModuleType], path: str, name: str
+) -> None:
+    source = (ROOT / f"gai_fast/{path}.py").read_text()
+    replaced = script.with_initializers(source)
+    assert path in script.COMPILED
+    changed = [line for line, now in zip(source.splitlines(), replaced.splitlines(), strict=False) if line != now]
+    assert not any(changed), "a traceback would name wrong lines"
+    assert replaced.count("def __init__") == source.count("def __init__") + 1
+    made, written = (signature(getattr(executed(text), name)).parameters.values() for text in (source, replaced))
+    assert [(each.name, each.kind) for each in written] == [(each.name, each.kind) for each in made]
+    by_factory = {each.name for each in made if "FACTORY" in type(each.default).__name__}
+    defaults, expected = ({each.name: each.default for each in given} for given in (written, made))
+    assert defaults == {**expected, **dict.fromkeys(by_factory)}
+
+
+SAMPLE = """
+from dataclasses import KW_ONLY, dataclass, field
+
+
+@dataclass(slots=True)
+class Sample:
+    first: int
+    second: list[int] = field(default_factory=list)
+    _: KW_ONLY
+    third: str = "x"
+
+    def double(self) -> int:
+        return 2 * self.first
+
+
+@dataclass(frozen=True)
+class Frozen:
+    first: int
+"""
+
+
+def test_an_initializer_keeps_what_it_is_given_and_makes_what_is_missing(
+    script: ModuleType, executed: Callable[[str], ModuleType]
+) -> None:
+    replaced = script.with_initializers(SAMPLE)
+    assert replaced.count("def __init__") == 1
+    sample = executed(replaced).Sample
+    one, other = sample(1), sample(3, [4], third="y")
+    assert (one.first, one.second, one.third, one.double()) == (1, [], "x", 2)
+    assert (other.first, other.second, other.third) == (3, [4], "y")
+    assert one.second is not sample(1).second
+    with pytest.raises(TypeError, match="positional"):
+        sample(1, [], "y")
+
+
+@pytest.mark.parametrize(
+    "line", ["class Derived(Sample):\n    first: int", "class Late:\n    def __post_init__(self): 0"]
+)
+def test_a_dataclass_whose_initializer_does_more_is_refused(script: ModuleType, line: str) -> None:
+    with pytest.raises(PlatformError, match=r"`__init__` of the dataclass (Derived|Late)"):
+        script.with_initializers(f"@dataclass\n{line}\n")
+
+
+def test_the_initializer_of_the_figures_is_compiled() -> None:
+    assert isinstance(StreamMetrics.__init__, FunctionType) is (switch.MODULES != "compiled")
 
 
 def test_kernels_stay_where_mypyc_fails_and_a_native_build_fails(build: Build, tmp_path: Path) -> None:

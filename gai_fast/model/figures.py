@@ -1,15 +1,14 @@
 """`StreamMetrics`, the figures of a stream, and `SERIES`, their series in `/metrics`.
 
-Owns the table of the figures. A field's metadata holds the figure's description, from which `metrics.py` builds the
-docstring, and its series: `server/observe/counts.py` counts by them, `server/workers/totals.py` adds them up, and
-`server/observe/metrics.py` exposes them. Separate from `metrics.py`, because mypyc compiles this module: every stream
-has one `StreamMetrics`, whose figures are read thirty times. Compiled classes have no docstrings at run time, and users
-read them there.
+Owns the table of the figures: a figure is one field of `StreamMetrics`. Its metadata holds the description, from which
+the docstring is built, its member of `Result.metrics`, and its series: `server/observe/counts.py` counts them,
+`server/workers/totals.py` adds them up, and `server/observe/metrics.py` exposes them. `net/stream/figures.py` and
+`core/meter.py` measure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -62,7 +61,8 @@ class Series(NamedTuple):
     Attributes:
         metric: The metric.
         value: The value of the metric's label.
-        source: The attribute of `StreamMetrics` or, for a series of `usage`, the member of it. Empty means the field.
+        source: The attribute of `StreamMetrics`, or the member of its `usage`. Empty means the field.
+        total: The attribute with the sum of the values, if the figure is the counts of a histogram.
         field: The field's name.
         is_work: Whether the series counts the upstream's work: an answer that several streams share counts once.
     """
@@ -70,27 +70,66 @@ class Series(NamedTuple):
     metric: Metric
     value: str = ""
     source: str = ""
+    total: str = ""
     field: str = ""
     is_work: bool = False
 
 
-def figure(about: str, *series: Series, is_work: bool = False) -> Any:
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+class Member(NamedTuple):
+    """A member of `Result.metrics`.
+
+    Attributes:
+        name: Its name.
+        form: Returns its value for the attribute's value, which is not None. Returns None to leave the member out.
+        source: The attribute of `StreamMetrics`. Empty means the field.
+    """
+
+    name: str
+    form: Callable[[Any], Any] = _unchanged
+    source: str = ""
+
+
+def figure(about: str, *series: Series, default: Any, member: Member | None = None, is_work: bool = False) -> Any:
     """Returns the field of a figure of `StreamMetrics`.
 
     Args:
         about: Its description.
+        default: Its value in a stream for which it was not measured.
         series: Its series.
+        member: Its member of `Result.metrics`.
         is_work: As in `Series`.
     """
-    return field(metadata={"about": about, "series": series, "is_work": is_work})
+    return field(default=default, metadata={"about": about, "series": series, "member": member, "is_work": is_work})
 
 
-def _histogram(name: str, about: str, bounds: tuple[float, ...], source: str = "") -> Series:
-    return Series(Metric(name, about, bounds=bounds), source=source)
+def _histogram(name: str, about: str, bounds: tuple[float, ...], source: str = "", total: str = "") -> Series:
+    return Series(Metric(name, about, bounds=bounds), source=source, total=total)
 
 
 def _counter(name: str, about: str, source: str = "") -> Series:
     return Series(Metric(name, about), source=source)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _rounded(rate: float) -> float:
+    return round(rate, 2)
+
+
+def _if_any(count: int) -> int | None:
+    return count or None
+
+
+def _buckets(gaps: tuple[int, ...]) -> list[dict[str, float | None]]:
+    """Returns the counts above zero, each with its upper bound in milliseconds."""
+    bounds = [*(bound * 1000 for bound in GAP_BOUNDS), None]
+    return [{"le": bound, "count": count} for bound, count in zip(bounds, gaps, strict=True) if count]
 
 
 _TOKENS: Final = Metric("tokens", "Tokens; cached and written input is part of input, reasoning of output.", "type")
@@ -98,15 +137,24 @@ _EVENTS: Final = Metric("events", "Events of streams.", "type")
 _BYTES: Final = Metric("bytes", "Bytes of upstreams' bodies (in) and for clients (out).", "direction")
 
 
-@dataclass(init=False, slots=True)
+# `setup.py` writes out its `__init__` for mypyc, which leaves the one of `dataclass` to the interpreter: 3 us a stream.
+@dataclass(kw_only=True, slots=True)
 class StreamMetrics:
     """The figures of one stream; `metrics.py` builds the public docstring."""
 
+    duration: float = figure(
+        "From the request to the stream's end.",
+        _histogram("request_duration_seconds", "From the request to the end of its stream.", DURATION_BOUNDS),
+        default=0.0,
+        member=Member("duration_ms", _milliseconds),
+    )
     time_to_first_token: float | None = figure(
         "From the request until the first delta was handed to the client's connection. A frame without content, such "
         "as a role, is no token; deltas that processors hold back or leave out do not count. A whole answer, one JSON "
         "object, is handed over at its end.",
         _histogram("time_to_first_token_seconds", "From the request to its first token.", FIRST_TOKEN_BOUNDS),
+        default=None,
+        member=Member("time_to_first_token_ms", _milliseconds),
     )
     upstream_time_to_first_token: float | None = figure(
         "From the request to the upstream until its first delta was read.",
@@ -115,22 +163,15 @@ class StreamMetrics:
             "From the request to the upstream to its first token.",
             FIRST_TOKEN_BOUNDS,
         ),
+        default=None,
+        member=Member("upstream_time_to_first_token_ms", _milliseconds),
         is_work=True,
-    )
-    gaps: tuple[int, ...] = figure(
-        "The number of gaps between the upstream's tokens, for each of `GAP_BOUNDS` and for longer ones. Of tokens "
-        "that came in one read all but the first have no gap.",
-        _histogram("inter_token_latency_seconds", "Between two tokens.", GAP_BOUNDS),
-        is_work=True,
-    )
-    gap_sum: float = figure("All gaps together: from the first token to the last.")
-    duration: float = figure(
-        "From the request to the stream's end.",
-        _histogram("request_duration_seconds", "From the request to the end of its stream.", DURATION_BOUNDS),
     )
     gateway_overhead: float = figure(
         "The gateway's own work: until the upstream was asked, and on every read.",
         _histogram("gateway_overhead_seconds", "The gateway's own work on a stream.", OVERHEAD_BOUNDS),
+        default=0.0,
+        member=Member("gateway_overhead_ms", _milliseconds),
     )
     backpressure: float = figure(
         "The time in which the upstream was not read because the client was slow.",
@@ -140,6 +181,21 @@ class StreamMetrics:
             DURATION_BOUNDS,
             source="paused",
         ),
+        default=0.0,
+        member=Member("backpressure_ms", _milliseconds, source="paused"),
+        is_work=True,
+    )
+    gap_sum: float = figure(
+        "All gaps together: from the first token to the last.",
+        default=0.0,
+        member=Member("tokens_per_second", _rounded, source="tokens_per_second"),
+    )
+    gaps: tuple[int, ...] = figure(
+        "The number of gaps between the upstream's tokens, for each of `GAP_BOUNDS` and for longer ones. Of tokens "
+        "that came in one read all but the first have no gap.",
+        _histogram("inter_token_latency_seconds", "Between two tokens.", GAP_BOUNDS, total="gap_sum"),
+        default=NO_GAPS,
+        member=Member("inter_token_ms", _buckets),
         is_work=True,
     )
     usage: Mapping[str, Any] | None = figure(
@@ -149,117 +205,64 @@ class StreamMetrics:
         Series(_TOKENS, "cached_input", "cached_input_tokens"),
         Series(_TOKENS, "cache_write_input", "cache_write_input_tokens"),
         Series(_TOKENS, "reasoning", "reasoning_tokens"),
+        default=None,
         is_work=True,
     )
-    deltas: int = figure("Deltas that the upstream sent.", Series(_EVENTS, "delta"))
-    events: int = figure("All events.", Series(_EVENTS, "other", "other_events"))
-    bytes_in: int = figure("Bytes of the upstream's body.", Series(_BYTES, "in"), is_work=True)
-    bytes_out: int = figure("Bytes for the client.", Series(_BYTES, "out"))
-    outcome: Outcome = figure(  # noqa: RUF009  # makes a field
-        "The end of the stream.", _counter("client_disconnects", "Streams whose client left.", "is_disconnected")
+    deltas: int = figure("Deltas that the upstream sent.", Series(_EVENTS, "delta"), default=0, member=Member("deltas"))
+    events: int = figure("All events.", Series(_EVENTS, "other", "other_events"), default=0, member=Member("events"))
+    bytes_in: int = figure(
+        "Bytes of the upstream's body.",
+        Series(_BYTES, "in"),
+        default=0,
+        member=Member("bytes_in"),
+        is_work=True,
     )
-    code: str | None = figure("The error's code, if the stream failed.")
-    finish_reason: str | None = figure("The finish reason of the stream.")
-    provider: str = figure("The adapter's name.")
-    upstream: str = figure("The configured upstream that answered.")
-    model: str = figure("The model that the client asked for.")
-    answered_by: str = figure("The model as the provider reports it.")
-    response_id: str = figure("The provider's own id of the answer.")
-    endpoint: str = figure("The route.")
-    transport: str = figure("`sse`, `ndjson`, `ws`, `json` or `library`.")
-    stream_id: str = figure("The stream's id.")
-    request_id: str = figure("The request's id.")
-    trace_id: str | None = figure("The trace's id, if there is one.")
+    bytes_out: int = figure("Bytes for the client.", Series(_BYTES, "out"), default=0, member=Member("bytes_out"))
+    outcome: Outcome = figure(  # noqa: RUF009  # makes a field
+        "The end of the stream.",
+        _counter("client_disconnects", "Streams whose client left.", "is_disconnected"),
+        default="finished",
+    )
+    code: str | None = figure("The error's code, if the stream failed.", default=None)
+    finish_reason: str | None = figure("The finish reason of the stream.", default=None)
+    provider: str = figure("The adapter's name.", default="")
+    upstream: str = figure("The configured upstream that answered.", default="")
+    model: str = figure("The model that the client asked for.", default="")
+    answered_by: str = figure("The model as the provider reports it.", default="")
+    response_id: str = figure("The provider's own id of the answer.", default="")
+    endpoint: str = figure("The route.", default="")
+    transport: str = figure("`sse`, `ndjson`, `ws`, `json` or `library`.", default="")
+    stream_id: str = figure("The stream's id.", default="")
+    request_id: str = figure("The request's id.", default="")
+    trace_id: str | None = figure("The trace's id, if there is one.", default=None)
     retries: int = figure(
         "Attempts of the same model that failed before.",
         _counter("retries", "Attempts that failed and were made again."),
+        default=0,
+        member=Member("retries", _if_any),
     )
     fallbacks: int = figure(
-        "Models that failed before.", _counter("fallbacks", "Models that failed and were replaced.")
+        "Models that failed before.",
+        _counter("fallbacks", "Models that failed and were replaced."),
+        default=0,
+        member=Member("fallbacks", _if_any),
     )
     key: str = figure(
         "The name of the key that the stream belongs to; `anonymous` if no keys are configured, and for a program in "
-        "this process."
+        "this process.",
+        default="",
     )
     cost: Amount | None = figure(  # noqa: RUF009  # makes a field
-        "The cost of the stream, failed attempts included. None if it is not known."
+        "The cost of the stream, failed attempts included. None if it is not known.",
+        default=None,
     )
-    currency: str = figure("The currency of the cost.")
-    charges: tuple[Charge, ...] = figure("The cost by attempt, in all currencies.")
+    currency: str = figure("The currency of the cost.", default="")
+    charges: tuple[Charge, ...] = figure("The cost by attempt, in all currencies.", default=())
     cache: str | None = figure(
         "The source of the answer, if the stream may share one (`[cache]`): `hit`, `joined` or `miss`. Only with "
-        "`miss` was a model asked, which costs money."
+        "`miss` was a model asked, which costs money.",
+        default=None,
     )
-
-    # Written by hand: a dataclass's `__init__` runs interpreted, which costs 1 us more per stream.
-    def __init__(
-        self,
-        *,
-        duration: float = 0.0,
-        time_to_first_token: float | None = None,
-        upstream_time_to_first_token: float | None = None,
-        gateway_overhead: float = 0.0,
-        gaps: tuple[int, ...] = NO_GAPS,
-        gap_sum: float = 0.0,
-        backpressure: float = 0.0,
-        deltas: int = 0,
-        events: int = 0,
-        bytes_in: int = 0,
-        bytes_out: int = 0,
-        outcome: Outcome = "finished",
-        code: str | None = None,
-        finish_reason: str | None = None,
-        usage: Mapping[str, Any] | None = None,
-        provider: str = "",
-        upstream: str = "",
-        model: str = "",
-        answered_by: str = "",
-        response_id: str = "",
-        endpoint: str = "",
-        transport: str = "",
-        stream_id: str = "",
-        request_id: str = "",
-        trace_id: str | None = None,
-        retries: int = 0,
-        fallbacks: int = 0,
-        key: str = "",
-        cost: Amount | None = None,
-        currency: str = "",
-        charges: tuple[Charge, ...] = (),
-        cache: str | None = None,
-    ) -> None:
-        self.duration = duration
-        self.time_to_first_token = time_to_first_token
-        self.upstream_time_to_first_token = upstream_time_to_first_token
-        self.gateway_overhead = gateway_overhead
-        self.gaps = gaps
-        self.gap_sum = gap_sum
-        self.backpressure = backpressure
-        self.deltas = deltas
-        self.events = events
-        self.bytes_in = bytes_in
-        self.bytes_out = bytes_out
-        self.outcome = outcome
-        self.code = code
-        self.finish_reason = finish_reason
-        self.usage = usage
-        self.provider = provider
-        self.upstream = upstream
-        self.model = model
-        self.answered_by = answered_by
-        self.response_id = response_id
-        self.endpoint = endpoint
-        self.transport = transport
-        self.stream_id = stream_id
-        self.request_id = request_id
-        self.trace_id = trace_id
-        self.retries = retries
-        self.fallbacks = fallbacks
-        self.key = key
-        self.cost = cost
-        self.currency = currency
-        self.charges = charges
-        self.cache = cache
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(StreamMetrics, **{each.name: getattr(self, each.name) for each in fields(self)}), ()
@@ -292,32 +295,9 @@ class StreamMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the content of `Result.metrics`: times in milliseconds, rates per second, only measured figures."""
-        bounds = [*(bound * _MS for bound in GAP_BOUNDS), None]
-        figures = {
-            "duration_ms": _milliseconds(self.duration),
-            "time_to_first_token_ms": _milliseconds(self.time_to_first_token),
-            "upstream_time_to_first_token_ms": _milliseconds(self.upstream_time_to_first_token),
-            "gateway_overhead_ms": _milliseconds(self.gateway_overhead),
-            "backpressure_ms": _milliseconds(self.paused),
-            "tokens_per_second": None if self.tokens_per_second is None else round(self.tokens_per_second, 2),
-            "inter_token_ms": [
-                {"le": bound, "count": count} for bound, count in zip(bounds, self.gaps, strict=True) if count
-            ],
-            "deltas": self.deltas,
-            "events": self.events,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "retries": self.retries or None,
-            "fallbacks": self.fallbacks or None,
-        }
-        return {key: value for key, value in figures.items() if value is not None}
-
-
-_MS: Final = 1000
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * _MS, 3)
+        values = ((each, getattr(self, each.source)) for each in MEMBERS)
+        members = ((each.name, each.form(value)) for each, value in values if value is not None)
+        return {name: value for name, value in members if value is not None}
 
 
 SERIES: Final[tuple[Series, ...]] = tuple(
@@ -326,3 +306,10 @@ SERIES: Final[tuple[Series, ...]] = tuple(
     for series in each.metadata["series"]
 )
 """The series that a server counts for its streams, by provider and model, in the order of exposition."""
+
+MEMBERS: Final[tuple[Member, ...]] = tuple(
+    member._replace(source=member.source or each.name)
+    for each in fields(StreamMetrics)
+    if (member := each.metadata["member"]) is not None
+)
+"""The members of `Result.metrics`, in their order."""

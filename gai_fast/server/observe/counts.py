@@ -1,20 +1,19 @@
 """The counts for `/metrics`: counts each request and each stream when it ends.
 
-Owns the outcomes and the labels of a count. `gai_fast.model.figures` has the table of the figures, `metrics.py` exposes
-the counts.
+Owns the outcomes and the labels of a count. What is counted of a stream is the table of `gai_fast.model.figures`;
+`metrics.py` exposes the counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Histogram
-from gai_fast.model.figures import SERIES
+from gai_fast.model.figures import NO_GAPS, SERIES, Series, StreamMetrics
 from gai_fast.model.limits import OTHER, SHARED
-from gai_fast.model.metrics import NO_GAPS, StreamMetrics
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import figure_label
 from gai_fast.server.limits import LIMITS
@@ -41,9 +40,6 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
 # Constants of this module, because each look-up of a name in another module costs a stream 0.03 us.
 _MOST_TOKENS: Final = SHARED.priced_tokens
 _NO_GAPS: Final = NO_GAPS
-_HISTOGRAMS: Final = [each for each in SERIES if each.metric.bounds]
-_COUNTERS: Final = [each.source for each in SERIES if not each.metric.bounds]
-_USAGE: Final = [each.source for each in SERIES if each.field == "usage"]
 
 
 class _Number:
@@ -55,6 +51,75 @@ class _Number:
         self.number = 0
 
 
+class _Counter(_Number):
+    """The counter of a series.
+
+    Attributes:
+        source: As in `Series`.
+    """
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+
+
+class _Observer:
+    """The methods of a series' histogram, bound once: each is called for every stream.
+
+    Attributes:
+        source: As in `Series`.
+        total: As in `Series`.
+        observe: Counts a value.
+        merge: Adds the counts of several values, and their sum.
+    """
+
+    __slots__ = ("merge", "observe", "source", "total")
+
+    def __init__(self, series: Series, histogram: Histogram) -> None:
+        self.source = series.source
+        self.total = series.total
+        self.observe = histogram.observe
+        self.merge = histogram.merge
+
+
+class _Counts:
+    """The counts of some series of one provider and model, by how they are counted.
+
+    Args:
+        series: The series.
+        histograms: The histograms by `Series.source`.
+        counters: The counters by `Series.source`.
+    """
+
+    def __init__(
+        self, series: Sequence[Series], histograms: Mapping[str, Histogram], counters: Mapping[str, _Counter]
+    ) -> None:
+        observers = [_Observer(each, histograms[each.source]) for each in series if each.metric.bounds]
+        self._values = [each for each in observers if not each.total]
+        self._histograms = [each for each in observers if each.total]
+        self._numbers = [counters[each.source] for each in series if not each.metric.bounds and each.field != "usage"]
+        self._tokens = [counters[each.source] for each in series if each.field == "usage"]
+
+    def add(self, metrics: StreamMetrics) -> None:
+        """Counts one stream."""
+        for observer in self._values:
+            observer.observe(getattr(metrics, observer.source))
+        for observer in self._histograms:
+            counts: tuple[int, ...] = getattr(metrics, observer.source)
+            if counts is not _NO_GAPS:
+                observer.merge(counts, getattr(metrics, observer.total))
+        for counter in self._numbers:
+            number: int = getattr(metrics, counter.source)
+            counter.number += number
+        usage = metrics.usage
+        if usage and self._tokens:
+            counted: dict[str, Any] = usage if isinstance(usage, dict) else dict(usage)
+            for counter in self._tokens:
+                counter.number += _tokens(counted, counter.source)
+
+
 class ModelCounts:
     """The figures of all streams of one provider and model, by `Series.source`.
 
@@ -63,63 +128,28 @@ class ModelCounts:
     """
 
     def __init__(self) -> None:
-        self.histograms: dict[str, Histogram] = {each.source: Histogram(each.metric.bounds) for each in _HISTOGRAMS}
-        self._numbers: dict[str, _Number] = {name: _Number() for name in _COUNTERS}
-        # Looked up once, because every stream is counted: a loop over `SERIES` would cost a request 2 % more.
-        self._observe_first_token = self.histograms["time_to_first_token"].observe
-        self._observe_upstream = self.histograms["upstream_time_to_first_token"].observe
-        self._observe_duration = self.histograms["duration"].observe
-        self._observe_overhead = self.histograms["gateway_overhead"].observe
-        self._paused = self.histograms["paused"]
-        self._gaps = self.histograms["gaps"]
-        self._usage: list[tuple[str, _Number]] = [(name, self._numbers[name]) for name in _USAGE]
-        self._deltas = self._numbers["deltas"]
-        self._other_events = self._numbers["other_events"]
-        self._bytes_in = self._numbers["bytes_in"]
-        self._bytes_out = self._numbers["bytes_out"]
-        self._disconnects = self._numbers["is_disconnected"]
-        self._retries = self._numbers["retries"]
-        self._fallbacks = self._numbers["fallbacks"]
+        histograms = {each.source: Histogram(each.metric.bounds) for each in SERIES if each.metric.bounds}
+        counters = {each.source: _Counter(each.source) for each in SERIES if not each.metric.bounds}
+        self.histograms: dict[str, Histogram] = histograms
+        self._counters = counters
+        self._work = _Counts([each for each in SERIES if each.is_work], histograms, counters)
+        self._answers = _Counts([each for each in SERIES if not each.is_work], histograms, counters)
 
     @property
     def numbers(self) -> dict[str, int]:
         """The counters."""
-        return {name: count.number for name, count in self._numbers.items()}
+        return {name: count.number for name, count in self._counters.items()}
 
     def add_numbers(self, numbers: Iterable[int]) -> None:
         """Adds the counters of another process, in the order of `numbers`."""
-        for mine, other in zip(self._numbers.values(), numbers, strict=True):
+        for mine, other in zip(self._counters.values(), numbers, strict=True):
             mine.number += other
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's work for a shared response was counted with the stream that caused it."""
-        self._observe_first_token(metrics.time_to_first_token)
-        self._observe_duration(metrics.duration)
-        self._observe_overhead(metrics.gateway_overhead)
-        if metrics.cache is None or not metrics.is_shared:
-            self._add_work(metrics)
-        deltas = metrics.deltas
-        self._deltas.number += deltas
-        self._other_events.number += max(0, metrics.events - deltas)
-        self._bytes_out.number += metrics.bytes_out
-        if metrics.outcome == "disconnected":
-            self._disconnects.number += 1
-        self._retries.number += metrics.retries
-        self._fallbacks.number += metrics.fallbacks
-
-    def _add_work(self, metrics: StreamMetrics) -> None:
-        """Counts the upstream's work: the series with `is_work`."""
-        self._observe_upstream(metrics.upstream_time_to_first_token)
-        gaps, paused, usage = metrics.gaps, metrics.backpressure, metrics.usage
-        if gaps is not _NO_GAPS:
-            self._gaps.merge(gaps, metrics.gap_sum)
-        if paused:
-            self._paused.observe(paused)
-        if usage:
-            counted: dict[str, Any] = usage if isinstance(usage, dict) else dict(usage)
-            for name, count in self._usage:
-                count.number += _tokens(counted, name)
-        self._bytes_in.number += metrics.bytes_in
+        self._answers.add(metrics)
+        if not metrics.is_shared:
+            self._work.add(metrics)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -115,7 +115,7 @@ def test_all_figures_of_a_model_are_added_up() -> None:
 
 @pytest.mark.parametrize("cache", [None, "miss", "hit"])
 def test_each_series_of_the_table_is_counted(cache: str | None) -> None:
-    """`ModelCounts.add` reads by name what the table lists, and of a shared answer what is no work of the upstream."""
+    """Of a shared answer, only what is no work of the upstream."""
     usage = {each.source: at for at, each in enumerate(SERIES, 100) if each.field == "usage"}
     gaps = (0, 2, *[0] * (len(GAP_BOUNDS) - 1))
     metrics = stream(

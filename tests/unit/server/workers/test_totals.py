@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import gai_fast
 from gai_fast.model.figures import SERIES
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.observe import log_queue
@@ -76,6 +82,44 @@ def test_every_series_of_a_figure_is_counted_added_up_and_exposed() -> None:
         assert f"gai_fast_{each.metric.name}_{kind}{{{text}}} 1.0" in lines
     types = [line for line in lines if line.startswith("# TYPE")]
     assert len(types) == len(set(types)), "the series of a metric stand together"
+
+
+ONE_LINE = """\
+    hops: int = figure("Hops.", _counter("hops", "Hops of streams."), default=0, member=Member("hops", _if_any))
+"""
+HOPS = """
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.workers import totals
+
+metrics = StreamMetrics(provider="p", model="m", hops=3)
+assert metrics.as_dict()["hops"] == 3
+assert "    hops: Hops." in StreamMetrics.__doc__
+worker = PrometheusSink(("m",), {})
+worker.stream_ended(metrics)
+total = totals.total([totals.dump(worker), totals.dump(worker)], ("m",))
+print(total.expose()[0].decode())
+"""
+
+
+def test_a_new_figure_is_one_line(tmp_path: Path) -> None:
+    """The line of the table makes the attribute, its description, the member of results, the count and the series."""
+    package = Path(gai_fast.__file__).parent
+    shutil.copytree(package, tmp_path / "gai_fast", ignore=shutil.ignore_patterns("*.so", "_native"))
+    table = tmp_path / "gai_fast/model/figures.py"
+    table.write_text(table.read_text().replace("    deltas: int", f"{ONE_LINE}    deltas: int", 1))
+    ran = subprocess.run(
+        [sys.executable, "-c", HOPS],
+        cwd=tmp_path,
+        env={**os.environ, "GAI_FAST_NO_EXTENSIONS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "# HELP gai_fast_hops_total Hops of streams." in ran.stdout
+    assert 'gai_fast_hops_total{model="m",provider="p"} 6.0' in ran.stdout
 
 
 def test_errors_of_workers_are_added() -> None:
