@@ -198,6 +198,16 @@ def imports(module: Module) -> list[tuple[ast.stmt, str]]:
     return found
 
 
+def late_imports(module: Module) -> list[tuple[ast.Call, str]]:
+    """Returns the modules that a module imports by a name in its text, while it runs."""
+    calls = (node for node in module.nodes if isinstance(node, ast.Call))
+    return [
+        (call, ours(call.args[0].value))
+        for call in calls
+        if ast.unparse(call.func).endswith("import_module") and isinstance(call.args[0], ast.Constant)
+    ]
+
+
 def ours(name: str) -> str:
     """`gai_fast.x` as `gai_fast:x`, another package by its first name."""
     top, _, rest = name.partition(".")
@@ -217,7 +227,7 @@ def edges() -> dict[tuple[str, str], list[str]]:
     by_name = {module.name: module for module in MODULES}
     found: dict[tuple[str, str], list[str]] = {}
     for module in MODULES:
-        for node, target in imports(module):
+        for node, target in (*imports(module), *late_imports(module)):
             imported = by_name.get(target.removeprefix("gai_fast:")) if target.startswith("gai_fast:") else None
             if imported is None or module.folder == imported.folder:
                 continue
@@ -259,6 +269,10 @@ def test_folders_do_not_import_each_other_in_a_circle() -> None:
         if {one, other} <= group
         for line in imported
     )
+
+
+def test_an_import_by_name_is_one_between_folders() -> None:
+    assert any("_signatures" in line for line in edges()["formats", "providers"])
 
 
 def test_the_core_is_given_its_parts() -> None:
