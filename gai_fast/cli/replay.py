@@ -48,7 +48,7 @@ def load(path: Path) -> Recording:
         return Recording([(0.0, data)], headers={"content-type": kind})
 
 
-class Replay:
+class RecordingServer:
     """Answers every request on 127.0.0.1 with one recording.
 
     Args:
@@ -119,8 +119,8 @@ def command(file: Path, port: int, speed: float, split: int) -> None:
     FILE is a recording from serve --record, or the bare body of an answer. Point an upstream's base_url at the URL that
     is printed: every request gets the recording.
     """
-    replay = Replay(load(file), port=port, speed=speed, split=split)
+    server = RecordingServer(load(file), port=port, speed=speed, split=split)
     try:
-        asyncio.run(run_until_signal(replay, lambda url: announce(f"replaying {click.format_filename(file)} on {url}")))
+        asyncio.run(run_until_signal(server, lambda url: announce(f"replaying {click.format_filename(file)} on {url}")))
     except OSError as problem:
         raise cannot_listen(f"127.0.0.1:{port}", problem) from None

@@ -219,12 +219,12 @@ async function* events(open) {
   let tries = 0;
   try {
     for (;;) {
-      source.throwIfLeft();
+      source.throwIfStopped();
       let hasBrought = false;
       let problem = null; // the refusal, if there was one
       try {
         for await (const event of source.connect()) {
-          source.throwIfLeft(); // an event may have come before that
+          source.throwIfStopped(); // an event may have come before that
           if (event.seq !== undefined) {
             if (event.seq <= source.seq) continue;
             source.seq = event.seq;
@@ -239,7 +239,7 @@ async function* events(open) {
           if (isOver) return;
         }
       } catch (thrown) {
-        source.throwIfLeft();
+        source.throwIfStopped();
         if (thrown instanceof Refused) problem = thrown.error;
       }
       if (end) {
@@ -259,7 +259,7 @@ async function* events(open) {
       tries += 1;
     }
   } catch (thrown) {
-    if (!(thrown instanceof Left)) throw thrown;
+    if (!(thrown instanceof Stopped)) throw thrown;
   } finally {
     if (!isOver && !end) source.cancel();
     source.close();
@@ -280,10 +280,10 @@ class Refused extends Error {
   }
 }
 
-/** Ends a generator that the program has left while it waited; `events` catches it. */
-class Left extends Error {}
+/** Ends a generator that the program stopped while it waited; `events` catches it. */
+class Stopped extends Error {}
 
-/** What is thrown where a server sends what is no event. */
+/** Returns the error for something from a server that is no event. */
 function unreadable(message) {
   return new Refused({ code: "network", message, temporary: false, reason: "protocol" });
 }
@@ -303,7 +303,7 @@ class Source {
   #lostAt = null; // none while the server sends anything
   #disconnected = 0; // ms without a connection since the last event, up to the last sign of life
   #onAbort = () => this.#abort();
-  isLeft = false; // by the program, while it waited for an event
+  isStopped = false; // by the program, while it waited for an event
   hint = 0; // ms that the server wants its client to stay away
   id; // empty until the server has sent it
   seq; // of the last event that the program has
@@ -375,7 +375,7 @@ class Source {
 
   /** Waits before the next try; returns whether there is to be one: rule 2. */
   async rest(ms) {
-    this.throwIfLeft();
+    this.throwIfStopped();
     this.#lostAt ??= now();
     const without = this.#disconnected + now() + ms - this.#lostAt;
     if (without > (this.hasBegun ? AGAIN_FOR : FIRST_FOR)) return false;
@@ -411,15 +411,15 @@ class Source {
   }
 
   /** Throws if the program wants no more events. */
-  throwIfLeft() {
+  throwIfStopped() {
     this.signal?.throwIfAborted();
-    if (this.isLeft) throw new Left();
+    if (this.isStopped) throw new Stopped();
   }
 
   /** Interrupts whatever waits for an event. */
   leave() {
-    this.isLeft = true;
-    this.#interrupt(new Left());
+    this.isStopped = true;
+    this.#interrupt(new Stopped());
   }
 
   /** The program is done with the stream. */
@@ -654,7 +654,7 @@ function eventIn(data) {
     // the check below refuses it
   }
   const isNumbered = event?.seq === undefined || Number.isSafeInteger(event.seq);
-  if (typeof event?.type !== "string" || !isNumbered) throw unreadable("the server sent what is no event");
+  if (typeof event?.type !== "string" || !isNumbered) throw unreadable("the server sent something that is no event");
   return event;
 }
 

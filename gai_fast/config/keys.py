@@ -177,7 +177,7 @@ SERVER: Final[Mapping[str, Key]] = {
     ),
     "proxy_protocol": switch("Whether connections from these proxies begin with a PROXY header, version 1 or 2."),
     "metrics": choice(
-        "Who may read /metrics; admin: who has an admin's key; auto: as admin if there is a [[key]].",
+        "Who may read /metrics; admin: callers with an admin's key; auto: as admin if there is a [[key]].",
         "auto",
         "open",
         "admin",
@@ -580,7 +580,7 @@ _TIMEOUTS: Final = ("timeout", "request_timeout", "read_timeout", "stream_timeou
 """Names of other gateways for what are several keys here, none of which is nearest."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
-        "name": 'who calls, such as name = "website"',
+        "name": 'a name for the caller, such as name = "website"',
         "secret": "`gai-fast key new NAME` makes a key with one",
     },
     "issuer": {

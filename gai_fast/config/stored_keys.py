@@ -36,7 +36,7 @@ def read_name(value: Any) -> str:
         InvalidRequest: It is no name that a `[[key]]` may have.
     """
     if value is None:
-        raise _invalid("`name` is missing: who calls, such as website", "name")
+        raise _invalid("`name` is missing: a name for the caller, such as website", "name")
     name: str = _read("name", value)
     return name
 

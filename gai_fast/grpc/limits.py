@@ -40,8 +40,8 @@ class Limits:
     """Seconds for which another one waits for one of those. A message that is there is read in less than 1 ms."""
 
     grpc_unjudged: int = 16
-    """Messages that are received at a time from callers with a key that nobody has judged: the gateway judges it with
-    the request. With more of them it is asked about the key before."""
+    """Messages that are received at a time from callers whose key was not checked yet: the gateway checks it with the
+    request. With more of them, the key is checked first."""
 
     grpc_unjudged_wait: float = 0.25
     """Seconds for which another one waits for one of those: a thousand calls at once pass in them, without a second

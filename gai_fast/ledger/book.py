@@ -29,7 +29,7 @@ class SpendBook:
         return self._count
 
     def add(self, entry: SpendEntry) -> None:
-        """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days are gone.
+        """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days were removed.
 
         Then an issuer's callers count as the issuer, which has any number of callers.
         """

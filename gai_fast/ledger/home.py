@@ -18,7 +18,7 @@ OF_KEYS: Final = "keys"
 OF_SERVER: Final = "server"
 """The states that the workers of a server share in memory: those of keys, and those of `[limits]`."""
 _NEW: Final = 16
-"""One new state for so many that are in use, before idle ones are looked for again."""
+"""Idle states are looked for again once the number of states has grown by 1 / `_NEW`."""
 
 
 class Report(NamedTuple):
@@ -120,7 +120,7 @@ class Home:
         now = self._clock()
         for key in [key for key, state in self._states.items() if state.is_idle(now)]:
             del self._states[key]
-        # If most are in use, a look takes 20 ms and finds little: it is worth it for many new ones alone.
+        # If most are in use, a search takes 20 ms and finds little, so it waits until many states are new.
         self._drop_at = len(self._states) + len(self._states) // _NEW
 
 

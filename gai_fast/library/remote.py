@@ -474,11 +474,11 @@ class RemoteStream:
             self._lose()
 
     def _receive(self, data: bytes) -> None:
-        """Takes what has come; what is no event ends the stream."""
+        """Takes what has come; anything that is no event ends the stream."""
         try:
             self._feed(data)
         except ValueError:
-            self._fail(Error("network", "the server sent what is no event", reason="protocol"))
+            self._fail(Error("network", "the server sent something that is no event", reason="protocol"))
 
     def _feed(self, data: bytes) -> None:
         """Parses the events of a read.
@@ -762,8 +762,8 @@ def _foreign(response: aiohttp.ClientResponse) -> Error:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    """Returns the milliseconds that a response asks to wait, if it does. When a limit is full again, which answers
-    without any fault say too, is no such wait."""
+    """Returns the milliseconds that a response asks to wait, or None. The time until a limit is full again is no such
+    wait: responses without a fault state it too."""
     headers = {name: response.headers.get(name, "") for name in _WAITS}
     return retry_after_ms(headers, "", now_ms())
 

@@ -132,9 +132,9 @@ class RequestRules:
     Args:
         provider: The provider's name.
         source: Where this stands: the SDK and its version.
-        strict: The provider refuses members that it does not know: only those in `members` are sent. Otherwise all are
-            sent that `members` does not say otherwise of.
-        members: What becomes of a request's members, by the dialect's name.
+        strict: The provider refuses members that it does not know: only those in `members` are sent. Otherwise members
+            that are not in `members` are sent too.
+        members: The rules for a request's members, by the dialect's name.
         call_ids: The ids of calls that the provider accepts; None if it accepts all.
         mends: Changes that no table says, in order.
     """

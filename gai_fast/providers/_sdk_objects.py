@@ -330,7 +330,7 @@ class Messages:
         Args:
             delta: What it says.
             identifier: Its id; empty if it has none.
-            is_own: Whether it is an answer of its own if its id is new: what it says may be what another has said.
+            is_own: Whether a new id begins another answer, whose delta may repeat an earlier one.
         """
         text, calls = _octets(delta), delta.get("tool_calls", ())
         is_said = self._take(sha256(text).digest())

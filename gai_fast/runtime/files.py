@@ -50,7 +50,9 @@ def _piped(pipe: int, path: str) -> bytes:
     while len(text) <= SHARED.config_file:
         remaining = end - time.monotonic()
         if remaining <= 0 or not readable.poll(remaining * 1000):
-            raise OSError(errno.ETIMEDOUT, f"a pipe that nobody wrote to the end within {LIMITS.piped_file:g} s", path)
+            raise OSError(
+                errno.ETIMEDOUT, f"a pipe that was not written to its end within {LIMITS.piped_file:g} s", path
+            )
         piece = os.read(pipe, SHARED.config_file)
         if not piece:
             if not text:  # an empty pipe is not an empty configuration: a reload would remove everything

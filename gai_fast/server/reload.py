@@ -128,7 +128,7 @@ class Reload:
                 return "other machines reach this server, and there would be no keys"
             if self.settings.needs_key:
                 what = "the last [[key]] or [[issuer]] would be gone"
-                return f"{what}, and the server open to everyone whom a proxy lets through"
+                return f"{what}, and the server would be open to everyone that a proxy lets through"
         if new.default_model is not None and new.model(new.default_model) is None:
             return f"there would be no model {new.default_model!r}, which `default_model` names until a restart"
         return ""

@@ -96,7 +96,7 @@ class RedisClient:
         self._name = f"{parts.scheme}://{parts.hostname}{port}"
         self._greet = greet
         self.is_cluster = False
-        self._made: list[Any] = []  # all clients that `close` closes
+        self._opened: list[Any] = []  # all clients that `close` closes
         self._clients: list[Any] = []
         self._held: Any = None  # the connection for scripts; None in a cluster
         self._holding = asyncio.Lock()
@@ -131,7 +131,7 @@ class RedisClient:
 
     async def close(self) -> None:
         """Closes every connection."""
-        made, self._made, self._clients, self._held = self._made, [], [], None
+        made, self._opened, self._clients, self._held = self._opened, [], [], None
         for client in made:
             with suppress(StoreError):  # it is gone
                 await self.call(client.aclose)
@@ -215,16 +215,16 @@ class RedisClient:
             options["redis_connect_func"] = self._greet
         if self.is_cluster:
             # The retry finds a key that has moved to another node.
-            self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
-            return self._made[-1]
-        self._made.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))
+            self._opened.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
+            return self._opened[-1]
+        self._opened.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))
         if self._service is not None:
             make: Any = Sentinel
-            found = dict(self._made[-1].connection_pool.connection_kwargs)
+            found = dict(self._opened[-1].connection_pool.connection_kwargs)
             sentinel = make([(found.pop("host"), found.pop("port"))], **found)
-            self._made += sentinel.sentinels
-            self._made.append(sentinel.master_for(self._service, ssl=self._url.startswith("rediss://")))
-        return self._made[-1]
+            self._opened += sentinel.sentinels
+            self._opened.append(sentinel.master_for(self._service, ssl=self._url.startswith("rediss://")))
+        return self._opened[-1]
 
     async def _look_at(self, client: Any) -> bool:
         """Returns whether the server is a node of a cluster.

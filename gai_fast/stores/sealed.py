@@ -146,7 +146,9 @@ class SealedBackend(Backend):
             await self._look()
             await self.seal_anew()
         except StoreError as problem:
-            logger.error("what has no time to live is not sealed with the first key of the store: %s", problem)
+            logger.error(
+                "records without a time to live could not be sealed with the first key of the store: %s", problem
+            )
 
     # -- logs --
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gai_fast.cli.mock import Fault
-from gai_fast.cli.replay import Replay, load
+from gai_fast.cli.replay import RecordingServer, load
 from gai_fast.net.attempts.recording_player import read_recording
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
@@ -73,7 +73,7 @@ async def test_what_was_recorded_replays_to_the_same_events(net: Net, tmp_path: 
         200,
     )
     for split in (0, 3):
-        replay = await net.stack.enter_async_context(Replay(load(file), speed=0, split=split))
+        replay = await net.stack.enter_async_context(RecordingServer(load(file), speed=0, split=split))
         again = await net.gateway(replay.url)
         assert comparable(await asked(again)) == comparable(first)
 
@@ -86,7 +86,7 @@ async def test_an_answer_that_broke_and_one_that_refused_replay_so(net: Net, tmp
         mock.fault = fault
         first = await asked(gateway)
         file = tmp_path / f"{first.headers['x-gai-stream-id']}.ndjson"
-        replay = await net.stack.enter_async_context(Replay(load(file), speed=0))
+        replay = await net.stack.enter_async_context(RecordingServer(load(file), speed=0))
         again = await asked(await net.gateway(replay.url))
         assert again.status == first.status
         if first.status == 200:

@@ -53,10 +53,10 @@ class Verdict:
     asked: int = 0
     kept: int = 0
 
-    def add(self, case: str, way: str, failure: str) -> None:
+    def add(self, case: str, policy: str, failure: str) -> None:
         ways = self.failures.setdefault(f"{case} · {failure}", [])
-        if way not in ways:
-            ways.append(way)
+        if policy not in ways:
+            ways.append(policy)
 
     def lines(self, target: Target) -> list[str]:
         """Returns the failures as they are listed."""
@@ -113,9 +113,9 @@ class Judge:
             return
         if target.door != door or number < 0:
             return
-        for way in OWN_WAYS if number % 3 == 0 else OWN_WAYS[:2]:
-            answer, received = self._bench.ask(target, way, door, body)
-            exchange = _Exchange(verdict, target, door, case, way, body, meaning)
+        for policy in OWN_WAYS if number % 3 == 0 else OWN_WAYS[:2]:
+            answer, received = self._bench.ask(target, policy, door, body)
+            exchange = _Exchange(verdict, target, door, case, policy, body, meaning)
             exchange.judge(answer, received)
             if received is not None:
                 exchange.compare(plain, received)
@@ -174,18 +174,25 @@ class _Exchange:
     """One request and what became of it."""
 
     def __init__(
-        self, verdict: Verdict, target: Target, door: str, case: str, way: str, body: dict[str, Any], meaning: Meaning
+        self,
+        verdict: Verdict,
+        target: Target,
+        door: str,
+        case: str,
+        policy: str,
+        body: dict[str, Any],
+        meaning: Meaning,
     ) -> None:
         self._verdict = verdict
         self._target = target
         self._door = door
         self._case = case
-        self._way = way
+        self._policy = policy
         self._body = body
         self._meaning = meaning
 
     def _fail(self, failure: str) -> None:
-        self._verdict.add(self._case, self._way, failure)
+        self._verdict.add(self._case, self._policy, failure)
 
     def judge(self, answer: Answer, received: Received | None) -> None:
         """Judges an exchange; `received` is None if the gateway refused the request."""
@@ -241,7 +248,7 @@ class _Exchange:
         named = [asked for asked in wanted if any(_names(path, asked) for path in paths)]
         is_ours = "gai-fast cannot" in text and any(re.split(r"[.\[]", path)[0] in self._body for path in paths)
         self._verdict.asked += 1
-        if self._way == "drop" and not any(asked.name.startswith("content") for asked in named):
+        if self._policy == "drop" and not any(asked.name.startswith("content") for asked in named):
             self._fail(f"refused with drop: {_plain(text)}")
         elif is_ours or any(map(self._is_of_another, paths)):
             self._verdict.kept += 1

@@ -295,7 +295,7 @@ class Attempts:
     # -- while an attempt is under way --
 
     def note_content(self, attempt: Attempt) -> None:
-        """Notes the first content of the attempt: the upstream is well, and the request is not repeated unnoticed."""
+        """Notes the first content of the attempt: the upstream works, and a repeated request would be noticed."""
         attempt.note_content(_time_for(attempt, self._loop))
         if not self._mends:
             self.spec.drop_request()

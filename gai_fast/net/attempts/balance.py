@@ -13,8 +13,8 @@ the targets only. It belongs to one process: each worker balances what it gets.
    the model. So it is tried again, by one request, and rarely enough to leave the 99th percentile alone. A target
    without an average is measured by one request, and gets no other until that one has its first token or has failed.
    While each target is being measured and none is known to work, such as right after a start, further requests wait for
-   the first token of any, up to `limits.unmeasured_wait`: `is_premature`. Sent at once, one in so many as there are
-   targets would reach a slow one.
+   the first token of any, up to `limits.unmeasured_wait`: `is_premature`. Sent at once, they would reach slow targets
+   as often as others.
 5. `affinity`: the target with the highest score for the conversation's beginning (weighted rendezvous hashing), so that
    only the conversations of a target that goes move, and come back with it. A target with far more streams than its
    part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
@@ -22,7 +22,7 @@ the targets only. It belongs to one process: each worker balances what it gets.
    its key; not if the request alone is above the limit.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
    all of it after `limits.slow_start` seconds. Under `affinity` there is no slow start: its conversations come back one
-   by one with their next turns, and a turn that it may not have meets a cold cache elsewhere.
+   by one with their next turns, and any turn that is sent elsewhere finds a cold cache.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class Target:
         self._average_at, self._average_count = now, count
 
     def outlasted(self, seconds: float, now: float, count: int) -> None:
-        """Notes a request that was given up after a time without a token: evidence only if that was long."""
+        """Notes a request that was given up without a token. Counts only if its time was longer than the average."""
         if seconds > (LIMITS.failed_first_token if self._average is None else self._average):
             self.measured(seconds, now, count, replaces=False)
 

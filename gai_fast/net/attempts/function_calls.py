@@ -191,7 +191,7 @@ class FunctionExchange:
         self._calls = calls
         self._upstream = upstream
         self._call = call
-        self._receiver: Receiver | None = receiver  # None: it has ended or was closed
+        self._receiver: Receiver | None = receiver  # None after the end, or `close`
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
         self._is_delivering = False

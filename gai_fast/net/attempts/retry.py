@@ -289,7 +289,7 @@ class RetryPolicy:
         return Verdict("again", delay)
 
     def wait(self, failure: Failure, most: float, now: float) -> float | None:
-        """Returns the seconds until a retry that a limit of the upstream delays; None: there is none.
+        """Returns the seconds until a retry that a limit of the upstream delays. None if there is no retry.
 
         Called if no other upstream can be asked; the retry counts against the budget.
 

@@ -105,7 +105,7 @@ class Sharing:
             earlier: The costs of all its attempts but the last.
 
         Returns:
-            The figures to be recorded. None if they are recorded when what it leaves behind has ended.
+            The figures to be recorded. None if they are recorded later, when the shared call has ended.
         """
         raise NotImplementedError
 

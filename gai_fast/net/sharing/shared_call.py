@@ -183,7 +183,7 @@ class SharedCall(Receiver):
     """
 
     metrics: StreamMetrics | None = None
-    """None: the streams that read the call have the metrics."""
+    """Always None: the streams that read the call have the metrics."""
     has_content = True
 
     def __init__(self, runner: CallRunner, key: str, log: StreamLog, loop: asyncio.AbstractEventLoop) -> None:

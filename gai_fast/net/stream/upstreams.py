@@ -68,7 +68,7 @@ class Upstreams:
         self._loop = loop
         self._shares = shares
         self._pools: dict[_PoolKey, UpstreamPool] = {}
-        self._wanted: set[_PoolKey] | None = None  # None: no configuration is used yet
+        self._wanted: set[_PoolKey] | None = None  # None before the first configuration
         self._functions: dict[str, FunctionCalls] = {}  # by upstream
         self._look: asyncio.TimerHandle | None = None  # the next look at the pools of former configurations
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last used

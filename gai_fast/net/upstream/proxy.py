@@ -94,7 +94,7 @@ async def open_tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, prox
             raise _refused(proxy, origin, f"answered with more than {SHARED.response_head} bytes of headers")
     status = _STATUS.match(head)
     if status is None:
-        raise _refused(proxy, origin, "sent what is no answer of an HTTP proxy: check `proxy`")
+        raise _refused(proxy, origin, "did not answer as an HTTP proxy does: check `proxy`")
     if status[1] == b"407":
         raise _refused(proxy, origin, "wants other credentials (407): check the user and password in `proxy`")
     if status[1][:1] != b"2":

@@ -135,7 +135,7 @@ class _Follow(ClientCallbacks):
 
     @property
     def answered_by(self) -> AnswerSource | None:
-        """None: the response is no answer."""
+        """Always None: the response is no answer of a model."""
         return None
 
     def measured(self) -> StreamMetrics:

@@ -75,7 +75,7 @@ class _Pending(ClientCallbacks):
 
     @property
     def answered_by(self) -> AnswerSource | None:
-        """None: no upstream has been asked yet."""
+        """Always None: no upstream has been asked yet."""
         return None
 
     def measured(self) -> StreamMetrics:

@@ -247,7 +247,7 @@ def _busy() -> Error:
 
 def worker_lost() -> Error:
     """Returns the error for a stream whose log is lost with its worker."""
-    return Error("network", "the worker that ran this stream is gone, and what it had of it", reason="worker_lost")
+    return Error("network", "the worker that ran this stream has ended, and its log is lost", reason="worker_lost")
 
 
 # ---- answers -------------------------------------------------------------------------------------------------------

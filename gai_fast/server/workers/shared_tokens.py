@@ -74,7 +74,7 @@ class TokenHome:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._made = 0
+        self._last_number = 0
         self._shared: dict[str, _Shared] = {}
         self.use(settings)
 
@@ -102,8 +102,8 @@ class TokenHome:
             shared.problem, shared.failed_at = rest, now
             return 0
         grant, seconds = rest
-        self._made += 1
-        shared.number, shared.grant, shared.fetched_at, shared.problem = self._made, grant, now, ()
+        self._last_number += 1
+        shared.number, shared.grant, shared.fetched_at, shared.problem = self._last_number, grant, now, ()
         shared.ends_at = None if seconds is None else now + seconds
         return shared.number
 

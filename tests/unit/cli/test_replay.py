@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.cli import ConfigFailure
-from gai_fast.cli.replay import Replay, load
+from gai_fast.cli.replay import RecordingServer, load
 from gai_fast.net.attempts.recording_player import Recording
 from tests.waiting import SECONDS
 
@@ -23,7 +23,7 @@ RECORDING = Recording([(0.0, BODY[:11]), (0.05, BODY[11:])], status=203, headers
 REQUEST = b"POST /v1 HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}"
 
 
-async def ask(replay: Replay, request: bytes = REQUEST) -> list[bytes]:
+async def ask(replay: RecordingServer, request: bytes = REQUEST) -> list[bytes]:
     """Returns the head, the chunks as they were cut, and what came last."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
     writer.write(request)
@@ -40,7 +40,7 @@ async def ask(replay: Replay, request: bytes = REQUEST) -> list[bytes]:
 
 
 async def test_it_answers_as_was_recorded() -> None:
-    async with Replay(RECORDING) as replay:
+    async with RecordingServer(RECORDING) as replay:
         for _ in range(2):
             head, *chunks, last = await ask(replay)
             assert head.startswith(b"HTTP/1.1 203 Non-Authoritative Information\r\ncontent-type: text/event-stream\r\n")
@@ -60,13 +60,13 @@ async def test_it_keeps_the_time_unless_it_is_reported_otherwise(
 
     monkeypatch.setattr("asyncio.sleep", note)
     recording = Recording([(0.0, BODY[:11]), (1000.0, BODY[11:])], status=203, headers={})
-    async with Replay(recording, speed=speed) as replay:
+    async with RecordingServer(recording, speed=speed) as replay:
         await ask(replay, b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
     assert pause - 10 < max(slept) <= pause
 
 
 async def test_it_cuts_what_it_sends() -> None:
-    async with Replay(RECORDING, split=4) as replay:
+    async with RecordingServer(RECORDING, split=4) as replay:
         _, *chunks, last = await ask(replay)
     assert b"".join(chunks) == BODY
     assert {len(chunk) for chunk in chunks} == {4, 3, 2} - ({2} if len(BODY) % 11 == 0 else set())
@@ -74,12 +74,12 @@ async def test_it_cuts_what_it_sends() -> None:
 
 
 async def test_an_answer_that_broke_has_no_end() -> None:
-    async with Replay(Recording(RECORDING.chunks, broke=True), speed=0) as replay:
+    async with RecordingServer(Recording(RECORDING.chunks, broke=True), speed=0) as replay:
         assert (await ask(replay))[-1] == BODY[11:]
 
 
 async def test_what_is_no_request_is_refused_and_not_answered() -> None:
-    async with Replay(RECORDING) as replay:
+    async with RecordingServer(RECORDING) as replay:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
         writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: x\r\n\r\n")
         async with asyncio.timeout(SECONDS):
@@ -92,7 +92,7 @@ async def test_what_is_no_request_is_refused_and_not_answered() -> None:
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("POST", 204), ("POST", 304)])
 async def test_an_answer_that_can_have_no_body_has_none(method: str, status: int) -> None:
     recording = Recording(RECORDING.chunks, status=status, headers={})
-    async with Replay(recording, speed=0) as replay:
+    async with RecordingServer(recording, speed=0) as replay:
         head, *chunks = await ask(replay, REQUEST.replace(b"POST", method.encode()))
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert not chunks
@@ -100,7 +100,7 @@ async def test_an_answer_that_can_have_no_body_has_none(method: str, status: int
 
 async def test_headers_of_the_recorded_connection_are_left_out() -> None:
     headers = {"Content-Length": "3", "transfer-encoding": "gzip", "Connection": "upgrade", "retry-after": "1"}
-    async with Replay(Recording(RECORDING.chunks, headers=headers), speed=0) as replay:
+    async with RecordingServer(Recording(RECORDING.chunks, headers=headers), speed=0) as replay:
         head, *chunks = await ask(replay)
         old = await asyncio.open_connection("127.0.0.1", int(replay.url.rpartition(":")[2]))
         old[1].write(b"GET / HTTP/1.0\r\n\r\n")

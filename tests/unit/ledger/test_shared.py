@@ -36,7 +36,7 @@ class Time:
         return 1000.0 + self.steps * 1e-9
 
 
-class Way(SharedHome):
+class WorkerHome(SharedHome):
     """One worker's way to the state."""
 
     def __init__(self, home: Home, workers: dict[str, SharedLedger], name: str) -> None:
@@ -85,9 +85,9 @@ class Site:
         self.clock = Time()
         self.home = Home(self.clock)
         self.ledgers: dict[str, SharedLedger] = {}
-        self.ways: list[Way] = []
+        self.ways: list[WorkerHome] = []
         for number in range(count):
-            way = Way(self.home, self.ledgers, str(number))
+            way = WorkerHome(self.home, self.ledgers, str(number))
             self.ways.append(way)
             ledger = SharedLedger(way, fails_open=fails_open, clock=self.clock, wall=lambda: 1_795_305_600.0)
             self.ledgers[str(number)] = ledger

@@ -69,32 +69,32 @@ class Simulation:
         self._number += 1
         heapq.heappush(self._due, (time, self._number, act))
 
-    def run(self, requests: int, beginning: Callable[[int], str] = lambda _: "", before: Any = None) -> list[str]:
+    def run(self, requests: int, prefix: Callable[[int], str] = lambda _: "", before: Any = None) -> list[str]:
         """Makes requests; returns the target of each."""
         places: list[str] = []
         arrival = self.now
         for number in range(requests):
             arrival += self.chance.expovariate(self.rate)
             self.at(
-                arrival, lambda number=number, came=arrival: self._come(number, beginning(number), before, came, places)
+                arrival, lambda number=number, came=arrival: self._come(number, prefix(number), before, came, places)
             )
         while self._due:
             self.now, _, act = heapq.heappop(self._due)
             act()
         return places
 
-    def _come(self, number: int, beginning: str, before: Any, came: float, places: list[str]) -> None:
+    def _come(self, number: int, prefix: str, before: Any, came: float, places: list[str]) -> None:
         if before is not None:
             before(number)
         balancer = self.balancers[0] if len(self.balancers) == 1 else self.chance.choice(self.balancers)
-        self._ask(balancer, beginning, came, places)
+        self._ask(balancer, prefix, came, places)
 
-    def _ask(self, balancer: Balancer, beginning: str, came: float, places: list[str]) -> None:
+    def _ask(self, balancer: Balancer, prefix: str, came: float, places: list[str]) -> None:
         """Asks as `Attempts.waits` and `Attempts.first` do."""
-        placed = balancer.choose(beginning, self.now, never)
+        placed = balancer.choose(prefix, self.now, never)
         assert placed is not None
         if self.now < came + LIMITS.unmeasured_wait and balancer.is_premature(placed, self.now, never):
-            self.at(self.now + LIMITS.unmeasured_check, lambda: self._ask(balancer, beginning, came, places))
+            self.at(self.now + LIMITS.unmeasured_check, lambda: self._ask(balancer, prefix, came, places))
             return
         target_request = balancer.begin(placed, self.now)
         assert isinstance(target_request, TargetRequest)

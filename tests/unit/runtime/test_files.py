@@ -15,7 +15,7 @@ from gai_fast.runtime.files import open_file
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from tests.conftest import ChangeLimits
 
-_NO_FILE = "not a regular file|a pipe that nobody wrote to the end within 0.01 s"
+_NO_FILE = "not a regular file|a pipe that was not written to its end within 0.01 s"
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_a_configuration_that_would_never_end_is_reported(endless: Path, tmp_pat
 def test_a_piped_configuration_is_read_to_its_end_and_once(pipe: tuple[io.FileIO, str]) -> None:
     writer, path = pipe
     writer.write(b"[server]\n")
-    with pytest.raises(ConfigError, match="nobody wrote to the end"):
+    with pytest.raises(ConfigError, match="not written to its end"):
         load(Path(path), environ={})
     writer.write(b"[server]\nport = 8123\n")
     writer.close()

@@ -287,7 +287,7 @@ function state(name, text) {
 let countdown = 0;
 let feedState = "";
 
-function tellState({ name, at, error }) {
+function showState({ name, at, error }) {
   if (name === feedState) return; // each event says that the feed is live
   feedState = name;
   clearInterval(countdown);
@@ -323,7 +323,7 @@ function tellState({ name, at, error }) {
   }
 }
 
-const feed = new Feed("admin/v1/events", receive, tellState);
+const feed = new Feed("admin/v1/events", receive, showState);
 let hiding = 0;
 
 document.addEventListener("visibilitychange", () => {

@@ -28,12 +28,12 @@ class Choices:
     def wait(self, upstream: UpstreamSettings) -> float:
         return self.waits.get(upstream.name, 0.0)
 
-    def choose(self, beginning: str = "", *, without: tuple[str, ...] = ()) -> str | None:
-        placed = self.balancer.choose(beginning, self.now, self.wait, [place(name) for name in without])
+    def choose(self, prefix: str = "", *, without: tuple[str, ...] = ()) -> str | None:
+        placed = self.balancer.choose(prefix, self.now, self.wait, [place(name) for name in without])
         return None if placed is None else placed.upstream.name
 
-    def many(self, count: int, beginning: str = "") -> Counter[str | None]:
-        return Counter(self.choose(beginning) for _ in range(count))
+    def many(self, count: int, prefix: str = "") -> Counter[str | None]:
+        return Counter(self.choose(prefix) for _ in range(count))
 
     def target(self, name: str) -> Target:
         return self.balancer.targets[place(name)]
@@ -461,7 +461,7 @@ def test_a_refusal_of_the_request_says_nothing_of_the_target() -> None:
 def test_a_conversation_stays_with_its_target_and_conversations_spread() -> None:
     choices = Choices("affinity", a=1, b=1, c=1, d=1)
     homes = {f"conversation {number}": choices.choose(f"conversation {number}") for number in range(400)}
-    assert all(choices.choose(beginning) == home for beginning, home in homes.items())
+    assert all(choices.choose(prefix) == home for prefix, home in homes.items())
     assert min(Counter(homes.values()).values()) > 70
 
 

@@ -67,4 +67,4 @@ def test_what_a_library_tells_is_shown_without_secrets_on_one_line(text: str, sh
 
 @pytest.mark.parametrize("problem", [KeyError("access_token"), TypeError("string indices must be integers")])
 def test_an_answer_that_a_library_cannot_read_is_reported_as_such(problem: Exception) -> None:
-    assert without_secrets(problem) == "what was answered is no token"
+    assert without_secrets(problem) == "the answer is no token"

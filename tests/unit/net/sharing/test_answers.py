@@ -132,14 +132,14 @@ class Process:
             None if world is None else FakeBackend(world),
         )
 
-    def way(self, caller: str = "anna") -> SharedAnswer:
+    def sharing(self, caller: str = "anna") -> SharedAnswer:
         return SharedAnswer(self.answers, caller, self.new_id)
 
     def new_id(self) -> str:
         self.count += 1
         return f"{id(self)}-{self.count:022}"
 
-    def finished(self, way: SharedAnswer) -> None:
+    def finished(self, sharing: SharedAnswer) -> None:
         """The answer to a new request comes at once."""
         receivers: list[Any] = []
 
@@ -147,7 +147,7 @@ class Process:
             receivers.append(receiver)
             return None, None, Exchange()
 
-        way.open(spec(), Receiver(way), ask)
+        sharing.open(spec(), Receiver(sharing), ask)
         (call,) = receivers
         call.head_received(200, {})
         call.exchange_ended(None)
@@ -166,15 +166,15 @@ class Exchange:
 class Receiver(upstream.Receiver):
     """A stream that finishes with whatever it is given."""
 
-    def __init__(self, way: SharedAnswer) -> None:
-        self.way = way
+    def __init__(self, sharing: SharedAnswer) -> None:
+        self.sharing = sharing
 
     def head_received(self, status: int, headers: dict[str, str]) -> None: ...
 
     def body_received(self, data: bytes) -> None: ...
 
     def exchange_ended(self, error: Error | None) -> None:
-        self.way.ended(spec(), StreamMetrics(duration=0.0, outcome="finished" if error is None else "failed"), ())
+        self.sharing.ended(spec(), StreamMetrics(duration=0.0, outcome="finished" if error is None else "failed"), ())
 
 
 class Deaf(Receiver):
@@ -193,24 +193,24 @@ def opened(receiver: Any) -> Any:
 
 async def test_an_answer_is_kept_in_its_process_for_its_caller() -> None:
     process = Process()
-    way = process.way()
-    assert not way.must_claim(spec())
-    assert not way.finds(spec())
-    process.finished(way)
-    await until(lambda: process.way().finds(spec()))
-    assert way.role == "miss"
-    assert not process.way("berta").finds(spec())
-    assert not process.way().finds(spec({**BODY, "seed": 1}))
+    sharing = process.sharing()
+    assert not sharing.must_claim(spec())
+    assert not sharing.finds(spec())
+    process.finished(sharing)
+    await until(lambda: process.sharing().finds(spec()))
+    assert sharing.role == "miss"
+    assert not process.sharing("berta").finds(spec())
+    assert not process.sharing().finds(spec({**BODY, "seed": 1}))
     await process.answers.close()
-    assert not process.way().finds(spec())
+    assert not process.sharing().finds(spec())
 
 
 async def test_who_joins_an_answer_of_another_target_sees_nothing_of_its_key() -> None:
     process = Process()
     other = replace(UPSTREAM, name="other", api_key=Secret("sk-canary"))
     model = replace(MODEL, targets=(TargetSettings(UPSTREAM, "gpt"), TargetSettings(other, "gpt")))
-    process.way().open(spec(model=replace(model, upstream=other)), RECEIVER, opened)
-    joined = process.way()
+    process.sharing().open(spec(model=replace(model, upstream=other)), RECEIVER, opened)
+    joined = process.sharing()
     _, redact, _ = joined.open(spec(model=model), RECEIVER, opened)
     assert joined.role == "joined"
     assert redact(Error("invalid_request", "cannot read `Bearer sk-canary`")).message == "cannot read `Bearer ***`"
@@ -235,7 +235,7 @@ def header(stream_id: str) -> LogHeader:
 
 async def test_without_room_a_stream_has_a_call_of_its_own() -> None:
     process = Process(max_bytes=2 * LIMITS.log_stream_cost)
-    first, second = process.way(), process.way("berta")
+    first, second = process.sharing(), process.sharing("berta")
     first.open(spec(), RECEIVER, opened)
     own = object()
     assert second.open(spec(), cast(Any, None), lambda receiver: cast(Any, own)) is own
@@ -251,22 +251,22 @@ async def test_a_request_that_cannot_be_made_leaves_no_call_behind() -> None:
 
     for _ in range(3):
         with pytest.raises(Error, match="no such part"):
-            process.way().open(spec(), RECEIVER, refused)
+            process.sharing().open(spec(), RECEIVER, refused)
     assert not process.answers._running
-    assert not process.way().finds(spec())
+    assert not process.sharing().finds(spec())
     await process.answers.close()
 
 
 async def test_an_answer_is_claimed_and_found_by_other_processes() -> None:
     world = World()
     one, other = Process(world), Process(world)
-    way = one.way()
-    assert way.must_claim(spec())
-    await way.claim(spec())
+    sharing = one.sharing()
+    assert sharing.must_claim(spec())
+    await sharing.claim(spec())
     assert len(world.claims) == 1
-    one.finished(way)
+    one.finished(sharing)
     await until(lambda: any(stored.ending for stored in world.copies.values()))
-    late = other.way()
+    late = other.sharing()
     assert late.must_claim(spec())
     await late.claim(spec())
     assert late.finds(spec())
@@ -277,12 +277,12 @@ async def test_an_answer_is_claimed_and_found_by_other_processes() -> None:
 async def test_an_old_answer_is_asked_for_again() -> None:
     world = World()
     one, other = Process(world), Process(world)
-    way = one.way()
-    await way.claim(spec())
-    one.finished(way)
+    sharing = one.sharing()
+    await sharing.claim(spec())
+    one.finished(sharing)
     await until(lambda: any(stored.ending for stored in world.copies.values()))
     other.now_ms += 61_000
-    late = other.way()
+    late = other.sharing()
     await late.claim(spec())
     assert not late.finds(spec())
     late.release()
@@ -306,14 +306,14 @@ async def test_an_old_answer_is_asked_for_again() -> None:
 async def test_an_answer_that_cannot_be_read_is_asked_for_again(line: bytes) -> None:
     world = World()
     one, other = Process(world), Process(world)
-    way = one.way()
-    await way.claim(spec())
+    sharing = one.sharing()
+    await sharing.claim(spec())
     (claim,) = world.claims.values()
     log = one.answers.store.create(header(read_claim(claim).stream_id))
     log.append(line, 1)
     log.end(Ending("finished"))
     await until(lambda: any(stored.ending for stored in world.copies.values()))
-    late = other.way()
+    late = other.sharing()
     await late.claim(spec())
     assert not late.finds(spec())
     for process in (one, other):
@@ -323,14 +323,14 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again(line: bytes) -> 
 async def test_a_call_that_fails_frees_its_key() -> None:
     world = World()
     process = Process(world)
-    way = process.way()
-    await way.claim(spec())
+    sharing = process.sharing()
+    await sharing.claim(spec())
 
     def refuse(receiver: Any) -> Any:
         raise Error("unsupported", "no place for this")
 
     with pytest.raises(Error):
-        way.open(spec(), cast(Any, None), refuse)
+        sharing.open(spec(), cast(Any, None), refuse)
     await until(lambda: not world.claims)
     await process.answers.close()
 
@@ -339,10 +339,10 @@ async def test_a_key_of_another_attempt_is_given_back() -> None:
     """The first model's breaker is open: its fallback is asked."""
     world = World()
     process = Process(world)
-    way = process.way()
-    await way.claim(spec())
+    sharing = process.sharing()
+    await sharing.claim(spec())
     other = spec(model=replace(MODEL, name="backup"))
-    way.open(other, RECEIVER, opened)
+    sharing.open(other, RECEIVER, opened)
     await until(lambda: not world.claims)
     await process.answers.close()
 
@@ -352,21 +352,21 @@ async def test_a_store_that_cannot_be_opened_is_left_alone_for_a_while() -> None
     world.fail()
     process = Process(world)
     for _ in range(3):
-        way = process.way()
-        await way.claim(spec())
-        assert not way.finds(spec())
+        sharing = process.sharing()
+        await sharing.claim(spec())
+        assert not sharing.finds(spec())
     world.mend()
     process.answers._open_again = 0.0
-    await process.way().claim(spec())
+    await process.sharing().claim(spec())
     assert len(world.claims) == 1
     await process.answers.close()
 
 
 async def test_who_leaves_a_call_that_others_read_leaves_a_remainder() -> None:
     process = Process()
-    first, second = process.way(), process.way()
-    for way in (first, second):
-        way.open(spec(), RECEIVER, opened)
+    first, second = process.sharing(), process.sharing()
+    for sharing in (first, second):
+        sharing.open(spec(), RECEIVER, opened)
     assert (first.role, second.role) == ("miss", "joined")
     left = StreamMetrics(duration=1.0, outcome="disconnected")
     assert second.ended(spec(), left, ()) is left
@@ -379,9 +379,9 @@ async def test_who_leaves_a_call_that_others_read_leaves_a_remainder() -> None:
 
 async def test_other_settings_hold_from_then_on() -> None:
     process = Process()
-    process.finished(process.way())
-    await until(lambda: process.way().finds(spec()))
+    process.finished(process.sharing())
+    await until(lambda: process.sharing().finds(spec()))
     process.answers.use(CacheSettings(ttl=5.0, max_bytes=65536, scope="all"))
     assert process.answers.store.memory.max_bytes == 65536
-    assert not process.way().finds(spec()), "the caller's own is not everybody's"
+    assert not process.sharing().finds(spec()), "the caller's own is not everybody's"
     await process.answers.close()
