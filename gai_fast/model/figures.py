@@ -61,8 +61,9 @@ class Series(NamedTuple):
     Attributes:
         metric: The metric.
         value: The value of the metric's label.
-        source: The attribute of `StreamMetrics`, or the member of its `usage`. Empty means the field.
-        total: The attribute with the sum of the values, if the figure is the counts of a histogram.
+        source: The attribute of `StreamMetrics`, or the member of its `usage`. Empty means the field. No two series
+            have the same. A counter's is an int, a histogram's a float or None, or a tuple of counts.
+        total: The attribute with the sum of the values, if the figure is a tuple of counts.
         field: The field's name.
         is_work: Whether the series counts the upstream's work: an answer that several streams share counts once.
     """
@@ -137,7 +138,7 @@ _EVENTS: Final = Metric("events", "Events of streams.", "type")
 _BYTES: Final = Metric("bytes", "Bytes of upstreams' bodies (in) and for clients (out).", "direction")
 
 
-# `setup.py` writes out its `__init__` for mypyc, which leaves the one of `dataclass` to the interpreter: 3 us a stream.
+# `setup.py` writes its `__init__` for mypyc (`with_initializers`).
 @dataclass(kw_only=True, slots=True)
 class StreamMetrics:
     """The figures of one stream; `metrics.py` builds the public docstring."""

@@ -51,7 +51,7 @@ _FOREIGN_END: Final = "[DONE]"
 
 
 class _Block:
-    """One open content block. No dataclass, whose `__init__` is interpreted: 3,800 instructions.
+    """One open content block.
 
     Attributes:
         begin: Code points of the response's text before the block.

@@ -28,7 +28,7 @@ FUNCTION_CALL: Final = -1
 """The index of the call in the deprecated `function_call`; no entry of `tool_calls` has it."""
 
 
-class CallFragment:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
+class CallFragment:
     """A piece of a tool call in one chunk. Members that the chunk lacks are empty."""
 
     __slots__ = ("arguments", "identifier", "index", "is_text", "name", "signature")

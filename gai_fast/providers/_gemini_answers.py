@@ -28,9 +28,6 @@ _END: Final = "[DONE]"
 """An end mark that some proxies send; Google sends none. Proxies also send blank data as a keep-alive."""
 
 
-# The classes are written by hand: a dataclass's `__init__` runs interpreted, and each chunk creates two objects.
-
-
 class _Call:
     """The function call of one part."""
 

@@ -143,8 +143,6 @@ _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
 _PREFIX_LENGTH: Final = 64
 """Characters of a text's prefix, and of its end: `follows_text` keeps as many."""
 
-# No dataclasses: their `__init__` is interpreted, 2,800 instructions.
-
 
 class _Part:
     """One part of an item.

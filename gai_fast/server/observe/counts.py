@@ -1,6 +1,6 @@
 """The counts for `/metrics`: counts each request and each stream when it ends.
 
-Owns the outcomes and the labels of a count. What is counted of a stream is the table of `gai_fast.model.figures`;
+Owns the outcomes and the labels of a count. The table of `gai_fast.model.figures` lists what is counted of a stream;
 `metrics.py` exposes the counts.
 """
 
@@ -98,7 +98,7 @@ class _Counts:
     ) -> None:
         observers = [_Observer(each, histograms[each.source]) for each in series if each.metric.bounds]
         self._values = [each for each in observers if not each.total]
-        self._histograms = [each for each in observers if each.total]
+        self._merged = [each for each in observers if each.total]
         self._numbers = [counters[each.source] for each in series if not each.metric.bounds and each.field != "usage"]
         self._tokens = [counters[each.source] for each in series if each.field == "usage"]
 
@@ -106,7 +106,7 @@ class _Counts:
         """Counts one stream."""
         for observer in self._values:
             observer.observe(getattr(metrics, observer.source))
-        for observer in self._histograms:
+        for observer in self._merged:
             counts: tuple[int, ...] = getattr(metrics, observer.source)
             if counts is not _NO_GAPS:
                 observer.merge(counts, getattr(metrics, observer.total))
@@ -133,7 +133,7 @@ class ModelCounts:
         self.histograms: dict[str, Histogram] = histograms
         self._counters = counters
         self._work = _Counts([each for each in SERIES if each.is_work], histograms, counters)
-        self._answers = _Counts([each for each in SERIES if not each.is_work], histograms, counters)
+        self._each_stream = _Counts([each for each in SERIES if not each.is_work], histograms, counters)
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -147,7 +147,7 @@ class ModelCounts:
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's work for a shared response was counted with the stream that caused it."""
-        self._answers.add(metrics)
+        self._each_stream.add(metrics)
         if not metrics.is_shared:
             self._work.add(metrics)
 

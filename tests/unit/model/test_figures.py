@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 from copy import copy, deepcopy
 from dataclasses import asdict, fields, replace
+from types import NoneType
 
 import pytest
 
-from gai_fast.model.figures import StreamMetrics
+from gai_fast.model.figures import SERIES, StreamMetrics
 from gai_fast.model.money import Charge
 
 
@@ -38,6 +39,22 @@ def test_a_count_that_is_no_count_is_none(count: object) -> None:
     message = StreamMetrics(duration=3.0, gap_sum=2.0, usage={"output_tokens": count})
     assert message.tokens_per_second is None
     assert "tokens_per_second" not in message.as_dict()
+
+
+def test_the_series_of_the_table_can_be_counted() -> None:
+    """`server/observe/counts.py` adds ints and observes floats. Compiled, it refuses others; a sink's failure shows
+    only in the log.
+    """
+    assert len({each.source for each in SERIES}) == len(SERIES)
+    for each in SERIES:
+        if each.field == "usage":
+            continue
+        value = getattr(StreamMetrics(), each.source)
+        if each.total:
+            assert [type(count) for count in value] == [int] * (len(each.metric.bounds) + 1)
+            assert isinstance(getattr(StreamMetrics(), each.total), float)
+        else:
+            assert isinstance(value, (float, NoneType) if each.metric.bounds else int)
 
 
 def test_figures_are_equal_where_each_is_and_can_be_copied_and_sent_to_another_process() -> None:

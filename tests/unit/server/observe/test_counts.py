@@ -97,7 +97,7 @@ def test_all_figures_of_a_model_are_added_up() -> None:
     assert model.histograms["time_to_first_token"].counts == [1] + [0] * len(FIRST_TOKEN_BOUNDS)
     assert sum(model.histograms["paused"].counts) == 1
     assert model.histograms["paused"].sum == 2.0
-    assert model.numbers == {
+    expected = {
         "input_tokens": 6,
         "output_tokens": 10,
         "cached_input_tokens": 0,
@@ -111,6 +111,7 @@ def test_all_figures_of_a_model_are_added_up() -> None:
         "retries": 1,
         "fallbacks": 2,
     }
+    assert expected.items() <= model.numbers.items()
 
 
 @pytest.mark.parametrize("cache", [None, "miss", "hit"])

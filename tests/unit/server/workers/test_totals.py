@@ -87,16 +87,20 @@ def test_every_series_of_a_figure_is_counted_added_up_and_exposed() -> None:
 ONE_LINE = """\
     hops: int = figure("Hops.", _counter("hops", "Hops of streams."), default=0, member=Member("hops", _if_any))
 """
+ANOTHER_LINE = """\
+    nap: float = figure("Naps.", _histogram("nap_seconds", "Naps.", DURATION_BOUNDS), default=0.0, is_work=True)
+"""
 HOPS = """
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.workers import totals
 
-metrics = StreamMetrics(provider="p", model="m", hops=3)
+metrics = StreamMetrics(provider="p", model="m", hops=3, nap=0.25)
 assert metrics.as_dict()["hops"] == 3
 assert "    hops: Hops." in StreamMetrics.__doc__
 worker = PrometheusSink(("m",), {})
 worker.stream_ended(metrics)
+worker.stream_ended(StreamMetrics(provider="p", model="m", nap=0.25, cache="hit"))
 total = totals.total([totals.dump(worker), totals.dump(worker)], ("m",))
 print(total.expose()[0].decode())
 """
@@ -107,7 +111,7 @@ def test_a_new_figure_is_one_line(tmp_path: Path) -> None:
     package = Path(gai_fast.__file__).parent
     shutil.copytree(package, tmp_path / "gai_fast", ignore=shutil.ignore_patterns("*.so", "_native"))
     table = tmp_path / "gai_fast/model/figures.py"
-    table.write_text(table.read_text().replace("    deltas: int", f"{ONE_LINE}    deltas: int", 1))
+    table.write_text(table.read_text().replace("    deltas: int", f"{ONE_LINE}{ANOTHER_LINE}    deltas: int", 1))
     ran = subprocess.run(
         [sys.executable, "-c", HOPS],
         cwd=tmp_path,
@@ -120,6 +124,7 @@ def test_a_new_figure_is_one_line(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "# HELP gai_fast_hops_total Hops of streams." in ran.stdout
     assert 'gai_fast_hops_total{model="m",provider="p"} 6.0' in ran.stdout
+    assert 'gai_fast_nap_seconds_sum{model="m",provider="p"} 0.5' in ran.stdout
 
 
 def test_errors_of_workers_are_added() -> None:
