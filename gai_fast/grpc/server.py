@@ -39,7 +39,7 @@ class GrpcServer:
     Args:
         gateway: The gateway, which is open.
         address: The host and the port to listen on, such as `127.0.0.1:50051`; port 0 chooses a free one.
-        credentials: Of TLS; None: without it.
+        credentials: The credentials of TLS. None if connections are not encrypted.
         key: As for `Service`.
         needs_key: As for `Service`.
 

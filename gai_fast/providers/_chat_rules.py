@@ -68,8 +68,8 @@ class Role:
     Args:
         name: The provider's word for the role.
         members: The names of the members besides `role` and `content`; only strict rules read them.
-        parts: The types of the parts that are no text, each with what writes such a part; None: the part is sent as it
-            is. A writer returns None if the provider lacks what the part holds. Only strict rules refuse other types.
+        parts: The types of the parts that are no text, each with its writer, or None if the part is sent as it is. A
+            writer returns None if the provider lacks what the part holds. Only strict rules refuse other types.
         one_text: Several texts are joined to one.
     """
 

@@ -379,7 +379,7 @@ class NativeRules(ResponseAPI):
             holder[last] = value
 
     def effort(self, wanted: str, target: Target) -> str | None:
-        """Returns the model's word for `reasoning.effort`, the nearest one if it lacks the word. None: nothing is sent.
+        """Returns the model's word for `reasoning.effort`, or the nearest it has. None if nothing is sent.
 
         Args:
             wanted: The effort of the request.

@@ -128,7 +128,7 @@ class StreamSpec:
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         left_out: Paths of the client's fields that have no place in `request`.
         ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
-        unsupported: The client's choice for fields that the upstream does not support. None: the model's
+        unsupported: The client's choice for fields that the upstream does not support. None if the model's
             `on_unsupported` decides.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.

@@ -313,7 +313,7 @@ class SharedCall(Receiver):
 
     @property
     def answered_by(self) -> AnswerSource | None:
-        """None: each of the answers that share the call has its own request."""
+        """Always None: each of the answers that share the call has its own request."""
         return None
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
