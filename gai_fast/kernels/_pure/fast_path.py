@@ -137,7 +137,7 @@ class FastPath:
     def __init__(
         self,
         copier: DeltaCopier,
-        transport: LendingTransport | FrameLog,
+        transport: LendingTransport | FrameLog | MessageLog,
         now_ms: Callable[[], int],
         counters: StreamCounters,
     ) -> None:
