@@ -481,7 +481,7 @@ def initializer(parsed, options):
     """
     names = {getattr(each, "name", "") for each in parsed.body}
     if parsed.bases or parsed.keywords or "init" in options or names & {"__init__", "__post_init__"}:
-        raise unwritten(parsed, "it has a base, or initializes itself")
+        raise unwritten(parsed, "it has a base, or an initializer of its own")
     parameters, values = ["*"] if options.get("kw_only") else [], []
     for field in (each for each in parsed.body if isinstance(each, ast.AnnAssign)):
         name, kind, default = field.target.id, ast.unparse(field.annotation), field.value

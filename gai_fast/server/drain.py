@@ -63,7 +63,7 @@ async def drain(server: DrainingServer, listener: Listener, *, grace: float, hur
     server.begin_drain()
     listener.begin_drain()
     if server.unanswered:
-        text = "draining: %d connections and streams have up to %g s; a second signal ends the server at once"
+        text = "draining: connections and streams (%d) have up to %g s; a second signal ends the server at once"
         _log.info(text, server.unanswered, grace)
     while True:
         if loop.time() < taken_until:

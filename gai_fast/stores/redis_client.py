@@ -131,8 +131,8 @@ class RedisClient:
 
     async def close(self) -> None:
         """Closes every connection."""
-        made, self._opened, self._clients, self._held = self._opened, [], [], None
-        for client in made:
+        opened, self._opened, self._clients, self._held = self._opened, [], [], None
+        for client in opened:
             with suppress(StoreError):  # it is gone
                 await self.call(client.aclose)
 

@@ -239,7 +239,10 @@ class Target:
         self._average_at, self._average_count = now, count
 
     def outlasted(self, seconds: float, now: float, count: int) -> None:
-        """Notes a request that was given up without a token. Counts only if its time was longer than the average."""
+        """Notes a request that was given up without a token.
+
+        Its time counts only if it is longer than the average, or than `limits.failed_first_token` without one.
+        """
         if seconds > (LIMITS.failed_first_token if self._average is None else self._average):
             self.measured(seconds, now, count, replaces=False)
 

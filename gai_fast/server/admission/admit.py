@@ -202,13 +202,13 @@ class Admission:
             self._check_operator(admitted, self._callers, headers, "" if peer is None else peer.remote)
 
     def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
-        """Refuses callers without an admin's key. The audit log names the key of a refused request too."""
+        """Refuses callers without an admin's key (rule 1). The audit log names the key of a refused request too."""
         key = admitted.key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
         if key.role != "admin":
             raise Error("forbidden", "this needs a key whose role is admin", reason="role")
 
     def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
-        """Refuses requests from other machines, for a server without keys."""
+        """Refuses requests from other machines (rule 2)."""
         if not on_loopback or not self._forwarding.is_local(remote, headers):
             text = 'without a [[key]] only this machine may operate the server: add one with role = "admin"'
             raise Error("forbidden", text, reason="role")
