@@ -19,7 +19,8 @@ INSTALL := TOOLS=$(VENV) VERBOSE=$(if $(MAKE_TERMOUT),1,) ci/install.sh
 BUILDER  := $(VENV)/build
 REQUIRES := $(shell sed -n 's/", "/" "/g; s/^requires = \[\(.*\)\]$$/\1/p' pyproject.toml)
 KERNELS  := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
-MODULES  := $(shell sed -En '/^(COMPILED|RARELY_RUN) = \(/,/^\)/s|^ *"(.*)",$$|gai_fast/\1.py|p' setup.py)
+MODULES  := $(shell sed 's|.*|gai_fast/&.py|' building/compiled.txt)
+SCRIPTS  := pyproject.toml setup.py $(wildcard building/*)
 
 # A stamp names what is compiled in this folder: COMPILED all of a kind of build, ONLY_KERNELS what `make serve` needs.
 # Each build removes the stamps of others, whose products it replaces.
@@ -162,12 +163,12 @@ define compile
 	{ cat $(VENV)/compile.log >&2; exit 1; }
 endef
 
-$(ONLY_KERNELS): pyproject.toml setup.py $(KERNELS) | $(BUILDER)/bin/python
+$(ONLY_KERNELS): $(SCRIPTS) $(KERNELS) | $(BUILDER)/bin/python
 	@echo 'compiling the kernels ($(BUILD) build): half a minute …'
 	$(call compile,0,$(filter "setuptools% "cython%,$(REQUIRES)))
 	@touch $@
 
-$(COMPILED): pyproject.toml setup.py $(KERNELS) $(MODULES) | $(BUILDER)/bin/python
+$(COMPILED): $(SCRIPTS) $(KERNELS) $(MODULES) | $(BUILDER)/bin/python
 	@echo 'compiling the kernels and the modules around them ($(BUILD) build): a minute or more …'
 	$(call compile,1,$(REQUIRES))
 	@touch $(ONLY_KERNELS) $@

@@ -11,7 +11,7 @@ compiler=${CC:-cc}
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-tar -c --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py csrc gai_fast tests tools | tar -x -C "$copy"
+tar -c --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md LICENSE setup.py building csrc gai_fast tests tools | tar -x -C "$copy"
 cd "$copy"
 GAI_FAST_BUILD=native GAI_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace --parallel "$(nproc)"
 

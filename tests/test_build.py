@@ -1,4 +1,4 @@
-"""`setup.py`: what each build compiles, and what is left if compiling fails.
+"""`setup.py` and `building/`: what each build compiles, and what is left if compiling fails.
 
 Tests build a copy of the sources with one kernel and two modules for mypyc: a few seconds of a compiler.
 """
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from abc import ABCMeta
 from collections.abc import Callable
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -22,6 +22,8 @@ import pytest
 from setuptools.errors import PlatformError
 
 import gai_fast
+from building.initializers import with_initializers
+from building.modules import LIST as COMPILED
 from gai_fast import kernels as switch
 from gai_fast.core.chain import Processor
 from gai_fast.model.metrics import StreamMetrics
@@ -91,17 +93,21 @@ def build(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable:
     shutil.copytree(ROOT / "gai_fast", tmp_path / "gai_fast", ignore=built_files)
     # What it imports is nearly all of the package, which mypy would check: 16 s of a core for that one module.
     (tmp_path / "gai_fast/__init__.py").write_text("")
-    (tmp_path / "gai_fast/runtime/rare.py").write_text("def two() -> int:\n    return 2\n")
     (tmp_path / "gai_fast/runtime/made.py").write_text(SAMPLE)
     # The real kernel takes 4 s of a core, five times.
     (tmp_path / "gai_fast/kernels/_native/sockets.pyx").write_text("def one():\n    return 1\n")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    script = (ROOT / "setup.py").read_text()
-    script = re.sub(r"^KERNELS = \{.*?^\}$", 'KERNELS = {"sockets": ()}', script, count=1, flags=re.M | re.S)
-    for name, modules in (("COMPILED", ("runtime/clock", "runtime/made")), ("RARELY_RUN", ("runtime/rare",))):
-        script = re.sub(rf"^{name} = \(.*?^\)$", f"{name} = {modules}", script, count=1, flags=re.M | re.S)
-    (tmp_path / "setup.py").write_text(script)
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    shutil.copytree(ROOT / "building", tmp_path / "building", ignore=built_files)
+    kernels = tmp_path / "building/kernels.py"
+    table = re.compile(r"^KERNELS = \{.*?^\}$", re.M | re.S)
+    script = table.sub('KERNELS = {"sockets": ()}', kernels.read_text(), count=1)
+    # What is compiled never runs.
+    kernels.write_text(script.replace('"-O3"', '"-O0"'))
+    modules = tmp_path / "building/modules.py"
+    modules.write_text(modules.read_text().replace('opt_level="1"', 'opt_level="0"'))
+    (tmp_path / "building/compiled.txt").write_text("runtime/clock\nruntime/made\n")
 
     types = str(tmp_path_factory.getbasetemp() / "types")  # those of the standard library
 
@@ -110,7 +116,7 @@ def build(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable:
         return subprocess.run(
             [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
             cwd=tmp_path,
-            env={**kept, "GAI_FAST_OPTIMIZE": "0", "MYPY_CACHE_DIR": types, **variables},  # what is compiled never runs
+            env={**kept, "MYPY_CACHE_DIR": types, **variables},
             capture_output=True,
             text=True,
             timeout=400,
@@ -135,12 +141,7 @@ def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_
 ) -> None:
     """A module that only an earlier build compiled is removed: it would be imported in place of its source."""
     assert build(GAI_FAST_BUILD="native").returncode == 0
-    assert built(tmp_path) == {"sockets", "clock", "made", "rare", "_compiled__mypyc"}
-    batches = {path.name: path.read_text() for path in (tmp_path / "build/mypyc").glob("*batch_0.c")}
-    assert {name: text.count("runtime___rare.c") for name, text in batches.items()} == {
-        "batch_0.c": 0,
-        "rare_batch_0.c": 1,
-    }
+    assert built(tmp_path) == {"sockets", "clock", "made", "_compiled__mypyc"}
     (library,) = (tmp_path / "gai_fast").glob("_compiled__mypyc*.so")
     assert b"\0CPyDef_made___Sample_____init__" in library.read_bytes(), "the interpreter makes each instance"
     first = compiled_at(tmp_path)
@@ -153,54 +154,6 @@ def test_a_native_build_compiles_both_kinds_and_a_development_build_the_kernels_
     assert b"\0zero()" in library.read_bytes()
     assert build(GAI_FAST_BUILD="native", GAI_FAST_MYPYC="0").returncode == 0
     assert built(tmp_path) == {"sockets"}
-
-
-@pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Returns setup.py as a module, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "build/mypyc").mkdir(parents=True)
-    spec = spec_from_file_location("setup_script", ROOT / "setup.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
-def test_batches_are_written_again_only_if_they_change(script: ModuleType) -> None:
-    """A library that is older than one of its sources is compiled again: a minute, also after a kernel was edited."""
-    sources = [f"build/mypyc/__native_{number}.c" for number in range(script.BATCHES + 1)]
-    for path in (*sources, "build/mypyc/init.c"):
-        Path(path).write_text("int x;\n")
-
-    def batched() -> dict[str, tuple[int, str]]:
-        made = script.in_batches([*sources, "build/mypyc/init.c"], set())
-        assert len(made) == min(script.BATCHES, len(sources)) + 1
-        return {path: (Path(path).stat().st_mtime_ns, Path(path).read_text()) for path in made}
-
-    first = batched()
-    assert sorted(re.findall(r"__native_\d+.c", "".join(text for _, text in first.values()))) == sorted(
-        Path(path).name for path in sources
-    )
-    for path in first:
-        os.utime(path, ns=(1, 1))
-    assert {at for at, _ in batched().values()} == {1}
-    sources.pop()
-    assert [text.count("#include") for at, text in batched().values() if at != 1] == [1]
-
-
-def test_files_of_modules_that_are_rarely_run_are_compiled_without_optimisation(script: ModuleType) -> None:
-    """With the headers of their own: those of another level would be parsed again for each file."""
-    for name in ("__native_often.c", "__native_rare.c"):
-        Path(f"build/mypyc/{name}").write_text("int x;\n")
-    sources = script.in_batches(["build/mypyc/__native_often.c", "build/mypyc/__native_rare.c"], {"__native_rare.c"})
-    shared = ["-O1", "-include", script.HEADERS]
-    options = {Path(path).read_text(): script.options_of(path, shared) for path in sources}
-    assert options == {
-        '#include "__native_often.c"\n': shared,
-        '#include "__native_rare.c"\n': ["-O1", "-include", script.RARE_HEADERS, "-O0"],
-    }
 
 
 @pytest.fixture
@@ -220,11 +173,11 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     ("path", "name"), [("model/figures", "StreamMetrics"), ("net/attempts/spec", "StreamSpec")], ids=["figures", "spec"]
 )
 def test_a_dataclass_gets_the_initializer_that_dataclass_would_make(
-    script: ModuleType, executed: Callable[[str], ModuleType], path: str, name: str
+    executed: Callable[[str], ModuleType], path: str, name: str
 ) -> None:
     source = (ROOT / f"gai_fast/{path}.py").read_text()
-    replaced = script.with_initializers(source)
-    assert path in script.COMPILED
+    replaced = with_initializers(source)
+    assert path in COMPILED.read_text().split()
     changed = [line for line, now in zip(source.split("\n"), replaced.split("\n"), strict=True) if line != now]
     assert not any(changed), "a traceback would name wrong lines"
     assert replaced.count("def __init__") == source.count("def __init__") + 1
@@ -236,9 +189,9 @@ def test_a_dataclass_gets_the_initializer_that_dataclass_would_make(
 
 
 def test_an_initializer_keeps_what_it_is_given_and_makes_what_is_missing(
-    script: ModuleType, executed: Callable[[str], ModuleType]
+    executed: Callable[[str], ModuleType],
 ) -> None:
-    replaced = script.with_initializers(SAMPLE)
+    replaced = with_initializers(SAMPLE)
     assert replaced.count("def __init__") == 1
     sample = executed(replaced).Sample
     one, other = sample(1), sample(3, [4], third="y")
@@ -264,17 +217,17 @@ def test_an_initializer_keeps_what_it_is_given_and_makes_what_is_missing(
         ":\n    x: int",
     ],
 )
-def test_a_dataclass_of_another_form_is_refused(script: ModuleType, rest: str) -> None:
+def test_a_dataclass_of_another_form_is_refused(rest: str) -> None:
     with pytest.raises(PlatformError, match=r"no `__init__` for the dataclass Odd"):
-        script.with_initializers(f"@dataclass\nclass Odd{rest}")
+        with_initializers(f"@dataclass\nclass Odd{rest}")
 
 
-def test_a_default_may_be_a_call(script: ModuleType) -> None:
+def test_a_default_may_be_a_call() -> None:
     source = (
         "@dataclass(slots=True)\nclass Plain:\n    x: B = B(default=3)\n    y: D = field(default_factory=lambda: [1])\n"
     )
     method = "def __init__(self, x: B = B(default=3), y: D | None = None) -> None: "
-    assert method + "self.x = x; self.y = (lambda: [1])() if y is None else y" in script.with_initializers(source)
+    assert method + "self.x = x; self.y = (lambda: [1])() if y is None else y" in with_initializers(source)
 
 
 @pytest.mark.parametrize("made", [StreamMetrics, StreamSpec])
@@ -290,7 +243,7 @@ def test_kernels_stay_where_mypyc_fails_and_a_native_build_fails(build: Build, t
     done = build(PYTHONPATH=str(stand_in.parent))
     assert done.returncode == 0, done.stderr
     assert built(tmp_path) == {"sockets"}
-    assert "gai-fast: compiled_modules: types do not fit; the modules stay interpreted" in done.stderr
+    assert "gai-fast: modules: types do not fit; the modules stay interpreted" in done.stderr
     assert build(PYTHONPATH=str(stand_in.parent), GAI_FAST_BUILD="native").returncode != 0
 
 
@@ -326,7 +279,7 @@ def test_clang_is_given_no_option_of_gcc_alone(build: Build, tmp_path: Path) -> 
     compiler.chmod(0o755)
     done = build(CC=str(compiler), GAI_FAST_BUILD="native")
     assert done.returncode == 0, done.stderr
-    assert built(tmp_path) == {"sockets", "clock", "made", "rare", "_compiled__mypyc"}
+    assert built(tmp_path) == {"sockets", "clock", "made", "_compiled__mypyc"}
 
 
 def test_a_pure_build_compiles_nothing(build: Build, tmp_path: Path) -> None:
@@ -338,4 +291,4 @@ def test_a_compiled_module_that_is_not_there_is_named(build: Build, tmp_path: Pa
     (tmp_path / "gai_fast/runtime/clock.py").unlink()
     done = build(GAI_FAST_BUILD="native")
     assert done.returncode != 0
-    assert "setup.py names modules that are not there: gai_fast/runtime/clock.py" in done.stderr
+    assert "building/compiled.txt names modules that are not there: gai_fast/runtime/clock.py" in done.stderr

@@ -16,7 +16,7 @@ from gai_fast.kernels._pure import *  # noqa: F403  # `__all__` of `_pure` is th
 
 IMPLEMENTATION: Literal["native", "pure"] = "pure"
 MODULES: Literal["compiled", "interpreted"] = "compiled" if find_spec("gai_fast._compiled__mypyc") else "interpreted"
-"""Whether mypyc compiled the modules that every request runs through (`COMPILED` in setup.py)."""
+"""Whether mypyc compiled the modules that every request runs through (`building/compiled.txt`)."""
 
 
 def _is_set(name: str) -> bool:

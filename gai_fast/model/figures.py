@@ -138,7 +138,7 @@ _EVENTS: Final = Metric("events", "Events of streams.", "type")
 _BYTES: Final = Metric("bytes", "Bytes of upstreams' bodies (in) and for clients (out).", "direction")
 
 
-# `setup.py` writes its `__init__` for mypyc (`with_initializers`).
+# `building/initializers.py` writes its `__init__` for mypyc.
 @dataclass(kw_only=True, slots=True)
 class StreamMetrics:
     """The figures of one stream; `metrics.py` builds the public docstring."""
