@@ -123,7 +123,7 @@ class Service:
         self.sockets = WebSocketRoutes(engine, self.streams, server_limits)
         self.admin = AdminRoutes(engine, metrics, self.operations.scrapes, self.keys)
         engine.sinks.append(self.admin.recent)
-        self.pass_through = PassThroughRoutes(engine, self.streams)
+        self.pass_through = PassThroughRoutes(engine)
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
         self.auth_throttle = AuthThrottle()

@@ -634,7 +634,7 @@ async def test_where_the_store_is_out_of_reach_a_request_with_a_key_is_refused(n
 async def test_a_client_that_leaves_while_the_store_is_asked_starts_nothing(net: Net, fast_lane: str) -> None:
     mock, world = await net.mock(deltas=3), World()
     gateway, where = await over(net, world, mock.url, fast_lane=fast_lane)
-    pending = gateway.running.service.streams._keyed._pending
+    pending = gateway.running.service.streams.gates._pending
     world.gate.clear()
     client = await where.begin(NATIVE, asked())
     await until(lambda: len(pending) == 1)

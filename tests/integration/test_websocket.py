@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import zlib
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -329,7 +328,7 @@ async def test_a_bug_behind_a_message_closes_the_socket_and_is_logged(
     assert net.warned("a message of a WebSocket could not be handled") == 1
     socket = await connect(gateway)
     with monkeypatch.context() as context:
-        context.setattr(gateway.running.service.sockets, "streams", SimpleNamespace(native=broken))
+        context.setattr(gateway.running.service.router.endpoint("POST", "/api/v1/stream"), "handler", broken)
         socket.ask("a")
         await socket.until_done("a")
     assert socket.error("a")["code"] == "internal"

@@ -17,8 +17,8 @@ from gai_fast.model.settings import KeySettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.stored_ids import not_found
-from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
+from gai_fast.stores.owned_ids import OwnedIds
 
 
 class Place(NamedTuple):
@@ -84,7 +84,6 @@ async def admit(
     caller: str,
     stream_id: str,
     demand: Demand,
-    then: Callable[[], object] | None = None,
 ) -> None:
     """Admits a request by the limits of its key, and last by those of the server.
 
@@ -94,7 +93,6 @@ async def admit(
         caller: The name of the caller.
         stream_id: The id of the stream that the request starts.
         demand: As for `Ledger.take`.
-        then: Starts the stream. None if the caller of this function does.
 
     Raises:
         Error: A limit refuses the request.
@@ -110,30 +108,24 @@ async def admit(
     finally:
         if not is_admitted:
             engine.cancel_admission(stream_id, caller)
-    if then is not None:
-        then()
 
 
-async def answer_owner(
-    engine: Engine, caller: str, named: Sequence[StoredId], then: Callable[[], Reply | None]
-) -> Reply | None:
-    """Answers a request if its caller owns the ids that it names.
+async def check_owner(owned: OwnedIds, caller: str, named: Sequence[StoredId]) -> None:
+    """Checks that a caller owns the ids that its request names.
 
     Answers' ids are recorded just before their ends are sent, so an unknown id is looked for twice.
 
     Args:
-        engine: The engine with the store of the ids.
+        owned: The records of who got which id.
         caller: The name of the caller.
         named: The ids.
-        then: Answers the request.
 
     Raises:
         Error: The caller does not own an id (400), or the store is out of reach (503).
     """
-    owned, ids = engine.store.ids, [each.identifier for each in named]
+    ids = [each.identifier for each in named]
     if await owned.missing(caller, ids) is not None:
         await asyncio.sleep(LIMITS.ids_settling)
         missing = await owned.missing(caller, ids)
         if missing is not None:
             raise not_found(named[ids.index(missing)])
-    return then()

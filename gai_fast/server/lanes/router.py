@@ -50,6 +50,7 @@ from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.audit import audit
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Gate, Passage
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry
@@ -63,12 +64,27 @@ _MIN_SIMILARITY: Final = 0.8
 `/v1/messages` have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
 
 
+class Endpoint:
+    """One method of one path.
+
+    Args:
+        handler: Answers its requests.
+        gates: What they pass first, if the handler returns a `Passage`.
+    """
+
+    __slots__ = ("gates", "handler")
+
+    def __init__(self, handler: Handler, gates: tuple[Gate, ...]) -> None:
+        self.handler = handler
+        self.gates = gates
+
+
 class _Resource:
     """The routes of one path."""
 
     __slots__ = ("actions", "allow", "format", "methods")
 
-    def __init__(self, format: Format, methods: dict[str, Handler], actions: dict[str, str]) -> None:
+    def __init__(self, format: Format, methods: dict[str, Endpoint], actions: dict[str, str]) -> None:
         self.actions = actions
         self.format = format
         self.methods = methods
@@ -128,6 +144,7 @@ class Router(Routes):
         self._counts = counts
         self._count = counts.request_ended  # looked up once: `counts` may be an instance of a subclass
         self._mount = mount
+        self._gates = handlers.streams.gates
         exact: dict[str, list[Route]] = {}
         prefixes: dict[tuple[str, str], list[Route]] = {}
         for route in routes:
@@ -165,12 +182,21 @@ class Router(Routes):
             _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
             return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
 
-    def answer_on_socket(self, incoming: Incoming, handler: Handler) -> Reply | None:
+    def endpoint(self, method: str, path: str) -> Endpoint:
+        """Returns a method of a path that is no prefix, whose requests may also arrive over a WebSocket.
+
+        Args:
+            method: The method.
+            path: The path.
+        """
+        return self._exact[path].methods[method]
+
+    def answer_on_socket(self, incoming: Incoming, endpoint: Endpoint) -> Reply | None:
         """Answers a request that arrived over an open WebSocket; as `handle`.
 
         Args:
             incoming: The request, of the caller of the handshake.
-            handler: Answers the request.
+            endpoint: Answers the request.
         """
         telemetry = self.telemetry
         if telemetry is not None:
@@ -179,7 +205,7 @@ class Router(Routes):
             incoming.http.key = self._admission.key_on_socket(
                 incoming.key_headers
             )  # checks that the key is still valid
-            return handler(incoming)
+            return self._at(endpoint, incoming)
         except Error as error:
             return incoming.refusal(error)
         except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets a response, the log the traceback
@@ -391,13 +417,17 @@ class Router(Routes):
             return preflight(admitted, incoming.http.headers)
         if resource is None:
             raise self._not_found(admitted.path)
-        handler = resource.methods.get(method)
-        if handler is not None:
-            return handler(incoming)
+        endpoint = resource.methods.get(method)
+        if endpoint is not None:
+            return self._at(endpoint, incoming)
         if method == "OPTIONS":
             headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.answer_headers]
             return Reply(204, headers=headers)
         raise _not_allowed(resource.allow)
+
+    def _at(self, endpoint: Endpoint, incoming: Incoming) -> Reply | None:
+        answer = endpoint.handler(incoming)
+        return self._gates.walk(answer, endpoint.gates) if isinstance(answer, Passage) else answer
 
     def _not_found(self, path: str) -> Error:
         """Returns the error for an unknown path; often an SDK's base URL has one `/v1` too few or too many."""
@@ -410,11 +440,12 @@ class Router(Routes):
 
 
 def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
-    methods: dict[str, Handler] = {}
+    methods: dict[str, Endpoint] = {}
     for route in routes:
-        methods[route.method] = handler = route.handler(handlers)
+        gates = handlers.streams.gates.of(route.gates) if route.gates else ()
+        methods[route.method] = endpoint = Endpoint(route.handler(handlers), gates)
         if route.method == "GET" and route.whole:
-            methods["HEAD"] = handler
+            methods["HEAD"] = endpoint
     actions = {route.method: route.action for route in routes if route.action}
     return _Resource(get_format(routes[0].format), methods, actions)
 

@@ -14,11 +14,14 @@ from gai_fast.server.admission.admit import is_form
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.pass_through.routes import PassThroughRoutes
+from gai_fast.server.requests.gates import GateName
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
 
-Handler = Callable[[Incoming], Reply | None]
-"""Answers a request; returns None if a stream has started, which ends the response itself."""
+Handler = Callable[[Incoming], Reply | Passage | None]
+"""Answers a request; returns None if a stream has started, which ends the response itself. A request that asks an
+upstream is returned as a `Passage`, which passes the gates of its route first."""
 
 
 class SocketRoutes(Protocol):
@@ -49,6 +52,7 @@ class Route(NamedTuple):
         handler: Returns the handler.
         is_hot: Whether the fast lane may answer the route.
         whole: Whether the handler always returns a whole reply.
+        gates: The gates of a route whose handler returns a `Passage`; `requests/gates.py` has their order.
         action: The name of the admin's action in the audit log; empty if there is none.
         any_body: Whether the body may have any media type, and is passed on unread.
         takes_form: Whether the body may be a form, which is passed on unread.
@@ -60,6 +64,7 @@ class Route(NamedTuple):
     handler: Callable[[Handlers], Handler]
     is_hot: bool = False
     whole: bool = True
+    gates: frozenset[GateName] = frozenset()
     ending: str = ""
     action: str = ""
     any_body: bool = False
@@ -71,37 +76,83 @@ class Route(NamedTuple):
         return self.path.endswith("/") and self.path != "/"
 
 
+def _gates(*names: GateName) -> frozenset[GateName]:
+    return frozenset(names)
+
+
+_COUNTED: Final = _gates("early limits", "named ids", "admission")
+_ALL: Final = _gates("early limits", "named ids", "idempotency", "shared answers", "admission")
+
+
 def _passed_through(method: str) -> Route:
-    return Route(method, "/p/", "gai", lambda on: on.pass_through.upstream, whole=False, any_body=True)
+    gates = _gates("admission")
+    return Route(method, "/p/", "gai", lambda on: on.pass_through.upstream, whole=False, gates=gates, any_body=True)
 
 
 def _with_model(path: str) -> Route:
-    return Route("POST", path, "openai", lambda on: on.pass_through.with_model, is_hot=True, whole=False)
+    gates = _gates("early limits", "admission")
+    return Route("POST", path, "openai", lambda on: on.pass_through.with_model, is_hot=True, whole=False, gates=gates)
 
 
 def _form(path: str) -> Route:
-    return Route("POST", path, "openai", lambda on: on.pass_through.form, whole=False, takes_form=True)
+    return Route("POST", path, "openai", lambda on: on.pass_through.form, whole=False, gates=_COUNTED, takes_form=True)
+
+
+def _dialect(path: str, format: str, *, is_hot: bool = True) -> Route:
+    return Route("POST", path, format, lambda on: on.streams.dialect, is_hot=is_hot, whole=False, gates=_ALL)
+
+
+def _count(path: str, format: str) -> Route:
+    return Route("POST", path, format, lambda on: on.streams.count_tokens, whole=False, gates=_COUNTED)
 
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/stream", "gai", lambda on: on.streams.native, is_hot=True, whole=False),
-    Route("GET", "/api/v1/stream", "gai", lambda on: on.streams.event_source, whole=False),
-    Route("POST", "/api/v1/streams", "gai", lambda on: on.streams.start, whole=False),
+    Route("POST", "/api/v1/stream", "gai", lambda on: on.streams.native, is_hot=True, whole=False, gates=_ALL),
+    Route(
+        "GET",
+        "/api/v1/stream",
+        "gai",
+        lambda on: on.streams.event_source,
+        whole=False,
+        gates=_gates("shared answers", "admission"),
+    ),
+    Route(
+        "POST",
+        "/api/v1/streams",
+        "gai",
+        lambda on: on.streams.start,
+        whole=False,
+        gates=_gates("early limits", "named ids", "idempotency", "admission"),
+    ),
     Route("GET", "/api/v1/streams/", "gai", lambda on: on.streams.durable.follow, whole=False),
     Route("HEAD", "/api/v1/streams/", "gai", lambda on: on.streams.durable.head, whole=False),
     Route("DELETE", "/api/v1/streams/", "gai", lambda on: on.streams.durable.cancel, whole=False),
-    Route("POST", "/api/v1/chat", "vercel", lambda on: on.streams.chat, whole=False),
+    Route(
+        "POST",
+        "/api/v1/chat",
+        "vercel",
+        lambda on: on.streams.chat,
+        whole=False,
+        gates=_gates("early limits", "named ids", "shared answers", "admission", "chat"),
+    ),
     Route("GET", "/api/v1/chat/", "vercel", lambda on: on.streams.chats.follow, whole=False),
-    Route("POST", "/v1/chat/completions", "openai", lambda on: on.streams.dialect, is_hot=True, whole=False),
-    Route("POST", "/v1/messages", "anthropic", lambda on: on.streams.dialect, is_hot=True, whole=False),
+    _dialect("/v1/chat/completions", "openai"),
+    _dialect("/v1/messages", "anthropic"),
     Route("GET", "/ws/stream", "gai", lambda on: on.sockets.open, whole=False),
-    Route("POST", "/v1/messages/count_tokens", "anthropic", lambda on: on.streams.count_tokens, whole=False),
-    Route("POST", "/v1/responses", "responses", lambda on: on.streams.dialect, is_hot=True, whole=False),
+    _count("/v1/messages/count_tokens", "anthropic"),
+    _dialect("/v1/responses", "responses"),
     Route("POST", "/v1/responses/", "responses", lambda on: on.streams.responses.cancel, whole=False, ending="/cancel"),
     Route("GET", "/v1/responses/", "responses", lambda on: on.streams.responses.retrieve, whole=False),
-    Route("POST", "/v1/completions", "completions", lambda on: on.streams.dialect, whole=False),
-    Route("POST", "/v1/responses/input_tokens", "responses", lambda on: on.streams.count_tokens, whole=False),
-    Route("POST", "/v1/responses/compact", "responses", lambda on: on.pass_through.compact, whole=False),
+    _dialect("/v1/completions", "completions", is_hot=False),
+    _count("/v1/responses/input_tokens", "responses"),
+    Route(
+        "POST",
+        "/v1/responses/compact",
+        "responses",
+        lambda on: on.pass_through.compact,
+        whole=False,
+        gates=_COUNTED,
+    ),
     *map(_with_model, ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations")),
     _with_model("/v1/audio/speech"),
     *map(_form, ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")),

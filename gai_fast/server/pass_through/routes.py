@@ -16,33 +16,33 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
-from gai_fast.core.reading import cut_body, estimated_tokens, parse_members
+from gai_fast.core.reading import cut_body, estimated_tokens, parse_members, parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import cost_of
+from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import check_coding, is_form
-from gai_fast.server.admission.stored_ids import check_number
-from gai_fast.server.http.replies import Reply
+from gai_fast.server.admission.stored_ids import check_number, ids_in_raw
 from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.transfer import Call, Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.specs import is_retry
 from gai_fast.server.requests.stream_response import StreamResponse
-from gai_fast.server.requests.streams import StreamRoutes
 
 METERED: Final = frozenset(
     ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/responses/compact")
@@ -58,16 +58,34 @@ class PassThroughRoutes:
 
     Args:
         engine: Has the upstreams.
-        streams: Counts the requests, and knows whose the ids are that they name.
     """
 
-    def __init__(self, engine: Engine, streams: StreamRoutes) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._streams = streams
-        self._quotas = streams.quotas
 
-    def upstream(self, incoming: Incoming) -> None:
+    def upstream(self, incoming: Incoming) -> Passage:
         """Handles `/p/{upstream}/{path}`: rule 1."""
+        return _PathPassage(incoming, self)
+
+    def with_model(self, incoming: Incoming) -> Passage:
+        """Handles a JSON route whose body names a model: rule 2."""
+        return _ModelPassage(incoming, self, checks_ids=False)
+
+    def form(self, incoming: Incoming) -> Passage:
+        """Handles a route whose body is a form or JSON: rule 3."""
+        if is_form(incoming.http.headers):
+            return _FormPassage(incoming, self)
+        return _ModelPassage(incoming, self, checks_ids=True)
+
+    def compact(self, incoming: Incoming) -> Passage:
+        """Handles `POST /v1/responses/compact`: the upstream compacts a conversation, if its API or its `lane` can."""
+        return _CompactPassage(incoming, self, checks_ids=True)
+
+    # ---- what is asked for
+
+    def plan_path(self, passage: TransferPassage) -> None:
+        """Plans a request for an upstream's own path: rule 1."""
+        incoming = passage.incoming
         _check_page(incoming)
         name, slash, rest = incoming.tail.partition("/")
         path = read_path(f"/{rest}")
@@ -80,13 +98,11 @@ class PassThroughRoutes:
             raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
         self._check_spend(incoming, None, is_metered=False)
-        self._begin(incoming, upstream, below(upstream.base_url, path.sent), "/p/{}", None)
+        self._plan(passage, upstream, below(upstream.base_url, path.sent), "/p/{}", None)
 
-    def with_model(self, incoming: Incoming) -> Reply | None:
-        """Handles a JSON route whose body names a model: rule 2."""
-        return self._quotas.read(incoming, self._read_with_model, takes_key=False)
-
-    def _read_with_model(self, incoming: Incoming) -> None:
+    def plan_model(self, passage: TransferPassage) -> None:
+        """Plans a request whose JSON body names a model: rule 2."""
+        incoming = passage.incoming
         route = incoming.path
         try:
             model, body = self._model_and_body(incoming)
@@ -99,7 +115,7 @@ class PassThroughRoutes:
             self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
-        self._begin(incoming, upstream, path, route, model, body)
+        self._plan(passage, upstream, path, route, model, body)
 
     def _offering(self, route: str) -> list[UpstreamSettings]:
         """Returns the upstreams that offer a route.
@@ -113,10 +129,9 @@ class PassThroughRoutes:
             raise Error("not_found", text, reason="route")
         return offering
 
-    def form(self, incoming: Incoming) -> Reply | None:
-        """Handles a route whose body is a form or JSON: rule 3."""
-        if not is_form(incoming.http.headers):
-            return self._quotas.read(incoming, self._read_own_with_model, takes_key=False)
+    def read_form(self, passage: TransferPassage) -> tuple[UpstreamSettings, FormIds | None]:
+        """Returns the upstream of a form, and what reads its ids: rule 3."""
+        incoming = passage.incoming
         _check_page(incoming)
         route = incoming.path
         offering = self._offering(route)
@@ -135,23 +150,29 @@ class PassThroughRoutes:
             named = ids.feed(incoming.http.body, is_last=incoming.http.upload is None)
             check_number(named)
             named = [each for each in named if not upstream.shares(each.identifier)]
-        start = partial(self._begin, incoming, upstream, _place_of(upstream, route) or "", route, None, ids=ids)
-        if named:
-            return self._streams.answer_owner(incoming, named, start)
-        start()
-        return None
+        passage.named = named
+        return upstream, ids
 
-    def _read_own_with_model(self, incoming: Incoming) -> Reply | None:
-        return self._streams.with_own_ids(incoming, partial(self._read_with_model, incoming))
+    def plan_form(self, passage: TransferPassage, upstream: UpstreamSettings, ids: FormIds | None) -> None:
+        """Plans a request with a form; the last two arguments are the result of `read_form`."""
+        route = passage.incoming.path
+        self._plan(passage, upstream, _place_of(upstream, route) or "", route, None, ids=ids)
 
-    def compact(self, incoming: Incoming) -> Reply | None:
-        """Handles `POST /v1/responses/compact`: the upstream compacts a conversation, if its API or its `lane` can."""
-        return self._quotas.read(incoming, self._read_compact, takes_key=False)
+    def read_own_ids(self, passage: TransferPassage) -> None:
+        """Reads a JSON body, whose caller must own the ids that it names.
 
-    def _read_compact(self, incoming: Incoming) -> Reply | None:
-        return self._streams.with_own_ids(incoming, partial(self._begin_compact, incoming))
+        The body is written anew: of duplicate members an upstream may read another one.
+        """
+        incoming, settings = passage.incoming, self._engine.settings
+        body = parse_object(incoming.json_body())
+        incoming.http.body = CheckedBody(encode_json(body))
+        name = body.get("model")
+        model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
+        passage.named = ids_in_raw(settings, model, [body], ())
 
-    def _begin_compact(self, incoming: Incoming) -> None:
+    def plan_compact(self, passage: TransferPassage) -> None:
+        """Plans a compaction."""
+        incoming = passage.incoming
         model, body = self._model_and_body(incoming)
         upstream, route = model.upstream, incoming.path
         api, path = get_provider(upstream.provider), _place_of(upstream, route)
@@ -160,9 +181,7 @@ class PassThroughRoutes:
         elif path is None or api.dialect != incoming.format.name:
             text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
             raise Error("unsupported", text, reason="compact")
-        self._begin(incoming, upstream, path, route, model, body)
-
-    # ---- what is asked for
+        self._plan(passage, upstream, path, route, model, body)
 
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
@@ -208,11 +227,9 @@ class PassThroughRoutes:
             how = "" if model is None else f": give model {model.name!r} a `price` with `request`"
             raise Error("forbidden", f"{text}{how}", reason="spend")
 
-    # ---- the start
-
-    def _begin(
+    def _plan(
         self,
-        incoming: Incoming,
+        passage: TransferPassage,
         upstream: UpstreamSettings,
         path: str,
         endpoint: str,
@@ -220,10 +237,10 @@ class PassThroughRoutes:
         body: bytes | None = None,
         ids: FormIds | None = None,
     ) -> None:
-        """Starts a request once it is admitted.
+        """Plans a request.
 
         Args:
-            incoming: The request.
+            passage: The request.
             upstream: The upstream.
             path: The path below its base URL.
             endpoint: The route, as a label.
@@ -231,7 +248,8 @@ class PassThroughRoutes:
             body: The body. None if it is passed on as it came.
             ids: Has read the body so far, if it is a form in which ids are checked.
         """
-        engine, http, key = self._engine, incoming.http, incoming.key
+        incoming, engine = passage.incoming, self._engine
+        http, key = incoming.http, incoming.key
         settings = engine.settings
         query = http.target.partition("?")[2]
         if query:
@@ -252,11 +270,109 @@ class PassThroughRoutes:
         if key is not None and key.limits.tokens_per_minute is not None:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
         http.body = b""  # `call` has it
-        stream_id = new_stream_id()
-        start = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming)).start
-        if not self._quotas.try_begin(incoming, estimate, stream_id, start):
-            waiting = StreamResponse(incoming, stream_id, "", call.stream, whole=True)
-            self._quotas.wait(incoming, estimate, stream_id, waiting, start)
+        passage.stream_id = stream_id = new_stream_id()
+        passage.demand = estimate
+        passage.transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
+
+    def waiting_response(self, passage: TransferPassage) -> StreamResponse:
+        """Returns the response of a request that waits; a transfer makes its own when it begins."""
+        incoming = passage.incoming
+        body = incoming.http.body
+        stream = self._engine.settings.stream
+        response = StreamResponse(incoming, passage.stream_id, "application/json", stream, whole=True)
+        incoming.http.body = body
+        return response
+
+
+class TransferPassage(Passage):
+    """A request whose bytes are passed on.
+
+    Args:
+        incoming: The request.
+        routes: Know who may ask for what.
+
+    Attributes:
+        transfer: Asks the upstream, from `plan` on.
+    """
+
+    __slots__ = ("_response", "_routes", "transfer")
+
+    def __init__(self, incoming: Incoming, routes: PassThroughRoutes) -> None:
+        super().__init__(incoming)
+        self.transfer: Transfer
+        self._routes = routes
+        self._response: StreamResponse | None = None
+
+    def read(self) -> None:
+        """Reads nothing: the body is passed on as it came."""
+
+    def begin(self) -> None:
+        """Works as `Passage.begin`."""
+        self.transfer.start()
+
+    def response(self) -> StreamResponse:
+        """Works as `Passage.response`."""
+        if self._response is None:
+            self._response = self._routes.waiting_response(self)
+        return self._response
+
+
+class _PathPassage(TransferPassage):
+    """`/p/{upstream}/{path}`."""
+
+    __slots__ = ()
+
+    def plan(self) -> None:
+        self._routes.plan_path(self)
+
+
+class _ModelPassage(TransferPassage):
+    """A JSON body that names a model.
+
+    Args:
+        incoming: The request.
+        routes: Know who may ask for what.
+        checks_ids: Whether a caller with a key must own the ids in the body.
+    """
+
+    __slots__ = ("_checks_ids",)
+
+    def __init__(self, incoming: Incoming, routes: PassThroughRoutes, *, checks_ids: bool) -> None:
+        super().__init__(incoming, routes)
+        self._checks_ids = checks_ids
+
+    def read(self) -> None:
+        if self._checks_ids and self.incoming.key is not None:
+            self._routes.read_own_ids(self)
+
+    def plan(self) -> None:
+        self._routes.plan_model(self)
+
+
+class _CompactPassage(_ModelPassage):
+    """`POST /v1/responses/compact`."""
+
+    __slots__ = ()
+
+    def plan(self) -> None:
+        self._routes.plan_compact(self)
+
+
+class _FormPassage(TransferPassage):
+    """A form, of which only ids are read."""
+
+    __slots__ = ("_form",)
+
+    def __init__(self, incoming: Incoming, routes: PassThroughRoutes) -> None:
+        super().__init__(incoming, routes)
+        self.is_parsed = False
+        self._form: tuple[UpstreamSettings, FormIds | None]  # from `read` on
+
+    def read(self) -> None:
+        self._form = self._routes.read_form(self)
+
+    def plan(self) -> None:
+        self._routes.plan_form(self, *self._form)
 
 
 def _check_page(incoming: Incoming) -> None:

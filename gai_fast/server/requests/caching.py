@@ -10,19 +10,17 @@ decides which answers are shared.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings
-from gai_fast.net.attempts.spec import Role, Sharing, StreamSpec
+from gai_fast.net.attempts.spec import Sharing
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.stream_response import StreamResponse
 
 HEADER: Final = "x-gai-cache"
 VALUES: Final = {"on": True, "off": False}
@@ -59,53 +57,13 @@ def shared_answer(engine: Engine, caller: str) -> SharedAnswer | None:
     return None if answers is None else SharedAnswer(answers, caller, new_stream_id)
 
 
-async def begin_after_lookup(
-    sharing: SharedAnswer, spec: StreamSpec, admit: Callable[[], Awaitable[None]], start: Callable[[], None]
-) -> None:
-    """Looks for an answer in other processes, then starts the stream.
-
-    Args:
-        sharing: The stream's shared answer.
-        spec: The stream's spec.
-        admit: Admits the request.
-        start: Starts the stream of an admitted request.
-
-    Raises:
-        Error: The request is refused.
-    """
-    try:
-        await sharing.claim(spec)
-        await admit()
-        start()
-    finally:
-        sharing.release()
-
-
-def miss_headers(engine: Engine, incoming: Incoming, model: ModelSettings) -> Headers:
-    """Returns the response header of a request with a stream of its own, if the request wants a shared answer: rule 2.
+def cache_header(engine: Engine, sharing: Sharing | None) -> Headers:
+    """Returns the `x-gai-cache` header of a response, and counts the request.
 
     Args:
         engine: Counts the request.
-        incoming: The request.
-        model: The model of the request.
-
-    Raises:
-        InvalidRequest: The header is neither `on` nor `off`.
-    """
-    return _count(engine, "miss") if wants_shared_answer(incoming, model) else ()
-
-
-def set_cache_header(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> None:
-    """Sets the `x-gai-cache` header of a response, and counts the request.
-
-    Args:
-        engine: Counts the request.
-        client: The response; its headers have not been sent.
         sharing: The sharing of its running stream, or None if the stream shares nothing.
     """
-    client.headers = _count(engine, "miss" if sharing is None else sharing.role)
-
-
-def _count(engine: Engine, role: Role) -> Headers:
+    role = "miss" if sharing is None else sharing.role
     engine.tallies.cache_requests[role] += 1
     return ((HEADER, role),)

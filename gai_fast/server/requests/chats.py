@@ -1,7 +1,7 @@
 """Chats: a page resumes the stream of its chat by the id that it chose for the chat.
 
 Owns the ids of chats, and the stream of each chat. The store keeps the mapping as a claim, as for idempotency keys, so
-that every worker and every process with this store finds it. `streams.py` starts streams; `durable.py` follows them.
+that every worker and every process with this store finds it. `passages.py` starts streams; `durable.py` follows them.
 
 1. A chat belongs to a caller. Its stream is the stream of its newest request. An older stream runs on, but the chat's
    id no longer finds it.
@@ -11,7 +11,7 @@ that every worker and every process with this store finds it. `streams.py` start
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -22,8 +22,8 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.requests.durable import DurableRoutes
-from gai_fast.server.requests.idempotency import Admit
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Gate, Passage
 from gai_fast.server.requests.pending import PendingAnswers
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import Claim, Store, StreamLog
@@ -32,12 +32,6 @@ _PATH: Final = "/api/v1/chat"
 _STREAM: Final = "/stream"
 _TRIES: Final = 5
 """The number of times that a request takes over a chat from other requests; afterwards it is refused."""
-
-Start = Callable[[], StreamLog]
-"""Starts the stream of a request."""
-
-Follow = Callable[[StreamLog, StreamResponse], None]
-"""Answers a request with its stream."""
 
 
 def chat_id_of(body: Mapping[str, Any]) -> str:
@@ -60,6 +54,52 @@ def _is_id(chat_id: str) -> bool:
     return 0 < len(chat_id) <= SHARED.chat_id
 
 
+class ChatClaims:
+    """The gate of requests that start the stream of a chat.
+
+    Args:
+        store: Remembers the streams of chats.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def take(self, passage: Passage, gate: Gate) -> None:
+        """Makes the stream of a request the stream of its chat: rule 1.
+
+        Args:
+            passage: The request.
+            gate: Held by a request that has its chat.
+
+        Raises:
+            Error: Other requests take the chat at the same time.
+        """
+        store, key, caller = self._store, _key(passage.incoming, passage.chat), passage.incoming.caller
+        claim = Claim(passage.stream_id, "", now_ms())
+        for _ in range(_TRIES):
+            standing = await store.claim(key, claim, caller)  # if it fails, the store itself releases the key
+            if standing is None:
+                passage.hold(gate)
+                return
+            await store.release(key, standing.stream_id, caller)
+        raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
+
+    def started(self, passage: Passage) -> None:
+        """Frees the chat of a request whose stream has not started, or once the stream has ended: rule 2.
+
+        Args:
+            passage: The request, which has its chat.
+        """
+        store, log, key = self._store, passage.log, _key(passage.incoming, passage.chat)
+        if log is None:
+            store.abandon(key, passage.stream_id, passage.incoming.caller)
+            return
+        end = _ClaimRelease(store, key, log)
+        log.watch(end)
+        if log.is_over:
+            end.ended()
+
+
 class ChatRoutes:
     """Handlers over one engine.
 
@@ -72,53 +112,6 @@ class ChatRoutes:
         self._engine = engine
         self._durable = durable
         self._pending = PendingAnswers()
-
-    def begin(
-        self, incoming: Incoming, response: StreamResponse, chat_id: str, admit: Admit, start: Start, follow: Follow
-    ) -> None:
-        """Starts a stream, makes it the stream of its chat, and follows it.
-
-        Args:
-            incoming: The request.
-            response: The response, with the id of the stream.
-            chat_id: The chat's id.
-            admit: Counts the request against its caller's limits; if it is refused, the chat keeps its stream.
-            start: Starts the stream.
-            follow: Answers the request with the stream.
-        """
-        key, caller = _key(incoming, chat_id), incoming.caller
-        self._pending.add(incoming, response, self._begin(key, caller, response, admit, start, follow))
-
-    async def _begin(
-        self, key: str, caller: str, response: StreamResponse, admit: Admit, start: Start, follow: Follow
-    ) -> None:
-        store = self._engine.store
-        await admit()
-        is_taken = False
-        log: StreamLog | None = None
-        try:
-            await self._take(store, key, Claim(response.stream_id, "", now_ms()), caller)
-            is_taken = True
-            log = start()
-        finally:
-            if log is None:
-                self._engine.cancel_admission(response.stream_id, caller)
-                if is_taken:  # if `claim` fails, the store itself releases the key
-                    store.abandon(key, response.stream_id, caller)
-        end = _ClaimRelease(store, key, log)
-        log.watch(end)
-        if log.is_over:
-            end.ended()
-        follow(log, response)
-
-    async def _take(self, store: Store, key: str, claim: Claim, caller: str) -> None:
-        """Makes a stream the stream of its chat: rule 1."""
-        for _ in range(_TRIES):
-            standing = await store.claim(key, claim, caller)
-            if standing is None:
-                return
-            await store.release(key, standing.stream_id, caller)
-        raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
 
     def follow(self, incoming: Incoming) -> Reply | None:
         """Handles `GET /api/v1/chat/{chat id}/stream`: follows the chat's stream from its start, or answers 204."""

@@ -16,8 +16,8 @@ Owns which requests are refused unparsed. `quotas.py` counts requests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -27,12 +27,10 @@ from gai_fast.core.structure import Structure
 from gai_fast.model.request import CheckedBody
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import KEY_HEADERS, key_of, scoped
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.pending import PendingAnswers
-from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.passage import Wait
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
@@ -42,11 +40,8 @@ _HEAD: Final = 256
 _KEY_MEMBER: Final = b'"idempotency_key"'
 """A member of native requests, the only ones of a WebSocket; elsewhere it may be a tool's parameter."""
 
-Handler = Callable[[Incoming], "Reply | None"]
-"""Reads the body of a request and answers it; returns None if a stream has started, which ends the response itself."""
 
-
-class EarlyLimits:
+class EarlyChecks:
     """Checks the limits of requests with large bodies.
 
     Args:
@@ -55,14 +50,12 @@ class EarlyLimits:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pending = PendingAnswers()
 
-    def read(self, incoming: Incoming, handler: Handler, *, takes_key: bool = True) -> Reply | None:
-        """Answers a request by its handler if no limit refuses it.
+    def admit(self, incoming: Incoming, *, takes_key: bool) -> Wait | None:
+        """Lets a request be read if no limit refuses it; as `Gate.admit`.
 
         Args:
             incoming: The request, with its body.
-            handler: The handler.
             takes_key: Whether the route answers by idempotency keys; else the store is not asked.
 
         Raises:
@@ -74,14 +67,19 @@ class EarlyLimits:
         may_have_key = takes_key and is_native and _KEY_MEMBER in body
         is_admitted = key is None and (may_have_key or self._check(incoming))
         if is_admitted and len(body) <= LIMITS.checked_bytes:
-            return handler(incoming)
-        client = StreamResponse(incoming, "", "application/json", self._engine.settings.stream, whole=True)
-        asking = None if is_admitted else self._ask(incoming, key)
-        self._pending.add(incoming, client, _read_later(incoming, asking, body, handler))
-        return None
+            return None
+        return partial(self._wait, incoming, key, is_admitted=is_admitted)
+
+    async def _wait(self, incoming: Incoming, key: str | None, *, is_admitted: bool) -> None:
+        """Does the work of `admit` that takes more than one turn."""
+        if not is_admitted:
+            await self._ask(incoming, key)
+        body = incoming.http.body
+        if len(body) > LIMITS.checked_bytes:
+            incoming.http.body = await checked(body, is_native=incoming.format.name == NATIVE)
 
     async def _ask(self, incoming: Incoming, key: str | None) -> None:
-        """Does the work of `read` that the ledger or the store decides.
+        """Does the work of `admit` that the ledger or the store decides.
 
         Raises:
             Error: A limit refuses the request.
@@ -104,25 +102,6 @@ class EarlyLimits:
         if engine.limits is not None and not engine.must_ask(caller):
             engine.limits.check("", caller, engine.running, engine.streams_of(caller))
         return incoming.key is None or engine.ledger.check(incoming.key)
-
-
-async def _read_later(
-    incoming: Incoming, asking: Coroutine[Any, Any, None] | None, body: bytes, handler: Handler
-) -> Reply | None:
-    """Answers a request whose body is not parsed at once.
-
-    Args:
-        incoming: The request.
-        asking: Finds out whether the request is admitted. None if it is.
-        body: The body, which the response has dropped.
-        handler: As for `EarlyLimits.read`.
-    """
-    if asking is not None:
-        await asking
-    incoming.http.body = (
-        body if len(body) <= LIMITS.checked_bytes else await checked(body, is_native=incoming.format.name == NATIVE)
-    )
-    return handler(incoming)
 
 
 async def checked(body: bytes, *, is_native: bool) -> CheckedBody:

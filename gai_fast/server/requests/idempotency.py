@@ -1,7 +1,7 @@
 """Idempotency keys: a repeated request is answered by the stream of the first request.
 
 Owns how a client sends a key, which requests count as equal, and the response if a key is already claimed. The store
-decides which request gets a key; `streams.py` starts and follows streams.
+decides which request gets a key; `passages.py` starts and follows streams.
 
 1. A key belongs to a caller and a route. The store keeps it with a digest of the request's body: the key with another
    body is refused.
@@ -16,20 +16,17 @@ decides which request gets a key; `streams.py` starts and follows streams.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.net.logs.publication import Publication
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.logs.view import NATIVE
 from gai_fast.runtime.clock import now_ms
-from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.fingerprint import Fingerprints
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.pending import PendingAnswers
-from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.passage import Answered, Gate, Passage
 from gai_fast.stores import Claim, Store, StreamLog
 
 KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key")
@@ -43,39 +40,6 @@ PRINTABLE: Final = re.compile(r"[ -~]+")
 _TRIES: Final = 3
 """The number of times that a request looks for a key; after the last it gets that stream's response, even if empty."""
 _REPLAYED: Final = (("idempotent-replayed", "true"),)
-
-Admit = Callable[[], Awaitable[None]]
-"""Counts a request against its caller's limits; raises an `Error` if a limit refuses it."""
-
-Start = Callable[[], Publication]
-"""Starts the stream of a request."""
-
-Follow = Callable[[StreamLog, StreamResponse, bool], "Reply | None"]
-"""Answers with a stream; the flag is set for the request that started the stream. Returns None if it is followed."""
-
-
-class KeyedRequest(NamedTuple):
-    """A request with a key.
-
-    Args:
-        key: The key, made unique to this caller and route.
-        caller: The name of the caller's key.
-        stream_id: The id of the stream that the request starts if it gets the key.
-        body: The request's body.
-        is_native: Whether the request is native.
-        admit: Counts the request if it starts the stream.
-        start: Starts that stream.
-        follow: Answers with a stream.
-    """
-
-    key: str
-    caller: str
-    stream_id: str
-    body: bytes
-    is_native: bool
-    admit: Admit
-    start: Start
-    follow: Follow
 
 
 def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
@@ -121,88 +85,63 @@ def scoped(incoming: Incoming, key: str) -> str:
     return encode_json([incoming.caller, incoming.path, key]).decode()
 
 
-def keyed(
-    incoming: Incoming,
-    key: str,
-    body: bytes,
-    stream_id: str,
-    admit: Admit,
-    start: Start,
-    follow: Follow,
-    *,
-    is_native: bool,
-) -> KeyedRequest:
-    """Creates a request with a key.
+class IdempotencyKeys:
+    """The gate of requests with a key.
 
     Args:
-        incoming: The request.
-        key: The result of `key_of`.
-        body: The request's body.
-        stream_id: The id of the stream that the request would start.
-        admit: Counts the request if it starts that stream.
-        start: Starts that stream.
-        follow: Answers with a stream.
-        is_native: Whether the request is native.
-    """
-    return KeyedRequest(scoped(incoming, key), incoming.caller, stream_id, body, is_native, admit, start, follow)
-
-
-class KeyedRequests:
-    """Answers requests with a key.
-
-    Args:
-        engine: The engine with the store.
+        store: Keeps the keys.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._store = engine.store
-        self._pending = PendingAnswers()
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._fingerprints = Fingerprints()
 
-    def answer(self, incoming: Incoming, response: StreamResponse, request: KeyedRequest) -> None:
-        """Claims the key of a request, or finds its stream, and answers.
+    async def claim(self, passage: Passage, gate: Gate) -> Answered | None:
+        """Claims the key of a request; or finds its stream, and answers.
 
         Args:
-            incoming: The request.
-            response: The response.
-            request: The request with its key.
-        """
-        self._pending.add(incoming, response, self._answer(response, request))
+            passage: The request.
+            gate: Held by a request that has claimed its key.
 
-    async def _answer(self, response: StreamResponse, request: KeyedRequest) -> Reply | None:
-        store = self._store
-        fingerprint = await self._fingerprints.of(request.body, is_native=request.is_native)
-        request = request._replace(body=b"")  # releases the memory while the stream runs
-        claim = Claim(request.stream_id, fingerprint, now_ms())
+        Raises:
+            Error: The key belongs to another request, or its answer is no longer kept.
+        """
+        store, incoming = self._store, passage.incoming
+        fingerprint = await self._fingerprints.of(passage.body, is_native=incoming.format.name == NATIVE)
+        passage.body = b""  # releases the memory while the stream runs
+        key, caller = _scoped_key(passage), incoming.caller
+        claim = Claim(passage.stream_id, fingerprint, now_ms())
         for tries in range(1, _TRIES + 1):
-            standing = await store.claim(request.key, claim, request.caller)
+            standing = await store.claim(key, claim, caller)
             if standing is None:
-                return request.follow(await self._start(request), response, True)
+                passage.hold(gate)
+                return None
             if standing.fingerprint != claim.fingerprint:
                 text = "this idempotency key belongs to another request: use a new one"
                 raise Error("invalid_request", text, reason="idempotency_mismatch", status=422)
             log = await self._find(standing.stream_id)
             if not _ended_without_content(log) or tries == _TRIES:
                 break
-            await store.release(request.key, standing.stream_id, request.caller)
+            await store.release(key, standing.stream_id, caller)
+        response = passage.response()
         response.headers = _REPLAYED
         response.stream_id = log.header.stream_id
-        return request.follow(log, response, False)
+        return Answered(passage.follow(log))
 
-    async def _start(self, request: KeyedRequest) -> StreamLog:
-        """Starts the stream of a request that has claimed its key: rule 3."""
-        log: StreamLog | None = None
-        try:
-            await request.admit()
-            log = request.start().log
-        finally:
-            if log is None:
-                self._store.abandon(request.key, request.stream_id, request.caller)
-        end = _ClaimRelease(self._store, request.key, log)
+    def started(self, passage: Passage) -> None:
+        """Frees the key of a request whose stream has not started, or once that ends without content: rule 3.
+
+        Args:
+            passage: The request, which has claimed its key.
+        """
+        key, log = _scoped_key(passage), passage.log
+        if log is None:
+            self._store.abandon(key, passage.stream_id, passage.incoming.caller)
+            return
+        end = _ClaimRelease(self._store, key, log)
         log.watch(end)
         if log.is_over:
             end.ended()
-        return log
 
     async def _find(self, stream_id: str) -> StreamLog:
         """Returns the log of the stream that has claimed a key.
@@ -220,6 +159,11 @@ class KeyedRequests:
         if log is None:
             raise expired()
         return log
+
+
+def _scoped_key(passage: Passage) -> str:
+    assert passage.key is not None
+    return scoped(passage.incoming, passage.key)
 
 
 class _ClaimRelease:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
@@ -16,6 +16,9 @@ from gai_fast.net.logs.writer import ClientCallbacks
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
+
+if TYPE_CHECKING:
+    from gai_fast.server.requests.passage import Passage, Wait
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -40,7 +43,18 @@ class PendingAnswers:
             response: The response.
             work: Returns the response, or raises an `Error` to answer with. Cancelled if the client disconnects.
         """
-        pending = _Pending(incoming, response, work)
+        self._add(_Pending(incoming, response, work))
+
+    def walk(self, passage: Passage, wait: Wait) -> None:
+        """Lets a request pass the rest of its gates, and starts it.
+
+        Args:
+            passage: The request.
+            wait: What its last gate waits for.
+        """
+        self._add(_Walk(passage, wait))
+
+    def _add(self, pending: _Pending) -> None:
         self._answers.add(pending)
         pending.task.add_done_callback(lambda _: self._answers.discard(pending))
 
@@ -91,3 +105,31 @@ class _Pending(ClientCallbacks):
 
     def resume(self) -> None:
         """Does nothing: no body is being written."""
+
+
+class _Walk(_Pending):
+    """A request whose gates wait."""
+
+    def __init__(self, passage: Passage, wait: Wait) -> None:
+        self._passage = passage
+        super().__init__(passage.incoming, passage.response(), self._walk(wait))
+        self.task.add_done_callback(lambda _: passage.leave())  # the task may have been cancelled before it started
+
+    async def _walk(self, wait: Wait | None) -> Reply | None:
+        passage = self._passage
+        try:
+            while wait is not None:
+                answered = await wait()
+                if answered is not None:
+                    return answered.reply
+                wait = passage.go_on()
+                self._attach(passage.response())
+            return passage.begin()
+        finally:
+            passage.leave()
+
+    def _attach(self, response: StreamResponse) -> None:
+        """Waits on behalf of another response: the one before the plan says nothing of the stream."""
+        if response is not self._response:
+            self._response = response
+            response.attach(self)

@@ -1,15 +1,14 @@
-"""The limits of a caller's key: counts each request, and reports the remaining limits in response headers.
+"""The limits of a caller's key: what a request may use of them, and the remaining limits in response headers.
 
-Owns the estimates of a request's tokens and cost, the wait for a ledger that several workers share, and the headers.
-The ledger decides which requests are refused.
+Owns the estimates of a request's tokens and cost, and the headers. The ledger decides which requests are refused, and
+the gate `admission` asks it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.ledger import NO_DEMAND, Demand, LimitStatus, RateStatus, Reservation, SpendStatus
@@ -18,18 +17,10 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admission.asking import admit
-from gai_fast.server.http.replies import Headers, Reply
-from gai_fast.server.limits import LIMITS
-from gai_fast.server.requests.early import EarlyLimits, Handler
+from gai_fast.server.http.replies import Headers
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.pending import PendingAnswers
-from gai_fast.server.requests.stream_response import StreamResponse
-
-_Started = TypeVar("_Started")
 
 _BYTES_PER_TOKEN: Final = 4
-_EARLY_CHECK: Final[int] = LIMITS.early_check
 _LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The members that limit the output tokens in the dialects' requests."""
 _RAW_LIMITS: Final = (*_LIMIT_MEMBERS, "maxOutputTokens", "num_predict")
@@ -41,7 +32,7 @@ _MINUTE_MS: Final = _WINDOW * 1000
 
 
 class Quotas:
-    """Counts the requests of one server.
+    """Estimates what requests of one server use, and reports what is left.
 
     Args:
         engine: The engine with the ledger and the streams.
@@ -49,92 +40,6 @@ class Quotas:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pending = PendingAnswers()
-        self._early = EarlyLimits(engine)
-
-    def reads_at_once(self, incoming: Incoming) -> bool:
-        """Returns whether a body is so small that it is read before its caller's limits are checked.
-
-        Args:
-            incoming: The request, with its body.
-        """
-        return len(incoming.http.body) <= _EARLY_CHECK
-
-    def read(self, incoming: Incoming, handler: Handler, *, takes_key: bool = True) -> Reply | None:
-        """Answers a request by a handler that reads its body, once its caller has a request and a stream left.
-
-        Args:
-            incoming: The request, with its body.
-            handler: The handler.
-            takes_key: As for `EarlyLimits.read`.
-
-        Raises:
-            Error: A limit refuses the request.
-        """
-        if self.reads_at_once(incoming):
-            return handler(incoming)
-        return self._early.read(incoming, handler, takes_key=takes_key)
-
-    def begin(
-        self, incoming: Incoming, estimate: Demand, stream_id: str, client: StreamResponse, start: Callable[[], None]
-    ) -> None:
-        """Starts the stream of a request once it is admitted.
-
-        Args:
-            incoming: The request.
-            estimate: What it may use.
-            stream_id: The stream's id.
-            client: The response.
-            start: Starts the stream, and answers the request with it.
-
-        Raises:
-            Error: A limit refuses the request.
-        """
-        if not self.try_begin(incoming, estimate, stream_id, start):
-            self.wait(incoming, estimate, stream_id, client, start)
-
-    def try_begin(self, incoming: Incoming, estimate: Demand, stream_id: str, start: Callable[[], object]) -> bool:
-        """Starts the stream of a request if it is admitted without waiting; the arguments are those of `begin`.
-
-        Returns:
-            Whether it was. If not, `wait` must be called.
-
-        Raises:
-            Error: A limit refuses the request.
-        """
-        engine, key = self._engine, incoming.key
-        if engine.must_ask(incoming.caller):
-            return False
-        if key is not None and not engine.ledger.try_take(key, stream_id, estimate):
-            return False
-        self.run(incoming, stream_id, start)
-        return True
-
-    def wait(
-        self, incoming: Incoming, estimate: Demand, stream_id: str, client: StreamResponse, start: Callable[[], None]
-    ) -> None:
-        """Starts the stream of a request once those who share its limits have admitted it; as `begin`."""
-        then = partial(self.run, incoming, stream_id, start)
-        work = admit(self._engine, incoming.key, incoming.caller, stream_id, estimate, then)
-        self._pending.add(incoming, client, work)
-
-    def must_wait(self, incoming: Incoming) -> bool:
-        """Returns whether a request must be started by `begin`; otherwise it is counted nowhere.
-
-        Args:
-            incoming: The request.
-        """
-        return incoming.key is not None or self._engine.must_ask(incoming.caller)
-
-    def admission(self, incoming: Incoming, estimate: Demand, stream_id: str) -> Callable[[], Awaitable[None]]:
-        """Returns a function that admits a request; afterwards `run` must start its stream.
-
-        Args:
-            incoming: The request.
-            estimate: What it may use.
-            stream_id: The stream's id.
-        """
-        return partial(admit, self._engine, incoming.key, incoming.caller, stream_id, estimate)
 
     def estimate(self, incoming: Incoming, spec: StreamSpec) -> Demand:
         """Returns the estimate of what a request may use.
@@ -170,19 +75,6 @@ class Quotas:
         least = cost_of(tokens, price) + price.request if price is not None and price in counted else 0
         most_cost = max([cost_of({**tokens, **dearest_output(output, each)}, each) + each.request for each in counted])
         return Reservation(least, most_cost)
-
-    def run(self, incoming: Incoming, stream_id: str, start: Callable[[], _Started]) -> _Started:
-        """Starts the stream of an admitted request; takes the request off the count if the stream does not start.
-
-        Args:
-            incoming: The request.
-            stream_id: The stream's id.
-            start: Starts the stream.
-        """
-        try:
-            return start()
-        finally:
-            self._engine.cancel_admission(stream_id, incoming.caller)
 
     def headers(self, key: KeySettings) -> Headers:
         """Returns the response headers with the remaining limits per minute and the remaining spend of a key.

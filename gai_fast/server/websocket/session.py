@@ -34,7 +34,7 @@ from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.router import Router
+from gai_fast.server.lanes.router import Endpoint, Router
 from gai_fast.server.lanes.routes import Handler
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -183,21 +183,21 @@ class SocketSession:
         """Begins a new stream, or the rest of a stream that runs or has run."""
         lead = lead_of(message.stream) if self._dialect.has_names else b"{"
         stream = SocketStream(self, message.stream, lead)
-        handler: Handler
+        endpoint: Endpoint
         if message.type == "resume":
             http = self._request(stream, {**_JSON, "last-event-id": str(message.after)})
-            handler = self._home.streams.durable.resume
+            endpoint = Endpoint(self._home.streams.durable.resume, ())
         else:
             http = self._request(stream, _JSON)
             http.body = bytes(message.request or b"")
-            handler = self._home.streams.native
+            endpoint = self._home.router.endpoint("POST", "/api/v1/stream")
         refusal = self._refusal(http)
         if refusal is not None:
-            handler = _refuse(refusal)
+            endpoint = Endpoint(_refuse(refusal), ())
         stream.http = http
         incoming = stream.incoming = self._incoming.on_socket(http, self._dialect.form)
         self._streams[message.stream] = stream
-        reply = self._home.router.answer_on_socket(incoming, handler)
+        reply = self._home.router.answer_on_socket(incoming, endpoint)
         if reply is not None:
             stream.send(reply)
 
@@ -224,7 +224,7 @@ class SocketSession:
         """Cancels the generation of a stream, wherever it runs."""
         http = self._request(Canceller(stream), {})
         incoming = self._incoming.on_socket(http, self._dialect.form, stream.stream_id)
-        reply = self._home.router.answer_on_socket(incoming, self._home.streams.durable.cancel)
+        reply = self._home.router.answer_on_socket(incoming, Endpoint(self._home.streams.durable.cancel, ()))
         if reply is not None:
             http.transport.send(reply)
 

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.requests.caching import begin_after_lookup, set_cache_header, shared_answer, wants_shared_answer
+from gai_fast.server.requests.caching import cache_header, shared_answer, wants_shared_answer
 from tests.unit.server.incoming_requests import http, incoming
 
 PLAIN = ModelSettings("m", UpstreamSettings("up", "openai", ""), "gpt")
@@ -49,44 +49,9 @@ async def test_without_a_time_to_live_nothing_is_shared() -> None:
 
 async def test_a_client_is_reported_where_its_answer_comes_from() -> None:
     engine = Engine(Settings(), asyncio.get_running_loop())
-    seen = []
+    seen: list[tuple[str, str]] = []
     for sharing in (None, SimpleNamespace(role="joined"), SimpleNamespace(role="hit")):
-        client: Any = SimpleNamespace(headers=())
-        set_cache_header(engine, client, cast(Any, sharing))
-        seen += client.headers
+        seen += cache_header(engine, cast(Any, sharing))
     assert seen == [("x-gai-cache", "miss"), ("x-gai-cache", "joined"), ("x-gai-cache", "hit")]
     assert engine.tallies.cache_requests == {"hit": 1, "joined": 1, "miss": 1}
     await engine.close()
-
-
-async def test_a_request_that_is_refused_after_the_look_claims_nothing() -> None:
-    done: list[str] = []
-
-    async def claim(spec: Any) -> None:
-        done.append("look")
-
-    async def refuse() -> None:
-        raise Error("rate_limited", "too many")
-
-    async def admit() -> None:
-        done.append("admit")
-
-    sharing: Any = SimpleNamespace(claim=claim, release=lambda: done.append("leave"))
-    with pytest.raises(Error):
-        await begin_after_lookup(sharing, cast(Any, None), refuse, lambda: done.append("start"))
-    assert done == ["look", "leave"]
-    await begin_after_lookup(sharing, cast(Any, None), admit, lambda: done.append("start"))
-    assert done[2:] == ["look", "admit", "start", "leave"]
-
-
-async def test_a_look_that_fails_leaves_no_claim_behind() -> None:
-    """Equal requests would wait for the answer of a stream that never began."""
-    left: list[str] = []
-
-    async def fail(spec: Any) -> None:
-        raise KeyError("a bug")
-
-    sharing: Any = SimpleNamespace(claim=fail, release=lambda: left.append("leave"))
-    with pytest.raises(KeyError):
-        await begin_after_lookup(sharing, cast(Any, None), cast(Any, None), cast(Any, None))
-    assert left == ["leave"]

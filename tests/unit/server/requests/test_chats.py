@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
+from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
 from gai_fast.server.requests.durable import DurableRoutes
-from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.gates import Gates
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.stub_passage import StubPassage
 from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until, until_answered
 
@@ -39,32 +40,18 @@ class Fixture:
     def __init__(self) -> None:
         self.engine = Engine(Settings(), asyncio.get_running_loop())
         self.store = self.engine.store
+        self.gates = Gates(self.engine)
         self.routes = ChatRoutes(self.engine, DurableRoutes(self.engine))
-        self.followed: list[str] = []
-        self.refusal: Error | None = None
 
     def log(self, stream_id: str) -> StreamLog:
         return self.store.create(LogHeader(stream_id, "anonymous", "m", "gai", "sse"))
 
     async def post(self, stream_id: str, chat_id: str = "c", start: Any = None) -> FakeConnection:
-        connection = FakeConnection()
-        asked = incoming(http("POST", "/api/v1/chat", client=connection))
-        response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=False)
-
-        async def admit() -> None:
-            if self.refusal is not None:
-                raise self.refusal
-
-        self.routes.begin(
-            asked,
-            response,
-            chat_id,
-            admit,
-            start or (lambda: self.log(stream_id)),
-            lambda log, _: self.followed.append(log.header.stream_id),
-        )
-        await until(lambda: not len(self.routes._pending))
-        return connection
+        passage = StubPassage(stream_id, target="/api/v1/chat", start=start or (lambda: self.log(stream_id)))
+        passage.chat = chat_id
+        assert self.gates.walk(passage, self.gates.of(frozenset(("admission", "chat")))) is None
+        await until(lambda: not len(self.gates._pending))
+        return passage.connection
 
     async def get(self, tail: str = "c/stream", caller: str = "anonymous") -> FakeConnection:
         connection = FakeConnection()
@@ -83,8 +70,7 @@ def reply_of(connection: FakeConnection) -> Reply:
 
 async def test_a_chat_is_remembered_while_its_stream_runs() -> None:
     on = Fixture()
-    await on.post("one")
-    assert on.followed == ["one"]
+    assert reply_of(await on.post("one")).body == b"one True"
     standing = await on.store.find_claim(KEY)
     assert standing is not None
     assert standing.stream_id == "one"
@@ -123,10 +109,15 @@ async def test_a_stream_that_ends_at_once_is_not_remembered() -> None:
     assert await on.store.find_claim(KEY) is None
 
 
-async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> None:
+async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     fixture = Fixture()
     await fixture.post("a")
-    fixture.refusal = Error("rate_limited")
+
+    async def refuse(stream_id: str, caller: str) -> None:
+        raise Error("rate_limited")
+
+    monkeypatch.setattr(fixture.engine, "must_ask", lambda caller: True)
+    monkeypatch.setattr(fixture.engine, "admission", refuse)
     assert reply_of(await fixture.post("b")).status == 429
     standing = await fixture.store.find_claim(KEY)
     assert standing is not None
@@ -191,16 +182,17 @@ def test_another_path_is_no_chat(tail: str) -> None:
     assert (refused.value.status, refused.value.reason) == (404, "route")
 
 
-async def test_a_chat_that_others_take_again_and_again_is_refused() -> None:
+async def test_a_chat_that_others_take_again_and_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     on = Fixture()
 
-    class Contended:
-        async def claim(self, key: str, claim: Claim, caller: str) -> Claim:
-            return Claim("other", "")
+    async def taken(key: str, claim: Claim, caller: str) -> Claim:
+        return Claim("other", "")
 
-        async def release(self, key: str, stream_id: str, caller: str) -> None:
-            return None
+    async def release(key: str, stream_id: str, caller: str) -> None:
+        return None
 
-    with pytest.raises(Error, match="begin at the same time") as refused:
-        await on.routes._take(Contended(), "k", Claim("one", ""), "anna")
-    assert refused.value.code == "overloaded"
+    monkeypatch.setattr(on.store, "claim", taken)
+    monkeypatch.setattr(on.store, "release", release)
+    reply = reply_of(await on.post("one"))
+    assert reply.status == 503
+    assert b"begin at the same time" in reply.body

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -15,38 +14,34 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.server_limits import ServerLimits
-from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.early import EarlyLimits, checked
-from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.early import EarlyChecks, checked
 from gai_fast.stores import Claim
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
-from tests.unit.server.requests.test_stream_response import FakeConnection
-from tests.waiting import until
 
 KEY = KeySettings("ann", (), limits=KeyLimits(requests_per_minute=1))
 BODY = b'{"query": "a"}'
 
 
 class Asked:
-    """One request, and the bodies that its handler has read."""
+    """One request."""
 
     def __init__(self, body: bytes = BODY, **headers: str) -> None:
-        self.connection = FakeConnection()
-        self.incoming = incoming(http("POST", "/", client=self.connection))
+        self.incoming = incoming(http("POST", "/"))
         self.incoming.http.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.incoming.http.body = body
         self.incoming.http.key = KEY
-        self.read: list[bytes] = []
 
-    def handler(self, incoming: Incoming) -> Reply:
-        self.read.append(incoming.http.body)
-        return Reply(200, b"read")
+    def is_admitted(self, engine: Engine, *, takes_key: bool = True) -> bool:
+        """Returns whether it may be read at once."""
+        return EarlyChecks(engine).admit(self.incoming, takes_key=takes_key) is None
 
-
-async def answered(asked: Asked) -> None:
-    await until(lambda: asked.connection.ends)
+    async def wait(self, engine: Engine) -> None:
+        """Waits until it may be read."""
+        wait = EarlyChecks(engine).admit(self.incoming, takes_key=True)
+        assert wait is not None
+        assert await wait() is None
 
 
 @pytest.fixture
@@ -61,48 +56,34 @@ def use_up(engine: Engine) -> None:
 
 
 async def test_a_request_is_read_while_its_key_has_one_left_and_checks_count_nothing(engine: Engine) -> None:
-    early = EarlyLimits(engine)
     for _ in range(3):
-        asked = Asked()
-        assert early.read(asked.incoming, asked.handler) is not None
-        assert asked.read == [BODY]
+        assert Asked().is_admitted(engine)
 
 
 async def test_a_request_beyond_a_limit_is_refused_unread_and_counted_as_refused(engine: Engine) -> None:
     use_up(engine)
-    asked = Asked()
     with pytest.raises(Error, match="requests_per_minute = 1"):
-        EarlyLimits(engine).read(asked.incoming, asked.handler)
-    assert not asked.read
+        Asked().is_admitted(engine)
     assert engine.ledger.refused["requests_per_minute"] == 1
 
 
 async def test_requests_that_are_passed_through_count_as_streams(engine: Engine) -> None:
     engine.limits = ServerLimits(LimitSettings(streams=1))
     engine.begin_transfer("t", "bob", lambda error: None)
-    asked = Asked()
     with pytest.raises(Error, match="streams = 1"):
-        EarlyLimits(engine).read(asked.incoming, asked.handler)
-    assert not asked.read
+        Asked().is_admitted(engine)
 
 
 async def test_a_request_that_a_stream_of_its_idempotency_key_may_answer_is_read(engine: Engine) -> None:
     use_up(engine)
-    early = EarlyLimits(engine)
     known = '["ann","/","k"]'
     assert await engine.store.claim(known, Claim("s", "f"), "ann") is None
-    asked = Asked(idempotency_key="k")
-    assert early.read(asked.incoming, asked.handler) is None
-    await until(lambda: asked.connection.ends)
-    assert asked.read == [BODY]
-    member = Asked(b'{"idempotency_key": "k"}')
-    assert early.read(member.incoming, member.handler) is not None
+    await Asked(idempotency_key="k").wait(engine)
+    assert Asked(b'{"idempotency_key": "k"}').is_admitted(engine)
     assert engine.ledger.refused["requests_per_minute"] == 0, "a replay uses nothing"
-    unknown = Asked(idempotency_key="other")
-    assert early.read(unknown.incoming, unknown.handler) is None
-    await until(lambda: unknown.connection.ends)
-    reply: Any = unknown.connection.ends[0]
-    assert (reply.status, unknown.read) == (429, [])
+    with pytest.raises(Error) as refused:
+        await Asked(idempotency_key="other").wait(engine)
+    assert refused.value.status == 429
     assert engine.ledger.refused["requests_per_minute"] == 1
 
 
@@ -113,19 +94,16 @@ async def test_the_name_of_that_member_is_no_key_in_a_dialect(engine: Engine) ->
     asked.incoming = incoming(asked.incoming.http, format="openai")
     asked.incoming.http.key = KEY
     with pytest.raises(Error, match="requests_per_minute = 1"):
-        EarlyLimits(engine).read(asked.incoming, asked.handler)
-    assert not asked.read
+        asked.is_admitted(engine)
 
 
 async def test_where_no_key_counts_the_store_is_not_asked(engine: Engine) -> None:
-    early = EarlyLimits(engine)
     asked = Asked(BODY, idempotency_key="not, a token")
-    assert early.read(asked.incoming, asked.handler, takes_key=False) is not None
-    assert asked.read == [BODY]
+    assert asked.is_admitted(engine, takes_key=False)
     use_up(engine)
     for refused in (asked, Asked(b'{"idempotency_key": "k"}')):
         with pytest.raises(Error, match="requests_per_minute = 1"):
-            early.read(refused.incoming, refused.handler, takes_key=False)
+            refused.is_admitted(engine, takes_key=False)
 
 
 async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
@@ -138,17 +116,11 @@ async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
 
     monkeypatch.setattr(engine.ledger, "check", lambda _: False)
     monkeypatch.setattr(engine.ledger, "look", look)
-    early = EarlyLimits(engine)
     for _ in range(2):
-        asked = Asked()
-        assert early.read(asked.incoming, asked.handler) is None
-        await answered(asked)
-        assert asked.read == [BODY]
+        await Asked().wait(engine)
     use_up(engine)
-    refused = Asked()
-    assert early.read(refused.incoming, refused.handler) is None
-    await until(lambda: refused.connection.ends)
-    assert not refused.read
+    with pytest.raises(Error, match="requests_per_minute = 1"):
+        await Asked().wait(engine)
 
 
 async def test_a_large_body_is_checked_in_parts_between_which_the_loop_has_turns(
@@ -166,13 +138,11 @@ async def test_a_large_body_is_checked_in_parts_between_which_the_loop_has_turns
     monkeypatch.setattr(Structure, "feed", feeding)
     asked = Asked(b'{"query": "%b", "idempotency_key": "x"}' % (b"a" * 10 * LIMITS.checked_bytes))
     body = asked.incoming.http.body
-    assert EarlyLimits(engine).read(asked.incoming, asked.handler) is None
-    assert not asked.read
-    await answered(asked)
-    assert asked.read == [body]
+    await asked.wait(engine)
+    assert asked.incoming.http.body == body
     assert max(pieces) == LIMITS.checked_bytes
     assert turns == [*range(1, len(pieces) + 1)], "each part has a turn of its own"
-    assert parse_request(asked.read[0]).idempotency_key == "x"
+    assert parse_request(asked.incoming.http.body).idempotency_key == "x"
     assert sum(pieces) == len(body), "it is not checked again"
 
 
@@ -180,11 +150,9 @@ async def test_a_large_body_is_checked_in_parts_between_which_the_loop_has_turns
 async def test_a_body_beyond_its_limits_is_refused_unparsed(engine: Engine, count: int) -> None:
     members = b",".join([b'"%d":"v"' % at for at in range(count)])
     asked = Asked(b'{"query": "a", "metadata": {%b}}' % members)
-    assert EarlyLimits(engine).read(asked.incoming, asked.handler) is None
-    await answered(asked)
-    reply: Any = asked.connection.ends[0]
-    assert (reply.status, asked.read) == (400, [])
-    assert b"members" in reply.body
+    with pytest.raises(Error, match="members") as refused:
+        await asked.wait(engine)
+    assert refused.value.status == 400
 
 
 async def test_a_large_body_of_a_dialect_is_parsed_in_parts_to_the_same_value() -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeySettings, StoreSettings, StreamSettings
-from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.idempotency import KeyedRequest, KeyedRequests, key_of, keyed
-from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.model.settings import KeySettings, StoreSettings
+from gai_fast.server.requests.gates import Gates
+from gai_fast.server.requests.idempotency import key_of, scoped
+from gai_fast.server.requests.passage import Gate, Passage, Wait
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.stub_passage import StubPassage
 from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
@@ -69,52 +70,55 @@ def test_a_key_has_a_name_of_its_own_for_each_caller_and_route() -> None:
     ):
         asked = incoming(http("POST", path))
         asked.http.key = KeySettings(caller, ())
-        found.add(keyed(asked, name, b"{}", "s", *[cast("Any", None)] * 3, is_native=True).key)
+        found.add(scoped(asked, name))
     assert len(found) == 5
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
+NAME = '["anna","/","key"]'
+
+
+class Refusing(Gate):
+    """A gate that refuses, if it has a refusal."""
+
+    def __init__(self) -> None:
+        self.refusal: Error | None = None
+
+    def admit(self, passage: Passage) -> Wait | None:
+        if self.refusal is not None:
+            raise self.refusal
+        return None
+
+
 class Fixture:
     """Requests with one key, over a store in memory."""
 
     def __init__(self) -> None:
-        self.store = Store(StoreSettings(), cast(Any, FakeTime()), claim_ttl=60)
-        self.requests = KeyedRequests(cast(Any, SimpleNamespace(store=self.store)))
+        self.engine: Any = SimpleNamespace(store=Store(StoreSettings(), cast(Any, FakeTime()), claim_ttl=60))
+        self.store = self.engine.store
+        self.gates = Gates(self.engine)
+        self.last = Refusing()
         self.started: list[StreamLog] = []
         self.problem: Exception | None = None
-        self.refusal: Error | None = None
 
     def log(self, stream_id: str) -> StreamLog:
-        return self.store.create(LogHeader(stream_id, "caller", "m", "gai", "sse"))
+        return self.store.create(LogHeader(stream_id, "anna", "m", "gai", "sse"))
 
     def ask(self, stream_id: str, body: str = "body") -> FakeConnection:
         """Returns a request that starts a stream of this id, or says which one it follows."""
 
-        async def admit() -> None:
-            if self.refusal is not None:
-                raise self.refusal
-
-        def start() -> Any:
+        def start() -> StreamLog:
             if self.problem is not None:
                 raise self.problem
             self.started.append(self.log(stream_id))
-            return SimpleNamespace(log=self.started[-1])
+            return self.started[-1]
 
-        def follow(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply:
-            assert response.stream_id == log.header.stream_id
-            return Reply(200, f"{log.header.stream_id} {is_first}".encode(), response.headers)
-
-        connection = FakeConnection()
-        asked = incoming(http("POST", "/", client=connection))
-        response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=True)
-        self.requests.answer(
-            asked,
-            response,
-            KeyedRequest("key", "anna", stream_id, encode_json({"query": body}), True, admit, start, follow),
-        )
-        return connection
+        passage = StubPassage(stream_id, caller=KeySettings("anna", ()), start=start)
+        passage.key, passage.body = "key", encode_json({"query": body})
+        assert self.gates.walk(passage, (*self.gates.of(frozenset(("idempotency",))), self.last)) is None
+        return passage.connection
 
     async def outcome(self, connection: FakeConnection) -> Any:
         await until(lambda: connection.ends)
@@ -137,11 +141,11 @@ async def test_the_first_request_starts_and_the_others_follow() -> None:
 
 async def test_a_refused_request_leaves_the_key_free_and_a_stream_that_is_there_is_followed_all_the_same() -> None:
     fixture = Fixture()
-    fixture.refusal = Error("rate_limited")
+    fixture.last.refusal = Error("rate_limited")
     assert (await fixture.answer("a")).status == 429
-    fixture.refusal = None
+    fixture.last.refusal = None
     assert (await fixture.answer("b")).body == b"b True"
-    fixture.refusal = Error("rate_limited")
+    fixture.last.refusal = Error("rate_limited")
     assert (await fixture.answer("c")).body == b"b False"
 
 
@@ -199,7 +203,7 @@ async def test_the_stream_of_a_worker_that_is_gone_is_had_again_only_before_its_
 ) -> None:
     """Nobody has freed the key: its worker was killed."""
     fixture = Fixture()
-    assert await fixture.store.claim("key", Claim("a", BODY)) is None
+    assert await fixture.store.claim(NAME, Claim("a", BODY)) is None
     log = fixture.log("a")
     for seq in range(1, last_seq + 1):
         log.append(b"frame\n\n", seq)
@@ -209,7 +213,7 @@ async def test_the_stream_of_a_worker_that_is_gone_is_had_again_only_before_its_
 
 async def test_a_key_that_cannot_be_freed_is_answered_as_its_stream_was(monkeypatch: pytest.MonkeyPatch) -> None:
     fixture = Fixture()
-    assert await fixture.store.claim("key", Claim("a", BODY)) is None
+    assert await fixture.store.claim(NAME, Claim("a", BODY)) is None
     fixture.log("a").end(NOTHING)
     calls = []
 
@@ -218,7 +222,7 @@ async def test_a_key_that_cannot_be_freed_is_answered_as_its_stream_was(monkeypa
 
     monkeypatch.setattr(fixture.store, "release", release)
     assert (await fixture.answer("b")).body == b"a False"
-    assert calls == [("key", "a")] * 2
+    assert calls == [(NAME, "a")] * 2
 
 
 async def test_a_worker_that_is_gone_with_its_memory_is_reported_and_nothing_is_generated_twice(
@@ -265,7 +269,7 @@ async def test_a_client_that_leaves_while_its_key_is_asked_for_starts_nothing(mo
     connection = fixture.ask("a")
     await asyncio.sleep(0)
     connection.stream.connection_lost()
-    await until(lambda: not len(fixture.requests._pending))
+    await until(lambda: not len(fixture.gates._pending))
     go.set()
     assert (await fixture.answer("b")).body == b"b True"
     assert len(fixture.started) == 1

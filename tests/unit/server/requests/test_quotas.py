@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from msgspec import UNSET
 
 from gai_fast.ledger import Demand, LimitStatus, RateStatus, SpendStatus
-from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import (
     KeyLimits,
@@ -21,19 +20,14 @@ from gai_fast.model.settings import (
     PriceSettings,
     Settings,
     SpendLimit,
-    StreamSettings,
     TargetSettings,
     UpstreamSettings,
 )
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.quotas import Quotas, duration, limit_headers
-from gai_fast.server.requests.stream_response import StreamResponse
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
-from tests.unit.server.requests.test_stream_response import FakeConnection
-from tests.waiting import until
 
 KEY = KeySettings("ann", (), limits=KeyLimits(tokens_per_minute=1000, streams=1))
 
@@ -225,58 +219,3 @@ def test_what_is_left_of_spend_is_reported_in_decimal_amounts() -> None:
 )
 def test_times_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-class Fixture:
-    """Quotas over an engine that starts nothing."""
-
-    def __init__(self) -> None:
-        self.engine = Engine(Settings(), asyncio.get_running_loop())
-        self.quotas = Quotas(self.engine)
-        self.begun: list[str] = []
-
-    def ask(self, stream_id: str, *, begins: bool = True) -> FakeConnection:
-        connection = FakeConnection()
-        asked = incoming(http("POST", "/", client=connection))
-        asked.http.key = KEY
-        client = StreamResponse(asked, stream_id, "", StreamSettings(), whole=True)
-
-        def start() -> None:
-            if not begins:
-                raise Error("unsupported")
-            self.begun.append(stream_id)
-            self.engine.streams[stream_id] = cast("Any", None)
-
-        self.quotas.begin(asked, Demand(10), stream_id, client, start)
-        return connection
-
-
-async def test_a_request_whose_stream_does_not_begin_is_not_counted() -> None:
-    fixture = Fixture()
-    for _ in range(3):
-        with pytest.raises(Error, match="unsupported"):
-            fixture.ask("a", begins=False)
-    fixture.ask("b")
-    with pytest.raises(Error, match="streams = 1"):
-        fixture.ask("c")
-    assert fixture.begun == ["b"]
-
-
-async def test_a_request_that_cannot_be_decided_at_once_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    fixture = Fixture()
-    ledger = fixture.engine.ledger
-    taken = ledger.try_take
-    monkeypatch.setattr(ledger, "try_take", lambda *_: False)
-    first = fixture.ask("a")
-    second = fixture.ask("b")
-    third = fixture.ask("c")
-    third.stream.connection_lost()
-    assert not fixture.begun
-    monkeypatch.setattr(ledger, "try_take", taken)
-    await until(lambda: second.ends)
-    assert fixture.begun == ["a"]
-    assert not first.ends
-    reply = second.ends[0]
-    assert isinstance(reply, Reply)
-    assert reply.status == 429
-    assert not third.ends

@@ -12,6 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
 from tests.unit.server.incoming_requests import http, incoming
 
@@ -33,7 +34,9 @@ def get(query: str = "", tail: str = "", **headers: str) -> Incoming:
 
 def refusal(table: StreamRoutes, incoming: Incoming) -> tuple[int, str | None]:
     with pytest.raises(Error) as caught:
-        table.event_source(incoming)
+        passage = table.event_source(incoming)
+        assert isinstance(passage, Passage)
+        passage.read()
     return caught.value.status, caught.value.reason
 
 
@@ -52,4 +55,4 @@ async def test_an_event_source_that_comes_back_never_starts_a_stream() -> None:
     for last in ("abc.3", "", f"{STREAM}.x", f"{STREAM}.1 "):
         assert refusal(table, get("q=hi", last_event_id=last)) == (400, "last_event_id")
     assert refusal(table, get("q=hi", last_event_id=f"{STREAM}.3", origin="http://evil.example")) == (403, "origin")
-    assert not table._engine.streams
+    assert not table._home.engine.streams

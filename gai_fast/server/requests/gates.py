@@ -1,0 +1,217 @@
+"""The gates of requests that ask an upstream, in their one order.
+
+Owns the order, and the condition of each gate: the check that costs a request without it next to nothing. The modules
+named beside the gates have what is awaited. The route table (`lanes/routes.py`) says which gates a route has.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, Literal
+
+from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admission.asking import admit, check_owner
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.requests.caching import shared_answer
+from gai_fast.server.requests.chats import ChatClaims
+from gai_fast.server.requests.early import EarlyChecks
+from gai_fast.server.requests.idempotency import IdempotencyKeys
+from gai_fast.server.requests.passage import Gate, Passage, Wait
+from gai_fast.server.requests.pending import PendingAnswers
+
+GateName = Literal["early limits", "named ids", "idempotency", "shared answers", "admission", "chat"]
+
+_EARLY_CHECK: Final[int] = LIMITS.early_check
+
+
+class _EarlyLimits(Gate):
+    """`early limits`: a large body is read only for a caller with a request and a stream left; `early.py`.
+
+    Args:
+        checks: The checks.
+        takes_key: As for `EarlyChecks.admit`.
+    """
+
+    __slots__ = ("_checks", "_takes_key")
+
+    def __init__(self, checks: EarlyChecks, *, takes_key: bool) -> None:
+        self._checks = checks
+        self._takes_key = takes_key
+
+    def admit(self, passage: Passage) -> Wait | None:
+        if len(passage.incoming.http.body) <= _EARLY_CHECK or not passage.is_parsed:
+            return None
+        return self._checks.admit(passage.incoming, takes_key=self._takes_key)
+
+
+class _Read(Gate):
+    """The step from the body to the request."""
+
+    __slots__ = ()
+
+    def admit(self, passage: Passage) -> Wait | None:
+        passage.read()
+        return None
+
+
+class _NamedIds(Gate):
+    """`named ids`: a caller names only what it got here from an upstream; `admission/stored_ids.py`."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def admit(self, passage: Passage) -> Wait | None:
+        if not passage.named:
+            return None
+        return partial(check_owner, self._engine.store.ids, passage.incoming.caller, passage.named)
+
+
+class _Plan(Gate):
+    """The step from the request to what its upstream is asked."""
+
+    __slots__ = ()
+
+    def admit(self, passage: Passage) -> Wait | None:
+        passage.plan()
+        return None
+
+
+class _Idempotency(Gate):
+    """`idempotency`: a repeated request is answered by the stream of the first; `idempotency.py`."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: IdempotencyKeys) -> None:
+        self._keys = keys
+
+    def admit(self, passage: Passage) -> Wait | None:
+        return None if passage.key is None else partial(self._keys.claim, passage, self)
+
+    def leave(self, passage: Passage) -> None:
+        self._keys.started(passage)
+
+
+class _SharedAnswers(Gate):
+    """`shared answers`: an answer that others have asked for is looked for; `caching.py`."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def admit(self, passage: Passage) -> Wait | None:
+        spec = passage.spec
+        if spec is None or not (passage.wants_shared and passage.may_share):
+            return None
+        spec.sharing = sharing = shared_answer(self._engine, passage.incoming.caller)
+        if sharing is None or not sharing.must_claim(spec):
+            return None
+        passage.sharing = sharing
+        passage.hold(self)
+        return partial(sharing.claim, spec)
+
+    def leave(self, passage: Passage) -> None:
+        if passage.sharing is not None:
+            passage.sharing.release()
+
+
+class _Admission(Gate):
+    """`admission`: the limits of the caller's key and of the server count a request; `admission/asking.py`."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def admit(self, passage: Passage) -> Wait | None:
+        incoming, stream_id = passage.incoming, passage.stream_id
+        if not stream_id:
+            return None  # it starts no stream
+        engine, key = self._engine, incoming.key
+        must_ask = engine.must_ask(incoming.caller)
+        if key is None and not must_ask:
+            return None  # counted nowhere
+        passage.hold(self)
+        if not must_ask and (key is None or engine.ledger.try_take(key, stream_id, passage.demand)):
+            return None
+        return partial(admit, engine, key, incoming.caller, stream_id, passage.demand)
+
+    def leave(self, passage: Passage) -> None:
+        """Takes the request off the count if its stream has not started."""
+        self._engine.cancel_admission(passage.stream_id, passage.incoming.caller)
+
+
+class _Chat(Gate):
+    """`chat`: the chat's id finds the stream from now on; `chats.py`."""
+
+    __slots__ = ("_claims",)
+
+    def __init__(self, claims: ChatClaims) -> None:
+        self._claims = claims
+
+    def admit(self, passage: Passage) -> Wait | None:
+        return partial(self._claims.take, passage, self) if passage.chat else None
+
+    def leave(self, passage: Passage) -> None:
+        self._claims.started(passage)
+
+
+class Gates:
+    """The gates of one server.
+
+    Args:
+        engine: The engine with the limits, the store and the streams.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pending = PendingAnswers()
+        self._checks = EarlyChecks(engine)
+        self._keys = IdempotencyKeys(engine.store)
+        self._chats = ChatClaims(engine.store)
+
+    def of(self, names: frozenset[GateName]) -> tuple[Gate, ...]:
+        """Returns the gates with these names, and the steps between them, in the order of all requests.
+
+        Args:
+            names: The names of a route's gates.
+        """
+        engine = self._engine
+        order: tuple[tuple[str, Gate], ...] = (
+            ("early limits", _EarlyLimits(self._checks, takes_key="idempotency" in names)),
+            ("", _Read()),
+            ("named ids", _NamedIds(engine)),
+            ("", _Plan()),
+            ("idempotency", _Idempotency(self._keys)),
+            ("shared answers", _SharedAnswers(engine)),
+            ("admission", _Admission(engine)),
+            ("chat", _Chat(self._chats)),
+        )
+        return tuple([gate for name, gate in order if not name or name in names])
+
+    def walk(self, passage: Passage, gates: tuple[Gate, ...]) -> Reply | None:
+        """Lets a request pass its gates, and starts it.
+
+        Args:
+            passage: The request.
+            gates: The gates of its route.
+
+        Returns:
+            The response. None if a stream has started, or a gate waits: the answer comes later.
+
+        Raises:
+            Error: The request is refused.
+        """
+        wait: Wait | None = None
+        try:
+            wait = passage.enter(gates)
+            if wait is None:
+                return passage.begin()
+        finally:
+            if wait is None:
+                passage.leave()
+        self._pending.walk(passage, wait)
+        return None

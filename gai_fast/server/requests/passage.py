@@ -1,0 +1,214 @@
+"""`Passage`: one request on its way to its upstream, and `Gate`, the interface of what it passes.
+
+Owns the walk. `gates.py` has the gates and their order; `passages.py` and `pass_through/passages.py` have the kinds of
+requests.
+
+1. A request is read once: bytes → body → request. Then it is planned: what its upstream is asked, and how its client is
+   answered. Gates stand before, between and after these two steps.
+2. A gate lets a request on at once, or returns what must be awaited. If no gate waits, no task is made.
+3. What a gate takes for a request, such as a claim or a place, it gives back in `leave`: when the request has begun, or
+   has failed, or its client has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from mypy_extensions import mypyc_attr
+
+from gai_fast.core.stored_ids import StoredId
+from gai_fast.ledger import NO_DEMAND, Demand
+from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.sharing.answers import SharedAnswer
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.stores import StreamLog
+
+
+class Answered(NamedTuple):
+    """The result of a wait in which a gate has answered the request itself.
+
+    Attributes:
+        reply: The response. None if a stream has started, which answers.
+    """
+
+    reply: Reply | None
+
+
+Wait = Callable[[], Coroutine[Any, Any, Answered | None]]
+"""Begins what a gate waits for; its result is None if the request may go on."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Gate:
+    """One of the conditions for a request, or one of the steps between them."""
+
+    __slots__ = ()
+
+    def admit(self, passage: Passage) -> Wait | None:
+        """Lets a request on, or returns what must be awaited before.
+
+        Args:
+            passage: The request.
+
+        Raises:
+            Error: The request is refused.
+        """
+        raise NotImplementedError
+
+    def leave(self, passage: Passage) -> None:
+        """Gives back what `admit` has taken for a request, unless its stream has it now.
+
+        Args:
+            passage: The request, which has called `hold`.
+        """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Passage:
+    """One request on its way; a subclass is a kind of request.
+
+    Args:
+        incoming: The request.
+
+    Attributes:
+        named: The ids that its caller must own, from `read` on.
+        key: Its idempotency key, and `body` with it until it is digested. None if it has none.
+        body: The body of a request with a key.
+        is_parsed: Its body is parsed, if it is large in parts.
+        chat: The id of the chat whose stream it starts; empty if there is none.
+        stream_id: The id of the stream that it starts, from `plan` on; empty if it starts none.
+        demand: What it may use of its caller's limits, from `plan` on.
+        spec: What it asks for, from `plan` on; None if its bytes are passed on.
+        wants_shared: Its client wants an answer that others share.
+        may_share: Its answer may be one that others share.
+        sharing: The way to such an answer, if other processes may have it.
+        log: The log of its durable stream, once that has started.
+    """
+
+    __slots__ = (
+        "_at",
+        "_gates",
+        "_held",
+        "body",
+        "chat",
+        "demand",
+        "incoming",
+        "is_parsed",
+        "key",
+        "log",
+        "may_share",
+        "named",
+        "sharing",
+        "spec",
+        "stream_id",
+        "wants_shared",
+    )
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.incoming = incoming
+        self.named: Sequence[StoredId] = ()
+        self.key: str | None = None
+        self.body = b""
+        self.is_parsed = True
+        self.chat = ""
+        self.stream_id = ""
+        self.demand: Demand = NO_DEMAND
+        self.spec: StreamSpec | None = None
+        self.wants_shared = False
+        self.may_share = False
+        self.sharing: SharedAnswer | None = None
+        self.log: StreamLog | None = None
+        self._gates: tuple[Gate, ...] = ()
+        self._at = 0
+        self._held: list[Gate] | None = None
+
+    # -- the kind of request --
+
+    def read(self) -> None:
+        """Reads the body.
+
+        Raises:
+            Error: It is no request.
+        """
+        raise NotImplementedError
+
+    def plan(self) -> None:
+        """Chooses the model, and makes what its upstream is asked.
+
+        Raises:
+            Error: There is no such model, or the request cannot be answered as its client wants.
+        """
+        raise NotImplementedError
+
+    def begin(self) -> Reply | None:
+        """Starts the admitted request, and answers its client.
+
+        Returns:
+            The response. None if a stream has started, which answers.
+
+        Raises:
+            Error: It cannot start.
+        """
+        raise NotImplementedError
+
+    def follow(self, log: StreamLog) -> Reply | None:
+        """Answers with the stream of an earlier request with the same key; otherwise as `begin`.
+
+        Args:
+            log: The stream's log.
+        """
+        raise NotImplementedError
+
+    def response(self) -> StreamResponse:
+        """Returns the response, for a gate that waits."""
+        raise NotImplementedError
+
+    # -- the walk --
+
+    def enter(self, gates: tuple[Gate, ...]) -> Wait | None:
+        """Passes the first gates; as `go_on`.
+
+        Args:
+            gates: The gates of the request's route, in their order.
+        """
+        self._gates = gates
+        return self.go_on()
+
+    def go_on(self) -> Wait | None:
+        """Passes the next gates.
+
+        Returns:
+            What must be awaited before the next one. None if all let the request on: then `begin` must be called.
+
+        Raises:
+            Error: A gate refuses the request.
+        """
+        gates = self._gates
+        while self._at < len(gates):
+            gate = gates[self._at]
+            self._at += 1
+            wait = gate.admit(self)
+            if wait is not None:
+                return wait
+        return None
+
+    def hold(self, gate: Gate) -> None:
+        """Notes that a gate has taken something: its `leave` is called.
+
+        Args:
+            gate: The gate.
+        """
+        if self._held is None:
+            self._held = []
+        self._held.append(gate)
+
+    def leave(self) -> None:
+        """Lets each gate give back what it has taken, the last one first."""
+        held, self._held = self._held, None
+        if held is not None:
+            for gate in reversed(held):
+                gate.leave(self)

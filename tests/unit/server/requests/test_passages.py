@@ -1,0 +1,87 @@
+"""`server/requests/passages.py`: a request is read once, whatever its gates do; tests/integration has its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from gai_fast.core.stored_ids import StoredId
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import KeySettings, ModelSettings, Settings, UpstreamSettings
+from gai_fast.net.stream.streams import Engine
+from gai_fast.server.requests import passages
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Passage
+from gai_fast.server.requests.streams import StreamRoutes
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
+
+UPSTREAM = UpstreamSettings("up", "openai", "http://127.0.0.1:9/v1")
+SETTINGS = Settings(upstreams={"up": UPSTREAM}, models={"m": ModelSettings("m", UPSTREAM, "x")})
+NATIVE = b'{"query": "a", "extra": {"file_id": "file-1"}}'
+CHAT = b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}'
+
+
+@pytest.fixture
+async def routes() -> AsyncIterator[StreamRoutes]:
+    engine = Engine(SETTINGS, asyncio.get_running_loop())
+    yield StreamRoutes(engine)
+    await engine.close()
+
+
+def asked(body: bytes, format: str) -> Incoming:
+    request = http("POST", "/", {"host": "127.0.0.1", "content-type": "application/json"}, client=FakeConnection())
+    request.body = body
+    made = incoming(request, format=format)
+    made.http.key = KeySettings("ann", ())
+    return made
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize(
+    ("handler", "body", "format", "parser"),
+    [
+        (StreamRoutes.native, NATIVE, "gai", "parse_request"),
+        (StreamRoutes.start, NATIVE, "gai", "parse_request"),
+        (StreamRoutes.dialect, CHAT, "openai", "parse_object"),
+    ],
+)
+async def test_a_request_that_names_ids_is_parsed_once(
+    routes: StreamRoutes,
+    handler: Callable[[StreamRoutes, Incoming], Passage],
+    body: bytes,
+    format: str,
+    parser: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse, parsed = getattr(passages, parser), []
+
+    def counting(text: bytes) -> object:
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(passages, parser, counting)
+    passage = handler(routes, asked(body, format))
+    gates = routes.gates.of(frozenset(("named ids", "admission")))
+    wait = passage.enter(gates)
+    assert wait is not None
+    assert [each.identifier for each in passage.named] == ["file-1"]
+    with pytest.raises(Error, match="file-1"):
+        await wait()
+    await routes.gates._engine.store.ids.add("ann", ["file-1"])
+    assert await wait() is None
+    assert passage.go_on() is None
+    passage.leave()
+    assert len(parsed) == 1
+    assert passage.stream_id
+
+
+async def test_without_keys_nothing_is_checked(routes: StreamRoutes) -> None:
+    made = asked(NATIVE, "gai")
+    made.http.key = None
+    passage = routes.native(made)
+    assert passage.enter(routes.gates.of(frozenset(("named ids", "admission")))) is None
+    assert passage.named == ()
+    assert StoredId("file_id", "file-1") not in passage.named
