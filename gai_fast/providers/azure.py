@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from gai_fast.core.chunks import label, member, objects
 from gai_fast.kernels import encode_json
-from gai_fast.model.errors import NotFound
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -30,6 +29,7 @@ from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._paths import in_path
 from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
@@ -39,8 +39,6 @@ from gai_fast.providers._target import Target, UpstreamRequest
 
 _V1: Final = "/openai/v1"
 _OPTIONS: Final = {"api_version": str}
-_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
-"""Names that would change the path (RFC 3986 §5.2.4). All other names are quoted."""
 
 _SCORES: Final = {"safe": 0, "low": 2, "medium": 4, "high": 6}
 """Azure's number for each severity."""
@@ -85,10 +83,8 @@ class Azure(ChatAPI):
         version = body.pop("api_version", None)
         if not version:
             return UpstreamRequest(_V1 + self.path, encode_json(body), self.headers(target))
-        if target.model in _NO_SEGMENTS:
-            raise NotFound(message="The model's id is no name of a deployment", reason="model")
         query = urlencode({"api-version": version})
-        path = f"/openai/deployments/{quote(target.model, safe='')}{self.path}?{query}"
+        path = f"/openai/deployments/{in_path(target.model, 'a deployment')}{self.path}?{query}"
         return UpstreamRequest(path, encode_json(body), self.headers(target))
 
     def key_header(self, api_key: str) -> tuple[str, str]:
