@@ -141,12 +141,14 @@ async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(ne
         "accept-encoding": "gzip",
         "connection": "keep-alive, x-hop",
         "x-hop": "1",
+        "x-http-method-override": "DELETE",
+        "x-original-url": "/v1/files",
         "te": "trailers",
         "x-own": "kept",
         "openai-beta": "assistants=v2",
     }
     heads.clear()
-    for method, path in (("POST", "/v1/embeddings"), ("POST", "/p/up/v1/embeddings?key=sk-mine&b=%20&KEY=x&a=1&b=")):
+    for method, path in (("POST", "/v1/embeddings"), ("POST", "/p/up/v1/embeddings?key=sk-mine&b=%20&KEY=x&a=1&_method=PUT&b=")):
         answer = await gateway.ask(method, path, ASK, mine)
         assert answer.status == 200, answer.body
     first, second = heads
