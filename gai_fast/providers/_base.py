@@ -98,6 +98,9 @@ class API(NativeRules):
     """The members that `count_path` accepts. A client's others are sent; those of the configuration are not added."""
     compact_path: ClassVar[str] = ""
     """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
+    keyed_paths: ClassVar[tuple[str, ...]] = ()
+    """The paths below `base_url` at which the provider knows the header `Idempotency-Key`: of two requests with one key
+    it carries out one. A `*` is any segment (`model/lane_paths.py`)."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """The rules of a request in its dialect."""
     has_quirks: ClassVar[bool] = False

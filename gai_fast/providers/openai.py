@@ -30,6 +30,8 @@ from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._rules import LACKS, CallIds, Member
 from gai_fast.providers._target import Target
 
+_KEYED: Final = ("/agents/environments", "/agents/sessions/*/events")
+"""The resources of the SDK that have the parameter `idempotency_key`."""
 _SEARCH: Final = OwnTool({}, {"context_size": "search_context_size", "user_location": "user_location"})
 
 
@@ -40,6 +42,7 @@ class OpenAI(ChatAPI):
     base_url = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
     stream_options: ClassVar = {"include_usage": True, "include_obfuscation": False}
+    keyed_paths = _KEYED
     rules: ClassVar = ChatRules(
         "openai",
         "openai 3.57.0, 2026-11-25",
@@ -150,6 +153,7 @@ class OpenAIResponses(ResponsesAPI):
         "tool_choice tools truncation".split()
     )
     compact_path = "/responses/compact"
+    keyed_paths = _KEYED
 
     marks_cache = True
     unions = "loose"

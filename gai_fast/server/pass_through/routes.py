@@ -37,6 +37,7 @@ from gai_fast.server.admission.admit import check_coding, is_form
 from gai_fast.server.admission.stored_ids import check_number
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.pass_through.form_ids import FormIds
+from gai_fast.server.pass_through.repetition import may_repeat
 from gai_fast.server.pass_through.transfer import Call, Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
@@ -233,10 +234,12 @@ class PassThroughRoutes:
         """
         engine, http, key = self._engine, incoming.http, incoming.key
         settings = engine.settings
+        is_repeatable = may_repeat(http.method, path, http.headers, get_provider(upstream.provider).keyed_paths)
         query = http.target.partition("?")[2]
         if query:
             path += read_query(query)
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
+        call.is_repeatable = is_repeatable
         call.ids = ids
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length

@@ -2,8 +2,9 @@
 
 Owns its attempts, its response and its figures. Called by the loop; awaits nothing.
 
-1. The upstream is asked again if nothing was answered, by the rules of streams (`net/attempts/retry.py`), and only with
-   a body that was read whole. An answer of any status is an answer.
+1. The upstream is asked again if nothing was answered, by the rules of streams (`net/attempts/retry.py`): if it has not
+   been sent the request yet, or the request may come twice (`repetition.py`), and only with a body that was read whole.
+   An answer of any status is an answer.
 2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
 3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
    an error, and is not charged.
@@ -65,9 +66,21 @@ class Call:
         price: The model's price. None if it has none.
         is_metered: Whether the answer should have counts: without them, the text of the request is charged.
         ids: Has read the body, if the rest of it may name ids that its caller must not.
+        is_repeatable: Whether the upstream may get it twice.
     """
 
-    __slots__ = ("body", "endpoint", "ids", "is_metered", "model", "path", "price", "stream", "upstream")
+    __slots__ = (
+        "body",
+        "endpoint",
+        "ids",
+        "is_metered",
+        "is_repeatable",
+        "model",
+        "path",
+        "price",
+        "stream",
+        "upstream",
+    )
 
     def __init__(
         self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
@@ -81,6 +94,7 @@ class Call:
         self.price: Price | None = None
         self.is_metered = False
         self.ids: FormIds | None = None
+        self.is_repeatable = False
 
 
 class Transfer(Receiver):
@@ -171,12 +185,13 @@ class Transfer(Receiver):
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
         request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
         if source is None:
-            if http.passed is not None and not is_signed:
+            if http.passed is not None and call.is_repeatable and not is_signed:
                 return self._engine.upstreams.send_repeated(upstream, request, self)
-            return self._engine.upstreams.send_once(upstream, request, self)
+            return self._engine.upstreams.send_once(upstream, request, self, None, -1, call.is_repeatable)
         upload = self._upload = BodyUpload(source, self.fail, None if call.ids is None else self._check_ids)
         request.body = upload.framed(request.body)
-        exchange = self._engine.upstreams.send_once(upstream, request, self, upload, upload.length)
+        send = self._engine.upstreams.send_once
+        exchange = send(upstream, request, self, upload, upload.length, call.is_repeatable)
         upload.start(exchange)
         return exchange
 
@@ -205,14 +220,20 @@ class Transfer(Receiver):
             known.upstream, known.key, known.headers = upstream, key, headers
         return headers
 
-    def _failed(self, error: Error) -> None:
-        """Reports a failed attempt, and makes another one if nothing was answered: rule 1."""
+    def _failed(self, error: Error, *, was_sent: bool) -> None:
+        """Reports a failed attempt, and makes another one if nothing was answered: rule 1.
+
+        Args:
+            error: The failure.
+            was_sent: Whether the upstream may have got the request.
+        """
         targets, upstream, now = self._engine.targets, self._call.upstream, self._now()
         self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
         call, is_whole = self._call, self._incoming.http.upload is None
-        if self._status or not is_whole or len(call.body) > LIMITS.whole_upload:
+        may_repeat = call.is_repeatable or not was_sent
+        if self._status or not is_whole or not may_repeat or len(call.body) > LIMITS.whole_upload:
             self._end_with(shown)
             return
         failure = Failure(
@@ -271,11 +292,11 @@ class Transfer(Receiver):
 
     def exchange_ended(self, error: Error | None) -> None:
         """Works as `Receiver.exchange_ended`."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         if self._upload is not None:
             self._upload.stop()
         if error is not None:
-            self._failed(error)
+            self._failed(error, was_sent=exchange is None or exchange.sent or exchange.resent)
             return
         refusal = self._refusal(self._held) if self._held is not None else None
         self._places.leave(self._now(), is_finished=self._status < _SERVER_FAILED)

@@ -26,7 +26,8 @@ def test_what_belongs_to_this_hop_or_to_the_client_is_not_sent_upstream(name: st
 @pytest.mark.parametrize(
     "name",
     ["x-http-method-override", "x-http-method", "x-method-override", "x_http_method_override", "x-httpmethod-override",
-     "http-method-override", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-method", "x-original-host",
+     "http-method-override", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-method",
+     "x-original-host",
      "x-envoy-original-path", "x-forwarded-uri", "x-forwarded-prefix", "x-override-url", "x-http-path-override",
      "request-uri", "x-host", "base-url", "x-proxy-url", "x-rewrite-path", "x-http-destinationurl", "url", "x_api_key",
      "x_forwarded_for", "helicone-target-url", "x-portkey-custom-host"],
