@@ -7,11 +7,9 @@ nothing was answered: a job would run twice, an image would be paid for twice (R
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
 
 from gai_fast.model.lane_paths import offered_methods
-from gai_fast.model.limits import SHARED
 
 _SAFE: Final = frozenset(("GET", "HEAD"))
 _COMPUTED: Final = frozenset(
@@ -38,12 +36,10 @@ def may_repeat(method: str, path: str, headers: Mapping[str, str], keyed: tuple[
     return _only_computes(path) or bool(headers.get("idempotency-key") and keyed and _is_keyed(path, keyed))
 
 
-@lru_cache(SHARED.known_values)
 def _only_computes(path: str) -> bool:
     last = path.rpartition("/")[2]
     return last in _COMPUTED or f":{last.rpartition(':')[2]}" in _COMPUTED
 
 
-@lru_cache(SHARED.known_values)
 def _is_keyed(path: str, keyed: tuple[str, ...]) -> bool:
     return bool(offered_methods(keyed, path[1:].split("/")))

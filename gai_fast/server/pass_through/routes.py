@@ -2,9 +2,10 @@
 
 Owns who may ask for what, and the upstream that is asked. `transfer.py` does the rest.
 
-1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream.
+1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream. For a key with a list of models the
+   body is read: it names only models of the list, by the upstream's ids.
 2. JSON routes: the body names a `[[model]]` that the key may use, and its upstream's `lane` has the path. The model is
-   replaced; nothing else changes.
+   replaced; nothing else changes. For a key with a list of models no other member names one.
 3. Forms: the one upstream whose `lane` has the path. Of a form only ids are read, so it may name any model: a key with
    a list of models is refused. JSON at such a route is read as by rule 2. Both name only files that their caller got
    here.
@@ -16,25 +17,33 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
-from gai_fast.core.reading import cut_body, estimated_tokens, parse_members
+from gai_fast.core.reading import cut_body, estimated_tokens, parse_members, parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import cost_of
-from gai_fast.model.settings import ModelSettings, UpstreamSettings
+from gai_fast.model.settings import KeySettings, ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import check_coding, is_form
-from gai_fast.server.admission.stored_ids import check_number
+from gai_fast.server.admission.further_models import (
+    LongBody,
+    check_further_models,
+    check_passed_models,
+    kind_of,
+    may_be_json,
+)
+from gai_fast.server.admission.stored_ids import check_number, not_found
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.repetition import may_repeat
@@ -49,6 +58,7 @@ METERED: Final = frozenset(
     ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/responses/compact")
 )
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
+CheckBytes = Callable[[bytes], object]
 _BYTES_PER_TOKEN: Final = 4
 _DECODE: Final = msgspec.json.Decoder().decode
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -81,7 +91,54 @@ class PassThroughRoutes:
             raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
         self._check_spend(incoming, None, is_metered=False)
-        self._begin(incoming, upstream, below(upstream.base_url, path.sent), "/p/{}", None)
+        check = None if key is None or key.may_use_all else self._check_models(incoming, upstream, key)
+        self._begin(incoming, upstream, below(upstream.base_url, path.sent), "/p/{}", None, check=check)
+
+    def _check_models(self, incoming: Incoming, upstream: UpstreamSettings, key: KeySettings) -> CheckBytes | None:
+        """Checks the models that the body of a request for an upstream's own path names.
+
+        Args:
+            incoming: The request.
+            upstream: The upstream.
+            key: The caller's key, which may only use some models.
+
+        Returns:
+            What checks the rest of the body. None if all of it is known.
+
+        Raises:
+            Error: The body names a model that the key may not use, or may do so in a part that is not read.
+        """
+        http = incoming.http
+        if not http.body and http.upload is None:
+            return None
+        check_coding(http.headers)  # the names must be readable
+        if http.upload is None and may_be_json(http.body):
+            http.body = check_passed_models(http.body, partial(self._may_use, upstream, key))
+            return None
+        if not is_form(http.headers):
+            return None if http.upload is None else LongBody(http.body).check
+        fields = FormIds(http.headers["content-type"], _model_field)
+        check = partial(self._check_form_models, fields, upstream, key)
+        check(http.body, is_last=http.upload is None)
+        return check
+
+    def _may_use(self, upstream: UpstreamSettings, key: KeySettings, identifier: str) -> bool:
+        """Returns whether a key may use a model of an upstream, by the upstream's id of it."""
+        place = (upstream.name, identifier)
+        names = [
+            model.name
+            for model in self._engine.settings.models.values()
+            if place in [(each.upstream.name, each.id) for each in model.targets or (model,)]
+        ]
+        return any(map(key.may_use, (f"{upstream.name}/{identifier}", *names)))
+
+    def _check_form_models(
+        self, fields: FormIds, upstream: UpstreamSettings, key: KeySettings, data: bytes, *, is_last: bool | None = None
+    ) -> None:
+        for named in fields.feed(data, is_last=not data if is_last is None else is_last):
+            if not self._may_use(upstream, key, named.identifier):
+                text = "this key may not use the model that the form names: ask for one that is in its `models`"
+                raise Error("forbidden", text, reason="model")
 
     def with_model(self, incoming: Incoming) -> Reply | None:
         """Handles a JSON route whose body names a model: rule 2."""
@@ -136,7 +193,8 @@ class PassThroughRoutes:
             named = ids.feed(incoming.http.body, is_last=incoming.http.upload is None)
             check_number(named)
             named = [each for each in named if not upstream.shares(each.identifier)]
-        start = partial(self._begin, incoming, upstream, _place_of(upstream, route) or "", route, None, ids=ids)
+        check = None if ids is None else partial(_check_ids, ids, upstream)
+        start = partial(self._begin, incoming, upstream, _place_of(upstream, route) or "", route, None, check=check)
         if named:
             return self._streams.answer_owner(incoming, named, start)
         start()
@@ -168,6 +226,10 @@ class PassThroughRoutes:
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
         body = incoming.json_body()
+        if incoming.key is not None and not incoming.key.may_use_all:
+            read = parse_object(body)
+            check_further_models(read, incoming.key)
+            body = encode_json(read)  # of duplicate members an upstream may read another one
         cut = cut_body(body, b"model")
         if cut is not None:
             name, before, behind = cut
@@ -219,7 +281,7 @@ class PassThroughRoutes:
         endpoint: str,
         model: ModelSettings | None,
         body: bytes | None = None,
-        ids: FormIds | None = None,
+        check: CheckBytes | None = None,
     ) -> None:
         """Starts a request once it is admitted.
 
@@ -230,7 +292,7 @@ class PassThroughRoutes:
             endpoint: The route, as a label.
             model: The model that the request names. None if it is not known.
             body: The body. None if it is passed on as it came.
-            ids: Has read the body so far, if it is a form in which ids are checked.
+            check: As for `Call`.
         """
         engine, http, key = self._engine, incoming.http, incoming.key
         settings = engine.settings
@@ -240,7 +302,7 @@ class PassThroughRoutes:
             path += read_query(query)
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
         call.is_repeatable = is_repeatable
-        call.ids = ids
+        call.check = check
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
@@ -260,6 +322,21 @@ class PassThroughRoutes:
         if not self._quotas.try_begin(incoming, estimate, stream_id, start):
             waiting = StreamResponse(incoming, stream_id, "", call.stream, whole=True)
             self._quotas.wait(incoming, estimate, stream_id, waiting, start)
+
+
+def _check_ids(ids: FormIds, upstream: UpstreamSettings, data: bytes) -> None:
+    """Checks further bytes of a form; empty at its end.
+
+    Raises:
+        Error: They name an id that is not shared by all callers.
+    """
+    for named in ids.feed(data, is_last=not data):
+        if not upstream.shares(named.identifier):
+            raise not_found(named)
+
+
+def _model_field(name: str) -> str | None:
+    return "model" if kind_of(name) == "model" else None
 
 
 def _check_page(incoming: Incoming) -> None:

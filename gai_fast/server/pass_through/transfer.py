@@ -34,10 +34,8 @@ from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.runtime.timers import Timer
-from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader, text_characters
@@ -65,14 +63,15 @@ class Call:
         model: The model that the request names. None if it is not known.
         price: The model's price. None if it has none.
         is_metered: Whether the answer should have counts: without them, the text of the request is charged.
-        ids: Has read the body, if the rest of it may name ids that its caller must not.
+        check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
+            caller must not. None if all may be sent.
         is_repeatable: Whether the upstream may get it twice.
     """
 
     __slots__ = (
         "body",
+        "check",
         "endpoint",
-        "ids",
         "is_metered",
         "is_repeatable",
         "model",
@@ -93,7 +92,7 @@ class Call:
         self.model: ModelSettings | None = None
         self.price: Price | None = None
         self.is_metered = False
-        self.ids: FormIds | None = None
+        self.check: Callable[[bytes], object] | None = None
         self.is_repeatable = False
 
 
@@ -188,24 +187,12 @@ class Transfer(Receiver):
             if http.passed is not None and call.is_repeatable and not is_signed:
                 return self._engine.upstreams.send_repeated(upstream, request, self)
             return self._engine.upstreams.send_once(upstream, request, self, None, -1, call.is_repeatable)
-        upload = self._upload = BodyUpload(source, self.fail, None if call.ids is None else self._check_ids)
+        upload = self._upload = BodyUpload(source, self.fail, call.check)
         request.body = upload.framed(request.body)
         send = self._engine.upstreams.send_once
         exchange = send(upstream, request, self, upload, upload.length, call.is_repeatable)
         upload.start(exchange)
         return exchange
-
-    def _check_ids(self, data: bytes) -> None:
-        """Checks further bytes of a form; empty at its end.
-
-        Raises:
-            Error: They name an id that is not shared by all callers.
-        """
-        ids, upstream = self._call.ids, self._call.upstream
-        assert ids is not None
-        for named in ids.feed(data, is_last=not data):
-            if not upstream.shares(named.identifier):
-                raise not_found(named)
 
     def _request_headers(self, credential: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         upstream, http, key = self._call.upstream, self._incoming.http, self._places.key

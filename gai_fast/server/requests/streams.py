@@ -34,6 +34,7 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.asking import answer_owner
+from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated, form_of, negotiate
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
@@ -266,7 +267,9 @@ class StreamRoutes:
             named = self._ids_in_body(incoming, asked)
             if named:
                 return self.answer_owner(incoming, named, partial(self._read_count, incoming, is_checked=True))
-        model = self._engine.targets.with_target(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
+        model = self._specs.settings.chosen(asked.model, incoming.key)
+        check_further_models(body, incoming.key)
+        model = self._engine.targets.with_target(model, asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             check_translated(containers_of(incoming.http.body))
