@@ -67,6 +67,7 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
+from gai_fast.providers._routes import GEMINI_ROUTES, NOWHERE
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_names import ToolNames
@@ -102,6 +103,7 @@ class Gemini(API):
     """
 
     provider = "gemini"
+    routes = GEMINI_ROUTES
     telemetry_name = "gcp.gemini"
     operation = "generate_content"
     base_url = "https://generativelanguage.googleapis.com"
@@ -346,6 +348,7 @@ class GeminiOnVertex(Gemini):
     """
 
     telemetry_name = "gcp.vertex_ai"
+    routes = NOWHERE
     base_url = ""
     base_url_form = f"https://HOST/v1beta1/{PROJECT}"
     key_variable = ""

@@ -27,6 +27,7 @@ from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._routes import OPENAI_ROUTES
 from gai_fast.providers._rules import LACKS, CallIds, Member
 from gai_fast.providers._target import Target
 
@@ -39,6 +40,7 @@ class OpenAI(ChatAPI):
     """`https://api.openai.com/v1/chat/completions`."""
 
     provider = "openai"
+    routes = OPENAI_ROUTES
     base_url = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
     stream_options: ClassVar = {"include_usage": True, "include_obfuscation": False}
@@ -158,6 +160,7 @@ class OpenAIResponses(ResponsesAPI):
     marks_cache = True
     unions = "loose"
     provider = "openai"
+    routes = OPENAI_ROUTES
     rules: ClassVar = responses_rules("openai")
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
@@ -182,6 +185,7 @@ class OpenAICompletions(CompletionsAPI):
     """`https://api.openai.com/v1/completions`."""
 
     provider = "openai"
+    routes = OPENAI_ROUTES
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options = OpenAI.stream_options

@@ -92,7 +92,8 @@ class PassThroughRoutes:
         self._check_method(upstream, path, incoming.http.method)
         self._check_spend(incoming, None, is_metered=False)
         check = None if key is None or key.may_use_all else self._check_models(incoming, upstream, key)
-        self._begin(incoming, upstream, below(upstream.base_url, path.sent), "/p/{}", None, check=check)
+        place = get_provider(upstream.provider).routes.own_path(path.sent) or below(upstream.base_url, path.sent)
+        self._begin(incoming, upstream, place, "/p/{}", None, check=check)
 
     def _check_models(self, incoming: Incoming, upstream: UpstreamSettings, key: KeySettings) -> CheckBytes | None:
         """Checks the models that the body of a request for an upstream's own path names.
@@ -152,12 +153,11 @@ class PassThroughRoutes:
             self._offering(route)  # its refusal comes first
             raise
         upstream = model.upstream
-        path = _place_of(upstream, route)
-        if path is None:
+        if not _has_in_lane(upstream, route):
             self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
-        self._begin(incoming, upstream, path, route, model, body)
+        self._begin(incoming, upstream, _place_of(upstream, route, model.id), route, model, body)
 
     def _offering(self, route: str) -> list[UpstreamSettings]:
         """Returns the upstreams that offer a route.
@@ -165,7 +165,7 @@ class PassThroughRoutes:
         Raises:
             Error: There is none.
         """
-        offering = [each for each in self._engine.settings.upstreams.values() if _place_of(each, route)]
+        offering = [each for each in self._engine.settings.upstreams.values() if _has_in_lane(each, route)]
         if not offering:
             text = f"no upstream offers {route} here: add it to `lane` of an [[upstream]] that has it"
             raise Error("not_found", text, reason="route")
@@ -179,6 +179,8 @@ class PassThroughRoutes:
         route = incoming.path
         offering = self._offering(route)
         if len(offering) > 1:
+            offering = [each for each in offering if _path_of(each, route, None)] or offering[:1]
+        if len(offering) > 1:
             names = ", ".join([f"/p/{each.name}{route}" for each in offering])
             raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
         key = incoming.key
@@ -187,6 +189,7 @@ class PassThroughRoutes:
             raise Error("forbidden", text, reason="model")
         self._check_spend(incoming, None, is_metered=False)
         upstream, ids, named = offering[0], None, []
+        path = _place_of(upstream, route, None)
         if key is not None:
             check_coding(incoming.http.headers)  # its ids must be readable
             ids = FormIds(incoming.http.headers["content-type"])
@@ -194,7 +197,7 @@ class PassThroughRoutes:
             check_number(named)
             named = [each for each in named if not upstream.shares(each.identifier)]
         check = None if ids is None else partial(_check_ids, ids, upstream)
-        start = partial(self._begin, incoming, upstream, _place_of(upstream, route) or "", route, None, check=check)
+        start = partial(self._begin, incoming, upstream, path, route, None, check=check)
         if named:
             return self._streams.answer_owner(incoming, named, start)
         start()
@@ -213,10 +216,12 @@ class PassThroughRoutes:
     def _begin_compact(self, incoming: Incoming) -> None:
         model, body = self._model_and_body(incoming)
         upstream, route = model.upstream, incoming.path
-        api, path = get_provider(upstream.provider), _place_of(upstream, route)
+        api = get_provider(upstream.provider)
         if api.compact_path:
-            path = below(upstream.base_url, api.compact_path)
-        elif path is None or api.dialect != incoming.format.name:
+            path = api.compact_path
+        elif _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
+            path = _place_of(upstream, route, model.id)
+        else:
             text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
             raise Error("unsupported", text, reason="compact")
         self._begin(incoming, upstream, path, route, model, body)
@@ -296,12 +301,15 @@ class PassThroughRoutes:
         """
         engine, http, key = self._engine, incoming.http, incoming.key
         settings = engine.settings
-        is_repeatable = may_repeat(http.method, path, http.headers, get_provider(upstream.provider).keyed_paths)
+        api = get_provider(upstream.provider)
+        is_repeatable = may_repeat(http.method, path.partition("?")[0], http.headers, api.keyed_paths)
+        wants_bearer = api.routes.wants_bearer and path in api.routes.elsewhere.values()
         query = http.target.partition("?")[2]
         if query:
-            path += read_query(query)
+            more = read_query(query)
+            path += f"&{more[1:]}" if more and "?" in path else more
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
-        call.is_repeatable = is_repeatable
+        call.is_repeatable, call.wants_bearer = is_repeatable, wants_bearer
         call.check = check
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
@@ -345,12 +353,34 @@ def _check_page(incoming: Incoming) -> None:
         raise Error("forbidden", "a page of another origin may not use an upstream's own paths", reason="origin")
 
 
-def _place_of(upstream: UpstreamSettings, route: str) -> str | None:
-    """Returns the path of a route below the base URL of an upstream. None if the upstream's `lane` does not have it."""
-    return _known_place(upstream.lane, upstream.base_url, route) if upstream.lane else None
+def _has_in_lane(upstream: UpstreamSettings, route: str) -> bool:
+    return bool(upstream.lane) and _is_offered(upstream.lane, route)
 
 
 @lru_cache(SHARED.known_values)
-def _known_place(lane: tuple[str, ...], base_url: str, route: str) -> str | None:
-    path = read_path(route)
-    return below(base_url, path.sent) if "POST" in offered_methods(lane, path.segments) else None
+def _is_offered(lane: tuple[str, ...], route: str) -> bool:
+    return "POST" in offered_methods(lane, read_path(route).segments)
+
+
+def _path_of(upstream: UpstreamSettings, route: str, model: str | None) -> str | None:
+    return get_provider(upstream.provider).passed_path(route, upstream.extra, model)
+
+
+def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> str:
+    """Returns the path of a route below the base URL of an upstream.
+
+    Args:
+        upstream: The upstream.
+        route: The route.
+        model: The upstream's id of the model. None if it is not known.
+
+    Raises:
+        Error: The upstream's provider has no such route.
+    """
+    path = _path_of(upstream, route, model)
+    if path is None:
+        text = f"upstream {upstream.name!r} has no {route}: {upstream.provider} does not offer it"
+        if model is None and upstream.extra.get("api_version"):
+            text += " to forms with an `api_version`"
+        raise Error("unsupported", f"{text}; its own paths are at /p/{upstream.name}/", reason="route")
+    return path

@@ -47,6 +47,7 @@ _SERVER_FAILED: Final = 500
 _NO_CONTENT: Final = 204
 _clock: Final = time.perf_counter  # a constant: looking a name up in a module costs 30 ns
 _NO_HEADERS: Final[dict[str, str]] = {}
+_NO_KEY: Final = Target("")
 
 
 class Call:
@@ -66,6 +67,7 @@ class Call:
         check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
             caller must not. None if all may be sent.
         is_repeatable: Whether the upstream may get it twice.
+        wants_bearer: Whether the upstream wants the key as `Authorization: Bearer`, whatever its own header is.
     """
 
     __slots__ = (
@@ -79,6 +81,7 @@ class Call:
         "price",
         "stream",
         "upstream",
+        "wants_bearer",
     )
 
     def __init__(
@@ -94,6 +97,7 @@ class Call:
         self.is_metered = False
         self.check: Callable[[bytes], object] | None = None
         self.is_repeatable = False
+        self.wants_bearer = False
 
 
 class Transfer(Receiver):
@@ -200,8 +204,10 @@ class Transfer(Receiver):
         if known is not None and known.upstream is upstream and known.key is key and not credential:
             return known.headers
         secret = None if key is None or upstream.identity is not None else key.reveal()
-        own = get_provider(upstream.provider).headers(Target("", secret))
-        own = [item for item in own if item[0].lower() not in ("content-type", "accept")]
+        api = get_provider(upstream.provider)
+        own = [item for item in api.headers(_NO_KEY) if item[0].lower() not in ("content-type", "accept")]
+        if secret:
+            own.append(("authorization", f"Bearer {secret}") if self._call.wants_bearer else api.key_header(secret))
         headers = tuple(for_upstream(http.headers, [*own, *credential], upstream.headers))
         if known is not None and not credential:
             known.upstream, known.key, known.headers = upstream, key, headers
