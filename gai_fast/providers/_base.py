@@ -558,7 +558,9 @@ class API(NativeRules):
             # OpenAI sends its rate limits with every response; they explain no other status than 429.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
         wait = retry_after_ms(headers, failure.message, now_ms, failure.retry_after_ms)
-        return from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
+        error = from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
+        error.upstream_status = status
+        return error
 
 
 @cache

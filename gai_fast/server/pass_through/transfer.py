@@ -32,7 +32,7 @@ from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
-from gai_fast.providers import Target, UpstreamRequest, get_provider
+from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.runtime.timers import Timer
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
@@ -42,6 +42,8 @@ from gai_fast.server.pass_through.usage import UsageReader, text_characters
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import answering_headers
 
+COMPACT: Final = "/v1/responses/compact"
+"""The route whose upstream may not have it, though it has all others of its API."""
 _FAILED: Final = 400
 _SERVER_FAILED: Final = 500
 _NO_CONTENT: Final = 204
@@ -309,6 +311,9 @@ class Transfer(Receiver):
         targets, now = self._engine.targets, self._now()
         self._places.refused(error, now)
         targets.attempt_failed(upstream, error)
+        if self._call.endpoint == COMPACT and missing_route(error) != "no":
+            text = f"upstream {upstream.name!r} compacts no conversation: ask a model of one that does"
+            return Error("unsupported", text, reason="compact")
         shown = targets.redaction(upstream, self._incoming.caller, keep_details=True)(error, body)
         return None if shown is error else shown
 

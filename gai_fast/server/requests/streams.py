@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.reading import estimated_tokens, parse_object, parse_request, provider_blocks
+from gai_fast.core.reading import parse_object, parse_request, provider_blocks
 from gai_fast.core.stored_ids import StoredId
 from gai_fast.formats import (
     ClientRequest,
@@ -64,6 +64,7 @@ from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of
 from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.token_counts import TokenCounts
 from gai_fast.stores import LogHeader, StreamLog
 
 _BodyOf = Callable[[StreamLog], dict[str, Any]]
@@ -86,6 +87,7 @@ class StreamRoutes:
         self.responses = ResponseRoutes(engine, self.durable)
         self.quotas = Quotas(engine)
         self._keyed = KeyedRequests(engine)
+        self._counts = TokenCounts(engine.timers.clock)
         self._lookups = PendingAnswers()
         self._engine = engine
         self._specs = SpecBuilder(engine)
@@ -255,7 +257,7 @@ class StreamRoutes:
     def count_tokens(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`.
 
-        An upstream of the dialect counts; else the count is estimated.
+        An upstream of the dialect counts, if it can; else the count is estimated.
         """
         return self.quotas.read(incoming, self._read_count, takes_key=False)
 
@@ -274,12 +276,13 @@ class StreamRoutes:
         if api.dialect != dialect.name or not api.count_path:
             check_translated(containers_of(incoming.http.body))
             dialect.parse_request(body)  # a request that would be refused has no count
-            tokens = estimated_tokens(dialect.counted_characters(asked))
-            reply = incoming.json_reply(dialect.count_body(tokens))
-            reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
-            return reply
+            return self._counts.estimate(incoming, asked)
+        if self._counts.counts_none(model, incoming.path):
+            return self._counts.estimate(incoming, asked)
         spec, context = self._specs.count(incoming, body, model)
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
+        is_configured = model.name in self._specs.settings.models
+        client.instead = self._counts.instead(incoming, asked, model, is_configured=is_configured)
 
         start = partial(self._run, client, context, spec)
         self.quotas.begin(incoming, NO_DEMAND, context.stream_id, client, start)  # generates no tokens
