@@ -1,4 +1,4 @@
-"""Reads the response of an API that counts the tokens of a request, and finds out that an upstream has no such route."""
+"""Reads the response of an API that counts the tokens of a request; finds out that an upstream has no such route."""
 
 from __future__ import annotations
 

@@ -56,12 +56,6 @@ class Limits:
     ids_settling: float = 0.1
     """Seconds until an unknown id of an upstream is looked for again: recording one takes milliseconds."""
 
-    uncounted: int = 1024
-    """Models whose upstreams are known to count no tokens: more than a configuration has."""
-
-    uncounted_for: float = 3600.0
-    """Seconds until such an upstream is asked again: it gets the route with a new version, which comes in months."""
-
     whole_upload: int = MIB
     """Bytes up to which a body that is passed through is read whole: it can be sent again if an attempt fails."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.reading import parse_object, parse_request, provider_blocks
+from gai_fast.core.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.stored_ids import StoredId
 from gai_fast.formats import (
     ClientRequest,
@@ -25,11 +25,12 @@ from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
-from gai_fast.model.settings import Settings, StreamSettings
+from gai_fast.model.settings import ModelSettings, Settings, StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.stream.streams import Engine
+from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
@@ -64,7 +65,6 @@ from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of
 from gai_fast.server.requests.stream_response import StreamResponse
-from gai_fast.server.requests.token_counts import TokenCounts
 from gai_fast.stores import LogHeader, StreamLog
 
 _BodyOf = Callable[[StreamLog], dict[str, Any]]
@@ -87,7 +87,7 @@ class StreamRoutes:
         self.responses = ResponseRoutes(engine, self.durable)
         self.quotas = Quotas(engine)
         self._keyed = KeyedRequests(engine)
-        self._counts = TokenCounts(engine.timers.clock)
+        self._uncounted = Uncounted(engine.timers.clock)
         self._lookups = PendingAnswers()
         self._engine = engine
         self._specs = SpecBuilder(engine)
@@ -276,17 +276,24 @@ class StreamRoutes:
         if api.dialect != dialect.name or not api.count_path:
             check_translated(containers_of(incoming.http.body))
             dialect.parse_request(body)  # a request that would be refused has no count
-            return self._counts.estimate(incoming, asked)
-        if self._counts.counts_none(model, incoming.path):
-            return self._counts.estimate(incoming, asked)
+            return _estimated_count(incoming, asked)
+        if self._uncounted.has(model, incoming.path):
+            return _estimated_count(incoming, asked)
         spec, context = self._specs.count(incoming, body, model)
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
-        is_configured = model.name in self._specs.settings.models
-        client.instead = self._counts.instead(incoming, asked, model, is_configured=is_configured)
+        client.instead = partial(self._count_instead, incoming, asked, model)
 
         start = partial(self._run, client, context, spec)
         self.quotas.begin(incoming, NO_DEMAND, context.stream_id, client, start)  # generates no tokens
         return None
+
+    def _count_instead(
+        self, incoming: Incoming, asked: ClientRequest, model: ModelSettings, error: Error
+    ) -> Reply | None:
+        """Returns an estimate in place of an upstream's error that means that it counts none. None for other errors."""
+        is_configured = model.name in self._specs.settings.models
+        is_missing = self._uncounted.refused(model, incoming.path, error, is_configured=is_configured)
+        return _estimated_count(incoming, asked) if is_missing else None
 
     # -- ids of what upstreams store --
 
@@ -618,6 +625,14 @@ def _reply_keyed(
 def _background_body(dialect: Format, context: StreamContext, log: StreamLog) -> dict[str, Any]:
     """Returns the response object of a background request; with a key, the log may be of an earlier request."""
     return dialect.started_response(context) if log.header.stream_id == context.stream_id else response_of(log)
+
+
+def _estimated_count(incoming: Incoming, asked: ClientRequest) -> Reply:
+    """Returns the answer to a request for the number of its tokens, which is estimated."""
+    dialect = incoming.format
+    reply = incoming.json_reply(dialect.count_body(estimated_tokens(dialect.counted_characters(asked))))
+    reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
+    return reply
 
 
 def _needs_a_stream(what: str) -> Error:
