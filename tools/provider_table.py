@@ -1,4 +1,4 @@
-"""Writes the generated tables of `docs/providers.md`: addresses, requests and answers.
+"""Writes the generated tables of `docs/providers.md`: addresses, routes, requests and answers.
 
 Nothing is declared for this page. A request with one thing in it shows whether the API supports that thing or leaves it
 out. The fixtures of answers, read by the adapter, show what answers hold, so that a test stands behind each entry.
@@ -20,7 +20,7 @@ from typing import Any, Final
 import gai_fast
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Unsupported
-from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest
+from gai_fast.providers import API, PROVIDERS, ROUTES, Target, UpstreamRequest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "providers.md"
@@ -173,6 +173,25 @@ def answers_table() -> str:
     return _table(["API", "answers hold"], rows)
 
 
+def routes_table() -> str:
+    """Returns the table of the routes of each API that are passed through, and of the path at which they stand."""
+    lines = [["provider", "routes below `/v1`", "path below `base_url`"], ["---"] * 3]
+    shared: dict[tuple[str, str], list[str]] = {}
+    for name, api in apis().items():
+        routes = api.routes
+        names = [route.removeprefix("/v1") for route in ROUTES if route in routes.known]
+        places = [f"`{path}`" for path in routes.elsewhere.values()]
+        if routes.root is not None:
+            places.append(f"`{routes.root}/…`")
+        elif not places:
+            places = ["`unsupported`"]
+        known = ", ".join(f"`{each}`" for each in names) or ("none" if routes.root is None else "none is known")
+        if len(names) == len(ROUTES):
+            known = "as the server has them"
+        shared.setdefault((known, ", ".join(places)), []).append(f"`{name}`")
+    return _lines([*lines, *([", ".join(names), *cells] for cells, names in shared.items())])
+
+
 def _table(heads: list[str], rows: Mapping[str, list[list[str]]]) -> str:
     """Returns a Markdown table of lists; APIs with equal lists share a row."""
     shared: dict[str, list[str]] = {}
@@ -215,7 +234,8 @@ def generated(block: str) -> str:
     Raises:
         KeyError: No block has this name.
     """
-    return {"addresses": addresses, "requests": requests_table, "answers": answers_table}[block]()
+    tables = {"addresses": addresses, "routes": routes_table, "requests": requests_table, "answers": answers_table}
+    return tables[block]()
 
 
 def written(page: str) -> str:

@@ -22,7 +22,7 @@ from gai_fast.cli import (
     option,
     print_json,
 )
-from gai_fast.cli.diagnosis import Check, missing_keys
+from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     try:
         loaded = load_config(config_path)
         check_app(loaded)
-        warnings = [*filter(None, [_check_certificate(loaded)]), *missing_keys(loaded.settings)]
+        warnings = [*filter(None, [_check_certificate(loaded)])]
+        warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings)]
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})

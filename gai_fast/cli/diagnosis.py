@@ -1,4 +1,5 @@
-"""`Check`: one result of `gai-fast doctor`, and the summary of several; the check for a missing key.
+"""`Check`: one result of `gai-fast doctor`, and the summary of several; the checks for a missing key, and for routes
+that a provider does not have.
 
 Owns the order of the statuses. Sends nothing: `doctor.py` checks the machine, `proxy_check.py` the proxies.
 """
@@ -78,3 +79,31 @@ def missing_keys(settings: Settings) -> list[str]:
     """
     found = filter(None, map(missing_key, settings.upstreams.values()))
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
+
+
+def missing_routes(settings: Settings) -> list[str]:
+    """Returns a warning for each entry of a `lane` that names a route which the upstream's provider does not have, and
+    for each `base_url` that has the path which requests add.
+
+    Args:
+        settings: The configuration.
+    """
+    from gai_fast.providers import ROUTES, get_provider
+
+    found: list[str] = []
+    for upstream in settings.upstreams.values():
+        api = get_provider(upstream.provider)
+        root = api.routes.root
+        if root and upstream.base_url.rstrip("/").endswith(root):
+            found.append(f"{upstream.name}: `base_url` ends in {root}, which requests add: remove it")
+        for entry in upstream.lane:
+            route = entry.removeprefix("POST ")
+            if route not in ROUTES:
+                continue
+            if api.passed_path(route, upstream.extra, "m") is None:
+                found.append(
+                    f"{upstream.name}: `lane`: {upstream.provider} has no {route}: requests for it are refused"
+                )
+            elif route not in api.routes.known:
+                found.append(f"{upstream.name}: `lane`: {upstream.provider} is not known to have {route}")
+    return found

@@ -83,6 +83,8 @@ class Error(GaiFastError):
     """
 
     code: Code = "internal"
+    upstream_status: int | None = None
+    """The HTTP status with which an upstream refused the request, whatever `status` is; None if none did."""
     default_status: ClassVar[int] = 500
     default_temporary: ClassVar[bool] = False
 

@@ -318,6 +318,12 @@ class Limits:
     """Bytes of an upstream's body that are handled at once if a stream's reservation of spend nears its end: about
     one delta of most providers, so that the stream ends within its reservation."""
 
+    uncounted: int = 1024
+    """Models whose upstreams are known to count no tokens: more than a configuration has."""
+
+    uncounted_for: float = 3600.0
+    """Seconds until such an upstream is asked again: it gets the route with a new version, which comes in months."""
+
     refused_members: int = 1000
     """Members that upstreams have refused, of all targets: a configuration has some hundred models, each with a few."""
 

@@ -12,7 +12,8 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.model.changes import Changes
 from gai_fast.providers._authors import DETAIL_FORMATS, DIALECT_AUTHORS
 from gai_fast.providers._base import API
-from gai_fast.providers._counting import TokenCount
+from gai_fast.providers._counting import TokenCount, missing_route
+from gai_fast.providers._routes import ROUTES
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tuning import RESERVED, is_tuned
 
@@ -22,6 +23,7 @@ __all__ = [
     "DIALECT_AUTHORS",
     "PROVIDERS",
     "RESERVED",
+    "ROUTES",
     "Adapter",
     "Changes",
     "Target",
@@ -30,6 +32,7 @@ __all__ = [
     "encrypts",
     "get_provider",
     "is_tuned",
+    "missing_route",
     "provider_names",
     "signs_texts",
 ]

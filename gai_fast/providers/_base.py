@@ -38,6 +38,7 @@ from gai_fast.providers._own_tools import OwnTool
 from gai_fast.providers._reasoning_tags import TaggedAdapter
 from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member, not_quoted
 from gai_fast.providers._requests import merged, paired, with_own_ids
+from gai_fast.providers._routes import NOWHERE, Routes
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._thoughts import refuses_signatures, without_thoughts
@@ -98,6 +99,11 @@ class API(NativeRules):
     """The members that `count_path` accepts. A client's others are sent; those of the configuration are not added."""
     compact_path: ClassVar[str] = ""
     """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
+    routes: ClassVar[Routes] = NOWHERE
+    """Where the provider has OpenAI's API beside chat."""
+    keyed_paths: ClassVar[tuple[str, ...]] = ()
+    """The paths below `base_url` at which the provider knows the header `Idempotency-Key`: of two requests with one key
+    it carries out one. A `*` is any segment (`model/lane_paths.py`)."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """The rules of a request in its dialect."""
     has_quirks: ClassVar[bool] = False
@@ -415,6 +421,19 @@ class API(NativeRules):
         """Returns the names of tools in a body of this API's dialect, if its answers may have names in pieces."""
         return ()
 
+    def passed_path(self, route: str, extra: Mapping[str, Any], model: str | None) -> str | None:
+        """Returns the path below `base_url` of a route that is passed through. None if the provider does not have it.
+
+        Args:
+            route: The route, such as `/v1/embeddings`.
+            extra: The raw members that the upstream's configuration adds to every request.
+            model: The upstream's id of the model. None if it is in a form, which is not read.
+
+        Raises:
+            NotFound: The path has the model's id, which leads elsewhere.
+        """
+        return self.routes.path(route)
+
     def address(self, value: str) -> str:
         """Returns the base URL for a value of `host_variable`."""
         return value
@@ -539,7 +558,9 @@ class API(NativeRules):
             # OpenAI sends its rate limits with every response; they explain no other status than 429.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
         wait = retry_after_ms(headers, failure.message, now_ms, failure.retry_after_ms)
-        return from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
+        error = from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
+        error.upstream_status = status
+        return error
 
 
 @cache

@@ -52,6 +52,7 @@ from gai_fast.providers._requests import (
     image_url,
     joined,
 )
+from gai_fast.providers._routes import ANYWHERE
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_calls import function_of
@@ -65,6 +66,7 @@ class ChatAPI(API):
     """Builds requests of the dialect. A provider overrides the methods and fields in which it differs."""
 
     dialect = "openai"
+    routes = ANYWHERE
     has_quirks = True
     path = "/chat/completions"
     models_path = "/models"

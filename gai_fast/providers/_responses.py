@@ -47,6 +47,7 @@ from gai_fast.providers._requests import (
     required_schema,
 )
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._routes import ANYWHERE
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_names import OPENAI_NAMES, ToolNames
 
@@ -56,6 +57,7 @@ class ResponsesAPI(API):
     """Builds requests of the dialect. A provider overrides the methods and fields in which it differs."""
 
     dialect = "responses"
+    routes = ANYWHERE
     lacks = frozenset({"stop", "seed"})
     path = "/responses"
     models_path = "/models"

@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final
-from urllib.parse import quote
 
 from msgspec import UNSET, Meta
 from orjson import Fragment, loads
@@ -27,7 +26,7 @@ from gai_fast.core.chunks import label
 from gai_fast.core.reading import turns
 from gai_fast.core.shapes import Shape, messages_shape
 from gai_fast.kernels import encode_json, parse_exact
-from gai_fast.model.errors import InvalidRequest, NotFound
+from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
@@ -56,6 +55,7 @@ from gai_fast.providers._facts import Facts
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._messages_rules import MessagesRules, Pairs
 from gai_fast.providers._own_tools import OwnTool, declared
+from gai_fast.providers._paths import in_path
 from gai_fast.providers._requests import (
     add_turn,
     anthropic_cache_member,
@@ -104,9 +104,6 @@ _PAUSING: Final = ("server_tool_use", "mcp_tool_use", "_tool_result")
 """The ends of the types of blocks after which an answer may be paused."""
 _NO_CHOICE: Final = {"type": ""}
 
-
-_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
-"""Names that would change the path (RFC 3986 §5.2.4). All other names are quoted."""
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 """The form of an API version."""
@@ -505,8 +502,7 @@ class AnthropicOnVertex(Anthropic):
     clouds: ClassVar = {"google": InCloud(f"https://{{vertex}}/v1/{PROJECT}")}
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
-        if target.model in _NO_SEGMENTS:
-            raise NotFound(message="The model's id is no name of a model", reason="model")
+        name = in_path(target.model, "a model", "@")
         betas = body.pop("betas", None)
         body.pop("model", None)
         body.setdefault("anthropic_version", _version_of(body))
@@ -514,7 +510,7 @@ class AnthropicOnVertex(Anthropic):
         if betas:
             headers.append(("anthropic-beta", ",".join(betas)))
         method = "streamRawPredict" if body.get("stream") else "rawPredict"
-        path = f"/publishers/anthropic/models/{quote(target.model, safe='@')}:{method}"
+        path = f"/publishers/anthropic/models/{name}:{method}"
         return UpstreamRequest(path, encode_json(body), headers)
 
     def key_header(self, api_key: str) -> tuple[str, str]:

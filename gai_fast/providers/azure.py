@@ -14,13 +14,12 @@ Source: Azure's API reference and SDK. Besides the dialect:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from gai_fast.core.chunks import label, member, objects
 from gai_fast.kernels import encode_json
-from gai_fast.model.errors import NotFound
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -30,17 +29,17 @@ from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._paths import in_path
 from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._routes import AZURE_ROUTES
 from gai_fast.providers._rules import LACKS, CallIds, Member
 from gai_fast.providers._target import Target, UpstreamRequest
 
 _V1: Final = "/openai/v1"
 _OPTIONS: Final = {"api_version": str}
-_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
-"""Names that would change the path (RFC 3986 §5.2.4). All other names are quoted."""
 
 _SCORES: Final = {"safe": 0, "low": 2, "medium": 4, "high": 6}
 """Azure's number for each severity."""
@@ -50,6 +49,7 @@ class Azure(ChatAPI):
     """`base_url` is the resource's endpoint (`https://<name>.openai.azure.com`), in the form that the SDK uses."""
 
     provider = "azure"
+    routes = AZURE_ROUTES
     telemetry_name = "azure.ai.openai"
     key_variable = "AZURE_OPENAI_API_KEY"
     key_host = ".azure.com"
@@ -85,11 +85,15 @@ class Azure(ChatAPI):
         version = body.pop("api_version", None)
         if not version:
             return UpstreamRequest(_V1 + self.path, encode_json(body), self.headers(target))
-        if target.model in _NO_SEGMENTS:
-            raise NotFound(message="The model's id is no name of a deployment", reason="model")
-        query = urlencode({"api-version": version})
-        path = f"/openai/deployments/{quote(target.model, safe='')}{self.path}?{query}"
-        return UpstreamRequest(path, encode_json(body), self.headers(target))
+        return UpstreamRequest(_dated(self.path, version, target.model), encode_json(body), self.headers(target))
+
+    def passed_path(self, route: str, extra: Mapping[str, Any], model: str | None) -> str | None:
+        version = extra.get("api_version")
+        if not version:
+            return super().passed_path(route, extra, model)
+        # The API of a date has the deployment in its path; a form's is not known.
+        is_known = model is not None and route in self.routes.known
+        return _dated(route.removeprefix("/v1"), version, model or "") if is_known else None
 
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "api-key", api_key
@@ -111,6 +115,7 @@ class AzureResponses(ResponsesAPI):
     marks_cache = True
     unions = "loose"
     provider = "azure"
+    routes = AZURE_ROUTES
     rules: ClassVar = responses_rules("azure")
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
@@ -130,6 +135,10 @@ class AzureResponses(ResponsesAPI):
             request.path = f"{self.path}?{urlencode({'api-version': version})}"
         return request
 
+    def passed_path(self, route: str, extra: Mapping[str, Any], model: str | None) -> str | None:
+        path, version = super().passed_path(route, extra, model), extra.get("api_version")
+        return f"{path}?{urlencode({'api-version': version})}" if path and version else path
+
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "api-key", api_key
 
@@ -142,6 +151,16 @@ class AzureResponsesAdapter(ResponsesAdapter):
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
         return _filtered(objects(response.get("content_filters")))
+
+
+def _dated(path: str, version: str, deployment: str) -> str:
+    """Returns the path of an operation in the API of a date.
+
+    Raises:
+        NotFound: The deployment is no name of one.
+    """
+    query = urlencode({"api-version": version})
+    return f"/openai/deployments/{in_path(deployment, 'a deployment')}{path}?{query}"
 
 
 def _failure(body: Any) -> UpstreamFailure | None:

@@ -57,6 +57,7 @@ from gai_fast.providers._events import UNREADABLE, argument_piece, citation, cou
 from gai_fast.providers._failures import failure_of
 from gai_fast.providers._finish_words import COMPLETE
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
+from gai_fast.providers._routes import COHERE_ROUTES
 from gai_fast.providers._rules import Member
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls
@@ -78,6 +79,7 @@ class Cohere(API):
     """`base_url` is the host alone, as in Cohere's SDK, which appends `/v2`."""
 
     provider = "cohere"
+    routes = COHERE_ROUTES
     base_url = "https://api.cohere.com"
     key_variable = "COHERE_API_KEY"
     path = "/v2/chat"

@@ -26,6 +26,7 @@ from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pa
 from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
+from gai_fast.providers._routes import DEEPSEEK_ROUTES
 from gai_fast.providers._rules import LACKS, Member, Mend
 from gai_fast.providers._target import Target, UpstreamRequest
 
@@ -60,6 +61,7 @@ class DeepSeek(ChatAPI):
     """`base_url` has no `/v1`."""
 
     provider = "deepseek"
+    routes = DEEPSEEK_ROUTES
     unions = "typed"
     base_url = "https://api.deepseek.com"
     key_variable = "DEEPSEEK_API_KEY"
@@ -112,6 +114,7 @@ class DeepSeekResponses(ResponsesAPI):
     """`https://api.deepseek.com/responses`. Reasoning is plain text."""
 
     provider = "deepseek"
+    routes = DEEPSEEK_ROUTES
     unions = "typed"
     rules: ClassVar = responses_rules("deepseek", foreign=OF_OPENAI)
     base_url = DeepSeek.base_url

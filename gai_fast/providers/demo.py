@@ -13,6 +13,7 @@ import orjson
 
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._routes import NOWHERE
 from gai_fast.providers._target import UpstreamRequest
 
 _END: Final = 2  # the recording's last reads: the finish reason and [DONE]
@@ -22,6 +23,7 @@ class Demo(ChatAPI):
     """The model that answers requests without any configuration."""
 
     provider = "demo"
+    routes = NOWHERE
     recording = "demo_recording.ndjson"
     description = "a recorded answer, whatever is asked"
 

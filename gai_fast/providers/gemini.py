@@ -24,7 +24,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Final
-from urllib.parse import quote
 
 from msgspec import UNSET
 from orjson import Fragment
@@ -33,7 +32,7 @@ from gai_fast.core.chunks import count, member
 from gai_fast.core.reading import conversation, turns
 from gai_fast.core.stored_ids import is_stored_address
 from gai_fast.kernels import encode_json
-from gai_fast.model.errors import InvalidRequest, NotFound
+from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
@@ -58,6 +57,7 @@ from gai_fast.providers._facts import Facts, nearest_effort
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
 from gai_fast.providers._own_tools import SHARED_OPTIONS, OwnTool, declared
+from gai_fast.providers._paths import in_path
 from gai_fast.providers._requests import (
     add_turn,
     argument_object,
@@ -67,6 +67,7 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
+from gai_fast.providers._routes import GEMINI_ROUTES, NOWHERE
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_names import ToolNames
@@ -102,6 +103,7 @@ class Gemini(API):
     """
 
     provider = "gemini"
+    routes = GEMINI_ROUTES
     telemetry_name = "gcp.gemini"
     operation = "generate_content"
     base_url = "https://generativelanguage.googleapis.com"
@@ -346,6 +348,7 @@ class GeminiOnVertex(Gemini):
     """
 
     telemetry_name = "gcp.vertex_ai"
+    routes = NOWHERE
     base_url = ""
     base_url_form = f"https://HOST/v1beta1/{PROJECT}"
     key_variable = ""
@@ -355,11 +358,10 @@ class GeminiOnVertex(Gemini):
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         resource = _LOCATION.sub("", target.model)
         if not resource.startswith(_IN_LOCATION):
-            resource = f"publishers/google/models/{quote(resource, safe='')}"
-        if not {"", ".", ".."}.isdisjoint(resource.split("/")):
-            raise NotFound(message="The model's id is no name of a model", reason="model")
-        path = f"/{quote(resource, safe='/@%')}:streamGenerateContent?alt=sse"
-        return UpstreamRequest(path, encode_json(body), self.headers(target))
+            resource = f"publishers/google/models/{in_path(resource, 'a model')}"
+        else:
+            resource = in_path(resource, "a model", "/@")
+        return UpstreamRequest(f"/{resource}:streamGenerateContent?alt=sse", encode_json(body), self.headers(target))
 
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "authorization", f"Bearer {api_key}"
@@ -410,11 +412,9 @@ def _path(model: str) -> str:
     """
     version = "v1beta1" if model.startswith(_VERTEX) else "v1beta"
     if not model.startswith(_RESOURCES):
-        resource = f"models/{quote(model, safe='')}"
-    elif {"", ".", ".."}.isdisjoint(model.split("/")):
-        resource = quote(model, safe="/")
+        resource = f"models/{in_path(model, 'a model')}"
     else:
-        raise NotFound(message="The model's id is no name of a resource", reason="model")
+        resource = in_path(model, "a resource", "/")
     return f"/{version}/{resource}:streamGenerateContent?alt=sse"
 
 

@@ -31,6 +31,7 @@ from gai_fast.providers._events import server_tool
 from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
+from gai_fast.providers._routes import GROQ_ROUTES
 from gai_fast.providers._rules import LACKS, Member
 from gai_fast.providers._target import Target
 
@@ -56,9 +57,11 @@ class Groq(ChatAPI):
     """`base_url` is the host alone, as in Groq's SDK, which appends `/openai/v1`."""
 
     provider = "groq"
+    routes = GROQ_ROUTES
     base_url = "https://api.groq.com"
     key_variable = "GROQ_API_KEY"
     path = "/openai/v1/chat/completions"
+    models_path = "/openai/v1/models"
     stream_options: ClassVar = {}
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
@@ -163,10 +166,12 @@ class GroqResponses(ResponsesAPI):
     """`https://api.groq.com/openai/v1/responses`. It stores nothing and has no reasoning summaries."""
 
     provider = "groq"
+    routes = GROQ_ROUTES
     rules: ClassVar = responses_rules("groq", foreign=OF_OPENAI)
     base_url = Groq.base_url
     key_variable = Groq.key_variable
     path = "/openai/v1/responses"
+    models_path = Groq.models_path
     stateless = False
     summary = ""
     efforts = Groq.efforts

@@ -38,6 +38,7 @@ from gai_fast.providers._chat_mends import (
 )
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._requests import file_url
+from gai_fast.providers._routes import MISTRAL_ROUTES
 from gai_fast.providers._rules import CallIds, Member
 from gai_fast.providers._target import Target
 
@@ -70,10 +71,12 @@ class Mistral(ChatAPI):
     """`base_url` is the host alone, as in Mistral's SDK, which appends `/v1`."""
 
     provider = "mistral"
+    routes = MISTRAL_ROUTES
     telemetry_name = "mistral_ai"
     base_url = "https://api.mistral.ai"
     key_variable = "MISTRAL_API_KEY"
     path = "/v1/chat/completions"
+    models_path = "/v1/models"
     stream_options: ClassVar = {}
     tool_parts = ChatAPI.user_parts
     rules: ClassVar = ChatRules(

@@ -49,6 +49,7 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
+from gai_fast.providers._routes import OLLAMA_ROUTES
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCalls, function_of, listed_calls
@@ -67,6 +68,7 @@ class _Ollama(API):
     """The base class of both APIs."""
 
     provider = "ollama"
+    routes = OLLAMA_ROUTES
     framing = "ndjson"
     base_url = _ADDRESS
     local_servers: ClassVar = {"ollama": _ADDRESS}

@@ -27,9 +27,12 @@ from gai_fast.providers._requests import openai_cache, openai_cache_member
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._routes import OPENAI_ROUTES
 from gai_fast.providers._rules import LACKS, CallIds, Member
 from gai_fast.providers._target import Target
 
+_KEYED: Final = ("/agents/environments", "/agents/sessions/*/events")
+"""The resources of the SDK that have the parameter `idempotency_key`."""
 _SEARCH: Final = OwnTool({}, {"context_size": "search_context_size", "user_location": "user_location"})
 
 
@@ -37,9 +40,11 @@ class OpenAI(ChatAPI):
     """`https://api.openai.com/v1/chat/completions`."""
 
     provider = "openai"
+    routes = OPENAI_ROUTES
     base_url = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
     stream_options: ClassVar = {"include_usage": True, "include_obfuscation": False}
+    keyed_paths = _KEYED
     rules: ClassVar = ChatRules(
         "openai",
         "openai 3.57.0, 2026-11-25",
@@ -150,10 +155,12 @@ class OpenAIResponses(ResponsesAPI):
         "tool_choice tools truncation".split()
     )
     compact_path = "/responses/compact"
+    keyed_paths = _KEYED
 
     marks_cache = True
     unions = "loose"
     provider = "openai"
+    routes = OPENAI_ROUTES
     rules: ClassVar = responses_rules("openai")
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
@@ -178,6 +185,7 @@ class OpenAICompletions(CompletionsAPI):
     """`https://api.openai.com/v1/completions`."""
 
     provider = "openai"
+    routes = OPENAI_ROUTES
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options = OpenAI.stream_options

@@ -32,6 +32,7 @@ from gai_fast.providers._requests import anthropic_cache_member, file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers._routes import OPENROUTER_ROUTES
 from gai_fast.providers._rules import LACKS, Member, Mend
 from gai_fast.providers._target import Target
 
@@ -78,6 +79,7 @@ class OpenRouter(ChatAPI):
     """`https://openrouter.ai/api/v1/chat/completions`, a gateway to many providers."""
 
     provider = "openrouter"
+    routes = OPENROUTER_ROUTES
     base_url = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
     stream_options: ClassVar = {}
@@ -168,6 +170,7 @@ class OpenRouterResponses(ResponsesAPI):
     """`https://openrouter.ai/api/v1/responses`. An error body's `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
+    routes = OPENROUTER_ROUTES
     rules: ClassVar = responses_rules("openrouter")
     base_url = OpenRouter.base_url
     key_variable = OpenRouter.key_variable

@@ -40,6 +40,7 @@ from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
+from gai_fast.providers._routes import PERPLEXITY_ROUTES
 from gai_fast.providers._rules import LACKS, Member
 from gai_fast.providers._target import Target
 
@@ -60,6 +61,7 @@ class Perplexity(ChatAPI):
     """`https://api.perplexity.ai/chat/completions`, which answers with sources from the web."""
 
     provider = "perplexity"
+    routes = PERPLEXITY_ROUTES
     base_url = "https://api.perplexity.ai"
     key_variable = "PERPLEXITY_API_KEY"
     models_path = ""
@@ -173,6 +175,7 @@ class PerplexityResponses(ResponsesAPI):
     """The agent API, at the path that OpenAI's SDK uses: `/v1/responses`."""
 
     provider = "perplexity"
+    routes = PERPLEXITY_ROUTES
     rules: ClassVar = responses_rules("perplexity", foreign=OF_OPENAI)
     base_url = Perplexity.base_url
     key_variable = Perplexity.key_variable

@@ -30,6 +30,7 @@ from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatR
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
+from gai_fast.providers._routes import XAI_ROUTES
 from gai_fast.providers._rules import LACKS, Member
 
 
@@ -37,6 +38,7 @@ class XAI(ChatAPI):
     """`base_url` is the URL for OpenAI's SDK; xAI's own SDK uses gRPC."""
 
     provider = "xai"
+    routes = XAI_ROUTES
     telemetry_name = "x_ai"
     base_url = "https://api.x.ai/v1"
     key_variable = "XAI_API_KEY"
@@ -95,6 +97,7 @@ class XAIResponses(ResponsesAPI):
     }
 
     provider = "xai"
+    routes = XAI_ROUTES
     caches_by_key = True
     rules: ClassVar = responses_rules("xai", foreign=OF_OPENAI)
     telemetry_name = "x_ai"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import openai
@@ -141,12 +142,15 @@ async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(ne
         "accept-encoding": "gzip",
         "connection": "keep-alive, x-hop",
         "x-hop": "1",
+        "x-http-method-override": "DELETE",
+        "x-original-url": "/v1/files",
         "te": "trailers",
         "x-own": "kept",
         "openai-beta": "assistants=v2",
     }
     heads.clear()
-    for method, path in (("POST", "/v1/embeddings"), ("POST", "/p/up/v1/embeddings?key=sk-mine&b=%20&KEY=x&a=1&b=")):
+    query = "key=sk-mine&b=%20&KEY=x&a=1&_method=PUT&b="
+    for method, path in (("POST", "/v1/embeddings"), ("POST", f"/p/up/v1/embeddings?{query}")):
         answer = await gateway.ask(method, path, ASK, mine)
         assert answer.status == 200, answer.body
     first, second = heads
@@ -671,6 +675,70 @@ async def test_nothing_answered_is_asked_again_and_an_answer_is_not(net: Net) ->
     large = await gateway.ask("POST", "/p/up/v1/audio/x", 16 * ALL_BYTES, {"content-type": "audio/wav"})
     assert large.status == 502
     assert len(bodies) == 3
+    net.logged.clear()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "times"),
+    [
+        ("POST", "/p/up/v1/fine_tuning/jobs", 1),
+        ("POST", "/v1/images/generations", 1),
+        ("POST", "/v1/audio/speech", 1),
+        ("DELETE", "/p/up/v1/models/mine", 1),
+        ("GET", "/p/up/v1/fine_tuning/jobs", 3),
+        ("POST", "/v1/embeddings", 3),
+        ("POST", "/p/up/v1/moderations", 3),
+    ],
+)
+@on_uvloop
+async def test_what_may_have_been_carried_out_is_sent_once(net: Net, method: str, path: str, times: int) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, lane=LANE, retries=2)
+    answer = await gateway.ask(method, path, ASK if method == "POST" else None)
+    assert (answer.status, answer.error["code"]) == (502, "network")
+    assert len(upstream.peers) == times
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_a_request_that_was_never_sent_is_sent_again(net: Net) -> None:
+    """No connection could be made: whatever the request does, it has done nothing."""
+    upstream = await net.upstream(embeds)
+    gateway = await net.gateway(upstream, lane=LANE, retries=2)
+    await upstream.stop()
+    refused = await gateway.ask("POST", "/p/up/v1/fine_tuning/jobs", ASK)
+    assert refused.status == 502
+    metrics = (await gateway.ask("GET", "/metrics")).body.decode()
+    assert re.search(r"^gai_fast_retries_total\S* 2(?:\.0)?$", metrics, re.MULTILINE), metrics
+    net.logged.clear()
+
+
+@pytest.mark.parametrize(("path", "times"), [("/p/up/v1/fine_tuning/jobs", 1), ("/v1/embeddings", 2)])
+@on_both_loops
+async def test_a_pooled_connection_that_dies_with_a_request_repeats_none_that_may_have_been_carried_out(
+    net: Net, path: str, times: int
+) -> None:
+    asked: list[bytes] = []
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            first = await peer.request()
+            if first:
+                asked.append(first)
+                if len(asked) == 1:
+                    peer.reset()
+                    return
+            await peer.answer("200 OK", b"{}", "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE)
+    assert (await gateway.ask("GET", "/p/up/v1/fine_tuning/jobs")).status == 200
+    answer = await gateway.ask("POST", path, ASK)
+    assert answer.status == (200 if times == 2 else 502)
+    assert len(asked) == times
     net.logged.clear()
 
 

@@ -167,6 +167,7 @@ class Upstreams:
         receiver: Receiver,
         upload: Upload | None = None,
         length: int = -1,
+        is_repeatable: bool = True,
     ) -> Exchange:
         """Sends a request that is passed through. It is neither recorded nor given the upstream's configured headers.
 
@@ -176,13 +177,15 @@ class Upstreams:
             receiver: Gets the response.
             upload: As for `ConnectionPool.open_once`.
             length: As for `ConnectionPool.open_once`.
+            is_repeatable: As for `ConnectionPool.open_once`.
 
         Raises:
             Error: The upstream's TLS files cannot be used.
             ValueError: The request would break its framing.
         """
+        method, path, headers, body = request.method, request.path, request.headers, request.body
         pool = self._pool(upstream)
-        return pool.open_once(request.method, request.path, request.headers, request.body, receiver, upload, length)
+        return pool.open_once(method, path, headers, body, receiver, upload, length, is_repeatable)
 
     def send_repeated(self, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> Exchange:
         """Sends a request that is passed through, as `send_once`; others have the same headers, so its head is cached.

@@ -172,6 +172,7 @@ class Exchange:
         sent: Whether the request may have been written, so that the upstream may be working on it.
         reused: Whether the exchange runs on a pooled connection.
         resent: Whether the request was written again because its pooled connection was dead.
+        is_repeatable: Whether it may be: the upstream may get the request twice.
         fast_path: Handles the next reads, once the body has begun and the reads are likely to bring only deltas.
     """
 
@@ -195,6 +196,7 @@ class Exchange:
         "_total_by",
         "_upload",
         "fast_path",
+        "is_repeatable",
         "resent",
         "reused",
         "sent",
@@ -214,6 +216,7 @@ class Exchange:
         self.sent = False
         self.reused = False
         self.resent = False
+        self.is_repeatable = True
         self._peer = peer
         self._method = method
         self._request: bytes | None = request  # until the first byte of the response
@@ -340,8 +343,10 @@ class Exchange:
 
     @property
     def has_met_a_dead_connection(self) -> bool:
-        """Whether the lost connection came from the pool, and the peer had closed it before it saw the request."""
-        return self.reused and self._request is not None and self._clock() - self._read_at <= LIMITS.pool_stale
+        """Whether the request is sent again: the lost connection came from the pool, and the peer has most likely
+        closed it before it saw the request."""
+        may_go = self.reused and self.is_repeatable and self._request is not None
+        return may_go and self._clock() - self._read_at <= LIMITS.pool_stale
 
     # -- for the connection
 

@@ -12,7 +12,7 @@ available: the new one, or one released by another exchange. An attempt that is 
 connection becomes idle.
 
 After a dead connection an exchange gets only a fresh one: the upstream may have closed all pooled connections, and a
-request is sent again only once.
+request is sent again only once; if it may not come twice, never.
 """
 
 from __future__ import annotations
@@ -235,6 +235,7 @@ class ConnectionPool(ABC):
         receiver: Receiver,
         upload: Upload | None = None,
         length: int = -1,
+        is_repeatable: bool = True,
     ) -> Exchange:
         """Starts a request as `open` does; its head is not cached.
 
@@ -246,6 +247,8 @@ class ConnectionPool(ABC):
             receiver: As for `open`.
             upload: Sends the rest of the body. None if there is no rest.
             length: The length of an uploaded body; negative if it is sent in HTTP chunks.
+            is_repeatable: Whether the upstream may get the request twice: if not, it is not sent again after a dead
+                pooled connection, whose peer may have read it.
 
         Raises:
             ValueError: As `open`.
@@ -253,6 +256,7 @@ class ConnectionPool(ABC):
         request = encode_once(self.origin, method, path, headers, body, upload is not None, length)
         now = self._clock()
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, now, upload)
+        exchange.is_repeatable = is_repeatable
         _start(self, exchange, now)
         return exchange
 
@@ -609,7 +613,7 @@ def _serve(pool: ConnectionPool, exchange: Exchange, now: float) -> bool:
     # A function, because a method of a class with an interpreted subclass is called through the interpreter.
     while pool._idle:
         connection, since = pool._idle.popitem()  # the last one used is the least likely to have been closed
-        is_young = now < since + _LOOK
+        is_young = now < since + _LOOK and exchange.is_repeatable  # nothing mends a dead connection for the others
         if not connection.is_closing and (is_young or connection.is_quiet):
             pool._reused += 1
             _begin(exchange, connection, pool._loop, reused=True)

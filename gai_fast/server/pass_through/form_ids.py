@@ -1,6 +1,8 @@
-"""Finds the ids of what an upstream stores in a form that passes through: a caller may name only its own.
+"""Finds fields in a form that passes through: the ids of what an upstream stores, of which a caller may name only its
+own; or the models that it names, of which a caller may use only some.
 
-Owns which fields of a form are looked at. `core/stored_ids.py` has their names, `admission/stored_ids.py` the refusals.
+Owns how a form is read. `core/stored_ids.py` has the names of ids, `admission/further_models.py` those of models,
+`admission/stored_ids.py` the refusals.
 
 1. A form is read as the most lenient server would: a part begins wherever a disposition does, whatever the boundary is,
    and a field has every name that its head can be read to give it.
@@ -13,6 +15,7 @@ Owns which fields of a form are looked at. `core/stored_ids.py` has their names,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 from urllib.parse import parse_qsl, unquote, unquote_plus
@@ -40,17 +43,23 @@ _MEMBERS: Final = {name.lower(): name for name in FIELDS}
 """By lower-case name: to ASP.NET, names of fields have no case."""
 
 
+Wanted = Callable[[str], str | None]
+"""Returns the member for a name of a field, or for a piece of one, in lower case. None if it is not looked for."""
+
+
 class FormIds:
     """Reads one form, in pieces.
 
     Args:
         content_type: The header of its body.
+        wanted: As `Wanted`; by default the members with ids.
     """
 
-    __slots__ = ("_held", "_is_multipart")
+    __slots__ = ("_held", "_is_multipart", "_wanted")
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, wanted: Wanted = _MEMBERS.get) -> None:
         self._is_multipart = content_type.lower().lstrip().startswith("multipart/")
+        self._wanted = wanted
         self._held = b""
 
     def feed(self, data: bytes, *, is_last: bool = False) -> list[StoredId]:
@@ -66,13 +75,13 @@ class FormIds:
         data = self._held + data
         found: list[StoredId] = []
         read = _read_parts if self._is_multipart else _read_pairs
-        self._held = read(data, found, is_last)
+        self._held = read(data, found, is_last, self._wanted)
         if len(self._held) > LIMITS.form_head + len(_BEGIN):
             raise _too_long()
         return found
 
 
-def _read_parts(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
+def _read_parts(data: bytes, found: list[StoredId], is_last: bool, wanted: Wanted) -> bytes:
     """Reads the fields of a form of several parts. Returns the bytes of an incomplete field."""
     lowered, at, most = data.lower(), 0, LIMITS.form_head
     while (begin := lowered.find(_BEGIN, at)) >= 0:
@@ -83,7 +92,7 @@ def _read_parts(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
         if at - begin > most:
             raise _too_long()
         head = data[begin:at]
-        names = _names_in(head)
+        names = _names_in(head, wanted)
         if not names:
             continue
         if head_end < 0 or _BARE_END.search(head):
@@ -101,8 +110,8 @@ def _read_parts(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
     return data[max(at, len(data) - len(_BEGIN)) :]
 
 
-def _names_in(head: bytes) -> list[str]:
-    """Returns the members with ids that the head of a part can be read to name.
+def _names_in(head: bytes, wanted: Wanted) -> list[str]:
+    """Returns the members that the head of a part can be read to name.
 
     Raises:
         Error: Rule 2.
@@ -114,23 +123,23 @@ def _names_in(head: bytes) -> list[str]:
     if any(_ENCODED in value for value in values):
         raise _unclear()
     texts = [unquote(re.sub(rb"\\(.)", rb"\1", value).decode("utf-8", "replace")) for value in values]
-    return list(dict.fromkeys([member for text in texts for member in _members(text)]))
+    return list(dict.fromkeys([member for text in texts for member in _members(text, wanted)]))
 
 
-def _read_pairs(data: bytes, found: list[StoredId], is_last: bool) -> bytes:
+def _read_pairs(data: bytes, found: list[StoredId], is_last: bool, wanted: Wanted) -> bytes:
     """Reads the fields of a form in the form of a query; as `_read_parts`."""
     data = data.replace(b";", b"&")  # to some servers it separates fields as well
     end = len(data) if is_last else data.rfind(b"&") + 1
     for name, value in parse_qsl(data[:end].decode("utf-8", "replace")):
-        found += [StoredId(member, value.strip()) for member in _members(name)]
+        found += [StoredId(member, value.strip()) for member in _members(name, wanted)]
     rest = data[end:]
     name, equals, _ = rest.decode("utf-8", "replace").partition("=")
-    return b"=" if equals and not _members(unquote_plus(name)) else rest  # nothing is kept of another value
+    return b"=" if equals and not _members(unquote_plus(name), wanted) else rest  # nothing is kept of another value
 
 
-def _members(name: str) -> list[str]:
-    """Returns the members with ids in the name of a field: `images[0][file_id]` has one."""
-    return [_MEMBERS[piece] for piece in _PIECES.split(name.lower()) if piece in _MEMBERS]
+def _members(name: str, wanted: Wanted) -> list[str]:
+    """Returns the members in the name of a field: `images[0][file_id]` has one."""
+    return [member for piece in _PIECES.split(name.lower()) if (member := wanted(piece)) is not None]
 
 
 def _too_long() -> Error:

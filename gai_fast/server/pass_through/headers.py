@@ -1,6 +1,7 @@
 """The headers that are passed on, to an upstream and back.
 
-Owns which are not: those of one hop, credentials, and what the gateway itself says.
+Owns which are not: those of one hop, credentials, what gives a request another method or address than the `lane` was
+asked for, and what the gateway itself says.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ _OF_CLIENT: Final = frozenset(
 )
 """An encoding that no code decodes, credentials, their accounts, and headers that identify the client."""
 _OF_CLIENT_PREFIXES: Final = ("proxy-", "x-gai-", "x-forwarded-", "sec-", "access-control-")
+_REROUTES: Final = re.compile(
+    r"(?!x-stainless-).*(?:override|rewrit|original"
+    r"|(?<![a-z])(?:http-?)?(?:method|path|ur[il]|host)(?![a-z])|destination-?url)"
+)
+"""Names of headers from which servers take another method, path or host than those of the request line:
+`x-http-method-override` (Google's APIs, Rails, Django), `x-original-url` and `x-rewrite-url` (IIS, Symfony, Zend),
+`x-envoy-original-path`, `request-uri`. `x-stainless-helper-method` of the SDKs only counts calls."""
 _SECRET_ENDINGS: Final = ("api-key", "apikey", "authorization", "-token", "-secret", "subscription-key")
 """The ends of the names of headers that carry credentials: `x-goog-api-key`, `x-amz-security-token`."""
 
@@ -69,11 +77,13 @@ def for_upstream(
 @lru_cache(LIMITS.known_names)
 def _is_clients(name: str) -> bool:
     """Returns whether a client's header of this name is passed on."""
+    read = name.replace("_", "-")  # as servers read it that hand headers on in variables (RFC 3875, 4.1.18)
     return not (
-        name in _HOP
-        or name in _OF_CLIENT
-        or name.startswith(_OF_CLIENT_PREFIXES)
-        or name.endswith(_SECRET_ENDINGS)
+        read in _HOP
+        or read in _OF_CLIENT
+        or read.startswith(_OF_CLIENT_PREFIXES)
+        or read.endswith(_SECRET_ENDINGS)
+        or _REROUTES.match(read)
         or not _NAME.fullmatch(name)
     )
 

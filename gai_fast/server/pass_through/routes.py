@@ -2,9 +2,10 @@
 
 Owns who may ask for what, and the upstream that is asked. `transfer.py` does the rest.
 
-1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream.
+1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream. For a key with a list of models the
+   body is read: it names only models of the list, by the upstream's ids.
 2. JSON routes: the body names a `[[model]]` that the key may use, and its upstream's `lane` has the path. The model is
-   replaced; nothing else changes.
+   replaced; nothing else changes. For a key with a list of models no other member names one.
 3. Forms: the one upstream whose `lane` has the path. Of a form only ids are read, so it may name any model: a key with
    a list of models is refused. JSON at such a route is read as by rule 2. Both name only files that their caller got
    here.
@@ -16,7 +17,8 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -30,13 +32,21 @@ from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import cost_of
 from gai_fast.model.request import CheckedBody
-from gai_fast.model.settings import ModelSettings, UpstreamSettings
+from gai_fast.model.settings import KeySettings, ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import check_coding, is_form
-from gai_fast.server.admission.stored_ids import check_number, ids_in_raw
+from gai_fast.server.admission.further_models import (
+    LongBody,
+    check_further_models,
+    check_passed_models,
+    kind_of,
+    may_be_json,
+)
+from gai_fast.server.admission.stored_ids import check_number, ids_in_raw, not_found
 from gai_fast.server.pass_through.form_ids import FormIds
+from gai_fast.server.pass_through.repetition import may_repeat
 from gai_fast.server.pass_through.transfer import Call, Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
@@ -48,9 +58,14 @@ METERED: Final = frozenset(
     ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/responses/compact")
 )
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
+CheckBytes = Callable[[bytes], object]
 _BYTES_PER_TOKEN: Final = 4
 _DECODE: Final = msgspec.json.Decoder().decode
 _ENCODE: Final = msgspec.json.Encoder().encode
+
+
+Form = tuple[UpstreamSettings, str, CheckBytes | None]
+"""The upstream of a form, the path there, and what checks the rest of the form."""
 
 
 class PassThroughRoutes:
@@ -98,7 +113,55 @@ class PassThroughRoutes:
             raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
         self._check_spend(incoming, None, is_metered=False)
-        self._plan(passage, upstream, below(upstream.base_url, path.sent), "/p/{}", None)
+        check = None if key is None or key.may_use_all else self._check_models(incoming, upstream, key)
+        place = get_provider(upstream.provider).routes.own_path(path.sent) or below(upstream.base_url, path.sent)
+        self._plan(passage, upstream, place, "/p/{}", None, check=check)
+
+    def _check_models(self, incoming: Incoming, upstream: UpstreamSettings, key: KeySettings) -> CheckBytes | None:
+        """Checks the models that the body of a request for an upstream's own path names.
+
+        Args:
+            incoming: The request.
+            upstream: The upstream.
+            key: The caller's key, which may only use some models.
+
+        Returns:
+            What checks the rest of the body. None if all of it is known.
+
+        Raises:
+            Error: The body names a model that the key may not use, or may do so in a part that is not read.
+        """
+        http = incoming.http
+        if not http.body and http.upload is None:
+            return None
+        check_coding(http.headers)  # the names must be readable
+        if http.upload is None and may_be_json(http.body):
+            http.body = check_passed_models(http.body, partial(self._may_use, upstream, key))
+            return None
+        if not is_form(http.headers):
+            return None if http.upload is None else LongBody(http.body).check
+        fields = FormIds(http.headers["content-type"], _model_field)
+        check = partial(self._check_form_models, fields, upstream, key)
+        check(http.body, is_last=http.upload is None)
+        return check
+
+    def _may_use(self, upstream: UpstreamSettings, key: KeySettings, identifier: str) -> bool:
+        """Returns whether a key may use a model of an upstream, by the upstream's id of it."""
+        place = (upstream.name, identifier)
+        names = [
+            model.name
+            for model in self._engine.settings.models.values()
+            if place in [(each.upstream.name, each.id) for each in model.targets or (model,)]
+        ]
+        return any(map(key.may_use, (f"{upstream.name}/{identifier}", *names)))
+
+    def _check_form_models(
+        self, fields: FormIds, upstream: UpstreamSettings, key: KeySettings, data: bytes, *, is_last: bool | None = None
+    ) -> None:
+        for named in fields.feed(data, is_last=not data if is_last is None else is_last):
+            if not self._may_use(upstream, key, named.identifier):
+                text = "this key may not use the model that the form names: ask for one that is in its `models`"
+                raise Error("forbidden", text, reason="model")
 
     def plan_model(self, passage: TransferPassage) -> None:
         """Plans a request whose JSON body names a model: rule 2."""
@@ -110,12 +173,11 @@ class PassThroughRoutes:
             self._offering(route)  # its refusal comes first
             raise
         upstream = model.upstream
-        path = _place_of(upstream, route)
-        if path is None:
+        if not _has_in_lane(upstream, route):
             self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
-        self._plan(passage, upstream, path, route, model, body)
+        self._plan(passage, upstream, _place_of(upstream, route, model.id), route, model, body)
 
     def _offering(self, route: str) -> list[UpstreamSettings]:
         """Returns the upstreams that offer a route.
@@ -123,18 +185,20 @@ class PassThroughRoutes:
         Raises:
             Error: There is none.
         """
-        offering = [each for each in self._engine.settings.upstreams.values() if _place_of(each, route)]
+        offering = [each for each in self._engine.settings.upstreams.values() if _has_in_lane(each, route)]
         if not offering:
             text = f"no upstream offers {route} here: add it to `lane` of an [[upstream]] that has it"
             raise Error("not_found", text, reason="route")
         return offering
 
-    def read_form(self, passage: TransferPassage) -> tuple[UpstreamSettings, FormIds | None]:
-        """Returns the upstream of a form, and what reads its ids: rule 3."""
+    def read_form(self, passage: TransferPassage) -> Form:
+        """Returns where a form goes, and names the ids in what is there of it: rule 3."""
         incoming = passage.incoming
         _check_page(incoming)
         route = incoming.path
         offering = self._offering(route)
+        if len(offering) > 1:
+            offering = [each for each in offering if _path_of(each, route, None)] or offering[:1]
         if len(offering) > 1:
             names = ", ".join([f"/p/{each.name}{route}" for each in offering])
             raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
@@ -144,6 +208,7 @@ class PassThroughRoutes:
             raise Error("forbidden", text, reason="model")
         self._check_spend(incoming, None, is_metered=False)
         upstream, ids, named = offering[0], None, []
+        path = _place_of(upstream, route, None)
         if key is not None:
             check_coding(incoming.http.headers)  # its ids must be readable
             ids = FormIds(incoming.http.headers["content-type"])
@@ -151,12 +216,12 @@ class PassThroughRoutes:
             check_number(named)
             named = [each for each in named if not upstream.shares(each.identifier)]
         passage.named = named
-        return upstream, ids
+        return upstream, path, None if ids is None else partial(_check_ids, ids, upstream)
 
-    def plan_form(self, passage: TransferPassage, upstream: UpstreamSettings, ids: FormIds | None) -> None:
-        """Plans a request with a form; the last two arguments are the result of `read_form`."""
-        route = passage.incoming.path
-        self._plan(passage, upstream, _place_of(upstream, route) or "", route, None, ids=ids)
+    def plan_form(self, passage: TransferPassage, form: Form) -> None:
+        """Plans a request with a form; the last argument is the result of `read_form`."""
+        upstream, path, check = form
+        self._plan(passage, upstream, path, passage.incoming.path, None, check=check)
 
     def read_own_ids(self, passage: TransferPassage) -> None:
         """Reads a JSON body, whose caller must own the ids that it names.
@@ -175,10 +240,12 @@ class PassThroughRoutes:
         incoming = passage.incoming
         model, body = self._model_and_body(incoming)
         upstream, route = model.upstream, incoming.path
-        api, path = get_provider(upstream.provider), _place_of(upstream, route)
+        api = get_provider(upstream.provider)
         if api.compact_path:
-            path = below(upstream.base_url, api.compact_path)
-        elif path is None or api.dialect != incoming.format.name:
+            path = api.compact_path
+        elif _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
+            path = _place_of(upstream, route, model.id)
+        else:
             text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
             raise Error("unsupported", text, reason="compact")
         self._plan(passage, upstream, path, route, model, body)
@@ -186,6 +253,10 @@ class PassThroughRoutes:
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
         body = incoming.json_body()
+        if incoming.key is not None and not incoming.key.may_use_all:
+            read = parse_object(body)
+            check_further_models(read, incoming.key)
+            body = encode_json(read)  # of duplicate members an upstream may read another one
         cut = cut_body(body, b"model")
         if cut is not None:
             name, before, behind = cut
@@ -235,7 +306,7 @@ class PassThroughRoutes:
         endpoint: str,
         model: ModelSettings | None,
         body: bytes | None = None,
-        ids: FormIds | None = None,
+        check: CheckBytes | None = None,
     ) -> None:
         """Plans a request.
 
@@ -246,16 +317,21 @@ class PassThroughRoutes:
             endpoint: The route, as a label.
             model: The model that the request names. None if it is not known.
             body: The body. None if it is passed on as it came.
-            ids: Has read the body so far, if it is a form in which ids are checked.
+            check: As for `Call`.
         """
         incoming, engine = passage.incoming, self._engine
         http, key = incoming.http, incoming.key
         settings = engine.settings
+        api = get_provider(upstream.provider)
+        is_repeatable = may_repeat(http.method, path.partition("?")[0], http.headers, api.keyed_paths)
+        wants_bearer = api.routes.wants_bearer and path in api.routes.elsewhere.values()
         query = http.target.partition("?")[2]
         if query:
-            path += read_query(query)
+            more = read_query(query)
+            path += f"&{more[1:]}" if more and "?" in path else more
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
-        call.ids = ids
+        call.is_repeatable, call.wants_bearer = is_repeatable, wants_bearer
+        call.check = check
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
@@ -366,13 +442,28 @@ class _FormPassage(TransferPassage):
     def __init__(self, incoming: Incoming, routes: PassThroughRoutes) -> None:
         super().__init__(incoming, routes)
         self.is_parsed = False
-        self._form: tuple[UpstreamSettings, FormIds | None]  # from `read` on
+        self._form: Form  # from `read` on
 
     def read(self) -> None:
         self._form = self._routes.read_form(self)
 
     def plan(self) -> None:
-        self._routes.plan_form(self, *self._form)
+        self._routes.plan_form(self, self._form)
+
+
+def _check_ids(ids: FormIds, upstream: UpstreamSettings, data: bytes) -> None:
+    """Checks further bytes of a form; empty at its end.
+
+    Raises:
+        Error: They name an id that is not shared by all callers.
+    """
+    for named in ids.feed(data, is_last=not data):
+        if not upstream.shares(named.identifier):
+            raise not_found(named)
+
+
+def _model_field(name: str) -> str | None:
+    return "model" if kind_of(name) == "model" else None
 
 
 def _check_page(incoming: Incoming) -> None:
@@ -381,12 +472,34 @@ def _check_page(incoming: Incoming) -> None:
         raise Error("forbidden", "a page of another origin may not use an upstream's own paths", reason="origin")
 
 
-def _place_of(upstream: UpstreamSettings, route: str) -> str | None:
-    """Returns the path of a route below the base URL of an upstream. None if the upstream's `lane` does not have it."""
-    return _known_place(upstream.lane, upstream.base_url, route) if upstream.lane else None
+def _has_in_lane(upstream: UpstreamSettings, route: str) -> bool:
+    return bool(upstream.lane) and _is_offered(upstream.lane, route)
 
 
 @lru_cache(SHARED.known_values)
-def _known_place(lane: tuple[str, ...], base_url: str, route: str) -> str | None:
-    path = read_path(route)
-    return below(base_url, path.sent) if "POST" in offered_methods(lane, path.segments) else None
+def _is_offered(lane: tuple[str, ...], route: str) -> bool:
+    return "POST" in offered_methods(lane, read_path(route).segments)
+
+
+def _path_of(upstream: UpstreamSettings, route: str, model: str | None) -> str | None:
+    return get_provider(upstream.provider).passed_path(route, upstream.extra, model)
+
+
+def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> str:
+    """Returns the path of a route below the base URL of an upstream.
+
+    Args:
+        upstream: The upstream.
+        route: The route.
+        model: The upstream's id of the model. None if it is not known.
+
+    Raises:
+        Error: The upstream's provider has no such route.
+    """
+    path = _path_of(upstream, route, model)
+    if path is None:
+        text = f"upstream {upstream.name!r} has no {route}: {upstream.provider} does not offer it"
+        if model is None and upstream.extra.get("api_version"):
+            text += " to forms with an `api_version`"
+        raise Error("unsupported", f"{text}; its own paths are at /p/{upstream.name}/", reason="route")
+    return path

@@ -2,8 +2,9 @@
 
 Owns its attempts, its response and its figures. Called by the loop; awaits nothing.
 
-1. The upstream is asked again if nothing was answered, by the rules of streams (`net/attempts/retry.py`), and only with
-   a body that was read whole. An answer of any status is an answer.
+1. The upstream is asked again if nothing was answered, by the rules of streams (`net/attempts/retry.py`): if it has not
+   been sent the request yet, or the request may come twice (`repetition.py`), and only with a body that was read whole.
+   An answer of any status is an answer.
 2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
 3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
    an error, and is not charged.
@@ -31,23 +32,24 @@ from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
-from gai_fast.providers import Target, UpstreamRequest, get_provider
+from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.runtime.timers import Timer
-from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader, text_characters
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import answering_headers
 
+COMPACT: Final = "/v1/responses/compact"
+"""The route whose upstream may not have it, though it has all others of its API."""
 _FAILED: Final = 400
 _SERVER_FAILED: Final = 500
 _NO_CONTENT: Final = 204
 _clock: Final = time.perf_counter  # a constant: looking a name up in a module costs 30 ns
 _NO_HEADERS: Final[dict[str, str]] = {}
+_NO_KEY: Final = Target("")
 
 
 class Call:
@@ -64,10 +66,25 @@ class Call:
         model: The model that the request names. None if it is not known.
         price: The model's price. None if it has none.
         is_metered: Whether the answer should have counts: without them, the text of the request is charged.
-        ids: Has read the body, if the rest of it may name ids that its caller must not.
+        check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
+            caller must not. None if all may be sent.
+        is_repeatable: Whether the upstream may get it twice.
+        wants_bearer: Whether the upstream wants the key as `Authorization: Bearer`, whatever its own header is.
     """
 
-    __slots__ = ("body", "endpoint", "ids", "is_metered", "model", "path", "price", "stream", "upstream")
+    __slots__ = (
+        "body",
+        "check",
+        "endpoint",
+        "is_metered",
+        "is_repeatable",
+        "model",
+        "path",
+        "price",
+        "stream",
+        "upstream",
+        "wants_bearer",
+    )
 
     def __init__(
         self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
@@ -80,7 +97,9 @@ class Call:
         self.model: ModelSettings | None = None
         self.price: Price | None = None
         self.is_metered = False
-        self.ids: FormIds | None = None
+        self.check: Callable[[bytes], object] | None = None
+        self.is_repeatable = False
+        self.wants_bearer = False
 
 
 class Transfer(Receiver):
@@ -171,26 +190,15 @@ class Transfer(Receiver):
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
         request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
         if source is None:
-            if http.passed is not None and not is_signed:
+            if http.passed is not None and call.is_repeatable and not is_signed:
                 return self._engine.upstreams.send_repeated(upstream, request, self)
-            return self._engine.upstreams.send_once(upstream, request, self)
-        upload = self._upload = BodyUpload(source, self.fail, None if call.ids is None else self._check_ids)
+            return self._engine.upstreams.send_once(upstream, request, self, None, -1, call.is_repeatable)
+        upload = self._upload = BodyUpload(source, self.fail, call.check)
         request.body = upload.framed(request.body)
-        exchange = self._engine.upstreams.send_once(upstream, request, self, upload, upload.length)
+        send = self._engine.upstreams.send_once
+        exchange = send(upstream, request, self, upload, upload.length, call.is_repeatable)
         upload.start(exchange)
         return exchange
-
-    def _check_ids(self, data: bytes) -> None:
-        """Checks further bytes of a form; empty at its end.
-
-        Raises:
-            Error: They name an id that is not shared by all callers.
-        """
-        ids, upstream = self._call.ids, self._call.upstream
-        assert ids is not None
-        for named in ids.feed(data, is_last=not data):
-            if not upstream.shares(named.identifier):
-                raise not_found(named)
 
     def _request_headers(self, credential: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         upstream, http, key = self._call.upstream, self._incoming.http, self._places.key
@@ -198,21 +206,29 @@ class Transfer(Receiver):
         if known is not None and known.upstream is upstream and known.key is key and not credential:
             return known.headers
         secret = None if key is None or upstream.identity is not None else key.reveal()
-        own = get_provider(upstream.provider).headers(Target("", secret))
-        own = [item for item in own if item[0].lower() not in ("content-type", "accept")]
+        api = get_provider(upstream.provider)
+        own = [item for item in api.headers(_NO_KEY) if item[0].lower() not in ("content-type", "accept")]
+        if secret:
+            own.append(("authorization", f"Bearer {secret}") if self._call.wants_bearer else api.key_header(secret))
         headers = tuple(for_upstream(http.headers, [*own, *credential], upstream.headers))
         if known is not None and not credential:
             known.upstream, known.key, known.headers = upstream, key, headers
         return headers
 
-    def _failed(self, error: Error) -> None:
-        """Reports a failed attempt, and makes another one if nothing was answered: rule 1."""
+    def _failed(self, error: Error, *, was_sent: bool) -> None:
+        """Reports a failed attempt, and makes another one if nothing was answered: rule 1.
+
+        Args:
+            error: The failure.
+            was_sent: Whether the upstream may have got the request.
+        """
         targets, upstream, now = self._engine.targets, self._call.upstream, self._now()
         self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
         call, is_whole = self._call, self._incoming.http.upload is None
-        if self._status or not is_whole or len(call.body) > LIMITS.whole_upload:
+        may_repeat = call.is_repeatable or not was_sent
+        if self._status or not is_whole or not may_repeat or len(call.body) > LIMITS.whole_upload:
             self._end_with(shown)
             return
         failure = Failure(
@@ -271,11 +287,11 @@ class Transfer(Receiver):
 
     def exchange_ended(self, error: Error | None) -> None:
         """Works as `Receiver.exchange_ended`."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         if self._upload is not None:
             self._upload.stop()
         if error is not None:
-            self._failed(error)
+            self._failed(error, was_sent=exchange is None or exchange.sent or exchange.resent)
             return
         refusal = self._refusal(self._held) if self._held is not None else None
         self._places.leave(self._now(), is_finished=self._status < _SERVER_FAILED)
@@ -295,6 +311,9 @@ class Transfer(Receiver):
         targets, now = self._engine.targets, self._now()
         self._places.refused(error, now)
         targets.attempt_failed(upstream, error)
+        if self._call.endpoint == COMPACT and missing_route(error) != "no":
+            text = f"upstream {upstream.name!r} compacts no conversation: ask a model of one that does"
+            return Error("unsupported", text, reason="compact")
         shown = targets.redaction(upstream, self._incoming.caller, keep_details=True)(error, body)
         return None if shown is error else shown
 

@@ -3,7 +3,7 @@
 Owns which paths are refused and which parameters are left out. `model/lane_paths.py` decides which paths are offered.
 
 A path is matched decoded and sent as it came, so it must not mean two things: everything that servers read differently
-is refused, also what would mean that after a second decoding.
+is refused, also what would mean that after a second decoding. A parameter that changes the method is left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 _DOTS: Final = frozenset((".", ".."))
 _CREDENTIALS: Final = frozenset(("key", "api_key", "api-key", "apikey", "access_token", "subscription-key"))
 """Query parameters that carry credentials: `key` is Google's, `access_token` OAuth's (RFC 6750, 2.3)."""
+_REROUTES: Final = frozenset(("_method", "$httpmethod", "$httpheaders", "x-http-method", "x-http-method-override"))
+"""Query parameters that give a request another method: of Rails, Laravel and Symfony, and of Google's APIs, which also
+read headers there."""
+_DROPPED: Final = _CREDENTIALS | _REROUTES
+_OF_PHP: Final = re.compile("[ .]")
+"""The characters of names that PHP reads as underscores."""
 
 
 class UpstreamPath(NamedTuple):
@@ -74,7 +80,9 @@ def _refused(why: str) -> Error:
 
 
 def read_query(query: str) -> str:
-    """Returns a query for the upstream, with its question mark: as it came, without credentials; empty if none is left.
+    """Returns a query for the upstream, with its question mark: as it came, without credentials and other methods.
+
+    Empty if nothing is left.
 
     Args:
         query: The query as it came.
@@ -84,9 +92,17 @@ def read_query(query: str) -> str:
     """
     if not _QUERY.fullmatch(query):
         raise Error("invalid_request", "the query has a character that must be percent-encoded", reason="query")
-    kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]).lower() not in _CREDENTIALS]
-    rest = "&".join(kept)
+    if ";" in query:  # to some servers it separates parameters as well
+        parts = [";".join(filter(_is_passed, part.split(";"))) for part in query.split("&")]
+        rest = "&".join([part for part in parts if part])
+    else:
+        rest = "&".join(filter(_is_passed, query.split("&")))
     return f"?{rest}" if rest else ""
+
+
+def _is_passed(parameter: str) -> bool:
+    name = unquote_plus(parameter.partition("=")[0]).strip().lower()
+    return name not in _DROPPED and _OF_PHP.sub("_", name) not in _DROPPED
 
 
 def below(base_url: str, path: str) -> str:

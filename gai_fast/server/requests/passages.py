@@ -17,14 +17,16 @@ from gai_fast.core.stored_ids import StoredId
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
-from gai_fast.model.settings import Settings
+from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.stream.streams import Engine
+from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
+from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated, form_of, negotiate
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
@@ -53,14 +55,16 @@ class Home:
         engine: As above.
         specs: Builds specs, by the configuration for new requests.
         quotas: Estimates what requests use.
+        uncounted: Remembers which upstreams count no tokens.
     """
 
-    __slots__ = ("engine", "quotas", "specs")
+    __slots__ = ("engine", "quotas", "specs", "uncounted")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.specs = SpecBuilder(engine)
         self.quotas = Quotas(engine)
+        self.uncounted = Uncounted(engine.timers.clock)
 
 
 class StreamPassage(Passage):
@@ -362,16 +366,17 @@ class DialectPassage(StreamPassage):
 class CountPassage(StreamPassage):
     """`POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`.
 
-    An upstream of the dialect counts; else the count is estimated.
+    An upstream of the dialect counts, if it can; else the count is estimated.
     """
 
-    __slots__ = ("_asked", "_body", "_estimate")
+    __slots__ = ("_asked", "_body", "_estimate", "_model")
 
     def __init__(self, incoming: Incoming, home: Home) -> None:
         super().__init__(incoming, home)
         self._body: dict[str, Any]  # from `read` on
         self._asked: ClientRequest  # likewise
         self._estimate: Reply | None = None
+        self._model: ModelSettings  # from `plan` on
 
     def read(self) -> None:
         """Works as `Passage.read`."""
@@ -383,22 +388,39 @@ class CountPassage(StreamPassage):
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
-        incoming, asked, body, home = self.incoming, self._asked, self._body, self._home
+        incoming, body, home = self.incoming, self._body, self._home
         dialect = incoming.format
-        model = home.engine.targets.with_target(home.specs.settings.chosen(asked.model, incoming.key), asked.body)
+        model = home.specs.settings.chosen(self._asked.model, incoming.key)
+        check_further_models(body, incoming.key)
+        self._model = model = home.engine.targets.with_target(model, self._asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             check_translated(containers_of(incoming.http.body))
             dialect.parse_request(body)  # a request that would be refused has no count
-            tokens = estimated_tokens(dialect.counted_characters(asked))
-            reply = incoming.json_reply(dialect.count_body(tokens))
-            reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
-            self._estimate = reply
+            self._estimate = self._estimated()
+            return
+        if home.uncounted.has(model, incoming.path):
+            self._estimate = self._estimated()
             return
         spec, context = home.specs.count(incoming, body, model)
         self.spec, self._context = spec, context
         self.stream_id = context.stream_id
         self._client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
+        self._client.instead = self._count_instead
+
+    def _count_instead(self, error: Error) -> Reply | None:
+        """Returns an estimate in place of an upstream's error that means that it counts none. None for other errors."""
+        home, model = self._home, self._model
+        is_configured = model.name in home.specs.settings.models
+        is_missing = home.uncounted.refused(model, self.incoming.path, error, is_configured=is_configured)
+        return self._estimated() if is_missing else None
+
+    def _estimated(self) -> Reply:
+        """Returns the response with an estimate."""
+        dialect = self.incoming.format
+        reply = self.incoming.json_reply(dialect.count_body(estimated_tokens(dialect.counted_characters(self._asked))))
+        reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
+        return reply
 
     def begin(self) -> Reply | None:
         """Works as `Passage.begin`."""

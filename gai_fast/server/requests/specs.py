@@ -20,15 +20,16 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
-from gai_fast.model.errors import Error, Forbidden
+from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
-from gai_fast.model.settings import KeySettings, ModelSettings, OnUnsupported, Settings
+from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
 from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
+from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -74,8 +75,9 @@ class SpecBuilder:
         name = request.model
         model = self.settings.chosen(name if isinstance(name, str) else None, incoming.key)
         if incoming.key is not None:
-            for options in (*request.provider_options.values(), request.extra):
-                _check_further_models(options, incoming.key)
+            raw = [*request.provider_options.values(), request.extra]
+            for options in (*raw, *[tool.options for tool in request.tools if tool.options]):
+                check_further_models(options, incoming.key, own="")
         model = self._engine.targets.with_target(model, request)
         header: LogHeader | None = None
         is_stream = request.stream
@@ -126,7 +128,7 @@ class SpecBuilder:
             is_durable: Whether the request makes the stream durable by a key.
         """
         model = self.settings.chosen(asked.model, incoming.key)
-        _check_further_models(asked.body, incoming.key)
+        check_further_models(asked.body, incoming.key)
         model = self._engine.targets.with_target(model, asked.body)
         if asked.background:
             model = _for_background(model)
@@ -505,22 +507,6 @@ def _on_unsupported(incoming: Incoming) -> OnUnsupported | None:
         return "error"
     text = f"the header {UNSUPPORTED_HEADER} must be one of: {', '.join(get_args(OnUnsupported))}"
     raise Error("invalid_request", text, reason="unsupported")
-
-
-def _check_further_models(body: Mapping[str, Any], key: KeySettings | None) -> None:
-    """Checks that a request names no fallback models for the upstream if its key may not use all models.
-
-    Source: OpenRouter's API reference, `models`.
-
-    Args:
-        body: The body for the upstream, or a part of it.
-        key: The caller's key; None if the server has no keys.
-
-    Raises:
-        Forbidden: The body names fallback models.
-    """
-    if key is not None and "models" in body and not key.may_use_all:
-        raise Forbidden(message="this key may not use all models, so it may name no others in `models`", reason="model")
 
 
 def _for_background(model: ModelSettings) -> ModelSettings:

@@ -68,6 +68,7 @@ class StreamResponse(ResponseWriter):
         headers: Additional headers.
         format_headers: The headers that the stream's format adds; an error response does not have them.
         whole_media_type: Returns the `content-type` of a whole response from its body; None to use `media_type`.
+        instead: Returns the answer that the client gets in place of an error, or None; None to send each error.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class StreamResponse(ResponseWriter):
         "_session",
         "format_headers",
         "headers",
+        "instead",
         "media_type",
         "stream_id",
         "whole_media_type",
@@ -96,6 +98,7 @@ class StreamResponse(ResponseWriter):
         self.headers: Headers = ()
         self.format_headers: Headers = ()
         self.whole_media_type: Callable[[Sequence[Piece]], str] | None = None
+        self.instead: Callable[[Error], Reply | None] | None = None
         self._codings: tuple[str, ...]
         self._is_whole = whole
         self._has_ended = False
@@ -158,6 +161,10 @@ class StreamResponse(ResponseWriter):
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         """Answers with an error response instead of a stream."""
+        other = None if self.instead is None else self.instead(error)
+        if other is not None:
+            self.reply(other)
+            return
         headers = [("x-gai-stream-id", self.stream_id), *self.headers, *self._cost_headers()]
         reply = self._incoming.refusal(error, headers)
         if error.details is not None:  # the upstream's own error object is passed on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.cli.diagnosis import Check, missing_key, missing_keys, worst
+from gai_fast.cli.diagnosis import Check, missing_key, missing_keys, missing_routes, worst
 from gai_fast.model.settings import IdentitySettings, Secret, Settings, UpstreamSettings
 
 
@@ -38,3 +38,33 @@ def test_a_missing_key_is_an_error_with_its_fix() -> None:
     found = missing_key(upstream)
     assert found == Check("upstream.a", "error", detail, f'set `api_key = "env:{fix}"` in its [[upstream]]')
     assert missing_keys(Settings(upstreams={"a": upstream})) == [f"upstream.a: {detail}: {found.fix}"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "entry", "found"),
+    [
+        ("anthropic", "/v1/embeddings", "anthropic has no /v1/embeddings: requests for it are refused"),
+        ("gemini", "/v1/audio/speech", "gemini has no /v1/audio/speech: requests for it are refused"),
+        ("groq", "/v1/images/generations", "groq is not known to have /v1/images/generations"),
+        ("groq", "POST /v1/moderations", "groq is not known to have /v1/moderations"),
+        ("groq", "/v1/audio/transcriptions", None),
+        ("azure", "/v1/embeddings", None),
+        ("openai-compatible", "/v1/rerank", None),
+        ("anthropic", "/v1/files", None),
+        ("groq", "/v1/images/*", None),
+    ],
+)
+def test_a_route_that_the_provider_does_not_have_is_told(provider: str, entry: str, found: str | None) -> None:
+    upstream = UpstreamSettings("a", provider, "https://a.example", lane=(entry,))
+    told = [] if found is None else [f"a: `lane`: {found}"]
+    assert missing_routes(Settings(upstreams={"a": upstream})) == told
+
+
+def test_an_address_with_the_path_that_requests_add_is_told() -> None:
+    for provider, url, told in (
+        ("azure", "https://a.example/openai/v1/", "/openai/v1"),
+        ("perplexity", "https://api.perplexity.ai/v1", "/v1"),
+        ("openai", "https://a.example/openai/v1", None),
+    ):
+        found = missing_routes(Settings(upstreams={"b": UpstreamSettings("b", provider, url)}))
+        assert found == ([] if told is None else [f"b: `base_url` ends in {told}, which requests add: remove it"])

@@ -10,7 +10,7 @@ from anthropic.types.beta.message_count_tokens_params import MessageCountTokensP
 from openai.types.responses.input_token_count_params import InputTokenCountParams
 
 from gai_fast.model.errors import Error, Malformed, Unsupported
-from gai_fast.providers import Target, TokenCount, get_provider
+from gai_fast.providers import Target, TokenCount, get_provider, missing_route
 from tests.unit.providers.test_tuning import model_with
 
 API = get_provider("anthropic")
@@ -74,3 +74,63 @@ def test_a_count_has_what_the_configuration_adds_to_requests_if_it_counts(
     assert sent.keys() > asked.keys(), "an effort, which may count"
     plain = get_provider(provider).build_count(asked, Target("claude-opus-4-5", "k"))
     assert json.loads(plain.body).keys() == asked.keys() | more
+
+
+def refusal(status: int, body: bytes, provider: str = "anthropic") -> Error:
+    return get_provider(provider).decode_error(status, {}, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b""),
+        (404, b"404 page not found"),
+        (404, b'{"detail":"Not Found"}'),
+        (404, b'{"error":{"message":"File Not Found","type":"not_found_error","code":404}}'),
+        (404, b'{"type":"error","error":{"type":"not_found_error","message":"Not Found"}}'),
+        (404, b"<html><body>Cannot POST /v1/messages/count_tokens of this model server</body></html>"),
+        (404, b'{"error":{"message":"Invalid URL (POST /v1/responses/input_tokens)","type":"invalid_request_error"}}'),
+        (404, b'{"error":{"code":"404","message":"Resource not found"}}'),
+        (404, b'{"timestamp":1,"status":404,"error":"Not Found","path":"/v1/messages/count_tokens"}'),
+        (405, b'{"detail":"Method Not Allowed"}'),
+        (405, b"the model says no"),
+        (501, b""),
+        (501, b'{"error":{"message":"Not Implemented"}}'),
+    ],
+)
+def test_a_refusal_that_names_nothing_of_the_request_is_of_the_route(status: int, body: bytes) -> None:
+    assert missing_route(refusal(status, body)) == "surely"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b'{"code":5,"error":"url.not_found","message":"nothing here","method":"POST"}'),
+        (404, b'{"error":{"message":"Unknown request URL: POST /v1/messages/count_tokens"}}'),
+        (501, b'{"error":{"message":"this model counts no tokens"}}'),
+    ],
+)
+def test_other_words_may_be_of_the_route(status: int, body: bytes) -> None:
+    assert missing_route(refusal(status, body)) == "perhaps"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b'{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"}}'),
+        (404, b'{"error":{"message":"The model `a/b` does not exist","code":"model_not_found"}}'),
+        (404, b'{"error":{"message":"nothing","code":"model_not_found"}}'),
+        (
+            404,
+            b'{"error":{"message":"Previous response with id \'resp_1\' not found.","param":"previous_response_id"}}',
+        ),
+        (404, b'{"error":{"code":"DeploymentNotFound","message":"The API deployment does not exist."}}'),
+        (400, b'{"error":{"message":"Not Found"}}'),
+        (403, b""),
+        (500, b""),
+        (529, b""),
+    ],
+)
+def test_another_refusal_is_not(status: int, body: bytes) -> None:
+    assert missing_route(refusal(status, body)) == "no"
+    assert missing_route(Error("not_found", "not found")) == "no"

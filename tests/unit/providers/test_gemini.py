@@ -76,7 +76,7 @@ class TestRequests:
             ("tunedModels/m", "/v1beta/tunedModels/m"),
             ("publishers/google/models/m", "/v1beta1/publishers/google/models/m"),
             ("projects/p/locations/l/publishers/google/models/m@1", None),
-            ("../x?key=1#", "/v1beta/models/..%2Fx%3Fkey%3D1%23"),
+            ("x/y?key=1#", "/v1beta/models/x%2Fy%3Fkey%3D1%23"),
             ("models/m:generateContent?", "/v1beta/models/m%3AgenerateContent%3F"),
         ],
     )

@@ -308,6 +308,20 @@ async def test_a_pooled_connection_that_was_dead_costs_one_retry_on_a_fresh_one(
     assert bench.counts("open", "idle", "opened", "retried") == (1, 1, 2, 1)
 
 
+async def test_a_request_that_may_not_come_twice_ends_with_its_pooled_connection(bench: Bench, settle: Any) -> None:
+    bench.open()
+    await settle()
+    bench.transports[0].feed(OK)
+    receiver = bench.make_recorder()
+    exchange = bench.pool.open_once("POST", "/jobs", [], b"{}", receiver, None, -1, False)
+    assert exchange.reused
+    bench.transports[0].lose(ConnectionResetError())
+    await settle()
+    assert (receiver.error.code, receiver.error.reason) == ("network", "reset")
+    assert len(bench.transports) == 1
+    assert bench.counts("open", "retried") == (0, 0)
+
+
 async def test_there_is_no_second_retry(bench: Bench, settle: Any) -> None:
     await pooled(bench, settle)
     bench.transports[0].eof()

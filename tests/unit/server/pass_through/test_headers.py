@@ -23,6 +23,28 @@ def test_what_belongs_to_this_hop_or_to_the_client_is_not_sent_upstream(name: st
     assert for_upstream({name: "theirs", "x-own": "kept"}, OWN, {}) == [("x-own", "kept"), *OWN]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["x-http-method-override", "x-http-method", "x-method-override", "x_http_method_override", "x-httpmethod-override",
+     "http-method-override", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-method",
+     "x-original-host",
+     "x-envoy-original-path", "x-forwarded-uri", "x-forwarded-prefix", "x-override-url", "x-http-path-override",
+     "request-uri", "x-host", "base-url", "x-proxy-url", "x-rewrite-path", "x-http-destinationurl", "url", "x_api_key",
+     "x_forwarded_for", "helicone-target-url", "x-portkey-custom-host"],
+)  # fmt: skip
+def test_what_gives_a_request_another_method_or_address_is_not_sent_upstream(name: str) -> None:
+    assert for_upstream({name: "DELETE", "x-own": "kept"}, OWN, {}) == [("x-own", "kept"), *OWN]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x-stainless-helper-method", "x-stainless-retry-count", "x-goog-api-client", "http-referer", "x-title",
+     "x-curl-id", "x-security-id", "x-methodology", "openai-beta"],
+)  # fmt: skip
+def test_names_that_only_look_like_it_are_sent_upstream(name: str) -> None:
+    assert for_upstream({name: "1"}, (), {}) == [(name, "1")]
+
+
 @pytest.mark.parametrize("name", ["content-type", "accept", "user-agent", "idempotency-key", "anthropic-beta", "range"])
 def test_everything_else_is_sent_upstream(name: str) -> None:
     assert for_upstream({name: "a/b; c"}, OWN, {}) == [(name, "a/b; c"), *OWN]

@@ -92,7 +92,7 @@ async def test_a_request_that_cannot_be_sent_is_answered_and_keeps_no_place(
     monkeypatch.setattr(Upstreams, "send_once", failing)
     monkeypatch.setattr(Upstreams, "send_repeated", failing)
     gateway = await net.gateway(await net.upstream(handler), lane=LANE, retries=1, identity=identity)
-    refused = await gateway.ask("POST", "/p/up/v1/x", {})
+    refused = await gateway.ask("POST", "/p/up/v1/rerank", {})
     assert (refused.status, refused.error["reason"]) == (status, reason)
     engine = gateway.running.engine
     assert engine.running == sum(engine.callers.values()) == 0

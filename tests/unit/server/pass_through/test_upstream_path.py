@@ -50,9 +50,13 @@ def test_a_path_that_servers_read_differently_is_refused(path: str) -> None:
         ("KEY=x&%6bey=y&k%65y&api_key=z&access_token=t&api-key=u&keys=1", "?keys=1"),
         ("a=key=b", "?a=key=b"),
         ("a=100%&b=[1]", "?a=100%&b=[1]"),
+        ("a=1;key=sk-1&b=2;c=3", "?a=1&b=2;c=3"),
+        ("key=x;key=y", ""),
+        ("_method=DELETE&a=1&%5Fmethod=PUT&_METHOD=PATCH&+_method=PUT&.method=PUT&a_method=1", "?a=1&a_method=1"),
+        ("$httpMethod=DELETE&$httpHeaders=X-A:1&%24httpMethod=PUT&x-http-method-override=PUT&$alt=sse", "?$alt=sse"),
     ],
 )
-def test_a_query_is_sent_as_it_came_without_credentials(query: str, sent: str) -> None:
+def test_a_query_is_sent_as_it_came_without_credentials_and_other_methods(query: str, sent: str) -> None:
     assert read_query(query) == sent
 
 
