@@ -111,7 +111,8 @@ class Attempts:
         now: float,
     ) -> None:
         stream = spec.model.stream
-        wish = stream.on_midstream_failure
+        # An answer that cannot be continued, such as one with several choices, begins again where its format can say so.
+        wish = stream.on_midstream_failure if spec.is_continued else "restart"
         self.spec = spec
         self.stream_id = stream_id
         self.attempt: Attempt | None = None
