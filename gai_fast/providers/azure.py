@@ -69,6 +69,7 @@ class Azure(ChatAPI):
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
     unions = "loose"
+    strict_is_closed = True
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body = super().body(request, target) | openai_cache(request.cache)

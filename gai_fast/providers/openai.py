@@ -54,6 +54,7 @@ class OpenAI(ChatAPI):
     clouds = OPENAI_IN_CLOUDS
     has_custom_tools = True
     unions = "loose"
+    strict_is_closed = True
     summaries = frozenset({"auto", "none"})  # this API shows none
 
     def own_tool(self, kind: str, target: Target) -> OwnTool | None:
