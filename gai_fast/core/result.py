@@ -91,7 +91,7 @@ class Collector:
         plain: Whether `tool_call.input` is a parsed value, as in the library, instead of JSON text.
         others: Types of events to keep that have no place in a `Result`.
         choice: The number of the choice that is collected.
-        beside: The collector of another choice of the same answer, which counts the size of both. None if there is none.
+        beside: The collector of another choice of the same answer, which counts the size of both. None: its own.
     """
 
     def __init__(

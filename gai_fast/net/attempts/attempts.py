@@ -111,8 +111,9 @@ class Attempts:
         now: float,
     ) -> None:
         stream = spec.model.stream
-        # An answer that cannot be continued, such as one with several choices, begins again where its format can say so.
-        wish = stream.on_midstream_failure if spec.is_continued else "restart"
+        wish = stream.on_midstream_failure
+        if wish == "continue" and not spec.is_continued:  # it begins again, where its format can say so
+            wish = "restart"
         self.spec = spec
         self.stream_id = stream_id
         self.attempt: Attempt | None = None
