@@ -379,6 +379,17 @@ def reasoning_has_its_item(asked: Received) -> Iterator[str]:
             yield "input: a reasoning item without its item after it"
 
 
+def reasoning_is_whole(asked: Received) -> Iterator[str]:
+    """Says "Item with id 'rs_…' not found. Items are not persisted when `store` is set to false" (OpenAI's API;
+
+    github.com/vercel/ai/issues/7543): reasoning that is not encrypted is looked up by its id, which it knows if it has
+    made it.
+    """
+    for item in _items(asked):
+        if item.get("type") == "reasoning" and not item.get("encrypted_content"):
+            yield "input: reasoning that is not encrypted"
+
+
 def no_reasoning_items(asked: Received) -> Iterator[str]:
     """Says "Reasoning input items can only be provided to a reasoning or computer use model" (OpenAI's API)."""
     if any(item.get("type") == "reasoning" for item in _items(asked)):
@@ -775,11 +786,11 @@ _ROLES = roles("system", "user", "assistant", "tool")
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "openai": (*_OPENAI, no_legacy_limit),
-    "openai:responses": _RESPONSES,
+    "openai:responses": (*_RESPONSES, reasoning_is_whole),
     "openai:responses-4o": (*_RESPONSES, no_reasoning_items),
     "openai:completions": (stops(4), one_limit),
     "azure": (*_OPENAI, no_legacy_limit),
-    "azure:responses": _RESPONSES,
+    "azure:responses": (*_RESPONSES, reasoning_is_whole),
     "anthropic": (*_ANTHROPIC, no_effort),
     "anthropic-adaptive": (*_ANTHROPIC, adaptive_only),
     "anthropic:vertex": (*_ANTHROPIC, no_effort),
