@@ -136,6 +136,7 @@ ROWS: Final[Mapping[str, Mapping[str, Row]]] = {
         ),
     },
     "openai": {
+        "gpt-4*": Row("", _NO_THINKING),
         # OpenAI's guide to reasoning: the o-models and the models of GPT-5 take no sampling parameters, later models
         # take them with the effort `none`. The map has no efforts of the o-models.
         "o1*": Row("o1", {"efforts": ["low", "medium", "high"], "sampling": "none"}),

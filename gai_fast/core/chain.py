@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 from gai_fast.model.events import Event
 
@@ -63,6 +63,8 @@ class Processor(ABC):
     """One stage of one stream: event in, zero or more events out."""
 
     touches: Touches = "deltas"
+    changes_text: ClassVar[bool] = False
+    """Whether it writes other texts in place of the model's, which no event may hold after it."""
 
     @abstractmethod
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:

@@ -90,11 +90,17 @@ class Collector:
     Args:
         plain: Whether `tool_call.input` is a parsed value, as in the library, instead of JSON text.
         others: Types of events to keep that have no place in a `Result`.
+        choice: The number of the choice that is collected.
+        beside: The collector of another choice of the same answer, which counts the size of both. None: its own.
     """
 
-    def __init__(self, *, plain: bool = True, others: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, plain: bool = True, others: Collection[str] = (), choice: int = 0, beside: Collector | None = None
+    ) -> None:
         self._plain = plain
         self._others = others
+        self._choice = choice
+        self._beside = beside
         self._start: Event = NO_EVENT
         self._clear()
 
@@ -124,7 +130,7 @@ class Collector:
 
     def _take(self, event: Event) -> None:
         kind = event["type"]
-        if event.get("choice"):
+        if (event.get("choice") or 0) != self._choice:
             return
         if kind in self._texts:
             text = _text(event, "text", may_lack_it="seq" in event)  # encoders leave out an empty text
@@ -173,6 +179,9 @@ class Collector:
 
     def _grow(self, size: int) -> None:
         """Counts an item to be kept, with the cost of keeping it. Raises `Error` if the total exceeds the limit."""
+        if self._beside is not None:
+            self._beside._grow(size)
+            return
         self._size += size + SHARED.log_piece_cost
         if self._size > SHARED.collected:
             text = f"the answer is larger than {SHARED.collected} characters: read it as events"

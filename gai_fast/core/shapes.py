@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.signatures import is_ours
+from gai_fast.core.stored_ids import is_own_item
 
 CACHE_MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """The members of parts and messages that end a cached part of the prompt: OpenAI's and Anthropic's. OpenRouter takes
@@ -33,7 +34,8 @@ class Shape:
         calls: The names of the members of calls, except the members of every call.
         ids: The ids of calls and of their results.
         last: The role of the last message.
-        signed: There is reasoning that its provider must be asked about: it is sealed, or lacks its signature.
+        signed: There is reasoning that its provider must be asked about: it is sealed, or lacks its signature, or this
+            gateway has made its id.
         is_encrypted: There is reasoning that a provider has encrypted, and that is not sealed.
         has_odd_items: An item's `id` lacks the prefix of its kind.
     """
@@ -165,7 +167,7 @@ def _note_item(shape: Shape, item: dict[str, Any]) -> None:
         shape.ids.append(call_id)
     if kind == "reasoning":
         content = item.get("encrypted_content")
-        if is_ours(content):
+        if is_ours(content) or (not content and isinstance(identifier, str) and is_own_item(identifier)):
             shape.signed = True
         elif content is not None:
             shape.is_encrypted = True

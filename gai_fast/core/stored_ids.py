@@ -8,11 +8,15 @@ Owns the names of the members, of all dialects. Knows no caller: `stores/owned_i
 3. A provider's own skills are everybody's, and a resource of Google's cloud has its project in its name. With the
    gateway's account Google sends secrets, and tokens of service accounts, to a server that the request names.
 4. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
-   are repeated whole keep the ids that they had at any upstream, and refer to nothing.
+   are repeated whole keep the ids that they had at any upstream, and refer to nothing. The content of some items is
+   opaque, and what else they have is not all of it: a summary is not the reasoning, which OpenAI looks up by the id
+   ("Item with id 'rs_…' not found") unless the item has it encrypted.
+5. An id that this gateway has made names nothing that an upstream stores.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.chunks import label
@@ -65,6 +69,10 @@ _STORED_SKILLS: Final = ("custom", "skill_reference")
 """The types of skills that are stored: Anthropic's word, and OpenAI's."""
 _UNSEARCHED: Final = frozenset({"arguments", "input_schema", "metadata", "parameters", "schema"})
 _WITHOUT_CONTENT: Final = frozenset({"id", "type", "status"})
+_OPAQUE: Final = {"image_generation_call": "result", "reasoning": "encrypted_content"}
+"""The member with the content of an item, by the types of items whose other members are not all of it."""
+_OWN_ITEM: Final = re.compile(r"[a-z]+_[A-Za-z0-9_-]{22,100}_[0-9]{1,9}")
+"""The id that this gateway gives to an item: the kind, the stream's id and the item's number."""
 
 
 def stored_ids(value: Any) -> list[StoredId]:
@@ -120,6 +128,22 @@ def is_stored_address(address: str) -> bool:
     return not lowered.startswith(_PUBLIC) or _FILES_OF_GOOGLE in lowered
 
 
+def own_item_id(kind: str, stream_id: str, number: int) -> str:
+    """Returns the id that this gateway gives to an item of an answer in the Responses dialect: rule 5.
+
+    Args:
+        kind: The beginning of the ids of its kind.
+        stream_id: The stream's id.
+        number: The item's number in the answer.
+    """
+    return f"{kind}_{stream_id}_{number}"
+
+
+def is_own_item(identifier: str) -> bool:
+    """Returns whether an id has the form of `own_item_id`."""
+    return _OWN_ITEM.fullmatch(identifier) is not None
+
+
 def referenced_items(items: Any) -> list[StoredId]:
     """Returns the ids of items without content: rule 4.
 
@@ -140,6 +164,7 @@ def _is_reference(item: dict[str, Any]) -> bool:
     kind = item.get("type")
     if kind == ITEM:
         return True
-    if kind == "image_generation_call":  # its image is its content
-        return not item.get("result")
+    content = _OPAQUE.get(kind) if isinstance(kind, str) else None
+    if content is not None:
+        return not item.get(content) and not is_own_item(item["id"])
     return not [name for name, value in item.items() if value and name not in _WITHOUT_CONTENT]

@@ -307,13 +307,13 @@ class Format(ABC):
         """
         return None
 
-    def unanswerable(self, body: dict[str, Any]) -> list[str]:
-        """Returns the paths of the members of a client's body that an answer written from events does not serve.
+    def is_continued(self, body: dict[str, Any]) -> bool:
+        """Returns whether an answer to a client's body may go on after a failure: not if a prefill cannot hold it.
 
         Args:
             body: The client's JSON object.
         """
-        return []
+        return True
 
     def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Returns a copy of a client's body with more messages at the end of its conversation.

@@ -97,6 +97,12 @@ class Changes:
         elif path not in self.dropped:
             self.dropped.append(path)
 
+    def drop_message(self, path: str) -> None:
+        """Notes that a message was left out, unless what it held has been noted: it says nothing that is sent."""
+        own = self.own(path)
+        if not any(each.startswith(own) for each in self.dropped):
+            self.drop(path)
+
     def adjust(self, path: str, value: str) -> None:
         """Notes that a member was changed.
 

@@ -188,6 +188,13 @@ def is_empty(value: object) -> bool:
     return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 
+def with_text(event: Event, text: str) -> Event:
+    """Returns a delta with another text, without the probabilities of its tokens: they spell the former one."""
+    changed: Event = {**event, "text": text}
+    changed.pop("logprobs", None)
+    return changed
+
+
 def in_order(event: Mapping[str, Any]) -> Event:
     """Returns the event with its keys in their written order: unknown keys come last, empty values are left out."""
     last = len(KEY_RANK)

@@ -132,7 +132,8 @@ def _text(request: Request) -> str:
 def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> Chain | None:
     """Returns the chain of one stream. `None` if no processor applies: the stream then has no cost.
 
-    JSON snapshots need no configuration: if the request asks for them, a `json_stream` processor is added.
+    JSON snapshots need no configuration: if the request asks for them, a `json_stream` processor is added. They are of
+    the text that the client gets, so that what makes them is behind what changes texts.
 
     Args:
         configured: The settings, in the order of the configuration.
@@ -142,9 +143,16 @@ def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> C
         Error: A processor refuses the request.
     """
     processors = [processor for each in configured if (processor := each.processor(stream)) is not None]
-    if stream.json_snapshots is not None and not any(hasattr(each, "snapshots_ms") for each in processors):
-        processor = read_processor({"use": "json_stream"}).processor(stream)
-        processors = [*([processor] if processor is not None else []), *processors]
+    if stream.json_snapshots is not None:
+        making = [each for each in processors if hasattr(each, "snapshots_ms")]
+        if not making:
+            added = read_processor({"use": "json_stream"}).processor(stream)
+            making = [] if added is None else [added]
+            processors = making + processors
+        last = max((at for at, each in enumerate(processors) if each.changes_text), default=-1)
+        early = [each for each in processors[: last + 1] if each in making]
+        others = [each for each in processors[: last + 1] if each not in making]
+        processors = others + early + processors[last + 1 :]
     return Chain(processors) if processors else None
 
 

@@ -17,7 +17,7 @@ import msgspec
 from gai_fast.core.chain import Processor, StreamInfo
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event, is_empty
+from gai_fast.model.events import Event, is_empty, with_text
 from gai_fast.processors._json_text import JSONReader, NotJSON, blanks_end, same_json
 from gai_fast.processors._schema import Schema, compile_schema, is_available
 from gai_fast.processors.limits import LIMITS
@@ -135,7 +135,7 @@ class JSONStreamProcessor(Processor):
         if passed == text:
             yield event
         elif passed:
-            yield {**event, "text": passed}
+            yield with_text(event, passed)
         yield from self._report()
         due = self.due_ms
         if self._last_snapshot is None or self._reader.complete or (due is not None and due <= now_ms):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
-from gai_fast.model.events import Event
+from gai_fast.model.events import Event, with_text
 from gai_fast.processors.limits import LIMITS
+
+_Score = tuple[int, int, dict[str, Any]]
+"""The place of a token in a text, its length, and its probability. The place may be before a held-back text."""
 
 
 class TransformProcessor(Processor):
@@ -43,8 +46,10 @@ class ReplaceProcessor(Processor):
     """Replaces words in text, reasoning and refusals, including words split between deltas.
 
     Text that may be the start of a word is held back until the rest or another event arrives. Events that do not
-    interrupt the text (`usage`, `warning`, `json.snapshot`) wait with it, up to `limits.held_beside`. Tool arguments,
-    citations and images stay unchanged. If choices alternate, a word split between two deltas is not found.
+    interrupt the text (`usage`, `warning`, `json.snapshot`) wait with it, up to `limits.held_beside`. Snapshots have
+    the replacements too; the probabilities of a replaced word's tokens are left out, and it among the alternatives of
+    others. Tool arguments, citations and images stay unchanged. If choices alternate, a word split between two deltas
+    is not found.
 
     Args:
         replace: The replacement of each word. If two words start at one place, the longer word is replaced.
@@ -52,6 +57,8 @@ class ReplaceProcessor(Processor):
     Raises:
         ValueError: There is no word, or a word is empty.
     """
+
+    changes_text = True
 
     def __init__(self, replace: Mapping[str, str]) -> None:
         if not replace or "" in replace:
@@ -62,10 +69,13 @@ class ReplaceProcessor(Processor):
         self._prefixes = {word[:size] for word in words for size in range(1, len(word))}
         self._longest = len(words[0])
         self._held: Event | None = None
+        self._scores: list[_Score] = []  # of the held-back text
         self._beside: list[Event] = []
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
         """Yields the event with its words replaced. Holds back the end of its text if it may start a word."""
+        if event["type"] == "json.snapshot":
+            event = {**event, "json": self._replaced_within(event["json"])}
         if event["type"] in _ASIDES and self._held is not None and len(self._beside) < LIMITS.held_beside:
             self._beside.append(event)
             return
@@ -77,25 +87,75 @@ class ReplaceProcessor(Processor):
             yield from self.flush(now_ms)
         yield from self._take_waiting()
         text = event.get("text", "")
+        scores = self._scores
+        if "logprobs" in event:
+            scores += _placed(event["logprobs"], text, 0 if self._held is None else len(self._held["text"]))
         if self._held is not None:
             text = self._held["text"] + text
             self._held = None
         start = self._unfinished_word(text)
         if start < len(text):
-            self._held = {**event, "text": text[start:]}
+            self._held = with_text(event, text[start:])
             text = text[:start]
-        replaced = self._replaced(text)
-        if replaced:
-            yield {**event, "text": replaced}
+        if scores:
+            scores = self._unreplaced(text, scores)
+        self._scores = [(at - start, size, score) for at, size, score in scores if at + size > start]
+        yield from self._written(event, text, [score for at, size, score in scores if at + size <= start])
 
     def flush(self, now_ms: int = 0) -> Iterator[Event]:
         """Yields the held-back text with its words replaced, and the events that waited with it."""
+        scores, self._scores = self._scores, []
         if self._held is not None:
             held, self._held = self._held, None
-            replaced = self._replaced(held["text"])
-            if replaced:
-                yield {**held, "text": replaced}
+            kept = self._unreplaced(held["text"], scores) if scores else scores
+            yield from self._written(held, held["text"], [score for _, _, score in kept])
         yield from self._take_waiting()
+
+    def _written(self, event: Event, text: str, scores: list[dict[str, Any]]) -> Iterator[Event]:
+        """Yields a delta with a text whose words are replaced, if any is left.
+
+        Args:
+            event: A delta like it.
+            text: The text.
+            scores: The probabilities of tokens that are not replaced.
+        """
+        replaced = self._replaced(text)
+        if replaced:
+            written = with_text(event, replaced)
+            if scores:
+                written["logprobs"] = [self._without_words(score) for score in scores]
+            yield written
+
+    def _unreplaced(self, text: str, scores: list[_Score]) -> list[_Score]:
+        """Returns the probabilities of the tokens of which no character is replaced in a text. Both are in order."""
+        kept: list[_Score] = []
+        words = self._words.finditer(text)
+        word = next(words, None)
+        for score in scores:
+            at, size, _ = score
+            while word is not None and word.end() <= at:
+                word = next(words, None)
+            if word is None or at + size <= word.start():
+                kept.append(score)
+        return kept
+
+    def _without_words(self, score: dict[str, Any]) -> dict[str, Any]:
+        """Returns the probabilities of a token without alternatives that hold a word."""
+        given = score.get("top_logprobs")
+        if not isinstance(given, list):
+            return score
+        kept = [each for each in given if self._words.search(str(each.get("token"))) is None]
+        return score if len(kept) == len(given) else {**score, "top_logprobs": kept}
+
+    def _replaced_within(self, value: Any) -> Any:
+        """Returns a JSON value with the words in its texts and names replaced."""
+        if isinstance(value, str):
+            return self._replaced(value)
+        if isinstance(value, list):
+            return [self._replaced_within(each) for each in value]
+        if isinstance(value, dict):
+            return {self._replaced(name): self._replaced_within(each) for name, each in value.items()}
+        return value
 
     def _take_waiting(self) -> list[Event]:
         waited, self._beside = self._beside, []
@@ -120,6 +180,25 @@ class ReplaceProcessor(Processor):
 
 _ASIDES: Final = frozenset({"usage", "warning", "json.snapshot"})
 _TEXTS: Final = frozenset({"text.delta", "reasoning.delta", "refusal.delta"})
+
+
+def _placed(scores: list[dict[str, Any]], text: str, begin: int) -> list[_Score]:
+    """Returns the probabilities of the tokens of a text with their places; none if the tokens do not spell the text.
+
+    Args:
+        scores: The `logprobs` of a delta.
+        text: Its text.
+        begin: The place of the text.
+    """
+    if "".join([str(score.get("token")) for score in scores]) != text:
+        return []
+    placed: list[_Score] = []
+    for score in scores:
+        size = len(score["token"])
+        if size:
+            placed.append((begin, size, score))
+            begin += size
+    return placed
 
 
 def _place(event: Event) -> tuple[object, ...]:

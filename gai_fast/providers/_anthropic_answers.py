@@ -133,6 +133,7 @@ class AnthropicAdapter(ProviderAdapter):
         """The usage of the answer's compactions."""
         self._reason = ""
         self._stop = ""
+        self._container: dict[str, Any] = {}
         """The stop sequence that ended the answer."""
 
     def receive(self, name: str, data: str) -> list[Event]:
@@ -246,8 +247,11 @@ class AnthropicAdapter(ProviderAdapter):
         if reason in COMPLETE:
             events += self._calls.close_all()
         end = self.end(reason, self._reason)
-        if self._stop:
-            end["provider_metadata"] = {"stop_sequence": self._stop}
+        metadata: dict[str, Any] = {"stop_sequence": self._stop} if self._stop else {}
+        if self._container:
+            metadata["container"] = self._container
+        if metadata:
+            end["provider_metadata"] = metadata
         return [*events, end]
 
     def word(self) -> str:
@@ -290,6 +294,10 @@ class AnthropicAdapter(ProviderAdapter):
         for name in _STORED:
             if name in delta:
                 self.keep_ids({name: delta[name]})
+        container = member(delta, "container")
+        if container and container != self._container:
+            self.room.take(len(encode_json(container)))
+            self._container = container
         category = label(member(delta, "stop_details").get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 

@@ -33,7 +33,7 @@ from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._client_members import client_member
 from gai_fast.providers._clouds import InCloud
 from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._native_rules import NativeRules
+from gai_fast.providers._native_rules import NativeRules, has_strict_schemas
 from gai_fast.providers._own_tools import OwnTool
 from gai_fast.providers._reasoning_tags import TaggedAdapter
 from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member, not_quoted
@@ -153,9 +153,11 @@ class API(NativeRules):
         if self.says_all:
             request = self._without_silent_end(request, target)
         own: list[tuple[Tool, OwnTool]] = []
+        if request.tools and self.unions != "sent":
+            request = self._with_objects(request, target)
+        if self.closes_strict(target) and has_strict_schemas(request):
+            request = self._with_strict_schemas(request, target)
         if request.tools:
-            if self.unions != "sent":
-                request = self._with_objects(request, target)
             if type(request.tool_choice) is NamedTool:
                 request = self._with_known_choice(request, target, options)
             request, own = self._without_own_tools(request, target)
@@ -164,7 +166,7 @@ class API(NativeRules):
         written = self.body(self.supported(request, target, has_tools=bool(own)), target)
         for tool, form in own:
             self.add_own_tool(written, tool, form)
-        body = self.rules.fitted(written, self.shape_of(written), target.changes)
+        body = self.rules_of(target).fitted(written, self.shape_of(written), target.changes)
         if settings is not None:
             body = self._with_raw(body, settings)
         if options:
@@ -477,13 +479,17 @@ class API(NativeRules):
         if settings is not None and settings.tuning is not None:
             body = self._tuned_body(body, target, settings.tuning)
             target.changes.places = ()  # of the requests whose members it took
-        sent = self.rules.fitted(body, self.shape_of(body) if shape is None else shape, target.changes)
+        sent = self.rules_of(target).fitted(body, self.shape_of(body) if shape is None else shape, target.changes)
         sent["model"] = target.model
         if target.changes.dropped:
             self._check_conversation(sent, target)
         if settings is not None:
             sent = self._without_dropped(self._with_raw(sent, settings), target)
         return sent
+
+    def rules_of(self, target: Target) -> RequestRules:
+        """Returns the rules of a request to a model. Overridden if models of one API differ."""
+        return self.rules
 
     def shape_of(self, body: Mapping[str, Any]) -> Shape:
         """Returns the shape of a body in this API's dialect."""

@@ -199,7 +199,9 @@ class ChatAPI(API):
                 paths.append(paths[-1])
                 shown = []
             written = self.message(message, path, target)
-            if written is not None:
+            if written is None:
+                target.changes.drop_message(path)
+            else:
                 sent.append(written)
                 paths.append(path)
                 if is_result:

@@ -231,7 +231,7 @@ def _calls(message: Any) -> list[Any]:
 
 
 class NoEmptyMessages(Mend):
-    """Leaves answers and instructions out that say nothing; a refusal becomes the text of its message.
+    """Leaves answers and instructions out that say nothing, and reports it; a refusal becomes the text of its message.
 
     Clients store an empty answer if a stream broke off, or if a model only thought, and send the system message that
     their user has cleared.
@@ -244,16 +244,20 @@ class NoEmptyMessages(Mend):
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         sent: list[Any] = []
         places: list[str] = []
+        left: list[str] = []
         for at, message in enumerate(body["messages"]):
             if _is_silent(message):
                 refusal = message.get("refusal")
                 if not refusal:
+                    left.append(f"messages[{at}]")
                     continue
                 message = {**message, "content": refusal}
                 del message["refusal"]
             sent.append(message)
             places.append(changes.own(f"messages[{at}]"))
         if sent:
+            for path in left:
+                changes.drop_message(path)
             body["messages"] = sent
             changes.places = places
 
@@ -372,7 +376,8 @@ class Turns(Mend):
             role = _role(message)
             before: Any = _role(sent[-1]) if sent else ""
             if role == "assistant" and not message.get("content"):
-                continue  # its calls were left out
+                changes.drop_message(f"messages[{at}]")  # its calls were left out
+                continue
             if role == "system" and before not in ("", "system"):
                 changes.adjust(f"messages[{at}].role", "user")
                 message = {**message, "role": "user"}

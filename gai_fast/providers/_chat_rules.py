@@ -166,10 +166,17 @@ class ChatRules(RequestRules):
         if not isinstance(messages, list):
             return
         sent: list[Any] = []
+        places: list[str] = []
         for at, message in enumerate(messages):
-            fitted = self._message(message, f"messages[{at}]", changes) if isinstance(message, dict) else message
-            if fitted is not None:
+            path = f"messages[{at}]"
+            fitted = self._message(message, path, changes) if isinstance(message, dict) else message
+            if fitted is None:
+                changes.drop_message(path)
+            else:
                 sent.append(fitted)
+                places.append(path)
+        if len(sent) < len(messages):
+            changes.follow(places)
         body["messages"] = sent
 
     def _message(self, message: dict[str, Any], path: str, changes: Changes) -> dict[str, Any] | None:

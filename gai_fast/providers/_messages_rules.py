@@ -27,15 +27,21 @@ class MessagesRules(RequestRules):
 
     def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
         sent: list[Any] = []
-        for message in body["messages"]:
+        places: list[str] = []
+        for at, message in enumerate(body["messages"]):
+            path = f"messages[{at}]"
             content = message.get("content") if isinstance(message, dict) else None
-            if not isinstance(content, list):
-                sent.append(message)
-                continue
-            blocks = [self._block(block) for block in content if not _is_foreign(block)]
-            # The API refuses a message without content, and joins two adjacent messages of one role.
-            if blocks or not content:
-                sent.append({**message, "content": blocks})
+            if isinstance(content, list):
+                blocks = [self._block(block) for block in content if not _is_foreign(block)]
+                if content and not blocks:
+                    # The API refuses a message without content, and joins two adjacent messages of one role.
+                    changes.drop_message(path)
+                    continue
+                message = {**message, "content": blocks}
+            sent.append(message)
+            places.append(path)
+        if len(sent) < len(body["messages"]):
+            changes.follow(places)
         body["messages"] = sent
 
     def _block(self, block: Any) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import ResponseAPI
 from gai_fast.core.reading import turns
-from gai_fast.kernels import parse_exact
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.changes import Changes, unsupported
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import (
@@ -34,6 +34,7 @@ from gai_fast.model.request import (
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
 from gai_fast.providers._requests import is_given, knobs_of, object_schema
+from gai_fast.providers._strict_schemas import all_required
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
@@ -67,6 +68,8 @@ class NativeRules(ResponseAPI):
     """The treatment of a union as the schema of a tool's arguments, which some APIs refuse. `flat`: an object with
     the properties of all members. `loose`: the same, for an API whose objects need `properties`, strict ones all.
     `typed`: a union. All but `sent` have the type `object`."""
+    strict_is_closed: ClassVar[bool] = False
+    """Whether this API takes strict schemas only if their objects are closed and all their properties are required."""
     says_all: ClassVar[bool] = False
     """Whether this API refuses empty texts, so that messages without another part are not sent."""
     needs_user: ClassVar[bool] = False
@@ -230,6 +233,26 @@ class NativeRules(ResponseAPI):
                 target.changes.adjust(f"tools[{at}].parameters", word)
             tools[at] = replace(tool, parameters=schema, strict=strict)
         return replace(request, tools=tools)
+
+    def closes_strict(self, target: Target) -> bool:
+        """Returns whether strict schemas for a model need `strict_is_closed`."""
+        return self.strict_is_closed
+
+    def _with_strict_schemas(self, request: Request, target: Target) -> Request:
+        """Returns the request with strict schemas that OpenAI takes: closed, or not strict if that is not enough.
+
+        Anthropic's strict schemas may have optional properties, and its schemas of answers are always strict.
+        """
+        tools: list[Tool] = [*request.tools]
+        for at, tool in enumerate(tools):
+            if tool.strict is True:
+                schema, is_strict = _closed(bytes(tool.parameters), f"tools[{at}]", "parameters", target.changes)
+                tools[at] = replace(tool, parameters=schema, strict=is_strict)
+        form = request.response_format
+        if form and form.strict is True and form.schema:
+            schema, is_strict = _closed(bytes(form.schema), "response_format", "schema", target.changes)
+            form = replace(form, schema=schema, strict=is_strict)
+        return replace(request, tools=tools, response_format=form)
 
     def _without_silent_end(self, request: Request, target: Target) -> Request:
         """Returns the request without last messages of the user that say nothing, after `leave_out`.
@@ -399,6 +422,39 @@ class NativeRules(ResponseAPI):
         elif word != wanted:
             target.changes.adjust("reasoning.effort", word)
         return word
+
+
+def has_strict_schemas(request: Request) -> bool:
+    """Returns whether a request has a strict schema, of an answer or of a tool's arguments."""
+    form = request.response_format
+    if form and form.strict is True and form.schema:
+        return True
+    tools: list[Tool] = request.tools
+    return any(tool.strict is True for tool in tools)
+
+
+def _closed(raw: bytes, path: str, name: str, changes: Changes) -> tuple[Raw, bool]:
+    """Returns a strict schema with closed objects, and whether it is still strict; notes what it changes.
+
+    Args:
+        raw: The schema's JSON.
+        path: The path of its holder in the request.
+        name: Its name in the holder.
+        changes: Note it.
+    """
+    given = parse_exact(raw.decode())
+    closed = all_required(given)
+    if closed is None:
+        changes.adjust(f"{path}.strict", "false")
+        return Raw(raw), False
+    if closed is given:
+        return Raw(raw), True
+    try:
+        written = Raw(encode_json(closed))
+    except ValueError:  # a number that is none in JSON: the provider refuses it
+        return Raw(raw), True
+    changes.adjust(f"{path}.{name}", "closed")
+    return written, True
 
 
 def _with_a_user(request: Request, changes: Changes) -> Request:

@@ -82,6 +82,7 @@ class ResponsesAPI(API):
     chooses_own_tools: ClassVar[bool] = True
     encrypts_reasoning: ClassVar[bool] = True
     has_custom_tools: ClassVar[bool] = True
+    strict_is_closed: ClassVar[bool] = True
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
@@ -160,6 +161,8 @@ class ResponsesAPI(API):
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is AssistantMessage:
                 answer = self._answer(message, path, target, kinds)
+                if not answer:
+                    target.changes.drop_message(path)
                 calls.update({item["call_id"]: item["type"] for item in answer if item.get("type") in _CALLS})
                 items += answer
             elif type(message) is ToolMessage:
@@ -170,13 +173,16 @@ class ResponsesAPI(API):
                 items.append({"type": f"{kind}_output", "call_id": message.call_id, "output": output})
             else:
                 role = message.__struct_config__.tag
-                items += self._blocks(message, path, target)
+                blocks = self._blocks(message, path, target)
+                items += blocks
                 known = ("input_text", "input_image", "input_file") if role == "user" else ("input_text",)
                 content = self._content(message, path, target, known)
                 # Without an empty last message of the user the model would continue the answer before it.
                 is_asked = bool(items) or isinstance(message.content, str)
                 if content or (role == "user" and message is given[-1][1] and is_asked):
                     items.append({"role": role, "content": content})
+                elif not blocks:
+                    target.changes.drop_message(path)
         return items
 
     def _content(
@@ -252,8 +258,10 @@ class ResponsesAPI(API):
             elif isinstance(part, ToolCallPart):
                 items.append(_call(part, kinds.get(part.name)))
             elif isinstance(part, ReasoningPart):
-                # The API does not accept another provider's reasoning, or reasoning without a signature.
-                if part.signature and part.provider in (UNSET, self.provider):
+                # The API does not accept another provider's reasoning, or reasoning without a signature. "Reasoning
+                # input items can only be provided to a reasoning or computer use model."
+                is_own = part.signature and part.provider in (UNSET, self.provider)
+                if is_own and not self.facts(target).never_thinks:
                     items.append(_reasoning(part))
             elif isinstance(part, ProviderBlockPart):
                 items += self.own_blocks(f"{path}.content[{at}]", part, target)

@@ -6,12 +6,14 @@ Knows the dialect, and no provider.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.shapes import Shape, begins_as_its_kind
 from gai_fast.core.signatures import is_ours, open_signature
+from gai_fast.core.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
 from gai_fast.providers._rules import CallIds, Member, Mend, RequestRules
 
@@ -30,6 +32,10 @@ class ResponsesRules(RequestRules):
         call_ids: …
         mends: …
         foreign: How reasoning begins that another provider has encrypted; empty if it may be the provider's own.
+        looks_up: The provider looks reasoning that is not encrypted up by its id; with an id that this gateway has made
+            it is left out.
+        thinks: The model takes reasoning. Otherwise it is left out, and the items after it lose the ids by which the
+            provider asks for it.
     """
 
     def __init__(
@@ -41,19 +47,36 @@ class ResponsesRules(RequestRules):
         call_ids: CallIds | None = None,
         mends: Sequence[Mend] = (),
         foreign: str = "",
+        looks_up: bool = False,
+        thinks: bool = True,
     ) -> None:
         super().__init__(provider, source, members=members, call_ids=call_ids, mends=mends)
         self._foreign = foreign
+        self._looks_up = looks_up
+        self._thinks = thinks
 
     def is_plain(self, shape: Shape) -> bool:
+        if not self._thinks:
+            return False
         if shape.signed or shape.has_odd_items or (shape.is_encrypted and self._foreign):
             return False
         return self.ids_fit(shape)
 
     def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
+        given = body.get("input")
+        if not isinstance(given, list):
+            return
         sent: list[Any] = []
-        for at, item in enumerate(body["input"]):
+        is_left = False  # whether reasoning was, since the last message of the user
+        for at, item in enumerate(given):
             fitted = self._item(item, at) if isinstance(item, dict) else item
+            if not self._thinks and isinstance(fitted, dict):
+                if fitted.get("type") == "reasoning":
+                    is_left = True
+                    continue
+                is_left = is_left and fitted.get("role") != "user"
+                if is_left:
+                    fitted = _as_new(fitted)
             if fitted is not None:
                 sent.append(fitted)
         body["input"] = sent
@@ -67,7 +90,7 @@ class ResponsesRules(RequestRules):
             if signed.get("provider") != self.provider or "call_id" in signed:
                 return None
             fitted = {**fitted, "encrypted_content": signed["signature"]}
-        elif item.get("type") == "reasoning" and self._is_foreign(content):
+        elif item.get("type") == "reasoning" and (self._is_foreign(content) or self._is_made_here(item)):
             return None
         if not begins_as_its_kind(item):
             fitted = {**fitted}
@@ -84,6 +107,24 @@ class ResponsesRules(RequestRules):
 
     def _is_foreign(self, content: object) -> bool:
         return bool(self._foreign) and isinstance(content, str) and content.startswith(self._foreign)
+
+    def _is_made_here(self, item: dict[str, Any]) -> bool:
+        """Returns whether reasoning is of an answer in another dialect: the provider does not know its id."""
+        identifier = item.get("id")
+        is_asked = self._looks_up and not item.get("encrypted_content")
+        return is_asked and isinstance(identifier, str) and is_own_item(identifier)
+
+
+def _as_new(item: dict[str, Any]) -> dict[str, Any]:
+    """Returns an item under an id that names no stored one: a message needs an id, a call does not."""
+    identifier = item.get("id")
+    if not isinstance(identifier, str):
+        return item
+    if item.get("type") in _PAIRED:
+        return {name: value for name, value in item.items() if name != "id"}
+    if item.get("role") == "assistant":
+        return {**item, "id": "msg_" + sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:32]}
+    return item
 
 
 _PAIRED: Final = ("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output")
@@ -163,12 +204,14 @@ OF_OPENAI: Final = "gAAAA"
 """The prefix of reasoning that OpenAI has encrypted: the version and the time of a Fernet token."""
 
 
-def responses_rules(provider: str, *, foreign: str = "") -> ResponsesRules:
+def responses_rules(provider: str, *, foreign: str = "", looks_up: bool = False, thinks: bool = True) -> ResponsesRules:
     """Returns the rules of OpenAI's Responses API, which other providers implement.
 
     Args:
         provider: The provider's name.
         foreign: As for `ResponsesRules`.
+        looks_up: As for `ResponsesRules`.
+        thinks: As for `ResponsesRules`.
     """
     return ResponsesRules(
         provider,
@@ -177,4 +220,6 @@ def responses_rules(provider: str, *, foreign: str = "") -> ResponsesRules:
         call_ids=CallIds(".{1,64}"),
         mends=[ChoiceNeedsTools(), Pairs()],
         foreign=foreign,
+        looks_up=looks_up,
+        thinks=thinks,
     )

@@ -8,7 +8,8 @@ responses.
 * How thinking is controlled differs by model: by effort, a budget, or both (`_facts.py`).
 * A system message after others has its place in the conversation if the model accepts it there: after a turn of the
   user, before one of the assistant.
-* A schema of the answer must be closed: objects with properties are. JSON without a schema is not supported.
+* A schema of the answer must be closed: objects with properties are. JSON without a schema is not supported, nor is a
+  schema that refers to itself; of a tool it is not strict.
 * `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
 * Version 2026-10-21 refuses sampling parameters: a request with a sampling parameter is sent with version 2023-06-01.
 """
@@ -67,6 +68,7 @@ from gai_fast.providers._requests import (
     without_limits,
 )
 from gai_fast.providers._rules import CallIds
+from gai_fast.providers._strict_schemas import is_recursive
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
@@ -183,14 +185,7 @@ class Anthropic(API):
         if system:
             body["system"] = system
         if request.tools:
-            body["tools"] = [
-                {"name": tool.name}
-                | ({"description": tool.description} if tool.description else {})
-                | {"input_schema": _input_schema(tool, f"tools[{at}].parameters", target)}
-                | ({} if tool.strict is UNSET else {"strict": tool.strict})
-                | anthropic_cache_member(tool.cache)
-                for at, tool in enumerate(request.tools)
-            ]
+            body["tools"] = [_declaration(tool, f"tools[{at}]", target) for at, tool in enumerate(request.tools)]
         choice, reasoning = request.tool_choice, request.reasoning
         if type(choice) is NamedTool:
             body["tool_choice"] = {"type": "tool", "name": choice.name}
@@ -387,8 +382,12 @@ class Anthropic(API):
         if facts.schema is False:
             self.leave_out("response_format", target, "this model follows no schema")
             return
-        if _takes_any_object(parse_exact(bytes(wanted.schema or b"{}").decode())):
+        given: dict[str, Any] = parse_exact(bytes(wanted.schema or b"{}").decode())
+        if _takes_any_object(given):
             self.leave_out("response_format", target, "JSON without a schema; send one with `properties`")
+            return
+        if is_recursive(given):
+            self.leave_out("response_format", target, "a schema that refers to itself")
             return
         fitted = _strict_schema(bytes(wanted.schema or b"null"), "response_format.schema", target)
         if fitted is not None:
@@ -407,6 +406,8 @@ class Anthropic(API):
         given = turns(request)
         for at, (path, message) in enumerate(given):
             blocks = self._blocks(message, path, target)
+            if not blocks and type(message) is not ToolMessage:
+                target.changes.drop_message(path)
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is SystemMessage:
                 if not sent:
@@ -548,11 +549,30 @@ def _disable_parallel_calls(body: dict[str, Any]) -> None:
         del body["tool_choice"]
 
 
-def _input_schema(tool: Tool, path: str, target: Target) -> Any:
-    """Returns the schema of a tool's arguments; the API wants that strict ones are simple."""
+def _declaration(tool: Tool, path: str, target: Target) -> dict[str, Any]:
+    """Returns the declaration of a tool. The API wants that strict schemas are simple, and do not refer to themselves.
+
+    Args:
+        tool: The tool.
+        path: Its path in the request.
+        target: As for `body`.
+    """
     raw = bytes(tool.parameters)
-    fitted = _strict_schema(raw, path, target) if tool.strict is True else None
-    return Fragment(raw) if fitted is None else fitted
+    strict = tool.strict
+    schema: Any = Fragment(raw)
+    if strict is True and is_recursive(parse_exact(raw.decode())):
+        strict = False
+        target.changes.adjust(f"{path}.strict", "false")
+    elif strict is True:
+        fitted = _strict_schema(raw, f"{path}.parameters", target)
+        schema = schema if fitted is None else fitted
+    declared: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        declared["description"] = tool.description
+    declared["input_schema"] = schema
+    if strict is not UNSET:
+        declared["strict"] = strict
+    return declared | anthropic_cache_member(tool.cache)
 
 
 def _takes_any_object(schema: dict[str, Any]) -> bool:

@@ -35,7 +35,7 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._routes import AZURE_ROUTES
-from gai_fast.providers._rules import LACKS, CallIds, Member
+from gai_fast.providers._rules import LACKS, CallIds, Member, RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 
 _V1: Final = "/openai/v1"
@@ -69,6 +69,7 @@ class Azure(ChatAPI):
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
     unions = "loose"
+    strict_is_closed = True
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body = super().body(request, target) | openai_cache(request.cache)
@@ -109,6 +110,11 @@ class AzureAdapter(ChatAdapter):
         return _filtered([*objects(chunk.get("prompt_filter_results")), *objects(chunk.get("choices"))])
 
 
+_WITHOUT_REASONING: Final = responses_rules("azure", thinks=False)
+"""The rules of models that do not think: "Reasoning input items can only be provided to a reasoning or computer use
+model"."""
+
+
 class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
@@ -116,7 +122,7 @@ class AzureResponses(ResponsesAPI):
     unions = "loose"
     provider = "azure"
     routes = AZURE_ROUTES
-    rules: ClassVar = responses_rules("azure")
+    rules: ClassVar = responses_rules("azure", looks_up=True)
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
     key_host = Azure.key_host
@@ -124,6 +130,9 @@ class AzureResponses(ResponsesAPI):
     path = f"{_V1}/responses"
     models_path = Azure.models_path
     options: ClassVar = _OPTIONS
+
+    def rules_of(self, target: Target) -> RequestRules:
+        return _WITHOUT_REASONING if self.facts(target).never_thinks else self.rules
 
     def adapter(self, model: str | None = None) -> AzureResponsesAdapter:
         return AzureResponsesAdapter(self, model)

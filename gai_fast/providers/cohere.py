@@ -123,13 +123,16 @@ class Cohere(API):
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         documents: list[dict[str, Any]] = []
-        given = [(where, message) for where, message in turns(request) if not self._is_silent(message)]
         messages: list[dict[str, Any]] = []
         paths: list[str] = []
-        for where, message in given:
+        for where, message in turns(request):
+            if self._is_silent(message):
+                target.changes.drop_message(where)
+                continue
             written = self._message(where, message, target, documents)
             if written["role"] == "user" and not written["content"] and not documents:
-                continue  # all that it held was left out
+                target.changes.drop_message(where)  # all that it held was left out
+                continue
             messages.append(written)
             paths.append(where)
         target.changes.follow(paths)
@@ -222,7 +225,7 @@ class Cohere(API):
         if calls:
             whole |= {"tool_plan": "".join(thoughts)} if thoughts else {}
             whole["tool_calls"] = calls
-        else:
+        elif thoughts and not self.facts(target).never_thinks:
             content[:0] = [{"type": "thinking", "thinking": thought} for thought in thoughts]
         return whole | {"content": content or ""} if content or not calls else whole
 

@@ -74,6 +74,8 @@ from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
+_WORD: Final = "Continue."
+"""What the user says before a conversation that begins with a call: clients cut long conversations anywhere."""
 _SIGNATURE: Final = {"text", "thoughtSignature"}
 """The members of a part that is only a signature."""
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
@@ -268,7 +270,9 @@ class Gemini(API):
         for where, message in in_call_order(turns(request)):
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is SystemMessage:
-                if sent and any(_texts(message)):
+                if not any(_texts(message)):
+                    target.changes.drop_message(where)
+                elif sent:
                     target.changes.adjust(where, "moved to the beginning")
                 continue
             if type(message) is ToolMessage:
@@ -283,6 +287,12 @@ class Gemini(API):
                     parts += self._part(f"{where}.content[{at}]", part, ids, target)
                 if len(parts) > 1:
                     parts = _without_repeated_signatures(parts)
+            if not parts:
+                target.changes.drop_message(where)
+            elif not sent and any("functionCall" in part for part in parts):
+                # "Function call turn comes immediately after a user turn or after a function response turn."
+                target.changes.adjust(where, "after a word of the user")
+                add_turn(sent, "user", "parts", [{"text": _WORD}])
             add_turn(sent, role, "parts", parts)
         if "level" in (self.facts(target).thinking or ()):
             for turn in sent:

@@ -7,7 +7,8 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 * `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
   output.
 * Status 498 means exceeded capacity.
-* `metadata` is declared but not supported. Efforts differ by model: `_facts.py`. Reasoning returns as `reasoning`.
+* `metadata` is declared but not supported. Efforts differ by model: `_facts.py`.
+* Reasoning returns as `reasoning`, which models that do not think refuse in a conversation.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from gai_fast.providers._own_tools import OwnTool, declared
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
 from gai_fast.providers._routes import GROQ_ROUTES
-from gai_fast.providers._rules import LACKS, Member
+from gai_fast.providers._rules import LACKS, Member, RequestRules
 from gai_fast.providers._target import Target
 
 _NAMED: Final = frozenset(("name",))
@@ -53,37 +54,13 @@ _HAS_NO_FORMAT: Final = "gpt-oss"
 """Models that refuse `reasoning_format`: their reasoning is always apart from the text."""
 
 
-class Groq(ChatAPI):
-    """`base_url` is the host alone, as in Groq's SDK, which appends `/openai/v1`."""
+def _rules(keeps: frozenset[str]) -> ChatRules:
+    """Returns the rules of a model.
 
-    provider = "groq"
-    routes = GROQ_ROUTES
-    base_url = "https://api.groq.com"
-    key_variable = "GROQ_API_KEY"
-    path = "/openai/v1/chat/completions"
-    models_path = "/openai/v1/models"
-    stream_options: ClassVar = {}
-    lacks = frozenset({"metadata"})
-    user_parts = frozenset({TextPart, ImagePart})
-    tool_parts = user_parts
-
-    def own_tool(self, kind: str, target: Target) -> OwnTool | None:
-        # Compound systems run their tools by themselves; of the other models those of OpenAI have tools of Groq's.
-        if _COMPOUND in target.model:
-            return _COMPOUND_TOOLS.get(kind)
-        return _TOOLS.get(kind) if _HAS_NO_FORMAT in target.model else None
-
-    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
-        if _NAME not in form.form:
-            super().add_own_tool(body, tool, form)
-            return
-        settings = declared(form, tool.options or {})
-        enabled = body.setdefault("compound_custom", {}).setdefault("tools", {}).setdefault("enabled_tools", [])
-        enabled.append(settings.pop(_NAME))
-        if settings:
-            body["search_settings"] = settings
-
-    rules: ClassVar = ChatRules(
+    Args:
+        keeps: As for `ChatRules`.
+    """
+    return ChatRules(
         "groq",
         "groq 1.7.0, 2026-11-25",
         strict=True,
@@ -110,8 +87,45 @@ class Groq(ChatAPI):
             "tool": Role("tool", frozenset(("tool_call_id",)), {"image_url": None, "document": None}),
             "function": Role("function", _NAMED),
         },
-        keeps=frozenset(("reasoning",)),
+        keeps=keeps,
     )
+
+
+_WITHOUT_REASONING: Final = _rules(frozenset())
+"""The rules of models that refuse reasoning in a conversation: "reasoning is not supported with this model"."""
+
+
+class Groq(ChatAPI):
+    """`base_url` is the host alone, as in Groq's SDK, which appends `/openai/v1`."""
+
+    provider = "groq"
+    routes = GROQ_ROUTES
+    base_url = "https://api.groq.com"
+    key_variable = "GROQ_API_KEY"
+    path = "/openai/v1/chat/completions"
+    stream_options: ClassVar = {}
+    lacks = frozenset({"metadata"})
+    user_parts = frozenset({TextPart, ImagePart})
+    tool_parts = user_parts
+    strict_is_closed = True
+
+    def own_tool(self, kind: str, target: Target) -> OwnTool | None:
+        # Compound systems run their tools by themselves; of the other models those of OpenAI have tools of Groq's.
+        if _COMPOUND in target.model:
+            return _COMPOUND_TOOLS.get(kind)
+        return _TOOLS.get(kind) if _HAS_NO_FORMAT in target.model else None
+
+    def add_own_tool(self, body: dict[str, Any], tool: Tool, form: OwnTool) -> None:
+        if _NAME not in form.form:
+            super().add_own_tool(body, tool, form)
+            return
+        settings = declared(form, tool.options or {})
+        enabled = body.setdefault("compound_custom", {}).setdefault("tools", {}).setdefault("enabled_tools", [])
+        enabled.append(settings.pop(_NAME))
+        if settings:
+            body["search_settings"] = settings
+
+    rules: ClassVar = _rules(frozenset(("reasoning",)))
     efforts = ("none", "default", "low", "medium", "high")
     summaries = frozenset(get_args(Summary))
 
@@ -130,9 +144,16 @@ class Groq(ChatAPI):
             body["reasoning_format"] = "hidden" if summary == "none" else "parsed"
         return body
 
+    def rules_of(self, target: Target) -> RequestRules:
+        return self.rules if self._is_known_to_think(target) else _WITHOUT_REASONING
+
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
-        text = "".join(part.text for part in parts)
+        text = "".join(part.text for part in parts) if self._is_known_to_think(target) else ""
         return {"reasoning": text} if text else {}
+
+    def _is_known_to_think(self, target: Target) -> bool:
+        facts = self.facts(target)
+        return facts.thinking is not None and not facts.never_thinks
 
 
 class GroqAdapter(ChatAdapter):

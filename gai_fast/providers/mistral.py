@@ -39,7 +39,7 @@ from gai_fast.providers._chat_mends import (
 from gai_fast.providers._chat_rules import ChatRules, Role, as_known
 from gai_fast.providers._requests import file_url
 from gai_fast.providers._routes import MISTRAL_ROUTES
-from gai_fast.providers._rules import CallIds, Member
+from gai_fast.providers._rules import CallIds, Member, RequestRules
 from gai_fast.providers._target import Target
 
 
@@ -67,19 +67,14 @@ _PARTS: Final[dict[str, Any]] = {
 }
 
 
-class Mistral(ChatAPI):
-    """`base_url` is the host alone, as in Mistral's SDK, which appends `/v1`."""
+def _rules(parts: dict[str, Any]) -> ChatRules:
+    """Returns the rules of a model.
 
-    provider = "mistral"
-    routes = MISTRAL_ROUTES
-    telemetry_name = "mistral_ai"
-    base_url = "https://api.mistral.ai"
-    key_variable = "MISTRAL_API_KEY"
-    path = "/v1/chat/completions"
-    models_path = "/v1/models"
-    stream_options: ClassVar = {}
-    tool_parts = ChatAPI.user_parts
-    rules: ClassVar = ChatRules(
+    Args:
+        parts: The parts of its messages, as for `Role`.
+    """
+    thoughts: dict[str, Any] = {"thinking": None} if "thinking" in parts else {}
+    return ChatRules(
         "mistral",
         "mistralai 3.7.0, 2026-11-25",
         strict=True,
@@ -106,15 +101,36 @@ class Mistral(ChatAPI):
             Prefix(),
         ],
         roles={
-            "system": Role("system", parts={"thinking": None}),
-            "developer": Role("system", parts={"thinking": None}),
-            "user": Role("user", parts=_PARTS),
-            "assistant": Role("assistant", frozenset(("tool_calls", "prefix")), _PARTS),
-            "tool": Role("tool", frozenset(("tool_call_id", "name")), _PARTS),
+            "system": Role("system", parts=thoughts),
+            "developer": Role("system", parts=thoughts),
+            "user": Role("user", parts=parts),
+            "assistant": Role("assistant", frozenset(("tool_calls", "prefix")), parts),
+            "tool": Role("tool", frozenset(("tool_call_id", "name")), parts),
         },
-        keeps=frozenset(("thinking", "reference")),
+        keeps=frozenset(("reference", *thoughts)),
         has_functions=False,
     )
+
+
+_WITHOUT_THOUGHTS: Final = _rules({kind: write for kind, write in _PARTS.items() if kind != "thinking"})
+"""The rules of models that do not think, which may refuse thoughts in a conversation."""
+
+
+class Mistral(ChatAPI):
+    """`base_url` is the host alone, as in Mistral's SDK, which appends `/v1`."""
+
+    provider = "mistral"
+    routes = MISTRAL_ROUTES
+    telemetry_name = "mistral_ai"
+    base_url = "https://api.mistral.ai"
+    key_variable = "MISTRAL_API_KEY"
+    path = "/v1/chat/completions"
+    stream_options: ClassVar = {}
+    tool_parts = ChatAPI.user_parts
+    rules: ClassVar = _rules(_PARTS)
+
+    def rules_of(self, target: Target) -> RequestRules:
+        return _WITHOUT_THOUGHTS if self.facts(target).never_thinks else self.rules
 
     def adapter(self, model: str | None = None) -> MistralAdapter:
         return MistralAdapter(self, model)
@@ -145,7 +161,7 @@ class Mistral(ChatAPI):
         return whole
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
-        return {"thinking": [_thinking(part) for part in parts if part.text]}
+        return {} if self.facts(target).never_thinks else {"thinking": [_thinking(part) for part in parts if part.text]}
 
 
 def _thinking(part: ReasoningPart) -> dict[str, Any]:

@@ -183,6 +183,8 @@ class Chat(_Ollama):
             written = self._message(where, message, names, target)
             if len(written) > _ROLE_AND_CONTENT or written["content"] or not _lost_all(message):
                 messages.append(written)
+            else:
+                target.changes.drop_message(where)
         fields: dict[str, Any] = {"messages": messages}
         if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
             self.leave_out("tool_choice", target)

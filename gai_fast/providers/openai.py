@@ -28,7 +28,7 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._responses_rules import responses_rules
 from gai_fast.providers._routes import OPENAI_ROUTES
-from gai_fast.providers._rules import LACKS, CallIds, Member
+from gai_fast.providers._rules import LACKS, CallIds, Member, RequestRules
 from gai_fast.providers._target import Target
 
 _KEYED: Final = ("/agents/environments", "/agents/sessions/*/events")
@@ -59,6 +59,7 @@ class OpenAI(ChatAPI):
     clouds = OPENAI_IN_CLOUDS
     has_custom_tools = True
     unions = "loose"
+    strict_is_closed = True
     summaries = frozenset({"auto", "none"})  # this API shows none
 
     def own_tool(self, kind: str, target: Target) -> OwnTool | None:
@@ -146,6 +147,11 @@ def _score(result: dict[str, Any], category: str) -> dict[str, Any]:
     return {} if score is None else {"score": score}
 
 
+_WITHOUT_REASONING: Final = responses_rules("openai", thinks=False)
+"""The rules of models that do not think: "Reasoning input items can only be provided to a reasoning or computer use
+model"."""
+
+
 class OpenAIResponses(ResponsesAPI):
     """`https://api.openai.com/v1/responses`."""
 
@@ -161,11 +167,14 @@ class OpenAIResponses(ResponsesAPI):
     unions = "loose"
     provider = "openai"
     routes = OPENAI_ROUTES
-    rules: ClassVar = responses_rules("openai")
+    rules: ClassVar = responses_rules("openai", looks_up=True)
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options: ClassVar = {"include_obfuscation": False}
     clouds = OPENAI_IN_CLOUDS
+
+    def rules_of(self, target: Target) -> RequestRules:
+        return _WITHOUT_REASONING if self.facts(target).never_thinks else self.rules
 
     def adapter(self, model: str | None = None) -> OpenAIResponsesAdapter:
         return OpenAIResponsesAdapter(self, model)

@@ -46,6 +46,8 @@ _FORMATS: Final = {
 _MARK: Final = "gai-"
 """The prefix of the gateway's names for authors that OpenRouter has no name for."""
 _OWN_MARK: Final = "gai-openrouter"
+_OPENAIS: Final = "openai/"
+"""The beginning of the ids of OpenAI's models."""
 _ENCRYPTING: Final = frozenset({"openai", "x-ai"})
 """Authors whose models encrypt the reasoning and add a summary; the models of other authors sign a text."""
 
@@ -104,6 +106,9 @@ class OpenRouter(ChatAPI):
 
     def adapter(self, model: str | None = None) -> OpenRouterAdapter:
         return OpenRouterAdapter(self, model)
+
+    def closes_strict(self, target: Target) -> bool:
+        return target.model.startswith(_OPENAIS)
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
         error = error_object(body)

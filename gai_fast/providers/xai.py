@@ -56,6 +56,7 @@ class XAI(ChatAPI):
         keeps=frozenset(("reasoning_content",)),
     )
     user_parts = frozenset({TextPart, ImagePart})
+    strict_is_closed = True
     efforts = ("low", "medium", "high")
 
     def adapter(self, model: str | None = None) -> XAIAdapter:

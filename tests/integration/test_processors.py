@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import pytest
+from openai.types.chat import ChatCompletion
 
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
@@ -179,6 +180,51 @@ async def test_processors_change_what_clients_of_the_openai_dialect_get(net: Net
     assert sum(bool(joined([event])) for event in response.events) == 1
     whole = await gateway.chat(stream=False)
     assert whole.json["choices"][0]["message"]["content"] == "Bye, Bye"
+
+
+@on_uvloop
+async def test_a_whole_answer_with_several_choices_has_them_with_a_processor_too(net: Net) -> None:
+    """Its upstream has `n`: the body is sent as it is, and the answer is read as a stream."""
+    bodies: list[Any] = []
+
+    async def say(peer: Peer) -> None:
+        bodies.append(json.loads(await peer.request()))
+        texts = [delta("one", index=0), delta("two sec", index=1), delta("ret", index=1)]
+        await peer.send(SSE_HEAD, *map(chunk, texts), *END)
+
+    settings = settings_for((await net.upstream(say)).url)
+    running = await start(
+        dataclasses.replace(settings, processors=({"use": "transform", "replace": {"secret": "***"}},))
+    )
+    net.stack.push_async_callback(running.close)
+    response = await Gateway(net, running).chat(stream=False, n=2)
+    choices = ChatCompletion.model_validate(response.json).choices
+    assert [(each.index, each.message.content) for each in choices] == [(0, "one"), (1, "two ***")]
+    assert (bodies[0]["n"], bodies[0]["stream"]) == (2, True)
+
+
+@on_uvloop
+async def test_no_probability_holds_a_replaced_word(net: Net) -> None:
+    async def say(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            texts = [
+                delta(text, logprobs={"content": [{"token": text, "logprob": -1.0, "bytes": None, "top_logprobs": []}]})
+                for text in ("my", " sec", "ret", " is")
+            ]
+            await peer.send(SSE_HEAD, *map(chunk, texts), *END)
+
+    settings = settings_for((await net.upstream(say)).url)
+    running = await start(
+        dataclasses.replace(settings, processors=({"use": "transform", "replace": {"secret": "***"}},))
+    )
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    for response in (await gateway.chat(logprobs=True), await gateway.chat(logprobs=True, stream=False)):
+        assert b"***" in response.body
+        assert b"sec" not in response.body
+        assert b'"token":"my"' in response.body
+        assert b'"token":" is"' in response.body
 
 
 @on_uvloop

@@ -33,6 +33,7 @@ CODES = {
     "previous_message_id": "previous_message_not_found",
     "skill_id": "skill_not_found",
 }
+SUMMARY = {"type": "summary_text", "text": "Hm"}
 NAMING: list[tuple[str, dict[str, Any]]] = [
     ("previous_response_id", {"previous_response_id": "resp_theirs"}),
     ("conversation", {"conversation": "conv_1"}),
@@ -40,6 +41,7 @@ NAMING: list[tuple[str, dict[str, Any]]] = [
     ("prompt", {"prompt": {"id": "pmpt_1"}}),
     ("item_reference", {"input": [{"type": "item_reference", "id": "msg_1"}]}),
     ("item_reference", {"input": [{"id": "msg_1"}]}),
+    ("item_reference", {"input": [{"type": "reasoning", "id": "rs_1", "summary": [SUMMARY]}]}),
     ("container", {"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}),
     ("file_ids", {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file_1"]}}]}),
     ("file_id", {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]}),
@@ -60,10 +62,11 @@ TOOL = {
 
 
 def answer() -> list[bytes]:
-    """Returns the frames of an answer with a message, and a container with a file."""
+    """Returns the frames of an answer with a message, a container with a file, and reasoning that is not encrypted."""
     frames = upstream()
     item = frame("response.output_item.done", 90, output_index=1, item=TOOL)
-    return [*frames[:-1], item, frames[-1]]
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [SUMMARY]}
+    return [*frames[:-1], item, frame("response.output_item.done", 91, output_index=2, item=thought), frames[-1]]
 
 
 class Asked:
@@ -107,7 +110,7 @@ async def test_each_member_that_names_a_stored_thing_is_its_owners(net: Net) -> 
     asked = Asked()
     gateway = await net.gateway(await net.upstream(asked), keys=KEYS)
     assert (await ask(gateway, ALICE, {}))[0] == 200
-    got_here = {"resp_theirs", "msg_1", "cntr_1", "file_1"}
+    got_here = {"resp_theirs", "msg_1", "cntr_1", "file_1", "rs_1"}
     for member, more in NAMING:
         sent = len(asked.bodies)
         status, error = await ask(gateway, BOB, more)

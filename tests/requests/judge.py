@@ -210,6 +210,10 @@ class _Exchange:
             *re.split(r",\s*", answer.headers.get("x-gai-dropped", "")),
             *re.split(r",\s*", answer.headers.get("x-gai-adjusted", "")),
         ]
+        for path in self._silent():
+            told = (path, path.replace("input[", "messages["))  # items of `input` become messages of a native request
+            if set(seen).isdisjoint(told) and not _is_silent_somewhere(received.body):
+                self._fail(f"lost: a message that says nothing, untold: {path}")
         sent = READERS[self._target.dialect](received.body)
         raw = json.dumps(received.body, ensure_ascii=False)
         always_strict = self._target.dialect in ("messages", "gemini", "cohere", "ollama")
@@ -235,6 +239,14 @@ class _Exchange:
                 self._fail(f"dropped although the provider has it: {asked.name}")
             else:
                 self._verdict.kept += 1
+
+    def _silent(self) -> list[str]:
+        """Returns the paths of the assistant's messages that say nothing; of a prompt, which has no messages, none."""
+        if self._target.dialect == "completions" or self._target.name == "ollama:generate":
+            return []
+        name = "input" if self._door == "responses" else "messages"
+        given = self._body.get(name)
+        return [f"{name}[{at}]" for at, each in enumerate(given if isinstance(given, list) else ()) if _is_silent(each)]
 
     def _refused(self, answer: Answer) -> None:
         """Judges a refusal: with `drop` there should be none; otherwise it names what the provider lacks."""
@@ -293,7 +305,8 @@ class _Exchange:
     def _faults(self, received: Received) -> Iterator[str]:
         target = self._target
         is_clients = target.name.partition(":")[0] in _OWNERS or f"/{RECORDED}" in self._case
-        own = is_clients and target.door == self._door
+        # A history is what the gateway has answered.
+        own = is_clients and target.door == self._door and "/history of " not in self._case
         before = set()
         types = _types(target)
         if own:
@@ -324,6 +337,24 @@ class _Exchange:
         for name in sorted(plain.body.keys() | received.body.keys()):
             if name not in ("stream", "stream_options") and plain.body.get(name) != received.body.get(name):
                 self._fail(f"differs from plain: {name}")
+
+
+def _is_silent_somewhere(body: dict[str, Any]) -> bool:
+    """Returns whether a request has a message of the assistant that says nothing."""
+    return any(_is_silent(each) for name in ("messages", "input", "contents") for each in _listed(body.get(name)))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_silent(message: Any) -> bool:
+    if not isinstance(message, dict) or message.get("role") not in ("assistant", "model"):
+        return False
+    texts = message.get("content", message.get("parts"))
+    said = [each.get("text", each) if isinstance(each, dict) else each for each in _listed(texts)] or texts
+    has_more = any(message.get(name) for name in ("tool_calls", "toolCalls", "audio", "function_call", "refusal"))
+    return not has_more and not (any(said) if isinstance(said, list) else said)
 
 
 @cache

@@ -298,6 +298,15 @@ def one_form_of_reasoning(asked: Received) -> Iterator[str]:
             yield "reasoning_format: gpt-oss has none"
 
 
+def no_reasoning_before(asked: Received) -> Iterator[str]:
+    """Says "messages[X].reasoning: reasoning is not supported with this model" (Groq's API of models that do not
+
+    think; github.com/vercel/ai/pull/8057).
+    """
+    if any(message.get("reasoning") for message in _messages(asked)):
+        yield "messages: reasoning, and this model does not think"
+
+
 def one_amount_of_reasoning(asked: Received) -> Iterator[str]:
     """Says "Only one of `reasoning.effort` and `reasoning.max_tokens` can be specified" (OpenRouter's API)."""
     given = asked.body.get("reasoning")
@@ -368,6 +377,23 @@ def reasoning_has_its_item(asked: Received) -> Iterator[str]:
         role = after.get("role")
         if not after or role in ("user", "system", "developer") or str(after.get("type")).endswith("_output"):
             yield "input: a reasoning item without its item after it"
+
+
+def reasoning_is_whole(asked: Received) -> Iterator[str]:
+    """Says "Item with id 'rs_…' not found. Items are not persisted when `store` is set to false" (OpenAI's API;
+
+    github.com/vercel/ai/issues/7543): reasoning that is not encrypted is looked up by its id, which it knows if it has
+    made it.
+    """
+    for item in _items(asked):
+        if item.get("type") == "reasoning" and not item.get("encrypted_content"):
+            yield "input: reasoning that is not encrypted"
+
+
+def no_reasoning_items(asked: Received) -> Iterator[str]:
+    """Says "Reasoning input items can only be provided to a reasoning or computer use model" (OpenAI's API)."""
+    if any(item.get("type") == "reasoning" for item in _items(asked)):
+        yield "input: a reasoning item, and this model does not think"
 
 
 def some_input(asked: Received) -> Iterator[str]:
@@ -454,6 +480,8 @@ def anthropic_tools(asked: Received) -> Iterator[str]:
             yield "tools: the schema is a union"  # "does not support oneOf, allOf, or anyOf at the top level"
         if tool.get("strict") and not (_is_closed_everywhere(schema) and _LIMITS.isdisjoint(_keywords(schema))):
             yield "tools: a strict schema is open, or has limits"
+        if tool.get("strict") and _is_recursive(schema):
+            yield "tools: a strict schema is recursive"
 
 
 _LIMITS = {*"minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength maxItems".split()}
@@ -462,6 +490,32 @@ _LIMITS = {*"minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLen
 def _keywords(schema: Any) -> set[str]:
     inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     return {*(schema if isinstance(schema, dict) else ())}.union(*map(_keywords, inner))
+
+
+def _is_recursive(schema: Any) -> bool:
+    """Returns whether a schema refers to itself.
+
+    Anthropic's API says "Circular reference detected in schema definitions: […] Self-referencing or
+    mutually-referencing definitions are not supported" (github.com/egonSchiele/agency-lang/issues/487).
+    """
+
+    def found(part: Any, path: tuple[str, ...]) -> bool:
+        if isinstance(part, list):
+            return any(found(each, path) for each in part)
+        if not isinstance(part, dict):
+            return False
+        name = part.get("$ref")
+        if isinstance(name, str) and name.startswith("#"):
+            if name in path:
+                return True
+            named: Any = schema
+            for key in name.split("/")[1:]:
+                named = named.get(key) if isinstance(named, dict) else None
+            if found(named, (*path, name)):
+                return True
+        return any(found(each, path) for key, each in part.items() if key not in ("$defs", "definitions"))
+
+    return found(schema, ("#",))
 
 
 def anthropic_ids(asked: Received) -> Iterator[str]:
@@ -497,6 +551,8 @@ def anthropic_schema(asked: Received) -> Iterator[str]:
         yield "output_config.format: the schema is open"
     if "oneOf" in _keywords(form.get("schema")):
         yield "output_config.format: oneOf"  # github.com/vercel/ai/issues/12876
+    if _is_recursive(form.get("schema")):
+        yield "output_config.format: the schema is recursive"
     if not _LIMITS.isdisjoint(_keywords(form.get("schema"))):
         yield "output_config.format: the schema has limits of values"
 
@@ -730,10 +786,11 @@ _ROLES = roles("system", "user", "assistant", "tool")
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "openai": (*_OPENAI, no_legacy_limit),
-    "openai:responses": _RESPONSES,
+    "openai:responses": (*_RESPONSES, reasoning_is_whole),
+    "openai:responses-4o": (*_RESPONSES, no_reasoning_items),
     "openai:completions": (stops(4), one_limit),
     "azure": (*_OPENAI, no_legacy_limit),
-    "azure:responses": _RESPONSES,
+    "azure:responses": (*_RESPONSES, reasoning_is_whole),
     "anthropic": (*_ANTHROPIC, no_effort),
     "anthropic-adaptive": (*_ANTHROPIC, adaptive_only),
     "anthropic:vertex": (*_ANTHROPIC, no_effort),
@@ -747,6 +804,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         strict_schemas,
         ranges(temperature=(0, 2), n=(1, 1)),
     ),
+    "groq-llama": (*_CHAT, _OPENAI_ROLES, stops(4), no_reasoning_before, ranges(temperature=(0, 2), n=(1, 1))),
     "groq:responses": _RESPONSES,
     "mistral": (
         *_CHAT,
@@ -755,7 +813,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         mistral_order,
         ranges(temperature=(0, 1.5), top_p=(0, 1)),
     ),
-    "xai": (*_CHAT, _OPENAI_ROLES, answers_say_something, stops(4), ranges(temperature=(0, 2))),
+    "xai": (*_CHAT, _OPENAI_ROLES, answers_say_something, stops(4), strict_schemas, ranges(temperature=(0, 2))),
     "xai:responses": _RESPONSES,
     "deepseek": (
         *_CHAT,
@@ -776,7 +834,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "ollama": (some_messages, roles("system", "user", "assistant", "tool")),
     "ollama:generate": (),
-    "openrouter": (*_CHAT, _OPENAI_ROLES, one_amount_of_reasoning, ranges(temperature=(0, 2), top_p=(0, 1))),
+    "openrouter": (
+        *_CHAT,
+        _OPENAI_ROLES,
+        one_amount_of_reasoning,
+        strict_schemas,
+        ranges(temperature=(0, 2), top_p=(0, 1)),
+    ),
     "openrouter:responses": _RESPONSES,
     "perplexity": (some_messages, alternating, roles("system", "user", "assistant", "tool")),
     "perplexity:responses": _RESPONSES,

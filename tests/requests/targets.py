@@ -269,6 +269,10 @@ class Target:
     takes_signatures: frozenset[str] = frozenset()
 
 
+_OTHER_MODELS = {"anthropic-adaptive": "anthropic", "groq-llama": "groq", "openai:responses-4o": "openai:responses"}
+"""The provider of each target with another model of a target before it."""
+
+
 def _target(
     name: str,
     model: str,
@@ -280,7 +284,7 @@ def _target(
     one_of: str = "",
     takes: str = "",
 ) -> Target:
-    provider = {"anthropic-adaptive": "anthropic"}.get(name, name)
+    provider = _OTHER_MODELS.get(name, name)
     door = dialect if dialect in ("chat", "responses", "messages") else ""
     lacking, apart, signed = (frozenset(each.split()) for each in (lacks, one_of, takes))
     return Target(name, provider, model, dialect, door, types, lacking, most_stops, apart, signed)
@@ -314,6 +318,7 @@ _ROUTED_SIGNATURES = "openai anthropic"
 TARGETS: tuple[Target, ...] = (
     _target("openai", "gpt-5.2", "chat", _types_openai, "web_search", most_stops=4),
     _target("openai:responses", "gpt-5.2", "responses", _types_responses, _STORED),
+    _target("openai:responses-4o", "gpt-4o", "responses", _types_responses, _STORED + " effort"),
     _target("openai:completions", "gpt-3.5-turbo-instruct", "completions", _types_completions, most_stops=4),
     _target("azure", "gpt-5.2", "chat", _types_azure, "web_search", most_stops=4),
     _target("azure:responses", "gpt-5.2", "responses", _types_responses, _STORED, takes=_OPENAIS),
@@ -323,6 +328,7 @@ TARGETS: tuple[Target, ...] = (
     _target("gemini", "gemini-3-pro-preview", "gemini", _types_gemini, most_stops=5),
     _target("gemini:vertex", "gemini-3-pro-preview", "gemini", _types_gemini, most_stops=5),
     _target("groq", "openai/gpt-oss-120b", "chat", _types_groq, _GROQ_CHAT, most_stops=4),
+    _target("groq-llama", "llama-3.3-70b-versatile", "chat", _types_groq, _GROQ_CHAT + " effort budget", most_stops=4),
     _target("groq:responses", "openai/gpt-oss-120b", "responses", _types_responses, _GROQ),
     _target("mistral", "mistral-medium-latest", "chat", _types_mistral),
     _target("xai", "grok-4", "chat", _types_xai, _XAI, most_stops=4),

@@ -162,4 +162,4 @@ class WholeText(WholeObject):
     def _answer(self, result: Result) -> bytes:
         reason, x_gai = finish_reason_of(self._finish, has_calls=False)
         choice = {"text": result.text + result.refusal, "index": 0, "logprobs": None, "finish_reason": reason}
-        return self._object("text_completion", "cmpl", choice, x_gai, result)
+        return self._object("text_completion", "cmpl", [choice], x_gai, result)

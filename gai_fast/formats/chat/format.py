@@ -14,7 +14,7 @@ from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContex
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
-from gai_fast.formats.chat.members import read_chat_members, unanswerable, with_usage
+from gai_fast.formats.chat.members import has_choices, read_chat_members, with_usage
 from gai_fast.formats.chat.passthrough import OwnChunks
 from gai_fast.formats.chat.request import WITHOUT_EFFECT, read_chat_request
 from gai_fast.formats.chat.stream import Chunks
@@ -54,9 +54,9 @@ class OpenAIFormat(DialectFormat):
         """Returns a copy of the body that asks for a stream."""
         return {**body, "stream": True}
 
-    def unanswerable(self, body: dict[str, Any]) -> list[str]:
-        """Returns `n` of a whole answer with several choices."""
-        return unanswerable(body)
+    def is_continued(self, body: dict[str, Any]) -> bool:
+        """Returns whether the answer has one choice."""
+        return not has_choices(body)
 
     def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Returns a copy of the body with more `messages`."""

@@ -36,15 +36,14 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
     )
 
 
-def unanswerable(body: dict[str, Any]) -> list[str]:
-    """Returns the members of a request that ask for content that an answer built from events lacks.
+def has_choices(body: dict[str, Any]) -> bool:
+    """Returns whether a request asks for several choices.
 
     Args:
-        body: The client's JSON object, which is sent to its upstream unchanged.
+        body: The client's JSON object.
     """
     choices = body.get("n")
-    # A whole answer has one choice.
-    return ["n"] if isinstance(choices, int) and choices > 1 and not body.get("stream") else []
+    return isinstance(choices, int) and choices > 1
 
 
 def with_usage(body: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""OpenAI's whole chat completion: one JSON object, built from events.
+"""OpenAI's whole chat completion: one JSON object, built from events, with all choices.
 
 Events that have no place in the dialect are in `x_gai.events`.
 """
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.result import Result
+from gai_fast.core.result import Collector, Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._openai import annotation, note_warning
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
@@ -38,34 +38,40 @@ class WholeObject(WholeEncoder):
             self._finish = event
         super().event(event)
 
-    def _object(self, kind: str, prefix: str, choice: dict[str, Any], x_gai: dict[str, Any], result: Result) -> bytes:
+    def _object(
+        self, kind: str, prefix: str, choices: list[dict[str, Any]], x_gai: dict[str, Any], result: Result
+    ) -> bytes:
         """Returns the object as JSON.
 
         Args:
             kind: The value of `object`.
             prefix: The prefix of the id.
-            choice: The one choice.
+            choices: The choices.
             x_gai: Members of `x_gai`.
-            result: The answer.
+            result: The first choice.
         """
         answer: dict[str, Any] = {
             "id": f"{prefix}-{self._context.stream_id}",
             "object": kind,
             "created": self._created,
             "model": result.model or self._context.model,
-            "choices": [choice],
+            "choices": choices,
         }
         if result.usage:
             answer["usage"], beside = usage_of(result.usage)
             x_gai |= beside
         if self._warnings:
             x_gai["warnings"] = self._warnings
-        events = self._collector.others()
+        events = self._others()
         if events:
             x_gai["events"] = events
         if x_gai:
             answer["x_gai"] = x_gai
         return encode_json(answer)
+
+    def _others(self) -> list[Event]:
+        """Returns the events that have no place in the dialect."""
+        return self._collector.others()
 
 
 class WholeCompletion(WholeObject):
@@ -73,12 +79,39 @@ class WholeCompletion(WholeObject):
 
     others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
 
+    def __init__(self, context: StreamContext) -> None:
+        super().__init__(context)
+        self._more: dict[int, Collector] = {}
+        """The collectors of the choices besides the first, by their numbers."""
+
+    def event(self, event: Event) -> None:
+        """Collects one event."""
+        number = event.get("choice")
+        if number:
+            choice = self._more.get(number)
+            if choice is None:
+                choice = Collector(plain=False, others=self.others, choice=number, beside=self._collector)
+                self._more[number] = choice
+            choice.event(event)
+        elif event["type"] == "stream.reset":
+            self._more.clear()
+        super().event(event)
+
     def _answer(self, result: Result) -> bytes:
-        reason, x_gai = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
-        choice = {"index": 0, "message": self._message(result), "finish_reason": reason}
+        _, x_gai = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
+        choices = [self._choice(0, result)]
+        choices += [self._choice(number, self._more[number].result()) for number in sorted(self._more)]
+        return self._object("chat.completion", "chatcmpl", choices, x_gai, result)
+
+    def _others(self) -> list[Event]:
+        return [*super()._others(), *(event for each in self._more.values() for event in each.others())]
+
+    def _choice(self, number: int, result: Result) -> dict[str, Any]:
+        reason, _ = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
+        choice = {"index": number, "message": self._message(result), "finish_reason": reason}
         if result.logprobs:
             choice["logprobs"] = logprobs_of("text.delta", result.logprobs)
-        return self._object("chat.completion", "chatcmpl", choice, x_gai, result)
+        return choice
 
     def _message(self, result: Result) -> dict[str, Any]:
         parts = result.message["content"]

@@ -16,7 +16,7 @@ from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.formats.messages.parts import DIALECT, error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
-from gai_fast.formats.messages.request import read_messages_request, unanswerable
+from gai_fast.formats.messages.request import is_continued, read_messages_request
 from gai_fast.formats.messages.stream import Messages
 from gai_fast.formats.messages.whole import WholeMessage
 from gai_fast.kernels import encode_json
@@ -54,9 +54,9 @@ class AnthropicFormat(DialectFormat):
         """Returns a copy of the body that asks for a stream."""
         return {**body, "stream": True}
 
-    def unanswerable(self, body: dict[str, Any]) -> list[str]:
-        """Returns the members for content that events lack."""
-        return unanswerable(body)
+    def is_continued(self, body: dict[str, Any]) -> bool:
+        """Returns whether no tools of a container or of MCP servers run within the answer."""
+        return is_continued(body)
 
     def with_messages(self, body: dict[str, Any], messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Returns a copy of the body with more `messages`."""

@@ -91,6 +91,17 @@ def stop_sequence_of(event: Event) -> str | None:
     return sequence if isinstance(sequence, str) else None
 
 
+def container_of(event: Event) -> dict[str, Any]:
+    """Returns the member with the container in which Anthropic ran tools, by which a client uses it again.
+
+    Args:
+        event: The `finish`.
+    """
+    metadata: dict[str, Any] | None = event.get("provider_metadata")
+    container = None if metadata is None else metadata.get("container")
+    return {"container": container} if isinstance(container, dict) else {}
+
+
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns usage under Anthropic's names, and members for `x_gai`.
 

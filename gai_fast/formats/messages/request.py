@@ -58,8 +58,8 @@ _ADAPTIVE_EFFORT: Final = "high"
 _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
-# Fields that ask for content that an answer built from events lacks: the container's id, and blocks of MCP tools.
-_UNANSWERABLE: Final = ("container", "mcp_servers")
+# Fields with tools that run within the answer: a prefill holds no blocks of theirs.
+_RUNNING: Final = ("container", "mcp_servers")
 
 
 def _check_thread(body: dict[str, Any]) -> None:
@@ -78,13 +78,13 @@ def _check_thread(body: dict[str, Any]) -> None:
         raise Unsupported(message=text, reason="thread")
 
 
-def unanswerable(body: dict[str, Any]) -> list[str]:
-    """Returns the members of a request that ask for content that an answer built from events lacks.
+def is_continued(body: dict[str, Any]) -> bool:
+    """Returns whether no tools of a container or of MCP servers run within the answer to a request.
 
     Args:
-        body: The client's JSON object, which is sent to Anthropic unchanged.
+        body: The client's JSON object.
     """
-    return [key for key in _UNANSWERABLE if body.get(key)]
+    return not any(body.get(key) for key in _RUNNING)
 
 
 def read_messages_request(body: dict[str, Any]) -> tuple[Request, list[str]]:

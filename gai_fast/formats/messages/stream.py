@@ -52,6 +52,7 @@ from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.messages.parts import (
     citation_of,
+    container_of,
     error_object,
     input_of,
     is_refusal,
@@ -444,6 +445,7 @@ class Messages(DialectEncoder):
         if details is None and is_refusal(self._safety):
             beside["safety"] = self._safety
         delta = {"stop_reason": reason, "stop_sequence": stop_sequence_of(event), "stop_details": details}
+        delta |= container_of(event)
         members = b',"delta":%b,"usage":%b' % (encode_json(delta), encode_json(counts))
         x_gai |= beside
         if x_gai:

@@ -13,6 +13,7 @@ from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats.messages.parts import (
     citation_of,
+    container_of,
     input_of,
     is_refusal,
     marked,
@@ -74,6 +75,7 @@ class WholeMessage(WholeEncoder):
             "stop_sequence": stop_sequence_of(self._finish),
             "stop_details": details,
             "usage": counts,
+            **container_of(self._finish),
         }
         x_gai |= beside
         if x_gai:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gai_fast.core.stored_ids import own_item_id
 from gai_fast.formats._openai import annotation, argument_text
 from gai_fast.formats.responses.parts import sealed
 from gai_fast.formats.responses.tools import ToolItem
@@ -219,7 +220,7 @@ class Output:
 
     def _identifier(self, prefix: str) -> str:
         identifier, self.identifier = self.identifier, ""
-        return identifier or f"{prefix}_{self._stream_id}_{len(self.items)}"
+        return identifier or own_item_id(prefix, self._stream_id, len(self.items))
 
     # -- messages and reasoning --
 

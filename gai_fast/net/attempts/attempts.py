@@ -112,6 +112,8 @@ class Attempts:
     ) -> None:
         stream = spec.model.stream
         wish = stream.on_midstream_failure
+        if wish == "continue" and not spec.is_continued:  # it begins again, where its format can say so
+            wish = "restart"
         self.spec = spec
         self.stream_id = stream_id
         self.attempt: Attempt | None = None

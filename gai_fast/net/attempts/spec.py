@@ -122,6 +122,7 @@ class StreamSpec:
         frames: The same sink, if the upstream's bytes are passed on unchanged.
         hold: The answer is one JSON object.
         can_reset: The format can announce that everything since `start` is void (`stream.reset`).
+        is_continued: A failed answer may be continued, if the model's settings say so (`Format.is_continued`).
         dialect: The name of the format that the client speaks.
         headers: Headers of the client that go with its own body.
         shape: The shape of the client's own body, if its format has found it.
@@ -156,6 +157,7 @@ class StreamSpec:
     _: KW_ONLY
     hold: bool = False
     can_reset: bool = False
+    is_continued: bool = True
     dialect: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     shape: Shape | None = None

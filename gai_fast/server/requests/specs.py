@@ -333,11 +333,9 @@ class _DialectSpecs:
     def _is_continued(self, model: ModelSettings, api: API) -> bool:
         """Returns whether a failed answer is continued, which needs events.
 
-        If the request asks for content that events lack (`n` > 1, `logprobs`), the answer is passed through instead.
+        An answer that no prefill can hold (`n` > 1) is passed through instead.
         """
-        if model.stream.on_midstream_failure != "continue":
-            return False
-        return not self._dialect.unanswerable(self._asked.body)
+        return model.stream.on_midstream_failure == "continue" and self._dialect.is_continued(self._asked.body)
 
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
@@ -351,6 +349,7 @@ class _DialectSpecs:
     def _build_translated(self, model: ModelSettings, api: API, before: StreamSpec | None) -> StreamSpec:
         """Builds the spec of a response encoded from events; the request is native, or the client's own body."""
         asked, dialect = self._asked, self._dialect
+        left_out: Sequence[str] = ()
         ignored: Sequence[str] = ()
         request: Request | dict[str, Any]
         own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
@@ -362,11 +361,11 @@ class _DialectSpecs:
                 ignored = [path for path in lost if path in dialect.without_effect]
         else:
             request = dialect.with_usage(own) if api.stream_options else own
-            left_out = dialect.unanswerable(asked.body)
         output, deltas, chain = self._encoder(request, before)
         translated = (asked.body, dialect.parse_request) if own is None else None
+        is_continued = own is None or dialect.is_continued(asked.body)
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
-        return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated)
+        return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated, is_continued)
 
     def _build(
         self,
@@ -379,6 +378,7 @@ class _DialectSpecs:
         left_out: Sequence[str] = (),
         ignored: Sequence[str] = (),
         translated: tuple[dict[str, Any], Parse] | None = None,
+        is_continued: bool = True,
     ) -> StreamSpec:
         """Builds a spec; the arguments are those of `StreamSpec`."""
         incoming, asked, negotiated = self._incoming, self._asked, self._negotiated
@@ -393,6 +393,7 @@ class _DialectSpecs:
             dialect=negotiated.format.name,
             headers=_passed_headers(incoming),
             shape=asked.shape,
+            is_continued=is_continued,
             left_out=left_out,
             ignored=ignored,
             unsupported=self._unsupported,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.stored_ids import referenced_items, stored_ids
+from gai_fast.core.stored_ids import own_item_id, referenced_items, stored_ids
+from gai_fast.runtime.ids import new_stream_id
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,9 @@ def test_what_only_looks_like_an_id_or_was_written_by_a_model_is_none(body: Any)
     assert stored_ids(body) == []
 
 
+OWN = own_item_id("rs", new_stream_id(), 12)
+
+
 @pytest.mark.parametrize(
     ("item", "is_reference"),
     [
@@ -101,7 +105,14 @@ def test_what_only_looks_like_an_id_or_was_written_by_a_model_is_none(body: Any)
         ({"type": "reasoning", "id": "rs_1", "summary": []}, True),
         ({"type": "image_generation_call", "id": "ig_1", "status": "completed", "prompt": "x"}, True),
         ({"type": "image_generation_call", "id": "ig_1", "result": "aGk="}, False),
+        ({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "x"}]}, True),
+        ({"type": "reasoning", "id": "rs_1", "content": [{"type": "reasoning_text", "text": "x"}]}, True),
+        ({"type": "reasoning", "id": "rs_1", "summary": [{"text": "x"}], "encrypted_content": ""}, True),
         ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, False),
+        ({"type": "reasoning", "id": OWN, "summary": [{"type": "summary_text", "text": "x"}]}, False),
+        ({"type": "reasoning", "id": "rs_" + "0a" * 25, "summary": [{"type": "summary_text", "text": "x"}]}, True),
+        ({"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}, False),
+        ({"type": ["reasoning"], "id": "rs_1", "summary": [1]}, False),
         ({"type": "message", "id": "msg_1", "role": "assistant", "content": "Hi"}, False),
         ({"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}, False),
         ({"type": "item_reference", "id": 5}, False),

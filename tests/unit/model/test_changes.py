@@ -79,3 +79,12 @@ def test_a_member_may_be_named_as_an_index_is_written(number: str) -> None:
     name = f"tools[{number}]"
     changes.drop(name)
     assert changes.dropped == [name[: SHARED.changed_path]]
+
+
+def test_a_message_is_left_out_once() -> None:
+    changes = Changes()
+    changes.places = ["messages[3]", "messages[5]"]
+    changes.drop("messages[0].content[1]")
+    changes.drop_message("messages[0]")
+    changes.drop_message("messages[1]")
+    assert changes.dropped == ["messages[3].content[1]", "messages[5]"]

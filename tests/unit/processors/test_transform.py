@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.processors import StreamInfo, read_processor
+from gai_fast.processors import StreamInfo, make_chain, read_processor
 from gai_fast.processors.transform import ReplaceProcessor, TransformProcessor
 from tests.conftest import ChangeLimits
 
@@ -100,3 +100,67 @@ def test_no_more_than_so_many_events_wait_beside_held_text(change_limits: Change
     out += processor.process(FINISH)
     assert text_of(out) == "ca"
     assert types_of(out).count("usage") == 10
+
+
+def scored(*tokens: str, **more: Any) -> Any:
+    """Returns a delta with the probabilities of its tokens."""
+    scores = [{"token": token, "logprob": -1.0, "bytes": list(token.encode()), "top_logprobs": []} for token in tokens]
+    return {**delta("".join(tokens)), "logprobs": scores, **more}
+
+
+def tokens_of(events: Any) -> list[str]:
+    return [score["token"] for event in events for score in event.get("logprobs", [])]
+
+
+@given(
+    st.lists(st.sampled_from(["sec", "ret", " sec", "rets", "a", " ", "secret", "s", "et"]), max_size=8),
+    st.lists(st.integers(min_value=0, max_value=3), max_size=6),
+)
+def test_no_probability_spells_a_replaced_word(tokens: list[str], sizes: list[int]) -> None:
+    deltas, rest = [], tokens
+    for size in sizes:
+        deltas.append(scored(*rest[:size]))
+        rest = rest[size:]
+    given_deltas = [each for each in [*deltas, scored(*rest)] if each["text"]]
+    out = through(ReplaceProcessor({"secret": "***"}), [START, *given_deltas, FINISH])
+    whole = "".join(tokens)
+    words = [found.span() for found in re.finditer("secret", whole)]
+    kept, at = [], 0
+    for token in tokens:
+        end = at + len(token)
+        if not any(at < last and first < end for first, last in words):
+            kept.append(token)
+        at = end
+    assert tokens_of(out) == kept
+    assert text_of(out) == whole.replace("secret", "***")
+
+
+def test_a_replaced_word_is_no_alternative_either() -> None:
+    score = {"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "a"}, {"token": " secret"}]}
+    out = through(ReplaceProcessor({"secret": "***"}), [START, {**delta("a"), "logprobs": [score]}, FINISH])
+    assert out[1]["logprobs"] == [{"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "a"}]}]
+
+
+def test_probabilities_that_do_not_spell_the_text_are_left_out() -> None:
+    out = through(ReplaceProcessor({"secret": "***"}), [START, {**delta("a"), "logprobs": [{"token": "b"}]}, FINISH])
+    assert out[1] == delta("a")
+
+
+def test_a_snapshot_has_the_replacements() -> None:
+    snapshot: Any = {"type": "json.snapshot", "json": {"secret": ["a secret", 5, {"b": "secrets"}]}}
+    out = through(ReplaceProcessor({"secret": "***"}), [START, snapshot, FINISH])
+    assert out[1]["json"] == {"***": ["a ***", 5, {"b": "***s"}]}
+
+
+@pytest.mark.parametrize("order", [["transform"], ["json_stream", "transform"], ["transform", "json_stream"]])
+def test_snapshots_are_of_the_text_that_the_client_gets(order: list[str]) -> None:
+    words = {"use": "transform", "replace": {"secret": "***"}}
+    configured = [read_processor(words if use == "transform" else {"use": use}) for use in order]
+    chain = make_chain(configured, StreamInfo(wants_json=True, json_snapshots=0))
+    assert chain is not None
+    events: Any = [START, *(delta(piece) for piece in pieces('{"a":"my secret","b":1}', 1)), FINISH]
+    out = [made for event in events for made in chain.process(event)]
+    assert text_of(out) == '{"a":"my ***","b":1}'
+    snapshots = [event["json"] for event in out if event["type"] == "json.snapshot"]
+    assert snapshots[-1] == {"a": "my ***", "b": 1}
+    assert "s" not in "".join(str(each.get("a", "")) for each in snapshots).replace("my ", "").replace("m", "")

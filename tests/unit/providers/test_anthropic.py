@@ -218,6 +218,31 @@ class TestRequest:
         sent, _ = written("claude-sonnet-4-5", response_format={"type": "json_schema", "schema": empty})
         assert sent["output_config"]["format"]["schema"] == empty
 
+    RECURSIVE: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {"near": {"type": "array", "items": {"$ref": "#"}}},
+        "additionalProperties": False,
+    }
+
+    def test_a_schema_that_refers_to_itself_is_refused_for_an_answer(self) -> None:
+        """Its API says "Self-referencing or mutually-referencing definitions are not supported"."""
+        wanted = {"type": "json_schema", "schema": self.RECURSIVE}
+        with pytest.raises(
+            Unsupported, match="anthropic does not support `response_format`: a schema that refers to itself"
+        ):
+            body("anthropic", response_format=wanted)
+        sent, dropped = answers.body_without("anthropic", response_format=wanted)
+        assert ("output_config" in sent, dropped) == (False, ["response_format"])
+
+    def test_a_tool_whose_schema_refers_to_itself_is_not_strict(self) -> None:
+        target = Target("claude", "k")
+        asked = {"query": "Hi", "tools": [{"name": "f", "parameters": self.RECURSIVE, "strict": True}]}
+        sent = json.loads(
+            get_provider("anthropic").build_request(parse_request(json.dumps(asked).encode()), target).body
+        )
+        assert sent["tools"] == [{"name": "f", "input_schema": self.RECURSIVE, "strict": False}]
+        assert target.changes.adjusted == {"tools[0].strict": "false"}
+
     def test_one_of_several_schemas_is_any_of_them(self) -> None:
         """github.com/vercel/ai/issues/12876: "Schema type 'oneOf' is not supported"."""
         kinds = [{"type": "object", "properties": {"kind": {"const": kind}}, "required": ["kind"]} for kind in "ab"]

@@ -332,6 +332,14 @@ class TestEnd:
         refused["delta"]["stop_details"]["category"] = None
         assert between(read(head(), refused, STOP)) == []
 
+    def test_the_container_in_which_tools_ran_is_in_the_end(self) -> None:
+        container = {"id": "c1", "expires_at": "2026-11-25T00:00:00Z", "skills": None}
+        ended = tail()
+        ended["delta"]["container"] = container
+        assert read(head(), ended, ended, STOP)[-1]["provider_metadata"] == {"container": container}
+        ended["delta"]["container"] = None
+        assert "provider_metadata" not in read(head(), ended, STOP)[-1]
+
     def test_the_last_reason_wins(self) -> None:
         assert read(head(), tail("end_turn"), tail(None), tail("max_tokens"), STOP)[-1]["finish_reason"] == "length"
 

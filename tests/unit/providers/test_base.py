@@ -189,7 +189,9 @@ def test_a_request_that_is_a_call_without_a_result_is_refused_by_it(provider: st
 
 def test_a_request_whose_messages_say_nothing_is_refused() -> None:
     silent = parse_request(b'{"messages":[{"role":"user","content":[]}]}')
-    with pytest.raises(Unsupported, match="No message of the request says anything that openai takes"):
+    with pytest.raises(
+        Unsupported, match=r"No message is left for openai without `messages\[0\]`: send a text beside it"
+    ):
         get_provider("openai").build_request(silent, Target("m"))
 
 

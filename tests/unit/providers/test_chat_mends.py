@@ -74,6 +74,7 @@ def test_an_answer_that_says_nothing_is_left_out_and_a_refusal_is_said(content: 
     given = [user(), empty, user("b"), {**empty, "refusal": "No."}, user("c"), CALL, RESULT, {**empty, **said}]
     body, changes = mended(NoEmptyMessages(), {"messages": given})
     assert body["messages"] == [user(), user("b"), said, user("c"), CALL, RESULT, said]
+    assert changes.dropped == [f"messages[{at}]" for at, each in enumerate(given) if each == empty]
     changes.adjust("messages[1].role", "x")
     assert changes.adjusted == {"messages[2].role": "x"}
     alone = {"messages": [empty]}

@@ -17,6 +17,9 @@ from tests.unit.providers.gemini import STOP, call, chunk, text
 SIGNED: dict[str, Any] = {"type": "tool_call", "call_id": "fc-1", "name": "f", "input": {"a": 1}, "signature": "s"}
 
 
+ASK: dict[str, Any] = {"role": "user", "content": "?"}
+
+
 def contents(*messages: dict[str, Any]) -> Any:
     return body("gemini", messages=list(messages))["contents"]
 
@@ -172,12 +175,29 @@ class TestRequests:
         "model", ["publishers/google/models/m", "projects/p/locations/l/publishers/google/models/m"]
     )
     def test_vertex_takes_no_ids(self, model: str) -> None:
-        messages = [{"role": "assistant", "content": [SIGNED]}, {"role": "tool", "call_id": "fc-1", "content": "4"}]
+        messages = [
+            ASK,
+            {"role": "assistant", "content": [SIGNED]},
+            {"role": "tool", "call_id": "fc-1", "content": "4"},
+        ]
         sent = json.loads(request("gemini", model=model, messages=messages).body)["contents"]
-        assert [turn["parts"] for turn in sent] == [
+        assert [turn["parts"] for turn in sent[1:]] == [
             [{"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "s"}],
             [{"functionResponse": {"name": "f", "response": {"output": "4"}}}],
         ]
+
+    @pytest.mark.parametrize(
+        "before", [[], [{"role": "system", "content": "Be brief."}], [{"role": "user", "content": ""}]]
+    )
+    def test_a_conversation_that_begins_with_a_call_gets_a_word_of_the_user(self, before: Any) -> None:
+        """Google's API refuses it: "function call turn comes immediately after a user turn"."""
+        called = {"role": "assistant", "content": [SIGNED]}
+        asked = {"messages": [*before, called, {"role": "tool", "call_id": "fc-1", "content": "4"}]}
+        target = Target("m")
+        sent = json.loads(get_provider("gemini").build_request(parse_request(json.dumps(asked).encode()), target).body)
+        assert [turn["role"] for turn in sent["contents"]] == ["user", "model", "user"]
+        assert sent["contents"][0]["parts"] == [{"text": "Continue."}]
+        assert target.changes.adjusted == {f"messages[{len(before)}]": "after a word of the user"}
 
     def test_an_id_that_is_used_again_means_the_last_call(self) -> None:
         turns = [
@@ -188,7 +208,7 @@ class TestRequests:
                 {"role": "tool", "call_id": "call_0", "content": ""},
             )
         ]
-        answered = [turn["parts"][0]["functionResponse"] for turn in contents(*turns)[1::2]]
+        answered = [turn["parts"][0]["functionResponse"] for turn in contents(ASK, *turns)[2::2]]
         ids = {"f": "call_0", "g": "call_0_2"}
         assert answered == [{"id": ids[name], "name": name, "response": {"output": ""}} for name in "fg"]
 
@@ -384,9 +404,9 @@ class TestRoundTrip:
         stream = "".join(f"data: {json.dumps(one)}\n\n" for one in self.ANSWER).encode()
         message = gai_fast.collect(gai_fast.decode("gemini", [stream])).message
         made = next(part["call_id"] for part in message["content"] if part["type"] == "tool_call")
-        asked = {"messages": [message, {"role": "tool", "call_id": made, "content": "1"}]}
+        asked = {"messages": [ASK, message, {"role": "tool", "call_id": made, "content": "1"}]}
         sent = get_provider("gemini").build_request(parse_request(json.dumps(asked).encode()), Target("m"))
-        assert json.loads(sent.body)["contents"] == [
+        assert json.loads(sent.body)["contents"][1:] == [
             {
                 "role": "model",
                 "parts": [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from gai_fast.model.errors import Error, Unsupported
-from gai_fast.providers import get_provider
+from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import between, body, chunk, read, request, text_of
 
 USAGE = {"prompt_tokens": 17, "completion_tokens": 11, "total_tokens": 28, "queue_time": 0.1}
@@ -77,12 +78,34 @@ def test_the_path_begins_at_the_host_and_usage_is_not_asked_for() -> None:
 
 def test_its_reasoning_goes_back_and_metadata_have_no_place() -> None:
     parts = [{"type": "reasoning", "text": "hm", "provider": "groq"}, {"type": "text", "text": "a"}]
-    sent = body("groq", messages=[{"role": "assistant", "content": parts}])["messages"][0]
+    messages = [{"role": "assistant", "content": parts}]
+    sent = json.loads(request("groq", model="openai/gpt-oss-120b", messages=messages).body)["messages"][0]
     assert sent == {"role": "assistant", "content": "a", "reasoning": "hm"}
     signed = [{"type": "reasoning", "signature": "s"}, {"type": "text", "text": "a"}]
     assert "reasoning" not in body("groq", messages=[{"role": "assistant", "content": signed}])["messages"][0]
     with pytest.raises(Unsupported, match="groq does not support `metadata`"):
         request("groq", metadata={"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "model", ["llama-3.3-70b-versatile", "meta-llama/llama-4-scout-17b-16e-instruct", "gemma2-9b-it"]
+)
+def test_a_model_that_is_not_known_to_think_gets_no_reasoning(model: str) -> None:
+    """Groq's API refuses it: "reasoning is not supported with this model"."""
+    messages = [{"role": "assistant", "content": [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}]}]
+    assert json.loads(request("groq", model=model, messages=messages).body)["messages"] == [
+        {"role": "assistant", "content": "a"}
+    ]
+    own = {"messages": [{"role": "assistant", "content": "a", "reasoning": "hm"}]}
+    sent = json.loads(get_provider("groq").build_passthrough(own, Target(model)).body)
+    assert sent["messages"] == [{"role": "assistant", "content": "a"}]
+
+
+def test_a_configuration_says_that_a_model_thinks() -> None:
+    own = {"messages": [{"role": "assistant", "content": "a", "reasoning": "hm"}]}
+    target = Target("new-model", corrections={"thinking": ("level",)})
+    sent = json.loads(get_provider("groq").build_passthrough(own, target).body)
+    assert sent["messages"] == own["messages"]
 
 
 def test_the_result_of_a_tool_may_hold_an_image() -> None:

@@ -170,3 +170,15 @@ ANSWERED = [{"role": "assistant", "content": "A"}, SYSTEM, {"role": "user", "con
 def test_instructions_stand_only_where_mistral_takes_them(messages: list[Any], roles: list[str]) -> None:
     sent = body("mistral", messages=[{"role": "user", "content": "a"}, *messages])
     assert [message["role"] for message in sent["messages"]] == roles
+
+
+def test_a_model_that_does_not_think_gets_no_thoughts() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    said = {"type": "text", "text": "a"}
+    own = {"messages": [{"role": "assistant", "content": [thought, said]}]}
+    native = [{"role": "assistant", "content": [{"type": "reasoning", "text": "hm"}, said]}]
+    for model, kept in (("mistral-large-latest", [said]), ("mistral-medium-latest", [thought, said])):
+        sent = json.loads(get_provider("mistral").build_passthrough(own, Target(model)).body)
+        assert sent["messages"][0]["content"] == kept
+        content = json.loads(request("mistral", model=model, messages=native).body)["messages"][0]["content"]
+        assert content == (kept if thought in kept else "a")

@@ -302,6 +302,46 @@ def test_an_empty_last_message_does_not_make_the_model_continue_its_answer(provi
     assert target.changes.dropped == ["messages[2]", "messages[1]"]
 
 
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+LOOSE: dict[str, Any] = {**SCHEMA, "required": [], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        *((name, "m") for name in ("openai", "openai:responses", "azure", "azure:responses", "groq", "groq:responses")),
+        *((name, "m") for name in ("xai", "xai:responses", "deepseek:responses")),
+        ("openrouter", "openai/gpt-5"),
+    ],
+)
+def test_a_strict_schema_is_closed_or_no_longer_strict(provider: str, model: str) -> None:
+    """ "'additionalProperties' is required to be supplied and to be false", and every property is `required`."""
+    for schema, is_strict, word in ((SCHEMA, True, "closed"), (LOOSE, False, "false")):
+        target = Target(model)
+        asked = native(
+            query="Hi",
+            tools=[{"name": "f", "parameters": schema, "strict": True}, {"name": "g", "parameters": schema}],
+            response_format={"type": "json_schema", "schema": schema, "strict": True},
+        )
+        sent = json.loads(get_provider(provider).build_request(asked, target).body)
+        tool, other = [each.get("function", each) for each in sent["tools"]]
+        form = sent["text"]["format"] if "text" in sent else sent["response_format"]["json_schema"]
+        assert (tool["strict"], form["strict"]) == (is_strict, is_strict)
+        written = {**schema, "additionalProperties": False}
+        assert (tool["parameters"], form["schema"], other["parameters"]) == (written, written, schema)
+        names = ("parameters", "schema") if is_strict else ("strict", "strict")
+        assert target.changes.adjusted == {f"tools[0].{names[0]}": word, f"response_format.{names[1]}": word}
+
+
+@pytest.mark.parametrize(("provider", "model"), [("openrouter", "anthropic/claude-opus-5"), ("openai-compatible", "m")])
+def test_a_strict_schema_is_sent_as_it_is_where_any_is_taken(provider: str, model: str) -> None:
+    target = Target(model)
+    asked = native(query="Hi", response_format={"type": "json_schema", "schema": LOOSE, "strict": True})
+    sent = json.loads(get_provider(provider).build_request(asked, target).body)
+    assert sent["response_format"]["json_schema"] == {"name": "answer", "strict": True, "schema": LOOSE}
+    assert not target.changes
+
+
 @pytest.mark.parametrize("provider", ["anthropic", "gemini", "cohere"])
 def test_an_empty_message_behind_another_of_the_user_is_not_missed(provider: str) -> None:
     asked = native(system="Be brief.", messages=[{"role": "user", "content": "Hi"}, {"role": "user", "content": ""}])
@@ -309,7 +349,7 @@ def test_an_empty_message_behind_another_of_the_user_is_not_missed(provider: str
     sent = json.loads(get_provider(provider).build_request(asked, target).body)
     assert [each["role"] for each in sent.get("messages", sent.get("contents"))][-1] == "user"
     assert '""' not in json.dumps(sent)
-    assert not target.changes
+    assert target.changes.dropped == ["messages[1]"]
     with pytest.raises(Unsupported, match=r"`messages\[0\]`"):
         get_provider(provider).build_request(native(messages=[{"role": "user", "content": ""}]), Target("m"))
     with pytest.raises(Unsupported, match="`query`"):

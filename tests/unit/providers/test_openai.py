@@ -57,10 +57,11 @@ def test_a_model_that_the_chat_api_refuses_if_it_thinks_beside_functions_is_aske
 
 
 def test_an_answer_by_a_schema() -> None:
-    wanted = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    wanted = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
     assert body("openai", response_format=wanted)["response_format"] == {
         "type": "json_schema",
-        "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}},
+        "json_schema": {"name": "n", "strict": True, "schema": schema},
     }
     unnamed = body("openai", response_format={"type": "json_schema", "schema": {}})["response_format"]
     assert unnamed["json_schema"] == {"name": "answer", "schema": {}}

@@ -61,7 +61,18 @@ def test_the_providers_own_items_stand_in_their_place_and_others_are_left_out() 
     assert target.changes.dropped == ["messages[2].content[1]"]
 
 
-SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+SEALED: list[dict[str, Any]] = [
+    {"type": "reasoning", "text": "hm", "signature": "sealed", "provider": "openai"},
+    {"type": "text", "text": "a"},
+]
 
 
 TURNS: list[dict[str, Any]] = [
@@ -95,6 +106,14 @@ TURNS: list[dict[str, Any]] = [
 
 
 class TestRequests:
+    def test_a_model_that_does_not_think_gets_no_reasoning(self) -> None:
+        """Its API refuses it: "Reasoning input items can only be provided to a reasoning or computer use model"."""
+        for model, kinds in (("gpt-4o", [None]), ("gpt-5", ["reasoning", None])):
+            target = Target(model, "k")
+            asked = parse_request(json.dumps({"messages": [{"role": "assistant", "content": SEALED}]}).encode())
+            sent = json.loads(get_provider(OPENAI).build_request(asked, target).body)
+            assert [item.get("type") for item in sent["input"]] == kinds
+
     def test_everything_in_one_is_what_the_sdk_takes(self) -> None:
         sent = body(
             OPENAI,

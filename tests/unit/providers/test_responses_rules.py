@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.stored_ids import own_item_id
 from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.providers import Target, get_provider
+from gai_fast.runtime.ids import new_stream_id
 
 ASK: dict[str, Any] = {"role": "user", "content": "Hi"}
 
@@ -30,6 +32,30 @@ def test_reasoning_of_other_providers_does_not_go_to_an_upstream_of_the_dialect(
     assert sent("openai", [sealed, *kept])["input"] == kept
     for same in (kept, "gai:", None, 5):
         assert sent("openai", same)["input"] == same
+
+
+@pytest.mark.parametrize(("provider", "looks_up"), [("openai", True), ("azure", True), ("openai-compatible", False)])
+def test_reasoning_with_an_id_of_ours_is_not_looked_up_by_its_provider(provider: str, looks_up: bool) -> None:
+    """OpenAI says "Item with id 'rs_…' not found" for reasoning of an answer that was translated."""
+    summary = [{"type": "summary_text", "text": "Hm"}]
+    ours = {"type": "reasoning", "id": own_item_id("rs", new_stream_id(), 0), "summary": summary}
+    theirs = {**ours, "id": "rs_1"}
+    assert sent(provider, [ours, theirs, ASK])["input"] == ([theirs, ASK] if looks_up else [ours, theirs, ASK])
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure"])
+def test_a_model_that_does_not_think_gets_no_reasoning(provider: str) -> None:
+    """Nor ids by which OpenAI says "function_call was provided without its required 'reasoning' item"."""
+    called = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "4"}
+    said = {"role": "assistant", "content": "a", "id": "msg_1"}
+    items = [said, reasoning("gAAA"), said, {**called, "id": "fc_1"}, output, ASK, said]
+    new = sent(provider, items, Target("gpt-4o"))["input"]
+    assert new == [said, {**said, "id": new[1]["id"]}, called, output, ASK, said]
+    assert new[1]["id"].startswith("msg_")
+    assert new[1]["id"] != said["id"]
+    assert sent(provider, items, Target("gpt-5"))["input"] == items
+    assert sent(provider, "Hi", Target("gpt-4o"))["input"] == "Hi"
 
 
 def test_a_provider_gets_its_own_reasoning_back_as_it_wrote_it() -> None:

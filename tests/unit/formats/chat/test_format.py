@@ -139,6 +139,9 @@ def test_a_conversation_grows_by_messages() -> None:
     assert body["messages"] == [said]
 
 
-def test_several_choices_of_a_whole_answer_are_not_written_from_events() -> None:
-    assert OPENAI.unanswerable({"n": 2}) == ["n"]
-    assert OPENAI.unanswerable({"n": 2, "stream": True}) == OPENAI.unanswerable({}) == []
+@pytest.mark.parametrize(
+    ("body", "is_continued"), [({}, True), ({"n": 1}, True), ({"n": 2}, False), ({"n": "2"}, True)]
+)
+def test_an_answer_with_several_choices_is_not_continued(body: Any, is_continued: bool) -> None:
+    assert OPENAI.is_continued(body) is is_continued
+    assert OPENAI.is_continued({**body, "stream": True}) is is_continued

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from openai.types.chat import ChatCompletion
 
 from gai_fast.formats import get_format
+from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
+from gai_fast.model.limits import SHARED
 from tests.unit.formats.chat_reader import (
     DONE_FRAME,
     OPENAI,
@@ -183,3 +186,38 @@ def test_a_whole_answer_that_failed_leaves_the_body_to_the_error() -> None:
     assert encoder is not None
     encoder.frame(b'{"error":{"message":"no"}}', last=True)
     assert encoded(encoder, [ERROR, NOT_DONE]) == b""
+
+
+def test_all_choices_of_an_answer_are_in_it() -> None:
+    """Each has its own message, as the SDK's type reads it; the size of all counts as one."""
+    second = [
+        {**each, "choice": 1}
+        for each in (
+            {"type": "reasoning.delta", "text": "Hm"},
+            text("Ho", logprobs=[{"token": "Ho", "logprob": -1.0, "top_logprobs": []}]),
+            call(),
+            {"type": "safety", "safety": {"category": "c"}},
+        )
+    ]
+    answer = whole({**text("?"), "choice": 2}, text("Hi"), *second, finish("tool_calls", usage=USAGE))
+    read = ChatCompletion.model_validate(answer, strict=True)
+    assert [(each.index, each.message.content, each.finish_reason) for each in read.choices] == [
+        (0, "Hi", "stop"),
+        (1, "Ho", "tool_calls"),
+        (2, "?", "stop"),
+    ]
+    assert answer["choices"][1]["message"]["reasoning_content"] == "Hm"
+    assert answer["choices"][1]["logprobs"]["content"][0]["token"] == "Ho"
+    assert "logprobs" not in answer["choices"][0]
+    assert answer["x_gai"]["events"] == [{"type": "safety", "safety": {"category": "c"}, "choice": 1}]
+
+
+def test_choices_of_an_answer_that_begins_again_are_void() -> None:
+    answer = whole({**text("old"), "choice": 1}, {"type": "stream.reset"}, text("Hi"), finish())
+    assert [each["index"] for each in answer["choices"]] == [0]
+
+
+def test_the_choices_of_an_answer_have_one_limit_of_size() -> None:
+    half = "x" * (SHARED.collected // 2)
+    with pytest.raises(Error, match="larger than"):
+        whole(text(half), {**text(half), "choice": 1}, finish())

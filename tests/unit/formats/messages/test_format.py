@@ -54,7 +54,7 @@ def test_a_request_whose_answer_is_translated_goes_to_anthropic_as_it_is_and_str
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     body = {"model": "m", "messages": [], "tools": tools, "stream": False, "mcp_servers": [{"name": "m"}]}
     assert ANTHROPIC.streamed(body) == {**body, "stream": True}
-    assert ANTHROPIC.unanswerable(body) == ["mcp_servers"]
+    assert not ANTHROPIC.is_continued(body)
 
 
 def test_a_conversation_grows_by_messages() -> None:

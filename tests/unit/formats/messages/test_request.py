@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gai_fast.formats.messages.parts import error_object
-from gai_fast.formats.messages.request import read_messages_request, unanswerable
+from gai_fast.formats.messages.request import is_continued, read_messages_request
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from tests.unit.formats.messages_reader import ANTHROPIC
 
@@ -418,7 +418,7 @@ def test_a_conversation_that_only_anthropic_has_is_refused_by_a_code_that_its_sd
     assert read(thread=None)[1] == []
 
 
-def test_an_answer_made_of_events_holds_no_container_and_no_blocks_of_mcp() -> None:
-    body = {"container": "c", "mcp_servers": [{"name": "m"}], "top_k": 5}
-    assert unanswerable(body) == ["container", "mcp_servers"]
-    assert unanswerable({"container": None, "mcp_servers": []}) == []
+def test_an_answer_in_which_tools_run_is_not_continued() -> None:
+    assert not is_continued({"container": "c"})
+    assert not is_continued({"mcp_servers": [{"name": "m"}]})
+    assert is_continued({"container": None, "mcp_servers": [], "top_k": 5})

@@ -17,7 +17,15 @@ from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.messages import stream as module
 from gai_fast.model.events import TYPES, Event, JSONText
 from tests.unit.formats.every_event import EVERY_EVENT
-from tests.unit.formats.messages_reader import ANTHROPIC, CLAUDE, accumulated_by_sdk, objects_of, streamed, written
+from tests.unit.formats.messages_reader import (
+    ANTHROPIC,
+    CLAUDE,
+    accumulated_by_sdk,
+    objects_of,
+    streamed,
+    whole,
+    written,
+)
 from tests.unit.formats.streams import (
     DONE,
     ERROR,
@@ -397,6 +405,15 @@ def test_the_stop_sequence_and_the_cited_text_are_those_of_the_provider(raw: str
     whole = json.loads(encoded(ANTHROPIC.whole(context()), [CLAUDE, text("Hi"), cited, end, DONE]))
     assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", "END")
     assert whole["content"][0]["citations"][0]["cited_text"] == "It is so."
+
+
+def test_the_container_of_an_answer_is_in_its_end() -> None:
+    container = {"id": "c1", "expires_at": "2026-11-25T00:00:00Z"}
+    end = finish(provider_metadata={"container": container})
+    message = accumulated_by_sdk(streamed(text("Hi"), end, DONE, start=CLAUDE))
+    assert message.container is not None
+    assert message.container.id == "c1"
+    assert whole(text("Hi"), end)["container"] == container
 
 
 def test_anthropics_own_blocks_are_written_once_and_unchanged() -> None:

@@ -186,7 +186,7 @@ def test_a_request_for_an_upstream_of_the_dialect_is_a_stream_that_waits_for_nob
     body = {"model": "m", "input": "?", "background": True, "tools": [{"type": "web_search"}], "top_logprobs": 3}
     sent = RESPONSES.streamed(body)
     assert sent == {"model": "m", "input": "?", "stream": True, "tools": [{"type": "web_search"}], "top_logprobs": 3}
-    assert RESPONSES.unanswerable(body) == []
+    assert RESPONSES.is_continued(body)
 
 
 @pytest.mark.parametrize("given", ["Hi", [{"role": "user", "content": "Hi"}]])
