@@ -318,8 +318,14 @@ class Limits:
     """Bytes of an upstream's body that are handled at once if a stream's reservation of spend nears its end: about
     one delta of most providers, so that the stream ends within its reservation."""
 
-    refused_members: int = 1000
-    """Members that upstreams have refused, of all targets: a configuration has some hundred models, each with a few."""
+    refused_members: int = 64
+    """Members of one target that are left out for all callers: those that the gateway adds are a few."""
+
+    refused_of_caller: int = 32
+    """Members that are left out for one caller alone, of all targets: of those that a client sends, few are refused."""
+
+    refusing_callers: int = 1000
+    """Callers for whom such members are kept: a request of another one costs one refusal more."""
 
     refused_for: float = 3600.0
     """Seconds for which a target does not get a member that it has refused: its next release may take the member."""

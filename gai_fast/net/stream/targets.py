@@ -32,6 +32,7 @@ from gai_fast.net.attempts.attempt import AttemptRunner, Redact
 from gai_fast.net.attempts.balance import Balancer, TargetCondition, TargetKey, TargetRequest, as_target, target_key
 from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
+from gai_fast.net.attempts.refused_members import RefusedMembers
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.identity.fetch import fetch as fetch_token
@@ -91,7 +92,7 @@ class Targets(AttemptRunner):
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
-        self._refused: dict[tuple[TargetKey, str], float] = {}  # a target and a member it refused: left out until then
+        self._refused = RefusedMembers()
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
@@ -353,16 +354,17 @@ class Targets(AttemptRunner):
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
         target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
-        if self._refused:
-            place, now = target_key(model), self._loop.time()
-            target.refused = [path for (at, path), until in self._refused.items() if at == place and until > now]
+        if not self._refused.is_empty:
+            target.refused = self._refused.left_out(target_key(model), spec.caller, self._loop.time())
+        if spec.without is not None and spec.without[0] == target_key(model):
+            target.refused = [*target.refused, spec.without[1]]
         return target
 
     def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
-        """Notes the member that an upstream's error names, if the request can do without it.
+        """Leaves out the member that an upstream's error names, if the request can do without it.
 
         If the error is about a signature, the request loses its earlier reasoning. This is not remembered: the next
-        conversation may have the upstream's own.
+        conversation may have the upstream's own. Of members, `RefusedMembers` decides what is remembered.
         """
         if not spec.request or spec.counts:
             return False
@@ -376,16 +378,19 @@ class Targets(AttemptRunner):
         target = self._target(spec, None)
         known = {*target.refused}
         try:
-            path = api.refused_member(spec.request, target, error)
+            member = api.refused_member(spec.request, target, error)
         except Error:
             return False
-        if path is None or path in known:
+        if member is None or member.path in known:
             return False
-        if len(self._refused) >= LIMITS.refused_members:
-            self._refused.clear()
-        self._refused[target_key(spec.model), path] = self._loop.time() + LIMITS.refused_for
-        name = spec.model.upstream.name
-        logger.warning("upstream %s refuses %r of requests for %s: left out for an hour", name, path, spec.model.id)
+        place, name = target_key(spec.model), spec.model.upstream.name
+        spec.without = place, member.path
+        if member.is_lacking:
+            now, path = self._loop.time(), member.path
+            is_for_all = self._refused.note(place, path, spec.caller, now, is_ours=member.is_ours)
+            whose = "" if is_for_all else f" of {spec.caller!r}"
+            text = "upstream %s refuses %r of requests for %s: left out for an hour%s"
+            logger.warning(text, name, path, spec.model.id, whose)
         return True
 
     def client_member(self, spec: StreamSpec, error: Error) -> str | None:
