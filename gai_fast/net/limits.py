@@ -112,6 +112,13 @@ class Limits:
     """Seconds for which a key that the upstream refuses (401) is not used, and a target that has no other key:
     operators replace the key, and a mistaken refusal passes."""
 
+    known_places: int = 512
+    """Models and paths of one credential at which it is known to be served, or refused: a configuration has some
+    hundred models, and a forgotten path costs one refusal more."""
+
+    limited_places: int = 512
+    """Models and paths for which one key is set aside at a time. If there are more, the one that ends first goes."""
+
     breaker_check: float = 0.5
     """Seconds between two attempts to connect to an upstream whose breaker opened because connecting failed."""
 

@@ -206,7 +206,7 @@ _NOT_TAKEN: Final = rf":? (?:is |are )?(?:deprecated|unsupported|{_NOT})"
 _LACKING: Final = "|".join(
     (
         rf"{_UNKNOWN} {_KIND}(?: supplied)?:? ?[`'\"\[]*%(name)s{_ENDS}",
-        rf"(?<![\w.])(?:body\.)?%(name)s: extra (?:fields|inputs) (?:are )?not permitted",
+        r"(?<![\w.])(?:body\.)?%(name)s: extra (?:fields|inputs) (?:are )?not permitted",
         rf"(?<![\w.])%(name)s{_ENDS}(?: {_KIND})?{_NOT_TAKEN}{_HERE}",
         rf"does not (?:have|know|support) (?:the |a )?(?:{_KIND} )?[`'\"]*%(name)s{_ENDS}(?: {_KIND})?{_HERE}",
         rf"{_KIND} not supported(?: (?:by|for|on|with) (?:the|this) \w+)?: [`'\"]*%(name)s{_ENDS}",

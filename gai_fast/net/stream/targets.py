@@ -112,6 +112,7 @@ class Targets(AttemptRunner):
 
         They are made here and not for the first request: a request of an older stream would restore removed ones.
         """
+        self.policy.keep(upstreams)
         breakers, rings = self._breakers, self._key_rings
         self._breakers, self._key_rings = {}, {}
         for name, new in upstreams.items():
@@ -197,7 +198,7 @@ class Targets(AttemptRunner):
         if any_target:
             return balancer.wait(now, self._upstream_wait)
         target = balancer.targets.get(target_key(model))
-        return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
+        return 0.0 if target is None else target.wait(now, self._upstream_wait(model))
 
     def key_ring(self, upstream: UpstreamSettings) -> Keys:
         """Returns the keys of an upstream that has several, or its tokens; for a replaced upstream, its old keys."""
@@ -206,13 +207,21 @@ class Targets(AttemptRunner):
         ring = self._key_rings.get(upstream.name)
         return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
 
-    def _upstream_wait(self, upstream: UpstreamSettings) -> float:
-        """Returns the seconds until the upstream's breaker admits a request and a key can be used; 0 if both do."""
+    def _upstream_wait(self, model: ModelSettings) -> float:
+        """Returns the seconds until the breaker of a target's upstream admits a request and a key can be used.
+
+        Args:
+            model: The model with the target's upstream and id.
+
+        Returns:
+            0 if both do.
+        """
+        upstream = model.upstream
         breaker = self._breaker_wait(upstream)
         if upstream.identity is not None:
-            return max(breaker, self._token_source(upstream.identity).wait(self._loop.time()))
+            return max(breaker, self._token_source(upstream.identity).wait(self._loop.time(), model.id))
         ring = self._key_rings.get(upstream.name)
-        return breaker if ring is None else max(breaker, ring.wait(self._loop.time()))
+        return breaker if ring is None else max(breaker, ring.wait(self._loop.time(), model.id))
 
     def _token_source(self, identity: IdentitySettings) -> TokenSource:
         source = self._token_sources.get(identity)
@@ -248,19 +257,19 @@ class Targets(AttemptRunner):
             if name in self._alone:
                 found.append((name, target_key(model), "draining" if streams else "drained", streams))
             elif not model.targets:
-                found.append((name, target_key(model), self._upstream_condition(model.upstream) or "ready", streams))
+                found.append((name, target_key(model), self._upstream_condition(model) or "ready", streams))
             else:
                 found += [
-                    (name, place, target.condition(now, self._upstream_condition(target.model.upstream)), target.live)
+                    (name, place, target.condition(now, self._upstream_condition(target.model)), target.live)
                     for place, target in self._balancers[name].targets.items()
                 ]
         return found
 
-    def _upstream_condition(self, upstream: UpstreamSettings) -> Literal["open", "cooling"] | None:
-        """Returns why no requests are sent to an upstream now. `None` if requests are sent."""
-        if self._breaker_wait(upstream) > 0:
+    def _upstream_condition(self, model: ModelSettings) -> Literal["open", "cooling"] | None:
+        """Returns why no requests are sent to the upstream of a target now. `None` if requests are sent."""
+        if self._breaker_wait(model.upstream) > 0:
             return "open"
-        return "cooling" if self._upstream_wait(upstream) > 0 else None
+        return "cooling" if self._upstream_wait(model) > 0 else None
 
     def drain(self, model: str, upstream: str, identifier: str) -> bool:
         """Drains a target: its streams continue, and no other starts. Returns whether the target exists."""
@@ -348,7 +357,8 @@ class Targets(AttemptRunner):
             exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
         else:
             send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
-            exchange = self.open_with_grant(upstream, receiver, send)
+            place = f"count {spec.model.id}" if spec.counts else spec.model.id
+            exchange = self.open_with_grant(upstream, receiver, send, place, spec.caller)
         return adapter, redact, exchange
 
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
@@ -418,22 +428,32 @@ class Targets(AttemptRunner):
         request.is_unique = request.is_unique or isinstance(grant, Signed)
         return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential)
 
-    def open_with_grant(self, upstream: UpstreamSettings, receiver: Receiver, send: Send) -> OpenExchange:
+    def open_with_grant(
+        self, upstream: UpstreamSettings, receiver: Receiver, send: Send, place: str, caller: str
+    ) -> OpenExchange:
         """Sends a request with a token of its upstream's identity, or lets it wait for one; as `TokenSource.open`.
 
         Args:
             upstream: An upstream with an identity.
             receiver: Gets the response.
             send: Sends the request.
+            place: As for `TokenSource.next`, as the next one.
+            caller: The caller.
 
         Raises:
             Error: As `open`.
         """
         assert upstream.identity is not None
-        return self._token_source(upstream.identity).open(upstream, receiver, partial(_sent, upstream, send))
+        source = self._token_source(upstream.identity)
+        return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
     def open_transfer(
-        self, upstream: UpstreamSettings, receiver: Receiver, send: Callable[[Grant | None], OpenExchange]
+        self,
+        upstream: UpstreamSettings,
+        receiver: Receiver,
+        send: Callable[[Grant | None], OpenExchange],
+        place: str,
+        caller: str,
     ) -> OpenExchange:
         """Sends a request that is passed through.
 
@@ -441,13 +461,15 @@ class Targets(AttemptRunner):
             upstream: The upstream.
             receiver: Gets the response.
             send: Sends the request, with a token if the upstream has an identity.
+            place: As for `open_with_grant`, as the next one.
+            caller: The caller.
 
         Raises:
             Error: As `open`.
         """
         if upstream.identity is None:
             return _sent(upstream, send, None)
-        return self.open_with_grant(upstream, receiver, send)
+        return self.open_with_grant(upstream, receiver, send, place, caller)
 
     def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
