@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings, UpstreamSettings
+from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings
 from gai_fast.net.attempts.balance import Balancer, Target, TargetRequest, cooling_seconds
 from tests.limits import LIMITS
 from tests.unit.net.balance_simulation import Simulation, model, never, place, upstream
