@@ -36,7 +36,7 @@ from typing import Final, Literal
 
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import ModelSettings, TargetSettings
+from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.attempts.standing import Standing
@@ -44,8 +44,10 @@ from gai_fast.net.limits import LIMITS
 
 TargetKey = tuple[str, str]
 """A target within its model: the upstream's name and the id."""
-Wait = Callable[[ModelSettings], float]
-"""Seconds until the breaker of a target's upstream admits a request and one of its keys can be used; 0: now."""
+Wait = Callable[[UpstreamSettings], float]
+"""Seconds until an upstream's breaker admits a request; 0: now."""
+KeyWait = Callable[[ModelSettings], float]
+"""Seconds until a key of a target's upstream can be used for the target's model; 0: now."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
@@ -343,22 +345,28 @@ class TargetRequest:
         self.target.waited(self._began)
 
 
+def _no_wait(_: ModelSettings) -> float:
+    return 0.0
+
+
 class Balancer:
     """Chooses among the targets of one model.
 
     Args:
         model: A model with targets.
         chance: Random numbers.
+        key_wait: The answer of the keys. None if all can be used.
 
     Attributes:
         targets: In the order of the configuration.
         count: Requests so far.
     """
 
-    def __init__(self, model: ModelSettings, chance: Random) -> None:
+    def __init__(self, model: ModelSettings, chance: Random, key_wait: KeyWait | None = None) -> None:
         self.count = 0
         self.targets: dict[TargetKey, Target] = {}
         self._chance = chance
+        self._key_wait = key_wait or _no_wait
         self._balance = model.balance
         for settings in model.targets:
             target = Target(model, settings)
@@ -394,7 +402,7 @@ class Balancer:
         Args:
             prefix: The first texts of the conversation; empty if there are none.
             now: Monotonic seconds.
-            wait: The answer of the breakers and the keys.
+            wait: The answer of the breakers.
             without: Targets that the request has asked already.
 
         Returns:
@@ -403,7 +411,7 @@ class Balancer:
         ready = [
             target
             for key, target in self.targets.items()
-            if key not in without and target.wait(now, wait(target.model)) == 0.0
+            if key not in without and self._wait_of(target, now, wait) == 0.0
         ]
         if not ready:
             return None
@@ -474,7 +482,7 @@ class Balancer:
         return target is not None
 
     def _wait_of(self, target: Target, now: float, wait: Wait) -> float:
-        return target.wait(now, wait(target.model))
+        return target.wait(now, max(wait(target.model.upstream), self._key_wait(target.model)))
 
     # -- the rules --
 

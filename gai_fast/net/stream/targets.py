@@ -138,7 +138,7 @@ class Targets(AttemptRunner):
             if not model.targets and former is not None and former.is_drained(target_key(model)):
                 model = alone[name] = as_target(model)
             if model.targets:
-                balancer = balancers[name] = former or Balancer(model, self._chance)
+                balancer = balancers[name] = former or Balancer(model, self._chance, self._key_wait)
                 balancer.use(model, now)
         self._balancers, self._alone = balancers, alone
 
@@ -159,7 +159,7 @@ class Targets(AttemptRunner):
         if balancer is None:  # the new configuration has no such targets
             return None
         prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
-        return balancer.choose(prefix, self._loop.time(), self._upstream_wait, without)
+        return balancer.choose(prefix, self._loop.time(), self._breaker_wait, without)
 
     def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
@@ -176,7 +176,7 @@ class Targets(AttemptRunner):
             return self._alone.get(model.name, model) if self._alone else model
         placed = self.choose_target(model, request, ())
         if placed is None and model.name in self._balancers:
-            placed = self._balancers[model.name].soonest(self._loop.time(), self._upstream_wait)
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
         return placed or model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
@@ -187,7 +187,7 @@ class Targets(AttemptRunner):
     def is_premature(self, model: ModelSettings, now: float) -> bool:
         """Returns whether a request should wait before it is sent to a target; as `Balancer.is_premature`."""
         balancer = self._balancers.get(model.name)
-        return balancer is not None and balancer.is_premature(model, now, self._upstream_wait)
+        return balancer is not None and balancer.is_premature(model, now, self._breaker_wait)
 
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
@@ -196,7 +196,7 @@ class Targets(AttemptRunner):
             return 0.0
         now = self._loop.time()
         if any_target:
-            return balancer.wait(now, self._upstream_wait)
+            return balancer.wait(now, self._breaker_wait)
         target = balancer.targets.get(target_key(model))
         return 0.0 if target is None else target.wait(now, self._upstream_wait(model))
 
@@ -216,12 +216,14 @@ class Targets(AttemptRunner):
         Returns:
             0 if both do.
         """
+        return max(self._breaker_wait(model.upstream), self._key_wait(model))
+
+    def _key_wait(self, model: ModelSettings) -> float:
         upstream = model.upstream
-        breaker = self._breaker_wait(upstream)
         if upstream.identity is not None:
-            return max(breaker, self._token_source(upstream.identity).wait(self._loop.time(), model.id))
+            return self._token_source(upstream.identity).wait(self._loop.time(), model.id)
         ring = self._key_rings.get(upstream.name)
-        return breaker if ring is None else max(breaker, ring.wait(self._loop.time(), model.id))
+        return 0.0 if ring is None else ring.wait(self._loop.time(), model.id)
 
     def _token_source(self, identity: IdentitySettings) -> TokenSource:
         source = self._token_sources.get(identity)
@@ -277,7 +279,7 @@ class Targets(AttemptRunner):
         alone = self.settings.models.get(model)
         if model not in self._balancers and alone is not None and target_key(alone) == place:
             self._alone[model] = as_target(alone)
-            self._balancers[model] = Balancer(self._alone[model], self._chance)
+            self._balancers[model] = Balancer(self._alone[model], self._chance, self._key_wait)
         balancer = self._balancers.get(model)
         return balancer is not None and balancer.drain(place)
 

@@ -26,7 +26,7 @@ def model(balance: Balance, **weights: int) -> ModelSettings:
     return ModelSettings("m", targets[0].upstream, "m", targets=targets, balance=balance)
 
 
-def never(_: ModelSettings) -> float:
+def never(_: UpstreamSettings) -> float:
     """Returns the wait of breakers that are closed."""
     return 0.0
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings
+from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import Balancer, Target, TargetRequest, cooling_seconds
 from tests.limits import LIMITS
 from tests.unit.net.balance_simulation import Simulation, model, never, place, upstream
@@ -25,8 +25,8 @@ class Choices:
         self.balancer = Balancer(model(balance, **(weights or {"a": 1, "b": 1})), random.Random(1))
         self.waits: dict[str, float] = {}
 
-    def wait(self, target: ModelSettings) -> float:
-        return self.waits.get(target.upstream.name, 0.0)
+    def wait(self, upstream: UpstreamSettings) -> float:
+        return self.waits.get(upstream.name, 0.0)
 
     def choose(self, prefix: str = "", *, without: tuple[str, ...] = ()) -> str | None:
         placed = self.balancer.choose(prefix, self.now, self.wait, [place(name) for name in without])
@@ -60,7 +60,7 @@ class Choices:
 
     def condition(self, name: str) -> str:
         target = self.target(name)
-        return target.condition(self.now, "open" if self.wait(target.model) else None)
+        return target.condition(self.now, "open" if self.wait(target.model.upstream) else None)
 
 
 def limited(seconds: float | None = None) -> Error:

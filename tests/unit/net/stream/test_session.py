@@ -73,13 +73,13 @@ class FakeTargets(AttemptRunner):
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         if any_target:
             return self.balancer.wait(self._time.now, self.breaker_wait)
-        return self.balancer.targets[target_key(model)].wait(self._time.now, self.breaker_wait(model))
+        return self.balancer.targets[target_key(model)].wait(self._time.now, self.breaker_wait(model.upstream))
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
         return self.rings.setdefault(upstream.name, KeyRing(upstream))
 
-    def breaker_wait(self, model: ModelSettings) -> float:
-        breaker = self.breakers.get(model.upstream.name)
+    def breaker_wait(self, upstream: UpstreamSettings) -> float:
+        breaker = self.breakers.get(upstream.name)
         return 0.0 if breaker is None else breaker.wait(self._time.now)
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
