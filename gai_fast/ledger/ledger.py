@@ -18,7 +18,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -117,7 +117,9 @@ class Ledger(ABC):
         self.refusal_log: RefusalLog | None = RefusalLog(_refusals)
         self.reservations: dict[str, Amount] = {}
         self._wall = wall
-        self._usual: dict[str, deque[int]] | None = None  # the output tokens of the last answers, by model
+        # The output tokens of the last answers, by model; and of those to each key.
+        self._usual: dict[str, deque[int]] | None = None
+        self._own_usual: dict[str, dict[str, deque[int]]] = {}
         self._tickets: dict[str, Ticket] = {}  # by stream
         self._caps: dict[str, _Cached] = {}
         self._limits: dict[str, KeyLimits] = {}
@@ -154,6 +156,7 @@ class Ledger(ABC):
             self._usual = self._usual or {}
         else:
             self._usual = None
+            self._own_usual.clear()
         self._limits = {key.name: key.limits for key in keys}
         for name in [name for name in self._caps if name not in self._limits]:
             del self._caps[name]
@@ -262,14 +265,20 @@ class Ledger(ABC):
             ticket.charged += amount
             self._give_back(ticket, amount)
 
-    def usual_output(self, model: str) -> int:
-        """Returns the mean of the output tokens of a model's last answers to keys, as far as this process knows.
+    def usual_output(self, model: str, key: str = "") -> int:
+        """Returns the mean of the output tokens of a model's last answers, as far as this process knows.
 
         Args:
             model: The name by which it is asked for.
+            key: The key whose answers count. If it has had none, those to all keys do, but for no more than
+                `limits.usual_output`: long answers to one key make no other key's requests larger. Empty: all keys.
         """
+        own = self._own_usual.get(key, _NO_ANSWERS).get(model)
+        if own and key:
+            return _mean(own)
         last = None if self._usual is None else self._usual.get(model)
-        return -(-sum(last) // len(last)) if last else LIMITS.usual_output
+        usual = _mean(last) if last else LIMITS.usual_output
+        return min(usual, LIMITS.usual_output) if key else usual
 
     def cancel(self, stream_id: str) -> None:
         """Takes back the admission of a request whose stream has not begun. Does nothing if there is none."""
@@ -295,7 +304,8 @@ class Ledger(ABC):
         usage = {} if metrics.is_shared else metrics.usage or {}
         output = tokens_of(usage, "output_tokens")
         if self._usual is not None and output and metrics.outcome == "finished":
-            self._learn(self._usual, metrics.model, output)
+            _learn(self._usual, metrics.model, output, LIMITS.usual_models)
+            self._learn_own(metrics.key, metrics.model, output)
         ticket = self._tickets.get(metrics.stream_id)
         if ticket is None:
             return
@@ -312,13 +322,13 @@ class Ledger(ABC):
             _log.info(text, metrics.stream_id, metrics.key, *costs)
         self.settle(metrics.stream_id, tokens_of(usage, "input_tokens") + output)
 
-    def _learn(self, usual: dict[str, deque[int]], model: str, output: int) -> None:
-        last = usual.get(model)
-        if last is None:
-            if len(usual) >= LIMITS.usual_models:
-                usual.clear()
-            last = usual[model] = deque(maxlen=LIMITS.usual_answers)
-        last.append(output)
+    def _learn_own(self, key: str, model: str, output: int) -> None:
+        own = self._own_usual.get(key)
+        if own is None:
+            if len(self._own_usual) >= LIMITS.usual_keys:
+                del self._own_usual[next(iter(self._own_usual))]
+            own = self._own_usual[key] = {}
+        _learn(own, model, output, LIMITS.usual_models_of_key)
 
     def limit_status(self, key: KeySettings) -> LimitStatus | None:
         """Returns the rest of a key's limits a minute and of its limit of spend. None if it has no such limit.
@@ -516,3 +526,19 @@ def _bounded(demand: Demand, caps: Caps) -> Demand:
 
 def _rate_status(limit: int, used: float) -> RateStatus:
     return RateStatus(limit, max(0, int(limit - used + SLACK)), used * MINUTE / limit if limit else 0.0)
+
+
+_NO_ANSWERS: Final[dict[str, deque[int]]] = {}
+
+
+def _learn(usual: dict[str, deque[int]], model: str, output: int, most: int) -> None:
+    last = usual.get(model)
+    if last is None:
+        if len(usual) >= most:
+            usual.clear()
+        last = usual[model] = deque(maxlen=LIMITS.usual_answers)
+    last.append(output)
+
+
+def _mean(outputs: Collection[int]) -> int:
+    return -(-sum(outputs) // len(outputs))

@@ -53,6 +53,12 @@ class Limits:
     usual_models: int = 1000
     """Models whose last answers are remembered, 1 KB each. More names are made up by callers of `<upstream>/<id>`."""
 
+    usual_keys: int = 1000
+    """Keys whose own last answers are remembered: issuers have any number of callers."""
+
+    usual_models_of_key: int = 16
+    """Models of which a key's own last answers are remembered: a program uses a few."""
+
     spend_entries: int = 100_000
     """Different keys, models, upstreams and days of the spend in memory, 300 bytes each. Above it the spend of new ones
     counts for the model and upstream "other" of its key (or issuer) and day."""

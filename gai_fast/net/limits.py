@@ -112,6 +112,13 @@ class Limits:
     """Seconds for which a key that the upstream refuses (401) is not used, and a target that has no other key:
     operators replace the key, and a mistaken refusal passes."""
 
+    known_places: int = 512
+    """Models and paths of one credential at which it is known to be served, or refused: a configuration has some
+    hundred models, and a forgotten path costs one refusal more."""
+
+    limited_places: int = 512
+    """Models and paths for which one key is set aside at a time. If there are more, the one that ends first goes."""
+
     breaker_check: float = 0.5
     """Seconds between two attempts to connect to an upstream whose breaker opened because connecting failed."""
 
@@ -324,8 +331,14 @@ class Limits:
     uncounted_for: float = 3600.0
     """Seconds until such an upstream is asked again: it gets the route with a new version, which comes in months."""
 
-    refused_members: int = 1000
-    """Members that upstreams have refused, of all targets: a configuration has some hundred models, each with a few."""
+    refused_members: int = 64
+    """Members of one target that are left out for all callers: those that the gateway adds are a few."""
+
+    refused_of_caller: int = 32
+    """Members that are left out for one caller alone, of all targets: of those that a client sends, few are refused."""
+
+    refusing_callers: int = 1000
+    """Callers for whom such members are kept: a request of another one costs one refusal more."""
 
     refused_for: float = 3600.0
     """Seconds for which a target does not get a member that it has refused: its next release may take the member."""

@@ -36,7 +36,16 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._native_rules import NativeRules, has_strict_schemas
 from gai_fast.providers._own_tools import OwnTool
 from gai_fast.providers._reasoning_tags import TaggedAdapter
-from gai_fast.providers._refusals import added_to, dispensable, may_name_a_member, named_member, not_quoted
+from gai_fast.providers._refusals import (
+    RefusedMember,
+    added_to,
+    dispensable,
+    is_lacking,
+    may_name_a_member,
+    unneeded,
+    unquoted_member,
+    value_at,
+)
 from gai_fast.providers._requests import merged, paired, with_own_ids
 from gai_fast.providers._routes import NOWHERE, Routes
 from gai_fast.providers._rules import RequestRules
@@ -127,8 +136,7 @@ class API(NativeRules):
         """
         sent = self._written(request, target)
         if target.refused:
-            paths = [path for path in self._dispensable(request, sent, target) if path in target.refused]
-            sent = without(sent, paths, target.changes)
+            sent = self._without_refused(request, sent, target)
         return self.post(sent, target)
 
     def _written(self, request: Request, target: Target) -> dict[str, Any]:
@@ -223,17 +231,31 @@ class API(NativeRules):
             text = f"No message of the request says anything that {self.provider} takes: send a text"
             raise Unsupported(message=text, reason="field")
 
-    def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
-        """Returns the paths of the members that the gateway has added, or has translated and may leave out."""
-        if not isinstance(request, Request):
-            return dispensable(sent, added_to(request, sent))
-        if target.on_unsupported == "drop":
-            return dispensable(sent, sent)
-        plain = self._written(_PROBE, Target(target.model, None, "drop", target.corrections, target.settings))
-        return dispensable(sent, [name for name, value in sent.items() if name in plain and plain[name] == value])
+    def _without_refused(
+        self, request: Request | Mapping[str, Any], sent: dict[str, Any], target: Target
+    ) -> dict[str, Any]:
+        """Returns a body without the members that the target has refused and that the request can do without."""
+        names = frozenset(unneeded(self._dispensable(request, sent, target)))
+        paths = [path for path in target.refused if path.partition(".")[0] in names]
+        return without(sent, paths, target.changes)
 
-    def refused_member(self, request: Request | Mapping[str, Any], target: Target, error: Error) -> str | None:
-        """Returns the path of a member that an upstream refuses and that a request can do without, or None.
+    def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
+        """Returns the names of the members that the gateway has added, or has translated and may leave out."""
+        if not isinstance(request, Request):
+            return added_to(request, sent)
+        if target.on_unsupported == "drop":
+            return [*sent]
+        plain = self._plain(target)
+        return [name for name, value in sent.items() if name in plain and plain[name] == value]
+
+    def _plain(self, target: Target) -> dict[str, Any]:
+        """Returns the body for a request without any wish: what a target is sent of the gateway's own making."""
+        return self._written(_PROBE, Target(target.model, None, "drop", target.corrections, target.settings))
+
+    def refused_member(
+        self, request: Request | Mapping[str, Any], target: Target, error: Error
+    ) -> RefusedMember | None:
+        """Returns the member that an upstream refuses and that a request can do without, or None.
 
         Args:
             request: A native request, or a client's body.
@@ -243,8 +265,14 @@ class API(NativeRules):
         if not may_name_a_member(error):
             return None
         sent = self._sent(target, request)
-        paths = not_quoted(self._dispensable(request, sent, target), request, error)
-        return named_member(error, paths)
+        path = unquoted_member(error, dispensable(sent, self._dispensable(request, sent, target)), request)
+        if path is None:
+            return None
+        if isinstance(request, Request):
+            is_ours = value_at(self._plain(target), path) == value_at(sent, path)
+        else:
+            is_ours = value_at(request, path) is None
+        return RefusedMember(path, is_lacking(error, path), is_ours)
 
     def client_member(
         self,
@@ -469,8 +497,7 @@ class API(NativeRules):
         self.check_options(body, "$")
         sent = self._fitted(body, target, shape)
         if target.refused:
-            paths = [path for path in self._dispensable(body, sent, target) if path in target.refused]
-            sent = without(sent, paths, target.changes)
+            sent = self._without_refused(body, sent, target)
         return self.post(sent, target)
 
     def _fitted(self, body: Mapping[str, Any], target: Target, shape: Shape | None) -> dict[str, Any]:

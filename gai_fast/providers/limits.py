@@ -29,8 +29,16 @@ class Limits:
     """Content blocks of one response that are open at a time, and parts of one block. The memory of all of them is
     limited by `kept_answer`."""
 
-    named_members: int = 1000
+    named_members: int = 4096
     """Members of a refused request that are looked for in the upstream's message. Requests have some dozens."""
+
+    named_depth: int = 16
+    """Levels of a refused request whose members are looked for, and parts of a path in the upstream's message. The
+    deepest member that a provider names as unknown is on the fifth."""
+
+    named_checked: int = 8
+    """Members named by one message that are looked for in the texts of its request, to find out whether the message
+    only quotes the request. A message that is no quotation names one or two."""
 
     client_members: int = 100
     """Members of an object of the client's without which a refused request is written again, to learn which of them the

@@ -155,7 +155,7 @@ class Limits:
     for 30 days."""
 
     waiting_ids: int = 10_000
-    """Ids that wait for a failing store, 1 MiB: above it the oldest are dropped."""
+    """Ids that wait for a failing store, 1 MiB: above it the oldest of the caller with the most are dropped."""
 
     key_record: int = 48 * KIB
     """Bytes of one record of keys made at run time: some 200 keys, and thus some 6,000 in all. It leaves room in

@@ -8,7 +8,7 @@ know them. Knows no upstream and no request.
 2. Each new id keeps its record for another `limits.ids_kept`. An id is never dropped earlier, unless newer ids take its
    place.
 3. A stream never fails because the store does: ids that could not be recorded wait in this process, and are recorded
-   once the store answers again.
+   once the store answers again. If there are too many, those of the caller with the most are dropped, the oldest first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from gai_fast.stores.limits import LIMITS
 
 _SIZE: Final = 16
 """Bytes of a digest: ids cannot be found whose digests are equal."""
+_SPARE: Final = 16
+"""One part in so many of the ids that wait is dropped beyond need."""
 _TRIES: Final = 8
 """The number of times that a record is changed until no other process changes it in between."""
 
@@ -41,7 +43,8 @@ class OwnedIds:
     def __init__(self, records: Records, health: Health) -> None:
         self._records = records
         self._health = health
-        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=LIMITS.waiting_ids)  # callers and digests: rule 3
+        self._waiting: dict[str, deque[bytes]] = {}  # digests by caller: rule 3
+        self._count = 0  # of all that wait
         self.under_way: set[asyncio.Task[None]] = set()
         """The tasks of `record`."""
 
@@ -93,8 +96,9 @@ class OwnedIds:
         Raises:
             StoreError: The store still fails. The ids go on waiting.
         """
-        for _ in range(len(self._waiting)):
-            caller, digest = self._waiting.popleft()
+        for _ in range(self._count):
+            caller = next(iter(self._waiting))
+            digest = self._take(caller)
             try:
                 await self._write(caller, [digest])
             except StoreError as problem:
@@ -132,7 +136,25 @@ class OwnedIds:
             is_written = True
         finally:
             if not is_written:
-                self._waiting.extend((caller, each) for each in digests)
+                self._wait(caller, digests)
+
+    def _wait(self, caller: str, digests: Sequence[bytes]) -> None:
+        self._waiting.setdefault(caller, deque()).extend(digests)
+        self._count += len(digests)
+        if self._count > LIMITS.waiting_ids:
+            most = max(self._waiting, key=lambda each: len(self._waiting[each]))
+            size = len(self._waiting[most]) // _SPARE  # more than need be, so that the search costs little for each id
+            for _ in range(max(self._count - LIMITS.waiting_ids, size)):
+                self._take(most)
+
+    def _take(self, caller: str) -> bytes:
+        """Takes the oldest waiting digest of a caller."""
+        own = self._waiting[caller]
+        digest = own.popleft()
+        if not own:
+            del self._waiting[caller]
+        self._count -= 1
+        return digest
 
     async def _read(self, name: str) -> bytes | None:
         """Returns a record; None if there is none. A damaged record is removed: its ids are lost."""

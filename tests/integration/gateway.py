@@ -206,7 +206,7 @@ class Client:
         """Returns a whole exchange."""
         self.request(method, path, body, headers)
         response = await self.response()
-        if method == "HEAD" or response.status == 204:
+        if method == "HEAD" or response.status in (204, 304):
             response.ended = True
         async with asyncio.timeout(SECONDS):
             return await response.rest()

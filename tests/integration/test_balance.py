@@ -364,13 +364,16 @@ async def test_a_limited_target_is_left_alone_as_long_as_it_asks(net: Net) -> No
     assert conditions(gateway) == ["cooling", "ready"]
 
 
-@pytest.mark.parametrize("step", [LIMITED, REFUSED])
+@pytest.mark.parametrize(("step", "statuses"), [(LIMITED, [429, 200, 200, 200]), (REFUSED, [502, 200, 502, 200, 200])])
 @on_uvloop
-async def test_a_target_is_left_alone_after_an_answer_that_is_passed_through(net: Net, step: Step) -> None:
+async def test_a_target_is_left_alone_after_an_answer_that_is_passed_through(
+    net: Net, step: Step, statuses: list[int]
+) -> None:
+    """A first refusal may be of what was asked for."""
     targets = [Target(step), Target()]
     gateway = await balanced(net, *targets, lane=("/v1/embeddings",))
-    statuses = [(await gateway.ask("POST", "/v1/embeddings", {"model": "m", "input": "x"})).status for _ in range(4)]
-    assert statuses == [429 if step is LIMITED else 502, 200, 200, 200]
+    for status in statuses:
+        assert (await gateway.ask("POST", "/v1/embeddings", {"model": "m", "input": "x"})).status == status
     assert conditions(gateway)[0] == "cooling"
     assert live(gateway) == [0, 0]
     assert net.warned("refuses our credentials") == (step is REFUSED)
@@ -548,7 +551,7 @@ async def test_a_caller_cannot_have_a_member_left_out_for_all_by_a_value_that_th
 
 @on_uvloop
 async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_sooner(net: Net) -> None:
-    """The keys were limited by requests for another model of the same upstream."""
+    """The keys were limited by requests for the same model of the same upstream."""
     limited, sooner = Target(LIMITED), Target(("503 Service Unavailable", b"{}", "Retry-After: 9"))
     gateway = await with_keys(net, limited, "k1", "k2")
     settings = gateway.running.engine.settings
@@ -556,7 +559,7 @@ async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_soo
     west = dataclasses.replace(
         model.upstream, name="west", base_url=(await net.upstream(sooner)).url + "/v1", more_api_keys=()
     )
-    targets = (TargetSettings(model.upstream, "a"), TargetSettings(west, "b"))
+    targets = (TargetSettings(model.upstream, model.id), TargetSettings(west, "b"))
     spread = dataclasses.replace(model, name="spread", targets=targets)
     gateway.running.use(dataclasses.replace(settings, models={"m": model, "spread": spread}))
     assert (await ask(gateway)).status == 429
@@ -570,13 +573,24 @@ async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_soo
 
 @on_uvloop
 async def test_a_refused_key_is_set_aside_and_reported_to_the_operator(net: Net) -> None:
-    target = Target(REFUSED)
+    target = Target(HELLO)
     gateway = await with_keys(net, target, "k1", "k2")
+    assert [(await ask(gateway)).status for _ in range(2)] == [200, 200]
+    target.step = REFUSED
     first = await ask(gateway)
     target.step = answer()
     second = await ask(gateway)
     assert [(one.status, one.error["reason"]) for one in (first, second)] == [(502, "upstream_credentials")] * 2
-    assert target.keys == ["k1", "k2"]
+    assert target.keys == ["k1", "k2", "k1", "k2"]
+    assert net.warned("refuses our credentials") == 1
+
+
+@on_uvloop
+async def test_keys_that_never_served_a_model_are_set_aside_after_their_second_refusal(net: Net) -> None:
+    target = Target(REFUSED)
+    gateway = await with_keys(net, target, "k1", "k2")
+    assert [(await ask(gateway)).status for _ in range(3)] == [502] * 3
+    assert target.keys == ["k1", "k2", "k1", "k2"]
     assert net.warned("refuses our credentials") == 1
 
 

@@ -21,6 +21,7 @@ from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy, is_fault_of_upstream, is_local_failure
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.attempts.standing import Refusal, Standing, is_refusal
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter
 
@@ -104,19 +105,40 @@ class Places:
     Args:
         runner: The targets.
         upstream: The upstream.
+        caller: The name of the request's caller.
+        place: The upstream's id of the model; or another place, as `standing.py` has it.
+        is_model: Whether the place is a model.
 
     Attributes:
+        is_probe: Whether its upstream's breaker waits for its outcome.
         key: The key that is used. None if there is none, or if the request waits for a token.
         ring: The upstream's keys, if it has several, or its tokens.
         target_request: The request at its target, if the model has targets.
         upstream: The upstream.
     """
 
-    __slots__ = ("_breaker", "_runner", "key", "ring", "target_request", "upstream")
+    __slots__ = (
+        "_breaker",
+        "_caller",
+        "_is_model",
+        "_place",
+        "_runner",
+        "is_probe",
+        "key",
+        "ring",
+        "target_request",
+        "upstream",
+    )
 
-    def __init__(self, runner: AttemptRunner, upstream: UpstreamSettings) -> None:
+    def __init__(
+        self, runner: AttemptRunner, upstream: UpstreamSettings, caller: str, place: str, *, is_model: bool
+    ) -> None:
         self._runner = runner
         self._breaker: Breaker | None = None
+        self._caller = caller
+        self._place = place
+        self._is_model = is_model
+        self.is_probe = False
         self.upstream = upstream
         self.key = upstream.api_key
         self.ring: Keys | None = None
@@ -135,15 +157,17 @@ class Places:
         upstream = self.upstream
         breaker = self._runner.breaker(upstream)
         if breaker is not None:
-            if not breaker.admits(now, self):
-                raise breaker.refusal(upstream, now)
+            if not breaker.is_closed:
+                if not breaker.admits(now, self, self._caller):
+                    raise breaker.refusal(upstream, now)
+                self.is_probe = True
             self._breaker = breaker
         if model is not None and model.targets:
             self.target_request = self._runner.begin_request(model, now)
         if upstream.other_keys:
             self.ring = self._runner.key_ring(upstream)
-            self.key = self.ring.next(now)
-            refusal = self.ring.refusal(upstream, now) if self.key is None else None
+            self.key = self.ring.next(now, self._place, self._caller)
+            refusal = self.ring.refusal(upstream, now, self._place) if self.key is None else None
             if refusal is not None:
                 raise refusal
 
@@ -153,12 +177,25 @@ class Places:
         if breaker is not None:
             breaker.succeeded()
 
+    def served(self) -> None:
+        """Reports that the upstream has taken the credential."""
+        if self.ring is not None or self.target_request is not None:
+            standing = self._standing()
+            if standing is not None:
+                standing.serve(self._place, is_model=self._is_model)
+
+    def answered(self) -> None:
+        """Reports the first event of the breaker's probe: other requests are sent, whatever becomes of this one."""
+        self.is_probe = False
+        if self._breaker is not None:
+            self._breaker.answered(self)
+
     def failed(self, error: Error, now: float) -> bool:
         """Reports the failure. Returns whether the upstream has another key, which may do better."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             if is_fault_of_upstream(error):
-                if breaker.failed(now, self):
+                if breaker.failed(now, self, self._caller):
                     self._runner.breaker_opened(self.upstream, error)
             elif is_local_failure(error):
                 breaker.abandoned(self)
@@ -171,10 +208,28 @@ class Places:
 
     def refused(self, error: Error, now: float) -> float | None:
         """Reports a failure to the target and the keys alone; returns as `Keys.failed`, None without keys."""
-        wait = None if self.ring is None else self.ring.failed(self.key, error, now)
+        place, wait, cooling = self._place, None, 0.0
+        refusal: Refusal | None = None
+        if is_refusal(error):
+            standing = self._standing()
+            if standing is not None:
+                refusal = standing.refuse(place, self._caller, now, is_model=self._is_model)
+        if refusal is Refusal.OF_THE_REQUEST:
+            if self.ring is not None:
+                wait = self.ring.doubted(self.key, error, now, place, self._caller)
+        elif refusal is not Refusal.OF_THE_PLACE:
+            if self.ring is not None:
+                wait = self.ring.failed(self.key, error, now, "" if refusal is Refusal.OF_THE_CREDENTIAL else place)
+            cooling = cooling_seconds(error) if wait is None else wait
         if self.target_request is not None:
-            self.target_request.failed(error, now, cooling_seconds(error) if wait is None else wait)
+            self.target_request.failed(error, now, cooling)
         return wait
+
+    def _standing(self) -> Standing | None:
+        """Returns the standing of the credential. None if nothing depends on it."""
+        if self.ring is not None:
+            return self.ring.standing(self.key)
+        return None if self.target_request is None else self.target_request.target.standing
 
     def leave(self, now: float, *, is_finished: bool) -> None:
         """Reports the end of a whole answer, or an end before the outcome was known; idempotent."""
@@ -219,7 +274,9 @@ class Attempt(Places):
     )
 
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
-        super().__init__(runner, spec.model.upstream)
+        identifier, counts = spec.model.id, spec.counts
+        place = f"count {identifier}" if counts else identifier
+        super().__init__(runner, spec.model.upstream, spec.caller, place, is_model=not counts)
         self.spec = spec
         self.at = at
         self.continued: Continued = None
@@ -282,6 +339,7 @@ class Attempt(Places):
         """Reports the first content."""
         self.content_noted = True
         self.succeeded()
+        self.served()
         if self.target_request is not None:
             self.target_request.answered(now)
 

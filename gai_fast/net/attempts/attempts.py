@@ -42,7 +42,7 @@ from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
 from gai_fast.net.attempts.candidates import Candidates
 from gai_fast.net.attempts.hedge import Hedge
-from gai_fast.net.attempts.retry import BREAKER_OPEN, NO_TOKEN, Failure
+from gai_fast.net.attempts.retry import BREAKER_OPEN, NO_TOKEN, Failure, asks_for_a_pause
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import get_provider
@@ -135,7 +135,6 @@ class Attempts:
         self._won: Hedge | None = None  # the hedge that becomes the attempt
         self._retries = 0  # without those of the exchange under way
         self._next: tuple[StreamSpec, Continued] | None = None
-        runner.policy.budget.request(now)
 
     @property
     def upstream(self) -> UpstreamSettings:
@@ -232,6 +231,8 @@ class Attempts:
             return None
         self.close_exchange()
         spec, continued, delay = planned
+        if asks_for_a_pause(error):
+            self._commit_by += delay  # as `Delivery.put_off`
         self._next = spec, continued
         return delay
 
@@ -417,6 +418,8 @@ class Attempts:
         attempt = self._open(spec, receiver, sent, now)
         attempt.continued = continued
         candidates = self._candidates
+        if not candidates.at_target:
+            self._runner.policy.budget(spec.model.upstream.name).request(now)
         self._retries += candidates.at_model > 0
         candidates.at_model += 1
         candidates.at_target += 1
@@ -505,6 +508,8 @@ class Attempts:
             retries=0 if is_left_alone else upstream.retries,
             seconds_to_commit=self._commit_by - now,
             is_clients_retry=spec.is_retry,
+            upstream=upstream.name,
+            caller=spec.caller,
         )
         if has_stalled and has_content:
             # Each attempt at a target that stalls costs its client an `idle_timeout`.

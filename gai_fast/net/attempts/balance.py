@@ -18,8 +18,8 @@ the targets only. It belongs to one process: each worker balances what it gets.
 5. `affinity`: the target with the highest score for the conversation's beginning (weighted rendezvous hashing), so that
    only the conversations of a target that goes move, and come back with it. A target with far more streams than its
    part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
-6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal of
-   its key; not if the request alone is above the limit.
+6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal
+   that speaks of its key (`standing.py`); not if the request alone is above the limit.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
    all of it after `limits.slow_start` seconds. Under `affinity` there is no slow start: its conversations come back one
    by one with their next turns, and any turn that is sent elsewhere finds a cold cache.
@@ -39,12 +39,15 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.attempts.retry import is_fault_of_upstream
+from gai_fast.net.attempts.standing import Standing
 from gai_fast.net.limits import LIMITS
 
 TargetKey = tuple[str, str]
 """A target within its model: the upstream's name and the id."""
 Wait = Callable[[UpstreamSettings], float]
-"""Seconds until an upstream's breaker admits a request and one of its keys can be used; 0: now."""
+"""Seconds until an upstream's breaker admits a request; 0: now."""
+KeyWait = Callable[[ModelSettings], float]
+"""Seconds until a key of a target's upstream can be used for the target's model; 0: now."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
@@ -93,6 +96,7 @@ class Target:
         live: Streams under way.
         is_drained: The operator has taken it out.
         is_failing: Its last request that is evidence about it has failed.
+        standing: What refusals say of the upstream's one key, at this target.
         waiting: Requests before their first token.
     """
 
@@ -110,6 +114,7 @@ class Target:
         "is_failing",
         "live",
         "model",
+        "standing",
         "streams",
         "waiting",
         "weight",
@@ -126,6 +131,7 @@ class Target:
         self.is_failing = False
         self._is_limited = False
         self._ramp_from = -math.inf
+        self.standing = Standing()
         self.waiting = 0
         self._waiting_since = 0.0  # the sum of the times at which these began
         self.use(model, settings)
@@ -339,22 +345,28 @@ class TargetRequest:
         self.target.waited(self._began)
 
 
+def _no_wait(_: ModelSettings) -> float:
+    return 0.0
+
+
 class Balancer:
     """Chooses among the targets of one model.
 
     Args:
         model: A model with targets.
         chance: Random numbers.
+        key_wait: The answer of the keys. None if all can be used.
 
     Attributes:
         targets: In the order of the configuration.
         count: Requests so far.
     """
 
-    def __init__(self, model: ModelSettings, chance: Random) -> None:
+    def __init__(self, model: ModelSettings, chance: Random, key_wait: KeyWait | None = None) -> None:
         self.count = 0
         self.targets: dict[TargetKey, Target] = {}
         self._chance = chance
+        self._key_wait = key_wait or _no_wait
         self._balance = model.balance
         for settings in model.targets:
             target = Target(model, settings)
@@ -390,7 +402,7 @@ class Balancer:
         Args:
             prefix: The first texts of the conversation; empty if there are none.
             now: Monotonic seconds.
-            wait: The answer of the breakers and the keys.
+            wait: The answer of the breakers.
             without: Targets that the request has asked already.
 
         Returns:
@@ -399,7 +411,7 @@ class Balancer:
         ready = [
             target
             for key, target in self.targets.items()
-            if key not in without and target.wait(now, wait(target.model.upstream)) == 0.0
+            if key not in without and self._wait_of(target, now, wait) == 0.0
         ]
         if not ready:
             return None
@@ -470,7 +482,7 @@ class Balancer:
         return target is not None
 
     def _wait_of(self, target: Target, now: float, wait: Wait) -> float:
-        return target.wait(now, wait(target.model.upstream))
+        return target.wait(now, max(wait(target.model.upstream), self._key_wait(target.model)))
 
     # -- the rules --
 

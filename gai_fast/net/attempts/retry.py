@@ -1,14 +1,15 @@
 """Decides whether a failed attempt is made again: at the same upstream, at the next model, or not at all.
 
-Owns the rules for retries and fallback, the budget of retries and the circuit breakers. Reads no clock and opens
+Owns the rules for retries and fallback, the budgets of retries and the circuit breakers. Reads no clock and opens
 nothing: `attempts.py` calls it and acts. A request that does not fail only looks at its upstream's breaker.
 
 1. Every failed attempt counts for the breaker, the budget and the log, whether or not another one follows.
 2. The same upstream is retried if the failure may pass: `_RETRIED` below, `internal` once. It is not retried if
    it stayed silent or would fail again (`_will_recur`), nor for a request that is a client's own retry: retries on two
    layers multiply.
-3. Retries are at most a tenth of the requests of the last seconds, but a few are always allowed: an upstream that is
-   down must not get several times the requests of a healthy one.
+3. Retries at an upstream are at most a tenth of its requests of the last seconds, but a few are always allowed: an
+   upstream that is down must not get several times the requests of a healthy one. One caller gets at most half of them;
+   without keys there is one caller, which is everybody.
 4. The next model of `fallback` is asked if another upstream may do better: `_FELL_BACK`. A failure caused by the
    request goes only to the model that `fallback_on` names for its code.
 5. `Retry-After` is honoured if the answer can still begin in time; else the next model is asked, if there is one. If
@@ -21,13 +22,14 @@ import math
 import random
 import ssl
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.settings import BreakerSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, BreakerSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.limits import LIMITS
 
@@ -68,28 +70,43 @@ class Breaker:
 
     If no connection could be made, the engine goes on trying to connect, and ends the wait once it can.
 
+    One caller's requests may fail where those of others would not. So it opens for failures of two callers, or for
+    those of one that last the whole window without a success of anybody. Likewise, if one caller's probe has failed,
+    another caller's request is a probe at once. Without keys there is one caller, which is everybody.
+
     Args:
         settings: The conditions under which it opens, and for how long.
     """
 
-    __slots__ = ("_failures", "_open_until", "_probe", "_settings")
+    __slots__ = ("_caller", "_failures", "_open_until", "_other_at", "_probe", "_prober", "_settings", "_since")
 
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._failures: deque[float] = deque(maxlen=settings.failures)
+        self._since = 0.0  # of the first failure since the last success
+        self._caller = ""  # of the last failure
+        self._other_at = -math.inf  # of the last failure of any other caller
         self._open_until: float | None = None
         self._probe: object = None
+        self._prober: str | None = None  # whose probe alone has failed
 
-    def admits(self, now: float, who: object) -> bool:
+    @property
+    def is_closed(self) -> bool:
+        """Whether all requests are sent."""
+        return self._open_until is None
+
+    def admits(self, now: float, who: object, caller: str = ANONYMOUS) -> bool:
         """Returns whether a request may be sent; `succeeded`, `failed` or `abandoned` must follow.
 
         Args:
             now: Monotonic seconds.
             who: Identifies the request: one from before the breaker opened does not count as its probe.
+            caller: The name of its caller.
         """
         if self._open_until is None:
             return True
-        if now < self._open_until or self._probe is not None:
+        is_due = now >= self._open_until or self._prober not in (None, caller)
+        if not is_due or self._probe is not None:
             return False
         self._probe = who
         return True
@@ -125,25 +142,38 @@ class Breaker:
         if self._open_until is not None:
             self._open_until = min(self._open_until, now)
 
+    def answered(self, who: object) -> None:
+        """Closes it if the request is the probe: the upstream has begun to answer.
+
+        Args:
+            who: Identifies the request, as for `admits`. Its outcome must still follow.
+        """
+        if self._probe is who:
+            self.succeeded()
+
     def succeeded(self) -> None:
         """Notes a request that got content, or a failure caused by the request alone."""
         if self._open_until is not None or self._failures:
             self._failures.clear()
-            self._open_until = self._probe = None
+            self._open_until = self._probe = self._prober = None
 
-    def failed(self, now: float, who: object) -> bool:
+    def failed(self, now: float, who: object, caller: str = ANONYMOUS) -> bool:
         """Notes a request that failed through the upstream's fault; returns whether that opened the breaker.
 
         Args:
             now: Monotonic seconds.
             who: Identifies the request, as for `admits`.
+            caller: The name of its caller.
         """
         if self._open_until is None:
-            self._failures.append(now)
-            if len(self._failures) < self._settings.failures or now - self._failures[0] > self._settings.window:
+            self._count(now, caller)
+            if not self._must_open(now):
                 return False
+            self._prober = None
         elif self._probe is not who:
             return False
+        else:
+            self._prober = None if caller == ANONYMOUS or self._prober not in (None, caller) else caller
         self._open_until, self._probe = now + self._settings.open, None
         return True
 
@@ -155,6 +185,26 @@ class Breaker:
         """
         if self._probe is who:
             self._probe = None
+
+    def _count(self, now: float, caller: str) -> None:
+        if not self._failures:
+            self._since, self._other_at = now, -math.inf
+        elif caller != self._caller:
+            self._other_at = self._failures[-1]
+        self._caller = caller
+        self._failures.append(now)
+
+    def _must_open(self, now: float) -> bool:
+        settings = self._settings
+        if len(self._failures) < settings.failures or now - self._failures[0] > settings.window:
+            return False
+        is_of_others = self._caller == ANONYMOUS or now - self._other_at <= settings.window
+        return is_of_others or now - self._since >= settings.window
+
+
+def asks_for_a_pause(error: Error) -> bool:
+    """Returns whether a failure is a limit of the upstream that passes, and by when."""
+    return error.code in _LIMITED and error.retry_after_ms is not None
 
 
 def is_fault_of_upstream(error: Error) -> bool:
@@ -186,14 +236,15 @@ def _will_recur(error: Error) -> bool:
 
 
 class RetryBudget:
-    """Limits retries to a share of the requests of the last `limits.retry_window` seconds."""
+    """Limits retries at one upstream to a share of its requests of the last `limits.retry_window` seconds."""
 
-    __slots__ = ("_requests", "_retries", "_tenth_until")
+    __slots__ = ("_of_callers", "_requests", "_retries", "_tenth_until")
 
     def __init__(self) -> None:
         self._tenth_until = -math.inf
         self._requests: deque[list[float]] = deque()  # of each tenth of the window: its beginning, and its requests
-        self._retries: deque[float] = deque()  # their times
+        self._retries: deque[tuple[float, str]] = deque()  # their times and callers
+        self._of_callers: dict[str, int] = {}  # the retries of each caller
 
     def request(self, now: float) -> None:
         """Counts a request."""
@@ -204,20 +255,30 @@ class RetryBudget:
             requests.append([now, 0])
         requests[-1][1] += 1
 
-    def take(self, now: float) -> bool:
-        """Counts a retry, and returns whether it is allowed."""
+    def take(self, now: float, caller: str = ANONYMOUS) -> bool:
+        """Counts a retry, and returns whether it is allowed.
+
+        Args:
+            now: Monotonic seconds.
+            caller: The name of its caller, who gets at most half of all.
+        """
         self._forget(now)
         requests = sum(count for _, count in self._requests)
-        if len(self._retries) + 1 > max(LIMITS.retry_floor, requests * LIMITS.retry_share):
+        most, own = max(LIMITS.retry_floor, requests * LIMITS.retry_share), self._of_callers.get(caller, 0)
+        if len(self._retries) + 1 > most or (caller != ANONYMOUS and own + 1 > most / 2):
             return False
-        self._retries.append(now)
+        self._retries.append((now, caller))
+        self._of_callers[caller] = own + 1
         return True
 
     def _forget(self, now: float) -> None:
         while self._requests and now - self._requests[0][0] >= LIMITS.retry_window:
             self._requests.popleft()
-        while self._retries and now - self._retries[0] >= LIMITS.retry_window:
-            self._retries.popleft()
+        while self._retries and now - self._retries[0][0] >= LIMITS.retry_window:
+            _, caller = self._retries.popleft()
+            self._of_callers[caller] -= 1
+            if not self._of_callers[caller]:
+                del self._of_callers[caller]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +292,8 @@ class Failure:
         retries: The number of retries that the upstream allows.
         seconds_to_commit: The time that the response head may still be held.
         is_clients_retry: The request is marked as a retry of the client's.
+        upstream: The name of the upstream, whose budget counts.
+        caller: The name of the request's caller.
     """
 
     error: Error
@@ -239,6 +302,8 @@ class Failure:
     retries: int
     seconds_to_commit: float
     is_clients_retry: bool
+    upstream: str = ""
+    caller: str = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,15 +327,34 @@ _END: Final = Verdict("end")
 @mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(slots=True)
 class RetryPolicy:
-    """Decides on failures; all streams of a process share one, since they share the budget.
+    """Decides on failures; all streams of a process share one, since they share the budgets.
 
     Args:
-        budget: The budget of retries.
+        budgets: The budgets of retries, by upstream.
         chance: Random numbers in [0, 1), for jitter.
     """
 
-    budget: RetryBudget = field(default_factory=RetryBudget)
+    budgets: dict[str, RetryBudget] = field(default_factory=dict)
     chance: random.Random = field(default_factory=random.Random)
+
+    def budget(self, upstream: str) -> RetryBudget:
+        """Returns the budget of an upstream.
+
+        Args:
+            upstream: The upstream's name.
+        """
+        budget = self.budgets.get(upstream)
+        if budget is None:
+            budget = self.budgets[upstream] = RetryBudget()
+        return budget
+
+    def keep(self, upstreams: Container[str]) -> None:
+        """Drops the budgets of all upstreams but these.
+
+        Args:
+            upstreams: The names of the upstreams of a configuration.
+        """
+        self.budgets = {name: budget for name, budget in self.budgets.items() if name in upstreams}
 
     def decide(self, failure: Failure, now: float) -> Verdict:
         """Decides on a failure; a retry counts against the budget.
@@ -284,7 +368,7 @@ class RetryPolicy:
         if not _may_be_retried(failure):
             return _NEXT
         delay = self._delay(failure)
-        if delay is None or not self.budget.take(now):
+        if delay is None or not self._may_take(failure, now):
             return _NEXT
         return Verdict("again", delay)
 
@@ -301,9 +385,12 @@ class RetryPolicy:
         asked = failure.error.retry_after_ms
         if asked is None or not 0 < asked <= most * 1000 or failure.error.code not in _LIMITED:
             return None
-        if not _may_be_retried(failure) or not self.budget.take(now):
+        if not _may_be_retried(failure) or not self._may_take(failure, now):
             return None
         return min(asked / 1000 * (1 + LIMITS.retry_jitter * self.chance.random()), most)
+
+    def _may_take(self, failure: Failure, now: float) -> bool:
+        return self.budget(failure.upstream).take(now, failure.caller)
 
     def _delay(self, failure: Failure) -> float | None:
         """Returns the seconds until the retry. None if the upstream asks for more than the client's wait."""

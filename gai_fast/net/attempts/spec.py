@@ -19,6 +19,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, OnUnsupported
+from gai_fast.net.attempts.balance import TargetKey
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -147,6 +148,7 @@ class StreamSpec:
         sharing: The way to answers that the stream may share. None if it has its own.
         translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`).
             None if `request` is what the client sent.
+        without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
     model: ModelSettings
@@ -178,6 +180,7 @@ class StreamSpec:
     transport: str = ""
     sharing: Sharing | None = None
     translated: tuple[dict[str, Any], Parse] | None = None
+    without: tuple[TargetKey, str] | None = None
 
     @property
     def on_unsupported(self) -> OnUnsupported:

@@ -8,7 +8,8 @@ a request that waits.
 2. A failed fetch is repeated after a pause, which doubles. Until then, requests are refused if there is no token.
 3. A request that finds no token, and no failure, waits for the fetch under way.
 4. A token that an upstream refuses (401) is dropped, and another one is fetched at once: the request is repeated with
-   it. If that one is refused too, it is set aside for a minute.
+   it. If that one is refused too, it is set aside for a minute. What a refusal speaks of is in `standing.py`: if it may
+   be the request alone, that waits for the other token, and all others go on with the former one.
 5. A fetch without a result is given up after a while. Its thread may hang, so the number of threads is limited.
 """
 
@@ -26,10 +27,11 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import IdentitySettings, Secret, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, IdentitySettings, Secret, UpstreamSettings
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.retry import NO_TOKEN, REFUSED_IDENTITY
+from gai_fast.net.attempts.standing import Aside, Standing, is_refusal
 from gai_fast.net.identity.fetch import fetch
 from gai_fast.net.identity.grant import Grant, IdentityError
 from gai_fast.net.identity.waiting_exchange import Send, WaitingExchange
@@ -61,7 +63,9 @@ class TokenSource(Keys):
         self._fetch = fetch
         self._grant: Grant | None = None
         self._ends_at = math.inf
-        self._aside_until = -math.inf  # rule 4
+        self._aside = Aside()  # rule 4
+        self._standing = Standing()  # of the identity: its tokens have the same scopes
+        self._doubted: set[tuple[str, str]] = set()  # places and callers whose requests wait for another token
         self._replaced_at = -math.inf  # when a token came in place of a refused one
         self._is_replacing = False
         self._failures = 0
@@ -85,22 +89,34 @@ class TokenSource(Keys):
 
     # -- requests --
 
-    def next(self, now: float) -> Secret | None:
-        grant = self._current(now)
+    def next(self, now: float, place: str = "", caller: str = ANONYMOUS) -> Secret | None:
+        grant = self._current(now, place, caller)
         return None if grant is None else grant.secret
 
-    def open(self, upstream: UpstreamSettings, receiver: Receiver, send: Send) -> OpenExchange:
+    def standing(self, key: Secret | None) -> Standing:
+        return self._standing
+
+    def open(
+        self,
+        upstream: UpstreamSettings,
+        receiver: Receiver,
+        send: Send,
+        place: str = "",
+        caller: str = ANONYMOUS,
+    ) -> OpenExchange:
         """Sends a request with a token, or lets it wait for one.
 
         Args:
             upstream: The upstream.
             receiver: Gets the response.
             send: Sends the request.
+            place: As for `next`.
+            caller: As for `next`.
 
         Raises:
             Error: As `send`.
         """
-        grant = self._current(self._loop.time())
+        grant = self._current(self._loop.time(), place, caller)
         if grant is not None:
             return send(grant)
         patience = min(LIMITS.token_wait, upstream.first_event_timeout * LIMITS.token_wait_share)
@@ -108,35 +124,62 @@ class TokenSource(Keys):
         waiting.wait(self._loop, patience, self._error(upstream, _SLOW, patience))
         return waiting
 
-    def failed(self, key: Secret | None, error: Error, now: float) -> float | None:
+    def failed(self, key: Secret | None, error: Error, now: float, place: str = "") -> float | None:
         """Replaces a token that an upstream refuses: rule 4."""
-        grant = self._grant
-        has_ended = error.code == "unauthorized" or (error.code == "forbidden" and "expired" in error.message.lower())
-        if grant is not None and (key is None or key == grant.secret) and error.code in ("unauthorized", "forbidden"):
-            other = grant.instead(error)
-            if other is not None:
-                self._use(other)
-                return 0.0
-        if not has_ended:
+        if self._is_used_instead(key, error):
+            return 0.0
+        if not is_refusal(error):
             return None
-        if grant is None or (key is not None and key != grant.secret):
-            return 0.0  # the refused token is no longer used
-        if self._identity.token is not None or now < self._replaced_at + LIMITS.refused_key:
-            self._aside_until = now + LIMITS.refused_key
+        if self._is_former(key):
+            return 0.0
+        if self._is_the_other(now):
+            self._aside.put(place, now + LIMITS.refused_key, is_limited=False)
             self._fetch_later(LIMITS.refused_key)
             return LIMITS.refused_key
         self._grant, self._is_replacing = None, True
         self._begin()
         return 0.0
 
-    def wait(self, now: float) -> float:
-        if self._current(now) is not None:
+    def doubted(self, key: Secret | None, error: Error, now: float, place: str, caller: str) -> float | None:
+        """Lets the request wait for another token. The current one is used meanwhile: rule 4."""
+        if self._is_used_instead(key, error) or self._is_former(key):
             return 0.0
-        until = self._aside_until if self.problem is None else max(self._aside_until, self._retry_at)
+        if (place, caller) in self._doubted:
+            return 0.0
+        if self._is_the_other(now) or len(self._doubted) >= LIMITS.known_places:
+            return None
+        self._doubted.add((place, caller))
+        self._is_replacing = True
+        self._begin()
+        return 0.0
+
+    def _is_used_instead(self, key: Secret | None, error: Error) -> bool:
+        """Returns whether another form of the credential is used from now on: the upstream does not take this one."""
+        grant = self._grant
+        if grant is None or not (key is None or key == grant.secret) or error.code not in ("unauthorized", "forbidden"):
+            return False
+        other = grant.instead(error)
+        if other is not None:
+            self._use(other)
+        return other is not None
+
+    def _is_former(self, key: Secret | None) -> bool:
+        """Returns whether a refused token is no longer used."""
+        return self._grant is None or (key is not None and key != self._grant.secret)
+
+    def _is_the_other(self, now: float) -> bool:
+        """Returns whether the current token has come in place of a refused one, or none can."""
+        return self._identity.token is not None or now < self._replaced_at + LIMITS.refused_key
+
+    def wait(self, now: float, place: str = "") -> float:
+        if self._current(now, place) is not None:
+            return 0.0
+        aside = self._aside.at(place)[0]
+        until = aside if self.problem is None else max(aside, self._retry_at)
         return max(until - now, LIMITS.retry_first)
 
-    def refusal(self, upstream: UpstreamSettings, now: float) -> Error | None:
-        if now < self._aside_until:
+    def refusal(self, upstream: UpstreamSettings, now: float, place: str = "") -> Error | None:
+        if now < self._aside.at(place)[0]:
             return self._error(upstream, _REFUSED, 0.0)
         return None if self.problem is None else self._error(upstream, self.problem, self._retry_at - now)
 
@@ -145,8 +188,10 @@ class TokenSource(Keys):
         """The texts of the last tokens, which no answer may hold."""
         return frozenset().union(*self._secrets)
 
-    def _current(self, now: float) -> Grant | None:
-        return None if now >= self._ends_at or now < self._aside_until else self._grant
+    def _current(self, now: float, place: str = "", caller: str = ANONYMOUS) -> Grant | None:
+        if self._doubted and (place, caller) in self._doubted:
+            return None
+        return None if now >= self._ends_at or now < self._aside.at(place)[0] else self._grant
 
     # -- fetches --
 
@@ -196,7 +241,8 @@ class TokenSource(Keys):
 
     def _came(self, grant: Grant) -> None:
         now = self._loop.time()
-        self._failures, self.problem, self._aside_until = 0, None, -math.inf
+        self._failures, self.problem, self._aside = 0, None, Aside()
+        self._doubted.clear()
         if self._is_replacing:
             self._replaced_at, self._is_replacing = now, False
         self._ends_at = math.inf if grant.seconds is None else now + grant.seconds - LIMITS.token_least
@@ -215,6 +261,7 @@ class TokenSource(Keys):
     def _failed(self, problem: IdentityError) -> None:
         now = self._loop.time()
         self.problem = problem
+        self._doubted.clear()
         pause = min(LIMITS.token_retry * 2.0**self._failures, LIMITS.token_retry_most)
         self._failures += 1
         self._retry_at = now + pause

@@ -90,6 +90,9 @@ class LogCursor(ClientCallbacks, ABC):
         self._is_late = False  # because the cursor was paused
         self._handle: asyncio.Handle | None = None  # of the next read
 
+    def put_off(self, seconds: float) -> None:
+        """Called when the stream waits for a limit of its upstream: a response holds its headers for longer."""
+
     # -- for a subclass --
 
     @abstractmethod

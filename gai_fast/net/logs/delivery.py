@@ -4,7 +4,8 @@ Owns commit, heartbeats, gathering (`flush_interval`) and the end of a response.
 moves the bytes of one `Output` to one `Client`. Its only timer is for `flush_interval`: for commit and heartbeats the
 session reads `due` and calls `look`.
 
-The headers are held until the first event or `commit_after`, so that an early failure has its true status.
+The headers are held until the first event or `commit_after`, so that an early failure has its true status. The time
+does not run while a limit of the upstream is waited for (`wait_for_limit`).
 """
 
 from __future__ import annotations
@@ -182,6 +183,17 @@ class Delivery:
             if self._state is _COMMITTED and not self.is_paused:
                 self.output.heartbeat()
                 self.send()
+
+    def put_off(self, seconds: float) -> None:
+        """Holds the headers for longer, because the stream waits for a limit of its upstream.
+
+        If the limit is not lifted, the client gets the status of a limit, which clients retry.
+
+        Args:
+            seconds: The wait.
+        """
+        self._commit_by += seconds
+        self._client.put_off(seconds)
 
     # -- the end --
 

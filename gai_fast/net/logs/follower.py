@@ -219,6 +219,10 @@ class Follower(LogCursor):
         if not self.is_over and not self._delivery.is_committed:
             self._abort(error)
 
+    def put_off(self, seconds: float) -> None:
+        """Holds the headers for longer: the stream waits for a limit of its upstream."""
+        self._delivery.put_off(seconds)
+
     # -- the client's response --
 
     @property

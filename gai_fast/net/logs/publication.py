@@ -93,6 +93,9 @@ class Follows(Protocol):
     def is_answer(self) -> bool:
         """Whether its response answers a request for the stream, so that an early failure is its status."""
 
+    def put_off(self, seconds: float) -> None:
+        """Holds the headers of the client's response for longer; as `Delivery.put_off`."""
+
     def fail(self, error: Error) -> None:
         """Called when the stream has failed before its first event."""
 
@@ -267,6 +270,11 @@ class Publication(Published):
             self._log_end(pieces)
         else:
             self.abort(error)
+
+    def put_off(self, seconds: float) -> None:
+        """Works as `Client.put_off`, for each follower."""
+        for follower in self._followers:
+            follower.put_off(seconds)
 
     def abort(self, error: Error) -> None:
         """Breaks off the log of a stream whose frames cannot report its end. Each follower ends with `error`."""

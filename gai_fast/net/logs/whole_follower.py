@@ -98,6 +98,9 @@ class WholeFollower(ClientCallbacks):
             self._leave()
             self._client.fail(error, ())
 
+    def put_off(self, seconds: float) -> None:
+        """Does nothing: nothing is written before the end."""
+
     # -- the client's response --
 
     @property

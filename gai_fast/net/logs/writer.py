@@ -114,6 +114,9 @@ class Client:
         """Cuts the response off, so that it does not look complete: no event can report how the stream ended."""
         raise NotImplementedError
 
+    def put_off(self, seconds: float) -> None:
+        """Holds the headers for longer, if `commit` is the client's own decision; as `Delivery.put_off`."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientCallbacks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from random import randrange
@@ -16,7 +17,7 @@ from typing import Final, cast
 
 from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import StreamSettings
+from gai_fast.model.settings import ANONYMOUS, StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.follower import Follower, Followers
@@ -34,7 +35,7 @@ Start = Callable[[StreamSpec, Client, str, Clock], Generation]
 
 
 class DurableStreams:
-    """The durable streams of one process. What a publication calls is as `PublicationRunner`.
+    """The durable streams of one process.
 
     Args:
         start: Starts a stream.
@@ -62,7 +63,7 @@ class DurableStreams:
         self._ledger = ledger
         self._loop = loop
         self._most_drains = drains
-        self._drains = 0
+        self._drains: Counter[str] = Counter()  # by caller
         self._publications: dict[str, Publication] = {}
         self._looks: set[asyncio.Task[float]] = set()  # look-ups of followers in other processes
 
@@ -83,7 +84,7 @@ class DurableStreams:
         header = cast("LogHeader", spec.log_header)
         stream_id = header.stream_id
         log = self._store.create(header)
-        publication = Publication(self, log, cast("Numbered", spec.output), spec.model.stream)
+        publication = Publication(_Runner(self, header.caller), log, cast("Numbered", spec.output), spec.model.stream)
         try:
             self._publications[stream_id] = publication
             publication.begin(self._start(spec, publication, stream_id, clock))
@@ -181,15 +182,26 @@ class DurableStreams:
         """
         return WholeFollower(log, client, self._publications.get(log.header.stream_id), is_first=is_first)
 
-    def may_drain(self) -> bool:
-        """Returns whether one more stream may continue to its end without a follower. If so, counts it."""
-        may = self._drains < self._most_drains
-        self._drains += may
+    def may_drain(self, caller: str = ANONYMOUS) -> bool:
+        """Returns whether one more stream may continue to its end without a follower. If so, counts it.
+
+        A caller with a name gets at most half of `[limits] drains`, so that it takes the room of no other.
+
+        Args:
+            caller: The stream's caller.
+        """
+        most, drains = self._most_drains, self._drains
+        own = most if caller == ANONYMOUS else -(-most // 2)
+        may = drains.total() < most and drains[caller] < own
+        if may:
+            drains[caller] += 1
         return may
 
-    def drained(self) -> None:
-        """Counts one such stream less: it has ended, or is followed again."""
-        self._drains -= 1
+    def drained(self, caller: str = ANONYMOUS) -> None:
+        """Counts one such stream of a caller less: it has ended, or is followed again."""
+        self._drains[caller] -= 1
+        if not self._drains[caller]:
+            del self._drains[caller]
 
     def ended(self, stream_id: str) -> None:
         """Removes a stream that has ended. Does nothing for one that is not durable."""
@@ -200,3 +212,35 @@ class DurableStreams:
         """Disconnects all followers, who may reconnect; as `Engine.disconnect_clients`."""
         for follower in self.followers:
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
+
+
+class _Runner:
+    """What the publication of one caller's stream calls: a `PublicationRunner`.
+
+    Args:
+        streams: The durable streams.
+        caller: The caller.
+    """
+
+    __slots__ = ("_caller", "_streams")
+
+    def __init__(self, streams: DurableStreams, caller: str) -> None:
+        self._streams = streams
+        self._caller = caller
+
+    @property
+    def timers(self) -> Timers:
+        """The loop's timers."""
+        return self._streams.timers
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Works as `PublicationRunner.look_elsewhere`."""
+        self._streams.look_elsewhere(log, found)
+
+    def may_drain(self) -> bool:
+        """Works as `PublicationRunner.may_drain`."""
+        return self._streams.may_drain(self._caller)
+
+    def drained(self) -> None:
+        """Works as `PublicationRunner.drained`."""
+        self._streams.drained(self._caller)

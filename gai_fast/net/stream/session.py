@@ -39,6 +39,7 @@ from gai_fast.model.money import Amount, Charge
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.attempts import Attempts
+from gai_fast.net.attempts.retry import asks_for_a_pause
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Delivery
@@ -238,6 +239,8 @@ class Session(ReadStream):
         self._timers.late_due = math.inf
         if delay is None:
             return False
+        if delay and asks_for_a_pause(error):
+            self._delivery.put_off(delay)
         self._ask_later(delay)
         return True
 
@@ -456,8 +459,11 @@ class Session(ReadStream):
         state, attempt = self.relay.state, self.attempts.attempt
         if self.attempts.hedge is not None and (not self.relay.awaits_first_event or self.relay.delivered):
             self._drop_hedge(None)
-        if attempt is not None and not attempt.content_noted and self.relay.has_content:
-            self.attempts.note_content(attempt)
+        if attempt is not None and not attempt.content_noted:
+            if self.relay.has_content:
+                self.attempts.note_content(attempt)
+            elif attempt.is_probe and not self.relay.awaits_first_event:
+                attempt.answered()
         if state is _STREAMING and self._delivery.is_committed and not self._stream.flush_interval:
             self._send()
         elif self.relay.is_over:

@@ -32,6 +32,7 @@ from gai_fast.net.attempts.attempt import AttemptRunner, Redact
 from gai_fast.net.attempts.balance import Balancer, TargetCondition, TargetKey, TargetRequest, as_target, target_key
 from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
+from gai_fast.net.attempts.refused_members import RefusedMembers
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.identity.fetch import fetch as fetch_token
@@ -91,7 +92,7 @@ class Targets(AttemptRunner):
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
-        self._refused: dict[tuple[TargetKey, str], float] = {}  # a target and a member it refused: left out until then
+        self._refused = RefusedMembers()
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
@@ -111,6 +112,7 @@ class Targets(AttemptRunner):
 
         They are made here and not for the first request: a request of an older stream would restore removed ones.
         """
+        self.policy.keep(upstreams)
         breakers, rings = self._breakers, self._key_rings
         self._breakers, self._key_rings = {}, {}
         for name, new in upstreams.items():
@@ -136,7 +138,7 @@ class Targets(AttemptRunner):
             if not model.targets and former is not None and former.is_drained(target_key(model)):
                 model = alone[name] = as_target(model)
             if model.targets:
-                balancer = balancers[name] = former or Balancer(model, self._chance)
+                balancer = balancers[name] = former or Balancer(model, self._chance, self._key_wait)
                 balancer.use(model, now)
         self._balancers, self._alone = balancers, alone
 
@@ -157,7 +159,7 @@ class Targets(AttemptRunner):
         if balancer is None:  # the new configuration has no such targets
             return None
         prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
-        return balancer.choose(prefix, self._loop.time(), self._upstream_wait, without)
+        return balancer.choose(prefix, self._loop.time(), self._breaker_wait, without)
 
     def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
@@ -174,7 +176,7 @@ class Targets(AttemptRunner):
             return self._alone.get(model.name, model) if self._alone else model
         placed = self.choose_target(model, request, ())
         if placed is None and model.name in self._balancers:
-            placed = self._balancers[model.name].soonest(self._loop.time(), self._upstream_wait)
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
         return placed or model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
@@ -185,7 +187,7 @@ class Targets(AttemptRunner):
     def is_premature(self, model: ModelSettings, now: float) -> bool:
         """Returns whether a request should wait before it is sent to a target; as `Balancer.is_premature`."""
         balancer = self._balancers.get(model.name)
-        return balancer is not None and balancer.is_premature(model, now, self._upstream_wait)
+        return balancer is not None and balancer.is_premature(model, now, self._breaker_wait)
 
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
@@ -194,9 +196,9 @@ class Targets(AttemptRunner):
             return 0.0
         now = self._loop.time()
         if any_target:
-            return balancer.wait(now, self._upstream_wait)
+            return balancer.wait(now, self._breaker_wait)
         target = balancer.targets.get(target_key(model))
-        return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
+        return 0.0 if target is None else target.wait(now, self._upstream_wait(model))
 
     def key_ring(self, upstream: UpstreamSettings) -> Keys:
         """Returns the keys of an upstream that has several, or its tokens; for a replaced upstream, its old keys."""
@@ -205,13 +207,23 @@ class Targets(AttemptRunner):
         ring = self._key_rings.get(upstream.name)
         return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
 
-    def _upstream_wait(self, upstream: UpstreamSettings) -> float:
-        """Returns the seconds until the upstream's breaker admits a request and a key can be used; 0 if both do."""
-        breaker = self._breaker_wait(upstream)
+    def _upstream_wait(self, model: ModelSettings) -> float:
+        """Returns the seconds until the breaker of a target's upstream admits a request and a key can be used.
+
+        Args:
+            model: The model with the target's upstream and id.
+
+        Returns:
+            0 if both do.
+        """
+        return max(self._breaker_wait(model.upstream), self._key_wait(model))
+
+    def _key_wait(self, model: ModelSettings) -> float:
+        upstream = model.upstream
         if upstream.identity is not None:
-            return max(breaker, self._token_source(upstream.identity).wait(self._loop.time()))
+            return self._token_source(upstream.identity).wait(self._loop.time(), model.id)
         ring = self._key_rings.get(upstream.name)
-        return breaker if ring is None else max(breaker, ring.wait(self._loop.time()))
+        return 0.0 if ring is None else ring.wait(self._loop.time(), model.id)
 
     def _token_source(self, identity: IdentitySettings) -> TokenSource:
         source = self._token_sources.get(identity)
@@ -247,19 +259,19 @@ class Targets(AttemptRunner):
             if name in self._alone:
                 found.append((name, target_key(model), "draining" if streams else "drained", streams))
             elif not model.targets:
-                found.append((name, target_key(model), self._upstream_condition(model.upstream) or "ready", streams))
+                found.append((name, target_key(model), self._upstream_condition(model) or "ready", streams))
             else:
                 found += [
-                    (name, place, target.condition(now, self._upstream_condition(target.model.upstream)), target.live)
+                    (name, place, target.condition(now, self._upstream_condition(target.model)), target.live)
                     for place, target in self._balancers[name].targets.items()
                 ]
         return found
 
-    def _upstream_condition(self, upstream: UpstreamSettings) -> Literal["open", "cooling"] | None:
-        """Returns why no requests are sent to an upstream now. `None` if requests are sent."""
-        if self._breaker_wait(upstream) > 0:
+    def _upstream_condition(self, model: ModelSettings) -> Literal["open", "cooling"] | None:
+        """Returns why no requests are sent to the upstream of a target now. `None` if requests are sent."""
+        if self._breaker_wait(model.upstream) > 0:
             return "open"
-        return "cooling" if self._upstream_wait(upstream) > 0 else None
+        return "cooling" if self._upstream_wait(model) > 0 else None
 
     def drain(self, model: str, upstream: str, identifier: str) -> bool:
         """Drains a target: its streams continue, and no other starts. Returns whether the target exists."""
@@ -267,7 +279,7 @@ class Targets(AttemptRunner):
         alone = self.settings.models.get(model)
         if model not in self._balancers and alone is not None and target_key(alone) == place:
             self._alone[model] = as_target(alone)
-            self._balancers[model] = Balancer(self._alone[model], self._chance)
+            self._balancers[model] = Balancer(self._alone[model], self._chance, self._key_wait)
         balancer = self._balancers.get(model)
         return balancer is not None and balancer.drain(place)
 
@@ -347,22 +359,24 @@ class Targets(AttemptRunner):
             exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
         else:
             send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
-            exchange = self.open_with_grant(upstream, receiver, send)
+            place = f"count {spec.model.id}" if spec.counts else spec.model.id
+            exchange = self.open_with_grant(upstream, receiver, send, place, spec.caller)
         return adapter, redact, exchange
 
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
         target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
-        if self._refused:
-            place, now = target_key(model), self._loop.time()
-            target.refused = [path for (at, path), until in self._refused.items() if at == place and until > now]
+        if not self._refused.is_empty:
+            target.refused = self._refused.left_out(target_key(model), spec.caller, self._loop.time())
+        if spec.without is not None and spec.without[0] == target_key(model):
+            target.refused = [*target.refused, spec.without[1]]
         return target
 
     def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
-        """Notes the member that an upstream's error names, if the request can do without it.
+        """Leaves out the member that an upstream's error names, if the request can do without it.
 
         If the error is about a signature, the request loses its earlier reasoning. This is not remembered: the next
-        conversation may have the upstream's own.
+        conversation may have the upstream's own. Of members, `RefusedMembers` decides what is remembered.
         """
         if not spec.request or spec.counts:
             return False
@@ -376,16 +390,19 @@ class Targets(AttemptRunner):
         target = self._target(spec, None)
         known = {*target.refused}
         try:
-            path = api.refused_member(spec.request, target, error)
+            member = api.refused_member(spec.request, target, error)
         except Error:
             return False
-        if path is None or path in known:
+        if member is None or member.path in known:
             return False
-        if len(self._refused) >= LIMITS.refused_members:
-            self._refused.clear()
-        self._refused[target_key(spec.model), path] = self._loop.time() + LIMITS.refused_for
-        name = spec.model.upstream.name
-        logger.warning("upstream %s refuses %r of requests for %s: left out for an hour", name, path, spec.model.id)
+        place, name = target_key(spec.model), spec.model.upstream.name
+        spec.without = place, member.path
+        if member.is_lacking:
+            now, path = self._loop.time(), member.path
+            is_for_all = self._refused.note(place, path, spec.caller, now, is_ours=member.is_ours)
+            whose = "" if is_for_all else f" of {spec.caller!r}"
+            text = "upstream %s refuses %r of requests for %s: left out for an hour%s"
+            logger.warning(text, name, path, spec.model.id, whose)
         return True
 
     def client_member(self, spec: StreamSpec, error: Error) -> str | None:
@@ -413,22 +430,32 @@ class Targets(AttemptRunner):
         request.is_unique = request.is_unique or isinstance(grant, Signed)
         return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential)
 
-    def open_with_grant(self, upstream: UpstreamSettings, receiver: Receiver, send: Send) -> OpenExchange:
+    def open_with_grant(
+        self, upstream: UpstreamSettings, receiver: Receiver, send: Send, place: str, caller: str
+    ) -> OpenExchange:
         """Sends a request with a token of its upstream's identity, or lets it wait for one; as `TokenSource.open`.
 
         Args:
             upstream: An upstream with an identity.
             receiver: Gets the response.
             send: Sends the request.
+            place: As for `TokenSource.next`, as the next one.
+            caller: The caller.
 
         Raises:
             Error: As `open`.
         """
         assert upstream.identity is not None
-        return self._token_source(upstream.identity).open(upstream, receiver, partial(_sent, upstream, send))
+        source = self._token_source(upstream.identity)
+        return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
     def open_transfer(
-        self, upstream: UpstreamSettings, receiver: Receiver, send: Callable[[Grant | None], OpenExchange]
+        self,
+        upstream: UpstreamSettings,
+        receiver: Receiver,
+        send: Callable[[Grant | None], OpenExchange],
+        place: str,
+        caller: str,
     ) -> OpenExchange:
         """Sends a request that is passed through.
 
@@ -436,13 +463,15 @@ class Targets(AttemptRunner):
             upstream: The upstream.
             receiver: Gets the response.
             send: Sends the request, with a token if the upstream has an identity.
+            place: As for `open_with_grant`, as the next one.
+            caller: The caller.
 
         Raises:
             Error: As `open`.
         """
         if upstream.identity is None:
             return _sent(upstream, send, None)
-        return self.open_with_grant(upstream, receiver, send)
+        return self.open_with_grant(upstream, receiver, send, place, caller)
 
     def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.

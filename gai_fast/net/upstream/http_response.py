@@ -26,6 +26,10 @@ from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.net.upstream.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
+_NOT_MODIFIED: Final = 304
+_CONDITIONAL: Final = ("GET", "HEAD")
+"""The methods that may have a condition, which this status answers (RFC 9110, 15.4.5)."""
+_WITHOUT_BODY: Final = (204, _NOT_MODIFIED)
 _MOST_OVERHEAD: Final = SHARED.response_head  # a constant, because every read uses it
 _LENGTH_NAME: Final = b"\r\ncontent-length:"
 _ChunkedBody: Final = ChunkedBody  # a constant, because looking up a global name costs 30 ns
@@ -119,6 +123,7 @@ class ResponseReader:
         "_keep_alive",
         "_known",
         "_left",
+        "_method",
         "_parser",
         "_peer",
         "_tail",
@@ -139,6 +144,7 @@ class ResponseReader:
         self._peer = peer
         self.idle_timeout: float | None = None
         self._is_head = method == "HEAD"
+        self._method = method
         self._keep_alive = False
         self.chunks: ChunkedBody | None = None
         self._left: int | None = None  # missing bytes of a body with Content-Length
@@ -277,7 +283,7 @@ class ResponseReader:
         elif status < 200:
             self._headers = {}  # interim (RFC 9110 §15.2); its size still counts
             return
-        elif 300 <= status < 400:
+        elif 300 <= status < 400 and not (status == _NOT_MODIFIED and self._method in _CONDITIONAL):
             text = f"answered with a redirect ({status}), and none is followed: check base_url"
             self._refuse("provider_unavailable", "redirect", text)
         elif (
@@ -296,7 +302,7 @@ class ResponseReader:
             self.head = status, headers
             self._keep_alive = parser.should_keep_alive()
             self.idle_timeout = keep_alive_timeout(headers.get("keep-alive"))
-            if self._is_head or status == 204:  # RFC 9112 §6.3: no body, even if the head announces one
+            if self._is_head or status in _WITHOUT_BODY:  # RFC 9112 §6.3: no body, even if the head announces one
                 self.complete = True
             elif "transfer-encoding" in headers:
                 self.chunks = _ChunkedBody()

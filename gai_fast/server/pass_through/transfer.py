@@ -46,7 +46,9 @@ COMPACT: Final = "/v1/responses/compact"
 """The route whose upstream may not have it, though it has all others of its API."""
 _FAILED: Final = 400
 _SERVER_FAILED: Final = 500
-_NO_CONTENT: Final = 204
+_WITHOUT_BODY: Final = (204, 304)
+_ANSWERED: Final = ("redirect", "content_encoding")
+"""Reasons of answers that are refused: an upstream that answers is well, and a caller has chosen the path."""
 _clock: Final = time.perf_counter  # a constant: looking a name up in a module costs 30 ns
 _NO_HEADERS: Final[dict[str, str]] = {}
 _NO_KEY: Final = Target("")
@@ -127,7 +129,10 @@ class Transfer(Receiver):
         self._exchange: OpenExchange | None = None
         self._upload: BodyUpload | None = None
         self._timer: Timer | None = None
-        self._places = Places(engine.targets, call.upstream)
+        model = call.model
+        place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
+        self._place = place
+        self._places = Places(engine.targets, call.upstream, incoming.caller, place, is_model=model is not None)
         self._status = 0  # the upstream's; 0 before its head
         self._headers = _NO_HEADERS
         self._held: bytes | None = None  # of a response that is not streamed yet
@@ -148,7 +153,7 @@ class Transfer(Receiver):
         incoming, stream = self._incoming, self._call.stream
         self._engine.begin_transfer(self._stream_id, incoming.caller, self.fail)
         self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
-        self._engine.targets.policy.budget.request(self._now())
+        self._engine.targets.policy.budget(self._call.upstream.name).request(self._now())
         self._ask()
 
     def fail(self, error: Error) -> None:
@@ -167,7 +172,8 @@ class Transfer(Receiver):
         upstream, now = self._call.upstream, self._now()
         try:
             self._places.enter(self._call.model, now)
-            self._exchange = self._engine.targets.open_transfer(upstream, self, self._send)
+            opened = self._engine.targets.open_transfer(upstream, self, self._send, self._place, self._incoming.caller)
+            self._exchange = opened
         except Error as error:
             self._places.leave(now, is_finished=False)
             self._end_with(error)
@@ -223,7 +229,10 @@ class Transfer(Receiver):
             was_sent: Whether the upstream may have got the request.
         """
         targets, upstream, now = self._engine.targets, self._call.upstream, self._now()
-        self._places.failed(error, now)
+        if error.reason in _ANSWERED:
+            self._places.leave(now, is_finished=True)
+        else:
+            self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
         shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
         call, is_whole = self._call, self._incoming.http.upload is None
@@ -238,6 +247,8 @@ class Transfer(Receiver):
             retries=upstream.retries,
             seconds_to_commit=call.stream.commit_after,
             is_clients_retry=self._is_retry,
+            upstream=upstream.name,
+            caller=self._incoming.caller,
         )
         verdict = targets.policy.decide(failure, now)
         if verdict.action == "again":
@@ -254,12 +265,14 @@ class Transfer(Receiver):
         places = self._places
         if status < _SERVER_FAILED:
             places.succeeded()
-        if places.target_request is not None and status < _FAILED:
-            places.target_request.answered(self._now())
+        if status < _FAILED:
+            places.served()
+            if places.target_request is not None:
+                places.target_request.answered(self._now())
         self._usage = UsageReader(headers.get("content-type", ""))
         length = headers.get("content-length")
         is_short = length is not None and length.isdecimal() and int(length) <= LIMITS.short_answer
-        if is_short or status >= _FAILED or status == _NO_CONTENT or self._incoming.http.method == "HEAD":
+        if is_short or status >= _FAILED or status in _WITHOUT_BODY or self._incoming.http.method == "HEAD":
             self._held = b""
         else:
             self._commit()

@@ -57,7 +57,7 @@ class Quotas:
             return NO_DEMAND
         answers = _answers(spec)
         most = _max_output_tokens(spec) * answers
-        expected = 0 if most else self._engine.ledger.usual_output(spec.model.name) * answers
+        expected = 0 if most else self._engine.ledger.usual_output(spec.model.name, incoming.caller) * answers
         size = len(incoming.http.body) or len(incoming.http.target)
         output = most or expected
         reservation = NO_DEMAND.reservation if key.limits.spend is None else self._reservation(spec, size, output)

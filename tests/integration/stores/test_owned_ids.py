@@ -162,3 +162,21 @@ async def test_a_store_out_of_reach_refuses_requests_that_name_ids_and_no_others
 
         await until_answered(is_known)
         assert await status(BOB, named) == 400
+
+
+async def test_ids_of_one_caller_that_wait_take_no_room_from_those_of_another(
+    change_limits: Callable[..., None],
+) -> None:
+    change_limits(waiting_ids=64)
+    records = Failing()
+    health = Health(time.monotonic)
+    ids = OwnedIds(records, health)
+    await ids.add("other", ["resp_1"])
+    for number in range(20):
+        await ids.add("hostile", [f"msg_{number}_{at}" for at in range(20)])
+    records.fails = None
+    await ids.add_waiting()
+    health.worked()
+    assert await ids.missing("other", ["resp_1"]) is None
+    assert await ids.missing("hostile", ["msg_19_19"]) is None
+    assert await ids.missing("hostile", ["msg_0_0"]) == "msg_0_0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -286,6 +287,43 @@ def test_a_models_usual_output_is_the_mean_of_its_last_answers(ledger: LocalLedg
         ended(ledger, "a", 10 + number % 2)
     assert ledger.usual_output("fast") == 11
     assert ledger.usual_output("other") == LIMITS.usual_output
+
+
+def test_what_one_key_uses_takes_nothing_from_another(ledger: LocalLedger) -> None:
+    limits = {"requests_per_minute": 2, "tokens_per_minute": 100, "streams": 1, "spend": SpendLimit(100, "day")}
+    hostile, other = (replace(key(**limits), name=name) for name in ("hostile", "other"))
+    ledger.use([hostile, other])
+    assert ledger.try_take(hostile, "a", Demand(100, Reservation(1, 100)))
+    for number in range(100):
+        with pytest.raises(Error):
+            ledger.try_take(hostile, f"x{number}", Demand(100, Reservation(1, 100)))
+    assert ledger.try_take(other, "b", Demand(100, Reservation(1, 100)))
+
+
+def test_long_answers_to_one_key_make_no_other_keys_requests_larger(ledger: LocalLedger) -> None:
+    ledger.use([key(spend=SpendLimit(100, "day"))])
+
+    def answered(caller: str, output: int, model: str = "fast") -> None:
+        usage = {"input_tokens": 1, "output_tokens": output}
+        ledger.stream_ended(StreamMetrics(duration=1.0, usage=usage, stream_id="x", model=model, key=caller))
+
+    answered("other", 10)
+    for _ in range(LIMITS.usual_answers):
+        answered("hostile", 100_000)
+    for number in range(2 * LIMITS.usual_models):
+        answered("hostile", 1, f"up/{number}")
+    answered("hostile", 100_000)
+    usual = [ledger.usual_output("fast", caller) for caller in ("hostile", "other", "new")]
+    assert usual == [100_000, 10, LIMITS.usual_output]
+
+
+def test_the_keys_whose_answers_are_remembered_are_bounded(ledger: LocalLedger, change_limits: ChangeLimits) -> None:
+    change_limits(usual_keys=2)
+    ledger.use([key(spend=SpendLimit(100, "day"))])
+    for caller in ("a", "b", "c"):
+        usage = {"input_tokens": 1, "output_tokens": 2000}
+        ledger.stream_ended(StreamMetrics(duration=1.0, usage=usage, stream_id="x", model="fast", key=caller))
+    assert [ledger.usual_output("fast", caller) for caller in "abc"] == [LIMITS.usual_output, 2000, 2000]
 
 
 def test_the_usual_output_of_an_estimate_above_the_limit_is_what_the_request_leaves(ledger: LocalLedger) -> None:

@@ -308,3 +308,53 @@ def test_an_answer_that_is_too_long_to_be_kept_is_not_continued(change_limits: C
     break_off(stream)
     assert len(stream.targets.asked) == 1
     assert stream.output.events[-2]["type"] == "error"
+
+
+# ---- what one attempt says to others ---------------------------------------------------------------------------------
+
+THINKING = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
+
+
+def test_the_first_event_of_a_probe_lets_the_others_pass_while_its_model_thinks() -> None:
+    stream = Fixture()
+    breaker = stream.targets.breakers["up"] = opened(0.0)
+    stream.start()
+    stream.session.intake.head_received(200, SSE)
+    stream.receive(b": ping\n\n")
+    assert not breaker.admits(0.0, "another"), "a comment is no event"
+    stream.receive(THINKING)
+    assert breaker.admits(0.0, "another")
+    stream.receive(ERROR)
+    assert not breaker.is_closed, "what follows counts as any failure"
+
+
+def test_commit_after_does_not_run_while_a_limit_is_waited_for() -> None:
+    stream = Fixture(retries=2, commit_after=3.5, heartbeat=0, model={"wait_for_limit": 12.0}).start()
+    for _ in range(2):
+        stream.time.advance(0.5)
+        stream.session.intake.head_received(429, {"retry-after": "4"})
+        stream.session.intake.exchange_ended(None)
+        assert stream.client.taken() == []
+        stream.time.advance(5.1)  # a wait has up to a quarter more
+    stream.session.intake.head_received(429, {"retry-after": "4"})
+    stream.session.intake.exchange_ended(None)
+    (error,) = stream.client.taken()
+    assert (error.code, error.status, error.retry_after_ms) == ("rate_limited", 429, 4000)
+
+
+def test_commit_after_runs_between_and_after_the_waits() -> None:
+    stream = Fixture(retries=2, commit_after=2, heartbeat=0, model={"wait_for_limit": 10.0}).start()
+    stream.time.advance(1)
+    stream.session.intake.head_received(429, {"retry-after": "4"})
+    stream.session.intake.exchange_ended(None)
+    stream.time.advance(5.0)
+    assert stream.client.taken() == []
+    stream.time.advance(1.1)
+    assert stream.client.taken() == ["commit", "flush"]
+
+
+def test_a_pause_that_no_limit_asks_for_is_part_of_commit_after() -> None:
+    stream = Fixture(retries=2, commit_after=0.4, heartbeat=0).start()
+    failing(stream)
+    stream.time.advance(LIMITS.retry_first * 0.9)
+    assert stream.client.taken() == ["commit", "flush"]

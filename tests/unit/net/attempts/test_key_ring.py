@@ -101,3 +101,36 @@ def test_a_key_that_a_reload_has_removed_may_still_fail() -> None:
     ring.use(upstream("b", "c"))
     assert ring.failed(Secret("a"), limited(60), 0.0) == 0.0
     assert sorted(map(str, taken(ring, 2))) == ["b", "c"]
+
+
+def test_a_limit_of_one_model_leaves_the_keys_to_all_others() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    for key in ("a", "b"):
+        ring.failed(Secret(key), limited(60), 0.0, "big")
+    assert (ring.next(1.0, "big"), ring.wait(1.0, "big")) == (None, 59.0)
+    assert ring.refusal(upstream("a", "b"), 0.0, "big").retry_after_ms == 60_000
+    assert (ring.wait(1.0, "small"), ring.next(1.0, "small")) == (0.0, Secret("a"))
+    ring.use(upstream("b", "a"))
+    assert ring.next(1.0, "big") is None, "a reload keeps it"
+
+
+def test_a_refused_key_is_set_aside_for_all_models() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    ring.failed(Secret("a"), REFUSED, 0.0)
+    assert [ring.next(1.0, model) for model in ("big", "small", "POST /v1/x")] == [Secret("b")] * 3
+
+
+def test_a_doubted_key_is_kept_and_the_next_one_is_tried() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    first = ring.next(0.0, "m")
+    assert ring.doubted(first, REFUSED, 0.0, "m", "one") == 0.0
+    assert [ring.next(0.0, "m"), ring.next(0.0, "m")] == [Secret("b"), Secret("a")]
+
+
+def test_each_key_has_a_standing_of_its_own() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    one = ring.standing(Secret("a"))
+    assert one is not None
+    assert one is not ring.standing(Secret("b"))
+    ring.use(upstream("b", "a"))
+    assert (ring.standing(Secret("a")), ring.standing(Secret("c"))) == (one, None)

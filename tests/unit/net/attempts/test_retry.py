@@ -132,6 +132,25 @@ class TestBudget:
         assert most == LIMITS.retry_floor
         assert len(times) == 4 * LIMITS.retry_floor
 
+    def test_one_caller_gets_at_most_half_and_what_it_took_comes_back(self) -> None:
+        budget = RetryBudget()
+        for start in (100.0, 100.0 + LIMITS.retry_window):
+            assert sum(budget.take(start, "hostile") for _ in range(100)) == LIMITS.retry_floor // 2
+            assert sum(budget.take(start, "b") for _ in range(100)) == LIMITS.retry_floor // 2
+            assert not budget.take(start, "c"), "all are taken"
+        for _ in range(500):
+            budget.request(130.0)
+        assert sum(budget.take(130.0, "hostile") for _ in range(100)) == 25
+
+    def test_each_upstream_has_one_of_its_own(self) -> None:
+        policy = RetryPolicy()
+        actions = [policy.decide(failure("network", upstream="one"), 0.0).action for _ in range(20)]
+        assert actions.count("again") == LIMITS.retry_floor
+        assert policy.decide(failure("network", upstream="other"), 0.0).action == "again"
+        policy.keep({"one"})
+        assert [*policy.budgets] == ["one"]
+        assert policy.decide(failure("network", upstream="one"), 0.0) == NEXT, "a reload gives none back"
+
 
 class TestBreaker:
     SETTINGS = BreakerSettings(failures=3, window=30, open=10)
@@ -235,6 +254,58 @@ class TestBreaker:
         assert not breaker.admits(22.0, "another")
         assert breaker.failed(23.0, "probe")
         assert breaker.wait(23.0) == 10.0
+
+    def test_the_failures_of_one_caller_do_not_open_it(self) -> None:
+        breaker = Breaker(self.SETTINGS)
+        assert not any(breaker.failed(at / 10, "x", "hostile") for at in range(200))
+        assert breaker.admits(20.0, "y", "b")
+        assert breaker.failed(20.0, "y", "b"), "another caller has seen it too"
+
+    def test_they_do_once_they_have_lasted_the_whole_window(self) -> None:
+        breaker = Breaker(self.SETTINGS)
+        assert [breaker.failed(at, "x", "one") for at in (0.0, 10.0, 20.0, 29.0, 30.0)] == [False] * 4 + [True]
+
+    def test_a_success_of_anybody_begins_the_window_anew(self) -> None:
+        breaker = Breaker(self.SETTINGS)
+        for at in (0.0, 10.0, 20.0):
+            breaker.failed(at, "x", "one")
+        breaker.succeeded()
+        assert not any(breaker.failed(at, "x", "one") for at in (21.0, 30.0, 40.0, 50.0))
+        assert breaker.failed(51.0, "x", "one")
+
+    def test_another_caller_whose_failure_is_older_than_the_window_is_none(self) -> None:
+        breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
+        assert not breaker.failed(0.0, "x", "b")
+        assert breaker.failed(1.0, "x", "hostile")
+        breaker.succeeded()
+        breaker.failed(100.0, "x", "b")
+        breaker.failed(101.0, "x", "hostile")
+        breaker.succeeded()
+        assert not breaker.failed(200.0, "x", "hostile")
+
+    def test_a_caller_whose_probes_fail_keeps_it_open_for_no_other(self) -> None:
+        breaker = self.opened()
+        assert breaker.admits(13.0, "x", "hostile")
+        assert breaker.failed(13.0, "x", "hostile")
+        assert not breaker.admits(14.0, "x", "hostile")
+        assert breaker.admits(14.0, "y", "b")
+        assert breaker.failed(15.0, "y", "b"), "it is down indeed"
+        assert not breaker.admits(16.0, "z", "c")
+        assert not breaker.admits(16.0, "x", "hostile")
+        assert breaker.admits(25.0, "x", "hostile")
+        breaker.failed(25.0, "x", "hostile")
+        assert breaker.admits(25.0, "y", "b")
+        breaker.succeeded()
+        assert breaker.is_closed
+
+    def test_the_first_event_of_its_probe_closes_it_and_of_no_other_request(self) -> None:
+        breaker = self.opened()
+        assert breaker.admits(20.0, "probe")
+        breaker.answered("another")
+        assert not breaker.is_closed
+        breaker.answered("probe")
+        assert breaker.admits(20.0, "another")
+        assert not breaker.failed(21.0, "probe"), "a failure afterwards counts as any other"
 
     def opened(self) -> Breaker:
         breaker = Breaker(self.SETTINGS)

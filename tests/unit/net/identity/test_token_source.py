@@ -314,3 +314,37 @@ def test_the_last_tokens_are_known_as_secrets(threads: Threads) -> None:
         threads.end(hour(f"tok-{number}"))
         threads.time.advance(3600 - LIMITS.token_early)
     assert threads.source.secrets == {f"tok-{number}".encode() for number in range(2, 6)}
+
+
+def test_a_refusal_that_may_be_of_a_request_alone_leaves_the_token_to_all_others(threads: Threads) -> None:
+    threads.end(hour())
+    assert threads.source.doubted(Secret("one"), REFUSED, 0.0, "m", "hostile") == 0.0
+    assert threads.source.doubted(Secret("one"), REFUSED, 0.0, "m", "hostile") == 0.0, "of another request"
+    assert threads.source.next(0.0, "m", "hostile") is None
+    assert [threads.source.next(0.0, "m", "b"), threads.source.next(0.0, "other", "hostile")] == [Secret("one")] * 2
+    assert (len(threads.started), threads.source.wait(0.0, "m")) == (1, 0.0)
+    threads.end(hour("two"))
+    assert threads.source.next(0.0, "m", "hostile") == Secret("two")
+    assert threads.source.doubted(Secret("two"), REFUSED, 1.0, "m", "hostile") is None, "another token does no better"
+    assert (threads.token(), threads.started) == ("two", [])
+
+
+def test_a_request_that_waits_for_another_token_goes_on_with_the_current_one_if_none_comes(threads: Threads) -> None:
+    threads.end(hour())
+    threads.source.doubted(Secret("one"), REFUSED, 0.0, "m", "hostile")
+    threads.end(DOWN)
+    assert threads.source.next(0.0, "m", "hostile") == Secret("one")
+    assert threads.source.refusal(UPSTREAM, 0.0) is not None
+    assert threads.token() == "one", "and nobody is refused"
+
+
+def test_a_model_out_of_an_identitys_scope_is_refused_alone(threads: Threads) -> None:
+    threads.end(hour())
+    threads.source.doubted(Secret("one"), REFUSED, 0.0, "m", "hostile")
+    threads.end(hour("two"))
+    assert threads.source.failed(Secret("two"), REFUSED, 0.0, "m") == LIMITS.refused_key
+    assert threads.source.next(0.0, "m") is None
+    assert threads.source.refusal(UPSTREAM, 0.0, "m") is not None
+    assert (threads.source.next(0.0, "other"), threads.source.refusal(UPSTREAM, 0.0, "other")) == (Secret("two"), None)
+    standing = threads.source.standing(Secret("two"))
+    assert standing is threads.source.standing(None), "the scopes of all its tokens are the same"

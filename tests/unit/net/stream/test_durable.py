@@ -111,6 +111,15 @@ async def test_drains_are_counted(engine: Engine) -> None:
     assert engine.durable.may_drain()
 
 
+async def test_one_caller_leaves_half_of_the_drains_to_others(engine: Engine) -> None:
+    engine.use(Settings(limits=LimitSettings(drains=4)))
+    assert [engine.durable.may_drain("hostile") for _ in range(4)] == [True, True, False, False]
+    assert [engine.durable.may_drain("other") for _ in range(3)] == [True, True, False]
+    assert not engine.durable.may_drain("third")
+    engine.durable.drained("hostile")
+    assert engine.durable.may_drain("third")
+
+
 async def test_where_no_other_process_has_followers_nobody_is_asked(engine: Engine) -> None:
     log = engine.store.create(LogHeader("s1", "", "m", "gai", "sse"))
     found: list[float] = []

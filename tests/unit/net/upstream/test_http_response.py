@@ -231,6 +231,17 @@ def test_an_answer_that_is_not_what_was_asked_for_is_refused(fields: bytes, stat
         assert (reader.head, body) == (None, b"")
 
 
+def test_an_answer_to_a_condition_has_no_body() -> None:
+    """RFC 9110, 15.4.5; RFC 9112, 6.3: a length is that of the answer to another request."""
+    head = b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 9\r\n\r\n'
+    for method in ("GET", "HEAD"):
+        for pieces in splits(head):
+            reader, body = read(pieces, method)
+            assert body == b""
+            assert (reader.head, reader.error) == ((304, {"etag": '"a"', "content-length": "9"}), None)
+            assert (reader.complete, reader.is_reusable) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "wait"),
     [(401, "unauthorized", None), (429, "rate_limited", 2000), (500, "internal", None)],
