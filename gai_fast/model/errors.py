@@ -133,7 +133,7 @@ class Error(GaiFastError):
 
     @property
     def is_of_log(self) -> bool:
-        """Whether what is kept of a stream cannot be read. It says nothing about the stream, which may have finished."""
+        """Whether what is kept of a stream cannot be read. The stream itself may have finished."""
         return self.reason in _OF_LOG
 
     def payload(self) -> ErrorPayload:

@@ -210,7 +210,10 @@ class ResponseEvents(DialectEncoder):
         self._emit(outcome.event, {"response": response})
 
     def _error(self, event: Event) -> None:
-        """Writes the failure of the response, or of a look at what is kept of it. If the log lacks this failure, the follower already has the response's start."""
+        """Writes the failure of the response, or of a look at what is kept of it.
+
+        If the log lacks this failure, the follower already has the response's start.
+        """
         if self._follows and not self._started and event.get("seq", 1) > 1:
             self._number = event["seq"] - 1
         else:
