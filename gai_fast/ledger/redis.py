@@ -148,6 +148,11 @@ class RedisHome(SharedHome):
             sum_ = await self._backend.client.command("GET", f"{PREFIX}spent:{label}:{key}") or b"0"
         return int(sum_) if _NUMBER.fullmatch(sum_) else 0  # a damaged one is counted from zero with the next exchange
 
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts from zero again; as `SharedHome.reset`."""
+        await self._backend.client.command("HDEL", f"{PREFIX}key:{key}", "state")
+        await self._backend.client.command("UNLINK", *[f"{PREFIX}spent:{label}:{key}" for label in labels])
+
     def _own(self, kind: str) -> str:
         return f"{PREFIX}{kind}:{self._worker}"
 

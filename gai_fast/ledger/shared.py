@@ -82,6 +82,10 @@ class SharedHome(ABC):
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key in a period, as `labels_of` names it; raises `StoreError`."""
 
+    @abstractmethod
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts what a key uses from zero again, as `KeyState.reset`; raises `StoreError`."""
+
 
 Homes = Callable[[str], SharedHome]
 """Makes the home of the keys (`OF_KEYS`), or of the server (`OF_SERVER`), as a worker reaches it."""
@@ -385,6 +389,13 @@ class SharedLedger(Ledger):
         """Returns the spend of a key; as `Ledger.spent`."""
         await self._report_spend()
         return await self._home.spent(key, labels_of(date_of(self._wall()), self.currency)[period])
+
+    async def _reset(self, key: str, labels: Sequence[str]) -> None:
+        await self._report_spend()
+        await self._home.reset(key, labels)
+        mine = self._keys.get(key)
+        if mine is not None:
+            mine.used = LimitUsage(reserved=mine.used.reserved)
 
     async def _report_spend(self) -> None:
         """Reports what this worker has spent.

@@ -97,12 +97,19 @@ class SQLiteHome(SharedHome):
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key; as `SharedHome.spent`."""
         now = time.monotonic()
+        state, _ = await self._backend.look(lambda connection: _state(connection, key, now))
+        return state.spent.get(label, 0)
 
-        def read(connection: sqlite3.Connection) -> Amount:
-            state = _load(connection, key, now)
-            return (_summed_up(connection, key) if state is None else state.spent).get(label, 0)
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts from zero again; as `SharedHome.reset`."""
+        now = time.monotonic()
 
-        return await self._backend.look(read)
+        def reset(connection: sqlite3.Connection) -> None:
+            state, _ = _state(connection, key, now)
+            state.reset(labels)
+            _save(connection, key, state, now)
+
+        await self._backend.transact(reset)
 
     # -- in the threads of the file --
 
@@ -125,12 +132,10 @@ class SQLiteHome(SharedHome):
         def state_of(key: str) -> KeyState:
             state = states.get(key)
             if state is None:
-                state = _load(connection, key, now)
-                if state is None:
+                state, is_damaged = _state(connection, key, now)
+                if is_damaged:
                     log_damaged(key)
                     damaged.add(key)
-                    state = KeyState()
-                    state.spent = _summed_up(connection, key)
                 states[key] = state
                 for worker in [worker for worker in state.holders if worker not in living]:
                     state.forget(worker)
@@ -141,7 +146,7 @@ class SQLiteHome(SharedHome):
             self._add(connection, entry)
         answers = [self._answer(state_of(report.key), report, damaged, now) for report in reports]
         for key, state in states.items():
-            connection.execute("INSERT OR REPLACE INTO limit_keys VALUES (?, ?)", (key, _written(state, now)))
+            _save(connection, key, state, now)
         return answers
 
     def _answer(self, state: KeyState, report: Report, damaged: Container[str], now: float) -> Answer | None:
@@ -258,6 +263,20 @@ def _written(state: KeyState, now: float) -> bytes:
     holders = {name: (holder.live, str(holder.reserved)) for name, holder in state.holders.items()}
     spent = {label: str(amount) for label, amount in state.spent.items()}
     return msgspec.json.encode((now, rates, holders, spent))
+
+
+def _save(connection: sqlite3.Connection, key: str, state: KeyState, now: float) -> None:
+    connection.execute("INSERT OR REPLACE INTO limit_keys VALUES (?, ?)", (key, _written(state, now)))
+
+
+def _state(connection: sqlite3.Connection, key: str, now: float) -> tuple[KeyState, bool]:
+    """Returns the state of a key, and whether its record is damaged: then all but its spend is counted from zero."""
+    state = _load(connection, key, now)
+    if state is not None:
+        return state, False
+    state = KeyState()
+    state.spent = _summed_up(connection, key)
+    return state, True
 
 
 def _summed_up(connection: sqlite3.Connection, key: str) -> dict[str, Amount]:

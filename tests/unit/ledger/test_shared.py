@@ -83,6 +83,9 @@ class WorkerHome(SharedHome):
     async def spent(self, key: str, label: str) -> Amount:
         return self.home.state(key).spent.get(label, 0)
 
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        self.home.state(key).reset(labels)
+
 
 class Site:
     """Some workers, and their state."""
@@ -692,6 +695,27 @@ async def reserved(ledger: SharedLedger, stream_id: str, least: int, amount: int
     except Error as error:
         return error.reason != "spend"
     return True
+
+
+async def test_what_a_key_has_used_is_reset_with_what_a_worker_has_not_reported() -> None:
+    async with site() as two:
+        caller = key(requests_per_minute=1, spend=SpendLimit(100, "day"))
+        assert await taken(two[0], caller, "a") == ""
+        charge(two[0], 100)
+        await two[0].reset("ann")
+        assert await two[1].spent("ann", "day") == 0
+        status = two[0].limit_status(caller)
+        assert status is not None
+        assert status.requests is not None
+        assert status.requests.remaining == 1
+        assert await taken(two[1], caller, "b") == ""
+        assert await taken(two[0], caller, "c") == "requests_per_minute"
+        assert await two[0].spend("key") == [SpendRow("ann", "USD", 100, 1)], "reports keep it"
+        two.ways[0].fails = True
+        charge(two[0], 100)
+        with pytest.raises(StoreError):
+            await two[0].reset("ann")
+        two.ways[0].fails = False
 
 
 async def test_the_streams_of_all_workers_reserve_of_one_sum() -> None:
