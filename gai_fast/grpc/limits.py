@@ -53,6 +53,10 @@ class Limits:
     grpc_probes: int = 8
     """Messages to the health that are received at a time: anyone can send them."""
 
+    grpc_watchers: int = 64
+    """Calls that watch the health: a balancer has one or two. Anyone can make them, and each keeps one of the places of
+    calls and 20 KiB."""
+
     grpc_reflections: int = 4
     """Calls of the reflection whose next message is awaited at a time. A tool needs one, for a moment."""
 

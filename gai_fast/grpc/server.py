@@ -60,7 +60,7 @@ class GrpcServer:
         self._address = address
         self._credentials = credentials
         self._calls = Calls()
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self._watch: asyncio.Task[None] | None = None
         service = Service(gateway, self._calls, key=key, needs_key=needs_key)
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=LIMITS.grpc_calls)
@@ -68,7 +68,7 @@ class GrpcServer:
             (grpc.method_handlers_generic_handler(SERVICE, service.handlers()),),
         )
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, _Health(self._health).handlers()),),
+            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, self._health.handlers()),),
         )
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(service), self._server)
 
@@ -85,14 +85,13 @@ class GrpcServer:
                 self.port = self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as problem:
             raise CannotServe(str(problem)) from None
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self._watch = asyncio.get_running_loop().create_task(self._calls.watch())
 
     async def stop(self) -> None:
         """Says that it does not serve, lets calls end, and stops: in `limits.grpc_grace` and `limits.grpc_stop` seconds
         at most."""
-        await self._health.enter_graceful_shutdown()
+        self._health.stop()
         await self._calls.drain()
         if self._watch is not None:
             self._watch.cancel()
@@ -122,13 +121,16 @@ _OPTIONS: Final = (
 class _Health:
     """Answers about the health; anyone may ask.
 
-    A message that finds all places taken is not read: its answer is about the whole process. Strangers could else make
-    a supervisor end it.
+    1. A message that finds all places taken is not read: its answer is about the whole process. Strangers could else
+       make a supervisor end it.
+    2. `limits.grpc_watchers` calls stay, and get the answer again when it changes. Further ones get it once, and end:
+       they would else take the places of calls.
     """
 
-    def __init__(self, known: health.aio.HealthServicer) -> None:
-        self._known = known
+    def __init__(self) -> None:
         self._receiving = Receiving(LIMITS.grpc_probes, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_probe)
+        self._stopping = asyncio.Event()
+        self._watchers = 0
 
     def handlers(self) -> dict[str, Any]:
         """Returns the methods, as grpcio takes them."""
@@ -138,13 +140,38 @@ class _Health:
             "Watch": grpc.stream_stream_rpc_method_handler(self.watch, response_serializer=written),
         }
 
-    async def check(self, _: object, context: grpc.aio.ServicerContext) -> Any:
+    def stop(self) -> None:
+        """Answers from now on that the process does not serve."""
+        self._stopping.set()
+
+    async def check(self, _: object, context: grpc.aio.ServicerContext) -> health_pb2.HealthCheckResponse:
         """Answers once."""
-        return await self._known.Check(await self._request(context), context)
+        service = (await self._request(context)).service
+        if service not in _HEALTHY:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no such service")
+        return self._answer(service)
 
     async def watch(self, _: object, context: grpc.aio.ServicerContext) -> None:
-        """Answers at each change."""
-        await self._known.Watch(await self._request(context), context)
+        """Answers, and again when the answer changes."""
+        service = (await self._request(context)).service
+        is_counted = self._watchers < LIMITS.grpc_watchers
+        self._watchers += is_counted
+        try:
+            await context.write(self._answer(service))
+            if not is_counted:
+                return
+            if service in _HEALTHY and not self._stopping.is_set():
+                await self._stopping.wait()
+                await context.write(self._answer(service))
+            await asyncio.get_running_loop().create_future()  # ended here, a client would ask again at once
+        finally:
+            self._watchers -= is_counted
+
+    def _answer(self, service: str) -> health_pb2.HealthCheckResponse:
+        answer = health_pb2.HealthCheckResponse
+        if service not in _HEALTHY:
+            return answer(status=answer.SERVICE_UNKNOWN)
+        return answer(status=answer.NOT_SERVING if self._stopping.is_set() else answer.SERVING)
 
     async def _request(self, context: grpc.aio.ServicerContext) -> health_pb2.HealthCheckRequest:
         """Returns a call's message. Ends the call if there is none."""
@@ -158,6 +185,10 @@ class _Health:
             refusal = problem
         await context.abort_with_status(status_of(refusal, ""))
         raise refusal  # it has ended before
+
+
+_HEALTHY: Final = ("", SERVICE)
+"""The names by which the health is asked for: the whole process, and the gateway's service."""
 
 
 class _Reflection:

@@ -61,6 +61,15 @@ class SpendBook:
         self._count -= len(taken)
         return taken
 
+    def by_key(self, currency: str) -> dict[str, Amount]:
+        """Returns the spend of each key in a currency."""
+        spent: dict[str, Amount] = {}
+        for sums in self._days.values():
+            for (key, _, _, each), (amount, _) in sums.items():
+                if each == currency:
+                    spent[key] = spent.get(key, 0) + amount
+        return spent
+
     def rows(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the sums by one of the four, in the order of its values; as `Ledger.spend`."""
         rows = Sums(by)

@@ -48,6 +48,9 @@ class Report(NamedTuple):
 class Answer(NamedTuple):
     """The answer to a report.
 
+    A store answers None if what it had of the key was damaged: it is counted from zero again, and the requests are not
+    decided on.
+
     Attributes:
         verdicts: The verdicts on the requests, in order.
         used: The current counts.

@@ -439,6 +439,23 @@ class Ledger(ABC):
             StoreError: It cannot be had now.
         """
 
+    async def reset(self, key: str) -> None:
+        """Counts what a key uses of its limits from zero again, for all workers that share it.
+
+        Its streams under way still count, and what it has spent stays in reports.
+
+        Args:
+            key: The key's name.
+
+        Raises:
+            StoreError: The shared state cannot be reached.
+        """
+        await self._reset(key, [*labels_of(date_of(self._wall()), self.currency).values()])
+
+    @abstractmethod
+    async def _reset(self, key: str, labels: Sequence[str]) -> None:
+        """Works as `reset`; `labels` are the periods of now."""
+
     @abstractmethod
     async def spent(self, key: str, period: Period) -> Amount:
         """Returns the spend of a key in the period of now, in the currency of limits.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gai_fast.ledger._base import (
@@ -52,6 +52,9 @@ class LocalLedger(Ledger):
     async def spent(self, key: str, period: Period) -> Amount:
         """Returns the spend of a key; as `Ledger.spent`."""
         return self._home.state(key).spent.get(labels_of(date_of(self._wall()), self.currency)[period], 0)
+
+    async def _reset(self, key: str, labels: Sequence[str]) -> None:
+        self._home.state(key).reset(labels)
 
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         state, now = self._state(key, caps)

@@ -4,8 +4,9 @@
 -- ARGV[4]: limits: gone, kept (seconds), spend_days, spend_entries, and the name of what is beyond them. Amounts are
 -- decimal texts.
 -- Returns the answers in MessagePack; 1 where this worker was alive here until now, else 0: others may have given back what
--- it has; and how many sums of spend were full. Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release,
--- and none was touched.
+-- it has; how many sums of spend were full; the keys whose limits were damaged, and the key and day of each damaged sum of
+-- spend: both are counted from zero again. A damaged key's answer is empty, and its requests are not decided on.
+-- Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release, and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
 local exchange = cmsgpack.unpack(ARGV[3])
@@ -24,8 +25,13 @@ if not layout or #exchange[2] > 0 then -- it lives as long as the spend
 end
 
 local number = exchange[1]
-local was_alive = redis.call('EXISTS', prefix .. 'worker:' .. me)
-redis.call('SET', prefix .. 'worker:' .. me, 1, 'PX', math.floor(gone * 1000))
+-- The server's clock may be set back: a time to live alone would then keep a worker that is gone.
+local function is_heard(worker)
+  local heard = tonumber(redis.call('GET', prefix .. 'worker:' .. worker) or '0')
+  return heard == 1 or math.abs(now - heard) <= gone -- 1: of an earlier release
+end
+local was_alive = is_heard(me) and 1 or 0
+redis.call('SET', prefix .. 'worker:' .. me, string.format('%.6f', now), 'PX', math.floor(gone * 1000))
 local last = redis.call('GET', prefix .. 'number:' .. me)
 if tonumber(last or '0') >= number then return nil end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- as long as what it has counted
@@ -33,29 +39,44 @@ redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- 
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
 local MOST = '9223372036854775807'
 local full = 0
-local broken -- the first error that is no overflow; returned at the end, when everything else is written
+local damaged, damaged_sums = {}, {}
+local broken -- the first other error; returned at the end, when everything else is written
+-- Returns whether the sum was damaged.
 local function sum_up(add, put, key, ...)
   local reply = redis.pcall(add, key, ...)
-  if type(reply) ~= 'table' or not reply.err then return end
-  if not string.find(reply.err, 'would overflow', 1, true) then
-    broken = broken or reply.err
-    return
-  end
-  full = full + 1
+  if type(reply) ~= 'table' or not reply.err then return false end
   local words = {...}
-  words[#words] = MOST
+  local is_full = string.find(reply.err, 'would overflow', 1, true)
+  if is_full then
+    full = full + 1
+    words[#words] = MOST
+  elseif string.find(reply.err, 'WRONGTYPE', 1, true) then
+    redis.call('DEL', key)
+  elseif not string.find(reply.err, 'not an integer', 1, true) then
+    broken = broken or reply.err
+    return false
+  end
   redis.call(put, key, unpack(words))
+  return not is_full
 end
 
 for _, entry in ipairs(exchange[2]) do
   local key, model, upstream, day, currency, amount, requests = unpack(entry)
   local sums = prefix .. 'spend:' .. day
   local field = cjson.encode({key, model, upstream, currency})
-  if redis.call('HEXISTS', sums, 'r' .. field) == 0 and redis.call('HLEN', sums) >= 2 * spend_entries then
+  local is_there = redis.pcall('HEXISTS', sums, 'r' .. field)
+  if type(is_there) == 'table' then -- no hash, so every sum of the day is lost
+    redis.call('DEL', sums)
+    damaged_sums[#damaged_sums + 1] = {'all keys', day}
+    is_there = 0
+  end
+  if is_there == 0 and redis.call('HLEN', sums) >= 2 * spend_entries then
     field = cjson.encode({string.match(key, '^[^:]*'), other, other, currency}) -- `figure_label`, as in book.py
   end
-  sum_up('HINCRBY', 'HSET', sums, 'a' .. field, amount)
-  sum_up('HINCRBY', 'HSET', sums, 'r' .. field, requests)
+  local is_amount_damaged = sum_up('HINCRBY', 'HSET', sums, 'a' .. field, amount)
+  if sum_up('HINCRBY', 'HSET', sums, 'r' .. field, requests) or is_amount_damaged then
+    damaged_sums[#damaged_sums + 1] = {key, day}
+  end
   redis.call('EXPIRE', sums, spend_days * DAY)
   redis.call('ZADD', prefix .. 'days', 0, day)
   redis.call('ZREMRANGEBYRANK', prefix .. 'days', 0, -spend_days - 1)
@@ -63,7 +84,7 @@ for _, entry in ipairs(exchange[2]) do
   local labels = {{'d' .. day, 3}, {'m' .. string.sub(day, 1, 7), 40}, {'t', spend_days}}
   for _, label in ipairs(labels) do
     local sum = prefix .. 'spent:' .. label[1] .. ' ' .. currency .. ':' .. key
-    sum_up('INCRBY', 'SET', sum, amount)
+    if sum_up('INCRBY', 'SET', sum, amount) then damaged[key] = true end
     redis.call('EXPIRE', sum, label[2] * DAY)
   end
 end
@@ -71,7 +92,7 @@ end
 local living = {[me] = true}
 local function is_alive(worker)
   if living[worker] == nil then
-    living[worker] = redis.call('EXISTS', prefix .. 'worker:' .. worker) == 1
+    living[worker] = is_heard(worker)
   end
   return living[worker]
 end
@@ -133,37 +154,79 @@ local function decide(state, caps, demand)
   return GRANTED, 0, reserved
 end
 
+-- Returns a record of an array; nothing if it is damaged.
+local function unpacked(value)
+  local is_read, record = pcall(cmsgpack.unpack, value)
+  if is_read and type(record) == 'table' then return record end
+end
+
+-- Returns a rate as it was written, at a clock that was set back by so many seconds; nothing if it is damaged.
+local function rate_of(record, back)
+  if type(record) ~= 'table' then return end
+  local tat, limit = record[1], record[2]
+  if type(tat) == 'number' and type(limit) == 'number' then return {tat = tat - back, limit = limit} end
+end
+
+-- Reads a field of a key's hash into its state. Returns whether it could be read, and whether it is of a lost worker.
+local function read_field(state, field, value)
+  local record = unpacked(value)
+  if not record then return false end
+  if field == 'state' then
+    local written = type(record[3]) == 'number' and record[3] or now
+    local back = math.max(0, written - now) -- above 0 if the server's clock was set back
+    local requests, tokens = rate_of(record[1], back), rate_of(record[2], back)
+    if not requests or not tokens then return false end
+    state.rates = {[REQUESTS] = requests, [TOKENS] = tokens}
+    return true, false
+  end
+  local live, reserved = record[1], record[2]
+  if type(live) ~= 'number' or type(reserved) ~= 'number' then return false end
+  local worker = string.sub(field, 2)
+  if not is_alive(worker) then return true, true end
+  state.holders[worker] = {live = live, reserved = reserved}
+  return true, false
+end
+
+local function new_state()
+  return {rates = {[REQUESTS] = {tat = 0, limit = 0}, [TOKENS] = {tat = 0, limit = 0}}, holders = {}}
+end
+
 local function load(name, label)
-  local state = {rates = {[REQUESTS] = {tat = 0, limit = 0}, [TOKENS] = {tat = 0, limit = 0}}, holders = {}}
-  local lost = {}
-  local fields = redis.call('HGETALL', prefix .. 'key:' .. name)
+  local state, lost = new_state(), {}
+  local hash = prefix .. 'key:' .. name
+  local fields = redis.pcall('HGETALL', hash)
+  local is_read = not fields.err
   for at = 1, #fields, 2 do
-    local field, value = fields[at], fields[at + 1]
-    if field == 'state' then
-      local requests, tokens
-      requests, tokens = unpack(cmsgpack.unpack(value))
-      state.rates = {
-        [REQUESTS] = {tat = requests[1], limit = requests[2]}, [TOKENS] = {tat = tokens[1], limit = tokens[2]},
-      }
-    else
-      local worker = string.sub(field, 2)
-      if is_alive(worker) then
-        local held = cmsgpack.unpack(value)
-        state.holders[worker] = {live = held[1], reserved = held[2]}
-      else
-        lost[#lost + 1] = field
-      end
+    local is_field_read, is_lost = read_field(state, fields[at], fields[at + 1])
+    is_read = is_read and is_field_read
+    if is_lost then lost[#lost + 1] = fields[at] end
+  end
+  if not is_read then
+    redis.call('DEL', hash)
+    damaged[name] = true
+    state = new_state()
+  elseif #lost > 0 then
+    redis.call('HDEL', hash, unpack(lost))
+  end
+  state.spent = 0
+  if label ~= '' then
+    local sum = prefix .. 'spent:' .. label .. ':' .. name
+    local value = redis.pcall('GET', sum)
+    local spent = type(value) == 'string' and tonumber(value)
+    if spent then
+      state.spent = spent
+    elseif value then
+      redis.call('DEL', sum)
+      damaged[name] = true
     end
   end
-  if #lost > 0 then redis.call('HDEL', prefix .. 'key:' .. name, unpack(lost)) end
-  state.spent = label ~= '' and tonumber(redis.call('GET', prefix .. 'spent:' .. label .. ':' .. name) or '0') or 0
   return state
 end
 
 local function save(name, state)
   local hash = prefix .. 'key:' .. name
   local requests, tokens = state.rates[REQUESTS], state.rates[TOKENS]
-  local value = cmsgpack.pack({{requests.tat, requests.limit}, {tokens.tat, tokens.limit}})
+  local value = cmsgpack.pack({{requests.tat, requests.limit}, {tokens.tat, tokens.limit}, now})
   redis.call('HSET', hash, 'state', value)
   local mine = state.holders[me]
   if mine then
@@ -190,7 +253,7 @@ for at, report in ipairs(exchange[3]) do
   reserved = tonumber(reserved)
   state.holders[me] = (live > 0 or reserved > 0) and {live = live, reserved = reserved} or nil
   local verdicts = {}
-  for position, demand in ipairs(demands) do
+  for position, demand in ipairs(damaged[name] and {} or demands) do
     local place, seconds, granted = decide(state, caps, demand)
     verdicts[position] = {place, seconds, text(granted), text(state.spent)}
   end
@@ -200,4 +263,6 @@ for at, report in ipairs(exchange[3]) do
   answers[at] = {verdicts, {used(state.rates[REQUESTS]), used(state.rates[TOKENS]), text(state.spent), text(held)}}
 end
 if broken then return redis.error_reply(broken) end
-return {cmsgpack.pack(answers), was_alive, full}
+local damaged_keys = {}
+for name in pairs(damaged) do damaged_keys[#damaged_keys + 1] = name end
+return {cmsgpack.pack(answers), was_alive, full, damaged_keys, damaged_sums}

@@ -5,21 +5,23 @@ Owns the keys. All begin with `gai:{limits}:`, so that a cluster has them on one
 | key | holds |
 |---|---|
 | `layout` | the version of all that these keys hold; workers of a release that has another one are refused |
-| `worker:<worker>` | a worker lives; gone `limits.ledger_gone` after its last exchange, with all that it has |
+| `worker:<worker>` | when a worker was heard; gone `limits.ledger_gone` after that, with all that it has |
 | `number:<worker>` | the number of its last exchange, which it may send again after any time: kept as long as spend |
-| `key:<key>` | a hash, `state`: the rates of a key; `h<worker>`: a worker's streams and their reservations |
+| `key:<key>` | a hash, `state`: the rates of a key, and when they were written; `h<worker>`: a worker's streams and |
+| | their reservations |
 | `spent:<period> <currency>:<key>` | the spend of a key in a period |
 | `spend:<day>` | a hash: `a` (amount) and `r` (requests) with key, model, upstream and currency as JSON |
 | `days` | a sorted set: the days that have spend |
 
 An exchange is one script (`redis.lua`), and so one round trip, which the server carries out at once or not at all. Time
-is the server's.
+is the server's. If its clock is set back, what counted then counts from now on, as in a file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +34,7 @@ from gai_fast.ledger._base import SPEND, GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.ledger.shared import FIRST, SharedHome
+from gai_fast.ledger.shared import FIRST, SharedHome, log_damaged, log_damaged_sum
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
@@ -45,6 +47,8 @@ PREFIX: Final = "gai:{limits}:"
 _SCRIPT: Final = Script(files("gai_fast.ledger").joinpath("redis.lua").read_text())
 _AMOUNT: Final = 5
 """The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
+_NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
+"""A number as Redis counts with it."""
 _MOST: Final = 2**63 - 1
 """The largest sum in Redis."""
 _NOTHING: Final = 0
@@ -92,7 +96,7 @@ class RedisHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[Answer | None] | None:
         """Reports; as `SharedHome.exchange`."""
         charges = [_as_text(entry._replace(amount=min(entry.amount, _MOST)), _AMOUNT) for entry in entries]
         sent = (number, charges, [_plain(report) for report in reports])
@@ -100,11 +104,17 @@ class RedisHome(SharedHome):
         reply = await self._backend.client.run_script(_SCRIPT, self._own("worker"), *arguments)
         if reply is None:
             return None
-        answers, was_alive, full = reply
+        answers, was_alive, full, damaged_keys, damaged_sums = reply
         if full:
             self._warn()
+        damaged = {key.decode() for key in damaged_keys}
+        for key in damaged:
+            log_damaged(key)
+        for key, day in damaged_sums:
+            log_damaged_sum(key.decode(), day.decode())
         self.has_forgotten = number > FIRST and not was_alive
-        return msgspec.msgpack.decode(answers, type=list[Answer], strict=False)  # amounts are texts
+        found = msgspec.msgpack.decode(answers, type=list[Answer], strict=False)  # amounts are texts
+        return [None if report.key in damaged else answer for report, answer in zip(reports, found, strict=True)]
 
     def _warn(self) -> None:
         """Tells the operator that spend was not added, at most once in `limits.warning_interval`."""
@@ -135,7 +145,13 @@ class RedisHome(SharedHome):
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key; as `SharedHome.spent`. A list of keys asks for each at once."""
         async with self._backend.client.turn():
-            return int(await self._backend.client.command("GET", f"{PREFIX}spent:{label}:{key}") or 0)
+            sum_ = await self._backend.client.command("GET", f"{PREFIX}spent:{label}:{key}") or b"0"
+        return int(sum_) if _NUMBER.fullmatch(sum_) else 0  # a damaged one is counted from zero with the next exchange
+
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts from zero again; as `SharedHome.reset`."""
+        await self._backend.client.command("HDEL", f"{PREFIX}key:{key}", "state")
+        await self._backend.client.command("UNLINK", *[f"{PREFIX}spent:{label}:{key}" for label in labels])
 
     def _own(self, kind: str) -> str:
         return f"{PREFIX}{kind}:{self._worker}"
@@ -160,7 +176,19 @@ def _plain(report: Report) -> list[Any]:
 
 
 def _entries(day: str, fields: Mapping[bytes, bytes]) -> Iterator[SpendEntry]:
+    """Yields the entries of a day. A damaged one is left out, so that the others are reported."""
+    damaged = 0
     for field, requests in fields.items():
         if field.startswith(b"r"):
-            key, model, upstream, currency = msgspec.json.decode(field[1:], type=list[str])
-            yield SpendEntry(key, model, upstream, day, currency, int(fields.get(b"a" + field[1:], 0)), int(requests))
+            amount = fields.get(b"a" + field[1:], b"0")
+            try:
+                key, model, upstream, currency = msgspec.json.decode(field[1:], type=tuple[str, str, str, str])
+            except msgspec.DecodeError:
+                damaged += 1
+                continue
+            if _NUMBER.fullmatch(amount) and _NUMBER.fullmatch(requests):
+                yield SpendEntry(key, model, upstream, day, currency, int(amount), int(requests))
+            else:
+                damaged += 1
+    if damaged:
+        logger.error("%d sums of spend in the store are damaged, and are not in the report", damaged)

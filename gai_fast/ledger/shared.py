@@ -9,8 +9,9 @@ Owns when the shared state is asked, and what becomes of requests while that fai
 3. A stream of a key that limits tokens, streams or spend ends for its client once its use is reported: the client may
    ask another worker next. The end waits as long as requests do, and not at all while the shared state cannot be
    reached.
-4. While the shared state cannot be reached requests are admitted or refused, as configured, and streams under way go
-   on; what they use is reported later. It is tried again every `limits.ledger_retry`.
+4. While the shared state cannot be reached, or if what it has of a key is damaged, requests are admitted or refused, as
+   configured, and streams under way go on; what they use is reported later. It is tried again every
+   `limits.ledger_retry`.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class SharedHome(ABC):
     @abstractmethod
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
-        """Reports, as `Home.exchange`; raises `StoreError`."""
+    ) -> Sequence[Answer | None] | None:
+        """Reports, as `Home.exchange`; raises `StoreError`. A damaged key does not fail the exchange; see `Answer`."""
 
     @abstractmethod
     async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
@@ -80,6 +81,10 @@ class SharedHome(ABC):
     @abstractmethod
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key in a period, as `labels_of` names it; raises `StoreError`."""
+
+    @abstractmethod
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts what a key uses from zero again, as `KeyState.reset`; raises `StoreError`."""
 
 
 Homes = Callable[[str], SharedHome]
@@ -385,6 +390,13 @@ class SharedLedger(Ledger):
         await self._report_spend()
         return await self._home.spent(key, labels_of(date_of(self._wall()), self.currency)[period])
 
+    async def _reset(self, key: str, labels: Sequence[str]) -> None:
+        await self._report_spend()
+        await self._home.reset(key, labels)
+        mine = self._keys.get(key)
+        if mine is not None:
+            mine.used = LimitUsage(reserved=mine.used.reserved)
+
     async def _report_spend(self) -> None:
         """Reports what this worker has spent.
 
@@ -512,6 +524,7 @@ class SharedLedger(Ledger):
             return None
         self._number += 1
         keys: list[_Reported] = []
+        uncharged = self._book.by_key(self.currency)  # stays reserved until it is charged
         for key in dirty:
             waiting = [each for each in key.demands if not each.future.done()]
             age = now - key.used_at if key.requests > 0 else 0.0
@@ -519,7 +532,8 @@ class SharedLedger(Ledger):
             report_done, key.report_done = key.report_done, None
             if report_done is not None and len(self._book):  # perhaps with entries of this key
                 report_done, key.report_done = None, report_done
-            reserved = min(key.reserved, (key.caps.spend or 0) + 1)  # fits if limits fit, also after a failure
+            reserved = key.reserved + uncharged.get(key.name, 0)
+            reserved = min(reserved, (key.caps.spend or 0) + 1)  # fits if limits fit, also after a failure
             report = Report(key.name, key.caps, key.requests, key.tokens, age, key.live, reserved, demands)
             keys.append(_Reported(key, report, waiting, report_done))
             key.requests = key.tokens = 0
@@ -527,9 +541,13 @@ class SharedLedger(Ledger):
             key.is_dirty = key.report_done is not None
         return _Batch(self._number, entries, keys)
 
-    def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
+    def _take(self, batch: _Batch, answers: Sequence[Answer | None]) -> None:
         now = self._clock()
         for (key, report, demands, report_done), answer in zip(batch.keys, answers, strict=True):
+            if answer is None:
+                self._decide_alone(key, demands)
+                _set([report_done])
+                continue
             key.used = answer.used
             key.answered_at = now
             for waiting, verdict in zip(demands, answer.verdicts, strict=True):
@@ -567,18 +585,32 @@ class SharedLedger(Ledger):
         for key in self._keys.values():
             key.is_dirty = key.is_dirty or key.live > 0  # what a lost answer admitted is given back by the next report
             demands, key.demands = key.demands, []
-            for waiting in demands:
-                if waiting.future.done():
-                    continue
-                if self._fails_open or not waiting.demand.is_new:
-                    waiting.future.set_result(self._use(key, waiting.demand))
-                else:
-                    key.is_dirty = True
-                    waiting.refuse()
+            self._decide_alone(key, demands)
+
+    def _decide_alone(self, key: _Key, demands: Sequence[_Waiting]) -> None:
+        """Decides on requests of a key, of which the shared state tells nothing, as configured."""
+        for waiting in demands:
+            if waiting.future.done():
+                continue
+            if self._fails_open or not waiting.demand.is_new:
+                waiting.future.set_result(self._use(key, waiting.demand))
+            else:
+                key.is_dirty = True
+                waiting.refuse()
 
     def _try_again(self) -> None:
         self._rest = None
         self._wake.set()
+
+
+def log_damaged(key: str) -> None:
+    """Tells the operator that the state of a key was damaged."""
+    logger.error("what key %s has used of its limits is damaged in the store: it is counted from zero again", key)
+
+
+def log_damaged_sum(key: str, day: str) -> None:
+    """Tells the operator that a sum of spend was damaged."""
+    logger.error("the spend of %s on %s is damaged in the store: it is counted from zero again", key, day)
 
 
 def _set(futures: Sequence[asyncio.Future[None] | None]) -> None:

@@ -13,17 +13,17 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow
+from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow, labels_of
 from gai_fast.ledger.book import Sums, days_between, oldest_day
 from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.ledger.shared import FIRST, SharedHome
+from gai_fast.ledger.shared import FIRST, SharedHome, log_damaged, log_damaged_sum
 from gai_fast.ledger.state import Holder, KeyState, Rate
 from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
@@ -86,7 +86,7 @@ class SQLiteHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[Answer | None] | None:
         """Reports; as `SharedHome.exchange`."""
         return await self._backend.transact(lambda connection: self._exchange(connection, number, entries, reports))
 
@@ -97,14 +97,25 @@ class SQLiteHome(SharedHome):
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key; as `SharedHome.spent`."""
         now = time.monotonic()
-        state = await self._backend.look(lambda connection: _load(connection, key, now))
+        state, _ = await self._backend.look(lambda connection: _state(connection, key, now))
         return state.spent.get(label, 0)
+
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts from zero again; as `SharedHome.reset`."""
+        now = time.monotonic()
+
+        def reset(connection: sqlite3.Connection) -> None:
+            state, _ = _state(connection, key, now)
+            state.reset(labels)
+            _save(connection, key, state, now)
+
+        await self._backend.transact(reset)
 
     # -- in the threads of the file --
 
     def _exchange(
         self, connection: sqlite3.Connection, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[Answer | None] | None:
         now = time.monotonic()
         me = self._worker
         known = connection.execute("SELECT number FROM limit_workers WHERE worker = ?", (me,)).fetchone()
@@ -116,22 +127,33 @@ class SQLiteHome(SharedHome):
         _forget(connection, _gone(connection, now))
         living = {worker for (worker,) in connection.execute("SELECT worker FROM limit_workers")}
         states: dict[str, KeyState] = {}
+        damaged: set[str] = set()
 
         def state_of(key: str) -> KeyState:
             state = states.get(key)
             if state is None:
-                state = states[key] = _load(connection, key, now)
+                state, is_damaged = _state(connection, key, now)
+                if is_damaged:
+                    log_damaged(key)
+                    damaged.add(key)
+                states[key] = state
                 for worker in [worker for worker in state.holders if worker not in living]:
                     state.forget(worker)
             return state
 
         for entry in entries:
-            self._add(connection, entry)
             state_of(entry.key).charge(entry.day, entry.currency, entry.amount)
-        answers = [answer(state_of(report.key), me, report, now) for report in reports]
+            self._add(connection, entry)
+        answers = [self._answer(state_of(report.key), report, damaged, now) for report in reports]
         for key, state in states.items():
-            connection.execute("INSERT OR REPLACE INTO limit_keys VALUES (?, ?)", (key, _written(state, now)))
+            _save(connection, key, state, now)
         return answers
+
+    def _answer(self, state: KeyState, report: Report, damaged: Container[str], now: float) -> Answer | None:
+        if report.key not in damaged:
+            return answer(state, self._worker, report, now)
+        answer(state, self._worker, report._replace(demands=()), now)
+        return None
 
     def _add(self, connection: sqlite3.Connection, entry: SpendEntry) -> None:
         if entry.day != self._swept:
@@ -207,7 +229,7 @@ def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amoun
         return None
     figures = _figures(*row)
     if figures is None:
-        logger.error("the spend of %s on %s is damaged in the store: it is counted from zero again", place[1], place[0])
+        log_damaged_sum(place[1], place[0])
     return figures
 
 
@@ -243,7 +265,34 @@ def _written(state: KeyState, now: float) -> bytes:
     return msgspec.json.encode((now, rates, holders, spent))
 
 
-def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
+def _save(connection: sqlite3.Connection, key: str, state: KeyState, now: float) -> None:
+    connection.execute("INSERT OR REPLACE INTO limit_keys VALUES (?, ?)", (key, _written(state, now)))
+
+
+def _state(connection: sqlite3.Connection, key: str, now: float) -> tuple[KeyState, bool]:
+    """Returns the state of a key, and whether its record is damaged: then all but its spend is counted from zero."""
+    state = _load(connection, key, now)
+    if state is not None:
+        return state, False
+    state = KeyState()
+    state.spent = _summed_up(connection, key)
+    return state, True
+
+
+def _summed_up(connection: sqlite3.Connection, key: str) -> dict[str, Amount]:
+    """Returns the spend of a key by period, from the sums of its days: its own record is damaged."""
+    spent: dict[str, Amount] = {}
+    find = "SELECT day, currency, amount, requests FROM spend WHERE key = ?"
+    for day, currency, amount, requests in connection.execute(find, (key,)):
+        figures = _figures(amount, requests)
+        if figures is not None:
+            for label in labels_of(day, currency).values():
+                spent[label] = spent.get(label, 0) + figures[0]
+    return spent
+
+
+def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState | None:
+    """Returns the state of a key. None if its record is damaged."""
     state = KeyState()
     row = connection.execute("SELECT state FROM limit_keys WHERE key = ?", (key,)).fetchone()
     if row is None:
@@ -251,7 +300,7 @@ def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
     try:
         written, rates, holders, spent = msgspec.json.decode(row[0], type=_Written, strict=False)  # amounts are texts
     except (msgspec.DecodeError, ValueError, TypeError):  # SQLite may find a value of any type in a damaged row
-        raise StoreError("damaged", "what a key has used of its limits cannot be read: a row is damaged") from None
+        return None
     back = max(0.0, written - now)  # above 0 if the machine was started again
     requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
     state.rates = (requests, tokens)

@@ -17,6 +17,8 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from gai_fast.ledger._base import (
     GRANTED,
     MINUTE,
@@ -200,6 +202,17 @@ class KeyState:
             passing = sorted([label for label in self.spent if label[0] != "t"], key=_by_end)
             for label in passing[:excess]:
                 del self.spent[label]
+
+    def reset(self, labels: Collection[str]) -> None:
+        """Counts from zero again. Streams under way, and the spend that is reserved for them, still count.
+
+        Args:
+            labels: The periods whose spend is no longer counted.
+        """
+        for rate in self.rates:
+            rate.tat = 0.0
+        for label in labels:
+            self.spent.pop(label, None)
 
     def forget(self, worker: str) -> None:
         """Gives back all that a worker has: it is gone, and its streams with it."""

@@ -63,6 +63,10 @@ class GaiFastError(Exception):
     """The root of all exceptions of this package."""
 
 
+_OF_LOG: Final = ("store", "store_sealed", "log_damaged", "log_behind", "gap")
+"""Reasons of failures to read what is kept of a stream."""
+
+
 class Error(GaiFastError):
     """A failure: its code, a message, and whether a client may retry.
 
@@ -128,6 +132,11 @@ class Error(GaiFastError):
     def is_temporary(self) -> bool:
         """Whether the request may succeed later."""
         return self.temporary
+
+    @property
+    def is_of_log(self) -> bool:
+        """Whether what is kept of a stream cannot be read. The stream itself may have finished."""
+        return self.reason in _OF_LOG
 
     def payload(self) -> ErrorPayload:
         """Returns the `error` object of an event: its keys in order, without empty values."""

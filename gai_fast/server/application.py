@@ -357,7 +357,8 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
                 resource = web.PlainResource(route.path)
             resources[route.path] = resource
             app.router.register_resource(resource)
-        for method in _methods(route):
+        known = {each.method for each in resource}  # routes that differ in their ending
+        for method in [each for each in _methods(route) if each not in known]:
             resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
     for resource in resources.values():  # OPTIONS, and methods that the path does not accept
         resource.add_route("*", adapter.answer, expect_handler=_expect_nothing)

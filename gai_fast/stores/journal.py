@@ -277,7 +277,9 @@ class Journal:
         sizes: dict[str, int] = {}
         for each in self._ended:
             sizes[each.caller] = sizes.get(each.caller, 0) + each.size
-        excess = level_down(sizes, self._ended_size - self._max_bytes + self._max_bytes // SPARE)
+        excess = level_down(
+            sizes, self._ended_size - self._max_bytes + self._max_bytes // SPARE, dict.fromkeys(sizes, 0)
+        )
         kept: deque[_Ended] = deque()
         for each in self._ended:
             if excess.get(each.caller, 0) > 0:

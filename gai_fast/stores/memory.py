@@ -5,8 +5,11 @@ Owns the number of bytes that one stream and all streams keep, and the time to l
 1. If a stream has more than `max_stream_bytes`, its oldest pieces are dropped.
 2. If all streams together have more than `max_bytes`, the callers with the most bytes make room, down to one common
    size. Their streams that ended first are dropped first. If no ended stream is left, the largest running streams drop
-   their oldest pieces, down to one common size. A caller with less than the common size loses nothing.
-3. A sixteenth of `max_bytes` is freed beyond need, so the search for the largest streams costs little per piece.
+   their oldest pieces, down to one common size. A caller with less than the common size loses nothing. A running stream
+   cannot free its `limits.log_stream_cost`: what it counts for beyond the common size, the other callers free.
+3. A search finds what to drop for the next sixteenth of `max_bytes`, so it costs little per piece. Logs and blocks are
+   dropped one by one as room is needed: a sixteenth at once would stop the loop for a second. If a search finds less
+   than is needed, as after a reload with a smaller `max_bytes`, the next one comes a sixteenth later too.
 4. Sizes include overhead (`limits.log_*`), so the limits hold for a stream of many small pieces too. Small pieces are
    gathered, and joined at `limits.log_block`.
 5. The text of dropped pieces of the format `gai` is kept for `stream.gap`, up to half of a stream's bytes.
@@ -17,7 +20,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -37,7 +41,7 @@ _deque: Final = deque
 _BLOCKS: Final = 8
 """The least number of blocks that a stream may have, so that dropping one never drops most of the stream."""
 SPARE: Final = 16
-"""One part in so many of all bytes is freed beyond need: rule 3."""
+"""One part in so many of all bytes is searched for at a time: rule 3."""
 
 _Key = TypeVar("_Key")
 
@@ -136,7 +140,7 @@ class StreamLog:
             self._gathered += cost
             memory.size += cost
         self.last_seq = last_seq
-        if memory.size > memory.max_bytes:
+        if memory.size > memory.full_at:
             memory.make_room()
         for watcher in self._watchers:
             watcher.advanced(piece, last_seq)
@@ -325,6 +329,8 @@ class LogMemory:
         self.size = 0
         """Bytes that all logs use."""
         self.max_bytes = settings.max_bytes
+        self.full_at = self.max_bytes
+        """The size above which room is made: `max_bytes`, or more if a search has found less than it needs."""
         self.block = min(LIMITS.log_block, settings.max_stream_bytes // _BLOCKS)
         """The size at which the small pieces of a stream are joined."""
         self.blocks_of_stream = settings.max_stream_bytes - self.block
@@ -336,6 +342,7 @@ class LogMemory:
         self._timer: Timer | None = None
         self._logs: dict[str, StreamLog] = {}
         self._callers: dict[str, int] = {}  # the number of logs of each caller
+        self._freeing: Iterator[bool] = iter(())  # makes room, a step at a time
         self._ended: OrderedDict[str, float] = OrderedDict()  # expiry times by stream id, in order of expiry
 
     def __len__(self) -> int:
@@ -356,7 +363,8 @@ class LogMemory:
                 self._timer.cancel()
                 self._expire()
         self._ttl = ttl
-        self.max_bytes = max_bytes
+        self.max_bytes = self.full_at = max_bytes
+        self._freeing = iter(())
         self.make_room()
 
     def create(self, header: LogHeader) -> StreamLog:
@@ -394,49 +402,87 @@ class LogMemory:
         self._logs.clear()
         self._callers.clear()
         self._ended.clear()
+        self._freeing = iter(())
         self.size = 0
 
     def log_ended(self, log: StreamLog) -> None:
         """Starts a log's time to live."""
         if self._logs.get(log.header.stream_id) is log:
             self._ended[log.header.stream_id] = self._timers.clock() + self._ttl
+            self.full_at = max(self.max_bytes, self.full_at - log.size)  # it can be dropped now
             self.make_room()
             if self._timer is None:
                 self._expire()
 
     def make_room(self) -> None:
-        """Drops logs and pieces until no more than `max_bytes` are in use: rule 2."""
-        if self.size <= self.max_bytes:
+        """Drops logs and blocks until no more than `max_bytes` are in use: rules 2 and 3."""
+        if self.size <= self.full_at:
             return
-        excess = level_down(self._sizes(), self.size - self.max_bytes + self.max_bytes // SPARE)
-        for stream_id in [*self._ended]:
-            if max(excess.values()) <= 0:
+        self.full_at = self.max_bytes
+        is_searched = False
+        while self.size > self.max_bytes:
+            if next(self._freeing, False):
+                continue
+            if is_searched:
+                self.full_at = self.size + self.max_bytes // SPARE
                 return
-            log = self._logs[stream_id]
-            if excess.get(log.header.caller, 0) > 0:
-                excess[log.header.caller] -= log.size
+            self._freeing = self._free(self.size - self.max_bytes + self.max_bytes // SPARE)
+            is_searched = True
+
+    def _free(self, excess: int) -> Iterator[bool]:
+        """Searches for the logs that make room, and drops one log or block before each `True` that it yields.
+
+        Many events may come between two steps. It holds ids, as a log that it held would outlive its time.
+        """
+        owed = self._owed(excess)
+        for stream_id in [*self._ended]:
+            if not owed:
+                return
+            log = self._logs.get(stream_id)
+            if log is not None and (caller := log.header.caller) in owed:
+                owed[caller] -= log.size
+                if owed[caller] <= 0:
+                    del owed[caller]
                 del self._ended[stream_id]
                 self._forget(log)
-        running: dict[str, dict[StreamLog, int]] = {}
-        for log in self._logs.values():
-            if excess.get(log.header.caller, 0) > 0:
-                running.setdefault(log.header.caller, {})[log] = log.size
-        for caller, logs in running.items():
-            for log, size in level_down(logs, excess[caller]).items():
-                log.trim(log.size - size)
+                yield True
+        running: dict[str, dict[str, int]] = {caller: {} for caller in owed}
+        for stream_id, log in self._logs.items():
+            if log.header.caller in running:
+                running[log.header.caller][stream_id] = log.size
+        for caller, sizes in running.items():
+            left = owed[caller]
+            owed_by = level_down(sizes, left, dict.fromkeys(sizes, _STREAM_COST)).items()
+            for stream_id, size in sorted(owed_by, key=itemgetter(1), reverse=True):
+                while min(size, left) > 0 and (freed := self._drop_block(stream_id)):
+                    size -= freed
+                    left -= freed
+                    yield True
 
-    def _sizes(self) -> dict[str, int]:
-        """Returns the bytes that the logs of each caller use. A lone caller, as without keys, needs no sum."""
+    def _drop_block(self, stream_id: str) -> int:
+        """Drops the oldest block of a log. Returns the bytes that it frees: 0 if the log is gone, or has no block."""
+        log = self._logs.get(stream_id)
+        if log is None:
+            return 0
+        before = log.size
+        log.trim(before - 1)
+        return before - log.size
+
+    def _owed(self, excess: int) -> dict[str, int]:
+        """Returns the bytes that each caller must free. A lone caller, as without keys, needs no sums."""
         if len(self._callers) == 1:
-            return dict.fromkeys(self._callers, self.size)
-        sizes = dict.fromkeys(self._callers, 0)
+            return dict.fromkeys(self._callers, excess)
+        sizes, fixed = dict.fromkeys(self._callers, 0), dict.fromkeys(self._callers, 0)
         for log in self._logs.values():
             sizes[log.header.caller] += log.size
-        return sizes
+            if not log.is_over:
+                fixed[log.header.caller] += _STREAM_COST
+        return level_down(sizes, excess, fixed)
 
     def _forget(self, log: StreamLog) -> None:
         del self._logs[log.header.stream_id]
         self.size -= log.size
+        self.full_at = max(self.max_bytes, self.full_at - log.size)
         caller = log.header.caller
         self._callers[caller] -= 1
         if not self._callers[caller]:
@@ -455,24 +501,32 @@ class LogMemory:
             self._forget(self._logs[stream_id])
 
 
-def level_down(sizes: Mapping[_Key, int], excess: int) -> dict[_Key, int]:
+def level_down(sizes: Mapping[_Key, int], excess: int, fixed: Mapping[_Key, int]) -> dict[_Key, int]:
     """Distributes a size to be freed over the largest holders, so that these have one common size afterwards.
 
     Args:
         sizes: Sizes by holder.
-        excess: The total size to be freed.
+        excess: The total size to be freed; above 0.
+        fixed: The part of each holder's size that cannot be freed. Above the common size, it is left.
 
     Returns:
-        The size that each of the largest holders must free.
+        The size that each of the largest holders must free: less than `excess` in all if there is no more.
     """
-    largest = sorted(sizes.items(), key=lambda item: item[1], reverse=True)
-    total = 0
-    for count, (_, size) in enumerate(largest, 1):
-        total += size
-        level = max(0, total - excess) // count  # the common size of these `count` holders once the excess is freed
-        if count == len(largest) or level >= largest[count][1]:
-            return {key: size - level for key, size in largest[:count]}
-    return {}
+    # The common size falls: at a holder's size (odd edges) the holder begins to free, at its fixed part it ends to.
+    edges = [2 * size + 1 for size in sizes.values()]
+    edges += [2 * fixed[key] for key in sizes]
+    edges.sort(reverse=True)
+    level = above = freeing = 0
+    for edge in edges:
+        size = edge // 2
+        freed = freeing * (above - size)
+        if freed >= excess:
+            level = above + -excess // freeing
+            break
+        excess -= freed
+        freeing += 1 if edge % 2 else -1
+        above = size
+    return {key: size - max(level, fixed[key]) for key, size in sizes.items() if size > max(level, fixed[key])}
 
 
 def check_url(url: str, _folder: Path) -> str:

@@ -23,7 +23,7 @@ from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import QUERY, RESUMABLE, SSE_HEAD, Net, Peer, Upstream, delta
 from tests.integration.rpc import made_from, refused, serving_rpc
 from tests.limits import LIMITS
-from tests.waiting import SECONDS
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 BEARER = "sk-gai-right"
@@ -449,6 +449,33 @@ async def test_health_needs_no_key_and_reflection_does(net: Net) -> None:
     gateway = await net.gateway(await net.mock())
     async with serving_rpc(gateway.url) as rpc:
         assert await described(rpc) == description()
+
+
+async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
+    net: Net, change_limits: ChangeLimits
+) -> None:
+    """Each kept a place of the server's calls without an end: 20,000 of strangers shut out every caller."""
+    change_limits(grpc_watchers=2, grpc_calls=6)
+    gateway = await net.gateway(await net.mock(), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc:
+        health = health_pb2_grpc.HealthStub(rpc.channel)
+        healthy = health_pb2.HealthCheckResponse.SERVING
+        watchers = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+        assert [(await watcher.read()).status for watcher in watchers] == [healthy, healthy]
+        for _ in range(20):
+            further = health.Watch(health_pb2.HealthCheckRequest(service="gai.v1.Gateway"))
+            assert [answer.status async for answer in further] == [healthy]
+        assert [event async for event in rpc.generate(QUERY, RIGHT)][-1].type == "done"
+        watchers.pop().cancel()
+        await until(lambda: rpc.server._health._watchers == 1)
+        watchers.append(health.Watch(health_pb2.HealthCheckRequest(service="unknown")))
+        assert (await watchers[1].read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        stopping = asyncio.create_task(rpc.server.stop())
+        assert (await watchers[0].read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await stopping
+        async with asyncio.timeout(SECONDS):
+            for watcher in watchers:
+                await watcher.code()
 
 
 async def test_every_service_is_listed(net: Net) -> None:

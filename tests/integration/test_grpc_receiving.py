@@ -19,15 +19,17 @@ from tests.integration.gateway import QUERY, Net
 from tests.integration.rpc import Rpc, refused, serving_rpc
 from tests.integration.test_grpc import KEY, RIGHT, WRONG
 from tests.limits import LIMITS
-from tests.waiting import SECONDS
+from tests.waiting import SECONDS, until
 
 GENERATE = "/gai.v1.Gateway/Generate"
 HEALTH = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 MIB = 2**20
 LONGEST = 10 * MIB
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 INITIAL_WINDOW = 4
+NO_WINDOW = struct.pack(">HI", INITIAL_WINDOW, 0)
 FRAME = 16_384
 
 
@@ -40,7 +42,9 @@ class Unfinished:
         ended: The calls that have ended.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, takes_answers: bool = True
+    ) -> None:
         self.sent: defaultdict[int, int] = defaultdict(int)
         self.heads: defaultdict[int, bytes] = defaultdict(bytes)
         self.ended: set[int] = set()
@@ -50,10 +54,10 @@ class Unfinished:
         self._windows[0] = 65_535
         self._left: dict[int, int] = {}
         self._changed = asyncio.Event()
-        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b""))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"" if takes_answers else NO_WINDOW))
 
     def call(self, path: str, metadata: Any = (), size: int = LONGEST) -> int:
-        """Starts a call; returns its number."""
+        """Starts a call; returns its number. One of size 0 has sent its message, without a field."""
         number = 2 * len(self._left) + 1
         fields = (
             (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"),
@@ -62,10 +66,10 @@ class Unfinished:
         # RFC 7541, 6.2.2: a literal field without indexing, with a new name
         block = b"".join(b"\0" + bytes((len(n),)) + n.encode() + bytes((len(v),)) + v.encode() for n, v in fields)
         self._writer.write(frame(HEADERS, 4, number, block))
-        self._writer.write(frame(DATA, 0, number, struct.pack(">BI", 0, size)))
+        self._writer.write(frame(DATA, size == 0, number, struct.pack(">BI", 0, size)))
         self._windows[number] -= 5
         self._windows[0] -= 5
-        self._left[number] = size - 5
+        self._left[number] = max(0, size - 5)
         self._send()
         return number
 
@@ -122,10 +126,10 @@ def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def unfinished(rpc: Rpc) -> AsyncIterator[Unfinished]:
-    """Yields a connection to a server."""
+async def unfinished(rpc: Rpc, *, takes_answers: bool = True) -> AsyncIterator[Unfinished]:
+    """Yields a connection to a server. Without `takes_answers` its calls get no byte of a message."""
     reader, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port)
-    connection = Unfinished(reader, writer)
+    connection = Unfinished(reader, writer, takes_answers=takes_answers)
     running = asyncio.create_task(connection.run())
     try:
         async with asyncio.timeout(SECONDS):  # the server's settings
@@ -253,6 +257,16 @@ async def test_strangers_do_not_keep_the_health_from_answering(net: Net, change_
                 await rpc.channel.unary_unary(HEALTH)(request)
             expected = grpc.StatusCode.INVALID_ARGUMENT if request == b"\xff" else grpc.StatusCode.NOT_FOUND
             assert problem.value.code() is expected
+
+
+async def test_watchers_who_take_no_answer_do_not_hold_up_the_end(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc, takes_answers=False) as stranger:
+        for _ in range(2):
+            stranger.call(WATCH, size=0)
+        await until(lambda: rpc.server._health._watchers == 2)
+        async with asyncio.timeout(SECONDS):
+            await rpc.server.stop()
 
 
 async def test_messages_of_the_reflection_are_few_and_end(net: Net, change_limits: ChangeLimits) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.model.settings import KeySettings, Settings, key_digest
+from gai_fast.model.settings import IssuerSettings, KeyLimits, KeySettings, Settings, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.processes import Server, configure, hold, run_forked, serving
 from tests.integration.websocket import connect
@@ -188,6 +188,36 @@ async def test_keys_of_the_file_are_changed_in_the_file(net: Net) -> None:
 
 
 @on_uvloop
+async def test_what_keys_and_callers_of_issuers_have_used_is_reset(net: Net) -> None:
+    limits = KeyLimits(requests_per_minute=1)
+    rights = KeySettings("sso", (), limits=limits)
+    issuer = IssuerSettings("sso", "https://127.0.0.1:1", "gateway", rights)
+    caller = replace(CALLER, limits=limits)
+    gateway = await net.gateway(await net.mock(deltas=1), keys=(OPERATOR, caller), issuers=(issuer,))
+    secret = await made(gateway, "shop", requests_per_minute=1)
+    for name, each in (("caller", USER), ("shop", secret)):
+        for _ in range(2):
+            asked = [await gateway.ask("POST", NATIVE, M, {"x-api-key": each}) for _ in range(2)]
+            assert [response.status for response in asked] == [200, 429]
+            reset = await ask(gateway, "POST", f"/{name}/reset")
+            assert (reset.status, reset.json["name"]) == (200, name)
+    ledger = gateway.running.engine.ledger
+    person = issuer.caller("auth0|a/b")
+    for _ in range(2):
+        await ledger.take(person, "s")
+        assert (await ask(gateway, "POST", "/sso:auth0%7Ca%2Fb/reset", {})).json["name"] == person.name
+        ledger.cancel("s")
+    refused = await ask(gateway, "POST", "/caller/reset", {"limits": ["spend"]})
+    assert (refused.status, refused.error["reason"]) == (400, "reset")
+    for name in ("nobody", "sso:", "other:a", f"sso:{'x' * 2000}"):
+        unknown = await ask(gateway, "POST", f"/{name}/reset")
+        assert (unknown.status, unknown.error["reason"]) == (404, "key"), name
+    assert (await ask(gateway, "POST", "/caller/reset", secret=USER)).status == 403
+    assert net.warned(ENDS) == 1
+    assert net.warned("cannot be fetched") == 1
+
+
+@on_uvloop
 async def test_the_files_name_wins_over_a_stored_key_of_this_name(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), keys=(OPERATOR,))
     secret = await made(gateway, "caller")
@@ -341,6 +371,8 @@ async def test_each_action_has_its_line_in_the_audit_log(net: Net, caplog: pytes
         await ask(gateway, "POST", "", {"name": "shop"})
         await ask(gateway, "PATCH", "/shop", {"streams": 1})
         rotated = (await ask(gateway, "POST", "/shop/rotate")).json["secret"]
+        await ask(gateway, "POST", "/shop/reset")
+        await ask(gateway, "POST", "/caller/reset")
         await ask(gateway, "DELETE", "/shop")
         await ask(gateway, "DELETE", "/caller", secret=USER)
         await ask(gateway, "DELETE", "/caller")
@@ -350,6 +382,8 @@ async def test_each_action_has_its_line_in_the_audit_log(net: Net, caplog: pytes
         ("keys.new", "operator", "shop", 409),
         ("keys.change", "operator", "shop", 200),
         ("keys.rotate", "operator", "shop", 200),
+        ("keys.reset", "operator", "shop", 200),
+        ("keys.reset", "operator", "caller", 200),
         ("keys.revoke", "operator", "shop", 200),
         ("keys.revoke", "caller", "caller", 403),
         ("keys.revoke", "operator", "caller", 409),

@@ -48,9 +48,14 @@ def final_response(response: dict[str, Any], status: str, error: Error | None = 
         status: The final status.
         error: The failure, or None if the response did not fail.
     """
-    if response.get("status") not in _RUNNING:
+    if has_ended(response):
         return response
     return {**response, "status": status, "error": None if error is None else failure_of(error)}
+
+
+def has_ended(response: dict[str, Any]) -> bool:
+    """Returns whether a `response` object is in a final state."""
+    return response.get("status") not in _RUNNING
 
 
 def frames_after(piece: bytes, number: int) -> bytes:

@@ -21,7 +21,7 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | the ends of all open items, then `response.completed` or `response.incomplete` |
-| `error` | `error`, then `response.failed` |
+| `error` | `error`, then `response.failed`, unless what is kept of the response cannot be read |
 | `done` | none: there is no `[DONE]` |
 
 `sequence_number` counts a stream's frames from 0, without gaps. The `id:` of an event is the number of its last frame,
@@ -210,7 +210,10 @@ class ResponseEvents(DialectEncoder):
         self._emit(outcome.event, {"response": response})
 
     def _error(self, event: Event) -> None:
-        """Writes the failure. If the log lacks this failure, the follower already has the response's start."""
+        """Writes the failure of the response, or of a look at what is kept of it.
+
+        If the log lacks this failure, the follower already has the response's start.
+        """
         if self._follows and not self._started and event.get("seq", 1) > 1:
             self._number = event["seq"] - 1
         else:
@@ -218,6 +221,8 @@ class ResponseEvents(DialectEncoder):
         error = Error.from_payload(event["error"])
         if not self._error_sent:
             self._emit("error", error_members(error))
+        if error.is_of_log:
+            return  # the response itself may have completed
         self._output.break_off()
         response = self._response.at(
             "failed", self._output.items, usage=event.get("usage"), error=failure_of(error), x_gai=self._x_gai()

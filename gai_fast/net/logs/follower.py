@@ -8,7 +8,8 @@ the stream if the follower leaves.
 2. For events that are no longer in the log, the follower writes `stream.gap`, or ends the response with an error that
    states the loss.
 3. The response ends properly after the end of the stream. If the writer of the log is gone without an end, the follower
-   ends the response with its own `error` and `done`.
+   ends the response with its own `error` and `done`. If the log cannot be read, and nothing has been sent, the error is
+   the response.
 4. An exception in the gateway's code ends this follower alone. Its client gets an error, or is cut off.
 5. A server that stops cuts its followers off between two frames, so that their responses do not look complete. The last
    frame tells the client when to reconnect.
@@ -305,7 +306,9 @@ class Follower(LogCursor):
     def _finish(self, error: Error | None) -> None:
         """Ends the response as the stream has ended, or with an error of this follower."""
         ending, last_seq = self.log.ending, self.log.last_seq
-        if error is not None:
+        if error is not None and error.is_of_log and error is self.log.broken and not self._delivery.is_committed:
+            self._abort(error)
+        elif error is not None:
             self._end_with(error.payload())
         elif ending is not None and not last_seq:
             self._end_with(ending.error)

@@ -3,8 +3,8 @@
 Owns the bodies of these requests and responses. `admission/run_time_keys.py` has the keys.
 
 1. A secret is in one response: that to the request which made it. Only its digest is kept.
-2. A key of the file is changed in the file: 409, reason `file`. The first key closes the server; without an admin's
-   key in the file it could no longer be operated: 409, reason `no_admin`.
+2. A key of the file is changed in the file: 409, reason `file`; what it has used may be reset. The first key closes the
+   server; without an admin's key in the file it could no longer be operated: 409, reason `no_admin`.
 3. The body is read before the response waits for anything, since nothing keeps it until then.
 4. An edit of a key may run again for another state of it, so it depends on nothing that a former run has done.
 """
@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -35,6 +36,7 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import Work
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.health import out_of_reach
 from gai_fast.stores.stored_keys import StoredKey
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -86,6 +88,12 @@ class KeyRoutes:
     def rotate(self, incoming: Incoming) -> Work:
         """Gives a key another secret."""
         return self._rotate(incoming, _grace(_body(incoming) if incoming.http.body else {}))
+
+    def reset(self, incoming: Incoming) -> Work:
+        """Counts what a key, or a caller of an issuer, uses of its limits from zero again."""
+        if incoming.http.body and _body(incoming):
+            raise Error("invalid_request", "a reset has no members: it is of all limits of the key", reason="reset")
+        return self._reset(incoming)
 
     async def _create(self, incoming: Incoming, given: dict[str, Any]) -> Reply:
         name = read_name(given.pop("name", None))
@@ -155,6 +163,15 @@ class KeyRoutes:
         await self._keys.change(name, edit)
         return incoming.json_reply({**await self._row(name), "secret": secret})
 
+    async def _reset(self, incoming: Incoming) -> Reply:
+        key = self._key(unquote(incoming.tail))
+        await self._hear_of_spend()
+        try:
+            await self._engine.ledger.reset(key.name)
+        except StoreError:
+            raise out_of_reach("the limits") from None
+        return incoming.json_reply((await self._rows([key]))[0])
+
     # -- own --
 
     def _read(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,11 +198,19 @@ class KeyRoutes:
             raise _no_key()
 
     async def _row(self, name: str) -> dict[str, Any]:
+        return (await self._rows([self._key(name)]))[0]
+
+    def _key(self, name: str) -> KeySettings:
+        """Returns a key of the file or the store, or a caller of an issuer: `<issuer>:<claim>`."""
         settings = self._engine.settings
+        issuer, _, claim = name.partition(":")
+        for each in settings.issuers:
+            if claim and each.name == issuer and len(name) <= LIMITS.audited:
+                return each.caller(claim)
         key = next((each for each in settings.keys if each.name == name), None) or self._keys.keys.get(name)
         if key is None:
             raise _no_key()
-        return (await self._rows([key]))[0]
+        return key
 
     async def _rows(self, keys: Sequence[KeySettings]) -> list[dict[str, Any]]:
         """Returns what is shown of keys. Streams go on between `limits.keys_shown` of them."""

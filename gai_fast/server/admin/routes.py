@@ -187,6 +187,10 @@ class AdminRoutes:
         """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside its present one."""
         self._wait(incoming, self._keys.rotate(incoming))
 
+    def reset_key(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/keys/{name}/reset`: counts what the key uses of its limits from zero again."""
+        self._wait(incoming, self._keys.reset(incoming))
+
     def spend(self, incoming: Incoming) -> None:
         """`GET /admin/v1/spend`: the spend by key, model, upstream or day, as JSON or CSV."""
         self._wait(incoming, self._spend(incoming, read_query(incoming.query)))

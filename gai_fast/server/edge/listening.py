@@ -9,6 +9,8 @@ are accepted.
 3. Connections are accepted here and not by the loop. If the process has no descriptor left, uvloop silently closes all
    waiting connections; if the kernel has no memory, uvloop stops listening for good. asyncio (before 3.14) logs a line
    per place in the backlog, and each line causes as many more. Here accepting pauses for `limits.accept_pause`.
+4. The path of a unix socket belongs to one server: from the moment it is bound, its socket listens, so that another
+   server finds it in use. Servers look, replace and remove in turn, by a lock of the folder.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import select
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -63,7 +66,8 @@ def listen(settings: ServerSettings, write_timeout: float, activated: int = 0) -
         activated: The number of sockets that systemd has handed over.
 
     Returns:
-        The sockets, with the options that connections inherit. Sockets that were bound here do not listen yet.
+        The sockets, with the options that connections inherit. A unix socket listens: rule 4. Others that were bound
+        here do not listen yet.
 
     Raises:
         CannotListen: An address is in use, no address belongs to this machine, the host is not a valid name, or a
@@ -127,22 +131,64 @@ _PATH_MODE: Final = 0o660
 
 
 def _bind_path(path: str) -> socket.socket:
-    """Binds a socket to a path; replaces a stale socket of an earlier server.
+    """Binds a socket to a path, and listens; replaces a stale socket of an earlier server.
 
     Raises:
         OSError: The path cannot be used.
     """
     listening = ListeningSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_stale_socket(path):
-            Path(path).unlink()
-        listening.bind(path)
-        Path(path).chmod(_PATH_MODE)  # before `listen`: no client could connect yet
-        listening.setblocking(False)
+        with _locked_folder(path, LIMITS.path_tries):
+            if _is_stale_socket(path):
+                Path(path).unlink()
+            listening.bind(path)
+            Path(path).chmod(_PATH_MODE)  # before `listen`: no client could connect yet
+            listening.setblocking(False)
+            listening.listen(SHARED.backlog)
     except OSError:
         listening.close()
         raise
     return listening
+
+
+@contextlib.contextmanager
+def _locked_folder(path: str, tries: int) -> Iterator[None]:
+    """Keeps other servers from replacing and removing the socket at a path: rule 4.
+
+    A folder that cannot be read, or whose file system has no locks, is not locked.
+
+    Args:
+        path: The path.
+        tries: How often the lock is asked for, `limits.path_wait` seconds apart.
+
+    Raises:
+        OSError: There is no such folder, or another process has it locked.
+    """
+    try:
+        folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        yield
+        return
+    try:
+        for left in range(tries - 1, -1, -1):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise OSError(errno.EADDRINUSE, "another process has locked its folder") from None
+                time.sleep(LIMITS.path_wait)
+            except OSError as problem:
+                if problem.errno not in _NO_LOCKS:
+                    raise
+                break
+        yield
+    finally:
+        os.close(folder)
+
+
+_NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+"""Errors of a file system that cannot lock a folder."""
 
 
 def _is_stale_socket(path: str) -> bool:
@@ -506,10 +552,12 @@ class SocketListener:
             each.close()
         self._transports.close()
         self._sockets.clear()
-        identity, self._identity = self._identity, None
-        if self._path is not None and identity is not None and _file_identity(self._path) == identity:
-            with contextlib.suppress(OSError):  # already removed; a file that stays is replaced at the next start
-                Path(self._path).unlink()
+        path, identity, self._identity = self._path, self._identity, None
+        if path is not None and identity is not None:
+            # It may be removed already, or locked; a file that stays is replaced at the next start.
+            with contextlib.suppress(OSError), _locked_folder(path, 1):
+                if _file_identity(path) == identity:
+                    Path(path).unlink()
 
 
 def _file_identity(path: str) -> tuple[int, int] | None:

@@ -147,6 +147,13 @@ class Limits:
     port_tries: int = 8
     """Free ports that are tried for a host with several addresses: the port must be free at each address."""
 
+    path_tries: int = 50
+    """How often a server asks for the lock of its unix socket's folder: another one that starts holds it for less than
+    1 ms."""
+
+    path_wait: float = 0.02
+    """Seconds between two of them: a server that gets no lock ends within a second."""
+
     probe_after: int = 15
     """Seconds of silence on a client's connection until the kernel probes whether the client's machine still exists:
     while a whole response is being prepared, nothing else would detect that."""

@@ -99,7 +99,7 @@ EXAMPLES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     ("POST", "/admin/v1/targets/restore"): _TARGET,
     ("POST", "/admin/v1/keys"): {"name": "website", "requests_per_minute": 60},
     ("PATCH", "/admin/v1/keys/"): {"requests_per_minute": 30},
-    ("POST", "/admin/v1/keys/"): {"grace": 3600},
+    ("POST", "/admin/v1/keys/rotate"): {"grace": 3600},
 }
 """A body by method and path of the route. What is passed through needs an upstream that has it, named `your-model`."""
 

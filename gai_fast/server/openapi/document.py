@@ -70,7 +70,7 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
     Raises:
         ValueError: The table and the descriptions differ.
     """
-    table = {(route.method, route.path): route for route in routes}
+    table = {place_of(route): route for route in routes}
     if table.keys() != OPERATIONS.keys():
         raise ValueError(f"described or routed only: {sorted(table.keys() ^ OPERATIONS.keys())}")
     paths: dict[str, dict[str, Any]] = {}
@@ -108,6 +108,11 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
     }
 
 
+def place_of(route: DescribedRoute) -> tuple[str, str]:
+    """Returns the key of a route in the descriptions: its method, and its path without the parameter in it."""
+    return route.method, route.path + route.ending.removeprefix("/")
+
+
 def _path(route: DescribedRoute, operation: Operation) -> str:
     if not route.is_prefix:
         return route.path
@@ -131,7 +136,7 @@ def _operation(route: DescribedRoute, operation: Operation, errors: dict[str, An
         "security": [{}, {"bearer": []}, {"key": []}] if operation.needs else [],
     }
     if operation.request:
-        example = EXAMPLES.get((route.method, route.path))
+        example = EXAMPLES.get(place_of(route))
         content = {"schema": ref(operation.request), **({} if example is None else {"example": example})}
         described["requestBody"] = {"required": True, "content": {JSON: content}}
     return described

@@ -260,7 +260,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         _OF_STREAMS,
         "id",
     ),
-    ("POST", "/v1/responses/"): Operation(
+    ("POST", "/v1/responses/cancel"): Operation(
         "Cancels a response in the background.",
         "Dialects",
         {200: {JSON: "Response"}},
@@ -363,12 +363,19 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         id="name",
         needs="admin",
     ),
-    ("POST", "/admin/v1/keys/"): Operation(
+    ("POST", "/admin/v1/keys/rotate"): Operation(
         "Gives a key of the store another secret; the former one stays valid for `grace` seconds.",
         "Admin",
         {200: {JSON: "MadeKey"}},
         "Rotation",
         errors=(409,),
+        id="name",
+        needs="admin",
+    ),
+    ("POST", "/admin/v1/keys/reset"): Operation(
+        "Counts what a key uses of its limits from zero again. Streams under way still count.",
+        "Admin",
+        {200: {JSON: "Key"}},
         id="name",
         needs="admin",
     ),

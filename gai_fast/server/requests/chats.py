@@ -21,7 +21,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply, id_headers
-from gai_fast.server.requests.durable import DurableRoutes
+from gai_fast.server.requests.durable import DurableRoutes, check_readable
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Gate, Passage
 from gai_fast.server.requests.pending import PendingAnswers
@@ -144,6 +144,8 @@ async def _running(store: Store, standing: Claim) -> StreamLog | None:
         if error.reason != "worker_lost":
             raise
         return None
+    if log is not None:
+        check_readable(log)
     return None if log is None or log.is_over else log
 
 

@@ -329,7 +329,11 @@ def state_of(log: StreamLog) -> dict[str, Any]:
 
     Args:
         log: The stream's log.
+
+    Raises:
+        Error: The log cannot be read.
     """
+    check_readable(log)
     header, ending = log.header, log.ending
     state = _state(header.stream_id, "running", header.model)
     if log.last_seq:
@@ -342,6 +346,16 @@ def state_of(log: StreamLog) -> dict[str, Any]:
     if log.is_degraded:
         state["durability"] = "degraded"
     return state
+
+
+def check_readable(log: StreamLog) -> None:
+    """Checks that the log of a stream that is not known to run is there to its end, or that its worker is gone.
+
+    Raises:
+        Error: The rest of the log cannot be read: how the stream ended is not known.
+    """
+    if log.broken is not None and log.broken.is_of_log:
+        raise log.broken
 
 
 def _state(stream_id: str, state: str, model: str) -> dict[str, Any]:

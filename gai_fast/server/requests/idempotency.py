@@ -189,7 +189,7 @@ def _ended_without_content(log: StreamLog) -> bool:
     if log.broken is not None:
         # The stream's worker is gone. If the store fails or its copy is damaged, the content is unknown: keep the key.
         before_content = 0 if log.header.framing == "json" else 1  # a stream's first event is `start`
-        return log.last_seq <= before_content and log.broken.reason not in ("store", "store_sealed", "log_damaged")
+        return log.last_seq <= before_content and not log.broken.is_of_log
     return log.ending is not None and log.ending.state != "finished" and not log.ending.has_content
 
 

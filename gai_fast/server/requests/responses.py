@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.formats.responses.log import final_response, frames_after, last_response
+from gai_fast.formats.responses.log import final_response, frames_after, has_ended, last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.logs.view import LogFrames, Representation, View, view_of
@@ -19,7 +19,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.durable import DurableRoutes, stream_error
+from gai_fast.server.requests.durable import DurableRoutes, check_readable, stream_error
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
@@ -91,7 +91,7 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
         pending_status: The status of a response whose end is not logged yet; None for the status in the log.
 
     Raises:
-        Error: The log has another format, or no longer contains the response.
+        Error: The log has another format, cannot be read, or no longer contains the response.
     """
     _of_format(log)
     ending = log.ending
@@ -103,6 +103,8 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
         if backlog.lost:
             raise log.broken or Error("not_found", "the log no longer has this response", reason="gap")
         response = _queued(log.header)
+    if not has_ended(response):
+        check_readable(log)
     if log.broken is not None:
         return final_response(response, "failed", log.broken)
     return response if pending_status is None else final_response(response, pending_status)

@@ -26,7 +26,8 @@ from gai_fast.stores.backend import StoreError
 EXCHANGE: Final = "exchange"
 SPEND: Final = "spend"
 SPENT: Final = "spent"
-QUESTIONS: Final = (EXCHANGE, SPEND, SPENT)
+RESET: Final = "reset"
+QUESTIONS: Final = (EXCHANGE, SPEND, SPENT, RESET)
 """The kinds of requests to the supervisor."""
 
 
@@ -66,6 +67,10 @@ class SupervisorHome(SharedHome):
         """Returns the spend of a key; as `SharedHome.spent`."""
         return int(await self._ask(SPENT, key, label))
 
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        """Counts from zero again; as `SharedHome.reset`."""
+        await self._ask(RESET, key, labels)
+
     async def _ask(self, kind: str, *items: Any) -> Any:
         try:
             return await self._supervisor.ask(kind, *items)
@@ -96,6 +101,9 @@ class LedgerHome:
             by, since, until = items
             rows = home.book.rows(by, since, until)
             return [(row.value, row.currency, str(row.amount), row.requests) for row in rows]
+        if kind == RESET:
+            key, labels = items
+            return home.state(key).reset(labels)
         key, label = items
         return str(home.state(key).spent.get(label, 0))
 

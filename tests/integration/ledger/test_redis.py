@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import SPEND, Caps, Demand
+from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow, redis
+from gai_fast.ledger._base import REQUESTS, SPEND, STREAMS, Caps, Demand
 from gai_fast.ledger.home import Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.redis_client import Script
 from tests.conftest import ChangeLimits
 from tests.integration.stores.servers import FAULTS, RedisServer
 from tests.limits import LIMITS
@@ -170,19 +171,120 @@ async def test_a_sum_that_is_full_keeps_its_key_from_spending(redis_server: Redi
 
 
 @pytest.mark.parametrize("value", [("SET", "x"), ("LPUSH", "5")])
-async def test_a_sum_that_cannot_be_added_to_is_a_failure_of_the_store(
+async def test_a_damaged_sum_counts_from_zero_again_and_keeps_no_other_key_from_its_limits(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture, value: tuple[str, str]
 ) -> None:
+    """It failed each exchange that charged its key, of whatever keys."""
     home = RedisHome(redis_server.url)
     await home.open()
-    redis_server.command(value[0], f"{PREFIX}spent:t USD:ann", value[1])
-    with pytest.raises(StoreError) as raised:
-        await home.exchange(1, [ENTRY, ENTRY._replace(key="bob")], [])
-    assert raised.value.fault in ("damaged", "unsuitable")
-    assert not caplog.records
-    assert await home.exchange(1, [ENTRY, ENTRY._replace(key="bob")], []) is None, "the rest of it counts, once"
-    assert redis_server.command("GET", f"{PREFIX}spent:t USD:bob") == b"$1\r\n%d\r\n" % ENTRY.amount
+    spent = Caps(None, None, None, 100, "t USD")
+    asking = [Report(key, spent, 0, 0, 0.0, 0, 0, [Demand()]) for key in ("ann", "bob")]
+    for number, entries in ((1, [ENTRY, ENTRY._replace(key="bob")]), (2, [])):  # charged, and only looked at
+        caplog.clear()
+        redis_server.command("DEL", f"{PREFIX}spent:t USD:ann")
+        redis_server.command(value[0], f"{PREFIX}spent:t USD:ann", value[1])
+        ann, bob = await home.exchange(number, entries, asking) or ()
+        assert ann is None
+        assert bob is not None
+        assert (bob.verdicts[0].place, bob.used.spent) == (GRANTED, 5)
+        assert "what key ann has used of its limits is damaged in the store" in caplog.text
+    (ann, _) = await home.exchange(3, [ENTRY], asking) or ()
+    assert ann is not None
+    assert (ann.verdicts[0].place, ann.used.spent) == (GRANTED, 5)
     await home.close()
+
+
+async def test_a_damaged_sum_of_a_day_is_left_out_of_reports_and_counted_anew(
+    make_server: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server()
+    home = RedisHome(server.url)
+    await home.open()
+    bob = ENTRY._replace(key="bob")
+    await home.exchange(1, [ENTRY, bob], [])
+    day, field = f"{PREFIX}spend:2026-11-22", '["ann","m","up","USD"]'
+    for name, what in (("a" + field, "x"), ("r" + field, "1.5"), ("r[", "1")):
+        server.command("HSET", day, name, what)
+    assert await home.spend("key", None, None) == [SpendRow("bob", "USD", 5, 1)]
+    assert "2 sums of spend in the store are damaged, and are not in the report" in caplog.text
+    await home.exchange(2, [ENTRY, bob], [])
+    assert "the spend of ann on 2026-11-22 is damaged in the store: it is counted from zero again" in caplog.text
+    assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 5, 1), SpendRow("bob", "USD", 10, 2)]
+    server.command("SET", day, "x")
+    await home.exchange(3, [bob], [])
+    assert await home.spend("key", None, None) == [SpendRow("bob", "USD", 5, 1)]
+    assert "the spend of all keys on 2026-11-22 is damaged" in caplog.text
+    server.command("SET", f"{PREFIX}spent:t USD:ann", "x")
+    assert await home.spent("ann", "t USD") == 0
+    await home.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", b"\xc1"), ("state", b"\x07"), ("state", b"\x90"), ("state", b"\x92\x92\x01\xa1x\x92\x01\x01"),
+        ("hw", b""), ("hw", b"\x91\x01"), (None, b"x"),
+    ],
+)  # fmt: skip
+async def test_a_damaged_state_concerns_its_key_alone_and_is_written_anew(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, field: str | None, value: bytes
+) -> None:
+    """It failed each exchange of each key, for good."""
+    home = RedisHome(redis_server.url)
+    await home.open()
+    two = Caps(2, None, None, None, "")
+    asking = [Report(key, two, 0, 0, 0.0, 0, 0, [Demand()] * 3) for key in ("ann", "bob")]
+    await home.exchange(1, [], asking)
+    if field is None:
+        redis_server.command("SET", f"{PREFIX}key:ann", value)
+    else:
+        redis_server.command("HSET", f"{PREFIX}key:ann", field, value)
+    ann, bob = await home.exchange(2, [], asking) or ()
+    assert ann is None
+    assert bob is not None
+    assert [verdict.place for verdict in bob.verdicts] == [REQUESTS] * 3
+    assert "what key ann has used of its limits is damaged in the store" in caplog.text
+    ann, _ = await home.exchange(3, [], asking) or ()
+    assert ann is not None
+    assert [verdict.place for verdict in ann.verdicts] == [GRANTED, GRANTED, REQUESTS]
+    await home.close()
+
+
+HOUR = 3600
+
+
+async def test_after_the_clock_of_the_server_was_set_back_what_counted_counts_and_no_longer(
+    make_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every key waited for the hour that came again."""
+    server = make_server()
+    homes = [RedisHome(server.url) for _ in range(2)]
+    for home in homes:
+        await home.open()
+    caps = Caps(2, 10, 2, None, "")
+    asking = Report("ann", caps, 0, 0, 0.0, 0, 0, [Demand(2)] * 3)
+    text = redis._SCRIPT.text
+    ahead = Script(text.replace("tonumber(time[1]) +", f"tonumber(time[1]) + {HOUR} +"))
+    monkeypatch.setattr(redis, "_SCRIPT", ahead)
+    (answer,) = await homes[0].exchange(1, [], [asking]) or ()
+    assert answer is not None
+    assert [verdict.place for verdict in answer.verdicts] == [GRANTED, GRANTED, REQUESTS]
+    monkeypatch.undo()
+    (answer,) = await homes[1].exchange(1, [], [asking]) or ()
+    assert answer is not None
+    assert [verdict.place for verdict in answer.verdicts] == [REQUESTS] * 3
+    assert 0 < answer.verdicts[0].wait <= 30
+    assert answer.used.requests == pytest.approx(2, abs=0.5)
+    assert answer.used.tokens == pytest.approx(4, abs=0.5)
+    # The worker that has not been heard since has no stream; it finds out, and reports those that it has again.
+    streams = Report("ann", Caps(None, None, 2, None, ""), 0, 0, 0.0, 0, 0, [Demand()] * 3)
+    (answer,) = await homes[1].exchange(2, [], [streams]) or ()
+    assert answer is not None
+    assert [verdict.place for verdict in answer.verdicts] == [GRANTED, GRANTED, STREAMS]
+    await homes[0].exchange(2, [], [])
+    assert homes[0].has_forgotten
+    for home in homes:
+        await home.close()
 
 
 async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: RedisServer) -> None:

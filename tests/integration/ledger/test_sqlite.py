@@ -15,7 +15,6 @@ from gai_fast.ledger.book import Sums
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.model.limits import OTHER
-from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
@@ -161,17 +160,26 @@ async def test_spend_is_added_up_off_the_loop_and_only_of_the_days_that_are_aske
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4]", "[1,[[0,1]],{},{}]", '[1,[[0,1],[0,1]],{"w":1},{}]', 7])
-async def test_a_damaged_row_is_reported_as_such(tmp_path: Path, text: object) -> None:
+async def test_a_damaged_row_concerns_its_key_alone_and_is_written_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: object
+) -> None:
+    """It failed each exchange of each key, for good."""
     home = await opened(tmp_path)
-    await home.exchange(1, [], [report(TEN, DEMANDS)])
+    ann = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 100)
+    asking = [report(TEN, DEMANDS), report(TEN, DEMANDS)._replace(key="bob")]
+    await home.exchange(1, [ann], asking)
 
     def damage(connection: sqlite3.Connection) -> None:
-        connection.execute("UPDATE limit_keys SET state = ?", (text,))
+        connection.execute("UPDATE limit_keys SET state = ? WHERE key = 'ann'", (text,))
 
     await home._backend.transact(damage)
-    with pytest.raises(StoreError, match="a row is damaged") as raised:
-        await home.exchange(2, [], [report(TEN, DEMANDS)])
-    assert raised.value.fault == "damaged"
+    assert await home.spent("ann", "t USD") == 100
+    damaged, other = await home.exchange(2, [ann], asking) or ()
+    assert damaged is None
+    assert verdicts([other]) == [REQUESTS] * 11
+    assert "what key ann has used of its limits is damaged in the store: it is counted from zero again" in caplog.text
+    assert verdicts(await home.exchange(3, [], asking)) == [GRANTED] * 10 + [REQUESTS]
+    assert await home.spent("ann", "t USD") == 200, "of the sums of its days"
     await home.close()
 
 

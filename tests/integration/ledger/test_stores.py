@@ -206,6 +206,25 @@ async def test_a_worker_that_stood_still_and_was_taken_for_gone_finds_out(
     await second.close()
 
 
+async def test_what_a_key_has_used_is_reset_and_its_streams_still_count(homes: list[SharedHome]) -> None:
+    first, second, _ = homes
+    caps = Caps(1, 10, 2, 100, "t USD")
+    answer = as_answer(await first.exchange(1, [], [report(caps, Demand(5))]))
+    assert answer.verdicts[0].place == GRANTED
+    used = report(caps, live=1)._replace(tokens=2**32 - 1)
+    await first.exchange(2, [SpendEntry("ann", "m", "up", DAY, "USD", 100)], [used])
+    await second.reset("ann", ["t USD", "m2026-11 USD", f"d{DAY} USD"])
+    answer = as_answer(await second.exchange(1, [], [report(caps, Demand(5), Demand())]))
+    assert [verdict.place for verdict in answer.verdicts] == [GRANTED, REQUESTS]
+    assert (answer.used.requests, answer.used.tokens) == (pytest.approx(1, abs=0.1), pytest.approx(5, abs=0.5))
+    assert await first.spent("ann", "t USD") == 0
+    assert await first.spend("key", None, None) == [SpendRow("ann", "USD", 100, 1)]
+    await second.reset("ann", ["t USD"])
+    answer = as_answer(await second.exchange(2, [], [report(caps, Demand(), live=1)]))
+    assert [verdict.place for verdict in answer.verdicts] == [STREAMS]
+    await second.reset("nobody", ["t USD"])
+
+
 async def test_a_limit_that_changes_leaves_what_was_used(homes: list[SharedHome]) -> None:
     ten, twenty = Caps(10, None, None, None, ""), Caps(20, None, None, None, "")
     demands = [Demand()] * 11

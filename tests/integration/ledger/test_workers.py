@@ -152,6 +152,25 @@ async def test_tokens_beyond_the_estimate_count_for_all_workers_when_a_stream_ha
                 assert int(refused.headers["retry-after"]) > 60
 
 
+async def test_an_admin_resets_what_a_key_has_used_on_all_workers(net: Net, tmp_path: Path, store: str) -> None:
+    """A count of tokens that an upstream had made up locked its key out for days."""
+    admin = '[[key]]\nname = "operator"\nrole = "admin"\nsecret = "file:admin"'
+    async with Mock(deltas=300, rate=0) as mock:
+        limit(tmp_path, mock, 'tokens_per_minute = 100\nspend = {amount = 100, period = "day"}', admin)
+        (tmp_path / "admin").write_text("sk-canary-operator-012345")
+        async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+            assert (await ask(server)).status == 200
+            for _ in range(4):
+                assert (await ask(server)).status == 429
+            path, headers = "/admin/v1/keys/ann/reset", {"authorization": "Bearer sk-canary-operator-012345"}
+            reset = await server.ask("POST", path, None, headers)
+            assert (reset.status, reset.json["name"], reset.json["spent"]) == (200, "ann", 0)
+            assert (await ask(server)).status == 200
+            assert (await ask(server)).error["reason"] in ("tokens_per_minute", "spend")
+            report = await server.ask("GET", "/admin/v1/spend?by=key", None, headers)
+            assert report.json["data"][0]["requests"] == 2
+
+
 async def test_spend_is_that_of_all_workers(net: Net, mock: Mock, tmp_path: Path, store: str) -> None:
     limit(tmp_path, mock, 'spend = {amount = 100, period = "total"}')
     async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:

@@ -47,6 +47,7 @@ class WorkerHome(SharedHome):
         self.held = 0  # the most streams that the state counted after an exchange
         self.fails = False
         self.loses = 0
+        self.damaged: set[str] = set()  # keys of which the next exchange finds nothing
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -58,17 +59,22 @@ class WorkerHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[Answer | None] | None:
         self.exchanges += 1
         await asyncio.sleep(0)
         await self.gate.wait()
         if self.fails:
             raise StoreError("unreachable", "the store is away")
-        answers = self.home.exchange(self.name, number, entries, reports)
+        answers: Sequence[Answer | None] | None = self.home.exchange(self.name, number, entries, reports)
         self.held = max((self.held, *(self.home.state(report.key).live for report in reports)))
         if self.loses:
             self.loses -= 1
             raise StoreError("unreachable", "the answer is lost")
+        if answers is not None and self.damaged:
+            answers = [
+                None if report.key in self.damaged else one for report, one in zip(reports, answers, strict=True)
+            ]
+            self.damaged.clear()
         return answers
 
     async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
@@ -76,6 +82,9 @@ class WorkerHome(SharedHome):
 
     async def spent(self, key: str, label: str) -> Amount:
         return self.home.state(key).spent.get(label, 0)
+
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        self.home.state(key).reset(labels)
 
 
 class Site:
@@ -359,6 +368,39 @@ async def test_while_the_store_fails_requests_are_treated_as_configured(fails_op
         assert await on[0].spend("key") == [SpendRow("ann", "USD", 7, 1)]
         assert on.home.state("ann").live == (5 if fails_open else 0)
         assert await taken(on[0], caller, "later") == ("requests_per_minute" if fails_open else "")
+
+
+@pytest.mark.parametrize("fails_open", [True, False])
+async def test_of_a_damaged_key_one_exchange_is_decided_as_configured(fails_open: bool) -> None:
+    async with site(1, fails_open=fails_open) as on:
+        ann, bob = key(streams=1), replace(key(streams=1), name="bob")
+        on.ways[0].damaged.add("ann")
+        verdicts = await asyncio.gather(taken(on[0], ann, "a"), taken(on[0], bob, "b"), taken(on[0], bob, "c"))
+        assert verdicts == ["" if fails_open else "store", "", "streams"]
+        assert on[0].problem is None
+        on.home.state("ann").holders.clear()  # as the store has done
+        await next_report(on[0])
+        assert await taken(on[0], ann, "d") == ("streams" if fails_open else "")
+
+
+async def test_what_is_not_charged_yet_stays_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more entries of spend than an exchange has room for, some are charged after their stream is reported to have
+    ended: until then others were admitted with what it had spent."""
+    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_batch=2))
+    async with site(1) as on:
+        caller = key(spend=SpendLimit(100, "day"))
+        await on[0].take(caller, "a", Demand(0, Reservation(10, 90)))
+        for number in range(9):
+            on[0].charge(SpendEntry("ann", f"m{number}", "up", DAY, "USD", 10))
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "EUR", 10))
+        end(on[0], "a")
+        state = on.home.state("ann")
+        counted = []
+        while state.reserved or not counted:
+            await on[0].report()
+            counted.append(state.spent.get(f"d{DAY} USD", 0) + state.reserved)
+        assert set(counted) == {90}
+        assert len(counted) >= 4
 
 
 async def test_a_store_that_hangs_is_one_that_fails() -> None:
@@ -653,6 +695,27 @@ async def reserved(ledger: SharedLedger, stream_id: str, least: int, amount: int
     except Error as error:
         return error.reason != "spend"
     return True
+
+
+async def test_what_a_key_has_used_is_reset_with_what_a_worker_has_not_reported() -> None:
+    async with site() as two:
+        caller = key(requests_per_minute=1, spend=SpendLimit(100, "day"))
+        assert await taken(two[0], caller, "a") == ""
+        charge(two[0], 100)
+        await two[0].reset("ann")
+        assert await two[1].spent("ann", "day") == 0
+        status = two[0].limit_status(caller)
+        assert status is not None
+        assert status.requests is not None
+        assert status.requests.remaining == 1
+        assert await taken(two[1], caller, "b") == ""
+        assert await taken(two[0], caller, "c") == "requests_per_minute"
+        assert await two[0].spend("key") == [SpendRow("ann", "USD", 100, 1)], "reports keep it"
+        two.ways[0].fails = True
+        charge(two[0], 100)
+        with pytest.raises(StoreError):
+            await two[0].reset("ann")
+        two.ways[0].fails = False
 
 
 async def test_the_streams_of_all_workers_reserve_of_one_sum() -> None:

@@ -147,6 +147,14 @@ def test_a_follower_is_notified_of_a_failure_that_its_log_does_not_have() -> Non
     assert b'{"type":"response.failed","sequence_number":42,' in body
 
 
+@pytest.mark.parametrize("reason", ["store", "store_sealed", "log_damaged", "log_behind", "gap"])
+def test_a_failure_to_read_what_is_kept_is_none_of_the_response(reason: str) -> None:
+    error = {**ERROR, "seq": 41, "error": {**ERROR["error"], "reason": reason}}
+    body = encoded(RESPONSES.encoder("sse", context(follows=True)), [error, NOT_DONE])
+    assert b'{"type":"error","sequence_number":41,' in body
+    assert b"response.failed" not in body
+
+
 def test_what_failed_midway_is_incomplete() -> None:
     events = [text("Hi"), call_start(), call_delta('{"a'), ERROR, NOT_DONE]
     found = written(*events)

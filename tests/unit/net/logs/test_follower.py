@@ -197,10 +197,27 @@ def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_asked_to_come_back
     stream = Stream()
     stream.say()
     _, client = stream.follow(after=4)
-    stream.log.break_off(Error("overloaded", reason="store"))
-    (_, result) = client.taken()[-1]
-    assert b'"type":"error","seq":5,' in result
-    assert b'"reason":"store"' in result
+    problem = Error("overloaded", reason="store")
+    stream.log.break_off(problem)
+    assert client.taken() == [problem]
+
+
+@pytest.mark.parametrize("reason", ["store", "store_sealed", "log_damaged"])
+def test_what_cannot_be_read_is_the_response_itself_unless_events_were_sent(reason: str) -> None:
+    """It was 200 and, in the dialect of Responses, a response that had failed."""
+    problem = Error("overloaded", reason=reason)
+    for is_sent in (False, True):
+        stream = Stream()
+        if is_sent:
+            stream.say()
+        _, client = stream.follow()
+        client.taken()
+        stream.log.break_off(problem)
+        if is_sent:
+            (_, result) = client.taken()[-1]
+            assert b'"type":"error",' in result
+        else:
+            assert client.taken() == [problem]
 
 
 @pytest.mark.parametrize("form", [SSE, OPENAI], ids=["own", "another form"])

@@ -188,6 +188,9 @@ class _Supervisor(SharedHome):
     async def spent(self, key: str, label: str) -> int:
         raise AssertionError("the server spends nothing")
 
+    async def reset(self, key: str, labels: Sequence[str]) -> None:
+        raise AssertionError("nobody resets the server's limits")
+
 
 class Worker:
     """One worker: its limits, and its streams as an engine counts them."""

@@ -9,7 +9,9 @@ import os
 import select
 import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -197,11 +199,75 @@ def test_a_unix_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(tm
     (first,) = listen(ServerSettings(uds=path), WRITE)
     first.close()
     (second,) = listen(ServerSettings(uds=path), WRITE)
-    second.listen()
     with pytest.raises(CannotListen, match="in use"):
         listen(ServerSettings(uds=path), WRITE)
     assert server_url(ServerSettings(uds=path), second) == f"unix:{path}"
     second.close()
+
+
+def test_of_servers_that_start_at_once_on_one_path_one_gets_it(tmp_path: Path) -> None:
+    """Each found the socket of another one stale that was bound and did not listen yet, and replaced it."""
+    path = str(tmp_path / "s")
+    for _ in range(10):
+        Path(path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(path)
+        together = threading.Barrier(4)
+
+        def begin(_: int, together: threading.Barrier = together) -> socket.socket | str:
+            together.wait(SECONDS)
+            try:
+                return listen(ServerSettings(uds=path), WRITE)[0]
+            except CannotListen as problem:
+                return str(problem.strerror)
+
+        with ThreadPoolExecutor(4) as servers:
+            begun = [*servers.map(begin, range(4))]
+        (one,) = [each for each in begun if not isinstance(each, str)]
+        assert [each for each in begun if isinstance(each, str)] == ["in use"] * 3
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            one.accept()[0].close()
+        one.close()
+
+
+async def test_a_folder_that_another_process_has_locked_is_named_and_not_waited_for_at_the_end(
+    tmp_path: Path, change_limits: ChangeLimits
+) -> None:
+    path = str(tmp_path / "s")
+    change_limits(path_wait=0.001, path_tries=3)
+    listener = SocketListener(listen(ServerSettings(uds=path), WRITE), path)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    before = open_files()
+    with pytest.raises(CannotListen, match="another process has locked its folder"):
+        listen(ServerSettings(uds=path), WRITE)
+    assert open_files() == before
+    listener.close()
+    assert Path(path).exists()
+    os.close(folder)
+    (again,) = listen(ServerSettings(uds=path), WRITE)
+    again.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_serves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (listening,) = listen(ServerSettings(uds=str(tmp_path / "s")), WRITE)
+    listening.close()
+
+
+def test_a_folder_that_cannot_be_read_serves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    (listening,) = listen(ServerSettings(uds=str(tmp_path / "s")), WRITE)
+    monkeypatch.undo()
+    listening.close()
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.lanes.routes import ROUTES
+from gai_fast.server.openapi.document import place_of
 from gai_fast.server.openapi.paths import OPERATIONS
 from gai_fast.server.openapi.schemas import schemas
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
-    assert {(route.method, route.path) for route in ROUTES} == OPERATIONS.keys()
+    assert {place_of(route) for route in ROUTES} == OPERATIONS.keys()
 
 
 def test_a_prefix_route_names_its_parameter_and_no_other_does() -> None:
     for route in ROUTES:
-        assert bool(OPERATIONS[route.method, route.path].id) is route.is_prefix
+        assert bool(OPERATIONS[place_of(route)].id) is route.is_prefix
 
 
 def test_every_schema_that_is_named_is_there() -> None:

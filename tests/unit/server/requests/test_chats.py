@@ -172,6 +172,14 @@ async def test_a_stream_that_is_gone_does_not_run() -> None:
     assert reply_of(await on.get()).status == 204
 
 
+async def test_a_stream_whose_log_cannot_be_read_may_run() -> None:
+    on = Fixture()
+    assert await on.store.claim(KEY, Claim("one", "")) is None
+    on.log("one").break_off(Error("overloaded", "no", reason="store_sealed"))
+    reply = reply_of(await on.get())
+    assert (reply.status, b"store_sealed" in reply.body) == (503, True)
+
+
 @pytest.mark.parametrize("tail", ["c", "c/", "/stream", "c/stream/", "c/streams", f"{'x' * 256}/stream"])
 def test_another_path_is_no_chat(tail: str) -> None:
     async def ask() -> None:

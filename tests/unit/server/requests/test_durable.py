@@ -186,6 +186,18 @@ async def test_the_state_tells_how_far_a_stream_is_and_how_it_ended() -> None:
     assert (state_of(lost)["state"], state_of(lost)["error"]) == ("failed", error.payload())
 
 
+@pytest.mark.parametrize("reason", ["store", "store_sealed", "log_damaged"])
+async def test_a_stream_whose_log_cannot_be_read_has_no_state(reason: str) -> None:
+    """It was reported as failed: its copy was damaged, or sealed with a key that is gone."""
+    stream, problem = Fixture(), Error("overloaded", "no", reason=reason)
+    stream.log.break_off(problem)
+    with pytest.raises(Error) as raised:
+        state_of(stream.log)
+    assert raised.value is problem
+    for call in (stream.routes.follow, stream.routes.cancel):
+        assert refused(call, ask(accept="application/json")) == (503, reason)
+
+
 async def test_a_stream_that_has_ended_is_not_cancelled_again() -> None:
     stream = Fixture()
     stream.log.end(Ending("finished"))

@@ -92,6 +92,27 @@ async def test_a_response_whose_writer_is_gone_has_failed() -> None:
     assert (result["status"], result["error"]) == ("failed", {"code": "server_error", "message": "gone"})
 
 
+@pytest.mark.parametrize("body", [b"", streamed(text("Hi"))], ids=["nothing", "a part"])
+@pytest.mark.parametrize(
+    "problem", [Error("overloaded", "no", reason="store_sealed"), Error("internal", "no", reason="log_damaged")]
+)
+async def test_a_response_whose_log_cannot_be_read_has_not_failed(body: bytes, problem: Error) -> None:
+    """It had completed, and was reported as failed after its copy was damaged, or its key was gone."""
+    stream = Fixture(body)
+    stream.log.break_off(problem)
+    for call, asked in (
+        (stream.routes.retrieve, ask_for()),
+        (stream.routes.cancel, ask_for(tail=f"{TAIL}", method="POST")),
+    ):
+        assert refused(call, asked) == (problem.status, problem.reason)
+
+
+async def test_a_response_that_is_there_is_told_though_the_end_of_its_log_is_not() -> None:
+    stream = Fixture(streamed(text("Hi"), finish(), DONE))
+    stream.log.break_off(Error("internal", "no", reason="log_damaged"))
+    assert response_of(stream.log)["status"] == "completed"
+
+
 async def test_a_log_that_has_lost_the_response_says_so() -> None:
     body = b'id: x.9\ndata: {"type":"response.output_text.delta","sequence_number":9}\n\n'
     assert refused(Fixture(body, lost=5).routes.retrieve, ask_for()) == (404, "gap")

@@ -59,6 +59,15 @@ async def test_a_report_is_answered_and_one_that_comes_again_is_not() -> None:
     await home.close()
 
 
+async def test_what_a_key_has_used_is_reset_for_all_workers() -> None:
+    link = Link(LedgerHome())
+    one, two = worker(link, 1), worker(link, 2)
+    await one.exchange(1, [ENTRY], [REPORT])
+    await two.reset("ann", ["t USD"])
+    assert await one.spent("ann", "t USD") == 0
+    assert await one.spend("model", None, None) == [SpendRow("m", "USD", 10**15, 1)]
+
+
 async def test_spend_above_64_bits_is_reported_exactly() -> None:
     """In a currency such as the dong 18 million units are 700 dollars."""
     home = worker(Link(LedgerHome()), 1)
