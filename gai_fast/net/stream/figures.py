@@ -21,8 +21,6 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
     usage = end.get("usage")
     if usage is None and (relay.has_content or (outcome == "disconnected" and not end)):
         usage = relay.usage_so_far()
-    elif usage is not None:
-        usage = relay.usage_charged(usage)
     charges = relay.charges_so_far()
     total = total_of(charges)
     return StreamMetrics(
