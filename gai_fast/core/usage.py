@@ -29,13 +29,13 @@ class Known(NamedTuple):
         prompt: The characters of the request's text.
         answer: The characters of the answer.
         window: The tokens that the model has room for. None if that is unknown.
-        has_cost: Whether the provider has named the cost.
+        zero_counts: Whether a count of no output beside a text is one: the provider has named the cost.
     """
 
     prompt: int
     answer: int
     window: int | None = None
-    has_cost: bool = False
+    zero_counts: bool = False
 
 
 def most_tokens(known: Known) -> int:
@@ -72,7 +72,7 @@ def completed(usage: Mapping[str, Any], known: Known, source: str) -> dict[str, 
     """
     most = most_tokens(known)
     into, out = _measured(usage.get("input_tokens"), most), _measured(usage.get("output_tokens"), most)
-    if not out and known.answer and not known.has_cost:
+    if not out and known.answer and not known.zero_counts:
         into, out = into or None, None
     if into is not None and out is not None and usage.get("total_tokens") == into + out:
         return dict(usage)
@@ -80,13 +80,9 @@ def completed(usage: Mapping[str, Any], known: Known, source: str) -> dict[str, 
     for name in parts.copy():
         if not isinstance(parts[name], int) or parts[name] > most:
             del parts[name]
-    total = _measured(usage.get("total_tokens"), most)
     is_estimated = into is None or out is None
     if out is None:
         out = max(estimated_tokens(known.answer), parts.get("reasoning_tokens", 0))
-        if total and into is None and "input_tokens" not in usage and "output_tokens" not in usage:
-            out = min(out, total)
-            into = total - out
     if into is None:
         cached = parts.get("cached_input_tokens", 0) + parts.get("cache_write_input_tokens", 0)
         into = max(estimated_tokens(known.prompt), cached)

@@ -97,8 +97,6 @@ def counted_usage(
         usage["input_tokens"] = input_tokens
     elif output_tokens is not None:
         usage["output_tokens"] = output_tokens
-    elif total:
-        usage["total_tokens"] = total
     if cached:
         usage["cached_input_tokens"] = cached
     if written:

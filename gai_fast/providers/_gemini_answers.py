@@ -617,7 +617,6 @@ def _usage(raw: Any) -> dict[str, int] | None:
         None if answer is None else answer + (thoughts or 0),
         cached=count(raw.get("cachedContentTokenCount")),
         reasoning=thoughts,
-        total=total if prompt is None and answer is None else None,
     )
 
 

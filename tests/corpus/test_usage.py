@@ -41,6 +41,10 @@ def check(usage: Any, source: str | None) -> None:
     assert usage.get("source") == source, usage
 
 
+def is_measured(usage: dict[str, Any], relay: Relay) -> bool:
+    return "total_tokens" in usage and bool(usage["output_tokens"] or not relay.deltas)
+
+
 def source_of_early_end(relay: Relay, usage: dict[str, Any]) -> str | None:
     """Returns the `source` of the usage of an answer that was cut off, or that its provider ended with a failure.
 
@@ -64,7 +68,9 @@ def test_every_finished_stream_says_what_it_used(provider: str) -> None:
         checked += 1
         if end["type"] == "error":
             check(end["usage"], source_of_early_end(relay, end["usage"]))
-        elif "usage" in said and "total_tokens" in said["usage"] and (said["usage"]["output_tokens"] or not relay.deltas):
+        elif (
+            "usage" in said and "total_tokens" in said["usage"] and (said["usage"]["output_tokens"] or not relay.deltas)
+        ):
             assert end["usage"] == said["usage"], "what the provider says stays"
             check(end["usage"], None)
         elif "usage" in said:  # one count is missing, or there is no output beside a text

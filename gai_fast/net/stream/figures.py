@@ -23,7 +23,7 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         usage = relay.usage_so_far()
     charges = relay.charges_so_far()
     total = total_of(charges)
-    return StreamMetrics(
+    metrics = StreamMetrics(
         outcome=outcome,
         events=relay.deltas + relay.others,
         code=None if relay.error is None else relay.error.code,
@@ -47,3 +47,6 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         charges=charges,
         cache=None if spec.sharing is None else spec.sharing.role,
     )
+    if attempts.bill.absurd_tokens:
+        metrics.absurd_tokens = attempts.bill.absurd_tokens
+    return metrics

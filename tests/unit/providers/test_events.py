@@ -36,7 +36,7 @@ class TestUsage:
     def test_a_missing_count_is_the_total_less_the_other(self) -> None:
         whole = {"input_tokens": 4, "output_tokens": 5, "total_tokens": 9}
         assert counted_usage(None, 5, total=9) == counted_usage(4, None, total=9) == whole
-        assert counted_usage(None, None, total=9) == {"total_tokens": 9}
+        assert counted_usage(None, None, total=9) == {}
 
     def test_what_the_provider_left_out_stays_out(self) -> None:
         assert counted_usage(None, 5) == {"output_tokens": 5}
