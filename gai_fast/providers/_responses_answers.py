@@ -466,7 +466,9 @@ class ResponsesAdapter(ProviderAdapter):
         if isinstance(usage, dict):
             counted, self.searches = _counted(usage), _searches(response)
             if counted:
-                self.usage, self.own_cost = counted, self.cost_in(usage)
+                self.usage = counted
+            if counted or self.own_cost is None:
+                self.own_cost = self.cost_in(usage)
         identifier = label(response.get("id"))
         if identifier != self._identifier:
             self._identifier = identifier
