@@ -256,7 +256,7 @@ def facts_of(provider: str, row: Row, known: Mapping[str, Mapping[str, Any]]) ->
     facts: dict[str, Any] = {}
     if row.entry:
         entry = known[row.entry]
-        facts = {"max_output": entry["max_output_tokens"]}
+        facts = {"max_output": entry["max_output_tokens"], "window": entry.get("max_input_tokens")}
         facts |= _claude(entry) if provider == "anthropic" else _other(entry)
         if entry.get("supports_vision") is not None:
             facts["images"] = entry["supports_vision"]

@@ -41,8 +41,15 @@ PROJECT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,126}")
 PERIODS: Final = ("day", "month", "total")
 """The values of `period` in `spend`."""
 TOKEN_PRICES: Final = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
-PRICES: Final = (*TOKEN_PRICES, "request", "web_search")
+PRICES: Final = (*TOKEN_PRICES, "request", "web_search", "image")
 """The keys of `price`."""
+_ALONE: Final = {"request", "image"}
+"""Those that may stand without prices of tokens."""
+_PRICED: Final = {
+    "request": "each request costs",
+    "web_search": "a thousand searches cost",
+    "image": "each image costs",
+}
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 §5.5
@@ -285,17 +292,15 @@ def price(value: Any) -> Mapping[str, Any]:
     """Checks the price of a model: units of currency for a million tokens, and for each request."""
     if isinstance(value, dict):
         known_keys(value, PRICES)
-    if not isinstance(value, dict) or not ({"input", "output"} <= value.keys() or value.keys() == {"request"}):
+    if not isinstance(value, dict) or not ({"input", "output"} <= value.keys() or (value and value.keys() <= _ALONE)):
         raise ValueError(
             "must be a table with input and output, the prices of a million tokens, such as {input = 3, output = 15}, "
-            "or request alone, the price of each request; it may also have "
-            f"{', '.join(name for name in PRICES if name not in ('input', 'output', 'request'))}"
+            "or request alone, the price of each request, or image alone, that of each image; it may also have "
+            f"{', '.join(name for name in PRICES if name not in ('input', 'output', *_ALONE))}"
         )
     for name, figure in value.items():
         if amount_of(figure, LIMITS.price) is None:
-            what = {"request": "each request costs", "web_search": "a thousand searches cost"}.get(
-                name, "a million tokens cost"
-            )
+            what = _PRICED.get(name, "a million tokens cost")
             raise ValueError(f"must have a number for {name}, 0 to {LIMITS.price}: what {what}")
     return MappingProxyType(dict(value))
 

@@ -448,11 +448,14 @@ MODEL: Final[Mapping[str, Key]] = {
     "price": Key(
         "What a million tokens cost; unless given, cached_input and cache_write cost input, cache_write_1h twice as "
         "much, reasoning output. request: what each request costs, beside its tokens or alone. web_search: what a "
-        "thousand searches of the provider cost.",
+        "thousand searches of the provider cost. image: what each image costs, as request does.",
         {
             "type": "object",
             "properties": {name: {"type": "number", "minimum": 0, "maximum": LIMITS.price} for name in checks.PRICES},
-            "anyOf": [{"required": ["input", "output"]}, {"required": ["request"], "maxProperties": 1}],
+            "anyOf": [
+                {"required": ["input", "output"]},
+                {"minProperties": 1, "propertyNames": {"enum": ["request", "image"]}},
+            ],
             "additionalProperties": False,
         },
         checks.price,

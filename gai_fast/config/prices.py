@@ -47,6 +47,7 @@ def build_price(table: Mapping[str, Any], currency: str) -> Price:
         cache_write_1h=amounts.get("cache_write_1h"),
         request=amounts.get("request", 0),
         web_search=amounts.get("web_search", 0),
+        image=amounts.get("image", 0),
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.model.money import USD, Amount, Charge, cost_of, total_of
-from gai_fast.model.settings import Price
+from gai_fast.model.settings import ModelSettings, Price
 
 
 class SentRequest(Protocol):
@@ -40,12 +40,14 @@ class Bill:
     """The charges of one stream, in the order in which its accounts were closed.
 
     Attributes:
+        absurd_tokens: The largest count of an upstream that was absurd. 0 if there was none.
         charges: The charges of the closed accounts.
     """
 
-    __slots__ = ("_open", "charges")
+    __slots__ = ("_open", "absurd_tokens", "charges")
 
     def __init__(self) -> None:
+        self.absurd_tokens = 0
         self.charges: tuple[Charge, ...] = ()
         self._open: list[Account] = []
 
@@ -98,11 +100,13 @@ class Account:
         price: The model's price. `None` if it has none.
         prompt_characters: Length of the request's text. `None` if the prompt is not charged.
         is_free: Whether another stream is charged for the answer. The cost is then 0.
+        model: The model that is asked. `None` if it is not known.
 
     Attributes:
         bill: The stream's bill.
         is_closed: Whether the attempt has ended.
         is_free: Whether another stream is charged for the answer.
+        model: The model that is asked. None if it is not known.
         price: The price of the model that is asked. None if it has none.
         usage: The tokens that it was closed with. None if it is open, or was closed without cost.
         charge: Its charge. None if it is open, or nothing was charged.
@@ -117,6 +121,7 @@ class Account:
         "charge",
         "is_closed",
         "is_free",
+        "model",
         "price",
         "usage",
     )
@@ -131,12 +136,14 @@ class Account:
         *,
         prompt_characters: int | None,
         is_free: bool = False,
+        model: ModelSettings | None = None,
     ) -> None:
         self.bill = bill
         self.charge: Charge | None = None
         self.is_closed = False
         self.usage: dict[str, Any] | None = None
         self.is_free = is_free
+        self.model = model
         self.price = price
         self._prompt_characters = prompt_characters
         self._provider = provider

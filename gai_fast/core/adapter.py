@@ -15,6 +15,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount
+from gai_fast.model.settings import ModelSettings
 from gai_fast.model.upstream_errors import UpstreamFailure
 
 Framing = Literal["sse", "ndjson"]
@@ -36,6 +37,14 @@ class ResponseAPI(ABC):
     providers are one table; a word that is in neither becomes `other`."""
     failure_words: ClassVar[frozenset[str]] = frozenset()
     """Words that only this provider sends in place of a finish reason if the answer failed."""
+
+    def window(self, model: ModelSettings) -> int | None:
+        """Returns the tokens that a model has room for. `None` if that is unknown.
+
+        Args:
+            model: The model, with its upstream's id.
+        """
+        return None
 
     @abstractmethod
     def read_failure(self, body: Any) -> UpstreamFailure | None:

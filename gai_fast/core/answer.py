@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from gai_fast.core.account import Account
@@ -16,6 +17,7 @@ from gai_fast.core.body import Body, BodyKind, unavailable
 from gai_fast.core.chunks import (
     WRONG_SHAPE,
     UnreadChunks,
+    closed,
     has_unread_text,
     is_unfinished,
     keep_unread,
@@ -24,13 +26,15 @@ from gai_fast.core.chunks import (
 )
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
-from gai_fast.core.reading import estimated_usage
+from gai_fast.core.reading import characters_of, estimated_tokens, estimated_usage
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
+from gai_fast.core.usage import Known, absurd_count, completed, most_tokens
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import NO_CONTENT, Event
 from gai_fast.model.halves import Halves, join
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Charge, cost_member, total_of
 
 
@@ -66,6 +70,8 @@ class Answer:
     __slots__ = (
         "_generated",
         "_goes_on",
+        "_has_come",
+        "_is_read",
         "_learning",
         "_malformed_run",
         "_on_malformed",
@@ -102,6 +108,8 @@ class Answer:
     ) -> None:
         self._generated = 0  # characters of this attempt, repeated ones included; counted if there is a transcript
         self._goes_on = goes_on
+        self._has_come = False  # a part of a JSON answer that was cut off
+        self._is_read = False  # the JSON answer, or what has come of it
         self._learning: Learning | None = None
         self._malformed_run = 0
         self._on_malformed: Literal["skip", "error"] = on_malformed
@@ -194,6 +202,7 @@ class Answer:
         self.body.mend(with_null_bytes)
         text = self.body.text()
         answer = parse_chunk(text)
+        self._is_read = True
         failure = self.adapter.api.read_failure(answer)
         if failure is not None:
             raise self.adapter.error(failure)
@@ -206,6 +215,23 @@ class Answer:
     def error_of_whole(self, problem: Exception) -> Error:
         """Returns the error for a JSON answer that `read_whole` cannot read, for example because it is cut off."""
         return self.adapter.truncated() if is_unfinished(self.body.text()) else self.no_answer(problem)
+
+    def _read_cut_off(self) -> None:
+        """Reads what has come of a JSON answer that ends early, for its charge: nothing of it is delivered."""
+        body = self.body
+        if self._is_read or not body.is_document:
+            return
+        self._is_read = True
+        text = body.text()
+        answer = closed(text)
+        events: list[Event] = []
+        if answer is not None and self.adapter.api.read_failure(answer) is None:
+            with suppress(Error, *WRONG_SHAPE):
+                events = self.adapter.receive_whole(answer)
+        came = sum([characters_of(event) for event in events]) if len(text) <= LIMITS.cut_off_answer else len(text)
+        self._has_come = came > 0 or bool(self.adapter.usage)
+        self.characters += came
+        self._generated += came
 
     def no_answer(self, problem: Exception) -> Error:
         """Returns the error for a JSON document that is not an answer."""
@@ -432,25 +458,16 @@ class Answer:
         Args:
             has_started: Whether the stream has had its `start`.
         """
+        self._read_cut_off()
         counted = self.adapter.usage
-        if self._prompt_characters is None or (not has_started and not counted):
-            return {} if not counted else {**counted} if self._is_counted(counted) else {**counted, "source": "partial"}
+        if self._prompt_characters is None or not (has_started or counted or self._has_come):
+            return {} if not counted else {**counted} if self._is_final(counted) else {**counted, "source": "partial"}
         return self._counted_or_estimated(self.characters, "partial")
 
     def usage_so_far(self) -> dict[str, Any] | None:
         """Returns the usage, with the cost, of a stream whose client disconnects now. `None` if nothing was sent."""
         account, usage = self.account, self._usage_so_far()
         return None if account is None or not usage else _with_cost(usage, self.charges_so_far())
-
-    def usage_charged(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Returns the tokens that an end's usage counts as: an estimate, if the provider has filled in zeros.
-
-        Args:
-            usage: The usage of the stream's end.
-        """
-        if self._prompt_characters is None or not self._is_placeholder(usage):
-            return usage
-        return {**usage, **self._counted_or_estimated(self.characters, "estimated")}
 
     def charges_so_far(self) -> tuple[Charge, ...]:
         """Returns the charges of a stream whose client disconnects now; after its end, the stream's charges."""
@@ -468,21 +485,24 @@ class Answer:
         account = self.account
         if account is not None and not account.is_closed:
             account.bill.give_up_others(account)
-            account.close(
-                self._usage_so_far() if is_abandoned or self.progress is _CONTENT else None, self.adapter.own_cost
-            )
+            self._read_cut_off()
+            account.close(self._usage_so_far() if is_abandoned or self._has_content else None, self.adapter.own_cost)
 
     def priced(self, event: Event) -> Event:
-        """Returns the end with the stream's cost in its usage, for processors, which may still change the usage."""
+        """Returns the end with the stream's cost in its usage, for processors, which may still change the usage.
+
+        They get the provider's own counts, so that one of them may count what the provider has not.
+        """
         account, usage = self.account, event.get("usage")
         if account is not None and usage:
             event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
-            charge = account.charge_of(self._usage_at(event, account), self.adapter.own_cost)
+            own = self._usage_at(event, self._measured(usage, self.characters, "estimated"), account)
+            charge = account.charge_of(own, self.adapter.own_cost)
             event["usage"] = _with_cost(usage, account.bill.charges_with(account, charge))
         return event
 
     def settled(self, event: Event) -> Event:
-        """Closes the stream's accounts. Returns the end with the stream's cost in its usage.
+        """Closes the stream's accounts. Returns the end with its usage complete, and the stream's cost in it.
 
         An upstream that fails before any content is not charged.
 
@@ -490,35 +510,47 @@ class Answer:
             event: The `finish` or `error`.
         """
         account, usage = self.account, event.get("usage")
+        if usage:
+            event["usage"] = usage = self._measured(usage, self.characters, "estimated")
         if account is None:
             return event
         account.bill.give_up_others(account)
         if usage:
             event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
-        account.close(self._usage_at(event, account), self.adapter.own_cost)
+        account.close(self._usage_at(event, usage, account), self.adapter.own_cost)
         if usage:
             event["usage"] = _with_cost(usage, account.bill.charges)
         return event
 
-    def _usage_at(self, event: Event, account: Account) -> dict[str, Any] | None:
-        """Returns the attempt's own tokens at the end of its stream. `None` if they cost nothing."""
-        usage = event.get("usage")
-        is_owed = self.progress is _CONTENT or (event["type"] == "finish" and account.is_sent)
-        if usage is None or not is_owed:
+    def _usage_at(self, event: Event, usage: dict[str, Any] | None, account: Account) -> dict[str, Any] | None:
+        """Returns the attempt's own tokens at the end of its stream. `None` if they cost nothing.
+
+        Args:
+            event: The `finish` or `error`.
+            usage: Its usage, complete.
+            account: The attempt's account.
+        """
+        is_owed = self._has_content or (event["type"] == "finish" and account.is_sent)
+        if not usage or not is_owed:
             return None
         source: str | None = usage.get("source")
-        if self._prompt_characters is not None and self._is_placeholder(usage):
-            return self._own_usage(account, "estimated")
-        # An estimate also counts the content of the attempt before.
-        return self._own_usage(account, source) if source is not None and self._goes_on else self.adapter.billed(usage)
+        if source is not None and self._goes_on:  # an estimate also counts the content of the attempt before
+            return self._own_usage(account, source)
+        billed = self.adapter.billed(usage)
+        return billed if billed is usage else self._measured(billed, self.characters, "estimated")
 
     def _usage_so_far(self) -> dict[str, Any] | None:
         """Returns the attempt's own tokens if it ended now, or had ended. None if they cost nothing."""
         account = self.account
         if account is None or account.is_closed:
             return None if account is None else account.usage
-        is_owed = self.progress is _CONTENT or (account.is_sent and self._prompt_characters is not None)
+        is_owed = self._has_content or (account.is_sent and self._prompt_characters is not None)
         return self._own_usage(account, "partial") if is_owed else None
+
+    @property
+    def _has_content(self) -> bool:
+        """Whether any content has come, also of a JSON answer that was cut off."""
+        return self.progress is _CONTENT or self._has_come
 
     def _own_usage(self, account: Account, source: str) -> dict[str, Any]:
         """Returns the usage of this attempt alone up to now, for its charge."""
@@ -527,26 +559,43 @@ class Answer:
 
     def _counted_or_estimated(self, characters: int, source: str) -> dict[str, Any]:
         counted: dict[str, Any] = dict(self.adapter.usage or {})
-        if self._is_counted(counted):
-            return counted
-        # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
-        usage = estimated_usage(self._prompt_characters or 0, characters, source)
-        usage["input_tokens"] = counted.get("input_tokens") or usage["input_tokens"]
-        usage["output_tokens"] = max(counted.get("output_tokens", 0), usage["output_tokens"])
-        usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
-        return {**counted, **usage}
+        if not self._is_final(counted):
+            # An early count is of the first tokens, and servers fill in zeros before the end.
+            least = {"input_tokens": 0, "output_tokens": estimated_tokens(characters)}
+            for name, tokens in least.items():
+                if counted.get(name, 0) <= tokens:
+                    counted.pop(name, None)
+                    counted.pop("total_tokens", None)
+            counted["source"] = source
+        return self._measured(counted, characters, source)
 
-    def _is_counted(self, counted: dict[str, Any]) -> bool:
+    def _is_final(self, counted: dict[str, Any]) -> bool:
         """Returns whether a count is the provider's last one: its finish reason has come too."""
-        return "output_tokens" in counted and bool(self.adapter.word()) and not self._is_placeholder(counted)
+        return "output_tokens" in counted and bool(self.adapter.word())
 
-    def _is_placeholder(self, counted: dict[str, Any]) -> bool:
-        """Returns whether a count has no output although text arrived, and no figure makes its cost zero.
+    def _measured(self, usage: dict[str, Any], characters: int, source: str) -> dict[str, Any]:
+        """Returns a usage in which an estimate stands for each count that the upstream has not measured.
 
-        Servers fill in zeros: LocalAI with tools, OpenAI in some incomplete responses. The client sees them; the charge
-        is estimated. OpenRouter's zeros for an answer from its cache have a cost of 0 beside them.
+        Args:
+            usage: The counts that have come.
+            characters: The characters of the answer that they count.
+            source: The `source` of an estimate.
         """
-        return not counted.get("output_tokens") and self.characters > 0 and self.adapter.own_cost is None
+        prompt = self._prompt_characters
+        if prompt is None:
+            return usage
+        into, out = usage.get("input_tokens"), usage.get("output_tokens")
+        if isinstance(into, int) and isinstance(out, int) and out and "total_tokens" in usage:
+            tokens: int = into + out
+            if tokens <= SHARED.usual_tokens or tokens <= (prompt + characters) * SHARED.tokens_per_character:
+                return usage  # nearly all
+        account = self.account
+        model = None if account is None else account.model
+        window = None if model is None else self.adapter.api.window(model)
+        known = Known(prompt, characters, window, self.adapter.own_cost is not None)
+        if account is not None:
+            account.bill.absurd_tokens = max(account.bill.absurd_tokens, absurd_count(usage, most_tokens(known)))
+        return completed(usage, known, source)
 
 
 def _with_cost(usage: dict[str, Any], charges: Sequence[Charge]) -> dict[str, Any]:

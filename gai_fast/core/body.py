@@ -126,6 +126,11 @@ class Body:
         """The bytes so far of a body that is not a stream."""
         return bytes(self._kept)
 
+    @property
+    def is_document(self) -> bool:
+        """Whether the body so far is of a JSON document, and of no error."""
+        return self._buffer is not None and self.status < 400 and bytes(self._buffer.lstrip()[:1]) in (b"{", b"[")
+
     def text(self) -> str:
         """Returns the collected bytes as text, without a byte order mark and blanks around it."""
         return self.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()

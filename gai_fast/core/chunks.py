@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from math import inf
 from typing import Any, Final
 
@@ -218,6 +219,43 @@ def holds_text(chunk: Any) -> bool:
     return False
 
 
+def closed(text: str) -> Any:
+    """Returns the value of a JSON document that was cut off, with what has come of it. `None` if it cannot be read.
+
+    A text ends where it is cut. A member or a number that is not complete is left out.
+
+    Args:
+        text: The document, which is not read if it is longer than `limits.cut_off_answer`.
+    """
+    if len(text) > LIMITS.cut_off_answer:
+        return None
+    brackets: list[str] = []
+    whole = 0  # the end of what is complete: behind an opening bracket, or before a comma
+    half = 0  # the end of a text that is not closed
+    for found in _PIECE.finditer(text):
+        piece = found[0]
+        if piece == "{" or piece == "[":
+            brackets.append("}" if piece == "{" else "]")
+            whole = found.end()
+        elif piece == ",":
+            whole = found.start()
+        elif piece == "}" or piece == "]":
+            if not brackets:
+                return None
+            brackets.pop()
+        elif not found[1]:
+            half = found.end()
+    ends = "".join(reversed(brackets))
+    # A number at the end may lack digits.
+    tried = [f'{text[:half]}"'] if half else [text] if text.endswith(('"', "}", "]", "e", "l")) else []
+    for each in (*tried, text[:whole]):
+        with suppress(Malformed):
+            return parse_chunk(each + ends)
+    return None
+
+
+_PIECE: Final = re.compile(r'"(?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*+("?)|[{}\[\],]', re.S)
+"""A text, with its closing quotation mark if it has one; a bracket or a comma."""
 _STRING: Final = r'"(?:[^"\\\r\n]+|\\.?)*+"?'
 _NO_NUMBER: Final = re.compile(rf"{_STRING}|-?\b(?:NaN|Infinity)\b")
 _NO_NUMBER_BYTES: Final = re.compile(_NO_NUMBER.pattern.encode())

@@ -263,10 +263,6 @@ class LegalStream:
         """Returns the usage of a stream that ends without an event; as `Answer.usage_so_far`."""
         return self._answer.usage_so_far()
 
-    def usage_charged(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Returns the tokens that a stream's end counts as; as `Answer.usage_charged`."""
-        return self._answer.usage_charged(usage)
-
     def charges_so_far(self) -> tuple[Charge, ...]:
         """Returns the charges of the stream so far; as `Answer.charges_so_far`."""
         return self._answer.charges_so_far()

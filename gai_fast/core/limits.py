@@ -57,6 +57,10 @@ class Limits:
     """Marks of cached parts in a request, the whole prompt's included: providers accept as many. The latest are
     kept: they cache the most."""
 
+    cut_off_answer: int = 256 * KIB
+    """Characters of a JSON answer that was cut off, which are read for its charge: in 10 ms at most. Of a longer one
+    each character counts as one of a text."""
+
     early_warnings: int = 16
     """Warnings held back until the start of their stream; more add no information."""
 

@@ -18,7 +18,7 @@ from gai_fast.core.limits import LIMITS
 from gai_fast.core.structure import Structure, may_have_long_numbers
 from gai_fast.kernels import count_opening, cut_member, parse_exact
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.events import Event
+from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
@@ -138,6 +138,16 @@ def characters_of_media(event: Event) -> int:
     if kind == "image" and not event["image"].get("partial"):
         return LIMITS.image_tokens * CHARACTERS_PER_TOKEN
     return 0
+
+
+def characters_of(event: Event) -> int:
+    """Returns the characters of an event's content, as they are counted for an estimate.
+
+    Args:
+        event: Any event.
+    """
+    key = DELTAS.get(event["type"])
+    return characters_of_media(event) if key is None else len(event[key])  # type: ignore[literal-required]  # as typed
 
 
 _T = TypeVar("_T")

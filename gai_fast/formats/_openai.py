@@ -32,6 +32,12 @@ _ERROR_TYPES: Final[Mapping[Code, str]] = {
 }
 
 
+def total_tokens(usage: Mapping[str, Any]) -> int:
+    """Returns the sum of a usage; of one that lacks a count, as without a request, the other count."""
+    total: int | None = usage.get("total_tokens")
+    return usage.get("input_tokens", 0) + usage.get("output_tokens", 0) if total is None else total
+
+
 def error_object(error: Error) -> dict[str, Any]:
     own = error.details or {}
     if own.get("message"):

@@ -74,8 +74,10 @@ class Passthrough:
     7. Before the first content, frames that open parts are held: if the attempt fails, the next attempt opens its own
        parts.
 
-    Nothing else is added. If the upstream sends no usage, a client that asked for usage gets none: an estimate would be
-    a frame that the upstream never sent.
+    8. A client that asked for usage is told what is charged: if the upstream's frames lack a count, the gateway's frame
+       has the usage, and the source of the estimate.
+
+    Nothing else is added.
 
     Args:
         encoder: The dialect's encoder.
@@ -259,6 +261,11 @@ def is_own_end(event: Event) -> bool:
     return is_ours and "finish_reason_raw" not in event
 
 
+def lacks_usage(event: Event) -> bool:
+    """Returns whether the upstream's frames lack the usage of a `finish`, or a count of it: rule 8."""
+    return "source" in event.get("usage", _NO_USAGE)
+
+
 def is_done_mark(raw: bytes) -> bool:
     """Returns whether a frame is `[DONE]`, the end mark of OpenAI's dialects.
 
@@ -344,6 +351,7 @@ class DialectFormat(Format):
         return body
 
 
+_NO_USAGE: Final[dict[str, Any]] = {}
 _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
 """Events that do not release held frames."""
 # Only in OpenAI's dialects.

@@ -259,6 +259,10 @@ class StreamMetrics:
     )
     currency: str = figure("The currency of the cost.", default="")
     charges: tuple[Charge, ...] = figure("The cost by attempt, in all currencies.", default=())
+    absurd_tokens: int = figure(
+        "The largest count of an upstream that was absurd, and was replaced by an estimate. 0 if there was none.",
+        default=0,
+    )
     cache: str | None = figure(
         "The source of the answer, if the stream may share one (`[cache]`): `hit`, `joined` or `miss`. Only with "
         "`miss` was a model asked, which costs money.",

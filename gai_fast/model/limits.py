@@ -226,6 +226,16 @@ class SharedLimits:
     """The most tokens of one kind that an answer is charged for: a hundred times the largest context. A larger count is
     an upstream's mistake."""
 
+    window: int = 1_048_576
+    """Tokens of the input or the output of an answer whose model's window is not known: that of the largest models in
+    wide use. A larger count beside a short text is an upstream's mistake."""
+
+    tokens_per_character: int = 8
+    """Tokens of a character of text that an upstream may count at most: ideographs and emoji have up to 3."""
+
+    usual_tokens: int = 2048
+    """Tokens of an answer that are never absurd: the least window of a chat model."""
+
     charge: int = 100_000
     """The most units of currency that one attempt costs: 64 bits hold 90 such charges exactly."""
 

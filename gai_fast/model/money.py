@@ -142,11 +142,6 @@ def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
     return sum([charge.amount for charge in charges if charge.currency == currency]), currency
 
 
-def is_absurd(usage: Mapping[str, Any]) -> bool:
-    """Returns whether an upstream counts more tokens than any answer can have, so that its cost is wrong."""
-    return any(isinstance(count, int) and count > SHARED.priced_tokens for count in usage.values())
-
-
 def tokens_of(usage: Mapping[str, Any], name: str) -> int:
     """Returns a count of usage, `limits.priced_tokens` at most, or 0 if the value is not a whole number.
 

@@ -287,6 +287,8 @@ class Price(_Snapshot):
     """The price of each request, in addition to the price of its tokens, in 10^-12 of the currency."""
     web_search: int = 0
     """The price of a thousand searches that the provider runs."""
+    image: int = 0
+    """The price of each image that `/v1/images/…` is asked for, in addition, in 10^-12 of the currency."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,18 +220,28 @@ class UsageProcessor(Processor):
         elif kind == "finish":
             usage = event.get("usage")
             if usage is None or usage.get("source") == "estimated":
-                return ({**event, "usage": self._counted(usage or {})},)
+                return ({**event, "usage": self._counted(usage or {}, {})},)
+            has_input = "input_tokens" in usage
+            if not (has_input and "output_tokens" in usage) and (has_input or self._prompt is not None):
+                return ({**event, "usage": self._counted({}, usage)},)
         return (event,)
 
-    def _counted(self, estimated: Mapping[str, Any]) -> dict[str, Any]:
-        output = self._before + self._tokens("".join(self._said))
-        input_tokens = estimated.get("input_tokens", 0) if self._prompt is None else self._tokens(self._prompt())
-        return {
-            "input_tokens": input_tokens,
-            "output_tokens": output,
-            "total_tokens": input_tokens + output,
-            "source": "counted" if self._is_counted else "estimated",
-        }
+    def _counted(self, estimated: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a usage with the tokens of the texts.
+
+        Args:
+            estimated: An estimate by length; empty if there is none.
+            known: The provider's own counts, which stay; at least one is missing.
+        """
+        into: int | None = known.get("input_tokens")
+        if into is None:
+            into = estimated.get("input_tokens", 0) if self._prompt is None else self._tokens(self._prompt())
+        out: int | None = known.get("output_tokens")
+        if out is None:
+            out = self._before + self._tokens("".join(self._said))
+        parts = {name: each for name, each in known.items() if name in _COUNTS[3:]}
+        counts = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+        return {**counts, **parts, "source": "counted" if self._is_counted else "estimated"}
 
     def _tokens(self, text: str) -> int:
         """Counts a text in blocks. Estimates refused blocks and the text beyond `limits.counted_whole`."""

@@ -129,6 +129,8 @@ class AnthropicAdapter(ProviderAdapter):
         """Names of the tools that the provider runs, by the id of the run."""
         self._characters = 0
         self._counts: dict[str, Any] = {}
+        self._has_early_output = False
+        """Whether the only count of the output is of its first tokens: `message_start` counts one or eight."""
         self._compacted: dict[str, int] = {}
         """The usage of the answer's compactions."""
         self._reason = ""
@@ -184,7 +186,7 @@ class AnthropicAdapter(ProviderAdapter):
                 return self._close(self._index(chunk))
             case "message_start":
                 self._announce(member(chunk, "message"))
-                return self._begin(member(chunk, "message"))
+                return self._begin(member(chunk, "message"), is_early=True)
             case "message_delta":
                 self._count(chunk.get("usage"))
                 self._announce(member(chunk, "delta"))
@@ -274,8 +276,13 @@ class AnthropicAdapter(ProviderAdapter):
 
     # -- the message --
 
-    def _begin(self, message: dict[str, Any]) -> list[Event]:
-        """Reads `message_start`, or the same members of a whole response."""
+    def _begin(self, message: dict[str, Any], *, is_early: bool = False) -> list[Event]:
+        """Reads `message_start`, or the same members of a whole response.
+
+        Args:
+            message: The message.
+            is_early: Whether the answer has only begun.
+        """
         identifier, model = label(message.get("id")), label(message.get("model"))
         if self._has_content and identifier != self._identifier:
             raise self.spliced()
@@ -283,7 +290,7 @@ class AnthropicAdapter(ProviderAdapter):
             if identifier != self._identifier:
                 self.keep_id(identifier)  # a later request may continue its thread
             self._identifier = identifier
-            self._count(message.get("usage"))
+            self._count(message.get("usage"), is_early=is_early)
         return self.start(identifier, model)
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
@@ -291,6 +298,9 @@ class AnthropicAdapter(ProviderAdapter):
         self._reason = label(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
         self._stop = label(delta.get("stop_sequence"))[: SHARED.stop_sequence] or self._stop
         self.is_complete = bool(self._reason)
+        if self._has_early_output and self.is_complete:
+            self._counts.pop("output_tokens", None)  # the final count is missing
+            self._total()
         for name in _STORED:
             if name in delta:
                 self.keep_ids({name: delta[name]})
@@ -301,22 +311,34 @@ class AnthropicAdapter(ProviderAdapter):
         category = label(member(delta, "stop_details").get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
-    def _count(self, usage: Any) -> None:
-        """Reads totals. Members that are present overwrite earlier values."""
+    def _count(self, usage: Any, *, is_early: bool = False) -> None:
+        """Reads totals. Members that can be read overwrite earlier values.
+
+        Args:
+            usage: The provider's usage object.
+            is_early: As for `_begin`.
+        """
         if not isinstance(usage, dict) or not usage:
             return
         counts = self._counts
         has_input = usage.get("input_tokens") or usage.get("cache_read_input_tokens")
         has_input = has_input or usage.get("cache_creation_input_tokens")
         for key, counted in usage.items():
-            if counted is not None and key in _COUNTED:
+            if key in _COUNTED and (isinstance(counted, dict) or count(counted) is not None):
                 if has_input or key not in _OF_INPUT:
                     counts[key] = counted
                 else:
                     counts.setdefault(key, counted)
+        if count(usage.get("output_tokens")) is not None:
+            self._has_early_output = is_early
         iterations = usage.get("iterations")
         if isinstance(iterations, list):
             self._compacted = _compaction_counts(iterations)
+        self._total()
+
+    def _total(self) -> None:
+        """Sets the usage and the searches from the counts."""
+        counts = self._counts
         input_tokens = count(counts.get("input_tokens"))
         cached = count(counts.get("cache_read_input_tokens")) or 0
         written = count(counts.get("cache_creation_input_tokens")) or 0

@@ -245,7 +245,7 @@ class ChatAdapter(ProviderAdapter):
         if choices is None or (index and index not in self.choices):
             return None  # its role matters, too
         counted = self.count_usage(usage) if usage else None
-        if counted:
+        if counted is not None:
             self._count(counted, usage)
         self.copyable = True
         self.is_plain = not calls and not index
@@ -278,7 +278,7 @@ class ChatAdapter(ProviderAdapter):
         """
         usage = self.usage_in(parsed) if isinstance(parsed, dict) else None
         counted = self.count_usage(usage) if usage and isinstance(usage, dict) else None
-        if counted:
+        if counted is not None:
             self._count(counted, usage)  # before `checked`: a chunk that reports a failure may have usage, too
         chunk = self.checked(parsed)
         if part == "message" or '"tool_calls"' in text:
@@ -318,9 +318,9 @@ class ChatAdapter(ProviderAdapter):
             return [{**UNREADABLE}]
 
     def _count(self, counted: dict[str, int], usage: Any) -> None:
-        """Stores the usage, and the cost that the provider's own usage reports."""
+        """Stores the usage, and the cost that the provider's own usage reports, be it without counts."""
         if not self.usage or any(counted.values()):  # some servers end with zeros
-            self.usage, self.own_cost = counted, self.cost_in(usage)
+            self.usage, self.own_cost = counted or None, self.cost_in(usage)
 
     def _begun(self, events: list[Event], identifier: str, model: str) -> list[Event]:
         """Returns the events of a chunk; puts `start` before the first events of the response."""
@@ -558,9 +558,7 @@ class ChatAdapter(ProviderAdapter):
 
     def kept(self, name: str, text: str) -> None:
         usage = parse_chunk(text)
-        counted = self.count_usage(usage)
-        if counted:
-            self._count(counted, usage)
+        self._count(self.count_usage(usage), usage)
 
     def expected(self) -> Event | None:
         return _EXPECTED if self.started and self.named and 0 in self.choices else None

@@ -62,7 +62,8 @@ def counted_usage(
 ) -> dict[str, int]:
     """Builds usage as `docs/events.md` defines it: keys in order, without unknown counts.
 
-    If the total shows that the output does not include reasoning, reasoning is added to the output.
+    If the total shows that the output does not include reasoning, reasoning is added to the output. A count that is
+    missing is the total less the other. What is unknown then is left out: `core/answer.py` estimates it.
 
     Args:
         input_tokens: All input tokens, including cached tokens.
@@ -73,7 +74,12 @@ def counted_usage(
         reasoning: Output tokens spent on reasoning.
         total: The provider's sum.
     """
-    if (
+    if total is not None and (input_tokens is None) is not (output_tokens is None):
+        rest = total - (input_tokens or 0) - (output_tokens or 0)
+        if rest >= 0:
+            input_tokens = rest if input_tokens is None else input_tokens
+            output_tokens = rest if output_tokens is None else output_tokens
+    elif (
         input_tokens is not None
         and output_tokens is not None
         and reasoning

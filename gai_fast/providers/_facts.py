@@ -60,6 +60,8 @@ class Facts:
     """Whether answers can be bound to a JSON schema."""
     images: bool | None = None
     """Whether images are read."""
+    window: int | None = None
+    """The most tokens that the model reads. Counts above it and above the text's are an upstream's mistake."""
 
     @property
     def always_thinks(self) -> bool:
@@ -96,7 +98,7 @@ FACTS: Final = tuple(Facts.__slots__)
 
 NOTHING: Final = Facts()
 
-_WHOLE: Final = {"max_output", "least_budget"}
+_WHOLE: Final = {"max_output", "window", "least_budget"}
 _LISTS: Final[Mapping[str, tuple[str, ...]]] = {"thinking": get_args(Thinking), "efforts": _WORDS}
 
 

@@ -604,18 +604,19 @@ def _usage(raw: Any) -> dict[str, int] | None:
     total = count(raw.get("totalTokenCount"))
     if prompt is None and answer is None and tools is None and thoughts is None and total is None:
         return None
+    beside = (tools or 0) + (thoughts or 0)
     if answer is None and total is not None and prompt is not None:
         # Some responses lack the count of the answer's tokens, which the total includes.
-        answer = max(total - prompt - (tools or 0) - (thoughts or 0), 0)
+        answer = max(total - prompt - beside, 0)
+    elif prompt is None and total is not None and answer is not None:
+        prompt = max(total - answer - beside, 0)
     elif thoughts and answer and answer >= thoughts and total == (prompt or 0) + (tools or 0) + answer:
         answer -= thoughts  # some proxies count the thoughts as a part of the answer
-    input_tokens, output_tokens, reasoning = (
-        (prompt or 0) + (tools or 0),
-        (answer or 0) + (thoughts or 0),
-        thoughts or 0,
-    )
     return counted_usage(
-        input_tokens, output_tokens, cached=count(raw.get("cachedContentTokenCount")), reasoning=reasoning
+        None if prompt is None else prompt + (tools or 0),
+        None if answer is None else answer + (thoughts or 0),
+        cached=count(raw.get("cachedContentTokenCount")),
+        reasoning=thoughts,
     )
 
 

@@ -31,6 +31,7 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
+from gai_fast.model.settings import ModelSettings
 from gai_fast.providers._facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers._own_tools import CONTEXT_SIZE, OwnTool, declared, lacking
 from gai_fast.providers._requests import is_given, knobs_of, object_schema
@@ -154,6 +155,11 @@ class NativeRules(ResponseAPI):
         """Returns what is known of a target's model, with the corrections of the configuration."""
         known = facts_of(self.provider, target.model)
         return corrected(known, target.corrections) if target.corrections else known
+
+    def window(self, model: ModelSettings) -> int | None:
+        corrections: Mapping[str, Any] = model.facts
+        window: int | None = corrections.get("window", facts_of(self.provider, model.id).window)
+        return window
 
     def own_tool(self, kind: str, target: Target) -> OwnTool | None:
         """Returns how this API declares a tool that it runs, or None if it has none for the target's model.

@@ -466,7 +466,9 @@ class ResponsesAdapter(ProviderAdapter):
         if isinstance(usage, dict):
             counted, self.searches = _counted(usage), _searches(response)
             if counted:
-                self.usage, self.own_cost = counted, self.cost_in(usage)
+                self.usage = counted
+            if counted or self.own_cost is None:
+                self.own_cost = self.cost_in(usage)
         identifier = label(response.get("id"))
         if identifier != self._identifier:
             self._identifier = identifier
@@ -973,13 +975,16 @@ def _paired(
 
 def _counted(usage: dict[str, Any]) -> dict[str, int]:
     """Returns usage as `docs/events.md` defines it."""
-    # `total` is not passed: in this dialect every provider's output includes reasoning.
+    input_tokens, output_tokens = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    is_whole = input_tokens is not None and output_tokens is not None
     return counted_usage(
-        count(usage.get("input_tokens")),
-        count(usage.get("output_tokens")),
+        input_tokens,
+        output_tokens,
         cached=nested_count(usage, "input_tokens_details", "cached_tokens"),
         written=nested_count(usage, "input_tokens_details", "cache_write_tokens"),
         reasoning=nested_count(usage, "output_tokens_details", "reasoning_tokens"),
+        # In this dialect every provider's output includes reasoning: the total stands for a missing count alone.
+        total=None if is_whole else count(usage.get("total_tokens")),
     )
 
 

@@ -428,14 +428,15 @@ class CohereAdapter(ProviderAdapter):
         """
         usage = delta.get("usage")
         if isinstance(usage, dict):
+            billed_input = nested_count(usage, "billed_units", "input_tokens")
+            billed_output = nested_count(usage, "billed_units", "output_tokens")
+            self._billed = counted_usage(billed_input, billed_output)
             kind = "tokens" if usage.get("tokens") else "billed_units"
-            self._billed = counted_usage(
-                nested_count(usage, "billed_units", "input_tokens"),
-                nested_count(usage, "billed_units", "output_tokens"),
-            )
+            input_tokens = nested_count(usage, kind, "input_tokens")
+            output_tokens = nested_count(usage, kind, "output_tokens")
             self.usage = counted_usage(
-                nested_count(usage, kind, "input_tokens"),
-                nested_count(usage, kind, "output_tokens"),
+                billed_input if input_tokens is None else input_tokens,
+                billed_output if output_tokens is None else output_tokens,
                 cached=count(usage.get("cached_tokens")),
                 reasoning=nested_count(usage, kind, "reasoning_tokens"),
             )

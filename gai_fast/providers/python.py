@@ -131,7 +131,8 @@ class EventsAdapter(ProviderAdapter):
         else:
             events = [event]
         if kind == "usage":
-            self._count(event["usage"])
+            counted = self._count(event["usage"])
+            event["usage"], events = counted, [event] if counted else []
         return [*self.start(None, None), *events] if events else []
 
     def _finished(self, event: Event) -> list[Event]:
@@ -142,20 +143,25 @@ class EventsAdapter(ProviderAdapter):
         self._count(event.get("usage") or {})
         return self.start(None, label(event.get("model")))
 
-    def _count(self, usage: dict[str, Any]) -> None:
+    def _count(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Reads the usage of an event. Returns its counts, empty if none can be read."""
+        input_tokens, output_tokens = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+        is_whole = input_tokens is not None and output_tokens is not None
         counted: dict[str, Any] = counted_usage(
-            count(usage.get("input_tokens")),
-            count(usage.get("output_tokens")),
+            input_tokens,
+            output_tokens,
             cached=count(usage.get("cached_input_tokens")),
             written=count(usage.get("cache_write_input_tokens")),
             written_1h=count(usage.get("cache_write_1h_input_tokens")),
             reasoning=count(usage.get("reasoning_tokens")),
+            total=None if is_whole else count(usage.get("total_tokens")),
         )
         self.searches = count(usage.get("web_search_requests")) or self.searches
         if counted:
             if usage.get("source") in _SOURCES:
                 counted["source"] = usage["source"]
             self.usage = counted
+        return counted
 
     def _call(self, kind: str, event: Event) -> list[Event]:
         """Reads a part of a call. Parts of one call have one `call_id`."""

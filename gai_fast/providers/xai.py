@@ -74,6 +74,8 @@ class XAIAdapter(ChatAdapter):
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
         # The total is removed, so that `counted_usage` does not add the reasoning, which is added below.
         usage = super().count_usage({**raw, "total_tokens": None})
+        if "total_tokens" not in usage:  # the total stands for a missing count
+            return super().count_usage(raw)
         input_tokens, output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
         beside = usage.get("reasoning_tokens", 0)
         if input_tokens is not None and output_tokens is not None and output_tokens >= beside:

@@ -29,7 +29,7 @@ from typing import Any, Final
 from gai_fast.core.result import Result
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._openai import error_object, note_warning
-from gai_fast.formats._passthrough import DialectEncoder, is_done_mark, is_own_end
+from gai_fast.formats._passthrough import DialectEncoder, is_done_mark, is_own_end, lacks_usage
 from gai_fast.formats.chat.parts import finish_reason_of, is_error_frame, usage_of
 from gai_fast.formats.chat.whole import WholeObject
 from gai_fast.kernels import Part, encode_json, escape
@@ -116,8 +116,12 @@ class TextChunks(DialectEncoder):
         choice = b'{"text":"","index":0,"logprobs":null,"finish_reason":%b}' % escape(reason)
         self._frame(self._begin() + choice + b"]" + self._tail + extra + b"}")
         if usage:
-            counts, beside = usage_of(usage)
-            self._frame(self._begin() + b'],"usage":' + encode_json(counts) + _extra({**beside, **last}) + b"}")
+            self._usage_chunk(usage, last)
+
+    def _usage_chunk(self, usage: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        """Writes the chunk of the usage. `more` are further members of its `x_gai`."""
+        counts, beside = usage_of(usage)
+        self._frame(self._begin() + b'],"usage":' + encode_json(counts) + _extra({**beside, **more}) + b"}")
 
 
 def _extra(x_gai: Mapping[str, Any]) -> bytes:
@@ -138,6 +142,8 @@ class OwnTextChunks(TextChunks):
         elif kind == "finish":
             if is_own_end(event):
                 self._finish(event)
+            elif self._usage_asked and lacks_usage(event):
+                self._usage_chunk(event["usage"], {"warnings": self._warnings} if self._warnings else {})
             elif self._warnings:
                 self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")
         elif kind in ("usage", "warning", "error"):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gai_fast.formats._openai import total_tokens
 from gai_fast.formats._signatures import encrypts
 from gai_fast.formats.chat.request import detail_format
 from gai_fast.model.events import Event
@@ -44,7 +45,7 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     counts = {
         "prompt_tokens": usage.get("input_tokens", 0),
         "completion_tokens": usage.get("output_tokens", 0),
-        "total_tokens": usage.get("total_tokens", 0),
+        "total_tokens": total_tokens(usage),
         "prompt_tokens_details": prompt,
         "completion_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
     }

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gai_fast.formats._passthrough import is_done_mark, is_own_end
+from gai_fast.formats._passthrough import is_done_mark, is_own_end, lacks_usage
 from gai_fast.formats.chat.parts import is_error_frame
 from gai_fast.formats.chat.stream import Chunks
 from gai_fast.model.events import Event
 
 
 class OwnChunks(Chunks):
-    """Writes warnings in one chunk with `choices: []` before `[DONE]`."""
+    """Writes warnings, and usage that the upstream's frames lack, in one chunk with `choices: []` before `[DONE]`."""
 
     __slots__ = ()
 
@@ -58,5 +58,7 @@ class OwnChunks(Chunks):
     def _on_finish(self, event: Event) -> None:
         if is_own_end(event):
             self._finish(event)
+        elif self._usage_asked and lacks_usage(event):
+            self._usage_chunk(event["usage"], {"warnings": self._warnings} if self._warnings else {})
         elif self._warnings:
             self._chunk(b"", {"warnings": self._warnings})

@@ -303,10 +303,14 @@ class Chunks(DialectEncoder):
             self._chunk(self._choice(index, b"{}", escape(own)))
         self._chunk(self._choice(0, b"{}", escape(reason)), x_gai if usage else {**x_gai, **last})
         if usage:
-            counts, beside = usage_of(usage)
-            extra = {**beside, **last}
-            usage_extra = b',"x_gai":' + encode_json(extra) if extra else b""
-            self._frame(self._begin() + b'],"usage":' + encode_json(counts) + usage_extra + b"}")
+            self._usage_chunk(usage, last)
+
+    def _usage_chunk(self, usage: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        """Writes the chunk of the usage. `more` are further members of its `x_gai`."""
+        counts, beside = usage_of(usage)
+        extra = {**beside, **more}
+        usage_extra = b',"x_gai":' + encode_json(extra) if extra else b""
+        self._frame(self._begin() + b'],"usage":' + encode_json(counts) + usage_extra + b"}")
 
     def _error(self, event: Event) -> None:
         self._frame(encode_json({"error": error_object(Error.from_payload(event["error"]))}))

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from gai_fast.core.signatures import seal
 from gai_fast.formats._base import StreamContext
-from gai_fast.formats._openai import error_object
+from gai_fast.formats._openai import error_object, total_tokens
 from gai_fast.formats._signatures import is_encrypted
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event
@@ -269,7 +269,7 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         },
         "output_tokens": usage.get("output_tokens", 0),
         "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
-        "total_tokens": usage.get("total_tokens", 0),
+        "total_tokens": total_tokens(usage),
     }
     return counts, {"usage_source": usage["source"]} if "source" in usage else {}
 

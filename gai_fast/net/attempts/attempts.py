@@ -459,6 +459,7 @@ class Attempts:
             None if spec.counts else self._settings.price(spec.model),  # a count of tokens costs nothing
             prompt_characters=spec.prompt_characters,
             is_free=spec.sharing is not None and spec.sharing.role != "miss",
+            model=spec.model,
         )
         attempt.asked_at = perf_counter()
         return attempt

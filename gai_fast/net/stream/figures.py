@@ -21,11 +21,9 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
     usage = end.get("usage")
     if usage is None and (relay.has_content or (outcome == "disconnected" and not end)):
         usage = relay.usage_so_far()
-    elif usage is not None:
-        usage = relay.usage_charged(usage)
     charges = relay.charges_so_far()
     total = total_of(charges)
-    return StreamMetrics(
+    metrics = StreamMetrics(
         outcome=outcome,
         events=relay.deltas + relay.others,
         code=None if relay.error is None else relay.error.code,
@@ -49,3 +47,6 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         charges=charges,
         cache=None if spec.sharing is None else spec.sharing.role,
     )
+    if attempts.bill.absurd_tokens:
+        metrics.absurd_tokens = attempts.bill.absurd_tokens
+    return metrics

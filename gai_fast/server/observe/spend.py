@@ -17,9 +17,8 @@ from typing import Final, Protocol
 
 from gai_fast.ledger import Ledger, SpendEntry
 from gai_fast.ledger.ledger import date_of
-from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.money import Amount, Charge, is_absurd
+from gai_fast.model.money import Amount, Charge
 from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.spend")
@@ -87,6 +86,9 @@ class SpendSink:
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Charges each attempt of the stream to its upstream. The request counts for the last attempt's upstream."""
+        if metrics.absurd_tokens:
+            text = "counts more than its model has room for, %d tokens of one answer: an estimate is charged"
+            self._warn_once("tokens", metrics.upstream, text, metrics.absurd_tokens)
         charges = metrics.charges
         charged = self._charged.pop(metrics.stream_id, {}) if self._charged else {}
         if not charges and not charged:
@@ -110,9 +112,6 @@ class SpendSink:
             if currency != self._ledger.currency:
                 text = "costs %s, and prices are in %s: this counts for no limit of spend; give its models a price"
                 self._warn_once("currency", upstream, text, currency, self._ledger.currency)
-        if metrics.usage is not None and is_absurd(metrics.usage):
-            text = "counts more than %d tokens in an answer, which is charged for so many"
-            self._warn_once("tokens", metrics.upstream, text, SHARED.priced_tokens)
 
     def _warn_once(self, kind: str, upstream: str, text: str, *values: object) -> None:
         if (kind, upstream) not in self._warned:

@@ -11,8 +11,9 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
    here.
 4. Without keys no page of another origin may ask for these two: a browser sends it the GET or the form without asking
    the server first (Fetch, 2.2: CORS-safelisted), and the upstream would be paid with the gateway's credential.
-5. What a request costs is known from the price of each request, or from the tokens of an answer of known shape.
-   A key with a limit of spend is refused if neither is known.
+5. What a request costs is known from the price of each request or image, or from the tokens of an answer of known
+   shape. A key with a limit of spend is refused if neither is known. So is one with a limit of tokens at images, whose
+   answers count none, but those of OpenAI's newer models.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from urllib.parse import unquote
 
 import msgspec
 
+from gai_fast.core.chunks import count
 from gai_fast.core.reading import cut_body, estimated_tokens, parse_members, parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
-from gai_fast.model.money import cost_of
+from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings, ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
@@ -54,10 +56,12 @@ from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.specs import is_retry
 from gai_fast.server.requests.stream_response import StreamResponse
 
-METERED: Final = frozenset(
-    ("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/responses/compact")
-)
+METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/responses/compact"))
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
+IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
+"""The routes of images: some models' answers have counts, others cost by the image, beside the request's text."""
+_COUNTING_IMAGES: Final = "gpt-image"
+"""A part of the ids of the models whose images have counts (openai-python, `ImagesResponse.usage`)."""
 CheckBytes = Callable[[bytes], object]
 _BYTES_PER_TOKEN: Final = 4
 _DECODE: Final = msgspec.json.Decoder().decode
@@ -112,7 +116,7 @@ class PassThroughRoutes:
         if upstream is None or not slash:
             raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
-        self._check_spend(incoming, None, is_metered=False)
+        self._check_limits(incoming, None)
         check = None if key is None or key.may_use_all else self._check_models(incoming, upstream, key)
         place = get_provider(upstream.provider).routes.own_path(path.sent) or below(upstream.base_url, path.sent)
         self._plan(passage, upstream, place, "/p/{}", None, check=check)
@@ -206,7 +210,7 @@ class PassThroughRoutes:
         if key is not None and not key.may_use_all:
             text = "a form may name any model, and this key may only use some"
             raise Error("forbidden", text, reason="model")
-        self._check_spend(incoming, None, is_metered=False)
+        self._check_limits(incoming, None)
         upstream, ids, named = offering[0], None, []
         path = _place_of(upstream, route, None)
         if key is not None:
@@ -287,16 +291,23 @@ class PassThroughRoutes:
             error.details = {"allow": allowed}
             raise error
 
-    def _check_spend(self, incoming: Incoming, model: ModelSettings | None, *, is_metered: bool) -> None:
+    def _check_limits(self, incoming: Incoming, model: ModelSettings | None, endpoint: str = "") -> None:
         """Rule 5."""
         key = incoming.key
-        if key is None or key.limits.spend is None or is_metered:
+        if key is None or endpoint in METERED:
+            return
+        limits, is_image = key.limits, endpoint in IMAGES and model is not None
+        if limits.spend is None and (limits.tokens_per_minute is None or not is_image):
+            return
+        if is_image and model is not None and _COUNTING_IMAGES in model.id:
             return
         price = None if model is None else self._engine.settings.price(model)
-        if price is None or not price.request:
-            text = "what this request costs is not known, and this key has a limit of spend"
-            how = "" if model is None else f": give model {model.name!r} a `price` with `request`"
-            raise Error("forbidden", f"{text}{how}", reason="spend")
+        if price is None or not (price.request or (is_image and price.image)):
+            kind, reason = ("spend", "spend") if limits.spend is not None else ("tokens", "tokens_per_minute")
+            text = f"what this request costs is not known, and this key has a limit of {kind}"
+            needed = "`request` or `image`" if is_image else "`request`"
+            how = "" if model is None else f": give model {model.name!r} a `price` with {needed}"
+            raise Error("forbidden", f"{text}{how}", reason=reason)
 
     def _plan(
         self,
@@ -335,14 +346,18 @@ class PassThroughRoutes:
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
-            is_metered = endpoint in METERED
-            self._check_spend(incoming, model, is_metered=is_metered)
+            self._check_limits(incoming, model, endpoint)
+            is_image = endpoint in IMAGES
+            is_metered = is_image or endpoint in METERED
             price = settings.price(model)
+            if is_image and price is not None and price.image:
+                call.images = _images_asked(call.body)
             call.stream, call.model, call.price, call.is_metered = model.stream, model, price, is_metered
             if key is not None and price is not None and price.currency == engine.ledger.currency:
                 # Reserved by the size: only an answer without counts is worth reading the texts.
                 cost = cost_of({"input_tokens": estimated_tokens(size)}, price) if is_metered else 0
-                estimate = Demand(0, Reservation(cost + price.request, cost + price.request))
+                cost = min(cost + price.request + call.images * price.image, SHARED.charge * UNIT)
+                estimate = Demand(0, Reservation(cost, cost))
         if key is not None and key.limits.tokens_per_minute is not None:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
         http.body = b""  # `call` has it
@@ -464,6 +479,12 @@ def _check_ids(ids: FormIds, upstream: UpstreamSettings, data: bytes) -> None:
 
 def _model_field(name: str) -> str | None:
     return "model" if kind_of(name) == "model" else None
+
+
+def _images_asked(body: bytes) -> int:
+    """Returns the number of images that a JSON request asks for: `n`, else one."""
+    asked = parse_members(body).get("n")
+    return count(None if asked is None else _DECODE(asked)) or 1
 
 
 def _check_page(incoming: Incoming) -> None:

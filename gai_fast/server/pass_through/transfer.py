@@ -7,7 +7,7 @@ Owns its attempts, its response and its figures. Called by the loop; awaits noth
    An answer of any status is an answer.
 2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
 3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
-   an error, and is not charged.
+   an error. It is charged if any of its body has come.
 4. An upstream's error goes back as it came, unless it refuses our credentials or quotes them.
 5. If the client disconnects, the upstream's connection is closed at once.
 """
@@ -17,14 +17,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from gai_fast.core.reading import estimated_usage
+from gai_fast.core.usage import Known, absurd_count, completed, most_tokens
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
-from gai_fast.model.money import Charge, cost_member, cost_of, decimal_text
+from gai_fast.model.money import UNIT, Charge, cost_member, cost_of, decimal_text
 from gai_fast.model.settings import ModelSettings, Price, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import Places
 from gai_fast.net.attempts.retry import Failure
@@ -70,6 +71,7 @@ class Call:
         is_metered: Whether the answer should have counts: without them, the text of the request is charged.
         check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
             caller must not. None if all may be sent.
+        images: The number of images that are asked for.
         is_repeatable: Whether the upstream may get it twice.
         wants_bearer: Whether the upstream wants the key as `Authorization: Bearer`, whatever its own header is.
     """
@@ -78,6 +80,7 @@ class Call:
         "body",
         "check",
         "endpoint",
+        "images",
         "is_metered",
         "is_repeatable",
         "model",
@@ -99,6 +102,7 @@ class Call:
         self.model: ModelSettings | None = None
         self.price: Price | None = None
         self.is_metered = False
+        self.images = 0
         self.check: Callable[[bytes], object] | None = None
         self.is_repeatable = False
         self.wants_bearer = False
@@ -141,6 +145,7 @@ class Transfer(Receiver):
         self._received = self._sent = 0
         self._paused_at: float | None = None
         self._paused = 0.0
+        self._absurd_tokens = 0
         self._is_owed = False  # its client has left, and the upstream may have the request
         self._has_ended = False
 
@@ -429,26 +434,45 @@ class Transfer(Receiver):
             cost=charges[0].amount if charges else None,
             currency=charges[0].currency if charges else "",
             charges=charges,
+            absurd_tokens=self._absurd_tokens,
         )
 
-    def _cost(self, outcome: Outcome) -> tuple[dict[str, object] | None, tuple[Charge, ...]]:
-        """Returns the tokens and the cost of what the upstream has answered, or works on for a client that left."""
+    def _cost(self, outcome: Outcome) -> tuple[dict[str, Any] | None, tuple[Charge, ...]]:
+        """Returns the tokens and the cost of what the upstream has answered, or works on for a client that left.
+
+        Of an answer that breaks they are what the upstream has counted, else an estimate: as of a stream.
+        """
         call = self._call
         if not (self._status or self._is_owed) or self._status >= _FAILED:
             return None, ()
-        if outcome == "failed" and self._held is not None:  # the client got an error, and nothing of the answer
+        if outcome == "failed" and not self._received:
             return None, ()
+        source = "estimated" if outcome == "finished" else "partial"
         usage = None if self._usage is None else self._usage.usage(self._held or b"")
-        if not (usage and usage["total_tokens"]) and call.is_metered:  # LM Studio counts nothing: 0
-            usage = estimated_usage(text_characters(call.body), 0, "estimated")
+        if not (usage and usage.get("total_tokens", 1)) and call.is_metered:  # LM Studio counts nothing: 0
+            usage = estimated_usage(text_characters(call.body), 0, source)
+        elif usage is not None:
+            usage = self._measured(usage, source)
+            if outcome != "finished":
+                usage["source"] = source
         price = call.price
         if price is None:
             return usage, ()
-        amount = cost_of(usage or {}, price) + price.request
+        amount = min(cost_of(usage or {}, price) + price.request + call.images * price.image, SHARED.charge * UNIT)
         if usage is not None:
             usage["cost"] = cost_member(amount, price.currency)
         provider = call.upstream.provider.partition(":")[0]
         return usage, (Charge(provider, call.upstream.name, amount, price.currency),)
+
+    def _measured(self, usage: dict[str, Any], source: str) -> dict[str, Any]:
+        """Returns a usage in which an estimate stands for a count that is missing or absurd (`core/usage.py`)."""
+        model = self._call.model
+        window = None if model is None else get_provider(model.upstream.provider).window(model)
+        known = Known(len(self._call.body), self._received, window, zero_counts=True)
+        self._absurd_tokens = absurd_count(usage, most_tokens(known))
+        if "total_tokens" in usage and not self._absurd_tokens:
+            return usage
+        return completed(usage, known._replace(prompt=text_characters(self._call.body)), source)
 
     # ---- StreamCallbacks
 

@@ -80,7 +80,8 @@ class UsageReader:
         self._last = data[-most:] if len(data) >= most else (self._last + data)[-most:]
 
     def usage(self, whole: bytes = b"") -> dict[str, Any] | None:
-        """Returns the counts in the form of an event's `usage`. None if the body has none.
+        """Returns the counts in the form of an event's `usage`: the output alone if the input is missing. None if the
+        body has none.
 
         Args:
             whole: The body, if it was not fed.
@@ -114,7 +115,7 @@ class UsageReader:
                 usage = _usage(own, output)
                 if usage is not None:
                     return _with_compactions(usage, iterations)
-        return None
+        return {"output_tokens": output} if output else None
 
     def _is_own(self, part: bytes, name_at: int, at: int) -> bool:
         """Returns whether counts stand at their own place.

@@ -928,7 +928,12 @@ def test_usage_that_the_provider_never_reported_is_estimated_at_the_finish() -> 
     }
     assert "usage" not in relayed(HELLO, STOP).events[-2]
     result = relayed(HELLO, chunk(usage={"input_tokens": 1}), STOP, prompt_characters=10)
-    assert result.events[-2]["usage"] == {"input_tokens": 1}
+    assert result.events[-2]["usage"] == {
+        "input_tokens": 1,
+        "output_tokens": 2,
+        "total_tokens": 3,
+        "source": "estimated",
+    }
 
 
 # ---- any stream ------------------------------------------------------------------------------------------------------

@@ -411,7 +411,21 @@ class TestUsage:
 
     def test_details_of_another_shape_are_left_out(self) -> None:
         usage = {"input_tokens": 4, "output_tokens": 2, "output_tokens_details": 5}
-        assert read(head(usage=usage), tail(), STOP)[-1]["usage"]["total_tokens"] == 6
+        assert read(head(), tail(usage=usage), STOP)[-1]["usage"]["total_tokens"] == 6
+
+    @pytest.mark.parametrize("wrong", [True, -1, 2.5, 2**53, 2**70, "x", None])
+    def test_a_count_that_cannot_be_read_replaces_none(self, wrong: Any) -> None:
+        begun = head(usage={"input_tokens": 4, "output_tokens": 1})
+        usage = {"input_tokens": wrong, "output_tokens": 2}
+        assert read(begun, tail(usage=usage), STOP)[-1]["usage"] == {
+            "input_tokens": 4,
+            "output_tokens": 2,
+            "total_tokens": 6,
+        }
+
+    def test_the_count_of_the_first_tokens_is_not_that_of_the_answer(self) -> None:
+        begun = head(usage={"input_tokens": 4, "output_tokens": 1})
+        assert read(begun, tail(), STOP)[-1]["usage"] == {"input_tokens": 4}
 
     def test_compactions_are_charged_and_are_no_tokens_of_the_answer(self) -> None:
         expected = {"input_tokens": 203_000, "output_tokens": 4500, "total_tokens": 207_500}

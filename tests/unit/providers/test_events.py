@@ -33,8 +33,15 @@ class TestUsage:
         assert counted_usage(15, 78, reasoning=64, total=93)["output_tokens"] == 78
         assert counted_usage(15, 78, reasoning=64, total=1)["output_tokens"] == 78
 
+    def test_a_missing_count_is_the_total_less_the_other(self) -> None:
+        whole = {"input_tokens": 4, "output_tokens": 5, "total_tokens": 9}
+        assert counted_usage(None, 5, total=9) == counted_usage(4, None, total=9) == whole
+        assert counted_usage(None, None, total=9) == {}
+
     def test_what_the_provider_left_out_stays_out(self) -> None:
-        assert counted_usage(None, 5, total=9) == {"output_tokens": 5}
+        assert counted_usage(None, 5) == {"output_tokens": 5}
+        assert counted_usage(5, None) == {"input_tokens": 5}
+        assert counted_usage(None, 5, total=3) == {"output_tokens": 5}
 
 
 def test_a_citation_leaves_out_what_says_nothing() -> None:

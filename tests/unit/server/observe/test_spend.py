@@ -166,7 +166,7 @@ def test_currencies_have_rows_of_their_own_and_a_foreign_one_is_reported_once(
 def test_an_upstream_that_counts_absurdly_is_reported_once(sink: SpendSink, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            sink.stream_ended(metrics(charge(), usage={"input_tokens": 1, "output_tokens": 2**50}))
+            sink.stream_ended(metrics(absurd_tokens=2**32 - 1))
     assert [record.getMessage() for record in caplog.records] == [
-        "upstream 'up' counts more than 1000000000 tokens in an answer, which is charged for so many"
+        "upstream 'up' counts more than its model has room for, 4294967295 tokens of one answer: an estimate is charged"
     ]

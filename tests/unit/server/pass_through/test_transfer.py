@@ -115,8 +115,16 @@ async def charged_for_broken_answer(net: Net, *sent: bytes) -> list[int]:
 
 
 @on_uvloop
-async def test_an_answer_that_breaks_before_a_part_was_passed_on_costs_nothing(net: Net) -> None:
-    assert await charged_for_broken_answer(net, b"Content-Length: 500\r\n\r\n", b"x" * 30) == []
+async def test_an_answer_that_breaks_before_any_of_its_body_came_costs_nothing(net: Net) -> None:
+    assert await charged_for_broken_answer(net, b"Content-Length: 500\r\n\r\n") == []
+
+
+@on_uvloop
+async def test_an_answer_that_breaks_before_a_part_was_passed_on_is_charged_as_one_that_was(net: Net) -> None:
+    sent = b"Content-Length: 500\r\n\r\n", b"x" * 30
+    assert await charged_for_broken_answer(net, *sent) == [4 * UNIT + 11 * UNIT // 10**6]
+    counted = b"Content-Length: 500\r\n\r\n", b'{"usage": {"prompt_tokens": 90, "total_tokens": 90}, "data": ['
+    assert await charged_for_broken_answer(net, *counted) == [4 * UNIT + 90 * UNIT // 10**6]
 
 
 @on_uvloop
