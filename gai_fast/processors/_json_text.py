@@ -1,7 +1,7 @@
 """An incremental JSON reader: reads every character once, and has the value so far at any time.
 
 Owns the grammar of RFC 8259; a fault is found at the first wrong character. Knows nothing of events. One match reads a
-run of a string; the value grows in place, so that a snapshot costs its size and no parsing.
+run of a string; the value grows in place, so that a snapshot costs no parsing, and a copy of open containers alone.
 
 A step of the reader takes 1 to 2 µs, so one text may cost `limits.json_steps`. Longer texts are read by the standard
 library, 30 times as fast, if they hold an object or array that is whole.
@@ -69,8 +69,8 @@ class JSONReader:
         self.sure = False
         """Whether this is a document, not a bracket in prose: a member's name or an element is complete, or
         `_SURE_DEPTH` containers are open."""
-        self.members: list[str] = []
-        """The completed members of the outermost object; the caller empties the list."""
+        self.members: dict[str, None] = {}
+        """The members of the outermost object that were completed, each once; the caller takes them."""
         self.position = 0
         """Characters read."""
         self._base = 0
@@ -124,9 +124,10 @@ class JSONReader:
         return self.complete
 
     def snapshot(self) -> Any:
-        """Returns a copy of the value so far. It includes an unfinished string.
+        """Returns the value so far. It includes an unfinished string.
 
-        Unfinished names, numbers and literals are left out.
+        Unfinished names, numbers and literals are left out. Only containers that are open are copied, without what they
+        hold: those that are complete change no more, and all snapshots share them.
         """
         self.changed = False
         if self._state in (self._string, self._escape) and not self._is_key:
@@ -134,7 +135,20 @@ class JSONReader:
             if self._halves and "\ud800" <= text[-1:] <= "\udbff":
                 text = text[:-1]  # the low surrogate may follow
             self._place(join_surrogates(text) if self._halves else text)
-        return _copied(self.value)
+        if not self._stack:
+            return self.value
+        keys = reversed(self._keys)
+        inner: dict[str, Any] | list[Any] | None = None
+        for container in reversed(self._stack):
+            copied = container.copy()
+            if isinstance(copied, dict):
+                key = next(keys)
+                if inner is not None:
+                    copied[key] = inner
+            elif inner is not None:
+                copied[-1] = inner
+            inner = copied
+        return inner
 
     # -- one method per state: reads from a position on, returns the position of the next state --
 
@@ -330,7 +344,7 @@ class JSONReader:
             return
         self.sure = True
         if len(self._stack) == 1 and self._keys:
-            self.members.append(self._keys[0])
+            self.members[self._keys[0]] = None
         self._state = self._after
 
     def _close_container(self, at: int) -> int:
@@ -357,6 +371,8 @@ class JSONReader:
         if self._is_key:
             self._keys[-1] = text
             self._state = self._colon
+            if len(self._stack) == 1:
+                self.members.pop(text, None)  # it begins again
         else:
             self._place(text)
             self._end_value()
@@ -380,15 +396,6 @@ def same_json(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same_json, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
-
-
-def _copied(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    if type(value) is list:
-        # Copies a list of 2,000,000 numbers in 0.03 s instead of 0.2 s.
-        return value.copy() if _is_flat(value) else [_copied(item) for item in value]
-    return value
 
 
 def _brackets(text: str, at: int) -> int:

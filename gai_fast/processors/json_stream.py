@@ -34,10 +34,11 @@ class JSONStreamProcessor(Processor):
     Args:
         schema: The JSON Schema that the document must meet, as a value or as JSON text; needs the extra `schema`. A
             member of the outermost object is checked as soon as it is complete.
-        snapshots_ms: The shortest time between two `json.snapshot` events in milliseconds (0: one with every delta). A
-            large value must also have grown by a share (`limits.json_snapshots`), and after
-            `limits.json_snapshot_text` characters in all only the last snapshot follows. The last snapshot comes when
-            the document is complete. `None` if there are no snapshots.
+        snapshots_ms: The shortest time between two `json.snapshot` events in milliseconds (0: one with every delta).
+            Snapshots become rarer as their value grows: after one of n characters the text grows by
+            n² / `limits.json_snapshots` before the next one, and at most to twice its size. The last snapshot comes
+            when the document is complete. `None` if there are no snapshots. Snapshots share the parts of the value
+            that are complete: a program must not change them.
         on_invalid: `warn` yields one `warning` and then passes all text. `error` ends the stream at once
             (`provider_unavailable`) and passes no text from the first wrong character on.
         recover: Leave out the text before and after the document: prose, and the fences of a code block.
@@ -72,7 +73,6 @@ class JSONStreamProcessor(Processor):
         self._on_invalid = on_invalid
         self._recover = recover
         self._remove_duplicates = remove_duplicates
-        self._snapshot_text = 0  # of all snapshots of the stream, in characters
         self._begin()
 
     def _begin(self) -> None:
@@ -112,7 +112,7 @@ class JSONStreamProcessor(Processor):
         """The time of the next snapshot. `None` if no snapshot is due."""
         if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news():
             return None
-        if self._snapshot_text >= LIMITS.json_snapshot_text or not self._has_grown():
+        if not self._has_grown():
             return None
         return self._last_snapshot + self.snapshots_ms
 
@@ -122,7 +122,6 @@ class JSONStreamProcessor(Processor):
             value = self._reader.snapshot()
             if not is_empty(value):  # events leave out empty keys, so the snapshot would have no `json`
                 self._last_snapshot, self._snapshot_at = now_ms, self._reader.position
-                self._snapshot_text += self._reader.position
                 yield {"type": "json.snapshot", "json": value}
 
     # -- events --
@@ -157,11 +156,13 @@ class JSONStreamProcessor(Processor):
         return self.snapshots_ms is not None and self._reader.changed and self._take not in (self._seek, self._pass)
 
     def _has_grown(self) -> bool:
-        """Returns whether the text has grown by a share of its size.
+        """Returns whether the text has grown enough since the last snapshot, which cost its size.
 
-        A snapshot costs the size of the value. With this condition the snapshots become rarer as the value grows.
+        With growth by n² / `limits.json_snapshots` all snapshots together cost a multiple of this limit that grows by
+        one each time the text becomes three times as long; with growth to twice the size they cost twice the text.
         """
-        return (self._reader.position - self._snapshot_at) * LIMITS.json_snapshots >= self._reader.position
+        size = self._snapshot_at
+        return (self._reader.position - size) * LIMITS.json_snapshots >= size * min(size, LIMITS.json_snapshots)
 
     def _report(self) -> Iterator[Event]:
         """Yields or raises the problem once."""
@@ -223,7 +224,7 @@ class JSONStreamProcessor(Processor):
         kind = _CONTAINERS.get(type(reader.value))
         if schema.types is not None and kind is not None and kind not in schema.types:
             return f"$ is an {kind}"
-        names, reader.members = reader.members, []
+        names, reader.members = reader.members, {}
         problems = (schema.member_problem(name, reader.value[name]) for name in names)
         return next((problem for problem in problems if problem is not None), None)
 

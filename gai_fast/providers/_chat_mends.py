@@ -6,6 +6,7 @@ Knows the dialect, and no provider: the rules of each provider name those that i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, Final
 
 from gai_fast.core.shapes import Shape
@@ -114,8 +115,9 @@ class Pairs(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         messages: list[Any] = body["messages"]
-        results: dict[str, list[int]] = {}  # the places of results, by the id of their calls
-        for at, message in enumerate(messages):
+        results: dict[str, list[int]] = {}  # the places of results, the first one last, by the id of their calls
+        for at in range(len(messages) - 1, -1, -1):
+            message = messages[at]
             if _role(message) == "tool" and isinstance(message.get("tool_call_id"), str):
                 results.setdefault(message["tool_call_id"], []).append(at)
         early = _Instructions(messages) if self._results_last else None
@@ -138,10 +140,10 @@ class Pairs(Mend):
             for call in calls:
                 identifier = call.get("id") if isinstance(call, dict) else None
                 places = results.get(identifier) if isinstance(identifier, str) else None
-                while places and places[0] < at:
-                    places.pop(0)  # a result before its call
+                while places and places[-1] < at:
+                    places.pop()  # a result before its call
                 if places:
-                    found.append(places.pop(0))
+                    found.append(places.pop())
                 elif changes.may_drop:
                     changes.drop(f"messages[{at}].tool_calls")
                     continue
@@ -319,10 +321,11 @@ class NoPrefill(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         messages: list[Any] = body["messages"]
-        while messages and _role(messages[-1]) == "assistant":
-            changes.leave_out(self._provider, f"messages[{len(messages) - 1}]", "a last message of the assistant")
-            messages = messages[:-1]
-        body["messages"] = messages
+        end = len(messages)
+        while end and _role(messages[end - 1]) == "assistant":
+            end -= 1
+            changes.leave_out(self._provider, f"messages[{end}]", "a last message of the assistant")
+        body["messages"] = messages[:end]
 
 
 class AnswerAfterResults(Mend):
@@ -372,6 +375,7 @@ class Turns(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         sent: list[Any] = []
+        joined: dict[int, list[Any]] = {}  # the contents of several messages, by the place of the one that gets them
         for at, message in enumerate(body["messages"]):
             role = _role(message)
             before: Any = _role(sent[-1]) if sent else ""
@@ -386,9 +390,11 @@ class Turns(Mend):
                 changes.leave_out(self._provider, f"messages[{at}]", "a first message of the assistant")
             elif role == before and role != "system":
                 changes.adjust(f"messages[{at}]", "joined")
-                sent[-1] = {**sent[-1], "content": _joined(sent[-1].get("content"), message.get("content"))}
+                joined.setdefault(len(sent) - 1, [sent[-1].get("content")]).append(message.get("content"))
             else:
                 sent.append(message)
+        for place, contents in joined.items():
+            sent[place] = {**sent[place], "content": _joined(contents)}
         if sent and _role(sent[-1]) == "assistant":
             changes.leave_out(
                 self._provider, f"messages[{len(body['messages']) - 1}]", "a last message of the assistant"
@@ -400,11 +406,13 @@ class Turns(Mend):
         body["messages"] = sent
 
 
-def _joined(first: Any, second: Any) -> Any:
-    """Joins the contents of two messages."""
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}"
-    return [*_parts(first), *_parts(second)]
+def _joined(contents: list[Any]) -> Any:
+    """Joins the contents of several messages."""
+    texts = [*takewhile(lambda content: isinstance(content, str), contents)]
+    text = "\n\n".join(texts)
+    if len(texts) == len(contents):
+        return text
+    return [*_parts(text), *(part for content in contents[len(texts) :] for part in _parts(content))]
 
 
 def _parts(content: Any) -> list[Any]:

@@ -493,16 +493,21 @@ def closed_schema(schema: Any) -> Any:
         return schema if all(map(_is_same, written, schema)) else written
     if not isinstance(schema, dict):
         return schema
-    closed = {name: value if name in _NO_SCHEMAS else closed_schema(value) for name, value in schema.items()}
-    properties = schema.get("properties")
-    if isinstance(properties, dict):
-        closed["properties"] = {name: closed_schema(value) for name, value in properties.items()}
-        if all(map(_is_same, closed["properties"].values(), properties.values())):
-            closed["properties"] = properties
-    if isinstance(properties, dict) or is_object(schema):
+    closed: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in _NAMED_SCHEMAS and isinstance(value, dict):
+            closed[name] = _same_if_equal({key: closed_schema(each) for key, each in value.items()}, value)
+        else:
+            closed[name] = value if name in _NO_SCHEMAS else closed_schema(value)
+    if isinstance(schema.get("properties"), dict) or is_object(schema):
         closed["additionalProperties"] = False
-    is_same = len(closed) == len(schema) and all(map(_is_same, closed.values(), schema.values()))
-    return schema if is_same else closed
+    return _same_if_equal(closed, schema)
+
+
+def _same_if_equal(written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Returns what was given if what was written has the same values, member by member; compares no deeper."""
+    is_same = len(written) == len(given) and all(map(_is_same, written.values(), given.values()))
+    return given if is_same else written
 
 
 def is_object(schema: Mapping[str, Any]) -> bool:

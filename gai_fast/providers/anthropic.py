@@ -403,7 +403,9 @@ class Anthropic(API):
         """
         system: list[dict[str, Any]] = []
         sent: list[dict[str, Any]] = []
+        results: dict[int, list[dict[str, Any]]] = {}  # by the turn to whose beginning they belong
         given = turns(request)
+        end = 0  # of the system messages in a row
         for at, (path, message) in enumerate(given):
             blocks = self._blocks(message, path, target)
             if not blocks and type(message) is not ToolMessage:
@@ -413,17 +415,24 @@ class Anthropic(API):
                 if not sent:
                     system += blocks
                     continue
-                role = self._system_role(sent, given[at + 1 :], facts)
+                if at >= end:
+                    end = _row_end(given, at)
+                role = self._system_role(sent, given[end][1] if end < len(given) else None, facts)
                 if role == "user" and blocks:
                     target.changes.adjust(f"{path}.role", role)
                 add_turn(sent, role, "content", blocks)
                 continue
             if type(message) is ToolMessage:
                 result = {"type": "tool_result", "tool_use_id": message.call_id, "content": blocks}
-                _add_result(sent, result | {"is_error": True} if message.is_error else result)
+                if not sent or sent[-1]["role"] != "user":
+                    sent.append({"role": "user", "content": []})
+                own = results.setdefault(len(sent) - 1, [])
+                own.append(result | {"is_error": True} if message.is_error else result)
                 continue
             role = "assistant" if type(message) is AssistantMessage else "user"
             add_turn(sent, role, "content", blocks)
+        for turn, own in results.items():
+            sent[turn]["content"][:0] = own
         if not sent and system:  # a request needs a turn
             target.changes.adjust(f"{given[0][0]}.role", "user")
             return [], [{"role": "user", "content": system}]
@@ -438,9 +447,14 @@ class Anthropic(API):
                 target.changes.adjust(f"{given[-1][0]}.content", "trimmed")
         return system, sent
 
-    def _system_role(self, sent: list[dict[str, Any]], rest: list[tuple[str, Message]], facts: Facts) -> str:
-        """Returns the role of a system message after others: `system` if the model and its place allow it."""
-        following = next((message for _, message in rest if not isinstance(message, SystemMessage)), None)
+    def _system_role(self, sent: list[dict[str, Any]], following: Message | None, facts: Facts) -> str:
+        """Returns the role of a system message after others: `system` if the model and its place allow it.
+
+        Args:
+            sent: The turns before it.
+            following: The first message after it that is of another kind; None if there is none.
+            facts: What is known of the model.
+        """
         fits = following is None or isinstance(following, AssistantMessage)
         return "system" if facts.system_in_middle and fits and sent[-1]["role"] in ("user", "system") else "user"
 
@@ -657,14 +671,11 @@ def _is_paused(turn: dict[str, Any]) -> bool:
     return any(label(block.get("type")).endswith(_PAUSING) for block in turn["content"])
 
 
-def _add_result(sent: list[dict[str, Any]], result: dict[str, Any]) -> None:
-    """Adds a tool's result to the last turn of the user, after its results and before its other content."""
-    if not sent or sent[-1]["role"] != "user":
-        sent.append({"role": "user", "content": [result]})
-        return
-    blocks = sent[-1]["content"]
-    at = next((at for at, block in enumerate(blocks) if block.get("type") != "tool_result"), len(blocks))
-    blocks.insert(at, result)
+def _row_end(given: list[tuple[str, Message]], at: int) -> int:
+    """Returns the index after a row of system messages that begins at an index."""
+    while at < len(given) and isinstance(given[at][1], SystemMessage):
+        at += 1
+    return at
 
 
 def _version_of(body: Mapping[str, Any]) -> str:

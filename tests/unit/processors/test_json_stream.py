@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.processors import StreamInfo, read_processor
+from gai_fast.processors._schema import Schema
 from gai_fast.processors.json_stream import JSONStreamProcessor, JSONStreamSettings
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
@@ -271,18 +272,42 @@ def test_snapshots_of_a_large_value_become_rarer_so_that_all_of_them_cost_a_mult
     assert emitted(2000) < 1.6 * emitted(1000)
 
 
-def test_the_snapshots_of_a_stream_have_a_budget_and_the_last_one_comes_in_any_case(
+def test_all_snapshots_of_a_long_answer_are_a_few_times_their_bound_and_the_last_one_comes_in_any_case(
     change_limits: ChangeLimits,
 ) -> None:
-    change_limits(json_snapshot_text=1000)
-    processor = JSONStreamProcessor(snapshots_ms=0)
-    deltas = ["[", *["1234567," for _ in range(1000)], "1]"]
-    events = [event for text in deltas for event in processor.process({"type": "text.delta", "text": text})]
-    snapshots = [event["json"] for event in events if event["type"] == "json.snapshot"]
-    assert len(snapshots[-1]) == 1001
-    sizes = [len(encode_json(each)) for each in snapshots[:-1]]
-    assert 800 < sum(sizes) < 1300
-    assert processor.due_ms is None
+    change_limits(json_snapshots=1000)
+
+    def written(numbers: int) -> int:
+        processor = JSONStreamProcessor(snapshots_ms=0)
+        deltas = ["[", *["1234567," for _ in range(numbers)], "1]"]
+        events = [event for text in deltas for event in processor.process({"type": "text.delta", "text": text})]
+        found = snapshots(events)
+        assert len(found[-1]) == numbers + 1
+        assert processor.due_ms is None
+        return sum(len(encode_json(each)) for each in found[:-1])
+
+    assert 2000 < written(100) < 6000  # below the bound: by it
+    assert written(1000) < 8000 * 2 + 6000  # beyond it: by the answer
+
+
+def test_a_small_answer_has_the_interval_that_was_asked_for() -> None:
+    document = "[" + ",".join(["12345"] * 300) + "]"
+    assert len(snapshots(run(document, 6, snapshots_ms=0))) == 300
+
+
+def test_a_member_that_is_repeated_in_one_delta_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[tuple[str, Any]] = []
+    schema = Schema('{"properties": {"a": {"type": "array"}, "b": {"type": "integer"}}}')
+    monkeypatch.setattr(schema, "member_problem", lambda name, value: checked.append((name, value)))
+    processor = JSONStreamProcessor(schema)
+    list(processor.process({"type": "text.delta", "text": '{"a": [1], "b": 1, "a": [2], "a": [3], '}))
+    assert checked == [("b", 1), ("a", [3])]
+
+
+def test_a_member_that_has_begun_again_is_checked_when_it_is_whole() -> None:
+    schema = {"properties": {"a": {"type": "string", "minLength": 3}}}
+    out = run('{"a": "abc", "a": "defg"}', [20], schema=schema, on_invalid="error")
+    assert types_of(out)[-1] == "done"
 
 
 def test_an_answer_beyond_its_limit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

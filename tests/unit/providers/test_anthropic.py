@@ -52,6 +52,29 @@ class TestRequest:
     def test_sampling_parameters_decide_the_version(self, fields: dict[str, Any], version: str) -> None:
         assert dict(request("anthropic", **fields).headers)["anthropic-version"] == version
 
+    def test_results_stand_before_the_other_content_of_their_turn(self) -> None:
+        calls = [{"type": "tool_call", "call_id": each, "name": "f"} for each in "abc"]
+        results = [{"role": "tool", "call_id": each, "content": each} for each in "abc"]
+        said = [{"role": "user", "content": text} for text in ("1", "2")]
+        messages = [{"role": "assistant", "content": calls}, results[0], said[0], results[1], said[1], results[2]]
+        turns = body("anthropic", messages=[said[0], *messages, messages[0], *results, said[1]])["messages"]
+        assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant", "user"]
+        found = [[block.get("tool_use_id") or block["text"] for block in turns[at]["content"]] for at in (2, 4)]
+        assert found[0] == ["a", "b", "c", "1", "2"]
+        assert (len(found[1]), found[1][-1]) == (4, "2")
+
+    def test_a_row_of_system_messages_has_the_role_that_fits_what_follows(self) -> None:
+        system = {"role": "system", "content": "Be brief."}
+        said = {"role": "user", "content": "Hi"}
+        answered = {"role": "assistant", "content": "Yes"}
+        for row, roles in (
+            ([said, system, system, answered, said], ["user", "system", "assistant", "user"]),
+            ([said, system, system], ["user", "system"]),
+            ([said, system, system, said], ["user"]),
+        ):
+            turns = body("anthropic", model="claude-opus-4-8", messages=row)["messages"]
+            assert [turn["role"] for turn in turns] == roles
+
     def test_messages_of_every_role(self) -> None:
         messages = [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},

@@ -95,6 +95,15 @@ def test_a_schema_is_closed_where_it_does_not_say_otherwise() -> None:
         assert closed_schema(same) is same
 
 
+def test_a_definition_may_have_the_name_of_a_keyword() -> None:
+    names = ("properties", "enum", "required", "type")
+    given = {"$defs": {name: {"type": "object", "properties": {}} for name in names}, "type": "string"}
+    assert closed_schema(given) == {
+        "$defs": {name: {"type": "object", "properties": {}, "additionalProperties": False} for name in names},
+        "type": "string",
+    }
+
+
 def test_calls_and_results_without_each_other_are_left_out() -> None:
     def call(name: str) -> dict[str, str]:
         return {"type": "tool_call", "call_id": name, "name": "f"}

@@ -1,0 +1,92 @@
+"""Counts the instructions of each walk for an input of n and for one of 2n, in one process under callgrind.
+
+Instructions of the whole process count: those of the interpreter, of compiled modules and kernels, and of the C behind
+`in`, `index` and `+`, which no trace of lines sees. Collections of the garbage collector do not.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+from ctypes import CDLL
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.instructions.counting import ROOT, build_marks
+from tests.linear.cases import TABLES, Case
+
+_SUMMARY = re.compile(rb"^(?:summary|totals): ([0-9]+)", re.M)
+_HEAD = 4096
+_SMALL = 8
+"""The share of n that a walk does before it is counted: it fills caches, and imports what it needs."""
+
+
+def ratios(table: str, timeout: float) -> dict[str, tuple[int, int]]:
+    """Returns the instructions of each walk of a table for n and for 2n.
+
+    Args:
+        table: The table's name.
+        timeout: Seconds.
+
+    Raises:
+        RuntimeError: valgrind or a C compiler is missing, or a walk failed.
+    """
+    with TemporaryDirectory() as folder:
+        marks = build_marks(Path(folder))
+        command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
+        done = subprocess.run(
+            [*command, sys.executable, "-m", "tests.linear.counting", table, str(marks), folder],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"the walks failed ({done.returncode}):\n{done.stderr[-2000:]}")
+    found: dict[str, tuple[int, int]] = {}
+    for line in done.stdout.splitlines():
+        name, once, twice = json.loads(line)
+        found[name] = once, twice
+    return found
+
+
+def count(case: Case, marks: CDLL, folder: Path) -> list[int]:
+    """Returns the instructions of a walk for n and for 2n; under callgrind.
+
+    Args:
+        case: The walk.
+        marks: The library that controls callgrind.
+        folder: Where it writes its counts.
+    """
+    case.make(max(1, case.n // _SMALL))()
+    found = []
+    for n in (case.n, 2 * case.n):
+        work = case.make(n)
+        marks.gai_count_from_here()
+        work()
+        marks.gai_dump(b"walk")
+        for file in folder.glob("out.*"):
+            with file.open("rb") as counts:
+                summary = _SUMMARY.search(counts.read(_HEAD))
+            file.unlink()
+            assert summary is not None
+            found.append(int(summary[1]))
+    return found
+
+
+def main(table: str, marks: str, folder: str) -> None:
+    """Writes a line for each walk of a table."""
+    library = CDLL(marks)
+    gc.disable()
+    for name, case in TABLES[table]().items():
+        print(json.dumps([name, *count(case, library, Path(folder))]), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
