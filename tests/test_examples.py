@@ -186,7 +186,7 @@ async def test_the_stream_of_an_sdk_is_a_response_and_its_early_failure_has_a_st
             upstream.fault = Fault("429")
             async with session.get(url + "/chat?q=Hi") as response:
                 assert response.status == 429
-                assert (await response.json())["detail"].endswith("RateLimitError")
+                assert (await response.json())["error"]["code"] == "rate_limited"
 
 
 async def test_several_answers_share_a_websocket(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.kernels import encode_ndjson, encode_sse
-from gai_fast.model.errors import Error
+from gai_fast.model.errors import Error, ErrorPayload
 from gai_fast.model.events import TYPES, Event, done
 from gai_fast.model.halves import Halves, joined, rest
 from gai_fast.model.settings import StreamSettings
@@ -440,7 +440,7 @@ class Body:
 
     async def _take(self, item: Any) -> None:
         if not self._is_committed and not self._pending and not self._is_resumed and _is_error(item):
-            self._early = Error.from_payload(item["error"])
+            self._early = _error_of(item["error"])
         self._write(self._frames.item(item))
         if self._size > self._stream.client_buffer:
             self._room = asyncio.get_running_loop().create_future()
@@ -477,6 +477,14 @@ def check_source(source: object) -> None:
     if not hasattr(source, "__aiter__") and not hasattr(source, "__next__"):
         text = "a response takes an async iterable, or an iterator, of events, texts or objects"
         raise TypeError(f"{text}; this is {type(source).__name__}")
+
+
+def _error_of(payload: Mapping[str, Any]) -> Error:
+    """Returns the error of an `error` event; it keeps the status that a provider has given it."""
+    error = Error.from_payload(payload)
+    if isinstance(payload, ErrorPayload) and payload.status is not None:
+        error.status = payload.status
+    return error
 
 
 def _is_error(item: Any) -> bool:

@@ -1,5 +1,5 @@
-"""Streams as responses of aiohttp's server: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`; and the
-whole server as an application, `application`.
+"""Streams as responses of aiohttp's server: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`,
+`error_response`; and the whole server as an application, `application`.
 
 Owns how an `aiohttp.web.StreamResponse` sends a body, and how its source is cancelled if the client disconnects.
 
@@ -21,38 +21,50 @@ from multidict import CIMultiDict
 
 from gai_fast.config import load
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Items, Source, checked, checked_source
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
+from gai_fast.integrations._body import Body, Items, Source, checked
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, refusal, response_source, source_of
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings, StreamSettings
-from gai_fast.runtime.ids import request_id
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.application import build_application
-from gai_fast.server.http.replies import Headers, Reply, error_reply
+from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.write_watch import WriteWatch
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def sse_response(events: Items, **options: Any) -> web.StreamResponse:
+def sse_response(events: Items, *, request: web.Request | None = None, **options: Any) -> web.StreamResponse:
     """Returns a response that sends a source's items as SSE, for a handler.
 
     Args:
         events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
             iterator of them, which is iterated in a thread.
+        request: The request, for `gateway.stream(…)`: its `Last-Event-ID` resumes that durable stream in place of a new
+            one, and the `[stream]` of the gateway's model has the defaults.
         options: Keywords (docs/frameworks.md, "What a response sends").
 
     Raises:
-        TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.
+        TypeError: `events` is neither an async iterable nor an iterator, or with `request` no stream of a gateway; or a
+            keyword is unknown.
         ValueError: A value is out of range.
     """
-    return EventResponse(checked_source(events, "sse", options))
+    return _sourced(events, request, "sse", options)
 
 
-def ndjson_response(events: Items, **options: Any) -> web.StreamResponse:
+def ndjson_response(events: Items, *, request: web.Request | None = None, **options: Any) -> web.StreamResponse:
     """Returns a response like `sse_response`, but as NDJSON, one object per line."""
-    return EventResponse(checked_source(events, "ndjson", options))
+    return _sourced(events, request, "ndjson", options)
+
+
+def error_response(error: Error, *, request: web.Request | None = None) -> web.Response:
+    """Returns the response for an error that a route raised: its status, headers and JSON body.
+
+    Args:
+        error: The error.
+        request: The request, whose `X-Request-ID` the response has.
+    """
+    return _whole(refusal(error, {} if request is None else request.headers))
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
@@ -99,6 +111,15 @@ def application(gateway_or_config: Any) -> web.Application:
     return build_application(gateway_or_config)
 
 
+def _sourced(
+    events: Items, request: web.Request | None, framing: Framing, options: dict[str, Any]
+) -> web.StreamResponse:
+    try:
+        return EventResponse(response_source(events, None if request is None else request.headers, framing, options))
+    except Error as error:
+        return error_response(error, request=request)
+
+
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Handler:
     options = checked(options)
 
@@ -109,7 +130,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
                 return prepared
             return EventResponse(source_of(gateway, prepared, request.headers, framing, options))
         except Error as error:
-            return _whole(error_reply(error, request_id(request.headers.get("x-request-id"))))
+            return error_response(error, request=request)
 
     return handle
 

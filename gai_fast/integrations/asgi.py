@@ -1,4 +1,5 @@
-"""Streams as responses of ASGI applications: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+"""Streams as responses of ASGI applications: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`,
+`error_response`.
 
 If Starlette is installed, responses are Starlette's, and handlers are endpoints for Starlette and FastAPI. Otherwise
 both are plain ASGI callables, and `prepare` gets a `Request` of this module. They run on asyncio's loops.
@@ -18,13 +19,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Items, Source, checked, checked_source
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
+from gai_fast.integrations._body import Body, Items, Source, checked
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, refusal, response_source, source_of
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.runtime.ids import request_id
-from gai_fast.server.http.replies import Headers, Reply, error_reply
+from gai_fast.server.http.replies import Headers, Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -37,24 +37,37 @@ if find_spec("starlette") is not None:
     StarletteResponse = import_module("starlette.responses").Response
 
 
-def sse_response(events: Items, **options: Any) -> Any:
+def sse_response(events: Items, *, request: Any = None, **options: Any) -> Any:
     """Returns a response that sends a source's items as SSE: a Starlette response, or an ASGI callable without it.
 
     Args:
         events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
             iterator of them, which is iterated in a thread.
+        request: The request, for `gateway.stream(…)`: its `Last-Event-ID` resumes that durable stream in place of a new
+            one, and the `[stream]` of the gateway's model has the defaults.
         options: Keywords (docs/frameworks.md, "What a response sends").
 
     Raises:
-        TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.
+        TypeError: `events` is neither an async iterable nor an iterator, or with `request` no stream of a gateway; or a
+            keyword is unknown.
         ValueError: A value is out of range.
     """
-    return _response(EventApp(checked_source(events, "sse", options)))
+    return _sourced(events, request, "sse", options)
 
 
-def ndjson_response(events: Items, **options: Any) -> Any:
+def ndjson_response(events: Items, *, request: Any = None, **options: Any) -> Any:
     """Returns a response like `sse_response`, but as NDJSON, one object per line."""
-    return _response(EventApp(checked_source(events, "ndjson", options)))
+    return _sourced(events, request, "ndjson", options)
+
+
+def error_response(error: Error, *, request: Any = None) -> Any:
+    """Returns the response for an error that a route raised: its status, headers and JSON body.
+
+    Args:
+        error: The error.
+        request: The request, whose `X-Request-ID` the response has.
+    """
+    return _response(_Whole(refusal(error, {} if request is None else request.headers)))
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
@@ -219,6 +232,14 @@ class Request:
             raise Error("invalid_request", "the body is not JSON", reason="json") from None
 
 
+def _sourced(events: Items, request: Any, framing: Framing, options: dict[str, Any]) -> Any:
+    headers = None if request is None else request.headers
+    try:
+        return _response(EventApp(response_source(events, headers, framing, options)))
+    except Error as error:
+        return error_response(error, request=request)
+
+
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Any:
     options = checked(options)
 
@@ -230,7 +251,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
                 return prepared
             return EventApp(source_of(gateway, prepared, headers, framing, options))
         except Error as error:
-            return _Whole(error_reply(error, request_id(headers.get("x-request-id"))))
+            return _Whole(refusal(error, headers))
 
     async def endpoint(request: Any) -> Any:
         answered = await answer(request, request.headers)

@@ -1,4 +1,4 @@
-"""Streams as responses of Django: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+"""Streams as responses of Django: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`, `error_response`.
 
 Owns how a `StreamingHttpResponse` sends a body. Django sends the headers before it reads the first bytes, so a response
 made by a view always has the status 200, and a failure is an event of its stream. The handlers are views that wait for
@@ -14,8 +14,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.wsgi import WSGIRequest
@@ -25,10 +24,9 @@ from django.http.response import HttpResponseBase
 from gai_fast.formats._base import MEDIA_TYPES, Framing
 from gai_fast.integrations import wsgi
 from gai_fast.integrations._body import Body, Items, checked, checked_source
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, open_once, refusal, source_of
 from gai_fast.model.errors import Error
-from gai_fast.runtime.ids import request_id
-from gai_fast.server.http.replies import Reply, error_reply
+from gai_fast.server.http.replies import Reply
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -76,11 +74,23 @@ def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Vi
     return _handler(gateway, prepare, "ndjson", options)
 
 
+def error_response(error: Error, *, request: HttpRequest | None = None) -> HttpResponse:
+    """Returns the response for an error that a route raised: its status, headers and JSON body.
+
+    Args:
+        error: The error.
+        request: The request, whose `X-Request-ID` the response has.
+    """
+    return _whole(refusal(error, {} if request is None else _headers_of(request)))
+
+
 UNSUPPORTED = ("write_timeout",)
 """Keywords that Django cannot support: a response has no access to its client's connection."""
 
 
 def _supported(options: dict[str, Any], *more: str) -> dict[str, Any]:
+    if "request" in options:
+        raise TypeError("a response of Django takes no `request`: a view that resumes is made with `sse_handler`")
     for name in (*UNSUPPORTED, *more):
         if name in options:
             raise TypeError(f"a response of Django has no keyword {name!r}: it does not see its request's connection")
@@ -154,20 +164,20 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
     options = checked(_supported(options))
 
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = _headers_of(request)
         try:
             prepared = await call(prepare if inspect.iscoroutinefunction(prepare) else sync_to_async(prepare), request)
         except Error as error:
-            return _refused(error, headers)
+            return _whole(refusal(error, headers))
         if isinstance(prepared, HttpResponseBase):
             return prepared
 
         async def answer() -> HttpResponseBase:
             try:
-                await _open(gateway)
+                await open_once(gateway)
                 body = source_of(gateway, prepared, headers, framing, options).body(headers)
             except Error as error:
-                return _refused(error, headers)
+                return _whole(refusal(error, headers))
             if request.method == "HEAD":
                 await body.close()
                 return _whole(Reply(200, headers=body.headers))
@@ -179,19 +189,8 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
     return view
 
 
-def _refused(error: Error, headers: Mapping[str, str]) -> HttpResponse:
-    return _whole(error_reply(error, request_id(headers.get("x-request-id"))))
-
-
-_opening: Final[WeakKeyDictionary[GatewayLike, asyncio.Lock]] = WeakKeyDictionary()
-
-
-async def _open(gateway: GatewayLike) -> None:
-    """Opens the gateway if it is not open; of several concurrent requests, one opens it."""
-    if not gateway.is_open:
-        async with _opening.setdefault(gateway, asyncio.Lock()):
-            if not gateway.is_open:
-                await gateway.__aenter__()
+def _headers_of(request: HttpRequest) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
 
 
 async def _start(body: Body) -> HttpResponseBase:

@@ -1,80 +1,243 @@
-"""Streams as responses of WSGI applications (PEP 3333), as Flask and Bottle make: `sse_response`, `ndjson_response`.
+"""Streams as responses of WSGI applications (PEP 3333), as Flask and Bottle make: `sse_response`, `ndjson_response`,
+`sse_handler`, `ndjson_handler`, `error_response`.
 
 Owns the loop on which async sources run: one for all responses of the process, in a thread that the first response
 starts. So sources of several responses may share what belongs to a loop, such as an open `Gateway`.
 
-The server sends status and headers before it reads the first bytes, so a failure is an event of the stream.
+1. The server sends status and headers before it reads the first bytes of a response. So a failure of a program's own
+   source is an event of the stream.
+2. A handler, and a response with `request`, wait for the first event, in the thread of the request, and open the
+   gateway if it is not open. An early failure has its own status.
+3. A handler is a WSGI application, and a view of Flask and of Bottle, which keep the request aside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import os
+import sys
 import threading
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Items, checked_source
+from gai_fast.integrations._body import Body, Items, Source, checked
+from gai_fast.integrations._handlers import (
+    GatewayLike,
+    Prepare,
+    open_once,
+    refusal,
+    response_source,
+    source_of,
+)
+from gai_fast.model.errors import Error
+from gai_fast.server.http.replies import Reply
 
 _T = TypeVar("_T")
+Environ = Mapping[str, Any]
+StartResponse = Callable[..., Any]
 
 UNSUPPORTED: Final = ("commit_after", "compression", "write_timeout")
 """Keywords that a response cannot support: it sees neither its request nor its connection."""
+UNSUPPORTED_OF_HANDLERS: Final = ("write_timeout",)
+"""Likewise for a handler and a response with `request`, which see the request."""
 
 
-def sse_response(events: Items, **options: Any) -> Chunks:
-    """Returns the body of a response that sends a source's items as SSE.
+def sse_response(events: Items, *, request: Any = None, **options: Any) -> Response:
+    """Returns a response that sends a source's items as SSE.
 
-    With Flask: `Response(body, headers=body.headers)`. In a WSGI application: `start_response("200 OK", body.headers)`,
-    then `return body`.
+    With Flask: `Response(body, body.status, body.headers)`; with Bottle: `HTTPResponse(body, body.status,
+    body.headers)`. In a WSGI application: `return body(environ, start_response)`.
 
     Args:
         events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
             iterator of them, which is iterated in a thread.
+        request: The request of Flask or Bottle, or the `environ`, for `gateway.stream(…)`: its `Last-Event-ID` resumes
+            that durable stream in place of a new one, the response waits for the first event (rule 2), and the
+            `[stream]` of the gateway's model has the defaults.
         options: Keywords (docs/frameworks.md, "What a response sends").
 
     Raises:
-        TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.
+        TypeError: `events` is neither an async iterable nor an iterator, or with `request` no stream of a gateway; or a
+            keyword is unknown.
         ValueError: A value is out of range.
     """
-    return _response(events, "sse", options)
+    return _response(events, request, "sse", options)
 
 
-def ndjson_response(events: Items, **options: Any) -> Chunks:
-    """Returns the body of a response like `sse_response`, but as NDJSON, one object per line."""
-    return _response(events, "ndjson", options)
+def ndjson_response(events: Items, *, request: Any = None, **options: Any) -> Response:
+    """Returns a response like `sse_response`, but as NDJSON, one object per line."""
+    return _response(events, request, "ndjson", options)
 
 
-def _response(events: Items, framing: Framing, options: dict[str, Any]) -> Chunks:
-    for name in UNSUPPORTED:
+def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
+    """Returns a handler that sends a gateway's answer as SSE: a view of Flask or Bottle, and a WSGI application.
+
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable stream of the gateway.
+
+    Args:
+        gateway: A `Gateway`, or the client from `connect`; the first request opens it if it is not open.
+        prepare: Called with each request (Flask's or Bottle's, otherwise the `environ`), sync or async; returns a
+            native request, or a response of its own.
+        options: As for `sse_response`, and `commit_after` and `compression`; the `[stream]` of the gateway's model has
+            the defaults.
+
+    Raises:
+        TypeError: A keyword is unknown.
+        ValueError: A value is out of range.
+    """
+    return Handler(gateway, prepare, "sse", options)
+
+
+def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
+    """Returns a handler like `sse_handler`, but for NDJSON, one object per line."""
+    return Handler(gateway, prepare, "ndjson", options)
+
+
+def error_response(error: Error, *, request: Any = None) -> Response:
+    """Returns the response for an error that a route raised: its status, headers and JSON body.
+
+    Args:
+        error: The error.
+        request: The request of Flask or Bottle, or the `environ`; the response has its `X-Request-ID`.
+    """
+    return Whole(refusal(error, {} if request is None else _headers_of(_environ_of(request))))
+
+
+def _response(events: Any, request: Any, framing: Framing, options: dict[str, Any]) -> Response:
+    if request is None:
+        return Chunks(response_source(events, None, framing, _supported(options, UNSUPPORTED)).body())
+    environ = _environ_of(request)
+    headers = _headers_of(environ)
+    options = _supported(options, UNSUPPORTED_OF_HANDLERS)
+    try:
+        source = response_source(events, headers, framing, options)
+    except Error as error:
+        return Whole(refusal(error, headers))
+    return _begun(events.gateway, lambda: source, environ, headers)
+
+
+def _supported(options: dict[str, Any], unsupported: tuple[str, ...]) -> dict[str, Any]:
+    for name in unsupported:
         if name in options:
             raise TypeError(f"a WSGI response has no keyword {name!r}: it does not see its request's connection")
-    return Chunks(checked_source(events, framing, options).body())
+    return options
 
 
-class Chunks:
-    """The body of a WSGI response: an iterator of chunks, which the server closes.
+def _begun(
+    gateway: GatewayLike, source: Callable[[], Source], environ: Environ, headers: Mapping[str, str]
+) -> Response:
+    """Opens the gateway, starts the source and waits for its first event: rule 2."""
+
+    async def begin() -> Body | Reply:
+        try:
+            await open_once(gateway)
+            body = source().body(headers)
+        except Error as error:
+            return refusal(error, headers)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(body.close)
+            if environ["REQUEST_METHOD"] == "HEAD":
+                return Reply(200, headers=body.headers, has_length=False)
+            reply = await body.begin()
+            if reply is None:
+                stack.pop_all()
+            return reply or body
+
+    begun = _wait(background_loop(), begin())
+    return Whole(begun) if isinstance(begun, Reply) else Chunks(begun, has_begun=True)
+
+
+def _environ_of(request: Any) -> Environ:
+    """Returns the `environ` of a request of Flask, Bottle or Werkzeug, or the `environ` itself.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    environ = request if isinstance(request, dict) else getattr(request, "environ", None)
+    if not isinstance(environ, dict):
+        raise TypeError(
+            f"`request` must be Flask's or Bottle's request, or the environ; this is {type(request).__name__}"
+        )
+    return environ
+
+
+def _headers_of(environ: Environ) -> Mapping[str, str]:
+    return {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+
+
+class Response(ABC):
+    """A response: an iterator of chunks, which the server closes, and a WSGI application that sends it.
+
+    Attributes:
+        status: The status line, such as `200 OK`.
+        headers: The headers, as pairs of name and value.
+    """
+
+    status: str
+    headers: list[tuple[str, str]]
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Sends the response: PEP 3333."""
+        start_response(self.status, self.headers)
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    @abstractmethod
+    def __next__(self) -> bytes:
+        """Returns the next chunk."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the response; idempotent."""
+
+
+class Whole(Response):
+    """A response that is complete.
+
+    Args:
+        reply: The response.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        self.status = f"{reply.status} {HTTPStatus(reply.status).phrase}"
+        length = [("content-length", str(len(reply.body)))] if reply.has_length else []
+        self.headers = [*reply.headers, *length]
+        self._chunks = iter([reply.body] if reply.body else [])
+
+    def __next__(self) -> bytes:
+        """Returns the body, once."""
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Drops the body."""
+        self._chunks = iter([])
+
+
+class Chunks(Response):
+    """A response that streams.
 
     The source runs on the loop of this module, from the first chunk on. While it gives nothing, the iterator gives a
     keep-alive each `heartbeat` seconds; the write of one is how the server notices that a client has left.
 
     Args:
         body: The body; the first chunk starts it.
-
-    Attributes:
-        headers: The headers of the response, as pairs of name and value.
+        has_begun: The body's source is already running.
     """
 
-    def __init__(self, body: Body) -> None:
-        self.headers: list[tuple[str, str]] = list(body.headers)
+    def __init__(self, body: Body, *, has_begun: bool = False) -> None:
+        self.status = "200 OK"
+        self.headers = list(body.headers)
         self._body = body
         self._chunks = aiter(body)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = background_loop() if has_begun else None
         self._is_closed = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
 
     def __next__(self) -> bytes:
         """Waits for the next chunk, and returns it."""
@@ -104,6 +267,77 @@ class Chunks:
 
     async def _next(self) -> bytes | None:
         return await anext(self._chunks, None)
+
+
+class Handler:
+    """Sends a gateway's answers: rule 3. Made by `sse_handler` and `ndjson_handler`.
+
+    Args:
+        gateway: As for `sse_handler`.
+        prepare: As for `sse_handler`.
+        framing: The framing of the responses.
+        options: As for `sse_handler`.
+    """
+
+    def __init__(self, gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> None:
+        self.__name__ = getattr(prepare, "__name__", "handler")  # Flask names the route by it
+        self._gateway = gateway
+        self._prepare = prepare
+        self._framing: Framing = framing
+        self._options = checked(_supported(options, UNSUPPORTED_OF_HANDLERS))
+
+    def __call__(self, *wsgi: Any, **parts: Any) -> Any:
+        """Answers a request.
+
+        Args:
+            wsgi: As a WSGI application: the `environ` and `start_response`. A view gets neither.
+            parts: As a view: the parts of the URL, which `prepare` finds in the request.
+
+        Returns:
+            The framework's response.
+        """
+        if wsgi:
+            environ, start_response = wsgi
+            return self._answered(environ, environ)(environ, start_response)
+        request, made = _of_framework()
+        answered = self._answered(request, request.environ)
+        return made(answered) if isinstance(answered, Response) else answered
+
+    def _answered(self, request: Any, environ: Environ) -> Any:
+        """Returns the response; the program's own if `prepare` has given one."""
+        headers = _headers_of(environ)
+        try:
+            prepared = self._prepare(request)
+            if inspect.isawaitable(prepared):
+                prepared = _wait(background_loop(), _awaited(prepared))
+            if not isinstance(prepared, Mapping):
+                return prepared
+        except Error as error:
+            return Whole(refusal(error, headers))
+        return _begun(
+            self._gateway,
+            lambda: source_of(self._gateway, prepared, headers, self._framing, self._options),
+            environ,
+            headers,
+        )
+
+
+async def _awaited(prepared: Awaitable[_T]) -> _T:
+    return await prepared
+
+
+def _of_framework() -> tuple[Any, Callable[[Response], Any]]:
+    """Returns the request that Flask or Bottle answers in this thread, and what makes a response of it.
+
+    Raises:
+        RuntimeError: There is no such request.
+    """
+    flask, bottle = sys.modules.get("flask"), sys.modules.get("bottle")
+    if flask is not None and flask.has_request_context():
+        return flask.request, lambda each: flask.Response(each, each.status, each.headers)
+    if bottle is not None and "REQUEST_METHOD" in bottle.request.environ:
+        return bottle.request, lambda each: bottle.HTTPResponse(each, each.status, each.headers)
+    raise RuntimeError("a handler is called as a view of Flask or Bottle, or as a WSGI application")
 
 
 def iterated(chunks: AsyncIterable[bytes]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import contextlib
 import enum
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -128,7 +128,7 @@ class Gateway(Asking):
         Raises:
             TypeError: The request is not a mapping.
         """
-        return GatewayStream(self.engine, checked_request(request), events)
+        return GatewayStream(self, checked_request(request), events)
 
     def follow(self, stream_id: str, after: str | int | None = None) -> FollowedStream:
         """Follows a durable stream: kept by this gateway (`resumable`), or any other in its store (`[store]`).
@@ -179,14 +179,14 @@ class GatewayStream(Client):
 
     Attributes:
         id: The stream's id.
+        gateway: The gateway that answers.
+        request: The native request; it may be replaced until it is sent.
     """
 
-    def __init__(
-        self, engine: Callable[[], Engine], request: NativeRequest, manager: EventManager | None = None
-    ) -> None:
+    def __init__(self, gateway: Gateway, request: NativeRequest, manager: EventManager | None = None) -> None:
         self.id = new_stream_id()
-        self._find_engine = engine
-        self._request = request
+        self.gateway = gateway
+        self.request = request
         self._manager = manager
         self._callbacks: CallbackRunner | None = None
         self._sink = OrderedEvents("compact")
@@ -213,9 +213,9 @@ class GatewayStream(Client):
         """
         if self._session is not None or self._followed is not None or self._is_over:
             raise RuntimeError("a stream is followed once: ask again for another answer")
-        engine = self._find_engine()
+        engine = self.gateway.engine()
         loop = self._loop = asyncio.get_running_loop()
-        request = parse_request(request_body(self._request))
+        request = parse_request(request_body(self.request))
         if request.idempotency_key is not UNSET:
             raise Error("unsupported", "`idempotency_key` is for requests that a server gets", reason="idempotency_key")
         if isinstance(request.request_id, str):
@@ -279,6 +279,15 @@ class GatewayStream(Client):
             if sharing is not None:
                 sharing.release()
         self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()
+
+    def resumed(self, stream_id: str, after: int) -> FollowedStream:
+        """Returns the rest of an earlier stream of the gateway, which is followed in place of this one.
+
+        Args:
+            stream_id: The earlier stream's id.
+            after: The number of its last event that the client has.
+        """
+        return self.gateway.follow(stream_id, after)
 
     @property
     def resume_id(self) -> str | None:

@@ -292,6 +292,8 @@ class RemoteStream:
 
     Attributes:
         id: The stream's id; empty before the server has responded.
+        gateway: The gateway that asks.
+        request: The native request; it may be replaced until it is sent.
         position: The number of the last event received from the stream's log.
     """
 
@@ -305,8 +307,8 @@ class RemoteStream:
     ) -> None:
         self.id = ""
         self.position = 0
-        self._gateway = gateway
-        self._request = request
+        self.gateway = gateway
+        self.request = request
         self._manager = manager
         self._callbacks: CallbackRunner | None = None
         self._headers = headers
@@ -328,6 +330,15 @@ class RemoteStream:
         self._disconnected = 0.0
         self._lost_at = 0.0
         self._hint = 0.0
+
+    def resumed(self, stream_id: str, after: int) -> FollowedRemoteStream:
+        """Returns the rest of an earlier stream of the server, which is followed in place of this one.
+
+        Args:
+            stream_id: The earlier stream's id.
+            after: The number of its last event that the client has.
+        """
+        return self.gateway.follow(stream_id, after, headers=self._headers)
 
     @property
     def resume_id(self) -> str | None:
@@ -351,7 +362,7 @@ class RemoteStream:
         try:
             await asyncio.wait([entering])
         except asyncio.CancelledError:
-            self._gateway.run_detached(self._abandon(entering, ends=self._is_own and self._gateway.may_wait))
+            self.gateway.run_detached(self._abandon(entering, ends=self._is_own and self.gateway.may_wait))
             raise
         entering.result()
         return self
@@ -365,10 +376,10 @@ class RemoteStream:
                 raise
             self._fail(error)  # an upstream error becomes an event, as in this process
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as problem:
-            raise self._gateway.unreachable(problem) from None
+            raise self.gateway.unreachable(problem) from None
         except _LOST as problem:
             if self._is_plain:
-                raise self._gateway.unreachable(problem) from None
+                raise self.gateway.unreachable(problem) from None
             self._lose()  # the server may have started the stream: rule 1
             while self._response is None and not self._is_over:
                 await self._reopen()
@@ -432,7 +443,7 @@ class RemoteStream:
         """Cancels a stream that cannot be followed again, unless its end is known."""
         if self._is_plain:  # its connection, which is closed, was its only reader
             return
-        if self._end is None and self._is_own and self.id and self._gateway.is_open:
+        if self._end is None and self._is_own and self.id and self.gateway.is_open:
             with contextlib.suppress(Error):  # the program has left; if this fails, the server follows `on_disconnect`
                 await self._delete()
 
@@ -560,16 +571,16 @@ class RemoteStream:
             Error: The server refuses.
         """
         kept = {} if self._is_plain else {"idempotency_key": self._key}
-        body = request_body({**kept, **self._request, "stream": True, "resumable": not self._is_plain})
+        body = request_body({**kept, **self.request, "stream": True, "resumable": not self._is_plain})
         async with asyncio.timeout(LIMITS.server_head):
-            response = await self._gateway.send("POST", "api/v1/stream", body, headers=self._headers)
+            response = await self.gateway.send("POST", "api/v1/stream", body, headers=self._headers)
         await self._begin(response)
 
     async def _resume(self) -> None:
         """Requests the rest of the stream. Raises as `_open`."""
         after = f"{self.id}.{self._seq}" if self._seq else None
         async with asyncio.timeout(LIMITS.server_connect):
-            response = await self._gateway.send("GET", self._path, after=after, headers=self._headers)
+            response = await self.gateway.send("GET", self._path, after=after, headers=self._headers)
         await self._begin(response)
 
     async def _begin(self, response: aiohttp.ClientResponse) -> None:
@@ -614,7 +625,7 @@ class RemoteStream:
             return
         if wait:
             await asyncio.sleep(wait)
-        if not self._gateway.is_open:
+        if not self.gateway.is_open:
             self._fail(Error("network", "the gateway of this stream was closed", reason="closed"))
             return
         self._tries += 1
@@ -636,12 +647,12 @@ class RemoteStream:
         """
         try:
             async with asyncio.timeout(LIMITS.server_connect):
-                response = await self._gateway.send("DELETE", self._path, headers=self._headers)
+                response = await self.gateway.send("DELETE", self._path, headers=self._headers)
                 if response.status not in (200, 202, 404):
                     raise await error_of(response)
                 response.release()
         except _LOST as problem:
-            raise self._gateway.unreachable(problem) from None
+            raise self.gateway.unreachable(problem) from None
 
     def _lose(self) -> None:
         """Closes the response of a lost connection."""

@@ -11,13 +11,15 @@ that API's adapter reads as it reads the provider's own bytes.
    or `tool_calls`.
 4. An exception with a status or an error body is the provider's error; a broken connection is `network`. Any other
    exception passes through. Whatever ends the stream, the library's stream is closed.
+5. What only leads to a stream is opened at the first event, so that a refusal is the answer's `error` too: an awaitable
+   is awaited, a function called, a context manager entered.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from contextlib import suppress
-from inspect import isawaitable
+from contextlib import AsyncExitStack, ExitStack, suppress
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 
 from gai_fast.core.adapter import Adapter
@@ -41,6 +43,7 @@ from gai_fast.providers._sdk_objects import (
 )
 from gai_fast.providers._sdk_texts import Text
 from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.threads import ThreadIterator
 
 
 def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
@@ -49,38 +52,59 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
     Args:
         stream: The library's result of a streaming request: an iterator or an async iterator of the chunks of
             `openai` (chat, Responses), `anthropic`, `google-genai`, `mistralai`, `cohere`, `groq`, `ollama` or LiteLLM,
-            of LangChain's messages, whole or in chunks, of the APIs' chunks as mappings, or of texts and events.
+            of LangChain's messages, whole or in chunks, of the APIs' chunks as mappings, or of texts and events. Or
+            what leads to one, so that a refused request is an `error` event: an async client's call, not awaited; a
+            stream manager, not entered; a function without arguments that calls a plain client.
         provider: The provider's name, `name` or `name:api`, in the events; its API reads the chunks if they are of its
             dialect. If it is None, the objects tell it.
 
     Raises:
-        TypeError: `stream` is no iterator: a context manager, which has to be entered; a coroutine, which has to be
-            awaited; a whole answer.
+        TypeError: `stream` is none of these, such as a whole answer. If only the awaitable, the manager or the function
+            shows it, the first event raises it.
         ValueError: The provider is unknown.
     """
     if isinstance(stream, SDKEvents):
         return stream
     if provider is not None:
         get_provider(provider)
+    return SDKEvents(stream, provider, is_async=_is_async(stream))
+
+
+def _is_async(stream: Any) -> bool:
+    """Returns whether a stream, or what leads to one, is iterated with `async for`.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if _is_whole(stream):
+        raise _not_streamed(stream)
     is_async, is_plain = hasattr(stream, "__aiter__"), hasattr(stream, "__iter__")
-    is_whole = isinstance(stream, str | bytes | Mapping) or hasattr(stream, "model_dump")  # iterates its members
-    if is_whole or not (is_async or is_plain):
-        raise TypeError(_advice(stream))
     if is_async and is_plain:  # LiteLLM's wrapper is both; it holds the provider's stream
         inner = getattr(stream, "completion_stream", None)
-        is_async = inner is None or hasattr(inner, "__aiter__")
-    return SDKEvents(stream, provider, is_async=is_async)
+        return inner is None or hasattr(inner, "__aiter__")
+    if is_async or isawaitable(stream):  # a future has `__iter__` too
+        return True
+    if not is_plain and hasattr(stream, "__aenter__"):
+        return True
+    if is_plain or hasattr(stream, "__enter__") or _is_function(stream):
+        return False
+    raise _not_streamed(stream)
 
 
-def _advice(stream: object) -> str:
+def _is_whole(stream: object) -> bool:
+    return isinstance(stream, str | bytes | Mapping) or hasattr(stream, "model_dump")  # a model iterates its members
+
+
+def _is_function(stream: object) -> bool:
+    return callable(stream) and not isinstance(stream, type) and not iscoroutinefunction(stream)
+
+
+def _not_streamed(stream: object) -> TypeError:
     kind = type(stream).__name__
-    if hasattr(stream, "__aenter__"):
-        return f"from_sdk takes the stream itself: {kind} is a context manager, enter it with `async with` first"
-    if hasattr(stream, "__enter__"):
-        return f"from_sdk takes the stream itself: {kind} is a context manager, enter it with `with` first"
-    if isawaitable(stream):
-        return f"from_sdk takes the stream itself: await the {kind} first"
-    return f"from_sdk takes an iterator or an async iterator of an answer's chunks; this is {kind} (was it streamed?)"
+    if iscoroutinefunction(stream):
+        return TypeError(f"from_sdk takes an async function's call: call the {kind} first")
+    text = "from_sdk takes an iterator or an async iterator of an answer's chunks"
+    return TypeError(f"{text}; this is {kind} (was it streamed?)")
 
 
 class SDKEvents:
@@ -94,7 +118,7 @@ class SDKEvents:
 
     def __init__(self, stream: Any, provider: str | None, *, is_async: bool) -> None:
         self.is_async = is_async
-        self._stream = stream
+        self._source = _Source(stream)
         self._reading = _Reading(provider)
         self._plain: Generator[Event] | None = None
         self._async: AsyncGenerator[Event] | None = None
@@ -108,7 +132,7 @@ class SDKEvents:
         if self.is_async:
             raise TypeError("this stream is asynchronous: iterate it with `async for`")
         if self._plain is None:
-            self._plain = _events(self._stream, self._reading)
+            self._plain = _events(self._source, self._reading)
         return self._plain
 
     def __next__(self) -> Event:
@@ -123,7 +147,7 @@ class SDKEvents:
         if not self.is_async:
             raise TypeError("this stream is a plain iterator: iterate it with `for`")
         if self._async is None:
-            self._async = _aevents(self._stream, self._reading)
+            self._async = _aevents(self._source, self._reading)
         return self._async
 
     def __anext__(self) -> Any:
@@ -134,23 +158,25 @@ class SDKEvents:
 
         Raises:
             TypeError: The stream is an async iterator.
-            ValueError: It is a generator, and another thread waits for its next event.
+            ValueError: It is a generator, and another thread waits for its next event; or another thread opens it.
         """
         if self.is_async:
             raise TypeError("this stream is asynchronous: close it with `aclose`")
         self._close_plain()
-        _close(self._stream)
+        self._source.close()
 
     async def aclose(self) -> None:
         """Closes the stream, also while another task waits for its next event; idempotent.
 
         Raises:
-            RuntimeError: It is an async generator, and another task waits for its next event: cancel that task.
+            RuntimeError: It is an async generator, and another task waits for its next event, or another task opens it:
+                cancel that task.
+            ValueError: Another thread opens it.
         """
         self._close_plain()
         if self._async is not None and not self._async.ag_running:  # type: ignore[attr-defined]  # typeshed lacks it
             await self._async.aclose()
-        await _aclose(self._stream)
+        await self._source.aclose()
 
     def _close_plain(self) -> None:
         if self._plain is not None and not self._plain.gi_running:  # type: ignore[attr-defined]  # typeshed lacks it
@@ -159,9 +185,14 @@ class SDKEvents:
 
 # Functions, not methods of `SDKEvents`, which holds their generators: a cycle would keep the stream of a loop that was
 # left open until the garbage collector runs.
-def _events(stream: Any, reading: _Reading) -> Generator[Event]:
-    try:
-        items = iter(stream)
+def _events(source: _Source, reading: _Reading) -> Generator[Event]:
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        try:
+            items = source.open(opened)
+        except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
+            yield from reading.fail(problem)
+            return
         while not reading.is_over:
             try:
                 item = next(items)
@@ -172,13 +203,17 @@ def _events(stream: Any, reading: _Reading) -> Generator[Event]:
             else:
                 events = reading.read(item)
             yield from events
-    finally:
-        _close(stream)
 
 
-async def _aevents(stream: Any, reading: _Reading) -> AsyncGenerator[Event]:
-    try:
-        items = aiter(stream)
+async def _aevents(source: _Source, reading: _Reading) -> AsyncGenerator[Event]:
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(source.aclose)
+        try:
+            items = await source.aopen(opened)
+        except Exception as problem:  # noqa: BLE001  # rule 4: raised again if it is none of these
+            for event in reading.fail(problem):
+                yield event
+            return
         while not reading.is_over:
             try:
                 item = await anext(items)
@@ -190,8 +225,87 @@ async def _aevents(stream: Any, reading: _Reading) -> AsyncGenerator[Event]:
                 events = reading.read(item)
             for event in events:
                 yield event
-    finally:
-        await _aclose(stream)
+
+
+class _Source:
+    """Another library's stream: how it is opened and closed, rule 5.
+
+    Args:
+        given: The stream, or what leads to it.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+        self._is_opening = False
+
+    def open(self, opened: ExitStack) -> Iterator[Any]:
+        """Returns the stream's iterator.
+
+        Args:
+            opened: Gets what the stream's end has to leave.
+        """
+        stream = self._given
+        if not hasattr(stream, "__iter__"):
+            self._is_opening = True
+            try:
+                if _is_function(stream) and not hasattr(stream, "__enter__"):
+                    stream = stream()
+                if not hasattr(stream, "__iter__") and hasattr(stream, "__enter__"):
+                    stream = opened.enter_context(stream)
+            finally:
+                self._is_opening = False
+            if _is_whole(stream) or not hasattr(stream, "__iter__"):
+                raise _not_streamed(stream)
+            self._given = stream
+        return iter(stream)
+
+    async def aopen(self, opened: AsyncExitStack) -> AsyncIterator[Any]:
+        """Returns the stream's async iterator; a plain iterator that was awaited is iterated in a thread.
+
+        Args:
+            opened: Gets what the stream's end has to leave.
+        """
+        stream = self._given
+        if not hasattr(stream, "__aiter__"):
+            self._is_opening = True
+            try:
+                if isawaitable(stream):
+                    stream = await stream
+                if not hasattr(stream, "__aiter__") and hasattr(stream, "__aenter__"):
+                    stream = await opened.enter_async_context(stream)
+            finally:
+                self._is_opening = False
+            if _is_whole(stream) or not (hasattr(stream, "__aiter__") or hasattr(stream, "__iter__")):
+                raise _not_streamed(stream)
+            self._given = stream = stream if hasattr(stream, "__aiter__") else ThreadIterator(iter(stream))
+        return aiter(stream)
+
+    def close(self) -> None:
+        """Closes the stream; idempotent.
+
+        Raises:
+            ValueError: Another thread opens it.
+        """
+        if self._is_opening:
+            raise ValueError("another thread opens this stream")
+        close = getattr(self._given, "close", None)
+        if close is not None:
+            close()
+
+    async def aclose(self) -> None:
+        """Closes the stream, or what was to lead to it; idempotent.
+
+        Raises:
+            RuntimeError: Another task opens it.
+        """
+        if self._is_opening:
+            raise RuntimeError("another task opens this stream: cancel that task")
+        given = self._given
+        close = getattr(given, "aclose", None) or getattr(given, "close", None) or getattr(given, "cancel", None)
+        if close is not None:
+            closed = close()
+            if isawaitable(closed):
+                await closed
 
 
 def events_of_failure(problem: BaseException) -> list[Event]:
@@ -201,20 +315,6 @@ def events_of_failure(problem: BaseException) -> list[Event]:
         BaseException: `problem`, if it is no failure of the provider or the connection.
     """
     return _Reading(None).fail(problem)
-
-
-def _close(stream: Any) -> None:
-    close = getattr(stream, "close", None)
-    if close is not None:
-        close()
-
-
-async def _aclose(stream: Any) -> None:
-    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
-    if close is not None:
-        closed = close()
-        if isawaitable(closed):
-            await closed
 
 
 class _Reading:
@@ -294,10 +394,11 @@ class _Reading:
         Raises:
             BaseException: `problem`, if it is no failure of the provider or the connection.
         """
+        has_begun = self._relay is not None
         relay = self._begun(self._api or library_of(problem, PROVIDERS) or self._provider or CHAT, problem)
         adapter = self._adapter
         assert adapter is not None
-        error = _error_of(problem, adapter)
+        error = _error_of(problem, adapter, has_begun=has_begun)
         if error is None:
             raise problem
         self._count()
@@ -360,13 +461,14 @@ _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout
 """Names of base classes of the libraries' exceptions (httpx, aiohttp, openai, anthropic, groq)."""
 
 
-def _error_of(problem: BaseException, adapter: Adapter) -> Error | None:
+def _error_of(problem: BaseException, adapter: Adapter, *, has_begun: bool) -> Error | None:
     """Returns the error for an exception of a library. None if it is no failure of the provider or the connection."""
     if isinstance(problem, Error):
         return problem
     names = {kind.__name__ for kind in type(problem).__mro__}
     if isinstance(problem, TimeoutError) or names & _LATE:
-        return Error("timeout", "the answer stopped coming", reason="idle")
+        what, reason = ("the answer stopped coming", "idle") if has_begun else ("no answer has come", "first_event")
+        return Error("timeout", f"{what}: {type(problem).__name__}", reason=reason)
     status = getattr(problem, "status_code", None)
     if status is None and hasattr(problem, "details"):  # google-genai
         status = getattr(problem, "code", None)
@@ -382,7 +484,8 @@ def _error_of(problem: BaseException, adapter: Adapter) -> Error | None:
         lower = {str(name).lower(): str(value) for name, value in named.items()}
         return adapter.api.decode_error(status, lower, _error_body(body), now_ms())
     if isinstance(problem, OSError | EOFError) or names & _BROKEN:
-        return Error("network", f"the answer broke off: {type(problem).__name__}", reason="truncated")
+        what, reason = ("the answer broke off", "truncated") if has_begun else ("no connection", "connect")
+        return Error("network", f"{what}: {type(problem).__name__}", reason=reason)
     if isinstance(body, Mapping):
         failure = adapter.api.read_failure(body) or adapter.api.read_failure({"error": body})
         return None if failure is None else adapter.error(failure)

@@ -42,7 +42,7 @@ class WireStream(RemoteStream):
     ) -> None:
         self._leave()
         # Not awaited: grpcio cancels the task of a call more than once.
-        self._gateway.run_detached(self._cancel_own())
+        self.gateway.run_detached(self._cancel_own())
 
     async def read(self) -> list[tuple[Event, str]]:
         """Returns the next events, all that have come: each event, and its JSON text. Empty after the last event.

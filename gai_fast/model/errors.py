@@ -50,13 +50,15 @@ Phase = Literal["connect", "first_event", "mid_stream"]
 
 
 class ErrorPayload(dict[str, Any]):
-    """The `error` object of an event: a dict with one attribute.
+    """The `error` object of an event: a dict with two attributes.
 
     Attributes:
         details: The upstream's own error object; only encoders of its dialect write it.
+        status: The error's HTTP status; only a response that is not sent yet has it.
     """
 
     details: Mapping[str, Any] | None = None
+    status: int | None = None
 
 
 class GaiFastError(Exception):
@@ -151,6 +153,7 @@ class Error(GaiFastError):
         }
         payload = ErrorPayload((key, value) for key, value in members.items() if value is not None)
         payload.details = self.details
+        payload.status = self.status
         return payload
 
     @classmethod

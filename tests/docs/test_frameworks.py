@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -43,10 +43,43 @@ async def test_a_program_streams_an_answer_and_a_source_of_its_own(tmp_path: Pat
             async with session.get(url + "/progress") as response:
                 assert response.headers["content-type"].startswith("text/event-stream")
                 assert await response.text() == 'data: half of it\n\ndata: {"percent":100}\n\n'
-            async with session.get(url + "/ask?q=Tell+me+a+story") as response:
-                result = await gai_fast.acollect(gai_fast.read_events(response.content))
+            async with session.get(url + "/progress?job=8") as response:
+                assert response.status == 404
+                assert (await response.json())["error"]["message"] == "no such job"
+            async with asked(session, url, code) as response:
+                stream_id = response.headers["x-gai-stream-id"]
+                events = [event async for event in gai_fast.read_events(response.content)]
+                result = gai_fast.collect(events)
                 assert result.text.startswith("One stormy night")
                 assert result.finish_reason == "stop"
+            async with asked(session, url, code, {"last-event-id": f"{stream_id}.3"}) as response:
+                assert [event async for event in gai_fast.read_events(response.content)] == events[3:]
+            async with asked(session, url, code, {"last-event-id": f"{stream_id}.{events[-2]['seq']}"}) as response:
+                assert response.status == 204
+
+
+async def test_an_unknown_model_of_a_pydantic_body_is_404(tmp_path: Path) -> None:
+    code, run = PROGRAMS[0]
+    pytest.importorskip("fastapi")
+    (tmp_path / "chat.py").write_text(code.text)
+    port = free_port()
+    with serving([sys.executable, "-m", *shlex.split(run.text.replace("8000", str(port)))], tmp_path, port):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"http://127.0.0.1:{port}/ask", json={"q": "Hi", "model": "nope"}) as response,
+        ):
+            assert response.status == 404
+            assert (await response.json())["error"]["code"] == "not_found"
+
+
+def asked(
+    session: aiohttp.ClientSession, url: str, code: Block, headers: Mapping[str, str] | None = None
+) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    """Asks a program by its route: with a body if it takes one."""
+    question = {"q": "Tell me a story"}
+    if '@app.post("/ask")' in code.text:
+        return session.post(f"{url}/ask", json=question, headers=headers)
+    return session.get(f"{url}/ask", params=question, headers=headers)
 
 
 def test_every_framework_has_its_program_and_its_command() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import gai_fast
 from tests.integration.gateway import Client, Net, Response
 from tests.waiting import until
 
@@ -27,12 +28,19 @@ class Site:
     """By path: the framing, and what makes a source."""
     handlers: dict[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
     """By path: the framing, and `prepare`."""
+    answers: dict[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
+    """By path: the framing, and what makes a native request of the query, for a response with `request`."""
     gateway: Any = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def response(self, module: Any, path: str) -> Any:
         framing, make = self.responses[path]
         return getattr(module, f"{framing}_response")(make(), **self.options)
+
+    def answer(self, module: Any, path: str, request: Any) -> Any:
+        """Returns the response of a route that asks the gateway itself, or raises the error of an exception handler."""
+        framing, make = self.answers[path]
+        return getattr(module, f"{framing}_response")(self.gateway.stream(make(request)), request=request)
 
     def handler(self, module: Any, path: str) -> Any:
         framing, prepare = self.handlers[path]
@@ -57,6 +65,19 @@ async def aiohttp_(site: Site) -> AsyncIterator[str]:
         app.router.add_get(f"/{path}", answer(path))
     for path in site.handlers:
         app.router.add_route("*", f"/{path}", site.handler(module, path))
+
+    def asking(path: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                answered: web.StreamResponse = site.answer(module, path, request)
+            except gai_fast.Error as error:
+                return module.error_response(error, request=request)
+            return answered
+
+        return handle
+
+    for path in site.answers:
+        app.router.add_get(f"/{path}", asking(path))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -74,9 +95,24 @@ def plain(site: Site) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"][1:]
+        if path in site.answers:
+            request = asgi.Request(scope, receive)
+            try:
+                answered = site.answer(asgi, path, request)
+            except gai_fast.Error as error:
+                answered = asgi.error_response(error, request=request)
+            await answered(scope, receive, send)
+            return
         await (handlers[path] if path in handlers else site.response(asgi, path))(scope, receive, send)
 
     return app
+
+
+async def refused(request: Any, error: Any) -> Any:
+    """Handles the exception of a route in Starlette and FastAPI."""
+    from gai_fast.integrations import asgi
+
+    return asgi.error_response(error, request=request)
 
 
 def starlette(site: Site) -> Any:
@@ -95,19 +131,29 @@ def starlette(site: Site) -> Any:
         return endpoint
 
     routes = [Route(f"/{path}", answer(path)) for path in site.responses]
+
+    def asking(path: str) -> Any:
+        async def endpoint(request: Any) -> Any:
+            return site.answer(asgi, path, request)
+
+        return endpoint
+
+    routes += [Route(f"/{path}", asking(path)) for path in site.answers]
     methods = ["GET", "POST"]
     return Starlette(
-        routes=[*routes, *(Route(f"/{path}", site.handler(asgi, path), methods=methods) for path in site.handlers)]
+        exception_handlers={gai_fast.Error: refused},
+        routes=[*routes, *(Route(f"/{path}", site.handler(asgi, path), methods=methods) for path in site.handlers)],
     )
 
 
 def fastapi(site: Site) -> Any:
     pytest.importorskip("fastapi")
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request
 
     from gai_fast.integrations import asgi
 
     app = FastAPI()
+    app.exception_handler(gai_fast.Error)(refused)
 
     def answer(path: str) -> Any:
         async def endpoint() -> Any:
@@ -121,6 +167,16 @@ def fastapi(site: Site) -> Any:
         app.get(f"/{path}")(answer(path))
     for path in site.handlers:
         app.api_route(f"/{path}", methods=["GET", "POST"])(site.handler(asgi, path))
+
+    def asking(path: str) -> Any:
+        async def endpoint(request: Any) -> Any:
+            return site.answer(asgi, path, request)
+
+        endpoint.__annotations__["request"] = Request
+        return endpoint
+
+    for path in site.answers:
+        app.get(f"/{path}")(asking(path))
     return app
 
 

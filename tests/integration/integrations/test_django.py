@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,6 +33,22 @@ def test_what_a_response_cannot_do_is_refused(name: str) -> None:
     if name == "write_timeout":
         with pytest.raises(TypeError, match="no keyword"):
             integration.sse_handler(gai_fast.Gateway(), lambda request: {}, **{name: 1})
+
+
+def test_a_view_that_resumes_is_a_handler() -> None:
+    with pytest.raises(TypeError, match="`sse_handler`"):
+        integration.sse_response(texts(), request=None)
+
+
+def test_an_error_of_a_view_is_a_response_with_its_status() -> None:
+    from django.test import RequestFactory
+
+    error = gai_fast.RateLimited(message="slow down", retry_after_ms=1500)
+    response = integration.error_response(error, request=RequestFactory().get("/", headers={"X-Request-ID": "mine"}))
+    assert (response.status_code, response["retry-after"], response["x-request-id"]) == (429, "2", "mine")
+    assert response["content-type"] == "application/json"
+    assert json.loads(response.content)["error"]["code"] == "rate_limited"
+    assert json.loads(integration.error_response(error).content)["error"]["request_id"]
 
 
 def test_a_source_is_an_async_iterable_or_an_iterator() -> None:

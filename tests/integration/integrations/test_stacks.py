@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib
 import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 import gai_fast
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import NEVER, Net, on_both_loops, on_uvloop, settings_for
-from tests.integration.integrations.stacks import EVERY_STACK, Site, serve
+from tests.integration.integrations.stacks import EVERY_STACK, STACKS, Site, serve
 from tests.waiting import until
 
 QUERY = {"query": "Tell me a story"}
 QUIET = {"heartbeat": NEVER}
+WITH_REQUEST = pytest.mark.parametrize("stack", [name for name in STACKS if name != "django-uvicorn"])
+"""Django's responses take no `request`."""
 
 
 async def texts() -> AsyncIterator[str]:
@@ -167,6 +174,91 @@ async def test_a_handler_asks_the_gateway_and_resumes(net: Net, stack: str) -> N
     for place, status, reason in ((f"{'A' * 22}.3", 404, "stream"), ("nonsense", 400, "last_event_id")):
         refused = await served.ask("ask", last_event_id=place)
         assert (refused.status, refused.error["reason"]) == (status, reason)
+
+
+def resumable(request: Any) -> dict[str, Any]:
+    return {**QUERY, "resumable": True}
+
+
+def unknown(request: Any) -> dict[str, Any]:
+    return {**QUERY, "model": "nope"}
+
+
+def raising(request: Any) -> Any:
+    raise gai_fast.RateLimited(message="slow down", retry_after_ms=1500)
+
+
+ROUTES = {
+    "ask": ("sse", resumable),
+    "lines": ("ndjson", resumable),
+    "unknown": ("sse", unknown),
+    "raising": ("sse", raising),
+    "unnamed": ("sse", lambda request: {**QUERY, "request_id": 7}),
+}
+
+
+@WITH_REQUEST
+@on_both_loops
+async def test_a_route_that_asks_the_gateway_itself_resumes_by_its_request(net: Net, stack: str) -> None:
+    upstream = await net.mock(deltas=8)
+    gateway = await net.stack.enter_async_context(gai_fast.Gateway(settings_for(upstream.url)))
+    served = await serve(net, stack, Site(answers=ROUTES, gateway=gateway))
+    whole = await served.ask("ask", x_request_id="mine")
+    assert whole.types == ["start", *["text.delta"] * 8, "finish", "done"]
+    assert whole.headers["x-request-id"] == whole.events[0]["request_id"] == "mine"
+    stream_id = whole.headers["x-gai-stream-id"]
+    for at in (1, 5, 9):
+        assert (await served.ask("ask", last_event_id=f"{stream_id}.{at}")).events == whole.events[at:], at
+    assert (await served.ask("ask", last_event_id=f"{stream_id}.10")).status == 204
+    assert (await served.ask("lines", last_event_id=f"{stream_id}.5")).types == whole.types[5:]
+    assert len(upstream.requests) == 1
+    for place, status, reason in ((f"{'A' * 22}.3", 404, "stream"), ("nonsense", 400, "last_event_id")):
+        refused = await served.ask("ask", last_event_id=place)
+        assert (refused.status, refused.error["reason"]) == (status, reason)
+
+
+@WITH_REQUEST
+@on_uvloop
+async def test_an_error_of_a_route_is_the_response_with_its_status(net: Net, stack: str) -> None:
+    gateway = await net.stack.enter_async_context(gai_fast.Gateway(settings_for((await net.mock()).url)))
+    served = await serve(net, stack, Site(answers=ROUTES, gateway=gateway))
+    for path, status, code in (("unknown", 404, "not_found"), ("unnamed", 400, "invalid_request")):
+        answered = await served.ask(path)
+        assert (answered.status, answered.error["code"]) == (status, code)
+    raised = await served.ask("raising", x_request_id="mine")
+    assert (raised.status, raised.headers["retry-after"]) == (429, "2")
+    assert raised.error["request_id"] == raised.headers["x-request-id"] == "mine"
+
+
+@on_uvloop
+async def test_a_route_may_ask_a_server_and_its_own_headers_go_with_the_resumption(net: Net) -> None:
+    server = await net.gateway((await net.mock(deltas=8)).url, keys=(KeySettings("a", (key_digest("secret"),)),))
+    remote = await net.stack.enter_async_context(gai_fast.connect(f"http://{server.host}"))
+    headers = {"authorization": "Bearer secret"}
+
+    class Keyed:
+        def stream(self, request: Any) -> Any:
+            return remote.stream(request, headers=headers)
+
+    served = await serve(net, "aiohttp", Site(answers=ROUTES, gateway=Keyed()))
+    whole = await served.ask("ask")
+    assert whole.types[-2:] == ["finish", "done"]
+    name = next(line for line in whole.body.decode().split("\n") if line.startswith("id: "))[4:].partition(".")[0]
+    assert (await served.ask("ask", last_event_id=f"{name}.5")).events == whole.events[5:]
+    assert (await served.ask("ask", last_event_id=f"{name}.10")).status == 204
+
+
+@pytest.mark.parametrize("name", ["aiohttp", "asgi", "wsgi"])
+async def test_only_a_gateways_stream_is_resumed_by_a_request(name: str) -> None:
+    module = importlib.import_module(f"gai_fast.integrations.{name}")
+    request: Any = {"REQUEST_METHOD": "GET"} if name == "wsgi" else SimpleNamespace(headers={})
+    for source in (texts(), iter(["a"]), gai_fast.Stream()):
+        with pytest.raises(TypeError, match=f"this is {type(source).__name__}: leave it out"):
+            module.sse_response(source, request=request)
+    with pytest.raises(TypeError, match="no keyword 'beat'"):
+        module.ndjson_response(gai_fast.Gateway().stream(QUERY), request=request, beat=1)
+    with pytest.raises(ValueError, match="`heartbeat`"):
+        module.ndjson_response(gai_fast.Gateway().stream(QUERY), request=request, heartbeat=-1)
 
 
 @EVERY_STACK

@@ -139,6 +139,51 @@ async def test_a_handler_of_django_asks_the_gateway_and_resumes(net: Net, host: 
     assert (await served.ask("django/ask?q=Why", last_event_id="x")).status == 400
 
 
+WSGI_APPS = pytest.mark.parametrize("app", ["plain", "flask", "bottle"])
+
+
+@WSGI_APPS
+@pytest.mark.parametrize("route", ["handled", "asked"])
+@on_uvloop
+async def test_a_route_asks_the_gateway_opens_it_and_resumes(net: Net, host: str, app: str, route: str) -> None:
+    """By `sse_handler`, and by `sse_response` with `request`."""
+    served = Served(net, host)
+    answers = await asyncio.gather(*(served.ask(f"{app}/{route}?q=Why", x_request_id="mine") for _ in range(3)))
+    assert [answer.types[-1] for answer in answers] == ["done"] * 3
+    assert answers[0].headers["x-request-id"] == answers[0].events[0]["request_id"] == "mine"
+    place = f"{answers[0].headers['x-gai-stream-id']}."
+    rest = await served.ask(f"{app}/{route}?q=Why", last_event_id=f"{place}3")
+    assert rest.events == answers[0].events[3:]
+    last = answers[0].events[-2]["seq"]
+    assert (await served.ask(f"{app}/{route}?q=Why", last_event_id=f"{place}{last}")).status == 204
+    asked_nobody = await served.ask(f"{app}/{route}?q=Why", "HEAD")
+    assert (asked_nobody.status, bytes(asked_nobody.body)) == (200, b"")
+    for query, status in (("q=Why&model=nope", 404), ("q=no", 403)):
+        refused = await served.ask(f"{app}/{route}?{query}", x_request_id="mine")
+        assert (refused.status, refused.error["request_id"]) == (status, "mine")
+        assert refused.headers["content-type"] == "application/json"
+    refused = await served.ask(f"{app}/{route}?q=Why", last_event_id="nonsense")
+    assert (refused.status, refused.error["reason"]) == (400, "last_event_id")
+
+
+@pytest.mark.parametrize("path", ["plain/later", "flask/later/part"])
+@on_uvloop
+async def test_prepare_may_be_async_and_sees_the_frameworks_request(net: Net, host: str, path: str) -> None:
+    answer = await Served(net, host).ask(f"{path}?q=Why")
+    assert answer.types[-2:] == ["finish", "done"]
+    assert answer.headers["content-type"] == "application/x-ndjson"
+
+
+def test_a_handler_outside_of_a_request_says_how_it_is_called() -> None:
+    handler = wsgi.sse_handler(gai_fast.Gateway(), lambda request: {})
+    with pytest.raises(RuntimeError, match="a view of Flask or Bottle"):
+        handler()
+    with pytest.raises(TypeError, match="no keyword 'write_timeout'"):
+        wsgi.sse_handler(gai_fast.Gateway(), lambda request: {}, write_timeout=1)
+    with pytest.raises(TypeError, match="this is int"):
+        wsgi.error_response(gai_fast.NotFound(), request=5)
+
+
 @pytest.mark.parametrize("app", ["django", "django/sync"])
 @on_uvloop
 async def test_middleware_of_django_may_change_what_is_sent(net: Net, host: str, app: str) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 from wsgiref.util import shift_path_info
 from wsgiref.validate import validator
 
@@ -99,33 +100,85 @@ def response(module: Any, route: str) -> Any:
     return getattr(module, f"{framing}_response")(source(), **options)
 
 
+gateway = gai_fast.Gateway()
+
+
+def prepare(request: Any) -> Any:
+    """Reads the request of a handler: Flask's, Bottle's, or the `environ`."""
+    if isinstance(request, dict):
+        text = request["QUERY_STRING"]
+    else:
+        text = request.environ["QUERY_STRING"]
+        assert request.path.startswith(("/handled", "/later")), "it is the framework's"
+    query = dict(parse_qsl(text))
+    if query.get("q") == "own":
+        return wsgi.error_response(gai_fast.NotFound(message="own"))
+    if query.get("q") == "no":
+        raise gai_fast.Forbidden(message="not you")
+    return {"query": query["q"], "model": query.get("model", "demo"), "resumable": True}
+
+
+async def prepare_later(request: Any) -> Any:
+    await asyncio.sleep(0)
+    return prepare(request)
+
+
+HANDLERS = {"handled": wsgi.sse_handler(gateway, prepare), "later": wsgi.ndjson_handler(gateway, prepare_later)}
+
+
+def asked(request: Any, query: Any) -> wsgi.Response:
+    """Returns the response of a route that asks the gateway itself; `request` resumes."""
+    if query.get("q") == "no":
+        raise gai_fast.Forbidden(message="not you")
+    asking = {"query": query["q"], "model": query.get("model", "demo"), "resumable": True}
+    return wsgi.sse_response(gateway.stream(asking), request=request)
+
+
 def plain(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-    body: wsgi.Chunks = response(wsgi, environ["PATH_INFO"][1:])
-    start_response("200 OK", body.headers)
-    return body
+    name = environ["PATH_INFO"][1:]
+    if name in HANDLERS:
+        return HANDLERS[name](environ, start_response)  # type: ignore[no-any-return]  # a WSGI application's
+    if name != "asked":
+        return response(wsgi, name)(environ, start_response)  # type: ignore[no-any-return]
+    try:
+        body = asked(environ, dict(parse_qsl(environ["QUERY_STRING"])))
+    except gai_fast.Error as error:
+        body = wsgi.error_response(error, request=environ)
+    return body(environ, start_response)
 
 
 flask_app = flask.Flask("site")
 
 
+@flask_app.errorhandler(gai_fast.Error)
+def refused_of_flask(error: gai_fast.Error) -> flask.Response:
+    body = wsgi.error_response(error, request=flask.request)
+    return flask.Response(body, body.status, body.headers)
+
+
 @flask_app.get("/<route>")
 def of_flask(route: str) -> flask.Response:
-    body = response(wsgi, route)
-    return flask.Response(body, headers=body.headers)
+    body = asked(flask.request, flask.request.args) if route == "asked" else response(wsgi, route)
+    return flask.Response(body, body.status, body.headers)
+
+
+flask_app.get("/handled")(HANDLERS["handled"])
+flask_app.get("/later/<part>")(HANDLERS["later"])
 
 
 bottle_app = bottle.Bottle()
 
 
+bottle_app.get("/handled")(HANDLERS["handled"])
+
+
 @bottle_app.get("/<route>")
 def of_bottle(route: str) -> Any:
-    body = response(wsgi, route)
-    for name, value in body.headers:
-        bottle.response.set_header(name, value)
-    return body
-
-
-gateway = gai_fast.Gateway()
+    try:
+        body = asked(bottle.request, bottle.request.query) if route == "asked" else response(wsgi, route)
+    except gai_fast.Error as error:
+        body = wsgi.error_response(error, request=bottle.request)
+    return bottle.HTTPResponse(body, body.status, body.headers)
 
 
 def ask(request: HttpRequest) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,20 +86,6 @@ def test_objects_of_another_api_end_the_stream() -> None:
     assert (error["error"]["code"], error["error"]["reason"]) == ("provider_unavailable", "malformed_chunk")
 
 
-@contextmanager
-def manager() -> Iterator[Any]:
-    yield iter(())
-
-
-@asynccontextmanager
-async def async_manager() -> AsyncIterator[Any]:
-    yield None
-
-
-async def coroutine() -> None:
-    """What an SDK's method returns before it is awaited."""
-
-
 class Whole(list[Any]):
     """A whole answer: a model of pydantic iterates its members."""
 
@@ -108,8 +96,6 @@ class Whole(list[Any]):
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
-        (manager(), "enter it with `with`"),
-        (async_manager(), "enter it with `async with`"),
         (SimpleNamespace(choices=[]), "was it streamed"),
         (Whole(), "was it streamed"),
         ("text", "iterator"),
@@ -119,13 +105,6 @@ class Whole(list[Any]):
 def test_what_is_no_stream_is_refused_with_advice(stream: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         gai_fast.from_sdk(stream)
-
-
-def test_a_coroutine_has_to_be_awaited() -> None:
-    forgotten = coroutine()
-    with pytest.raises(TypeError, match="await"):
-        gai_fast.from_sdk(forgotten)
-    forgotten.close()
 
 
 def test_objects_of_no_known_kind_are_named() -> None:
@@ -317,6 +296,146 @@ async def test_a_response_takes_either_kind() -> None:
     for sent in (plain, later):
         assert b"event: text.delta" in sent
         assert sent.endswith(b'data: {"type":"done","finished":true}\n\n')
+
+
+# ---- what leads to a stream ------------------------------------------------------------------------------------------
+
+HELLO = [chunk("Hel"), chunk("lo"), chunk(finish="stop")]
+READ = ["start", "text.delta", "text.delta", "finish", "done"]
+
+
+@contextmanager
+def manager(closed: list[str]) -> Iterator[Any]:
+    try:
+        yield iter(HELLO)
+    finally:
+        closed.append("left")
+
+
+@asynccontextmanager
+async def async_manager(closed: list[str]) -> AsyncIterator[Any]:
+    try:
+        yield Stream(*HELLO)
+    finally:
+        closed.append("left")
+
+
+async def awaited(stream: Any) -> Any:
+    return stream
+
+
+def test_a_manager_is_entered_and_left_and_a_function_is_called() -> None:
+    closed: list[str] = []
+    events = gai_fast.from_sdk(manager(closed))
+    assert not events.is_async
+    assert types(events) == READ
+    assert closed == ["left"]
+    assert types(gai_fast.from_sdk(lambda: iter(HELLO))) == READ
+    assert types(gai_fast.from_sdk(partial(manager, closed))) == READ
+    for _ in gai_fast.from_sdk(manager(closed)):
+        break
+    assert closed == ["left"] * 3
+
+
+async def test_an_awaitable_is_awaited_and_its_manager_is_entered() -> None:
+    closed: list[str] = []
+    theirs = Stream(*HELLO)
+    for given in (
+        async_manager(closed),
+        awaited(async_manager(closed)),
+        awaited(theirs),
+        asyncio.create_task(awaited(Stream(*HELLO))),
+        asyncio.to_thread(iter, HELLO),  # a plain client, asked in a thread
+    ):
+        events = gai_fast.from_sdk(given)
+        assert events.is_async
+        assert types([event async for event in events]) == READ
+    assert closed == ["left"] * 2
+    assert theirs.closed
+
+
+async def test_a_refusal_on_the_way_to_a_stream_is_its_only_event() -> None:
+    refusal = StatusError(429, {"message": "slow down", "type": "rate_limit_exceeded"})
+
+    @contextmanager
+    def refused() -> Iterator[Any]:
+        raise refusal
+        yield
+
+    @asynccontextmanager
+    async def arefused() -> AsyncIterator[Any]:
+        raise refusal
+        yield
+
+    async def raising() -> Any:
+        raise refusal
+
+    def function() -> Any:
+        raise refusal
+
+    plain = [list(gai_fast.from_sdk(given)) for given in (refused(), function)]
+    later = [[event async for event in gai_fast.from_sdk(given)] for given in (arefused(), raising())]
+    for error, done in (*plain, *later):
+        assert (error["error"]["code"], error["error"]["phase"]) == ("rate_limited", "first_event")
+        assert error["error"]["retry_after_ms"] == 2000
+        assert done == {"type": "done", "finished": False}
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "reason"),
+    [(ConnectionRefusedError(), "network", "connect"), (TimeoutError(), "timeout", "first_event")],
+)
+def test_an_answer_that_never_began_is_not_said_to_have_broken_off(problem: Exception, code: str, reason: str) -> None:
+    def function() -> Any:
+        raise problem
+
+    error, _ = gai_fast.from_sdk(function)
+    assert (error["error"]["code"], error["error"]["reason"]) == (code, reason)
+
+
+async def test_what_leads_to_no_stream_is_refused_with_advice() -> None:
+    for whole in (SimpleNamespace(choices=[]), Whole(), "text"):
+        with pytest.raises(TypeError, match="was it streamed"):
+            list(gai_fast.from_sdk(partial(copy.copy, whole)))
+        with pytest.raises(TypeError, match="was it streamed"):
+            await anext(gai_fast.from_sdk(awaited(whole)))
+    with pytest.raises(TypeError, match="call the function first"):
+        gai_fast.from_sdk(awaited)
+
+
+async def test_one_that_is_never_read_is_never_asked() -> None:
+    """Also without the warning of a coroutine that nobody awaits."""
+    coroutine = awaited(Stream())
+    await gai_fast.from_sdk(coroutine).aclose()
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        await coroutine
+    task = asyncio.create_task(asyncio.sleep(60))
+    await gai_fast.from_sdk(task).aclose()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    closed: list[str] = []
+    gai_fast.from_sdk(manager(closed)).close()
+    assert closed == []
+
+
+async def test_one_that_hangs_on_the_way_is_ended_by_cancelling_its_reader() -> None:
+    is_waiting, ended = asyncio.Event(), []
+
+    async def asking() -> Any:
+        try:
+            is_waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    events = gai_fast.from_sdk(asking())
+    reader = asyncio.create_task(anext(events))
+    await is_waiting.wait()
+    with pytest.raises(RuntimeError, match="another task opens"):
+        await events.aclose()
+    reader.cancel()
+    await asyncio.wait([reader])
+    assert ended
 
 
 # ---- events and texts ------------------------------------------------------------------------------------------------
