@@ -575,7 +575,6 @@ $("down").addEventListener("click", () => reading.follow(true));
 $("open").addEventListener("click", keepRuns); // the other tab has a copy of what this one keeps
 $("open-settings").addEventListener("click", () => ($("settings").open ? $("settings").close() : openSettings("key")));
 $("open-compare").addEventListener("click", () => openSettings("compare"));
-$("close-settings").addEventListener("click", () => $("settings").close());
 $("settings").addEventListener("close", () => {
   $("open-settings").setAttribute("aria-expanded", "false");
   $("open-settings").focus();

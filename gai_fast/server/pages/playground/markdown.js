@@ -14,8 +14,8 @@ const DEPTH = 12; // of quotes, lists and emphasis in each other
 const PARAGRAPH = 20_000; // characters of a text in which marks are looked for
 const COLUMNS = 100; // of a table: more of them are none
 const LONG_CELL = 24; // characters from which a cell has the width for some words a line
-const SHORT = 4096; // characters of unfinished blocks that are read again with each piece
-const CREDIT = 64; // characters of longer ones that may be read for each one that has come
+const SHORT = 2048; // characters of unfinished blocks that are read again with each piece
+const CREDIT = 16; // characters of longer ones that may be read for each one that has come
 const CODE = /^ {0,3}(`{3,}|~{3,})([^`\n]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)/;
 const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
