@@ -300,8 +300,9 @@ async def test_thinking_is_timed_while_it_goes_on(page: Page) -> None:
     shown = await page.evaluate(
         """import('/playground/pane.js').then(({ Pane }) => {
           const pane = new Pane(true);
-          const record = { model: 'm', source: '', activity: '', end: 'running', hasReasoning: true, first: 0, total: 4e3,
-            rate: '–', unit: '', events: 1, usage: null, finish: '', error: null, notes: [], calls: [], seams: [] };
+          const record = { model: 'm', source: '', activity: '', end: 'running', hasReasoning: true, first: 0,
+            total: 1, rate: '–', unit: '', events: 1, usage: null, finish: '', error: null, notes: [], calls: [],
+            seams: [] };
           const summary = () => pane.root.querySelector('.reasoning summary').textContent;
           pane.show({ ...record, isThinking: true, thought: 4000 });
           const thinking = summary();
@@ -320,11 +321,13 @@ async def test_calls_of_tools_and_costs_stand_in_their_turn_as_text(page: Page) 
           const hostile = '<img src=x onerror=alert(1)>';
           pane.restore({ model: hostile, source: hostile, end: 'bad', text: 'x', reasoning: hostile, hasReasoning: true,
             first: 1, total: 1, rate: '1', unit: hostile, events: 1, finish: hostile, notes: [hostile], seams: [],
-            usage: { input_tokens: 1, output_tokens: 2, source: 'estimated', cost: { amount: 0.00125, currency: 'USD' } },
+            usage: { input_tokens: 1, output_tokens: 2, source: 'estimated', cost: { amount: 0.00125, currency: 'USD' }
+            },
             error: { code: hostile, message: hostile, reason: hostile },
             calls: [{ id: 'c', name: hostile, input: hostile, output: hostile, state: hostile }] });
           const text = (place) => pane.root.querySelector(place).textContent;
-          return [text('.call code'), text('[data-part=cost]'), text('[data-part=usage-hint]'), text('.speaker .status'),
+          const part = (name) => text(`[data-part=${name}]`);
+          return [text('.call code'), part('cost'), part('usage-hint'), part('end'),
             pane.root.querySelectorAll('img').length];
         })"""
     )
@@ -369,8 +372,9 @@ async def test_what_people_and_models_write_has_the_direction_of_its_letters(pag
     found = await page.evaluate(
         """import('/playground/markdown.js').then(({ Markdown }) => {
           const place = document.querySelector('#answer');
-          const text = '# שלום\\n\\nhello\\n\\n- مرحبا\\n- x\\n\\n> سلام\\n\\n| א | b |\\n|--|--|\\n| 1 | 2 |\\n\\n```\\nשלום\\n```';
-          new Markdown(place).append(text);
+          const table = '| א | b |\\n|--|--|\\n| 1 | 2 |';
+          const blocks = ['# שלום', 'hello', '- مرحبا\\n- x', '> سلام', table, '```\\nשלום\\n```'];
+          new Markdown(place).append(blocks.join('\\n\\n'));
           return [...place.children].map((each) => getComputedStyle(each).direction);
         })"""
     )
@@ -396,7 +400,8 @@ async def test_a_wide_table_scrolls_and_breaks_no_word(browser: Browser, origin:
                 .map((each) => { const range = document.createRange(); range.selectNodeContents(each);
                   return range.getClientRects().length; });
               const [table] = place.getElementsByTagName('table');
-              return [wide.scrollWidth > wide.clientWidth, Math.max(...heights), wide.tabIndex, table.tHead.rows.length];
+              const doesScroll = wide.scrollWidth > wide.clientWidth;
+              return [doesScroll, Math.max(...heights), wide.tabIndex, table.tHead.rows.length];
             })"""
         )
         assert found == [True, 1, 0, 1]

@@ -37,7 +37,8 @@ async def markup(page: Page, text: str) -> str:
     return html.replace(' dir="auto"', "")
 
 
-CODE = '<div class="code" dir="ltr"><div><span>py</span><button type="button" class="quiet" data-copy="code">Copy</button></div>'
+COPY = '<button type="button" class="quiet" data-copy="code">Copy</button>'
+CODE = f'<div class="code" dir="ltr"><div><span>py</span>{COPY}</div>'
 TABLE = '<div class="wide" tabindex="0" role="group" aria-label="Table"><table><thead><tr>'
 LINK = 'rel="noopener noreferrer nofollow" target="_blank"'
 

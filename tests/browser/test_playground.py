@@ -487,9 +487,8 @@ async def test_the_first_click_on_send_counts_although_the_key_just_typed_loads_
     table = f'[[key]]\nname = "someone"\nsecret = "sha256:{sha256(key.encode()).hexdigest()}"\n'
     async with serving(tmp_path, upstream[1], table) as url, browser.page() as page:
         await page.open(f"{url}/")
-        await page.until(
-            "document.querySelector('#model-hint').textContent === 'This server needs an API key: type it in the settings.'"
-        )
+        hint = "document.querySelector('#model-hint').textContent"
+        await page.until(f"{hint} === 'This server needs an API key: type it in the settings.'")
         await page.evaluate("document.querySelector('#prompt').value = 'quick'")
         await page.evaluate("document.querySelector('#key').focus()")
         await page.command("Input.insertText", text=key)

@@ -94,7 +94,7 @@ async def test_a_running_answer_is_opened_in_another_tab(
     assert await page.evaluate(f"[{link}.target, {link}.rel]") == ["_blank", "opener"], "the tab has the key, too"
     address = str(await page.evaluate(f"{link}.href"))
     async with browser.page() as other:
-        await other.prepare("localStorage.setItem('gai-fast.playground', '{\"markdown\": false}')")
+        await other.prepare("location.host && localStorage.setItem('gai-fast.playground', '{\"markdown\": false}')")
         await other.open(address)
         await other.until(BEGINNING)
         assert await other.evaluate("document.querySelector('#question').parentNode.hidden"), "only the server's part"
