@@ -88,6 +88,11 @@ export type State = "connecting" | "streaming" | "reconnecting" | "ended";
 /** The events of one stream. Each change of its state dispatches `statechange`. */
 export interface EventStream extends AsyncGenerator<Event, void, void>, EventTarget {
   readonly state: State;
+  /**
+   * Ends the open connection, as a loss does: the stream goes on over the next one, behind the last event, `pause` ms
+   * later (0 by default). Without an open connection it does nothing.
+   */
+  reconnect(pause?: number): void;
 }
 
 export interface FollowOptions extends Options {

@@ -16,6 +16,7 @@
 //    also while `next` waits: that resolves at once, without an event.
 // 6. A stream has a state: `connecting` until a server answers, `streaming` while a connection is open, `reconnecting`
 //    from its loss on, `ended`. Each change is an event `statechange`, and a call of the option `onState`.
+// 7. `reconnect` ends the connection of the moment, as a loss does, for the next one to go on.
 
 const FIRST_FOR = 5_000; // ms to reach a server that has never answered: its address may be wrong
 const AGAIN_FOR = 60_000; // ms to come back to a stream whose connection is lost
@@ -187,6 +188,12 @@ class EventStream extends EventTarget {
     return this.#events.throw(problem);
   }
 
+  /** Ends the connection of the moment, if there is one; the stream goes on over the next one, `pause` ms later. */
+  reconnect(pause = 0) {
+    if (!(pause >= 0)) throw new TypeError("pause: milliseconds");
+    if (this.#state === "streaming") this.#source.cut(pause);
+  }
+
   [Symbol.asyncIterator]() {
     return this;
   }
@@ -247,7 +254,7 @@ async function* events(open) {
         yield { type: "done", finished: end.type === "finish" };
         return;
       }
-      if (!hasBrought) source.fallBack();
+      if (!hasBrought && !source.isCut) source.fallBack();
       const isFinal = problem && !(problem.temporary && source.hasBegun);
       const hint = problem?.retry_after_ms > 0 ? problem.retry_after_ms : source.hint;
       if (isFinal || !(await source.rest(Math.max(Math.min(hint, PAUSE_LONGEST), pause(tries))))) {
@@ -304,7 +311,8 @@ class Source {
   #disconnected = 0; // ms without a connection since the last event, up to the last sign of life
   #onAbort = () => this.#abort();
   isStopped = false; // by the program, while it waited for an event
-  hint = 0; // ms that the server wants its client to stay away
+  isCut = false; // the connection of the moment, by the program
+  hint = 0; // ms that the server, or a program that cut the connection, wants this client to stay away
   id; // empty until the server has sent it
   seq; // of the last event that the program has
 
@@ -405,6 +413,7 @@ class Source {
   /** One connection's events. */
   connect() {
     this.hint = 0;
+    this.isCut = false;
     this.#lostAt ??= now();
     if (this.transport === "ws") return this.#socket();
     return this.transport === "eventsource" ? this.#eventSource() : this.#fetched(this.transport);
@@ -414,6 +423,13 @@ class Source {
   throwIfStopped() {
     this.signal?.throwIfAborted();
     if (this.isStopped) throw new Stopped();
+  }
+
+  /** Ends the connection, for the next one to go on `ms` later. */
+  cut(ms) {
+    this.isCut = true;
+    this.hint = ms;
+    this.#close();
   }
 
   /** Interrupts whatever waits for an event. */

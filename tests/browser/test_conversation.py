@@ -48,8 +48,8 @@ async def test_a_conversation_goes_on_until_a_new_one_begins(page: Page, upstrea
     assert said == [("system", "Be brief."), ("user", "quick one"), ("assistant", STORY), ("user", "quick two")]
     assert (body["temperature"], body["reasoning_effort"]) == (0.5, "low")
     assert body.get("max_tokens", body.get("max_completion_tokens")) == 77
-    turn = "document.querySelector('#turns .turn')"
-    assert await page.evaluate(f"{turn}.textContent") == f"quick one{SHOWN}"
+    said_first = "[...document.querySelectorAll('.turn:first-child :is(.question, .answer)')]"
+    assert await page.evaluate(f"{said_first}.map((each) => each.textContent)") == ["quick one", SHOWN]
     await page.reload()
     await page.until("document.querySelectorAll('#turns .turn').length === 2")
     await page.until("document.querySelector('#model').value === 'fake'")
@@ -87,24 +87,24 @@ async def test_models_answer_side_by_side_and_each_goes_on_with_its_own_answer(
     await send(page, "quick question", markdown=True)
     await ended(page)
     panes = "[...document.querySelectorAll('#panes > .pane')]"
-    names = f"{panes}.map((pane) => pane.querySelector('.figures b').textContent)"
+    names = f"{panes}.map((pane) => pane.querySelector('.speaker h2').textContent)"
     assert await page.evaluate(names) == ["fake", "second", "demo"]
     answers = await page.evaluate(f"{panes}.map((pane) => pane.querySelector('.answer').textContent)")
     assert answers[:2] == [SHOWN, SHOWN]
     assert answers[2] not in ("", SHOWN)
-    figures = await page.evaluate(f"{panes}.map((pane) => pane.querySelector('.figures span').textContent)")
+    figures = await page.evaluate(f"{panes}.map((pane) => pane.querySelector('.numbers').innerText)")
     for each in figures:
-        assert each.startswith("stop · first token ")
-        assert "tokens/s" in each
-    assert await page.evaluate("document.querySelector('#numbers').hidden")
+        for word in ("First token", "Tokens/s", "Tokens", "Time", "End stop"):
+            assert word in each
+    ends = f"{panes}.map((pane) => pane.querySelector('.speaker .status').textContent)"
+    assert await page.evaluate(ends) == ["Complete"] * 3
     await compare(page, "second")
     await page.evaluate("document.querySelector('#compare input[value=demo]').click()")
     await send(page, "quick again", markdown=True)
     await ended(page)
     assert [each["content"] for each in upstream[0].bodies[-1]["messages"]] == ["quick question", STORY, "quick again"]
     assert await page.evaluate(f"{panes}.length") == 1
-    assert not await page.evaluate("document.querySelector('#numbers').hidden")
-    assert await page.evaluate("document.querySelectorAll('#turns .pane').length") == 3
+    assert await page.evaluate("document.querySelectorAll('.turn:first-child .pane').length") == 3
 
 
 async def test_a_comparison_is_cancelled_as_a_whole_and_followed_after_a_reload(
@@ -179,16 +179,18 @@ async def test_copied_python_is_the_sdks_and_sends_the_whole_conversation(
 
 
 async def test_code_of_an_answer_is_copied_as_it_is(page: Page) -> None:
+    await send(page, "quick")
+    await ended(page)
     await page.evaluate(
         """import('/playground/markdown.js').then(({ Markdown }) =>
-          new Markdown(document.querySelector('#answer')).show('```sh\\necho "<b>"  && ls\\n```'))"""
+          new Markdown(document.querySelector('#answer')).append('```sh\\necho "<b>"  && ls\\n```'))"""
     )
     assert await copied(page, "code") == 'echo "<b>"  && ls'
 
 
 @IN_CHROMIUM
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_on_a_phone_the_answer_comes_first_with_one_row_of_figures(
+async def test_on_a_phone_the_prompt_is_below_the_answer_and_within_reach_of_a_thumb(
     browser: Chromium, origin: str, scheme: str
 ) -> None:
     async with browser.page(width=390, height=844, mobile=True, scheme=scheme) as page:
@@ -197,13 +199,11 @@ async def test_on_a_phone_the_answer_comes_first_with_one_row_of_figures(
         await send(page, "quick", markdown=True)
         await ended(page)
         top = "(id) => document.getElementById(id).getBoundingClientRect().top"
-        tops = [await page.evaluate(f"({top})('{each}')") for each in ("answer", "numbers", "prompt", "send", "log")]
+        tops = [await page.evaluate(f"({top})('{each}')") for each in ("answer", "numbers", "log", "prompt", "send")]
         assert tops == sorted(tops)
-        rows = (
-            "new Set([...document.querySelectorAll('#numbers > div')].filter((each) => each.offsetParent)"
-            ".map((each) => each.getBoundingClientRect().top)).size"
-        )
-        assert await page.evaluate(rows) == 1
+        assert tops[-1] > 844 / 2
+        boxes = "['send', 'model', 'open-settings', 'new'].map((id) => document.getElementById(id).offsetHeight)"
+        assert min(await page.evaluate(boxes)) >= 36
         assert await page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -223,7 +223,200 @@ async def test_links_lead_to_the_other_pages_and_the_focus_goes_from_prompt_to_s
         links = "[...document.querySelectorAll('nav a')].map(({ href }) => new URL(href).pathname)"
         assert await page.evaluate(links) == ["/dashboard", "/docs"]
         fields = "[...document.querySelectorAll('#composer :is(textarea, select, input, button)')].map(({ id }) => id)"
-        order = await page.evaluate(f"{fields}.filter((id) => ['prompt', 'send', 'model', 'key'].includes(id))")
-        assert order == ["prompt", "send", "model", "key"]
+        order = await page.evaluate(f"{fields}.filter((id) => ['prompt', 'send', 'model', 'cancel'].includes(id))")
+        assert order == ["prompt", "model", "send", "cancel"]
+        await send(page, "quick")
+        await ended(page)
         answer = "document.querySelector('#answer')"
         assert await page.evaluate(f"{answer}.getAttribute('aria-live')") == "polite"
+
+
+QUESTIONS = "[...document.querySelectorAll('.question')].map((each) => each.textContent)"
+
+
+async def press(page: Page, turn: int, act: str) -> None:
+    """Presses a button of a turn."""
+    await page.evaluate(f"document.querySelectorAll('.turn')[{turn}].querySelector('[data-act={act}]').click()")
+
+
+async def test_a_prompt_is_edited_and_what_follows_it_is_replaced(page: Page, upstream: tuple[Upstream, int]) -> None:
+    for prompt in ("quick one", "quick two"):
+        await send(page, prompt)
+        await ended(page)
+    await press(page, 0, "edit")
+    assert await page.evaluate("[document.activeElement.id, document.querySelector('#prompt').value]") == [
+        "prompt",
+        "quick one",
+    ]
+    await page.press("Escape")
+    assert await page.evaluate("document.querySelector('#editing').hidden")
+    assert await page.evaluate(QUESTIONS) == ["quick one", "quick two"], "nothing is lost before it is sent"
+    await press(page, 0, "edit")
+    await send(page, "quick three")
+    await ended(page)
+    assert await page.evaluate(QUESTIONS) == ["quick three"]
+    assert [each["content"] for each in upstream[0].bodies[-1]["messages"]] == ["quick three"]
+
+
+async def test_an_answer_is_asked_for_again_and_a_draft_stays(page: Page, upstream: tuple[Upstream, int]) -> None:
+    for prompt in ("quick one", "refuse two"):
+        await send(page, prompt)
+        await ended(page)
+    await page.evaluate("document.querySelector('#prompt').value = 'a draft'")
+    asked = len(upstream[0].bodies)
+    await press(page, 1, "retry")
+    await ended(page)
+    assert len(upstream[0].bodies) > asked
+    assert await page.evaluate(QUESTIONS) == ["quick one", "refuse two"]
+    assert await page.evaluate("document.querySelector('#prompt').value") == "a draft"
+    await press(page, 0, "retry")
+    await ended(page)
+    assert await page.evaluate(QUESTIONS) == ["quick one"]
+    assert await text(page, "#answer") == STORY
+
+
+async def test_each_turn_keeps_its_reasoning_and_figures_also_over_a_reload(page: Page) -> None:
+    for prompt in ("think one", "quick two"):
+        await send(page, prompt, markdown=True)
+        await ended(page)
+    parts = (".question", ".reasoning .text", ".reasoning summary", ".answer", ".numbers", ".speaker h2")
+    shown = f"[...document.querySelectorAll('.turn')].map((turn) => {json.dumps(parts)}.map((part) =>"
+    shown += " turn.querySelector(part).textContent))"
+    before = await page.evaluate(shown)
+    assert before[0][1] == "Let me see."
+    assert before[0][2].startswith("Thought for ")
+    assert ["7 → 1,234" in turn[4] for turn in before] == [True, True]
+    hidden = "[...document.querySelectorAll('.reasoning')].map((each) => each.hidden)"
+    assert await page.evaluate(hidden) == [False, True]
+    await page.reload()
+    await page.until("document.querySelectorAll('.turn').length === 2")
+    assert await page.evaluate(shown) == before
+    assert await page.evaluate(hidden) == [False, True]
+
+
+@IN_CHROMIUM
+async def test_thinking_is_timed_while_it_goes_on(page: Page) -> None:
+    """By the parts of the page, with a record as a run has it after four seconds."""
+    shown = await page.evaluate(
+        """import('/playground/pane.js').then(({ Pane }) => {
+          const pane = new Pane(true);
+          const record = { model: 'm', source: '', activity: '', end: 'running', hasReasoning: true, first: 0,
+            total: 1, rate: '–', unit: '', events: 1, usage: null, finish: '', error: null, notes: [], calls: [],
+            seams: [] };
+          const summary = () => pane.root.querySelector('.reasoning summary').textContent;
+          pane.show({ ...record, isThinking: true, thought: 4000 });
+          const thinking = summary();
+          pane.show({ ...record, isThinking: false, thought: 4600 });
+          return [thinking, summary()];
+        })"""
+    )
+    assert shown == ["Thinking 4 s", "Thought for 5 s"]
+
+
+@IN_CHROMIUM
+async def test_calls_of_tools_and_costs_stand_in_their_turn_as_text(page: Page) -> None:
+    shown = await page.evaluate(
+        """import('/playground/pane.js').then(({ Pane }) => {
+          const pane = new Pane(true);
+          const hostile = '<img src=x onerror=alert(1)>';
+          pane.restore({ model: hostile, source: hostile, end: 'bad', text: 'x', reasoning: hostile, hasReasoning: true,
+            first: 1, total: 1, rate: '1', unit: hostile, events: 1, finish: hostile, notes: [hostile], seams: [],
+            usage: { input_tokens: 1, output_tokens: 2, source: 'estimated', cost: { amount: 0.00125, currency: 'USD' }
+            },
+            error: { code: hostile, message: hostile, reason: hostile },
+            calls: [{ id: 'c', name: hostile, input: hostile, output: hostile, state: hostile }] });
+          const text = (place) => pane.root.querySelector(place).textContent;
+          const part = (name) => text(`[data-part=${name}]`);
+          return [text('.call code'), part('cost'), part('usage-hint'), part('end'),
+            pane.root.querySelectorAll('img').length];
+        })"""
+    )
+    assert shown == ["<img src=x onerror=alert(1)>", "0.00125 USD", "estimated", "Failed", 0]
+
+
+@pytest.mark.parametrize("name", ["gai", "openai", "completions", "responses", "anthropic", "vercel", "agui"])
+@IN_CHROMIUM
+async def test_tokens_that_were_estimated_are_called_so_in_every_format(page: Page, name: str) -> None:
+    """The recorded answer of `demo` comes without counts."""
+    await enter(page, model="demo", max_tokens="3")
+    await choose(page, "sse", name)
+    await send(page, "anything")
+    await ended(page)
+    assert "estimated" in await text(page, "#usage-hint")
+    assert await text(page, "#status") == "Complete"
+
+
+async def test_each_model_of_a_comparison_has_its_own_end(page: Page, upstream: tuple[Upstream, int]) -> None:
+    await compare(page, "demo")
+    await send(page, "refuse this", markdown=True)
+    await ended(page)
+    panes = "[...document.querySelectorAll('#panes > .pane')]"
+    ends = f"{panes}.map((pane) => pane.querySelector('.speaker .status').textContent)"
+    assert await page.evaluate(ends) == ["Failed", "Complete"]
+    assert await text(page, "#status") == "1 complete, 1 failed"
+    await page.reload()
+    await page.until(f"{panes}.length === 2")
+    assert await page.evaluate(ends) == ["Failed", "Complete"]
+    await page.until("document.querySelector('#model').value === 'fake'")
+    await compare(page, "demo")
+    await send(page, "endless talk", markdown=True)
+    await page.until(f"{panes}[0]?.querySelector('.answer').textContent.length > 20")
+    await page.evaluate(f"{panes}[0].querySelector('[data-act=stop]').click()")
+    await ended(page)
+    assert await page.evaluate(ends) == ["Cancelled", "Complete"]
+
+
+async def test_what_people_and_models_write_has_the_direction_of_its_letters(page: Page) -> None:
+    await send(page, "quick", markdown=True)
+    await ended(page)
+    found = await page.evaluate(
+        """import('/playground/markdown.js').then(({ Markdown }) => {
+          const place = document.querySelector('#answer');
+          const table = '| א | b |\\n|--|--|\\n| 1 | 2 |';
+          const blocks = ['# שלום', 'hello', '- مرحبا\\n- x', '> سلام', table, '```\\nשלום\\n```'];
+          new Markdown(place).append(blocks.join('\\n\\n'));
+          return [...place.children].map((each) => getComputedStyle(each).direction);
+        })"""
+    )
+    assert found == ["rtl", "ltr", "rtl", "rtl", "rtl", "ltr"]
+    for place in ("#prompt", "#system", "#question", "#answer", "#reasoning-text", "#error-message", "#speaker"):
+        assert await page.evaluate(f"document.querySelector('{place}').dir") == "auto", place
+
+
+async def test_a_wide_table_scrolls_and_breaks_no_word(browser: Browser, origin: str) -> None:
+    async with browser.page(width=390) as page:
+        await page.open(f"{origin}/")
+        await page.until("document.querySelector('#model').value === 'fake'")
+        await send(page, "quick", markdown=True)
+        await ended(page)
+        found = await page.evaluate(
+            """import('/playground/markdown.js').then(({ Markdown }) => {
+              const place = document.querySelector('#answer');
+              const word = 'Donaudampfschifffahrtsgesellschaft';
+              const cells = [word, word, 'some words of a sentence that is long', word].join(' | ');
+              new Markdown(place).append(`${cells}\\n--|--|--|--\\n${cells}`);
+              const wide = place.querySelector('.wide');
+              const heights = [...place.querySelectorAll('td')].filter((each) => each.textContent === word)
+                .map((each) => { const range = document.createRange(); range.selectNodeContents(each);
+                  return range.getClientRects().length; });
+              const [table] = place.getElementsByTagName('table');
+              const doesScroll = wide.scrollWidth > wide.clientWidth;
+              return [doesScroll, Math.max(...heights), wide.tabIndex, table.tHead.rows.length];
+            })"""
+        )
+        assert found == [True, 1, 0, 1]
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@IN_CHROMIUM
+async def test_a_screen_reader_finds_the_speakers_and_hears_an_answer_once(page: Page) -> None:
+    for prompt in ("quick one", "quick two"):
+        await send(page, prompt, markdown=True)
+        await ended(page)
+    headings = "[...document.querySelectorAll('main .turn h2')].map((each) => each.textContent)"
+    assert await page.evaluate(headings) == ["You", "fake"] * 2
+    assert await page.evaluate("document.querySelectorAll('main [aria-live=polite]').length") == 1
+    assert await page.evaluate("document.querySelector('#answer').ariaBusy") == "false"
+    assert await page.evaluate("new Set([...document.querySelectorAll('[id]')].map(({ id }) => id)).size") == (
+        await page.evaluate("document.querySelectorAll('[id]').length")
+    )

@@ -7,25 +7,39 @@ from typing import Any
 
 import pytest
 
+from tests.browser.conftest import IN_CHROMIUM
 from tests.browser.driver import Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SHOW = """import('/playground/markdown.js').then(({ Markdown }) => {
+SHOWN = """class Shown {
+    constructor(place) { [this.place, this.text, this.markdown] = [place, '', new Markdown(place)]; }
+    show(text) {
+      if (!text.startsWith(this.text)) [this.text, this.markdown] = ['', new Markdown(this.place)];
+      this.markdown.append(text.slice(this.text.length));
+      this.text = text;
+    }
+  }"""
+"""Shows a text, which begins with the one before or is another one."""
+SHOW = f"""import('/playground/markdown.js').then(({{ Markdown }}) => {{
+  {SHOWN}
   const place = document.createElement('div');
   document.body.append(place);
-  const shown = new Markdown(place);
+  const shown = new Shown(place);
   %s
-})"""
+}})"""
 """Runs statements with a new `Markdown` in `place`."""
 
 
 async def markup(page: Page, text: str) -> str:
     """Returns the elements that a text becomes."""
-    return str(await page.evaluate(SHOW % f"shown.show({json.dumps(text)}); return place.innerHTML;"))
+    html = str(await page.evaluate(SHOW % f"shown.show({json.dumps(text)}); return place.innerHTML;"))
+    return html.replace(' dir="auto"', "")
 
 
-CODE = '<div class="code"><div><span>py</span><button type="button" class="quiet" data-copy="code">Copy</button></div>'
+COPY = '<button type="button" class="quiet" data-copy="code">Copy</button>'
+CODE = f'<div class="code" dir="ltr"><div><span>py</span>{COPY}</div>'
+TABLE = '<div class="wide" tabindex="0" role="group" aria-label="Table"><table><thead><tr>'
 LINK = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
@@ -49,7 +63,7 @@ WRITTEN = [
     ("~~~py\n```\nunclosed", f'{CODE}<pre tabindex="0"><code>```\nunclosed</code></pre></div>'),
     (
         "| a | b |\n|:-:|--:|\n| `x|y` | \\| |",
-        '<div class="wide"><table><thead><tr><th class="center">a</th><th class="end">b</th></tr></thead><tbody>'
+        f'{TABLE}<th class="center">a</th><th class="end">b</th></tr></thead><tbody>'
         '<tr><td class="center"><code>x|y</code></td><td class="end">|</td></tr></tbody></table></div>',
     ),
     (
@@ -104,7 +118,7 @@ AROUND = ["%", "> %", "- %", "# %", "**%**", "[%](https://x.example)", "\n\n%\n\
 TAGS = (
     "P H3 H4 H5 H6 UL OL LI BLOCKQUOTE HR STRONG EM DEL CODE PRE A DIV SPAN BUTTON TABLE THEAD TBODY TR TH TD".split()
 )
-ATTRIBUTES = ["class", "data-copy", "href", "rel", "start", "tabindex", "target", "title", "type"]
+ATTRIBUTES = "aria-label class colspan data-copy dir href rel role start tabindex target title type".split()
 
 
 async def test_nothing_of_the_model_is_markup(page: Page) -> None:
@@ -113,12 +127,13 @@ async def test_nothing_of_the_model_is_markup(page: Page) -> None:
         f"""(async () => {{
           window.hit = 0;
           const {{ Markdown }} = await import('/playground/markdown.js');
+          {SHOWN}
           const place = document.createElement('div');
           document.body.append(place);
           const [tags, names, protocols] = [new Set(), new Set(), new Set()];
           for (const text of {json.dumps(HOSTILE)}) {{
             for (const around of {json.dumps(AROUND)}) {{
-              const shown = new Markdown(place);
+              const shown = new Shown(place);
               const whole = around.replace('%', () => text);
               for (let end = 1; end <= whole.length; end += 1) {{
                 shown.show(whole.slice(0, end));
@@ -164,7 +179,7 @@ async def test_text_that_grows_becomes_what_it_is_at_once_and_keeps_its_elements
         }}).observe(place, {{ subtree: true, childList: true }});
         for (let end = 0; end <= whole.length; end += 1) {{
           shown.show(whole.slice(0, end));
-          new Markdown(once).show(whole.slice(0, end));
+          new Shown(once).show(whole.slice(0, end));
           if (place.innerHTML !== once.innerHTML) return {{ end, grown: place.innerHTML, once: once.innerHTML }};
           first.heading ??= whole.slice(0, end).includes('Text') ? place.querySelector('h3') : null;
           first.pre ??= place.querySelector('pre');
@@ -189,6 +204,11 @@ LONG = [
     "# " + " " * 50_000 + "#" * 50_000 + "x",
     "https://x.example/" + ")," * 50_000,
     "a\n" * 50_000,
+    "a | b\n-" + " " * 100_000 + "x|",
+    "a | b\n" + " " * 60_000 + "-|" + " " * 40_000 + "x",
+    "```" + " " * 100_000 + "`",
+    "-" + " " * 50_000 + "x\n" + " x\n" * 25_000,
+    "|" * 99 + "\n" + "|-" * 100 + "\n" + "|\n" * 20_000,
 ]
 
 
@@ -199,3 +219,47 @@ async def test_hostile_text_costs_time_in_proportion(page: Page) -> None:
             SHOW % f"const begin = performance.now(); shown.show({json.dumps(text)}); return performance.now() - begin;"
         )
         assert taken < 1000, text[:10]
+
+
+GROWING = {
+    "one line": "word ",
+    "carriage returns": "some text\\r\\n",
+    "a lone carriage return": "\\rsome text ",
+    "code": "    print(x)\\n",
+    "a list": "- item *a*\\n",
+    "a table": "| a | b |\\n",
+    "a quote": "> said\\n",
+    "paragraphs": "some text\\n\\n",
+    "blanks": "     ",
+    "blank lines": "\\n",
+}
+HEADS = {"code": "```\\n", "a table": "| a | b |\\n|---|---|\\n"}
+
+
+@IN_CHROMIUM
+@pytest.mark.parametrize("name", GROWING)
+async def test_text_that_grows_by_small_pieces_is_read_in_proportion(page: Page, name: str) -> None:
+    """The characters that are read for a text and for one of twice its length, which comes in pieces of 32."""
+    head, unit = HEADS.get(name, ""), GROWING[name]
+    found = await page.evaluate(
+        f"""import('/playground/markdown.js').then(({{ Markdown }}) => {{
+          const read = (size) => {{
+            const whole = '{head}' + '{unit}'.repeat(size / '{unit}'.length);
+            const [place, once] = [document.createElement('div'), document.createElement('div')];
+            const shown = new Markdown(place);
+            const before = Markdown.steps;
+            for (let at = 0; at < whole.length; at += 32) shown.append(whole.slice(at, at + 32));
+            const isWhole = place.textContent.replace(/\\s/g, '').length;
+            shown.end();
+            const steps = Markdown.steps - before;
+            new Markdown(once).append(whole);
+            return {{ steps, isSame: place.innerHTML === once.innerHTML, isWhole: isWhole > 0 || !whole.trim() }};
+          }};
+          return [read(20000), read(40000)];
+        }})"""
+    )
+    small, large = found
+    assert large["steps"] / small["steps"] <= 2.3
+    assert small["isSame"]
+    assert large["isSame"]
+    assert large["isWhole"], "what is not read yet stands there as it came"

@@ -29,6 +29,7 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
       events.push(event);
       if (slow) await new Promise((resolve) => setTimeout(resolve, slow));
       if (events.length !== after) continue;
+      if (leave === "reconnect") source.reconnect(50);
       if (leave === "break") break;
       if (leave === "throw") throw new Error("the consumer's own");
       if (leave === "abort") controller.abort();

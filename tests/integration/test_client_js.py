@@ -125,6 +125,23 @@ async def test_a_connection_that_is_cut_is_made_again_and_each_event_comes_once(
     assert len(upstream.peers) == 1, "the model was asked once"
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@on_uvloop
+async def test_a_program_cuts_its_connection_and_the_stream_goes_on_over_the_same_transport(
+    net: Net, transport: str
+) -> None:
+    upstream = await net.upstream(story)
+    gateway = await net.gateway(upstream)
+    async with FaultProxy(gateway.url) as proxy:
+        for after in (1, 3):
+            before = proxy.connections
+            driver = await run(proxy.url, transport=transport, leave="reconnect", after=after)
+            assert proxy.connections >= before + 2
+            check_whole(driver, WORDS)
+            assert driver.states == ["streaming", "reconnecting", "streaming", "ended"]
+    assert len(upstream.peers) == 2, "the model was asked once for each answer"
+
+
 @on_uvloop
 async def test_a_response_that_is_lost_before_its_first_event_does_not_ask_the_model_twice(net: Net) -> None:
     upstream = await net.upstream(story)

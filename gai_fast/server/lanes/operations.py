@@ -35,6 +35,7 @@ _ASSETS: Final = {
     "app.js": "text/javascript; charset=utf-8",
     "formats.js": "text/javascript; charset=utf-8",
     "markdown.js": "text/javascript; charset=utf-8",
+    "pane.js": "text/javascript; charset=utf-8",
     "run.js": "text/javascript; charset=utf-8",
     "snippets.js": "text/javascript; charset=utf-8",
     "palette.css": "text/css; charset=utf-8",

@@ -1,90 +1,120 @@
 // The playground: a conversation with one model, or with several side by side; no dependencies.
 
 import { FORMATS } from "./formats.js";
-import { Markdown } from "./markdown.js";
-import { $, Log, Pane, Run, activity, authorization, showError, showFigures, showNumbers, showStatus } from "./run.js";
+import { $, Log, Pane, Scroll, count, make, put } from "./pane.js";
+import { Run, activity, authorization } from "./run.js";
 import { snippets } from "./snippets.js";
 
 const COLUMNS = 4; // side by side: a browser has six connections for a server, and a cancellation needs one
 const KEPT = 500_000; // characters of a conversation that a reload brings back
+const WIDE = matchMedia("(width >= 1100px)"); // room for the settings beside the conversation
+const TOUCH = matchMedia("(pointer: coarse)"); // where Enter is a new line, and the button sends
 
 // ---- the conversation ------------------------------------------------------------------------------------------------
 
 const log = new Log();
-const main = new Pane();
-let turns = []; // `{query, answers: {model: text}}`, the newest last
-let runs = []; // of the newest prompt, the first one in the page's own pane
-let query = ""; // the newest prompt
-let newest = null; // its turn, once it has ended
+const reading = new Scroll($("reading"), (isAtEnd) => ($("down").hidden = isAtEnd));
+const moved = () => reading.follow();
+let turns = []; // `{query, answers, root, panes}`, the newest last; an answer is a record of pane.js with its texts
+let runs = []; // of the newest turn
 let isRunning = false;
+let edited = null; // the turn whose prompt is written anew
+
+const isSaid = ({ text, isRaw }) => text && !isRaw;
 
 /** The conversation as a model has seen it: where it gave no answer, the first model's. */
 const messages = (model) =>
-  turns.flatMap(({ query: content, answers }) => [
-    { role: "user", content },
-    { role: "assistant", content: answers[model] ?? Object.values(answers)[0] },
-  ]);
+  turns.flatMap(({ query: content, answers }) => {
+    const said = answers.filter(isSaid);
+    const own = said.find((answer) => answer.model === model) ?? said[0];
+    return own ? [{ role: "user", content }, { role: "assistant", content: own.text }] : [];
+  });
 
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
+/** Adds a turn with a place for each answer to the page. */
+function addTurn(query, columns, isMarkdown) {
+  const root = $("turn-template").content.cloneNode(true).firstElementChild;
+  const parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((each) => [each.dataset.part, each]));
+  parts.question.textContent = query;
+  parts.question.parentNode.hidden = !query;
+  const panes = Array.from({ length: columns }, () => new Pane(isMarkdown, moved));
+  parts.panes.append(...panes.map((pane) => pane.root));
+  root.classList.toggle("several", columns > 1);
+  const turn = { query, answers: [], root, panes, parts };
+  setNewest(false);
+  turns.push(turn);
+  setNewest(true);
+  $("turns").append(root);
+  showFrame();
+  return turn;
 }
 
-/** Shows a prompt with its answers above the newest one. */
-function showTurn({ query: asked, answers }) {
-  const panes = make("div", "panes", "");
-  const entries = Object.entries(answers);
-  for (const [model, text] of entries) {
-    const pane = make("article", "pane", "");
-    if (entries.length > 1) pane.append(make("p", "figures", model));
-    const answer = make("div", "text answer markdown", "");
-    if ($("markdown").checked) new Markdown(answer).show(text);
-    else [answer.className, answer.textContent] = ["text answer", text];
-    pane.append(answer);
-    panes.append(pane);
+/** Gives the parts of the newest turn their ids, or takes them. */
+function setNewest(isNewest) {
+  const turn = turns.at(-1);
+  if (!turn) return;
+  turn.panes.forEach((pane, at) => pane.setNewest(isNewest && at === 0));
+  for (const [name, part] of Object.entries(turn.parts)) {
+    if (isNewest) part.id = name;
+    else part.removeAttribute("id");
   }
-  const turn = make("section", "turn", "");
-  turn.append(make("p", "question", asked), panes);
-  $("turns").append(turn);
+  turn.root.classList.toggle("newest", isNewest);
 }
 
-function showTurns() {
-  $("turns").replaceChildren();
-  for (const turn of turns) if (turn !== newest) showTurn(turn);
-  $("new").hidden = !turns.length && !query;
+/** Takes a turn, and those behind it, out of the conversation. */
+function removeFrom(turn) {
+  const at = turns.indexOf(turn);
+  if (at < 0) return;
+  setNewest(false);
+  for (const each of turns.splice(at)) each.root.remove();
+  setNewest(true);
+}
+
+/** What depends on whether there is a conversation. */
+function showFrame() {
+  $("hello").hidden = turns.length > 0;
+  $("new").hidden = !turns.length;
+  $("events").hidden = !turns.length;
+  document.body.classList.toggle("wide", turns.some(({ panes }) => panes.length > 1));
 }
 
 function keepTurns() {
-  const text = JSON.stringify(turns);
-  keepInTab(TURNS, turns.length && text.length <= KEPT ? text : "");
+  const whole = turns.filter(({ answers }) => answers.length).map(({ query, answers }) => ({ query, answers }));
+  const text = JSON.stringify(whole);
+  keepInTab(TURNS, whole.length && text.length <= KEPT ? text : "");
 }
 
 function startAnew() {
   if (isRunning) return;
-  turns = [];
+  if (turns.length) removeFrom(turns[0]);
   runs = [];
-  query = "";
-  newest = null;
   log.clear();
+  setEdited(null);
   keepTurns();
-  showTurns();
-  arrange(1);
-  new Run(main, settings(), log).clear();
-  $("question").hidden = main.error.hidden = main.reasoning.hidden = true;
+  showFrame();
   showStatus("idle", "Ready");
   $("prompt").focus();
 }
 
-/** Makes room for answers side by side. */
-function arrange(columns) {
-  const panes = [main, ...Array.from({ length: columns - 1 }, () => main.copy())];
-  $("panes").replaceChildren(...panes.map(({ root }) => root));
-  $("panes").classList.toggle("several", columns > 1);
-  $("numbers").hidden = columns > 1;
-  $("source").hidden = columns > 1;
-  return panes;
+/** Writes the prompt of a turn anew; nothing is lost until it is sent. */
+function setEdited(turn) {
+  edited?.root.classList.remove("edited");
+  edited = turn;
+  turn?.root.classList.add("edited");
+  $("editing").hidden = !turn;
+  if (!turn) return;
+  setPrompt(turn.query);
+  $("prompt").focus();
+}
+
+function setPrompt(text) {
+  $("prompt").value = text;
+  fitPrompt();
+}
+
+/** Where a browser has no `field-sizing`, the prompt is as tall as its text by hand. */
+function fitPrompt() {
+  if (CSS.supports("field-sizing", "content")) return;
+  $("prompt").rows = Math.min(8, $("prompt").value.split("\n").length);
 }
 
 // ---- sending ---------------------------------------------------------------------------------------------------------
@@ -109,12 +139,13 @@ function requestTo(model) {
   };
 }
 
+const isMarkdown = (format = $("format").value) => $("markdown").checked && format !== "raw";
+
 function settings(model = chosenModel()) {
   return {
     framing: document.querySelector('input[name="framing"]:checked').value,
     format: $("format").value,
     key: $("key").value,
-    isMarkdown: $("markdown").checked && $("format").value !== "raw",
     isResumable: $("resumable").checked,
     request: requestTo(model),
   };
@@ -128,66 +159,74 @@ function models() {
   return [...new Set([chosenModel(), ...others])].slice(0, COLUMNS);
 }
 
-/** Sends the prompt; or, after a reload, follows the streams that are `kept`. */
+/** Sends the prompt; or follows the streams that are `kept`: after a reload, or of another page. */
 async function send(kept) {
   if (isRunning || (!kept && $("prompt").value.trim() === "")) return;
   isRunning = true;
-  if (newest) showTurn(newest);
-  newest = null;
+  if (edited) removeFrom(edited);
+  setEdited(null);
+  if (turns.length && !turns.at(-1).answers.some(isSaid)) removeFrom(turns.at(-1)); // it has said nothing
   const chosen = kept ? kept.runs.map(({ model }) => String(model ?? "")) : models();
-  query = $("prompt").value;
-  const panes = arrange(chosen.length);
-  const all = chosen.map((model, at) => new Run(panes[at], settings(model), at ? null : log, kept?.runs[at]));
+  const query = kept ? kept.query : $("prompt").value;
+  const wanted = chosen.map((model) => settings(model)); // before the turn: a request has those before it
+  const turn = addTurn(query, chosen.length, isMarkdown());
+  const all = wanted.map((each, at) => new Run(turn.panes[at], each, at ? null : log, kept?.runs[at]));
   runs = all;
-  $("prompt").value = "";
-  $("question").textContent = query;
-  $("question").hidden = $("new").hidden = false;
+  if (!kept) setPrompt("");
   log.clear();
   setRunning(true);
-  const isAlone = all.length === 1;
-  const live = () => {
-    if (isAlone) showNumbers(all[0]);
-    else all.forEach(showFigures);
-    const running = all.filter((run) => !run.ended);
-    const text = isAlone || !running.length ? activity(all[0]) : `${running.length} of ${all.length}: ${activity(running[0])}`;
-    if (running.length) showStatus("busy", text);
-  };
   for (const run of all) {
-    run.clear();
-    run.pane.answer.ariaBusy = "true";
-    run.onState = live;
+    run.onState = () => showRuns(all);
     run.onId = keepRuns;
-    showError(run);
   }
-  live();
-  const timer = setInterval(live, 100);
-  $("question").scrollIntoView({ block: "nearest" });
+  showRuns(all);
+  const timer = setInterval(() => showRuns(all), 100);
+  reading.follow(true);
 
   await Promise.all(all.map(async (run) => {
     await run.run();
-    run.pane.answer.ariaBusy = "false";
     keepRuns();
-    showError(run);
-    live();
+    showRuns(all);
   }));
 
   clearInterval(timer);
-  live();
-  const isCancelled = (run) => (run.finish ? run.finish === "cancelled" : run.cancelled);
-  if (all.some(({ error }) => error)) showStatus("bad", "Failed");
-  else if (all.some(isCancelled)) showStatus("idle", "Cancelled");
-  else showStatus("good", "Complete");
-  const answers = all.filter((run) => run.answer.text && run.settings.format !== "raw");
-  if (answers.length) {
-    const ofModels = answers.map((run) => [run.settings.request.model ?? "", run.answer.text]);
-    newest = { query, answers: Object.fromEntries(ofModels) };
-    turns.push(newest);
-    keepTurns();
-  } else {
-    $("prompt").value ||= query; // to be sent again
-  }
+  turn.answers = all.map((run) => ({ ...run.whole, isRaw: run.settings.format === "raw" }));
   isRunning = false;
+  showRuns(all);
+  if (turn.answers.some(isSaid)) keepTurns();
+  else if (!$("prompt").value) setPrompt(query); // to be sent again
   setRunning(false);
+}
+
+/** Shows what is known of the newest answers. */
+function showRuns(all) {
+  const isAlone = all.length === 1;
+  for (const run of all) {
+    run.pane.show(run.record);
+    run.pane.root.querySelector("[data-act=stop]").hidden = isAlone || run.ended > 0;
+  }
+  const running = all.filter((run) => !run.ended);
+  const followable = running.filter((run) => run.isFollowable);
+  $("wire").hidden = !followable.length;
+  $("cut").disabled = followable.every(({ seams }) => seams.at(-1)?.resumed === 0);
+  if (followable.length) $("open").href = `./?follow=${encodeURIComponent(followable[0].id)}`;
+  put($("place"), followable.length && isAlone && !$("cut").disabled ? `event ${count(all[0].seq)}` : "");
+  if (running.length) {
+    const doing = activity(running[0]);
+    showStatus("busy", isAlone ? doing : `${running.length} of ${all.length}: ${doing}`);
+  } else {
+    const of = (end) => all.filter((run) => run.end === end).length;
+    const [bad, idle, good] = [of("bad"), of("idle"), of("good")];
+    const ends = [[good, "complete"], [idle, "cancelled"], [bad, "failed"]].filter(([some]) => some);
+    const text = isAlone || ends.length === 1 ? ends[0][1] : ends.map(([some, word]) => `${some} ${word}`).join(", ");
+    showStatus(bad ? "bad" : idle ? "idle" : "good", text.charAt(0).toUpperCase() + text.slice(1));
+  }
+  moved();
+}
+
+function showStatus(state, text) {
+  $("status").dataset.state = state;
+  put($("status"), text); // a reader hears each change
 }
 
 function cancelAll() {
@@ -201,6 +240,25 @@ function setRunning(running) {
   if (focused) to.focus();
   from.disabled = true;
   $("new").disabled = running;
+  document.body.classList.toggle("running", running);
+}
+
+/** What a button in a turn does. */
+function act(button) {
+  const turn = turns.find(({ root }) => root.contains(button));
+  if (button.dataset.act === "stop") {
+    const run = runs.find(({ pane }) => pane.root.contains(button));
+    if (run && !run.ended) run.cancel();
+  } else if (isRunning) return;
+  else if (button.dataset.act === "edit") setEdited(turn);
+  else {
+    const draft = $("prompt").value === turn.query ? "" : $("prompt").value;
+    setPrompt(turn.query);
+    setEdited(null);
+    edited = turn;
+    send();
+    setPrompt(draft); // what was being written stays
+  }
 }
 
 // ---- models, settings, theme -----------------------------------------------------------------------------------------
@@ -233,7 +291,7 @@ function store() {
   keepInTab(PARAMETERS, JSON.stringify({ ...parameters, resumable: $("resumable").checked }));
 }
 
-// The key, the conversation and its running streams are kept until the tab is closed, and in no other tab.
+// The key, the conversation and its running streams are kept until the tab is closed; a tab that this one opens has them too.
 function keptInTab(name) {
   try {
     return sessionStorage.getItem(name) ?? "";
@@ -263,26 +321,57 @@ function keptObject(name) {
 /** Keeps what a reload needs to follow the streams. */
 function keepRuns() {
   const kept = runs.map((run) => run.kept).filter(Boolean);
-  const { framing } = runs[0].settings;
-  keepInTab(RUNNING, kept.length ? JSON.stringify({ framing, query, runs: kept }) : "");
+  const [{ settings: { framing } }] = runs;
+  keepInTab(RUNNING, kept.length ? JSON.stringify({ framing, query: turns.at(-1).query, runs: kept }) : "");
 }
 
-/** Shows the conversation before a reload, and follows the streams that ran. */
+/** An answer as another version of this page, or somebody else, may have kept it; nothing if it is none. */
+function answerOf(kept) {
+  if (typeof kept?.text !== "string") return undefined;
+  const list = (name) => (Array.isArray(kept[name]) ? kept[name].filter(Boolean) : []);
+  const string = (name) => (typeof kept[name] === "string" ? kept[name] : "");
+  const figure = (name) => Number(kept[name]) || 0;
+  return {
+    ...Object.fromEntries(["model", "source", "text", "reasoning", "rate", "unit", "finish"].map((name) => [name, string(name)])),
+    ...Object.fromEntries(["thought", "first", "total", "events"].map((name) => [name, figure(name)])),
+    ...Object.fromEntries(["notes", "calls", "seams"].map((name) => [name, list(name)])),
+    end: kept.end === "running" ? "idle" : string("end"),
+    hasEnded: true,
+    hasReasoning: string("reasoning") !== "",
+    usage: kept.usage && Object(kept.usage),
+    error: kept.error && Object(kept.error),
+    isRaw: kept.isRaw === true,
+  };
+}
+
+/** Shows the conversation before a reload, and follows the streams that ran; or the one that the address names. */
 function followKept() {
-  const kept = keptObject(TURNS);
-  const isTurn = (turn) => typeof turn?.query === "string" && Object.keys(Object(turn.answers)).length;
-  if (Array.isArray(kept)) turns = kept.filter(isTurn);
-  showTurns();
   const running = keptObject(RUNNING);
-  const found = Array.isArray(running.runs) ? running.runs.filter((run) => run?.id && typeof run.id === "string") : [];
+  let found = Array.isArray(running.runs) ? running.runs.filter((run) => run?.id && typeof run.id === "string") : [];
+  const named = asked.get("follow");
+  const isKnown = !named || found.some(({ id }) => id === named);
+  if (isKnown) showKept();
+  else found = [{ id: named }];
   if (!found.length) return;
-  $("prompt").value = String(running.query ?? "");
   $("format").value = "gai";
   $("resumable").checked = true;
   for (const input of document.getElementsByName("framing")) input.checked = input.value === running.framing;
   if (!document.querySelector('input[name="framing"]:checked')) $("framing-sse").checked = true;
   limitFormats();
-  send({ runs: found.slice(0, COLUMNS) });
+  send({ query: isKnown ? String(running.query ?? "") : "", runs: found.slice(0, COLUMNS) });
+}
+
+function showKept() {
+  const kept = keptObject(TURNS);
+  if (!Array.isArray(kept)) return;
+  for (const { query, answers } of kept.map(Object)) {
+    const whole = Array.isArray(answers) ? answers.map(answerOf).filter(Boolean) : [];
+    if (typeof query !== "string" || !whole.length) continue;
+    const turn = addTurn(query, whole.length, isMarkdown(""));
+    turn.answers = whole;
+    turn.panes.forEach((pane, at) => pane.restore(whole[at]));
+  }
+  reading.follow(true);
 }
 
 /** Offers the formats that the chosen framing has; says why, where it takes the native one in place of the chosen one. */
@@ -301,7 +390,7 @@ function limitFormats() {
   showParameters();
 }
 
-/** How many parameters are not the default, beside the name of their hidden part. */
+/** How many parameters are not the default, and how many models are compared. */
 function showParameters() {
   const set = PARAMETER_IDS.filter((id) => $(id).value.trim() !== "").length;
   $("more-hint").textContent = set ? `${set} set` : "";
@@ -343,6 +432,7 @@ function showModel(problem = "") {
   $("model-other").hidden = value !== "";
   const description = descriptions.get(value);
   $("model-hint").textContent = problem || (description ? `${value}: ${description}` : "");
+  $("prompt").placeholder = value ? `Ask ${value}` : "Ask anything";
 }
 
 /** Offers the server's models, and selects the wanted one where it is offered or names its upstream. */
@@ -356,9 +446,10 @@ async function loadModels(wanted, insist) {
       const { data } = await response.json();
       ids = data.map(({ id }) => id);
       descriptions = new Map(data.map(({ id, description }) => [id, description]));
-    } else if (response.status === 401 && key) problem = "This server does not know this API key.";
-    else if (response.status === 401) problem = "This server needs an API key: type it below.";
-    else problem = `No list of models: HTTP ${response.status}.`;
+    } else if (response.status === 401) {
+      problem = key ? "This server does not know this API key." : "This server needs an API key: type it in the settings.";
+      openSettings("key");
+    } else problem = `No list of models: HTTP ${response.status}.`;
   } catch {
     problem = "No list of models: no answer.";
   }
@@ -367,6 +458,15 @@ async function loadModels(wanted, insist) {
   $("model").value = ids.includes(wanted) ? wanted : (ids[0] ?? "");
   offerModels(ids);
   showModel(problem);
+}
+
+/** Opens the settings: beside the conversation, or over it where there is no room. */
+function openSettings(field) {
+  const dialog = $("settings");
+  if (!dialog.open && WIDE.matches) dialog.show();
+  else if (!dialog.open) dialog.showModal();
+  $("open-settings").setAttribute("aria-expanded", "true");
+  (field === "compare" ? $("compare").querySelector("input:enabled") : $(field))?.focus();
 }
 
 // ---- copying ---------------------------------------------------------------------------------------------------------
@@ -389,7 +489,7 @@ async function copy(text) {
 }
 
 const SOURCES = {
-  answer: () => (runs.length > 1 ? runs.map((run) => run.answer.text).join("\n\n") : (runs[0]?.answer.text ?? "")),
+  answer: (button) => turns.flatMap(({ panes }) => panes).find(({ root }) => root.contains(button)).answer.text,
   events: () => log.text(),
   code: (button) => button.closest(".code").querySelector("pre").textContent,
 };
@@ -415,7 +515,6 @@ async function copyFrom(button) {
 
 const saved = stored();
 const asked = new URLSearchParams(location.search);
-const isApple = /Mac|iPhone|iPad/.test(navigator.platform);
 
 setTheme(THEMES.includes(saved.theme) ? saved.theme : "auto");
 for (const input of document.getElementsByName("framing")) input.checked ||= input.value === saved.framing;
@@ -426,25 +525,34 @@ $("markdown").checked = saved.markdown !== false;
 const parameters = keptObject(PARAMETERS);
 for (const id of PARAMETER_IDS) if (typeof parameters[id] === "string") $(id).value = parameters[id];
 $("resumable").checked = parameters.resumable !== false;
-$("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
 setRunning(false); // some browsers keep the buttons' state over a reload
 $("key").value = keptInTab(STORED);
 limitFormats();
-if (asked.has("q")) $("prompt").value = asked.get("q");
+setPrompt(asked.get("q") ?? "");
 loadModels(asked.get("model") ?? String(saved.model ?? ""), asked.has("model"));
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
 });
-$("composer").addEventListener("change", () => {
+document.addEventListener("change", () => {
   limitFormats();
   limitColumns();
   store();
 });
+$("prompt").addEventListener("input", fitPrompt);
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.isComposing || event.shiftKey || TOUCH.matches) return;
+  event.preventDefault();
+  $("composer").requestSubmit();
+});
 $("markdown").addEventListener("change", () => {
-  for (const run of runs) run.answer.setMarkdown($("markdown").checked && run.settings.format !== "raw");
-  showTurns();
+  for (const { panes, answers } of turns) {
+    panes.forEach((pane, at) => {
+      const isRaw = answers[at]?.isRaw ?? runs[at]?.settings.format === "raw";
+      pane.answer.setMarkdown($("markdown").checked && !isRaw);
+    });
+  }
 });
 // A reload follows the streams; the server ends them if nobody does (`detach_ttl`). Another format cannot be followed.
 addEventListener("pagehide", () => {
@@ -453,7 +561,27 @@ addEventListener("pagehide", () => {
   for (const run of runs) if (!run.kept) run.controller.abort();
 });
 $("new").addEventListener("click", startAnew);
+$("keep").addEventListener("click", () => {
+  setEdited(null);
+  setPrompt("");
+  $("prompt").focus();
+});
 $("cancel").addEventListener("click", cancelAll);
+$("cut").addEventListener("click", () => {
+  for (const run of runs) run.cut();
+  showRuns(runs);
+});
+$("down").addEventListener("click", () => reading.follow(true));
+$("open").addEventListener("click", keepRuns); // the other tab has a copy of what this one keeps
+$("open-settings").addEventListener("click", () => ($("settings").open ? $("settings").close() : openSettings("key")));
+$("open-compare").addEventListener("click", () => openSettings("compare"));
+$("settings").addEventListener("close", () => {
+  $("open-settings").setAttribute("aria-expanded", "false");
+  $("open-settings").focus();
+});
+$("settings").addEventListener("click", (event) => {
+  if (event.target === $("settings")) $("settings").close(); // beside it, where it lies over the page
+});
 $("model").addEventListener("change", () => {
   showModel();
   if ($("model").value === "") $("model-other").focus();
@@ -466,9 +594,14 @@ $("theme").addEventListener("click", () => {
   setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
   store();
 });
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy]");
-  if (button) copyFrom(button);
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button");
+  if (button?.dataset.copy) copyFrom(button);
+  else if (button?.dataset.act) act(button);
+  else if (button && "idea" in button.dataset) {
+    setPrompt(button.textContent);
+    $("prompt").focus();
+  }
 });
 document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
@@ -476,7 +609,9 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     $("composer").requestSubmit();
   } else if (event.key === "Escape") {
-    cancelAll();
+    if (isRunning) cancelAll();
+    else if ($("settings").open) $("settings").close();
+    else if (edited) $("keep").click();
   }
 });
 

@@ -12,11 +12,10 @@ const HAS_ERROR = "event.error";
 const hasType = (type) => `event.type === "${type}"`;
 const printed = (type, member) => `if (event.type === "${type}") process.stdout.write(event.${member});`;
 
-const source = ({ title, uri, url }) => `Source: ${[title, uri ?? url].filter(Boolean).join(", ")}`;
+/** A value of a tool as text. */
+const shown = (value) => (value === undefined || typeof value === "string" ? value : JSON.stringify(value));
 
-function noteCall(run, name, input) {
-  run.note(`Tool call: ${name}(${input})`);
-}
+const source = ({ title, uri, url }) => `Source: ${[title, uri ?? url].filter(Boolean).join(", ")}`;
 
 /** A call of a tool begins, whose arguments come in pieces. */
 function open(run, place, name) {
@@ -30,7 +29,7 @@ function add(run, place, piece) {
 
 function close(run, place) {
   const call = run.calls.get(place);
-  if (call) noteCall(run, call.name, call.input);
+  if (call) run.call(call);
   run.calls.delete(place);
 }
 
@@ -48,6 +47,7 @@ function readChunk(run, chunk) {
       output_tokens: chunk.usage.completion_tokens,
       cached_input_tokens: chunk.usage.prompt_tokens_details?.cached_tokens,
       reasoning_tokens: chunk.usage.completion_tokens_details?.reasoning_tokens,
+      source: chunk.x_gai?.usage_source,
     };
   }
   noteWarnings(run, chunk.x_gai);
@@ -89,8 +89,16 @@ const gai = {
         if (!event.choice) run.reasoning.push(event.text);
         return true;
       case "tool.call":
-        noteCall(run, event.tool_call.name, JSON.stringify(event.tool_call.input));
+        run.call({ ...event.tool_call, input: JSON.stringify(event.tool_call.input) });
         return true;
+      case "tool.result":
+        run.call({ id: event.call_id, output: shown(event.tool_result) });
+        return false;
+      case "server_tool": {
+        const { id, name, status, input, output } = event.server_tool;
+        run.call({ id, name, state: status, input: shown(input), output: shown(output) });
+        return false;
+      }
       case "citations":
         for (const citation of event.citations) run.note(source(citation));
         return false;
@@ -152,6 +160,7 @@ const responses = {
         ...usage,
         cached_input_tokens: usage.input_tokens_details?.cached_tokens,
         reasoning_tokens: usage.output_tokens_details?.reasoning_tokens,
+        source: response.x_gai?.usage_source,
       };
     }
     if (type === "error") run.fail({ code: event.code, message: event.message });
@@ -161,7 +170,7 @@ const responses = {
       run.finish = response.x_gai?.finish_reason ?? response.incomplete_details?.reason ?? response.status;
     }
     if (type === "response.output_item.done" && event.item.type === "function_call") {
-      noteCall(run, event.item.name, event.item.arguments);
+      run.call({ name: event.item.name, input: event.item.arguments });
     }
     if (type === "response.output_text.annotation.added") run.note(source(event.annotation));
     if (/^response\.(output_text|refusal)\.delta$/.test(type)) run.answer.push(event.delta);
@@ -184,7 +193,7 @@ const anthropic = {
       run.finish = event.x_gai?.finish_reason ?? delta.stop_reason;
       const { input_tokens: fresh, output_tokens, cache_read_input_tokens: read = 0 } = event.usage;
       const input_tokens = fresh + read + (event.usage.cache_creation_input_tokens ?? 0);
-      run.usage = { input_tokens, output_tokens, cached_input_tokens: read };
+      run.usage = { input_tokens, output_tokens, cached_input_tokens: read, source: event.x_gai?.usage_source };
     }
     if (block?.type === "tool_use") open(run, index, block.name);
     if (type === "content_block_delta") {
@@ -221,7 +230,7 @@ const vercel = {
     if (part.type === "error") run.fail({ message: part.errorText });
     if (part.type === "text-delta") run.answer.push(part.delta);
     if (part.type === "reasoning-delta") run.reasoning.push(part.delta);
-    if (part.type === "tool-input-available") noteCall(run, part.toolName, JSON.stringify(part.input));
+    if (part.type === "tool-input-available") run.call({ name: part.toolName, input: JSON.stringify(part.input) });
     if (/^source-/.test(part.type)) run.note(source(part));
     if (part.type === "data-warning") run.note(`Warning: ${part.data.reason}`);
     return /-delta$|^(file|data-audio)$/.test(part.type);
@@ -242,6 +251,7 @@ const agui = {
         output_tokens: outputTokens,
         cached_input_tokens: cachedInputTokens,
         reasoning_tokens: reasoningTokens,
+        source: event.result?.usage_source,
       };
     }
     if (type === "RUN_ERROR") run.fail({ code: event.code, message: event.message });

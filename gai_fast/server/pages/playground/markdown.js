@@ -5,16 +5,23 @@
 // 2. A link goes to http or https, by its whole address; any other stays text. An image is a link: nothing is loaded.
 // 3. Text that grows changes what it changes: the last two blocks are read again, and nodes that are equal stay. A new
 //    line can change the block before the last one ("#" is a heading, "#x" is more of a paragraph), but none above.
-// 4. Every repetition is bounded, so that hostile text costs time in proportion to its length.
+// 4. All work is in proportion to the text, in whatever pieces it comes: every repetition is bounded, no two that follow
+//    each other in a pattern match the same, and long blocks are read again only as often as the text so far pays for.
+//    Between two readings the new text stands at their end as it came.
+// 5. Each block has the direction of its first letters (`dir="auto"`), but for code.
 
 const DEPTH = 12; // of quotes, lists and emphasis in each other
 const PARAGRAPH = 20_000; // characters of a text in which marks are looked for
-const CODE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)$/;
+const COLUMNS = 100; // of a table: more of them are none
+const LONG_CELL = 24; // characters from which a cell has the width for some words a line
+const SHORT = 2048; // characters of unfinished blocks that are read again with each piece
+const CREDIT = 16; // characters of longer ones that may be read for each one that has come
+const CODE = /^ {0,3}(`{3,}|~{3,})([^`\n]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)/;
 const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]+)(?=\S)|[ \t]*$)/;
-const DELIMITERS = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const DELIMITER = /^:?-+:?$/; // a cell of the line below a table's head
 const INLINE = new RegExp(
   [
     "\\\\([!-/:-@[-`{-~])", // 1: an escape
@@ -155,7 +162,9 @@ function blockEnd(lines, from) {
 
 function isTable(lines, at) {
   const next = lines[at + 1];
-  return next !== undefined && isCell(lines[at]) && next.includes("-") && isCell(next) && DELIMITERS.test(next);
+  if (!next?.includes("-") || !isCell(lines[at]) || !isCell(next) || !/^ {0,3}\S/.test(next)) return false;
+  const cells = cellsOf(next);
+  return cells.length <= COLUMNS && cells.every((cell) => DELIMITER.test(cell));
 }
 
 /** The blocks of a text: `[begin, end]`, as places of lines. */
@@ -205,6 +214,7 @@ function codeOf(lines, [, fence, language]) {
   pre.tabIndex = 0; // it scrolls sideways
   const whole = make("div", head, pre);
   whole.className = "code";
+  whole.dir = "ltr";
   return whole;
 }
 
@@ -219,7 +229,9 @@ function listOf(lines, depth) {
     if (item && item[1].length < base + 2) items.push({ indent: Math.max(2, item[0].length), lines: [line.slice(item[0].length)] });
     else {
       const { indent, lines: own } = items.at(-1);
-      own.push(line.replace(new RegExp(`^(?:\\t| {1,${indent}})`), ""));
+      let from = 0;
+      while (from < indent && line[from] === " ") from += 1;
+      own.push(line.slice(from || Number(line[0] === "\t")));
     }
   }
   const isLoose = items.some(({ lines: own }) => own.slice(1).some(isBlank));
@@ -254,16 +266,22 @@ function tableOf(lines) {
   const sides = cellsOf(lines[1]).map((cell) => (/^:-+:$/.test(cell) ? "center" : /-:$/.test(cell) ? "end" : ""));
   const row = (line, tag) => {
     const cells = cellsOf(line);
-    const made = sides.map((side, at) => {
-      const cell = make(tag, ...inline(cells[at] ?? ""));
-      if (side) cell.className = side;
+    const made = cells.slice(0, sides.length).map((text, at) => {
+      const cell = make(tag, ...inline(text));
+      const names = [sides[at], text.length > LONG_CELL ? "long" : ""].filter(Boolean);
+      if (names.length) cell.className = names.join(" ");
       return cell;
     });
+    const missing = sides.length - made.length;
+    if (missing) made.push(Object.assign(make(tag), { colSpan: missing }));
     return make("tr", ...made);
   };
   const body = make("tbody", ...lines.slice(2).map((line) => row(line, "td")));
   const whole = make("div", make("table", make("thead", row(lines[0], "th")), body));
   whole.className = "wide";
+  whole.tabIndex = 0; // it scrolls sideways
+  whole.role = "group";
+  whole.ariaLabel = "Table";
   return whole;
 }
 
@@ -287,38 +305,74 @@ function become(old, wanted) {
 
 /** The Markdown of one element. */
 export class Markdown {
+  static steps = 0; // characters that were read, for the tests of rule 4
+
   #place;
-  #text = "";
-  #stable = 0; // characters that belong to finished blocks
-  #count = 0; // of finished blocks
+  #rest = ""; // the text of the blocks that are not finished, with LF at the end of each line
+  #isRead = true; // whether all of that has been read
+  #credit = 0; // characters that may be read again
+  #open = []; // the elements of these blocks
+  #afterCR = false;
 
   constructor(place) {
     this.#place = place;
     place.replaceChildren();
   }
 
-  /** Shows a text, which begins with the one before or is another one. */
-  show(text) {
-    if (!text.startsWith(this.#text)) {
-      this.#stable = this.#count = 0;
-      this.#place.replaceChildren();
+  /** Adds text, in any pieces. */
+  append(text) {
+    if (text === "") return;
+    Markdown.steps += text.length;
+    const isRestOfCRLF = this.#afterCR && text[0] === "\n";
+    this.#afterCR = text.endsWith("\r"); // its LF may be in the next piece
+    const piece = (isRestOfCRLF ? text.slice(1) : text).replace(/\r\n?/g, "\n");
+    this.#rest += piece;
+    this.#isRead = false;
+    this.#credit += CREDIT * text.length;
+    const { length } = this.#rest;
+    if (length > this.#credit && length > SHORT) {
+      this.#extend(piece);
+      return;
     }
-    this.#text = text;
-    const rest = text.slice(this.#stable).replace(/\r\n?/g, "\n");
-    const lines = rest.split("\n");
+    if (length > SHORT) this.#credit -= length;
+    this.#show();
+  }
+
+  /** No more text comes. */
+  end() {
+    if (!this.#isRead) this.#show();
+  }
+
+  /** Puts text at the end of the last block, as it came. */
+  #extend(piece) {
+    let node = this.#place.lastChild;
+    while (node?.lastChild) node = node.lastChild;
+    if (node?.nodeType === 3) node.appendData(piece);
+    else {
+      const more = make("p", piece);
+      this.#place.append(more);
+      this.#open.push(more);
+    }
+  }
+
+  #show() {
+    Markdown.steps += this.#rest.length;
+    const lines = this.#rest.split("\n");
     const blocks = split(lines);
-    const old = [...this.#place.children].slice(this.#count);
-    blocks.forEach(([begin, end], at) => {
+    const shown = blocks.map(([begin, end], at) => {
       const made = block(lines.slice(begin, end), 0);
-      const kept = old[at];
+      made.dir ||= "auto";
+      const kept = this.#open[at];
       if (!kept) this.#place.append(made);
-      else if (kept.cloneNode().isEqualNode(made.cloneNode())) become(kept, made);
-      else kept.replaceWith(made);
+      else if (kept.cloneNode().isEqualNode(made.cloneNode())) {
+        become(kept, made);
+        return kept;
+      } else kept.replaceWith(made);
+      return made;
     });
-    for (const each of old.slice(blocks.length)) each.remove();
-    if (blocks.length < 3 || text.includes("\r")) return;
-    const [begin] = blocks.at(-2);
-    this.#stable += lines.slice(0, begin).join("\n").length + 1;
-    this.#count += blocks.length - 2;
+    for (const each of this.#open.slice(blocks.length)) each.remove();
+    this.#open = shown.slice(-2);
+    if (blocks.length > 2) this.#rest = lines.slice(blocks.at(-2)[0]).join("\n");
+    this.#isRead = true;
   }
 }
