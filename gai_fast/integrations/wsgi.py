@@ -9,6 +9,7 @@ The server sends status and headers before it reads the first bytes, so a failur
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeVar
 from gai_fast.formats._base import Framing
 from gai_fast.integrations._body import Body, Items, checked_source
 
+_log: Final = logging.getLogger("gai_fast.integrations")
 _T = TypeVar("_T")
 
 UNSUPPORTED: Final = ("commit_after", "compression", "write_timeout")
@@ -134,9 +136,19 @@ class _Background:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                threading.Thread(target=loop.run_forever, name="gai-fast-wsgi", daemon=True).start()
+                threading.Thread(target=_run, args=(loop,), name="gai-fast-wsgi", daemon=True).start()
                 self._loop = loop
             return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs the loop, and on after a program's function has ended it by `SystemExit` or `KeyboardInterrupt`: asyncio
+    hands these to the caller, who waits for the function, and to `run_forever`."""
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            _log.exception("a function of the program has tried to end the process from the loop of all responses")
 
 
 _background: Final = _Background()
