@@ -430,9 +430,9 @@ class Body:
             if self._is_cancelled:
                 raise
             self._fail(Error("internal", "the source of this response was cancelled"))
-        except (GeneratorExit, KeyboardInterrupt):
+        except GeneratorExit:
             raise
-        except BaseException as problem:  # noqa: BLE001  # also `sys.exit`, which would end all responses of the loop
+        except BaseException as problem:  # noqa: BLE001  # `sys.exit`, `KeyboardInterrupt`: they end the loop of all
             self._fail(problem)
         finally:
             self._has_ended = True

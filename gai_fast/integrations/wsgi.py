@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -37,6 +38,7 @@ from gai_fast.integrations._handlers import (
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import Reply
 
+_log: Final = logging.getLogger("gai_fast.integrations")
 _T = TypeVar("_T")
 Environ = Mapping[str, Any]
 StartResponse = Callable[..., Any]
@@ -368,9 +370,19 @@ class _Background:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                threading.Thread(target=loop.run_forever, name="gai-fast-wsgi", daemon=True).start()
+                threading.Thread(target=_run, args=(loop,), name="gai-fast-wsgi", daemon=True).start()
                 self._loop = loop
             return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs the loop, and on after a program's function has ended it by `SystemExit` or `KeyboardInterrupt`: asyncio
+    hands these to the caller, who waits for the function, and to `run_forever`."""
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            _log.exception("a function of the program has tried to end the process from the loop of all responses")
 
 
 _background: Final = _Background()

@@ -5,7 +5,8 @@ it is called, read and closed.
 
 1. The function gets the native request, a mapping. What it returns is read as `from_sdk` reads it; an awaitable is
    awaited first. A plain iterator is iterated in a thread.
-2. An exception that `from_sdk` knows is the provider's error. Any other is `internal`, with its text in the log alone.
+2. An exception that `from_sdk` knows is the provider's error. Any other is `internal`, with its text in the log alone,
+   also those that would end the process: `SystemExit`, `KeyboardInterrupt`, the panics of extensions in Rust.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerat
             yield _line(event)
     except _OF_THE_LOOP:
         raise
-    except BaseException as problem:  # noqa: BLE001  # rule 2; `sys.exit`, and the panics of extensions in Rust
+    except BaseException as problem:  # noqa: BLE001  # rule 2
         for event in _failure(function, problem):
             yield _line(event)
     finally:
@@ -52,8 +53,9 @@ async def call_function(function: FunctionSettings, body: bytes) -> AsyncGenerat
             await _close(function, source)
 
 
-_OF_THE_LOOP: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-"""Exceptions that end a call from outside."""
+_OF_THE_LOOP: Final = (asyncio.CancelledError, GeneratorExit)
+"""Exceptions that end a call from outside. SIGINT is none: the server handles the signal, and asyncio's runner cancels
+its task."""
 
 
 def _failure(function: FunctionSettings, problem: BaseException) -> list[Event]:

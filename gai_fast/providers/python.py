@@ -12,7 +12,8 @@ unusual:
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Required, TypedDict
 
 import msgspec
 
@@ -20,7 +21,7 @@ from gai_fast.core.chunks import count, label, member, parse_chunk
 from gai_fast.core.reading import conversation
 from gai_fast.core.result import Collector
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.events import DELTAS, FINISH_REASONS, KEYS, TYPES, Event, in_order
+from gai_fast.model.events import DELTAS, FINISH_REASONS, KEYS, TYPES, Event, in_order, is_empty
 from gai_fast.model.request import Request
 from gai_fast.providers._adapter import ProviderAdapter
 from gai_fast.providers._base import API
@@ -205,6 +206,93 @@ class EventsAdapter(ProviderAdapter):
         return self._reason
 
 
+_Offset = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Citation(TypedDict, total=False):
+    """One of `citations`. Here, as below: members that are not named are passed on."""
+
+    uri: str
+    title: str
+    start: _Offset
+    end: _Offset
+    cited_text: str
+
+
+class _Safety(TypedDict, total=False):
+    """`safety`."""
+
+    category: str
+    action: str
+    score: float
+
+
+class _Image(TypedDict, total=False):
+    """`image`."""
+
+    data: Required[str]
+    media_type: str
+    partial: bool
+
+
+class _Audio(TypedDict, total=False):
+    """`audio`."""
+
+    chunk: Required[str]
+    format: str
+
+
+class _ServerTool(TypedDict, total=False):
+    """`server_tool`."""
+
+    id: str
+    name: Required[str]
+    status: Required[Literal["started", "completed", "failed"]]
+
+
+class _Probability(TypedDict, total=False):
+    """One of `logprobs`."""
+
+    token: Required[str]
+    logprob: Required[float]
+    bytes: list[int]
+    top_logprobs: list[dict[str, Any]]
+
+
+class _NamedCall(TypedDict, total=False):
+    """`tool_call`."""
+
+    name: str
+
+
+_SHAPES: Final[Mapping[str, Any]] = {
+    "citations": list[_Citation],
+    "safety": _Safety,
+    "image": _Image,
+    "audio": _Audio,
+    "server_tool": _ServerTool,
+    "logprobs": list[_Probability],
+    "tool_call": _NamedCall,
+    "block": dict[str, Any] | int,
+    "usage": dict[str, Any],
+    "provider_metadata": dict[str, Any],
+    "signature": str,
+    "redacted": bool,
+    "reason": str,
+    "continued": str,
+}
+"""The types of members, as docs/events.md has them."""
+_REQUIRED: Final = {
+    "citations": "citations",
+    "safety": "safety",
+    "image": "image",
+    "audio.delta": "audio",
+    "server_tool": "server_tool",
+    "provider.block": "block",
+    "reasoning.signature": "signature",
+    "usage": "usage",
+}
+"""The member without which an event of a type says nothing."""
 _CALLS: Final = frozenset(("tool.call", "tool.call.start", "tool.call.delta"))
 
 
@@ -228,14 +316,33 @@ def _check(event: Event) -> None:
         if not isinstance(members.get(DELTAS[kind], ""), str):
             raise Malformed(f"`{DELTAS[kind]}` of a {kind!r} is no text")
         members.setdefault(DELTAS[kind], "")
-        if kind == "text.delta" or kind == "reasoning.delta":
-            return
+    if is_empty(members.get(_REQUIRED.get(kind, "type"))):
+        raise Malformed(f"a {kind!r} without its `{_REQUIRED[kind]}`")
+    for name in [name for name in members if name in _SHAPES]:
+        try:
+            members[name] = _without_nulls(members[name])
+            msgspec.convert(members[name], _SHAPES[name])
+        except msgspec.ValidationError as problem:
+            raise Malformed(f"`{name}` of a {kind!r} is not as docs/events.md has it: {problem}") from None
+    if kind == "text.delta" or kind == "reasoning.delta":
+        return
+    if kind == "provider.block" and not (label(members.get("provider")) and isinstance(members["block"], dict)):
+        raise Malformed("a 'provider.block' without its `provider`, or whose `block` is no object")
     if kind in _CALLS and not label(members.get("call_id")):
         raise Malformed(f"a {kind!r} without its `call_id`")
     try:
         Collector(others=TYPES).event(in_order(members))
     except ValueError as problem:
         raise Malformed(str(problem)) from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """Returns a member without the members of it that are null: these are absent."""
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    if isinstance(value, dict):
+        return {name: each for name, each in value.items() if each is not None}
+    return value
 
 
 def _error_of(event: dict[str, Any]) -> Error:

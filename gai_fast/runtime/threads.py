@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from queue import SimpleQueue
@@ -25,7 +26,26 @@ _OF_THE_LOOP: Final = (
     SystemExit,
 )
 """Exceptions by which a loop ends a task, an iteration or itself. One of a source says nothing about them."""
-_running: Final = threading.BoundedSemaphore(LIMITS.source_threads)
+
+
+class _Places:
+    """The places of the threads of this process.
+
+    Attributes:
+        free: Counts the free ones. A forked process has none of the threads, so its places are all free.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Frees all places."""
+        self.free = threading.BoundedSemaphore(LIMITS.source_threads)
+
+
+_places: Final = _Places()
 
 
 class ThreadIterator:
@@ -90,7 +110,7 @@ class ThreadIterator:
     def _call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """Calls a function in the thread; the first call starts the thread."""
         if not self._has_thread:
-            places = _running
+            places = _places.free
             if not places.acquire(blocking=False):
                 text = "too many plain iterators are the sources of streams at once (limits.source_threads)"
                 raise Error("overloaded", text, reason="source_threads")

@@ -33,7 +33,8 @@ from tests.integration.rpc import serving_rpc
 from tests.integration.test_agui import ASK as AGUI
 from tests.integration.test_chats import ASK as CHAT
 from tests.integration.websocket import connect
-from tests.waiting import until, until_answered
+from tests.limits import LIMITS
+from tests.waiting import SECONDS, until, until_answered
 
 PAGE = [block for block in blocks(read("docs/providers.md")) if block.language in ("toml", "python")]
 NAME = "own_model_of_this_test"
@@ -452,6 +453,42 @@ async def test_forked_workers_share_max_connections(net: Net, tmp_path: Path) ->
         assert {answer.text for answer in await asyncio.gather(*answers)} == {"Hi"}
         assert len(workers) == 2
 
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@on_steady_loop
+async def test_a_function_that_ignores_its_end_does_not_keep_the_server(net: Net, tmp_path: Path, workers: str) -> None:
+    """After SIGTERM the end of the loop waited for it for ever. One that interrupts ended the server."""
+    (tmp_path / "stubborn_80.py").write_text(STUBBORN)
+    (tmp_path / "gai-fast.toml").write_text(
+        f'[server]\nport = 0\ngrace = 1\n{MINE}python = "stubborn_80:f"\nbreaker = false\n'
+        '[[model]]\nname = "m"\nupstream = "own"\n'
+    )
+    async with serving(net, tmp_path, "--workers", workers) as server:
+        for _ in range(4):
+            failed = await server.ask("POST", NATIVE, {**ASK, "query": "interrupt"})
+            assert failed.error["reason"] == "function"
+        client = await server.connect()
+        client.request("POST", NATIVE, ASK)
+        await client.response()
+        client.close()
+        server.signal()
+        async with asyncio.timeout(1 + LIMITS.function_end + SECONDS):
+            assert await server.process.wait() == 0
+
+
+STUBBORN = """
+import asyncio
+
+async def f(request):
+    if "interrupt" in str(request):
+        raise KeyboardInterrupt
+    yield "Hi"
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+"""
 
 FORKED = """
 import asyncio, os

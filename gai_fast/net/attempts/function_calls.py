@@ -6,6 +6,8 @@ cancelling, recordings and accounts know no difference. Must not know what a fun
 1. A line is asked for when the receiver has taken the one before, and while reading is on: nothing is buffered.
 2. If a call is closed, it is cancelled, and its lines are closed. Nothing waits for that, but its place stays taken
    until it has ended: a function that ignores cancellation holds the place.
+   The end of the gateway waits for it for `limits.function_end`. Afterwards it no longer counts as a task of its loop,
+   whose end would wait for it for ever.
 3. Calls above `max_connections` wait up to `pool_wait`, first come, first served. If workers share that number, the
    first call that waits borrows a place of the others, and it is returned as soon as no call needs it.
 """
@@ -110,7 +112,7 @@ class FunctionCalls:
             self._note_wait(self._loop.time() - exchange.opened_at)
 
     async def close(self) -> None:
-        """Cancels all calls, and waits for their ends, but no longer than `limits.function_end`."""
+        """Cancels all calls, and waits for their ends: rule 2."""
         for exchange in tuple(self._waiting):
             exchange.fail(Error("network", "the gateway is being closed", reason="closed"))
         running = tuple(self._running)
@@ -122,6 +124,8 @@ class FunctionCalls:
                 _log.warning(
                     "functions that have not ended %g s after they were cancelled: %d", LIMITS.function_end, len(late)
                 )
+            for task in late:
+                asyncio._unregister_task(task)  # documented in "Extending asyncio"
 
     def _begin(self, exchange: FunctionExchange) -> None:
         task = exchange.begin()

@@ -231,6 +231,32 @@ def test_closing_waits_for_the_cleanup_of_an_async_source_and_nothing_follows() 
     assert list(body) == []
 
 
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, SystemExit])
+def test_a_source_that_would_end_the_process_ends_its_response_alone(
+    problem: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended the loop of all responses: each later one waited for ever."""
+
+    async def source() -> object:
+        yield "a"
+        raise problem
+
+    async def function() -> None:
+        raise problem
+
+    async def fine() -> object:
+        yield "b"
+
+    for _ in range(2):
+        assert b"event: error" in b"".join(wsgi.sse_response(source()))
+        with pytest.raises(problem):
+            wsgi._wait(wsgi.background_loop(), function())
+        assert b"".join(wsgi.sse_response(fine())) == b"data: b\n\n"
+    assert "the source of a response failed" in caplog.text
+    assert "has tried to end the process" in caplog.text
+    caplog.clear()
+
+
 async def test_a_program_that_pushes_into_a_body_that_is_never_read_hears_of_its_end() -> None:
     stream = gai_fast.Stream()
     await asyncio.to_thread(wsgi.sse_response(stream).close)

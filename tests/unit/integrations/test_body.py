@@ -237,7 +237,7 @@ class TestFailures:
         )
         assert (await sent(body_of(of(START, FINISH, KeyError())))).count(b"event: done") == 1
 
-    @pytest.mark.parametrize("problem", [SystemExit(1), BaseException("a panic in Rust")])
+    @pytest.mark.parametrize("problem", [SystemExit(1), KeyboardInterrupt(), BaseException("a panic in Rust")])
     async def test_a_source_that_would_end_the_process_is_one(
         self, problem: BaseException, caplog: pytest.LogCaptureFixture
     ) -> None:

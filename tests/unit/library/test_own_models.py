@@ -131,6 +131,15 @@ def panicking_at_once(request: Any) -> Iterator[str]:
     raise Panic("sk-secret")
 
 
+async def interrupting(request: Any) -> AsyncIterator[str]:
+    yield "a"
+    raise KeyboardInterrupt("sk-secret")
+
+
+def interrupting_at_once(request: Any) -> Iterator[str]:
+    raise KeyboardInterrupt("sk-secret")
+
+
 async def returning_text(request: Any) -> str:
     return "sk-secret"
 
@@ -149,6 +158,8 @@ async def yielding_numbers(request: Any) -> AsyncIterator[int]:
         (panicking, "Panic: sk-secret"),
         (panicking_in_a_thread, "Panic: sk-secret"),
         (panicking_at_once, "Panic: sk-secret"),
+        (interrupting, "KeyboardInterrupt: sk-secret"),
+        (interrupting_at_once, "KeyboardInterrupt: sk-secret"),
         (returning_text, "from_sdk takes an iterator or an async iterator of an answer's chunks; this is str"),
         (yielding_numbers, "does not know chunks of the type builtins.int"),
         (lambda: None, "takes 0 positional arguments"),
@@ -224,15 +235,16 @@ async def test_closing_closes_theirs(calls: Calls, monkeypatch: pytest.MonkeyPat
     assert closed == [True]
 
 
+@pytest.mark.parametrize("problem", [KeyError, KeyboardInterrupt])
 async def test_one_that_fails_when_it_is_closed_harms_nobody(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, problem: type[BaseException]
 ) -> None:
     async def function(request: Any) -> AsyncIterator[str]:
         try:
             yield "a"
             yield "b"
         finally:
-            raise KeyError("late")
+            raise problem("late")
 
     module = ModuleType("own_model_of_this_test")
     module.answer = function  # type: ignore[attr-defined]  # it is a module

@@ -150,11 +150,59 @@ def test_an_answer_that_begins_again_cannot_be_passed_on() -> None:
         ({"type": "tool.call", "call_id": "c"}, "tool.call"),
         ({"type": "citations", "citations": 1}, "citations"),
         ({"type": "reasoning.signature"}, "reasoning.signature"),
+        ({"type": "citations", "citations": []}, "without its `citations`"),
+        ({"type": "citations", "citations": ["https://a.example"]}, "`citations` of a 'citations'"),
+        ({"type": "citations", "citations": {"uri": "https://a.example"}}, "`citations` of a 'citations'"),
+        ({"type": "citations", "citations": [{"uri": 1}]}, "`citations` of a 'citations'"),
+        ({"type": "citations", "citations": [{"uri": "https://a.example", "start": -1}]}, "`citations`"),
+        ({"type": "citations", "citations": [{"uri": "https://a.example", "end": "3"}]}, "`citations`"),
+        ({"type": "safety"}, "without its `safety`"),
+        ({"type": "safety", "safety": "hate"}, "`safety` of a 'safety'"),
+        ({"type": "safety", "safety": {"category": ["hate"]}}, "`safety` of a 'safety'"),
+        ({"type": "safety", "safety": {"category": "hate", "score": "high"}}, "`safety` of a 'safety'"),
+        ({"type": "image", "image": "aGk="}, "`image` of a 'image'"),
+        ({"type": "image", "image": {"url": "https://a.example/x.png"}}, "`image` of a 'image'"),
+        ({"type": "image", "image": {"data": "aGk=", "partial": "no"}}, "`image` of a 'image'"),
+        ({"type": "audio.delta", "audio": {"chunk": 1}}, "`audio` of a 'audio.delta'"),
+        ({"type": "server_tool", "server_tool": {"id": "t", "name": "search"}}, "`server_tool`"),
+        ({"type": "server_tool", "server_tool": {"name": "search", "status": "busy"}}, "`server_tool`"),
+        ({"type": "provider.block", "block": {"type": "x"}}, "without its `provider`"),
+        ({"type": "provider.block", "provider": "anthropic", "block": 1}, "whose `block` is no object"),
+        ({"type": "tool.call", "call_id": "c", "tool_call": {"name": 1, "input": {}}}, "`tool_call`"),
+        ({"type": "usage", "usage": [1]}, "`usage` of a 'usage'"),
+        ({"type": "warning", "reason": 1}, "`reason` of a 'warning'"),
+        ({"type": "finish", "provider_metadata": "x"}, "`provider_metadata` of a 'finish'"),
+        (delta("a", logprobs=[{"token": 1}]), "`logprobs` of a 'text.delta'"),
+        ({"type": "reasoning.signature", "signature": {"a": 1}}, "`signature`"),
     ],
 )
 def test_an_event_of_another_shape_is_named(event: Any, words: str) -> None:
     with pytest.raises(Malformed, match=words):
         events(event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {
+            "type": "citations",
+            "citations": [{"uri": "https://a.example", "start": 0, "end": 3, "own": 1}],
+        },
+        {"type": "citations", "citations": [{}]},
+        {"type": "safety", "safety": {"category": "hate", "action": "flagged", "score": 1}},
+        {"type": "image", "image": {"data": "aGk=", "media_type": "image/png", "partial": False}},
+        {"type": "audio.delta", "audio": {"chunk": "aGk=", "format": "wav"}},
+        {"type": "server_tool", "server_tool": {"name": "search", "status": "started", "input": {"q": None}}},
+        {"type": "provider.block", "provider": "anthropic", "block": {"type": "x", "y": 2}},
+    ],
+)
+def test_an_event_of_the_documented_shape_is_passed_on_as_it_is(event: Any) -> None:
+    assert [each for each in events(event, delta("a")) if each["type"] == event["type"]] == [event]
+
+
+def test_members_that_are_null_are_absent() -> None:
+    citation = {"type": "citations", "citations": [{"uri": "https://a.example", "title": None}]}
+    assert events(citation, delta("a"))[1] == {"type": "citations", "citations": [{"uri": "https://a.example"}]}
 
 
 def test_the_request_is_native_and_its_messages_are_whole() -> None:

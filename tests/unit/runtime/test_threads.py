@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,13 +12,14 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.runtime.threads import ThreadIterator
+from tests.waiting import SECONDS
 
 
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch) -> threading.BoundedSemaphore:
     """Returns two sources at a time."""
     semaphore = threading.BoundedSemaphore(2)
-    monkeypatch.setattr("gai_fast.runtime.threads._running", semaphore)
+    monkeypatch.setattr("gai_fast.runtime.threads._places.free", semaphore)
     return semaphore
 
 
@@ -146,6 +149,34 @@ async def test_more_sources_than_the_limit_are_refused_until_one_ends(places: th
     assert await anext(third) == "a"
     await third.aclose()
     await second.aclose()
+
+
+FORKED = """
+import asyncio, os
+from gai_fast.model.errors import Error
+from gai_fast.runtime import threads
+
+async def begun():
+    sources = []
+    while True:
+        sources.append(threads.ThreadIterator(iter("ab")))
+        try:
+            await anext(sources[-1])
+        except Error:
+            return len(sources) - 1
+
+most = asyncio.run(begun())
+child = os.fork()
+if child == 0:
+    os._exit(0 if asyncio.run(begun()) == most > 0 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_forked_process_has_all_places() -> None:
+    """Each thread of its parent kept a place in it, for good."""
+    change = "from gai_fast.runtime import limits\nobject.__setattr__(limits.LIMITS, 'source_threads', 3)\n"
+    subprocess.run([sys.executable, "-c", change + FORKED], check=True, timeout=SECONDS)
 
 
 async def test_a_system_without_threads_is_overloaded_and_no_place_is_lost(

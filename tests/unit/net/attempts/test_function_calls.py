@@ -406,6 +406,8 @@ async def test_the_end_waits_for_calls_but_not_for_ever(
     waiting, _ = opened(Function(), within)
     await until(lambda: len(receiver.calls) == 2)
     await within.close()
+    (late,) = within._running
+    assert late not in asyncio.all_tasks(), "the end of the loop would wait for it"
     go_on.set()
     assert "functions that have not ended 0.05 s after they were cancelled: 1" in caplog.text
     assert function.begun == function.closed
