@@ -280,9 +280,7 @@ async def test_a_path_out_of_scope_sets_no_key_aside(net: Net, secrets: tuple[st
 async def test_a_path_that_was_served_says_that_a_key_is_refused(net: Net) -> None:
     upstream = Failing("200 OK", b"{}")
     settings = settings_for((await net.upstream(upstream)).url, lane=LANE)
-    asked = dataclasses.replace(
-        settings.models["m"].upstream, api_key=Secret("k1"), more_api_keys=(Secret("k2"),)
-    )
+    asked = dataclasses.replace(settings.models["m"].upstream, api_key=Secret("k1"), more_api_keys=(Secret("k2"),))
     models = {"m": dataclasses.replace(settings.models["m"], upstream=asked)}
     running = await start(dataclasses.replace(settings, models=models, upstreams={"up": asked}))
     gateway = Gateway(net, running)
