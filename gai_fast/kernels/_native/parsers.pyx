@@ -128,7 +128,19 @@ cdef class _Feed:
         gai_release(&self._held)
 
     def feed(self, data):
-        """Adds the next bytes; returns the items that are complete now."""
+        """Adds the next bytes.
+
+        Args:
+            data (bytes-like): Any contiguous bytes-like object.
+
+        Returns:
+            list: The items that are complete now.
+
+        Raises:
+            ValueError: Invalid bytes or an exceeded limit (`faults.FeedError`; its `before` holds the items that this
+                call completed before). After an exceeded limit every further call raises, too.
+            TypeError: `data` is not bytes-like.
+        """
         cdef Py_buffer view
         if self._feeding:
             raise faults.fed_within_feed()
@@ -379,7 +391,21 @@ cdef class _SSEFeed(_Feed):
 
 
 cdef class SSEParser(_SSEFeed):
-    """An incremental EventSource parser (WHATWG HTML 9.2.6). See `gai_fast.kernels._pure.parsers.SSEParser`."""
+    """SSEParser(limit=8388608)
+--
+
+    An incremental EventSource parser (WHATWG HTML 9.2.6). Only one thread may use it at a time.
+
+    UTF-8 is decoded with replacement, and a byte order mark at the very start is dropped. An event is complete with the
+    byte that ends its blank line.
+
+    Args:
+        limit (int): The most bytes of one line, and of all lines of one event together. Comments do not count towards
+            the event.
+
+    Raises:
+        ValueError: The limit is no `int` from 0 to `sys.maxsize`.
+    """
 
     def __cinit__(self):
         self._last_event_id = ""
@@ -395,7 +421,16 @@ cdef class SSEParser(_SSEFeed):
         return self._last_event_id
 
     def close(self, lenient=False):
-        """Ends the input. If `lenient`, an incomplete last event counts; WHATWG drops it."""
+        """Ends the input and returns the events that it completes.
+
+        The parser can then read another connection. It keeps `retry` and `last_event_id`.
+
+        Args:
+            lenient (bool): Whether an incomplete last event counts. WHATWG drops it.
+
+        Returns:
+            list: An `SSEEvent`, or none.
+        """
         cdef list events = []
         cdef const uint8_t *line
         cdef size_t size
@@ -513,7 +548,20 @@ cdef inline bint is_blank(uint8_t octet) noexcept:
 
 
 cdef class NDJSONParser(_LineFeed):
-    """Reads one JSON value per line. See `gai_fast.kernels._pure.parsers.NDJSONParser`."""
+    """NDJSONParser(limit=8388608)
+--
+
+    Reads one JSON value per line. Skips blank lines and keeps integers exact. Only one thread may use it at a time.
+
+    If a line is not JSON, `feed` raises a `ValueError` with the line's number and skips the line: the next `feed`
+    continues after it.
+
+    Args:
+        limit (int): The most bytes of one line.
+
+    Raises:
+        ValueError: The limit is no `int` from 0 to `sys.maxsize`.
+    """
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         if not size:

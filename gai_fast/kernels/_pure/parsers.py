@@ -69,10 +69,10 @@ class _Feed(ABC, Generic[Item]):
         """Adds the next bytes.
 
         Args:
-            data: Any contiguous bytes-like object.
+            data (bytes-like): Any contiguous bytes-like object.
 
         Returns:
-            The items that are complete now.
+            list: The items that are complete now.
 
         Raises:
             ValueError: Invalid bytes or an exceeded limit (`faults.FeedError`; its `before` holds the items that this
@@ -239,8 +239,11 @@ class SSEParser(_SSEFeed[SSEEvent]):
     byte that ends its blank line.
 
     Args:
-        limit: The most bytes of one line, and of all lines of one event together. Comments do not count towards the
-            event.
+        limit (int): The most bytes of one line, and of all lines of one event together. Comments do not count towards
+            the event.
+
+    Raises:
+        ValueError: The limit is no `int` from 0 to `sys.maxsize`.
     """
 
     __slots__ = ("_last_event_id",)
@@ -265,7 +268,10 @@ class SSEParser(_SSEFeed[SSEEvent]):
         The parser can then read another connection. It keeps `retry` and `last_event_id`.
 
         Args:
-            lenient: Whether an incomplete last event counts. WHATWG drops it.
+            lenient (bool): Whether an incomplete last event counts. WHATWG drops it.
+
+        Returns:
+            list: An `SSEEvent`, or none.
         """
         events: list[SSEEvent] = []
         if lenient:
@@ -372,7 +378,10 @@ class NDJSONParser(_LineFeed[Any]):
     continues after it.
 
     Args:
-        limit: The most bytes of one line.
+        limit (int): The most bytes of one line.
+
+    Raises:
+        ValueError: The limit is no `int` from 0 to `sys.maxsize`.
     """
 
     __slots__ = ()

@@ -771,15 +771,15 @@ def doc_of(member: object) -> list[str]:
     return [line.strip() for line in (inspect.getdoc(member) or "").strip().splitlines()]
 
 
+def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
+
+
 @pytest.mark.native
 @pytest.mark.parametrize("name", ["SSEEncoder", "NDJSONEncoder"])
 def test_both_implementations_have_one_signature_and_one_docstring(name: str) -> None:
     """Those of the pure one, which tell types, units and errors."""
     ours, theirs = getattr(load("native"), name), getattr(load("pure"), name)
-
-    def parameters(function: Any) -> list[tuple[str, Any, Any]]:
-        return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
-
     assert parameters(ours) == parameters(theirs)
     assert doc_of(ours) == doc_of(theirs)
     public = [each for each in dir(theirs) if not each.startswith("_")]
@@ -792,6 +792,24 @@ def test_both_implementations_have_one_signature_and_one_docstring(name: str) ->
     for word in ("clock (callable or None)", "milliseconds", "capacity (int)", "in bytes", "ValueError", "BufferError"):
         assert word in result, word
     assert "_pure" not in result
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("name", ["SSEParser", "NDJSONParser"])
+def test_parsers_have_one_signature_and_one_docstring(name: str) -> None:
+    ours, theirs = getattr(load("native"), name), getattr(load("pure"), name)
+    public = [each for each in dir(theirs) if not each.startswith("_")]
+    for of_ours, of_theirs in ((ours, theirs), *((getattr(ours, each), getattr(theirs, each)) for each in public)):
+        assert doc_of(of_ours) == doc_of(of_theirs)
+        if callable(of_theirs):
+            mine, its = ([each for each in parameters(one) if each[0] != "self"] for one in (of_ours, of_theirs))
+            assert mine == its
+    for implementation in (ours, theirs):
+        assert inspect.signature(implementation).parameters["limit"].default == LIMITS.event
+        result = pydoc.plain(pydoc.render_doc(implementation))
+        for word in (f"class {name}", "limit", "8388608", "The most bytes of one line", "ValueError", "bytes-like"):
+            assert word in result, word
+        assert "_pure.parsers.SSEParser`" not in result
 
 
 @pytest.mark.native
