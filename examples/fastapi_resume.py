@@ -9,11 +9,11 @@ import contextlib
 import os
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from pydantic import BaseModel, ValidationError
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
 
 import gai_fast
-from gai_fast.integrations.asgi import sse_handler, sse_response
+from gai_fast.integrations.asgi import error_response, sse_response
 
 gateway = gai_fast.Gateway()
 
@@ -28,17 +28,19 @@ async def lifespan(app):
         yield
 
 
-async def prepare(request: Request):
-    """Is called for every request, also for one that resumes: the place for your own checks."""
-    try:
-        question = Question.model_validate_json(await request.body())
-    except ValidationError as problem:
-        raise HTTPException(422, problem.errors(include_url=False, include_input=False)) from None
-    return {"query": question.prompt, "model": "demo", "resumable": True}
-
-
 app = FastAPI(lifespan=lifespan)
-app.post("/chat")(sse_handler(gateway, prepare, heartbeat=10))
+
+
+@app.exception_handler(gai_fast.Error)
+async def refused(request: Request, error: gai_fast.Error):
+    return error_response(error, request=request)
+
+
+@app.post("/chat")
+async def chat(question: Question, request: Request):
+    """Is called for every request, also for one that resumes: the place for your own checks."""
+    asking = {"query": question.prompt, "model": "demo", "resumable": True}
+    return sse_response(gateway.stream(asking), request=request, heartbeat=10)
 
 
 @app.get("/shout")

@@ -111,6 +111,13 @@ class TestImage:
         assert "USER 10001:10001" in last
         assert f"EXPOSE {PORT}" in last
 
+    def test_it_has_what_a_server_with_secrets_and_several_machines_needs_unless_it_is_told(self) -> None:
+        [default] = re.findall(r"^ARG EXTRAS=(.+)$", self.TEXT, re.M)
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert set(default.split(",")) == {"redis", "compression", "jwt", "seal"} <= {*extras}
+        assert 'pip install --no-cache-dir ".[$EXTRAS]"' in self.TEXT
+        assert self.TEXT.index("ARG EXTRAS") > self.TEXT.index("FROM "), "an argument before the stage is not in it"
+
     def test_what_it_copies_is_there_and_is_not_ignored(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         names = [name for line in re.findall(r"^COPY (?!--)(.+) \S+$", self.TEXT, re.M) for name in line.split()]
@@ -224,6 +231,26 @@ class TestKubernetes:
         assert self.CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
         writable = [mount["mountPath"] for mount in self.CONTAINER["volumeMounts"] if not mount.get("readOnly")]
         assert writable == ["/tmp"]
+
+    def test_pods_are_spread_over_machines_and_zones_and_start_all_the_same(self) -> None:
+        pods = kubernetes("Deployment")["spec"]["template"]
+        spread = pods["spec"]["topologySpreadConstraints"]
+        assert [each["topologyKey"] for each in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        for each in spread:
+            assert each["labelSelector"]["matchLabels"] == pods["metadata"]["labels"]
+            assert (each["maxSkew"], each["whenUnsatisfiable"]) == (1, "ScheduleAnyway")
+
+    def test_the_operators_prometheus_scrapes_the_service_with_a_key(self) -> None:
+        monitor = yaml.safe_load((DEPLOY / "kubernetes/operator/servicemonitor.yaml").read_text())
+        service = kubernetes("Service")
+        assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "ServiceMonitor")
+        assert monitor["spec"]["selector"]["matchLabels"] == service["metadata"]["labels"]
+        [endpoint] = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+        assert endpoint["path"] in PATHS
+        assert {*endpoint["authorization"]["credentials"]} == {"name", "key"}
+        job = service["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+        assert f'job="{job}"' in (DEPLOY / "prometheus/rules.yml").read_text()
 
     def test_it_scales_on_a_metric_of_the_server(self) -> None:
         [metric] = kubernetes("HorizontalPodAutoscaler")["spec"]["metrics"]

@@ -67,7 +67,9 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @config_option
-@option("--role", type=click.Choice(["user", "admin"]), help="The caller's role; by default from [key_defaults].")
+@option(
+    "--role", type=click.Choice(["user", "admin", "metrics"]), help="The caller's role; by default from [key_defaults]."
+)
 @option("--models", metavar="NAMES", help="The models that it may use: names and patterns with *, split by commas.")
 @option("--expires", metavar="MOMENT", help="When the key expires: 2030-01-31, or 2030-01-31T18:00:00Z.")
 @option("--requests-per-minute", type=int, metavar="N", help="Requests a minute.")
@@ -95,7 +97,7 @@ def new(
     """
     if server is not None:
         _check_alone(config_path, role=role)
-        values: dict[str, Any] = {"name": name, "models": _names(models), "expires": expires, **rates}
+        values: dict[str, Any] = {"name": name, "role": role, "models": _names(models), "expires": expires, **rates}
         values["spend"] = None if spend is None else _spend(spend)
         said = {key: value for key, value in values.items() if value is not None}
         new = at_server(server, api_key, lambda client: client.new_key(said))
@@ -146,8 +148,8 @@ def _names(text: str | None) -> list[str] | None:
 
 def _check_alone(config_path: Path | None, *, role: str | None = None) -> None:
     """Refuses flags of the file beside `--server`."""
-    if role is not None:
-        raise click.UsageError("--role and --server do not go together: a key of the store is always a user's")
+    if role == "admin":
+        raise click.UsageError("--role admin and --server do not go together: a key of the store is no admin's")
     if config_path is not None and _is_given("config_path"):
         raise click.UsageError("-c and --server do not go together: the key is in the file, or at the server")
 
@@ -273,7 +275,7 @@ def _listed(table: Table) -> dict[str, Any]:
     return {
         "name": values["name"],
         "role": values.get("role", "user"),
-        "models": list(values.get("models", ("*",))),
+        "models": [] if values.get("role") == "metrics" else list(values.get("models", ("*",))),
         "expires": None if expires is None else expires.isoformat().replace("+00:00", "Z"),
         "expired": expires is not None and expires <= datetime.now(UTC),
         "limits": {

@@ -177,7 +177,7 @@ SERVER: Final[Mapping[str, Key]] = {
     ),
     "proxy_protocol": switch("Whether connections from these proxies begin with a PROXY header, version 1 or 2."),
     "metrics": choice(
-        "Who may read /metrics; admin: callers with an admin's key; auto: as admin if there is a [[key]].",
+        "Who may read /metrics; admin: keys with the role admin or metrics; auto: as admin if there is a [[key]].",
         "auto",
         "open",
         "admin",
@@ -207,7 +207,12 @@ STREAM: Final[Mapping[str, Key]] = {
 _NONE: Final = "0: none is admitted."
 KEY_DEFAULTS: Final[Mapping[str, Key]] = {
     "models": texts("The models that the caller may use: names, and patterns with *.", checks.model_pattern),
-    "role": choice("Whether the caller may also operate the server (dashboard, admin API).", "user", "admin"),
+    "role": choice(
+        "user; admin: may also operate the server (dashboard, admin API); metrics: may read /metrics alone.",
+        "user",
+        "admin",
+        "metrics",
+    ),
     "expires": moment("When the key expires: a date, or date, time and zone.", example="2030-01-31T18:00:00Z"),
     "requests_per_minute": whole(f"Requests a minute; {_NONE}", 0, LIMITS.key_limit, example=600),
     "tokens_per_minute": whole(f"Tokens a minute, of input and output; {_NONE}", 0, LIMITS.key_limit, example=100_000),
@@ -231,6 +236,8 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
     ),
 }
 """The keys of a `[[key]]` that are also allowed in `[key_defaults]`."""
+OF_MODELS: Final = tuple(name for name in KEY_DEFAULTS if name not in ("role", "expires"))
+"""The keys of a `[[key]]` that say something of models and requests: a key of the role `metrics` has none of them."""
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
     "secret": one_or_more(

@@ -29,6 +29,7 @@ from gai_fast.config.issuers import check_issuers
 from gai_fast.config.keys import (
     FLAGS,
     LISTS,
+    OF_MODELS,
     REQUIRED,
     SECTIONS,
     STREAM,
@@ -397,8 +398,19 @@ class _Resolution:
                     )
                     what = f"`secret` in [[key]] is also that of {shown(owners[digest])}, at {owner['secret'].origin}"
                     self._problems.add(origin, what)
-            keys.append(new_key(name, digests, _plain({**defaults, **table}, but=("name", "secret"))))
+            values = _plain({**defaults, **table}, but=("name", "secret"))
+            if values.get("role") == "metrics":
+                values = self._of_metrics(table, values)
+            keys.append(new_key(name, digests, values))
         return tuple(keys)
+
+    def _of_metrics(self, table: Table, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns the values of a key of the role `metrics`, which uses no model."""
+        for each in OF_MODELS:
+            if each in table:
+                what = f"`{each}` in [[key]] has no meaning for the role metrics, which may read /metrics alone"
+                self._problems.add(table[each].origin, what)
+        return {**{each: value for each, value in values.items() if each not in OF_MODELS}, "models": ()}
 
     def _issuers(self) -> tuple[IssuerSettings, ...]:
         given = self._given.issuers

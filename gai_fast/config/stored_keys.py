@@ -4,7 +4,8 @@ Owns the form of these values in a request and in the store. The secret and the 
 
 1. A request has the names of a `[[key]]`; the limits may stand in `limits` too, as the admin API shows them. `null`
    means that a key does not say it: then `[key_defaults]` counts.
-2. The role is always `user`, whatever `[key_defaults]` says.
+2. The role is `user`, whatever `[key_defaults]` says, or `metrics`. A key of that role has no models, and in the store
+   it says so: a release that does not know the role lets it use nothing.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from gai_fast.config.keys import KEY, KEY_DEFAULTS
+from gai_fast.config.keys import KEY, KEY_DEFAULTS, OF_MODELS
 from gai_fast.config.problems import nearest, shortened, shown
 from gai_fast.config.resolution import new_key
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, Settings
 
 LIMITS_OF_KEY: Final = tuple(each.name for each in fields(KeyLimits))
-STORED: Final = tuple(name for name in KEY_DEFAULTS if name != "role")
+STORED: Final = tuple(KEY_DEFAULTS)
 """The names of the values that the store keeps."""
-_ROLE: Final = "user"
+ROLES: Final = ("user", "metrics")
+"""The roles of a key of the store, the usual one first."""
+_VALUES: Final = tuple(name for name in STORED if name != "role")
 
 
 def read_name(value: Any) -> str:
@@ -58,10 +61,17 @@ def read_values(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
                 raise _invalid("`limits` must be an object", name)
             _add(said, value, LIMITS_OF_KEY)
         elif name == "role":
-            if value != _ROLE:
-                raise _invalid(f"`role` must be {_ROLE}: only a [[key]] of the file may be an admin's", name)
+            if value is not None and value not in ROLES:
+                text = f"`role` must be {' or '.join(ROLES)}: only a [[key]] of the file may be an admin's"
+                raise _invalid(text, name)
+            said[name] = value
         else:
-            _add(said, {name: value}, STORED)
+            _add(said, {name: value}, _VALUES)
+    if said.get("role") == "metrics":
+        for name in OF_MODELS:
+            if said.get(name) is not None:
+                raise _invalid(f"`{name}` has no meaning for the role metrics, which may read /metrics alone", name)
+        said["models"] = []
     values: dict[str, Any] = {}
     for name, value in said.items():
         read = None if value is None else _read(name, value)
@@ -91,11 +101,15 @@ def key_of(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any], set
     def one(each: str, mine: Any, otherwise: Any) -> Any:
         return mine if each in read else otherwise
 
+    if own.role not in ROLES:
+        raise ValueError(f"a key of the store has the role {own.role}")
+    if own.role == "metrics":
+        return KeySettings(name, digests, (), own.role, own.expires or usual.expires)
     limits = type(own.limits)(
         **{each: one(each, getattr(own.limits, each), getattr(usual.limits, each)) for each in LIMITS_OF_KEY}
     )
     rest = {each: one(each, getattr(own, each), getattr(usual, each)) for each in ("models", "expires", "lane")}
-    return KeySettings(name, digests, role=_ROLE, limits=limits, **rest)
+    return KeySettings(name, digests, limits=limits, **rest)
 
 
 def _add(said: dict[str, Any], given: Mapping[str, Any], known: tuple[str, ...]) -> None:

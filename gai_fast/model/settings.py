@@ -434,7 +434,8 @@ class KeySettings(_Snapshot):
     """`key_digest` of each secret. The secrets themselves are not kept."""
     models: tuple[str, ...] = ("*",)
     """The models that the key may use: names and patterns, in which `*` matches any text."""
-    role: Literal["user", "admin"] = "user"
+    role: Literal["user", "admin", "metrics"] = "user"
+    """`metrics` may read `/metrics`, and nothing else that needs a key."""
     expires: datetime | None = None
     """The moment at which the key expires, with a time zone."""
     limits: KeyLimits = KeyLimits()

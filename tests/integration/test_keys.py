@@ -43,8 +43,8 @@ async def made(server: Gateway | Server, name: str, **values: Any) -> str:
     return secret
 
 
-async def status_of(server: Gateway | Server, secret: str) -> int:
-    return (await server.ask("GET", "/v1/models", None, {"x-api-key": secret})).status
+async def status_of(server: Gateway | Server, secret: str, path: str = "/v1/models") -> int:
+    return (await server.ask("GET", path, None, {"x-api-key": secret})).status
 
 
 async def rows(server: Gateway | Server) -> dict[str, dict[str, Any]]:
@@ -461,6 +461,9 @@ async def test_the_command_line_makes_lists_rotates_and_revokes(net: Net, tmp_pa
                 assert "the server refuses" in errors
             code, _, errors = await key("list", *at[:2])
             assert (code, "GAI_FAST_KEY_API_KEY" in errors) == (1, True)
+            code, output, _ = await key("new", "scraper", "--role", "metrics", *at, "--json")
+            scraper = json.loads(output)["secret"]
+            assert [await status_of(server, scraper, path) for path in ("/v1/models", "/metrics")] == [403, 200]
             for words in (
                 ("new", "a", "--role", "admin", *at),
                 ("list", "-c", "gai-fast.toml", *at),

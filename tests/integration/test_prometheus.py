@@ -19,6 +19,8 @@ import yaml
 from aiohttp import ClientError, ClientSession
 
 from gai_fast.cli.mock import Mock
+from gai_fast.model.settings import LimitSettings
+from gai_fast.server.admission.server_limits import ServerLimits
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import Server, configure, serving
 from tests.ports import free_port
@@ -68,6 +70,13 @@ def test_every_alert_is_tested_and_says_what_is_wrong() -> None:
             assert COMPARISON.search(rule["expr"]), "its expression has a value only where something is wrong"
             assert rule["labels"]["severity"] in ("critical", "warning")
             assert {*rule["annotations"]} == {"summary", "description"}
+
+
+def test_the_alert_of_an_overload_names_every_limit_of_the_server() -> None:
+    """`streams_per_caller` is the caller's own; what a key may is not the server's."""
+    [rule] = [rule for rule in rules() if rule.get("alert") == "GaiFastOverloaded"]
+    [named] = re.findall(r'limit=~"([^"]+)"', rule["expr"])
+    assert {*named.split("|")} == {*ServerLimits(LimitSettings()).refused} - {"streams_per_caller"}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -205,10 +214,12 @@ async def test_every_query_of_the_dashboard_and_every_rule_has_data(promtool: st
 async def test_with_keys_the_scrape_of_deploy_is_answered_and_one_without_a_key_is_not(
     promtool: str, net: Net, tmp_path: Path
 ) -> None:
-    key = f'[[key]]\nname = "scraper"\nrole = "admin"\nsecret = "sha256:{sha256(ROOT.encode()).hexdigest()}"\n'
+    key = f'[[key]]\nname = "scraper"\nrole = "metrics"\nsecret = "sha256:{sha256(ROOT.encode()).hexdigest()}"\n'
     async with Mock(deltas=5, rate=0) as mock:
         configure(tmp_path, mock, more=key)
         async with serving(net, tmp_path) as server:
+            scraper = {"x-api-key": ROOT}
+            assert (await server.ask("GET", "/v1/models", headers=scraper)).status == 403
             for headers, status in (({}, 401), ({"authorization": f"Bearer {ROOT}"}, 200)):
                 assert (await server.ask("GET", "/metrics", headers=headers)).status == status
             async with prometheus(tmp_path, server.host) as prom:  # waits until a scrape is answered

@@ -12,7 +12,8 @@ The paths of `_OPERATE` are for those who operate the server:
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
 `_FIGURES` is one of them if `metrics` is `admin`, or `auto` and rule 1 holds. Otherwise it is open; a scraper that
-sends a key all the same expects that it counts: rule 1 holds for it.
+sends a key all the same expects that it counts: rule 1 holds for it. A key whose role is `metrics` may read it too, and
+is good for no other path that needs a key.
 """
 
 from __future__ import annotations
@@ -90,6 +91,17 @@ class Admitted:
     def is_api(self) -> bool:
         """Whether it asks for something that callers need a key for."""
         return is_api(self.path)
+
+
+def _user(key: KeySettings) -> KeySettings:
+    """Returns the key of a caller that may use models.
+
+    Raises:
+        Forbidden: The role of the key is `metrics`.
+    """
+    if key.role == "metrics":
+        raise Error("forbidden", "the role of this key is metrics: it is for /metrics alone", reason="role")
+    return key
 
 
 class Admission:
@@ -175,9 +187,10 @@ class Admission:
             headers: Of the handshake, by lower-case name.
 
         Raises:
+            Forbidden: Its role has become `metrics`.
             Unauthorized: It is not known any more, or has expired.
         """
-        return None if self._callers is None else self._callers.find(headers, None)
+        return None if self._callers is None else _user(self._callers.find(headers, None))
 
     def _authorize(
         self, admitted: Admitted, headers: dict[str, str], peer: ClientTransport | None, on_loopback: bool
@@ -187,7 +200,7 @@ class Admission:
         if path.startswith(_NEED_KEY):
             if self._callers is not None:
                 remote = "" if peer is None else peer.remote
-                admitted.key = self._callers.find(headers, self._forwarding.client(remote, headers))
+                admitted.key = _user(self._callers.find(headers, self._forwarding.client(remote, headers)))
         elif is_for_operators(path) or (path == _FIGURES and not self._figures_open):
             remote = "" if peer is None else peer.remote
             if self._callers is not None:
@@ -204,7 +217,7 @@ class Admission:
     def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
         """Refuses callers without an admin's key (rule 1). The audit log names the key of a refused request too."""
         key = admitted.key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
-        if key.role != "admin":
+        if key.role != "admin" and not (key.role == "metrics" and admitted.path == _FIGURES):
             raise Error("forbidden", "this needs a key whose role is admin", reason="role")
 
     def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from gai_fast.config.keys import KEY, KEY_DEFAULTS
-from gai_fast.config.stored_keys import LIMITS_OF_KEY, STORED
+from gai_fast.config.stored_keys import LIMITS_OF_KEY, ROLES, STORED
 from gai_fast.core.result import Result
 from gai_fast.formats.chat import completions_request
 from gai_fast.formats.chat import request as chat_request
@@ -199,7 +199,7 @@ def _of_key_requests() -> dict[str, Schema]:
     members = {
         **values,
         "limits": {"type": "object", "properties": limits, "additionalProperties": False},
-        "role": {"const": "user"},
+        "role": {"enum": [*ROLES, None]},
     }
     grace = {"type": "number", "minimum": 0, "maximum": LIMITS.key_grace, "default": GRACE}
     return {
@@ -254,7 +254,7 @@ def _of_operators() -> dict[str, Schema]:
     key = _record(
         {
             "name": _TEXT,
-            "role": {"enum": ["user", "admin"]},
+            "role": dict(KEY_DEFAULTS["role"].schema),
             "models": _list(_TEXT),
             "expires": _or_null({"type": "string", "format": "date-time"}),
             "limits": limits,

@@ -497,7 +497,7 @@ class TestCallers:
                     ("expires = 1", "must be a date such as 2030-01-31"),
                     ("expires = 2030-01-31T00:00:00", "must have a time zone: add Z"),
                     ("expires = 00:00:00", "must be a date such as"),
-                    ('role = "root"', "must be user or admin, not 'root'"),
+                    ('role = "root"', "must be user, admin or metrics, not 'root'"),
                     ('models = "fast"', "must be a list of strings"),
                     ('models = [""]', "must be a list of names of models, or of patterns"),
                     *(
@@ -587,6 +587,14 @@ class TestCallers:
         [key] = folder.read(self.key("a", '"env:K"'), {"K": "k" * 8}).settings.keys
         assert key == KeySettings("a", key.digests)
         assert (key.models, key.role, key.expires, key.limits) == (("*",), "user", None, KeyLimits())
+
+    def test_a_key_for_the_figures_has_nothing_of_models(self, folder: Folder) -> None:
+        text = f'{self.key("scraper", chr(34) + "env:K" + chr(34))}role = "metrics"\n'
+        defaults = '[key_defaults]\nmodels = ["demo"]\nstreams = 3\n'
+        [key] = folder.read(f"{text}{defaults}", {"K": "k" * 8}).settings.keys
+        assert key == KeySettings("scraper", key.digests, (), "metrics")
+        [message] = folder.problems(f"{text}streams = 3\n", {"K": "k" * 8})
+        assert message.startswith("gai-fast.toml:5: `streams` in [[key]] has no meaning for the role metrics")
 
     def test_the_defaults_name_no_caller(self, folder: Folder) -> None:
         for name in ("name", "secret"):

@@ -68,7 +68,10 @@ def test_what_a_key_does_not_say_comes_from_key_defaults_but_for_the_role() -> N
         ({"lane": ["other"]}, "`lane` of a key: [[upstream]] 'other' offers no path"),
         ({"lane": ["ohter"]}, "`lane` of a key: no [[upstream]] is named 'ohter'; did you mean other?"),
         ({"request_per_minute": 3}, "unknown member 'request_per_minute' of a key; did you mean requests_per_minute?"),
-        ({"role": "admin"}, "`role` must be user: only a [[key]] of the file may be an admin's"),
+        ({"role": "metrics", "streams": 3}, "`streams` has no meaning for the role metrics"),
+        ({"role": "metrics", "limits": {"streams": 3}}, "`streams` has no meaning for the role metrics"),
+        ({"role": ["user"]}, "`role` must be user or metrics"),
+        ({"role": "admin"}, "`role` must be user or metrics: only a [[key]] of the file may be an admin's"),
         ({"limits": {"lane": []}}, "unknown member 'lane' of a key; known: requests_per_minute, spend, streams,"),
         ({"limit": {}}, "unknown member 'limit' of a key; did you mean limits?"),
     ],
@@ -84,6 +87,19 @@ def test_a_message_is_short_whatever_the_request_has() -> None:
     with pytest.raises(Error) as caught:
         read_values({"x" * 10_000: 1}, SETTINGS)
     assert len(caught.value.message) < 700
+
+
+def test_a_key_for_the_figures_uses_no_model_even_in_a_release_that_does_not_know_the_role() -> None:
+    values = read_values({"role": "metrics", "expires": "2031-01-31"}, SETTINGS)
+    assert values == {"role": "metrics", "expires": "2031-01-31T00:00:00Z", "models": []}
+    settings = Settings(key_defaults=KeySettings("", (), limits=KeyLimits(7), lane=("up",)))
+    expected = KeySettings("scraper", (b"1",), (), "metrics", datetime(2031, 1, 31, tzinfo=UTC))
+    assert key_of("scraper", (b"1",), values, settings) == expected
+
+
+def test_a_store_makes_nobody_an_admin() -> None:
+    with pytest.raises(ValueError, match="the role admin"):
+        key_of("shop", (), {"role": "admin"}, SETTINGS)
 
 
 def test_values_of_the_store_that_no_key_may_have_are_an_error() -> None:

@@ -109,7 +109,7 @@ export class Keys {
     const { name, role, source, spent, limits: { spend } } = key;
     const amount = spent === null ? "not known" : money(spent, this.#currency);
     const figure = spend ? `${amount} of ${money(spend.amount, "")} ${spend.period === "total" ? "in all" : `a ${spend.period}`}` : amount;
-    const tag = role === "admin" ? "admin" : source === "store" ? "" : "in the file";
+    const tag = role !== "user" ? role : source === "store" ? "" : "in the file";
     const row = make("div", "key", make("b", "", name), make("span", "hint", tag), make("span", "value", figure));
     row.append(make("span", "hint all", limitsOf(key)));
     if (key.grace_until) row.append(make("span", "hint all", `The former secret is valid until ${key.grace_until.slice(0, 16).replace("T", " ")} UTC.`));

@@ -402,6 +402,20 @@ def test_with_keys_the_figures_need_an_admins_unless_they_are_open(metrics: str)
     assert ask(x_api_key="sk-ended-0123456789") == (401, "expired")
 
 
+SCRAPER = KeySettings("scraper", (key_digest("sk-scraper-0123456789"),), (), "metrics")
+
+
+@pytest.mark.parametrize("metrics", ["auto", "open", "admin"])
+def test_a_key_for_the_figures_opens_nothing_else(metrics: str) -> None:
+    def ask(target: str) -> tuple[int, str | None]:
+        headers = {"authorization": "Bearer sk-scraper-0123456789"}
+        return verdict(admit(target, "GET", keys=(*KEYS, SCRAPER), settings={"metrics": metrics}, **headers))
+
+    assert ask("/metrics") == (200, None)
+    for target in (*OPERATE, "/metrics/", "/v1/models", "/api/v1/stream", "/ws/stream", "/p/up/v1/files"):
+        assert ask(target) == ((403, "role") if target != "/metrics/" else (200, None)), target
+
+
 def test_without_keys_the_figures_are_open_unless_they_are_the_admins() -> None:
     for place in ({"remote": "127.0.0.1"}, {"on_loopback": False, "remote": "192.0.2.1"}):
         for headers in ({}, {"authorization": "Bearer sk-nobody-0123456789"}, {"x_forwarded_for": "192.0.2.1"}):
