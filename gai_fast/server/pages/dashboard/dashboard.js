@@ -181,7 +181,7 @@ function showTiles({ at: moment, active, streams, rates: given, memory_bytes: me
   tiles.tokens.show(at, tokens, shown(tokens), "of all streams");
   const [p50, p95] = [0.5, 0.95].map((share) => quantile(recent("first_token_seconds"), share));
   tiles.first.show(at, p50, seconds(p50), p95 === null ? "" : `median; p95 ${seconds(p95)}`);
-  tiles.errors.show(at, errors, shown(errors), clients ? `and ${rate(clients)} of clients` : "none of clients");
+  tiles.errors.show(at, errors, shown(errors), `and ${rate(clients ?? 0)} of clients`);
   tiles.memory.show(at, memory ?? null, bytes(memory), "of all processes");
 }
 
