@@ -123,6 +123,7 @@ class Service:
         self.sockets = WebSocketRoutes(engine, self.streams, server_limits)
         self.admin = AdminRoutes(engine, metrics, self.operations.scrapes, self.keys)
         engine.sinks.append(self.admin.recent)
+        self.admin.last_hour.begin(asyncio.get_running_loop())
         self.pass_through = PassThroughRoutes(engine)
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)

@@ -22,6 +22,7 @@ window.asked = [];
 window.refusal = null;
 window.keys = [];
 window.requests = [];
+window.slots = [];
 window.reply = null;
 const real = window.fetch.bind(window);
 window.fetch = (url, options = {}) => {
@@ -29,6 +30,7 @@ window.fetch = (url, options = {}) => {
   const json = (value, status = 200) => Promise.resolve(new Response(JSON.stringify(value), { status }));
   window.sent = options.headers?.authorization ?? null;
   if (method === "GET" && path === "/admin/v1/requests") return json({ data: window.requests });
+  if (path === "/admin/v1/history") return json({ seconds: 30, data: window.slots });
   if (method === "GET" && path === "/admin/v1/keys") return json({ data: window.keys });
   if (path !== "/admin/v1/events") {
     window.asked.push(`${method} ${url}${options.body ? ` ${options.body}` : ""}`);
@@ -83,7 +85,15 @@ def row(identifier: str, **more: Any) -> dict[str, Any]:
 
 def sample(*streams: dict[str, Any], **more: Any) -> str:
     """Returns a sample, as JavaScript."""
-    rates = {"requests": 1.5, "errors": 0, "deltas": 40, "input_tokens": 2, "output_tokens": 40, "bytes": 900}
+    rates = {
+        "requests": 1.5,
+        "errors": 0,
+        "client_errors": 0,
+        "deltas": 40,
+        "input_tokens": 2,
+        "output_tokens": 40,
+        "bytes": 900,
+    }
     buckets = [{"le": le, "count": count} for le, count in ((0.1, 0), (0.5, 9), (1.0, 1), (None, 0))]
     whole = {
         "at": "2026-11-22T10:00:00.000Z",
@@ -132,7 +142,7 @@ async def test_a_stream_is_shown_followed_and_cancelled(
         identifier = await page.evaluate("window.stream.headers.get('x-gai-stream-id')")
         assert await page.evaluate(f"{ROWS}[0].dataset.streamId") == identifier
         await page.until(f"{ROWS}[0].innerText.includes('fake') && {ROWS}[0].dataset.state === 'streaming'")
-        buttons = f"{ROWS}[0].querySelectorAll('button')"
+        buttons = f"{ROWS}[0].querySelectorAll('button:not([data-id])')"
         await page.evaluate(f"{buttons}[0].click()")
         await page.until(f"{ROWS}[0].querySelector('pre').textContent.split('on and').length > 4")
         size = await page.evaluate(f"{ROWS}[0].querySelector('pre').textContent.length")
@@ -168,7 +178,7 @@ async def test_names_are_text_and_ids_of_any_shape_are_rows(browser: Browser, or
         await page.evaluate(
             sample(
                 *streams,
-                errors=[{"code": HOSTILE, "provider": "", "upstream": HOSTILE, "count": 3}],
+                errors=[{"code": HOSTILE, "provider": "", "upstream": HOSTILE, "side": "upstream", "count": 3}],
                 breakers={HOSTILE: 2},
                 limited={HOSTILE: 4},
                 spend={"day": HOSTILE, "keys": [{"key": HOSTILE, **spend}], "models": [{"model": HOSTILE, **spend}]},
@@ -184,7 +194,7 @@ async def test_names_are_text_and_ids_of_any_shape_are_rows(browser: Browser, or
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         await page.evaluate("void (window.confirm = () => true)")
         slash = f"Array.from({ROWS}).find((each) => each.dataset.streamId === 'a/b?c#d')"
-        await page.evaluate(f"{slash}.querySelectorAll('button')[1].click()")
+        await page.evaluate(f"{slash}.querySelectorAll('button:not([data-id])')[1].click()")
         await page.until("document.querySelector('#announcement').textContent.includes('had ended')")
         assert await page.evaluate("window.asked") == [f"DELETE {origin}/admin/v1/streams/a%2Fb%3Fc%23d"]
         assert await page.evaluate("window.hit") == 0
@@ -194,7 +204,7 @@ async def test_live_rows_stand_first_and_ended_ones_have_their_last_figures_and_
     browser: Browser, origin: str
 ) -> None:
     figures = "(id) => Array.from(document.querySelectorAll(`[data-stream-id=${id}] .value`), (e) => e.textContent)"
-    buttons = "(id) => document.querySelectorAll(`[data-stream-id=${id}] button`).length"
+    buttons = "(id) => document.querySelectorAll(`[data-stream-id=${id}] button:not([data-id])`).length"
     order = f"Array.from({ROWS}).sort((a, b) => a.offsetTop - b.offsetTop).map((each) => each.dataset.streamId)"
     async with browser.page() as page:
         await opened(page, origin)
@@ -412,9 +422,10 @@ async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser
         table = "[...document.querySelectorAll('#requests tbody tr')]"
         await page.until(f"{table}.length === 4")
         cells = await page.evaluate(f"{table}.map((row) => [...row.cells].map((cell) => cell.textContent))")
-        assert cells[0][1:] == ["alice", "fast", "finished", "7 → 1,234", "0.25 USD", "300 ms", "1.50 s"]
+        ids = "requeststream"
+        assert cells[0][1:] == ["alice", "fast", "finished", "7 → 1,234", "0.25 USD", "300 ms", "1.50 s", ids]
         assert cells[1][3] == "timeout"
-        assert cells[2][1:] == ["alice", "–", "not_found 404", "–", "–", "–", "1.50 s"]
+        assert cells[2][1:] == ["alice", "–", "not_found 404", "–", "–", "–", "1.50 s", ids]
         total = await texts(page, "#requests .head .hint")
         assert total.startswith("4 requests · 3 failed · 3,702 tokens out · 0.50 USD · ")
         assert "first token p50 300 ms" in total
@@ -436,7 +447,7 @@ async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser
 
 async def test_one_range_covers_requests_times_and_errors_and_outlasts_a_reload(browser: Browser, origin: str) -> None:
     def counted(late: int, slow: int) -> str:
-        errors = [{"code": "timeout", "provider": "", "upstream": "up", "count": late}]
+        errors = [{"code": "timeout", "provider": "", "upstream": "up", "side": "upstream", "count": late}]
         buckets = [{"le": le, "count": count} for le, count in ((0.1, 3), (0.5, slow), (1.0, 0), (None, 0))]
         return sample(errors=errors, limited={"streams": late}, first_token_seconds=buckets, gap_seconds=buckets)
 
@@ -466,6 +477,117 @@ async def test_one_range_covers_requests_times_and_errors_and_outlasts_a_reload(
         await page.reload()
         assert await page.evaluate(pressed) == "24 h"
         assert page.problems == []
+
+
+def slot(at: str, **more: Any) -> dict[str, Any]:
+    """Returns half a minute of the last hour."""
+    sums = dict.fromkeys(("active", "requests", "errors", "client_errors", "deltas"), 0)
+    return {
+        "at": at,
+        **sums,
+        "first_token_seconds": [0, 0, 0, 0],
+        "gap_seconds": [0, 0, 0, 0],
+        "limited": {},
+        "kinds": [],
+        **more,
+    }
+
+
+@IN_CHROMIUM
+async def test_the_lines_and_ranges_begin_with_the_servers_last_hour(browser: Browser, origin: str) -> None:
+    timeout = {"code": "timeout", "provider": "", "upstream": "up", "side": "upstream"}
+    async with browser.page() as page:
+        await opened(page, origin)
+        slots = [
+            slot("2026-11-22T09:40:00.000Z", requests=300, kinds=[{**timeout, "count": 4}], errors=4),
+            slot("2026-11-22T09:58:30.000Z", requests=30, first_token_seconds=[0, 2, 0, 0]),
+            slot("2026-11-22T09:59:00.000Z", requests=60, kinds=[{**timeout, "count": 3}], limited={"streams": 1}),
+            slot("2026-11-22T10:00:00.000Z"),
+        ]
+        await page.evaluate(f"void (window.slots = {json.dumps(slots)})")
+        await page.evaluate(sample(errors=[{**timeout, "count": 10}], limited={"streams": 2}))
+        line = "document.querySelector('[data-tile={}] .line').getAttribute('d')"
+        # The minutes in which nobody looked are gaps: a line begins anew, with `M`.
+        await page.until(f"{line.format('requests')}.split('M').length === 4")
+        points = await page.evaluate(
+            f"{line.format('requests')}.match(/[ML][^ML]+/g).map((each) => +each.split(' ')[1])"
+        )
+        assert points[0] == min(points), "10 requests a second, of which 1 and 2 are a part"
+        assert points[1] > points[2]
+        assert await texts(page, "#errors .value") == "10"
+        for minutes, late, limited in ((5, "3", "1"), (60, "7", "1")):
+            await page.evaluate(f"document.querySelector('[data-minutes=\"{minutes}\"]').click()")
+            assert await texts(page, "#errors .value") == late
+            assert await texts(page, "#errors .none") == f"Refused by limits: streams {limited}"
+        assert page.problems == []
+
+
+async def test_the_last_hour_is_the_real_servers(
+    browser: Browser, upstream: tuple[Upstream, int], tmp_path: Path
+) -> None:
+    async with serving(tmp_path, upstream[1]) as url, aiohttp.ClientSession() as http, browser.page() as page:
+        for query in ("quick", "refuse"):
+            async with http.post(f"{url}/api/v1/stream", json={"query": query, "model": "fake"}) as answer:
+                await answer.read()
+        async with http.get(f"{url}/admin/v1/history") as answer:
+            rows = (await answer.json())["data"]
+        assert sum(row["requests"] for row in rows) == 2
+        assert [(each["side"], each["code"]) for row in rows for each in row["kinds"]] == [
+            ("client", "context_length_exceeded")
+        ]
+        await page.open(f"{url}/dashboard")
+        await page.until(f"{STATUS}.textContent === 'Live'")
+        await page.evaluate("document.querySelector('[data-minutes=\"5\"]').click()")
+        await page.until("document.querySelector('#errors').innerText.includes('Of clients')")
+        assert page.problems == []
+
+
+@IN_CHROMIUM
+async def test_errors_of_clients_stand_apart_from_those_of_upstreams(browser: Browser, origin: str) -> None:
+    async with browser.page() as page:
+        await opened(page, origin)
+        sides = (("timeout", "up", "upstream"), ("internal", "", "gateway"), ("unauthorized", "", "client"))
+        errors = [
+            {"code": code, "provider": "", "upstream": upstream, "side": side, "count": 2}
+            for code, upstream, side in sides
+        ]
+        rates = {"requests": 9, "errors": 5, "client_errors": 3, "deltas": 0}
+        await page.evaluate(sample(errors=errors, rates=rates))
+        await page.until("document.querySelectorAll('#errors h3').length === 3")
+        words = (await texts(page, "#errors")).split("\n")
+        assert [word for word in words if word.startswith("Of ")] == ["Of upstreams", "Of this gateway", "Of clients"]
+        assert words.index("timeout") < words.index("internal") < words.index("unauthorized")
+        tile = "[data-tile=errors] {}"
+        assert await texts(page, tile.format(".figure")) == "2"
+        assert await texts(page, tile.format(".hint")) == "and 3 of clients"
+
+
+@IN_CHROMIUM
+async def test_ids_are_copied_and_the_example_names_the_key(browser: Browser, origin: str) -> None:
+    async with browser.page() as page:
+        await opened(page, origin)
+        await page.evaluate(f"void (window.requests = {json.dumps([ended('req-1')])})")
+        await page.evaluate(sample(row("stream-1")))
+        await page.bring_to_front()
+        for place, identifier in (("#requests tbody", "req-1"), ("#streams", "stream-1")):
+            button = f"document.querySelector('{place} [data-id={identifier}]')"
+            await page.until(button)
+            await page.evaluate(f"{button}.click()")
+            await page.until(f"{button}.textContent === 'Copied'")
+            assert await page.evaluate("navigator.clipboard.readText()") == identifier
+        curl = "document.querySelector('#curl').textContent"
+        assert "authorization" not in await page.evaluate(curl)
+        await page.evaluate(f"void (window.keys = {json.dumps([ROOT])})")
+        await page.evaluate("(window.lose(), document.querySelector('#retry').click())")
+        await page.until("window.opened === 2")
+        for _ in range(2):
+            await page.evaluate(sample())
+            await page.until("document.querySelector('#keys .key')")
+        await page.until(f"""{curl}.includes('-H "authorization: Bearer $GAI_API_KEY"')""")
+        texts_of = "[...document.querySelectorAll('#requests option')].map((each) => each.textContent)"
+        assert (await page.evaluate(texts_of))[0] == "any end"
+        marks = "[...document.querySelectorAll('#first-token text')].map((each) => each.textContent)"
+        assert "9 of 10 at most" in await page.evaluate(marks)
 
 
 def key(name: str, **more: Any) -> dict[str, Any]:

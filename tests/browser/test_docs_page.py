@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import IN_CHROMIUM, required
+from gai_fast.model.settings import key_digest
+from tests.browser.conftest import IN_CHROMIUM, Upstream, required, serving
 from tests.browser.driver import Browser
 from tests.waiting import SECONDS
 
@@ -35,6 +37,10 @@ async def test_the_page_shows_every_route_and_finds_them_by_word(browser: Browse
             " find.dispatchEvent(new Event('input')); })()"
         )
         assert await page.evaluate("document.querySelectorAll('main details:not([hidden]):not(.schema)').length") == 1
+        shown = "[...document.querySelectorAll('main h2:not([hidden])')].map((each) => each.textContent)"
+        assert await page.evaluate(shown) == ["Admin", "Schemas"], "a heading without a route goes"
+        links = "[...document.querySelectorAll('#groups a:not([hidden])')].map((each) => each.textContent)"
+        assert await page.evaluate(links) == ["Admin", "Schemas"]
         assert page.problems == []
 
 
@@ -57,6 +63,36 @@ async def test_texts_are_public_and_rendered_and_no_heading_is_empty(browser: Br
         empty = "[...document.querySelectorAll('main details > div')].filter((each) => !each.textContent.trim())"
         assert await page.evaluate(f"{empty}.length") == 0
         assert page.problems == []
+
+
+async def test_with_keys_the_page_asks_for_an_admins(
+    browser: Browser, upstream: tuple[Upstream, int], tmp_path: Path
+) -> None:
+    tables = "".join(
+        f'[[key]]\nname = "{name}"\nrole = "{role}"\nsecret = "sha256:{key_digest(f"sk-{name}-0123456789").hex()}"\n'
+        for name, role in (("root", "admin"), ("web", "user"))
+    )
+    async with serving(tmp_path, upstream[1], tables) as url, browser.page(width=390) as page:
+        await page.open(f"{url}/docs")
+        await page.until("!document.querySelector('#login').hidden && document.activeElement.id === 'key'")
+        assert await page.evaluate("document.querySelector('#why').textContent") == "This server needs an admin's key."
+        assert await page.evaluate("document.querySelector('#whole').hidden")
+        why = "document.querySelector('#why').textContent"
+        for name in ("nobody", "web", "root"):
+            before = await page.evaluate(why)
+            await page.evaluate(
+                f"(document.querySelector('#key').value = 'sk-{name}-0123456789',"
+                " document.querySelector('#login').requestSubmit())"
+            )
+            if name != "root":
+                await page.until(f"{why} !== {before!r}")
+        await page.until("document.querySelectorAll('main details').length > 0")
+        assert await page.evaluate("document.querySelector('#login').hidden")
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        await page.open(f"{url}/dashboard")  # which has the same key
+        await page.until("document.querySelector('#status').textContent === 'Live'")
+        await page.open(f"{url}/docs")
+        await page.until("document.querySelectorAll('main details').length > 0")
 
 
 ANSWERED = 0, 28

@@ -18,9 +18,11 @@ from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.key_routes import KeyRoutes
+from gai_fast.server.admin.last_hour import LastHour, Slot
+from gai_fast.server.admin.last_hour import together as slots_together
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter
 from gai_fast.server.admin.recent_requests import together as all_together
-from gai_fast.server.admin.running_streams import running_streams, timestamp, together
+from gai_fast.server.admin.running_streams import running_streams, running_sums, timestamp, together
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
 from gai_fast.server.admin.targets import Target, read_target
@@ -29,6 +31,7 @@ from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.durable import cancelled, stream_error
@@ -50,6 +53,9 @@ class OtherWorkers(Protocol):
 
     async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
         """Returns the result of `RecentRequests.rows` of each worker that answers."""
+
+    async def all_slots(self) -> Sequence[list[Slot]]:
+        """Returns the result of `LastHour.slots` of each worker that answers."""
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of another worker, of any caller. Returns whether such a stream was running."""
@@ -85,6 +91,7 @@ class AdminRoutes:
         reload: Reloads the configuration. `None` if the configuration belongs to another application.
         feed: The dashboards.
         recent: The newest requests of this worker.
+        last_hour: The last hour of this worker.
         follows: The responses that show streams.
         watches: The followed streams of this worker.
         audit: Writes the audit log's line of a request whose response begins and lasts. None if there is no audit log.
@@ -95,6 +102,7 @@ class AdminRoutes:
         self.reload: Reloading | None = None
         self.feed = Feed(self)
         self.recent = RecentRequests()
+        self.last_hour = LastHour(metrics, partial(running_sums, engine))
         self.follows = Follows()
         self.watches = Watches(engine)
         self.audit: Callable[[HTTPRequest], None] | None = None
@@ -127,6 +135,7 @@ class AdminRoutes:
     def close(self) -> None:
         """Ends these responses and their tasks."""
         self.begin_drain()
+        self.last_hour.close()
         self.feed.close()
         self.watches.close()
 
@@ -150,6 +159,17 @@ class AdminRoutes:
             if self.others is not None:
                 parts += await self.others.all_requests(wanted)
             return incoming.json_reply({"data": all_together(parts)})
+
+        self._wait(incoming, answer())
+
+    def history(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/history`: the figures of the last hour, of all workers."""
+
+        async def answer() -> Reply:
+            parts = [self.last_hour.slots()]
+            if self.others is not None:
+                parts += await self.others.all_slots()
+            return incoming.json_reply({"seconds": LIMITS.history_slot, "data": slots_together(parts)})
 
         self._wait(incoming, answer())
 

@@ -32,6 +32,12 @@ def running_streams(engine: Engine) -> dict[str, Any]:
     return {"total": len(sessions), "deltas": deltas, "data": newest}
 
 
+def running_sums(engine: Engine) -> tuple[int, int]:
+    """Returns the number of streams of one process, and the deltas that they have sent so far."""
+    sessions = engine.streams.values()
+    return len(sessions), sum(each.progress()[2] for each in sessions)
+
+
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the streams of several processes as if of one.
 

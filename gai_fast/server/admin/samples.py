@@ -1,13 +1,13 @@
 """`Sampler`: the figures of all workers at one moment, for dashboards.
 
-Owns the fields of a sample, and the rates between two samples.
+Owns the fields of a sample, the rates between two samples, and whose fault an error is.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
 from gai_fast.model.limits import SHARED
@@ -18,6 +18,13 @@ from gai_fast.server.observe.metrics import PrometheusSink
 
 Gather = Callable[[], Awaitable[PrometheusSink]]
 Streams = Callable[[], Awaitable[Mapping[str, Any]]]
+Side = Literal["client", "upstream", "gateway"]
+"""Whose fault an error is."""
+
+_OF_REQUEST: Final = frozenset(("invalid_request", "context_length_exceeded", "content_filtered", "unsupported"))
+"""Codes that speak of the request, whoever says so."""
+_OF_CALLER: Final = frozenset(("unauthorized", "forbidden", "not_found", "rate_limited"))
+"""Codes that speak of the caller: the client if the gateway says so, the gateway's own key if an upstream does."""
 
 
 class Sampler:
@@ -48,7 +55,7 @@ class Sampler:
             "at": timestamp(time.time()),
             "active": streams["total"],
             "streams": streams["data"][: SHARED.streams_sampled],
-            "rates": self._rates(_totals(sink, streams["deltas"])),
+            "rates": self._rates(totals(sink, streams["deltas"])),
             "first_token_seconds": _histogram(sink, "time_to_first_token", FIRST_TOKEN_BOUNDS),
             "gap_seconds": _histogram(sink, "gaps", GAP_BOUNDS),
             "errors": _errors(sink),
@@ -66,7 +73,19 @@ class Sampler:
         return {name: max(0, total - last[1][name]) / (now - last[0]) for name, total in totals.items()}
 
 
-def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
+def side_of(code: str, upstream: str) -> Side:
+    """Returns whose fault an error is.
+
+    Args:
+        code: The error's code.
+        upstream: The name of the upstream. Empty if the gateway refused the request.
+    """
+    if code in _OF_REQUEST or (not upstream and code in _OF_CALLER):
+        return "client"
+    return "upstream" if upstream else "gateway"
+
+
+def totals(sink: StreamCounts, running: int) -> dict[str, int]:
     """Returns the sums from which rates are computed.
 
     Args:
@@ -76,6 +95,9 @@ def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
     return {
         "requests": sum(sink.requests.values()),
         "errors": sum(sink.errors.values()),
+        "client_errors": sum(
+            number for (code, _, upstream), number in sink.errors.items() if side_of(code, upstream) == "client"
+        ),
         "deltas": running + _sum(sink, "deltas"),
         "input_tokens": _sum(sink, "input_tokens"),
         "output_tokens": _sum(sink, "output_tokens"),
@@ -89,15 +111,26 @@ def _sum(sink: StreamCounts, name: str) -> int:
 
 def _histogram(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[dict[str, float | None]]:
     """Returns the number of values in each bucket, with the bucket's upper bound. The last bound is `None`."""
-    counts = [each.histograms[name].counts for each in sink.models.values()]
-    sums = [sum(each[place] for each in counts) for place in range(len(bounds) + 1)]
+    sums = bucket_counts(sink, name, bounds)
     return [{"le": bound, "count": count} for bound, count in zip([*bounds, None], sums, strict=True)]
+
+
+def bucket_counts(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[int]:
+    """Returns the number of values in each bucket of a histogram, of all models.
+
+    Args:
+        sink: The counts.
+        name: The histogram, as in `ModelCounts.histograms`.
+        bounds: The upper bounds; there is one bucket more.
+    """
+    counts = [each.histograms[name].counts for each in sink.models.values()]
+    return [sum(each[place] for each in counts) for place in range(len(bounds) + 1)]
 
 
 def _errors(sink: StreamCounts) -> list[dict[str, Any]]:
     """Returns the errors since the start, by code, provider and upstream, the most frequent first."""
     rows = sorted(sink.errors.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
     return [
-        {"code": code, "provider": provider, "upstream": upstream, "count": number}
+        {"code": code, "provider": provider, "upstream": upstream, "side": side_of(code, upstream), "count": number}
         for (code, provider, upstream), number in rows
     ]

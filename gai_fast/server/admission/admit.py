@@ -7,7 +7,7 @@ route: it reads the head of a request, from either server.
 The paths of `_OPERATE` are for those who operate the server:
 
 1. If there is a `[[key]]` or an `[[issuer]]`, or the store has or had a key, they need a key whose role is `admin`. The
-   files of the dashboard do not: they have no figure, and a browser is refused with the page, which asks for the key.
+   files of the pages do not: they have no figure, and a browser is refused with the page, which asks for the key.
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
@@ -40,11 +40,10 @@ from gai_fast.server.http.transport import ClientTransport
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws", "/p/")
 """The paths that need a caller's key begin so."""
-_LOGIN: Final = "/dashboard"
-"""The page that asks for a key itself."""
-_LOGIN_FILES: Final = "/dashboard/"
-_DOCS: Final = "/docs"
-_OPERATE: Final = ("/admin", _LOGIN, _DOCS)
+_LOGIN: Final = ("/dashboard", "/docs")
+"""The pages that ask for a key themselves."""
+_LOGIN_FILES: Final = ("/dashboard/", "/docs/")
+_OPERATE: Final = ("/admin", *_LOGIN)
 """These paths, and those below them, are for those who operate the server. All other paths are open."""
 _FIGURES: Final = "/metrics"
 
@@ -313,18 +312,7 @@ def is_login(path: str, error: Error, headers: Mapping[str, str]) -> bool:
         error: The reason of the refusal.
         headers: The headers of the request.
     """
-    return path == _LOGIN and error.reason in ("key", "expired", "role") and "text/html" in headers.get("accept", "")
-
-
-def asks_for_key(path: str) -> bool:
-    """Returns whether a browser without a valid key asks its user for one.
-
-    True for a page that does not ask itself; false for what a page fetches by itself, again and again.
-
-    Args:
-        path: Below the prefix.
-    """
-    return path.startswith(_DOCS) and is_for_operators(path)
+    return path in _LOGIN and error.reason in ("key", "expired", "role") and "text/html" in headers.get("accept", "")
 
 
 def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
+    "copy.js": "text/javascript; charset=utf-8",
     "formats.js": "text/javascript; charset=utf-8",
     "markdown.js": "text/javascript; charset=utf-8",
     "pane.js": "text/javascript; charset=utf-8",
@@ -252,16 +253,16 @@ class OperationRoutes:
         return self._operators_page("dashboard", incoming)
 
     def login(self, incoming: Incoming, refusal: Reply) -> Reply:
-        """Returns a refusal of the dashboard with the page as its body, which asks for an admin's key.
+        """Returns a refusal of an operators' page with the page as its body, which asks for an admin's key.
 
         Args:
             incoming: The request.
             refusal: What other clients get.
         """
-        page = [each for each in self.dashboard(incoming).headers if each[0] != "etag"]
+        name = incoming.path.removeprefix("/")
+        page = [each for each in self._operators_page(name, incoming).headers if each[0] != "etag"]
         kept = [each for each in refusal.headers if each[0] == "www-authenticate"]
-        body = self._pages["dashboard"]["index.html"].body
-        return Reply(refusal.status, body, [*page, *kept], close=refusal.close)
+        return Reply(refusal.status, self._pages[name]["index.html"].body, [*page, *kept], close=refusal.close)
 
     def dashboard_asset(self, incoming: Incoming) -> Reply:
         """Handles `GET /dashboard/…`: sends the page's files."""

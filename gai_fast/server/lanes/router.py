@@ -22,7 +22,6 @@ from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admission.admit import (
     Admission,
     Admitted,
-    asks_for_key,
     check_json,
     check_no_body,
     is_api,
@@ -120,7 +119,7 @@ class Router(Routes):
         scheme: `http` or `https`, from the server's URL.
         access_log: Writes a line per request.
         recent: Lists the requests that are refused; None if they are not listed.
-        login: Returns a refusal of the dashboard as the page that asks for a key; None for no page.
+        login: Returns a refusal of a page as the page itself, which asks for a key; None for no page.
     """
 
     def __init__(
@@ -238,8 +237,8 @@ class Router(Routes):
         return None
 
     def _refused(self, incoming: Incoming, error: Error, *, close: bool) -> Reply:
-        """Returns the refusal of a request; for a browser that asks for the dashboard, with the page."""
-        reply = incoming.refusal(error, _error_headers(error, incoming.path), close=close)
+        """Returns the refusal of a request; for a browser that asks for an operators' page, with the page."""
+        reply = incoming.refusal(error, _error_headers(error), close=close)
         login = self.login
         if login is None or not is_login(incoming.path, error, incoming.http.headers) or not self._admission.needs_key:
             return reply
@@ -463,9 +462,6 @@ def _not_allowed(allow: str) -> Error:
     return error
 
 
-def _error_headers(error: Error, path: str) -> Headers:
+def _error_headers(error: Error) -> Headers:
     """Returns the headers of a refusal that `replies.error_headers` does not add."""
-    if error.status == 405:
-        return [("allow", str((error.details or {})["allow"]))]
-    # For a page, the browser asks its user for the key: any user name, with the key as the password.
-    return [("www-authenticate", 'Basic realm="gai-fast"')] if error.status == 401 and asks_for_key(path) else []
+    return [("allow", str((error.details or {})["allow"]))] if error.status == 405 else []

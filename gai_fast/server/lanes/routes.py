@@ -161,6 +161,7 @@ ROUTES: Final = (
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/admin/v1/streams", "gai", lambda on: on.admin.streams, whole=False),
     Route("GET", "/admin/v1/requests", "gai", lambda on: on.admin.requests, whole=False),
+    Route("GET", "/admin/v1/history", "gai", lambda on: on.admin.history, whole=False),
     Route("GET", "/admin/v1/streams/", "gai", lambda on: on.admin.follow, whole=False, action="streams.follow"),
     Route("DELETE", "/admin/v1/streams/", "gai", lambda on: on.admin.cancel, whole=False, action="streams.cancel"),
     Route("GET", "/admin/v1/keys", "gai", lambda on: on.admin.list_keys, whole=False),

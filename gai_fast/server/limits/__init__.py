@@ -419,6 +419,12 @@ class Limits:
     sample_interval: float = 1.0
     """Seconds between two samples for dashboards."""
 
+    history_slot: float = 30.0
+    """Seconds of one slot of the last hour, which a dashboard shows when it is opened: 120 points are a line."""
+
+    history_slots: int = 120
+    """Slots in the memory of each worker, an hour: 150 KB, and 25 KB of an answer."""
+
     watchers: int = 32
     """Open dashboards in one worker, and also streams followed by admins: each needs a connection, and at most 60 KB a
     second."""

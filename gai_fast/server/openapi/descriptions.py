@@ -46,6 +46,8 @@ ABOUT: Final[Mapping[str, str]] = {
     "Reasoning": "The requested amount of reasoning, and whether the answer shows it.",
     "ReasoningPart": "Reasoning of an earlier turn, sent back with its signature; `redacted`: only the signature.",
     "RecentRequest": "A request that has ended. No text of the conversation.",
+    "History": "The figures of the last hour.",
+    "HistorySlot": "Those of half a minute.",
     "RecentRequests": "The newest requests that have ended.",
     "Reloaded": "What a new configuration has changed, and what needs a restart.",
     "Request": "A native request: `query`, `messages`, or both. `query` is the last message of the user.",

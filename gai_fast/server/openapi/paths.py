@@ -322,6 +322,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         ),
         needs="admin",
     ),
+    ("GET", "/admin/v1/history"): Operation(
+        "The figures of the last hour, of all workers.", "Admin", {200: {JSON: "History"}}, needs="admin"
+    ),
     ("GET", "/admin/v1/streams/"): Operation(
         "The events of any stream from now on.",
         "Admin",

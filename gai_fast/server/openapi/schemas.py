@@ -26,6 +26,7 @@ from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admin.key_routes import GRACE
+from gai_fast.server.admin.samples import Side
 from gai_fast.server.admin.targets import CONDITIONS, Target
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.openapi.descriptions import ABOUT
@@ -272,9 +273,23 @@ def _of_operators() -> dict[str, Schema]:
         {"model": _TEXT, "upstream": _TEXT, "id": _TEXT, "state": {"enum": [*CONDITIONS]}, "streams": _COUNT}
     )
     bucket = _record({"le": _or_null(_NUMBER), "count": _COUNT})
+    labels = {**dict.fromkeys(("code", "provider", "upstream"), _TEXT), "side": {"enum": [*get_args(Side)]}}
+    error_kind = _record({**labels, "count": _COUNT})
+    sums = ("active", "requests", "errors", "client_errors", "deltas", "input_tokens", "output_tokens", "bytes")
+    slot = _record(
+        {
+            "at": {"type": "string", "format": "date-time"},
+            **dict.fromkeys(sums, _COUNT),
+            **dict.fromkeys(("first_token_seconds", "gap_seconds"), _list(_COUNT)),
+            "limited": {"type": "object", "additionalProperties": _NUMBER},
+            "kinds": _list(error_kind),
+        }
+    )
     return {
         "RunningStream": stream,
         "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
+        "History": _record({"seconds": _NUMBER, "data": _list(ref("HistorySlot"))}),
+        "HistorySlot": slot,
         "RecentRequest": request,
         "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
         "Key": key,
@@ -296,7 +311,7 @@ def _of_operators() -> dict[str, Schema]:
                 "rates": _or_null({"type": "object", "additionalProperties": _NUMBER}),
                 "first_token_seconds": _list(bucket),
                 "gap_seconds": _list(bucket),
-                "errors": _list(_record({"code": _TEXT, "provider": _TEXT, "upstream": _TEXT, "count": _COUNT})),
+                "errors": _list(error_kind),
                 "breakers": {"type": "object", "additionalProperties": _NUMBER},
                 "limited": {"type": "object", "additionalProperties": _NUMBER},
                 "memory_bytes": _or_null(_NUMBER),

@@ -22,6 +22,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets
+from gai_fast.server.admin.last_hour import LastHour, Slot
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter
 from gai_fast.server.admin.running_streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
@@ -111,6 +112,10 @@ class Peers:
     async def all_requests(self, wanted: RequestFilter) -> list[Any]:
         """Returns the requests of each other worker that answers; as `RecentRequests.rows`."""
         return await self._ask_all("requests", *wanted)
+
+    async def all_slots(self) -> list[Any]:
+        """Returns the last hour of each other worker that answers; as `LastHour.slots`."""
+        return await self._ask_all("slots")
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of another worker and of any caller; returns whether the stream was running.
@@ -260,16 +265,18 @@ class Answers:
         engine: The streams of this worker.
         watches: The streams that admins watch.
         recent: The newest requests.
+        last_hour: The last hour.
 
     Attributes:
         drained_targets: The targets that an admin has drained.
     """
 
-    def __init__(self, engine: Engine, watches: Watches, recent: RecentRequests) -> None:
+    def __init__(self, engine: Engine, watches: Watches, recent: RecentRequests, last_hour: LastHour) -> None:
         self.drained_targets = DrainedTargets(engine)
         self._engine = engine
         self._watches = watches
         self._recent = recent
+        self._last_hour = last_hour
         self._turn = 0  # the number of logs in all answers to `tail`
 
     @property
@@ -281,6 +288,7 @@ class Answers:
             "running": self.running,
             "streams": self.streams,
             "requests": self.requests,
+            "slots": self.slots,
             "cancel_any": self.cancel_any,
             "tell": self.tell,
             "watch": self.watch,
@@ -314,6 +322,10 @@ class Answers:
     async def requests(self, *wanted: str) -> list[dict[str, Any]]:
         """Returns the newest requests; arguments as for `RequestFilter`."""
         return self._recent.rows(RequestFilter(*wanted))
+
+    async def slots(self) -> list[Slot]:
+        """Returns the last hour."""
+        return self._last_hour.slots()
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of any caller; returns whether the stream was running."""

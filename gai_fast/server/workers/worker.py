@@ -428,7 +428,8 @@ async def run_worker(
         running.service.streams.durable.others = peers
         running.service.admin.others = peers
         running.engine.know_workers(peers.is_gone)
-        answers = Answers(running.engine, running.service.admin.watches, running.service.admin.recent)
+        admin = running.service.admin
+        answers = Answers(running.engine, admin.watches, admin.recent, admin.last_hour)
         await bus.open(answers.handlers)
         await drain_as_others(answers.drained_targets, peers, link)
         link.serve(Worker(running, link, ends.place, bound.certificate))

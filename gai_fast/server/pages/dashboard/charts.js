@@ -22,9 +22,14 @@ export class Ring {
     this.#size = size;
   }
 
-  push(value) {
-    this.#values.push(value);
-    if (this.#values.length > this.#size) this.#values.shift();
+  push(...values) {
+    this.#values.push(...values);
+    if (this.#values.length > this.#size) this.#values.splice(0, this.#values.length - this.#size);
+  }
+
+  /** Changes the newest one. */
+  put(value) {
+    this.#values[this.#values.length - 1] = value;
   }
 
   clear() {
@@ -170,7 +175,7 @@ export function histogram(figure, buckets, what) {
     text.textContent = words;
     return text;
   };
-  picture.append(axis(0, -3, "start", `${most.toLocaleString("en")} at most, of ${total.toLocaleString("en")}`));
+  picture.append(axis(0, -3, "start", `${most.toLocaleString("en")} of ${total.toLocaleString("en")} at most`));
   picture.append(axis(width, height + 22, "end", `${what}, up to`));
   figure.append(picture);
 }

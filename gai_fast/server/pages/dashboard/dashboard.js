@@ -1,8 +1,9 @@
-// The dashboard: one sample of the server's figures a second, pushed over `admin/v1/events`.
-// Memory does not grow: the page keeps the samples of five minutes, one a minute of a day, a bounded list of streams and
-// of their text.
+// The dashboard: the server's last hour, and from then on one sample of its figures a second, over `admin/v1/events`.
+// Memory does not grow: the page keeps an hour of half minutes, the samples of five minutes, one a minute of a day, a
+// bounded list of streams and of their text.
 
-import { hasKey, useKey } from "./api.js";
+import { copy } from "../playground/copy.js";
+import { ask, hasKey, useKey } from "./api.js";
 import { Feed } from "./feed.js";
 import { Keys } from "./keys.js";
 import { Requests, moment, money } from "./requests.js";
@@ -11,6 +12,9 @@ import { Streams, count, make, put, rate } from "./streams.js";
 
 const SPAN = 300; // samples: five minutes
 const DAY = 1440; // samples, one a minute
+const SLOT = 30_000; // ms of one point of a tile's line, as the server keeps its last hour
+const SLOTS = 120;
+const FEWEST = 20; // points that take the whole width of a tile: the line of a young server is not a speck
 const MINUTE = 60_000; // ms
 const SMOOTHED = 5; // samples over which a rate is averaged
 const HIDDEN_FOR = 5_000; // ms after which a hidden page leaves the server alone
@@ -63,27 +67,55 @@ class Tile {
   #figure;
   #hint;
   #trend;
-  #ring = new Ring(SPAN);
+  #ring = new Ring(SLOTS);
+  #slot = 0; // the number of the last point
+  #sum = 0; // of the samples within it
+  #count = 0;
 
   constructor(name) {
     const tile = document.querySelector(`[data-tile="${name}"]`);
     this.#figure = tile.querySelector(".figure");
     this.#hint = tile.querySelector(".hint");
-    this.#trend = new Sparkline(tile.querySelector(".trend"), 60);
+    this.#trend = new Sparkline(tile.querySelector(".trend"), FEWEST);
   }
 
-  /** Shows a value, its text and a hint; `null` is a sample that is missing. */
-  show(value, text, hint = "") {
-    this.#ring.push(value);
+  /** Shows a value of the moment `at`, its text and a hint; `null` is a value that is not known. */
+  show(at, value, text, hint = "") {
+    this.#goTo(Math.floor(at / SLOT));
+    if (value !== null) {
+      this.#sum += value;
+      this.#count += 1;
+      this.#ring.put(this.#sum / this.#count);
+    }
     put(this.#figure, text);
     put(this.#hint, hint);
     this.#trend.show(this.#ring.values);
   }
 
-  /** A break in the line. */
-  skip() {
-    this.#ring.push(null);
+  /** Begins with values that were taken before this page was there: `{at, value}`, the oldest first. */
+  recall(points) {
+    const [now, value] = [this.#slot, this.#ring.values.at(-1) ?? null];
+    const earlier = points.map((point) => [Math.floor(point.at / SLOT), point.value]).filter(([slot]) => slot < now);
+    this.#ring.clear();
+    if (earlier.length) this.#slot = earlier[0][0] - 1;
+    for (const [slot, each] of earlier) {
+      this.#goTo(slot);
+      this.#ring.put(each);
+    }
+    if (now) {
+      this.#goTo(now);
+      this.#ring.put(value);
+    }
     this.#trend.show(this.#ring.values);
+  }
+
+  /** Goes to another point; those between, in which nobody looked, are gaps. */
+  #goTo(slot) {
+    if (slot === this.#slot) return;
+    const missed = this.#slot && slot > this.#slot ? Math.min(SLOTS, slot - this.#slot) : 1;
+    this.#ring.push(...Array(missed).fill(null));
+    this.#slot = slot;
+    this.#sum = this.#count = 0;
   }
 }
 
@@ -137,18 +169,20 @@ function showRange() {
   showErrors(errorsSince(earlier));
 }
 
-function showTiles({ active, streams, rates: given, errors: failed, memory_bytes: memory }) {
+function showTiles({ at: moment, active, streams, rates: given, memory_bytes: memory }) {
   if (given) rates.push(given);
+  const at = Date.parse(moment);
   const waiting = streams.filter(({ state }) => state === "waiting").length;
-  const [requests, tokens, errors] = ["requests", "deltas", "errors"].map(smoothed);
+  const [requests, tokens, all, clients] = ["requests", "deltas", "errors", "client_errors"].map(smoothed);
+  const errors = all === null ? null : Math.max(0, all - clients);
   const shown = (value) => (value === null ? "–" : rate(value));
-  tiles.active.show(active, count(active), waiting ? `${count(waiting)} wait for the first token` : "");
-  tiles.requests.show(requests, shown(requests), "mean of 5 s");
-  tiles.tokens.show(tokens, shown(tokens), "of all streams");
+  tiles.active.show(at, active, count(active), waiting ? `${count(waiting)} wait for the first token` : "");
+  tiles.requests.show(at, requests, shown(requests), "mean of 5 s");
+  tiles.tokens.show(at, tokens, shown(tokens), "of all streams");
   const [p50, p95] = [0.5, 0.95].map((share) => quantile(recent("first_token_seconds"), share));
-  tiles.first.show(p50, seconds(p50), p95 === null ? "" : `median; p95 ${seconds(p95)}`);
-  tiles.errors.show(errors, shown(errors), `${count(failed.reduce((sum, each) => sum + each.count, 0))} since the start`);
-  tiles.memory.show(memory ?? null, bytes(memory), "of all processes");
+  tiles.first.show(at, p50, seconds(p50), p95 === null ? "" : `median; p95 ${seconds(p95)}`);
+  tiles.errors.show(at, errors, shown(errors), `and ${rate(clients ?? 0)} of clients`);
+  tiles.memory.show(at, memory ?? null, bytes(memory), "of all processes");
 }
 
 // ---- lists ---------------------------------------------------------------------------------------------------------
@@ -166,6 +200,7 @@ const nothing = (text) => [make("p", "none", text)];
 /** A row with a bar behind its figure: its share of the largest. */
 function barred(name, detail, figure, share) {
   const row = make("div", "item", make("span", "name", name), make("span", "hint", detail), make("span", "value", figure));
+  row.firstChild.dir = "auto";
   row.style.setProperty("--share", share.toFixed(3));
   row.title = `${name} ${detail}`;
   return row;
@@ -178,12 +213,18 @@ function some(list, show) {
   return rows;
 }
 
+const SIDES = { upstream: "Of upstreams", gateway: "Of this gateway", client: "Of clients" };
+
 function showErrors({ errors, limits }) {
   replace($("errors"), [errors, limits], () => {
     if (!errors.length && !limits.length) return nothing("No error.");
     const most = Math.max(1, ...errors.map((each) => each.count));
-    const rows = some(errors, (each) =>
-      barred(each.code, each.upstream || each.provider || "this gateway", count(each.count), each.count / most));
+    const rows = Object.entries(SIDES).flatMap(([side, title]) => {
+      const own = errors.filter((each) => each.side === side);
+      if (!own.length) return [];
+      return [make("h3", "", title), ...some(own, (each) =>
+        barred(each.code, each.upstream || each.provider, count(each.count), each.count / most))];
+    });
     if (limits.length) {
       const text = limits.map(([limit, number]) => `${limit} ${count(number)}`).join(" · ");
       rows.push(make("p", "none", `Refused by limits: ${text}`));
@@ -257,7 +298,6 @@ function receive({ type, data }) {
   if (type === "unavailable") {
     feedState = "late";
     state("busy", `The figures are late: ${data.error.message}`);
-    for (const tile of Object.values(tiles)) tile.skip();
     return;
   }
   if (type !== "sample") return;
@@ -271,17 +311,67 @@ function receive({ type, data }) {
   if (!(newest.at - minutes.values.at(-1)?.at < MINUTE)) minutes.push(newest);
   showTiles(data);
   showRange();
+  if (!isRecalled) recall(newest, newest.at - Date.parse(data.at));
   showBreakers(data);
   showSpend(data);
   showChange(data);
   streams.show(data);
   requests.refresh();
+  showCurl();
   keys.refresh(data.spend?.keys[0]?.currency ?? "");
 }
 
 function state(name, text) {
   $("status").dataset.state = name;
   put($("status"), text);
+}
+
+let isRecalled = false; // since the connection of the moment
+
+/** Shows the server's last hour, from a sample backwards. `skew`: ms by which this clock is ahead of the server's. */
+async function recall(sample, skew) {
+  isRecalled = true;
+  let rows;
+  try {
+    ({ data: rows } = await ask("admin/v1/history"));
+  } catch {
+    return; // the lines begin when the page was opened
+  }
+  const bounds = sample.first_token_seconds.map(({ le }) => le);
+  const p50 = (row) => quantile(row.first_token_seconds.map((each, at) => ({ le: bounds[at], count: each })), 0.5);
+  const perSecond = (sum) => (sum * 1e3) / SLOT;
+  const lines = {
+    active: (row) => row.active,
+    requests: (row) => perSecond(row.requests),
+    tokens: (row) => perSecond(row.deltas),
+    first: p50,
+    errors: (row) => perSecond(Math.max(0, row.errors - row.client_errors)),
+  };
+  const over = rows.slice(0, -1); // the last one is not
+  for (const [name, value] of Object.entries(lines)) {
+    tiles[name].recall(over.map((row) => ({ at: Date.parse(row.at), value: value(row) })));
+  }
+  const earlier = before(sample, rows, skew);
+  const older = minutes.values.filter(({ at }) => !earlier.length || at < earlier[0].at);
+  minutes.clear();
+  minutes.push(...older, ...earlier, sample);
+  showRange();
+}
+
+/** The sums of a sample at the begin of each row: those of the sample less what has come since. */
+function before(sample, rows, skew) {
+  const sums = [];
+  let { first_token_seconds: first, gap_seconds: gaps, errors, limited } = sample;
+  const less = (buckets, counts) => buckets.map(({ le, count: all }, at) => ({ le, count: Math.max(0, all - counts[at]) }));
+  for (const row of rows.toReversed()) {
+    const kinds = new Map(row.kinds.map((each) => [nameOf(each), each.count]));
+    first = less(first, row.first_token_seconds);
+    gaps = less(gaps, row.gap_seconds);
+    errors = errors.map((each) => ({ ...each, count: Math.max(0, each.count - (kinds.get(nameOf(each)) ?? 0)) }));
+    limited = Object.fromEntries(Object.entries(limited).map(([name, all]) => [name, all - (row.limited[name] ?? 0)]));
+    sums.unshift({ at: Date.parse(row.at) + skew, first_token_seconds: first, gap_seconds: gaps, errors, limited });
+  }
+  return sums;
 }
 
 let countdown = 0;
@@ -296,6 +386,7 @@ function showState({ name, at, error }) {
   document.querySelector("main").hidden = name === "refused";
   if (name !== "live") rates.clear();
   if (name === "live") {
+    isRecalled = false;
     state("good", "Live");
     say("The figures are live.");
     requests.forget();
@@ -372,7 +463,31 @@ for (const each of ranges) {
 }
 
 const root = location.origin + location.pathname.replace(/\/[^/]*$/, "");
-$("curl").textContent = `curl -N ${root}/api/v1/stream \\\n  -H 'content-type: application/json' \\\n  -d '{"query": "Tell me a story"}'`;
+
+/** A request for a shell: with a key, if the server has keys; it is named, and never written. */
+function showCurl() {
+  const key = hasKey() || keys.areNeeded ? ' \\\n  -H "authorization: Bearer $GAI_API_KEY"' : "";
+  put($("curl"), `curl -N ${root}/api/v1/stream \\\n  -H 'content-type: application/json'${key} \\\n  -d '{"query": "Tell me a story"}'`);
+}
+
+const copying = new Map(); // timers by button
+
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-id], #curl-copy");
+  if (!button) return;
+  const text = button.textContent;
+  const isCopied = await copy(button.dataset.id ?? $("curl").textContent);
+  clearTimeout(copying.get(button)?.timer);
+  const shown = copying.get(button)?.text ?? text;
+  put(button, isCopied ? "Copied" : "Not copied");
+  const back = () => {
+    copying.delete(button);
+    put(button, shown);
+  };
+  copying.set(button, { text: shown, timer: setTimeout(back, 1_500) });
+});
+
+showCurl();
 setTheme(THEMES.includes(stored(STORED)) ? stored(STORED) : "auto");
 setRange(ranges.find((each) => each.dataset.minutes === stored(STORED_RANGE)) ?? ranges.at(-1));
 feed.start();

@@ -31,6 +31,13 @@ function limitsOf({ models, limits, expires }) {
   ].filter(Boolean).join(" · ");
 }
 
+/** A name that people gave. */
+function named(name) {
+  const element = make("b", "", name);
+  element.dir = "auto";
+  return element;
+}
+
 /** The panel. `root` is its section; `tell` announces what an action has led to. */
 export class Keys {
   #root;
@@ -59,6 +66,11 @@ export class Keys {
       this.#send();
     });
     this.#form.addEventListener("keydown", ({ key }) => key === "Escape" && this.#close());
+  }
+
+  /** Whether a request needs a key. */
+  get areNeeded() {
+    return this.#keys.length > 0;
   }
 
   get #opener() {
@@ -110,7 +122,7 @@ export class Keys {
     const amount = spent === null ? "not known" : money(spent, this.#currency);
     const figure = spend ? `${amount} of ${money(spend.amount, "")} ${spend.period === "total" ? "in all" : `a ${spend.period}`}` : amount;
     const tag = role !== "user" ? role : source === "store" ? "" : "in the file";
-    const row = make("div", "key", make("b", "", name), make("span", "hint", tag), make("span", "value", figure));
+    const row = make("div", "key", named(name), make("span", "hint", tag), make("span", "value", figure));
     row.append(make("span", "hint all", limitsOf(key)));
     if (key.grace_until) row.append(make("span", "hint all", `The former secret is valid until ${key.grace_until.slice(0, 16).replace("T", " ")} UTC.`));
     if (spend && spent !== null) row.style.setProperty("--share", Math.min(1, spent / (spend.amount || 1)).toFixed(3));

@@ -7,7 +7,7 @@ import { count, make, put } from "./streams.js";
 const EVERY = 5_000; // ms between two questions: a thousand rows are 5 ms of the server's work
 const ROWS = 200; // what a page lays out without effort
 const KEPT = 1000; // what the server keeps: `recent_requests`
-const COLUMNS = ["Ended", "Key", "Model", "End", "Tokens", "Cost", "First token", "Time"];
+const COLUMNS = ["Ended", "Key", "Model", "End", "Tokens", "Cost", "First token", "Time", "Ids"];
 
 const whole = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
 export const money = (amount, currency) => {
@@ -20,6 +20,17 @@ export function moment(given) {
   const time = new Date(given);
   const clock = time.toLocaleTimeString("en-GB");
   return time.toDateString() === new Date().toDateString() ? clock : `${time.toLocaleDateString("en-CA")} ${clock}`;
+}
+
+/** A button that copies an id (dashboard.js); nothing if there is none. */
+export function idButton(what, id) {
+  if (!id) return undefined;
+  const button = make("button", "quiet", what);
+  button.type = "button";
+  button.dataset.id = id;
+  button.title = id;
+  button.ariaLabel = `Copy the ${what} id ${id}`;
+  return button;
 }
 
 /** The sums of some requests, in one line. */
@@ -127,9 +138,12 @@ export class Requests {
     if (this.#body.dataset.known === known) return;
     this.#body.dataset.known = known;
     this.#body.replaceChildren(...shown.map((row) => {
-      const line = make("tr", "", ...cellsOf(row).map((text) => make("td", "", text)));
+      const cells = cellsOf(row).map((text) => make("td", "", text));
+      for (const cell of cells.slice(1, 4)) cell.dir = "auto"; // names that people gave
+      const ids = [idButton("request", row.request_id), idButton("stream", row.stream_id)].filter(Boolean);
+      const line = make("tr", "", ...cells, make("td", "", ...ids));
       line.dataset.outcome = row.outcome;
-      line.title = [row.endpoint, row.upstream, row.transport, `request ${row.request_id}`, row.stream_id].filter(Boolean).join("\n");
+      line.title = [row.endpoint, row.upstream, row.transport].filter(Boolean).join("\n");
       return line;
     }));
   }

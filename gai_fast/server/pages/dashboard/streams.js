@@ -61,6 +61,7 @@ class Follow {
   constructor(id) {
     this.#id = id;
     this.#text.tabIndex = 0;
+    this.#text.dir = "auto";
     this.#text.setAttribute("aria-label", "Text of the stream");
     this.element.append(this.#text, this.#end);
     this.resume();
@@ -164,7 +165,11 @@ class Row {
     }
     const cells = this.#values.map(([label, value]) => make("div", "cell", make("span", "label", label), value));
     const who = make("div", "who", this.#dot, this.#state, this.#model, this.#route);
-    this.element.append(make("div", "row", who, ...cells, make("div", "actions", this.#following, this.#cancel)));
+    for (const each of [this.#model, this.#route]) each.dir = "auto";
+    const copying = button("quiet", "Id", () => {}); // dashboard.js copies
+    copying.dataset.id = stream.id;
+    copying.setAttribute("aria-label", `Copy the id of stream ${stream.id}`);
+    this.element.append(make("div", "row", who, ...cells, make("div", "actions", copying, this.#following, this.#cancel)));
     this.update(stream);
   }
 

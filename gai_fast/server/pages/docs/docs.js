@@ -1,4 +1,7 @@
-// The page of /docs: shows openapi.json. All text goes through `textContent`.
+// The page of /docs: shows openapi.json, after the login if the server has keys. All text goes through `textContent`.
+
+import { refusal } from "../client.js";
+import { address, authorization, hasKey, useKey } from "../dashboard/api.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete", "head"];
 
@@ -163,6 +166,15 @@ function show(api) {
   document.querySelector("#find").addEventListener("input", ({ target }) => {
     const word = target.value.trim().toLowerCase();
     for (const each of main.querySelectorAll("details")) each.hidden = !each.dataset.words.includes(word);
+    for (const heading of main.querySelectorAll("h2")) {
+      let isEmpty = true; // nothing below it fits
+      for (let each = heading.nextElementSibling; each && each.tagName !== "H2"; each = each.nextElementSibling) {
+        isEmpty &&= each.hidden;
+      }
+      heading.hidden = isEmpty;
+      groups.querySelector(`[href="#${CSS.escape(heading.id)}"]`)?.toggleAttribute("hidden", isEmpty);
+    }
+    document.querySelector("#none").hidden = Boolean(main.querySelector("details:not([hidden])"));
   });
   const named = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (named) {
@@ -171,10 +183,41 @@ function show(api) {
   }
 }
 
-try {
-  const response = await fetch("openapi.json");
+const login = document.querySelector("#login");
+const key = document.querySelector("#key");
+
+/** Opens the page if the caller may: a browser that asked for it without a key got it as the login. */
+async function open() {
+  const allowed = await fetch(address("docs"), { headers: authorization(), cache: "no-store" });
+  const isRefused = [401, 403].includes(allowed.status);
+  login.hidden = !isRefused;
+  document.querySelector("#whole").hidden = isRefused;
+  if (isRefused) {
+    const { message } = await refusal(allowed);
+    document.querySelector("#why").textContent = hasKey() || allowed.status === 403
+      ? `${message.charAt(0).toUpperCase()}${message.slice(1)}.` : "This server needs an admin's key.";
+    useKey("");
+    key.focus();
+    return;
+  }
+  const response = await fetch(address("openapi.json"));
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
   show(await response.json());
-} catch (problem) {
-  document.querySelector("main").textContent = `The description cannot be read: ${problem.message}`;
 }
+
+/** The same, for what cannot be read. */
+async function tryToOpen() {
+  try {
+    await open();
+  } catch (problem) {
+    document.querySelector("main").textContent = `The description cannot be read: ${problem.message}`;
+  }
+}
+
+login.addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(key.value.trim());
+  key.value = "";
+  tryToOpen();
+});
+await tryToOpen();

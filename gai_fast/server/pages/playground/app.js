@@ -1,5 +1,6 @@
 // The playground: a conversation with one model, or with several side by side; no dependencies.
 
+import { copy } from "./copy.js";
 import { FORMATS } from "./formats.js";
 import { $, Log, Pane, Scroll, count, make, put } from "./pane.js";
 import { Run, activity, authorization } from "./run.js";
@@ -470,23 +471,6 @@ function openSettings(field) {
 }
 
 // ---- copying ---------------------------------------------------------------------------------------------------------
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    // No clipboard API outside a secure context: the old way needs a selection.
-    const area = document.createElement("textarea");
-    area.value = text;
-    area.className = "offscreen";
-    document.body.append(area);
-    area.select();
-    const copied = document.execCommand("copy");
-    area.remove();
-    return copied;
-  }
-}
 
 const SOURCES = {
   answer: (button) => turns.flatMap(({ panes }) => panes).find(({ root }) => root.contains(button)).answer.text,

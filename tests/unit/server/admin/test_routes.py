@@ -24,6 +24,7 @@ from gai_fast.model.settings import (
     key_digest,
 )
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
@@ -35,6 +36,7 @@ from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores.backend import StoreError
+from tests.limits import LIMITS
 from tests.unit.server import incoming_requests
 
 KEY = KeySettings(
@@ -79,6 +81,9 @@ class Others:
 
     async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
         return [[{"key": "theirs", "ended_at": "1"}]]
+
+    async def all_slots(self) -> Sequence[list[dict[str, Any]]]:
+        return [LastHour(PrometheusSink([]), lambda: (5, 0)).slots()]
 
     async def report_spend(self) -> None:
         self.reports += 1
@@ -125,6 +130,13 @@ async def test_the_streams_of_all_workers_are_listed(admin: AdminRoutes) -> None
     assert await answer(admin.streams) == (200, {"total": 0, "data": []})
     admin.others = Others()
     assert await answer(admin.streams) == (200, {"total": 1, "data": [{"id": "theirs", "started_at": "1"}]})
+
+
+async def test_the_last_hour_is_that_of_all_workers(admin: AdminRoutes) -> None:
+    status, alone = await answer(admin.history)
+    assert (status, alone["seconds"], [row["active"] for row in alone["data"]]) == (200, LIMITS.history_slot, [0])
+    admin.others = Others()
+    assert (await answer(admin.history))[1]["data"][-1]["active"] == 5
 
 
 async def test_a_stream_is_cancelled_wherever_it_runs(admin: AdminRoutes) -> None:
@@ -290,7 +302,9 @@ async def test_the_counts_of_a_sample_are_those_of_all_workers(admin: AdminRoute
         return gathered
 
     admin._scrapes.gather = gather
-    assert (await admin.sample())["errors"] == [{"code": "not_found", "provider": "", "upstream": "", "count": 3}]
+    assert (await admin.sample())["errors"] == [
+        {"code": "not_found", "provider": "", "upstream": "", "side": "client", "count": 3}
+    ]
 
 
 async def test_a_target_is_drained_and_restored_in_all_workers(admin: AdminRoutes) -> None:

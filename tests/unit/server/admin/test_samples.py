@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
-from gai_fast.server.admin.samples import Sampler
+from gai_fast.server.admin.samples import Sampler, side_of
 from gai_fast.server.observe.metrics import PrometheusSink
 from tests.limits import LIMITS
 
@@ -48,6 +48,7 @@ async def test_rates_are_those_since_the_last_sample() -> None:
     assert rates == {
         "requests": 1.0,
         "errors": 0.5,
+        "client_errors": 0.0,
         "deltas": 0.0,
         "input_tokens": 3.0,
         "output_tokens": 8.0,
@@ -75,8 +76,8 @@ async def test_distributions_errors_and_breakers() -> None:
     assert (counts[0.005], counts[0.01], counts[None]) == (1, 0, 1)
     assert sample["gap_seconds"][0] == {"le": GAP_BOUNDS[0], "count": 5}
     assert sample["errors"] == [
-        {"code": "network", "provider": "p", "upstream": "up", "count": 2},
-        {"code": "timeout", "provider": "p", "upstream": "up", "count": 1},
+        {"code": "network", "provider": "p", "upstream": "up", "side": "upstream", "count": 2},
+        {"code": "timeout", "provider": "p", "upstream": "up", "side": "upstream", "count": 1},
     ]
     assert sample["breakers"] == {"up": 2}
 
@@ -95,3 +96,12 @@ async def test_before_any_model_there_are_distributions_of_nothing() -> None:
     sample = await Server().sampler.sample()
     assert {each["count"] for each in sample["first_token_seconds"]} == {0}
     assert sample["memory_bytes"] is None
+
+
+def test_an_error_is_of_the_client_of_an_upstream_or_of_the_gateway() -> None:
+    for code in ("invalid_request", "context_length_exceeded", "content_filtered", "unsupported"):
+        assert {side_of(code, upstream) for upstream in ("", "up")} == {"client"}
+    for code in ("unauthorized", "forbidden", "not_found", "rate_limited"):
+        assert (side_of(code, ""), side_of(code, "up")) == ("client", "upstream"), "of an upstream it is our key's"
+    for code in ("timeout", "network", "overloaded", "provider_unavailable", "internal"):
+        assert (side_of(code, ""), side_of(code, "up")) == ("gateway", "upstream")

@@ -13,7 +13,6 @@ from gai_fast.model.settings import KeySettings, ServerSettings, key_digest
 from gai_fast.server.admission.admit import (
     Admission,
     Admitted,
-    asks_for_key,
     check_json,
     is_for_operators,
     is_login,
@@ -373,16 +372,15 @@ def test_with_keys_the_files_of_the_dashboard_need_none() -> None:
         assert (verdict(admitted), admitted.key) == ((200, None), None)
 
 
-def test_the_dashboard_asks_a_browser_for_the_key_itself() -> None:
+@pytest.mark.parametrize("page", ["/dashboard", "/docs"])
+def test_a_page_asks_a_browser_for_the_key_itself(page: str) -> None:
     browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     for reason in ("key", "expired", "role"):
         error = Error("unauthorized", "no key", reason=reason)
-        assert is_login("/dashboard", error, browser)
-        assert not is_login("/dashboard", error, {"accept": "*/*"})
-        assert not is_login("/dashboard/dashboard.js", error, browser)
-    assert not is_login("/dashboard", Error("forbidden", "another page", reason="origin"), browser)
-    assert not asks_for_key("/dashboard")
-    assert asks_for_key("/docs")
+        assert is_login(page, error, browser)
+        assert not is_login(page, error, {"accept": "*/*"})
+        assert not is_login(f"{page}/dashboard.js", error, browser)
+    assert not is_login(page, Error("forbidden", "another page", reason="origin"), browser)
 
 
 @pytest.mark.parametrize("metrics", ["auto", "open", "admin"])

@@ -46,6 +46,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/ws/stream",
         "/admin/v1/streams",
         "/admin/v1/requests",
+        "/admin/v1/history",
         "/admin/v1/streams/x",
         "/admin/v1/keys",
         "/admin/v1/keys/x",

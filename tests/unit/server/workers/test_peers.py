@@ -17,9 +17,11 @@ from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, Targ
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime import ids
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets, DrainedTargetsHome
+from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
+from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.durable import RunningStream
 from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.workers.peers import RECORDS, Answers, PeerBackend, Peers, RecordHome
@@ -75,11 +77,15 @@ class Pair:
         return self.two.store.create(LogHeader(letter * 22 + SERVER + "2", **fields))
 
 
+def answers_of(engine: Engine) -> Answers:
+    return Answers(engine, Watches(engine), RecentRequests(), LastHour(PrometheusSink([]), lambda: (0, 0)))
+
+
 @asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[Pair]:
     both = Pair(folder)
     for bus, engine in zip(both.buses, (both.one, both.two), strict=True):
-        await bus.open(Answers(engine, Watches(engine), RecentRequests()).handlers)
+        await bus.open(answers_of(engine).handlers)
     await both.one.store.open()
     try:
         async with asyncio.timeout(SECONDS):
@@ -387,7 +393,7 @@ async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, c
     """A worker that follows many streams of another one asks for all of them together."""
     change_limits(store_reply=1000)
     async with pair(tmp_path) as both:
-        tail = Answers(both.two, Watches(both.two), RecentRequests()).tail
+        tail = answers_of(both.two).tail
         logs = [both.log(letter) for letter in "abcdefgh"]
         positions = {log.header.stream_id: 0 for log in logs}
         for _ in range(len(logs)):
@@ -410,7 +416,7 @@ async def test_the_text_of_a_dropped_beginning_is_reported_up_to_a_size(
         for seq in range(1, 200):
             log.append(frame(log, seq), seq)
         log.trim(4096)
-        load = Answers(both.two, Watches(both.two), RecentRequests()).load
+        load = answers_of(both.two).load
         _, lost, text, *_ = await load(log.header.stream_id)
         assert text == log.read(0, 0).text
         change_limits(store_reply=len(text) - 1)
@@ -427,7 +433,9 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
             log.append(frame(log, seq), seq)
         log.trim(log.size - 300)
         assert 0 < log.lost < 6
-        answer = await Answers(both.two, Watches(both.two), RecentRequests()).tail({log.header.stream_id: 6}, 0.0)
+        answer = await Answers(
+            both.two, Watches(both.two), RecentRequests(), LastHour(PrometheusSink([]), lambda: (0, 0))
+        ).tail({log.header.stream_id: 6}, 0.0)
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
         assert (begins, last, ending, has_more) == (6, 10, None, False)
         assert piece == b"".join(frame(log, seq) for seq in range(7, 11))
@@ -571,6 +579,7 @@ async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
         both.supervisor.workers = [1, 2, 3]
         both.supervisor.highest_number = 3
         assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "data": []}]
+        assert [len(slots) for slots in await both.peers.all_slots()] == [1]
         assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False
 
 
