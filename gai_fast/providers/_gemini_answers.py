@@ -605,11 +605,12 @@ def _usage(raw: Any) -> dict[str, int] | None:
     if prompt is None and answer is None and tools is None and thoughts is None and total is None:
         return None
     beside = (tools or 0) + (thoughts or 0)
-    if answer is None and total is not None and prompt is not None:
+    if total is not None and (prompt is None) is not (answer is None):
         # Some responses lack the count of the answer's tokens, which the total includes.
-        answer = max(total - prompt - beside, 0)
-    elif prompt is None and total is not None and answer is not None:
-        prompt = max(total - answer - beside, 0)
+        rest = total - (prompt or 0) - (answer or 0) - beside
+        if rest >= 0:
+            prompt = rest if prompt is None else prompt
+            answer = rest if answer is None else answer
     elif thoughts and answer and answer >= thoughts and total == (prompt or 0) + (tools or 0) + answer:
         answer -= thoughts  # some proxies count the thoughts as a part of the answer
     return counted_usage(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from gai_fast.core.chunks import (
+    closed,
     completed_frames,
     count,
     holds_text,
@@ -229,3 +231,43 @@ def test_a_text_is_unfinished_whose_brackets_are_open(text: str, expected: bool)
 )
 def test_text_of_an_answer_is_found_by_the_names_of_members(chunk: Any, expected: bool) -> None:
     assert holds_text(chunk) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": "bc', {"a": "bc"}),
+        ('{"a": "b\\', {"a": "b"}),
+        ('{"a": "b\\u00e', {"a": "b"}),
+        ('{"a": "b\\\\', {"a": "b\\"}),
+        ('{"a": "b\\"', {"a": 'b"'}),
+        ('{"a": [1, {"b": "c"', {"a": [1, {"b": "c"}]}),
+        ('{"a": 1, "b', {"a": 1}),
+        ('{"a": 1, "b":', {"a": 1}),
+        ('{"a": [1, 23', {"a": [1]}),
+        ('{"a": [true', {"a": [True]}),
+        ('{"a": [tru', {"a": []}),
+        ('{"a": "[{,", "b": "', {"a": "[{,", "b": ""}),
+        ('{"a": 1}', {"a": 1}),
+        ("{", {}),
+        ("", None),
+        ("nothing", None),
+        ("]", None),
+    ],
+)
+def test_a_document_that_was_cut_off_is_closed_behind_what_has_come(text: str, value: Any) -> None:
+    assert closed(text) == value
+
+
+def test_a_number_that_may_lack_digits_is_never_read_wherever_a_document_is_cut() -> None:
+    document = {"choices": [{"message": {"content": 'é "\\ \U0001f600'}}], "usage": {"in": 12345, "out": 678}}
+    text = json.dumps(document)
+    for size in range(len(text)):
+        usage = (closed(text[:size]) or {}).get("usage", {})
+        assert usage.items() <= document["usage"].items()  # type: ignore[attr-defined]  # a dict
+    assert closed(text) == document
+
+
+def test_a_long_document_is_not_closed() -> None:
+    assert closed('{"a": "' + "b" * (LIMITS.cut_off_answer - 7)) is not None
+    assert closed('{"a": "' + "b" * (LIMITS.cut_off_answer - 6)) is None

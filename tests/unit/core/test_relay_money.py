@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -411,3 +412,136 @@ def test_without_an_account_there_is_no_cost() -> None:
     relay = Relay(get_provider("openrouter").adapter(), sink, prompt_characters=PROMPT)
     relay.receive_data(sse(chunk("x"), chunk(finish="stop", usage={"prompt_tokens": 1, "cost": 1.0}), "[DONE]"))
     assert "cost" not in sink.take()[-2]["usage"]
+
+
+TEXT = "four" * 25
+"""25 tokens of an answer, by length; the prompt has 100."""
+ANSWERS: dict[str, Callable[[dict[str, Any]], list[Any]]] = {
+    "openai": lambda counts: [chunk(TEXT), chunk(finish="stop", usage=counts), "[DONE]"],
+    "openai:responses": lambda counts: [
+        {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}},
+        {"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": TEXT},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [], "usage": counts}},
+    ],
+    "anthropic": lambda counts: [
+        {"type": "message_start", "message": {"id": "m", "content": [], "usage": {"output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": TEXT}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": counts},
+        {"type": "message_stop"},
+    ],
+    "cohere": lambda counts: [
+        {"type": "message-start", "id": "m"},
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": TEXT}}}},
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"tokens": counts}}},
+    ],
+    "gemini": lambda counts: [
+        {
+            "candidates": [{"content": {"parts": [{"text": TEXT}]}, "finishReason": "STOP"}],
+            "usageMetadata": counts,
+        }
+    ],
+    "ollama": lambda counts: [
+        {"model": "m", "message": {"content": TEXT}, "done": False},
+        {"model": "m", "message": {"content": ""}, "done": True, "done_reason": "stop", **counts},
+    ],
+}
+"""The chunks of an answer with these counts, by API."""
+NAMES = {
+    "openai": ("prompt_tokens", "completion_tokens", "total_tokens"),
+    "openai:responses": ("input_tokens", "output_tokens", "total_tokens"),
+    "anthropic": ("input_tokens", "output_tokens", ""),
+    "cohere": ("input_tokens", "output_tokens", ""),
+    "gemini": ("promptTokenCount", "candidatesTokenCount", "totalTokenCount"),
+    "ollama": ("prompt_eval_count", "eval_count", ""),
+}
+"""The names of the input, the output and the total; without a total, none of the API has one."""
+NOT_COUNTED: tuple[Any, ...] = ("missing", None, True, False, -1, 2.5, 2**53, 2**70, "x", [1], 2**32 - 1)
+"""Values that are no count of an answer."""
+
+
+def answered(provider: str, into: Any, out: Any, total: Any = "missing") -> tuple[dict[str, Any], dict[str, int]]:
+    """Returns the usage that the client is told, and the costs."""
+    scene = Scene(provider=provider)
+    names = zip(NAMES[provider], (into, out, total), strict=True)
+    counts = {name: count for name, count in names if name and count != "missing"}
+    chunks = ANSWERS[provider](counts)
+    if provider == "ollama":
+        scene.relay.receive_data(b"".join(json.dumps(each).encode() + b"\n" for each in chunks), 0)
+    else:
+        scene.say(*chunks)
+    scene.relay.receive_eof()
+    told: Any = scene.sink.take()[-2]["usage"]  # type: ignore[typeddict-item]  # `finish` has it
+    assert told["cost"]["amount"] == round(sum(scene.costs.values()) * 1e-6, 12)
+    assert scene.costs == {"1": told["input_tokens"] + 10 * told["output_tokens"]}, "what is told is what is charged"
+    return {name: told.get(name) for name in ("input_tokens", "output_tokens", "total_tokens", "source")}, scene.costs
+
+
+def told(into: int, out: int, source: str | None = "estimated") -> dict[str, Any]:
+    return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
+
+
+@pytest.mark.parametrize("provider", ANSWERS)
+@pytest.mark.parametrize("wrong", NOT_COUNTED)
+def test_a_count_that_is_not_measured_is_estimated_with_its_source(provider: str, wrong: Any) -> None:
+    assert answered(provider, 7, 5)[0] == told(7, 5, None)
+    assert answered(provider, 7.0, "5")[0] == told(7, 5, None)
+    assert answered(provider, wrong, 5)[0] == told(100, 5)
+    assert answered(provider, 7, wrong)[0] == told(7, 25)
+    assert answered(provider, wrong, wrong)[0] == told(100, 25)
+
+
+@pytest.mark.parametrize("provider", [name for name in ANSWERS if NAMES[name][2]])
+@pytest.mark.parametrize("wrong", NOT_COUNTED[:-1])
+def test_a_missing_count_is_the_total_less_the_other(provider: str, wrong: Any) -> None:
+    assert answered(provider, wrong, 5, 60)[0] == told(55, 5, None)
+    assert answered(provider, 7, wrong, 60)[0] == told(7, 53, None)
+    assert answered(provider, wrong, 5, wrong)[0] == told(100, 5)
+    assert answered(provider, wrong, 5, 4)[0] == told(100, 5), "a total that is less than the other is none"
+
+
+def test_an_absurd_count_is_noted_for_the_log() -> None:
+    scene = Scene()
+    scene.say(chunk(TEXT), chunk(finish="stop", usage={"prompt_tokens": 7, "completion_tokens": 2**32 - 1}), "[DONE]")
+    assert (scene.costs, scene.bill.absurd_tokens) == ({"1": 7 + 250}, 2**32 - 1)
+
+
+def test_a_count_far_above_the_text_is_measured_within_the_window() -> None:
+    """Hidden reasoning has no characters."""
+    scene = Scene()
+    scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 7, "completion_tokens": 900_000}), "[DONE]")
+    assert (scene.costs, scene.bill.absurd_tokens) == ({"1": 7 + 9_000_000}, 0)
+
+
+def whole(text: str, **more: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return json.dumps({"id": "c", "model": "m", "choices": [choice], **more}).encode()
+
+
+@pytest.mark.parametrize("how", ["cut", "leave", "cancel", "retry"])
+@pytest.mark.parametrize(
+    ("body", "cost"),
+    [
+        (whole(TEXT).partition(b"four" * 10)[0] + b"four" * 10, 100 + 100),
+        (whole(TEXT, usage={"prompt_tokens": 90, "completion_tokens": 3})[:-1], 90 + 30),
+        (whole(TEXT, usage={"prompt_tokens": 90, "completion_tokens": 3})[:-2], 90 + 250),
+        (b'{"id": "c", "choices": [', None),
+        (b'{"error": {"message": "no', None),
+    ],
+)
+def test_a_json_answer_that_is_cut_off_is_charged_for_what_has_come(body: bytes, cost: int | None, how: str) -> None:
+    scene = Scene(retries=1 if how == "retry" else 0)
+    scene.relay.receive_head(200, {"content-type": "application/json"})
+    scene.relay.receive_data(body, 0)
+    match how:
+        case "cut" | "retry":
+            scene.relay.receive_eof(CUT)
+        case "leave":
+            scene.leave()
+        case "cancel":
+            scene.relay.stop("cancelled")
+    if cost is None:
+        cost = 100 if how in ("leave", "cancel") else None  # the upstream has the prompt
+    assert scene.costs == ({} if cost is None else {"1": cost})
+    if how == "cut" and cost is not None:
+        assert scene.reported_cost == cost
