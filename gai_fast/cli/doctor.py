@@ -83,13 +83,15 @@ def check_certificate(server: ServerSettings) -> Check:
 
     try:
         certificate = certificate_of(server)
-    except CertificateError as problem:
-        return Check("certificate", "error", str(problem), "see `tls_cert` and `tls_key` in [server]")
+    except CertificateError as unusable:
+        return Check("certificate", "error", str(unusable), "see `tls_cert` and `tls_key` in [server]")
     if certificate is None:
         return Check("certificate", "skipped", "the server has none: clients reach it without TLS, or through a proxy")
-    warning = certificate.expiry_problem(time.time())
-    if warning:
-        return Check("certificate", "warning", warning, "renew it before clients refuse it")
+    problem, is_refused = certificate.validity(time.time())
+    if is_refused:
+        return Check("certificate", "error", problem, "renew it: clients refuse it")
+    if problem:
+        return Check("certificate", "warning", problem, "renew it before clients refuse it")
     return Check("certificate", "ok", "valid for more than two weeks")
 
 

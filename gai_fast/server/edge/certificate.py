@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from gai_fast.model.settings import ServerSettings
 from gai_fast.runtime.files import open_file
@@ -42,6 +42,18 @@ class CertificateError(Exception):
     def __init__(self, text: str, setting: str) -> None:
         super().__init__(text)
         self.setting = setting
+
+
+class Validity(NamedTuple):
+    """Whether clients take a certificate.
+
+    Attributes:
+        problem: Why they refuse it, now or within `limits.certificate_warning`; empty if they do not.
+        is_refused: Whether they refuse it now.
+    """
+
+    problem: str
+    is_refused: bool
 
 
 class Certificate:
@@ -116,14 +128,22 @@ class Certificate:
         Args:
             now: Unix seconds.
         """
+        return self.validity(now).problem
+
+    def validity(self, now: float) -> Validity:
+        """Returns whether clients take the certificate, and for how long.
+
+        Args:
+            now: Unix seconds.
+        """
         end, reason = _validity(self.context, self._cert)
         what = f"the certificate {self._cert} (`tls_cert`)"
         if reason:
-            return f"{what} is refused by clients: {reason}: have it issued again, then reload (SIGHUP)"
+            return Validity(f"{what} is refused by clients: {reason}: have it issued again, then reload (SIGHUP)", True)
         if end is None or end - now > LIMITS.certificate_warning:
-            return ""
+            return Validity("", False)
         day = time.strftime("%Y-%m-%d", time.gmtime(end))
-        return f"{what} expires on {day}: renew it, then reload (SIGHUP)"
+        return Validity(f"{what} expires on {day}: renew it, then reload (SIGHUP)", False)
 
     def reload(self) -> None:
         """Loads and uses the files; if they cannot be used, keeps the current context and logs why."""

@@ -16,6 +16,7 @@ import pytest
 from gai_fast.cli.doctor import check_clock, check_descriptors
 from gai_fast.providers.openai import OpenAI
 from tests.conftest import ChangeLimits
+from tests.integration.certificates import Authority
 
 from .conftest import Run
 
@@ -181,6 +182,26 @@ def test_text_has_a_line_for_each_check_and_one_for_each_fix(run: Run) -> None:
         "proxy",
     ]
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "status", "words"),
+    [
+        ("expired", -1, "error", "is refused by clients: certificate has expired"),
+        ("ending", 3, "warning", "expires on "),
+        ("good", 60, "ok", "valid for more than two weeks"),
+    ],
+)
+def test_a_certificate_that_clients_refuse_is_an_error_and_one_that_ends_soon_a_warning(
+    run: Run, authority: Authority, name: str, days: int, status: str, words: str
+) -> None:
+    if name == "ending":
+        authority.issue(name, "DNS:localhost", days=days)
+    pair = authority.pair(name)
+    Path("gai-fast.toml").write_text("[server]\n" + "".join(f'{key} = "{path}"\n' for key, path in pair.items()))
+    check = checks(run, code=int(status == "error"))["certificate"]
+    assert check["status"] == status
+    assert words in check["detail"]
 
 
 def test_a_wrong_configuration_is_exit_code_2(run: Run) -> None:
