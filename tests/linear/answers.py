@@ -280,17 +280,20 @@ RESPONSES: dict[str, Callable[[int], Events]] = {
         *(_said(0, LONG, at) for at in range(n)),
         output=[{**_message(0), "content": [{"type": "output_text", "text": LONG}] * n}],
     ),
-    "parts at their ends alone": lambda n: _response(
-        _item(0, _message(0)),
+    "parts at their ends alone": lambda n: _response(  # an item has 1,024 parts at most, and each is compared with them
         *(
-            {
-                "type": "response.content_part.done",
-                "item_id": "m0",
-                "output_index": 0,
-                "content_index": at,
-                "part": {"type": "output_text", "text": f"{at} {LONG}", "annotations": []},
-            }
+            event
             for at in range(n)
+            for event in ([_item(at // 16, _message(at // 16))] if at % 16 == 0 else [])
+            + [
+                {
+                    "type": "response.content_part.done",
+                    "item_id": f"m{at // 16}",
+                    "output_index": at // 16,
+                    "content_index": at % 16,
+                    "part": {"type": "output_text", "text": f"{at} {LONG}", "annotations": []},
+                }
+            ]
         ),
     ),
     "calls": lambda n: _response(

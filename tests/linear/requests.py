@@ -10,10 +10,13 @@ SAID = "Be brief. " * 20
 Body = dict[str, Any]
 
 
-def nested(levels: int) -> dict[str, Any]:
-    """Returns a JSON Schema of objects in objects, each a property `properties` of the one around it."""
+def nested(n: int) -> dict[str, Any]:
+    """Returns a JSON Schema of objects in objects, each a property `properties` of the one around it.
+
+    A request may have 64 levels, so there is one for each eight of n.
+    """
     schema: dict[str, Any] = {"type": "object"}
-    for _ in range(min(levels, 24)):
+    for _ in range(n // 8):
         schema = {"type": "object", "properties": {"properties": schema}}
     return schema
 

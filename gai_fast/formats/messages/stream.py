@@ -127,6 +127,7 @@ class Messages(DialectEncoder):
         "_held_signature",
         "_id",
         "_model",
+        "_next",
         "_not_objects",
         "_pieces",
         "_provider",
@@ -139,6 +140,7 @@ class Messages(DialectEncoder):
         "_unwritten",
         "_usage",
         "_waiting",
+        "_waiting_of",
         "_warnings",
         "_with_arguments",
     )
@@ -160,7 +162,10 @@ class Messages(DialectEncoder):
         self._calls: dict[str, int] = {}  # the index of each call's block
         self._pieces: list[str] = []  # the fragments of the call whose block was opened last
         self._scan = ObjectScan()  # of these
-        self._waiting: list[Event] = []  # what would close the block of a call that is not complete: rule 1
+        # What would close the block of a call that is not complete: rule 1. None: it was written.
+        self._waiting: list[Event | None] = []
+        self._next = 0  # the place in it of the next one
+        self._waiting_of: dict[str, list[int]] = {}  # the places in it of each call's events, by the call's block
         self._room = LIMITS.delayed_events  # characters that may wait; 0 or less: nothing waits any more
         self._with_arguments: set[str] = set()
         self._not_objects: set[str] = set()  # calls whose arguments are not a JSON object
@@ -211,10 +216,8 @@ class Messages(DialectEncoder):
             self._room = 0
         else:
             self._write(event)
-        while self._waiting and not self._is_within_call():
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                self._write(each)
+        if self._waiting:
+            self._release()
         if is_end:
             _WRITERS[event["type"]](self, event)
 
@@ -223,10 +226,39 @@ class Messages(DialectEncoder):
         if self._waiting or self._block[:1] == " ":
             continues = event["type"] in _OF_CALL and self._block == f" {event.get('call_id')}"
             if not continues and (self._waiting or self._is_within_call()):
+                if event["type"] in _OF_CALL and "call_id" in event:
+                    self._waiting_of.setdefault(f" {event['call_id']}", []).append(len(self._waiting))
                 self._waiting.append(event)
                 self._room -= LIMITS.delayed_event + len(event.get("text", "")) + len(event.get("arguments", ""))
                 return
         _WRITERS[event["type"]](self, event)
+
+    def _release(self) -> None:
+        """Writes the events that have waited, up to the next call that is not complete; each is looked at once."""
+        waiting = self._waiting
+        while self._next < len(waiting) and not self._is_within_call():
+            event = waiting[self._next]
+            self._next += 1
+            if event is None:
+                continue
+            _WRITERS[event["type"]](self, event)
+            block = self._block
+            if block[:1] != " " or not self._is_within_call():
+                continue
+            has_passed = False  # whether events before the next one wait on
+            for place in self._waiting_of.pop(block, ()):
+                own = waiting[place]
+                if own is None or place < self._next:
+                    continue
+                if self._block != block or not (has_passed or self._is_within_call()):
+                    break  # what is left has its turn in order
+                while self._next < place and waiting[self._next] is None:
+                    self._next += 1
+                has_passed = has_passed or place > self._next
+                _WRITERS[own["type"]](self, own)
+                waiting[place] = None
+        if self._next == len(waiting):
+            self._waiting, self._next, self._waiting_of = [], 0, {}
 
     def _is_within_call(self) -> bool:
         """Returns whether the open block is of a call whose arguments are not a whole object yet."""
