@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -36,7 +36,7 @@ from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings, ModelSettings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
-from gai_fast.providers import get_provider
+from gai_fast.providers import API, get_provider
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import check_coding, is_form
 from gai_fast.server.admission.further_models import (
@@ -68,8 +68,22 @@ _DECODE: Final = msgspec.json.Decoder().decode
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-Form = tuple[UpstreamSettings, str, CheckBytes | None]
-"""The upstream of a form, the path there, and what checks the rest of the form."""
+class Place(NamedTuple):
+    """Where a request goes at its upstream.
+
+    Attributes:
+        path: The path below the base URL.
+        is_repeatable: As for `Call`.
+        wants_bearer: As for `Call`.
+    """
+
+    path: str
+    is_repeatable: bool
+    wants_bearer: bool
+
+
+Form = tuple[UpstreamSettings, Place, CheckBytes | None]
+"""The upstream of a form, its place there, and what checks the rest of the form."""
 
 
 class PassThroughRoutes:
@@ -81,6 +95,7 @@ class PassThroughRoutes:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._apis: dict[str, API] = {}  # by provider
 
     def upstream(self, incoming: Incoming) -> Passage:
         """Handles `/p/{upstream}/{path}`: rule 1."""
@@ -118,8 +133,19 @@ class PassThroughRoutes:
         self._check_method(upstream, path, incoming.http.method)
         self._check_limits(incoming, None)
         check = None if key is None or key.may_use_all else self._check_models(incoming, upstream, key)
-        place = get_provider(upstream.provider).routes.own_path(path.sent) or below(upstream.base_url, path.sent)
+        api, http = self._api(upstream), incoming.http
+        own = api.routes.own_path(path.sent)
+        sent = own or below(upstream.base_url, path.sent)
+        is_repeatable = may_repeat(http.method, sent, http.headers, api.keyed_paths)
+        place = Place(sent, is_repeatable, api.routes.wants_bearer and own is not None)
         self._plan(passage, upstream, place, "/p/{}", None, check=check)
+
+    def _api(self, upstream: UpstreamSettings) -> API:
+        """Returns the API of an upstream: a call of `get_provider` costs 600 instructions."""
+        api = self._apis.get(upstream.provider)
+        if api is None:
+            api = self._apis[upstream.provider] = get_provider(upstream.provider)
+        return api
 
     def _check_models(self, incoming: Incoming, upstream: UpstreamSettings, key: KeySettings) -> CheckBytes | None:
         """Checks the models that the body of a request for an upstream's own path names.
@@ -202,7 +228,7 @@ class PassThroughRoutes:
         route = incoming.path
         offering = self._offering(route)
         if len(offering) > 1:
-            offering = [each for each in offering if _path_of(each, route, None)] or offering[:1]
+            offering = [each for each in offering if _place_at(each, route, None)] or offering[:1]
         if len(offering) > 1:
             names = ", ".join([f"/p/{each.name}{route}" for each in offering])
             raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
@@ -212,7 +238,7 @@ class PassThroughRoutes:
             raise Error("forbidden", text, reason="model")
         self._check_limits(incoming, None)
         upstream, ids, named = offering[0], None, []
-        path = _place_of(upstream, route, None)
+        place = _place_of(upstream, route, None)
         if key is not None:
             check_coding(incoming.http.headers)  # its ids must be readable
             ids = FormIds(incoming.http.headers["content-type"])
@@ -220,12 +246,12 @@ class PassThroughRoutes:
             check_number(named)
             named = [each for each in named if not upstream.shares(each.identifier)]
         passage.named = named
-        return upstream, path, None if ids is None else partial(_check_ids, ids, upstream)
+        return upstream, place, None if ids is None else partial(_check_ids, ids, upstream)
 
     def plan_form(self, passage: TransferPassage, form: Form) -> None:
         """Plans a request with a form; the last argument is the result of `read_form`."""
-        upstream, path, check = form
-        self._plan(passage, upstream, path, passage.incoming.path, None, check=check)
+        upstream, place, check = form
+        self._plan(passage, upstream, place, passage.incoming.path, None, check=check)
 
     def read_own_ids(self, passage: TransferPassage) -> None:
         """Reads a JSON body, whose caller must own the ids that it names.
@@ -244,15 +270,15 @@ class PassThroughRoutes:
         incoming = passage.incoming
         model, body = self._model_and_body(incoming)
         upstream, route = model.upstream, incoming.path
-        api = get_provider(upstream.provider)
+        api = self._api(upstream)
         if api.compact_path:
-            path = api.compact_path
+            place = Place(api.compact_path, False, False)
         elif _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
-            path = _place_of(upstream, route, model.id)
+            place = _place_of(upstream, route, model.id)
         else:
             text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
             raise Error("unsupported", text, reason="compact")
-        self._plan(passage, upstream, path, route, model, body)
+        self._plan(passage, upstream, place, route, model, body)
 
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
@@ -313,7 +339,7 @@ class PassThroughRoutes:
         self,
         passage: TransferPassage,
         upstream: UpstreamSettings,
-        path: str,
+        place: Place,
         endpoint: str,
         model: ModelSettings | None,
         body: bytes | None = None,
@@ -324,7 +350,7 @@ class PassThroughRoutes:
         Args:
             passage: The request.
             upstream: The upstream.
-            path: The path below its base URL.
+            place: Where it is asked.
             endpoint: The route, as a label.
             model: The model that the request names. None if it is not known.
             body: The body. None if it is passed on as it came.
@@ -333,15 +359,13 @@ class PassThroughRoutes:
         incoming, engine = passage.incoming, self._engine
         http, key = incoming.http, incoming.key
         settings = engine.settings
-        api = get_provider(upstream.provider)
-        is_repeatable = may_repeat(http.method, path.partition("?")[0], http.headers, api.keyed_paths)
-        wants_bearer = api.routes.wants_bearer and path in api.routes.elsewhere.values()
+        path = place.path
         query = http.target.partition("?")[2]
         if query:
             more = read_query(query)
             path += f"&{more[1:]}" if more and "?" in path else more
         call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
-        call.is_repeatable, call.wants_bearer = is_repeatable, wants_bearer
+        call.is_repeatable, call.wants_bearer = place.is_repeatable, place.wants_bearer
         call.check = check
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
@@ -502,12 +526,24 @@ def _is_offered(lane: tuple[str, ...], route: str) -> bool:
     return "POST" in offered_methods(lane, read_path(route).segments)
 
 
-def _path_of(upstream: UpstreamSettings, route: str, model: str | None) -> str | None:
-    return get_provider(upstream.provider).passed_path(route, upstream.extra, model)
+def _place_at(upstream: UpstreamSettings, route: str, model: str | None) -> Place | None:
+    """Returns where an upstream has a route; as `_place_of`, but None if nowhere."""
+    if not upstream.extra:  # as nearly all have none
+        return _known_place(upstream.provider, route)
+    path = get_provider(upstream.provider).passed_path(route, upstream.extra, model)
+    known = _known_place(upstream.provider, route)
+    return None if path is None or known is None else known._replace(path=path)
 
 
-def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> str:
-    """Returns the path of a route below the base URL of an upstream.
+@lru_cache(SHARED.known_values)
+def _known_place(provider: str, route: str) -> Place | None:
+    api = get_provider(provider)
+    path = api.routes.path(route)
+    return None if path is None else Place(path, may_repeat("POST", path, {}, ()), api.routes.wants_bearer)
+
+
+def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> Place:
+    """Returns where an upstream has a route.
 
     Args:
         upstream: The upstream.
@@ -517,10 +553,10 @@ def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> str:
     Raises:
         Error: The upstream's provider has no such route.
     """
-    path = _path_of(upstream, route, model)
-    if path is None:
+    place = _place_at(upstream, route, model)
+    if place is None:
         text = f"upstream {upstream.name!r} has no {route}: {upstream.provider} does not offer it"
         if model is None and upstream.extra.get("api_version"):
             text += " to forms with an `api_version`"
         raise Error("unsupported", f"{text}; its own paths are at /p/{upstream.name}/", reason="route")
-    return path
+    return place
