@@ -200,6 +200,7 @@ COMPILED = (
 RARELY_RUN = (
     "core/limits",
     "core/stored_ids",
+    "core/usage",
     "formats/chat/whole",
     "formats/limits",
     "formats/messages/whole",
