@@ -608,9 +608,10 @@ def _usage(raw: Any) -> dict[str, int] | None:
     if total is not None and (prompt is None) is not (answer is None):
         # Some responses lack the count of the answer's tokens, which the total includes.
         rest = total - (prompt or 0) - (answer or 0) - beside
-        if rest >= 0:
-            prompt = rest if prompt is None else prompt
-            answer = rest if answer is None else answer
+        if answer is None:
+            answer = max(rest, 0)
+        elif rest >= 0:
+            prompt = rest
     elif thoughts and answer and answer >= thoughts and total == (prompt or 0) + (tools or 0) + answer:
         answer -= thoughts  # some proxies count the thoughts as a part of the answer
     return counted_usage(

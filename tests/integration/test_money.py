@@ -38,6 +38,7 @@ from tests.integration.gateway import (
     M,
     Net,
     Peer,
+    Response,
     delta,
     on_both_loops,
     on_uvloop,
@@ -600,3 +601,101 @@ async def test_a_program_sees_what_a_stream_cost(net: Net, is_left: bool) -> Non
     assert metrics.currency == "USD"
     assert metrics.usage is not None
     assert ("source" in metrics.usage, metrics.outcome) == (is_left, "disconnected" if is_left else "finished")
+
+
+# ---- what a passed-through stream is told ----------------------------------------------------------------------------
+
+
+def counts_in(response: Response) -> list[tuple[dict[str, Any], str | None]]:
+    """The usage of each chunk that has one, and its source."""
+    chunks = [event for event in response.events if event.get("usage")]
+    return [(each["usage"], each.get("x_gai", {}).get("usage_source")) for each in chunks]
+
+
+@on_uvloop
+@pytest.mark.parametrize("usage", ["asked", "always"])
+@pytest.mark.parametrize(
+    ("said", "told", "source"),
+    [
+        (None, (PROMPT_TOKENS, 25), "estimated"),
+        ({"completion_tokens": 5}, (PROMPT_TOKENS, 5), "estimated"),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (PROMPT_TOKENS, 25), "estimated"),
+        (USAGE, (1000, 200), None),
+    ],
+)
+async def test_a_passed_through_stream_ends_with_the_usage_that_its_client_asked_for(
+    net: Net, usage: Any, said: Any, told: tuple[int, int], source: str | None
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        counted = [] if said is None else [chunk(used(**said) if said is USAGE else used_alone(said))]
+        await peer.send(SSE_HEAD, chunk(delta(TEXT)), chunk(FINISH), *counted, chunk(DONE), LAST_CHUNK)
+
+    asking = {} if usage == "always" else {"stream_options": {"include_usage": True}}
+    gateway = await net.gateway(await net.upstream(handler), prices=PRICES, usage=usage)
+    response = await gateway.ask("POST", CHAT, {**OPENAI, **asking})
+    counts, found = counts_in(response)[-1]
+    assert (counts["prompt_tokens"], counts["completion_tokens"], found) == (*told, source)
+    assert counts["total_tokens"] == sum(told)
+    last = response.events[-1]
+    assert (last["usage"], last["choices"], response.data[-1]) == (counts, [], "[DONE]")
+    assert await spent(gateway) == pytest.approx((told[0] + 10 * told[1]) / 1e6)
+    assert len(counts_in(response)) == (1 if said is None or source is None else 2)
+
+
+def used_alone(counts: dict[str, int]) -> bytes:
+    said = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": []}
+    return b"data: %b\n\n" % json.dumps({**said, "usage": counts}).encode()
+
+
+@on_uvloop
+async def test_a_passed_through_stream_has_no_usage_for_a_client_that_did_not_ask(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta(TEXT)), *END)
+
+    gateway = await net.gateway(await net.upstream(handler), prices=PRICES)
+    response = await gateway.ask("POST", CHAT, OPENAI)
+    assert response.body == delta(TEXT) + FINISH + DONE
+    assert await spent(gateway) == 0.000254
+
+
+@on_uvloop
+@pytest.mark.parametrize("options", [{"usage": "always"}, {}])
+async def test_the_demo_ends_with_the_usage_that_its_client_asked_for(net: Net, options: Any) -> None:
+    gateway = await net.gateway(None, **options)
+    asked = {} if options else {"stream_options": {"include_usage": True}}
+    response = await gateway.ask("POST", CHAT, {**OPENAI, **asked, "model": "demo"})
+    ((counts, source),) = counts_in(response)
+    assert (counts["prompt_tokens"], source, response.data[-1]) == (PROMPT_TOKENS, "estimated", "[DONE]")
+    assert counts["completion_tokens"] > 0
+
+
+# ---- absurd counts ---------------------------------------------------------------------------------------------------
+
+
+@on_uvloop
+@pytest.mark.parametrize(("path", "body"), [(NATIVE, M), (CHAT, OPENAI), (CHAT, {**OPENAI, "stream": False})])
+async def test_one_absurd_count_does_not_lock_its_key_out(net: Net, path: str, body: Any) -> None:
+    absurd = {"prompt_tokens": 4, "completion_tokens": 2**32 - 1, "total_tokens": 2**32 + 3}
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            if json.loads(await peer.request())["stream"]:
+                await peer.send(SSE_HEAD, chunk(delta(TEXT)), chunk(FINISH), chunk(used_alone(absurd)), chunk(DONE))
+                await peer.send(LAST_CHUNK)
+            else:
+                choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+                answer = {"id": "c1", "object": "chat.completion", "created": 1, "model": "mock", "choices": [choice]}
+                whole = json.dumps({**answer, "usage": absurd}).encode()
+                await peer.answer("200 OK", whole, "Content-Type: application/json")
+
+    key = KeySettings("ann", (key_digest("s" * 20),), limits=KeyLimits(tokens_per_minute=1000))
+    gateway = await net.gateway(await net.upstream(handler), prices=PRICES, keys=(key,))
+    bearer = {"authorization": f"Bearer {'s' * 20}"}
+    for _ in range(2):
+        response = await gateway.ask("POST", path, body, bearer)
+        assert response.status == 200
+    await until(lambda: not gateway.streams)
+    assert await spent(gateway) == 2 * 0.000254
+    assert net.warned("counts more than its model has room for, 4294967295 tokens") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -12,6 +13,7 @@ import pytest
 
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import IdentitySettings, KeyLimits, KeySettings, Price, Secret, SpendLimit, key_digest
+from gai_fast.server.serving import start
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     KEY,
@@ -22,6 +24,7 @@ from tests.integration.gateway import (
     Response,
     on_both_loops,
     on_uvloop,
+    settings_for,
 )
 from tests.limits import LIMITS
 from tests.waiting import until
@@ -806,6 +809,94 @@ async def test_a_key_with_a_limit_of_spend_needs_a_cost_that_is_known(net: Net) 
         assert (answer.status, answer.headers["x-gai-cost"]) == (200, "4")
     answer = await by_request.ask("POST", "/v1/audio/speech", ASK, bearer("alice"))
     assert (answer.status, answer.error["code"]) == (429, "rate_limited")
+
+
+IMAGES = "/v1/images/generations"
+
+
+@on_uvloop
+@pytest.mark.parametrize("route", [IMAGES, "/v1/images/edits"])
+@pytest.mark.parametrize(
+    ("limits", "kind"),
+    [
+        (KeyLimits(spend=SpendLimit(100 * UNIT, "total")), "a limit of spend"),
+        (KeyLimits(tokens_per_minute=10_000), "a limit of tokens"),
+    ],
+)
+async def test_images_without_counts_need_a_price_of_their_own_under_a_limit(
+    net: Net, route: str, limits: KeyLimits, kind: str
+) -> None:
+    async def draws(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.answer("200 OK", b'{"created": 1, "data": [{"url": "x"}]}', "Content-Type: application/json")
+
+    upstream, keys = await net.upstream(draws), (key("alice", limits=limits),)
+    ask, tokens = {"model": "m", "prompt": "a cat", "n": 3}, Price(UNIT, UNIT, UNIT, UNIT, UNIT)
+    refused = await (await net.gateway(upstream, lane=LANE, keys=keys, price=tokens)).ask(
+        "POST", route, ask, bearer("alice")
+    )
+    assert (refused.status, kind in refused.error["message"]) == (403, True)
+    assert "`request` or `image`" in refused.error["message"]
+    for price, cost in (
+        (Price(0, 0, 0, 0, 0, request=4 * UNIT), "4"),
+        (Price(0, 0, 0, 0, 0, image=4 * UNIT), "12"),
+        (replace(tokens, request=UNIT, image=4 * UNIT), "13.000002"),
+    ):
+        gateway = await net.gateway(upstream, lane=LANE, keys=keys, price=price)
+        answer = await gateway.ask("POST", route, ask, bearer("alice"))
+        assert (answer.status, answer.headers["x-gai-cost"]) == (200, cost)
+
+
+@on_uvloop
+async def test_images_are_reserved_by_their_number(net: Net) -> None:
+    async def never(peer: Peer) -> None:
+        raise AssertionError("nothing is asked")
+
+    keys = (key("alice", limits=KeyLimits(spend=SpendLimit(10 * UNIT, "total"))),)
+    price = Price(0, 0, 0, 0, 0, image=4 * UNIT)
+    gateway = await net.gateway(await net.upstream(never), lane=LANE, keys=keys, price=price)
+    for number in (3, 2**60, 10**30):
+        answer = await gateway.ask("POST", IMAGES, {"model": "m", "prompt": "x", "n": number}, bearer("alice"))
+        assert (answer.status, answer.error["code"]) == (429, "rate_limited"), number
+
+
+@on_uvloop
+async def test_images_of_models_that_count_them_need_no_price_of_their_own(net: Net) -> None:
+    async def draws(peer: Peer) -> None:
+        await peer.request()
+        usage = {"input_tokens": 5, "output_tokens": 1000, "total_tokens": 1005}
+        await peer.answer("200 OK", json.dumps({"data": [], "usage": usage}).encode(), "Content-Type: application/json")
+
+    keys = (key("alice", limits=KeyLimits(spend=SpendLimit(10 * UNIT, "total"))),)
+    settings = settings_for((await net.upstream(draws)).url, lane=LANE, keys=keys)
+    model = replace(settings.models["m"], id="gpt-image-1", price=Price(UNIT, UNIT, UNIT, UNIT, UNIT))
+    gateway = Gateway(net, await start(replace(settings, models={"m": model})))
+    net.stack.push_async_callback(gateway.running.close)
+    answer = await gateway.ask("POST", IMAGES, {"model": "m", "prompt": "x"}, bearer("alice"))
+    assert (answer.status, answer.headers["x-gai-cost"]) == (200, "0.001005")
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"prompt_tokens": 2**32 - 1, "total_tokens": 2**32 - 1}, "0.000002"),
+        ({"completion_tokens": 7}, "0.000009"),
+        ({"prompt_tokens": True, "total_tokens": 7}, "0.000007"),
+    ],
+)
+async def test_counts_of_a_transfer_that_are_not_measured_are_estimated(
+    net: Net, usage: dict[str, Any], cost: str
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        body = json.dumps({**EMBEDDINGS, "usage": usage}).encode()
+        await peer.answer("200 OK", body, "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(handler), lane=LANE, price=Price(UNIT, UNIT, UNIT, UNIT, UNIT))
+    assert (await gateway.ask("POST", "/v1/embeddings", ASK)).headers["x-gai-cost"] == cost
+    assert net.warned("counts more than its model has room for") == (cost == "0.000002")
 
 
 @on_uvloop

@@ -25,7 +25,6 @@ from urllib.parse import unquote
 
 import msgspec
 
-from gai_fast.core.chunks import count
 from gai_fast.core.reading import cut_body, estimated_tokens, parse_members, parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
@@ -508,7 +507,8 @@ def _model_field(name: str) -> str | None:
 def _images_asked(body: bytes) -> int:
     """Returns the number of images that a JSON request asks for: `n`, else one."""
     asked = parse_members(body).get("n")
-    return count(None if asked is None else _DECODE(asked)) or 1
+    number = 1 if asked is None else _DECODE(asked)
+    return int(min(number, SHARED.priced_tokens)) if isinstance(number, (int, float)) and number > 1 else 1
 
 
 def _check_page(incoming: Incoming) -> None:

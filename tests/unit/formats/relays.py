@@ -21,6 +21,7 @@ def relay_to(
     copies: bool = True,
     passes: bool = True,
     failed: Callable[[Error], bool] | None = None,
+    prompt_characters: int | None = None,
 ) -> Relay:
     """Returns a relay that has received the head of a stream.
 
@@ -30,9 +31,11 @@ def relay_to(
         copies: Whether the sink also receives deltas that are written already.
         passes: Whether the sink also receives the upstream's frames.
         failed: Asked about each failure of the upstream.
+        prompt_characters: As for `Relay`.
     """
     adapter = get_provider(provider).adapter("m")
-    relay = Relay(adapter, sink, deltas=sink if copies else None, frames=sink if passes else None, failed=failed)
+    deltas, frames = sink if copies else None, sink if passes else None
+    relay = Relay(adapter, sink, deltas=deltas, frames=frames, failed=failed, prompt_characters=prompt_characters)
     relay.receive_head(200, {"content-type": "text/event-stream"})
     return relay
 

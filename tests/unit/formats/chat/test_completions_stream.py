@@ -160,6 +160,15 @@ def test_the_bytes_of_an_upstream_of_the_dialect_pass_with_echo_logprobs_and_cho
         assert relayed(chunks) == NATIVE
 
 
+def test_usage_that_the_upstream_has_not_sent_stands_before_the_end_mark_if_it_was_asked_for() -> None:
+    output = COMPLETIONS.passthrough("sse", context(usage=True), whole=False)
+    said = received(relay_to(output, "openai:completions", prompt_characters=8), output, [NATIVE])
+    added = objects_of(said)[-1]
+    assert said.startswith(NATIVE.removesuffix(b"data: [DONE]\n\n"))
+    assert (added["choices"], added["x_gai"], data_of(said)[-1]) == ([], {"usage_source": "estimated"}, "[DONE]")
+    assert added["usage"]["prompt_tokens"] == 2
+
+
 def test_an_end_mark_that_is_missing_is_added_and_an_error_reported() -> None:
     assert relayed([NATIVE.removesuffix(b"data: [DONE]\n\n")]) == NATIVE
     broken = relayed([NATIVE[:300]])
