@@ -257,6 +257,7 @@ def chat(body: Mapping[str, Any]) -> Meaning:
     if isinstance(reasoning, dict):
         read.set("effort", reasoning.get("effort"))
         read.set("budget", reasoning.get("max_tokens"))
+        read.set("thinking", reasoning.get("enabled"), False)
     thinking = body.get("thinking")
     if isinstance(thinking, dict):
         read.set("budget", thinking.get("token_budget"))
