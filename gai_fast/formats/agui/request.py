@@ -84,7 +84,7 @@ class _InputReader(RequestReader):
         if not given:
             raise invalid("`messages` must hold at least one message", "$.messages")
         self._messages(given, messages)
-        if not messages:
+        if not any(message["content"] or message["role"] != "assistant" for message in messages):
             raise invalid("`messages` must hold something for the model", "$.messages")
         native["messages"] = messages
         native["tools"] = [self._tool(tool, f"$.tools[{at}]") for at, tool in enumerate(_list(body, "tools"))]
@@ -116,6 +116,7 @@ class _InputReader(RequestReader):
     def _messages(self, given: list[Any], messages: list[dict[str, Any]]) -> None:
         """Adds the native messages: rule 2."""
         answer: list[dict[str, Any]] = []
+        has_answer = False  # a message that says nothing stays one: where a provider refuses it, the client is told
         for at, message in enumerate(given):
             path = f"$.messages[{at}]"
             require_type(message, path, dict)
@@ -123,6 +124,7 @@ class _InputReader(RequestReader):
             check_types(message, path, _MESSAGE)
             if role == "assistant":
                 answer += self._assistant(message, path)
+                has_answer = True
                 continue
             if role == "reasoning":
                 answer += self._reasoning(message, path)
@@ -130,11 +132,11 @@ class _InputReader(RequestReader):
             if role == "activity":
                 check_types(message, path, _ACTIVITY)
                 continue
-            if answer:
+            if answer or has_answer:
                 messages.append({"role": "assistant", "content": answer})
-                answer = []
+                answer, has_answer = [], False
             messages.append(self._other(message, role, path))
-        if answer:
+        if answer or has_answer:
             messages.append({"role": "assistant", "content": answer})
 
     def _other(self, message: dict[str, Any], role: str, path: str) -> dict[str, Any]:

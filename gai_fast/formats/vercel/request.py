@@ -165,7 +165,8 @@ class _BodyReader(RequestReader):
                     self.lost.append(where[2:])
             else:
                 self._leave_out(part, where)
-        return messages
+        # A message that says nothing stays one: where a provider refuses it, the client is told.
+        return messages or [{"role": "assistant", "content": []}]
 
     def _reasoning(self, part: dict[str, Any], path: str) -> dict[str, Any]:
         native = {"type": "reasoning", "text": member(part, "text", path, str) or ""}
