@@ -16,11 +16,18 @@ from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error
 from gai_fast.providers import PROVIDERS, Target, get_provider
 from tests.linear.answers import answers_of, frames
-from tests.linear.requests import DIALECTS, NATIVE
+from tests.linear.requests import CHAT, DIALECTS, NATIVE
+from tests.linear.texts import SHAPES
 from tests.unit.formats.streams import context
 
 Work = Callable[[], object]
 """What is counted; its input was made before."""
+
+
+def quadratic(n: int) -> Work:
+    """Returns work that is not linear: it proves that both counts notice."""
+    texts = ["x" * 100] * n
+    return lambda: [text for at in range(n) for text in texts[:at] if text in texts[at - 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,10 @@ class Case:
     Args:
         make: Returns the work for an input of n.
         n: The n that is counted, and twice as much.
-        most: The highest ratio.
     """
 
     make: Callable[[int], Work]
-    n: int = 64
-    most: float = 2.3
+    n: int = 48
 
 
 def accepted(function: Callable[..., Any], *arguments: Any) -> Work:
@@ -179,16 +184,16 @@ def passed(api: str, name: str, framing: str, make: Callable[[int], Any]) -> Cal
     return made
 
 
-TRANSLATED = ("openai", "anthropic", "openai:responses", "gemini")
+TRANSLATED = ("openai", "anthropic", "openai:responses")
 """The APIs whose answers are written in each format."""
 
 
 def answers() -> dict[str, Case]:
     """Returns the walks of answers."""
-    cases = {}
+    cases, few = {}, 24
     for api in apis():
         for name, make in answers_of(api).items():
-            cases[f"{api} decoded, {name}"] = Case(decoded(api, make))
+            cases[f"{api} decoded, {name}"] = Case(decoded(api, make), few)
     for api in TRANSLATED:
         for name, make in answers_of(api).items():
             for written_as in FORMATS:
@@ -196,13 +201,57 @@ def answers() -> dict[str, Case]:
                     continue
                 for framing in ("sse", ""):
                     way = "as a stream" if framing else "whole"
-                    cases[f"{api} as {written_as}, {way}, {name}"] = Case(written(api, written_as, framing, make))
+                    cases[f"{api} as {written_as}, {way}, {name}"] = Case(written(api, written_as, framing, make), few)
             dialect = get_provider(api).dialect
             if dialect in FORMATS:
                 for framing in ("sse", ""):
                     way = "as a stream" if framing else "whole"
-                    cases[f"{api} passed on, {way}, {name}"] = Case(passed(api, dialect, framing, make))
+                    cases[f"{api} passed on, {way}, {name}"] = Case(passed(api, dialect, framing, make), few)
     return cases
 
 
-TABLES: dict[str, Callable[[], dict[str, Case]]] = {"requests": requests, "answers": answers}
+def texts() -> dict[str, Case]:
+    """Returns the walks of texts, bytes and headers."""
+    return {name: Case(make, 256) for name, make in SHAPES.items()}
+
+
+WRITERS = ("anthropic", "openai", "openai:responses", "gemini", "cohere", "perplexity", "mistral", "ollama")
+"""An API for each way to write messages."""
+
+
+def volumes() -> dict[str, Case]:
+    """Returns the walks that copy texts, lists or bytes: no step of theirs shows how much."""
+    n = 600
+    cases = {QUADRATIC: Case(quadratic, n)}
+    cases |= {f"{name}, much": Case(make, 4 * n) for name, make in SHAPES.items() if name.startswith(COPYING)}
+    for api in WRITERS:
+        for name in ("users in a row", "parts of an answer", "texts before results", "calls of one id"):
+            cases[f"{api} from native, {name}, much"] = Case(native_sent(api, NATIVE[name]), n)
+        for name in ("texts", "pieces of a call", "one text"):
+            if name in answers_of(api):
+                cases[f"{api} decoded, {name}, much"] = Case(decoded(api, answers_of(api)[name]), n)
+    cases["chat, adjacent messages, much"] = Case(own_sent("perplexity", CHAT["users in a row"]), n)
+    cases["chat, trailing answers, much"] = Case(own_sent("mistral", CHAT["answers at the end"]), 8 * n)
+    cases["chat, results of one id, much"] = Case(own_sent("mistral", CHAT["results of one id before calls"]), 8 * n)
+    for written_as in FORMATS:
+        for name in ("texts", "pieces of a call"):
+            if not get_format(written_as).copies_upstream:
+                for framing in ("sse", ""):
+                    way = "as a stream" if framing else "whole"
+                    make = written("openai", written_as, framing, answers_of("openai")[name])
+                    cases[f"openai as {written_as}, {way}, {name}, much"] = Case(make, n)
+    return cases
+
+
+QUADRATIC = "a walk that is not linear"
+COPYING = (
+    "JSON, one long", "JSON, snapshots", "JSON, repeated", "a repeated", "a collected", "form, one", "error of",
+    "SSE, one", "NDJSON, one", "array, one", "batches", "counted", "replaced", "arguments by paths", "structure, deep in",
+)  # fmt: skip
+
+TABLES: dict[str, Callable[[], dict[str, Case]]] = {
+    "requests": requests,
+    "answers": answers,
+    "texts": texts,
+    "volumes": volumes,
+}

@@ -1,7 +1,8 @@
-"""Counts the instructions of each walk for an input of n and for one of 2n, in one process under callgrind.
+"""Counts the work of a walk for an input of n and for one of 2n, in steps or in instructions.
 
-Instructions of the whole process count: those of the interpreter, of compiled modules and kernels, and of the C behind
-`in`, `index` and `+`, which no trace of lines sees. Collections of the garbage collector do not.
+Steps are lines and calls of Python, which the interpreter reports: exact, and cheap enough for a thousand walks. They
+show no work of C. Instructions are of the whole process, counted by callgrind: those of the C behind `in`, `index` and
+`+` count, too, but each takes fifty times as long.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import sys
 from ctypes import CDLL
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
 
 from benchmarks.instructions.counting import ROOT, build_marks
-from tests.linear.cases import TABLES, Case
+from tests.linear.cases import TABLES, Case, Work
 
 _SUMMARY = re.compile(rb"^(?:summary|totals): ([0-9]+)", re.M)
 _HEAD = 4096
@@ -25,7 +28,34 @@ _SMALL = 8
 """The share of n that a walk does before it is counted: it fills caches, and imports what it needs."""
 
 
-def ratios(table: str, timeout: float) -> dict[str, tuple[int, int]]:
+def steps(case: Case) -> tuple[int, int]:
+    """Returns the steps of a walk for n and for 2n. Compiled modules have none.
+
+    Args:
+        case: The walk.
+    """
+    case.make(max(1, case.n // _SMALL))()
+    return _steps(case.make(case.n)), _steps(case.make(2 * case.n))
+
+
+def _steps(work: Work) -> int:
+    counted = 0
+
+    def note(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal counted
+        counted += 1
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+def instructions(table: str, timeout: float) -> dict[str, tuple[int, int]]:
     """Returns the instructions of each walk of a table for n and for 2n.
 
     Args:
