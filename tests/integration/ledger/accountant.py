@@ -1,7 +1,7 @@
 """An accountant who never looks into the gateway: what its upstreams have sent costs this much.
 
-Its own reading of each API's counts, its own estimates and its own arithmetic, by docs/limits.md, "What a stream
-costs"; nothing of `gai_fast` computes here.
+Its own reading of each API's counts, its own estimates, its own arithmetic: nothing of `gai_fast` computes here. The
+rules are those of docs/limits.md, "What a stream costs".
 """
 
 from __future__ import annotations
