@@ -22,7 +22,7 @@ from gai_fast.cli import (
     option,
     print_json,
 )
-from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes
+from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -91,8 +91,11 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     except TimeoutError:
         pass
     except Error as problem:
-        ok = known is None and problem.code in ("not_found", "invalid_request") and "model" in str(problem).lower()
+        is_of_model = "model" in str(problem).lower()
+        ok = known is None and problem.code in ("not_found", "invalid_request") and is_of_model
         message = "answers; no [[model]] names it" if ok else f"{problem.code}: {problem}"
+        if (problem.code == "not_found" or problem.status == 405) and not is_of_model:
+            message += f" -> {other_base_url(upstream)}"
     return Probe(upstream.name, known or NO_MODEL, ok, round((time.monotonic() - begun) * 1000), message)
 
 

@@ -6,9 +6,11 @@ Owns the order of the statuses. Sends nothing: `doctor.py` checks the machine, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from gai_fast.model.settings import Settings, UpstreamSettings
@@ -69,6 +71,27 @@ def missing_key(upstream: UpstreamSettings) -> Check | None:
     detail = f"it has no key, and {upstream.provider} refuses requests without one"
     fix = f'set `api_key = "env:{api.key_variable}"` in its [[upstream]]'
     return Check(f"upstream.{upstream.name}", "error", detail, fix)
+
+
+def other_base_url(upstream: UpstreamSettings) -> str:
+    """Returns the remedy for an upstream that does not have the path of a request: a `base_url` to try.
+
+    Args:
+        upstream: Settings of the upstream.
+    """
+    from gai_fast.providers import get_provider
+
+    api = get_provider(upstream.provider)
+    base_url = upstream.base_url.rstrip("/")
+    path, usual = urlsplit(base_url).path, urlsplit(api.base_url or api.base_url_form).path.rstrip("/")
+    if not usual or "{" in usual or _VERSION.search(path):
+        return f"check base_url of {upstream.name}: requests ask {base_url}{api.path}"
+    rest = usual.removeprefix(path) if usual.startswith(path) else usual[usual.rindex("/") :]
+    return f"check base_url of {upstream.name}: try {base_url}{rest}"
+
+
+_VERSION: Final = re.compile(r"/v\d")
+"""In the path of a `base_url` that names the version of the API."""
 
 
 def missing_keys(settings: Settings) -> list[str]:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
-from gai_fast.cli.diagnosis import Check, missing_key, worst
+from gai_fast.cli.diagnosis import Check, missing_key, other_base_url, worst
 from gai_fast.cli.limits import LIMITS
 from gai_fast.model.limits import SHARED
 
@@ -182,7 +182,7 @@ async def _ask(
         return Check(name, "error", f"the {what} is refused: {answered}", fix)
     if status == 404:
         text = f"no list of models: {answered}"
-        return Check(name, "warning", text, f"check the path of base_url of {upstream.name}")
+        return Check(name, "warning", text, other_base_url(upstream))
     if status == 429:
         return Check(
             name, "warning", f"limits this {what}: {answered}", f"check the limits of {upstream.name}'s account"

@@ -363,10 +363,10 @@ def revoke(name: str, config_path: Path | None, server: str | None, api_key: Sec
 
     _edit(path, change)
     _print_revoked(name, json=json)
-    _note(_RELOAD)
+    _note(f"removed [[key]] {name} from {click.format_filename(path)}: {_RELOAD}")
     if remaining == 0 and not ConfigFile(path).tables.get("issuer"):
         _note(
-            "it was the last key: a server that began without `insecure` refuses the reload, and keeps its former "
+            f"{name} was the last key: a server that began without `insecure` refuses the reload, and keeps its former "
             "keys; at its next start it needs none on loopback, and refuses to listen elsewhere"
         )
 

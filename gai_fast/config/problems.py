@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import inf
 from typing import Any, Final
 
 from gai_fast.model.errors import GaiFastError
@@ -13,6 +14,9 @@ _LONGEST_VALUE: Final = 60
 """Characters of a mistaken value that a message repeats."""
 _LONGEST_TEXT: Final = 600
 """Characters of a message that another part of the package wrote."""
+
+ALIKE: Final = 0.65
+"""How alike a name must be to be suggested: two letters of three, in their order. With less it would be a guess."""
 
 # Names that other gateways and SDKs use; by their spelling alone our names would not be found.
 _ELSEWHERE: Final = {"model": "id", "url": "base_url", "key": "api_key", "type": "provider"}
@@ -43,10 +47,16 @@ class Problems:
     """The mistakes found so far, so that one run reports all of them."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self._found: list[tuple[str, str]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.lines)
+        return bool(self._found)
+
+    @property
+    def lines(self) -> list[str]:
+        """The mistakes in the order of the file; then those of other places, as they were found."""
+        ordered = sorted(self._found, key=lambda found: _line_of(found[0]))
+        return [f"{where}: {what}" for where, what in ordered]
 
     def add(self, where: str, what: str) -> None:
         """Adds one mistake.
@@ -55,12 +65,18 @@ class Problems:
             where: File and line, variable or flag.
             what: One line, without secrets.
         """
-        self.lines.append(f"{where}: {what}")
+        self._found.append((where, what))
 
     def raise_if_any(self) -> None:
         """Raises all mistakes as one `ConfigError`, if there are any."""
-        if self.lines:
+        if self._found:
             raise ConfigError(*self.lines)
+
+
+def _line_of(where: str) -> float:
+    """Returns the line of a place in the file; infinity if the place is a variable or a flag."""
+    line = where.rpartition(":")[2]
+    return int(line) if line.isascii() and line.isdecimal() else inf
 
 
 def shown(value: Any) -> str:
@@ -74,7 +90,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
-def meant(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+def meant(name: str, known: Iterable[str], least: float = ALIKE) -> str | None:
     """Returns the known name that is nearest to an unknown name, or None if none is as alike as `least`, 0 to 1."""
     candidates = sorted(known)
     if _ELSEWHERE.get(name) in candidates:

@@ -456,6 +456,10 @@ class KeySettings(_Snapshot):
         return self.may_use_all or any(fnmatchcase(model, _only_stars(pattern)) for pattern in self.models)
 
 
+_LEAST_ALIKE: Final = 0.65
+"""How alike the name of a model must be to be suggested: two letters of three, in their order."""
+
+
 def _only_stars(pattern: str) -> str:
     """Returns an `fnmatch` pattern in which only `*` is special."""
     return pattern.replace("[", "[[]").replace("?", "[?]")
@@ -701,7 +705,7 @@ class Settings(_Snapshot):
         if name is None:
             raise NotFound(message="no model is configured", reason="model")
         known = [each for each in self.model_names() if key is None or key.may_use(each)][: SHARED.suggested_from]
-        close = get_close_matches(name[: SHARED.identifier], known, 1)
+        close = get_close_matches(name[: SHARED.identifier], known, 1, _LEAST_ALIKE)
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"Did you mean {close[0]!r}? " if close else ""
         available = f"Available: {', '.join(known[:_NAMED]) or 'none'}{more}"

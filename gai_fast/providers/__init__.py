@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
@@ -65,12 +66,13 @@ def get_provider(name: str) -> API:
         name: `name` or `name:api`.
 
     Raises:
-        ValueError: The provider or its API is unknown. The text names the nearest known name, or all known names.
+        ValueError: The provider or its API is unknown. The text names the cloud's `auth`, the nearest known name, or
+            all known names.
     """
     provider, _, api = name.partition(":")
     module = PROVIDERS.get(provider)
     if module is None:
-        raise ValueError(f"unknown provider {name!r}{_nearest(provider, PROVIDERS)}")
+        raise ValueError(f"unknown provider {name!r}{_in_cloud(provider) or _nearest(provider, PROVIDERS)}")
     apis = _apis(module)
     if api not in apis:
         known = sorted(f"{provider}:{key}" if key else provider for key in apis)
@@ -108,7 +110,32 @@ def _apis(module: str) -> dict[str, API]:
     return apis
 
 
+_BEDROCK: Final = ("Amazon Bedrock", '"anthropic" or "openai-compatible"', "aws")
+_VERTEX: Final = ("Vertex AI", '"gemini", "anthropic" or "openai-compatible"', "google")
+_FOUNDRY: Final = ("Microsoft Foundry", '"azure" or "anthropic"', "entra")
+_CLOUDS: Final = {
+    **dict.fromkeys(("bedrock", "aws", "amazon"), _BEDROCK),
+    **dict.fromkeys(("vertex", "vertexai", "google"), _VERTEX),
+    **dict.fromkeys(("foundry", "microsoft"), _FOUNDRY),
+}
+"""For each word of a cloud its name, the providers of its models, and the `auth` of an upstream. Other gateways and
+SDKs name it as a provider, in two words too: `vertex_ai`, `amazon-bedrock`."""
+
+
+def _in_cloud(name: str) -> str:
+    """Returns the end of a message about a cloud that was named as a provider. Empty if it is none."""
+    words = re.findall("[a-z]+", name.lower())
+    cloud = next((_CLOUDS[word] for word in words if word in _CLOUDS), None)
+    if cloud is None:
+        return ""
+    return f'; {cloud[0]} is asked by the provider of the model, {cloud[1]}, with auth = "{cloud[2]}" in [[upstream]]'
+
+
+_LEAST_ALIKE: Final = 0.65
+"""How alike a name must be to be suggested: two letters of three, in their order. With less it would be a guess."""
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
-    close = get_close_matches(name, names, 1) or get_close_matches(name.lower(), names, 1)
+    close = get_close_matches(name, names, 1, _LEAST_ALIKE) or get_close_matches(name.lower(), names, 1, _LEAST_ALIKE)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"

@@ -26,6 +26,7 @@ from gai_fast.config import ConfigError
 from gai_fast.model.settings import Settings
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.edge.certificate import Certificate, CertificateError
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.audit import audit
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -124,14 +125,22 @@ class Reload:
 
     def _problem_of(self, new: Settings) -> str:
         if not new.needs_key and not new.server.insecure:
+            what = f"{_named_callers(self.settings)} would be gone, and no key would be left"
             if self._is_open:
-                return "other machines reach this server, and there would be no keys"
+                return f"{what}, while other machines reach this server"
             if self.settings.needs_key:
-                what = "the last [[key]] or [[issuer]] would be gone"
-                return f"{what}, and the server would be open to everyone that a proxy lets through"
+                return f"{what}: the server would be open to everyone that a proxy lets through"
         if new.default_model is not None and new.model(new.default_model) is None:
             return f"there would be no model {new.default_model!r}, which `default_model` names until a restart"
         return ""
+
+
+def _named_callers(settings: Settings) -> str:
+    """Returns the keys and issuers of a configuration for a message."""
+    keys, issuers = settings.keys, settings.issuers
+    names = [*(f"[[key]] {each.name}" for each in keys), *(f"[[issuer]] {each.name}" for each in issuers)]
+    more = len(names) - LIMITS.named_callers
+    return f"{', '.join(names[: LIMITS.named_callers])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _read_only(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:

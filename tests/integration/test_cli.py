@@ -22,6 +22,8 @@ import gai_fast
 from gai_fast.cli.dialects._base import WORDS
 from gai_fast.cli.dialects.openai import OpenAIAnswer
 from gai_fast.cli.mock import Fault, Mock
+from gai_fast.model.settings import ServerSettings, Settings
+from gai_fast.server.serving import start
 from tests.waiting import SECONDS
 
 TEXT = " ".join(WORDS[:8])
@@ -254,6 +256,31 @@ class TestCheck:
         (tmp_path / "c.toml").write_text(f'[[upstream]]\nname = "chat"\nprovider = "openai"\nbase_url = "{mock.url}"\n')
         got = await run("check", "-c", "c.toml", "--probe", cwd=tmp_path)
         assert (got[0], mock.requests[0].body["model"]) == (code, "gai-fast-probe")
+
+    @pytest.mark.parametrize(
+        ("provider", "path", "hint"),
+        [
+            ("openai-compatible", "", "try {}/v1"),
+            ("openai-compatible", "/", "try {}/v1"),
+            ("openai:responses", "/openai", "try {}/openai/v1"),
+            ("openai", "/api/v1", "requests ask {}/api/v1/chat/completions"),
+            ("anthropic", "/claude", "requests ask {}/claude/v1/messages"),
+        ],
+    )
+    async def test_a_path_that_the_upstream_does_not_have_is_followed_by_one_to_try(
+        self, tmp_path: Path, provider: str, path: str, hint: str
+    ) -> None:
+        """Another gateway is the upstream: it has OpenAI's and Anthropic's API below `/v1` alone."""
+        gateway = await start(Settings(server=ServerSettings(port=0)))
+        try:
+            (tmp_path / "c.toml").write_text(
+                f'[[upstream]]\nname = "up"\nprovider = "{provider}"\nbase_url = "{gateway.url}{path}"\n'
+            )
+            code, output, _ = await run("check", "-c", "c.toml", "--probe", cwd=tmp_path)
+        finally:
+            await gateway.close()
+        assert code == 1
+        assert f" -> check base_url of up: {hint.format(gateway.url)}\n" in output
 
     async def test_a_refused_key_is_reported_once(self, config: Path, mock: Mock) -> None:
         """The engine warns of it as well, for those who run a server."""

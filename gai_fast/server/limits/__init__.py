@@ -464,6 +464,9 @@ class Limits:
     """Rows of one metric (a histogram of one model is 24 lines) that a scrape writes in one loop iteration: about
     1.5 ms of work, so that a scrape of 1,000 models (145,000 lines, 1.6 s of work) delays streams by no more."""
 
+    named_callers: int = 8
+    """Names of keys and issuers in one line of the log, which stays shorter than a line of the log may be."""
+
     compared_path: int = 128
     """Characters of an unknown path that are compared with routes, in at most 0.3 ms: the longest route has 25."""
 

@@ -39,6 +39,17 @@ def test_a_wrong_one_is_reported_line_by_line(run: Run, folder: Path) -> None:
     assert json.loads(result.output) == {"ok": False, "problems": lines}
 
 
+def test_mistakes_are_in_the_order_of_the_file(run: Run, folder: Path) -> None:
+    """Whichever part of the reading finds them; those of variables stand below."""
+    wrong = f"{MODEL.replace('main', 'none')}{UPSTREAM.replace('openai', 'bedrock')}[server]\nprot = 1\nport = -1\n"
+    (folder / "c.toml").write_text(f"{wrong}[key_defaults]\nstreams = -1\n")
+    result = run("check", "-c", "c.toml", "--json", env={"GAI_FAST_SERVER__GRACE": "soon"})
+    problems = json.loads(result.output)["problems"]
+    places = [each.split(": ")[0] for each in problems]
+    assert places == [*(f"c.toml:{line}" for line in (3, 6, 9, 10, 12)), "GAI_FAST_SERVER__GRACE"]
+    assert 'with auth = "aws" in [[upstream]]' in problems[1]
+
+
 def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, folder: Path, authority: Authority) -> None:
     pair = authority.pair("good")
     for change, code, message in (

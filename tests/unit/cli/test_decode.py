@@ -71,6 +71,12 @@ def test_the_openai_format_names_the_model_that_answered(run: Run) -> None:
     assert json.loads(output.splitlines()[0])["model"] == "m"
 
 
+def test_a_name_that_is_no_providers_is_not_guessed(run: Run) -> None:
+    result = run("decode", "--provider", "nope", input=BODY)
+    assert result.exit_code == 2
+    assert "unknown provider 'nope'; known: openai, anthropic" in result.stderr
+
+
 def test_an_error_that_the_provider_reported_is_data(run: Run) -> None:
     arguments = ["decode", "--provider", "openai", "--status", "429", "--header", "Retry-After: 7"]
     result = run(*arguments, input=b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.cli.diagnosis import Check, missing_key, missing_keys, missing_routes, worst
+from gai_fast.cli.diagnosis import Check, missing_key, missing_keys, missing_routes, other_base_url, worst
 from gai_fast.model.settings import IdentitySettings, Secret, Settings, UpstreamSettings
 
 
@@ -13,6 +13,21 @@ def test_several_checks_are_one_with_the_worst_status_and_each_fault_once() -> N
     assert worst("a", [one, two, two], "") == Check("a", "error", "2", "do")
     assert worst("a", [one, Check("a", "ok", "3")], "") == Check("a", "ok", "1; 3")
     assert worst("a", [], "none") == Check("a", "skipped", "none")
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "remedy"),
+    [
+        ("openai-compatible", "http://h:1", "try http://h:1/v1"),
+        ("openai-compatible", "http://h:1/llm/", "try http://h:1/llm/v1"),
+        ("openrouter", "https://openrouter.ai", "try https://openrouter.ai/api/v1"),
+        ("openrouter", "https://openrouter.ai/api", "try https://openrouter.ai/api/v1"),
+        ("openai", "http://h/v1", "requests ask http://h/v1/chat/completions"),
+        ("cohere", "http://h/x", "requests ask http://h/x/v2/chat"),
+    ],
+)
+def test_another_base_url_is_that_of_the_providers_usual_path(provider: str, base_url: str, remedy: str) -> None:
+    assert other_base_url(UpstreamSettings("a", provider, base_url)) == f"check base_url of a: {remedy}"
 
 
 URL = "https://api.anthropic.com"

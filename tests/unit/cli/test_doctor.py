@@ -99,6 +99,7 @@ def test_an_upstream_is_judged_by_the_status_of_its_models(run: Run, status: int
         configure(url)
         check = checks(run, code=int(result == "error"))["upstream.it"]
     assert (check["status"], f"status {status}" in check["detail"]) == (result, True)
+    assert ("check base_url of it: " in check["fix"]) == (status == 404)
     assert keys == ["Bearer sk-hidden"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gai_fast.providers import encrypts, get_provider, provider_names, signs_texts
@@ -22,6 +24,34 @@ def test_an_unknown_provider_names_the_nearest() -> None:
         get_provider("opnai")
     with pytest.raises(ValueError, match="known: openai, anthropic"):
         get_provider("zzz")
+
+
+@pytest.mark.parametrize("name", ["nope", "my-model", "open-source"])
+def test_what_is_no_slip_of_a_name_is_not_guessed(name: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown provider '{name}'; known: openai, anthropic"):
+        get_provider(name)
+
+
+@pytest.mark.parametrize("name", ["azur", "gemni", "antropic", "grok", "xia", "olama", "openai_compatible"])
+def test_a_slip_of_a_name_is_understood(name: str) -> None:
+    with pytest.raises(ValueError, match="; did you mean '"):
+        get_provider(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "auth"),
+    [
+        (("bedrock", "Bedrock", "amazon-bedrock", "aws", "bedrock:converse"), "aws"),
+        (("vertex", "vertex_ai", "vertexai", "google-vertex", "google"), "google"),
+        (("foundry", "azure-foundry", "microsoft"), "entra"),
+    ],
+)
+def test_a_cloud_is_no_provider_and_its_auth_is_named(names: tuple[str, ...], auth: str) -> None:
+    for name in names:
+        with pytest.raises(ValueError, match=f'with auth = "{auth}" in ') as caught:
+            get_provider(name)
+        for provider in re.findall(r'"([a-z-]+)"', str(caught.value).partition("with auth")[0]):
+            assert get_provider(provider).provider == provider
 
 
 def test_an_unknown_api_names_the_known() -> None:

@@ -132,7 +132,11 @@ def test_what_needs_a_restart_stays_as_it_is_and_is_named(caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("new", "is_open", "reason"),
     [
-        (changed(keys=()), True, "other machines reach this server, and there would be no keys"),
+        (
+            changed(keys=()),
+            True,
+            "[[key]] alice would be gone, and no key would be left, while other machines reach this server",
+        ),
         (changed(models={}), False, "there would be no model 'm', which `default_model` names until a restart"),
     ],
 )
