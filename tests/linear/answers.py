@@ -15,7 +15,12 @@ Events = list[Any]
 
 
 def _chunk(delta: Any = None, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
-    return {"id": "c", "model": "m", "choices": [{"index": index, "delta": delta or {}, "finish_reason": finish}], **more}
+    return {
+        "id": "c",
+        "model": "m",
+        "choices": [{"index": index, "delta": delta or {}, "finish_reason": finish}],
+        **more,
+    }
 
 
 def _piece(at: int, arguments: str = "", **more: Any) -> dict[str, Any]:
@@ -37,10 +42,16 @@ CHAT: dict[str, Callable[[int], Events]] = {
     "choices": lambda n: [_chunk({"content": SAID}, index=at % 100) for at in range(n)],
     "halves": lambda n: [_chunk({"content": half}) for _ in range(n) for half in ("\ud83d", "\ude00")],
     "pieces of a call": lambda n: [
-        _chunk(_begun(0, "c0")), _chunk(_piece(0, '{"a":"')), *[_chunk(_piece(0, LONG))] * n, _chunk(_piece(0, '"}'))
+        _chunk(_begun(0, "c0")),
+        _chunk(_piece(0, '{"a":"')),
+        *[_chunk(_piece(0, LONG))] * n,
+        _chunk(_piece(0, '"}')),
     ],
     "brackets in pieces of a call": lambda n: [
-        _chunk(_begun(0, "c0")), _chunk(_piece(0, '{"a":[')), *[_chunk(_piece(0, "{},"))] * n, _chunk(_piece(0, "1]}"))
+        _chunk(_begun(0, "c0")),
+        _chunk(_piece(0, '{"a":[')),
+        *[_chunk(_piece(0, "{},"))] * n,
+        _chunk(_piece(0, "1]}")),
     ],
     "pieces that may be whole": lambda n: [_chunk(_begun(0, "c0")), *[_chunk(_piece(0, '{"a":1}'))] * n],
     "pieces of other ids": lambda n: [_chunk(_begun(0, f"c{at}", arguments=LONG)) for at in range(n)],
@@ -54,40 +65,53 @@ CHAT: dict[str, Callable[[int], Events]] = {
         _chunk({"tool_calls": [_begun(at, f"c{at}", arguments="{}")["tool_calls"][0] for at in range(n)]})
     ],
     "calls in turn": lambda n: [
-        *(_chunk(_begun(at, f"c{at}")) for at in range(100)), *(_chunk(_piece(at % 100, LONG)) for at in range(n))
+        *(_chunk(_begun(at, f"c{at}")) for at in range(100)),
+        *(_chunk(_piece(at % 100, LONG)) for at in range(n)),
     ],
     "a name in pieces": lambda n: [_chunk(_piece(0, "", name="f")) for _ in range(n)],
-    "citations": lambda n: [
-        _chunk({"content": SAID, "annotations": [_annotation(at)]}) for at in range(n)
-    ],
+    "citations": lambda n: [_chunk({"content": SAID, "annotations": [_annotation(at)]}) for at in range(n)],
     "citations of one page": lambda n: [_chunk({"content": SAID, "annotations": [_annotation(0)]}) for at in range(n)],
-    "citations in one event": lambda n: [_chunk({"content": LONG * n, "annotations": [_annotation(at) for at in range(n)]})],
-    "sources": lambda n: [
-        _chunk({"content": SAID}, citations=[f"https://a.example/{at}" for at in range(n)], search_results=[
-            {"url": f"https://a.example/{at}", "title": "t"} for at in range(n)
-        ])
-    ]
-    * 2,
-    "usages": lambda n: [_chunk({"content": SAID}, usage={"prompt_tokens": 1, "completion_tokens": at}) for at in range(n)],
-    "logprobs": lambda n: [
-        {
-            "id": "c",
-            "choices": [
-                {"index": 0, "delta": {"content": SAID}, "logprobs": {"content": [_score(LONG)] * 3}, "finish_reason": None}
-            ],
-        }
-    ]
-    * n,
+    "citations in one event": lambda n: [
+        _chunk({"content": LONG * n, "annotations": [_annotation(at) for at in range(n)]})
+    ],
+    "sources": lambda n: (
+        [
+            _chunk(
+                {"content": SAID},
+                citations=[f"https://a.example/{at}" for at in range(n)],
+                search_results=[{"url": f"https://a.example/{at}", "title": "t"} for at in range(n)],
+            )
+        ]
+        * 2
+    ),
+    "usages": lambda n: [
+        _chunk({"content": SAID}, usage={"prompt_tokens": 1, "completion_tokens": at}) for at in range(n)
+    ],
+    "logprobs": lambda n: (
+        [
+            {
+                "id": "c",
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {"content": SAID},
+                        "logprobs": {"content": [_score(LONG)] * 3},
+                        "finish_reason": None,
+                    }
+                ],
+            }
+        ]
+        * n
+    ),
     "unknown members": lambda n: [{**_chunk({"content": SAID}), **{f"o{at}": [at] for at in range(n)}}],
     "unknown events": lambda n: [{"object": "x", "id": at} for at in range(n)],
     "details": lambda n: [
         _chunk({"reasoning_details": [{"type": "reasoning.text", "text": SAID, "signature": "s", "index": at}]})
         for at in range(n)
     ],
-    "images": lambda n: [
-        _chunk({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 200}}]})
-    ]
-    * n,
+    "images": lambda n: (
+        [_chunk({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 200}}]})] * n
+    ),
 }
 
 
@@ -113,14 +137,20 @@ def _stop(at: int) -> tuple[str, dict[str, Any]]:
 
 
 TEXT_BLOCK = {"type": "text", "text": ""}
-CLAUDE_BEGINS = ("message_start", {"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 1}}})
+CLAUDE_BEGINS = (
+    "message_start",
+    {"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 1}}},
+)
 
 
 def _claude(*events: tuple[str, dict[str, Any]]) -> Events:
     return [
         CLAUDE_BEGINS,
         *events,
-        ("message_delta", {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
+        (
+            "message_delta",
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+        ),
         ("message_stop", {"type": "message_stop"}),
     ]
 
@@ -198,10 +228,22 @@ CLAUDE: dict[str, Callable[[int], Events]] = {
     "results in one block": lambda n: _claude(
         _block(0, {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
         _stop(0),
-        _block(1, {"type": "web_search_tool_result", "tool_use_id": "s", "content": [
-            {"type": "web_search_result", "url": f"https://a.example/{at}", "title": "t", "encrypted_content": "e"}
-            for at in range(n)
-        ]}),
+        _block(
+            1,
+            {
+                "type": "web_search_tool_result",
+                "tool_use_id": "s",
+                "content": [
+                    {
+                        "type": "web_search_result",
+                        "url": f"https://a.example/{at}",
+                        "title": "t",
+                        "encrypted_content": "e",
+                    }
+                    for at in range(n)
+                ],
+            },
+        ),
         _stop(1),
     ),
     "pings": lambda n: _claude(*[("ping", {"type": "ping"})] * n),
@@ -268,7 +310,11 @@ RESPONSES: dict[str, Callable[[int], Events]] = {
         *[{"type": "response.output_text.delta", "delta": SAID}] * n,
     ),
     "items of one id": lambda n: _response(
-        *(event for at in range(n) for event in (_item(0, _message(0)), _said(0, LONG), _item(0, _message(0, LONG), "done")))
+        *(
+            event
+            for at in range(n)
+            for event in (_item(0, _message(0)), _said(0, LONG), _item(0, _message(0, LONG), "done"))
+        )
     ),
     "items at the end alone": lambda n: _response(output=[_message(at, LONG) for at in range(n)]),
     "items of other ids at the end": lambda n: _response(
@@ -382,7 +428,9 @@ GEMINI: dict[str, Callable[[int], Events]] = {
     "parts": lambda n: [_candidate(*[{"text": LONG}] * n)],
     "thoughts": lambda n: [_candidate({"text": LONG, "thought": True}, {"text": SAID})] * n,
     "calls": lambda n: [_candidate({"functionCall": {"name": "f", "args": {"a": at}}}) for at in range(n)],
-    "calls in one event": lambda n: [_candidate(*({"functionCall": {"name": "f", "args": {"a": at}}} for at in range(n)))],
+    "calls in one event": lambda n: [
+        _candidate(*({"functionCall": {"name": "f", "args": {"a": at}}} for at in range(n)))
+    ],
     "pieces of a call": lambda n: [
         _candidate({"functionCall": {"name": "f", "partialArgs": [], "willContinue": True}}),
         *[
@@ -425,12 +473,15 @@ GEMINI: dict[str, Callable[[int], Events]] = {
     "citations": lambda n: [_candidate({"text": LONG}, groundingMetadata=_grounding(at)) for at in range(n)],
     "citations in one event": lambda n: [
         _candidate({"text": "é" * 10 * n}),
-        _candidate(groundingMetadata={
-            "groundingChunks": [{"web": {"uri": f"https://a.example/{at}", "title": "t"}} for at in range(n)],
-            "groundingSupports": [
-                {"segment": {"startIndex": 2 * at, "endIndex": 2 * at + 2}, "groundingChunkIndices": [at]} for at in range(n)
-            ],
-        }),
+        _candidate(
+            groundingMetadata={
+                "groundingChunks": [{"web": {"uri": f"https://a.example/{at}", "title": "t"}} for at in range(n)],
+                "groundingSupports": [
+                    {"segment": {"startIndex": 2 * at, "endIndex": 2 * at + 2}, "groundingChunkIndices": [at]}
+                    for at in range(n)
+                ],
+            }
+        ),
     ],
     "all citations so far": lambda n: [
         _candidate({"text": LONG}, groundingMetadata=_grounding(0, 40)) for _ in range(n)
@@ -446,7 +497,8 @@ def _grounding(at: int, count: int = 1) -> dict[str, Any]:
     return {
         "groundingChunks": [{"web": {"uri": f"https://a.example/{at + each}", "title": "t"}} for each in range(count)],
         "groundingSupports": [
-            {"segment": {"startIndex": each, "endIndex": each + 4}, "groundingChunkIndices": [each]} for each in range(count)
+            {"segment": {"startIndex": each, "endIndex": each + 4}, "groundingChunkIndices": [each]}
+            for each in range(count)
         ],
     }
 
@@ -500,7 +552,9 @@ COHERE: dict[str, Callable[[int], Events]] = {
                             "end": 4,
                             "text": "word",
                             "content_index": 0,
-                            "sources": [{"type": "document", "id": f"d{each}", "document": {"title": "t"}} for each in range(4)],
+                            "sources": [
+                                {"type": "document", "id": f"d{each}", "document": {"title": "t"}} for each in range(4)
+                            ],
                         }
                     }
                 },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -47,10 +48,8 @@ def accepted(function: Callable[..., Any], *arguments: Any) -> Work:
     """Returns a call that may refuse its input: a walk that ends in a refusal is one, too."""
 
     def work() -> None:
-        try:
+        with suppress(Error):
             function(*arguments)
-        except Error:
-            pass
 
     return work
 
@@ -60,7 +59,7 @@ def apis() -> list[str]:
     found = []
     for provider, module in PROVIDERS.items():
         for api in import_module(module).APIS:
-            found.append(f"{provider}:{api}" if api else provider)
+            found += [f"{provider}:{api}" if api else provider]
     return [name for name in found if not get_provider(name).calls_function and not get_provider(name).recording]
 
 
@@ -246,7 +245,8 @@ def volumes() -> dict[str, Case]:
 QUADRATIC = "a walk that is not linear"
 COPYING = (
     "JSON, one long", "JSON, snapshots", "JSON, repeated", "a repeated", "a collected", "form, one", "error of",
-    "SSE, one", "NDJSON, one", "array, one", "batches", "counted", "replaced", "arguments by paths", "structure, deep in",
+    "SSE, one", "NDJSON, one", "array, one", "batches", "counted", "replaced", "arguments by paths",
+    "structure, deep in",
 )  # fmt: skip
 
 TABLES: dict[str, Callable[[], dict[str, Case]]] = {

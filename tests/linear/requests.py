@@ -95,7 +95,9 @@ NATIVE: dict[str, Callable[[int], Body]] = {
     "systems in the middle": lambda n: {"messages": [user(), *[SYSTEM] * n, ANSWER, user()]},
     "systems apart": lambda n: {"messages": [user(), *[SYSTEM, user(), ANSWER] * n, user()]},
     "parts of a user": lambda n: {"messages": [{"role": "user", "content": [TEXT] * n}]},
-    "parts of an answer": lambda n: {"messages": [user(), {"role": "assistant", "content": [TEXT, THOUGHT] * n}, user()]},
+    "parts of an answer": lambda n: {
+        "messages": [user(), {"role": "assistant", "content": [TEXT, THOUGHT] * n}, user()]
+    },
     "images": lambda n: {"messages": [{"role": "user", "content": [IMAGE, FILE] * n}]},
     "images of results": lambda n: {
         "messages": [
@@ -123,7 +125,11 @@ NATIVE: dict[str, Callable[[int], Body]] = {
         ]
     },
     "calls before all results": lambda n: {
-        "messages": [user(), *({"role": "assistant", "content": [call]} for call in _calls(n, _own)), *_results(n, _own)]
+        "messages": [
+            user(),
+            *({"role": "assistant", "content": [call]} for call in _calls(n, _own)),
+            *_results(n, _own),
+        ]
     },
     "calls without results": lambda n: {
         "messages": [user(), *({"role": "assistant", "content": [call]} for call in _calls(n, _own)), user()]
@@ -145,7 +151,10 @@ NATIVE: dict[str, Callable[[int], Body]] = {
         "tool_choice": {"name": f"f{n - 1}"},
     },
     "tools of one long name": lambda n: {"query": "Hi", "tools": [{**_tool(0), "name": "f" * 200}] * n},
-    "tools of long names": lambda n: {"query": "Hi", "tools": [{**_tool(0), "name": f"{'f' * 150}{at}"} for at in range(n)]},
+    "tools of long names": lambda n: {
+        "query": "Hi",
+        "tools": [{**_tool(0), "name": f"{'f' * 150}{at}"} for at in range(n)],
+    },
     **{
         f"tool, {name} schema": lambda n, make=make: {"query": "Hi", "tools": [_tool(0, make(n), strict=True)]}
         for name, make in SCHEMAS.items()
@@ -177,7 +186,10 @@ def _chat_results(n: int, name: Callable[[int], str]) -> list[Body]:
 
 
 def _function(at: int, schema: Any = None) -> Body:
-    return {"type": "function", "function": {"name": f"f{at}", "strict": True, "parameters": schema or {"type": "object"}}}
+    return {
+        "type": "function",
+        "function": {"name": f"f{at}", "strict": True, "parameters": schema or {"type": "object"}},
+    }
 
 
 CHAT: dict[str, Callable[[int], Body]] = {
@@ -189,7 +201,9 @@ CHAT: dict[str, Callable[[int], Body]] = {
     "systems alone": lambda n: {"messages": [SYSTEM] * n},
     "parts": lambda n: {"messages": [{"role": "user", "content": [TEXT] * n}]},
     "images": lambda n: {
-        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,A"}}] * n}]
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,A"}}] * n}
+        ]
     },
     "calls": lambda n: {
         "messages": [user(), {"role": "assistant", "tool_calls": _chat_calls(n, _own)}, *_chat_results(n, _own)]
@@ -280,7 +294,9 @@ MESSAGES: dict[str, Callable[[int], Body]] = {
     "parts": lambda n: _claude({"role": "user", "content": [TEXT] * n}),
     "parts of an answer": lambda n: _claude(user(), {"role": "assistant", "content": [TEXT] * n}, user()),
     "thoughts": lambda n: _claude(
-        user(), {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm", "signature": "s"}, TEXT] * n}, user()
+        user(),
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm", "signature": "s"}, TEXT] * n},
+        user(),
     ),
     "calls": lambda n: _claude(
         user(), {"role": "assistant", "content": _uses(n, _own)}, {"role": "user", "content": _tool_results(n, _own)}
@@ -299,8 +315,8 @@ MESSAGES: dict[str, Callable[[int], Body]] = {
             message
             for at in range(n)
             for message in (
-                {"role": "assistant", "content": _uses(1, lambda _, at=at: f"c{at}")},  # type: ignore[misc]
-                {"role": "user", "content": _tool_results(1, lambda _, at=at: f"c{at}")},  # type: ignore[misc]
+                {"role": "assistant", "content": _uses(1, lambda _, at=at: f"c{at}")},  # type: ignore[misc]  # the default binds it
+                {"role": "user", "content": _tool_results(1, lambda _, at=at: f"c{at}")},  # type: ignore[misc]  # the default binds it
             )
         ),
     ),
@@ -323,7 +339,11 @@ MESSAGES: dict[str, Callable[[int], Body]] = {
         {
             "role": "user",
             "content": [
-                {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": SAID}, "title": "t"},
+                {
+                    "type": "document",
+                    "source": {"type": "text", "media_type": "text/plain", "data": SAID},
+                    "title": "t",
+                },
             ]
             * n,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gai_fast.core.object_scan import ObjectScan
@@ -88,12 +89,18 @@ def _followed(text: str, size: int, **options: Any) -> Work:
     return _processed(lambda: JSONStreamProcessor(**options), deltas)
 
 
+def _usage_of(pieces: list[bytes]) -> object:
+    """Reads the usage of a passed answer."""
+    reader = UsageReader("application/json")
+    for piece in pieces:
+        reader.feed(piece)
+    return reader.usage()
+
+
 def _refused(function: Callable[..., Any], *arguments: Any) -> Work:
     def work() -> None:
-        try:
+        with suppress(Error, ValueError):
             function(*arguments)
-        except (Error, ValueError):
-            pass
 
     return work
 
@@ -186,11 +193,13 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     "last number": lambda n: (lambda frames=LINE * n: lambda: last_seq(frames))(),
     "blanks of JSON": lambda n: (lambda text=OBJECTS % ", ".join(["1 "] * n): lambda: compact_json(text))(),
     "exact JSON": lambda n: (lambda text=OBJECTS % ",".join(["1.10"] * n): lambda: parse_exact(text))(),
-    "exact JSON, repeated names": lambda n: (lambda text="{" + ",".join(['"a":1'] * n) + "}": lambda: parse_exact(text))(),
+    "exact JSON, repeated names": lambda n: (
+        lambda text="{" + ",".join(['"a":1'] * n) + "}": lambda: parse_exact(text)
+    )(),
     "WebSocket frames": lambda n: (
-        lambda data=[b"\x01\x81\x00\x00\x00\x00a", *[b"\x00\x81\x00\x00\x00\x00a"] * n]: lambda: [
-            FrameGuard.feed(guard, piece, 0.0) for guard in [FrameGuard()] for piece in data
-        ]
+        lambda data=[b"\x01\x81\x00\x00\x00\x00a", *[b"\x00\x81\x00\x00\x00\x00a"] * n]: (
+            lambda: [FrameGuard.feed(guard, piece, 0.0) for guard in [FrameGuard()] for piece in data]
+        )
     )(),
     # bodies of requests
     "structure, deep": lambda n: _refused(Structure(10**9).feed, b"[" * n + b"]" * n),
@@ -203,11 +212,15 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     "object of a dialect": lambda n: _refused(parse_object, json.dumps({f"a{at}": at for at in range(n)}).encode()),
     "native request, unknown member": lambda n: _refused(parse_request, b'{"query":"a","%b":1}' % (b"x" * n * 100)),
     "ids of an upstream": lambda n: (lambda body=_scoped(n): lambda: stored_ids(body))(),
-    "ids, deep": lambda n: (lambda body=json.loads('{"a":' * min(n, 400) + "1" + "}" * min(n, 400)): lambda: stored_ids(body))(),
+    "ids, deep": lambda n: (
+        lambda body=json.loads('{"a":' * min(n, 400) + "1" + "}" * min(n, 400)): lambda: stored_ids(body)
+    )(),
     "prefix of a prompt": lambda n: (lambda body=CHAT["systems alone"](n): lambda: prompt_prefix(body))(),
     "request without thoughts": lambda n: (lambda body=CHAT["thoughts"](n): lambda: without_thoughts(body))(),
     "native request without thoughts": lambda n: (
-        lambda request=parse_request(json.dumps(NATIVE["parts of an answer"](n)).encode()): lambda: without_thoughts(request)
+        lambda request=parse_request(json.dumps(NATIVE["parts of an answer"](n)).encode()): (
+            lambda: without_thoughts(request)
+        )
     )(),
     "fingerprint": lambda n: (
         lambda body=json.dumps(RESPONSES["turns"](n)).encode(): lambda: list(sorted_form(body, is_native=False))
@@ -215,13 +228,12 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     "texts of a passed request": lambda n: (
         lambda body=json.dumps({"input": ["a"] * n}).encode(): lambda: text_characters(body)
     )(),
-    **{f"cost of a schema, {name}": lambda n, make=make: _refused(check_cost, make(n)) for name, make in SCHEMAS.items()},
+    **{
+        f"cost of a schema, {name}": lambda n, make=make: _refused(check_cost, make(n))
+        for name, make in SCHEMAS.items()
+    },
     # answers
-    "usage of a passed answer": lambda n: (
-        lambda pieces=[b'{"usage":{"a":' * 4] * n: lambda: [
-            (reader.feed(piece), reader)[1] for reader in [UsageReader("application/json")] for piece in pieces
-        ][-1].usage()
-    )(),
+    "usage of a passed answer": lambda n: lambda: _usage_of([b'{"usage":{"a":' * 4] * n),
     "form, parts": lambda n: _fed(lambda: FormIds("multipart/form-data; boundary=b"), _cut(PART * n, 50)),
     "form, one long part": lambda n: _fed(
         lambda: FormIds("multipart/form-data; boundary=b"),
@@ -229,7 +241,9 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     ),
     "form, pairs": lambda n: _fed(lambda: FormIds("application/x-www-form-urlencoded"), _cut(b"file_id=a&" * n, 50)),
     "retry after": lambda n: (
-        lambda headers={f"x-ratelimit-reset-{at}": "1s" for at in range(n)}: lambda: retry_after_ms(headers, TEXT * n, 0)
+        lambda headers={f"x-ratelimit-reset-{at}": "1s" for at in range(n)}: (
+            lambda: retry_after_ms(headers, TEXT * n, 0)
+        )
     )(),
     "error of an upstream": lambda n: (
         lambda body=json.dumps({"error": {"message": TEXT * n, "detail": [{"loc": ["a"], "msg": "b"}] * n}}).encode(): (
@@ -240,8 +254,8 @@ SHAPES: dict[str, Callable[[int], Work]] = {
         lambda body=b"<html>" + b" \n" * 100 * n: lambda: get_provider("anthropic").decode_error(500, {}, body)
     )(),
     "headers of an upstream": lambda n: (
-        lambda headers=tuple((f"x-a{at}", "b") for at in range(n)): lambda: headers_for_client(
-            (*headers, ("connection", ",".join(name for name, _ in headers))), frozenset()
+        lambda headers=tuple((f"x-a{at}", "b") for at in range(n)): (
+            lambda: headers_for_client((*headers, ("connection", ",".join(name for name, _ in headers))), frozenset())
         )
     )(),
     # headers of a client
@@ -268,12 +282,16 @@ SHAPES: dict[str, Callable[[int], Work]] = {
         schema={"properties": {"a": {"type": "array"}, "b": {"type": "integer"}}},
     ),
     "JSON, repeated members, of a long value": lambda n: _followed(
-        '{"a":[' + ",".join(["1"] * n) + "]," + '"a":[1],' * n + '"c":1}', 10**9, schema={"properties": {"a": {"type": "array"}}}
+        '{"a":[' + ",".join(["1"] * n) + "]," + '"a":[1],' * n + '"c":1}',
+        10**9,
+        schema={"properties": {"a": {"type": "array"}}},
     ),
     "JSON, deep": lambda n: _followed("[" * min(n, 200) + "]" * min(n, 200), 1, snapshots_ms=0),
     "batches": lambda n: _processed(lambda: BatchProcessor(characters=1000), ["a"] * n),
     "replaced words": lambda n: _processed(lambda: ReplaceProcessor({"secret": "*", "se": "+"}), ["se", "cr"] * n),
-    "replaced words in one text": lambda n: _processed(lambda: ReplaceProcessor({"secret": "*", "ab": "+"}), ["secre " * n]),
+    "replaced words in one text": lambda n: _processed(
+        lambda: ReplaceProcessor({"secret": "*", "ab": "+"}), ["secre " * n]
+    ),
     "counted tokens": lambda n: _processed(lambda: UsageProcessor(len, lambda: TEXT * n), [TEXT] * n),
     # the core
     "arguments by paths": lambda n: _written([f"$.a[{at}]" for at in range(n)]),

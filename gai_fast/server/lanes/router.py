@@ -143,7 +143,7 @@ class Router(Routes):
         self._counts = counts
         self._count = counts.request_ended  # looked up once: `counts` may be an instance of a subclass
         self._mount = mount
-        self._gates = handlers.streams.gates
+        self._gates = handlers.streams.gates if any(route.gates for route in routes) else None
         exact: dict[str, list[Route]] = {}
         prefixes: dict[tuple[str, str], list[Route]] = {}
         for route in routes:
@@ -426,7 +426,11 @@ class Router(Routes):
 
     def _at(self, endpoint: Endpoint, incoming: Incoming) -> Reply | None:
         answer = endpoint.handler(incoming)
-        return self._gates.walk(answer, endpoint.gates) if isinstance(answer, Passage) else answer
+        if not isinstance(answer, Passage):
+            return answer
+        gates = self._gates
+        assert gates is not None  # a handler that returns a passage has a route with gates
+        return gates.walk(answer, endpoint.gates)
 
     def _not_found(self, path: str) -> Error:
         """Returns the error for an unknown path; often an SDK's base URL has one `/v1` too few or too many."""

@@ -139,7 +139,7 @@ def plain(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     if name in HANDLERS:
         return HANDLERS[name](environ, start_response)  # type: ignore[no-any-return]  # a WSGI application's
     if name != "asked":
-        return response(wsgi, name)(environ, start_response)  # type: ignore[no-any-return]
+        return response(wsgi, name)(environ, start_response)  # type: ignore[no-any-return]  # a WSGI application's
     try:
         body = asked(environ, dict(parse_qsl(environ["QUERY_STRING"])))
     except gai_fast.Error as error:

@@ -344,7 +344,7 @@ ADMIN = KeySettings("root", (key_digest(ROOT),), role="admin")
 ENDED = KeySettings(
     "ended", (key_digest("sk-ended-0123456789"),), role="admin", expires=datetime(2020, 1, 1, tzinfo=UTC)
 )
-OPERATE = ("/dashboard", "/docs", "/docs/", "/admin/v1/streams", "/admin/v1/reload?x=y", "/admin")
+OPERATE = ("/dashboard", "/docs", "/admin/v1/streams", "/admin/v1/reload?x=y", "/admin")
 
 
 @pytest.mark.parametrize("target", OPERATE)

@@ -87,7 +87,7 @@ def members(reply: Reply) -> set[str]:
 )
 def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path: str, hint: str) -> None:
     admission = Admission(ServerSettings(), only_demo=True)
-    routes = [route._replace(handler=lambda on: echo) for route in ROUTES]
+    routes = [route._replace(handler=lambda on: echo, gates=frozenset()) for route in ROUTES]
     table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=routes)
     for reply in (ask(table, "POST", path), table.refuse(http("POST", path, LOOPBACK))):
         assert reply is not None

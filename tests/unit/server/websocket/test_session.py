@@ -92,7 +92,10 @@ class Home:
             Handlers(*[cast(Any, None)] * 5),  # the one route of this table needs none
             self.counts,
             Mount(on_loopback=True),
-            routes=(Route("GET", "/ws/stream", "gai", lambda on: self.native, whole=False),),
+            routes=(
+                Route("GET", "/ws/stream", "gai", lambda on: self.native, whole=False),
+                Route("POST", "/api/v1/stream", "gai", lambda on: self.native, whole=False),
+            ),
         )
 
     def native(self, incoming: Incoming) -> None:
