@@ -108,7 +108,6 @@ def dialect_read(name: str, make: Callable[[int], Any]) -> Callable[[int], Work]
                 asked = dialect.read_request(body)
                 asked.prompt()
                 dialect.counted_characters(asked)
-                dialect.unanswerable(body)
             dialect.parse_request(body)
 
         return accepted(work)
