@@ -219,7 +219,7 @@ WRITERS = ("anthropic", "openai", "openai:responses", "gemini", "cohere", "perpl
 
 def volumes() -> dict[str, Case]:
     """Returns the walks that copy texts, lists or bytes: no step of theirs shows how much."""
-    n = 600
+    n = 200
     cases = {QUADRATIC: Case(quadratic, n)}
     cases |= {f"{name}, much": Case(make, 4 * n) for name, make in SHAPES.items() if name.startswith(COPYING)}
     for api in WRITERS:
