@@ -37,7 +37,7 @@ def there_in(module: str) -> set[str]:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert blocks(page()) == ["addresses", "requests", "answers"]
+    assert blocks(page()) == ["addresses", "routes", "requests", "answers"]
     assert page() == written(page()), "run `python -m tools.provider_table`"
 
 
