@@ -24,8 +24,8 @@ def read_simple(answer: Mapping[str, Any]) -> ClientState:
 
 
 def read_chat(answer: Mapping[str, Any]) -> ClientState:
-    """OpenAI's `ChatCompletion`."""
-    [choice] = answer["choices"]
+    """OpenAI's `ChatCompletion`; of several choices the first."""
+    choice = answer["choices"][0]
     message = choice["message"]
     state = ClientState(message["content"] or "", message["refusal"] or "", message.get("reasoning_content", ""))
     for call in message.get("tool_calls", ()):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import uvloop
@@ -82,6 +82,11 @@ def whole_answer(recording: Any) -> bytes:
 # ---- what a server adds and changes ----------------------------------------------------------------------------------
 
 
+def is_incomplete(usage: Mapping[str, Any]) -> bool:
+    """Returns whether a provider has not measured its tokens: a count is missing, or no output is counted."""
+    return "total_tokens" not in usage or not usage.get("output_tokens")
+
+
 def own_events(response: Response, framing: str, upstream: str, decoded: list[Any]) -> list[Any]:
     """Returns the events of `decode`, from a server's stream: without its permitted additions.
 
@@ -120,6 +125,11 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
         for key in ("output_tokens", "total_tokens"):
             end["usage"][key] = result["usage"].get(key)
         end["usage"] = {key: value for key, value in end["usage"].items() if key in result["usage"]}
+    if "usage" in result and is_incomplete(result["usage"]) and (end.get("usage") or {}).get("source") == "estimated":
+        # A count that the provider did not measure is estimated; what it did measure stays.
+        measured = {key: count for key, count in result["usage"].items() if count and key != "total_tokens"}
+        wrong_unless(measured.items() <= end["usage"].items(), "usage", end["usage"])
+        end["usage"] = result["usage"]
     if "usage" in end and "usage" not in result:
         usage = end.pop("usage")
         sources = ("counted", "estimated") if end["type"] == "finish" else ("partial",)

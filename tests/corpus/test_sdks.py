@@ -6,6 +6,7 @@ client's dialect, straight is what the SDK makes of the recorded bytes, be it an
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -134,6 +135,8 @@ def differences(name: str) -> Iterator[tuple[str, str]]:
                 check_refused(name, recording, response)
             elif passing(name, name_of(recording)):
                 straight, through = outcome(SDKS[name], recording.body), outcome(SDKS[name], body)
+                if isinstance(straight, ClientState) and not straight.usage and isinstance(through, ClientState):
+                    through = dataclasses.replace(through, usage={})  # a client that asked gets an estimate
                 wrong_unless(through == straight, through, "and should be", straight)
             else:
                 check_known(SDKS[name](body), decoded_here(recording), name)

@@ -224,7 +224,7 @@ async def test_a_stream_in_the_background_goes_on_from_any_number(net: Net) -> N
     for number in (*numbers, 1000):
         rest = await gateway.ask("GET", f"{PATH}/{identifier}?stream=true&starting_after={number}")
         assert [event["sequence_number"] for event in rest.events][: len(numbers)] == (
-            numbers[number + 1 :] if number < 1000 else rest.events and [1001, 1002]
+            numbers[number + 1 :] if number < 1000 else rest.events and [1001]
         )
     whole = await gateway.ask("GET", f"{PATH}/{identifier}?stream=true")
     assert whole.body == response.body
