@@ -103,6 +103,7 @@ class Groq(ChatAPI):
     base_url = "https://api.groq.com"
     key_variable = "GROQ_API_KEY"
     path = "/openai/v1/chat/completions"
+    models_path = "/openai/v1/models"
     stream_options: ClassVar = {}
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})

@@ -125,6 +125,7 @@ class Mistral(ChatAPI):
     base_url = "https://api.mistral.ai"
     key_variable = "MISTRAL_API_KEY"
     path = "/v1/chat/completions"
+    models_path = "/v1/models"
     stream_options: ClassVar = {}
     tool_parts = ChatAPI.user_parts
     rules: ClassVar = _rules(_PARTS)

@@ -125,7 +125,8 @@ class Reload:
 
     def _problem_of(self, new: Settings) -> str:
         if not new.needs_key and not new.server.insecure:
-            what = f"{_named_callers(self.settings)} would be gone, and no key would be left"
+            gone = _named_callers(self.settings)
+            what = f"{gone} would be gone, and no key would be left" if gone else "no key would be left"
             if self._is_open:
                 return f"{what}, while other machines reach this server"
             if self.settings.needs_key:

@@ -26,7 +26,7 @@ def test_an_unknown_provider_names_the_nearest() -> None:
         get_provider("zzz")
 
 
-@pytest.mark.parametrize("name", ["nope", "my-model", "open-source"])
+@pytest.mark.parametrize("name", ["nope", "my-model"])
 def test_what_is_no_slip_of_a_name_is_not_guessed(name: str) -> None:
     with pytest.raises(ValueError, match=f"unknown provider '{name}'; known: openai, anthropic"):
         get_provider(name)
