@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
@@ -55,12 +56,13 @@ Load = Callable[[], "Settings"]
 QUERY = "Tell me a short story about a lighthouse keeper."
 
 
-def banner(url: str, loaded: Loaded) -> str:
+def banner(url: str, loaded: Loaded, *, has_examples: bool = True) -> str:
     """Returns the text that the server prints after its start. The examples are whole lines that can be pasted.
 
     Args:
         url: The base URL of the server: scheme, host and port.
         loaded: The configuration.
+        has_examples: Whether somebody may paste them; the log of a service has the other lines alone.
     """
     settings = loaded.settings
     # Clients cannot connect to a wildcard address.
@@ -74,7 +76,7 @@ def banner(url: str, loaded: Loaded) -> str:
     described = [(each.name, get_provider(each.upstream.provider).description) for each in settings.models.values()]
     lines += [f"{name}: {description}" for name, description in described if description]
     model = settings.model(None)
-    if model is not None:
+    if model is not None and has_examples:
         if (variable := _variable_of(loaded, model.name)) is not None:
             lines.append(f"key: the examples read it from ${variable}; first export {variable}=<the secret>")
         lines += ["", *examples(url, model.name, loaded)]
@@ -367,7 +369,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     def ready(url: str) -> None:
         nonlocal is_up
         is_up = True
-        text = banner(url, loaded)
+        text = banner(url, loaded, has_examples=sys.stdout.isatty())
         if record is not None:
             text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
         announce(text)

@@ -104,7 +104,7 @@ async def serving(
     # Time for the end of a server: a machine that stands still for a second takes none of it.
     async with ForkedProcess(("serve", *arguments), folder, environment(), PATIENCE, stderr) as process:
         try:
-            shown = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
+            shown = (await asyncio.wait_for(process.stdout.readuntil(b"\nmodels: "), PATIENCE)).decode()
         except asyncio.IncompleteReadError:
             said = b"" if process.stderr is None else await process.stderr.read()
             raise AssertionError(said.decode()) from None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +25,7 @@ from gai_fast.cli.dialects.openai import OpenAIAnswer
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.model.settings import ServerSettings, Settings
 from gai_fast.server.serving import start
+from tests.terminal import Terminal
 from tests.waiting import SECONDS
 
 TEXT = " ".join(WORDS[:8])
@@ -40,38 +42,42 @@ def environment(**values: str) -> dict[str, str]:
 class Process:
     """One run of the command line."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, stdout: asyncio.StreamReader | None) -> None:
         self.process = process
-        assert process.stdout is not None
-        self.stdout = process.stdout
+        assert stdout is not None
+        self.stdout = stdout
 
     async def until(self, mark: bytes) -> str:
         """Returns its output up to a mark."""
         return (await asyncio.wait_for(self.stdout.readuntil(mark), PATIENCE)).decode()
 
     async def end(self, given: bytes | None = None) -> tuple[int, str, str]:
-        """Its exit code, and the rest of what it printed."""
+        """Its exit code, and the rest of what it printed; what it printed to a terminal is not there."""
         output, errors = await asyncio.wait_for(self.process.communicate(given), PATIENCE)
         assert self.process.returncode is not None
-        return self.process.returncode, output.decode(), errors.decode()
+        return self.process.returncode, (output or b"").decode(), errors.decode()
 
 
 @contextlib.asynccontextmanager
 async def gai(
-    *arguments: str, cwd: Path, program: tuple[str, ...] = ("-m", "gai_fast"), **environ: str
+    *arguments: str,
+    cwd: Path,
+    program: tuple[str, ...] = ("-m", "gai_fast"),
+    terminal: Terminal | None = None,
+    **environ: str,
 ) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *program,
         *arguments,
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE if terminal is None else terminal.descriptor,
         stderr=asyncio.subprocess.PIPE,
         cwd=cwd,
         env=environment(**environ),
     )
     try:
-        yield Process(process)
+        yield Process(process, process.stdout if terminal is None else terminal.reader)
     finally:
         if process.returncode is None:
             process.kill()
@@ -99,7 +105,7 @@ def config(tmp_path: Path, mock: Mock) -> Path:
 
 class TestServe:
     async def test_the_banners_examples_work_as_pasted(self, config: Path, mock: Mock, tmp_path: Path) -> None:
-        async with gai("serve", cwd=tmp_path, KEY="sk-hidden") as server:
+        async with Terminal() as terminal, gai("serve", cwd=tmp_path, terminal=terminal, KEY="sk-hidden") as server:
             banner = await server.until(b"print()\n")
             assert "\x1b" not in banner
             assert "hidden" not in banner
@@ -135,13 +141,22 @@ class TestServe:
         assert answer.endswith(b'event: done\ndata: {"type":"done","finished":true}\n\n')
 
     async def test_without_anything_the_demo_is_served_and_term_ends_it(self, tmp_path: Path) -> None:
-        async with gai("serve", "--port", "0", cwd=tmp_path) as server:
+        async with Terminal() as terminal, gai("serve", "--port", "0", cwd=tmp_path, terminal=terminal) as server:
             banner = await server.until(b"flush=True)\n")
             assert "models: demo\n" in banner
             assert banner.splitlines()[1].startswith(("kernels compiled (", "kernels pure Python, "))
             await self.call(next(line for line in banner.splitlines() if line.startswith("curl ")))
             server.process.send_signal(signal.SIGTERM)
             assert (await server.end())[0] == 0
+
+    async def test_what_is_to_be_pasted_is_for_a_terminal_alone(self, tmp_path: Path) -> None:
+        """Programs, and the log of a service, get the lines with the URL."""
+        async with gai("serve", "--port", "0", cwd=tmp_path) as server:
+            first, rest = (await server.until(b"\nmodels: ")).split("\n", 1)
+            assert re.fullmatch(r"gai-fast \S+ on http://127\.0\.0\.1:\d+", first)
+            assert "playground: http://127.0.0.1:" in rest
+            server.process.send_signal(signal.SIGTERM)
+            assert await server.end() == (0, "demo\ndemo: a recorded answer, whatever is asked\n", "")
 
     async def test_more_interrupts_end_an_end_that_hangs(self, tmp_path: Path) -> None:
         (tmp_path / "shop.py").write_text(
@@ -150,7 +165,7 @@ class TestServe:
             "def extend(app):\n    app.on_cleanup.append(close)\n"
         )
         async with gai("serve", "--port", "0", "--app", "shop:extend", cwd=tmp_path) as server:
-            await server.until(b"flush=True)\n")
+            await server.until(b"\nmodels: ")
             server.process.send_signal(signal.SIGINT)
             await server.until(b"closing\n")
             ended = asyncio.create_task(server.end())

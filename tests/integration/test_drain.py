@@ -16,6 +16,7 @@ from gai_fast.cli.mock import Mock
 from tests.integration.gateway import QUERY, Net, until
 from tests.integration.processes import Server, configure, hold, release, run_forked, serving
 from tests.integration.test_cli import PATIENCE, environment
+from tests.terminal import Terminal
 
 RESTARTS = int(os.environ.get("GAI_FAST_RESTARTS", "3"))
 """Rolling restarts under load."""
@@ -142,13 +143,13 @@ async def test_nobody_is_refused_or_reset_while_servers_follow_each_other_on_one
 
 async def test_a_unix_socket_is_served_and_removed(net: Net, tmp_path: Path) -> None:
     path = tmp_path / "gai.sock"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", "--uds", str(path),
-        stdout=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
-    )  # fmt: skip
+    async with Terminal() as terminal:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gai_fast", "serve", "--uds", str(path),
+            stdout=terminal.descriptor, cwd=tmp_path, env=environment(),
+        )  # fmt: skip
+        banner = (await asyncio.wait_for(terminal.reader.readuntil(b"flush=True)\n"), PATIENCE)).decode()
     try:
-        assert process.stdout is not None
-        banner = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
         assert f"curl -N --unix-socket {path} http://localhost/api/v1/stream" in banner
         assert f"uds='{path}'" in banner
         reader, writer = await asyncio.open_unix_connection(path)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.certificates import Authority
 from tests.integration.test_cli import PATIENCE, environment
+from tests.terminal import Terminal
 from tests.waiting import until_answered
 
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
@@ -38,17 +39,17 @@ async def started(
     folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "gai_fast", "serve")
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Yields a server; its banner, and what its parent has printed before."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *program, *arguments, stdout=asyncio.subprocess.PIPE, cwd=folder, env=environment()
-    )
-    try:
-        assert process.stdout is not None
-        banner = await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)
-        yield process, banner.decode()
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with Terminal() as terminal:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *program, *arguments, stdout=terminal.descriptor, cwd=folder, env=environment()
+        )
+        try:
+            banner = await asyncio.wait_for(terminal.reader.readuntil(b"flush=True)\n"), PATIENCE)
+            yield process, banner.decode()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 async def ask(address: str | tuple[str, int], host: str = "localhost") -> bytes:

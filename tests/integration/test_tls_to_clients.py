@@ -37,6 +37,7 @@ from tests.integration.test_backpressure import IN_FLIGHT, PIECE, PIECES, WORD, 
 from tests.integration.test_cli import PATIENCE, environment
 from tests.integration.websocket import connect
 from tests.limits import LIMITS
+from tests.terminal import Terminal
 from tests.waiting import SECONDS, until, until_answered
 
 ASKED = b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n"
@@ -322,14 +323,14 @@ async def test_sighup_brings_a_new_certificate_and_drops_no_stream(
 
 
 async def test_the_banners_lines_work_as_pasted(authority: Authority, tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gai_fast", "serve", "--port", "0",
-        "--tls-cert", str(authority.folder / "good.pem"), "--tls-key", str(authority.folder / "good.key"),
-        stdout=asyncio.subprocess.PIPE, cwd=tmp_path, env=environment(),
-    )  # fmt: skip
+    async with Terminal() as terminal:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gai_fast", "serve", "--port", "0",
+            "--tls-cert", str(authority.folder / "good.pem"), "--tls-key", str(authority.folder / "good.key"),
+            stdout=terminal.descriptor, cwd=tmp_path, env=environment(),
+        )  # fmt: skip
+        banner = (await asyncio.wait_for(terminal.reader.readuntil(b"flush=True)\n"), PATIENCE)).decode()
     try:
-        assert process.stdout is not None
-        banner = (await asyncio.wait_for(process.stdout.readuntil(b"flush=True)\n"), PATIENCE)).decode()
         (line,) = [line for line in banner.splitlines() if line.startswith("curl ")]
         assert "playground: https://127.0.0.1:" in banner
         assert 'base_url="https://127.0.0.1:' in banner

@@ -109,7 +109,7 @@ class Restarts:
         )  # fmt: skip
         assert server.stdout is not None
         async with asyncio.timeout(PATIENCE):
-            await server.stdout.readuntil(b"flush=True)\n")
+            await server.stdout.readuntil(b"\nmodels: ")
         return server
 
     async def _ask_always(self, *, is_kept: bool) -> None:

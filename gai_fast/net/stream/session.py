@@ -427,6 +427,11 @@ class Session(ReadStream):
         return self._meter.progress(perf_counter())
 
     @property
+    def bytes_sent(self) -> int:
+        """The bytes for its client so far. Includes those of the fast path."""
+        return self._meter.counters.sent
+
+    @property
     def charges(self) -> tuple[Charge, ...]:
         """The cost of its attempts, if its client disconnected now. Includes the deltas of the fast path."""
         self.intake.settle()

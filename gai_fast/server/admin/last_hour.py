@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
-from gai_fast.server.admin.running_streams import timestamp
+from gai_fast.server.admin.running_streams import RunningSums, timestamp
 from gai_fast.server.admin.samples import bucket_counts, side_of, totals
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.counts import ErrorLabels
 from gai_fast.server.observe.metrics import PrometheusSink
 
-Running = Callable[[], tuple[int, int]]
-"""Returns the number of running streams, and the deltas that they have sent."""
+Running = Callable[[], RunningSums]
+"""Returns the sums over the running streams."""
 Slot = dict[str, Any]
 """The figures of one slot, as MessagePack has them: its `number`, sums, and `kinds`, labels of errors with a count."""
 
@@ -81,8 +81,8 @@ class LastHour:
 
     def _since_last(self) -> tuple[Slot, _Sums]:
         sums, last = self._sums(), self._last
-        slot: Slot = {"number": self._number, "active": self._running()[0]}
-        # Deltas of running streams become those of ended ones one by one: the sum may fall for a moment.
+        slot: Slot = {"number": self._number, "active": self._running().streams}
+        # Deltas and bytes of running streams become those of ended ones one by one: the sum may fall for a moment.
         slot |= {name: max(0, sums.totals[name] - last.totals[name]) for name in _SUMS}
         for name, counts in sums.counts.items():
             slot[name] = [now - before for now, before in zip(counts, last.counts[name], strict=True)]
@@ -93,14 +93,14 @@ class LastHour:
         return slot, sums
 
     def _sums(self) -> _Sums:
-        return _Sums(self._counts, self._running()[1])
+        return _Sums(self._counts, self._running())
 
 
 class _Sums:
     """The sums of a process since its start."""
 
-    def __init__(self, counts: PrometheusSink, running: int) -> None:
-        self.totals = totals(counts, running)
+    def __init__(self, counts: PrometheusSink, running: RunningSums) -> None:
+        self.totals = totals(counts, running.deltas, running.sent)
         self.counts = {name: bucket_counts(counts, _SOURCES[name], bounds) for name, bounds in _COUNTS.items()}
         self.errors: dict[ErrorLabels, int] = dict(counts.errors)
         self.limited = dict(counts.gauges["limited"]()) if "limited" in counts.gauges else {}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
@@ -23,19 +23,39 @@ def running_streams(engine: Engine) -> dict[str, Any]:
         engine: Owns the streams.
 
     Returns:
-        `total`, the `deltas` that they have sent so far, and `data`, the newest `limits.streams_shown` streams.
+        `total`, the `deltas` and `bytes` that they have sent so far, and `data`, the newest `limits.streams_shown`
+        streams.
     """
-    sessions = engine.streams.values()
-    newest = [_row(each) for each in islice(reversed(sessions), LIMITS.streams_shown)]
-    older = islice(sessions, max(0, len(sessions) - len(newest)))
-    deltas = sum(row["deltas"] for row in newest) + sum(each.progress()[2] for each in older)
-    return {"total": len(sessions), "deltas": deltas, "data": newest}
+    newest = [_row(each) for each in islice(reversed(engine.streams.values()), LIMITS.streams_shown)]
+    sums = running_sums(engine)
+    return {"total": sums.streams, "deltas": sums.deltas, "bytes": sums.sent, "data": newest}
 
 
-def running_sums(engine: Engine) -> tuple[int, int]:
-    """Returns the number of streams of one process, and the deltas that they have sent so far."""
-    sessions = engine.streams.values()
-    return len(sessions), sum(each.progress()[2] for each in sessions)
+class RunningSums(NamedTuple):
+    """The sums over the running streams of one process.
+
+    Attributes:
+        streams: Their number.
+        deltas: The deltas that they have sent so far.
+        sent: The bytes that they have sent so far.
+    """
+
+    streams: int
+    deltas: int
+    sent: int
+
+
+def running_sums(engine: Engine) -> RunningSums:
+    """Returns the sums over the streams of one process.
+
+    Args:
+        engine: Owns the streams.
+    """
+    deltas = sent = 0
+    for each in engine.streams.values():
+        deltas += each.progress()[2]
+        sent += each.bytes_sent
+    return RunningSums(len(engine.streams), deltas, sent)
 
 
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -45,8 +65,8 @@ def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         parts: The result of `running_streams` in each process.
     """
     rows = sorted((row for part in parts for row in part["data"]), key=_started, reverse=True)
-    total, deltas = (sum(part[name] for part in parts) for name in ("total", "deltas"))
-    return {"total": total, "deltas": deltas, "data": rows[: LIMITS.streams_shown]}
+    sums = {name: sum(part[name] for part in parts) for name in ("total", "deltas", "bytes")}
+    return {**sums, "data": rows[: LIMITS.streams_shown]}
 
 
 def _started(row: Mapping[str, Any]) -> str:

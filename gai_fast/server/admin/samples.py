@@ -55,7 +55,7 @@ class Sampler:
             "at": timestamp(time.time()),
             "active": streams["total"],
             "streams": streams["data"][: SHARED.streams_sampled],
-            "rates": self._rates(totals(sink, streams["deltas"])),
+            "rates": self._rates(totals(sink, streams["deltas"], streams["bytes"])),
             "first_token_seconds": _histogram(sink, "time_to_first_token", FIRST_TOKEN_BOUNDS),
             "gap_seconds": _histogram(sink, "gaps", GAP_BOUNDS),
             "errors": _errors(sink),
@@ -85,12 +85,13 @@ def side_of(code: str, upstream: str) -> Side:
     return "upstream" if upstream else "gateway"
 
 
-def totals(sink: StreamCounts, running: int) -> dict[str, int]:
+def totals(sink: StreamCounts, deltas: int, sent: int) -> dict[str, int]:
     """Returns the sums from which rates are computed.
 
     Args:
         sink: The counts.
-        running: The deltas of running streams, which are not in the counts yet.
+        deltas: The deltas of running streams, which are not in the counts yet.
+        sent: Their bytes for clients, likewise.
     """
     return {
         "requests": sum(sink.requests.values()),
@@ -98,10 +99,10 @@ def totals(sink: StreamCounts, running: int) -> dict[str, int]:
         "client_errors": sum(
             number for (code, _, upstream), number in sink.errors.items() if side_of(code, upstream) == "client"
         ),
-        "deltas": running + _sum(sink, "deltas"),
+        "deltas": deltas + _sum(sink, "deltas"),
         "input_tokens": _sum(sink, "input_tokens"),
         "output_tokens": _sum(sink, "output_tokens"),
-        "bytes": _sum(sink, "bytes_out"),
+        "bytes": sent + _sum(sink, "bytes_out"),
     }
 
 

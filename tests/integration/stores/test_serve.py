@@ -144,7 +144,7 @@ async def test_a_server_says_when_its_store_fails_and_answers_all_the_same(
     redis: RedisServer = make_server("--requirepass", "my-secret")
     url = f"redis://:my-secret@127.0.0.1:{redis.port}"
     async with gai("serve", "--port", "0", "--store", url, cwd=folder) as server:
-        banner = await server.until(b"flush=True)\n")
+        banner = await server.until(b"\nmodels: ")
         address = banner.splitlines()[0].rpartition(" ")[2]
         assert await durability(address) == ("durable", "0.0")
         redis.kill()
@@ -162,7 +162,7 @@ async def test_a_server_says_when_its_store_fails_and_answers_all_the_same(
 async def test_a_file_of_the_configurations_folder_is_used_and_is_its_owners(folder: Path, tmp_path: Path) -> None:
     (folder / "gai-fast.toml").write_text('[server]\nport = 0\n[store]\nurl = "sqlite:///logs.db"\n')
     async with gai("serve", "-c", str(folder / "gai-fast.toml"), cwd=tmp_path) as server:
-        address = (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
+        address = (await server.until(b"\nmodels: ")).splitlines()[0].rpartition(" ")[2]
         assert await durability(address) == ("durable", "0.0")
         assert b'"finished":true' in await get(address, "/api/v1/stream", BODY)
         server.process.terminate()
@@ -173,7 +173,7 @@ async def test_a_file_of_the_configurations_folder_is_used_and_is_its_owners(fol
 
 async def test_without_a_store_outside_nothing_is_durable(folder: Path) -> None:
     async with gai("serve", "--port", "0", cwd=folder) as server:
-        address = (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
+        address = (await server.until(b"\nmodels: ")).splitlines()[0].rpartition(" ")[2]
         assert await durability(address) == ("memory", "0.0")
 
 
@@ -191,7 +191,7 @@ def frames(answer: bytes) -> list[tuple[str, dict[str, object]]]:
 
 
 async def address_of(server: Process) -> str:
-    return (await server.until(b"flush=True)\n")).splitlines()[0].rpartition(" ")[2]
+    return (await server.until(b"\nmodels: ")).splitlines()[0].rpartition(" ")[2]
 
 
 @asynccontextmanager

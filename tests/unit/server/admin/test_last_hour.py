@@ -10,6 +10,7 @@ import pytest
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.admin.last_hour import LastHour, together
+from gai_fast.server.admin.running_streams import RunningSums
 from gai_fast.server.observe.metrics import PrometheusSink
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
@@ -38,7 +39,7 @@ class Server:
 
     def __init__(self) -> None:
         self.sink = PrometheusSink(["m"])
-        self.running = (0, 0)
+        self.running = RunningSums(0, 0, 0)
         self.now = 3_000_010.0
         self.loop = Loop()
         self.hour = LastHour(self.sink, lambda: self.running, lambda: self.now)
@@ -59,14 +60,14 @@ class Server:
 def test_a_slot_has_what_has_ended_in_it_and_the_last_one_is_not_over() -> None:
     server = Server()
     server.count()
-    server.running = (2, 40)
+    server.running = RunningSums(2, 40, 400)
     assert server.loop.waits == [20.0]
     server.pass_(20.0)
     assert server.loop.waits == [20.0, 30.0]
     server.count(time_to_first_token=0.003, outcome="failed", code="timeout")
     server.count(outcome="failed", code="invalid_request")
     server.sink.request_refused("/r", 401, "unauthorized")
-    server.running = (1, 45)
+    server.running = RunningSums(1, 45, 450)
     first, second = together([server.hour.slots()])
     assert (first["at"], second["at"]) == ("1970-02-04T17:20:00.000Z", "1970-02-04T17:20:30.000Z")
     assert (first["requests"], first["errors"], first["deltas"], first["active"]) == (1, 0, 40, 2)
@@ -101,7 +102,7 @@ def test_processes_are_added_slot_by_slot_and_one_that_started_late_has_fewer() 
     two.now = one.now
     two.hour = LastHour(two.sink, lambda: two.running, lambda: two.now)
     two.count(outcome="failed", code="timeout")
-    two.running = (3, 9)
+    two.running = RunningSums(3, 9, 90)
     rows = together([one.hour.slots(), two.hour.slots()])
     assert [row["requests"] for row in rows] == [1, 2]
     assert [row["active"] for row in rows] == [0, 3]
@@ -120,15 +121,15 @@ def test_a_clock_that_is_set_back_or_stood_still_makes_no_slot_twice() -> None:
 
 def test_sums_that_fall_are_no_negative_figures() -> None:
     server = Server()
-    server.running = (1, 50)
+    server.running = RunningSums(1, 50, 500)
     server.pass_(20.0)
-    server.running = (0, 0)
+    server.running = RunningSums(0, 0, 0)
     assert server.hour.slots()[-1]["deltas"] == 0
 
 
 async def test_the_timer_of_a_loop_takes_slots(change_limits: ChangeLimits) -> None:
     change_limits(history_slot=0.01)
-    hour = LastHour(PrometheusSink([]), lambda: (0, 0))
+    hour = LastHour(PrometheusSink([]), lambda: RunningSums(0, 0, 0))
     hour.begin(asyncio.get_running_loop())
     await until(lambda: len(hour.slots()) > 2)
     hour.close()

@@ -27,6 +27,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
+from gai_fast.server.admin.running_streams import RunningSums
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
@@ -77,13 +78,13 @@ class Others:
         self.reports = 0
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
-        return [{"total": 1, "deltas": 7, "data": [{"id": "theirs", "started_at": "1"}]}]
+        return [{"total": 1, "deltas": 7, "bytes": 70, "data": [{"id": "theirs", "started_at": "1"}]}]
 
     async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
         return [[{"key": "theirs", "ended_at": "1"}]]
 
     async def all_slots(self) -> Sequence[list[dict[str, Any]]]:
-        return [LastHour(PrometheusSink([]), lambda: (5, 0)).slots()]
+        return [LastHour(PrometheusSink([]), lambda: RunningSums(5, 0, 0)).slots()]
 
     async def report_spend(self) -> None:
         self.reports += 1

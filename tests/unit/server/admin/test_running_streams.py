@@ -20,6 +20,7 @@ def session(number: int, first_token: float | None = None) -> Any:
         model="m",
         spec=spec,
         progress=lambda: (number + 0.25, first_token, 3),
+        bytes_sent=100,
     )
 
 
@@ -52,16 +53,18 @@ def test_of_many_streams_the_newest_are_shown_and_all_are_counted() -> None:
     shown = running_streams(engine(LIMITS.streams_shown + 1))
     assert shown["total"] == LIMITS.streams_shown + 1
     assert shown["deltas"] == 3 * (LIMITS.streams_shown + 1)
+    assert shown["bytes"] == 100 * (LIMITS.streams_shown + 1)
     assert len(shown["data"]) == LIMITS.streams_shown
     assert shown["data"][0]["id"] == f"s{LIMITS.streams_shown}"
 
 
 def test_streams_of_several_workers_are_one_list_the_newest_first() -> None:
     parts = [
-        {"total": 2, "deltas": 5, "data": [{"started_at": "2"}]},
-        {"total": 1, "deltas": 2, "data": [{"started_at": "3"}]},
+        {"total": 2, "deltas": 5, "bytes": 50, "data": [{"started_at": "2"}]},
+        {"total": 1, "deltas": 2, "bytes": 7, "data": [{"started_at": "3"}]},
     ]
-    assert together(parts) == {"total": 3, "deltas": 7, "data": [{"started_at": "3"}, {"started_at": "2"}]}
+    rows = [{"started_at": "3"}, {"started_at": "2"}]
+    assert together(parts) == {"total": 3, "deltas": 7, "bytes": 57, "data": rows}
 
 
 def test_times_are_in_utc() -> None:

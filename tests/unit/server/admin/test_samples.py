@@ -20,7 +20,7 @@ class Server:
 
     def __init__(self) -> None:
         self.sink = PrometheusSink(["m"], {"breaker_state": lambda: {"up": 2}})
-        self.streams: dict[str, Any] = {"total": 0, "deltas": 0, "data": []}
+        self.streams: dict[str, Any] = {"total": 0, "deltas": 0, "bytes": 0, "data": []}
         self.now = 10.0
         self.sampler = Sampler(self._counts, self._streams, lambda: self.now)
 
@@ -56,6 +56,22 @@ async def test_rates_are_those_since_the_last_sample() -> None:
     }
 
 
+async def test_running_streams_have_their_rates_too() -> None:
+    """What they have sent moves to the counts when they end, and is counted once."""
+    server = Server()
+    server.streams = {"total": 1, "deltas": 10, "bytes": 1000, "data": []}
+    await server.sampler.sample()
+    server.streams = {"total": 1, "deltas": 30, "bytes": 4000, "data": []}
+    server.now += 2
+    rates = (await server.sampler.sample())["rates"]
+    assert (rates["deltas"], rates["bytes"]) == (10.0, 1500.0)
+    server.streams = {"total": 0, "deltas": 0, "bytes": 0, "data": []}
+    server.count(deltas=30, bytes_out=4000)
+    server.now += 2
+    rates = (await server.sampler.sample())["rates"]
+    assert (rates["deltas"], rates["bytes"]) == (0.0, 0.0)
+
+
 async def test_a_sum_that_falls_is_no_negative_rate() -> None:
     server = Server()
     server.count()
@@ -84,7 +100,7 @@ async def test_distributions_errors_and_breakers() -> None:
 
 async def test_a_sample_has_an_end_however_many_streams_and_errors_there_are() -> None:
     server = Server()
-    server.streams = {"total": 10_000, "deltas": 0, "data": [{"id": "s"}] * 1000}
+    server.streams = {"total": 10_000, "deltas": 0, "bytes": 0, "data": [{"id": "s"}] * 1000}
     for number in range(LIMITS.errors_sampled + 1):
         server.count(outcome="failed", code=f"c{number}")
     sample = await server.sampler.sample()
