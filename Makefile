@@ -61,9 +61,9 @@ test: install  ## linters, types and every test this machine can run
 check: install  ## linters and types only
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 
-# The environment that is there will do, so that the site can be built without a network.
+# The environment that is there will do, so that the site can be built without a network. The pages need nothing compiled.
 docs:  ## the pages as a site in build/site; a warning or a link that leads nowhere is a failure
-	@$(VENV)/bin/python -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(MAKE) -s install
+	@$(VENV)/bin/python -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(MAKE) -s $(INSTALLED)-docs
 	@PYTHON=$(VENV)/bin/python ci/docs.sh
 	@echo 'build/site/index.html'
 
@@ -144,6 +144,11 @@ $(INSTALLED): pyproject.toml | $(VENV)/bin/uv
 $(INSTALLED)-dev: pyproject.toml | $(VENV)/bin/uv
 	@echo 'installing gai-fast in $(VENV), with what the tests need …'
 	$(call install_package,gai-fast[dev])
+	@touch $(INSTALLED) $@
+
+$(INSTALLED)-docs: pyproject.toml | $(VENV)/bin/uv
+	@echo 'installing gai-fast in $(VENV), with what the pages need …'
+	$(call install_package,gai-fast[docs])
 	@touch $(INSTALLED) $@
 
 $(BUILDER)/bin/python: | $(VENV)/bin/uv

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = """#!/bin/sh
 # Makes environments of itself, and notes what setup.py would compile: GAI_FAST_MYPYC is 1 for everything.
 case "$*" in
+  "-c import furo"*) [ -z "$NO_SPHINX" ] || exit 1 ;;
   *" pip uv") [ -z "$NO_PIP" ] || exit 1; echo "$*" >>installed ;;
   "-m venv "*)
     echo "$*" >>environments
@@ -35,7 +36,7 @@ def make(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Make:
     if shutil.which("make") is None:
         unavailable("make")
     (tmp_path / "ci").mkdir()
-    for name in ("Makefile", "pyproject.toml", "ci/install.sh"):
+    for name in ("Makefile", "pyproject.toml", "ci/install.sh", "ci/docs.sh"):
         shutil.copy(ROOT / name, tmp_path / name)
     for name in ("runtime", "net"):
         (tmp_path / "gai_fast" / name).mkdir(parents=True)
@@ -92,6 +93,15 @@ def test_serve_compiles_the_kernels_alone_and_install_compiles_the_rest(make: Ma
 def test_what_is_measured_and_tested_is_compiled_whole(make: Make, target: str) -> None:
     assert make(target) == [EVERYTHING]
     assert make("serve") == []
+
+
+def test_the_pages_need_nothing_compiled(make: Make, tmp_path: Path) -> None:
+    assert make("docs") == []
+    installed = tmp_path / "installed"
+    assert not installed.exists(), "the environment that is there will do"
+    assert make("docs", NO_SPHINX="1") == []
+    assert "gai-fast[docs]" in installed.read_text()
+    assert "gai-fast[dev]" not in installed.read_text()
 
 
 def test_the_tests_packages_are_installed_by_install_alone(make: Make, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import orjson
 from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_option, option, plots, print_json
 from gai_fast.cli.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.plots import figure, seconds
+from gai_fast.cli.processor_time import BUSY
 from gai_fast.cli.serve import QUERY, run_async
 from gai_fast.model.errors import Error
 from gai_fast.model.version import __version__
@@ -30,8 +31,6 @@ from gai_fast.model.version import __version__
 SCHEMA: Final = "gai-fast.bench.v1"
 DEFAULT_REQUESTS: Final = 100
 LOOK_SECONDS: Final = 0.2
-BUSY: Final = 0.9
-"""The share of a core above which this client may be the bottleneck."""
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, by the convention of shells."""
 
@@ -159,6 +158,7 @@ def results_of(load: Load, connections: int, rate: float | None, begun: datetime
         "events": measured.events,
         "output_tokens": measured.output_tokens,
         "client_cpu": measured.client_cpu,
+        "mock_cpu": measured.mock_cpu,
         **{name: read(measured) for name, read in _COUNTS.items() if name.endswith("_per_second")},
         **{name: _times(getattr(measured, name)) for name in TIMES},
     }
@@ -250,6 +250,7 @@ def _count_rows(results: Results, before: Results | None) -> list[list[str]]:
     errors = results["errors"]
     codes = ", ".join(f"{code} {count:,}" for code, count in results["errors_by_code"].items())
     rows.append(["errors", f"{errors:,}", codes])
+    rows.append(["client CPU", f"{results['client_cpu']:.0%}", "of a core"])
     if results["unsent"]:
         rows.append(["never sent", f"{results['unsent']:,}", "due while all connections were busy"])
     return rows
@@ -259,6 +260,8 @@ def _notes(results: Results) -> list[str]:
     notes = [f"first error: {results['first_error']}"] if results["first_error"] else []
     if results["client_cpu"] > BUSY and results["seconds"] >= 1:
         notes.append(f"this client used {results['client_cpu']:.0%} of a core: the figures may be its own")
+    if (results["mock_cpu"] or 0) > BUSY:
+        notes.append(f"the mock used {results['mock_cpu']:.0%} of a core: it is the limit")
     if results["interrupted"]:
         notes.append("interrupted: unfinished answers are left out")
     return notes

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shutil
 import signal
 import sys
+import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -35,11 +37,82 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+class Wrapped:
+    """Breaks lines of a growing text at words, as a terminal breaks them anywhere.
+
+    A word is held back until it is complete; between wide characters a line may be broken anywhere. What may be copied
+    stays as it is: a word longer than a line, and the code between lines that begin with three backticks.
+
+    Args:
+        width: The width of a line, in cells.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._word = ""
+        self._column = 0
+        self._line = ""
+        """The beginning of the line, as long as it may become a fence of code."""
+        self._is_code = False
+        self._is_long = False  # the present word is longer than a line
+
+    def add(self, text: str) -> str:
+        """Returns what can be printed of the text so far."""
+        out: list[str] = []
+        for character in text:
+            if len(self._line) < len(_FENCE):
+                self._line += character
+            if character == "\n":
+                out += [self.rest(), character]
+                self._is_code ^= self._line.startswith(_FENCE)
+                self._column, self._line, self._is_long = 0, "", False
+            elif self._is_code or self._line.startswith(_FENCE):
+                out += [self.rest(), character]
+            elif character in " \t":
+                out.append(self.rest())
+                self._is_long = False
+                if self._column < self._width:  # else the next word begins a line
+                    out.append(character)
+                    self._column += 1
+            elif self._is_long:
+                out.append(character)
+                self._column = (self._column + _cells(character)) % self._width
+            elif unicodedata.east_asian_width(character) in "WF":
+                out.append(self.rest())
+                self._word = character
+                out.append(self.rest())
+            else:
+                self._word += character
+                if _cells(self._word) >= self._width:
+                    out.append(self.rest())
+                    self._is_long = True
+        return "".join(out)
+
+    def rest(self) -> str:
+        """Returns the word that is held back, on a line of its own if the present one has no room for it."""
+        word, self._word = self._word, ""
+        cells = _cells(word)
+        is_new = cells > 0 and self._column > 0 and self._column + cells > self._width
+        self._column = (0 if is_new else self._column) + cells
+        return f"\n{word}" if is_new else word
+
+
+_FENCE: Final = "```"
+
+
+def _cells(text: str) -> int:
+    """Returns the cells that a text takes on a terminal."""
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)
+
+
 class _Printer:
-    """Prints an answer as it arrives. Reasoning is dimmed, and only printed to a terminal."""
+    """Prints an answer as it arrives. On a terminal its lines are broken at words, and its reasoning is dimmed; it is
+    printed to a terminal only."""
 
     def __init__(self) -> None:
         self._is_terminal = _is_terminal()
+        self._wrapped = Wrapped(shutil.get_terminal_size().columns) if self._is_terminal else None
         self._color = self._is_terminal and wants_color()
         self._kind = ""
         self._last = "\n"
@@ -55,18 +128,31 @@ class _Printer:
         elif kind == "tool.call":
             call = event["tool_call"]
             name = _TERMINAL.sub("", call["name"])
+            self._flush()
             click.echo(f"\n[{name} is called; chat runs no tools]", err=True)
-        elif kind == "done" and self._last != "\n":
-            click.echo()
+        elif kind == "done":
+            self._flush()
+            if self._last != "\n":
+                click.echo()
 
     def _write(self, kind: str, text: str) -> None:
-        if self._is_terminal:
-            text = _TERMINAL.sub("", text)
         if self._kind not in ("", kind):
+            self._flush()
             click.echo("\n")
+            if self._is_terminal:
+                self._wrapped = Wrapped(shutil.get_terminal_size().columns)
         self._kind = kind
+        self._print(text if self._wrapped is None else self._wrapped.add(_TERMINAL.sub("", text)))
+
+    def _flush(self) -> None:
+        """Prints the word that is held back."""
+        if self._wrapped is not None:
+            self._print(self._wrapped.rest())
+
+    def _print(self, text: str) -> None:
         self._last = text[-1:] or self._last
-        click.echo(click.style(text, dim=True) if kind == "reasoning" and self._color else text, nl=False)
+        is_dim = self._kind == "reasoning" and self._color
+        click.echo(click.style(text, dim=True) if is_dim and text else text, nl=False)
 
 
 class _JSONPrinter:
@@ -141,9 +227,10 @@ def command(config_path: Path | None, model: str | None, json: bool, prompt: str
     settings = load_config(config_path).settings
     log_bugs_only()
     chosen = _chosen(settings, model)
-    description = get_provider(chosen.upstream.provider).description
-    if description and _is_terminal() and not json:
-        click.echo(f"[{chosen.name}: {description}]", err=True)
+    if _is_terminal() and not json:
+        description = get_provider(chosen.upstream.provider).description
+        about = description or f"{chosen.upstream.name}/{chosen.id}"
+        click.echo(_TERMINAL.sub("", f"[{chosen.name}: {about}]"), err=True)
     conversation = Conversation(settings, chosen, as_json=json)
     if prompt is None:
         _converse(conversation)

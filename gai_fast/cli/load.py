@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ import orjson
 from msgspec import UNSET, Struct, structs
 from msgspec.json import Decoder
 
+from gai_fast.cli.processor_time import MOCK_HEADER
 from gai_fast.core.relay import Relay
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import CLASSES, Error
@@ -103,12 +105,19 @@ class Measured:
     interrupted: bool = False
     client_cpu: float = 0.0
     """The share of a core that this process used; near 1 the client is the bottleneck."""
+    mock_cpu: float | None = None
+    """The largest share of a core that a `gai-fast mock` told; near 1 it is the bottleneck. None if none answered."""
     ttft: Histogram = field(default_factory=Histogram)
     """Times from the request to the first event, for all answers with an event."""
     gap: Histogram = field(default_factory=Histogram)
     """Times between two events of an answer; 0 if both arrived in one read."""
     duration: Histogram = field(default_factory=Histogram)
     """Times from the request to the end, for complete answers."""
+
+    def note_mock(self, told: str) -> None:
+        """Notes the share of a core that a mock tells; what is no such share is left out."""
+        if re.fullmatch(r"[0-9]{1,3}\.[0-9]{2}", told):
+            self.mock_cpu = max(float(told), self.mock_cpu or 0.0)
 
 
 # ---- the request, and the readers of its answer ----------------------------------------------------------------------
@@ -348,6 +357,8 @@ class _Answer(Receiver):
         self._tokens: int | None = None
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
+        if MOCK_HEADER in headers:
+            self._load.measured.note_mock(headers[MOCK_HEADER])
         self._take(self._reader.head(status, headers))
 
     def body_received(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -22,6 +22,7 @@ from gai_fast.cli.dialects import DIALECTS
 from gai_fast.cli.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
 from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
+from gai_fast.cli.processor_time import BUSY, MOCK_HEADER, ProcessorShare
 from gai_fast.model.limits import SHARED
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Mock:
         host: Address to listen on.
         port: Port to listen on; 0 chooses a free one.
         keeps_requests: Whether `requests` keeps every request; memory then grows with each.
+        on_busy: Called once, with the share of a core that this process uses, when it is the limit of a load.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Mock:
         host: str = "127.0.0.1",
         port: int = 0,
         keeps_requests: bool = True,
+        on_busy: Callable[[float], None] | None = None,
     ) -> None:
         self.dialects = {dialect: DIALECTS[dialect]} if dialect else dict(DIALECTS)
         self.rate = rate
@@ -97,7 +100,17 @@ class Mock:
         self._keeps_requests = keeps_requests
         self._received = 0
         self._fault = fault
+        self._on_busy = on_busy
+        self._processor = ProcessorShare()
         self._server = LocalServer(self._app(), host=host, port=port, listens=not self._refuses)
+
+    def note_share(self) -> float:
+        """Returns the share of a core that this process used in the last second; says it once if it is the limit."""
+        share = self._processor.share()
+        if share > BUSY and self._on_busy is not None:
+            self._on_busy(share)
+            self._on_busy = None
+        return share
 
     @property
     def fault(self) -> Fault | None:
@@ -212,7 +225,8 @@ class _Running:
 
         answer, request = self._answer, self._request
         await self._until(0)
-        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+        share = f"{self._mock.note_share():.2f}"
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", MOCK_HEADER: share}
         response = web.StreamResponse(headers=headers)
         if self._http.version >= HttpVersion11:
             response.enable_chunked_encoding()
@@ -360,6 +374,10 @@ def _fault(context: click.Context, parameter: click.Parameter, value: str | None
         raise click.BadParameter(str(problem)) from None
 
 
+def _say_busy(share: float) -> None:
+    click.echo(f"this mock uses {share:.0%} of a core: what is measured through it may be its own", err=True)
+
+
 @click.command()
 @option("--port", type=WholeRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
 @option("--dialect", type=click.Choice(list(DIALECTS)), help="The only dialect to speak; by default all, by path.")
@@ -377,7 +395,16 @@ def command(port: int, dialect: str | None, rate: float, ttft: float, deltas: in
 
     Point an upstream's base_url at the URL it prints.
     """
-    mock = Mock(dialect=dialect or "", rate=rate, ttft=ttft, deltas=deltas, fault=fail, port=port, keeps_requests=False)
+    mock = Mock(
+        dialect=dialect or "",
+        rate=rate,
+        ttft=ttft,
+        deltas=deltas,
+        fault=fail,
+        port=port,
+        keeps_requests=False,
+        on_busy=_say_busy,
+    )
     try:
         asyncio.run(run_until_signal(mock, lambda url: announce(f"mock upstream on {url}")))
     except OSError as problem:

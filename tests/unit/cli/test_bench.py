@@ -119,6 +119,7 @@ class TestTable:
             ["events", "20", "10.0/s"],
             ["output", "tokens", "30", "15.0/s"],
             ["errors", "3", "timeout", "2,", "network", "1"],
+            ["client", "CPU", "0%", "of", "a", "core"],
         ]
 
     def test_what_was_not_measured_is_a_dash_and_never_a_nought(self) -> None:
@@ -136,8 +137,20 @@ class TestTable:
         assert "50 requests/s due" in text
         assert "first error: network: reset" in text
         assert "this client used 97% of a core" in text
+        assert ["client", "CPU", "97%", "of", "a", "core"] in [line.split() for line in text.splitlines()]
+        assert "the mock" not in text
         assert "interrupted" in text
         assert "never sent" in text
+
+
+def test_a_mock_that_is_the_limit_is_said() -> None:
+    load = measured(0.1)
+    for told in ("0.20", "0.95", "0.50", "x", "1e9", "99999.00"):
+        load.note_mock(told)
+    assert load.mock_cpu == 0.95
+    assert "the mock used 95% of a core: it is the limit" in shown(results(load))
+    assert results(load)["mock_cpu"] == 0.95
+    assert results(measured(0.1))["mock_cpu"] is None
 
 
 def test_the_json_document_has_figures_in_seconds_and_no_secret() -> None:

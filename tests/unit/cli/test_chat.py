@@ -82,6 +82,38 @@ def test_reasoning_and_control_codes_stay_out_of_a_pipe(run: Run, asked: Asked) 
     assert run("chat", "hi", color=True).output == "ok\n"
 
 
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        ("Tell me a long story", ["Tell me a ", "long story"]),
+        ("ab cd\nabcdefgh ij", ["ab cd", "abcdefgh ", "ij"]),
+        ("0123456789 next", ["0123456789", "next"]),
+        ("see https://a.example/long it is", ["see ", "https://a.example/long it is"]),
+        ("a\n```py\nx = 1 + 2 + 3\n```\nand more text", ["a", "```py", "x = 1 + 2 + 3", "```", "and more ", "text"]),
+        ("世界世界世界", ["世界世界世", "界"]),
+        ("", [""]),
+    ],
+)
+def test_lines_are_broken_at_words_however_the_text_comes(said: str, lines: list[str]) -> None:
+    for size in (1, 2, 7, 100):
+        wrapped = chat.Wrapped(10)
+        pieces = [wrapped.add(said[at : at + size]) for at in range(0, len(said), size)]
+        assert "".join([*pieces, wrapped.rest()]).split("\n") == lines
+
+
+def test_a_terminal_is_told_which_model_answers(
+    run: Run, asked: Asked, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "gai-fast.toml").write_text(
+        '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
+        '[[model]]\nname = "fast"\nupstream = "main"\nid = "gpt-x"\n'
+    )
+    asked[1].extend([text("ok"), text("ok")])
+    assert run("chat", "hi").stderr == ""
+    monkeypatch.setattr("gai_fast.cli.chat._is_terminal", lambda: True)
+    assert run("chat", "hi").stderr == "[fast: main/gpt-x]\n"
+
+
 def test_on_a_terminal_reasoning_is_dimmed_and_control_characters_are_left_out(
     run: Run, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
