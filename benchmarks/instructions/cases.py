@@ -393,7 +393,11 @@ ANSWERS: Final[dict[str, tuple[bytes, Callable[[str, str], bytes]]]] = {
         responses,
     ),
     "anthropic": (
-        named("message_start", '"message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[]}')
+        named(
+            "message_start",
+            '"message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],'
+            '"usage":{"input_tokens":9,"output_tokens":1}}',
+        )
         + named("content_block_start", '"index":0,"content_block":{"type":"text","text":""}'),
         messages,
     ),

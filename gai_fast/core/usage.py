@@ -13,7 +13,8 @@ Knows no provider and no account. `core/answer.py` calls it for the few answers 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.model.limits import SHARED
@@ -22,10 +23,11 @@ _WHOLE: Final = ("input_tokens", "output_tokens", "total_tokens")
 _LAST: Final = ("source", "cost")
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Known:
     """What is known of an answer, beside its usage.
 
-    Attributes:
+    Args:
         prompt: The characters of the request's text.
         answer: The characters of the answer.
         window: The tokens that the model has room for. None if that is unknown.
@@ -55,8 +57,12 @@ def absurd_count(usage: Mapping[str, Any], most: int) -> int:
         usage: The counts.
         most: The result of `most_tokens`.
     """
-    counts = [usage.get(name) for name in _WHOLE[:2]]
-    return max([each for each in counts if isinstance(each, int) and each > most], default=0)
+    largest = 0
+    for name in ("input_tokens", "output_tokens"):
+        counted = usage.get(name)
+        if isinstance(counted, int) and counted > most and counted > largest:
+            largest = counted
+    return largest
 
 
 def completed(usage: Mapping[str, Any], known: Known, source: str) -> dict[str, Any]:

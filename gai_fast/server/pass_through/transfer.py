@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -466,13 +467,17 @@ class Transfer(Receiver):
 
     def _measured(self, usage: dict[str, Any], source: str) -> dict[str, Any]:
         """Returns a usage in which an estimate stands for a count that is missing or absurd (`core/usage.py`)."""
+        into, out = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+        is_usual = isinstance(into, int) and isinstance(out, int) and into + out <= SHARED.usual_tokens
+        if is_usual and "total_tokens" in usage:
+            return usage  # nearly all
         model = self._call.model
         window = None if model is None else get_provider(model.upstream.provider).window(model)
         known = Known(len(self._call.body), self._received, window, zero_counts=True)
         self._absurd_tokens = absurd_count(usage, most_tokens(known))
         if "total_tokens" in usage and not self._absurd_tokens:
             return usage
-        return completed(usage, known._replace(prompt=text_characters(self._call.body)), source)
+        return completed(usage, replace(known, prompt=text_characters(self._call.body)), source)
 
     # ---- StreamCallbacks
 

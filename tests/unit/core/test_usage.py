@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,8 +48,8 @@ def test_an_estimate_stands_for_each_count_that_is_not_measured(said: dict[str, 
 
 
 def test_no_output_is_measured_where_there_is_no_text_or_the_provider_names_the_cost() -> None:
-    assert completed(usage(7, 0), KNOWN._replace(answer=0), "estimated") == usage(7, 0)
-    assert completed(usage(7, 0), KNOWN._replace(zero_counts=True), "estimated") == usage(7, 0)
+    assert completed(usage(7, 0), replace(KNOWN, answer=0), "estimated") == usage(7, 0)
+    assert completed(usage(7, 0), replace(KNOWN, zero_counts=True), "estimated") == usage(7, 0)
 
 
 def test_a_total_that_is_not_the_sum_is_replaced() -> None:
@@ -62,8 +63,8 @@ def test_the_cost_stays_last() -> None:
 def test_a_count_is_absurd_only_above_the_window_and_above_the_text() -> None:
     short, long = Known(400, 40, window=1000), Known(400, 4000, window=1000)
     assert (most_tokens(short), most_tokens(long)) == (440 * LIMITS.tokens_per_character, 4400 * 8)
-    assert most_tokens(short._replace(window=10_000)) == 10_000
-    assert most_tokens(short._replace(window=None)) == LIMITS.window
+    assert most_tokens(replace(short, window=10_000)) == 10_000
+    assert most_tokens(replace(short, window=None)) == LIMITS.window
     assert absurd_count(usage(7, 3520), 3520) == 0
     assert absurd_count(usage(3521, 2**32 - 1), 3520) == 2**32 - 1
     assert absurd_count(usage(None, "x"), 3520) == 0

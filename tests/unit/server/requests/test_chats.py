@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings
+from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
@@ -46,8 +46,11 @@ class Fixture:
     def log(self, stream_id: str) -> StreamLog:
         return self.store.create(LogHeader(stream_id, "anonymous", "m", "gai", "sse"))
 
-    async def post(self, stream_id: str, chat_id: str = "c", start: Any = None) -> FakeConnection:
-        passage = StubPassage(stream_id, target="/api/v1/chat", start=start or (lambda: self.log(stream_id)))
+    async def post(
+        self, stream_id: str, chat_id: str = "c", start: Any = None, key: KeySettings | None = None
+    ) -> FakeConnection:
+        start = start or (lambda: self.log(stream_id))
+        passage = StubPassage(stream_id, target="/api/v1/chat", caller=key, start=start)
         passage.chat = chat_id
         assert self.gates.walk(passage, self.gates.of(frozenset(("admission", "chat")))) is None
         await until(lambda: not len(self.gates._pending))
@@ -109,16 +112,13 @@ async def test_a_stream_that_ends_at_once_is_not_remembered() -> None:
     assert await on.store.find_claim(KEY) is None
 
 
-async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> None:
     fixture = Fixture()
     await fixture.post("a")
-
-    async def refuse(stream_id: str, caller: str) -> None:
-        raise Error("rate_limited")
-
-    monkeypatch.setattr(fixture.engine, "must_ask", lambda caller: True)
-    monkeypatch.setattr(fixture.engine, "admission", refuse)
-    assert reply_of(await fixture.post("b")).status == 429
+    key = KeySettings(ANONYMOUS, (), limits=KeyLimits(streams=1))
+    assert fixture.engine.ledger.try_take(key, "another")
+    with pytest.raises(Error, match="streams = 1"):
+        await fixture.post("b", key=key)
     standing = await fixture.store.find_claim(KEY)
     assert standing is not None
     assert standing.stream_id == "a"

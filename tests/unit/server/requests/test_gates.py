@@ -69,8 +69,8 @@ class Noting(Gate):
         return cast("StubPassage", passage).steps
 
 
-def test_the_gates_stand_in_one_order_whatever_a_route_names() -> None:
-    gates = Gates(cast(Any, _Parts()))
+async def test_the_gates_stand_in_one_order_whatever_a_route_names(engine: Engine) -> None:
+    gates = Gates(engine)
     order = [type(gate).__name__.lstrip("_") for gate in gates.of(ALL)]
     assert order == [
         "EarlyLimits",
@@ -83,12 +83,6 @@ def test_the_gates_stand_in_one_order_whatever_a_route_names() -> None:
         "Chat",
     ]
     assert [type(gate).__name__ for gate in gates.of(frozenset(("admission",)))] == ["_Read", "_Plan", "_Admission"]
-
-
-class _Parts:
-    """An engine of which the gates keep the store alone."""
-
-    store = None
 
 
 async def test_a_request_whose_gates_do_not_wait_begins_without_a_task(engine: Engine) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from hashlib import blake2b
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeySettings, StoreSettings
+from gai_fast.model.settings import KeySettings, Settings
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.requests.gates import Gates
 from gai_fast.server.requests.idempotency import key_of, scoped
 from gai_fast.server.requests.passage import Gate, Passage, Wait
-from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog
-from tests.unit.net.fakes import FakeTime
+from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from tests.unit.server.incoming_requests import http, incoming
 from tests.unit.server.requests.stub_passage import StubPassage
 from tests.unit.server.requests.test_stream_response import FakeConnection
@@ -96,7 +95,7 @@ class Fixture:
     """Requests with one key, over a store in memory."""
 
     def __init__(self) -> None:
-        self.engine: Any = SimpleNamespace(store=Store(StoreSettings(), cast(Any, FakeTime()), claim_ttl=60))
+        self.engine = Engine(Settings(), asyncio.get_running_loop())
         self.store = self.engine.store
         self.gates = Gates(self.engine)
         self.last = Refusing()
