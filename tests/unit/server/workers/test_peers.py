@@ -19,6 +19,7 @@ from gai_fast.runtime import ids
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets, DrainedTargetsHome
 from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RecentRequests
+from gai_fast.server.admin.running_streams import RunningSums
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
 from gai_fast.server.observe.metrics import PrometheusSink
@@ -78,7 +79,9 @@ class Pair:
 
 
 def answers_of(engine: Engine) -> Answers:
-    return Answers(engine, Watches(engine), RecentRequests(), LastHour(PrometheusSink([]), lambda: (0, 0)))
+    return Answers(
+        engine, Watches(engine), RecentRequests(), LastHour(PrometheusSink([]), lambda: RunningSums(0, 0, 0))
+    )
 
 
 @asynccontextmanager
@@ -434,7 +437,7 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
         log.trim(log.size - 300)
         assert 0 < log.lost < 6
         answer = await Answers(
-            both.two, Watches(both.two), RecentRequests(), LastHour(PrometheusSink([]), lambda: (0, 0))
+            both.two, Watches(both.two), RecentRequests(), LastHour(PrometheusSink([]), lambda: RunningSums(0, 0, 0))
         ).tail({log.header.stream_id: 6}, 0.0)
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
         assert (begins, last, ending, has_more) == (6, 10, None, False)
