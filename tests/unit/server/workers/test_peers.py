@@ -510,7 +510,7 @@ async def test_news_that_have_come_are_not_lost_with_their_worker() -> None:
 
 async def test_the_streams_of_other_workers_are_listed_and_cancelled_whoever_they_belong_to(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
-        assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "data": []}]
+        assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "bytes": 0, "data": []}]
         cancelled: list[bool] = []
         stream_id = "a" * 22 + SERVER + "2"
         shown: list[Any] = []
@@ -581,7 +581,7 @@ async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         both.supervisor.workers = [1, 2, 3]
         both.supervisor.highest_number = 3
-        assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "data": []}]
+        assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "bytes": 0, "data": []}]
         assert [len(slots) for slots in await both.peers.all_slots()] == [1]
         assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False
 
