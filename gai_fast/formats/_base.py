@@ -138,6 +138,9 @@ class ClientRequest:
         prompt_characters: Characters of the prompt, for an estimate if the upstream counts no tokens.
         background: The answer is generated even if the client does not wait for it.
         echo: Members of the request that the answer repeats, as in `StreamContext`.
+
+    Attributes:
+        native: The result of `Format.parse_request`, or its error, if the body is translated already.
     """
 
     __slots__ = (
@@ -146,6 +149,7 @@ class ClientRequest:
         "echo",
         "form",
         "model",
+        "native",
         "prompt_characters",
         "shape",
         "stream",
@@ -166,6 +170,7 @@ class ClientRequest:
         form: Any = None,
         shape: Shape | None = None,
     ) -> None:
+        self.native: tuple[Request, list[str]] | Error | None = None
         self.body = body
         self.shape = shape
         self.form = form

@@ -21,6 +21,7 @@ from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import JSONText
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
+from gai_fast.runtime.beside import breathe
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 
@@ -81,6 +82,7 @@ def require_type(value: Any, path: str, kind: type, other: type | None = None) -
     Raises:
         InvalidRequest: The value has none of the types.
     """
+    breathe()  # each message, part, call and tool passes here
     if type(value) is not kind and type(value) is not other:
         raise _unexpected(value, path, kind, other)
 

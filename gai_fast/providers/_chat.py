@@ -57,6 +57,7 @@ from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_calls import function_of
 from gai_fast.providers._tool_names import OPENAI_NAMES, ToolNames
+from gai_fast.runtime.beside import breathe
 
 _UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
 
@@ -192,6 +193,7 @@ class ChatAPI(API):
         paths: list[str] = []
         shown: list[dict[str, Any]] = []
         for path, message in turns(request):
+            breathe()
             is_result = type(message) is ToolMessage
             if shown and not is_result:
                 # Behind the last result, since the dialect wants all results directly behind their calls.

@@ -15,6 +15,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.providers._chat_mends import has_functions, with_tools
 from gai_fast.providers._requests import joined
 from gai_fast.providers._rules import AS_IT_IS, CallIds, Member, Mend, RequestRules
+from gai_fast.runtime.beside import breathe
 
 LEFT_BY_ANSWERS: Final = frozenset(
     "annotations citations executed_tools images provider_specific_fields reasoning reasoning_content "
@@ -168,6 +169,7 @@ class ChatRules(RequestRules):
         sent: list[Any] = []
         places: list[str] = []
         for at, message in enumerate(messages):
+            breathe()
             path = f"messages[{at}]"
             fitted = self._message(message, path, changes) if isinstance(message, dict) else message
             if fitted is None:

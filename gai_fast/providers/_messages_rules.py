@@ -13,6 +13,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.shapes import Shape, is_unsigned_or_sealed
 from gai_fast.model.changes import Changes
 from gai_fast.providers._rules import Mend, RequestRules
+from gai_fast.runtime.beside import breathe
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -29,6 +30,7 @@ class MessagesRules(RequestRules):
         sent: list[Any] = []
         places: list[str] = []
         for at, message in enumerate(body["messages"]):
+            breathe()
             path = f"messages[{at}]"
             content = message.get("content") if isinstance(message, dict) else None
             if isinstance(content, list):

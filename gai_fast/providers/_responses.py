@@ -50,6 +50,7 @@ from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.providers._routes import ANYWHERE
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_names import OPENAI_NAMES, ToolNames
+from gai_fast.runtime.beside import breathe
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -158,6 +159,7 @@ class ResponsesAPI(API):
                 kinds[tool.name] = tool.type
         given = turns(request)
         for path, message in given:
+            breathe()
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is AssistantMessage:
                 answer = self._answer(message, path, target, kinds)

@@ -16,6 +16,7 @@ from gai_fast.core.signatures import is_ours, open_signature
 from gai_fast.core.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
 from gai_fast.providers._rules import CallIds, Member, Mend, RequestRules
+from gai_fast.runtime.beside import breathe
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -69,6 +70,7 @@ class ResponsesRules(RequestRules):
         sent: list[Any] = []
         is_left = False  # whether reasoning was, since the last message of the user
         for at, item in enumerate(given):
+            breathe()
             fitted = self._item(item, at) if isinstance(item, dict) else item
             if not self._thinks and isinstance(fitted, dict):
                 if fitted.get("type") == "reasoning":

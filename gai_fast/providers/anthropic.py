@@ -72,6 +72,7 @@ from gai_fast.providers._strict_schemas import is_recursive
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
+from gai_fast.runtime.beside import breathe
 
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"
@@ -407,6 +408,7 @@ class Anthropic(API):
         given = turns(request)
         end = 0  # of the system messages in a row
         for at, (path, message) in enumerate(given):
+            breathe()
             blocks = self._blocks(message, path, target)
             if not blocks and type(message) is not ToolMessage:
                 target.changes.drop_message(path)

@@ -63,6 +63,7 @@ from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls
 from gai_fast.providers._tool_names import OPENAI_NAMES
 from gai_fast.providers.limits import LIMITS
+from gai_fast.runtime.beside import breathe
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
 _NO_RESULT: Final = "{}"
@@ -126,6 +127,7 @@ class Cohere(API):
         messages: list[dict[str, Any]] = []
         paths: list[str] = []
         for where, message in turns(request):
+            breathe()
             if self._is_silent(message):
                 target.changes.drop_message(where)
                 continue

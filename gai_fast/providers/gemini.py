@@ -72,6 +72,7 @@ from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target, UpstreamRequest
 from gai_fast.providers._tool_names import ToolNames
 from gai_fast.providers.limits import LIMITS
+from gai_fast.runtime.beside import breathe
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 _WORD: Final = "Continue."
@@ -268,6 +269,7 @@ class Gemini(API):
         names: dict[str, str] = {}
         ids = self._call_ids(request, target)
         for where, message in in_call_order(turns(request)):
+            breathe()
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is SystemMessage:
                 if not any(_texts(message)):

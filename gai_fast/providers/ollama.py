@@ -54,6 +54,7 @@ from gai_fast.providers._rules import RequestRules
 from gai_fast.providers._target import Target
 from gai_fast.providers._tool_calls import ToolCalls, function_of, listed_calls
 from gai_fast.providers.limits import LIMITS
+from gai_fast.runtime.beside import breathe
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _ADDRESS: Final = "http://127.0.0.1:11434"
@@ -180,6 +181,7 @@ class Chat(_Ollama):
         names: dict[str, str] = {}
         messages: list[dict[str, Any]] = []
         for where, message in in_call_order(turns(request)):
+            breathe()
             written = self._message(where, message, names, target)
             if len(written) > _ROLE_AND_CONTENT or written["content"] or not _lost_all(message):
                 messages.append(written)

@@ -41,11 +41,13 @@ from gai_fast.net.identity.token_source import Fetch, TokenSource
 from gai_fast.net.identity.waiting_exchange import Send
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
+from gai_fast.net.stream.written_exchange import WrittenExchange
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.net.upstream.sockets import unsent_error
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
+from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
@@ -93,6 +95,8 @@ class Targets(AttemptRunner):
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
         self._refused = RefusedMembers()
+        self.beside = Beside(loop)
+        """Reads and writes large requests."""
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
@@ -148,6 +152,7 @@ class Targets(AttemptRunner):
             look.cancel()
         for source in self._token_sources.values():
             source.close()
+        self.beside.close()
 
     # -- the choice --
 
@@ -337,31 +342,46 @@ class Targets(AttemptRunner):
                 target.changes.leave_out_unsaid(api.provider, path)
             for path in spec.ignored:
                 target.changes.drop(path)
-        adapter: Adapter | None = None
-        if isinstance(spec.request, dict):
-            if spec.counts:
-                adapter = TokenCount(api, spec.model.id)
-                request = api.build_count(spec.request, target, spec.headers)
-            else:
-                request = api.build_passthrough(spec.request, target, spec.headers, spec.shape)
+        adapter: Adapter
+        if spec.counts:
+            adapter = TokenCount(api, spec.model.id)
         else:
-            request = api.build_request(spec.request, target)
-        adapter = adapter or api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
+            adapter = api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
+        redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
+        if spec.is_large:
+            work = partial(_written, api, spec, target)
+            send = partial(self._send_written, api, spec, target, adapter, receiver, stream_id, number, key)
+            return adapter, redact, WrittenExchange(receiver, self.beside.do(work), send, upstream.name)
+        request = _written(api, spec, target)
+        exchange = self._send_written(api, spec, target, adapter, receiver, stream_id, number, key, request)
+        return adapter, redact, exchange
+
+    def _send_written(
+        self,
+        api: API,
+        spec: StreamSpec,
+        target: Target,
+        adapter: Adapter,
+        receiver: Receiver,
+        stream_id: str,
+        number: int,
+        key: str | None,
+        request: UpstreamRequest,
+    ) -> OpenExchange:
+        """Sends a request that is written, now or once there is a token; arguments as for `Upstreams.send`."""
+        upstream = spec.model.upstream
         if target.has_changes:
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)
-        redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
             request.is_unique = True
         if upstream.identity is None:
-            exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
-        else:
-            send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
-            place = f"count {spec.model.id}" if spec.counts else spec.model.id
-            exchange = self.open_with_grant(upstream, receiver, send, place, spec.caller)
-        return adapter, redact, exchange
+            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
+        send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
+        place = f"count {spec.model.id}" if spec.counts else spec.model.id
+        return self.open_with_grant(upstream, receiver, send, place, spec.caller)
 
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
@@ -407,7 +427,7 @@ class Targets(AttemptRunner):
 
     def client_member(self, spec: StreamSpec, error: Error) -> str | None:
         """Returns the path of the client's member that an upstream refuses, as `API.client_member`."""
-        if not spec.request or spec.counts:
+        if not spec.request or spec.counts or spec.is_large:  # it would be read and written again
             return None
         model = spec.model
         target = Target(model.id, None, "drop", model.facts, model if is_tuned(model) else None)
@@ -573,6 +593,15 @@ def _sent(upstream: UpstreamSettings, send: Callable[[Any], OpenExchange], grant
         return send(grant)
     except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
         raise unsent_error(problem, upstream.name)  # noqa: B904  # compiled code sets no cause
+
+
+def _written(api: API, spec: StreamSpec, target: Target) -> UpstreamRequest:
+    """Writes a request for its upstream. Of a large request this is done beside the loop."""
+    if not isinstance(spec.request, dict):
+        return api.build_request(spec.request, target)
+    if spec.counts:
+        return api.build_count(spec.request, target, spec.headers)
+    return api.build_passthrough(spec.request, target, spec.headers, spec.shape)
 
 
 def _log_changes(stream_id: str, upstream: UpstreamSettings, changes: Changes) -> None:

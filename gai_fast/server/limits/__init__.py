@@ -78,12 +78,20 @@ class Limits:
     """Bytes of JSON whose values are sorted in one turn of the loop, in 2 ms at most. Splitting an object or array into
     its parts takes one turn whatever its size: 25 ms for `json_containers` items, 15 ms for `object_members` names."""
 
-    checked_bytes: int = 256 * KIB
-    """Bytes of a body whose structure is checked in one turn of the loop, in 10 ms at most. Smaller bodies are checked
+    checked_bytes: int = 64 * KIB
+    """Bytes of a body whose structure is checked in one turn of the loop, in 3 ms at most. Smaller bodies are checked
     and parsed in the turn in which they are complete."""
 
+    turn_containers: int = 1000
+    """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
+    10 to 20 ms. One with more is read and written beside the loop."""
+
+    turn_passed: int = 10_000
+    """Objects and arrays of a request that is written in one turn of the loop for an upstream that speaks its dialect,
+    in 40 ms at most: only what the upstream does not take is looked for."""
+
     translated_containers: int = 30_000
-    """Objects and arrays of a request that is translated, as native ones are, in one turn of the loop: 0.1 s. A
+    """Objects and arrays of a request that is translated, as native ones are: 0.2 to 0.6 s beside the loop. A
     conversation of 10,000 messages with calls of tools has as many. Requests that are passed on are not walked so."""
 
     turn_value: int = 8

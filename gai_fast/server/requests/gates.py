@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, Literal
 
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
@@ -46,13 +47,21 @@ class _EarlyLimits(Gate):
 
 
 class _Read(Gate):
-    """The step from the body to the request."""
+    """The step from the body to the request. What takes long of it is done beside the loop."""
 
-    __slots__ = ()
+    __slots__ = ("_beside",)
+
+    def __init__(self, beside: Beside) -> None:
+        self._beside = beside
 
     def admit(self, passage: Passage) -> Wait | None:
         passage.read()
-        return None
+        return None if passage.rest is None else partial(self._read_rest, passage)
+
+    async def _read_rest(self, passage: Passage) -> None:
+        assert passage.rest is not None
+        await self._beside.do(passage.rest)
+        passage.name_ids()
 
 
 class _NamedIds(Gate):
@@ -182,7 +191,7 @@ class Gates:
         engine = self._engine
         order: tuple[tuple[str, Gate], ...] = (
             ("early limits", _EarlyLimits(self._checks, takes_key="idempotency" in names)),
-            ("", _Read()),
+            ("", _Read(engine.targets.beside)),
             ("named ids", _NamedIds(engine)),
             ("", _Plan()),
             ("idempotency", _Idempotency(self._keys)),

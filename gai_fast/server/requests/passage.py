@@ -75,6 +75,8 @@ class Passage:
         incoming: The request.
 
     Attributes:
+        rest: Reads the rest of a large body, where that takes long: shares nothing that changes with the loop. None if
+            there is no rest.
         named: The ids that its caller must own, from `read` on.
         key: Its idempotency key, and `body` with it until it is digested. None if it has none.
         body: The body of a request with a key.
@@ -102,6 +104,7 @@ class Passage:
         "log",
         "may_share",
         "named",
+        "rest",
         "sharing",
         "spec",
         "stream_id",
@@ -110,6 +113,7 @@ class Passage:
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming
+        self.rest: Callable[[], None] | None = None
         self.named: Sequence[StoredId] = ()
         self.key: str | None = None
         self.body = b""
@@ -135,6 +139,9 @@ class Passage:
             Error: It is no request.
         """
         raise NotImplementedError
+
+    def name_ids(self) -> None:
+        """Names the ids that its caller must own, after `rest`."""
 
     def plan(self) -> None:
         """Chooses the model, and makes what its upstream is asked.

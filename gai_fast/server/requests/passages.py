@@ -30,6 +30,7 @@ from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated, form_of, negotiate
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, cache_header, wants_shared_answer
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
@@ -37,7 +38,7 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import response_of
-from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of
+from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of, is_large
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
@@ -223,10 +224,17 @@ class NativePassage(StreamPassage):
 
     def read(self) -> None:
         """Works as `Passage.read`."""
-        self._request, self._left_out, self._dialect_body = _read_request(self.incoming)
-        self._name_ids()
+        if is_large(self.incoming.http.body) and "format" in self.incoming.query:  # a native one is soon read
+            self.rest = self._read
+            return
+        self._read()
+        self.name_ids()
 
-    def _name_ids(self) -> None:
+    def _read(self) -> None:
+        self._request, self._left_out, self._dialect_body = _read_request(self.incoming)
+
+    def name_ids(self) -> None:
+        """Works as `Passage.name_ids`."""
         if self.incoming.key is not None:
             self.named = _ids_to_check(self._home.specs.settings, self.incoming, self._request)
 
@@ -302,15 +310,23 @@ class EventSourcePassage(NativePassage):
 class ChatPassage(NativePassage):
     """`POST /api/v1/chat`: a durable stream that is also found by the id of its chat."""
 
-    __slots__ = ("_chat_id",)
+    __slots__ = ("_body", "_chat_id")
 
     def read(self) -> None:
         """Works as `Passage.read`."""
         incoming = self.incoming
-        body = parse_object(incoming.json_body())
-        self._chat_id = chat_id_of(body)
-        self._request, self._left_out, _ = _read_dialect_request(incoming, incoming.format, body)
-        self._name_ids()
+        self._body = parse_object(incoming.json_body())
+        self._chat_id = chat_id_of(self._body)
+        if is_large(incoming.http.body):
+            self.rest = self._read
+            return
+        self._read()
+        self.name_ids()
+
+    def _read(self) -> None:
+        incoming = self.incoming
+        self._request, self._left_out, _ = _read_dialect_request(incoming, incoming.format, self._body)
+        self._body = {}
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
@@ -339,6 +355,8 @@ class DialectPassage(StreamPassage):
         body = parse_object(incoming.json_body())
         self.key = _key(incoming)
         self._asked = asked = incoming.format.read_request(body)
+        if is_large(incoming.http.body) and self._may_be_translated():
+            self.rest = self._translate
         if incoming.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked)
 
@@ -356,6 +374,21 @@ class DialectPassage(StreamPassage):
         else:
             self._answers_with_stream(negotiated, spec, context)
 
+    def _may_be_translated(self) -> bool:
+        """Returns whether an upstream that may answer has another dialect."""
+        incoming, settings, own = self.incoming, self._home.specs.settings, self.incoming.format.name
+        if containers_of(incoming.http.body) > LIMITS.translated_containers:
+            return False
+        may_answer = settings.may_answer(settings.chosen(self._asked.model, incoming.key))
+        return any(get_provider(each.upstream.provider).dialect != own for each in may_answer)
+
+    def _translate(self) -> None:
+        asked = self._asked
+        try:
+            asked.native = self.incoming.format.parse_request(asked.body)
+        except Error as error:  # of the models that may answer, the first one may need no translation
+            asked.native = error
+
     def _started_body(self, log: StreamLog) -> dict[str, Any]:
         # With a key, the log may be of an earlier request.
         if log.header.stream_id != self.stream_id:
@@ -369,12 +402,13 @@ class CountPassage(StreamPassage):
     An upstream of the dialect counts, if it can; else the count is estimated.
     """
 
-    __slots__ = ("_asked", "_body", "_estimate", "_model")
+    __slots__ = ("_asked", "_body", "_error", "_estimate", "_model")
 
     def __init__(self, incoming: Incoming, home: Home) -> None:
         super().__init__(incoming, home)
         self._body: dict[str, Any]  # from `read` on
         self._asked: ClientRequest  # likewise
+        self._error: Error | None = None
         self._estimate: Reply | None = None
         self._model: ModelSettings  # from `plan` on
 
@@ -383,20 +417,22 @@ class CountPassage(StreamPassage):
         incoming = self.incoming
         self._body = parse_object(incoming.json_body())
         self._asked = incoming.format.read_request(self._body)
+        if is_large(incoming.http.body) and self._is_estimated(self._chosen()):
+            self.rest = self._check
         if incoming.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, body, home = self.incoming, self._body, self._home
-        dialect = incoming.format
-        model = home.specs.settings.chosen(self._asked.model, incoming.key)
+        model = self._chosen()
         check_further_models(body, incoming.key)
         self._model = model = home.engine.targets.with_target(model, self._asked.body)
-        api = get_provider(model.upstream.provider)
-        if api.dialect != dialect.name or not api.count_path:
-            check_translated(containers_of(incoming.http.body))
-            dialect.parse_request(body)  # a request that would be refused has no count
+        if self._is_estimated(model):
+            if self.rest is None:
+                self._check()
+            if self._error is not None:
+                raise self._error
             self._estimate = self._estimated()
             return
         if home.uncounted.has(model, incoming.path):
@@ -407,6 +443,22 @@ class CountPassage(StreamPassage):
         self.stream_id = context.stream_id
         self._client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
         self._client.instead = self._count_instead
+
+    def _chosen(self) -> ModelSettings:
+        return self._home.specs.settings.chosen(self._asked.model, self.incoming.key)
+
+    def _is_estimated(self, model: ModelSettings) -> bool:
+        """Returns whether the upstream of a model counts no tokens of this dialect."""
+        api = get_provider(model.upstream.provider)
+        return api.dialect != self.incoming.format.name or not api.count_path
+
+    def _check(self) -> None:
+        """Checks a request whose tokens are estimated: one that would be refused has no count."""
+        try:
+            check_translated(containers_of(self.incoming.http.body))
+            self.incoming.format.parse_request(self._body)
+        except Error as error:
+            self._error = error
 
     def _count_instead(self, error: Error) -> Reply | None:
         """Returns an estimate in place of an upstream's error that means that it counts none. None for other errors."""

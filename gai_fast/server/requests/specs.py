@@ -38,6 +38,7 @@ from gai_fast.stores import LogHeader
 UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
 # Constants: a name look-up costs 30 ns.
 _CheckedBody: Final = CheckedBody
+_MANY: Final[int] = LIMITS.turn_containers
 _now_ms: Final = now_ms
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
@@ -113,6 +114,7 @@ class SpecBuilder:
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
             transport=negotiated.transport if is_stream else "json",
+            is_large=is_large(incoming.http.body),
         )
         return spec, context
 
@@ -241,6 +243,25 @@ def containers_of(body: bytes) -> int:
     return body.containers if type(body) is _CheckedBody else 0
 
 
+def is_large(body: bytes) -> bool:
+    """Returns whether a request with this body is read and written beside the loop.
+
+    Args:
+        body: The body.
+    """
+    return containers_of(body) > _MANY
+
+
+def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
+    """Returns the native request of a client's request, and what it cannot express; as `Format.parse_request`."""
+    native = asked.native
+    if native is None:
+        return dialect.parse_request(asked.body)
+    if isinstance(native, Error):
+        raise native
+    return native
+
+
 def check_translated(containers: int) -> None:
     """Checks that a request may be translated, which cannot be interrupted. A native one always is.
 
@@ -355,7 +376,7 @@ class _DialectSpecs:
         own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
         if own is None:
             check_translated(self._containers)
-            request, lost = dialect.parse_request(asked.body)
+            request, lost = _native(asked, dialect)
             left_out = [path for path in lost if path not in dialect.without_effect]
             if len(left_out) < len(lost):
                 ignored = [path for path in lost if path in dialect.without_effect]
@@ -409,6 +430,7 @@ class _DialectSpecs:
             endpoint=incoming.path,
             transport="json" if asked.whole else negotiated.framing,
             translated=translated,
+            is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 
     def _chain(self, request: Request | dict[str, Any]) -> Chain | None:
