@@ -26,15 +26,15 @@ PAGE = read("docs/architecture/providers-and-formats.md")
 [CLASS] = [block.text for block in blocks(PAGE) if block.language == "python"]
 FILE = f"""'''Newcomer: the chat dialect, where a limit is called `full`.'''
 
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_rules import ChatRules
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.rules import ChatRules
 
 
 {CLASS}"""
 OF_RESPONSES = """'''Newcomer with the Responses dialect.'''
 
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import responses_rules
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import responses_rules
 
 
 class NewcomersResponses(ResponsesAPI):

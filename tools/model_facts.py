@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from gai_fast.providers._facts import FACTS
+from gai_fast.providers.requests.facts import FACTS
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "gai_fast" / "providers" / "models.toml"
 

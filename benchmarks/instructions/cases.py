@@ -15,7 +15,7 @@ from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
-from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers.chat.answers import ChatAdapter
 
 Run = Callable[[int], None]
 

@@ -151,7 +151,7 @@ async def _ask(
     from gai_fast.cli.client_errors import explain
     from gai_fast.net.upstream.tls import TLSFiles
     from gai_fast.providers import get_provider
-    from gai_fast.providers._target import Target
+    from gai_fast.providers.requests.target import Target
 
     name = f"upstream.{upstream.name}"
     api = get_provider(upstream.provider)

@@ -46,7 +46,7 @@ from gai_fast.model.settings import (
 )
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import provider_names
-from gai_fast.providers._facts import FACTS, checked_facts
+from gai_fast.providers.requests.facts import FACTS, checked_facts
 from gai_fast.stores import Seals
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {

@@ -75,7 +75,7 @@ from gai_fast.model.settings import (
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import API, get_provider
-from gai_fast.providers._facts import facts_of
+from gai_fast.providers.requests.facts import facts_of
 from gai_fast.runtime.functions import FunctionError, import_function
 from gai_fast.stores import check_url
 

@@ -1,6 +1,6 @@
 """Reads the streams of other libraries: `from_sdk` yields their answers as events.
 
-Owns the ends of such a stream. `providers/_sdk_objects.py` writes an object of an SDK as the JSON of its API, which
+Owns the ends of such a stream. `providers/sdk/objects.py` writes an object of an SDK as the JSON of its API, which
 that API's adapter reads as it reads the provider's own bytes.
 
 1. An object whose dump is a chunk of a known API goes through that API's adapter. The first object decides which; an
@@ -29,8 +29,8 @@ from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, get_provider
-from gai_fast.providers._base import API
-from gai_fast.providers._sdk_objects import (
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.sdk.objects import (
     CHAT,
     EVENTS,
     Messages,
@@ -41,7 +41,7 @@ from gai_fast.providers._sdk_objects import (
     shape_of,
     wire_of,
 )
-from gai_fast.providers._sdk_texts import Text
+from gai_fast.providers.sdk.texts import Text
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.threads import ThreadIterator
 

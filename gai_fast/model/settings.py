@@ -307,7 +307,7 @@ class PriceSettings(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class Tuning(_Snapshot):
-    """Changes of a `[[model]]` to its requests (`providers/_tuning.py`)."""
+    """Changes of a `[[model]]` to its requests (`providers/requests/tuning.py`)."""
 
     defaults: Request | None = None
     """The values of `default_names`, for the fields that a request does not set."""
@@ -352,7 +352,7 @@ class ModelSettings(_Snapshot):
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked. None means never."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """The configuration's corrections of the model's facts (`providers/_facts.py`)."""
+    """The configuration's corrections of the model's facts (`providers/requests/facts.py`)."""
     tuning: Tuning | None = None
     """The configuration's changes to the model's requests. None if it changes nothing."""
 

@@ -1,6 +1,6 @@
 """The error for an upstream's failure: maps the upstream's words to a code, and removes what a client may not see.
 
-Knows no provider by name. `providers/_failures.py` and the providers' files find the words in a body.
+Knows no provider by name. `providers/answers/failures.py` and the providers' files find the words in a body.
 """
 
 from __future__ import annotations

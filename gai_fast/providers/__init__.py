@@ -11,12 +11,12 @@ from typing import Final
 
 from gai_fast.core.adapter import Adapter
 from gai_fast.model.changes import Changes
-from gai_fast.providers._authors import DETAIL_FORMATS, DIALECT_AUTHORS
-from gai_fast.providers._base import API
-from gai_fast.providers._counting import TokenCount, missing_route
-from gai_fast.providers._routes import ROUTES
-from gai_fast.providers._target import Target, UpstreamRequest
-from gai_fast.providers._tuning import RESERVED, is_tuned
+from gai_fast.providers.answers.counting import TokenCount, missing_route
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.authors import DETAIL_FORMATS, DIALECT_AUTHORS
+from gai_fast.providers.requests.routes import ROUTES
+from gai_fast.providers.requests.target import Target, UpstreamRequest
+from gai_fast.providers.requests.tuning import RESERVED, is_tuned
 
 __all__ = [
     "API",

@@ -1,11 +1,11 @@
 """Anthropic Messages: `https://api.anthropic.com/v1/messages`.
 
-Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21). `_anthropic_answers.py` reads the
+Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21). `messages/answers.py` reads the
 responses.
 
 * `max_tokens` is required and includes thinking: a request without one gets the model's highest. Adjacent messages of
   one role are one turn. Signed reasoning is sent back unchanged.
-* How thinking is controlled differs by model: by effort, a budget, or both (`_facts.py`).
+* How thinking is controlled differs by model: by effort, a budget, or both (`requests/facts.py`).
 * A system message after others has its place in the conversation if the model accepts it there: after a turn of the
   user, before one of the assistant.
 * A schema of the answer must be closed: objects with properties are. JSON without a schema is not supported, nor is a
@@ -49,15 +49,15 @@ from gai_fast.model.request import (
     VideoPart,
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._anthropic_answers import AnthropicAdapter
-from gai_fast.providers._base import API, NO_HEADERS
-from gai_fast.providers._clouds import PROJECT, InCloud
-from gai_fast.providers._facts import Facts
-from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._messages_rules import MessagesRules, Pairs
-from gai_fast.providers._own_tools import OwnTool, declared
-from gai_fast.providers._paths import in_path
-from gai_fast.providers._requests import (
+from gai_fast.providers.answers.failures import error_object, failure_of
+from gai_fast.providers.limits import LIMITS
+from gai_fast.providers.messages.answers import AnthropicAdapter
+from gai_fast.providers.messages.rules import MessagesRules, Pairs
+from gai_fast.providers.requests.api import API, NO_HEADERS
+from gai_fast.providers.requests.clouds import PROJECT, InCloud
+from gai_fast.providers.requests.facts import Facts
+from gai_fast.providers.requests.own_tools import OwnTool, declared
+from gai_fast.providers.requests.parts import (
     add_turn,
     anthropic_cache_member,
     argument_object,
@@ -67,11 +67,11 @@ from gai_fast.providers._requests import (
     required_schema,
     without_limits,
 )
-from gai_fast.providers._rules import CallIds
-from gai_fast.providers._strict_schemas import is_recursive
-from gai_fast.providers._target import Target, UpstreamRequest
-from gai_fast.providers._tool_names import ToolNames
-from gai_fast.providers.limits import LIMITS
+from gai_fast.providers.requests.paths import in_path
+from gai_fast.providers.requests.rules import CallIds
+from gai_fast.providers.requests.strict_schemas import is_recursive
+from gai_fast.providers.requests.target import Target, UpstreamRequest
+from gai_fast.providers.requests.tool_names import ToolNames
 from gai_fast.runtime.beside import breathe
 
 _VERSION: Final = "2026-10-21"

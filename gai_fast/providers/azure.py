@@ -23,20 +23,20 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
-from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._paths import in_path
-from gai_fast.providers._requests import openai_cache, openai_cache_member
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import responses_rules
-from gai_fast.providers._routes import AZURE_ROUTES
-from gai_fast.providers._rules import LACKS, CallIds, Member, RequestRules
-from gai_fast.providers._target import Target, UpstreamRequest
+from gai_fast.providers.answers.failures import error_object, failure_of
+from gai_fast.providers.chat.answers import ChatAdapter
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
+from gai_fast.providers.requests.paths import in_path
+from gai_fast.providers.requests.routes import AZURE_ROUTES
+from gai_fast.providers.requests.rules import LACKS, CallIds, Member, RequestRules
+from gai_fast.providers.requests.target import Target, UpstreamRequest
+from gai_fast.providers.responses.answers import ResponsesAdapter
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import responses_rules
 
 _V1: Final = "/openai/v1"
 _OPTIONS: Final = {"api_version": str}

@@ -49,20 +49,20 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.providers._adapter import ProviderAdapter
-from gai_fast.providers._base import API
-from gai_fast.providers._chat_mends import NoEmptyMessages, NoPrefill, Pairs
-from gai_fast.providers._chat_rules import ChatRules
-from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
-from gai_fast.providers._failures import failure_of
-from gai_fast.providers._finish_words import COMPLETE
-from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
-from gai_fast.providers._routes import COHERE_ROUTES
-from gai_fast.providers._rules import Member
-from gai_fast.providers._target import Target
-from gai_fast.providers._tool_calls import ToolCall, ToolCalls, function_of, listed_calls
-from gai_fast.providers._tool_names import OPENAI_NAMES
-from gai_fast.providers.limits import LIMITS
+from gai_fast.providers.answers.adapter import ProviderAdapter
+from gai_fast.providers.answers.events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
+from gai_fast.providers.answers.failures import failure_of
+from gai_fast.providers.answers.finish_words import COMPLETE
+from gai_fast.providers.answers.limits import LIMITS
+from gai_fast.providers.answers.tool_calls import ToolCall, ToolCalls, function_of, listed_calls
+from gai_fast.providers.chat.mends import NoEmptyMessages, NoPrefill, Pairs
+from gai_fast.providers.chat.rules import ChatRules
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.parts import earlier_function_call, file_text, function_tool, image_url
+from gai_fast.providers.requests.routes import COHERE_ROUTES
+from gai_fast.providers.requests.rules import Member
+from gai_fast.providers.requests.target import Target
+from gai_fast.providers.requests.tool_names import OPENAI_NAMES
 from gai_fast.runtime.beside import breathe
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}

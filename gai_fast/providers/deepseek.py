@@ -20,15 +20,15 @@ from msgspec.structs import replace
 from gai_fast.core.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pairs, Prefix
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
-from gai_fast.providers._routes import DEEPSEEK_ROUTES
-from gai_fast.providers._rules import LACKS, Member, Mend
-from gai_fast.providers._target import Target, UpstreamRequest
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, NoEmptyMessages, Pairs, Prefix
+from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.routes import DEEPSEEK_ROUTES
+from gai_fast.providers.requests.rules import LACKS, Member, Mend
+from gai_fast.providers.requests.target import Target, UpstreamRequest
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
 
 _BETA: Final = "/beta"
 

@@ -11,10 +11,10 @@ from typing import Final
 
 import orjson
 
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._routes import NOWHERE
-from gai_fast.providers._target import UpstreamRequest
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.routes import NOWHERE
+from gai_fast.providers.requests.target import UpstreamRequest
 
 _END: Final = 2  # the recording's last reads: the finish reason and [DONE]
 

@@ -1,6 +1,6 @@
 """Google Gemini: `https://generativelanguage.googleapis.com/v1beta/models/{model}:streamGenerateContent`.
 
-Source: google-genai 3.3 and Google's API reference. Builds the requests; `_gemini_answers.py` reads the responses.
+Source: google-genai 3.3 and Google's API reference. Builds the requests; `generate/answers.py` reads the responses.
 
     (candidates[].content.parts[]* | promptFeedback | usageMetadata)*, in each chunk some of them
 
@@ -51,14 +51,14 @@ from gai_fast.model.request import (
     VideoPart,
 )
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API
-from gai_fast.providers._clouds import PROJECT, InCloud
-from gai_fast.providers._facts import Facts, nearest_effort
-from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._gemini_answers import GeminiAdapter
-from gai_fast.providers._own_tools import SHARED_OPTIONS, OwnTool, declared
-from gai_fast.providers._paths import in_path
-from gai_fast.providers._requests import (
+from gai_fast.providers.answers.failures import error_object, failure_of
+from gai_fast.providers.answers.limits import LIMITS
+from gai_fast.providers.generate.answers import GeminiAdapter
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.clouds import PROJECT, InCloud
+from gai_fast.providers.requests.facts import Facts, nearest_effort
+from gai_fast.providers.requests.own_tools import SHARED_OPTIONS, OwnTool, declared
+from gai_fast.providers.requests.parts import (
     add_turn,
     argument_object,
     calls_of,
@@ -67,11 +67,11 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
-from gai_fast.providers._routes import GEMINI_ROUTES, NOWHERE
-from gai_fast.providers._rules import RequestRules
-from gai_fast.providers._target import Target, UpstreamRequest
-from gai_fast.providers._tool_names import ToolNames
-from gai_fast.providers.limits import LIMITS
+from gai_fast.providers.requests.paths import in_path
+from gai_fast.providers.requests.routes import GEMINI_ROUTES, NOWHERE
+from gai_fast.providers.requests.rules import RequestRules
+from gai_fast.providers.requests.target import Target, UpstreamRequest
+from gai_fast.providers.requests.tool_names import ToolNames
 from gai_fast.runtime.beside import breathe
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns

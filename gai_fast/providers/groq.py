@@ -7,7 +7,7 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 * `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
   output.
 * Status 498 means exceeded capacity.
-* `metadata` is declared but not supported. Efforts differ by model: `_facts.py`.
+* `metadata` is declared but not supported. Efforts differ by model: `requests/facts.py`.
 * Reasoning returns as `reasoning`, which models that do not think refuse in a conversation.
 """
 
@@ -22,19 +22,19 @@ from gai_fast.core.chunks import member, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, ReasoningPart, Request, Summary, TextPart, Tool
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_calls import CallFragment
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs, Tools
-from gai_fast.providers._chat_rules import ChatRules, Role, as_known
-from gai_fast.providers._events import server_tool
-from gai_fast.providers._own_tools import OwnTool, declared
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
-from gai_fast.providers._routes import GROQ_ROUTES
-from gai_fast.providers._rules import LACKS, Member, RequestRules
-from gai_fast.providers._target import Target
+from gai_fast.providers.answers.events import server_tool
+from gai_fast.providers.chat.answers import ChatAdapter, Choice
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.calls import CallFragment
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs, Tools
+from gai_fast.providers.chat.rules import ChatRules, Role, as_known
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.own_tools import OwnTool, declared
+from gai_fast.providers.requests.routes import GROQ_ROUTES
+from gai_fast.providers.requests.rules import LACKS, Member, RequestRules
+from gai_fast.providers.requests.target import Target
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
 
 _NAMED: Final = frozenset(("name",))
 

@@ -24,10 +24,9 @@ from gai_fast.model.request import (
     ReasoningPart,
     Request,
 )
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_mends import (
+from gai_fast.providers.chat.answers import ChatAdapter, Choice
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.mends import (
     AnswerAfterResults,
     ChoiceNeedsTools,
     NoEmptyMessages,
@@ -36,11 +35,12 @@ from gai_fast.providers._chat_mends import (
     Prefix,
     Tools,
 )
-from gai_fast.providers._chat_rules import ChatRules, Role, as_known
-from gai_fast.providers._requests import file_url
-from gai_fast.providers._routes import MISTRAL_ROUTES
-from gai_fast.providers._rules import CallIds, Member, RequestRules
-from gai_fast.providers._target import Target
+from gai_fast.providers.chat.rules import ChatRules, Role, as_known
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.parts import file_url
+from gai_fast.providers.requests.routes import MISTRAL_ROUTES
+from gai_fast.providers.requests.rules import CallIds, Member, RequestRules
+from gai_fast.providers.requests.target import Target
 
 
 def _audio(part: dict[str, Any]) -> dict[str, Any] | None:

@@ -38,10 +38,12 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.providers._adapter import ProviderAdapter
-from gai_fast.providers._base import API
-from gai_fast.providers._events import UNREADABLE, argument_piece, counted_usage, reasoning
-from gai_fast.providers._requests import (
+from gai_fast.providers.answers.adapter import ProviderAdapter
+from gai_fast.providers.answers.events import UNREADABLE, argument_piece, counted_usage, reasoning
+from gai_fast.providers.answers.limits import LIMITS
+from gai_fast.providers.answers.tool_calls import ToolCalls, function_of, listed_calls
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.parts import (
     argument_object,
     function_tool,
     image_data,
@@ -49,11 +51,9 @@ from gai_fast.providers._requests import (
     joined,
     required_schema,
 )
-from gai_fast.providers._routes import OLLAMA_ROUTES
-from gai_fast.providers._rules import RequestRules
-from gai_fast.providers._target import Target
-from gai_fast.providers._tool_calls import ToolCalls, function_of, listed_calls
-from gai_fast.providers.limits import LIMITS
+from gai_fast.providers.requests.routes import OLLAMA_ROUTES
+from gai_fast.providers.requests.rules import RequestRules
+from gai_fast.providers.requests.target import Target
 from gai_fast.runtime.beside import breathe
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")

@@ -15,21 +15,21 @@ from typing import Any, ClassVar, Final
 from gai_fast.core.chunks import member, number, objects
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, Request, Tool, ToolCallPart
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, ChatRules
-from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
-from gai_fast.providers._completions import CompletionsAPI
-from gai_fast.providers._own_tools import OwnTool, declared
-from gai_fast.providers._requests import openai_cache, openai_cache_member
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import responses_rules
-from gai_fast.providers._routes import OPENAI_ROUTES
-from gai_fast.providers._rules import LACKS, CallIds, Member, RequestRules
-from gai_fast.providers._target import Target
+from gai_fast.providers.chat.answers import ChatAdapter
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.completions import CompletionsAPI
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
+from gai_fast.providers.requests.own_tools import OwnTool, declared
+from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
+from gai_fast.providers.requests.routes import OPENAI_ROUTES
+from gai_fast.providers.requests.rules import LACKS, CallIds, Member, RequestRules
+from gai_fast.providers.requests.target import Target
+from gai_fast.providers.responses.answers import ResponsesAdapter
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import responses_rules
 
 _KEYED: Final = ("/agents/environments", "/agents/sessions/*/events")
 """The resources of the SDK that have the parameter `idempotency_key`."""

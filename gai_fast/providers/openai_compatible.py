@@ -15,17 +15,17 @@ from typing import Any, ClassVar, Final
 from gai_fast.core.chunks import objects, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ReasoningPart, Request, ToolCallPart, VideoPart
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
-from gai_fast.providers._chat_rules import ChatRules
-from gai_fast.providers._clouds import OPENAI_IN_CLOUDS
-from gai_fast.providers._completions import CompletionsAPI
-from gai_fast.providers._requests import object_call
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_rules import responses_rules
-from gai_fast.providers._target import Target
+from gai_fast.providers.chat.answers import ChatAdapter, Choice
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.completions import CompletionsAPI
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.rules import ChatRules
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
+from gai_fast.providers.requests.parts import object_call
+from gai_fast.providers.requests.target import Target
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import responses_rules
 
 _PROVIDER: Final = "openai-compatible"
 

@@ -21,20 +21,20 @@ from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, ImagePart, Reasoning, ReasoningPart, TextPart, Tool, VideoPart
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, Pairs
-from gai_fast.providers._chat_rules import ChatRules
-from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._own_tools import OwnTool, declared
-from gai_fast.providers._requests import anthropic_cache_member, file_name
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import responses_rules
-from gai_fast.providers._routes import OPENROUTER_ROUTES
-from gai_fast.providers._rules import LACKS, Member, Mend
-from gai_fast.providers._target import Target
+from gai_fast.providers.answers.failures import error_object, failure_of
+from gai_fast.providers.chat.answers import ChatAdapter
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.rules import ChatRules
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.own_tools import OwnTool, declared
+from gai_fast.providers.requests.parts import anthropic_cache_member, file_name
+from gai_fast.providers.requests.routes import OPENROUTER_ROUTES
+from gai_fast.providers.requests.rules import LACKS, Member, Mend
+from gai_fast.providers.requests.target import Target
+from gai_fast.providers.responses.answers import ResponsesAdapter
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import responses_rules
 
 _FORMATS: Final = {
     "anthropic": "anthropic-claude-v1",

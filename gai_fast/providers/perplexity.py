@@ -29,20 +29,20 @@ from gai_fast.model.request import (
     ToolCallPart,
     ToolMessage,
 )
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import NoEmptyMessages, Turns
-from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, Role
-from gai_fast.providers._events import citation
-from gai_fast.providers._own_tools import OwnTool, declared
-from gai_fast.providers._requests import file_name
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
-from gai_fast.providers._routes import PERPLEXITY_ROUTES
-from gai_fast.providers._rules import LACKS, Member
-from gai_fast.providers._target import Target
+from gai_fast.providers.answers.events import citation
+from gai_fast.providers.chat.answers import ChatAdapter
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.mends import NoEmptyMessages, Turns
+from gai_fast.providers.chat.rules import WITHOUT_EFFECT, ChatRules, Role
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.own_tools import OwnTool, declared
+from gai_fast.providers.requests.parts import file_name
+from gai_fast.providers.requests.routes import PERPLEXITY_ROUTES
+from gai_fast.providers.requests.rules import LACKS, Member
+from gai_fast.providers.requests.target import Target
+from gai_fast.providers.responses.answers import ResponsesAdapter
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
 
 
 def _file(part: dict[str, Any]) -> dict[str, Any] | None:

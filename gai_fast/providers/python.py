@@ -23,13 +23,13 @@ from gai_fast.core.result import Collector
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import DELTAS, FINISH_REASONS, KEYS, TYPES, Event, in_order, is_empty
 from gai_fast.model.request import Request
-from gai_fast.providers._adapter import ProviderAdapter
-from gai_fast.providers._base import API
-from gai_fast.providers._events import argument_piece, counted_usage
-from gai_fast.providers._requests import is_given
-from gai_fast.providers._target import Target
-from gai_fast.providers._tool_calls import ToolCall, ToolCalls
-from gai_fast.providers.limits import LIMITS
+from gai_fast.providers.answers.adapter import ProviderAdapter
+from gai_fast.providers.answers.events import argument_piece, counted_usage
+from gai_fast.providers.answers.limits import LIMITS
+from gai_fast.providers.answers.tool_calls import ToolCall, ToolCalls
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.parts import is_given
+from gai_fast.providers.requests.target import Target
 
 _OF_THE_GATEWAY: Final = frozenset(
     ("query", "system", "messages", "model", "provider_options", "extra", "json_snapshots", "stream", "resumable")

@@ -22,16 +22,16 @@ from gai_fast.core.chunks import count
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import ImagePart, TextPart
-from gai_fast.providers._base import API
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chat_mends import ChoiceNeedsTools, NoEmptyMessages, Pairs
-from gai_fast.providers._chat_rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.providers._responses_rules import OF_OPENAI, responses_rules
-from gai_fast.providers._routes import XAI_ROUTES
-from gai_fast.providers._rules import LACKS, Member
+from gai_fast.providers.chat.answers import ChatAdapter
+from gai_fast.providers.chat.api import ChatAPI
+from gai_fast.providers.chat.mends import ChoiceNeedsTools, NoEmptyMessages, Pairs
+from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.routes import XAI_ROUTES
+from gai_fast.providers.requests.rules import LACKS, Member
+from gai_fast.providers.responses.answers import ResponsesAdapter
+from gai_fast.providers.responses.api import ResponsesAPI
+from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
 
 
 class XAI(ChatAPI):

@@ -21,7 +21,7 @@ from orjson import dumps, loads
 from pydantic import ValidationError
 
 import gai_fast
-from gai_fast.providers._sdk_objects import shape_of
+from gai_fast.providers.sdk.objects import shape_of
 from tests.corpus.recordings import CORPUS, judge
 from tests.kernels import IS_REPEATED
 

@@ -15,7 +15,7 @@ from gai_fast.core.reading import parse_request
 from gai_fast.core.result import collect
 from gai_fast.library.decoding import decode
 from gai_fast.providers import get_provider
-from gai_fast.providers._target import Target as Wanted
+from gai_fast.providers.requests.target import Target as Wanted
 from tests.corpus.recordings import name_of, recordings_of
 from tests.requests.sdk_types import ANY, Types
 from tests.requests.targets import TARGETS

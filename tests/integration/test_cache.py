@@ -14,7 +14,7 @@ from gai_fast.cli.mock import Fault
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
-from gai_fast.providers._tool_names import OPENAI_NAMES
+from gai_fast.providers.requests.tool_names import OPENAI_NAMES
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,

@@ -35,8 +35,8 @@ from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.processors.transform import ReplaceProcessor
 from gai_fast.processors.usage import UsageProcessor
 from gai_fast.providers import get_provider
-from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
-from gai_fast.providers._thoughts import without_thoughts
+from gai_fast.providers.answers.argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
+from gai_fast.providers.requests.thoughts import without_thoughts
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.negotiation import content_coding, negotiate
 from gai_fast.server.pass_through.form_ids import FormIds

@@ -27,7 +27,7 @@ from gai_fast.core.relay import Relay
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
 from gai_fast.providers import get_provider
-from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers.chat.answers import ChatAdapter
 from tests.kernels import cuts, is_set, some_cuts
 from tests.limits import LIMITS
 

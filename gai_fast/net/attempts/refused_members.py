@@ -1,6 +1,6 @@
 """Members of requests that targets have refused by name, and for whose requests they are left out.
 
-Pure policy, as `balance.py`: the caller passes the time. `providers/_refusals.py` reads the errors.
+Pure policy, as `balance.py`: the caller passes the time. `providers/requests/refusals.py` reads the errors.
 
 1. Only what an upstream says of a member as such is remembered, for `limits.refused_for` seconds. A value that it
    refuses says nothing of the next value.

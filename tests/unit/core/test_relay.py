@@ -22,9 +22,9 @@ from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import for_client
-from gai_fast.providers._adapter import ProviderAdapter
-from gai_fast.providers._base import API
-from gai_fast.providers._target import Target
+from gai_fast.providers.answers.adapter import ProviderAdapter
+from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.target import Target
 from tests.conftest import ChangeLimits
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from tests.unit.providers import answers
+from tests.unit.providers import answer_reading as answers
 
 
 def chunk(*parts: Any, finish: Any = None, index: Any = 0, **beside: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.providers import Changes, Target, get_provider
 from tests.limits import LIMITS
-from tests.unit.providers import answers
-from tests.unit.providers.answers import body, request
+from tests.unit.providers import answer_reading as answers
+from tests.unit.providers.answer_reading import body, request
 
 PING = {"type": "ping"}
 AUDIO = {"type": "audio", "data": "A", "media_type": "audio/wav"}

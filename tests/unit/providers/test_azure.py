@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import NotFound
 from gai_fast.providers import Target, get_provider
-from tests.unit.providers.answers import between, body, chunk, read, request
+from tests.unit.providers.answer_reading import between, body, chunk, read, request
 
 
 def _results(**categories: Any) -> dict[str, Any]:

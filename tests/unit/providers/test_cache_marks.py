@@ -12,7 +12,7 @@ from gai_fast.formats import get_format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import Cache
-from tests.unit.providers.answers import body
+from tests.unit.providers.answer_reading import body
 
 TOOL = {"name": "f", "parameters": {"type": "object"}}
 HOUR = {"ttl": "1h"}

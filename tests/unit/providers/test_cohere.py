@@ -15,8 +15,8 @@ from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider
 from tests.legal import sse
-from tests.unit.providers import answers
-from tests.unit.providers.answers import between, body, calls_of, of_type, plain, read_whole, request, text_of
+from tests.unit.providers import answer_reading as answers
+from tests.unit.providers.answer_reading import between, body, calls_of, of_type, plain, read_whole, request, text_of
 
 START = {
     "id": "c1",

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import body, body_without, chunk, read, request, text_of
+from tests.unit.providers.answer_reading import body, body_without, chunk, read, request, text_of
 
 
 def test_reasoning_comes_first_and_the_other_member_is_null() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.net.attempts.recording_player import load_recording
 from gai_fast.providers import UpstreamRequest, get_provider
-from tests.unit.providers.answers import chunk, read, text_of
+from tests.unit.providers.answer_reading import chunk, read, text_of
 
 
 def test_it_is_read_as_the_chat_dialect() -> None:

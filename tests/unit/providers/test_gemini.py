@@ -11,7 +11,7 @@ import gai_fast
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, NotFound, Unsupported
 from gai_fast.providers import Target, get_provider
-from tests.unit.providers.answers import body, request
+from tests.unit.providers.answer_reading import body, request
 from tests.unit.providers.gemini import STOP, call, chunk, text
 
 SIGNED: dict[str, Any] = {"type": "tool_call", "call_id": "fc-1", "name": "f", "input": {"a": 1}, "signature": "s"}

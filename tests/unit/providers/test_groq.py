@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import Target, get_provider
-from tests.unit.providers.answers import between, body, chunk, read, request, text_of
+from tests.unit.providers.answer_reading import between, body, chunk, read, request, text_of
 
 USAGE = {"prompt_tokens": 17, "completion_tokens": 11, "total_tokens": 28, "queue_time": 0.1}
 

@@ -12,8 +12,8 @@ from gai_fast.core.reading import parse_request
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers import PROVIDERS, Target, get_provider
-from gai_fast.providers._requests import KNOBS
-from tests.unit.providers.answers import body, body_without
+from gai_fast.providers.requests.parts import KNOBS
+from tests.unit.providers.answer_reading import body, body_without
 
 TOOL = {"name": "f", "parameters": {"type": "object"}}
 GIVEN: dict[str, Any] = {

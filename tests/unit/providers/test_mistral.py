@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.providers import Target, get_provider
-from tests.unit.providers.answers import between, body, call, calls_of, chunk, read, request
+from tests.unit.providers.answer_reading import between, body, call, calls_of, chunk, read, request
 
 
 def test_content_may_be_typed_parts() -> None:

@@ -13,8 +13,8 @@ from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider
-from tests.unit.providers import answers
-from tests.unit.providers.answers import between, body, calls_of, of_type, read_whole, request, text_of
+from tests.unit.providers import answer_reading as answers
+from tests.unit.providers.answer_reading import between, body, calls_of, of_type, read_whole, request, text_of
 
 NAMES = ("ollama", "ollama:generate")
 COUNTS = {"prompt_eval_count": 9, "eval_count": 4}

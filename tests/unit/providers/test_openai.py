@@ -11,8 +11,8 @@ from gai_fast.core.reading import parse_request
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider
-from gai_fast.providers._target import Target
-from tests.unit.providers.answers import between, body, chunk, of_type, read, request
+from gai_fast.providers.requests.target import Target
+from tests.unit.providers.answer_reading import between, body, chunk, of_type, read, request
 
 
 def test_padding_is_declined_and_the_bound_has_its_new_name() -> None:

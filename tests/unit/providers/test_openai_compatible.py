@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import between, body, chunk, read, text_of
+from tests.unit.providers.answer_reading import between, body, chunk, read, text_of
 
 API = "openai-compatible"
 

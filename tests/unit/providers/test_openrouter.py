@@ -9,7 +9,7 @@ import pytest
 from gai_fast.core.result import collect
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import between, body, chunk, read
+from tests.unit.providers.answer_reading import between, body, chunk, read
 
 
 def test_reasoning_is_said_twice_and_reported_once_with_its_signature() -> None:

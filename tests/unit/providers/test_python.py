@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import CLASSES, Error, Malformed
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import body, read, text_of
+from tests.unit.providers.answer_reading import body, read, text_of
 
 DONE = {"type": "done", "finished": True}
 

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider
-from tests.unit.providers.answers import between, body, body_without, chunk, read, request, text_of
+from tests.unit.providers.answer_reading import between, body, body_without, chunk, read, request, text_of
 
 
 def test_empty_deltas_are_heartbeats() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.model.request import NamedTool
-from gai_fast.providers._requests import calls_of
+from gai_fast.providers.requests.parts import calls_of
 from tests.unit.formats.responses_reader import RESPONSES
 
 

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions, as its provider and those that follow it speak it."""

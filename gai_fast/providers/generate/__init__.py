@@ -1,0 +1,1 @@
+"""Google's generateContent: its answers. `gemini.py` writes the requests."""

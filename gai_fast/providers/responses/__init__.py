@@ -1,0 +1,1 @@
+"""OpenAI's Responses, as its provider and those that follow it speak it."""

@@ -1,0 +1,62 @@
+"""Reasoning that a server writes into the text of its answers, between tags."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.model.events import Event
+from gai_fast.providers import get_provider
+from gai_fast.providers.answers.reasoning_tags import TaggedAdapter
+from tests.unit.providers.answer_reading import call, chunk, text_of
+
+TEXT = "a < b <think>one </thin two</think>\n<thin c <think>three"
+
+
+def read(*chunks: Any, done: bool = True) -> list[Event]:
+    adapter = TaggedAdapter(get_provider("openai-compatible").adapter(), "<think>")
+    events: list[Event] = []
+    for one in [*map(json.dumps, chunks), *(["[DONE]"] if done else [])]:
+        events += adapter.receive("", one)
+    assert not adapter.copyable
+    return events + (adapter.finish() if done else adapter.abort())
+
+
+@pytest.mark.parametrize("size", range(1, len(TEXT) + 1))
+def test_text_between_the_tags_is_reasoning_wherever_it_is_cut(size: int) -> None:
+    pieces = [TEXT[at : at + size] for at in range(0, len(TEXT), size)]
+    events = read(*(chunk({"content": piece}) for piece in pieces), chunk(finish="stop"))
+    assert text_of(events) == "a < b \n<thin c "
+    assert text_of(events, "reasoning.delta") == "one </thin twothree"
+    assert (events[0]["type"], events[-1]["type"]) == ("start", "finish")
+
+
+def test_what_begins_like_a_tag_and_is_none_comes_before_a_call_and_at_the_end() -> None:
+    start = chunk(call("{}", name="f", index=0, id="c"))
+    events = read(chunk({"content": "x <thi"}), start, chunk({"content": "<"}), chunk(finish="tool_calls"))
+    kinds = [event["type"] for event in events]
+    assert text_of(events) == "x <thi<"
+    assert kinds.index("text.delta") < kinds.index("tool.call" if "tool.call.delta" not in kinds else "tool.call.delta")
+    assert text_of(read(chunk({"content": "y <"}), done=False)) == "y <"
+
+
+def test_choices_have_tags_of_their_own() -> None:
+    events = read(
+        chunk({"content": "<think>a"}),
+        chunk({"content": "b"}, index=1),
+        chunk({"content": "</think>c"}),
+        chunk(finish="stop"),
+        chunk(finish="stop", index=1),
+    )
+    result = [(event["type"], event.get("choice", 0), event["text"]) for event in events if "text" in event]
+    assert result == [("reasoning.delta", 0, "a"), ("text.delta", 1, "b"), ("text.delta", 0, "c")]
+
+
+def test_a_whole_answer_is_read_alike() -> None:
+    message = {"role": "assistant", "content": "<think>hm</think>Yes"}
+    answer = {"id": "a", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    adapter = TaggedAdapter(get_provider("openai-compatible").adapter(), "<think>")
+    events = adapter.receive_whole(answer) + adapter.finish()
+    assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Yes")
