@@ -102,7 +102,6 @@ NAMED = {
     "config.resolution": {"demo"},
     "config.keys": {"demo"},
     "cli.dialects": {"openai", "anthropic", "gemini"},
-    "server.openapi.descriptions": {"demo"},
 }
 
 COMPILED = (ROOT / "building/compiled.txt").read_text()

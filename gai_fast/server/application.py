@@ -51,7 +51,7 @@ from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_resp
 from gai_fast.server.lanes.handler import Handler
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route, is_passed_unread
+from gai_fast.server.lanes.routes import HOT_PATHS, PATHS, ROUTES, Handlers, is_passed_unread
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels
@@ -166,6 +166,7 @@ class Service:
         return Admission(
             settings.server,
             settings.keys,
+            paths=PATHS,
             only_demo=only_demo,
             forwarding=self.forwarding,
             auth_throttle=self.auth_throttle,
@@ -349,26 +350,22 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
     adapter = Adapter(settings, mount)
     resources: dict[str, web.Resource] = {}
     for route in ROUTES:
-        resource = resources.get(route.path)
+        resource = resources.get(route.prefix)
         if resource is None:
             # A resource of our own: `add_resource` would reuse the last resource that --app has added for this path.
             if route.is_prefix:
-                resource = web.DynamicResource(f"{route.path}{{tail:.*}}")
+                resource = web.DynamicResource(f"{route.prefix}{{tail:.*}}")
             else:
                 resource = web.PlainResource(route.path)
-            resources[route.path] = resource
+            resources[route.prefix] = resource
             app.router.register_resource(resource)
         known = {each.method for each in resource}  # routes that differ in their ending
-        for method in [each for each in _methods(route) if each not in known]:
+        for method in [each for each in route.methods if each not in known]:
             resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
     for resource in resources.values():  # OPTIONS, and methods that the path does not accept
         resource.add_route("*", adapter.answer, expect_handler=_expect_nothing)
     app.router.register_resource(adapter.unknown_paths)
     return adapter
-
-
-def _methods(route: Route) -> tuple[str, ...]:
-    return ("GET", "HEAD") if route.method == "GET" and route.whole else (route.method,)
 
 
 async def _expect_nothing(request: web.Request) -> None:

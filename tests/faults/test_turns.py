@@ -84,7 +84,7 @@ class Threads:
     def ask(url: str, path: str, body: bytes) -> bytes:
         """Sends a request, and returns the response's first line."""
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
-        head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
         head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         with socket.create_connection(address, timeout=60) as connection:
             connection.sendall(head.encode() + body)

@@ -349,17 +349,22 @@ class Targets(AttemptRunner):
             adapter = api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
         redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
         if spec.is_large:
-            work = partial(_written, api, spec, target)
-            send = partial(self._send_written, api, spec, target, adapter, receiver, stream_id, number, key)
+            # The spec's request may be dropped before it is written.
+            work = partial(_written, api, spec, spec.request, target)
+            send = partial(
+                self._send_written, api, spec, spec.request, target, adapter, receiver, stream_id, number, key
+            )
             return adapter, redact, WrittenExchange(receiver, self.beside.do(work), send, upstream.name)
-        request = _written(api, spec, target)
-        exchange = self._send_written(api, spec, target, adapter, receiver, stream_id, number, key, request)
+        asked = spec.request
+        written = _written(api, spec, asked, target)
+        exchange = self._send_written(api, spec, asked, target, adapter, receiver, stream_id, number, key, written)
         return adapter, redact, exchange
 
     def _send_written(
         self,
         api: API,
         spec: StreamSpec,
+        asked: Request | dict[str, Any],
         target: Target,
         adapter: Adapter,
         receiver: Receiver,
@@ -374,8 +379,8 @@ class Targets(AttemptRunner):
             adapter.changes = target.changes
             _log_changes(stream_id, upstream, target.changes)
         if spec.trace is not None:
-            asked = self._traced(api, spec.model)
-            request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
+            traced = self._traced(api, spec.model)
+            request.headers = [*request.headers, *spec.trace.attempted(traced, asked)]
             request.is_unique = True
         if upstream.identity is None:
             return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
@@ -595,13 +600,13 @@ def _sent(upstream: UpstreamSettings, send: Callable[[Any], OpenExchange], grant
         raise unsent_error(problem, upstream.name)  # noqa: B904  # compiled code sets no cause
 
 
-def _written(api: API, spec: StreamSpec, target: Target) -> UpstreamRequest:
+def _written(api: API, spec: StreamSpec, asked: Request | dict[str, Any], target: Target) -> UpstreamRequest:
     """Writes a request for its upstream. Of a large request this is done beside the loop."""
-    if not isinstance(spec.request, dict):
-        return api.build_request(spec.request, target)
+    if not isinstance(asked, dict):
+        return api.build_request(asked, target)
     if spec.counts:
-        return api.build_count(spec.request, target, spec.headers)
-    return api.build_passthrough(spec.request, target, spec.headers, spec.shape)
+        return api.build_count(asked, target, spec.headers)
+    return api.build_passthrough(asked, target, spec.headers, spec.shape)
 
 
 def _log_changes(stream_id: str, upstream: UpstreamSettings, changes: Changes) -> None:

@@ -53,6 +53,7 @@ class KeyRoutes:
         engine: Has the ledger and the configuration.
         keys: The keys of the store.
         hear_of_spend: Updates the ledger with all streams that have ended so far.
+        wait: Answers a request when its work is done.
         wall: Seconds since the epoch.
     """
 
@@ -61,39 +62,54 @@ class KeyRoutes:
         engine: Engine,
         keys: RunTimeKeys,
         hear_of_spend: Callable[[], Awaitable[None]],
+        wait: Callable[[Incoming, Work], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._keys = keys
         self._hear_of_spend = hear_of_spend
+        self._wait = wait
         self._wall = wall
 
-    async def list_all(self, incoming: Incoming) -> Reply:
-        """Returns all keys: those of the file, then those of the store by name."""
+    def list_all(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/keys`: all keys without their secrets; those of the file, then those of the store by name."""
+        self._wait(incoming, self._list_all(incoming))
+
+    def show(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/keys/{name}`: one key."""
+        self._wait(incoming, self._show(incoming))
+
+    def create(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/keys`: makes a key; the response has its secret."""
+        self._wait(incoming, self._create(incoming, _body(incoming)))
+
+    def update(self, incoming: Incoming) -> None:
+        """`PATCH /admin/v1/keys/{name}`: changes what the key may use."""
+        self._wait(incoming, self._update(incoming, _body(incoming)))
+
+    def revoke(self, incoming: Incoming) -> None:
+        """`DELETE /admin/v1/keys/{name}`: removes the key, and ends its streams."""
+        self._wait(incoming, self._revoke(incoming))
+
+    def rotate(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside its present one."""
+        self._wait(incoming, self._rotate(incoming, _grace(_body(incoming) if incoming.http.body else {})))
+
+    def reset(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/keys/{name}/reset`: counts what the key uses of its limits from zero again.
+
+        The name may be that of a caller of an issuer.
+        """
+        if incoming.http.body and _body(incoming):
+            raise Error("invalid_request", "a reset has no members: it is of all limits of the key", reason="reset")
+        self._wait(incoming, self._reset(incoming))
+
+    async def _list_all(self, incoming: Incoming) -> Reply:
         keys = [*self._engine.settings.keys, *self._keys.keys.values()]
         return incoming.json_reply({"data": await self._rows(keys)})
 
-    async def show(self, incoming: Incoming) -> Reply:
-        """Returns one key."""
+    async def _show(self, incoming: Incoming) -> Reply:
         return incoming.json_reply(await self._row(incoming.tail))
-
-    def create(self, incoming: Incoming) -> Work:
-        """Makes a key."""
-        return self._create(incoming, _body(incoming))
-
-    def update(self, incoming: Incoming) -> Work:
-        """Changes what a key may use."""
-        return self._update(incoming, _body(incoming))
-
-    def rotate(self, incoming: Incoming) -> Work:
-        """Gives a key another secret."""
-        return self._rotate(incoming, _grace(_body(incoming) if incoming.http.body else {}))
-
-    def reset(self, incoming: Incoming) -> Work:
-        """Counts what a key, or a caller of an issuer, uses of its limits from zero again."""
-        if incoming.http.body and _body(incoming):
-            raise Error("invalid_request", "a reset has no members: it is of all limits of the key", reason="reset")
-        return self._reset(incoming)
 
     async def _create(self, incoming: Incoming, given: dict[str, Any]) -> Reply:
         name = read_name(given.pop("name", None))
@@ -138,8 +154,7 @@ class KeyRoutes:
         await self._keys.change(name, edit)
         return incoming.json_reply(await self._row(name))
 
-    async def revoke(self, incoming: Incoming) -> Reply:
-        """Removes a key."""
+    async def _revoke(self, incoming: Incoming) -> Reply:
         name = incoming.tail
         self._check_there(name)
 

@@ -89,6 +89,7 @@ class AdminRoutes:
     Attributes:
         others: The other workers. `None` if there are none.
         reload: Reloads the configuration. `None` if the configuration belongs to another application.
+        keys: The handlers of `/admin/v1/keys`.
         feed: The dashboards.
         recent: The newest requests of this worker.
         last_hour: The last hour of this worker.
@@ -112,7 +113,7 @@ class AdminRoutes:
         self._metrics = metrics
         self._scrapes = scrapes
         self._settings = engine.settings
-        self._keys = KeyRoutes(engine, keys, self._hear_of_spend)
+        self.keys = KeyRoutes(engine, keys, self._hear_of_spend, self._wait)
         self._last_change: dict[str, Any] | None = None
         self._pending = PendingAnswers()
 
@@ -182,34 +183,6 @@ class AdminRoutes:
     def cancel(self, incoming: Incoming) -> None:
         """`DELETE /admin/v1/streams/{id}`: cancels a stream of any caller."""
         self._wait(incoming, self._cancel(incoming, incoming.tail))
-
-    def list_keys(self, incoming: Incoming) -> None:
-        """`GET /admin/v1/keys`: the callers and their spend, without their secrets."""
-        self._wait(incoming, self._keys.list_all(incoming))
-
-    def show_key(self, incoming: Incoming) -> None:
-        """`GET /admin/v1/keys/{name}`: one of them."""
-        self._wait(incoming, self._keys.show(incoming))
-
-    def new_key(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/keys`: makes a key; the response has its secret."""
-        self._wait(incoming, self._keys.create(incoming))
-
-    def change_key(self, incoming: Incoming) -> None:
-        """`PATCH /admin/v1/keys/{name}`: changes what the key may use."""
-        self._wait(incoming, self._keys.update(incoming))
-
-    def revoke_key(self, incoming: Incoming) -> None:
-        """`DELETE /admin/v1/keys/{name}`: removes a key, and ends its streams."""
-        self._wait(incoming, self._keys.revoke(incoming))
-
-    def rotate_key(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside its present one."""
-        self._wait(incoming, self._keys.rotate(incoming))
-
-    def reset_key(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/keys/{name}/reset`: counts what the key uses of its limits from zero again."""
-        self._wait(incoming, self._keys.reset(incoming))
 
     def spend(self, incoming: Incoming) -> None:
         """`GET /admin/v1/spend`: the spend by key, model, upstream or day, as JSON or CSV."""

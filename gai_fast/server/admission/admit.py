@@ -1,19 +1,19 @@
 """The guards that every request passes before a handler sees it.
 
 Owns the `Host` rule, the rule for web pages (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), the check of keys,
-the rule for who may operate the server, ids, the query string and the media type of bodies. Opens nothing and knows no
-route: it reads the head of a request, from either server.
+the rule for who may operate the server, ids, the query string and the media type of bodies. Opens nothing: it reads
+the head of a request, from either server. The route table says whom a path is for (`access.Paths`).
 
-The paths of `_OPERATE` are for those who operate the server:
+Some paths are for those who operate the server:
 
 1. If there is a `[[key]]` or an `[[issuer]]`, or the store has or had a key, they need a key whose role is `admin`. The
    files of the pages do not: they have no figure, and a browser is refused with the page, which asks for the key.
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
-`_FIGURES` is one of them if `metrics` is `admin`, or `auto` and rule 1 holds. Otherwise it is open; a scraper that
-sends a key all the same expects that it counts: rule 1 holds for it. A key whose role is `metrics` may read it too, and
-is good for no other path that needs a key.
+The path of the figures is one of them if `metrics` is `admin`, or `auto` and rule 1 holds. Otherwise it is open; a
+scraper that sends a key all the same expects that it counts: rule 1 holds for it. A key whose role is `metrics` may
+read it too, and is good for no other path that needs a key.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.runtime.ids import request_id
+from gai_fast.server.admission.access import Paths
 from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.callers import NO_STORED, Callers, StoredCallers, has_key
 from gai_fast.server.admission.cross_origin import EXPOSE, EXPOSED_HEADERS, USUAL_HEADERS, allowed_headers
@@ -37,15 +38,6 @@ from gai_fast.server.admission.negotiation import trace_parent
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.http.transport import ClientTransport
-
-_NEED_KEY: Final = ("/api", "/v1", "/ws", "/p/")
-"""The paths that need a caller's key begin so."""
-_LOGIN: Final = ("/dashboard", "/docs")
-"""The pages that ask for a key themselves."""
-_LOGIN_FILES: Final = ("/dashboard/", "/docs/")
-_OPERATE: Final = ("/admin", *_LOGIN)
-"""These paths, and those below them, are for those who operate the server. All other paths are open."""
-_FIGURES: Final = "/metrics"
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
 _MAX_PORT: Final = 65535
@@ -86,11 +78,6 @@ class Admitted:
         self.is_foreign = False
         self.error: Error | None = None
 
-    @property
-    def is_api(self) -> bool:
-        """Whether it asks for something that callers need a key for."""
-        return is_api(self.path)
-
 
 def _user(key: KeySettings) -> KeySettings:
     """Returns the key of a caller that may use models.
@@ -109,6 +96,7 @@ class Admission:
     Args:
         settings: `[server]`.
         keys: `[[key]]`.
+        paths: Who may ask for which path.
         only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
         forwarding: The proxies that are believed whose request it is.
         auth_throttle: Counts wrong keys; it outlives a configuration.
@@ -117,6 +105,7 @@ class Admission:
 
     Attributes:
         needs_key: Whether every caller needs a key.
+        paths: Who may ask for which path.
     """
 
     def __init__(
@@ -124,12 +113,14 @@ class Admission:
         settings: ServerSettings,
         keys: Sequence[KeySettings] = (),
         *,
+        paths: Paths,
         only_demo: bool,
         forwarding: Forwarding = NO_TRUSTED_PROXY,
         auth_throttle: AuthThrottle | None = None,
         tokens: TokenCallers | None = None,
         stored: StoredCallers = NO_STORED,
     ) -> None:
+        self.paths = paths
         self.needs_key = bool(keys) or tokens is not None or stored.is_closed
         self._callers = Callers(keys, auth_throttle, tokens, stored) if self.needs_key else None
         self._forwarding = forwarding
@@ -191,32 +182,69 @@ class Admission:
         """
         return None if self._callers is None else _user(self._callers.find(headers, None))
 
+    def preflight(self, admitted: Admitted, headers: dict[str, str]) -> Reply:
+        """Returns the response to a CORS preflight.
+
+        Args:
+            admitted: The request.
+            headers: By lower-case name.
+
+        Raises:
+            Forbidden: The page's origin is not allowed.
+        """
+        if not any(name == "access-control-allow-origin" for name, _ in admitted.cors):
+            raise Error("forbidden", "this origin is not allowed (see cors_origins)", reason="origin")
+        requested = headers.get("access-control-request-headers", "")
+        allowed = USUAL_HEADERS if self.paths.is_for_operators(admitted.path) else allowed_headers(requested)
+        return Reply(
+            204,
+            headers=[
+                ("vary", "Origin, Access-Control-Request-Headers"),
+                *[header for header in admitted.cors if header[0] != "vary"],
+                *id_headers(admitted.request_id),
+                ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
+                ("access-control-allow-headers", allowed),
+                ("access-control-max-age", "600"),
+            ],
+        )
+
+    def is_login(self, path: str, error: Error, headers: Mapping[str, str]) -> bool:
+        """Returns whether a refusal is answered with the page that asks for an admin's key.
+
+        Args:
+            path: Below the prefix.
+            error: The reason of the refusal.
+            headers: The headers of the request.
+        """
+        is_of_key = self.needs_key and error.reason in ("key", "expired", "role")
+        return is_of_key and path in self.paths.login and "text/html" in headers.get("accept", "")
+
     def _authorize(
         self, admitted: Admitted, headers: dict[str, str], peer: ClientTransport | None, on_loopback: bool
     ) -> None:
         """Finds the key of a request that needs one."""
-        path = admitted.path
-        if path.startswith(_NEED_KEY):
+        path, paths = admitted.path, self.paths
+        if path.startswith(paths.keyed):
             if self._callers is not None:
                 remote = "" if peer is None else peer.remote
                 admitted.key = _user(self._callers.find(headers, self._forwarding.client(remote, headers)))
-        elif is_for_operators(path) or (path == _FIGURES and not self._figures_open):
+        elif paths.is_for_operators(path) or (path in paths.metrics and not self._figures_open):
             remote = "" if peer is None else peer.remote
             if self._callers is not None:
-                if not path.startswith(_LOGIN_FILES):
+                if not path.startswith(paths.login_files):
                     self._check_operator(admitted, self._callers, headers, remote)
             else:
                 self._check_local(headers, remote, on_loopback)
             is_basic = headers.get("authorization", "").lower().startswith("basic")
             if (self._callers is None or is_basic) and _is_other_page(headers.get("origin"), headers, admitted.host):
                 raise Error("forbidden", "only the server's own pages may operate it", reason="origin")
-        elif path == _FIGURES and self._callers is not None and has_key(headers):
+        elif path in paths.metrics and self._callers is not None and has_key(headers):
             self._check_operator(admitted, self._callers, headers, "" if peer is None else peer.remote)
 
     def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
         """Refuses callers without an admin's key (rule 1). The audit log names the key of a refused request too."""
         key = admitted.key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
-        if key.role != "admin" and not (key.role == "metrics" and admitted.path == _FIGURES):
+        if key.role != "admin" and not (key.role == "metrics" and admitted.path in self.paths.metrics):
             raise Error("forbidden", "this needs a key whose role is admin", reason="role")
 
     def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
@@ -286,35 +314,6 @@ class Admission:
         return page is not None and is_loopback(page[1].strip("[]"))
 
 
-def is_api(path: str) -> bool:
-    """Returns whether callers need a key for a path, if there are keys.
-
-    Args:
-        path: Below the prefix.
-    """
-    return path.startswith(_NEED_KEY)
-
-
-def is_for_operators(path: str) -> bool:
-    """Returns whether a path is for those who operate the server.
-
-    Args:
-        path: Below the prefix.
-    """
-    return path.startswith(_OPERATE) and f"/{path.split('/', 2)[1]}" in _OPERATE
-
-
-def is_login(path: str, error: Error, headers: Mapping[str, str]) -> bool:
-    """Returns whether a refusal is answered with the page that asks for an admin's key.
-
-    Args:
-        path: Below the prefix.
-        error: The reason of the refusal.
-        headers: The headers of the request.
-    """
-    return path in _LOGIN and error.reason in ("key", "expired", "role") and "text/html" in headers.get("accept", "")
-
-
 def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:
     """Returns whether a page that this server has not served makes a request."""
     is_other = origin is not None and origin.partition("://")[2] != host
@@ -341,33 +340,6 @@ def is_preflight(method: str, headers: dict[str, str]) -> bool:
         headers: By lower-case name.
     """
     return method == "OPTIONS" and "access-control-request-method" in headers
-
-
-def preflight(admitted: Admitted, headers: dict[str, str]) -> Reply:
-    """Returns the response to a CORS preflight.
-
-    Args:
-        admitted: The request.
-        headers: By lower-case name.
-
-    Raises:
-        Forbidden: The page's origin is not allowed.
-    """
-    if not any(name == "access-control-allow-origin" for name, _ in admitted.cors):
-        raise Error("forbidden", "this origin is not allowed (see cors_origins)", reason="origin")
-    requested = headers.get("access-control-request-headers", "")
-    allowed = USUAL_HEADERS if is_for_operators(admitted.path) else allowed_headers(requested)
-    return Reply(
-        204,
-        headers=[
-            ("vary", "Origin, Access-Control-Request-Headers"),
-            *[header for header in admitted.cors if header[0] != "vary"],
-            *id_headers(admitted.request_id),
-            ("access-control-allow-methods", "GET, POST, PATCH, DELETE, OPTIONS"),
-            ("access-control-allow-headers", allowed),
-            ("access-control-max-age", "600"),
-        ],
-    )
 
 
 def check_json(headers: dict[str, str]) -> None:

@@ -24,11 +24,7 @@ from gai_fast.server.admission.admit import (
     Admitted,
     check_json,
     check_no_body,
-    is_api,
-    is_for_operators,
-    is_login,
     is_preflight,
-    preflight,
 )
 from gai_fast.server.admission.auth_throttle import client_network
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
@@ -148,7 +144,7 @@ class Router(Routes):
         prefixes: dict[tuple[str, str], list[Route]] = {}
         for route in routes:
             if route.is_prefix:
-                prefixes.setdefault((route.path, route.ending), []).append(route)
+                prefixes.setdefault((route.prefix, route.ending), []).append(route)
             else:
                 exact.setdefault(route.path, []).append(route)
         self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
@@ -230,7 +226,8 @@ class Router(Routes):
                     check_json(http.headers)
             elif http.method != "OPTIONS":
                 raise _not_allowed(resource.allow)
-            if http.method == "OPTIONS" or not (admitted.is_api or is_for_operators(admitted.path)):
+            paths, path = self._admission.paths, admitted.path
+            if http.method == "OPTIONS" or not (paths.is_api(path) or paths.is_for_operators(path)):
                 check_no_body(http.headers)
         except Error as error:
             return self._refused(incoming, error, close=True)
@@ -240,7 +237,7 @@ class Router(Routes):
         """Returns the refusal of a request; for a browser that asks for an operators' page, with the page."""
         reply = incoming.refusal(error, _error_headers(error), close=close)
         login = self.login
-        if login is None or not is_login(incoming.path, error, incoming.http.headers) or not self._admission.needs_key:
+        if login is None or not self._admission.is_login(incoming.path, error, incoming.http.headers):
             return reply
         return login(incoming, reply)
 
@@ -267,7 +264,7 @@ class Router(Routes):
             path, code = http.refused
             endpoint = self._endpoint(path)
             self._counts.request_refused(endpoint, status, code)
-            if self.recent is not None and is_api(path) and not self._is_stranger(http, status):
+            if self.recent is not None and self._admission.paths.is_api(path) and not self._is_stranger(http, status):
                 self.recent.refused(http, endpoint, status, code)
         if http.action is not None and not self._is_stranger(http, status):
             self._audit(http, http.action, status)
@@ -385,7 +382,7 @@ class Router(Routes):
     def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
         """Returns the resource of a path, or None, and the request in the resource's format."""
         telemetry = self.telemetry
-        if telemetry is not None and admitted.is_api:
+        if telemetry is not None and self._admission.paths.is_api(admitted.path):
             # A stranger's trace is not continued: its sampled flag would export each refusal.
             is_stranger = admitted.error is not None and admitted.key is None
             parent = None if is_stranger else admitted.trace_parent
@@ -413,7 +410,7 @@ class Router(Routes):
     def _answer(self, resource: _Resource | None, incoming: Incoming, admitted: Admitted) -> Reply | None:
         method = incoming.http.method
         if is_preflight(method, incoming.http.headers):
-            return preflight(admitted, incoming.http.headers)
+            return self._admission.preflight(admitted, incoming.http.headers)
         if resource is None:
             raise self._not_found(admitted.path)
         endpoint = resource.methods.get(method)
@@ -446,9 +443,7 @@ def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
     methods: dict[str, Endpoint] = {}
     for route in routes:
         gates = handlers.streams.gates.of(route.gates) if route.gates else ()
-        methods[route.method] = endpoint = Endpoint(route.handler(handlers), gates)
-        if route.method == "GET" and route.whole:
-            methods["HEAD"] = endpoint
+        methods.update(dict.fromkeys(route.methods, Endpoint(route.handler(handlers), gates)))
     actions = {route.method: route.action for route in routes if route.action}
     return _Resource(get_format(routes[0].format), methods, actions)
 

@@ -1,13 +1,12 @@
-"""The sentences of schemas and the examples of requests, for readers of the API.
+"""The sentences of schemas, for readers of the API.
 
-Owns what a reader gets in place of a docstring: those are for readers of the code, and never reach the document. The
-model `demo` answers the examples; `tests/browser/test_docs_page.py` runs them as they are shown.
+Owns what a reader gets in place of a docstring: those are for readers of the code, and never reach the document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 ABOUT: Final[Mapping[str, str]] = {
     "Answer": "A whole answer, in the format that was asked for: a `Result` for `gai`.",
@@ -77,41 +76,3 @@ ABOUT: Final[Mapping[str, str]] = {
     "Version": "The release, and what it runs on.",
 }
 """The sentences, in Markdown, by the name of the schema. A schema without one has no description."""
-
-_HELLO: Final = [{"role": "user", "content": "Say hello"}]
-_CHAT: Final = {"role": "user", "parts": [{"type": "text", "text": "Say hello"}]}
-_TARGET: Final = {"model": "demo", "upstream": "demo", "id": "demo"}
-EXAMPLES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
-    ("POST", "/api/v1/stream"): {"model": "demo", "query": "Tell me a story"},
-    ("POST", "/api/v1/streams"): {"model": "demo", "query": "Tell me a story"},
-    ("POST", "/api/v1/chat"): {"id": "c1", "model": "demo", "messages": [_CHAT]},
-    ("POST", "/v1/chat/completions"): {"model": "demo", "messages": _HELLO, "stream": True},
-    ("POST", "/v1/completions"): {"model": "demo", "prompt": "Say hello", "stream": True},
-    ("POST", "/v1/responses"): {"model": "demo", "input": "Say hello", "stream": True},
-    ("POST", "/v1/messages"): {"model": "demo", "max_tokens": 100, "messages": _HELLO, "stream": True},
-    ("POST", "/v1/messages/count_tokens"): {"model": "demo", "messages": _HELLO},
-    ("POST", "/v1/responses/input_tokens"): {"model": "demo", "input": "Say hello"},
-    ("POST", "/v1/responses/compact"): {"model": "your-model", "input": "Say hello"},
-    ("POST", "/v1/embeddings"): {"model": "your-model", "input": "A text"},
-    ("POST", "/v1/moderations"): {"model": "your-model", "input": "A text"},
-    ("POST", "/v1/rerank"): {"model": "your-model", "query": "fruit", "documents": ["an apple", "a stone"]},
-    ("POST", "/v1/images/generations"): {"model": "your-model", "prompt": "A lighthouse"},
-    ("POST", "/v1/audio/speech"): {"model": "your-model", "input": "Hello", "voice": "alloy"},
-    ("POST", "/admin/v1/targets/drain"): _TARGET,
-    ("POST", "/admin/v1/targets/restore"): _TARGET,
-    ("POST", "/admin/v1/keys"): {"name": "website", "requests_per_minute": 60},
-    ("PATCH", "/admin/v1/keys/"): {"requests_per_minute": 30},
-    ("POST", "/admin/v1/keys/rotate"): {"grace": 3600},
-}
-"""A body by method and path of the route. What is passed through needs an upstream that has it, named `your-model`."""
-
-NAMED: Final[Mapping[str, str]] = {
-    "/v1/models/": "demo",
-    "/docs/": "docs.js",
-    "/dashboard/": "dashboard.js",
-    "/playground/": "app.js",
-    "/api/v1/chat/": "c1",
-    "/p/": "your-upstream",
-    "/admin/v1/keys/": "website",
-}
-"""The value of a path's parameter in an example. A stream's id comes from a request before it."""

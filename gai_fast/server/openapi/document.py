@@ -1,11 +1,11 @@
 """`document`: the description of the HTTP API as a JSON object.
 
-Owns the form of the document. The caller passes the route table: this package imports no route. Raises if a route has
-no description, or a description has no route.
+Owns the form of the document. The caller passes the route table: this package imports no route.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -15,22 +15,13 @@ import msgspec
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.version import __version__
-from gai_fast.server.openapi.descriptions import EXAMPLES, NAMED
-from gai_fast.server.openapi.paths import (
-    HEADERS,
-    IDS,
-    JSON,
-    NDJSON,
-    OF_ANSWERS,
-    OF_ERRORS,
-    OF_STATUS,
-    OPERATIONS,
-    STREAM,
-    Operation,
-    Parameter,
-)
+from gai_fast.server.admission.access import Access
+from gai_fast.server.openapi.operation import JSON, NDJSON, STREAM, Operation, Parameter, Schema
+from gai_fast.server.openapi.response_headers import HEADERS, IDS, OF_ANSWERS, OF_ERRORS, OF_STATUS
 from gai_fast.server.openapi.schemas import ref, schemas
 
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_KEYLESS: Final = frozenset(("open", "login", "login file"))
 _OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 503, 505)
 
 
@@ -46,15 +37,23 @@ class DescribedRoute(Protocol):
 
     @property
     def path(self) -> str:
-        """The path, or the prefix."""
+        """The path, whose parameters are in braces."""
 
     @property
-    def is_prefix(self) -> bool:
-        """Whether the path is a prefix."""
+    def prefix(self) -> str:
+        """The path up to its first parameter."""
 
     @property
     def ending(self) -> str:
-        """The end of the paths under a prefix."""
+        """The path behind its last parameter."""
+
+    @property
+    def operation(self) -> Operation:
+        """The description."""
+
+    @property
+    def access(self) -> Access:
+        """Who may ask."""
 
     @property
     def format(self) -> str:
@@ -66,19 +65,12 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
 
     Args:
         routes: The route table.
-
-    Raises:
-        ValueError: The table and the descriptions differ.
     """
-    table = {place_of(route): route for route in routes}
-    if table.keys() != OPERATIONS.keys():
-        raise ValueError(f"described or routed only: {sorted(table.keys() ^ OPERATIONS.keys())}")
     paths: dict[str, dict[str, Any]] = {}
     errors: dict[str, Any] = {}
-    for place, route in table.items():
-        operation = OPERATIONS[place]
-        path = _path(route, operation)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, operation, errors)
+    for route in routes:
+        path = f"{route.path}{route.operation.rest}"
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, route.operation, errors)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -88,10 +80,10 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
-        "tags": [{"name": name} for name in dict.fromkeys(each.tag for each in OPERATIONS.values())],
+        "tags": [{"name": name} for name in dict.fromkeys(route.operation.tag for route in routes)],
         "paths": paths,
         "components": {
-            "schemas": schemas(),
+            "schemas": schemas(kind for route in routes for kind in route.operation.kinds),
             "responses": errors,
             "headers": {
                 name: {"description": about, "schema": dict(schema)} for name, (about, schema) in HEADERS.items()
@@ -108,43 +100,29 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
     }
 
 
-def place_of(route: DescribedRoute) -> tuple[str, str]:
-    """Returns the key of a route in the descriptions: its method, and its path without the parameter in it."""
-    return route.method, route.path + route.ending.removeprefix("/")
-
-
-def _path(route: DescribedRoute, operation: Operation) -> str:
-    if not route.is_prefix:
-        return route.path
-    if route.path == "/p/":
-        return "/p/{upstream}/{path}"
-    if route.path == "/api/v1/chat/":
-        return f"{route.path}{{{operation.id}}}/stream"
-    return f"{route.path}{{{operation.id}}}{route.ending}"
-
-
 def _operation(route: DescribedRoute, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
-    named = {"example": NAMED[route.path]} if route.path in NAMED else {}
+    named = {"example": operation.named} if operation.named else {}
     schema = {"type": "string", "minLength": 1, **named}
-    ids = [Parameter(operation.id, "", schema, "path", True)] if operation.id else []
+    first = [Parameter(name, "", schema, "path", True) for name in _PARAMETER.findall(route.path)[:1]]
+    is_keyless = route.access in _KEYLESS and not operation.lists_keys
     described: dict[str, Any] = {
         "operationId": _name(route),
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": [_parameter(each) for each in (*ids, *operation.parameters)],
+        "parameters": [_parameter(each) for each in (*first, *operation.parameters)],
         "responses": _responses(route, operation, errors),
-        "security": [{}, {"bearer": []}, {"key": []}] if operation.needs else [],
+        "security": [] if is_keyless else [{}, {"bearer": []}, {"key": []}],
     }
     if operation.request:
-        example = EXAMPLES.get(place_of(route))
-        content = {"schema": ref(operation.request), **({} if example is None else {"example": example})}
+        example = {} if operation.example is None else {"example": operation.example}
+        content = {"schema": ref(operation.request), **example}
         described["requestBody"] = {"required": True, "content": {JSON: content}}
     return described
 
 
 def _name(route: DescribedRoute) -> str:
-    words = f"{route.method.lower()}{route.path}{route.ending}".replace(".", "/").split("/")
-    return "_".join(word for word in words if word) + ("_one" if route.is_prefix and not route.ending else "")
+    words = f"{route.method.lower()}{route.prefix}{route.ending}".replace(".", "/").split("/")
+    return "_".join(word for word in words if word) + ("_one" if "{" in route.path and not route.ending else "")
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -175,7 +153,7 @@ def _error_of(format: Format) -> str:
     return "AnthropicError" if "type" in body else "OpenAIError" if "param" in body["error"] else "Error"
 
 
-def _answer(status: int, media: Mapping[str, str], headers: Sequence[str]) -> dict[str, Any]:
+def _answer(status: int, media: Mapping[str, Schema], headers: Sequence[str]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _phrase(status), **_headers(headers)}
     if media:
         described["content"] = {name: _content(name, schema) for name, schema in media.items()}
@@ -186,7 +164,7 @@ def _headers(names: Sequence[str]) -> dict[str, Any]:
     return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
 
 
-def _content(media: str, schema: str) -> dict[str, Any]:
+def _content(media: str, schema: Schema) -> dict[str, Any]:
     if media == JSON:
         return {"schema": ref(schema) if schema else {}}
     if media in (STREAM, NDJSON):  # OpenAPI 3.1 cannot describe the items of a stream

@@ -7,6 +7,7 @@ requests are those that their readers know.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Final, get_args, get_type_hints
 
@@ -27,7 +28,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admin.key_routes import GRACE
 from gai_fast.server.admin.samples import Side
-from gai_fast.server.admin.targets import CONDITIONS, Target
+from gai_fast.server.admin.targets import CONDITIONS
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.openapi.descriptions import ABOUT
 from gai_fast.server.requests.idempotency import PRINTABLE
@@ -42,20 +43,24 @@ _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 _OBJECT: Final[Schema] = {"type": "object"}
 
 
-def ref(name: str) -> Schema:
+def ref(schema: str | type) -> Schema:
     """Returns a reference to a schema.
 
     Args:
-        name: One of `schemas()`.
+        schema: One of `schemas()`: its name, or its type.
     """
-    return {"$ref": _TEMPLATE.format(name=name)}
+    return {"$ref": _TEMPLATE.format(name=schema if isinstance(schema, str) else schema.__name__)}
 
 
-def schemas() -> dict[str, Schema]:
-    """Returns all schemas by their names."""
-    kinds = [Request, Event, Target]
+def schemas(of_routes: Iterable[type] = ()) -> dict[str, Schema]:
+    """Returns all schemas by their names.
+
+    Args:
+        of_routes: The types of bodies that routes name.
+    """
+    kinds = list(dict.fromkeys((Request, Event, *of_routes)))
     named, parts = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
-    assert named == tuple(ref(kind.__name__) for kind in kinds)
+    assert named == tuple(ref(kind) for kind in kinds)
     _complete(parts["Request"], parts["ImagePart"])
     parts["Tool"]["anyOf"] = [
         {"required": ["name"]},

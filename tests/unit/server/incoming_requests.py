@@ -9,6 +9,7 @@ from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
+from gai_fast.server.lanes.routes import PATHS
 from gai_fast.server.requests.incoming import Incoming
 
 LOOPBACK = {"Host": "127.0.0.1:8080"}
@@ -50,7 +51,7 @@ def post(body: bytes = b"", *headers: str, target: str = "/a", length: int | str
 def incoming(request: HTTPRequest, tail: str = "", format: str = "gai", **server: Any) -> Incoming:
     """Admits a request by the guards of a server with these settings; its id is `req-1` if it has none."""
     headers = {"x-request-id": "req-1", "host": "127.0.0.1", **request.headers}
-    admission = Admission(ServerSettings(**server), only_demo=False)
+    admission = Admission(ServerSettings(**server), paths=PATHS, only_demo=False)
     admitted = admission.admit(request.method, request.target, headers)
     assert admitted.error is None, admitted.error
     return Incoming(request, admitted, get_format(format), tail)

@@ -42,7 +42,7 @@ async def test_it_is_sent_once_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "code"), [(Unsupported("no images"), "unsupported"), (KeyError("a bug"), "internal")]
+    ("problem", "code"), [(Unsupported(message="no images"), "unsupported"), (KeyError("a bug"), "internal")]
 )
 async def test_a_request_that_cannot_be_written_or_sent_fails(problem: Exception, code: str) -> None:
     unwritten, unsent = Asked(), Asked(problem)

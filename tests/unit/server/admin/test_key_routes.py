@@ -13,6 +13,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.admin.key_routes import GRACE, KeyRoutes, _grace
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.requests.pending import Work
 from gai_fast.stores.backend import StoreError
 from tests.unit.server import incoming_requests
 
@@ -54,10 +55,14 @@ async def test_streams_go_on_while_many_keys_are_listed(is_lost: bool) -> None:
     named = [KeySettings(f"k{number}", ()) for number in range(1000)]
     engine = SimpleNamespace(settings=SimpleNamespace(keys=named), ledger=SimpleNamespace(spent=spent))
     stored = SimpleNamespace(keys={}, stored=lambda name: None)
-    routes = KeyRoutes(engine, stored, heard)  # type: ignore[arg-type]  # what it uses of them
+    answers: list[Work] = []
+    routes = KeyRoutes(engine, stored, heard, lambda _, work: answers.append(work))  # type: ignore[arg-type]  # its parts
     beside = asyncio.create_task(others())
     incoming = incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/keys"))
-    rows = json.loads((await routes.list_all(incoming)).body)["data"]
+    routes.list_all(incoming)
+    reply = await answers[0]
+    assert reply is not None
+    rows = json.loads(reply.body)["data"]
     beside.cancel()
     assert [row["name"] for row in rows] == [key.name for key in named]
     assert {row["spent"] for row in rows} == {None if is_lost else 2.0}
@@ -66,7 +71,7 @@ async def test_streams_go_on_while_many_keys_are_listed(is_lost: bool) -> None:
 
 
 def test_a_body_is_refused_before_anything_is_asked() -> None:
-    routes = KeyRoutes(None, None, None)  # type: ignore[arg-type]  # they are not used
+    routes = KeyRoutes(None, None, None, None)  # type: ignore[arg-type]  # they are not used
     for body, status in ((b"x" * (LIMITS.key_body + 1), 413), (b"[]", 400), (b"", 400)):
         incoming = incoming_requests.incoming(
             incoming_requests.http("POST", "/admin/v1/keys", {"content-type": "application/json"}, body=body)

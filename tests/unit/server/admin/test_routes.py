@@ -151,7 +151,7 @@ async def test_a_stream_is_cancelled_wherever_it_runs(admin: AdminRoutes) -> Non
 
 async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
     client = Client()
-    admin.list_keys(request(client))
+    admin.keys.list_all(request(client))
     reply = await client.reply
     assert json.loads(reply.body)["data"] == [
         {
@@ -196,7 +196,7 @@ async def test_spend_is_reported_as_json_and_as_csv(admin: AdminRoutes) -> None:
 
 async def test_other_workers_report_before_their_spend_is_reported(admin: AdminRoutes) -> None:
     others = admin.others = Others()
-    for number, handler in enumerate((admin.spend, admin.list_keys), 1):
+    for number, handler in enumerate((admin.spend, admin.keys.list_all), 1):
         assert (await answer(handler))[0] == 200
         assert others.reports == number
 
@@ -209,7 +209,7 @@ async def test_spend_that_the_store_does_not_give_is_an_error_and_the_keys_are_l
     admin._engine.ledger = ledger
     status, body = await answer(admin.spend)
     assert (status, body["error"]["reason"]) == (503, "store")
-    status, body = await answer(admin.list_keys)
+    status, body = await answer(admin.keys.list_all)
     assert (status, [each["spent"] for each in body["data"]]) == (200, [None] * len(admin._settings.keys))
     assert body["data"], "there are keys"
 
@@ -222,7 +222,7 @@ async def test_a_bug_of_the_ledger_is_one_error_for_all_keys(
 
     ledger: Any = SimpleNamespace(spent=fail, close=admin._engine.ledger.close)
     admin._engine.ledger = ledger
-    assert (await answer(admin.list_keys))[0] == 500
+    assert (await answer(admin.keys.list_all))[0] == 500
     assert "could not be handled" in caplog.text
 
 

@@ -14,18 +14,16 @@ from gai_fast.server.admission.admit import (
     Admission,
     Admitted,
     check_json,
-    is_for_operators,
-    is_login,
-    preflight,
 )
 from gai_fast.server.admission.forwarding import Forwarding
-from gai_fast.server.lanes.routes import ROUTES
+from gai_fast.server.lanes.routes import PATHS, ROUTES
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import Remote
 
 HOST = "127.0.0.1:8080"
 KEY = "sk-alice-0123456789"
 KEYS = (KeySettings("alice", (key_digest(KEY),)),)
+GUARDS = Admission(ServerSettings(), KEYS, paths=PATHS, only_demo=False)
 
 
 def admit(
@@ -40,7 +38,9 @@ def admit(
 ) -> Admitted:
     given = {name.replace("_", "-"): value for name, value in {"host": HOST, **headers}.items() if value is not None}
     server = ServerSettings(**(settings or {}))
-    admission = Admission(server, keys, only_demo=only_demo, forwarding=Forwarding(server.forwarded_allow_ips))
+    admission = Admission(
+        server, keys, paths=PATHS, only_demo=only_demo, forwarding=Forwarding(server.forwarded_allow_ips)
+    )
     return admission.admit(method, target, given, **_placed(place or {}))
 
 
@@ -75,7 +75,7 @@ def test_on_loopback_only_known_hosts_are_served(host: str, status: int) -> None
 
 
 def test_each_host_is_looked_at_however_many_there_were_before() -> None:
-    admission = Admission(ServerSettings(allowed_hosts=("gai.example",)), only_demo=False)
+    admission = Admission(ServerSettings(allowed_hosts=("gai.example",)), paths=PATHS, only_demo=False)
 
     def asked(host: str, **place: Any) -> int:
         return verdict(admission.admit("GET", "/", {"host": host} if host else {}, **place))[0]
@@ -176,12 +176,12 @@ def test_an_origin_is_allowed_exactly_where_it_is_configured(
     assert (result.get("access-control-allow-origin") == origin) is allowed
     assert (result.get("vary") == "Origin") is (only_demo or bool(settings))
     if allowed:
-        reply = preflight(admitted, {})
+        reply = GUARDS.preflight(admitted, {})
         assert reply.status == 204
         assert dict(reply.headers)["x-request-id"] == admitted.request_id
     else:
         with pytest.raises(Error) as caught:
-            preflight(admitted, {})
+            GUARDS.preflight(admitted, {})
         assert (caught.value.code, caught.value.reason) == ("forbidden", "origin")
     without = admit(settings=settings, only_demo=only_demo)
     assert ("vary" in dict(without.cors)) is (only_demo or bool(settings))
@@ -212,14 +212,14 @@ def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: 
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 OPEN = {
-    "/dashboard/",
-    "/docs/",
+    "/dashboard/{file}",
+    "/docs/{file}",
     "/healthz",
     "/health",
     "/readyz",
     "/version",
     "/",
-    "/playground/",
+    "/playground/{file}",
     "/client.js",
     "/gai.proto",
     "/openapi.json",
@@ -267,7 +267,7 @@ def test_a_preflight_of_the_operators_routes_allows_no_requested_name(path: str)
     asks = {"access-control-request-headers": "x-mine"}
     for target, echoed in ((path, False), ("/v1/models", True)):
         admitted = admit(target, "OPTIONS", settings=allowed, origin="https://a.example")
-        headers = preflight(admitted, asks).headers
+        headers = GUARDS.preflight(admitted, asks).headers
         assert (dict(headers)["access-control-allow-headers"] == "x-mine") is echoed
         assert ("vary", "Origin, Access-Control-Request-Headers") in headers
 
@@ -378,10 +378,10 @@ def test_a_page_asks_a_browser_for_the_key_itself(page: str) -> None:
     browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     for reason in ("key", "expired", "role"):
         error = Error("unauthorized", "no key", reason=reason)
-        assert is_login(page, error, browser)
-        assert not is_login(page, error, {"accept": "*/*"})
-        assert not is_login(f"{page}/dashboard.js", error, browser)
-    assert not is_login(page, Error("forbidden", "another page", reason="origin"), browser)
+        assert GUARDS.is_login(page, error, browser)
+        assert not GUARDS.is_login(page, error, {"accept": "*/*"})
+        assert not GUARDS.is_login(f"{page}/dashboard.js", error, browser)
+    assert not GUARDS.is_login(page, Error("forbidden", "another page", reason="origin"), browser)
 
 
 @pytest.mark.parametrize("metrics", ["auto", "open", "admin"])
@@ -519,7 +519,7 @@ def test_a_server_that_other_machines_reach_is_operated_with_a_key_only() -> Non
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/docsx", "/administrator", "//admin", "/a/admin", "*"])
 def test_other_paths_are_open(path: str) -> None:
-    assert not is_for_operators(path)
+    assert not PATHS.is_for_operators(path)
     for headers in ({}, {"x_api_key": KEY}, {"x_api_key": "sk-wrong-0123456789"}, {"authorization": "Basic YTpi"}):
         assert verdict(admit(path, keys=(*KEYS, ADMIN), **headers)) == (200, None)
     assert verdict(admit(path, sec_fetch_site="cross-site")) == (200, None)
@@ -527,7 +527,7 @@ def test_other_paths_are_open(path: str) -> None:
 
 def test_wrong_keys_are_counted_by_the_clients_address() -> None:
     server = ServerSettings(forwarded_allow_ips=("10.0.0.1",))
-    admission = Admission(server, KEYS, only_demo=False, forwarding=Forwarding(server.forwarded_allow_ips))
+    admission = Admission(server, KEYS, paths=PATHS, only_demo=False, forwarding=Forwarding(server.forwarded_allow_ips))
 
     def ask(client: str, key: str, path: str = "/v1/models", remote: str = "10.0.0.1") -> int:
         headers = {"host": HOST, "x-forwarded-for": client, "x-api-key": key}

@@ -14,8 +14,9 @@ from gai_fast.server.admission.admit import Admission
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import ROUTES, Handlers, Route
+from gai_fast.server.lanes.routes import PATHS, ROUTES, Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
+from gai_fast.server.openapi.operation import Operation
 from gai_fast.server.requests.incoming import Incoming
 from tests.unit.server.incoming_requests import LOOPBACK, Remote, http
 
@@ -39,17 +40,18 @@ def stream(incoming: Incoming) -> None:
     SEEN.append(incoming)
 
 
+TESTED = Operation("A route of a test.", "Server", {200: {}})
 TABLE = (
-    Route("GET", "/here", "gai", lambda on: echo),
-    Route("POST", "/here", "gai", lambda on: echo),
-    Route("GET", "/stream", "gai", lambda on: echo, whole=False),
-    Route("POST", "/begin", "gai", lambda on: stream, whole=False),
-    Route("POST", "/things/", "gai", lambda on: echo, ending="/end"),
-    Route("DELETE", "/things/", "gai", lambda on: echo),
-    Route("GET", "/v1/fail", "openai", lambda on: fail),
-    Route("GET", "/fail", "gai", lambda on: fail),
-    Route("GET", "/v1/crash", "openai", lambda on: crash),
-    Route("GET", "/crash", "gai", lambda on: crash),
+    Route("GET", "/here", lambda on: echo, TESTED),
+    Route("POST", "/here", lambda on: echo, TESTED),
+    Route("GET", "/stream", lambda on: echo, TESTED, whole=False),
+    Route("POST", "/begin", lambda on: stream, TESTED, whole=False),
+    Route("POST", "/things/{id}/end", lambda on: echo, TESTED),
+    Route("DELETE", "/things/{id}", lambda on: echo, TESTED),
+    Route("GET", "/v1/fail", lambda on: fail, TESTED, format="openai"),
+    Route("GET", "/fail", lambda on: fail, TESTED),
+    Route("GET", "/v1/crash", lambda on: crash, TESTED, format="openai"),
+    Route("GET", "/crash", lambda on: crash, TESTED),
 )
 NATIVE = {"code", "message", "temporary", "request_id"}
 OPENAI = {"message", "type", "param", "code"}
@@ -59,7 +61,9 @@ def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **setti
     handlers = Handlers(*[cast(Any, None)] * 5)  # the routes of this table need none
     mount = Mount(on_loopback)
     counts = StreamCounts([])
-    return Router(Admission(ServerSettings(**settings), keys, only_demo=False), handlers, counts, mount, routes=TABLE)
+    return Router(
+        Admission(ServerSettings(**settings), keys, paths=PATHS, only_demo=False), handlers, counts, mount, routes=TABLE
+    )
 
 
 def ask(table: Router, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
@@ -86,7 +90,7 @@ def members(reply: Reply) -> set[str]:
     ],
 )
 def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path: str, hint: str) -> None:
-    admission = Admission(ServerSettings(), only_demo=True)
+    admission = Admission(ServerSettings(), paths=PATHS, only_demo=True)
     routes = [route._replace(handler=lambda on: echo, gates=frozenset()) for route in ROUTES]
     table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=routes)
     for reply in (ask(table, "POST", path), table.refuse(http("POST", path, LOOPBACK))):
@@ -96,7 +100,7 @@ def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path:
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/v1/files", "/v1/messages/batches"])
 def test_a_route_of_a_known_api_that_is_not_offered_says_so(path: str) -> None:
-    admission = Admission(ServerSettings(), only_demo=True)
+    admission = Admission(ServerSettings(), paths=PATHS, only_demo=True)
     table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=())
     reply = ask(table, "POST", path)
     assert reply.status == 404
@@ -211,10 +215,10 @@ def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_
 
 def test_a_handler_knows_who_asks() -> None:
     asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
-    begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
+    begin = Route("POST", "/v1/begin", lambda on: stream, TESTED, whole=False)
     handlers = Handlers(*[cast(Any, None)] * 5)
     keys = (KeySettings("alice", (key_digest("sk-alice"),)),)
-    admission = Admission(ServerSettings(), keys, only_demo=False)
+    admission = Admission(ServerSettings(), keys, paths=PATHS, only_demo=False)
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
     SEEN.clear()
     assert table.handle(asked) is None
@@ -286,7 +290,7 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
 def test_without_keys_an_incomplete_body_is_counted_for_an_address_unless_it_may_be_many_callers(
     remote: str, headers: dict[str, str], uploader: str
 ) -> None:
-    admission, mount = Admission(ServerSettings(), only_demo=False), Mount(on_loopback=True)
+    admission, mount = Admission(ServerSettings(), paths=PATHS, only_demo=False), Mount(on_loopback=True)
     proxies = Forwarding(("10.0.0.1",))
     table = Router(admission, NO_HANDLERS, StreamCounts([]), mount, routes=TABLE, forwarding=proxies)
     request = http("POST", "/begin", headers, client=Remote(remote))
@@ -301,7 +305,11 @@ NO_HANDLERS = Handlers(*[cast(Any, None)] * 5)
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:
     counts = StreamCounts([])
     table = Router(
-        Admission(ServerSettings(), only_demo=False), NO_HANDLERS, counts, Mount(on_loopback=True), routes=TABLE
+        Admission(ServerSettings(), paths=PATHS, only_demo=False),
+        NO_HANDLERS,
+        counts,
+        Mount(on_loopback=True),
+        routes=TABLE,
     )
     mount = Mount(on_loopback=True, prefix="/gw")
     for method, path, where in (

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import get_args
+from typing import Any, cast, get_args
+
+from aiohttp import web
+from msgspec import Struct
 
 from gai_fast.model.lane_paths import METHODS
-from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
+from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.routes import AdminRoutes
+from gai_fast.server.admission.access import Paths
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.admission.server_limits import ServerLimits
+from gai_fast.server.application import add_routes
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers
+from gai_fast.server.lanes.routes import HOT_PATHS, PATHS, ROUTES, Handlers, Route
+from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.openapi.document import document
+from gai_fast.server.openapi.operation import JSON, Operation
 from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.gates import GateName
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
-from tests.unit.server.incoming_requests import Remote, http
+from tests.unit.server.incoming_requests import LOOPBACK, Remote, http
 
 
 async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
@@ -38,7 +49,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         admin,
         PassThroughRoutes(engine),
     )
-    table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
+    table = Router(Admission(settings.server, paths=PATHS, only_demo=True), handlers, metrics, Mount(True))
     without_head = (
         "/api/v1/stream",
         "/api/v1/chat/x",
@@ -56,7 +67,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/probe",
     )
     for route in ROUTES:
-        path = f"{route.path}x{route.ending}" if route.is_prefix else route.path
+        path = f"{route.prefix}x{route.ending}" if route.is_prefix else route.path
         reply = table.handle(http("OPTIONS", path, client=Remote("127.0.0.1")))
         assert reply is not None
         allow = dict(reply.headers)["allow"].split(", ")
@@ -86,7 +97,7 @@ WAYS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/audio/speech"): {E, A},
     **{("POST", f"/v1/audio/{name}"): {E, N, A} for name in ("transcriptions", "translations")},
     **{("POST", f"/v1/images/{name}"): {E, N, A} for name in ("edits", "variations")},
-    **{(method, "/p/"): {A} for method in METHODS},
+    **{(method, "/p/{upstream}/{path}"): {A} for method in METHODS},
 }
 
 
@@ -95,3 +106,64 @@ def test_each_route_that_asks_an_upstream_has_its_gates() -> None:
     found = {(route.method, route.path): set(route.gates) for route in ROUTES if route.gates}
     assert found == WAYS
     assert all("admission" in gates for gates in WAYS.values())
+
+
+class Pause(Struct):
+    """The body of a route that the next test adds; a handler's file would have it."""
+
+    seconds: int
+
+
+def paused(incoming: Incoming) -> Reply:
+    return incoming.json_reply({"paused": incoming.tail})
+
+
+NEW = Route(
+    "POST",
+    "/admin/v1/upstreams/{name}/pause",
+    lambda on: paused,
+    Operation("Pauses an upstream.", "Admin", {200: {JSON: "TargetState"}}, Pause, example={"seconds": 9}),
+    access="admin",
+    action="upstreams.pause",
+)
+ADMIN = KeySettings("ops", (key_digest("sk-operator-0123456789"),), role="admin")
+USER = KeySettings("ann", (key_digest("sk-caller-0123456789"),))
+
+
+def test_a_new_admin_route_is_one_record() -> None:
+    """It is found, guarded, audited and described; other methods of its path are refused with those that it has."""
+    routes = (NEW, Route("GET", "/v1/models", lambda on: paused, Operation("A test.", "Dialects", {200: {}})))
+    paths = Paths((route.path, route.access) for route in routes)
+    admission = Admission(ServerSettings(), (ADMIN, USER), paths=paths, only_demo=False)
+    table = Router(admission, Handlers(*[cast(Any, None)] * 5), StreamCounts([]), Mount(True), routes=routes)
+
+    def ask(method: str, path: str, key: str = "") -> tuple[Reply, HTTPRequest]:
+        request = http(method, path, {**LOOPBACK, "X-Api-Key": key} if key else None)
+        reply = table.handle(request)
+        assert reply is not None
+        return reply, request
+
+    admin, user, path = "sk-operator-0123456789", "sk-caller-0123456789", "/admin/v1/upstreams/mine/pause"
+    reply, request = ask("POST", path, admin)
+    assert (reply.status, reply.body, request.action) == (200, b'{"paused":"mine"}', ("upstreams.pause", "mine"))
+    assert [ask("POST", path, key)[0].status for key in ("", user)] == [401, 403]
+    assert [ask("GET", "/v1/models", key)[0].status for key in ("", user)] == [401, 200]
+    reply, _ = ask("PUT", path, admin)
+    assert (reply.status, dict(reply.headers)["allow"]) == (405, "OPTIONS, POST")
+    described = document(routes)
+    operation = described["paths"]["/admin/v1/upstreams/{name}/pause"]["post"]
+    assert [each["name"] for each in operation["parameters"]] == ["name"]
+    assert operation["requestBody"]["content"][JSON]["example"] == {"seconds": 9}
+    assert described["components"]["schemas"]["Pause"]["required"] == ["seconds"]
+
+
+def test_aiohttp_has_each_path_with_its_methods() -> None:
+    app = web.Application()
+    add_routes(app, ServerSettings())
+    found = {
+        (str(getattr(resource, "canonical", "")).replace("{tail}", ""), route.method)
+        for resource in app.router.resources()
+        for route in resource
+        if route.method != "*"
+    }
+    assert found == {(route.prefix, method) for route in ROUTES for method in route.methods}

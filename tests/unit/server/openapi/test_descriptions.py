@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gai_fast.server.openapi.descriptions import ABOUT, EXAMPLES, NAMED
+from gai_fast.server.lanes.routes import ROUTES
+from gai_fast.server.openapi.descriptions import ABOUT
 from tests.unit.server.openapi.test_document import DOCUMENT, operations
 
 
@@ -28,5 +29,6 @@ def test_each_path_with_a_name_of_the_readers_has_an_example() -> None:
         for each in operation["parameters"]:
             if each["in"] == "path" and each["name"] != "id":
                 assert each["schema"]["example"], (method, path)
-    assert {"demo", "docs.js"} <= {*NAMED.values()}
-    assert all("model" in body for (_, path), body in EXAMPLES.items() if path.startswith("/v1/"))
+    for route in ROUTES:
+        if route.path.startswith("/v1/") and route.operation.example is not None:
+            assert "model" in route.operation.example, route.path

@@ -18,8 +18,9 @@ from gai_fast.server.admission.admit import Admission, Admitted
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import Handlers, Route
+from gai_fast.server.lanes.routes import PATHS, Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
+from gai_fast.server.openapi.operation import Operation
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.frame_guard import Violation
@@ -29,6 +30,8 @@ from tests.limits import LIMITS
 from tests.unit.fake_loop import FakeLoop
 from tests.unit.kernels._pure.test_messages import messages
 from tests.unit.server.incoming_requests import Remote
+
+TESTED = Operation("A route of a test.", "Server", {200: {}})
 
 
 class Connection:
@@ -88,13 +91,13 @@ class Home:
             native=self.native, durable=SimpleNamespace(resume=self.native, cancel=self.cancel)
         )
         self.router = Router(
-            Admission(ServerSettings(), only_demo=True),
+            Admission(ServerSettings(), paths=PATHS, only_demo=True),
             Handlers(*[cast(Any, None)] * 5),  # the one route of this table needs none
             self.counts,
             Mount(on_loopback=True),
             routes=(
-                Route("GET", "/ws/stream", "gai", lambda on: self.native, whole=False),
-                Route("POST", "/api/v1/stream", "gai", lambda on: self.native, whole=False),
+                Route("GET", "/ws/stream", lambda on: self.native, TESTED, whole=False),
+                Route("POST", "/api/v1/stream", lambda on: self.native, TESTED, whole=False),
             ),
         )
 
