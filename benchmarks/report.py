@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from gai_fast.cli import plots
-from gai_fast.cli.plots import Buckets, Curve, Dot, Role, figure, seconds
+from gai_fast.cli.bench.command import plots
+from gai_fast.cli.bench.plots import Buckets, Curve, Dot, Role, figure, seconds
 
 BASELINE: Final = "nginx"
 SUBJECT: Final = "gai-fast"

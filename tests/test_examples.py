@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 import gai_fast
-from gai_fast.cli.mock import Fault, Mock
+from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.server.serving import start
 from tests.ports import free_port
 from tests.unit.config.folders import Folder

@@ -30,7 +30,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeySettings, ServerSettings, Settings
 from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.stream.streams import Engine
-from gai_fast.net.upstream.sockets import reset_connection
+from gai_fast.net.sockets.sockets import reset_connection
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admin.routes import AdminRoutes

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import Net
 from tests.waiting import SECONDS

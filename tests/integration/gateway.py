@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import (
     CacheSettings,
     LimitSettings,

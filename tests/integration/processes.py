@@ -11,7 +11,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.integration.forked import ForkedProcess
 from tests.integration.gateway import QUERY, Client, Net, Response, until
 from tests.integration.test_cli import PATIENCE, environment

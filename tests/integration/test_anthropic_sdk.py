@@ -12,7 +12,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.serving import start
 from tests.integration.certificates import NO_CERTIFICATES

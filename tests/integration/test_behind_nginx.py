@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from tests.docs.pages import blocks, read
 from tests.integration.gateway import (
     END,

@@ -31,8 +31,8 @@ from benchmarks.macro.running import Fault as Missing
 from benchmarks.macro.running import free_port
 from benchmarks.macro.scenarios import Scenario, scenarios
 from benchmarks.websocket import handshake, request_message
-from gai_fast.cli.load import Load, endpoint
-from gai_fast.cli.mock import Fault, Mock
+from gai_fast.cli.bench.load import Load, endpoint
+from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.config import resolution
 from gai_fast.kernels._pure.messages import head_of
 from tests.integration.gateway import Net, Peer, on_both_loops, on_uvloop

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from gai_fast.cli import main
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, NATIVE, QUERY, Net, on_both_loops, on_uvloop, request_bytes
 from tests.integration.processes import configure, hold, release, serving

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.model.settings import KeySettings, StoreSettings, key_digest
 from gai_fast.server.serving import start
 from tests.faults.proxy import FaultProxy, Faults

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.core import compression
 from gai_fast.core.compression import CODINGS
 from tests.integration.gateway import MESSAGES, QUERY, Net, Response, on_both_loops, on_uvloop

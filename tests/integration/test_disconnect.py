@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from tests.integration.gateway import (
     CHAT,
     KEY,

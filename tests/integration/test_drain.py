@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.integration.gateway import QUERY, Net, until
 from tests.integration.processes import Server, configure, hold, release, run_forked, serving
 from tests.integration.test_cli import PATIENCE, environment

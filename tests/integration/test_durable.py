@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.model.errors import Error
 from gai_fast.stores import StreamLog
 from tests.integration.gateway import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import IdempotencySettings, KeySettings, key_digest

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import IssuerSettings, KeyLimits, KeySettings, Settings, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.processes import Server, configure, hold, run_forked, serving

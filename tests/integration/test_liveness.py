@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from tests.integration.gateway import (
     CHAT,
     DONE,

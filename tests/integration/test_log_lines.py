@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault, Mock
+from gai_fast.cli.mock.command import Fault, Mock
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import Server, serving
 

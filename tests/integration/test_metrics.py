@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 import gai_fast
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import BreakerSettings, KeyLimits, KeySettings, key_digest
 from gai_fast.server.serving import start

@@ -11,7 +11,7 @@ import anthropic
 import openai
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from tests.integration.certificates import NO_CERTIFICATES
 from tests.integration.gateway import (
     DONE,

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from aiohttp import ClientError, ClientSession
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import LimitSettings
 from gai_fast.server.admission.server_limits import ServerLimits
 from tests.integration.gateway import QUERY, Net

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.cli.replay import RecordingServer, load
 from gai_fast.net.attempts.recording_player import read_recording
 from gai_fast.server.serving import start

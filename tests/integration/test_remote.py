@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.model.settings import KeyLimits, KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults

@@ -12,7 +12,7 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gai_fast.cli.mock import Fault
+from gai_fast.cli.mock.command import Fault
 from gai_fast.stores.memory import LogMemory, StreamLog
 from tests.integration.gateway import (
     DONE,

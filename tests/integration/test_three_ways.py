@@ -18,7 +18,7 @@ import openai
 import pytest
 from aiohttp import web
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.application import build_application
 from gai_fast.server.serving import start

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.limits import KIB
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (

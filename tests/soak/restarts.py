@@ -27,7 +27,7 @@ from typing import Final
 import orjson
 import uvloop
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.integration.processes import configure
 from tests.soak.client import Connection, CutError, Reply, SilenceError
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.library.gateway import Gateway
 from tests.unit.mocked import settings_for
 from tests.waiting import SECONDS

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gai_fast.net.upstream.socket_transport import Transport
+from gai_fast.net.sockets.socket_transport import Transport
 
 
 class FakeHandle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 
 

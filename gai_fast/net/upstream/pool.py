@@ -27,7 +27,7 @@ from gai_fast.net.upstream.connection_pool import (
 )
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
-from gai_fast.net.upstream.plain_transport import PlainTransport
+from gai_fast.net.sockets.plain_transport import PlainTransport
 from gai_fast.net.upstream.proxy import Proxy, open_tunnel
 from gai_fast.net.upstream.tls import TLS, TLSFiles
 from gai_fast.runtime.timers import Timers

@@ -20,7 +20,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.http_request import Origin
-from gai_fast.net.upstream.socket_transport import Receiver
+from gai_fast.net.sockets.socket_transport import Receiver
 from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport
 from gai_fast.runtime.files import open_file
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, cast
 
 from gai_fast.kernels import SocketSet
-from gai_fast.net.upstream.plain_transport import PlainTransport
-from gai_fast.net.upstream.socket_transport import Receiver
+from gai_fast.net.sockets.plain_transport import PlainTransport
+from gai_fast.net.sockets.socket_transport import Receiver
 from gai_fast.server.limits import LIMITS
 
 _READ: Final[int] = LIMITS.client_read

@@ -25,7 +25,7 @@ from typing import NamedTuple, cast
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import LimitSettings
-from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.net.sockets.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.edge.connections import OpenConnections

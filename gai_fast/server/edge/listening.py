@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol
 from gai_fast.model.addresses import is_local
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ServerSettings
-from gai_fast.net.upstream.stream_socket import ListeningSocket
+from gai_fast.net.sockets.stream_socket import ListeningSocket
 from gai_fast.server.edge.accepted_transport import TransportFactory
 from gai_fast.server.limits import LIMITS
 

@@ -13,7 +13,7 @@ import time
 from typing import Any, Final, cast
 
 from gai_fast.model.limits import SHARED
-from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.net.sockets.sockets import peer_address
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.proxy_header import BadHeader, read_header
 from gai_fast.server.edge.transport_layer import TransportLayer

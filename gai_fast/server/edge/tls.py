@@ -28,7 +28,7 @@ from typing import Any, Final, cast
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.net.sockets.sockets import peer_address
 from gai_fast.server.edge.transport_layer import TransportLayer
 from gai_fast.server.limits import LIMITS
 

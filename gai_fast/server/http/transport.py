@@ -21,7 +21,7 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Borrower
 from gai_fast.net.logs.writer import BodyFraming
-from gai_fast.net.upstream.sockets import descriptor_of
+from gai_fast.net.sockets.sockets import descriptor_of
 from gai_fast.server.http.replies import Reply, StreamHead
 
 CLIENT_CLOSED_REQUEST: Final = 499

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gai_fast.net.upstream.sockets import reset_connection, unacknowledged_bytes
+from gai_fast.net.sockets.sockets import reset_connection, unacknowledged_bytes
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.deadlines import CHECKS_PER_TIMEOUT, WriteProgress
 

@@ -29,7 +29,7 @@ from multidict import CIMultiDict
 
 from gai_fast.kernels import Borrower, ChunkedBody
 from gai_fast.net.logs.writer import HTTP_CHUNKS, PLAIN, BodyFraming
-from gai_fast.net.upstream.sockets import reset_connection
+from gai_fast.net.sockets.sockets import reset_connection
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.transport import ClientTransport, SocketLender, StreamCallbacks

@@ -30,7 +30,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.model.errors import Error
-from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.net.sockets.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply

@@ -26,7 +26,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
-from gai_fast.net.upstream.sockets import peer_address, unacknowledged_bytes
+from gai_fast.net.sockets.sockets import peer_address, unacknowledged_bytes
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.server_limits import ServerLimits

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.net.upstream.stream_socket import StreamSocket
+from gai_fast.net.sockets.stream_socket import StreamSocket
 from gai_fast.server.limits import LIMITS
 
 _LENGTH: Final = 4

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.integration.gateway import QUERY, Net, Response
 from tests.integration.ledger.test_workers import HEADERS, SECRET
 from tests.integration.processes import Server, configure, hold, release, serving

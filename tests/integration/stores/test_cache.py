@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import CacheSettings
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.serving import start

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import NATIVE, M, Net, on_uvloop
 from tests.integration.processes import configure, hold, serving

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, KeySettings, SealSettings, StoreSettings, key_digest
 from gai_fast.runtime.timers import TimerWheel

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import Server, configure, run_forked, serving
 from tests.integration.stores.conftest import MakeBackend, MakeServer

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from gai_fast.cli.dialects import DIALECTS
+from gai_fast.cli.mock.dialects import DIALECTS
 from tests.wire import chunk
 
 _PLAN: Final = re.compile(rb"plan (\d+) (\d+) (\d+) ([\d.]+) (\w+)")

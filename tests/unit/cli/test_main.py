@@ -105,7 +105,7 @@ def test_help_imports_no_server_and_no_loop() -> None:
     code = (
         "import sys\nfrom gai_fast.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        f"assert 'gai_fast.cli.mock' in sys.modules\nprint([m for m in {heavy} if m in sys.modules])"
+        f"assert 'gai_fast.cli.mock.command' in sys.modules\nprint([m for m in {heavy} if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=True, cwd=ROOT

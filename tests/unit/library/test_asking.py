@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault, Mock
+from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.library.asking import Task, asked, event_number
 from gai_fast.library.gateway import Gateway
 from gai_fast.library.remote import connect

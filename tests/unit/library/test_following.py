@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Fault, Mock
+from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import acollect
 from gai_fast.library.gateway import Gateway

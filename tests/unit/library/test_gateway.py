@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gai_fast.cli.mock import Fault, Mock
+from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.config import ConfigError
 from gai_fast.core.callbacks import EventManager
 from gai_fast.library.gateway import Gateway

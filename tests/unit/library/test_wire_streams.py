@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import gai_fast
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.library.wire_streams import WireStream
 from gai_fast.server.serving import start
 from tests.integration.gateway import QUERY, settings_for

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gai_fast.kernels import SocketSet
-from gai_fast.net.upstream.plain_transport import PlainTransport
+from gai_fast.net.sockets.plain_transport import PlainTransport
 from tests.limits import LIMITS
 
 

@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 from gai_fast.server.application import add_routes, build_application, new_service
 from gai_fast.server.http.replies import Reply, StreamHead

@@ -292,7 +292,7 @@ async def test_a_bug_while_the_socket_is_written_ends_the_connection(authority: 
     transport, receiver, _ = await Net(authority).connect()
     sent = iter([0])  # the socket takes nothing at first; the next write of it is a bug
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gai_fast.net.upstream.socket_transport._send", lambda *_: next(sent))
+        patch.setattr("gai_fast.net.sockets.socket_transport._send", lambda *_: next(sent))
         transport.write(b"text" * LIMITS.tls_record)  # more than the one record that the records send themselves
         assert isinstance(await _gone(receiver), ConnectionAbortedError)
     assert [type(each) for each in problems] == [StopIteration]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.net.sockets.sockets import peer_address
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.net.upstream.sockets import unacknowledged_bytes
+from gai_fast.net.sockets.sockets import unacknowledged_bytes
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.write_watch import WriteWatch
 from tests.waiting import SECONDS
