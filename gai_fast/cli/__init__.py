@@ -58,24 +58,24 @@ __all__ = [
     "url_option",
 ]
 
-COMMANDS: Final = (
-    "serve",
-    "check",
-    "doctor",
-    "top",
-    "decode",
-    "mock",
-    "replay",
-    "grpc",
-    "chat",
-    "bench",
-    "models",
-    "config",
-    "key",
-    "completion",
-    "version",
-)
-"""The commands, in the order of `--help`."""
+COMMANDS: Final = {
+    "serve": "serve",
+    "check": "checks.check",
+    "doctor": "checks.doctor",
+    "top": "top.command",
+    "decode": "decode",
+    "mock": "mock.command",
+    "replay": "replay",
+    "grpc": "grpc",
+    "chat": "chat",
+    "bench": "bench.command",
+    "models": "models",
+    "config": "config",
+    "key": "keys.key",
+    "completion": "completion",
+    "version": "version",
+}
+"""The modules of the commands, in the order of `--help`."""
 
 
 class Failure(click.ClickException):
@@ -349,7 +349,7 @@ class _Main(click.Group):
             if near and not ctx.resilient_parsing:  # completion also resolves incomplete names
                 ctx.fail(f"No such command {cmd_name!r}; did you mean {near[0]!r}?")
             return None
-        command: click.Command = import_module(f"gai_fast.cli.{cmd_name}").command
+        command: click.Command = import_module(f"gai_fast.cli.{COMMANDS[cmd_name]}").command
         command.name = cmd_name
         return command
 

@@ -21,7 +21,7 @@ from gai_fast.config.environment import activated_sockets
 from gai_fast.ledger import Homes
 from gai_fast.model.settings import Settings
 from gai_fast.net.identity.token_source import Fetch
-from gai_fast.server.application import Service, add_routes, new_service
+from gai_fast.server.application import add_routes
 from gai_fast.server.drain import drain
 from gai_fast.server.edge.certificate import Certificate, certificate_of
 from gai_fast.server.edge.connections import OpenConnections, abort_slowest
@@ -45,6 +45,7 @@ from gai_fast.server.lanes.router import Mount
 from gai_fast.server.lanes.routes import HOT_PATHS
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.reload import Reload, Reloaded
+from gai_fast.server.service import Service, new_service
 from gai_fast.stores.backend import Backend
 
 logger = logging.getLogger("gai_fast.server")

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 import gai_fast
+from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.cli.mock.dialects._base import WORDS
 from gai_fast.cli.mock.dialects.openai import OpenAIAnswer
-from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.model.settings import ServerSettings, Settings
 from gai_fast.server.serving import start
 from tests.terminal import Terminal

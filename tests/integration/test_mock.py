@@ -18,8 +18,8 @@ import anthropic
 import openai
 import pytest
 
-from gai_fast.cli.mock.dialects._base import WORDS
 from gai_fast.cli.mock.command import Fault, Mock
+from gai_fast.cli.mock.dialects._base import WORDS
 from tests.waiting import SECONDS, until
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_option, option, print_json
-from gai_fast.cli.bench.command import plots
+from gai_fast.cli.bench import plots
 from gai_fast.cli.bench.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.bench.plots import figure, seconds
 from gai_fast.cli.processor_time import BUSY

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 from gai_fast.cli import FiniteRange, WholeRange, announce, cannot_listen, option
+from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
 from gai_fast.cli.mock.dialects import DIALECTS
 from gai_fast.cli.mock.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.mock.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
-from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
 from gai_fast.cli.processor_time import BUSY, MOCK_HEADER, ProcessorShare
 from gai_fast.model.limits import SHARED
 

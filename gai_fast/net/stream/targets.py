@@ -40,11 +40,11 @@ from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.identity.token_source import Fetch, TokenSource
 from gai_fast.net.identity.waiting_exchange import Send
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.sockets.sockets import unsent_error
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.stream.written_exchange import WrittenExchange
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
-from gai_fast.net.sockets.sockets import unsent_error
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
 from gai_fast.runtime.beside import Beside

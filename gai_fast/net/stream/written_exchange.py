@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from gai_fast.net.sockets.sockets import unsent_error
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.deferred_exchange import DeferredExchange
-from gai_fast.net.sockets.sockets import unsent_error
 from gai_fast.providers import UpstreamRequest
 
 

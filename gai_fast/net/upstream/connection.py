@@ -29,9 +29,9 @@ from mypy_extensions import mypyc_attr
 from gai_fast.kernels import FastPath, ReadBatch, TLSRecords
 from gai_fast.model.errors import Error
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.upstream.http_response import KnownResponseHeads, ResponseReader
 from gai_fast.net.sockets.socket_transport import Transport
 from gai_fast.net.sockets.sockets import descriptor_of, has_arrived
+from gai_fast.net.upstream.http_response import KnownResponseHeads, ResponseReader
 from gai_fast.runtime.timers import Timer, Timers
 
 

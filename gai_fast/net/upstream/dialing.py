@@ -20,9 +20,9 @@ from typing import Any, Final, Literal
 from gai_fast.model.addresses import is_forbidden_address, is_loopback
 from gai_fast.model.errors import Error
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.upstream.http_request import is_ip_address
 from gai_fast.net.sockets.sockets import descriptor_error
 from gai_fast.net.sockets.stream_socket import NOT_BLOCKING, StreamSocket
+from gai_fast.net.upstream.http_request import is_ip_address
 
 _Address = tuple[socket.AddressFamily, Any]
 """An address family and a resolved socket address of this family."""

@@ -16,6 +16,7 @@ from typing import Any
 from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
+from gai_fast.net.sockets.plain_transport import PlainTransport
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
 from gai_fast.net.upstream.connection_pool import (
     Attempt,
@@ -27,7 +28,6 @@ from gai_fast.net.upstream.connection_pool import (
 )
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
-from gai_fast.net.sockets.plain_transport import PlainTransport
 from gai_fast.net.upstream.proxy import Proxy, open_tunnel
 from gai_fast.net.upstream.tls import TLS, TLSFiles
 from gai_fast.runtime.timers import Timers

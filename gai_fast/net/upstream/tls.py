@@ -19,8 +19,8 @@ from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.sockets.socket_transport import Receiver
+from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport
 from gai_fast.runtime.files import open_file
 

@@ -35,10 +35,10 @@ from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.net.logs.writer import Client as Response
+from gai_fast.net.sockets.socket_transport import Transport
 from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Receiver, Timeouts, UpstreamConnection
-from gai_fast.net.sockets.socket_transport import Transport
 from gai_fast.providers import get_provider
 from gai_fast.server.websocket.stream import FRAMES, SocketStream
 from gai_fast.stores import Ending, LogHeader, StreamLog

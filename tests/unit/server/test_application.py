@@ -17,10 +17,11 @@ from yarl import URL
 
 from gai_fast.cli.mock.command import Mock
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
-from gai_fast.server.application import add_routes, build_application, new_service
+from gai_fast.server.application import add_routes, build_application
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.router import Mount, Router
+from gai_fast.server.service import new_service
 from tests.waiting import SECONDS
 
 QUERY = {"query": "hi"}

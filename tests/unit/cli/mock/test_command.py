@@ -8,8 +8,8 @@ import json
 import aiohttp
 import pytest
 
-from gai_fast.cli.mock.dialects.openai import OpenAIAnswer
 from gai_fast.cli.mock.command import Fault, Mock
+from gai_fast.cli.mock.dialects.openai import OpenAIAnswer
 from tests.waiting import SECONDS
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}

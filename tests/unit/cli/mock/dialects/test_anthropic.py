@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from gai_fast.cli.mock.dialects import DIALECTS
 from tests.unit.cli.dialects.answers import BODY
+
+from gai_fast.cli.mock.dialects import DIALECTS
 
 
 def test_anthropic_names_every_event() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gai_fast.cli.mock.dialects import DIALECTS
 from tests.unit.cli.dialects.answers import BODY, chunks
+
+from gai_fast.cli.mock.dialects import DIALECTS
 
 
 def test_openai_tells_usage_only_where_it_is_asked() -> None:

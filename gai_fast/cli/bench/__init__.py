@@ -1,0 +1,1 @@
+"""`gai-fast bench`: load for a server, and its figures."""

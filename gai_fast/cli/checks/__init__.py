@@ -1,0 +1,1 @@
+"""`gai-fast check` and `gai-fast doctor`: what is wrong with a configuration, a server or a proxy."""

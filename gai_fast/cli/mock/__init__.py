@@ -1,0 +1,1 @@
+"""`gai-fast mock`: an upstream that answers in three dialects, with faults."""

@@ -1,0 +1,1 @@
+"""`gai-fast top`: a server in a terminal."""
