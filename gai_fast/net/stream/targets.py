@@ -161,12 +161,15 @@ class Targets(AttemptRunner):
         prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
         return balancer.choose(prefix, self._loop.time(), self._breaker_wait, without)
 
-    def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+    def with_target(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey] = ()
+    ) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
             model: The requested model.
             request: As for `StreamSpec`.
+            without: Targets that must not be chosen; not all.
 
         Returns:
             The model itself if it has no targets. If no target is ready, the target that will be ready soonest: the
@@ -174,9 +177,9 @@ class Targets(AttemptRunner):
         """
         if not model.targets:
             return self._alone.get(model.name, model) if self._alone else model
-        placed = self.choose_target(model, request, ())
+        placed = self.choose_target(model, request, without)
         if placed is None and model.name in self._balancers:
-            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait, without)
         return placed or model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
