@@ -12,8 +12,8 @@ from typing import Any, Final
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Price, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.candidates import Candidates
-from gai_fast.net.stream.targets import Targets
 
 _NOTHING: Final[dict[str, Any]] = {}
 _NO_FALLBACKS: Final[dict[str, str]] = {}
@@ -129,7 +129,7 @@ class NextCalls:
     __slots__ = ("_asked", "_candidates")
 
     def __init__(
-        self, targets: Targets, call: Call, caller: str, attempts: int, commit_by: float, *, is_retry: bool
+        self, targets: AttemptRunner, call: Call, caller: str, attempts: int, commit_by: float, *, is_retry: bool
     ) -> None:
         model = call.model or ModelSettings("", call.upstream, "", call.stream)
         self._asked = AskedCall(call, model, caller, is_retry=is_retry)

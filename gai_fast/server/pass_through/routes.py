@@ -98,6 +98,7 @@ class PassThroughRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._apis: dict[str, API] = {}  # by provider
+        self._known: dict[str, tuple[UpstreamSettings, str, Place]] = {}  # by upstream: its last route
 
     def upstream(self, incoming: Incoming) -> Passage:
         """Handles `/p/{upstream}/{path}`: rule 1."""
@@ -213,11 +214,19 @@ class PassThroughRoutes:
             Error: It has none.
         """
         upstream = model.upstream
+        known = self._known.get(upstream.name)  # the caches of the functions below cost 1,000 instructions
+        if known is not None and known[0] is upstream and known[1] == route:
+            return known[2]
         if not _has_in_lane(upstream, route):
             self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
-        return _place_of(upstream, route, model.id)
+        place = _place_of(upstream, route, model.id)
+        if not upstream.extra:  # else the path may have the model's id
+            if len(self._known) >= SHARED.known_values:
+                self._known.clear()
+            self._known[upstream.name] = upstream, route, place
+        return place
 
     def _offering(self, route: str) -> list[UpstreamSettings]:
         """Returns the upstreams that offer a route.
@@ -449,9 +458,9 @@ class PassThroughRoutes:
 
     def _call(self, incoming: Incoming, upstream: UpstreamSettings, place: Place, endpoint: str, body: bytes) -> Call:
         """Returns what an upstream is asked; arguments as for `_plan`."""
-        path, query = place.path, incoming.http.target.partition("?")[2]
-        if query:
-            more = read_query(query)
+        path, target = place.path, incoming.http.target
+        if "?" in target:
+            more = read_query(target.partition("?")[2])
             path += f"&{more[1:]}" if more and "?" in path else more
         call = Call(upstream, path, body, self._engine.settings.stream, endpoint)
         call.is_repeatable, call.wants_bearer = place.is_repeatable, place.wants_bearer
