@@ -446,6 +446,25 @@ async def test_an_upstreams_own_path_has_no_other_target(net: Net) -> None:
     net.logged.clear()
 
 
+@on_uvloop
+async def test_a_conversation_is_compacted_by_the_next_target_if_the_first_takes_no_connection(net: Net) -> None:
+    native = {"provider": "openai-compatible:responses", "lane": ("/v1/responses/compact",)}
+    second = Target(**native)
+    gateway = await spread(net, Target(is_dead=True, **native), second)
+    ask_for = {"model": "m", "input": "hi"}
+    answer = await ask(gateway, "/v1/responses/compact", ask_for)
+    assert (answer.status, answer.headers["x-gai-upstream"]) == (200, "t1")
+    assert second.bodies == [{**ask_for, "model": "mock-1"}]
+    gateway = await spread(net, Target(CLOSES, **native), second)
+    assert (await ask(gateway, "/v1/responses/compact", ask_for)).status == 502
+    assert len(second.paths) == 1
+    other = Target(provider="anthropic")
+    gateway = await spread(net, other, second)
+    assert (await ask(gateway, "/v1/responses/compact", ask_for)).headers["x-gai-upstream"] == "t1"
+    assert other.paths == []
+    net.logged.clear()
+
+
 # ---- figures and spend -----------------------------------------------------------------------------------------------
 
 

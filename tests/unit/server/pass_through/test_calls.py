@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ModelSettings, Settings, StreamSettings, TargetSettings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.retry import RetryPolicy
@@ -79,7 +79,7 @@ def test_a_target_that_cannot_be_asked_is_followed_by_another() -> None:
 
 def test_another_key_of_the_same_target_comes_first() -> None:
     first = model("ab")
-    two = UpstreamSettings("a", "openai-compatible", "http://a", more_api_keys=("b",), retries=0)  # type: ignore[arg-type]
+    two = UpstreamSettings("a", "openai-compatible", "http://a", more_api_keys=(Secret("b"),), retries=0)
     those = next_calls(ModelSettings("m", two, "a", targets=first.targets))
     again = those.after(Error("rate_limited"), 0.0, has_key=True)
     assert again is not None
