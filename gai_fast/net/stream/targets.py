@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from functools import partial
 from random import Random
 from typing import Any, Literal
@@ -452,30 +452,6 @@ class Targets(AttemptRunner):
         source = self._token_source(upstream.identity)
         return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
-    def open_transfer(
-        self,
-        upstream: UpstreamSettings,
-        receiver: Receiver,
-        send: Callable[[Grant | None], OpenExchange],
-        place: str,
-        caller: str,
-    ) -> OpenExchange:
-        """Sends a request that is passed through.
-
-        Args:
-            upstream: The upstream.
-            receiver: Gets the response.
-            send: Sends the request, with a token if the upstream has an identity.
-            place: As for `open_with_grant`, as the next one.
-            caller: The caller.
-
-        Raises:
-            Error: As `open`.
-        """
-        if upstream.identity is None:
-            return _sent(upstream, send, None)
-        return self.open_with_grant(upstream, receiver, send, place, caller)
-
     def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
 
@@ -566,8 +542,8 @@ def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
-def _sent(upstream: UpstreamSettings, send: Callable[[Any], OpenExchange], grant: Grant | None) -> OpenExchange:
-    """Sends a request; arguments as for `Targets.open_transfer`.
+def _sent(upstream: UpstreamSettings, send: Send, grant: Grant) -> OpenExchange:
+    """Sends a request with a grant; the other arguments as for `Targets.open_with_grant`.
 
     Raises:
         Error: As `Targets.open`.

@@ -30,12 +30,14 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import UNIT, Charge, cost_member, cost_of, decimal_text
+from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Places
 from gai_fast.net.attempts.candidates import LEFT_ALONE
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
+from gai_fast.net.upstream.sockets import unsent_error
 from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
@@ -144,7 +146,7 @@ class Transfer(Receiver):
             self._attempts += 1
             try:
                 self._places.enter(call.model, now)
-                opened = targets.open_transfer(call.upstream, self, self._send, self._place, self._incoming.caller)
+                opened = self._open(call.upstream)
             except Error as error:
                 self._places.leave(now, is_finished=False)
                 refused = refused or error
@@ -160,6 +162,20 @@ class Transfer(Receiver):
                 self._end_with(refused)
                 return
             self._use(other)
+
+    def _open(self, upstream: UpstreamSettings) -> OpenExchange:
+        """Sends the request of an attempt, with a token if the upstream has an identity.
+
+        Raises:
+            Error: As `Targets.open`.
+        """
+        if upstream.identity is not None:
+            caller, targets = self._incoming.caller, self._engine.targets
+            return targets.open_with_grant(upstream, self, self._send, self._place, caller)
+        try:
+            return self._send(None)
+        except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
+            raise unsent_error(problem, upstream.name)  # noqa: B904  # compiled code sets no cause
 
     def _next_calls(self, now: float) -> NextCalls:
         if self._next is None:
@@ -206,10 +222,11 @@ class Transfer(Receiver):
             text = f"upstream {upstream.name!r} wants bodies that are signed, {LIMITS.whole_upload} bytes at most"
             raise Error("unsupported", text, reason="signature")
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
-        request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
+        headers = self._request_headers(own)
+        if source is None and http.passed is not None and call.is_repeatable and not is_signed:
+            return self._engine.upstreams.send_repeated(upstream, http.method, call.path, headers, call.body, self)
+        request = UpstreamRequest(call.path, call.body, headers, http.method)
         if source is None:
-            if http.passed is not None and call.is_repeatable and not is_signed:
-                return self._engine.upstreams.send_repeated(upstream, request, self)
             return self._engine.upstreams.send_once(upstream, request, self, None, -1, call.is_repeatable)
         upload = self._upload = BodyUpload(source, self.fail, call.check)
         request.body = upload.framed(request.body)
