@@ -455,7 +455,7 @@ async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
     net: Net, change_limits: ChangeLimits
 ) -> None:
     """Each kept a place of the server's calls without an end: 20,000 of strangers shut out every caller."""
-    change_limits(grpc_watchers=2, grpc_calls=6)
+    change_limits(grpc_watchers=4, grpc_calls=6)  # two of one address
     gateway = await net.gateway(await net.mock(), keys=(KEY,))
     async with serving_rpc(gateway.url) as rpc:
         health = health_pb2_grpc.HealthStub(rpc.channel)
@@ -467,7 +467,7 @@ async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
             assert [answer.status async for answer in further] == [healthy]
         assert [event async for event in rpc.generate(QUERY, RIGHT)][-1].type == "done"
         watchers.pop().cancel()
-        await until(lambda: rpc.server._health._watchers == 1)
+        await until(lambda: rpc.server._health._watchers.total() == 1)
         watchers.append(health.Watch(health_pb2.HealthCheckRequest(service="unknown")))
         assert (await watchers[1].read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         stopping = asyncio.create_task(rpc.server.stop())
