@@ -207,9 +207,13 @@ def asks_for_a_pause(error: Error) -> bool:
     return error.code in _LIMITED and error.retry_after_ms is not None
 
 
+_NOT_IMPLEMENTED: Final = 501
+"""The status by which an upstream says that it lacks what a request asks for, such as a count of tokens."""
+
+
 def is_fault_of_upstream(error: Error) -> bool:
     """Returns whether a breaker counts a failure: the upstream caused it, not the request, client or account."""
-    if is_local_failure(error):
+    if is_local_failure(error) or error.upstream_status == _NOT_IMPLEMENTED:
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 
