@@ -24,7 +24,7 @@ class Check:
     """The result of one check.
 
     Attributes:
-        name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `store`, `identity.<upstream>`,
+        name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `client_cert.<upstream>`, `store`, `identity.<upstream>`,
             `upstream.<upstream>`, `proxy.<what>`.
         status: The result.
         detail: The finding.
