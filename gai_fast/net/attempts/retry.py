@@ -71,8 +71,8 @@ class Breaker:
     If no connection could be made, the engine goes on trying to connect, and ends the wait once it can.
 
     One caller's requests may fail where those of others would not. So it opens for failures of two callers, or for
-    those of one that last the whole window without a success of anybody. Likewise, if one caller's probe has failed,
-    another caller's request is a probe at once. Without keys there is one caller, which is everybody.
+    those of one that last the whole window without a success of anybody. If one caller alone has opened it, or that
+    caller's probe has failed, another caller's request is a probe at once. Without keys there is one caller, which is everybody.
 
     Args:
         settings: The conditions under which it opens, and for how long.
@@ -88,7 +88,7 @@ class Breaker:
         self._other_at = -math.inf  # of the last failure of any other caller
         self._open_until: float | None = None
         self._probe: object = None
-        self._prober: str | None = None  # whose probe alone has failed
+        self._prober: str | None = None  # who alone has opened it, or whose probe alone has failed
 
     @property
     def is_closed(self) -> bool:
@@ -169,7 +169,7 @@ class Breaker:
             self._count(now, caller)
             if not self._must_open(now):
                 return False
-            self._prober = None
+            self._prober = None if self._is_of_several(now) else caller
         elif self._probe is not who:
             return False
         else:
@@ -198,8 +198,10 @@ class Breaker:
         settings = self._settings
         if len(self._failures) < settings.failures or now - self._failures[0] > settings.window:
             return False
-        is_of_others = self._caller == ANONYMOUS or now - self._other_at <= settings.window
-        return is_of_others or now - self._since >= settings.window
+        return self._is_of_several(now) or now - self._since >= settings.window
+
+    def _is_of_several(self, now: float) -> bool:
+        return self._caller == ANONYMOUS or now - self._other_at <= self._settings.window
 
 
 def asks_for_a_pause(error: Error) -> bool:
