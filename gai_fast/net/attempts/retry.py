@@ -72,7 +72,8 @@ class Breaker:
 
     One caller's requests may fail where those of others would not. So it opens for failures of two callers, or for
     those of one that last the whole window without a success of anybody. If one caller alone has opened it, or that
-    caller's probe has failed, another caller's request is a probe at once. Without keys there is one caller, which is everybody.
+    caller's probe has failed, another caller's request is a probe at once. Without keys there is one caller, which is
+    everybody.
 
     Args:
         settings: The conditions under which it opens, and for how long.
