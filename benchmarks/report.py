@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from gai_fast.cli.bench.command import plots
+from gai_fast.cli.bench import plots
 from gai_fast.cli.bench.plots import Buckets, Curve, Dot, Role, figure, seconds
 
 BASELINE: Final = "nginx"

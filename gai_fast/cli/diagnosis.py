@@ -24,8 +24,8 @@ class Check:
     """The result of one check.
 
     Attributes:
-        name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `store`, `identity.<upstream>`,
-            `upstream.<upstream>`, `proxy.<what>`.
+        name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `client_cert.<upstream>`, `store`,
+            `identity.<upstream>`, `upstream.<upstream>`, `proxy.<what>`.
         status: The result.
         detail: The finding.
         fix: The remedy; empty if none is needed.

@@ -54,8 +54,8 @@ class Limits:
     """Messages to the health that are received at a time: anyone can send them."""
 
     grpc_watchers: int = 64
-    """Calls that watch the health: a balancer has one or two. Anyone can make them, and each keeps one of the places of
-    calls and 20 KiB."""
+    """Calls that watch the health, half of them of one address: a balancer has one or two. Anyone can make them, and
+    each keeps one of the places of calls and 20 KiB."""
 
     grpc_reflections: int = 4
     """Calls of the reflection whose next message is awaited at a time. A tool needs one, for a moment."""
@@ -74,6 +74,14 @@ class Limits:
     grpc_unread: float = 60.0
     """Seconds between two looks for clients that read nothing. A call whose client has read nothing since the last look
     is ended: a gateway drops such clients after 30 seconds (`write_timeout`)."""
+
+    grpc_age: float = 300.0
+    """Seconds after which a client is asked to make its next calls over another connection; a client of gRPC does so
+    unseen. Calls that nobody takes the end of keep their places as long as their connection."""
+
+    grpc_age_grace: float = 3600.0
+    """Seconds after that in which the connection's calls may end: six times a gateway's longest answer by default
+    (`total_timeout`)."""
 
     grpc_ping: float = 60.0
     """Seconds without a byte of a connection after which its client is asked for a sign of life."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -63,7 +64,7 @@ class GrpcServer:
         self._health = _Health()
         self._watch: asyncio.Task[None] | None = None
         service = Service(gateway, self._calls, key=key, needs_key=needs_key)
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=LIMITS.grpc_calls)
+        self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=LIMITS.grpc_calls)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, service.handlers()),),
         )
@@ -101,21 +102,31 @@ class GrpcServer:
 _AT_ONCE: Final = 0.5
 """Seconds in which the last words of calls are sent, and watchers of the health read that it ends."""
 
-_OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # or a second server would share the port
-    ("grpc.max_receive_message_length", LIMITS.grpc_message),
-    ("grpc.max_allowed_incoming_connections", LIMITS.grpc_calls),
-    ("grpc.http2.lookahead_bytes", LIMITS.grpc_unasked),
-    ("grpc.http2.bdp_probe", 0),  # it lets clients send 10 MiB and more of each message that is not read
-    ("grpc.max_send_message_length", -1),  # an event has its own limit
-    ("grpc.max_metadata_size", LIMITS.grpc_metadata),
-    ("grpc.absolute_max_metadata_size", LIMITS.grpc_metadata),
-    ("grpc.keepalive_time_ms", round(LIMITS.grpc_ping * 1e3)),
-    ("grpc.keepalive_timeout_ms", round(LIMITS.grpc_pong * 1e3)),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", round(LIMITS.grpc_pings_apart * 1e3)),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
+
+def _options() -> Sequence[tuple[str, int]]:
+    """Returns grpcio's options.
+
+    grpcio has no way to end a call whose client does not take its last bytes: its place is free once its connection has
+    ended. So connections have an age, and none takes more than half of the calls.
+    """
+    return (
+        ("grpc.so_reuseport", 0),  # or a second server would share the port
+        ("grpc.max_receive_message_length", LIMITS.grpc_message),
+        ("grpc.max_allowed_incoming_connections", LIMITS.grpc_calls),
+        ("grpc.http2.lookahead_bytes", LIMITS.grpc_unasked),
+        ("grpc.http2.bdp_probe", 0),  # it lets clients send 10 MiB and more of each message that is not read
+        ("grpc.max_send_message_length", -1),  # an event has its own limit
+        ("grpc.max_metadata_size", LIMITS.grpc_metadata),
+        ("grpc.absolute_max_metadata_size", LIMITS.grpc_metadata),
+        ("grpc.keepalive_time_ms", round(LIMITS.grpc_ping * 1e3)),
+        ("grpc.keepalive_timeout_ms", round(LIMITS.grpc_pong * 1e3)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(LIMITS.grpc_pings_apart * 1e3)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_concurrent_streams", max(1, LIMITS.grpc_calls // 2)),
+        ("grpc.max_connection_age_ms", round(LIMITS.grpc_age * 1e3)),
+        ("grpc.max_connection_age_grace_ms", round(LIMITS.grpc_age_grace * 1e3)),
+    )
 
 
 class _Health:
@@ -123,14 +134,14 @@ class _Health:
 
     1. A message that finds all places taken is not read: its answer is about the whole process. Strangers could else
        make a supervisor end it.
-    2. `limits.grpc_watchers` calls stay, and get the answer again when it changes. Further ones get it once, and end:
-       they would else take the places of calls.
+    2. `limits.grpc_watchers` calls stay, half of them of one address, and get the answer again when it changes. Further
+       ones get it once, and end: they would else take the places of calls.
     """
 
     def __init__(self) -> None:
         self._receiving = Receiving(LIMITS.grpc_probes, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_probe)
         self._stopping = asyncio.Event()
-        self._watchers = 0
+        self._watchers: Counter[str] = Counter()  # by address
 
     def handlers(self) -> dict[str, Any]:
         """Returns the methods, as grpcio takes them."""
@@ -154,8 +165,10 @@ class _Health:
     async def watch(self, _: object, context: grpc.aio.ServicerContext) -> None:
         """Answers, and again when the answer changes."""
         service = (await self._request(context)).service
-        is_counted = self._watchers < LIMITS.grpc_watchers
-        self._watchers += is_counted
+        watchers, address = self._watchers, context.peer().rpartition(":")[0]
+        most = LIMITS.grpc_watchers
+        is_counted = watchers.total() < most and watchers[address] < -(-most // 2)
+        watchers[address] += is_counted
         try:
             await context.write(self._answer(service))
             if not is_counted:
@@ -165,7 +178,9 @@ class _Health:
                 await context.write(self._answer(service))
             await asyncio.get_running_loop().create_future()  # ended here, a client would ask again at once
         finally:
-            self._watchers -= is_counted
+            watchers[address] -= is_counted
+            if not watchers[address]:
+                del watchers[address]
 
     def _answer(self, service: str) -> health_pb2.HealthCheckResponse:
         answer = health_pb2.HealthCheckResponse

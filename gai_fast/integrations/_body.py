@@ -320,7 +320,8 @@ class Body:
         return headers if name != "" else [header for header in headers if header[0] != "x-gai-stream-id"]
 
     async def begin(self, *, is_committed: bool = False) -> Reply | None:
-        """Starts the source, and waits for its first frame, at most `commit_after`.
+        """Starts the source, and waits for its first frame, at most `commit_after`, which does not run while the source
+        waits for a limit of its upstream.
 
         Args:
             is_committed: The headers have been sent: does not wait, and every failure is part of the stream.
@@ -333,7 +334,7 @@ class Body:
         if is_committed:
             return None
         if not self._pending and not self._has_ended:
-            await self._wait(self._stream.commit_after)
+            await self._wait_for_first()
         self._is_committed = True
         if self._early is not None:
             return error_reply(self._early, self.request_id)
@@ -391,6 +392,13 @@ class Body:
     def is_cancelled(self) -> bool:
         """Whether the source was cancelled before its end."""
         return self._is_cancelled
+
+    async def _wait_for_first(self) -> None:
+        left, counted = self._stream.commit_after, 0.0
+        while left > 0 and not self._pending and not self._has_ended:
+            await self._wait(left)
+            limit_wait = getattr(self._source, "limit_wait", 0.0)  # of a gateway's stream
+            left, counted = limit_wait - counted, limit_wait
 
     async def _wait(self, seconds: float | None) -> None:
         """Waits for frames or the end, at most `seconds`; without a limit if None."""

@@ -25,15 +25,20 @@ if not layout or #exchange[2] > 0 then -- it lives as long as the spend
 end
 
 local number = exchange[1]
+-- Returns a number; 0 if there is none, or it is damaged.
+local function number_at(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and tonumber(value) or 0
+end
+
 -- The server's clock may be set back: a time to live alone would then keep a worker that is gone.
 local function is_heard(worker)
-  local heard = tonumber(redis.call('GET', prefix .. 'worker:' .. worker) or '0')
+  local heard = number_at(prefix .. 'worker:' .. worker)
   return heard == 1 or math.abs(now - heard) <= gone -- 1: of an earlier release
 end
 local was_alive = is_heard(me) and 1 or 0
 redis.call('SET', prefix .. 'worker:' .. me, string.format('%.6f', now), 'PX', math.floor(gone * 1000))
-local last = redis.call('GET', prefix .. 'number:' .. me)
-if tonumber(last or '0') >= number then return nil end
+if number_at(prefix .. 'number:' .. me) >= number then return nil end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- as long as what it has counted
 
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
@@ -78,7 +83,12 @@ for _, entry in ipairs(exchange[2]) do
     damaged_sums[#damaged_sums + 1] = {key, day}
   end
   redis.call('EXPIRE', sums, spend_days * DAY)
-  redis.call('ZADD', prefix .. 'days', 0, day)
+  local added = redis.pcall('ZADD', prefix .. 'days', 0, day)
+  if type(added) == 'table' then -- no sorted set, so the other days are in no report
+    redis.call('DEL', prefix .. 'days')
+    redis.call('ZADD', prefix .. 'days', 0, day)
+    damaged_sums[#damaged_sums + 1] = {'all keys', 'all former days'}
+  end
   redis.call('ZREMRANGEBYRANK', prefix .. 'days', 0, -spend_days - 1)
   redis.call('EXPIRE', prefix .. 'days', spend_days * DAY)
   local labels = {{'d' .. day, 3}, {'m' .. string.sub(day, 1, 7), 40}, {'t', spend_days}}

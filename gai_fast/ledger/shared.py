@@ -538,7 +538,7 @@ class SharedLedger(Ledger):
             keys.append(_Reported(key, report, waiting, report_done))
             key.requests = key.tokens = 0
             key.demands = []
-            key.is_dirty = key.report_done is not None
+            key.is_dirty = key.report_done is not None or key.name in uncharged
         return _Batch(self._number, entries, keys)
 
     def _take(self, batch: _Batch, answers: Sequence[Answer | None]) -> None:

@@ -120,7 +120,7 @@ class SQLiteHome(SharedHome):
         me = self._worker
         known = connection.execute("SELECT number FROM limit_workers WHERE worker = ?", (me,)).fetchone()
         self.has_forgotten = number > FIRST and known is None
-        last = 0 if known is None else known[0]
+        last = known[0] if known is not None and isinstance(known[0], int) else 0  # else its row is damaged
         connection.execute("INSERT OR REPLACE INTO limit_workers VALUES (?, ?, ?)", (me, now, max(last, number)))
         if last >= number:
             return None

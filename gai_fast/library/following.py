@@ -40,11 +40,18 @@ class FollowedStream(LogCursor):
         position: The number of the last event read from the log.
     """
 
-    def __init__(self, find_engine: Callable[[], Engine], stream_id: str, after: int = 0) -> None:
+    def __init__(
+        self,
+        find_engine: Callable[[], Engine],
+        stream_id: str,
+        after: int = 0,
+        put_off: Callable[[float], None] | None = None,
+    ) -> None:
         self.id = stream_id
         self.metrics = None
         self.position = after
         self._find_engine = find_engine
+        self._put_off = put_off
         self._engine: Engine | None = None
         self._is_entered = False  # `LogCursor` is initialized then: it needs the log
         self._ready: deque[Event] = deque()
@@ -74,6 +81,11 @@ class FollowedStream(LogCursor):
         self.is_paused = self._is_entered = True
         self._join()
         return self
+
+    def put_off(self, seconds: float) -> None:
+        """Tells the stream that this one is the answer of."""
+        if self._put_off is not None:
+            self._put_off(seconds)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None

@@ -181,12 +181,14 @@ class GatewayStream(Client):
         id: The stream's id.
         gateway: The gateway that answers.
         request: The native request; it may be replaced until it is sent.
+        limit_wait: The seconds that it waits for limits of its upstream (`wait_for_limit`), so far.
     """
 
     def __init__(self, gateway: Gateway, request: NativeRequest, manager: EventManager | None = None) -> None:
         self.id = new_stream_id()
         self.gateway = gateway
         self.request = request
+        self.limit_wait = 0.0
         self._manager = manager
         self._callbacks: CallbackRunner | None = None
         self._sink = OrderedEvents("compact")
@@ -278,7 +280,11 @@ class GatewayStream(Client):
         finally:
             if sharing is not None:
                 sharing.release()
-        self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()
+        self._followed = await FollowedStream(lambda: engine, self.id, put_off=self.put_off).__aenter__()
+
+    def put_off(self, seconds: float) -> None:
+        """Notes a wait: a response that the stream is for holds its headers for longer."""
+        self.limit_wait += seconds
 
     def resumed(self, stream_id: str, after: int) -> FollowedStream:
         """Returns the rest of an earlier stream of the gateway, which is followed in place of this one.

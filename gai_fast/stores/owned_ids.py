@@ -97,6 +97,8 @@ class OwnedIds:
             StoreError: The store still fails. The ids go on waiting.
         """
         for _ in range(self._count):
+            if not self._waiting:  # others that came meanwhile have taken the room
+                return
             caller = next(iter(self._waiting))
             digest = self._take(caller)
             try:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import islice
 from typing import Final, Literal
 
 from gai_fast.model.errors import Error
@@ -29,7 +30,7 @@ from gai_fast.stores.backend import CLAIMS, Backend, Records, StoreError, claim_
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.memory import LogMemory, StreamLog
+from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, Messages
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.owned_ids import OwnedIds
@@ -418,8 +419,12 @@ class Store:
             caller: As for `claim`.
             is_counted: Whether the budget still counts the key.
         """
-        while len(self._unfreed) >= LIMITS.claims:
-            self._unfreed.popitem(last=False)
+        if len(self._unfreed) >= LIMITS.claims:
+            # The caller with the most makes room, more than need be, so that the search costs little for each key.
+            ((most, number),) = Counter(each for each, _ in self._unfreed.values()).most_common(1)
+            oldest = (name for name, (each, _) in self._unfreed.items() if each == most)
+            for name in list(islice(oldest, 1 + number // SPARE)):
+                del self._unfreed[name]
         self._unfreed[digest, stream_id] = caller, is_counted
 
     async def _is_settled(self, stream_id: str) -> bool:

@@ -23,15 +23,17 @@ class Authority:
         self.issue("good", "DNS:localhost,IP:127.0.0.1")
         self.issue("elsewhere", "DNS:elsewhere.example")
         self.issue("expired", "DNS:localhost,IP:127.0.0.1", days=-1)
+        for name, days in (("client", 60), ("ending-client", 3), ("expired-client", -1)):
+            self.issue(name, "DNS:gateway", days, "extendedKeyUsage=clientAuth\n")
         self._new_key("own")
         self._openssl(
             *"req -x509 -new -key own.key -out own.pem -days 60 -subj /CN=localhost -addext".split(),
             "subjectAltName=DNS:localhost,IP:127.0.0.1",
         )
 
-    def issue(self, name: str, names: str, days: int = 60) -> None:
+    def issue(self, name: str, names: str, days: int = 60, more: str = "") -> None:
         (self.folder / f"{name}.ext").write_text(
-            f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+            f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n{more}"
         )
         self._new_key(name)
         self._openssl(*f"req -new -key {name}.key -out {name}.csr -subj /CN={name}".split())

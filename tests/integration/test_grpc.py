@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from unittest.mock import AsyncMock
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gai_fast.cli.mock.command import Fault
 from gai_fast.grpc.messages import description
+from gai_fast.grpc.server import _Health
 from gai_fast.grpc.statuses import STATUSES
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import CLASSES, Error
@@ -455,7 +457,7 @@ async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
     net: Net, change_limits: ChangeLimits
 ) -> None:
     """Each kept a place of the server's calls without an end: 20,000 of strangers shut out every caller."""
-    change_limits(grpc_watchers=2, grpc_calls=6)
+    change_limits(grpc_watchers=4, grpc_calls=6)  # two of one address
     gateway = await net.gateway(await net.mock(), keys=(KEY,))
     async with serving_rpc(gateway.url) as rpc:
         health = health_pb2_grpc.HealthStub(rpc.channel)
@@ -467,7 +469,7 @@ async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
             assert [answer.status async for answer in further] == [healthy]
         assert [event async for event in rpc.generate(QUERY, RIGHT)][-1].type == "done"
         watchers.pop().cancel()
-        await until(lambda: rpc.server._health._watchers == 1)
+        await until(lambda: rpc.server._health._watchers.total() == 1)
         watchers.append(health.Watch(health_pb2.HealthCheckRequest(service="unknown")))
         assert (await watchers[1].read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         stopping = asyncio.create_task(rpc.server.stop())
@@ -476,6 +478,29 @@ async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
         async with asyncio.timeout(SECONDS):
             for watcher in watchers:
                 await watcher.code()
+
+
+async def test_an_address_takes_half_of_the_watchers() -> None:
+    health = _Health()
+    served = health_pb2.HealthCheckRequest().SerializeToString()
+    watching: list[asyncio.Task[None]] = []
+
+    def watch(peer: str) -> asyncio.Task[None]:
+        context = AsyncMock(peer=lambda: peer, read=AsyncMock(return_value=served))
+        watching.append(asyncio.create_task(health.watch(None, context)))
+        return watching[-1]
+
+    half = LIMITS.grpc_watchers // 2
+    strangers = [watch(f"ipv4:192.0.2.1:{port}") for port in range(half + 10)]
+    await asyncio.wait(strangers[half:], timeout=SECONDS)
+    balancer = watch("ipv4:192.0.2.2:1")
+    await until(lambda: health._watchers.total() == half + 1)
+    assert [task.done() for task in strangers] == [False] * half + [True] * 10
+    assert not balancer.done()
+    for task in watching:
+        task.cancel()
+    await asyncio.wait(watching)
+    assert not health._watchers
 
 
 async def test_every_service_is_listed(net: Net) -> None:

@@ -24,6 +24,7 @@ from tests.waiting import SECONDS, until
 GENERATE = "/gai.v1.Gateway/Generate"
 HEALTH = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
+MODELS = "/gai.v1.Gateway/ListModels"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 MIB = 2**20
 LONGEST = 10 * MIB
@@ -40,6 +41,7 @@ class Unfinished:
         sent: The bytes of each call.
         heads: The headers and trailers of each call that has got some, as HPACK.
         ended: The calls that have ended.
+        running: Reads frames until the server closes the connection.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Unfinished:
         self.sent: defaultdict[int, int] = defaultdict(int)
         self.heads: defaultdict[int, bytes] = defaultdict(bytes)
         self.ended: set[int] = set()
+        self.running = asyncio.get_running_loop().create_task(self._run())
         self._reader, self._writer = reader, writer
         self._initial = 65_535
         self._windows: defaultdict[int, int] = defaultdict(int)
@@ -56,8 +59,9 @@ class Unfinished:
         self._changed = asyncio.Event()
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"" if takes_answers else NO_WINDOW))
 
-    def call(self, path: str, metadata: Any = (), size: int = LONGEST) -> int:
-        """Starts a call; returns its number. One of size 0 has sent its message, without a field."""
+    def call(self, path: str, metadata: Any = (), size: int = LONGEST, message: bytes | None = None) -> int:
+        """Starts a call; returns its number. One of size 0 has sent its message: `message`, or one without a field."""
+        size = size if message is None else 0
         number = 2 * len(self._left) + 1
         fields = (
             (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"),
@@ -66,9 +70,10 @@ class Unfinished:
         # RFC 7541, 6.2.2: a literal field without indexing, with a new name
         block = b"".join(b"\0" + bytes((len(n),)) + n.encode() + bytes((len(v),)) + v.encode() for n, v in fields)
         self._writer.write(frame(HEADERS, 4, number, block))
-        self._writer.write(frame(DATA, size == 0, number, struct.pack(">BI", 0, size)))
-        self._windows[number] -= 5
-        self._windows[0] -= 5
+        whole = struct.pack(">BI", 0, size if message is None else len(message)) + (message or b"")
+        self._writer.write(frame(DATA, size == 0, number, whole))
+        self._windows[number] -= len(whole)
+        self._windows[0] -= len(whole)
         self._left[number] = max(0, size - 5)
         self._send()
         return number
@@ -87,7 +92,7 @@ class Unfinished:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Reads frames, and sends what they let it send."""
         while True:
             head = await self._reader.readexactly(9)
@@ -130,14 +135,13 @@ async def unfinished(rpc: Rpc, *, takes_answers: bool = True) -> AsyncIterator[U
     """Yields a connection to a server. Without `takes_answers` its calls get no byte of a message."""
     reader, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port)
     connection = Unfinished(reader, writer, takes_answers=takes_answers)
-    running = asyncio.create_task(connection.run())
     try:
         async with asyncio.timeout(SECONDS):  # the server's settings
             await connection._changed.wait()
         yield connection
     finally:
-        running.cancel()
-        await asyncio.wait({running})
+        connection.running.cancel()
+        await asyncio.wait({connection.running})
         writer.close()
 
 
@@ -264,9 +268,46 @@ async def test_watchers_who_take_no_answer_do_not_hold_up_the_end(net: Net) -> N
     async with serving_rpc(gateway.url) as rpc, unfinished(rpc, takes_answers=False) as stranger:
         for _ in range(2):
             stranger.call(WATCH, size=0)
-        await until(lambda: rpc.server._health._watchers == 2)
+        await until(lambda: rpc.server._health._watchers.total() == 2)
         async with asyncio.timeout(SECONDS):
             await rpc.server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (HEALTH, b""),
+        (WATCH, b""),
+        (MODELS, b""),
+        (GENERATE, b"\x0a\x2b" + b'{"query":"a","max_tokens":9,"stream":true }'),
+        (REFLECTION, b"\x3a\x00"),  # lists the services
+    ],
+)
+async def test_calls_whose_answers_are_not_taken_keep_their_places_for_a_time(
+    net: Net, change_limits: ChangeLimits, path: str, message: bytes
+) -> None:
+    """grpcio waits for a window of HTTP/2 without an end: strangers held every place of the server's calls for ever."""
+    change_limits(grpc_calls=8, grpc_age=0.5, grpc_age_grace=0.5)
+    gateway = await net.gateway(await net.mock())
+    async with serving_rpc(gateway.url) as rpc:
+        async with unfinished(rpc, takes_answers=False) as stranger, unfinished(rpc, takes_answers=False) as other:
+            for each in (stranger, other):
+                for _ in range(4):
+                    each.call(path, message=message)
+            async with asyncio.timeout(SECONDS):
+                await asyncio.wait({stranger.running, other.running})
+        assert await answered(rpc, ())
+
+
+async def test_a_connection_takes_half_of_the_places_of_calls(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(grpc_calls=8)
+    gateway = await net.gateway(await net.mock())
+    async with serving_rpc(gateway.url) as rpc, unfinished(rpc, takes_answers=False) as stranger:
+        for _ in range(8):
+            stranger.call(HEALTH, size=0)
+        await until(lambda: len(stranger.heads) + len(stranger.ended) == 8)
+        assert len(stranger.ended) == 4
+        assert await answered(rpc, ())
 
 
 async def test_messages_of_the_reflection_are_few_and_end(net: Net, change_limits: ChangeLimits) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import gai_fast
+from gai_fast.integrations._body import Body
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, Tuning
+from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, StreamSettings, Tuning
 from gai_fast.server.serving import start
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
@@ -298,6 +299,23 @@ async def test_a_short_limit_is_waited_for_where_nothing_else_is_ready(net: Net)
     response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
     assert (response.status, response.text, main.calls) == (200, "Hello", 3)
     assert b": ping" not in bytes(response.body)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+@on_steady_loop
+async def test_a_response_of_an_application_has_the_status_of_a_limit_that_is_waited_for(
+    net: Net, resumable: bool
+) -> None:
+    main = Steps((*LIMITED, "retry-after-ms: 300"))
+    settings = settings_for((await net.upstream(main)).url, retries=2, commit_after=0.01)
+    models = {"m": dataclasses.replace(settings.models["m"], wait_for_limit=0.4)}
+    async with gai_fast.Gateway(dataclasses.replace(settings, models=models)) as gateway:
+        source = gateway.stream({**QUERY, "model": "m", "resumable": resumable})
+        body = Body(source, "sse", StreamSettings(commit_after=0.05))
+        reply = await body.begin()
+        await body.close()
+    assert reply is not None
+    assert (reply.status, main.calls) == (429, 2)
 
 
 @pytest.mark.parametrize("wait_for_limit", [0.0, 0.4])

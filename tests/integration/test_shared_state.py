@@ -319,6 +319,48 @@ async def test_a_limit_of_one_model_leaves_the_keys_to_others(net: Net) -> None:
     assert (await ask(gateway, OTHER)).error["reason"] == "upstream_keys"
 
 
+# ---- counts ----------------------------------------------------------------------------------------------------------
+
+
+@on_uvloop
+async def test_counts_that_are_refused_to_one_caller_are_made_for_another(net: Net) -> None:
+    class Counting(Scripted):
+        async def answer(self, peer: Peer, sent: dict[str, Any], is_hostile: bool) -> None:
+            text = {"error": {"message": "No route for requests with images"}} if is_hostile else {"input_tokens": 12}
+            status = "404 Not Found" if is_hostile else "200 OK"
+            await peer.answer(status, json.dumps(text).encode(), "Content-Type: application/json")
+
+    settings = settings_for((await net.upstream(Counting())).url, keys=KEYS)
+    gateway = Gateway(net, await start(settings))
+    net.stack.push_async_callback(gateway.running.close)
+
+    async def counted(secret: str, text: str) -> Response:
+        body = {"model": "claude", "messages": [{"role": "user", "content": text}]}
+        headers = {"authorization": f"Bearer {secret}"}
+        return await gateway.ask("POST", "/v1/messages/count_tokens", body, headers)
+
+    for _ in range(2):
+        assert (await counted(HOSTILE, "hostile")).headers["x-gai-usage-source"] == "estimated"
+        assert (await counted(OTHER, "hi")).json == {"input_tokens": 12}
+
+
+@on_uvloop
+async def test_the_last_hour_has_each_callers_requests_whatever_another_sends(net: Net) -> None:
+    admin = "sk-admin-0123456789"
+    keys = (*KEYS, KeySettings("admin", (key_digest(admin),), role="admin"))
+    settings = settings_for((await net.upstream(Failing(*BUSY[:2]))).url, keys=keys)
+    gateway = Gateway(net, await start(settings))
+    net.stack.push_async_callback(gateway.running.close)
+    for number in range(40):
+        await ask(gateway, HOSTILE, "hostile", model=f"made-up-{number}", request_id=f"x{number}")
+    await ask(gateway, HOSTILE, "hostile")
+    assert (await ask(gateway, OTHER)).text == "Hello"
+    answered = await gateway.ask("GET", "/admin/v1/history", None, {"authorization": f"Bearer {admin}"})
+    slot = answered.json["data"][-1]
+    assert (slot["errors"], slot["client_errors"], sum(slot["first_token_seconds"])) == (41, 40, 1)
+    assert len(slot["kinds"]) == 2
+
+
 # ---- answers of a condition, redirects -------------------------------------------------------------------------------
 
 

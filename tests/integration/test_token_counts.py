@@ -9,6 +9,7 @@ import anthropic
 import openai
 import pytest
 
+from gai_fast.model.settings import BreakerSettings
 from gai_fast.server.serving import start
 from tests.integration.gateway import MESSAGES, Gateway, Net, Peer, on_both_loops, on_uvloop, settings_for
 
@@ -39,6 +40,23 @@ async def test_anthropics_client_gets_an_estimate_where_nothing_counts(net: Net,
             answer = await gateway.ask("POST", "/v1/messages/count_tokens", CLAUDE)
             assert (answer.status, answer.headers["x-gai-usage-source"]) == (200, "estimated")
     assert asked == ["/v1/messages/count_tokens"], "it is asked once"
+    net.logged.clear()
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "501 Not Implemented"])
+@on_uvloop
+async def test_a_count_that_is_estimated_has_not_failed(net: Net, status: str) -> None:
+    """The first one was a failed stream in all figures, and 501 counted for the breaker of all callers' chats."""
+    breaker = BreakerSettings(failures=2)
+    gateway = await net.gateway(await net.upstream(refusing(status)), breaker=breaker)
+    for model in ("claude", "anthropic/other", "anthropic/another"):
+        answer = await gateway.ask("POST", "/v1/messages/count_tokens", {**CLAUDE, "model": model})
+        assert answer.status == 200
+    figures = (await gateway.ask("GET", "/metrics")).body.decode()
+    assert 'outcome="finished"' in figures
+    assert 'outcome="failed"' not in figures
+    assert "gai_errors_total{" not in figures
+    assert len(asked) == 3, "the breaker is closed"
     net.logged.clear()
 
 

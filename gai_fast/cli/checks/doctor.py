@@ -95,6 +95,26 @@ def check_certificate(server: ServerSettings) -> Check:
     return Check("certificate", "ok", "valid for more than two weeks")
 
 
+def check_client_certificate(upstream: UpstreamSettings) -> Check:
+    """Checks the certificate that an upstream gets: whether it can be used, and how long.
+
+    Args:
+        upstream: An upstream with a `client_cert`.
+    """
+    from gai_fast.server.edge.certificate import client_validity
+
+    name = f"client_cert.{upstream.name}"
+    try:
+        problem, is_refused = client_validity(upstream, time.time())
+    except OSError as unusable:
+        return Check(name, "error", f"it cannot be used: {unusable}", "see `client_cert` and `client_key`")
+    if is_refused:
+        return Check(name, "error", problem, "renew it: the upstream refuses it")
+    if problem:
+        return Check(name, "warning", problem, "renew it before the upstream refuses it")
+    return Check(name, "ok", "valid for more than two weeks")
+
+
 # ---- upstreams -------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +278,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found.append(worst("dns", dns, "no upstream is looked up here"))
     found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
     found.append(check_certificate(settings.server))
+    found += [check_client_certificate(each) for each in upstreams if each.client_cert is not None]
     found += issuers
     found.append(store)
     found += [check for checks in asked for check in checks] or [

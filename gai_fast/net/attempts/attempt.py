@@ -19,7 +19,7 @@ from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSet
 from gai_fast.net.attempts.balance import TargetRequest, cooling_seconds
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
-from gai_fast.net.attempts.retry import Breaker, RetryPolicy, is_fault_of_upstream, is_local_failure
+from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream, is_local_failure
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.attempts.standing import Refusal, Standing, is_refusal
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
@@ -34,19 +34,10 @@ class AttemptRunner(TargetChoice):
     """The part of the targets that attempts use."""
 
     settings: Settings
-    policy: RetryPolicy
     tallies: Tallies
-
-    def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
-        """Returns the upstream's breaker. None if it has none."""
-        raise NotImplementedError
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
-        raise NotImplementedError
-
-    def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
-        """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
         raise NotImplementedError
 
     def key_ring(self, upstream: UpstreamSettings) -> Keys:

@@ -37,20 +37,14 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
-from gai_fast.model.retry_after import shorter_wait
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
-from gai_fast.net.attempts.candidates import Candidates
+from gai_fast.net.attempts.candidates import LEFT_ALONE, Candidates
 from gai_fast.net.attempts.hedge import Hedge
-from gai_fast.net.attempts.retry import BREAKER_OPEN, NO_TOKEN, Failure, asks_for_a_pause
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import get_provider
 
-_LEFT_ALONE: Final = frozenset(
-    {BREAKER_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials", NO_TOKEN}
-)
-"""Reasons why nothing is sent to an upstream for a while. If the first attempt has one, others are tried at once."""
 _IDLE: Final[State] = State.IDLE
 perf_counter: Final = time.perf_counter  # a constant: a name look-up costs 30 ns
 
@@ -79,9 +73,7 @@ class Attempts:
 
     __slots__ = (
         "_candidates",
-        "_commit_by",
         "_has_less",
-        "_limit_wait",
         "_loop",
         "_mends",
         "_meter",
@@ -124,14 +116,12 @@ class Attempts:
         self.count = 0
         self._runner = runner
         self._settings = runner.settings  # the stream's own, whatever is loaded while it runs
-        self._candidates = Candidates(runner, self._settings, spec.model)
+        self._candidates = Candidates(runner, self._settings, spec.model, now + stream.commit_after)
         self._stream = stream
         self._meter = meter
         self._loop = loop
         self._mends = wish == "continue" or (wish == "restart" and spec.can_reset)
-        self._commit_by = now + stream.commit_after
         self._has_less = False  # whether it was asked again without a member that the upstream refuses
-        self._limit_wait = 0.0  # seconds that this model's upstreams' limits have been waited for
         self._won: Hedge | None = None  # the hedge that becomes the attempt
         self._retries = 0  # without those of the exchange under way
         self._next: tuple[StreamSpec, Continued] | None = None
@@ -191,7 +181,7 @@ class Attempts:
             except Error as error:
                 refused = refused or error
                 following = None
-                if refused.reason in _LEFT_ALONE:
+                if refused.reason in LEFT_ALONE:
                     following = self._candidates.following(self.spec, has_begun=False)
                 if following is None:
                     raise refused from None
@@ -225,14 +215,12 @@ class Attempts:
             self.drop_hedge()
         planned = self._plan(error, relay, now, has_key=has_key)
         if planned is None:
-            self._shorten_wait(error)
+            self._candidates.shorten_wait(error, self.spec.model)
             if not relay.has_content:
                 error.param = self._runner.client_member(self.spec, error)
             return None
         self.close_exchange()
         spec, continued, delay = planned
-        if asks_for_a_pause(error):
-            self._commit_by += delay  # as `Delivery.put_off`
         self._next = spec, continued
         return delay
 
@@ -490,52 +478,14 @@ class Attempts:
 
     def _following(self, error: Error, relay: Relay, now: float, *, has_key: bool) -> tuple[StreamSpec, float] | None:
         """Returns the request after a failed one, and the seconds until it: rule 1. None if there is none."""
-        spec, upstream, candidates, runner = self.spec, self.upstream, self._candidates, self._runner
+        spec, candidates = self.spec, self._candidates
         has_begun, has_content = relay.state is not _IDLE, relay.has_content
-        is_less = not self._has_less and not has_content and runner.leaves_out(spec, error)
-        self._has_less = self._has_less or is_less
-        if is_less or (has_key and candidates.at_target <= upstream.other_keys):
-            same = candidates.same(spec, has_begun=has_begun)
+        if not self._has_less and not has_content and self._runner.leaves_out(spec, error):
+            self._has_less = True
+            same = spec.again(has_begun=has_begun)
             if same is not None:
                 return same, 0.0
-        breaker = runner.breaker(upstream)
-        is_broken = breaker is not None and breaker.state(now) == "open"
-        is_left_alone = is_broken or (bool(spec.model.targets) and runner.target_wait(spec.model, any_target=False) > 0)
-        has_stalled = error.code == "timeout" and error.reason in ("first_event", "idle")
-        failure = Failure(
-            error,
-            is_silence=has_stalled and not has_content,
-            attempts=candidates.at_target,
-            retries=0 if is_left_alone else upstream.retries,
-            seconds_to_commit=self._commit_by - now,
-            is_clients_retry=spec.is_retry,
-            upstream=upstream.name,
-            caller=spec.caller,
-        )
-        if has_stalled and has_content:
-            # Each attempt at a target that stalls costs its client an `idle_timeout`.
-            other = candidates.fall_back(error, spec, has_begun=True)
-            if other is not None:
-                return other, 0.0
-        verdict = runner.policy.decide(failure, now)
-        again = candidates.same(spec, has_begun=has_begun) if verdict.action == "again" else None
-        if again is not None:
-            self._limit_wait += 0.0 if error.retry_after_ms is None else verdict.delay
-            return again, verdict.delay
-        if verdict.action == "end":
-            candidates.drop()
-        other = candidates.fall_back(error, spec, has_begun=has_begun)
-        if other is not None:
-            return other, 0.0
-        if is_broken or verdict.action == "end":
-            return None
-        most = spec.model.wait_for_limit - self._limit_wait
-        wait = runner.policy.wait(replace(failure, retries=upstream.retries), most, now)
-        same = None if wait is None else candidates.same(spec, has_begun=has_begun)
-        if wait is None or same is None:
-            return None
-        self._limit_wait += wait
-        return same, wait
+        return candidates.after(error, spec, now, has_begun=has_begun, has_content=has_content, has_key=has_key)
 
     def _is_mended(self) -> bool:
         """Returns whether another attempt follows a failure after the first delivered content."""
@@ -556,12 +506,6 @@ class Attempts:
         is_retried = self.upstream.retries > 0 and not self.spec.is_retry
         has_others = bool(model.targets) or self.upstream.other_keys > 0
         return is_retried or has_others or self._candidates.has_fallbacks or bool(model.fallback_on)
-
-    def _shorten_wait(self, error: Error) -> None:
-        """Names the shortest wait, if the last of a model's targets has failed and all of them are left alone."""
-        if error.is_temporary and self.spec.model.targets:
-            wait = self._runner.target_wait(self.spec.model, any_target=True)
-            error.retry_after_ms = shorter_wait(error.retry_after_ms, wait)
 
 
 def _prefilled(spec: StreamSpec, text: str) -> StreamSpec:

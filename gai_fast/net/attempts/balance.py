@@ -433,9 +433,10 @@ class Balancer:
         others = [each for each in self.targets.values() if each is not target]
         return min([self._wait_of(each, now, wait) for each in others], default=math.inf) == 0.0
 
-    def soonest(self, now: float, wait: Wait) -> ModelSettings:
-        """Returns the target that is ready soonest; arguments as for `choose`."""
-        return min(self.targets.values(), key=lambda one: self._wait_of(one, now, wait)).model
+    def soonest(self, now: float, wait: Wait, without: Container[TargetKey] = ()) -> ModelSettings:
+        """Returns the target that is ready soonest; arguments as for `choose`, but not all are without."""
+        left = [target for key, target in self.targets.items() if key not in without]
+        return min(left, key=lambda one: self._wait_of(one, now, wait)).model
 
     def wait(self, now: float, wait: Wait) -> float:
         """Returns the seconds until any target is ready, as far as that is known; arguments as for `choose`."""

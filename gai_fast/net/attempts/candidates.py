@@ -1,28 +1,59 @@
-"""The targets and models that may still be asked for one answer.
+"""The targets and models that may still be asked for one answer, of a stream or of what is passed through.
 
 Owns their order, and that each is asked once: the other targets of the model, then the models of `fallback`. The model
-that `fallback_on` names for a failure comes before those. `balance.py` chooses among the targets of a model.
+that `fallback_on` names for a failure comes before those. `balance.py` chooses among the targets of a model, `retry.py`
+decides whether the same one is asked again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings, Settings
+from gai_fast.model.retry_after import shorter_wait
+from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetKey, target_key
-from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.attempts.retry import (
+    BREAKER_OPEN,
+    NO_TOKEN,
+    REFUSED_IDENTITY,
+    Breaker,
+    Failure,
+    RetryPolicy,
+    asks_for_a_pause,
+)
+from gai_fast.net.attempts.spec import Asked
 from gai_fast.net.limits import LIMITS
+
+LEFT_ALONE: Final = frozenset(
+    {BREAKER_OPEN, "cooling", "drained", "target_streams", "upstream_keys", REFUSED_IDENTITY, NO_TOKEN}
+)
+"""Reasons why nothing is sent to an upstream for a while. If the first attempt has one, others are tried at once."""
+_Asked = TypeVar("_Asked", bound=Asked)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class TargetChoice:
-    """Chooses among the targets of a model. A class and no protocol, as `Timers`."""
+    """Chooses among the targets of a model. A class and no protocol, as `Timers`.
+
+    Attributes:
+        policy: Decides on failed attempts.
+    """
+
+    policy: RetryPolicy
+
+    def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
+        """Returns the upstream's breaker. None if it has none."""
+        raise NotImplementedError
+
+    def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
+        """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
+        raise NotImplementedError
 
     def choose_target(
         self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey]
@@ -31,7 +62,7 @@ class TargetChoice:
 
         Args:
             model: A model with targets.
-            request: As for `StreamSpec`.
+            request: As for `_Asked`.
             without: Targets that must not be chosen.
 
         Returns:
@@ -44,7 +75,7 @@ class TargetChoice:
 
         Args:
             model: The model.
-            request: As for `StreamSpec`.
+            request: As for `_Asked`.
         """
         raise NotImplementedError
 
@@ -65,16 +96,19 @@ class Candidates:
         choice: Chooses targets.
         settings: The stream's settings.
         model: The model that is asked first, with its target.
+        commit_by: The time until which the response head may be held, in monotonic seconds.
 
     Attributes:
         at_model: Attempts at the current model.
         at_target: Attempts at the current target.
+        commit_by: As above.
         models: Models asked so far.
     """
 
     __slots__ = (
         "_choice",
         "_fallbacks",
+        "_limit_wait",
         "_others",
         "_places",
         "_settings",
@@ -83,18 +117,21 @@ class Candidates:
         "_wait_until",
         "at_model",
         "at_target",
+        "commit_by",
         "models",
     )
 
-    def __init__(self, choice: TargetChoice, settings: Settings, model: ModelSettings) -> None:
+    def __init__(self, choice: TargetChoice, settings: Settings, model: ModelSettings, commit_by: float) -> None:
         self._choice = choice
         self._settings = settings
         self._stream = model.stream  # the client's options hold whichever model answers
         self._fallbacks: tuple[str, ...] = model.fallback  # tuples, because most streams leave these as they are
         self._tried: tuple[str, ...] = (model.name,)
+        self._limit_wait = 0.0  # seconds that upstreams' limits have been waited for
         self._wait_until: float | None = None
         self.at_model = 0
         self.at_target = 0
+        self.commit_by = commit_by
         self.models = 1
         self.use(model)
 
@@ -103,7 +140,7 @@ class Candidates:
         """Whether models of `fallback` are left."""
         return bool(self._fallbacks)
 
-    def chosen_first(self, spec: StreamSpec, now: float) -> StreamSpec | None:
+    def chosen_first(self, spec: _Asked, now: float) -> _Asked | None:
         """Returns the spec of the first attempt, after a wait with the target that is then best.
 
         Args:
@@ -132,21 +169,76 @@ class Candidates:
         self._others: ModelSettings | None = model if model.targets else None
         self._places: tuple[TargetKey, ...] = (target_key(model),) if model.targets else ()
 
-    def same(self, spec: StreamSpec, *, has_begun: bool) -> StreamSpec | None:
-        """Returns the spec for the same model again. None if it cannot follow the frames that the client has.
+    def after(
+        self, error: Error, spec: _Asked, now: float, *, has_begun: bool, has_content: bool, has_key: bool
+    ) -> tuple[_Asked, float] | None:
+        """Returns the request after a failed one, and the seconds until it. None if there is none.
 
         Args:
-            spec: The spec of the attempt before.
+            error: The failure.
+            spec: The request.
+            now: Monotonic seconds.
             has_begun: Whether events of an answer have been written.
+            has_content: Whether the attempt has brought content.
+            has_key: Whether the upstream has another key, which may do better.
         """
-        if spec.frames is None or spec.hold or spec.other is None or not has_begun:
-            return spec
-        try:
-            return spec.to(spec.model, has_begun=True)
-        except Error:
-            return None  # the upstream reads more of its dialect than can be translated
+        choice, model, upstream = self._choice, spec.model, spec.model.upstream
+        if has_key and self.at_target <= upstream.other_keys:
+            same = spec.again(has_begun=has_begun)
+            if same is not None:
+                return same, 0.0
+        breaker = choice.breaker(upstream)
+        is_broken = breaker is not None and breaker.state(now) == "open"
+        is_left_alone = is_broken or (bool(model.targets) and choice.target_wait(model, any_target=False) > 0)
+        has_stalled = error.code == "timeout" and error.reason in ("first_event", "idle")
+        failure = Failure(
+            error,
+            is_silence=has_stalled and not has_content,
+            attempts=self.at_target,
+            retries=0 if is_left_alone else upstream.retries,
+            seconds_to_commit=self.commit_by - now,
+            is_clients_retry=spec.is_retry,
+            upstream=upstream.name,
+            caller=spec.caller,
+        )
+        if has_stalled and has_content:
+            # Each attempt at a target that stalls costs its client an `idle_timeout`.
+            other = self.fall_back(error, spec, has_begun=True)
+            if other is not None:
+                return other, 0.0
+        verdict = choice.policy.decide(failure, now)
+        again = spec.again(has_begun=has_begun) if verdict.action == "again" else None
+        if again is not None:
+            if error.retry_after_ms is not None:
+                self._waits(error, verdict.delay)
+            return again, verdict.delay
+        if verdict.action == "end":
+            self.drop()
+        other = self.fall_back(error, spec, has_begun=has_begun)
+        if other is not None:
+            return other, 0.0
+        if is_broken or verdict.action == "end":
+            return None
+        most = model.wait_for_limit - self._limit_wait
+        wait = choice.policy.wait(replace(failure, retries=upstream.retries), most, now)
+        again = None if wait is None else spec.again(has_begun=has_begun)
+        if wait is None or again is None:
+            return None
+        self._waits(error, wait)
+        return again, wait
 
-    def fall_back(self, error: Error, spec: StreamSpec, *, has_begun: bool) -> StreamSpec | None:
+    def shorten_wait(self, error: Error, model: ModelSettings) -> None:
+        """Names the shortest wait, if the last of a model's targets has failed and all of them are left alone.
+
+        Args:
+            error: The last failure.
+            model: The model.
+        """
+        if error.is_temporary and model.targets:
+            wait = self._choice.target_wait(model, any_target=True)
+            error.retry_after_ms = shorter_wait(error.retry_after_ms, wait)
+
+    def fall_back(self, error: Error, spec: _Asked, *, has_begun: bool) -> _Asked | None:
         """Works as `following`. The model that `fallback_on` names for the failure comes before those of `fallback`."""
         named = spec.model.fallback_on.get(error.code)
         if named is not None:
@@ -158,7 +250,7 @@ class Candidates:
         self._fallbacks = ()
         self._others = None
 
-    def placed(self, spec: StreamSpec, model: ModelSettings, *, has_begun: bool) -> StreamSpec | None:
+    def placed(self, spec: _Asked, model: ModelSettings, *, has_begun: bool) -> _Asked | None:
         """Returns a spec for another model or target. None if the request cannot be expressed in its dialect.
 
         Args:
@@ -171,7 +263,7 @@ class Candidates:
         except Error:
             return None
 
-    def other_target(self, spec: StreamSpec, *, has_begun: bool) -> StreamSpec | None:
+    def other_target(self, spec: _Asked, *, has_begun: bool) -> _Asked | None:
         """Returns the spec for a ready target of the model that has not been asked. None if there is none.
 
         Args:
@@ -188,7 +280,7 @@ class Candidates:
                 return other
         return None
 
-    def following(self, spec: StreamSpec, *, has_begun: bool) -> StreamSpec | None:
+    def following(self, spec: _Asked, *, has_begun: bool) -> _Asked | None:
         """Returns the spec for another target, or for the next model of `fallback`. None if there is none.
 
         Args:
@@ -213,3 +305,8 @@ class Candidates:
                 self.models += 1
                 return other
         return None
+
+    def _waits(self, error: Error, seconds: float) -> None:
+        self._limit_wait += seconds
+        if asks_for_a_pause(error):
+            self.commit_by += seconds  # as `Delivery.put_off`

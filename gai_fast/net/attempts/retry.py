@@ -71,8 +71,9 @@ class Breaker:
     If no connection could be made, the engine goes on trying to connect, and ends the wait once it can.
 
     One caller's requests may fail where those of others would not. So it opens for failures of two callers, or for
-    those of one that last the whole window without a success of anybody. Likewise, if one caller's probe has failed,
-    another caller's request is a probe at once. Without keys there is one caller, which is everybody.
+    those of one that last the whole window without a success of anybody. If one caller alone has opened it, or that
+    caller's probe has failed, another caller's request is a probe at once. Without keys there is one caller, which is
+    everybody.
 
     Args:
         settings: The conditions under which it opens, and for how long.
@@ -88,7 +89,7 @@ class Breaker:
         self._other_at = -math.inf  # of the last failure of any other caller
         self._open_until: float | None = None
         self._probe: object = None
-        self._prober: str | None = None  # whose probe alone has failed
+        self._prober: str | None = None  # who alone has opened it, or whose probe alone has failed
 
     @property
     def is_closed(self) -> bool:
@@ -169,7 +170,7 @@ class Breaker:
             self._count(now, caller)
             if not self._must_open(now):
                 return False
-            self._prober = None
+            self._prober = None if self._is_of_several(now) else caller
         elif self._probe is not who:
             return False
         else:
@@ -198,8 +199,10 @@ class Breaker:
         settings = self._settings
         if len(self._failures) < settings.failures or now - self._failures[0] > settings.window:
             return False
-        is_of_others = self._caller == ANONYMOUS or now - self._other_at <= settings.window
-        return is_of_others or now - self._since >= settings.window
+        return self._is_of_several(now) or now - self._since >= settings.window
+
+    def _is_of_several(self, now: float) -> bool:
+        return self._caller == ANONYMOUS or now - self._other_at <= self._settings.window
 
 
 def asks_for_a_pause(error: Error) -> bool:
@@ -207,9 +210,13 @@ def asks_for_a_pause(error: Error) -> bool:
     return error.code in _LIMITED and error.retry_after_ms is not None
 
 
+_NOT_IMPLEMENTED: Final = 501
+"""The status by which an upstream says that it lacks what a request asks for, such as a count of tokens."""
+
+
 def is_fault_of_upstream(error: Error) -> bool:
     """Returns whether a breaker counts a failure: the upstream caused it, not the request, client or account."""
-    if is_local_failure(error):
+    if is_local_failure(error) or error.upstream_status == _NOT_IMPLEMENTED:
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, Self
 
 from mypy_extensions import mypyc_attr
 
@@ -111,6 +111,40 @@ class Sharing:
         raise NotImplementedError
 
 
+class Asked(Protocol):
+    """A request as `candidates.py` sees it: that of a stream, or one that is passed through.
+
+    Attributes:
+        model: The model to ask, with its target.
+        request: What `affinity` reads.
+        is_retry: The client marked the request as a retry of its own.
+        caller: The name of the request's caller.
+    """
+
+    model: ModelSettings
+    request: Request | dict[str, Any]
+    is_retry: bool
+    caller: str
+
+    def again(self, *, has_begun: bool) -> Self | None:
+        """Returns the request for the same model again. None if its answer cannot follow what the client has.
+
+        Args:
+            has_begun: Whether events of an answer have been written.
+        """
+
+    def to(self, model: ModelSettings, *, has_begun: bool) -> Self:
+        """Returns the request for another model.
+
+        Args:
+            model: The other model.
+            has_begun: Whether events of an answer have been written.
+
+        Raises:
+            Error: The request cannot be put to that model.
+        """
+
+
 @dataclass(slots=True)
 class StreamSpec:
     """One answer to ask for.
@@ -197,6 +231,19 @@ class StreamSpec:
     def drop_request(self) -> None:
         """Drops a request that is not sent again: its body may be large."""
         self.request, self.other, self.translated = _NO_REQUEST, None, None
+
+    def again(self, *, has_begun: bool) -> StreamSpec | None:
+        """Returns the spec for the same model again. None if it cannot follow the frames that the client has.
+
+        Args:
+            has_begun: Whether events of an answer have been written.
+        """
+        if self.frames is None or self.hold or self.other is None or not has_begun:
+            return self
+        try:
+            return self.to(self.model, has_begun=True)
+        except Error:
+            return None  # the upstream reads more of its dialect than can be translated
 
     def to(self, model: ModelSettings, *, has_begun: bool) -> StreamSpec:
         """Returns the same spec for another model.

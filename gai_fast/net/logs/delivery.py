@@ -197,6 +197,10 @@ class Delivery:
 
     # -- the end --
 
+    def replaces(self, error: Error) -> bool:
+        """Returns whether the client gets another answer in place of an error; as `Client.replaces`."""
+        return self._state is _HELD and self._client.replaces(error)
+
     def stop(self) -> None:
         """Cancels the timer of gathered bytes."""
         if self._handle is not None:

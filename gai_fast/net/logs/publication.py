@@ -179,6 +179,7 @@ class Publication(Published):
         "_is_draining",
         "_is_held_back",
         "_metrics",
+        "_put_off_until",
         "_runner",
         "_session",
         "_stream",
@@ -202,6 +203,7 @@ class Publication(Published):
         self._changes: Changes | None = None
         self._followers: dict[Follows, None] = {}
         self._timer: Timer | None = None
+        self._put_off_until = 0.0
         self._is_draining = False
         self._are_slow = False  # whether all followers are slow
         self._is_held_back = False
@@ -272,7 +274,8 @@ class Publication(Published):
             self.abort(error)
 
     def put_off(self, seconds: float) -> None:
-        """Works as `Client.put_off`, for each follower."""
+        """Works as `Client.put_off`, for each follower, also for those that join during the wait."""
+        self._put_off_until = self._runner.timers.clock() + seconds
         for follower in self._followers:
             follower.put_off(seconds)
 
@@ -314,6 +317,8 @@ class Publication(Published):
     def add(self, follower: Follows) -> None:
         """Adds a follower; as `Published.add`."""
         self._followers[follower] = None
+        if self._put_off_until:
+            follower.put_off(max(0.0, self._put_off_until - self._runner.timers.clock()))
         self._stop_waiting()
         self.balance()
 

@@ -114,6 +114,10 @@ class Client:
         """Cuts the response off, so that it does not look complete: no event can report how the stream ended."""
         raise NotImplementedError
 
+    def replaces(self, error: Error) -> bool:
+        """Returns whether `fail` would send another answer in place of the error, so that the stream has not failed."""
+        return False
+
     def put_off(self, seconds: float) -> None:
         """Holds the headers for longer, if `commit` is the client's own decision; as `Delivery.put_off`."""
 

@@ -26,7 +26,7 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
     metrics = StreamMetrics(
         outcome=outcome,
         events=relay.deltas + relay.others,
-        code=None if relay.error is None else relay.error.code,
+        code=None if relay.error is None or outcome == "finished" else relay.error.code,
         finish_reason=end.get("finish_reason"),
         usage=usage,
         provider=end.get("provider") or attempts.upstream.provider.partition(":")[0],

@@ -538,7 +538,8 @@ class Session(ReadStream):
             self._send()  # the output before an end that the format cannot express
         pieces = () if relay.is_cut else self._delivery.take_last()
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
-        counted = self._leave("failed" if error is not None else "cancelled" if is_cancelled else "finished")
+        has_failed = error is not None and not self._delivery.replaces(error)
+        counted = self._leave("failed" if has_failed else "cancelled" if is_cancelled else "finished")
         if error is not None:
             self.attempts.close_exchange()
         elif exchange is not None:

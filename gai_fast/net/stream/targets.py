@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from functools import partial
 from random import Random
 from typing import Any, Literal
@@ -166,12 +166,15 @@ class Targets(AttemptRunner):
         prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
         return balancer.choose(prefix, self._loop.time(), self._breaker_wait, without)
 
-    def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+    def with_target(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey] = ()
+    ) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
             model: The requested model.
             request: As for `StreamSpec`.
+            without: Targets that must not be chosen; not all.
 
         Returns:
             The model itself if it has no targets. If no target is ready, the target that will be ready soonest: the
@@ -179,9 +182,9 @@ class Targets(AttemptRunner):
         """
         if not model.targets:
             return self._alone.get(model.name, model) if self._alone else model
-        placed = self.choose_target(model, request, ())
+        placed = self.choose_target(model, request, without)
         if placed is None and model.name in self._balancers:
-            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait, without)
         return placed or model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
@@ -474,30 +477,6 @@ class Targets(AttemptRunner):
         source = self._token_source(upstream.identity)
         return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
-    def open_transfer(
-        self,
-        upstream: UpstreamSettings,
-        receiver: Receiver,
-        send: Callable[[Grant | None], OpenExchange],
-        place: str,
-        caller: str,
-    ) -> OpenExchange:
-        """Sends a request that is passed through.
-
-        Args:
-            upstream: The upstream.
-            receiver: Gets the response.
-            send: Sends the request, with a token if the upstream has an identity.
-            place: As for `open_with_grant`, as the next one.
-            caller: The caller.
-
-        Raises:
-            Error: As `open`.
-        """
-        if upstream.identity is None:
-            return _sent(upstream, send, None)
-        return self.open_with_grant(upstream, receiver, send, place, caller)
-
     def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
 
@@ -588,8 +567,8 @@ def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
-def _sent(upstream: UpstreamSettings, send: Callable[[Any], OpenExchange], grant: Grant | None) -> OpenExchange:
-    """Sends a request; arguments as for `Targets.open_transfer`.
+def _sent(upstream: UpstreamSettings, send: Send, grant: Grant) -> OpenExchange:
+    """Sends a request with a grant; the other arguments as for `Targets.open_with_grant`.
 
     Raises:
         Error: As `Targets.open`.

@@ -187,19 +187,30 @@ class Upstreams:
         pool = self._pool(upstream)
         return pool.open_once(method, path, headers, body, receiver, upload, length, is_repeatable)
 
-    def send_repeated(self, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> Exchange:
+    def send_repeated(
+        self,
+        upstream: UpstreamSettings,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        receiver: Receiver,
+    ) -> Exchange:
         """Sends a request that is passed through, as `send_once`; others have the same headers, so its head is cached.
 
         Args:
             upstream: The upstream.
-            request: The request.
+            method: As for `ConnectionPool.open`, as the next three.
+            path: The path below the base URL.
+            headers: The headers.
+            body: The body.
             receiver: Gets the response.
 
         Raises:
             Error: As `send_once`.
             ValueError: As `send_once`.
         """
-        return self._pool(upstream).open(request.method, request.path, request.headers, request.body, receiver)
+        return self._pool(upstream).open(method, path, headers, body, receiver)
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Returns a coroutine that closes every connection, and ends every call of a function."""

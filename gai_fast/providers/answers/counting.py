@@ -38,7 +38,7 @@ _NOT_ALLOWED: Final = 405
 _NOT_IMPLEMENTED: Final = 501
 _NO_REASON: Final = re.compile(
     r"\S+ answered with status \d+(?:: check base_url)?|(?:(?:the )?(?:requested )?resource (?:was )?not found"
-    r"|not implemented|invalid url \([^)]*\)|cannot post \S*|no route (?:matches|for) .*)\.?",
+    r"|not implemented|invalid url \([^)]*\)|cannot post \S*|no route (?:matches|for) [^/]*/.*)\.?",
     re.IGNORECASE,
 )
 """The texts of servers that do not have the path; `API.decode_error` writes the first."""

@@ -25,6 +25,8 @@ from gai_fast.model.settings import KeySettings
 
 _BLANK: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 """What may stand before JSON: blanks, the mark of an encoding, the other bytes of a wide one."""
+_Path = tuple["_Path", str] | None
+"""The names of members, the last one with those above it: names may be long, and most paths are not told."""
 _NOT_LETTERS: Final = re.compile("[^a-z]")
 _NAMES: Final = re.compile(".*(?:models?|fallbacks?)|models?(?:ids?|names?|list|map)")
 _WRITTEN: Final = frozenset(
@@ -109,22 +111,30 @@ def _refuses_all(path: str, value: Any) -> bool:
 
 
 def _check(body: Mapping[str, Any], own: str, is_allowed: Callable[[str, Any], bool]) -> None:
-    found: list[tuple[str, Any]] = [("", body)]
+    found: list[tuple[_Path, Any]] = [(None, body)]
     while found:
-        path, value = found.pop()
+        at, value = found.pop()
         if isinstance(value, list):
-            found += [(f"{path}[]", each) for each in value if isinstance(each, (dict, list))]
+            found += [((at, "[]"), each) for each in value if isinstance(each, (dict, list))]
             continue
         for name, member in value.items():
-            where = f"{path}.{name}" if path else name
             kind = kind_of(name)
-            if kind == "model" and where != own and not isinstance(member, bool | None):
-                if not is_allowed(where, member):
+            if kind == "model" and not isinstance(member, bool | None):
+                where = _written((at, name))
+                if where != own and not is_allowed(where, member):
                     shown = where[: SHARED.identifier]
                     text = f"this key may not use all models, so it may name no others, as in `{shown}`"
                     raise Forbidden(message=text, reason="model")
             elif kind == "set" and isinstance(member, (dict, list)):
-                found.append((where, member))
+                found.append(((at, name), member))
+
+
+def _written(path: _Path) -> str:
+    names: list[str] = []
+    while path is not None:
+        path, name = path
+        names.append(name)
+    return ".".join(reversed(names)).replace(".[]", "[]")
 
 
 def kind_of(name: str) -> Literal["model", "written", "set"]:

@@ -11,7 +11,8 @@ import ssl
 import time
 from typing import Final, NamedTuple
 
-from gai_fast.model.settings import ServerSettings
+from gai_fast.model.settings import ServerSettings, UpstreamSettings
+from gai_fast.runtime import certificates
 from gai_fast.runtime.files import open_file
 from gai_fast.server.limits import LIMITS
 
@@ -45,7 +46,7 @@ class CertificateError(Exception):
 
 
 class Validity(NamedTuple):
-    """Whether clients take a certificate.
+    """Whether those to whom a certificate is shown take it.
 
     Attributes:
         problem: Why they refuse it, now or within `limits.certificate_warning`; empty if they do not.
@@ -54,6 +55,32 @@ class Validity(NamedTuple):
 
     problem: str
     is_refused: bool
+
+
+def client_validity(upstream: UpstreamSettings, now: float) -> Validity:
+    """Returns whether an upstream takes the gateway's certificate, and for how long.
+
+    Args:
+        upstream: An upstream with a `client_cert`.
+        now: Unix seconds.
+
+    Raises:
+        OSError: The files cannot be used.
+    """
+    path = upstream.client_cert
+    assert path is not None
+    what = f"the certificate {path} (`client_cert` of {upstream.name})"
+    return _told(what, "the upstream", certificates.client_validity(path, upstream.client_key), now)
+
+
+def _told(what: str, by: str, found: tuple[float | None, str], now: float) -> Validity:
+    end, reason = found
+    if reason:
+        return Validity(f"{what} is refused by {by}: {reason}: have it issued again, then reload (SIGHUP)", True)
+    if end is None or end - now > LIMITS.certificate_warning:
+        return Validity("", False)
+    day = time.strftime("%Y-%m-%d", time.gmtime(end))
+    return Validity(f"{what} expires on {day}: renew it, then reload (SIGHUP)", False)
 
 
 class Certificate:
@@ -136,14 +163,8 @@ class Certificate:
         Args:
             now: Unix seconds.
         """
-        end, reason = _validity(self.context, self._cert)
         what = f"the certificate {self._cert} (`tls_cert`)"
-        if reason:
-            return Validity(f"{what} is refused by clients: {reason}: have it issued again, then reload (SIGHUP)", True)
-        if end is None or end - now > LIMITS.certificate_warning:
-            return Validity("", False)
-        day = time.strftime("%Y-%m-%d", time.gmtime(end))
-        return Validity(f"{what} expires on {day}: renew it, then reload (SIGHUP)", False)
+        return _told(what, "clients", certificates.server_validity(self.context, self._cert), now)
 
     def reload(self) -> None:
         """Loads and uses the files; if they cannot be used, keeps the current context and logs why."""
@@ -165,38 +186,6 @@ class Certificate:
             return f"{what}: name the two files of one pair; in a chain the server's own certificate stands first"
         why = _REASONS.get(reason, f"OpenSSL cannot use them ({reason.lower().replace('_', ' ') or 'no reason given'})")
         return f"the certificate {self._cert} (`tls_cert`) with the key {self._key} (`tls_key`): {why}"
-
-
-_VALIDITY: Final = ("certificate has expired", "certificate is not yet valid")
-
-
-def _validity(context: ssl.SSLContext, path: str) -> tuple[float | None, str]:
-    """Returns the end of a certificate in Unix seconds, and the reason if it is not valid today.
-
-    The standard library reads a certificate only from a peer that it has verified: a handshake in memory, with the
-    certificate itself as the authority. It takes some milliseconds.
-
-    Args:
-        context: The context of the certificate.
-        path: The file of its chain.
-    """
-    authority = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.check_hostname = False
-    authority.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    with open_file(path) as file:
-        authority.load_verify_locations(cadata=file.read().decode("ascii", "ignore"))
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client, server = authority.wrap_bio(down, up), context.wrap_bio(up, down, server_side=True)
-    for end in (client, server, client, server):
-        try:
-            end.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-        except ssl.SSLCertVerificationError as problem:
-            return None, problem.verify_message if problem.verify_message in _VALIDITY else ""
-    found = client.getpeercert()
-    end_of = found.get("notAfter") if found else None
-    return (ssl.cert_time_to_seconds(end_of), "") if isinstance(end_of, str) else (None, "")
 
 
 def _check_file(name: str, path: str, mark: bytes, what: str) -> None:

@@ -5,7 +5,8 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 1. `/p/…`: the upstream's `lane` has the path, and the key's `lane` the upstream. For a key with a list of models the
    body is read: it names only models of the list, by the upstream's ids.
 2. JSON routes: the body names a `[[model]]` that the key may use, and its upstream's `lane` has the path. The model is
-   replaced; nothing else changes. For a key with a list of models no other member names one.
+   replaced; nothing else changes. For a key with a list of models no other member names one. Of `targets` only those
+   are asked that have the route, and whose cost is known if it must be.
 3. Forms: the one upstream whose `lane` has the path. Of a form only ids are read, so it may name any model: a key with
    a list of models is refused. JSON at such a route is read as by rule 2. Both name only files that their caller got
    here.
@@ -19,6 +20,7 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -33,7 +35,7 @@ from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.request import CheckedBody
-from gai_fast.model.settings import KeySettings, ModelSettings, UpstreamSettings
+from gai_fast.model.settings import KeySettings, ModelSettings, Price, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import API, get_provider
 from gai_fast.runtime.ids import new_stream_id
@@ -46,9 +48,10 @@ from gai_fast.server.admission.further_models import (
     may_be_json,
 )
 from gai_fast.server.admission.stored_ids import check_number, ids_in_raw, not_found
+from gai_fast.server.pass_through.calls import Call
 from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.repetition import may_repeat
-from gai_fast.server.pass_through.transfer import Call, Transfer
+from gai_fast.server.pass_through.transfer import Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
@@ -95,6 +98,7 @@ class PassThroughRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._apis: dict[str, API] = {}  # by provider
+        self._known: dict[str, tuple[UpstreamSettings, str, Place]] = {}  # by upstream: its last route
 
     def upstream(self, incoming: Incoming) -> Passage:
         """Handles `/p/{upstream}/{path}`: rule 1."""
@@ -201,12 +205,28 @@ class PassThroughRoutes:
         except Error:
             self._offering(route)  # its refusal comes first
             raise
+        self._plan_targets(passage, model, body, compacts=False)
+
+    def _route_place(self, route: str, model: ModelSettings) -> Place:
+        """Returns where a target of a model has a route.
+
+        Raises:
+            Error: It has none.
+        """
         upstream = model.upstream
+        known = self._known.get(upstream.name)  # the caches of the functions below cost 1,000 instructions
+        if known is not None and known[0] is upstream and known[1] == route:
+            return known[2]
         if not _has_in_lane(upstream, route):
             self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
-        self._plan(passage, upstream, _place_of(upstream, route, model.id), route, model, body)
+        place = _place_of(upstream, route, model.id)
+        if not upstream.extra:  # else the path may have the model's id
+            if len(self._known) >= SHARED.known_values:
+                self._known.clear()
+            self._known[upstream.name] = upstream, route, place
+        return place
 
     def _offering(self, route: str) -> list[UpstreamSettings]:
         """Returns the upstreams that offer a route.
@@ -266,18 +286,80 @@ class PassThroughRoutes:
 
     def plan_compact(self, passage: TransferPassage) -> None:
         """Plans a compaction."""
-        incoming = passage.incoming
-        model, body = self._model_and_body(incoming)
+        model, body = self._model_and_body(passage.incoming)
+        self._plan_targets(passage, model, body, compacts=True)
+
+    def _compact_place(self, incoming: Incoming, model: ModelSettings) -> Place:
+        """Returns where a target of a model compacts a conversation; as `_route_place`."""
         upstream, route = model.upstream, incoming.path
         api = self._api(upstream)
         if api.compact_path:
-            place = Place(api.compact_path, False, False)
-        elif _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
-            place = _place_of(upstream, route, model.id)
-        else:
-            text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
-            raise Error("unsupported", text, reason="compact")
-        self._plan(passage, upstream, place, route, model, body)
+            return Place(api.compact_path, False, False)
+        if _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
+            return _place_of(upstream, route, model.id)
+        text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
+        raise Error("unsupported", text, reason="compact")
+
+    def _plan_targets(self, passage: TransferPassage, model: ModelSettings, body: bytes, *, compacts: bool) -> None:
+        """Plans a request that names a model.
+
+        Args:
+            passage: The request.
+            model: The model, with the target that is asked first.
+            body: The body, with the target's id of the model.
+            compacts: Whether a conversation is compacted.
+        """
+        incoming = passage.incoming
+        try:
+            place = self._place(incoming, model, compacts=compacts)
+        except Error:
+            unfit = [
+                (each.upstream.name, each.id)
+                for each in model.targets
+                if not self._has_place(incoming, replace(model, upstream=each.upstream, id=each.id), compacts=compacts)
+            ]
+            if len(unfit) == len(model.targets):
+                raise
+            model = self._engine.targets.with_target(model, {}, unfit)
+            place, body = self._place(incoming, model, compacts=compacts), _with_model(body, model.id)
+        at = partial(self._call_at, incoming, body, compacts) if model.targets else None
+        self._plan(passage, model.upstream, place, incoming.path, model, body, at=at)
+
+    def _place(self, incoming: Incoming, model: ModelSettings, *, compacts: bool) -> Place:
+        """Returns where a target of a model is asked.
+
+        Raises:
+            Error: It has no such route, or its cost is not known and must be.
+        """
+        route = incoming.path
+        place = self._compact_place(incoming, model) if compacts else self._route_place(route, model)
+        self._check_limits(incoming, model, route)
+        return place
+
+    def _has_place(self, incoming: Incoming, model: ModelSettings, *, compacts: bool) -> bool:
+        try:
+            self._place(incoming, model, compacts=compacts)
+        except Error:
+            return False
+        return True
+
+    def _call_at(self, incoming: Incoming, body: bytes, compacts: bool, model: ModelSettings) -> Call:
+        """Returns the call for another target of a model.
+
+        Args:
+            incoming: The request.
+            body: The body for the first target.
+            compacts: As for `_plan_targets`.
+            model: The model with the other target.
+
+        Raises:
+            Error: As `_place`.
+        """
+        place = self._place(incoming, model, compacts=compacts)
+        call = self._call(incoming, model.upstream, place, incoming.path, _with_model(body, model.id))
+        self._name_model(call, model)
+        call.at = partial(self._call_at, incoming, body, compacts)
+        return call
 
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
@@ -343,6 +425,7 @@ class PassThroughRoutes:
         model: ModelSettings | None,
         body: bytes | None = None,
         check: CheckBytes | None = None,
+        at: Callable[[ModelSettings], Call] | None = None,
     ) -> None:
         """Plans a request.
 
@@ -354,39 +437,61 @@ class PassThroughRoutes:
             model: The model that the request names. None if it is not known.
             body: The body. None if it is passed on as it came.
             check: As for `Call`.
+            at: As for `Call`.
         """
         incoming, engine = passage.incoming, self._engine
         http, key = incoming.http, incoming.key
-        settings = engine.settings
-        path = place.path
-        query = http.target.partition("?")[2]
-        if query:
-            more = read_query(query)
-            path += f"&{more[1:]}" if more and "?" in path else more
-        call = Call(upstream, path, http.body if body is None else body, settings.stream, endpoint)
-        call.is_repeatable, call.wants_bearer = place.is_repeatable, place.wants_bearer
-        call.check = check
+        call = self._call(incoming, upstream, place, endpoint, http.body if body is None else body)
+        call.check, call.at = check, at
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
-            self._check_limits(incoming, model, endpoint)
-            is_image = endpoint in IMAGES
-            is_metered = is_image or endpoint in METERED
-            price = settings.price(model)
-            if is_image and price is not None and price.image:
-                call.images = _images_asked(call.body)
-            call.stream, call.model, call.price, call.is_metered = model.stream, model, price, is_metered
-            if key is not None and price is not None and price.currency == engine.ledger.currency:
-                # Reserved by the size: only an answer without counts is worth reading the texts.
-                cost = cost_of({"input_tokens": estimated_tokens(size)}, price) if is_metered else 0
-                cost = min(cost + price.request + call.images * price.image, SHARED.charge * UNIT)
-                estimate = Demand(0, Reservation(cost, cost))
+            self._name_model(call, model)
+            if key is not None:
+                estimate = self._estimate(call, model, size)
         if key is not None and key.limits.tokens_per_minute is not None:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
         http.body = b""  # `call` has it
         passage.stream_id = stream_id = new_stream_id()
         passage.demand = estimate
         passage.transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
+
+    def _call(self, incoming: Incoming, upstream: UpstreamSettings, place: Place, endpoint: str, body: bytes) -> Call:
+        """Returns what an upstream is asked; arguments as for `_plan`."""
+        path, target = place.path, incoming.http.target
+        if "?" in target:
+            more = read_query(target.partition("?")[2])
+            path += f"&{more[1:]}" if more and "?" in path else more
+        call = Call(upstream, path, body, self._engine.settings.stream, endpoint)
+        call.is_repeatable, call.wants_bearer = place.is_repeatable, place.wants_bearer
+        return call
+
+    def _name_model(self, call: Call, model: ModelSettings) -> None:
+        """Puts a model with its target, and what it costs, into a call."""
+        endpoint, price = call.endpoint, self._engine.settings.price(model)
+        is_image = endpoint in IMAGES
+        if is_image and price is not None and price.image:
+            call.images = _images_asked(call.body)
+        call.stream, call.model, call.price = model.stream, model, price
+        call.is_metered = is_image or endpoint in METERED
+
+    def _estimate(self, call: Call, model: ModelSettings, size: int) -> Demand:
+        """Returns what a request may cost at its first target, and at the dearest that may be asked."""
+        engine = self._engine
+        costs = [self._cost(call, size, call.price)]
+        for each in model.targets:
+            price = engine.settings.price(replace(model, upstream=each.upstream, id=each.id))
+            costs.append(self._cost(call, size, price))
+        most = max(costs)
+        return Demand(0, Reservation(costs[0], most)) if most else NO_DEMAND
+
+    def _cost(self, call: Call, size: int, price: Price | None) -> int:
+        """Returns what a request may cost at a price. By the size: only an answer without counts has its text read."""
+        if price is None or price.currency != self._engine.ledger.currency:
+            return 0
+        cost = cost_of({"input_tokens": estimated_tokens(size)}, price) if call.is_metered else 0
+        images = _images_asked(call.body) if price.image and call.endpoint in IMAGES else 0
+        return min(cost + price.request + images * price.image, SHARED.charge * UNIT)
 
     def waiting_response(self, passage: TransferPassage) -> StreamResponse:
         """Returns the response of a request that waits; a transfer makes its own when it begins."""
@@ -487,6 +592,16 @@ class _FormPassage(TransferPassage):
 
     def plan(self) -> None:
         self._routes.plan_form(self, self._form)
+
+
+def _with_model(body: bytes, identifier: str) -> bytes:
+    """Returns a JSON body with another id of its model."""
+    cut = cut_body(body, b"model")
+    if cut is not None:
+        return cut[1] + encode_json(identifier) + cut[2]
+    members = parse_members(body)
+    members["model"] = msgspec.Raw(encode_json(identifier))
+    return _ENCODE(members)
 
 
 def _check_ids(ids: FormIds, upstream: UpstreamSettings, data: bytes) -> None:

@@ -2,9 +2,10 @@
 
 Owns its attempts, its response and its figures. Called by the loop; awaits nothing.
 
-1. The upstream is asked again if nothing was answered, by the rules of streams (`net/attempts/retry.py`): if it has not
-   been sent the request yet, or the request may come twice (`repetition.py`), and only with a body that was read whole.
-   An answer of any status is an answer.
+1. A failed attempt is followed by another one by the rules of streams (`net/attempts/candidates.py`), if the upstream
+   has not been sent the request yet, or the request may come twice (`repetition.py`), and only with a body that was
+   read whole. The same upstream is asked again if nothing was answered: an answer of any status is an answer. With
+   `targets`, an error of one is a failure too, and other targets are asked until a byte of an answer has come.
 2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
 3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
    an error. It is charged if any of its body has come.
@@ -14,6 +15,8 @@ Owns its attempts, its response and its figures. Called by the loop; awaits noth
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,17 +30,18 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import UNIT, Charge, cost_member, cost_of, decimal_text
-from gai_fast.model.settings import ModelSettings, Price, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Places
-from gai_fast.net.attempts.retry import Failure
+from gai_fast.net.attempts.candidates import LEFT_ALONE
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
+from gai_fast.net.sockets.sockets import unsent_error
 from gai_fast.net.stream.streams import PASS_THROUGH, Engine
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
-from gai_fast.runtime.timers import Timer
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.pass_through.calls import Call, NextCalls
 from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader, text_characters
@@ -54,59 +58,6 @@ _ANSWERED: Final = ("redirect", "content_encoding")
 _clock: Final = time.perf_counter  # a constant: looking a name up in a module costs 30 ns
 _NO_HEADERS: Final[dict[str, str]] = {}
 _NO_KEY: Final = Target("")
-
-
-class Call:
-    """A request that is passed on.
-
-    Args:
-        upstream: The upstream.
-        path: The path below its base URL, with its query.
-        body: The body, or its first bytes if the request has an upload.
-        stream: The settings of the response.
-        endpoint: The route, as a label.
-
-    Attributes:
-        model: The model that the request names. None if it is not known.
-        price: The model's price. None if it has none.
-        is_metered: Whether the answer should have counts: without them, the text of the request is charged.
-        check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
-            caller must not. None if all may be sent.
-        images: The number of images that are asked for.
-        is_repeatable: Whether the upstream may get it twice.
-        wants_bearer: Whether the upstream wants the key as `Authorization: Bearer`, whatever its own header is.
-    """
-
-    __slots__ = (
-        "body",
-        "check",
-        "endpoint",
-        "images",
-        "is_metered",
-        "is_repeatable",
-        "model",
-        "path",
-        "price",
-        "stream",
-        "upstream",
-        "wants_bearer",
-    )
-
-    def __init__(
-        self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
-    ) -> None:
-        self.upstream = upstream
-        self.path = path
-        self.body = body
-        self.stream = stream
-        self.endpoint = endpoint
-        self.model: ModelSettings | None = None
-        self.price: Price | None = None
-        self.is_metered = False
-        self.images = 0
-        self.check: Callable[[bytes], object] | None = None
-        self.is_repeatable = False
-        self.wants_bearer = False
 
 
 class Transfer(Receiver):
@@ -133,11 +84,11 @@ class Transfer(Receiver):
         self._attempts = 0
         self._exchange: OpenExchange | None = None
         self._upload: BodyUpload | None = None
-        self._timer: Timer | None = None
-        model = call.model
-        place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
-        self._place = place
-        self._places = Places(engine.targets, call.upstream, incoming.caller, place, is_model=model is not None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._next: NextCalls | None = None  # from the first failure on
+        self._place: str
+        self._places: Places
+        self._use(call)
         self._status = 0  # the upstream's; 0 before its head
         self._headers = _NO_HEADERS
         self._held: bytes | None = None  # of a response that is not streamed yet
@@ -159,8 +110,9 @@ class Transfer(Receiver):
         incoming, stream = self._incoming, self._call.stream
         self._engine.begin_transfer(self._stream_id, incoming.caller, self.fail)
         self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
-        self._engine.targets.policy.budget(self._call.upstream.name).request(self._now())
-        self._ask()
+        now = self._now()
+        self._engine.targets.policy.budget(self._call.upstream.name).request(now)
+        self._attempt(now)
 
     def fail(self, error: Error) -> None:
         """Ends with an error: as the response, or by ending the connection if the response has begun."""
@@ -171,18 +123,88 @@ class Transfer(Receiver):
 
     # ---- attempts
 
+    def _use(self, call: Call) -> None:
+        """Makes a call the one that is asked next."""
+        incoming, model = self._incoming, call.model
+        self._call = call
+        self._place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
+        self._places = Places(
+            self._engine.targets, call.upstream, incoming.caller, self._place, is_model=model is not None
+        )
+
     def _ask(self) -> None:
-        """Makes an attempt."""
+        """Makes the next attempt."""
         self._timer = None
-        self._attempts += 1
-        upstream, now = self._call.upstream, self._now()
+        self._attempt(self._now())
+
+    def _attempt(self, now: float) -> None:
+        """Makes an attempt; if its upstream is left alone, at the first target that is not."""
+        targets = self._engine.targets
+        refused: Error | None = None
+        while True:
+            call = self._call
+            self._attempts += 1
+            try:
+                self._places.enter(call.model, now)
+                opened = self._open(call.upstream)
+            except Error as error:
+                self._places.leave(now, is_finished=False)
+                refused = refused or error
+            else:
+                self._exchange = opened
+                if self._next is not None and self._next.is_first():
+                    targets.policy.budget(call.upstream.name).request(now)
+                return
+            self._attempts -= 1
+            may_follow = call.at is not None and (self._attempts or refused.reason in LEFT_ALONE)
+            other = self._next_calls(now).other() if may_follow else None
+            if other is None:
+                self._end_with(refused)
+                return
+            self._use(other)
+
+    def _open(self, upstream: UpstreamSettings) -> OpenExchange:
+        """Sends the request of an attempt, with a token if the upstream has an identity.
+
+        Raises:
+            Error: As `Targets.open`.
+        """
+        if upstream.identity is not None:
+            caller, targets = self._incoming.caller, self._engine.targets
+            return targets.open_with_grant(upstream, self, self._send, self._place, caller)
         try:
-            self._places.enter(self._call.model, now)
-            opened = self._engine.targets.open_transfer(upstream, self, self._send, self._place, self._incoming.caller)
-            self._exchange = opened
-        except Error as error:
-            self._places.leave(now, is_finished=False)
-            self._end_with(error)
+            return self._send(None)
+        except Exception as problem:  # noqa: BLE001  # a bug ends one request, with an answer
+            raise unsent_error(problem, upstream.name)  # noqa: B904  # compiled code sets no cause
+
+    def _next_calls(self, now: float) -> NextCalls:
+        if self._next is None:
+            call, targets, caller = self._call, self._engine.targets, self._incoming.caller
+            commit_by = now - (_clock() - self._began) + call.stream.commit_after
+            self._next = NextCalls(targets, call, caller, self._attempts, commit_by, is_retry=self._is_retry)
+        return self._next
+
+    def _plans_another(self, error: Error, now: float, *, has_key: bool, was_sent: bool) -> bool:
+        """Plans another attempt after a failed one, and returns whether there is one: rule 1.
+
+        Args:
+            error: The failure.
+            now: Monotonic seconds.
+            has_key: Whether the upstream has another key, which may do better.
+            was_sent: Whether the upstream may have got the request.
+        """
+        if self._incoming.http.upload is not None or (was_sent and not self._call.is_repeatable):
+            return False
+        planned = self._next_calls(now).after(error, now, has_key=has_key)
+        if planned is None:
+            return False
+        call, delay = planned
+        self._status, self._headers, self._held, self._usage, self._first_byte = 0, _NO_HEADERS, None, None, None
+        self._received = 0
+        if call is not self._call:
+            self._use(call)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ask)
+        return True
 
     def _send(self, grant: Grant | None) -> Exchange:
         """Sends the request of an attempt.
@@ -200,10 +222,11 @@ class Transfer(Receiver):
             text = f"upstream {upstream.name!r} wants bodies that are signed, {LIMITS.whole_upload} bytes at most"
             raise Error("unsupported", text, reason="signature")
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
-        request = UpstreamRequest(call.path, call.body, self._request_headers(own), http.method)
+        headers = self._request_headers(own)
+        if source is None and http.passed is not None and call.is_repeatable and not is_signed:
+            return self._engine.upstreams.send_repeated(upstream, http.method, call.path, headers, call.body, self)
+        request = UpstreamRequest(call.path, call.body, headers, http.method)
         if source is None:
-            if http.passed is not None and call.is_repeatable and not is_signed:
-                return self._engine.upstreams.send_repeated(upstream, request, self)
             return self._engine.upstreams.send_once(upstream, request, self, None, -1, call.is_repeatable)
         upload = self._upload = BodyUpload(source, self.fail, call.check)
         request.body = upload.framed(request.body)
@@ -234,34 +257,19 @@ class Transfer(Receiver):
             error: The failure.
             was_sent: Whether the upstream may have got the request.
         """
-        targets, upstream, now = self._engine.targets, self._call.upstream, self._now()
+        targets, upstream, now, has_key = self._engine.targets, self._call.upstream, self._now(), False
         if error.reason in _ANSWERED:
             self._places.leave(now, is_finished=True)
         else:
-            self._places.failed(error, now)
+            has_key = self._places.failed(error, now)
         targets.attempt_failed(upstream, error)
-        shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
-        call, is_whole = self._call, self._incoming.http.upload is None
-        may_repeat = call.is_repeatable or not was_sent
-        if self._status or not is_whole or not may_repeat or len(call.body) > LIMITS.whole_upload:
-            self._end_with(shown)
+        is_begun = bool(self._received) or self._is_committed
+        if not is_begun and self._plans_another(error, now, has_key=has_key, was_sent=was_sent):
             return
-        failure = Failure(
-            error,
-            is_silence=error.reason in ("idle", "total"),
-            attempts=self._attempts,
-            retries=upstream.retries,
-            seconds_to_commit=call.stream.commit_after,
-            is_clients_retry=self._is_retry,
-            upstream=upstream.name,
-            caller=self._incoming.caller,
-        )
-        verdict = targets.policy.decide(failure, now)
-        if verdict.action == "again":
-            timers = self._engine.timers
-            self._timer = timers.schedule(self._now() + verdict.delay, self._ask)
-        else:
-            self._end_with(shown)
+        shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
+        if self._next is not None:
+            self._next.shorten_wait(shown)
+        self._end_with(shown)
 
     # ---- Receiver
 
@@ -294,14 +302,10 @@ class Transfer(Receiver):
             self._write(data)
             return None
         self._held = self._held + data if self._held else data
-        if len(self._held) > LIMITS.short_answer:  # a long error
-            refusal = self._refusal(self._held)
-            if refusal is not None:
-                self.fail(refusal)
-            else:
-                held, self._held = self._held, None
-                self._commit()
-                self._write(held)
+        if len(self._held) > LIMITS.short_answer and not self._is_replaced(self._held):  # a long error
+            held, self._held = self._held, None
+            self._commit()
+            self._write(held)
         return None
 
     def exchange_ended(self, error: Error | None) -> None:
@@ -312,35 +316,66 @@ class Transfer(Receiver):
         if error is not None:
             self._failed(error, was_sent=exchange is None or exchange.sent or exchange.resent)
             return
-        refusal = self._refusal(self._held) if self._held is not None else None
-        self._places.leave(self._now(), is_finished=self._status < _SERVER_FAILED)
-        if refusal is not None:
-            self._end_with(refusal)
-        else:
-            self._after(self._measure("finished" if self._status < _FAILED else "failed"))
+        if self._status < _FAILED:
+            places = self._places
+            places.leave(0.0 if places.target_request is None else self._now(), is_finished=True)
+            self._after(self._measure("finished"))
+        elif self._held is None or not self._is_replaced(self._held):
+            self._places.leave(self._now(), is_finished=self._status < _SERVER_FAILED)
+            self._after(self._measure("failed"))
 
     # ---- the response
 
-    def _refusal(self, body: bytes) -> Error | None:
-        """Returns what the client gets in place of an upstream's error; None if it gets the error itself: rule 4."""
-        if self._status < _FAILED:
-            return None
-        upstream = self._call.upstream
+    @property
+    def _is_committed(self) -> bool:
+        """Whether the head of the response was sent."""
+        return bool(self._status) and self._held is None
+
+    def _is_replaced(self, body: bytes) -> bool:
+        """Returns whether the client does not get an upstream's error: another target is asked, or by rule 4.
+
+        Args:
+            body: The error's body, or its first bytes.
+        """
+        call, targets, now = self._call, self._engine.targets, self._now()
+        upstream, has_targets = call.upstream, call.at is not None
         error = get_provider(upstream.provider).decode_error(self._status, self._headers, body)
-        targets, now = self._engine.targets, self._now()
-        self._places.refused(error, now)
+        if has_targets:  # as for streams
+            has_key = self._places.failed(error, now)
+        else:
+            self._places.refused(error, now)
         targets.attempt_failed(upstream, error)
-        if self._call.endpoint == COMPACT and missing_route(error) != "no":
+        if has_targets and self._plans_another(error, now, has_key=has_key, was_sent=True):
+            self._close_exchange()
+            return True
+        refusal: Error | None
+        if call.endpoint == COMPACT and missing_route(error) != "no":
             text = f"upstream {upstream.name!r} compacts no conversation: ask a model of one that does"
-            return Error("unsupported", text, reason="compact")
-        shown = targets.redaction(upstream, self._incoming.caller, keep_details=True)(error, body)
-        return None if shown is error else shown
+            refusal = Error("unsupported", text, reason="compact")
+        else:
+            shown = targets.redaction(upstream, self._incoming.caller, keep_details=True)(error, body)
+            refusal = None if shown is error else shown
+        if refusal is not None:
+            self.fail(refusal)
+        elif self._next is not None:
+            self._shorten_wait(error)
+        return refusal is not None
+
+    def _shorten_wait(self, error: Error) -> None:
+        """Names the shortest wait of all targets in the error of the last one."""
+        asked = error.retry_after_ms
+        if self._next is not None:
+            self._next.shorten_wait(error)
+        wait = error.retry_after_ms
+        if wait is not None and wait != asked:
+            self._headers = {**self._headers, "retry-after": str(math.ceil(wait / 1000))}
+            self._headers.pop("retry-after-ms", None)
 
     def _head(self, more: Headers = ()) -> PassedHead:
         """Returns the headers of the response, with those that it has alone."""
         call, incoming = self._call, self._incoming
         own = incoming.answer_headers
-        names = tuple([name for name, _ in own])
+        names = tuple([name for name, _ in own]) if own else ()
         model = "" if call.model is None else call.model.name
         common = _common_headers(may_be_passed(self._headers), names, model, call.upstream.name)
         return PassedHead(self._status, incoming.request_id, self._stream_id, [*own, *more], common)
@@ -369,7 +404,7 @@ class Transfer(Receiver):
 
     def _end_with(self, error: Error) -> None:
         """Ends with an error: rule 3."""
-        is_begun = bool(self._status) and self._held is None
+        is_begun = self._is_committed
         metrics = self._measure("failed", error)
         if is_begun:
             self._after(metrics, self._client.abort)
@@ -399,6 +434,9 @@ class Transfer(Receiver):
             self._timer = None
         if self._upload is not None:
             self._upload.stop()
+        self._close_exchange()
+
+    def _close_exchange(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()
@@ -511,10 +549,25 @@ class Transfer(Receiver):
 def _nothing() -> None: ...
 
 
+_Given = tuple[tuple[str, str], ...]
+_KNOWN: Final[dict[str, tuple[_Given, tuple[str, ...], str, CommonHeaders]]] = {}
+"""By upstream: the arguments and the result of the last call of `_joined_headers`."""
+
+
+def _common_headers(given: _Given, own: tuple[str, ...], model: str, upstream: str) -> CommonHeaders:
+    """Works as `_joined_headers`, whose cache costs 1,000 instructions, if the last response had the same."""
+    known = _KNOWN.get(upstream)
+    if known is not None and known[0] == given and known[1] == own and known[2] == model:
+        return known[3]
+    if len(_KNOWN) >= SHARED.known_values:
+        _KNOWN.clear()
+    headers = _joined_headers(given, own, model, upstream)
+    _KNOWN[upstream] = given, own, model, headers
+    return headers
+
+
 @lru_cache(SHARED.known_values)
-def _common_headers(
-    given: tuple[tuple[str, str], ...], own: tuple[str, ...], model: str, upstream: str
-) -> CommonHeaders:
+def _joined_headers(given: _Given, own: tuple[str, ...], model: str, upstream: str) -> CommonHeaders:
     """Returns the headers that responses of a model have in common, or of an upstream's own paths if it is empty."""
     who = answering_headers(model, upstream, False) if model else (("x-gai-upstream", upstream),)
     return CommonHeaders((*for_client(given, own), *who, *GUARDS))

@@ -77,6 +77,7 @@ class StreamResponse(ResponseWriter):
         "_has_ended",
         "_incoming",
         "_is_whole",
+        "_other",
         "_session",
         "format_headers",
         "headers",
@@ -102,6 +103,7 @@ class StreamResponse(ResponseWriter):
         self._codings: tuple[str, ...]
         self._is_whole = whole
         self._has_ended = False
+        self._other: Reply | None = None  # in place of an error
         self._session: ClientCallbacks | None = None
         incoming.http.body = b""  # already read; releases the memory while the stream runs
         self.use(stream)
@@ -161,9 +163,8 @@ class StreamResponse(ResponseWriter):
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         """Answers with an error response instead of a stream."""
-        other = None if self.instead is None else self.instead(error)
-        if other is not None:
-            self.reply(other)
+        if self._other is not None:
+            self.reply(self._other)
             return
         headers = [("x-gai-stream-id", self.stream_id), *self.headers, *self._cost_headers()]
         reply = self._incoming.refusal(error, headers)
@@ -171,6 +172,11 @@ class StreamResponse(ResponseWriter):
             theirs = () if self._session is None else self._session.upstream_headers
             reply.headers = self._with_upstream_headers(reply.headers, theirs)
         self.reply(reply)
+
+    def replaces(self, error: Error) -> bool:
+        """Works as `Client.replaces`."""
+        self._other = None if self.instead is None else self.instead(error)
+        return self._other is not None
 
     def reply(self, reply: Reply) -> None:
         """Answers with a whole response instead of a stream."""

@@ -250,6 +250,29 @@ async def test_a_damaged_state_concerns_its_key_alone_and_is_written_anew(
     await home.close()
 
 
+@pytest.mark.parametrize("name", ["worker:{me}", "worker:other", "number:{me}", "days"])
+@pytest.mark.parametrize("value", [("SET", "x"), ("RPUSH", "x")])
+async def test_a_damaged_record_of_a_worker_or_of_the_days_ends_no_exchange(
+    make_server: Callable[..., RedisServer], name: str, value: tuple[str, str]
+) -> None:
+    """Each failed the exchanges of all keys, for as long as it was there."""
+    server = make_server()
+    home = RedisHome(server.url)
+    await home.open()
+    two = Caps(2, None, None, 100, "t USD")
+    asking = [Report("ann", two, 0, 0, 0.0, 0, 0, [Demand()])]
+    await home.exchange(1, [ENTRY], asking)
+    server.command("HSET", f"{PREFIX}key:ann", "hother", b"\x92\x01\x01")
+    at = PREFIX + name.format(me=home._worker)
+    server.command("DEL", at)
+    server.command(value[0], at, value[1])
+    (answer,) = await home.exchange(2, [ENTRY], asking) or ()
+    assert answer is not None
+    assert (answer.verdicts[0].place, answer.used.spent) == (GRANTED, 10)
+    assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 10, 2)]
+    await home.close()
+
+
 HOUR = 3600
 
 

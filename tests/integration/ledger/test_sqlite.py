@@ -183,6 +183,16 @@ async def test_a_damaged_row_concerns_its_key_alone_and_is_written_anew(
     await home.close()
 
 
+@pytest.mark.parametrize("damage", ["number = 'x'", "number = x'00'", "heard = 'x'"])
+async def test_a_damaged_row_of_a_worker_ends_no_exchange(tmp_path: Path, damage: str) -> None:
+    """It failed each exchange of the worker, for as long as that ran."""
+    home = await opened(tmp_path)
+    await home.exchange(1, [], [report(TEN, DEMANDS[:1])])
+    await home._backend.transact(lambda connection: connection.execute(f"UPDATE limit_workers SET {damage}"))
+    assert verdicts(await home.exchange(2, [], [report(TEN, DEMANDS[:1])])) == [GRANTED]
+    await home.close()
+
+
 @pytest.mark.parametrize(
     "damage", ["amount = 'x'", "amount = x'00'", "amount = '1.5'", "requests = 'many'", "requests = 0.5"]
 )

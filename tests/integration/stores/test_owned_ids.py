@@ -180,3 +180,29 @@ async def test_ids_of_one_caller_that_wait_take_no_room_from_those_of_another(
     assert await ids.missing("other", ["resp_1"]) is None
     assert await ids.missing("hostile", ["msg_19_19"]) is None
     assert await ids.missing("hostile", ["msg_0_0"]) == "msg_0_0"
+
+
+async def test_ids_that_are_dropped_while_others_are_recorded_end_nothing(change_limits: Callable[..., None]) -> None:
+    """The next caller was looked for among none, a RuntimeError: what else was to be recorded was not."""
+    change_limits(waiting_ids=64)
+
+    class FailingAgain(Failing):
+        late: tuple[str, ...] = ("late_1", "late_2")
+
+        async def swap(self, *arguments: Any) -> bytes | None:
+            late, self.late = self.late, ()
+            self.fails = StoreError("unreachable", "no answer")
+            for each in late:  # one too many wait, and a sixteenth is dropped
+                await ids.add("alice", [each])
+            self.fails = None
+            return await super().swap(*arguments)
+
+    records = FailingAgain()
+    health = Health(time.monotonic)
+    ids = OwnedIds(records, health)
+    for number in range(64):
+        await ids.add("alice", [f"resp_{number}"])
+    records.fails = None
+    await ids.add_waiting()
+    health.worked()
+    assert await ids.missing("alice", ["late_1", "late_2"]) is None

@@ -287,6 +287,21 @@ class TestTime:
         assert await body.begin() is None
         await body.close()
 
+    async def test_the_time_does_not_run_while_the_source_waits_for_a_limit(self) -> None:
+        class Limited:
+            limit_wait = 0.0
+
+            async def __aiter__(self) -> AsyncIterator[str]:
+                for _ in range(2):
+                    self.limit_wait += 0.3
+                    await asyncio.sleep(0.3)
+                raise Error("rate_limited", "slow down", retry_after_ms=7000)
+                yield
+
+        reply = await body_of(Limited(), commit_after=0.1).begin()
+        assert reply is not None
+        assert (reply.status, dict(reply.headers)["retry-after"]) == (429, "7")
+
     async def test_a_silent_source_is_kept_alive(self) -> None:
         async def silent() -> AsyncIterator[str]:
             await asyncio.Event().wait()

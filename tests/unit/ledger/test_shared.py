@@ -403,6 +403,18 @@ async def test_what_is_not_charged_yet_stays_reserved(monkeypatch: pytest.Monkey
         assert len(counted) >= 4
 
 
+async def test_what_was_charged_late_is_reserved_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stream under way had spent, as on a failed attempt, counted twice for a minute."""
+    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_batch=2))
+    async with site(1) as on:
+        await on[0].take(key(spend=SpendLimit(100, "day")), "a", Demand(0, Reservation(10, 90)))
+        for number in range(5):
+            on[0].charge_running(SpendEntry("ann", f"m{number}", "up", DAY, "USD", 10), "a")
+        state = on.home.state("ann")
+        await until(lambda: state.spent.get(f"d{DAY} USD") == 50 and not on[0]._has_news)
+        assert state.reserved == 40
+
+
 async def test_a_store_that_hangs_is_one_that_fails() -> None:
     async with site(1) as on:
         on.ways[0].gate.clear()

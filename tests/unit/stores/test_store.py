@@ -324,6 +324,21 @@ async def test_keys_that_cannot_be_freed_are_kept_in_mind_within_a_bound(
     assert len(store._unfreed) == 3
 
 
+async def test_keys_of_one_caller_that_cannot_be_freed_take_no_room_from_those_of_another(
+    make: Make, world: World, change_limits: ChangeLimits
+) -> None:
+    change_limits(claims=40)
+    store = make()
+    await store.open()
+    world.fail()
+    await store.release("mine", "s", "other")
+    for number in range(200):
+        await store.release(f"{number}", "s", "hostile")
+    callers = [caller for caller, _ in store._unfreed.values()]
+    assert callers.count("other") == 1
+    assert 36 <= len(callers) <= 40
+
+
 async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, world: World, time: FakeTime) -> None:
     """Some ten thousand of them took longer than a lease has: the worker counted as gone, and its streams as lost."""
     store = make()

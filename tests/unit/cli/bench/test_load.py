@@ -1,4 +1,4 @@
-"""`cli/bench/load.py`: what is asked, how answers are read, how times are counted. `integration/test_bench.py` makes load."""
+"""`cli/bench/load.py`: what is asked, how answers are read, how times are counted; `test_bench.py` makes load."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gai_fast.cli.bench.command import plots
+from gai_fast.cli.bench import plots
 from gai_fast.cli.bench.plots import Curve, Dot, figure, seconds
 
 HOSTILE = '<script>alert("&")</script>'

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.checks.doctor import check_clock, check_descriptors
+from gai_fast.cli.checks.doctor import check_client_certificate, check_clock, check_descriptors
+from gai_fast.model.settings import UpstreamSettings
 from gai_fast.providers.openai import OpenAI
 from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
@@ -222,3 +223,26 @@ def test_the_keys_of_an_issuer_are_fetched(run: Run) -> None:
     check = checks(run, code=1)["issuer.staff"]
     assert check["detail"].startswith(f"{url}: it cannot be reached")
     assert check["fix"] == "check `url` of staff, and that it is reached from here"
+
+
+def test_a_certificate_that_the_upstream_refuses_is_an_error_and_one_that_ends_a_warning(authority: Authority) -> None:
+    for name, status in (
+        ("client", "ok"),
+        ("ending-client", "warning"),
+        ("expired-client", "error"),
+        ("none", "error"),
+    ):
+        files = [str(authority.folder / f"{name}.{kind}") for kind in ("pem", "key")]
+        up = UpstreamSettings("up", "openai", "https://x", client_cert=files[0], client_key=files[1])
+        check = check_client_certificate(up)
+        assert (check.name, check.status, bool(check.fix)) == ("client_cert.up", status, status != "ok")
+
+
+def test_the_certificates_of_upstreams_are_among_the_checks(run: Run, authority: Authority, tmp_path: Path) -> None:
+    files = [authority.folder / f"expired-client.{kind}" for kind in ("pem", "key")]
+    text = '[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "https://127.0.0.1:9/v1"\n'
+    (tmp_path / "gai-fast.toml").write_text(f"{text}client_cert = '{files[0]}'\nclient_key = '{files[1]}'\n")
+    config = str(tmp_path / "gai-fast.toml")
+    result = run("doctor", "--json", "--config", config)
+    assert {each["name"]: each["status"] for each in json.loads(result.stdout)}["client_cert.up"] == "error"
+    assert "certificate has expired" in run("check", "--config", config).output

@@ -48,7 +48,7 @@ def candidates(first: ModelSettings, *others: ModelSettings) -> tuple[Candidates
     settings = Settings(models={each.name: each for each in (first, *others)})
     choice = InOrder()
     return (
-        Candidates(choice, settings, first),
+        Candidates(choice, settings, first, 0.0),
         StreamSpec(first, parse_request(b'{"query":"hi"}'), FakeOutput()),
         choice,
     )

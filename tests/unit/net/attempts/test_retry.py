@@ -265,6 +265,16 @@ class TestBreaker:
         breaker = Breaker(self.SETTINGS)
         assert [breaker.failed(at, "x", "one") for at in (0.0, 10.0, 20.0, 29.0, 30.0)] == [False] * 4 + [True]
 
+    def test_one_that_a_caller_alone_has_opened_admits_another_caller_at_once(self) -> None:
+        """At an upstream that nobody else asked meanwhile, a caller opened it for all, as long as it liked."""
+        breaker = Breaker(self.SETTINGS)
+        for at in (0.0, 30.0, 30.1, 30.2):
+            breaker.failed(at, "x", "hostile")
+        assert not breaker.admits(31.0, "x", "hostile")
+        assert breaker.admits(31.0, "y", "b")
+        breaker.succeeded()
+        assert breaker.is_closed
+
     def test_a_success_of_anybody_begins_the_window_anew(self) -> None:
         breaker = Breaker(self.SETTINGS)
         for at in (0.0, 10.0, 20.0):

@@ -56,6 +56,10 @@ class FakeFollower:
         self.is_answer = is_answer
         self.is_slow = is_slow
         self.failures: list[Error] = []
+        self.waits: list[float] = []
+
+    def put_off(self, seconds: float) -> None:
+        self.waits.append(seconds)
 
     def fail(self, error: Error) -> None:
         self.failures.append(error)
@@ -440,3 +444,17 @@ def test_knows_how_its_request_was_changed_until_after_the_end() -> None:
     assert stream.publication.changes() is changes
     stream.publication.end([b"<end>"])
     assert stream.publication.changes() is changes
+
+
+def test_followers_that_join_while_a_limit_is_waited_for_hold_their_heads_for_the_rest_of_it() -> None:
+    """Such a follower sent 200, and the limit that was not lifted was an error in its stream."""
+    stream = Fixture()
+    first, second, third = FakeFollower(), FakeFollower(), FakeFollower()
+    stream.publication.add(cast(Any, first))
+    stream.publication.put_off(10)
+    stream.time.advance(4)
+    stream.publication.add(cast(Any, second))
+    stream.time.advance(7)
+    stream.publication.add(cast(Any, third))
+    assert (first.waits, second.waits) == ([10], [6])
+    assert sum(third.waits) == 0

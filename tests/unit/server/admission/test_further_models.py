@@ -116,3 +116,18 @@ def test_the_work_grows_with_the_request() -> None:
 
     for shape in (lambda n: '{"a":' * n + "1" + "}" * n, lambda n: '{"a":[' + ",".join(["{}"] * n) + "]}"):
         assert steps(shape(60)) <= 2.3 * steps(shape(30))
+
+
+def test_no_path_is_written_that_is_not_told() -> None:
+    """A name of 5 MB with 100,000 members was copied for each of them, which stopped the worker for minutes."""
+
+    class Name(str):
+        __slots__ = ()
+
+        def __format__(self, spec: str) -> str:
+            raise AssertionError("a path is written")
+
+    long = Name("x" * 9)
+    check_further_models({long: {Name(f"a{at}"): [{long: {}}] for at in range(9)}}, SOME)
+    with pytest.raises(Error, match=r"as in `a\.b\[\]\.c\[\]\[\]\.models`"):
+        check_further_models({"a": {"b": [{"c": [[{"models": ["x"]}]]}]}}, SOME)
