@@ -37,11 +37,11 @@ class Case:
 
     Args:
         make: Returns the work for an input of n.
-        n: The n that is counted, and twice as much.
+        n: The n that is counted, and multiples of it; of a request above the changes that are reported (32).
     """
 
     make: Callable[[int], Work]
-    n: int = 48
+    n: int = 40
 
 
 def accepted(function: Callable[..., Any], *arguments: Any) -> Work:
@@ -188,7 +188,7 @@ TRANSLATED = ("openai", "anthropic", "openai:responses")
 
 def answers() -> dict[str, Case]:
     """Returns the walks of answers."""
-    cases, few = {}, 24
+    cases, few = {}, 16
     for api in apis():
         for name, make in answers_of(api).items():
             cases[f"{api} decoded, {name}"] = Case(decoded(api, make), few)
