@@ -44,7 +44,7 @@ def steps(case: Case) -> tuple[int, int, int]:
 
 
 def forget() -> None:
-    """Empties the caches of the software's functions that keep a number of values: an earlier walk may have filled them.
+    """Empties the caches of functions that keep a bounded number of values: an earlier walk may have filled them.
 
     Caches without a bound are of what the software itself has, such as providers: no input fills them.
     """
