@@ -13,7 +13,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from ctypes import CDLL
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -48,10 +50,16 @@ def forget() -> None:
 
     Caches without a bound are of what the software itself has, such as providers: no input fills them.
     """
-    for name, module in [*sys.modules.items()]:
-        for value in [*vars(module).values()] if name.startswith("gai_fast.") else ():
-            if hasattr(value, "cache_parameters") and value.cache_parameters()["maxsize"] is not None:
-                value.cache_clear()
+    for clear in _caches(len(sys.modules)):
+        clear()
+
+
+@lru_cache(1)
+def _caches(modules: int) -> list[Callable[[], None]]:
+    """Returns what empties each cache. A walk may import a module; `modules` is their number."""
+    own = [module for name, module in [*sys.modules.items()] if name.startswith("gai_fast.")]
+    values = [value for module in own for value in vars(module).values() if hasattr(value, "cache_parameters")]
+    return [value.cache_clear for value in values if value.cache_parameters()["maxsize"] is not None]
 
 
 def _steps(work: Work) -> int:
