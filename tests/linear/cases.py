@@ -250,7 +250,7 @@ QUADRATIC = "a walk that is not linear"
 COPYING = (
     "JSON, one long", "JSON, snapshots", "JSON, repeated", "a repeated", "a collected", "form, one", "error of",
     "SSE, one", "NDJSON, one", "array, one", "batches", "counted", "replaced", "arguments by paths",
-    "structure, deep in", "refused, many members in",
+    "structure, deep in", "refused, many members in", "a missing route",
 )  # fmt: skip
 
 TABLES: dict[str, Callable[[], dict[str, Case]]] = {

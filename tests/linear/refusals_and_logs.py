@@ -11,7 +11,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.view import Representation, view_of
-from gai_fast.providers import Target, get_provider
+from gai_fast.providers import Target, get_provider, missing_route
 from gai_fast.providers._sdk_objects import Messages, chunk_of, shape_of
 from gai_fast.stores import LogHeader
 
@@ -51,6 +51,12 @@ def _clients_translated(body: dict[str, Any]) -> Work:
     return lambda: get_provider("openai").client_member({}, TARGET, error, asked, parse)
 
 
+def _route(detail: str) -> Work:
+    error = Error("not_found", "no", provider="openai", details={"detail": detail})
+    error.upstream_status = 404
+    return lambda: missing_route(error)
+
+
 def _deep(n: int) -> dict[str, Any]:
     odd: dict[str, Any] = {}
     for _ in range(n):
@@ -78,6 +84,8 @@ REFUSALS: dict[str, Callable[[int], Work]] = {
     "refused, native, a schema": lambda n: _refused_native(
         UNKNOWN, {"response_format": {"type": "json_schema", "schema": {"type": "object", "properties": _odd(n, {})}}}
     ),
+    "a missing route, one long word": lambda n: _route("a" * 100 * n),
+    "a missing route, many words": lambda n: _route("a/b " * n),
     # Each of at most 100 members is left out once: there are as many already.
     "the client's member, many members": lambda n: _clients(_odd(MEMBERS + n)),
     "the client's member, a large member": lambda n: _clients({"metadata": _odd(n, "a")}),
