@@ -69,7 +69,11 @@ _STORED_SKILLS: Final = ("custom", "skill_reference")
 """The types of skills that are stored: Anthropic's word, and OpenAI's."""
 _UNSEARCHED: Final = frozenset({"arguments", "input_schema", "metadata", "parameters", "schema"})
 _WITHOUT_CONTENT: Final = frozenset({"id", "type", "status"})
-_OPAQUE: Final = {"image_generation_call": "result", "reasoning": "encrypted_content"}
+_OPAQUE: Final = {
+    "compaction": "encrypted_content",
+    "image_generation_call": "result",
+    "reasoning": "encrypted_content",
+}
 """The member with the content of an item, by the types of items whose other members are not all of it."""
 _OWN_ITEM: Final = re.compile(r"[a-z]+_[A-Za-z0-9_-]{22,100}_[0-9]{1,9}")
 """The id that this gateway gives to an item: the kind, the stream's id and the item's number."""

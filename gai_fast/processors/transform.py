@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
+from gai_fast.core.chunks import label, objects
 from gai_fast.model.events import Event, with_text
 from gai_fast.processors.limits import LIMITS
 
@@ -144,7 +145,7 @@ class ReplaceProcessor(Processor):
         given = score.get("top_logprobs")
         if not isinstance(given, list):
             return score
-        kept = [each for each in given if self._words.search(str(each.get("token"))) is None]
+        kept = [each for each in objects(given) if self._words.search(label(each.get("token"))) is None]
         return score if len(kept) == len(given) else {**score, "top_logprobs": kept}
 
     def _replaced_within(self, value: Any) -> Any:
@@ -190,14 +191,14 @@ def _placed(scores: list[dict[str, Any]], text: str, begin: int) -> list[_Score]
         text: Its text.
         begin: The place of the text.
     """
-    if "".join([str(score.get("token")) for score in scores]) != text:
+    tokens = [label(score.get("token")) for score in scores]
+    if "".join(tokens) != text:
         return []
     placed: list[_Score] = []
-    for score in scores:
-        size = len(score["token"])
-        if size:
-            placed.append((begin, size, score))
-            begin += size
+    for token, score in zip(tokens, scores, strict=True):
+        if token:
+            placed.append((begin, len(token), score))
+            begin += len(token)
     return placed
 
 

@@ -236,9 +236,11 @@ class UsageProcessor(Processor):
         into: int | None = known.get("input_tokens")
         if into is None:
             into = estimated.get("input_tokens", 0) if self._prompt is None else self._tokens(self._prompt())
+            # The provider's text may be longer than the request's: a stored conversation, a picture.
+            into = max(into, known.get("cached_input_tokens", 0) + known.get("cache_write_input_tokens", 0))
         out: int | None = known.get("output_tokens")
         if out is None:
-            out = self._before + self._tokens("".join(self._said))
+            out = max(self._before + self._tokens("".join(self._said)), known.get("reasoning_tokens", 0))
         parts = {name: each for name, each in known.items() if name in _COUNTS[3:]}
         counts = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
         return {**counts, **parts, "source": "counted" if self._is_counted else "estimated"}

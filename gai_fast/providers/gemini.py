@@ -291,10 +291,9 @@ class Gemini(API):
                     parts = _without_repeated_signatures(parts)
             if not parts:
                 target.changes.drop_message(where)
-            elif not sent and any("functionCall" in part for part in parts):
-                # "Function call turn comes immediately after a user turn or after a function response turn."
+            elif _begins_with_call(sent, role, parts):
                 target.changes.adjust(where, "after a word of the user")
-                add_turn(sent, "user", "parts", [{"text": _WORD}])
+                sent.insert(0, {"role": "user", "parts": [{"text": _WORD}]})
             add_turn(sent, role, "parts", parts)
         if "level" in (self.facts(target).thinking or ()):
             for turn in sent:
@@ -413,6 +412,15 @@ def _without_repeated_signatures(parts: list[dict[str, Any]]) -> list[dict[str, 
         for part, after in zip(parts, following, strict=True)
         if part.keys() != _SIGNATURE or part["text"] or part["thoughtSignature"] != after.get("thoughtSignature")
     ]
+
+
+def _begins_with_call(sent: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> bool:
+    """Returns whether a message puts a call into the first turn, with no turn of the user before it.
+
+    "Function call turn comes immediately after a user turn or after a function response turn."
+    """
+    is_first = not sent or (len(sent) == 1 and sent[0]["role"] == role)
+    return is_first and any("functionCall" in part for part in parts)
 
 
 @lru_cache(SHARED.known_values)

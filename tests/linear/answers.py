@@ -272,6 +272,12 @@ def _said(at: int, text: str, part: int = 0) -> dict[str, Any]:
     }
 
 
+def _ended(part: int, text: str) -> dict[str, Any]:
+    whole = {"type": "output_text", "text": text, "annotations": []}
+    place = {"item_id": "m0", "output_index": 0, "content_index": part}
+    return {"type": "response.content_part.done", **place, "part": whole}
+
+
 def _called(at: int, arguments: str = "") -> dict[str, Any]:
     return {"type": "function_call", "id": f"i{at}", "call_id": f"c{at}", "name": "f", "arguments": arguments}
 
@@ -341,6 +347,26 @@ RESPONSES: dict[str, Callable[[int], Events]] = {
                 }
             ]
         ),
+    ),
+    "parts that end without a text": lambda n: _response(
+        _item(0, _message(0)),
+        *(_said(0, f"{at} {LONG}", at) for at in range(n)),
+        *[_ended(n, "")] * n,
+    ),
+    "parts that end under another index": lambda n: _response(
+        _item(0, _message(0)),
+        *(_said(0, f"{at} {LONG}", at) for at in range(n)),
+        *[_ended(n, f"{n - 1} {LONG}")] * n,
+    ),
+    "texts without index before calls": lambda n: _response(
+        _item(0, _message(0)),
+        *(_item(at + 1, _called(at)) for at in range(n)),
+        *[{"type": "response.output_text.delta", "delta": SAID}] * n,
+    ),
+    "ends of items without index": lambda n: _response(
+        *(_item(at + 1, _message(at)) for at in range(n)),
+        {"type": "response.output_item.added", "item": {"type": "message", "role": "assistant", "content": []}},
+        *[{"type": "response.output_text.done", "output_index": 9999, "text": ""}] * n,
     ),
     "calls": lambda n: _response(
         *(
@@ -469,6 +495,10 @@ GEMINI: dict[str, Callable[[int], Events]] = {
             _candidate({"executableCode": {"code": "1", "language": "PYTHON"}}),
             _candidate({"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}),
         )
+    ],
+    "results of other runs": lambda n: [
+        *(_candidate({"executableCode": {"code": "1", "id": f"r{at}"}}) for at in range(n)),
+        *(_candidate({"codeExecutionResult": {"outcome": "OUTCOME_OK", "id": f"s{at}"}}) for at in range(n)),
     ],
     "citations": lambda n: [_candidate({"text": LONG}, groundingMetadata=_grounding(at)) for at in range(n)],
     "citations in one event": lambda n: [

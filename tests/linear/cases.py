@@ -17,6 +17,7 @@ from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error
 from gai_fast.providers import PROVIDERS, Target, get_provider
 from tests.linear.answers import answers_of, frames
+from tests.linear.refusals_and_logs import LOGS, OBJECTS, REFUSALS
 from tests.linear.requests import CHAT, DIALECTS, NATIVE
 from tests.linear.texts import SHAPES
 from tests.unit.formats.streams import context
@@ -37,11 +38,11 @@ class Case:
 
     Args:
         make: Returns the work for an input of n.
-        n: The n that is counted, and twice as much.
+        n: The n that is counted, and multiples of it; of a request above the changes that are reported (32).
     """
 
     make: Callable[[int], Work]
-    n: int = 48
+    n: int = 36
 
 
 def accepted(function: Callable[..., Any], *arguments: Any) -> Work:
@@ -188,7 +189,7 @@ TRANSLATED = ("openai", "anthropic", "openai:responses")
 
 def answers() -> dict[str, Case]:
     """Returns the walks of answers."""
-    cases, few = {}, 24
+    cases, few = {}, 16
     for api in apis():
         for name, make in answers_of(api).items():
             cases[f"{api} decoded, {name}"] = Case(decoded(api, make), few)
@@ -209,8 +210,11 @@ def answers() -> dict[str, Case]:
 
 
 def texts() -> dict[str, Case]:
-    """Returns the walks of texts, bytes and headers."""
-    return {name: Case(make, 256) for name, make in SHAPES.items()}
+    """Returns the walks of texts, bytes and headers, of refused requests, of objects of SDKs, and of logs."""
+    # A union of 3 · 80 definitions has as many paths as `limits.schema_paths` allows.
+    cases = {name: Case(make, 80 if name.startswith("cost of") else 256) for name, make in SHAPES.items()}
+    cases |= {name: Case(make, 128) for name, make in (OBJECTS | LOGS).items()}
+    return cases | {name: Case(make, 64) for name, make in REFUSALS.items()}
 
 
 WRITERS = ("anthropic", "openai", "openai:responses", "gemini", "cohere", "perplexity", "mistral", "ollama")
@@ -221,7 +225,8 @@ def volumes() -> dict[str, Case]:
     """Returns the walks that copy texts, lists or bytes: no step of theirs shows how much."""
     n = 200
     cases = {QUADRATIC: Case(quadratic, n)}
-    cases |= {f"{name}, much": Case(make, 4 * n) for name, make in SHAPES.items() if name.startswith(COPYING)}
+    walks = (SHAPES | REFUSALS).items()
+    cases |= {f"{name}, much": Case(make, 4 * n) for name, make in walks if name.startswith(COPYING)}
     for api in WRITERS:
         for name in ("users in a row", "parts of an answer", "texts before results", "calls of one id"):
             cases[f"{api} from native, {name}, much"] = Case(native_sent(api, NATIVE[name]), n)
@@ -245,7 +250,7 @@ QUADRATIC = "a walk that is not linear"
 COPYING = (
     "JSON, one long", "JSON, snapshots", "JSON, repeated", "a repeated", "a collected", "form, one", "error of",
     "SSE, one", "NDJSON, one", "array, one", "batches", "counted", "replaced", "arguments by paths",
-    "structure, deep in",
+    "structure, deep in", "refused, many members in", "a missing route",
 )  # fmt: skip
 
 TABLES: dict[str, Callable[[], dict[str, Case]]] = {

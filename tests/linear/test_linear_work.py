@@ -8,26 +8,48 @@ from typing import NoReturn
 
 import pytest
 
+from gai_fast.providers import get_provider
+from gai_fast.providers.requests.facts import facts_of
 from tests.linear.cases import QUADRATIC, TABLES, Case, quadratic
-from tests.linear.counting import instructions, steps
+from tests.linear.counting import forget, instructions, steps
 
 LINEAR = 2.3
 FIXED = 200
-"""Steps that do not depend on the input: a check that begins above a size, say. A quadratic walk of 64 takes 4,096."""
+"""Steps that do not depend on the input: a check that begins above a size, say."""
+
+
+def is_linear(n: int, once: int, twice: int, thrice: int) -> bool:
+    """Returns whether work is linear in its input: nothing is done for each pair of its n parts.
+
+    The ratio alone would not show one step a pair beside a hundred steps a part. The second difference does: it is
+    n · n for it, and nothing for the steps of the parts.
+    """
+    return twice <= LINEAR * once + FIXED and thrice - 2 * twice + once <= n * n / 2 + FIXED
 
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("table", ["requests", "answers", "texts"])
 def test_twice_as_much_takes_twice_as_many_steps(table: str) -> None:
-    # A chain of definitions may be known from an earlier row, or be longer than a provider takes: its steps jump.
-    rows = {name: case for name, case in TABLES[table]().items() if not name.endswith("chained schema")}
+    rows = TABLES[table]()
     counted = {name: steps(case) for name, case in rows.items()}
-    assert {name: both for name, both in counted.items() if both[1] > LINEAR * both[0] + FIXED} == {}
+    assert {name: found for name, found in counted.items() if not is_linear(rows[name].n, *found)} == {}
 
 
-def test_a_walk_that_is_not_linear_is_noticed() -> None:
-    once, twice = steps(Case(quadratic))
-    assert twice > LINEAR * once + FIXED
+@pytest.mark.parametrize("beside", [0, 100])
+def test_a_walk_that_is_not_linear_is_noticed(beside: int) -> None:
+    case = Case(lambda n: lambda: [quadratic(n)(), [None for _ in range(beside * n)]])
+    assert not is_linear(case.n, *steps(case))
+    case = Case(lambda n: lambda: [None for _ in range((beside + 1) * n)])
+    assert is_linear(case.n, *steps(case))
+
+
+def test_no_walk_counts_on_what_an_earlier_one_has_left() -> None:
+    facts_of("openai", "m")
+    assert facts_of.cache_info().currsize
+    forget()
+    assert not facts_of.cache_info().currsize
+    facts_of("openai", "m")
+    assert get_provider.cache_info().currsize
 
 
 @pytest.mark.long

@@ -42,7 +42,6 @@ _NO_REASON: Final = re.compile(
     re.IGNORECASE,
 )
 """The texts of servers that do not have the path; `API.decode_error` writes the first."""
-_ADDRESS: Final = re.compile(r"\S*/\S*")
 _OF_REQUEST: Final = re.compile(
     "model|deployment|with id|previous.?response|conversation|container|prompt|item", re.IGNORECASE
 )
@@ -63,5 +62,6 @@ def missing_route(error: Error) -> Literal["no", "perhaps", "surely"]:
     if status == _NOT_ALLOWED or _NO_REASON.fullmatch(error.message):
         return "surely"
     words = " ".join(map(str, (error.message, error.reason, *(error.details or {}).values())))
-    is_about_request = _OF_REQUEST.search(_ADDRESS.sub("", words)) is not None
+    # An address says nothing of the request: `/v1/models` is no model.
+    is_about_request = _OF_REQUEST.search(" ".join([word for word in words.split() if "/" not in word])) is not None
     return "no" if status == _NOT_FOUND and is_about_request else "perhaps"

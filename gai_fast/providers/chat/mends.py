@@ -388,7 +388,7 @@ class Turns(Mend):
                 role = "user"
             if role == "assistant" and before in ("", "system"):
                 changes.leave_out(self._provider, f"messages[{at}]", "a first message of the assistant")
-            elif role == before and role != "system":
+            elif sent and role == before and role != "system":
                 changes.adjust(f"messages[{at}]", "joined")
                 joined.setdefault(len(sent) - 1, [sent[-1].get("content")]).append(message.get("content"))
             else:

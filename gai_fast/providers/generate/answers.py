@@ -72,6 +72,49 @@ class _Part:
         return ("thought" if self.is_thought else "text") if self.text else ""
 
 
+class _Runs:
+    """The runs of Google's tools in one candidate that have no result yet, at most `limits.tool_calls`.
+
+    Attributes:
+        begun: The number of all runs so far.
+    """
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self._names: dict[str, str] = {}
+        """The tool of each run, by the run's id; the oldest first."""
+        self._latest = ("", "")
+        """The run that began last. It also gets a result without an id if all runs have a result."""
+
+    def begin(self, identifier: str, name: str) -> str:
+        """Begins a run. Returns its id.
+
+        Args:
+            identifier: The id; if it is empty, one is made.
+            name: The tool.
+        """
+        identifier = identifier or f"{name}_{self.begun}"
+        self.begun += 1
+        self._latest = identifier, name
+        self._names.pop(identifier, None)  # its place is the last
+        self._names[identifier] = name
+        if len(self._names) > LIMITS.tool_calls:
+            del self._names[next(iter(self._names))]
+        return identifier
+
+    def end(self, identifier: str) -> tuple[str, str]:
+        """Returns the id and the tool of the run to which a result belongs, which then has its result.
+
+        Args:
+            identifier: The id in the result. If it is empty, the result belongs to the last run without one.
+        """
+        if not identifier and self._names:
+            return self._names.popitem()
+        if not identifier and self.begun:
+            return self._latest
+        return identifier, self._names.pop(identifier, "code_execution")
+
+
 class _Candidate:
     """One candidate of a response."""
 
@@ -85,12 +128,7 @@ class _Candidate:
         self.block = -1
         """The number of the content block: a run of text or of thoughts, or a part of another kind."""
         self.kind = ""
-        self.runs: list[tuple[str, str]] = []
-        """Id and name of each run of a Google tool that has no result yet."""
-        self.latest = ("", "")
-        """The run that began last. It also gets a result without an id if all runs have a result."""
-        self.started = 0
-        """The number of runs so far."""
+        self.runs = _Runs()
         self.reason = ""
         """The provider's finish reason."""
         self.message = ""
@@ -300,15 +338,10 @@ class GeminiAdapter(ProviderAdapter):
         identifier = label(raw.pop("id", None))[: LIMITS.kept_word]
         if member in ("executableCode", "toolCall"):
             name = label(raw.pop("toolType", None))[: LIMITS.kept_word].lower() or "code_execution"
-            identifier = identifier or f"{name}_{candidate.started}"
-            candidate.started += 1
-            candidate.latest = identifier, name
-            candidate.runs = [*candidate.runs[-LIMITS.tool_calls :], candidate.latest]
+            identifier = candidate.runs.begin(identifier, name)
             value = raw.get("args") if member == "toolCall" else raw
             return server_tool(identifier, name, "started", encode_json(value).decode() if value else "")
-        last = candidate.latest if not identifier and candidate.started else (identifier, "code_execution")
-        run = next((run for run in reversed(candidate.runs) if identifier in ("", run[0])), last)
-        candidate.runs = [other for other in candidate.runs if other is not run]
+        run = candidate.runs.end(identifier)
         if member == "toolResponse":
             name = label(raw.get("toolType")).lower() or run[1]
             return server_tool(run[0] or name, name, "completed", output=raw.get("response"))

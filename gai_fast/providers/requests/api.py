@@ -41,6 +41,7 @@ from gai_fast.providers.requests.refusals import (
     RefusedMember,
     added_to,
     dispensable,
+    has_path,
     is_lacking,
     may_name_a_member,
     unneeded,
@@ -269,9 +270,10 @@ class API(NativeRules):
         if path is None:
             return None
         if isinstance(request, Request):
-            is_ours = value_at(self._plain(target), path) == value_at(sent, path)
+            plain = self._plain(target)
+            is_ours = has_path(plain, path) and value_at(plain, path) == value_at(sent, path)
         else:
-            is_ours = value_at(request, path) is None
+            is_ours = not has_path(request, path)
         return RefusedMember(path, is_lacking(error, path), is_ours)
 
     def client_member(

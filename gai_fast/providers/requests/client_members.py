@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, json
 from msgspec.structs import replace
 
 from gai_fast.kernels import encode_json
@@ -50,14 +50,16 @@ def client_member(
     """
     brief = _brief(asked)
     try:
+        # The client's members count, too: those that the upstream is not sent are read again as often.
+        if _size(brief) > LIMITS.rewritten_request:
+            return None
         sent = write(brief)
-    except Error:
-        return None
-    if len(encode_json(sent)) > LIMITS.rewritten_request:
+        if _size(sent) > LIMITS.rewritten_request:
+            return None
+    except (Error, ValueError):  # a number or a text that is none in JSON
         return None
     members = {name: value for name, value in sent.items() if name not in _FIXED}
-    paths = islice(paths_within(members, members), LIMITS.named_members)
-    path = named_member(error, sorted(paths, key=len, reverse=True))
+    path = named_member(error, sorted(paths_within(members, members), key=len, reverse=True))
     if path is None:
         return None
     found = _cause(brief, "", write, path, sent)
@@ -78,6 +80,11 @@ def _brief(asked: Request | Mapping[str, Any]) -> Any:
         named = [tool for tool in body["tools"] if chosen and _name_of(tool) == chosen]
         body["tools"] = (named or body["tools"])[:1]
     return body
+
+
+def _size(body: Request | Mapping[str, Any]) -> int:
+    """Returns the bytes of a request's JSON."""
+    return len(json.encode(body) if isinstance(body, Request) else encode_json(body))
 
 
 def _name_of(tool: Any) -> Any:
@@ -101,6 +108,8 @@ def _cause(asked: Any, holder: str, write: Write, path: str, whole: Mapping[str,
         whole: The upstream's body for the request.
     """
     value = _at(whole, path)
+    if value is _ABSENT:  # its name has a dot
+        return None
     found, fewest = "", _MANY
     for name in islice(_names(_at(asked, holder) if holder else asked), LIMITS.client_members):
         here = f"{holder}.{name}" if holder else name
@@ -125,7 +134,8 @@ def _cause(asked: Any, holder: str, write: Write, path: str, whole: Mapping[str,
 def _names(holder: Any) -> Iterable[str]:
     if isinstance(holder, Struct):
         return [name for name in holder.__struct_fields__ if name not in _FIXED and getattr(holder, name) is not UNSET]
-    return [name for name in holder if name not in _FIXED] if isinstance(holder, dict) else ()
+    # A name with a dot is no path.
+    return [name for name in holder if name not in _FIXED and "." not in name] if isinstance(holder, dict) else ()
 
 
 def _at(holder: Any, path: str) -> Any:

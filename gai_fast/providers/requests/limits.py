@@ -19,6 +19,9 @@ class Limits:
     """Levels of a refused request whose members are looked for, and parts of a path in the upstream's message. The
     deepest member that a provider names as unknown is on the fifth."""
 
+    named_path: int = 512
+    """Characters of such a path. A message has 2,048, and the deepest member of an SDK's request has a path of 100."""
+
     named_checked: int = 8
     """Members named by one message that are looked for in the texts of its request, to find out whether the message
     only quotes the request. A message that is no quotation names one or two."""

@@ -478,8 +478,10 @@ def required_schema(wanted: ResponseFormat) -> Fragment:
     return Fragment(bytes(wanted.schema))
 
 
-_NO_SCHEMAS: Final = frozenset(("const", "default", "enum", "examples", "required"))
-"""The members of a schema whose values hold no schemas."""
+NO_SCHEMAS: Final = frozenset(("const", "default", "enum", "examples", "required"))
+"""The members of a JSON Schema whose values hold no schemas."""
+NAMED_SCHEMAS: Final = frozenset(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"))
+"""The members of a JSON Schema that hold schemas by names."""
 
 
 def closed_schema(schema: Any) -> Any:
@@ -495,10 +497,10 @@ def closed_schema(schema: Any) -> Any:
         return schema
     closed: dict[str, Any] = {}
     for name, value in schema.items():
-        if name in _NAMED_SCHEMAS and isinstance(value, dict):
+        if name in NAMED_SCHEMAS and isinstance(value, dict):
             closed[name] = _same_if_equal({key: closed_schema(each) for key, each in value.items()}, value)
         else:
-            closed[name] = value if name in _NO_SCHEMAS else closed_schema(value)
+            closed[name] = value if name in NO_SCHEMAS else closed_schema(value)
     if isinstance(schema.get("properties"), dict) or is_object(schema):
         closed["additionalProperties"] = False
     return _same_if_equal(closed, schema)
@@ -648,8 +650,6 @@ def _resolved(member: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return member if isinstance(member, dict) else {}
 
 
-_NAMED_SCHEMAS: Final = frozenset(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"))
-"""The members of a schema that hold schemas by names."""
 _LIMITS_OF_VALUES: Final = frozenset(
     "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength maxItems uniqueItems minContains "
     "maxContains minProperties maxProperties".split()
@@ -683,10 +683,10 @@ def without_limits(schema: Any) -> Any:
             written["anyOf"] = without_limits(value)
         elif name == "discriminator" and "oneOf" in schema:
             continue  # OpenAPI's, which pydantic writes: what differs is in the members
-        elif name in _NAMED_SCHEMAS and isinstance(value, dict):
+        elif name in NAMED_SCHEMAS and isinstance(value, dict):
             written[name] = {key: without_limits(each) for key, each in value.items()}
         else:
-            written[name] = value if name in _NO_SCHEMAS else without_limits(value)
+            written[name] = value if name in NO_SCHEMAS else without_limits(value)
     if moved:
         limits, described = f"{{{', '.join(moved)}}}", schema.get("description")
         written["description"] = f"{described}\n\n{limits}" if described else limits

@@ -56,8 +56,7 @@ def dispensable(sent: Mapping[str, Any], names: Iterable[str]) -> list[str]:
         sent: The body that was sent.
         names: The names of its members that the gateway has added or translated.
     """
-    found = islice(paths_within(sent, unneeded(names)), LIMITS.named_members)
-    return sorted(found, key=len, reverse=True)
+    return sorted(paths_within(sent, unneeded(names)), key=len, reverse=True)
 
 
 def unneeded(names: Iterable[str]) -> list[str]:
@@ -68,23 +67,40 @@ def unneeded(names: Iterable[str]) -> list[str]:
 def paths_within(sent: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
     """Yields the paths of members of a body, then those of the members within them, level by level.
 
+    Paths that are too long to be in an error are left out: a path repeats the names before its own, which a caller may
+    have written.
+
     Args:
         sent: The body.
         names: The names of the members.
     """
-    level = [(name, sent[name]) for name in names if name in sent]
+    room, longest = LIMITS.named_members, LIMITS.named_path
+    level = [(name, sent[name]) for name in islice(names, room) if name in sent and len(name) <= longest]
     for _ in range(LIMITS.named_depth):
         below: list[tuple[str, Any]] = []
         for path, value in level:
             yield path
             if isinstance(value, dict):
-                below += [(f"{path}.{name}", inner) for name, inner in value.items()]
+                rest = longest - len(path) - 1
+                inner = islice(value.items(), max(0, room - len(level) - len(below)))
+                below += [(f"{path}.{name}", each) for name, each in inner if len(name) <= rest]
+        room -= len(level)
         level = below
 
 
 def added_to(body: Mapping[str, Any], sent: Mapping[str, Any]) -> list[str]:
     """Returns the names of the members that were added to a client's body."""
     return [name for name in sent if name not in body or name == _ADDED_TO_BODIES]
+
+
+def has_path(body: Mapping[str, Any], path: str) -> bool:
+    """Returns whether a body has a member at a path. Its name may have dots, and its value may be null.
+
+    Args:
+        body: The body.
+        path: The path, as `paths_within` yields it.
+    """
+    return path in paths_within(body, [name for name in body if path.startswith(name)])
 
 
 def value_at(body: Mapping[str, Any], path: str) -> Any:

@@ -1,7 +1,8 @@
 """JSON Schemas that an API follows strictly: which ones it takes, and how others are fitted to it.
 
-OpenAI takes a strict schema only if its objects are closed and all their properties are required. Anthropic closes
-objects too, takes optional properties, and refuses a schema that refers to itself. Knows no provider.
+OpenAI takes a strict schema only if its objects are closed, all their properties are required, each part has a type
+("schema must have a 'type' key"), and a reference stands alone ("$ref cannot have keywords"). Anthropic closes objects
+too, takes optional properties, and refuses a schema that refers to itself. Knows no provider.
 
 Source: OpenAI's and Anthropic's guides to structured outputs.
 """
@@ -10,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
-from gai_fast.providers.requests.parts import is_object
+from gai_fast.providers.requests.parts import NAMED_SCHEMAS, NO_SCHEMAS, is_object
 
-_VALUES: Final = frozenset(("const", "default", "enum", "examples", "required"))
-"""The members of a schema whose values hold no schemas."""
-_BY_NAME: Final = frozenset(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"))
-"""The members of a schema that hold schemas by names."""
+_KINDS: Final = frozenset(("$ref", "anyOf", "type"))
+"""The members of which OpenAI wants one in each part of a strict schema."""
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _NOT_STRICT: Final = frozenset(
     "allOf contains dependentRequired dependentSchemas else if maxContains maxProperties minContains minProperties not "
     "oneOf patternProperties propertyNames then unevaluatedItems unevaluatedProperties uniqueItems".split()
@@ -27,8 +28,8 @@ _NOT_STRICT: Final = frozenset(
 def all_required(schema: Any) -> Any:
     """Returns a JSON Schema that OpenAI follows strictly: with closed objects. None if closing it is not enough.
 
-    Closing is enough if each object names its properties, all of them are required, and no others are allowed. An
-    optional property would have to become a required one, and the answers others.
+    Closing is enough if each object names its properties, all of them are required, no others are allowed, and OpenAI
+    takes all parts. An optional property would have to become a required one, and the answers others.
 
     Args:
         schema: The schema of an object. It is not changed; it is the result if its objects are closed.
@@ -47,19 +48,21 @@ class _NotStrictError(Exception):
 
 def _all_required(schema: Any) -> Any:
     if isinstance(schema, list):
-        written = [_all_required(each) for each in schema]
+        written = [_part(each) if isinstance(each, dict) else each for each in schema]
         return schema if all(one is other for one, other in zip(written, schema, strict=True)) else written
     if not isinstance(schema, dict):
         return schema
-    if not _NOT_STRICT.isdisjoint(schema):
+    if not _NOT_STRICT.isdisjoint(schema) or ("$ref" in schema and len(schema) > 1):
         raise _NotStrictError
     closed: dict[str, Any] = {}
     for name, value in schema.items():
-        if name in _BY_NAME and isinstance(value, dict):
-            inner = {key: _all_required(each) for key, each in value.items()}
+        if name in NAMED_SCHEMAS and isinstance(value, dict):
+            inner = {key: _part(each) for key, each in value.items()}
             closed[name] = value if all(inner[key] is value[key] for key in value) else inner
+        elif name == "items":
+            closed[name] = _part(value)
         else:
-            closed[name] = value if name in _VALUES else _all_required(value)
+            closed[name] = value if name in NO_SCHEMAS else _all_required(value)
     properties = schema.get("properties")
     if isinstance(properties, dict) or is_object(schema):
         required = schema.get("required")
@@ -70,6 +73,13 @@ def _all_required(schema: Any) -> Any:
         closed["additionalProperties"] = False
     is_same = len(closed) == len(schema) and all(closed[name] is schema[name] for name in schema)
     return schema if is_same else closed
+
+
+def _part(schema: Any) -> Any:
+    """Returns `_all_required` of a schema within another one, which must have a type."""
+    if not isinstance(schema, dict) or _KINDS.isdisjoint(schema):
+        raise _NotStrictError
+    return _all_required(schema)
 
 
 def is_recursive(schema: Mapping[str, Any]) -> bool:
@@ -102,20 +112,21 @@ def _inner(part: Any, schema: Mapping[str, Any]) -> list[Any]:
         return [each for each in part if isinstance(each, (dict, list))]
     found: list[Any] = []
     for name, value in part.items():
-        if name in _BY_NAME and isinstance(value, dict):
+        if name in NAMED_SCHEMAS and isinstance(value, dict):
             found += [each for each in value.values() if isinstance(each, dict)]
-        elif name not in _VALUES and isinstance(value, (dict, list)):
+        elif name not in NO_SCHEMAS and isinstance(value, (dict, list)):
             found.append(value)
-    reference = part.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        named = _named(reference, schema)
-        if isinstance(named, dict):
-            found.append(named)
+    for name in _REFERENCES:
+        reference = part.get(name)
+        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+            named = _named(unquote(reference), schema)
+            if isinstance(named, dict):
+                found.append(named)
     return found
 
 
 def _named(reference: str, schema: Any) -> Any:
-    """Returns the part of a schema that a JSON Pointer (RFC 6901) names. None if there is none."""
+    """Returns the part of a schema that a decoded JSON Pointer names (RFC 6901, 6). None if there is none."""
     for name in reference.split("/")[1:]:
         if isinstance(schema, list) and name.isdecimal() and len(name) <= _DIGITS:
             at = int(name)

@@ -148,6 +148,7 @@ class _Part:
     """One part of an item.
 
     Attributes:
+        owner: The place of its item among all items; negative if it has none.
         begin: Code points of the response's text before the part.
         is_delivered: Whether its text has become events.
         held: Text that becomes an event with the first delta, or at the end if nothing else of the part comes.
@@ -156,9 +157,10 @@ class _Part:
         cited: The number of its annotations that have been read.
     """
 
-    __slots__ = ("begin", "cited", "event", "held", "is_delivered", "prefix")
+    __slots__ = ("begin", "cited", "event", "held", "is_delivered", "owner", "prefix")
 
-    def __init__(self, begin: int = 0) -> None:
+    def __init__(self, owner: int = -1, begin: int = 0) -> None:
+        self.owner = owner
         self.begin = begin
         self.is_delivered = False
         self.held = ""
@@ -210,6 +212,7 @@ class _Item:
     """One item of the output.
 
     Attributes:
+        place: Its place among all items.
         number: Its position in the output.
         has_index: Whether its first event had its `output_index`.
         is_whole: Whether the argument text of its call has ended.
@@ -219,15 +222,16 @@ class _Item:
     """
 
     __slots__ = (
-        "call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts", "run",
-        "thinks_as",
+        "call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts", "place",
+        "run", "thinks_as",
     )  # fmt: skip
 
-    def __init__(self, kind: str, identifier: str, number: int, has_index: bool) -> None:
+    def __init__(self, kind: str, identifier: str, place: int, index: int | None) -> None:
         self.kind = kind
         self.identifier = identifier
-        self.number = number
-        self.has_index = has_index
+        self.place = place
+        self.number = place if index is None else index
+        self.has_index = index is not None
         self.parts: dict[tuple[str, int], _Part] = {}
         self.call: ToolCall | None = None
         self.is_whole = False
@@ -235,6 +239,9 @@ class _Item:
         self.is_done = False
         self.thinks_as = ""
         self.run = ""
+
+
+_NO_ITEMS: Final[dict[_Item, None]] = {}
 
 
 class _Items:
@@ -251,7 +258,7 @@ class _Items:
         is_shared: Whether two open items of one kind have had one index.
     """
 
-    __slots__ = ("_at", "_named", "begun", "is_shared", "unfinished")
+    __slots__ = ("_at", "_named", "_of_kind", "_unnumbered", "begun", "is_shared", "unfinished")
 
     def __init__(self) -> None:
         self.begun: list[_Item] = []
@@ -261,12 +268,19 @@ class _Items:
         """The current item for each kind and `output_index`."""
         self._named: dict[tuple[str, str], _Item] = {}
         """The last item of each kind and id."""
+        self._of_kind: dict[str, dict[_Item, None]] = {}
+        """Those of each kind that have not ended, in order."""
+        self._unnumbered: dict[str, dict[_Item, None]] = {}
+        """Those among them without an index."""
 
     def begin(self, item: _Item) -> None:
         self.begun.append(item)
         self.unfinished[item] = None
+        self._of_kind.setdefault(item.kind, {})[item] = None
         self.name(item, item.identifier)
-        if item.has_index:
+        if not item.has_index:
+            self._unnumbered.setdefault(item.kind, {})[item] = None
+        else:
             place = item.kind, item.number
             former = self._at.get(place)
             self.is_shared = self.is_shared or (former is not None and not former.is_done)
@@ -281,7 +295,9 @@ class _Items:
     def end(self, item: _Item) -> None:
         if not item.is_done:
             item.is_done = True
-            del self.unfinished[item]
+            del self.unfinished[item], self._of_kind[item.kind][item]
+            if not item.has_index:
+                del self._unnumbered[item.kind][item]
 
     def current(self, kind: str, index: int) -> _Item | None:
         """Returns the current item of a kind and an `output_index`, nearly always the last one, or None."""
@@ -301,14 +317,13 @@ class _Items:
         """
         if index is None:
             named = self._named.get((kind, identifier)) if identifier else None
-            return named or next((item for item in reversed(self.unfinished) if item.kind == kind), None)
+            return named or next(reversed(self._of_kind.get(kind, _NO_ITEMS)), None)
         named = self._open(kind, identifier) if self.is_shared else None
         return named or self.current(kind, index)
 
     def find_unnumbered(self, kind: str, identifier: str) -> _Item | None:
         """Returns the open item whose end alone has an index, or None; arguments as for `find`."""
-        unnumbered = (item for item in self.unfinished if item.kind == kind and not item.has_index)
-        return self._open(kind, identifier) or next(unnumbered, None)
+        return self._open(kind, identifier) or next(iter(self._unnumbered.get(kind, _NO_ITEMS)), None)
 
     def _open(self, kind: str, identifier: str) -> _Item | None:
         named = self._named.get((kind, identifier)) if identifier else None
@@ -331,6 +346,8 @@ class ResponsesAdapter(ProviderAdapter):
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._items = _Items()
+        self._prefixes: dict[tuple[int, str, str], _Part] = {}
+        """The delivered parts, by the place of their item, their kind and their prefix."""
         self._identifier = ""
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
@@ -528,7 +545,7 @@ class ResponsesAdapter(ProviderAdapter):
         if len(self._items.unfinished) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self.room.take(len(kind) + len(identifier), 8)
-        item = _Item(kind, identifier, len(self._items.begun) if index is None else index, index is not None)
+        item = _Item(kind, identifier, len(self._items.begun), index)
         self._items.begin(item)
         self.keep_id(identifier)
         return item
@@ -608,8 +625,8 @@ class ResponsesAdapter(ProviderAdapter):
     def _new_part(self, item: _Item, kind: str, index: int) -> _Part:
         if len(item.parts) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
-        self.room.take(0, 4)
-        part = item.parts[kind, index] = _Part(self._sent.characters)
+        self.room.take(0, 8)
+        part = item.parts[kind, index] = _Part(item.place, self._sent.characters)
         return part
 
     def _hold(self, identifier: str, raw: dict[str, Any], chunk: dict[str, Any]) -> None:
@@ -675,6 +692,8 @@ class ResponsesAdapter(ProviderAdapter):
         if not part.is_delivered:
             text = text if text.startswith(part.held) else part.held + text
             part.is_delivered, part.begin, part.prefix = True, self._sent.characters, text[:_PREFIX_LENGTH]
+            if part.owner >= 0:
+                self._prefixes.setdefault((part.owner, kind, part.prefix), part)
             if event == "text.delta":
                 self._sent.part = part
         if event == "text.delta":
@@ -692,13 +711,19 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         part = self._part(item, kind, chunk)
         if not part.is_delivered:
-            text = label(raw.get(name))
-            others = (other for key, other in item.parts.items() if key[0] == kind and other.is_delivered)
-            part = next((other for other in others if text.startswith(other.prefix)), part)
+            part = self._delivered(item, kind, label(raw.get(name))) or part
         events = self._fill(part, kind, raw)
         if events and item_kind == "reasoning":
             item.thinks_as = kind
         return events
+
+    def _delivered(self, item: _Item, kind: str, text: str) -> _Part | None:
+        """Returns the part of an item whose deltas began as a text does: they may have had another index. Or None."""
+        for size in range(min(len(text), _PREFIX_LENGTH), 0, -1):
+            part = self._prefixes.get((item.place, kind, text[:size]))
+            if part is not None:
+                return part
+        return None
 
     def _fill_all(self, item: _Item, raw_parts: Any) -> list[Event]:
         """Reads the parts of a whole item.

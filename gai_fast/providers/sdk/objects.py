@@ -289,6 +289,12 @@ class Messages:
         """The ids of the messages so far, at most `limits.message_ids`."""
         self._said: dict[str, Any] = {}
         """The digest of the text in the chunks of each message, and in all since the last whole message."""
+        self._changed: dict[str, None] = {}
+        """Those whose digest has changed since the last whole message."""
+        self._digests: dict[str, bytes] = {}
+        """The value of each other digest."""
+        self._names: dict[bytes, dict[str, None]] = {}
+        """Whose digests have a value."""
         self._called: set[Any] = set()
         """The calls so far, as many at most: the ids of those in chunks, the hashes of whole ones."""
         self._next = _WHOLE_CALLS
@@ -323,6 +329,7 @@ class Messages:
         for name in {_ALL, identifier}:
             if name in self._said or len(self._said) < LIMITS.message_ids:
                 self._said.setdefault(name, sha256()).update(text)
+                self._changed[name] = None
 
     def _new(self, delta: dict[str, Any], identifier: str, *, is_own: bool) -> dict[str, Any]:
         """Returns what is new in a whole message.
@@ -345,10 +352,25 @@ class Messages:
 
     def _take(self, digest: bytes) -> bool:
         """Returns whether chunks had this text. A second message with it repeats no chunks."""
-        found = [name for name, said in self._said.items() if said.digest() == digest]
+        for name in self._changed:
+            self._forget(name)
+            value = self._digests[name] = self._said[name].digest()
+            self._names.setdefault(value, {})[name] = None
+        self._changed.clear()
+        found = [*self._names.get(digest, ())]
         for name in {_ALL, *found}:
+            self._forget(name)
             self._said.pop(name, None)
         return bool(found)
+
+    def _forget(self, name: str) -> None:
+        """Removes the value of a digest."""
+        value = self._digests.pop(name, None)
+        if value is not None:
+            names = self._names[value]
+            del names[name]
+            if not names:
+                del self._names[value]
 
     def _added(self, usage: Mapping[str, Any]) -> dict[str, Any]:
         inputs, outputs = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}

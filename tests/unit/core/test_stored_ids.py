@@ -109,6 +109,8 @@ OWN = own_item_id("rs", new_stream_id(), 12)
         ({"type": "reasoning", "id": "rs_1", "content": [{"type": "reasoning_text", "text": "x"}]}, True),
         ({"type": "reasoning", "id": "rs_1", "summary": [{"text": "x"}], "encrypted_content": ""}, True),
         ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, False),
+        ({"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}, False),
+        ({"type": "compaction", "id": "cmp_1", "created_by": "x"}, True),
         ({"type": "reasoning", "id": OWN, "summary": [{"type": "summary_text", "text": "x"}]}, False),
         ({"type": "reasoning", "id": "rs_" + "0a" * 25, "summary": [{"type": "summary_text", "text": "x"}]}, True),
         ({"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}, False),

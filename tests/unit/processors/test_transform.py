@@ -146,6 +146,17 @@ def test_probabilities_that_do_not_spell_the_text_are_left_out() -> None:
     assert out[1] == delta("a")
 
 
+@pytest.mark.parametrize("token", [5, None, True, 1.5, ["5"], {"a": 1}])
+def test_a_token_that_is_no_text_breaks_nothing(token: Any) -> None:
+    """Upstreams send what they like: an exception of a processor would end the stream as the gateway's own failure."""
+    score = {"token": token, "logprob": -1.0, "top_logprobs": [5, {"token": token}, {"token": "secret"}]}
+    for text in (str(token), "5"):
+        events = [START, {**delta(text), "logprobs": [score]}, FINISH]
+        out = through(ReplaceProcessor({"secret": "***"}), events)
+        assert text_of(out) == text
+        assert "secret" not in str(out)
+
+
 def test_a_snapshot_has_the_replacements() -> None:
     snapshot: Any = {"type": "json.snapshot", "json": {"secret": ["a secret", 5, {"b": "secrets"}]}}
     out = through(ReplaceProcessor({"secret": "***"}), [START, snapshot, FINISH])

@@ -161,6 +161,21 @@ def test_what_the_provider_said_stays(said: Any) -> None:
     assert counted(UsageProcessor(words, str), {**FINISH, "usage": said}) == said
 
 
+@pytest.mark.parametrize(
+    ("said", "into", "out"),
+    [
+        ({"output_tokens": 5}, 3, 5),
+        ({"input_tokens": 7}, 7, 2),
+        ({"output_tokens": 5, "cached_input_tokens": 2}, 3, 5),
+        ({"output_tokens": 5, "cached_input_tokens": 20, "cache_write_input_tokens": 10}, 30, 5),
+        ({"input_tokens": 7, "reasoning_tokens": 30}, 7, 30),
+    ],
+)
+def test_a_count_that_is_missing_is_counted_and_is_no_less_than_its_parts(said: Any, into: int, out: int) -> None:
+    counts = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": "counted"}
+    assert counted(UsageProcessor(words, lambda: "a b c"), {**FINISH, "usage": said}) == {**counts, **said}
+
+
 def test_arguments_and_reasoning_are_output_and_a_reset_is_not() -> None:
     call: Any = {"type": "tool.call.delta", "arguments": " b"}
     reasoning: Any = {"type": "reasoning.delta", "text": " c"}

@@ -187,7 +187,14 @@ class TestRequests:
         ]
 
     @pytest.mark.parametrize(
-        "before", [[], [{"role": "system", "content": "Be brief."}], [{"role": "user", "content": ""}]]
+        "before",
+        [
+            [],
+            [{"role": "system", "content": "Be brief."}],
+            [{"role": "user", "content": ""}],
+            [{"role": "assistant", "content": "Let me see."}],
+            [{"role": "assistant", "content": "Let"}, {"role": "assistant", "content": "me see."}],
+        ],
     )
     def test_a_conversation_that_begins_with_a_call_gets_a_word_of_the_user(self, before: Any) -> None:
         """Google's API refuses it: "function call turn comes immediately after a user turn"."""

@@ -145,6 +145,13 @@ def test_a_question_between_calls_and_results_stays_behind_them() -> None:
     }
 
 
+@pytest.mark.parametrize("role", ["", None, 5, []])
+def test_a_message_without_a_role_is_the_providers_to_refuse(role: Any) -> None:
+    messages = [{"role": role, "content": "a"}, {"content": "b"}]
+    sent = mended(Turns("p"), {"messages": messages})[0]["messages"]
+    assert sent[0]["role"] == role
+
+
 def test_turns_alternate_and_end_with_the_user() -> None:
     system, answer = {"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}
     body, changes = mended(Turns("p"), {"messages": [system, user("1"), user("2"), answer, system, answer]})

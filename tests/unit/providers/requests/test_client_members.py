@@ -204,18 +204,24 @@ def test_a_request_is_written_a_bounded_number_of_times_without_its_conversation
     assert all("system" not in body and len(body["messages"]) == 1 for body in written)
 
 
-def test_a_large_request_is_written_once() -> None:
+@pytest.mark.parametrize("place", ["sent", "left out", "added"])
+def test_a_large_request_is_written_once_at_most(place: str) -> None:
     """Each writing walks it: one of 10 MB held the loop for seconds, whenever its caller made a mistake in it."""
-    written: list[dict[str, Any]] = []
+    large = {"odd": "x" * LIMITS.rewritten_request}
+    writes = 0
 
     def write(body: dict[str, Any]) -> dict[str, Any]:
-        written.append(body)
-        return body
+        nonlocal writes
+        writes += 1
+        sent = {name: value for name, value in body.items() if name != "odd" or place == "sent"}
+        return sent | large if place == "added" else sent
 
-    schema = {"type": "object", "description": "x" * LIMITS.rewritten_request}
-    asked = {**CHAT, "temperature": 9, "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
-    assert client_member(asked, write, Error("invalid_request", "temperature: wrong", provider="p")) is None
-    assert len(written) == 1
+    error = Error("invalid_request", "temperature: wrong", provider="p")
+    asked = {**CHAT, "temperature": 9}
+    assert client_member(asked if place == "added" else asked | large, write, error) is None
+    assert writes == (place == "added")
+    if place == "left out":
+        assert client_member(asked, write, error) == "temperature"
 
 
 def test_what_cannot_be_written_names_nothing() -> None:
@@ -223,3 +229,19 @@ def test_what_cannot_be_written_names_nothing() -> None:
         raise Error("unsupported", "no")
 
     assert client_member(CHAT, write, Error("invalid_request", "last: wrong", provider="p")) is None
+
+
+@pytest.mark.parametrize("beside", [{}, {"a": 5}, {"a": [1]}, {"a": {"c": 1}}])
+def test_a_name_with_a_dot_is_no_path(beside: dict[str, Any]) -> None:
+    api, target = get_provider("openai-compatible"), Target("m", "k", "drop")
+    error = api.decode_error(400, {}, openai_400("Unknown parameter: 'a.b'.", "a.b"))
+    assert api.client_member({**CHAT, **beside, "a.b": 1}, target, error) is None
+    error = api.decode_error(400, {}, openai_400("`max_completion_tokens` is too large", "max_completion_tokens"))
+    body = {**RESPONSES, "max_output_tokens": 9, **beside, "a.b": 1}
+    found = api.client_member(CHAT, target, error, body, get_format("responses").parse_request)
+    assert found in ("max_output_tokens", None)
+
+
+def test_a_number_that_is_none_in_json_names_nothing() -> None:
+    error = Error("invalid_request", "Unknown parameter: 'top_p'.", provider="openai")
+    assert client_member({**CHAT, "top_p": float("inf")}, dict, error) is None

@@ -9,10 +9,12 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error
+from gai_fast.providers import Target, get_provider
 from gai_fast.providers.requests.limits import LIMITS
 from gai_fast.providers.requests.refusals import (
     added_to,
     dispensable,
+    has_path,
     is_lacking,
     may_name_a_member,
     named_member,
@@ -158,7 +160,7 @@ class Counted(str):
         return super().find(*given)
 
 
-@pytest.mark.parametrize("shape", ["wide", "deep", "named"])
+@pytest.mark.parametrize("shape", ["wide", "deep", "named", "long"])
 def test_the_work_for_a_refusal_grows_with_the_request_and_no_faster(shape: str) -> None:
     """Each of 1,000 odd members was looked for in each text of the request: seconds of the loop for one 400."""
 
@@ -168,6 +170,8 @@ def test_the_work_for_a_refusal_grows_with_the_request_and_no_faster(shape: str)
             odd = {}
             for _ in range(count):
                 odd = {"odd_member": odd}
+        if shape == "long":  # a path repeats the names before its own
+            odd = {"o" * 4 * count: odd}
         names = " ".join(f"'odd_{number}'" for number in range(count)) if shape == "named" else "'other_member'"
         texts: list[str] = [Counted(f"text odd_{number} " * 10) for number in range(count)]
         sent = {"stream_options": odd, "messages": texts}
@@ -179,3 +183,28 @@ def test_the_work_for_a_refusal_grows_with_the_request_and_no_faster(shape: str)
     small, large = searches(1000), searches(2000)
     assert all(more <= 2.3 * less + 2.3 for less, more in zip(small, large, strict=True))
     assert large[0] <= 2 * 2000 * LIMITS.named_checked
+
+
+def test_a_path_is_found_whatever_its_names_and_values_are() -> None:
+    body = {"a": {"b.c": 1, "d": None}, "a.b": {"e": 1}}
+    assert all(has_path(body, path) for path in ("a", "a.b.c", "a.d", "a.b", "a.b.e"))
+    assert not any(has_path(body, path) for path in ("b", "a.c", "a.b.d", "a.d.e", ""))
+
+
+@pytest.mark.parametrize("member", [{"odd_one": 1}, {"odd_one": None}, {"one.one": 1}, {"one.one": None}])
+def test_a_member_that_a_client_wrote_is_not_the_gateways_own(member: dict[str, Any]) -> None:
+    """What is learned of the gateway's own members counts for all callers."""
+    api, target, name = get_provider("openai"), Target("gpt-4o", "k", "drop"), next(iter(member))
+    body = {"model": "m", "messages": [], "stream_options": member}
+    found = api.refused_member(body, target, refusal(f"Unknown parameter: 'stream_options.{name}'."))
+    assert found == (f"stream_options.{name}", True, False)
+    native = parse_request(orjson.dumps({"query": "a", "provider_options": {"openai": member}}))
+    found = api.refused_member(native, target, refusal(f"Unknown parameter: '{name}'."))
+    assert found is None or found == (name, True, False)
+
+
+def test_what_every_request_is_sent_with_is_the_gateways_own() -> None:
+    native = parse_request(b'{"query":"a"}')
+    error = refusal("Unknown parameter: 'stream_options.include_usage'.")
+    found = get_provider("openai").refused_member(native, Target("gpt-4o", "k", "drop"), error)
+    assert found == ("stream_options.include_usage", True, True)

@@ -66,9 +66,17 @@ def test_objects_are_closed(schema: Any, wanted: Any) -> None:
         closed("a", allOf=[closed("b")]),
         {**closed("a"), "anyOf": [closed("b")]},
         {"$ref": "#/$defs/A", "$defs": {"A": closed("a")}},
+        # schema must have a 'type' key
+        closed("a", properties={"a": {}}),
+        closed("a", properties={"a": True}),
+        closed("a", properties={"a": {"enum": ["b"]}}),
+        closed("a", properties={"a": {"type": "array", "items": {"description": "b"}}}),
+        closed("a", properties={"a": {"anyOf": [{"const": "b"}, TEXT]}}),
+        # a reference cannot have keywords beside it
+        closed("a", properties={"a": {"$ref": "#/$defs/A", "description": "b"}}, **{"$defs": {"A": closed("b")}}),
     ],
 )
-def test_a_schema_whose_answers_would_be_others_is_none(schema: Any) -> None:
+def test_a_schema_that_closing_does_not_make_strict_is_none(schema: Any) -> None:
     assert all_required(schema) is None
 
 
@@ -95,6 +103,10 @@ def defined(schema: dict[str, Any], **named: Any) -> dict[str, Any]:
         ({"anyOf": [TEXT, {"items": {"$ref": "#/anyOf/0"}}, {"$ref": "#/anyOf/7"}]}, False),
         ({"anyOf": [{"$ref": "https://example.org/a"}, {"$ref": 5}, {"$ref": "#/nothing/here"}]}, False),
         ({"anyOf": [{"$ref": "#/anyOf/" + "9" * 5000}]}, False),
+        (defined({"$ref": "#/$defs/a%20b"}, **{"a b": {"items": {"$ref": "#/%24defs/a%20b"}}}), True),
+        (closed("a", properties={"a": {"$dynamicRef": "#"}}), True),
+        (closed("a", properties={"a": {"$recursiveRef": "#"}}), True),
+        (defined(closed("a", properties={"a": {"$ref": "#b"}}), B={"$anchor": "b", **TEXT}), False),
     ],
 )
 def test_a_schema_that_refers_to_itself_is_found(schema: Any, is_own: bool) -> None:
