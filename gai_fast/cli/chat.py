@@ -245,7 +245,7 @@ def command(config_path: Path | None, model: str | None, json: bool, prompt: str
     chosen = _chosen(settings, model)
     if _is_terminal() and not json:
         description = get_provider(chosen.upstream.provider).description
-        about = description or f"{chosen.upstream.name}/{chosen.id}"
+        about = description or " or ".join(f"{each.upstream.name}/{each.id}" for each in chosen.targets or (chosen,))
         click.echo(_TERMINAL.sub("", f"[{chosen.name}: {about}]"), err=True)
     conversation = Conversation(settings, chosen, as_json=json)
     if prompt is None:

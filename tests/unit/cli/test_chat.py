@@ -121,11 +121,13 @@ def test_a_terminal_is_told_which_model_answers(
     (folder / "gai-fast.toml").write_text(
         '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
         '[[model]]\nname = "fast"\nupstream = "main"\nid = "gpt-x"\n'
+        '[[model]]\nname = "pool"\ntargets = [{upstream = "main", id = "a"}, {upstream = "main", id = "b"}]\n'
     )
-    asked[1].extend([text("ok"), text("ok")])
+    asked[1].extend([text("ok"), text("ok"), text("ok")])
     assert run("chat", "hi").stderr == ""
     monkeypatch.setattr("gai_fast.cli.chat._is_terminal", lambda: True)
     assert run("chat", "hi").stderr == "[fast: main/gpt-x]\n"
+    assert run("chat", "-m", "pool", "hi").stderr == "[pool: main/a or main/b]\n"
 
 
 def test_on_a_terminal_reasoning_is_dimmed_and_control_characters_are_left_out(
