@@ -262,7 +262,8 @@ async def test_text_that_grows_by_small_pieces_is_read_in_proportion(page: Page,
             const steps = Markdown.steps - before;
             const searched = Markdown.searched - unsearched;
             new Markdown(once).append(whole);
-            return {{ steps, searched, isSame: place.innerHTML === once.innerHTML, isWhole: isWhole > 0 || !whole.trim() }};
+            const isSame = place.innerHTML === once.innerHTML;
+            return {{ steps, searched, isSame, isWhole: isWhole > 0 || !whole.trim() }};
           }};
           return [read(20000), read(40000)];
         }})"""
