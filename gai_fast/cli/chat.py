@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gai_fast.cli import Failure, config_option, json_option, load_config, log_bugs_only, option
+from gai_fast.cli.limits import LIMITS
 from gai_fast.cli.serve import run_async
 from gai_fast.config import wants_color
 from gai_fast.core.result import ReadCollector, Result
@@ -41,7 +42,8 @@ class Wrapped:
     """Breaks lines of a growing text at words, as a terminal breaks them anywhere.
 
     A word is held back until it is complete; between wide characters a line may be broken anywhere. What may be copied
-    stays as it is: a word longer than a line, and the code between lines that begin with three backticks.
+    stays as it is: a word longer than a line, and the code between lines that begin with three backticks, which may be
+    indented. The work is linear in the text, as what is held back is bounded.
 
     Args:
         width: The width of a line, in cells.
@@ -50,9 +52,10 @@ class Wrapped:
     def __init__(self, width: int) -> None:
         self._width = width
         self._word = ""
+        self._word_cells = 0
         self._column = 0
         self._line = ""
-        """The beginning of the line, as long as it may become a fence of code."""
+        """The beginning of the line behind its blanks, as long as it may become a fence of code."""
         self._is_code = False
         self._is_long = False  # the present word is longer than a line
 
@@ -60,7 +63,7 @@ class Wrapped:
         """Returns what can be printed of the text so far."""
         out: list[str] = []
         for character in text:
-            if len(self._line) < len(_FENCE):
+            if len(self._line) < len(_FENCE) and (self._line or character not in " \t"):
                 self._line += character
             if character == "\n":
                 out += [self.rest(), character]
@@ -79,31 +82,39 @@ class Wrapped:
                 self._column = (self._column + _cells(character)) % self._width
             elif unicodedata.east_asian_width(character) in "WF":
                 out.append(self.rest())
-                self._word = character
+                self._hold(character)
                 out.append(self.rest())
             else:
-                self._word += character
-                if _cells(self._word) >= self._width:
+                self._hold(character)
+                if self._word_cells >= self._width or len(self._word) >= LIMITS.word_held:
                     out.append(self.rest())
                     self._is_long = True
         return "".join(out)
 
     def rest(self) -> str:
         """Returns the word that is held back, on a line of its own if the present one has no room for it."""
-        word, self._word = self._word, ""
-        cells = _cells(word)
+        word, cells = self._word, self._word_cells
+        self._word, self._word_cells = "", 0
         is_new = cells > 0 and self._column > 0 and self._column + cells > self._width
         self._column = (0 if is_new else self._column) + cells
         return f"\n{word}" if is_new else word
+
+    def _hold(self, character: str) -> None:
+        self._word += character
+        self._word_cells += _cells(character)
 
 
 _FENCE: Final = "```"
 
 
-def _cells(text: str) -> int:
-    """Returns the cells that a text takes on a terminal."""
-    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
-    return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)
+def _cells(character: str) -> int:
+    """Returns the cells that a character takes on a terminal: 0 for marks and format characters, such as joiners."""
+    if unicodedata.category(character) in _WITHOUT_CELL:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+_WITHOUT_CELL: Final = frozenset(("Mn", "Me", "Cf"))
 
 
 class _Printer:
@@ -112,7 +123,8 @@ class _Printer:
 
     def __init__(self) -> None:
         self._is_terminal = _is_terminal()
-        self._wrapped = Wrapped(shutil.get_terminal_size().columns) if self._is_terminal else None
+        self._wrapped: Wrapped | None = None
+        self._begin_line()
         self._color = self._is_terminal and wants_color()
         self._kind = ""
         self._last = "\n"
@@ -130,6 +142,7 @@ class _Printer:
             name = _TERMINAL.sub("", call["name"])
             self._flush()
             click.echo(f"\n[{name} is called; chat runs no tools]", err=True)
+            self._begin_line()
         elif kind == "done":
             self._flush()
             if self._last != "\n":
@@ -139,10 +152,13 @@ class _Printer:
         if self._kind not in ("", kind):
             self._flush()
             click.echo("\n")
-            if self._is_terminal:
-                self._wrapped = Wrapped(shutil.get_terminal_size().columns)
+            self._begin_line()
         self._kind = kind
         self._print(text if self._wrapped is None else self._wrapped.add(_TERMINAL.sub("", text)))
+
+    def _begin_line(self) -> None:
+        if self._is_terminal:
+            self._wrapped = Wrapped(shutil.get_terminal_size().columns)
 
     def _flush(self) -> None:
         """Prints the word that is held back."""
@@ -229,7 +245,7 @@ def command(config_path: Path | None, model: str | None, json: bool, prompt: str
     chosen = _chosen(settings, model)
     if _is_terminal() and not json:
         description = get_provider(chosen.upstream.provider).description
-        about = description or f"{chosen.upstream.name}/{chosen.id}"
+        about = description or " or ".join(f"{each.upstream.name}/{each.id}" for each in chosen.targets or (chosen,))
         click.echo(_TERMINAL.sub("", f"[{chosen.name}: {about}]"), err=True)
     conversation = Conversation(settings, chosen, as_json=json)
     if prompt is None:

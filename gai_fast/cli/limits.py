@@ -18,6 +18,9 @@ class Limits:
     stdout_blocked: float = 1.0
     """Seconds for which a server's start waits for a standard output that cannot be written to, such as a full pipe."""
 
+    word_held: int = 256
+    """Characters of a word that `gai-fast chat` holds back: no word is longer, and marks without width have no end."""
+
     doctor: float = 10.0
     """Seconds that `gai-fast doctor` waits for each response."""
 

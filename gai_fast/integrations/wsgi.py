@@ -338,7 +338,9 @@ def _of_framework() -> tuple[Any, Callable[[Response], Any]]:
     if flask is not None and flask.has_request_context():
         return flask.request, lambda each: flask.Response(each, each.status, each.headers)
     if bottle is not None and "REQUEST_METHOD" in bottle.request.environ:
-        return bottle.request, lambda each: bottle.HTTPResponse(each, each.status, each.headers)
+        # `bottle.request` is another one in each thread, and an async `prepare` runs in the loop's.
+        request = bottle.Request(bottle.request.environ)
+        return request, lambda each: bottle.HTTPResponse(each, each.status, each.headers)
     raise RuntimeError("a handler is called as a view of Flask or Bottle, or as a WSGI application")
 
 

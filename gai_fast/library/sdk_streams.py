@@ -17,7 +17,7 @@ that API's adapter reads as it reads the provider's own bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, suppress
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
@@ -103,6 +103,9 @@ def _not_streamed(stream: object) -> TypeError:
     kind = type(stream).__name__
     if iscoroutinefunction(stream):
         return TypeError(f"from_sdk takes an async function's call: call the {kind} first")
+    if isinstance(stream, Coroutine):
+        stream.close()  # else Python warns that nobody awaits it
+        return TypeError("from_sdk takes the call of an async client itself, not a function that makes it")
     text = "from_sdk takes an iterator or an async iterator of an answer's chunks"
     return TypeError(f"{text}; this is {kind} (was it streamed?)")
 

@@ -243,6 +243,8 @@ async def test_a_prompt_is_edited_and_what_follows_it_is_replaced(page: Page, up
     for prompt in ("quick one", "quick two"):
         await send(page, prompt)
         await ended(page)
+    await page.evaluate("document.querySelector('#prompt').value = 'a draft'")
+    await press(page, 1, "edit")
     await press(page, 0, "edit")
     assert await page.evaluate("[document.activeElement.id, document.querySelector('#prompt').value]") == [
         "prompt",
@@ -250,11 +252,13 @@ async def test_a_prompt_is_edited_and_what_follows_it_is_replaced(page: Page, up
     ]
     await page.press("Escape")
     assert await page.evaluate("document.querySelector('#editing').hidden")
+    assert await page.evaluate("document.querySelector('#prompt').value") == "a draft"
     assert await page.evaluate(QUESTIONS) == ["quick one", "quick two"], "nothing is lost before it is sent"
     await press(page, 0, "edit")
     await send(page, "quick three")
     await ended(page)
     assert await page.evaluate(QUESTIONS) == ["quick three"]
+    assert await page.evaluate("document.querySelector('#prompt').value") == "a draft"
     assert [each["content"] for each in upstream[0].bodies[-1]["messages"]] == ["quick three"]
 
 

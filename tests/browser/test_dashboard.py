@@ -578,11 +578,20 @@ async def test_ids_are_copied_and_the_example_names_the_key(browser: Browser, or
         curl = "document.querySelector('#curl').textContent"
         assert "authorization" not in await page.evaluate(curl)
         await page.evaluate(f"void (window.keys = {json.dumps([ROOT])})")
+        await page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject())")  # as without TLS
+        copying = "document.querySelector('#requests [data-id=req-1]')"
+        await page.evaluate(f"({copying}.textContent = '', {copying}.focus(), {copying}.click())")
+        await page.until(f"{copying}.textContent === 'Copied'")
+        focused = "document.activeElement.dataset.id"
+        assert await page.evaluate(focused) == "req-1"
+        await page.evaluate(f"void (window.requests = {json.dumps([ended('req-2'), ended('req-1')])})")
         await page.evaluate("(window.lose(), document.querySelector('#retry').click())")
         await page.until("window.opened === 2")
         for _ in range(2):
             await page.evaluate(sample())
             await page.until("document.querySelector('#keys .key')")
+        await page.until("document.querySelectorAll('#requests tbody tr').length === 2")
+        assert await page.evaluate(focused) == "req-1", "a new list takes the focus of nobody"
         await page.until(f"""{curl}.includes('-H "authorization: Bearer $GAI_API_KEY"')""")
         texts_of = "[...document.querySelectorAll('#requests option')].map((each) => each.textContent)"
         assert (await page.evaluate(texts_of))[0] == "any end"

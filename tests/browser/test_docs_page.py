@@ -86,6 +86,13 @@ async def test_with_keys_the_page_asks_for_an_admins(
             )
             if name != "root":
                 await page.until(f"{why} !== {before!r}")
+            if name == "web":
+                await page.set_offline(True)
+                await page.evaluate(
+                    "(document.querySelector('#key').value = 'x', document.querySelector('#login').requestSubmit())"
+                )
+                await page.until(f"{why}.startsWith('The description cannot be read: ')")
+                await page.set_offline(False)
         await page.until("document.querySelectorAll('main details').length > 0")
         assert await page.evaluate("document.querySelector('#login').hidden")
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -232,7 +232,14 @@ GROWING = {
     "paragraphs": "some text\\n\\n",
     "blanks": "     ",
     "blank lines": "\\n",
+    "marks": "**",
+    "marks of words": "*a ",
+    "marks of another kind": "a _b ~~c ",
+    "a list of marks": "- " + "*a" * 249 + "\\n",
+    "paragraphs of marks": "*a" * 999 + "\\n\\n",
 }
+SEARCHED = 16 * 32 + 2 * 1000
+"""Characters that are searched for each one that has come: what they pay for, and two readings of the whole."""
 HEADS = {"code": "```\\n", "a table": "| a | b |\\n|---|---|\\n"}
 
 
@@ -248,18 +255,22 @@ async def test_text_that_grows_by_small_pieces_is_read_in_proportion(page: Page,
             const [place, once] = [document.createElement('div'), document.createElement('div')];
             const shown = new Markdown(place);
             const before = Markdown.steps;
+            const unsearched = Markdown.searched;
             for (let at = 0; at < whole.length; at += 32) shown.append(whole.slice(at, at + 32));
             const isWhole = place.textContent.replace(/\\s/g, '').length;
             shown.end();
             const steps = Markdown.steps - before;
+            const searched = Markdown.searched - unsearched;
             new Markdown(once).append(whole);
-            return {{ steps, isSame: place.innerHTML === once.innerHTML, isWhole: isWhole > 0 || !whole.trim() }};
+            const isSame = place.innerHTML === once.innerHTML;
+            return {{ steps, searched, isSame, isWhole: isWhole > 0 || !whole.trim() }};
           }};
           return [read(20000), read(40000)];
         }})"""
     )
     small, large = found
     assert large["steps"] / small["steps"] <= 2.3
+    assert max(small["searched"] / 20000, large["searched"] / 40000) <= SEARCHED, "ends of marks are looked for"
     assert small["isSame"]
     assert large["isSame"]
     assert large["isWhole"], "what is not read yet stands there as it came"

@@ -148,6 +148,23 @@ async def test_cancel_stops_the_upstream_and_keeps_the_text(
     assert await page.evaluate("document.querySelector('#error').hidden")
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_escape_closes_the_settings_before_it_stops_an_answer(browser: Browser, origin: str, width: int) -> None:
+    """Over the conversation, and beside it."""
+    async with browser.page(width=width) as page:
+        await page.open(f"{origin}/?model=fake")
+        await page.until("document.querySelector('#model').value === 'fake'")
+        await send(page, "endless")
+        await page.until("document.querySelector('#answer').textContent.length > 20")
+        await page.evaluate("document.querySelector('#open-settings').click()")
+        await page.press("Escape")
+        await page.until("!document.querySelector('#settings').open")
+        assert await text(page, "#status") == "Streaming"
+        await page.press("Escape")
+        await ended(page)
+        assert await text(page, "#status") == "Cancelled"
+
+
 async def test_cancel_stops_an_upstream_that_has_not_said_a_word(page: Page, upstream: tuple[Upstream, int]) -> None:
     asked = len(upstream[0].prompts)
     await send(page, "silent")

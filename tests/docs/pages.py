@@ -115,3 +115,15 @@ def matches(shown: str, printed: str) -> bool:
 def _header(line: str) -> tuple[str, str]:
     name, _, value = line.partition(":")
     return name.lower(), value.strip()
+
+
+_LINK: Final = re.compile(r"\]\([^)]*\)")
+_WORD: Final = re.compile(r"[^\s|]*[^\W\d_][^\s|]*")
+
+
+def words_of(page: str) -> int:
+    """Returns the number of words of a page: what has a letter, between blanks or the bars of a table.
+
+    Blocks of code are left out, as are the addresses of links. Code in a sentence counts as the reader reads it.
+    """
+    return len(_WORD.findall(_LINK.sub("]", _FENCE.sub("", page))))

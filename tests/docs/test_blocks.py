@@ -217,6 +217,25 @@ WAIT_FOR_SERVER: Final = """
 until grep -qs 'http://' {name}.log; do kill -0 ${name} || {{ cat {name}.log; exit 1; }}; sleep 0.02; done
 cat {name}.log
 """
+TERMINAL: Final = """#!{python}
+# Runs a command whose standard output is a terminal, as a reader's is; what it prints goes to ours.
+import os, sys, termios
+
+ours, theirs = os.openpty()
+attributes = termios.tcgetattr(theirs)
+attributes[1] &= ~termios.OPOST  # else a line feed becomes two characters
+termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+if os.fork() == 0:
+    os.close(theirs)
+    try:
+        while printed := os.read(ours, 65536):
+            os.write(1, printed)
+    finally:  # Linux ends a terminal by an error
+        os._exit(0)
+os.dup2(theirs, 1)
+os.closerange(3, theirs + 1)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 def steps(page: str) -> Iterator[Step]:
@@ -247,7 +266,7 @@ def script(block: Block) -> str:
     name = server[1]
     stop = f'[ -z "${{{name}:-}}" ] || {{ kill ${name}; wait ${name} || true; }}\n'
     # The shell makes the log in the background: what the page's server before said is removed first.
-    start = f"rm -f {name}.log\n{block.text.strip().rstrip('& ')} > {name}.log 2>&1 & {name}=$!\n"
+    start = f"rm -f {name}.log\nterminal {block.text.strip().rstrip('& ')} > {name}.log 2>&1 & {name}=$!\n"
     return stop + start + WAIT_FOR_SERVER.format(name=name)
 
 
@@ -274,10 +293,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], 
 
 
 def make_programs(folder: Path) -> None:
-    """Makes the programs of `gai-fast` and `python3` that a page in a folder runs."""
+    """Makes the programs that a page in a folder runs: `gai-fast`, `python3`, and `terminal` for servers."""
     programs = folder / "programs"
     programs.mkdir()
     python = shlex.quote(sys.executable)
+    (programs / "terminal").write_text(TERMINAL.format(python=sys.executable))
+    (programs / "terminal").chmod(0o755)
     for name, command in (("gai-fast", f"{python} -m gai_fast"), ("python3", python)):
         (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)

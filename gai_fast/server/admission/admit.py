@@ -242,10 +242,12 @@ class Admission:
             self._check_operator(admitted, self._callers, headers, "" if peer is None else peer.remote)
 
     def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
-        """Refuses callers without an admin's key (rule 1). The audit log names the key of a refused request too."""
+        """Refuses callers without an admin's key, or one for the figures (rule 1). The audit log names the key of a
+        refused request too."""
         key = admitted.key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
-        if key.role != "admin" and not (key.role == "metrics" and admitted.path in self.paths.metrics):
-            raise Error("forbidden", "this needs a key whose role is admin", reason="role")
+        roles = ("admin", "metrics") if admitted.path in self.paths.metrics else ("admin",)
+        if key.role not in roles:
+            raise Error("forbidden", f"this needs a key whose role is {' or '.join(roles)}", reason="role")
 
     def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
         """Refuses requests from other machines (rule 2)."""

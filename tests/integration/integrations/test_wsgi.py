@@ -166,7 +166,7 @@ async def test_a_route_asks_the_gateway_opens_it_and_resumes(net: Net, host: str
     assert (refused.status, refused.error["reason"]) == (400, "last_event_id")
 
 
-@pytest.mark.parametrize("path", ["plain/later", "flask/later/part"])
+@pytest.mark.parametrize("path", ["plain/later", "flask/later/part", "bottle/later/part"])
 @on_uvloop
 async def test_prepare_may_be_async_and_sees_the_frameworks_request(net: Net, host: str, path: str) -> None:
     answer = await Served(net, host).ask(f"{path}?q=Why")

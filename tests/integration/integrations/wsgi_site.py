@@ -170,6 +170,7 @@ bottle_app = bottle.Bottle()
 
 
 bottle_app.get("/handled")(HANDLERS["handled"])
+bottle_app.get("/later/<part>")(HANDLERS["later"])
 
 
 @bottle_app.get("/<route>")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli import chat
+from gai_fast.cli.limits import LIMITS
 from gai_fast.core.reading import parse_request
 from gai_fast.model.request import Request
 from gai_fast.model.settings import Settings
@@ -90,7 +91,12 @@ def test_reasoning_and_control_codes_stay_out_of_a_pipe(run: Run, asked: Asked) 
         ("0123456789 next", ["0123456789", "next"]),
         ("see https://a.example/long it is", ["see ", "https://a.example/long it is"]),
         ("a\n```py\nx = 1 + 2 + 3\n```\nand more text", ["a", "```py", "x = 1 + 2 + 3", "```", "and more ", "text"]),
+        (
+            "1.\n   ```py\n   x = 1 + 2 + 3\n   ```\nand more text",
+            ["1.", "   ```py", "   x = 1 + 2 + 3", "   ```", "and more ", "text"],
+        ),
         ("世界世界世界", ["世界世界世", "界"]),
+        ("a\u0301b c\u200dd efgh ij", ["a\u0301b c\u200dd efgh", "ij"]),
         ("", [""]),
     ],
 )
@@ -101,17 +107,27 @@ def test_lines_are_broken_at_words_however_the_text_comes(said: str, lines: list
         assert "".join([*pieces, wrapped.rest()]).split("\n") == lines
 
 
+def test_marks_without_width_are_printed_however_many_follow_each_other() -> None:
+    said = "a" + "\u0301" * 10 * LIMITS.word_held
+    wrapped = chat.Wrapped(10)
+    printed = wrapped.add(said)
+    assert len(printed) > len(said) - LIMITS.word_held
+    assert printed + wrapped.rest() == said
+
+
 def test_a_terminal_is_told_which_model_answers(
     run: Run, asked: Asked, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "gai-fast.toml").write_text(
         '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
         '[[model]]\nname = "fast"\nupstream = "main"\nid = "gpt-x"\n'
+        '[[model]]\nname = "pool"\ntargets = [{upstream = "main", id = "a"}, {upstream = "main", id = "b"}]\n'
     )
-    asked[1].extend([text("ok"), text("ok")])
+    asked[1].extend([text("ok"), text("ok"), text("ok")])
     assert run("chat", "hi").stderr == ""
     monkeypatch.setattr("gai_fast.cli.chat._is_terminal", lambda: True)
     assert run("chat", "hi").stderr == "[fast: main/gpt-x]\n"
+    assert run("chat", "-m", "pool", "hi").stderr == "[pool: main/a or main/b]\n"
 
 
 def test_on_a_terminal_reasoning_is_dimmed_and_control_characters_are_left_out(

@@ -113,7 +113,6 @@ OWN = own_item_id("rs", new_stream_id(), 12)
         ({"type": "compaction", "id": "cmp_1", "created_by": "x"}, True),
         ({"type": "reasoning", "id": OWN, "summary": [{"type": "summary_text", "text": "x"}]}, False),
         ({"type": "reasoning", "id": "rs_" + "0a" * 25, "summary": [{"type": "summary_text", "text": "x"}]}, True),
-        ({"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}, False),
         ({"type": ["reasoning"], "id": "rs_1", "summary": [1]}, False),
         ({"type": "message", "id": "msg_1", "role": "assistant", "content": "Hi"}, False),
         ({"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}, False),

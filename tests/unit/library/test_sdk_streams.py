@@ -401,6 +401,8 @@ async def test_what_leads_to_no_stream_is_refused_with_advice() -> None:
             await anext(gai_fast.from_sdk(awaited(whole)))
     with pytest.raises(TypeError, match="call the function first"):
         gai_fast.from_sdk(awaited)
+    with pytest.raises(TypeError, match="the call of an async client itself"):
+        list(gai_fast.from_sdk(lambda: awaited(Stream())))
 
 
 async def test_one_that_is_never_read_is_never_asked() -> None:

@@ -137,6 +137,7 @@ export class Requests {
     this.#root.querySelector("table").hidden = !rows.length;
     if (this.#body.dataset.known === known) return;
     this.#body.dataset.known = known;
+    const focused = this.#body.contains(document.activeElement) && document.activeElement.dataset.id;
     this.#body.replaceChildren(...shown.map((row) => {
       const cells = cellsOf(row).map((text) => make("td", "", text));
       for (const cell of cells.slice(1, 4)) cell.dir = "auto"; // names that people gave
@@ -146,6 +147,7 @@ export class Requests {
       line.title = [row.endpoint, row.upstream, row.transport].filter(Boolean).join("\n");
       return line;
     }));
+    if (focused) this.#body.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
 
   #fits(row) {

@@ -205,12 +205,13 @@ async function open() {
   show(await response.json());
 }
 
-/** The same, for what cannot be read. */
+/** The same; says why, if the server does not answer: in the login, as long as that is what is shown. */
 async function tryToOpen() {
   try {
     await open();
   } catch (problem) {
-    document.querySelector("main").textContent = `The description cannot be read: ${problem.message}`;
+    const place = document.querySelector(login.hidden ? "main" : "#why");
+    place.textContent = `The description cannot be read: ${problem.message}`;
   }
 }
 

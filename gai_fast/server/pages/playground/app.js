@@ -20,6 +20,7 @@ let turns = []; // `{query, answers, root, panes}`, the newest last; an answer i
 let runs = []; // of the newest turn
 let isRunning = false;
 let edited = null; // the turn whose prompt is written anew
+let draft = ""; // what was being written before that
 
 const isSaid = ({ text, isRaw }) => text && !isRaw;
 
@@ -98,6 +99,7 @@ function startAnew() {
 
 /** Writes the prompt of a turn anew; nothing is lost until it is sent. */
 function setEdited(turn) {
+  if (turn && !edited) draft = $("prompt").value;
   edited?.root.classList.remove("edited");
   edited = turn;
   turn?.root.classList.add("edited");
@@ -105,6 +107,13 @@ function setEdited(turn) {
   if (!turn) return;
   setPrompt(turn.query);
   $("prompt").focus();
+}
+
+/** Ends the editing; returns what was being written before. */
+function endEditing() {
+  const before = edited ? draft : "";
+  setEdited(null);
+  return before;
 }
 
 function setPrompt(text) {
@@ -165,7 +174,7 @@ async function send(kept) {
   if (isRunning || (!kept && $("prompt").value.trim() === "")) return;
   isRunning = true;
   if (edited) removeFrom(edited);
-  setEdited(null);
+  const before = endEditing();
   if (turns.length && !turns.at(-1).answers.some(isSaid)) removeFrom(turns.at(-1)); // it has said nothing
   const chosen = kept ? kept.runs.map(({ model }) => String(model ?? "")) : models();
   const query = kept ? kept.query : $("prompt").value;
@@ -173,7 +182,7 @@ async function send(kept) {
   const turn = addTurn(query, chosen.length, isMarkdown());
   const all = wanted.map((each, at) => new Run(turn.panes[at], each, at ? null : log, kept?.runs[at]));
   runs = all;
-  if (!kept) setPrompt("");
+  if (!kept) setPrompt(before);
   log.clear();
   setRunning(true);
   for (const run of all) {
@@ -253,12 +262,11 @@ function act(button) {
   } else if (isRunning) return;
   else if (button.dataset.act === "edit") setEdited(turn);
   else {
-    const draft = $("prompt").value === turn.query ? "" : $("prompt").value;
+    const before = $("prompt").value === turn.query ? "" : $("prompt").value;
     setPrompt(turn.query);
     setEdited(null);
-    edited = turn;
+    [edited, draft] = [turn, before];
     send();
-    setPrompt(draft); // what was being written stays
   }
 }
 
@@ -546,8 +554,7 @@ addEventListener("pagehide", () => {
 });
 $("new").addEventListener("click", startAnew);
 $("keep").addEventListener("click", () => {
-  setEdited(null);
-  setPrompt("");
+  setPrompt(endEditing());
   $("prompt").focus();
 });
 $("cancel").addEventListener("click", cancelAll);
@@ -593,7 +600,8 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     $("composer").requestSubmit();
   } else if (event.key === "Escape") {
-    if (isRunning) cancelAll();
+    if ($("settings").matches(":modal, :focus-within")) $("settings").close();
+    else if (isRunning) cancelAll();
     else if ($("settings").open) $("settings").close();
     else if (edited) $("keep").click();
   }

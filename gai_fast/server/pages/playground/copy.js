@@ -7,6 +7,7 @@ export async function copy(text) {
     return true;
   } catch {
     // No clipboard API outside a secure context: the old way needs a selection.
+    const focused = document.activeElement;
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "offscreen";
@@ -14,6 +15,7 @@ export async function copy(text) {
     area.select();
     const copied = document.execCommand("copy");
     area.remove();
+    focused?.focus({ preventScroll: true });
     return copied;
   }
 }

@@ -7,7 +7,8 @@
 //    line can change the block before the last one ("#" is a heading, "#x" is more of a paragraph), but none above.
 // 4. All work is in proportion to the text, in whatever pieces it comes: every repetition is bounded, no two that follow
 //    each other in a pattern match the same, and long blocks are read again only as often as the text so far pays for.
-//    Between two readings the new text stands at their end as it came.
+//    Between two readings the new text stands at their end as it came. A mark's end is looked for in so many characters
+//    (`REACH`): that work is paid for too, and a text with very many marks stays as it came.
 // 5. Each block has the direction of its first letters (`dir="auto"`), but for code.
 
 const DEPTH = 12; // of quotes, lists and emphasis in each other
@@ -16,6 +17,9 @@ const COLUMNS = 100; // of a table: more of them are none
 const LONG_CELL = 24; // characters from which a cell has the width for some words a line
 const SHORT = 2048; // characters of unfinished blocks that are read again with each piece
 const CREDIT = 16; // characters of longer ones that may be read for each one that has come
+const REACH = 1000; // characters behind a mark in which its end is looked for
+const SEARCHED = 1_000_000; // characters that may be searched in this way for one text: 20 ms
+const CHEAPER = 32; // characters that are searched for the price of one that is read
 const CODE = /^ {0,3}(`{3,}|~{3,})([^`\n]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?=[ \t]|$)/;
 const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
@@ -69,19 +73,26 @@ function link(address, ...children) {
 
 // ---- inside a block --------------------------------------------------------------------------------------------------
 
+const marksIn = (text) => text.match(/[*_~`[]/g)?.length ?? 0;
+
 /** A text as nodes. */
 function inline(text, depth = 0) {
   if (depth > DEPTH || text.length > PARAGRAPH) return [text];
+  const reach = Math.min(text.length, REACH);
+  let open = marksIn(text);
+  if (open * reach > SEARCHED) return [text];
   const nodes = [];
   let from = 0;
   for (const match of text.matchAll(INLINE)) {
     const node = marked(match, depth);
     if (node === undefined) continue;
+    open -= marksIn(match[0]);
     if (match.index > from) nodes.push(text.slice(from, match.index));
     nodes.push(node.shortened ?? node);
     from = match.index + (node.shortened?.textContent ?? match[0]).length;
   }
   if (from < text.length) nodes.push(text.slice(from));
+  Markdown.searched += open * reach; // the end of each of these was looked for in vain
   return nodes;
 }
 
@@ -306,6 +317,7 @@ function become(old, wanted) {
 /** The Markdown of one element. */
 export class Markdown {
   static steps = 0; // characters that were read, for the tests of rule 4
+  static searched = 0; // characters in which ends of marks were looked for in vain
 
   #place;
   #rest = ""; // the text of the blocks that are not finished, with LF at the end of each line
@@ -330,7 +342,7 @@ export class Markdown {
     this.#isRead = false;
     this.#credit += CREDIT * text.length;
     const { length } = this.#rest;
-    if (length > this.#credit && length > SHORT) {
+    if (this.#credit < 0 || (length > this.#credit && length > SHORT)) {
       this.#extend(piece);
       return;
     }
@@ -357,6 +369,7 @@ export class Markdown {
 
   #show() {
     Markdown.steps += this.#rest.length;
+    const before = Markdown.searched;
     const lines = this.#rest.split("\n");
     const blocks = split(lines);
     const shown = blocks.map(([begin, end], at) => {
@@ -374,5 +387,6 @@ export class Markdown {
     this.#open = shown.slice(-2);
     if (blocks.length > 2) this.#rest = lines.slice(blocks.at(-2)[0]).join("\n");
     this.#isRead = true;
+    this.#credit -= (Markdown.searched - before) / CHEAPER;
   }
 }

@@ -415,6 +415,13 @@ def test_a_key_for_the_figures_opens_nothing_else(metrics: str) -> None:
         assert ask(target) == ((403, "role") if target != "/metrics/" else (200, None)), target
 
 
+def test_a_refusal_names_the_roles_that_may_ask() -> None:
+    for target, roles in (("/metrics", "admin or metrics"), ("/admin/v1/keys", "admin")):
+        error = admit(target, keys=KEYS, authorization=f"Bearer {KEY}").error
+        assert error is not None
+        assert str(error) == f"this needs a key whose role is {roles}"
+
+
 def test_without_keys_the_figures_are_open_unless_they_are_the_admins() -> None:
     for place in ({"remote": "127.0.0.1"}, {"on_loopback": False, "remote": "192.0.2.1"}):
         for headers in ({}, {"authorization": "Bearer sk-nobody-0123456789"}, {"x_forwarded_for": "192.0.2.1"}):
