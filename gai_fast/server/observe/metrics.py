@@ -242,10 +242,6 @@ def _bound(bound: float) -> str:
     return f"{bound:.6f}".rstrip("0") + ("0" if bound.is_integer() else "")
 
 
-_OF_KEYS: Final = {"streams": "streams_per_key"}
-"""The names of keys' limits, if the server has a limit of the same name: alerts are about the server's."""
-
-
 def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge]:
     """Returns the gauges of an engine and its server, for `PrometheusSink`.
 
@@ -257,7 +253,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
     def limited() -> Mapping[str, float]:
         counts = dict(refused)
         for limit, count in engine.ledger.refused.items():
-            counts[_OF_KEYS.get(limit, limit)] = count
+            counts[limit] = counts.get(limit, 0) + count
         return counts
 
     def caller_streams() -> Mapping[str, float]:
