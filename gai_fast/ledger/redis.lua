@@ -6,7 +6,7 @@
 -- Returns the answers in MessagePack; 1 where this worker was alive here until now, else 0: others may have given back what
 -- it has; how many sums of spend were full; the keys whose limits were damaged, and the key and day of each damaged sum of
 -- spend: both are counted from zero again. A damaged key's answer is empty, and its requests are not decided on.
--- Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release, and none was touched.
+-- No answers: the exchange was taken before. The error LAYOUT: the keys are those of another release, and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
 local exchange = cmsgpack.unpack(ARGV[3])
@@ -33,7 +33,7 @@ end
 local was_alive = is_heard(me) and 1 or 0
 redis.call('SET', prefix .. 'worker:' .. me, string.format('%.6f', now), 'PX', math.floor(gone * 1000))
 local last = redis.call('GET', prefix .. 'number:' .. me)
-if tonumber(last or '0') >= number then return nil end
+if tonumber(last or '0') >= number then return {false, was_alive, 0, {}, {}} end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- as long as what it has counted
 
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.

@@ -104,9 +104,10 @@ class RedisHome(SharedHome):
         sent = (number, charges, [_plain(report) for report in reports])
         arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
         reply = await self._backend.client.run_script(_SCRIPT, self._own("worker"), *arguments)
-        if reply is None:
-            return None
         answers, was_alive, full, damaged_keys, damaged_sums = reply
+        self.has_forgotten = number > FIRST and not was_alive
+        if answers is None:
+            return None
         if full:
             self._warn()
         damaged = {key.decode() for key in damaged_keys}
@@ -114,7 +115,6 @@ class RedisHome(SharedHome):
             log_damaged(key)
         for key, day in damaged_sums:
             log_damaged_sum(key.decode(), day.decode())
-        self.has_forgotten = number > FIRST and not was_alive
         found = msgspec.msgpack.decode(answers, type=list[Answer], strict=False)  # amounts are texts
         return [None if report.key in damaged else answer for report, answer in zip(reports, found, strict=True)]
 

@@ -125,12 +125,15 @@ class Memory:
         self._keys: dict[str, _Key] = {}
         self._heard: dict[str, float] = {}
         self._numbers: dict[str, int] = {}
+        self.has_forgotten = False
         self.book = SpendBook()
 
     def exchange(
         self, worker: str, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
     ) -> list[Answer] | None:
-        self._heard[worker] = self._store.clock.now
+        now = self._store.clock.now
+        self.has_forgotten = number > 1 and abs(now - self._heard.get(worker, now)) > GONE
+        self._heard[worker] = now
         if self._numbers.get(worker, 0) >= number:
             return None
         self._numbers[worker] = number
@@ -322,6 +325,7 @@ class Trace:
         got = await worker.home.exchange(worker.number, entries, reports)
         assert expected is not None
         assert got is not None
+        assert worker.home.has_forgotten == self.memory.has_forgotten, step
         for report, one, other in zip(reports, got, expected, strict=True):
             assert one == other, (step, report)
         for report, answer in zip(reports, expected, strict=True):
@@ -333,6 +337,7 @@ class Trace:
                 await self.exchange(step)  # perhaps another worker's, which finds this one gone
             assert self.memory.exchange(worker.name, worker.number, entries, reports) is None
             assert await worker.home.exchange(worker.number, entries, reports) is None, step
+            assert worker.home.has_forgotten == self.memory.has_forgotten, step
 
     async def replace_worker(self) -> None:
         """Ends a worker, and begins another."""

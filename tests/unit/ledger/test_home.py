@@ -32,7 +32,7 @@ def test_requests_are_decided_in_order() -> None:
     answers = here.exchange("a", 1, [], [report(caps, [Demand()] * 3)])
     assert answers is not None
     assert answers[0].verdicts == [Verdict(GRANTED)] * 3
-    assert answers[0].used == (pytest.approx(3), 0.0, 0, 0)
+    assert answers[0].used == ((pytest.approx(3), 0.0), 0, 0)
 
 
 def test_a_worker_that_is_gone_has_nothing() -> None:

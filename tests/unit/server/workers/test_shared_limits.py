@@ -108,7 +108,7 @@ async def test_spend_is_reserved_and_reported() -> None:
     answers = await home.exchange(1, [ENTRY._replace(amount=2**64)], [report])
     assert answers is not None
     assert [verdict[:1] + verdict[2:] for verdict in answers[0].verdicts] == [(3, 0, 2**64)] * 2
-    assert answers[0].used == (0, 0, 2**64, 0)
+    assert answers[0].used == ((0, 0), 2**64, 0)
     answers = await home.exchange(2, [], [report._replace(caps=caps_of(None, None, None, 2**62, "t EUR"))])
     assert answers is not None
     assert [verdict.reserved for verdict in answers[0].verdicts] == [2**62, 0]
