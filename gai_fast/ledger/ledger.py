@@ -532,8 +532,11 @@ def _bounded(demand: Demand, caps: Caps) -> Demand:
     return Demand(tokens, Reservation(min(least, most), min(amount, most)), expected=expected)
 
 
+_WINDOWS: Final = tuple(each.window for each in RATE_LIMITS)
+
+
 def _rate_status(place: int, limit: int, used: float) -> RateStatus:
-    reset = used * RATE_LIMITS[place].window / limit if limit else 0.0
+    reset = used * _WINDOWS[place] / limit if limit else 0.0
     return RateStatus(place, limit, max(0, int(limit - used + SLACK)), reset)
 
 
