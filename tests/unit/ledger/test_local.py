@@ -351,3 +351,14 @@ def test_what_the_provider_counts_beyond_the_reservation_is_logged(
         ledger.stream_ended(StreamMetrics(duration=1.0, stream_id="a", key="ann", cost=50, currency="USD"))
     assert len(caplog.records) == 1
     assert "stream a of key 'ann' costs 0.00000000005" in caplog.text
+
+
+async def test_a_stream_under_way_at_a_reset_still_counts_what_it_uses(ledger: LocalLedger) -> None:
+    caller = key(tokens_per_minute=100)
+    ledger.use([caller])
+    ledger.try_take(caller, "1", Demand(10))
+    await ledger.reset(caller.name)
+    end(ledger, "1", 50)
+    status = ledger.limit_status(caller)
+    assert status is not None
+    assert [each.remaining for each in status.rates] == [60]
