@@ -93,15 +93,6 @@ class SpendLimit(Struct, frozen=True):
     period: Literal["day", "month", "total"]
 
 
-class KeyLimits(Struct, frozen=True):
-    """The limits of a key. None means no limit."""
-
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    streams: int | None
-    spend: SpendLimit | None
-
-
 class ShownKey(Struct, frozen=True):
     """A key; fields as in docs/admin.md."""
 
@@ -109,14 +100,15 @@ class ShownKey(Struct, frozen=True):
     role: str
     models: list[str]
     expires: datetime | None
-    limits: KeyLimits
+    limits: dict[str, int | SpendLimit | None]
+    """By name. None means no limit."""
     spent: float | None
     source: Literal["file", "store"] = "file"
 
     @property
     def texts(self) -> list[str]:
         """The texts, which a terminal may show if they are printable."""
-        return [self.name, self.role, *self.models]
+        return [self.name, self.role, *self.models, *self.limits]
 
 
 class MadeKey(Struct, frozen=True):

@@ -34,6 +34,7 @@ from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import (
     BALANCES,
     CLOUDS,
+    COUNTED_LIMITS,
     BreakerSettings,
     CacheSettings,
     IdempotencySettings,
@@ -214,9 +215,9 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
         "metrics",
     ),
     "expires": moment("When the key expires: a date, or date, time and zone.", example="2030-01-31T18:00:00Z"),
-    "requests_per_minute": whole(f"Requests a minute; {_NONE}", 0, LIMITS.key_limit, example=600),
-    "tokens_per_minute": whole(f"Tokens a minute, of input and output; {_NONE}", 0, LIMITS.key_limit, example=100_000),
-    "streams": whole(f"Streams at a time; {_NONE}", 0, LIMITS.key_limit, example=50),
+    **{
+        each.name: whole(f"{each.about}; {_NONE}", 0, LIMITS.key_limit, example=each.example) for each in COUNTED_LIMITS
+    },
     "spend": Key(
         f"The money that may be spent in a period; 0: no request is admitted. Periods: {', '.join(checks.PERIODS)}.",
         {

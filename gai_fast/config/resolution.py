@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -49,6 +49,7 @@ from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
 from gai_fast.model.settings import (
+    LIMITS_OF_KEY,
     BreakerSettings,
     CacheSettings,
     FunctionSettings,
@@ -656,7 +657,7 @@ def new_key(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any]) ->
 
 def _key_limits(rules: dict[str, Any]) -> KeyLimits:
     """Builds the limits of a key, and removes them from `rules`."""
-    limits = {each.name: rules.pop(each.name) for each in fields(KeyLimits) if each.name in rules}
+    limits = {name: rules.pop(name) for name in LIMITS_OF_KEY if name in rules}
     if "spend" in limits:
         amount = amount_of(limits["spend"]["amount"], LIMITS.largest_spend)
         assert amount is not None  # `checks.spend` has accepted it

@@ -11,7 +11,6 @@ Owns the form of these values in a request and in the store. The secret and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,9 +18,8 @@ from gai_fast.config.keys import KEY, KEY_DEFAULTS, OF_MODELS
 from gai_fast.config.problems import nearest, shortened, shown
 from gai_fast.config.resolution import new_key
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeyLimits, KeySettings, Settings
+from gai_fast.model.settings import LIMITS_OF_KEY, KeySettings, Settings
 
-LIMITS_OF_KEY: Final = tuple(each.name for each in fields(KeyLimits))
 STORED: Final = tuple(KEY_DEFAULTS)
 """The names of the values that the store keeps."""
 ROLES: Final = ("user", "metrics")

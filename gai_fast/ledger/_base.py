@@ -6,10 +6,12 @@ Money is an `Amount` of a currency, and amounts of two currencies are never adde
 from __future__ import annotations
 
 from calendar import monthrange
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
 from gai_fast.model.money import Amount
+from gai_fast.model.settings import RATE_LIMITS
 
 GroupBy = Literal["key", "model", "upstream", "day"]
 """The column by which a report groups spend."""
@@ -17,14 +19,11 @@ GroupBy = Literal["key", "model", "upstream", "day"]
 Period = Literal["day", "month", "total"]
 """The time for which the spend of a key is added up, in UTC."""
 
-# The limits of a key have these places in every list and tuple of the ledger.
-REQUESTS: Final = 0
-TOKENS: Final = 1
-STREAMS: Final = 2
-SPEND: Final = 3
-NAMES: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
+# The limits of a key have these places in every list and tuple of the ledger: first those of `RATE_LIMITS`, then these.
+STREAMS: Final = len(RATE_LIMITS)
+SPEND: Final = STREAMS + 1
+NAMES: Final = (*[each.name for each in RATE_LIMITS], "streams", "spend")
 
-MINUTE: Final = 60.0
 DAY: Final = 24 * 60 * 60
 
 SLACK: Final = 1e-5
@@ -73,14 +72,14 @@ class Caps(NamedTuple):
     """The limits of a key, as the ledger needs them. None is no limit.
 
     Attributes:
-        requests: Requests a minute.
-        tokens: Tokens a minute.
+        rates: The place and the value of each limit over a time that the key has.
+        tokens: The least of those that count tokens: more is never counted for a request before its end.
         streams: Streams at a time.
         spend: The most that may be spent in the period.
         label: The period of `spend`, as `labels_of` names it; empty without that limit.
     """
 
-    requests: int | None
+    rates: tuple[tuple[int, int], ...]
     tokens: int | None
     streams: int | None
     spend: Amount | None
@@ -121,18 +120,19 @@ NO_DEMAND: Final = Demand()
 """The demand of a request that needs neither tokens nor spend: if it is refused, every request is."""
 
 
+NO_USES: Final = (0.0,) * len(RATE_LIMITS)
+
+
 class LimitUsage(NamedTuple):
     """The use of a key that counts for its limits.
 
     Attributes:
-        requests: Requests of this minute.
-        tokens: Tokens of this minute.
+        rates: The requests or tokens that count now for each limit over a time, by place.
         spent: The spend of the period.
         reserved: The spend that streams under way may add to it.
     """
 
-    requests: float = 0.0
-    tokens: float = 0.0
+    rates: tuple[float, ...] = NO_USES
     spent: Amount = 0
     reserved: Amount = 0
 
@@ -158,14 +158,16 @@ GRANTED: Final = -1
 
 
 class RateStatus(NamedTuple):
-    """The rest of a limit a minute.
+    """The rest of a limit over a time.
 
     Attributes:
+        place: Its place in `RATE_LIMITS`.
         limit: The limit.
         remaining: The amount that may be used at once.
         reset: Seconds until all of the limit may be used at once.
     """
 
+    place: int
     limit: int
     remaining: int
     reset: float
@@ -186,10 +188,9 @@ class SpendStatus(NamedTuple):
 
 
 class LimitStatus(NamedTuple):
-    """The rest of a key's limits. None if it has no such limit."""
+    """The rest of the limits over a time that a key has, and of its limit of spend; None if it has none."""
 
-    requests: RateStatus | None
-    tokens: RateStatus | None
+    rates: Sequence[RateStatus]
     spend: SpendStatus | None
 
 

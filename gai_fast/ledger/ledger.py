@@ -24,14 +24,11 @@ from typing import Final, NamedTuple
 
 from gai_fast.ledger._base import (
     DAY,
-    MINUTE,
     NAMES,
     NO_DEMAND,
-    REQUESTS,
     SLACK,
     SPEND,
     STREAMS,
-    TOKENS,
     Caps,
     Demand,
     GroupBy,
@@ -52,7 +49,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import USD, Amount, decimal_text, tokens_of
-from gai_fast.model.settings import KeyLimits, KeySettings, figure_label
+from gai_fast.model.settings import COUNTED_LIMITS, RATE_LIMITS, KeyLimits, KeySettings, figure_label
 from gai_fast.runtime.refusal_log import RefusalLog
 
 _log: Final = logging.getLogger("gai_fast.spend")
@@ -152,7 +149,7 @@ class Ledger(ABC):
         if currency != self.currency:
             self.currency = currency
             self._caps.clear()
-        if any(key.limits.spend is not None or key.limits.tokens_per_minute is not None for key in keys):
+        if any(key.limits.spend is not None or key.limits.of_tokens for key in keys):
             self._usual = self._usual or {}
         else:
             self._usual = None
@@ -331,18 +328,17 @@ class Ledger(ABC):
         _learn(own, model, output, LIMITS.usual_models_of_key)
 
     def limit_status(self, key: KeySettings) -> LimitStatus | None:
-        """Returns the rest of a key's limits a minute and of its limit of spend. None if it has no such limit.
+        """Returns the rest of a key's limits over a time and of its limit of spend. None if it has neither.
 
         Args:
             key: The caller's.
         """
         caps = self.caps(key)
-        if caps is None or (caps.requests is None and caps.tokens is None and caps.spend is None):
+        if caps is None or (not caps.rates and caps.spend is None):
             return None
         used = self._used(key.name, caps)
         return LimitStatus(
-            None if caps.requests is None else _rate_status(caps.requests, used.requests),
-            None if caps.tokens is None else _rate_status(caps.tokens, used.tokens),
+            [_rate_status(place, limit, used.rates[place]) for place, limit in caps.rates],
             None if caps.spend is None else self._spend_status(caps.spend, caps.label, used),
         )
 
@@ -479,24 +475,18 @@ def date_of(seconds: float) -> str:
 
 
 def _caps_of(limits: KeyLimits, day: int, currency: str) -> Caps | None:
-    requests, tokens, streams, spend = (
-        limits.requests_per_minute,
-        limits.tokens_per_minute,
-        limits.streams,
-        limits.spend,
-    )
-    if requests is None and tokens is None and streams is None and spend is None:
+    values = [(place, each.counts, getattr(limits, each.name)) for place, each in enumerate(RATE_LIMITS)]
+    rates = tuple([(place, limit) for place, _, limit in values if limit is not None])
+    tokens = min([limit for _, counts, limit in values if counts == "tokens" and limit is not None], default=None)
+    streams, spend = limits.streams, limits.spend
+    if not rates and streams is None and spend is None:
         return None
     if spend is None:
-        return Caps(requests, tokens, streams, None, "")
-    return Caps(requests, tokens, streams, spend.amount, labels_of(date_of(day * DAY), currency)[spend.period])
+        return Caps(rates, tokens, streams, None, "")
+    return Caps(rates, tokens, streams, spend.amount, labels_of(date_of(day * DAY), currency)[spend.period])
 
 
-_TEXTS: Final = {
-    REQUESTS: "this key has made as many requests as it may in a minute",
-    TOKENS: "this key has used as many tokens as it may in a minute",
-    STREAMS: "this key has as many streams under way as it may",
-}
+_TEXTS: Final = {each.name: each.refusal for each in COUNTED_LIMITS}
 _PERIODS: Final = {"d": "this day", "m": "this month", "t": "in all"}
 
 
@@ -510,12 +500,13 @@ def refusal(verdict: Verdict, caps: Caps, wall: float) -> Error:
     """
     place = verdict.place
     name = NAMES[place]
-    if caps[place] == 0:
+    limit = {**dict(caps.rates), STREAMS: caps.streams, SPEND: caps.spend}[place]
+    if limit == 0:
         return Error("rate_limited", f"this key may not make requests ({name})", reason=name, temporary=False)
     if place == SPEND:
         return Error("rate_limited", _spend_text(verdict.spent, caps, wall), reason=name, temporary=False)
     milliseconds = max(1, math.ceil(verdict.wait * 1e3 - _ROUNDING)) if verdict.wait else SHARED.overloaded_ms
-    error = Error("rate_limited", f"{_TEXTS[place]} ({name} = {caps[place]})", reason=name)
+    error = Error("rate_limited", f"{_TEXTS[name]} ({name} = {limit})", reason=name)
     error.retry_after_ms = milliseconds  # the true wait, which may be longer than an upstream's
     return error
 
@@ -541,8 +532,12 @@ def _bounded(demand: Demand, caps: Caps) -> Demand:
     return Demand(tokens, Reservation(min(least, most), min(amount, most)), expected=expected)
 
 
-def _rate_status(limit: int, used: float) -> RateStatus:
-    return RateStatus(limit, max(0, int(limit - used + SLACK)), used * MINUTE / limit if limit else 0.0)
+_WINDOWS: Final = tuple(each.window for each in RATE_LIMITS)
+
+
+def _rate_status(place: int, limit: int, used: float) -> RateStatus:
+    reset = used * _WINDOWS[place] / limit if limit else 0.0
+    return RateStatus(place, limit, max(0, int(limit - used + SLACK)), reset)
 
 
 _NO_ANSWERS: Final[dict[str, deque[int]]] = {}

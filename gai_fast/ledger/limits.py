@@ -33,7 +33,7 @@ class Limits:
     """Keys, and entries of spend, in one exchange: 5 ms of a Redis server's time."""
 
     ledger_kept: float = 3600.0
-    """Seconds for which Redis keeps the state of an unused key's limits. No rate is longer than a minute."""
+    """Seconds for which Redis keeps the state of an unused key's limits; longer if what was used counts for longer."""
 
     ledger_keys: int = 100_000
     """Callers whose state is in memory. Keys come from the configuration only, but an issuer has any number of callers;

@@ -21,6 +21,7 @@ from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
 from gai_fast.ledger.state import KeyState
 from gai_fast.model.money import Amount
+from gai_fast.model.settings import figure_label
 
 _HERE: Final = ""
 """The name of the only worker."""
@@ -55,6 +56,10 @@ class LocalLedger(Ledger):
 
     async def _reset(self, key: str, labels: Sequence[str]) -> None:
         self._home.state(key).reset(labels)
+        limits = self._limits.get(figure_label(key))
+        caps = None if limits is None else self._caps_today(key, limits)
+        if caps is not None:
+            self._state(key, caps)  # streams under way still count what they use
 
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         state, now = self._state(key, caps)

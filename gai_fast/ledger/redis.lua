@@ -1,22 +1,22 @@
 -- One exchange of a worker with the shared limits: `Home.exchange` in Lua. Each rule is explained in state.py.
 --
 -- ARGV[1]: the prefix of all keys. ARGV[2]: the worker. ARGV[3]: the exchange in MessagePack: number, entries, reports.
--- ARGV[4]: limits: gone, kept (seconds), spend_days, spend_entries, and the name of what is beyond them. Amounts are
--- decimal texts.
+-- ARGV[4]: limits: gone, kept (seconds), spend_days, spend_entries, the name of what is beyond them, and what each limit
+-- over a time counts: whether tokens, and in how many seconds. Amounts are decimal texts.
 -- Returns the answers in MessagePack; 1 where this worker was alive here until now, else 0: others may have given back what
 -- it has; how many sums of spend were full; the keys whose limits were damaged, and the key and day of each damaged sum of
 -- spend: both are counted from zero again. A damaged key's answer is empty, and its requests are not decided on.
--- Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release, and none was touched.
+-- No answers: the exchange was taken before. The error LAYOUT: the keys are those of another release, and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
 local exchange = cmsgpack.unpack(ARGV[3])
-local gone, kept_for, spend_days, spend_entries, other = unpack(cmsgpack.unpack(ARGV[4]))
+local gone, kept_for, spend_days, spend_entries, other, kinds = unpack(cmsgpack.unpack(ARGV[4]))
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local SLACK, MINUTE, DAY = 1e-5, 60, 86400
+local SLACK, DAY = 1e-5, 86400
 local LAYOUT = '2' -- changes with what any key below holds
 local GRANTED = -1
-local REQUESTS, TOKENS, STREAMS, SPEND = 0, 1, 2, 3
+local STREAMS, SPEND = #kinds, #kinds + 1
 
 local layout = redis.call('GET', prefix .. 'layout')
 if layout and layout ~= LAYOUT then return redis.error_reply('LAYOUT ' .. layout) end
@@ -38,7 +38,7 @@ local function is_heard(worker)
 end
 local was_alive = is_heard(me) and 1 or 0
 redis.call('SET', prefix .. 'worker:' .. me, string.format('%.6f', now), 'PX', math.floor(gone * 1000))
-if number_at(prefix .. 'number:' .. me) >= number then return nil end
+if number_at(prefix .. 'number:' .. me) >= number then return {false, was_alive, 0, {}, {}} end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', spend_days * DAY) -- as long as what it has counted
 
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
@@ -108,12 +108,12 @@ local function is_alive(worker)
 end
 
 local function used(rate)
-  if rate.tat > now then return (rate.tat - now) * rate.limit / MINUTE end
+  if rate.tat > now then return (rate.tat - now) * rate.limit / rate.window end
   return 0
 end
 
 local function use(rate, limit)
-  if limit and limit ~= rate.limit then
+  if limit ~= rate.limit then
     if rate.tat > now and limit > 0 and rate.limit > 0 then
       rate.tat = now + (rate.tat - now) * rate.limit / limit
     end
@@ -125,7 +125,7 @@ local function add(rate, count, at)
   if rate.limit > 0 then
     local begin = at
     if count < 0 or rate.tat > at then begin = rate.tat end
-    rate.tat = begin + count * MINUTE / rate.limit
+    rate.tat = begin + count * rate.window / rate.limit
   end
 end
 
@@ -145,17 +145,18 @@ local function decide(state, caps, demand)
   end
   if is_new then
     local needed = live > 0 and tokens or tokens - demand[4]
-    for place = REQUESTS, TOKENS do
-      local limit = caps[place]
-      if limit then
-        local over = used(state.rates[place]) + (place == REQUESTS and 1 or math.min(needed, limit)) - limit
-        if over > SLACK or limit == 0 then return place, limit > 0 and over * MINUTE / limit or 0, 0 end
-      end
+    for _, cap in ipairs(caps.rates) do
+      local place, limit = cap[1], cap[2]
+      local rate = state.rates[place]
+      local over = used(rate) + (rate.counts_tokens and math.min(needed, limit) or 1) - limit
+      if over > SLACK or limit == 0 then return place, limit > 0 and over * rate.window / limit or 0, 0 end
     end
-    if caps[STREAMS] and caps[STREAMS] <= live then return STREAMS, 0, 0 end
+    if caps.streams and caps.streams <= live then return STREAMS, 0, 0 end
     if not demand[5] then return GRANTED, 0, reserved end
-    if caps[REQUESTS] then add(state.rates[REQUESTS], 1, now) end
-    if caps[TOKENS] then add(state.rates[TOKENS], math.min(tokens, caps[TOKENS]), now) end
+    for _, cap in ipairs(caps.rates) do
+      local rate = state.rates[cap[1]]
+      add(rate, rate.counts_tokens and math.min(tokens, cap[2]) or 1, now)
+    end
   end
   local mine = state.holders[me] or {live = 0, reserved = 0}
   state.holders[me] = mine
@@ -170,11 +171,13 @@ local function unpacked(value)
   if is_read and type(record) == 'table' then return record end
 end
 
--- Returns a rate as it was written, at a clock that was set back by so many seconds; nothing if it is damaged.
-local function rate_of(record, back)
-  if type(record) ~= 'table' then return end
-  local tat, limit = record[1], record[2]
-  if type(tat) == 'number' and type(limit) == 'number' then return {tat = tat - back, limit = limit} end
+-- Takes a rate as it was written, at a clock that was set back by so many seconds. Returns whether it could be read.
+local function read_rate(rate, record, back)
+  local tat, limit
+  if type(record) == 'table' then tat, limit = record[1], record[2] end
+  if type(tat) ~= 'number' or type(limit) ~= 'number' then return false end
+  rate.tat, rate.limit = tat - back, limit
+  return true
 end
 
 -- Reads a field of a key's hash into its state. Returns whether it could be read, and whether it is of a lost worker.
@@ -182,11 +185,14 @@ local function read_field(state, field, value)
   local record = unpacked(value)
   if not record then return false end
   if field == 'state' then
-    local written = type(record[3]) == 'number' and record[3] or now
+    -- The rates, as many as the release had limits over a time that wrote them, and when: not of an earlier release.
+    local count, written = #record, record[#record]
+    if type(written) == 'number' then count = count - 1 else written = now end
+    if count == 0 then return false end
     local back = math.max(0, written - now) -- above 0 if the server's clock was set back
-    local requests, tokens = rate_of(record[1], back), rate_of(record[2], back)
-    if not requests or not tokens then return false end
-    state.rates = {[REQUESTS] = requests, [TOKENS] = tokens}
+    for at = 1, math.min(count, #kinds) do
+      if not read_rate(state.rates[at - 1], record[at], back) then return false end
+    end
     return true, false
   end
   local live, reserved = record[1], record[2]
@@ -198,7 +204,11 @@ local function read_field(state, field, value)
 end
 
 local function new_state()
-  return {rates = {[REQUESTS] = {tat = 0, limit = 0}, [TOKENS] = {tat = 0, limit = 0}}, holders = {}}
+  local rates = {} -- by place, which begins at 0
+  for at, kind in ipairs(kinds) do
+    rates[at - 1] = {counts_tokens = kind[1], window = kind[2], tat = 0, limit = 0}
+  end
+  return {rates = rates, holders = {}}
 end
 
 local function load(name, label)
@@ -235,16 +245,20 @@ end
 
 local function save(name, state)
   local hash = prefix .. 'key:' .. name
-  local requests, tokens = state.rates[REQUESTS], state.rates[TOKENS]
-  local value = cmsgpack.pack({{requests.tat, requests.limit}, {tokens.tat, tokens.limit}, now})
-  redis.call('HSET', hash, 'state', value)
+  local record, longest = {}, kept_for
+  for at = 1, #kinds do
+    local rate = state.rates[at - 1]
+    record[at] = {rate.tat, rate.limit}
+    longest = math.max(longest, rate.tat - now)
+  end
+  record[#kinds + 1] = now
+  redis.call('HSET', hash, 'state', cmsgpack.pack(record))
   local mine = state.holders[me]
   if mine then
     redis.call('HSET', hash, 'h' .. me, cmsgpack.pack({mine.live, mine.reserved}))
   else
     redis.call('HDEL', hash, 'h' .. me)
   end
-  local longest = math.max(kept_for, requests.tat - now, tokens.tat - now)
   redis.call('EXPIRE', hash, math.ceil(longest))
 end
 
@@ -254,23 +268,27 @@ local function text(amount) return string.format('%.0f', amount) end
 local answers = {}
 for at, report in ipairs(exchange[3]) do
   local name, limits, requests, tokens, age, live, reserved, demands = unpack(report)
-  local caps = {[REQUESTS] = limits[1], [TOKENS] = limits[2], [STREAMS] = limits[3], spend = limits[4] and tonumber(limits[4])}
+  local caps = {rates = limits[1], streams = limits[3], spend = limits[4] and tonumber(limits[4])}
   local state = load(name, limits[5])
-  use(state.rates[REQUESTS], caps[REQUESTS])
-  use(state.rates[TOKENS], caps[TOKENS])
-  if requests ~= 0 then add(state.rates[REQUESTS], requests, now - age) end
-  if tokens ~= 0 then add(state.rates[TOKENS], tokens, tokens > 0 and now - age or now) end
+  for _, cap in ipairs(caps.rates) do use(state.rates[cap[1]], cap[2]) end
+  for place = 0, #kinds - 1 do
+    local rate = state.rates[place]
+    local count = rate.counts_tokens and tokens or requests
+    if count ~= 0 then add(rate, count, rate.counts_tokens and tokens < 0 and now or now - age) end
+  end
   reserved = tonumber(reserved)
   state.holders[me] = (live > 0 or reserved > 0) and {live = live, reserved = reserved} or nil
   local verdicts = {}
   for position, demand in ipairs(damaged[name] and {} or demands) do
     local place, seconds, granted = decide(state, caps, demand)
-    verdicts[position] = {place, seconds, text(granted), text(state.spent)}
+    verdicts[position] = {place, seconds, text(granted), text(place == SPEND and state.spent or 0)}
   end
   save(name, state)
   local held = 0
   for _, holder in pairs(state.holders) do held = held + holder.reserved end
-  answers[at] = {verdicts, {used(state.rates[REQUESTS]), used(state.rates[TOKENS]), text(state.spent), text(held)}}
+  local counts = {}
+  for each = 1, #kinds do counts[each] = used(state.rates[each - 1]) end
+  answers[at] = {verdicts, {counts, text(state.spent), text(held)}}
 end
 if broken then return redis.error_reply(broken) end
 local damaged_keys = {}

@@ -30,14 +30,14 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.ledger._base import SPEND, GroupBy, SpendEntry, SpendRow
+from gai_fast.ledger._base import Caps, GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import FIRST, SharedHome, log_damaged, log_damaged_sum
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.money import Amount
-from gai_fast.model.settings import StoreSettings
+from gai_fast.model.settings import RATE_LIMITS, StoreSettings
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.redis import RedisBackend
@@ -45,8 +45,9 @@ from gai_fast.stores.redis_client import Script
 
 PREFIX: Final = "gai:{limits}:"
 _SCRIPT: Final = Script(files("gai_fast.ledger").joinpath("redis.lua").read_text())
-_AMOUNT: Final = 5
-"""The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
+_AMOUNT: Final = SpendEntry._fields.index("amount")
+_SPEND: Final = Caps._fields.index("spend")
+"""The places of amounts, which are sent as text: Lua's numbers have 53 bits."""
 _NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
 """A number as Redis counts with it."""
 _MOST: Final = 2**63 - 1
@@ -73,6 +74,7 @@ class RedisHome(SharedHome):
                 LIMITS.spend_days,
                 LIMITS.spend_entries,
                 OTHER,
+                [(each.counts == "tokens", each.window) for each in RATE_LIMITS],
             )
         )
 
@@ -102,9 +104,10 @@ class RedisHome(SharedHome):
         sent = (number, charges, [_plain(report) for report in reports])
         arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
         reply = await self._backend.client.run_script(_SCRIPT, self._own("worker"), *arguments)
-        if reply is None:
-            return None
         answers, was_alive, full, damaged_keys, damaged_sums = reply
+        self.has_forgotten = number > FIRST and not was_alive
+        if answers is None:
+            return None
         if full:
             self._warn()
         damaged = {key.decode() for key in damaged_keys}
@@ -112,7 +115,6 @@ class RedisHome(SharedHome):
             log_damaged(key)
         for key, day in damaged_sums:
             log_damaged_sum(key.decode(), day.decode())
-        self.has_forgotten = number > FIRST and not was_alive
         found = msgspec.msgpack.decode(answers, type=list[Answer], strict=False)  # amounts are texts
         return [None if report.key in damaged else answer for report, answer in zip(reports, found, strict=True)]
 
@@ -172,7 +174,7 @@ def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
 
 def _plain(report: Report) -> list[Any]:
     demands = [(each.tokens, [str(amount) for amount in each.reservation], *each[2:]) for each in report.demands]
-    return [report.key, _as_text(report.caps, SPEND), *report[2:6], str(report.reserved), demands]
+    return [report.key, _as_text(report.caps, _SPEND), *report[2:6], str(report.reserved), demands]
 
 
 def _entries(day: str, fields: Mapping[bytes, bytes]) -> Iterator[SpendEntry]:

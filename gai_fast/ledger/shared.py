@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from gai_fast.ledger._base import (
     GRANTED,
-    MINUTE,
+    NO_USES,
     Caps,
     Demand,
     GroupBy,
@@ -41,6 +41,7 @@ from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.money import Amount, decimal_text
+from gai_fast.model.settings import RATE_LIMITS
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach
 
@@ -138,13 +139,15 @@ class _Key:
 
     def is_idle(self, now: float) -> bool:
         """Returns whether the key may be forgotten: `Ledger.limit_status` has nothing to show of it."""
-        passed = (now - self.answered_at) / MINUTE
+        passed = now - self.answered_at
         return not (
             self.live
             or self.is_dirty
             or self.demands
             or self.report_done
-            or any(used > passed * limit for used, limit in zip(self.used[:2], self.caps[:2], strict=True) if limit)
+            or any(
+                self.used.rates[place] > _refilled(place, limit, passed) for place, limit in self.caps.rates if limit
+            )
         )
 
 
@@ -353,11 +356,12 @@ class SharedLedger(Ledger):
         since = self._clock() - mine.answered_at
         if since > LIMITS.ledger_flush:  # others may have used some: the next answer tells that
             self._report_soon(mine)
-        passed = since / MINUTE
         used = mine.used
-        requests = 0.0 if caps.requests is None else max(0.0, used.requests - passed * caps.requests)
-        tokens = 0.0 if caps.tokens is None else max(0.0, used.tokens - passed * caps.tokens)
-        return used._replace(requests=max(0.0, requests + mine.requests), tokens=max(0.0, tokens + mine.tokens))
+        rates = [*NO_USES]
+        for place, limit in caps.rates:
+            unreported = mine.tokens if RATE_LIMITS[place].counts == "tokens" else mine.requests
+            rates[place] = max(0.0, max(0.0, used.rates[place] - _refilled(place, limit, since)) + unreported)
+        return used._replace(rates=tuple(rates))
 
     # -- spend --
 
@@ -611,6 +615,11 @@ def log_damaged(key: str) -> None:
 def log_damaged_sum(key: str, day: str) -> None:
     """Tells the operator that a sum of spend was damaged."""
     logger.error("the spend of %s on %s is damaged in the store: it is counted from zero again", key, day)
+
+
+def _refilled(place: int, limit: int, seconds: float) -> float:
+    """Returns what comes back of a limit over a time."""
+    return seconds * limit / RATE_LIMITS[place].window
 
 
 def _set(futures: Sequence[asyncio.Future[None] | None]) -> None:

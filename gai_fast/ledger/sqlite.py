@@ -9,6 +9,7 @@ in the file: what counted then counts from now on.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import sqlite3
@@ -19,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from gai_fast.ledger._base import GroupBy, SpendEntry, SpendRow, labels_of
+from gai_fast.ledger._base import DAY, GroupBy, SpendEntry, SpendRow, labels_of
 from gai_fast.ledger.book import Sums, days_between, oldest_day
 from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.limits import LIMITS
@@ -27,7 +28,7 @@ from gai_fast.ledger.shared import FIRST, SharedHome, log_damaged, log_damaged_s
 from gai_fast.ledger.state import Holder, KeyState, Rate
 from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
-from gai_fast.model.settings import StoreSettings, figure_label
+from gai_fast.model.settings import RATE_LIMITS, StoreSettings, figure_label
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.sqlite import SQLiteBackend
@@ -43,7 +44,7 @@ _TABLES: Final = (
 )
 _Written = tuple[
     float,
-    tuple[tuple[float, int], tuple[float, int]],
+    tuple[tuple[float, int], ...],
     dict[str, tuple[int, Amount]],
     dict[str, Amount],
 ]
@@ -78,7 +79,7 @@ class SQLiteHome(SharedHome):
     async def close(self) -> None:
         """Gives back what this worker has, and closes the file."""
         try:
-            await self._backend.transact(lambda connection: _forget(connection, [self._worker]))
+            await self._backend.transact(lambda connection: _forget(connection, self._worker))
         except StoreError:
             pass  # it counts as gone `limits.ledger_gone` from now
         finally:
@@ -118,14 +119,15 @@ class SQLiteHome(SharedHome):
     ) -> Sequence[Answer | None] | None:
         now = time.monotonic()
         me = self._worker
-        known = connection.execute("SELECT number FROM limit_workers WHERE worker = ?", (me,)).fetchone()
-        self.has_forgotten = number > FIRST and known is None
-        last = known[0] if known is not None and isinstance(known[0], int) else 0  # else its row is damaged
+        find = "SELECT number, heard FROM limit_workers WHERE worker = ?"
+        last, heard = connection.execute(find, (me,)).fetchone() or (0, -math.inf)
+        last = last if isinstance(last, int) else 0  # else its row is damaged
+        is_heard = isinstance(heard, float) and now - LIMITS.ledger_gone <= heard <= now
+        self.has_forgotten = number > FIRST and not is_heard
         connection.execute("INSERT OR REPLACE INTO limit_workers VALUES (?, ?, ?)", (me, now, max(last, number)))
         if last >= number:
             return None
-        _forget(connection, _gone(connection, now))
-        living = {worker for (worker,) in connection.execute("SELECT worker FROM limit_workers")}
+        living = _living(connection, now)
         states: dict[str, KeyState] = {}
         damaged: set[str] = set()
 
@@ -192,15 +194,20 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def _gone(connection: sqlite3.Connection, now: float) -> list[str]:
-    """Returns the workers that are gone, including all from before the machine was started again."""
-    late = "SELECT worker FROM limit_workers WHERE NOT heard BETWEEN ? AND ?"
-    return [worker for (worker,) in connection.execute(late, (now - LIMITS.ledger_gone, now)).fetchall()]
+def _living(connection: sqlite3.Connection, now: float) -> set[str]:
+    """Returns the workers that are not gone. Forgets those from before the machine was started again.
+
+    The number of a worker that is gone is kept as long as the spend that it has counted: it may only have stood still,
+    and sends its last exchange again.
+    """
+    kept = now - LIMITS.spend_days * DAY
+    connection.execute("DELETE FROM limit_workers WHERE NOT heard BETWEEN ? AND ?", (kept, now))
+    living = "SELECT worker FROM limit_workers WHERE heard >= ?"
+    return {worker for (worker,) in connection.execute(living, (now - LIMITS.ledger_gone,))}
 
 
-def _forget(connection: sqlite3.Connection, workers: Sequence[str]) -> None:
-    for worker in workers:
-        connection.execute("DELETE FROM limit_workers WHERE worker = ?", (worker,))
+def _forget(connection: sqlite3.Connection, worker: str) -> None:
+    connection.execute("DELETE FROM limit_workers WHERE worker = ?", (worker,))
 
 
 def _drop_old(connection: sqlite3.Connection, day: str) -> None:
@@ -302,8 +309,9 @@ def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState | No
     except (msgspec.DecodeError, ValueError, TypeError):  # SQLite may find a value of any type in a damaged row
         return None
     back = max(0.0, written - now)  # above 0 if the machine was started again
-    requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
-    state.rates = (requests, tokens)
+    # A release that had fewer limits, or more, has written fewer rates, or more.
+    for place, (kind, (tat, limit)) in enumerate(zip(RATE_LIMITS, rates, strict=False)):
+        state.rates[place] = Rate(kind, tat - back, limit)
     if not back:
         state.holders = {name: Holder(*held) for name, held in holders.items()}
     state.spent = spent

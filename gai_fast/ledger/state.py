@@ -2,9 +2,9 @@
 
 Owns the rules of counting. Every store keeps this state, whichever process changes it.
 
-1. A limit a minute is GCRA with the minute's number as burst. `tat` is the moment when nothing counts as used any more;
-   a use of n moves it by n/limit of a minute. It may lie further ahead than a minute: tokens are settled by what was
-   used, and so may be overdrawn.
+1. A limit over a time is GCRA with the whole limit as burst. `tat` is the moment when nothing counts as used any more;
+   a use of n moves it by n/limit of that time. It may lie further ahead than that: tokens are settled by what was used,
+   and so may be overdrawn.
 2. Live streams, and the spend reserved for them, are counted by worker. A worker that is gone has none.
 3. A request is admitted if what is spent and reserved leaves room for its reservation. If nothing is reserved, the cost
    of its input is enough, and the reservation is what is left. So the limit is passed only by what a stream uses beyond
@@ -21,12 +21,9 @@ from collections.abc import Collection
 
 from gai_fast.ledger._base import (
     GRANTED,
-    MINUTE,
-    REQUESTS,
     SLACK,
     SPEND,
     STREAMS,
-    TOKENS,
     Caps,
     Demand,
     LimitUsage,
@@ -35,19 +32,29 @@ from gai_fast.ledger._base import (
 )
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.money import Amount
+from gai_fast.model.settings import RATE_LIMITS, KeyLimit
 
 
 class Rate:
-    """One limit a minute: rule 1.
+    """One limit over a time: rule 1.
+
+    Args:
+        kind: The limit's entry in `RATE_LIMITS`.
+        tat: As the attribute.
+        limit: As the attribute.
 
     Attributes:
+        window: The time in seconds.
+        counts_tokens: Whether it counts tokens, and not requests.
         tat: Seconds of the state's clock.
         limit: The limit by which `tat` was computed.
     """
 
-    __slots__ = ("limit", "tat")
+    __slots__ = ("counts_tokens", "limit", "tat", "window")
 
-    def __init__(self, tat: float = 0.0, limit: int = 0) -> None:
+    def __init__(self, kind: KeyLimit, tat: float = 0.0, limit: int = 0) -> None:
+        self.window = kind.window
+        self.counts_tokens = kind.counts == "tokens"
         self.tat = tat
         self.limit = limit
 
@@ -60,7 +67,7 @@ class Rate:
 
     def used(self, now: float) -> float:
         """Returns the number of uses that count now."""
-        return (self.tat - now) * self.limit / MINUTE if self.tat > now else 0.0
+        return (self.tat - now) * self.limit / self.window if self.tat > now else 0.0
 
     def add(self, count: int, at: float) -> None:
         """Counts uses.
@@ -71,7 +78,7 @@ class Rate:
         """
         if self.limit:
             begin = self.tat if count < 0 or self.tat > at else at
-            self.tat = begin + count * MINUTE / self.limit
+            self.tat = begin + count * self.window / self.limit
 
 
 class Holder:
@@ -93,7 +100,7 @@ class KeyState:
     """The state of one key.
 
     Attributes:
-        rates: Requests and tokens.
+        rates: The limits over a time, by place.
         holders: The workers that have streams of it.
         spent: The spend, by the label of its period.
     """
@@ -101,16 +108,14 @@ class KeyState:
     __slots__ = ("holders", "rates", "spent")
 
     def __init__(self) -> None:
-        self.rates = (Rate(), Rate())
+        self.rates = _new_rates()
         self.holders: dict[str, Holder] = {}
         self.spent: dict[str, Amount] = {}
 
     def use(self, caps: Caps, now: float) -> None:
         """Goes on with these limits: rule 5."""
-        if caps.requests is not None:
-            self.rates[REQUESTS].use(caps.requests, now)
-        if caps.tokens is not None:
-            self.rates[TOKENS].use(caps.tokens, now)
+        for place, limit in caps.rates:
+            self.rates[place].use(limit, now)
 
     def decide(self, worker: str, caps: Caps, demand: Demand, now: float) -> Verdict:
         """Decides on a request, or on a larger reservation, and counts it if it is admitted and to be counted.
@@ -127,10 +132,9 @@ class KeyState:
         holder = self.holders.setdefault(worker, Holder())
         holder.reserved += verdict.reserved
         if demand.is_new:
-            if caps.requests is not None:
-                self.rates[REQUESTS].add(1, now)
-            if caps.tokens is not None:
-                self.rates[TOKENS].add(min(demand.tokens, caps.tokens), now)
+            for place, limit in caps.rates:
+                rate = self.rates[place]
+                rate.add(min(demand.tokens, limit) if rate.counts_tokens else 1, now)
             holder.live += 1
         return verdict
 
@@ -142,7 +146,7 @@ class KeyState:
             demand: As `decide`.
             now: As `decide`.
         """
-        requests, most_tokens, streams, spend, label = caps
+        rates, _, streams, spend, label = caps
         reserved = 0
         if spend is not None:
             spent = self.spent.get(label, 0)
@@ -155,17 +159,16 @@ class KeyState:
                 return Verdict(SPEND, 0.0, 0, spent)
         if not demand.is_new:
             return Verdict(GRANTED, 0.0, reserved)
-        if requests is not None:
-            over = self.rates[REQUESTS].used(now) + 1 - requests
-            if over > SLACK or not requests:
-                return Verdict(REQUESTS, over * MINUTE / requests if requests else 0.0)
-        if most_tokens is not None:
-            tokens = min(demand.tokens, most_tokens)
-            if demand.expected and not self.live:  # rule 6
-                tokens = min(demand.tokens - demand.expected, most_tokens)
-            over = self.rates[TOKENS].used(now) + tokens - most_tokens
-            if over > SLACK or not most_tokens:
-                return Verdict(TOKENS, over * MINUTE / most_tokens if most_tokens else 0.0)
+        for place, limit in rates:
+            rate = self.rates[place]
+            needed = 1
+            if rate.counts_tokens:
+                needed = min(demand.tokens, limit)
+                if demand.expected and not self.live:  # rule 6
+                    needed = min(demand.tokens - demand.expected, limit)
+            over = rate.used(now) + needed - limit
+            if over > SLACK or not limit:
+                return Verdict(place, over * rate.window / limit if limit else 0.0)
         if streams is not None and streams <= self.live:
             return Verdict(STREAMS)
         return Verdict(GRANTED, 0.0, reserved)
@@ -184,10 +187,12 @@ class KeyState:
             reserved: The spend that is reserved for them.
             now: Seconds of the state's clock.
         """
-        if requests:
-            self.rates[REQUESTS].add(requests, at)
-        if tokens:
-            self.rates[TOKENS].add(tokens, at if tokens > 0 else now)
+        for rate in self.rates:
+            if not rate.counts_tokens:
+                if requests:
+                    rate.add(requests, at)
+            elif tokens:
+                rate.add(tokens, at if tokens > 0 else now)
         if live or reserved:
             self.holders[worker] = Holder(live, reserved)
         else:
@@ -209,8 +214,7 @@ class KeyState:
         Args:
             labels: The periods whose spend is no longer counted.
         """
-        for rate in self.rates:
-            rate.tat = 0.0
+        self.rates = _new_rates()
         for label in labels:
             self.spent.pop(label, None)
 
@@ -220,8 +224,7 @@ class KeyState:
 
     def used(self, caps: Caps, now: float) -> LimitUsage:
         """Returns what counts now."""
-        requests, tokens = self.rates
-        return LimitUsage(requests.used(now), tokens.used(now), self.spent.get(caps.label, 0), self.reserved)
+        return LimitUsage(tuple([rate.used(now) for rate in self.rates]), self.spent.get(caps.label, 0), self.reserved)
 
     @property
     def live(self) -> int:
@@ -236,6 +239,10 @@ class KeyState:
     def is_idle(self, now: float) -> bool:
         """Returns whether the state may be forgotten: it has no stream and no spend, and its rates are unused."""
         return not self.holders and not self.spent and all(rate.tat <= now for rate in self.rates)
+
+
+def _new_rates() -> list[Rate]:
+    return [Rate(kind) for kind in RATE_LIMITS]
 
 
 def _by_end(label: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from gai_fast.model.errors import Forbidden, NotFound
 from gai_fast.model.limits import SHARED
@@ -414,15 +414,84 @@ class SpendLimit(_Snapshot):
     """The period over which spend is added up, in UTC; `total`: without end."""
 
 
+class KeyLimit(NamedTuple):
+    """A limit of a key that is a whole number.
+
+    Attributes:
+        about: What it limits, for the configuration and the command line.
+        refusal: What the error of a refused request says.
+        example: A value for a first configuration.
+        counts: What a limit over a time counts; empty: it is no such limit.
+        window: That time, in seconds: all of the limit may be used at once, and comes back evenly in it.
+        header: Its name in the headers of answers; only of a limit over a time.
+        name: The attribute of `KeyLimits`, which is the configuration's key.
+    """
+
+    about: str
+    refusal: str
+    example: int
+    counts: Literal["requests", "tokens", ""] = ""
+    window: float = 0.0
+    header: str = ""
+    name: str = ""
+
+
+def _limit(limit: KeyLimit) -> Any:
+    return field(default=None, metadata={"limit": limit})
+
+
 @dataclass(frozen=True, slots=True)
 class KeyLimits(_Snapshot):
-    """The limits of a `[[key]]`, completed by `[key_defaults]`. None means no limit; 0: no request is admitted."""
+    """The limits of a `[[key]]`, completed by `[key_defaults]`. None means no limit; 0: no request is admitted.
 
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    streams: int | None = None
-    """Streams at a time."""
+    The table of these limits: an attribute with a `KeyLimit` is all that a limit of this kind needs. Configuration,
+    command line, admin API, headers and ledger read it here. Stores keep what was used by place: a new limit over a
+    time stands after the others.
+    """
+
+    requests_per_minute: int | None = _limit(
+        KeyLimit(
+            "Requests a minute",
+            "this key has made as many requests as it may in a minute",
+            example=600,
+            counts="requests",
+            window=60.0,
+            header="requests",
+        )
+    )
+    tokens_per_minute: int | None = _limit(
+        KeyLimit(
+            "Tokens a minute, of input and output",
+            "this key has used as many tokens as it may in a minute",
+            example=100_000,
+            counts="tokens",
+            window=60.0,
+            header="tokens",
+        )
+    )
+    streams: int | None = _limit(
+        KeyLimit("Streams at a time", "this key has as many streams under way as it may", example=50)
+    )
     spend: SpendLimit | None = None
+
+    @property
+    def of_tokens(self) -> str:
+        """The name of the first limit that counts tokens. Empty if there is none."""
+        for name in _TOKEN_LIMITS:
+            if getattr(self, name) is not None:
+                return name
+        return ""
+
+
+LIMITS_OF_KEY: Final[tuple[str, ...]] = tuple(each.name for each in fields(KeyLimits))
+"""The names of all limits of a key."""
+COUNTED_LIMITS: Final[tuple[KeyLimit, ...]] = tuple(
+    each.metadata["limit"]._replace(name=each.name) for each in fields(KeyLimits) if "limit" in each.metadata
+)
+"""The limits that are whole numbers."""
+RATE_LIMITS: Final[tuple[KeyLimit, ...]] = tuple(each for each in COUNTED_LIMITS if each.window)
+"""The limits over a time."""
+_TOKEN_LIMITS: Final[tuple[str, ...]] = tuple(each.name for each in RATE_LIMITS if each.counts == "tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,7 @@ from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import read_value
 from gai_fast.config.problems import Problems, nearest, shown
 from gai_fast.config.resolution import Table, read_keys
-from gai_fast.config.stored_keys import LIMITS_OF_KEY
-from gai_fast.model.settings import Secret, key_digest
+from gai_fast.model.settings import COUNTED_LIMITS, LIMITS_OF_KEY, Secret, key_digest
 from gai_fast.runtime.ids import new_key_secret
 
 if TYPE_CHECKING:
@@ -64,6 +63,13 @@ def command() -> None:
 # ---- new -----------------------------------------------------------------------------------------------------------
 
 
+def _counted_limits(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds a flag for each limit that is a whole number."""
+    for each in reversed(COUNTED_LIMITS):
+        function = option(f"--{each.name.replace('_', '-')}", type=int, metavar="N", help=f"{each.about}.")(function)
+    return function
+
+
 @command.command()
 @click.argument("name")
 @config_option
@@ -72,9 +78,7 @@ def command() -> None:
 )
 @option("--models", metavar="NAMES", help="The models that it may use: names and patterns with *, split by commas.")
 @option("--expires", metavar="MOMENT", help="When the key expires: 2030-01-31, or 2030-01-31T18:00:00Z.")
-@option("--requests-per-minute", type=int, metavar="N", help="Requests a minute.")
-@option("--tokens-per-minute", type=int, metavar="N", help="Tokens a minute, of input and output.")
-@option("--streams", type=int, metavar="N", help="Streams at a time.")
+@_counted_limits
 @option("--spend", metavar="AMOUNT/PERIOD", help="Money in a period: 20/month, 1.50/day.")
 @server_option(envvar="GAI_FAST_KEY_SERVER", help=_SERVER)
 @api_key_option(envvar="GAI_FAST_KEY_API_KEY")
@@ -89,7 +93,7 @@ def new(
     server: str | None,
     api_key: Secret | None,
     json: bool,
-    **rates: int | None,
+    **counted: int | None,
 ) -> None:
     """Make a key, and print its secret this once.
 
@@ -97,7 +101,7 @@ def new(
     """
     if server is not None:
         _check_alone(config_path, role=role)
-        values: dict[str, Any] = {"name": name, "role": role, "models": _names(models), "expires": expires, **rates}
+        values: dict[str, Any] = {"name": name, "role": role, "models": _names(models), "expires": expires, **counted}
         values["spend"] = None if spend is None else _spend(spend)
         said = {key: value for key, value in values.items() if value is not None}
         new = at_server(server, api_key, lambda client: client.new_key(said))
@@ -114,7 +118,7 @@ def new(
         "role": role,
         "expires": expires,
     }
-    given |= {**rates, "spend": None if spend is None else _spend(spend)}
+    given |= {**counted, "spend": None if spend is None else _spend(spend)}
     table = {key: value for key, value in given.items() if value is not None}
     problems = Problems()
     read = {

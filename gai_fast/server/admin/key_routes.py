@@ -21,12 +21,12 @@ from urllib.parse import unquote
 
 import msgspec
 
-from gai_fast.config.stored_keys import LIMITS_OF_KEY, read_name, read_values
+from gai_fast.config.stored_keys import read_name, read_values
 from gai_fast.core.reading import decode_json
 from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount, units
-from gai_fast.model.settings import KeySettings, key_digest
+from gai_fast.model.settings import LIMITS_OF_KEY, KeySettings, key_digest
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import new_key_secret, new_request_id
 from gai_fast.server.admin.running_streams import timestamp

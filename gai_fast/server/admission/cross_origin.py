@@ -15,17 +15,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gai_fast.model.settings import RATE_LIMITS
 from gai_fast.server.admission.forwarding import is_set_by_proxy
 from gai_fast.server.limits import LIMITS
 
 EXPOSE: Final = "access-control-expose-headers"
+_SHOWN: Final = ("limit", "remaining", "reset")
 EXPOSED_HEADERS: Final = (
     "x-request-id, request-id, x-gai-stream-id, x-gai-model, x-gai-upstream, x-gai-fallback, x-gai-dropped, "
     "x-gai-adjusted, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
-    "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
-    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
-    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-gai-spend-limit, x-gai-spend-remaining, "
-    "x-gai-spend-reset"
+    "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, "
+    f"{', '.join(f'x-ratelimit-{what}-{each.header}' for each in RATE_LIMITS for what in _SHOWN)}, "
+    "x-gai-spend-limit, x-gai-spend-remaining, x-gai-spend-reset"
 )
 USUAL_HEADERS: Final = (
     "authorization, content-type, accept, user-agent, x-api-key, api-key, anthropic-version, anthropic-beta, "

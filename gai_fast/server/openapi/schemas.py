@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from gai_fast.config.keys import KEY, KEY_DEFAULTS
-from gai_fast.config.stored_keys import LIMITS_OF_KEY, ROLES, STORED
+from gai_fast.config.stored_keys import ROLES, STORED
 from gai_fast.core.result import Result
 from gai_fast.formats.chat import completions_request
 from gai_fast.formats.chat import request as chat_request
@@ -25,7 +25,7 @@ from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS
+from gai_fast.model.settings import ANONYMOUS, LIMITS_OF_KEY
 from gai_fast.server.admin.key_routes import GRACE
 from gai_fast.server.admin.samples import Side
 from gai_fast.server.admin.targets import CONDITIONS
@@ -248,15 +248,8 @@ def _of_operators() -> dict[str, Schema]:
         }
     )
     change = _record({"section": _TEXT, "name": name, "change": {"enum": ["added", "removed", "changed"]}})
-    limit = _or_null(_COUNT)
-    limits = _record(
-        {
-            "requests_per_minute": limit,
-            "tokens_per_minute": limit,
-            "streams": limit,
-            "spend": _or_null(_record({"amount": _NUMBER, "period": {"enum": ["day", "month", "total"]}})),
-        }
-    )
+    amount = _record({"amount": _NUMBER, "period": {"enum": ["day", "month", "total"]}})
+    limits = _record({**dict.fromkeys(LIMITS_OF_KEY, _or_null(_COUNT)), "spend": _or_null(amount)})
     key = _record(
         {
             "name": _TEXT,

@@ -404,13 +404,13 @@ class PassThroughRoutes:
         if key is None or endpoint in METERED:
             return
         limits, is_image = key.limits, endpoint in IMAGES and model is not None
-        if limits.spend is None and (limits.tokens_per_minute is None or not is_image):
+        if limits.spend is None and not (is_image and limits.of_tokens):
             return
         if is_image and model is not None and _COUNTING_IMAGES in model.id:
             return
         price = None if model is None else self._engine.settings.price(model)
         if price is None or not (price.request or (is_image and price.image)):
-            kind, reason = ("spend", "spend") if limits.spend is not None else ("tokens", "tokens_per_minute")
+            kind, reason = ("spend", "spend") if limits.spend is not None else ("tokens", limits.of_tokens)
             text = f"what this request costs is not known, and this key has a limit of {kind}"
             needed = "`request` or `image`" if is_image else "`request`"
             how = "" if model is None else f": give model {model.name!r} a `price` with {needed}"
@@ -449,7 +449,7 @@ class PassThroughRoutes:
             self._name_model(call, model)
             if key is not None:
                 estimate = self._estimate(call, model, size)
-        if key is not None and key.limits.tokens_per_minute is not None:
+        if key is not None and key.limits.of_tokens:
             estimate = estimate._replace(tokens=size // _BYTES_PER_TOKEN)
         http.body = b""  # `call` has it
         passage.stream_id = stream_id = new_stream_id()

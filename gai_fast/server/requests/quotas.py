@@ -14,7 +14,7 @@ from gai_fast.core.reading import estimated_tokens
 from gai_fast.ledger import NO_DEMAND, Demand, LimitStatus, RateStatus, Reservation, SpendStatus
 from gai_fast.model.money import cost_of, dearest_output, decimal_text
 from gai_fast.model.request import Request
-from gai_fast.model.settings import KeySettings
+from gai_fast.model.settings import RATE_LIMITS, KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Headers
@@ -27,8 +27,7 @@ _RAW_LIMITS: Final = (*_LIMIT_MEMBERS, "maxOutputTokens", "num_predict")
 """The members that limit the output tokens in an upstream's request."""
 _RAW_COUNTS: Final = ("candidateCount",)
 """The members of an upstream's request that ask for several answers, besides `n`, which may not be a raw member."""
-_WINDOW: Final = 60
-_MINUTE_MS: Final = _WINDOW * 1000
+_MINUTE_MS: Final = 60_000
 
 
 class Quotas:
@@ -53,7 +52,7 @@ class Quotas:
             spec: What it asks for.
         """
         key = incoming.key
-        if key is None or (key.limits.tokens_per_minute is None and key.limits.spend is None):
+        if key is None or (key.limits.spend is None and not key.limits.of_tokens):
             return NO_DEMAND
         answers = _answers(spec)
         most = _max_output_tokens(spec) * answers
@@ -77,7 +76,7 @@ class Quotas:
         return Reservation(least, most_cost)
 
     def headers(self, key: KeySettings) -> Headers:
-        """Returns the response headers with the remaining limits per minute and the remaining spend of a key.
+        """Returns the response headers with the remaining limits over a time and the remaining spend of a key.
 
         Args:
             key: The caller's key.
@@ -131,11 +130,11 @@ def limit_headers(status: LimitStatus) -> Headers:
     headers: list[tuple[str, str]] = []
     fields: list[str] = []
     policies: list[str] = []
-    for name, rate in (("requests", status.requests), ("tokens", status.tokens)):
-        if rate is not None:
-            headers += _headers_of(name, rate)
-            fields.append(f'"{name}";r={rate.remaining};t={math.ceil(rate.reset)}')
-            policies.append(f'"{name}";q={rate.limit};w={_WINDOW}')
+    for rate in status.rates:
+        kind = RATE_LIMITS[rate.place]
+        headers += _headers_of(kind.header, rate)
+        fields.append(f'"{kind.header}";r={rate.remaining};t={math.ceil(rate.reset)}')
+        policies.append(f'"{kind.header}";q={rate.limit};w={kind.window:.0f}')
     if fields:
         headers += [("ratelimit", ", ".join(fields)), ("ratelimit-policy", ", ".join(policies))]
     if status.spend is not None:

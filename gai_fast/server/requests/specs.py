@@ -152,7 +152,7 @@ class SpecBuilder:
     def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:
         """Returns whether tokens must be counted: the response may have a price, or its key has a limit of tokens."""
         settings, key = self.settings, incoming.key
-        if key is not None and key.limits.tokens_per_minute is not None:
+        if key is not None and key.limits.of_tokens:
             return True
         if model.price is None and not settings.prices.own and not settings.prices.listed:
             return False

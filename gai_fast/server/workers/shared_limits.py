@@ -116,5 +116,5 @@ class LedgerHome:
 def _plain(answer: Answer) -> Any:
     """Returns an answer in MessagePack types: rule 3."""
     verdicts = [(*verdict[:3], str(verdict.spent)) for verdict in answer.verdicts]
-    requests, tokens, spent, reserved = answer.used
-    return verdicts, (requests, tokens, str(spent), str(reserved))
+    rates, spent, reserved = answer.used
+    return verdicts, (rates, str(spent), str(reserved))

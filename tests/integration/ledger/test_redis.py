@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow, redis
-from gai_fast.ledger._base import REQUESTS, SPEND, STREAMS, Caps, Demand
+from gai_fast.ledger._base import SPEND, STREAMS, Demand
 from gai_fast.ledger.home import Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
@@ -19,6 +19,7 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.redis_client import Script
 from tests.conftest import ChangeLimits
 from tests.integration.stores.servers import FAULTS, RedisServer
+from tests.key_limits import REQUESTS, TOKENS, caps_of
 from tests.limits import LIMITS
 from tests.waiting import until
 
@@ -38,7 +39,7 @@ async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) 
     homes = [RedisHome(redis_server.url) for _ in range(2)]
     for home in homes:
         await home.open()
-    asking = Report("ann", Caps(None, None, 1, None, ""), 0, 0, 0.0, 0, 0, [Demand()])
+    asking = Report("ann", caps_of(None, None, 1, None, ""), 0, 0, 0.0, 0, 0, [Demand()])
     for home in homes:
         await home.exchange(1, [ENTRY], [asking])
     found = [line for line in redis_server.command("KEYS", "*").decode().split("\r\n") if line.startswith("gai:")]
@@ -92,7 +93,7 @@ async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
 async def test_a_rate_that_is_overdrawn_for_long_is_kept_for_so_long(redis_server: RedisServer) -> None:
     home = RedisHome(redis_server.url)
     await home.open()
-    overdrawn = Report("dan", Caps(None, 1, None, None, ""), 0, 100, 0.0, 0, 0, [])
+    overdrawn = Report("dan", caps_of(None, 1, None, None, ""), 0, 100, 0.0, 0, 0, [])
     await home.exchange(1, [], [overdrawn])
     assert int(redis_server.command("TTL", f"{PREFIX}key:dan").decode().strip(":\r\n")) > 5990
     await home.close()
@@ -106,7 +107,7 @@ async def test_an_exchange_that_is_sent_again_after_hours_counts_once(
     server = make_server()
     home = RedisHome(server.url)
     await home.open()
-    using = Report("ann", Caps(10, None, None, None, ""), 1, 0, 0.0, 0, 0, [])
+    using = Report("ann", caps_of(10, None, None, None, ""), 1, 0, 0.0, 0, 0, [])
     for _ in range(2):
         await home.exchange(1, [ENTRY], [using])
         await until(lambda: server.command("EXISTS", f"{PREFIX}key:ann") == b":0\r\n")
@@ -161,7 +162,7 @@ async def test_a_sum_that_is_full_keeps_its_key_from_spending(redis_server: Redi
     """The charge that a sum did not hold was left out of it, and so the sum stayed below the limit."""
     home = RedisHome(redis_server.url)
     await home.open()
-    asking = Report("rich", Caps(None, None, None, 10**12, "t USD"), 0, 0, 0.0, 0, 0, [Demand()])
+    asking = Report("rich", caps_of(None, None, None, 10**12, "t USD"), 0, 0, 0.0, 0, 0, [Demand()])
     (answer,) = await home.exchange(1, [ENTRY._replace(key="rich", amount=2**70)], [asking]) or ()
     assert answer.verdicts[0][0] == SPEND
     assert await home.exchange(2, [ENTRY._replace(key="rich")], []) == []
@@ -177,7 +178,7 @@ async def test_a_damaged_sum_counts_from_zero_again_and_keeps_no_other_key_from_
     """It failed each exchange that charged its key, of whatever keys."""
     home = RedisHome(redis_server.url)
     await home.open()
-    spent = Caps(None, None, None, 100, "t USD")
+    spent = caps_of(None, None, None, 100, "t USD")
     asking = [Report(key, spent, 0, 0, 0.0, 0, 0, [Demand()]) for key in ("ann", "bob")]
     for number, entries in ((1, [ENTRY, ENTRY._replace(key="bob")]), (2, [])):  # charged, and only looked at
         caplog.clear()
@@ -232,7 +233,7 @@ async def test_a_damaged_state_concerns_its_key_alone_and_is_written_anew(
     """It failed each exchange of each key, for good."""
     home = RedisHome(redis_server.url)
     await home.open()
-    two = Caps(2, None, None, None, "")
+    two = caps_of(2, None, None, None, "")
     asking = [Report(key, two, 0, 0, 0.0, 0, 0, [Demand()] * 3) for key in ("ann", "bob")]
     await home.exchange(1, [], asking)
     if field is None:
@@ -284,7 +285,7 @@ async def test_after_the_clock_of_the_server_was_set_back_what_counted_counts_an
     homes = [RedisHome(server.url) for _ in range(2)]
     for home in homes:
         await home.open()
-    caps = Caps(2, 10, 2, None, "")
+    caps = caps_of(2, 10, 2, None, "")
     asking = Report("ann", caps, 0, 0, 0.0, 0, 0, [Demand(2)] * 3)
     text = redis._SCRIPT.text
     ahead = Script(text.replace("tonumber(time[1]) +", f"tonumber(time[1]) + {HOUR} +"))
@@ -297,10 +298,10 @@ async def test_after_the_clock_of_the_server_was_set_back_what_counted_counts_an
     assert answer is not None
     assert [verdict.place for verdict in answer.verdicts] == [REQUESTS] * 3
     assert 0 < answer.verdicts[0].wait <= 30
-    assert answer.used.requests == pytest.approx(2, abs=0.5)
-    assert answer.used.tokens == pytest.approx(4, abs=0.5)
+    assert answer.used.rates[REQUESTS] == pytest.approx(2, abs=0.5)
+    assert answer.used.rates[TOKENS] == pytest.approx(4, abs=0.5)
     # The worker that has not been heard since has no stream; it finds out, and reports those that it has again.
-    streams = Report("ann", Caps(None, None, 2, None, ""), 0, 0, 0.0, 0, 0, [Demand()] * 3)
+    streams = Report("ann", caps_of(None, None, 2, None, ""), 0, 0, 0.0, 0, 0, [Demand()] * 3)
     (answer,) = await homes[1].exchange(2, [], [streams]) or ()
     assert answer is not None
     assert [verdict.place for verdict in answer.verdicts] == [GRANTED, GRANTED, STREAMS]
@@ -326,7 +327,7 @@ async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_ta
     server = make_server()
     home = RedisHome(server.url)
     await home.open()
-    asking = Report("ann", Caps(9, None, None, None, ""), 0, 0, 0.0, 0, 0, [Demand()])
+    asking = Report("ann", caps_of(9, None, None, None, ""), 0, 0, 0.0, 0, 0, [Demand()])
     assert await home.exchange(1, [], []) == []
     server.pause()
     try:

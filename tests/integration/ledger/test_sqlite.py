@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow, sqlite
-from gai_fast.ledger._base import GRANTED, REQUESTS, Caps, Demand
+from gai_fast.ledger._base import GRANTED, Caps, Demand
 from gai_fast.ledger.book import Sums
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.model.limits import OTHER
 from tests.conftest import ChangeLimits
+from tests.key_limits import REQUESTS, caps_of
 from tests.limits import LIMITS
 
-TEN = Caps(10, None, None, None, "")
+TEN = caps_of(10, None, None, None, "")
 DEMANDS = [Demand()] * 11
 
 
@@ -70,7 +71,7 @@ async def test_what_was_used_and_spent_outlives_the_server(tmp_path: Path, clock
 
 async def test_after_a_restart_of_the_machine_what_counted_still_counts(tmp_path: Path, clock: Clock) -> None:
     home = await opened(tmp_path)
-    await home.exchange(1, [], [report(Caps(10, None, 5, None, ""), DEMANDS[:5])])
+    await home.exchange(1, [], [report(caps_of(10, None, 5, None, ""), DEMANDS[:5])])
     clock.now = 10.0
     again = await opened(tmp_path)
     assert verdicts(await again.exchange(1, [], [report(TEN, DEMANDS)])) == [GRANTED] * 5 + [REQUESTS] * 6
@@ -82,7 +83,7 @@ async def test_after_a_restart_of_the_machine_what_counted_still_counts(tmp_path
 
 async def test_a_worker_that_is_not_heard_has_nothing(tmp_path: Path, clock: Clock) -> None:
     first, second = await opened(tmp_path), await opened(tmp_path)
-    one = Caps(None, None, 1, None, "")
+    one = caps_of(None, None, 1, None, "")
     assert verdicts(await first.exchange(1, [], [report(one, DEMANDS[:1])])) == [GRANTED]
     clock.now += LIMITS.ledger_gone + 1
     assert verdicts(await second.exchange(1, [], [report(one, DEMANDS[:1])])) == [GRANTED]
@@ -159,7 +160,7 @@ async def test_spend_is_added_up_off_the_loop_and_only_of_the_days_that_are_aske
     await home.close()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4]", "[1,[[0,1]],{},{}]", '[1,[[0,1],[0,1]],{"w":1},{}]', 7])
+@pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4]", "[1,[[0]],{},{}]", '[1,[[0,1],[0,1]],{"w":1},{}]', 7])
 async def test_a_damaged_row_concerns_its_key_alone_and_is_written_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: object
 ) -> None:

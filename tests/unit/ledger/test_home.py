@@ -8,6 +8,7 @@ from gai_fast.ledger import SpendEntry
 from gai_fast.ledger._base import GRANTED, STREAMS, Caps, Demand, Verdict
 from gai_fast.ledger.home import Home, Report
 from tests.conftest import ChangeLimits
+from tests.key_limits import caps_of
 
 ENTRY = SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 5)
 
@@ -27,17 +28,17 @@ def test_an_exchange_that_is_sent_again_counts_once() -> None:
 
 def test_requests_are_decided_in_order() -> None:
     here = Home(lambda: 0.0)
-    caps = Caps(1600, None, None, None, "")
+    caps = caps_of(1600, None, None, None, "")
     answers = here.exchange("a", 1, [], [report(caps, [Demand()] * 3)])
     assert answers is not None
     assert answers[0].verdicts == [Verdict(GRANTED)] * 3
-    assert answers[0].used == (pytest.approx(3), 0.0, 0, 0)
+    assert answers[0].used == ((pytest.approx(3), 0.0), 0, 0)
 
 
 def test_a_worker_that_is_gone_has_nothing() -> None:
     now = 0.0
     here = Home(lambda: now)
-    caps = Caps(None, None, 1, None, "")
+    caps = caps_of(None, None, 1, None, "")
     here.exchange("a", 1, [], [report(caps, [Demand()])])
     now = 1.0
     answers = here.exchange("b", 1, [], [report(caps, [Demand()])])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.ledger._base import NAMES, REQUESTS, SPEND, STREAMS, TOKENS, Caps, Verdict, reset_of
+from gai_fast.ledger._base import NAMES, SPEND, STREAMS, Verdict, reset_of
 from gai_fast.ledger.ledger import date_of, refusal
+from tests.key_limits import REQUESTS, TOKENS, caps_of
 from tests.limits import LIMITS
 
-CAPS = Caps(20, 1000, 5, 10**12, "t USD")
+CAPS = caps_of(20, 1000, 5, 10**12, "t USD")
 WALL = 1_795_305_600.0  # 2026-11-22T00:00:00Z
 
 

@@ -12,6 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from tests.conftest import ChangeLimits
+from tests.key_limits import REQUESTS, TOKENS
 from tests.limits import LIMITS
 
 MIDNIGHT = 1_795_305_600.0  # 2026-11-22T00:00:00Z
@@ -136,7 +137,7 @@ def test_a_stream_that_never_began_counts_for_nothing(ledger: LocalLedger) -> No
     for take_back in (ledger.cancel, lambda stream_id: end(ledger, stream_id, outcome="refused")):
         ledger.try_take(caller, "1", Demand(60))
         take_back("1")
-        assert ledger.limit_status(caller) == ((10, 10, 0.0), (100, 100, 0.0), None)
+        assert ledger.limit_status(caller) == ([(REQUESTS, 10, 10, 0.0), (TOKENS, 100, 100, 0.0)], None)
 
 
 def test_streams_without_a_ticket_are_no_matter(ledger: LocalLedger) -> None:
@@ -150,14 +151,11 @@ def test_tokens_are_settled_by_usage(ledger: LocalLedger) -> None:
     ledger.try_take(caller, "1", Demand(80))
     status = ledger.limit_status(caller)
     assert status is not None
-    assert status.requests is None
-    assert status.tokens is not None
-    assert status.tokens.remaining == 20
+    assert [(each.place, each.remaining) for each in status.rates] == [(TOKENS, 20)]
     end(ledger, "1", 30)
     status = ledger.limit_status(caller)
     assert status is not None
-    assert status.tokens is not None
-    assert status.tokens.remaining == 70
+    assert [(each.place, each.remaining) for each in status.rates] == [(TOKENS, 70)]
 
 
 def test_an_upstream_that_counts_absurdly_harms_no_count(ledger: LocalLedger) -> None:
@@ -353,3 +351,14 @@ def test_what_the_provider_counts_beyond_the_reservation_is_logged(
         ledger.stream_ended(StreamMetrics(duration=1.0, stream_id="a", key="ann", cost=50, currency="USD"))
     assert len(caplog.records) == 1
     assert "stream a of key 'ann' costs 0.00000000005" in caplog.text
+
+
+async def test_a_stream_under_way_at_a_reset_still_counts_what_it_uses(ledger: LocalLedger) -> None:
+    caller = key(tokens_per_minute=100)
+    ledger.use([caller])
+    ledger.try_take(caller, "1", Demand(10))
+    await ledger.reset(caller.name)
+    end(ledger, "1", 50)
+    status = ledger.limit_status(caller)
+    assert status is not None
+    assert [each.remaining for each in status.rates] == [60]

@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.ledger._base import GRANTED, REQUESTS, SPEND, STREAMS, TOKENS, Caps, Demand, Reservation, Verdict
+from gai_fast.ledger._base import GRANTED, SPEND, STREAMS, Caps, Demand, Reservation, Verdict
 from gai_fast.ledger.state import KeyState, Rate
+from gai_fast.model.settings import RATE_LIMITS
+from tests.key_limits import REQUESTS, TOKENS, caps_of
 from tests.limits import LIMITS
 
 
 def caps(
     requests: int | None = None, tokens: int | None = None, streams: int | None = None, spend: int | None = None
 ) -> Caps:
-    return Caps(requests, tokens, streams, spend, "t USD")
+    return caps_of(requests, tokens, streams, spend, "t USD")
 
 
 def decide(state: KeyState, limits: Caps, now: float, tokens: int = 0, worker: str = "") -> int:
@@ -43,7 +45,7 @@ def test_the_whole_minute_is_a_burst_whatever_the_limit_divides(limit: int) -> N
 def test_what_is_left_is_reported() -> None:
     state, limits = KeyState(), caps(10, 1000)
     assert decide(state, limits, 0.0, tokens=300) == GRANTED
-    assert state.used(limits, 0.0) == (pytest.approx(1), pytest.approx(300), 0, 0)
+    assert state.used(limits, 0.0) == ((pytest.approx(1), pytest.approx(300)), 0, 0)
 
 
 def test_an_estimate_counts_until_the_usage_is_known() -> None:
@@ -70,7 +72,7 @@ def test_a_usual_output_needs_room_only_beside_other_streams() -> None:
         assert state.decide("b", limits, usual, 0.0).place == TOKENS
         assert state.decide("b", limits, Demand(10), 0.0).place == TOKENS
         state.report("a", 0, 300 - 1000, 0.0, 0, 0, 0.0)
-    assert state.used(limits, 0.0).tokens == pytest.approx(900)
+    assert state.used(limits, 0.0).rates[TOKENS] == pytest.approx(900)
     assert state.decide("a", limits, Demand(1034, expected=933), 0.0) == Verdict(TOKENS, pytest.approx(1 * 0.06))
 
 
@@ -94,7 +96,7 @@ def test_a_request_that_is_refused_counts_for_no_limit() -> None:
     state, limits = KeyState(), caps(5, 1000, 5, 10)
     state.spent["t USD"] = 10
     assert [decide(state, limits, 0.0, tokens=10) for _ in range(9)] == [SPEND] * 9
-    assert state.used(limits, 0.0) == (0, 0, 10, 0)
+    assert state.used(limits, 0.0) == ((0, 0), 10, 0)
     assert not state.live
 
 
@@ -138,7 +140,7 @@ def test_old_periods_are_forgotten_and_the_total_never_is() -> None:
 
 
 def test_the_spend_of_a_month_is_kept_until_its_last_day() -> None:
-    state, limits = KeyState(), Caps(None, None, None, 30, "m2026-12 USD")
+    state, limits = KeyState(), caps_of(None, None, None, 30, "m2026-12 USD")
     for day in range(1, 32):
         assert decide(state, limits, 0.0) == (GRANTED if day <= 30 else SPEND)
         state.charge(f"2026-12-{day:02}", "USD", 1)
@@ -163,7 +165,7 @@ def test_another_limit_does_not_give_back_what_was_used() -> None:
     for _ in range(10):
         decide(state, caps(10), 0.0)
     assert decide(state, caps(20), 0.0) == GRANTED
-    assert state.used(caps(20), 0.0).requests == pytest.approx(11)
+    assert state.used(caps(20), 0.0).rates[REQUESTS] == pytest.approx(11)
     state.use(caps(5), 0.0)
     assert state.decide("", caps(5), Demand(0), 0.0) == Verdict(REQUESTS, pytest.approx((11 + 1 - 5) * 12))
 
@@ -186,7 +188,7 @@ def test_a_limit_that_was_gone_for_a_while_comes_back_with_what_was_used() -> No
 def test_a_rate_equals_a_bucket_that_is_refilled_steadily(limit: int, uses: list[tuple[int, int]]) -> None:
     """The model counts in 1/60,000 of a use, and so without rounding."""
     unit = 60_000
-    rate, level, now = Rate(), 0, 0
+    rate, level, now = Rate(RATE_LIMITS[REQUESTS]), 0, 0
     rate.use(limit, 0.0)
     for milliseconds, count in uses:
         now += milliseconds

@@ -26,6 +26,7 @@ from gai_fast.model.settings import (
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.requests.quotas import Quotas, duration, limit_headers
+from tests.key_limits import REQUESTS, TOKENS
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
 
@@ -189,7 +190,7 @@ async def test_every_model_and_target_that_may_answer_is_reserved_for(quotas: Qu
 
 
 def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
-    status = LimitStatus(RateStatus(10, 9, 5.99), RateStatus(1000, 0, 75.5), None)
+    status = LimitStatus([RateStatus(REQUESTS, 10, 9, 5.99), RateStatus(TOKENS, 1000, 0, 75.5)], None)
     assert limit_headers(status) == [
         ("x-ratelimit-limit-requests", "10"),
         ("x-ratelimit-remaining-requests", "9"),
@@ -200,17 +201,18 @@ def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
         ("ratelimit", '"requests";r=9;t=6, "tokens";r=0;t=76'),
         ("ratelimit-policy", '"requests";q=10;w=60, "tokens";q=1000;w=60'),
     ]
-    assert dict(limit_headers(LimitStatus(RateStatus(10, 9, 6.0), None, None)))["ratelimit"] == '"requests";r=9;t=6'
+    one = LimitStatus([RateStatus(REQUESTS, 10, 9, 6.0)], None)
+    assert dict(limit_headers(one))["ratelimit"] == '"requests";r=9;t=6'
 
 
 def test_what_is_left_of_spend_is_reported_in_decimal_amounts() -> None:
     status = SpendStatus(10**12, 9 * 10**10, 59.1)
-    assert limit_headers(LimitStatus(None, None, status)) == [
+    assert limit_headers(LimitStatus([], status)) == [
         ("x-gai-spend-limit", "1"),
         ("x-gai-spend-remaining", "0.09"),
         ("x-gai-spend-reset", "60"),
     ]
-    assert len(limit_headers(LimitStatus(None, None, status._replace(reset=None)))) == 2
+    assert len(limit_headers(LimitStatus([], status._replace(reset=None)))) == 2
 
 
 @pytest.mark.parametrize(

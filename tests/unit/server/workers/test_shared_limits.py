@@ -9,14 +9,15 @@ import msgspec
 import pytest
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import GRANTED, STREAMS, TOKENS, Caps, Demand, LimitUsage, Reservation, Verdict
+from gai_fast.ledger._base import GRANTED, STREAMS, Demand, LimitUsage, Reservation, Verdict
 from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from gai_fast.server.workers.shared_limits import LedgerHome, SupervisorHome
 from gai_fast.stores.backend import StoreError
+from tests.key_limits import TOKENS, caps_of
 
-CAPS = Caps(16_000, None, 1, None, "")
+CAPS = caps_of(16_000, None, 1, None, "")
 REPORT = Report("ann", CAPS, 0, 0, 0.0, 0, 0, [Demand()])
 ENTRY = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 10**15)
 
@@ -103,19 +104,19 @@ async def test_the_states_of_keys_and_of_the_server_are_apart() -> None:
 async def test_spend_is_reserved_and_reported() -> None:
     home = worker(Link(LedgerHome()), 1)
     demands = [Demand(0, Reservation(1, 2**62)), Demand(0, Reservation(1, 5), is_new=False)]
-    report = REPORT._replace(caps=Caps(None, None, None, 2**62, "t USD"), demands=demands)
+    report = REPORT._replace(caps=caps_of(None, None, None, 2**62, "t USD"), demands=demands)
     answers = await home.exchange(1, [ENTRY._replace(amount=2**64)], [report])
     assert answers is not None
     assert [verdict[:1] + verdict[2:] for verdict in answers[0].verdicts] == [(3, 0, 2**64)] * 2
-    assert answers[0].used == (0, 0, 2**64, 0)
-    answers = await home.exchange(2, [], [report._replace(caps=Caps(None, None, None, 2**62, "t EUR"))])
+    assert answers[0].used == ((0, 0), 2**64, 0)
+    answers = await home.exchange(2, [], [report._replace(caps=caps_of(None, None, None, 2**62, "t EUR"))])
     assert answers is not None
     assert [verdict.reserved for verdict in answers[0].verdicts] == [2**62, 0]
 
 
 async def test_the_usual_output_needs_room_only_beside_other_streams() -> None:
     home = worker(Link(LedgerHome()), 1)
-    report = REPORT._replace(caps=Caps(None, 100, None, None, ""), demands=[Demand(90, expected=80)] * 2)
+    report = REPORT._replace(caps=caps_of(None, 100, None, None, ""), demands=[Demand(90, expected=80)] * 2)
     assert verdicts(await home.exchange(1, [], [report._replace(tokens=50)])) == [GRANTED, TOKENS]
 
 
