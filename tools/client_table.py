@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import gai_fast
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import FORMATS, Encoder, Format, StreamContext, get_format
 from gai_fast.formats._base import Format as AnyFormat
 from gai_fast.model.errors import Error, Unsupported

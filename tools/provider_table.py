@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gai_fast
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers import API, PROVIDERS, ROUTES, Target, UpstreamRequest
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gai_fast.config.checks import known_keys
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import Request

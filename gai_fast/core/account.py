@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.model.money import USD, Amount, Charge, cost_of, total_of
 from gai_fast.model.settings import ModelSettings, Price
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
-from gai_fast.core.chunks import (
+from gai_fast.core.json.chunks import (
     WRONG_SHAPE,
     UnreadChunks,
     closed,
@@ -24,9 +24,10 @@ from gai_fast.core.chunks import (
     parse_chunk,
     with_null_bytes,
 )
+from gai_fast.core.json.limits import LIMITS as JSON
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
-from gai_fast.core.reading import characters_of, estimated_tokens, estimated_usage
+from gai_fast.core.requests.reading import characters_of, estimated_tokens, estimated_usage
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.core.usage import Known, absurd_count, completed, most_tokens
@@ -228,7 +229,7 @@ class Answer:
         if answer is not None and self.adapter.api.read_failure(answer) is None:
             with suppress(Error, *WRONG_SHAPE):
                 events = self.adapter.receive_whole(answer)
-        came = sum([characters_of(event) for event in events]) if len(text) <= LIMITS.cut_off_answer else len(text)
+        came = sum([characters_of(event) for event in events]) if len(text) <= JSON.cut_off_answer else len(text)
         self._has_come = came > 0 or bool(self.adapter.usage)
         self.characters += came
         self._generated += came

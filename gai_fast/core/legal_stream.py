@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from gai_fast.core.answer import Answer, Progress
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
-from gai_fast.core.reading import characters_of_media
+from gai_fast.core.requests.reading import characters_of_media
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame

@@ -36,7 +36,7 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
-from gai_fast.core.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
+from gai_fast.core.json.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Transcript

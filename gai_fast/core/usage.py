@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.model.limits import SHARED
 
 _WHOLE: Final = ("input_tokens", "output_tokens", "total_tokens")

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.core.result import Collector, Result
-from gai_fast.core.shapes import Shape
 from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.reading import parse_request
-from gai_fast.core.shapes import CACHE_MARKS
-from gai_fast.core.structure import Structure
+from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.reading import parse_request
+from gai_fast.core.requests.shapes import CACHE_MARKS
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import InvalidRequest

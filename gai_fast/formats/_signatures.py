@@ -1,7 +1,7 @@
 """Facts about the providers whose signatures a dialect passes on.
 
 Read from the registry of providers: which encrypt their reasoning (if a provider does so in one of its APIs only, the
-`start` has that API), whose a dialect is, and the names of authors. `core/signatures.py` has the sealed form.
+`start` has that API), whose a dialect is, and the names of authors. `core/requests/signatures.py` has the sealed form.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class _Whole(WholeEncoder):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class GaiFormat(Format):
-    """The native format; `gai_fast.core.reading` reads its requests."""
+    """The native format; `gai_fast.core.requests.reading` reads its requests."""
 
     name: ClassVar[str] = "gai"
     can_reset: ClassVar[bool] = True

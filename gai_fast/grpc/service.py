@@ -23,7 +23,7 @@ from typing import Any, Final
 import grpc
 from grpc.aio import ServicerContext
 
-from gai_fast.core.reading import parse_object
+from gai_fast.core.requests.reading import parse_object
 from gai_fast.grpc import messages
 from gai_fast.grpc.calls import Call, Calls, draining
 from gai_fast.grpc.limits import LIMITS

@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
-from gai_fast.core.reading import characters, parse_request
+from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.core.result import ReadCollector, Result
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import Piece

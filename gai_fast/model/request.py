@@ -1,7 +1,7 @@
 """The types of the native request.
 
 Owns the fields of a request (`docs/http-api.md`). Knows no provider, no route and no header; a provider's file
-decides what that provider supports. `core/reading.py` parses requests: mypyc cannot compile msgspec's types.
+decides what that provider supports. `core/requests/reading.py` parses requests: mypyc cannot compile msgspec's types.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.reading import conversation
+from gai_fast.core.requests.reading import conversation
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.chain import Chain, Processor, ProcessorSettings, StreamInfo, Touches
-from gai_fast.core.reading import conversation
+from gai_fast.core.requests.reading import conversation
 from gai_fast.model.request import Request
 
 __all__ = [

@@ -23,9 +23,9 @@ from typing import Annotated, Any, ClassVar, Final
 from msgspec import UNSET, Meta
 from orjson import Fragment, loads
 
-from gai_fast.core.chunks import label
-from gai_fast.core.reading import turns
-from gai_fast.core.shapes import Shape, messages_shape
+from gai_fast.core.json.chunks import label
+from gai_fast.core.requests.reading import turns
+from gai_fast.core.requests.shapes import Shape, messages_shape
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from gai_fast.core.chunks import label, member, objects
+from gai_fast.core.json.chunks import label, member, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request

@@ -29,9 +29,9 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast.core.chunks import count, label, member, nested_count, objects, parse_chunk, text_of
-from gai_fast.core.reading import turns
-from gai_fast.core.shapes import Shape, chat_shape
+from gai_fast.core.json.chunks import count, label, member, nested_count, objects, parse_chunk, text_of
+from gai_fast.core.requests.reading import turns
+from gai_fast.core.requests.shapes import Shape, chat_shape
 from gai_fast.model.errors import Code, Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import (

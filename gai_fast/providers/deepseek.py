@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from gai_fast.core.shapes import Shape
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers.chat.api import ChatAPI

@@ -28,9 +28,9 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast.core.chunks import count, member
-from gai_fast.core.reading import conversation, turns
-from gai_fast.core.stored_ids import is_stored_address
+from gai_fast.core.json.chunks import count, member
+from gai_fast.core.requests.reading import conversation, turns
+from gai_fast.core.requests.stored_ids import is_stored_address
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED

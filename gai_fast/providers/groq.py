@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, get_args
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import member, text_of
+from gai_fast.core.json.chunks import member, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, ReasoningPart, Request, Summary, TextPart, Tool
 from gai_fast.model.upstream_errors import UpstreamFailure

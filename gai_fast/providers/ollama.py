@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import count, inner_text, label, members, parse_chunk, text_of, token_scores
-from gai_fast.core.reading import turns
+from gai_fast.core.json.chunks import count, inner_text, label, members, parse_chunk, text_of, token_scores
+from gai_fast.core.requests.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import member, number, objects
+from gai_fast.core.json.chunks import member, number, objects
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, Request, Tool, ToolCallPart
 from gai_fast.providers.chat.answers import ChatAdapter

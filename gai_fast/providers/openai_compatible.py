@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import objects, text_of
+from gai_fast.core.json.chunks import objects, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ReasoningPart, Request, ToolCallPart, VideoPart
 from gai_fast.providers.chat.answers import ChatAdapter, Choice

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from gai_fast.core.shapes import Shape
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, ImagePart, Reasoning, ReasoningPart, TextPart, Tool, VideoPart

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import count, label, objects
+from gai_fast.core.json.chunks import count, label, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount, amount_of

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.core.reading import parse_object, parse_request
+from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.net.upstream.http_request import Origin, encode_request

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from gai_fast.core.reading import parse_request
 from gai_fast.core.relay import Relay
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import FORMATS, get_format
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.library.decoding import decode

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gai_fast.core.object_scan import ObjectScan
-from gai_fast.core.prompt_prefix import prompt_prefix
-from gai_fast.core.reading import parse_object, parse_request
+from gai_fast.core.json.object_scan import ObjectScan
+from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.prompt_prefix import prompt_prefix
+from gai_fast.core.requests.reading import parse_object, parse_request
+from gai_fast.core.requests.stored_ids import stored_ids
 from gai_fast.core.result import collect
-from gai_fast.core.stored_ids import stored_ids
-from gai_fast.core.structure import Structure
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import (
     ArrayFramer,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gai_fast.core.signatures import open_signature
+from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import RequestReader, check_types, invalid, member, require_type, required
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED

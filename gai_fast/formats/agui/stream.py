@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
-from gai_fast.core.signatures import seal
+from gai_fast.core.requests.signatures import seal
 from gai_fast.formats._base import Framing, StreamContext, block_members
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.formats._openai import argument_text

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gai_fast.core.requests.signatures import seal
 from gai_fast.core.result import Result
-from gai_fast.core.signatures import seal
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._openai import argument_text
 from gai_fast.formats.agui.stream import Run, token_usage, usage_source

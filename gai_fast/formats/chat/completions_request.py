@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.reading import CHARACTERS_PER_TOKEN, parse_request
+from gai_fast.core.requests.reading import CHARACTERS_PER_TOKEN, parse_request
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import invalid, member, unserved_members
 from gai_fast.formats.chat.members import read_chat_members

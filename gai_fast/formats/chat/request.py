@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.shapes import CACHE_MARKS
-from gai_fast.core.signatures import open_signature
+from gai_fast.core.requests.shapes import CACHE_MARKS
+from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
     RequestReader,
     cache_mark,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.core.shapes import messages_characters, messages_shape
+from gai_fast.core.requests.shapes import messages_characters, messages_shape
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import member
 

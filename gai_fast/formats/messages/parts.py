@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.signatures import seal
+from gai_fast.core.requests.signatures import seal
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.signatures import open_signature
+from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
     RequestReader,
     cache_mark,

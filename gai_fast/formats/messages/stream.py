@@ -46,7 +46,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast.core.object_scan import ObjectScan
+from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.formats._base import Framing, StreamContext, block_members
 from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.limits import LIMITS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from gai_fast.core.shapes import responses_tool_characters
+from gai_fast.core.requests.shapes import responses_tool_characters
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.core.signatures import open_signature
+from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
     CallInputs,
     cache_mark,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.core.shapes import responses_characters, responses_shape
+from gai_fast.core.requests.shapes import responses_characters, responses_shape
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import member
 from gai_fast.formats.responses.parts import echo_of

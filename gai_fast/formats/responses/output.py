@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gai_fast.core.stored_ids import own_item_id
+from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats._openai import annotation, argument_text
 from gai_fast.formats.responses.parts import sealed
 from gai_fast.formats.responses.tools import ToolItem

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from gai_fast.core.signatures import seal
+from gai_fast.core.requests.signatures import seal
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import error_object, total_tokens
 from gai_fast.formats._signatures import is_encrypted

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.shapes import Shape
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error

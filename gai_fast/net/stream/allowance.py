@@ -18,8 +18,8 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.account import Account
-from gai_fast.core.reading import CHARACTERS_PER_TOKEN, estimated_tokens
 from gai_fast.core.relay import Relay
+from gai_fast.core.requests.reading import CHARACTERS_PER_TOKEN, estimated_tokens
 from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import FinishReason

@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import Any, Literal
 
-from gai_fast.core.prompt_prefix import prompt_prefix
+from gai_fast.core.requests.prompt_prefix import prompt_prefix
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED

@@ -9,8 +9,8 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import Adapter, ResponseAPI
-from gai_fast.core.chunks import parse_chunk
-from gai_fast.core.stored_ids import stored_ids
+from gai_fast.core.json.chunks import parse_chunk
+from gai_fast.core.requests.stored_ids import stored_ids
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED

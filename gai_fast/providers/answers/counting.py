@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, Literal
 
-from gai_fast.core.chunks import count, parse_chunk
+from gai_fast.core.json.chunks import count, parse_chunk
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.providers.answers.adapter import ProviderAdapter

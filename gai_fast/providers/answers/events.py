@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-from gai_fast.core.chunks import count
+from gai_fast.core.json.chunks import count
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, JSONText, is_empty
 from gai_fast.model.limits import SHARED

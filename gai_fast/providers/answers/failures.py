@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, member, parse_chunk
+from gai_fast.core.json.chunks import count, member, parse_chunk
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.upstream_errors import UpstreamFailure

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any, Final
 
-from gai_fast.core.chunks import objects
+from gai_fast.core.json.chunks import objects
 
 _OTHER_TEXTS: Final = ("output_text", "value", "parts", "message")
 """Members of a delta or a message in which servers put its text, beside those that are always read."""

@@ -10,8 +10,8 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
-from gai_fast.core.chunks import member, objects, parse_chunk
-from gai_fast.core.object_scan import ObjectScan
+from gai_fast.core.json.chunks import member, objects, parse_chunk
+from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event, join_surrogates

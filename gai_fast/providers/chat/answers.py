@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.chunks import (
+from gai_fast.core.json.chunks import (
     WRONG_SHAPE,
     count,
     inner_text,

@@ -15,9 +15,9 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
-from gai_fast.core.chunks import label, objects
-from gai_fast.core.reading import turns
-from gai_fast.core.shapes import Shape, chat_shape
+from gai_fast.core.json.chunks import label, objects
+from gai_fast.core.requests.reading import turns
+from gai_fast.core.requests.shapes import Shape, chat_shape
 from gai_fast.kernels import encode_json, escape, join_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, label, member, members, objects
+from gai_fast.core.json.chunks import count, label, member, members, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event

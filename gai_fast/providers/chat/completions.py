@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.reading import turns
+from gai_fast.core.requests.reading import turns
 from gai_fast.model.request import Request, TextPart, UserMessage
 from gai_fast.providers.chat.answers import ChatAdapter, chunk_shape
 from gai_fast.providers.chat.api import ChatAPI

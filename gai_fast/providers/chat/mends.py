@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, Final
 
-from gai_fast.core.shapes import Shape
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import Mend
 

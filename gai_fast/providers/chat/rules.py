@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.shapes import CACHE_MARKS, Shape, chat_shape
+from gai_fast.core.requests.shapes import CACHE_MARKS, Shape, chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.providers.chat.mends import has_functions, with_tools
 from gai_fast.providers.requests.parts import joined

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from gai_fast.core.chunks import WRONG_SHAPE, count, label, member, members, number, objects, parse_chunk, text_of
+from gai_fast.core.json.chunks import WRONG_SHAPE, count, label, member, members, number, objects, parse_chunk, text_of
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, member, objects
+from gai_fast.core.json.chunks import count, member, objects
 from gai_fast.model.events import Event
 from gai_fast.providers.answers.events import citation
 from gai_fast.providers.answers.room import Room

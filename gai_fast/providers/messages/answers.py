@@ -21,7 +21,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, inner_text, label, member, members, nested_count, objects, parse_chunk, text_of
+from gai_fast.core.json.chunks import (
+    count,
+    inner_text,
+    label,
+    member,
+    members,
+    nested_count,
+    objects,
+    parse_chunk,
+    text_of,
+)
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event

@@ -21,9 +21,9 @@ from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import Adapter, Framing
-from gai_fast.core.chunks import count, parse_chunk
-from gai_fast.core.reading import check_members
-from gai_fast.core.shapes import Shape
+from gai_fast.core.json.chunks import count, parse_chunk
+from gai_fast.core.requests.reading import check_members
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.request import NamedTool, Request, Tool

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import ResponseAPI
-from gai_fast.core.reading import turns
+from gai_fast.core.requests.reading import turns
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.changes import Changes, unsupported
 from gai_fast.model.errors import Unsupported

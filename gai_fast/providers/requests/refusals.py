@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from gai_fast.core.chunks import label, objects
+from gai_fast.core.json.chunks import label, objects
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.providers.requests.limits import LIMITS

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.shapes import Shape
+from gai_fast.core.requests.shapes import Shape
 from gai_fast.model.changes import Changes
 
 

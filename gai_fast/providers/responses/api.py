@@ -14,8 +14,8 @@ from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
-from gai_fast.core.reading import turns
-from gai_fast.core.shapes import Shape, responses_shape
+from gai_fast.core.requests.reading import turns
+from gai_fast.core.requests.shapes import Shape, responses_shape
 from gai_fast.kernels import parse_exact
 from gai_fast.model.request import (
     AssistantMessage,

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.shapes import Shape, begins_as_its_kind
-from gai_fast.core.signatures import is_ours, open_signature
-from gai_fast.core.stored_ids import is_own_item
+from gai_fast.core.requests.shapes import Shape, begins_as_its_kind
+from gai_fast.core.requests.signatures import is_ours, open_signature
+from gai_fast.core.requests.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import CallIds, Member, Mend, RequestRules
 from gai_fast.runtime.beside import breathe

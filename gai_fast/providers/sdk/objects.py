@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from gai_fast.core.chunks import objects
+from gai_fast.core.json.chunks import objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import TYPES
 from gai_fast.providers.sdk.limits import LIMITS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gai_fast.core.chunks import count
+from gai_fast.core.json.chunks import count
 
 Text = tuple[int | None, str, Any]
 """The arguments of `Adapter.receive_text`, and the object with the usage beside the text, or None."""

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import msgspec
 
 from gai_fast.config.stored_keys import read_name, read_values
-from gai_fast.core.reading import decode_json
+from gai_fast.core.requests.reading import decode_json
 from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount, units

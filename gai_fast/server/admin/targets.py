@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gai_fast.core.reading import decode_json
+from gai_fast.core.requests.reading import decode_json
 from gai_fast.net.stream.streams import Engine
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gai_fast.core.stored_ids import StoredId
+from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.ledger import Demand, Ledger
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.settings import KeySettings

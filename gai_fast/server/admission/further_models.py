@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from gai_fast.core.reading import parse_object
+from gai_fast.core.requests.reading import parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Forbidden
 from gai_fast.model.limits import SHARED

@@ -1,6 +1,6 @@
 """The ids in a request that name what an upstream stores: a caller may name only those that it got here.
 
-Owns which ids are checked, and the refusals. `core/stored_ids.py` finds the ids, `asking.py` asks the store, and
+Owns which ids are checked, and the refusals. `core/requests/stored_ids.py` finds the ids, `asking.py` asks the store, and
 `stores/owned_ids.py` records who got which.
 
 1. The gateway's key at an upstream is the same for all callers, so the upstream cannot tell them apart: without this
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast.core.stored_ids import ITEM, StoredId, referenced_items, stored_ids
+from gai_fast.core.requests.stored_ids import ITEM, StoredId, referenced_items, stored_ids
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, Settings

@@ -1,7 +1,7 @@
 """Finds fields in a form that passes through: the ids of what an upstream stores, of which a caller may name only its
 own; or the models that it names, of which a caller may use only some.
 
-Owns how a form is read. `core/stored_ids.py` has the names of ids, `admission/further_models.py` those of models,
+Owns how a form is read. `core/requests/stored_ids.py` has the names of ids, `admission/further_models.py` those of models,
 `admission/stored_ids.py` the refusals.
 
 1. A form is read as the most lenient server would: a part begins wherever a disposition does, whatever the boundary is,
@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
-from gai_fast.core.stored_ids import FIELDS, StoredId
+from gai_fast.core.requests.stored_ids import FIELDS, StoredId
 from gai_fast.model.errors import Error
 from gai_fast.server.limits import LIMITS
 

@@ -27,7 +27,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from gai_fast.core.reading import cut_body, estimated_tokens, parse_members, parse_object
+from gai_fast.core.requests.reading import cut_body, estimated_tokens, parse_members, parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error

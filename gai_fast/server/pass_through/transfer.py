@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
-from gai_fast.core.reading import estimated_usage
+from gai_fast.core.requests.reading import estimated_usage
 from gai_fast.core.usage import Known, absurd_count, completed, most_tokens
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.core.chunks import count, objects
-from gai_fast.core.reading import CHARACTERS_PER_TOKEN
+from gai_fast.core.json.chunks import count, objects
+from gai_fast.core.requests.reading import CHARACTERS_PER_TOKEN
 from gai_fast.kernels import closing_counts
 from gai_fast.server.limits import LIMITS
 

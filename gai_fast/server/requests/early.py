@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from gai_fast.core.structure import Structure
+from gai_fast.core.json.structure import Structure
 from gai_fast.model.request import CheckedBody
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.stream.streams import Engine

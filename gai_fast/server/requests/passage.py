@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.stored_ids import StoredId
+from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.sharing.answers import SharedAnswer

@@ -12,8 +12,8 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.reading import estimated_tokens, parse_object, parse_request, provider_blocks
-from gai_fast.core.stored_ids import StoredId
+from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
+from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request

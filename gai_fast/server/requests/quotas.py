@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.ledger import NO_DEMAND, Demand, LimitStatus, RateStatus, Reservation, SpendStatus
 from gai_fast.model.money import cost_of, dearest_output, decimal_text
 from gai_fast.model.request import Request

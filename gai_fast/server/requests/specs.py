@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
-from gai_fast.core.reading import characters
+from gai_fast.core.requests.reading import characters
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gai_fast.core.reading import decode_json
+from gai_fast.core.requests.reading import decode_json
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED

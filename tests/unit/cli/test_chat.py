@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.cli import chat
 from gai_fast.cli.limits import LIMITS
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.request import Request
 from gai_fast.model.settings import Settings
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.core.chunks import parse_chunk
+from gai_fast.core.json.chunks import parse_chunk
 from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import Inexpressible

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.result import Collector, ReadCollector, Result, ToolCallResult, acollect, collect
 from gai_fast.kernels import NDJSONEncoder, encode_json
 from gai_fast.model import errors

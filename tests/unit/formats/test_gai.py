@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import get_format
 from gai_fast.model.events import Event
 from tests.unit.formats.streams import (

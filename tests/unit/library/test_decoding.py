@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.kernels import NDJSONEncoder, SSEEncoder
 from gai_fast.library.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.model.events import Event, JSONText

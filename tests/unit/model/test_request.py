@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import conversation
+from gai_fast.core.requests.reading import conversation
 from gai_fast.model.request import (
     AssistantMessage,
     ImagePart,

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import IMPLEMENTATION, Borrower, LendingTransport, Piece, ReadBatch
 from gai_fast.ledger import Reservation

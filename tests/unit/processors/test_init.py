@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gai_fast.processors as package
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.processors import PROCESSORS, StreamInfo, describe, make_chain, read_processor
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.events import Event, JSONText
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 

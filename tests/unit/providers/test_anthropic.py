@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.providers import Changes, Target, get_provider
 from tests.limits import LIMITS

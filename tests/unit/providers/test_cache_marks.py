@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import get_format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest

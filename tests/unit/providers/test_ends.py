@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.library.decoding import decode
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.upstreams import PROVIDERS, dialect, end_mark, ending, frames, opening

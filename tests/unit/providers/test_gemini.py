@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 import gai_fast
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, NotFound, Unsupported
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answer_reading import body, request

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
-from gai_fast.core.shapes import chat_shape
+from gai_fast.core.requests.reading import parse_request
+from gai_fast.core.requests.shapes import chat_shape
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answer_reading import body, body_without, chunk, of_type, read, request, text_of

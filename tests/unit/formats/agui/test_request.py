@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.core.signatures import seal
+from gai_fast.core.requests.signatures import seal
 from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import Request

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.signatures import open_signature
+from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats import get_format
 from gai_fast.formats.agui.format import AGUIFormat
 from gai_fast.formats.agui.stream import Run, RunEvents

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.shapes import messages_characters as prompt_characters
+from gai_fast.core.requests.shapes import messages_characters as prompt_characters
 from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.model.errors import InvalidRequest
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from gai_fast.core.signatures import open_signature
+from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.responses.parts import (
     DIALECT,

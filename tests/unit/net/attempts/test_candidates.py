@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetKey, target_key

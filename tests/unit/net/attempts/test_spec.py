@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from tests.unit.net.fakes import FakeOutput

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import (

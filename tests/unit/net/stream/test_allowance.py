@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.core.account import Account, Bill
-from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.money import cost_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
 from gai_fast.core.relay import Relay
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import Outcome, Tallies

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error, Internal, Unsupported
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.attempts.spec import Clock, StreamSpec

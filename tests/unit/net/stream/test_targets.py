@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error, Internal, Overloaded
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request

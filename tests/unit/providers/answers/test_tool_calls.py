@@ -160,7 +160,7 @@ class TestComplete:
 
         fragments = ['{"0":{}', *[f',"{number}":{{}}' for number in range(1, 500)], ',"":{}}', "{}"]
         adapter: Any = get_provider("openai").adapter()
-        with patch("gai_fast.core.object_scan.compact_json", counted):
+        with patch("gai_fast.core.json.object_scan.compact_json", counted):
             for number, arguments in enumerate(fragments):
                 delta = call(arguments, index=0, id=f"id{number}", name=None if number else "f")
                 adapter.receive("", json.dumps(chunk(delta)))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.core.chunks import parse_chunk
+from gai_fast.core.json.chunks import parse_chunk
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.providers import PROVIDERS, Adapter, get_provider, provider_names

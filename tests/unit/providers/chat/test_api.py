@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.request import AssistantMessage, Request, SystemMessage, ToolMessage, UserMessage
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answer_reading import (

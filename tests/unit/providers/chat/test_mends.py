@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast.core.shapes import chat_shape
+from gai_fast.core.requests.shapes import chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers.chat.mends import ChoiceNeedsTools, NoEmptyMessages, NoLateSystem, Pairs, Prefix, Tools, Turns

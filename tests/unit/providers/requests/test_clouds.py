@@ -9,7 +9,7 @@ import anthropic
 import httpx2
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import NotFound
 from gai_fast.providers import Target, UpstreamRequest, get_provider
 from gai_fast.providers.requests.clouds import InCloud

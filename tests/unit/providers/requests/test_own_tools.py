@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.providers import Target, get_provider

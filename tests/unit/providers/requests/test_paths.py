@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import NotFound
 from gai_fast.providers import Target, get_provider
 from gai_fast.providers.requests.paths import in_path

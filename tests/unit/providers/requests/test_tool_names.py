@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.request import Request
 from gai_fast.providers import Target, get_provider
 from gai_fast.providers.requests.tool_names import OPENAI_NAMES, RenamingAdapter, ToolNames

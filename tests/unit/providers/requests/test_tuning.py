@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.settings import ModelSettings, Tuning, UpstreamSettings

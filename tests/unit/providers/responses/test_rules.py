@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.stored_ids import own_item_id
+from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.providers import Target, get_provider

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.reading import parse_object
+from gai_fast.core.requests.reading import parse_object
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.admission.further_models import LongBody, check_further_models, check_passed_models, may_be_json

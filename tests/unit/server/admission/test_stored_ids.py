@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.stored_ids import ITEM, MEMBERS, StoredId
+from gai_fast.core.requests.stored_ids import ITEM, MEMBERS, StoredId
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw, not_found

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import get_format
 from gai_fast.formats.vercel.request import read_ui_request
 from gai_fast.model.errors import CLASSES, Error

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gai_fast.core.reading import parse_object, parse_request
-from gai_fast.core.structure import Structure
+from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 import pytest
 
-from gai_fast.core.stored_ids import StoredId
+from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, Settings
 from gai_fast.net.stream.streams import Engine

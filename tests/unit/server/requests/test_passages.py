@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gai_fast.core.stored_ids import StoredId
+from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine

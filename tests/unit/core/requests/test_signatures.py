@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.core.signatures import is_ours, open_signature, seal
+from gai_fast.core.requests.signatures import is_ours, open_signature, seal
 from gai_fast.model.errors import InvalidRequest
 
 

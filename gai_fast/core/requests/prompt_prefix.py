@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gai_fast.core.limits import LIMITS
-from gai_fast.core.reading import conversation
+from gai_fast.core.requests.limits import LIMITS
+from gai_fast.core.requests.reading import conversation
 from gai_fast.model.request import Request, UserMessage
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.shapes import chat_shape
+from gai_fast.core.requests.shapes import chat_shape
 
 
 def test_a_plain_conversation_has_nothing_but_texts() -> None:

@@ -1,4 +1,4 @@
-"""`core/stored_ids.py`: the ids by which requests and answers name what an upstream stores."""
+"""`core/requests/stored_ids.py`: the ids by which requests and answers name what an upstream stores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.stored_ids import own_item_id, referenced_items, stored_ids
+from gai_fast.core.requests.stored_ids import own_item_id, referenced_items, stored_ids
 from gai_fast.runtime.ids import new_stream_id
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.core.object_scan import ObjectScan
+from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.kernels import compact_json
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chunks import (
+from gai_fast.core.json.chunks import (
     closed,
     completed_frames,
     count,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.prompt_prefix import prompt_prefix
-from gai_fast.core.reading import parse_request
+from gai_fast.core.requests.prompt_prefix import prompt_prefix
+from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.request import Request
 from tests.limits import LIMITS
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from gai_fast.core.reading import (
+from gai_fast.core.requests.reading import (
     characters,
     check_members,
     conversation,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.signatures import is_ours
-from gai_fast.core.stored_ids import is_own_item
+from gai_fast.core.requests.signatures import is_ours
+from gai_fast.core.requests.stored_ids import is_own_item
 
 CACHE_MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """The members of parts and messages that end a cached part of the prompt: OpenAI's and Anthropic's. OpenRouter takes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gai_fast.core.limits import LIMITS
+from gai_fast.core.json.limits import LIMITS
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED
 

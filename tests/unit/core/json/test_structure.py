@@ -1,4 +1,4 @@
-"""`core/structure.py`: the limits of a client's JSON, whatever the pieces in which it is read."""
+"""`core/json/structure.py`: the limits of a client's JSON, whatever the pieces in which it is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.structure import Structure
+from gai_fast.core.json.structure import Structure
 from gai_fast.model.errors import InvalidRequest
 from tests.limits import LIMITS
 

@@ -14,8 +14,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from gai_fast.core.limits import LIMITS
-from gai_fast.core.structure import Structure, may_have_long_numbers
+from gai_fast.core.json.limits import LIMITS as JSON
+from gai_fast.core.json.structure import Structure, may_have_long_numbers
+from gai_fast.core.requests.limits import LIMITS
 from gai_fast.kernels import count_opening, cut_member, parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import DELTAS, Event
@@ -322,16 +323,16 @@ def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHA
 
 def _may_have_too_many(body: bytes, opened: int) -> bool:
     """Returns whether a body may have too many values or digits, counting those inside its strings."""
-    is_suspect = opened + body.count(b",") > _VALUES or body.count(b":") > LIMITS.object_members
+    is_suspect = opened + body.count(b",") > _VALUES or body.count(b":") > JSON.object_members
     return is_suspect or may_have_long_numbers(body)
 
 
-_VALUES: Final = LIMITS.json_values
+_VALUES: Final = JSON.json_values
 # Constants: a name look-up costs 30 ns.
 _CheckedBody: Final = CheckedBody
 _count_opening: Final = count_opening
 _cut_member: Final = cut_member
-_SHORT: Final = 5 * LIMITS.object_members
+_SHORT: Final = 5 * JSON.object_members
 """Bytes of a body that has not too many members: each has five at least."""
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from gai_fast.core.limits import LIMITS
+from gai_fast.core.json.limits import LIMITS
 from gai_fast.kernels import Frame, encode_json, parse_exact
 from gai_fast.model.errors import Malformed
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from gai_fast.core.chunks import label
+from gai_fast.core.json.chunks import label
 
 
 class StoredId(NamedTuple):

@@ -1,0 +1,1 @@
+"""Reads JSON: of requests its structure, of answers the chunks."""

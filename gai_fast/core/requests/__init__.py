@@ -1,0 +1,1 @@
+"""Reads requests: native ones, and of any dialect their shapes, ids, signatures and beginnings."""
