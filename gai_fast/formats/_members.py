@@ -21,7 +21,7 @@ from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import JSONText
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 

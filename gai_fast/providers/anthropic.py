@@ -72,7 +72,7 @@ from gai_fast.providers.requests.rules import CallIds
 from gai_fast.providers.requests.strict_schemas import is_recursive
 from gai_fast.providers.requests.target import Target, UpstreamRequest
 from gai_fast.providers.requests.tool_names import ToolNames
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"

@@ -63,7 +63,7 @@ from gai_fast.providers.requests.routes import COHERE_ROUTES
 from gai_fast.providers.requests.rules import Member
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.requests.tool_names import OPENAI_NAMES
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
 _NO_RESULT: Final = "{}"

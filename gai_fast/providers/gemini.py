@@ -72,7 +72,7 @@ from gai_fast.providers.requests.routes import GEMINI_ROUTES, NOWHERE
 from gai_fast.providers.requests.rules import RequestRules
 from gai_fast.providers.requests.target import Target, UpstreamRequest
 from gai_fast.providers.requests.tool_names import ToolNames
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 _WORD: Final = "Continue."

@@ -54,7 +54,7 @@ from gai_fast.providers.requests.parts import (
 from gai_fast.providers.requests.routes import OLLAMA_ROUTES
 from gai_fast.providers.requests.rules import RequestRules
 from gai_fast.providers.requests.target import Target
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _ADDRESS: Final = "http://127.0.0.1:11434"

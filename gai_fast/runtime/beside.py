@@ -9,26 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
-from typing import Final, TypeVar
+from typing import TypeVar
+
+from gai_fast.runtime.breathing import begin_work, end_work
 
 _T = TypeVar("_T")
-
-
-class _Work:
-    """The work of this process."""
-
-    def __init__(self) -> None:
-        self.running = 0
-
-
-_work: Final = _Work()
-
-
-def breathe() -> None:
-    """Lets other threads go on, if there is work beside the loop."""
-    if _work.running:
-        sleep(0)
 
 
 class Beside:
@@ -51,7 +36,7 @@ class Beside:
         """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="gai-fast-beside")
-        _work.running += 1
+        begin_work()
         result = self._loop.run_in_executor(self._executor, work)
         result.add_done_callback(_done)
         return result
@@ -64,4 +49,4 @@ class Beside:
 
 
 def _done(_: asyncio.Future[_T]) -> None:
-    _work.running -= 1
+    end_work()

@@ -44,7 +44,7 @@ def test_a_table_of_folders_has_every_module(page: str) -> None:
 @pytest.mark.parametrize("page", BY_MODULE)
 def test_a_table_of_modules_has_every_module_and_no_other(page: str) -> None:
     tables = re.findall(
-        r"^\| module of `(\w+)/` \|.*\n\|[-|]+\n((?:\|.*\n)+)", read(f"docs/architecture/{page}.md"), re.M
+        r"^\| module of `([\w/]+)/` \|.*\n\|[-|]+\n((?:\|.*\n)+)", read(f"docs/architecture/{page}.md"), re.M
     )
     assert tables
     for folder, table in tables:
@@ -55,8 +55,9 @@ def test_a_table_of_modules_has_every_module_and_no_other(page: str) -> None:
 
 def test_the_page_of_providers_and_formats_names_what_they_share_and_every_module_of_a_format() -> None:
     page = read("docs/architecture/providers-and-formats.md")
-    providers = {file.stem for file in (PACKAGE / "providers").glob("[!_]*.py")}
-    dialects = ("_chat_", "_responses", *(f"_{name}_" for name in providers))
-    shared = [file.name for file in (PACKAGE / "providers").glob("_[!_]*.py") if not file.stem.startswith(dialects)]
+    wings = [folder for folder in (PACKAGE / "providers").iterdir() if (folder / "__init__.py").exists()]
+    shared = [f"{folder.name}/{file.name}" for folder in wings for file in folder.glob("*.py")]
+    shared = [name for name in shared if name.rpartition("/")[2].removesuffix(".py") not in UNNAMED]
     formats = [file.name for file in (PACKAGE / "formats").glob("*/[!_]*.py")]
-    assert [name for name in (*shared, *formats) if not re.search(rf"[`/]{name}`", page)] == []
+    missing = [name for name in shared if f"`{name}`" not in page]
+    assert missing + [name for name in formats if not re.search(rf"[`/]{name}`", page)] == []

@@ -21,7 +21,7 @@ import pytest
 
 from gai_fast.kernels import MODULES
 from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
-from gai_fast.runtime import beside
+from gai_fast.runtime import breathing
 from gai_fast.server.serving import start
 
 MESSAGES = 10_000
@@ -114,7 +114,7 @@ class Stretches:
         self.turn = 0.0
         self.beside = 0.0
         self._breaths: dict[int, float] = {}  # by thread
-        monkeypatch.setattr(beside, "sleep", self._breath)
+        monkeypatch.setattr(breathing, "sleep", self._breath)
 
     def _breath(self, seconds: float) -> None:
         thread, now = threading.get_ident(), time.thread_time()
@@ -252,10 +252,10 @@ async def check(monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
     try:
         for _ in range(TRIES):
             stretches = Stretches(monkeypatch)
-            await work.do(beside.breathe)
+            await work.do(breathing.breathe)
             with stretches.measured():
                 status = await asyncio.to_thread(threads.ask, running.url, path, text)
-                await work.do(beside.breathe)
+                await work.do(breathing.breathe)
             assert status.split()[1] in (b"200", b"400"), status
             seen.append(max(stretches.turn, stretches.beside))
             if seen[-1] <= most:

@@ -57,7 +57,7 @@ from gai_fast.providers.requests.routes import ANYWHERE
 from gai_fast.providers.requests.rules import RequestRules
 from gai_fast.providers.requests.target import Target, UpstreamRequest
 from gai_fast.providers.requests.tool_names import OPENAI_NAMES, ToolNames
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 _UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
 

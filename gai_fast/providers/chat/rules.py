@@ -15,7 +15,7 @@ from gai_fast.model.changes import Changes
 from gai_fast.providers.chat.mends import has_functions, with_tools
 from gai_fast.providers.requests.parts import joined
 from gai_fast.providers.requests.rules import AS_IT_IS, CallIds, Member, Mend, RequestRules
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 LEFT_BY_ANSWERS: Final = frozenset(
     "annotations citations executed_tools images provider_specific_fields reasoning reasoning_content "

@@ -13,7 +13,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.requests.shapes import Shape, is_unsigned_or_sealed
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import Mend, RequestRules
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -50,7 +50,7 @@ from gai_fast.providers.requests.routes import ANYWHERE
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.requests.tool_names import OPENAI_NAMES, ToolNames
 from gai_fast.providers.responses.answers import ResponsesAdapter
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

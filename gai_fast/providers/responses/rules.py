@@ -16,7 +16,7 @@ from gai_fast.core.requests.signatures import is_ours, open_signature
 from gai_fast.core.requests.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import CallIds, Member, Mend, RequestRules
-from gai_fast.runtime.beside import breathe
+from gai_fast.runtime.breathing import breathe
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -1,7 +1,7 @@
 """The ids in a request that name what an upstream stores: a caller may name only those that it got here.
 
-Owns which ids are checked, and the refusals. `core/requests/stored_ids.py` finds the ids, `asking.py` asks the store, and
-`stores/owned_ids.py` records who got which.
+Owns which ids are checked, and the refusals. `core/requests/stored_ids.py` finds the ids, `asking.py` asks the store,
+and `stores/owned_ids.py` records who got which.
 
 1. The gateway's key at an upstream is the same for all callers, so the upstream cannot tell them apart: without this
    check a caller who knows an id would continue another caller's conversation.

@@ -1,8 +1,8 @@
 """Finds fields in a form that passes through: the ids of what an upstream stores, of which a caller may name only its
 own; or the models that it names, of which a caller may use only some.
 
-Owns how a form is read. `core/requests/stored_ids.py` has the names of ids, `admission/further_models.py` those of models,
-`admission/stored_ids.py` the refusals.
+Owns how a form is read. `core/requests/stored_ids.py` has the names of ids, `admission/further_models.py` those of
+models, `admission/stored_ids.py` the refusals.
 
 1. A form is read as the most lenient server would: a part begins wherever a disposition does, whatever the boundary is,
    and a field has every name that its head can be read to give it.

@@ -27,10 +27,11 @@ from gai_fast.core.json.structure import Structure
 from gai_fast.model.request import CheckedBody
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.beside import Beside
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import KEY_HEADERS, key_of, scoped
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.passage import Wait
+from gai_fast.server.requests.passage import Passage, Wait
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
@@ -126,6 +127,21 @@ async def checked(body: bytes, *, is_native: bool) -> CheckedBody:
             value = await _Turns().parse(body)
             found.value = value if isinstance(value, dict) else None
     return found
+
+
+async def read_rest(passage: Passage, beside: Beside) -> None:
+    """Reads the rest of a large request beside the loop.
+
+    Args:
+        passage: The request, which has a `rest`.
+        beside: Does the work.
+
+    Raises:
+        Error: As `rest`.
+    """
+    assert passage.rest is not None
+    await beside.do(passage.rest)
+    passage.name_ids()
 
 
 class _Turns:

@@ -16,7 +16,7 @@ from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import shared_answer
 from gai_fast.server.requests.chats import ChatClaims
-from gai_fast.server.requests.early import EarlyChecks
+from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.idempotency import IdempotencyKeys
 from gai_fast.server.requests.passage import Gate, Passage, Wait
 from gai_fast.server.requests.pending import PendingAnswers
@@ -56,12 +56,7 @@ class _Read(Gate):
 
     def admit(self, passage: Passage) -> Wait | None:
         passage.read()
-        return None if passage.rest is None else partial(self._read_rest, passage)
-
-    async def _read_rest(self, passage: Passage) -> None:
-        assert passage.rest is not None
-        await self._beside.do(passage.rest)
-        passage.name_ids()
+        return None if passage.rest is None else partial(read_rest, passage, self._beside)
 
 
 class _NamedIds(Gate):

@@ -260,7 +260,7 @@ async def test_a_damaged_record_of_a_worker_or_of_the_days_ends_no_exchange(
     server = make_server()
     home = RedisHome(server.url)
     await home.open()
-    two = Caps(2, None, None, 100, "t USD")
+    two = caps_of(2, None, None, 100, "t USD")
     asking = [Report("ann", two, 0, 0, 0.0, 0, 0, [Demand()])]
     await home.exchange(1, [ENTRY], asking)
     server.command("HSET", f"{PREFIX}key:ann", "hother", b"\x92\x01\x01")
