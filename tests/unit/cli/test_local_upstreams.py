@@ -14,7 +14,7 @@ from gai_fast.config import load
 from gai_fast.providers import get_provider
 from tests.conftest import ChangeLimits
 from tests.ports import free_port
-from tests.unit.cli.test_doctor import upstream
+from tests.unit.cli.checks.test_doctor import upstream
 
 from .conftest import Run
 

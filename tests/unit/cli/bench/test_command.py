@@ -11,8 +11,7 @@ import pytest
 
 from gai_fast.cli.bench.command import Condition, page, read_results, results_of, shown
 from gai_fast.cli.bench.load import Load, Measured, endpoint
-
-from .conftest import Run
+from tests.unit.cli.conftest import Run
 
 BEGUN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from tests.integration.certificates import Authority
-
-from .conftest import Run
+from tests.unit.cli.conftest import Run
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'

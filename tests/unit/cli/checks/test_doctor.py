@@ -18,8 +18,7 @@ from gai_fast.model.settings import UpstreamSettings
 from gai_fast.providers.openai import OpenAI
 from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
-
-from .conftest import Run
+from tests.unit.cli.conftest import Run
 
 NOW = 1_795_000_000.0
 AT_NOW = "Wed, 18 Nov 2026 11:06:40 GMT"

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from tests.unit.cli.test_top_lines import HOSTILE, sample, stream
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
 from gai_fast.cli.top.screen import Question, Top, show
 from tests.conftest import ChangeLimits
+from tests.unit.cli.top.test_lines import HOSTILE, sample, stream
 from tests.waiting import until
 
 ROWS = [

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from anthropic.types.beta.message_count_tokens_params import MessageCountTokensParams
 from openai.types.responses.input_token_count_params import InputTokenCountParams
-from tests.unit.providers.test_tuning import model_with
 
 from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.providers import Target, TokenCount, get_provider, missing_route
+from tests.unit.providers.requests.test_tuning import model_with
 
 API = get_provider("anthropic")
 

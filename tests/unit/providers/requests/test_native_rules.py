@@ -11,7 +11,8 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
-from gai_fast.providers import Target, _requests, get_provider
+from gai_fast.providers import Target, get_provider
+from gai_fast.providers.requests import parts
 
 
 class TestUnsupported:
@@ -239,7 +240,7 @@ def test_a_definition_that_members_of_a_union_share_is_read_once(monkeypatch: py
         written.append(value)
         return encode_json(value)
 
-    monkeypatch.setattr(_requests, "encode_json", counted)
+    monkeypatch.setattr(parts, "encode_json", counted)
     shared = {"properties": {f"p{at}": {"const": at} for at in range(50)}, "required": ["p1"]}
     union = {"anyOf": [{"$ref": "#/$defs/A", "x": at} for at in range(50)], "$defs": {"A": shared}}
     request = native(query="Hi", tools=[{"name": "f", "parameters": union}])

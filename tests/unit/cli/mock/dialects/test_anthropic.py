@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.unit.cli.dialects.answers import BODY
-
 from gai_fast.cli.mock.dialects import DIALECTS
+from tests.unit.cli.mock.dialects.answers import BODY
 
 
 def test_anthropic_names_every_event() -> None:

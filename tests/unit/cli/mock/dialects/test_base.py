@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.cli.dialects.answers import BODY, chunks
 
 from gai_fast.cli.mock.dialects import DIALECTS
 from gai_fast.cli.mock.dialects._base import WORDS, Answer
+from tests.unit.cli.mock.dialects.answers import BODY, chunks
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from tests.unit.cli.dialects.answers import chunks
 
 from gai_fast.cli.mock.dialects import DIALECTS
+from tests.unit.cli.mock.dialects.answers import chunks
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.unit.cli.dialects.answers import BODY, chunks
-
 from gai_fast.cli.mock.dialects import DIALECTS
+from tests.unit.cli.mock.dialects.answers import BODY, chunks
 
 
 def test_openai_tells_usage_only_where_it_is_asked() -> None:
