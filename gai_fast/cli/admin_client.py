@@ -86,7 +86,7 @@ class Sample(Struct, frozen=True):
     spend: Spend | None
 
 
-class SpendLimit(Struct, frozen=True):
+class ShownSpendLimit(Struct, frozen=True):
     """A limit of spend."""
 
     amount: float
@@ -100,7 +100,7 @@ class ShownKey(Struct, frozen=True):
     role: str
     models: list[str]
     expires: datetime | None
-    limits: dict[str, int | SpendLimit | None]
+    limits: dict[str, int | ShownSpendLimit | None]
     """By name. None means no limit."""
     spent: float | None
     source: Literal["file", "store"] = "file"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-class Place(NamedTuple):
+class LocalPlace(NamedTuple):
     """A possible address of a model server.
 
     Attributes:
@@ -34,10 +34,10 @@ class Place(NamedTuple):
     is_own: bool
 
 
-def usual_places() -> list[Place]:
+def usual_places() -> list[LocalPlace]:
     """Returns the addresses of all providers."""
     apis = map(get_provider, provider_names())
-    return [Place(api, name, url, url == api.base_url) for api in apis for name, url in api.local_servers.items()]
+    return [LocalPlace(api, name, url, url == api.base_url) for api in apis for name, url in api.local_servers.items()]
 
 
 async def find_local_upstreams(known: Collection[str]) -> list[dict[str, Value]]:
@@ -59,11 +59,11 @@ async def find_local_upstreams(known: Collection[str]) -> list[dict[str, Value]]
     ]
 
 
-def _table(place: Place) -> dict[str, str]:
+def _table(place: LocalPlace) -> dict[str, str]:
     return {"name": place.name, "provider": place.api.provider, "base_url": place.url}
 
 
-async def _answers(session: aiohttp.ClientSession, place: Place) -> bool:
+async def _answers(session: aiohttp.ClientSession, place: LocalPlace) -> bool:
     """Returns whether a model server answers. Another program on the port has no list of models."""
     import aiohttp
 

@@ -171,7 +171,7 @@ def _own_path(path: str, moved: Mapping[str, str]) -> str:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class RequestReader(ABC):
+class DialectReader(ABC):
     """Reads one request; each dialect has a subclass.
 
     Nulls count as absent. A reader checks members whose shape it changes; the native request checks the rest.

@@ -14,7 +14,7 @@ from gai_fast.grpc.limits import LIMITS
 from gai_fast.model.errors import Error
 
 
-class Call:
+class RemoteCall:
     """One running call.
 
     Attributes:
@@ -55,11 +55,11 @@ class Calls:
 
     def __init__(self) -> None:
         self.is_draining = False
-        self._calls: set[Call] = set()
+        self._calls: set[RemoteCall] = set()
         self._ended = asyncio.Event()
 
     @contextmanager
-    def running(self) -> Iterator[Call]:
+    def running(self) -> Iterator[RemoteCall]:
         """Counts the running task as a call.
 
         Raises:
@@ -69,7 +69,7 @@ class Calls:
             raise draining()
         task = asyncio.current_task()
         assert task is not None, "a call is a task of grpcio"
-        call = Call(task)
+        call = RemoteCall(task)
         self._calls.add(call)
         try:
             yield call

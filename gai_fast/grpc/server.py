@@ -21,7 +21,7 @@ from gai_fast.grpc.calls import Calls
 from gai_fast.grpc.limits import LIMITS
 from gai_fast.grpc.messages import POOL, SERVICE
 from gai_fast.grpc.receiving import Full, Receiving, overfull
-from gai_fast.grpc.service import Service
+from gai_fast.grpc.service import GRPCService
 from gai_fast.grpc.statuses import status_of
 from gai_fast.library.remote import RemoteGateway
 from gai_fast.model.errors import Error
@@ -41,8 +41,8 @@ class GrpcServer:
         gateway: The gateway, which is open.
         address: The host and the port to listen on, such as `127.0.0.1:50051`; port 0 chooses a free one.
         credentials: The credentials of TLS. None if connections are not encrypted.
-        key: As for `Service`.
-        needs_key: As for `Service`.
+        key: As for `GRPCService`.
+        needs_key: As for `GRPCService`.
 
     Attributes:
         port: The port, once it has started.
@@ -63,7 +63,7 @@ class GrpcServer:
         self._calls = Calls()
         self._health = _Health()
         self._watch: asyncio.Task[None] | None = None
-        service = Service(gateway, self._calls, key=key, needs_key=needs_key)
+        service = GRPCService(gateway, self._calls, key=key, needs_key=needs_key)
         self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=LIMITS.grpc_calls)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, service.handlers()),),
@@ -209,7 +209,7 @@ _HEALTHY: Final = ("", SERVICE)
 class _Reflection:
     """Describes the services to callers whose key the gateway takes."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: GRPCService) -> None:
         self._service = service
         self._described = ReflectionServicer(_SERVICES, pool=POOL)
         self._receiving = Receiving(LIMITS.grpc_reflections, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_receive)

@@ -25,7 +25,7 @@ from grpc.aio import ServicerContext
 
 from gai_fast.core.requests.reading import parse_object
 from gai_fast.grpc import messages
-from gai_fast.grpc.calls import Call, Calls, draining
+from gai_fast.grpc.calls import Calls, RemoteCall, draining
 from gai_fast.grpc.limits import LIMITS
 from gai_fast.grpc.metadata import gateway_headers
 from gai_fast.grpc.receiving import Full, Receiving, overfull
@@ -45,7 +45,7 @@ Asked = Callable[[Headers, bytes], WireStream]
 """Starts the stream of a call, of its headers and its message."""
 
 
-class Service:
+class GRPCService:
     """The methods, in front of one gateway.
 
     Args:
@@ -98,7 +98,7 @@ class Service:
     async def cancel(self, _: object, context: ServicerContext) -> bytes | None:
         """Ends a stream."""
 
-        async def answer(call: Call, headers: Headers, data: bytes) -> bytes:
+        async def answer(call: RemoteCall, headers: Headers, data: bytes) -> bytes:
             request = messages.read("CancelRequest", data)
             return messages.written(
                 "CancelResponse", state=await self._gateway.cancel(request.stream_id, headers=headers)
@@ -109,7 +109,7 @@ class Service:
     async def list_models(self, _: object, context: ServicerContext) -> bytes | None:
         """Lists the models that the caller may name."""
 
-        async def answer(call: Call, headers: Headers, data: bytes) -> bytes:
+        async def answer(call: RemoteCall, headers: Headers, data: bytes) -> bytes:
             messages.read("ListModelsRequest", data)
             models = await self._gateway.models(headers=headers)
             listed = [{"id": str(model.get("id", "")), "json": encode_json(model)} for model in models]
@@ -177,7 +177,7 @@ class Service:
         await self._run(context, lambda call, headers, data: _pass_on(asked(headers, data), call, context))
 
     async def _run(
-        self, context: ServicerContext, answer: Callable[[Call, Headers, bytes], Awaitable[bytes | None]]
+        self, context: ServicerContext, answer: Callable[[RemoteCall, Headers, bytes], Awaitable[bytes | None]]
     ) -> bytes | None:
         """Answers a call; what fails becomes its status."""
         request_id = ""
@@ -201,7 +201,7 @@ _OF_CALLERS: Final = ("unauthorized", "forbidden", "rate_limited")
 """Codes of refusals that every request of the caller would get."""
 
 
-async def _pass_on(stream: WireStream, call: Call, context: ServicerContext) -> None:
+async def _pass_on(stream: WireStream, call: RemoteCall, context: ServicerContext) -> None:
     """Passes a stream's events on.
 
     Raises:

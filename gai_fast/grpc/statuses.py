@@ -36,7 +36,7 @@ DOMAIN: Final = "gai-fast"
 _DETAILS: Final = "grpc-status-details-bin"
 
 
-class Ending(NamedTuple):
+class CallEnding(NamedTuple):
     """A status, in the form that grpcio takes."""
 
     code: grpc.StatusCode
@@ -44,7 +44,7 @@ class Ending(NamedTuple):
     trailing_metadata: tuple[tuple[str, bytes], ...]
 
 
-def status_of(error: Error, request_id: str) -> Ending:
+def status_of(error: Error, request_id: str) -> CallEnding:
     """Returns the status of a call that failed.
 
     Args:
@@ -64,7 +64,7 @@ def status_of(error: Error, request_id: str) -> Ending:
         details.append(_packed(RetryInfo(retry_delay=wait)))
     number: int = code.value[0]
     status = Status(code=number, message=words, details=details)
-    return Ending(code, words, ((_DETAILS, status.SerializeToString()),))
+    return CallEnding(code, words, ((_DETAILS, status.SerializeToString()),))
 
 
 def _packed(detail: ErrorInfo | RetryInfo) -> Packed:

@@ -1,4 +1,4 @@
-"""The body of a response whose content comes from a program's source: `Body`.
+"""The body of a response whose content comes from a program's source: `SourceBody`.
 
 Owns the frames of items, when the headers may be sent, keep-alives, and the end of a source that fails or is cancelled.
 Knows no web framework: a framework's response calls `begin`, writes the chunks, and calls `close`.
@@ -114,13 +114,13 @@ class Source(NamedTuple):
     is_resumed: bool = False
     request_id: str | None = None
 
-    def body(self, headers: Mapping[str, str] = _NONE) -> Body:
+    def body(self, headers: Mapping[str, str] = _NONE) -> SourceBody:
         """Creates the body of the response to one request.
 
         Args:
             headers: The headers of the request, by their names in lower case.
         """
-        body = Body(self.items, self.framing, self.stream, headers, is_resumed=self.is_resumed)
+        body = SourceBody(self.items, self.framing, self.stream, headers, is_resumed=self.is_resumed)
         body.request_id = self.request_id or body.request_id
         return body
 
@@ -142,7 +142,7 @@ def checked_source(items: Items, framing: Framing, options: Mapping[str, Any]) -
     return Source(items, framing, settings)
 
 
-class Frames:
+class BodyFrames:
     """Writes items in one framing: rule 1.
 
     Args:
@@ -259,7 +259,7 @@ def _is_event(item: Any) -> bool:
     return isinstance(kind, str) and (kind in TYPES or "seq" in item)
 
 
-class Body:
+class SourceBody:
     """The body of one response; runs a source on the running loop.
 
     Args:
@@ -294,7 +294,7 @@ class Body:
         self.framing: Framing = framing
         self._stream = stream
         self._is_resumed = is_resumed
-        self._frames = Frames(framing, stream, source)
+        self._frames = BodyFrames(framing, stream, source)
         self._task: asyncio.Task[None] | None = None
         self._early: Error | None = None
         self._pending: list[bytes] = []

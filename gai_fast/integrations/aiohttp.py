@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 
 from gai_fast.config import load
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Items, Source, checked
+from gai_fast.integrations._body import Items, Source, SourceBody, checked
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, refusal, response_source, source_of
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
@@ -145,7 +145,7 @@ class EventResponse(web.StreamResponse):
     def __init__(self, source: Source) -> None:
         super().__init__()
         self._source = source
-        self._running: tuple[Body, _Connection] | None = None
+        self._running: tuple[SourceBody, _Connection] | None = None
         self._whole_body = b""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -221,7 +221,7 @@ class _Connection(asyncio.Protocol):
         stream: The settings of the response.
     """
 
-    def __init__(self, request: web.BaseRequest, body: Body, stream: StreamSettings) -> None:
+    def __init__(self, request: web.BaseRequest, body: SourceBody, stream: StreamSettings) -> None:
         self._body = body
         self._watch: WriteWatch | None = None
         self._transport = transport = request.transport

@@ -2,7 +2,7 @@
 `error_response`.
 
 If Starlette is installed, responses are Starlette's, and handlers are endpoints for Starlette and FastAPI. Otherwise
-both are plain ASGI callables, and `prepare` gets a `Request` of this module. They run on asyncio's loops.
+both are plain ASGI callables, and `prepare` gets a `ASGIRequest` of this module. They run on asyncio's loops.
 
 ASGI has no message for the bytes that a client has received: a response fails if one `send` takes longer than
 `write_timeout`.
@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Items, Source, checked
+from gai_fast.integrations._body import Items, Source, SourceBody, checked
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, refusal, response_source, source_of
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.model.errors import Error
@@ -138,7 +138,7 @@ class EventApp:
             await send(message)
 
 
-async def _listen(receive: Receive, body: Body) -> None:
+async def _listen(receive: Receive, body: SourceBody) -> None:
     """Cancels the source when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -164,7 +164,7 @@ def _headers_of(scope: Scope) -> Mapping[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-class Request:
+class ASGIRequest:
     """A request, if Starlette is not installed.
 
     Args:
@@ -260,7 +260,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
         return _response(answered if isinstance(answered, EventApp | _Whole) else _OwnApp(answered))
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        request = ASGIRequest(scope, receive)
         await (await answer(request, request.headers))(scope, receive, send)
 
     if StarletteResponse is None:

@@ -23,7 +23,7 @@ from django.http.response import HttpResponseBase
 
 from gai_fast.formats._base import MEDIA_TYPES, Framing
 from gai_fast.integrations import wsgi
-from gai_fast.integrations._body import Body, Items, checked, checked_source
+from gai_fast.integrations._body import Items, SourceBody, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, open_once, refusal, source_of
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import Reply
@@ -133,7 +133,7 @@ class _Chunks:
         has_begun: The body's source is already running.
     """
 
-    def __init__(self, body: Body, *, has_begun: bool = False) -> None:
+    def __init__(self, body: SourceBody, *, has_begun: bool = False) -> None:
         self.body = body
         self._has_begun = has_begun
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -193,7 +193,7 @@ def _headers_of(request: HttpRequest) -> Mapping[str, str]:
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-async def _start(body: Body) -> HttpResponseBase:
+async def _start(body: SourceBody) -> HttpResponseBase:
     """Starts the source, and returns the response: a stream, or a whole response after an early failure."""
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(body.close)

@@ -26,7 +26,7 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Items, Source, checked
+from gai_fast.integrations._body import Items, Source, SourceBody, checked
 from gai_fast.integrations._handlers import (
     GatewayLike,
     Prepare,
@@ -76,7 +76,7 @@ def ndjson_response(events: Items, *, request: Any = None, **options: Any) -> Re
     return _response(events, request, "ndjson", options)
 
 
-def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
+def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> WSGIHandler:
     """Returns a handler that sends a gateway's answer as SSE: a view of Flask or Bottle, and a WSGI application.
 
     A request with `Last-Event-ID` gets the rest of that stream, which must be a durable stream of the gateway.
@@ -92,12 +92,12 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handl
         TypeError: A keyword is unknown.
         ValueError: A value is out of range.
     """
-    return Handler(gateway, prepare, "sse", options)
+    return WSGIHandler(gateway, prepare, "sse", options)
 
 
-def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
+def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> WSGIHandler:
     """Returns a handler like `sse_handler`, but for NDJSON, one object per line."""
-    return Handler(gateway, prepare, "ndjson", options)
+    return WSGIHandler(gateway, prepare, "ndjson", options)
 
 
 def error_response(error: Error, *, request: Any = None) -> Response:
@@ -112,7 +112,7 @@ def error_response(error: Error, *, request: Any = None) -> Response:
 
 def _response(events: Any, request: Any, framing: Framing, options: dict[str, Any]) -> Response:
     if request is None:
-        return Chunks(response_source(events, None, framing, _supported(options, UNSUPPORTED)).body())
+        return WSGIChunks(response_source(events, None, framing, _supported(options, UNSUPPORTED)).body())
     environ = _environ_of(request)
     headers = _headers_of(environ)
     options = _supported(options, UNSUPPORTED_OF_HANDLERS)
@@ -135,7 +135,7 @@ def _begun(
 ) -> Response:
     """Opens the gateway, starts the source and waits for its first event: rule 2."""
 
-    async def begin() -> Body | Reply:
+    async def begin() -> SourceBody | Reply:
         try:
             await open_once(gateway)
             body = source().body(headers)
@@ -151,7 +151,7 @@ def _begun(
             return reply or body
 
     begun = _wait(background_loop(), begin())
-    return Whole(begun) if isinstance(begun, Reply) else Chunks(begun, has_begun=True)
+    return Whole(begun) if isinstance(begun, Reply) else WSGIChunks(begun, has_begun=True)
 
 
 def _environ_of(request: Any) -> Environ:
@@ -222,7 +222,7 @@ class Whole(Response):
         self._chunks = iter([])
 
 
-class Chunks(Response):
+class WSGIChunks(Response):
     """A response that streams.
 
     The source runs on the loop of this module, from the first chunk on. While it gives nothing, the iterator gives a
@@ -233,7 +233,7 @@ class Chunks(Response):
         has_begun: The body's source is already running.
     """
 
-    def __init__(self, body: Body, *, has_begun: bool = False) -> None:
+    def __init__(self, body: SourceBody, *, has_begun: bool = False) -> None:
         self.status = "200 OK"
         self.headers = list(body.headers)
         self._body = body
@@ -271,7 +271,7 @@ class Chunks(Response):
         return await anext(self._chunks, None)
 
 
-class Handler:
+class WSGIHandler:
     """Sends a gateway's answers: rule 3. Made by `sse_handler` and `ndjson_handler`.
 
     Args:

@@ -45,7 +45,7 @@ class Report(NamedTuple):
     demands: Sequence[Demand]
 
 
-class Answer(NamedTuple):
+class ReportAnswer(NamedTuple):
     """The answer to a report.
 
     A store answers None if what it had of the key was damaged: it is counted from zero again, and the requests are not
@@ -93,7 +93,7 @@ class Home:
 
     def exchange(
         self, worker: str, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> list[Answer] | None:
+    ) -> list[ReportAnswer] | None:
         """Takes what a worker reports, and answers.
 
         Args:
@@ -127,7 +127,7 @@ class Home:
         self._drop_at = len(self._states) + len(self._states) // _NEW
 
 
-def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
+def answer(state: KeyState, worker: str, report: Report, now: float) -> ReportAnswer:
     """Takes a report, and answers.
 
     Args:
@@ -140,4 +140,4 @@ def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
     state.use(caps, now)
     state.report(worker, report.requests, report.tokens, now - report.age, report.live, report.reserved, now)
     verdicts = [state.decide(worker, caps, demand, now) for demand in report.demands]
-    return Answer(verdicts, state.used(caps, now))
+    return ReportAnswer(verdicts, state.used(caps, now))

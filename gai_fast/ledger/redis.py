@@ -32,7 +32,7 @@ import msgspec
 
 from gai_fast.ledger._base import Caps, GroupBy, SpendEntry, SpendRow
 from gai_fast.ledger.book import Sums, days_between
-from gai_fast.ledger.home import Answer, Report
+from gai_fast.ledger.home import Report, ReportAnswer
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import FIRST, SharedHome, log_damaged, log_damaged_sum
 from gai_fast.model.limits import OTHER, SHARED
@@ -98,7 +98,7 @@ class RedisHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer | None] | None:
+    ) -> Sequence[ReportAnswer | None] | None:
         """Reports; as `SharedHome.exchange`."""
         charges = [_as_text(entry._replace(amount=min(entry.amount, _MOST)), _AMOUNT) for entry in entries]
         sent = (number, charges, [_plain(report) for report in reports])
@@ -115,7 +115,7 @@ class RedisHome(SharedHome):
             log_damaged(key)
         for key, day in damaged_sums:
             log_damaged_sum(key.decode(), day.decode())
-        found = msgspec.msgpack.decode(answers, type=list[Answer], strict=False)  # amounts are texts
+        found = msgspec.msgpack.decode(answers, type=list[ReportAnswer], strict=False)  # amounts are texts
         return [None if report.key in damaged else answer for report, answer in zip(reports, found, strict=True)]
 
     def _warn(self) -> None:

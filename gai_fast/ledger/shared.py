@@ -37,7 +37,7 @@ from gai_fast.ledger._base import (
     labels_of,
 )
 from gai_fast.ledger.book import SpendBook, Sums
-from gai_fast.ledger.home import Answer, Report
+from gai_fast.ledger.home import Report, ReportAnswer
 from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.money import Amount, decimal_text
@@ -72,8 +72,8 @@ class SharedHome(ABC):
     @abstractmethod
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer | None] | None:
-        """Reports, as `Home.exchange`; raises `StoreError`. A damaged key does not fail the exchange; see `Answer`."""
+    ) -> Sequence[ReportAnswer | None] | None:
+        """Reports, as `Home.exchange`; raises `StoreError`. A damaged key fails no exchange; see `ReportAnswer`."""
 
     @abstractmethod
     async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
@@ -545,7 +545,7 @@ class SharedLedger(Ledger):
             key.is_dirty = key.report_done is not None or key.name in uncharged
         return _Batch(self._number, entries, keys)
 
-    def _take(self, batch: _Batch, answers: Sequence[Answer | None]) -> None:
+    def _take(self, batch: _Batch, answers: Sequence[ReportAnswer | None]) -> None:
         now = self._clock()
         for (key, report, demands, report_done), answer in zip(batch.keys, answers, strict=True):
             if answer is None:

@@ -22,7 +22,7 @@ import msgspec
 
 from gai_fast.ledger._base import DAY, GroupBy, SpendEntry, SpendRow, labels_of
 from gai_fast.ledger.book import Sums, days_between, oldest_day
-from gai_fast.ledger.home import Answer, Report, answer
+from gai_fast.ledger.home import Report, ReportAnswer, answer
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import FIRST, SharedHome, log_damaged, log_damaged_sum
 from gai_fast.ledger.state import Holder, KeyState, Rate
@@ -87,7 +87,7 @@ class SQLiteHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer | None] | None:
+    ) -> Sequence[ReportAnswer | None] | None:
         """Reports; as `SharedHome.exchange`."""
         return await self._backend.transact(lambda connection: self._exchange(connection, number, entries, reports))
 
@@ -116,7 +116,7 @@ class SQLiteHome(SharedHome):
 
     def _exchange(
         self, connection: sqlite3.Connection, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer | None] | None:
+    ) -> Sequence[ReportAnswer | None] | None:
         now = time.monotonic()
         me = self._worker
         find = "SELECT number, heard FROM limit_workers WHERE worker = ?"
@@ -151,7 +151,7 @@ class SQLiteHome(SharedHome):
             _save(connection, key, state, now)
         return answers
 
-    def _answer(self, state: KeyState, report: Report, damaged: Container[str], now: float) -> Answer | None:
+    def _answer(self, state: KeyState, report: Report, damaged: Container[str], now: float) -> ReportAnswer | None:
         if report.key not in damaged:
             return answer(state, self._worker, report, now)
         answer(state, self._worker, report._replace(demands=()), now)

@@ -33,8 +33,8 @@ from gai_fast.providers.requests.api import API
 from gai_fast.providers.sdk.objects import (
     CHAT,
     EVENTS,
-    Messages,
-    Shape,
+    ObjectShape,
+    SDKMessages,
     chunk_of,
     library_of,
     provider_of,
@@ -334,10 +334,10 @@ class _Reading:
         self._adapter: Adapter | None = None
         self._api = ""
         self._name = ""  # the provider of the events, if it is not the adapter's
-        self._shapes: dict[type, Shape] = {}
+        self._shapes: dict[type, ObjectShape] = {}
         self._texts: dict[type, Callable[[Any], Text | None]] = {}
         """For each class that has it the `text` of its last shape."""
-        self._messages = Messages()
+        self._messages = SDKMessages()
         self._has_read = False
         self._usage: Any = None
         """The usage beside the last text that came without JSON."""

@@ -99,7 +99,7 @@ class Recorder(Protocol):
         """Returns an id that was never used."""
 
 
-class Target(NamedTuple):
+class TracedTarget(NamedTuple):
     """The model that an attempt asks.
 
     Attributes:
@@ -147,12 +147,12 @@ class AnsweredRequest(NamedTuple):
     stream: StreamMetrics | None
 
 
-class Attempt:
+class TracedAttempt:
     """One attempt at an upstream, under way or ended. Made by `Trace.attempted`."""
 
     __slots__ = ("began", "ended", "error", "events", "given", "has_content", "span_id", "target")
 
-    def __init__(self, target: Target, span_id: str, given: dict[str, Value], began: float) -> None:
+    def __init__(self, target: TracedTarget, span_id: str, given: dict[str, Value], began: float) -> None:
         self.target = target
         self.span_id = span_id
         self.given = given
@@ -222,16 +222,16 @@ class Trace:
         self.output = OutputMessages() if is_sampled and with_content else None
         self._began_ns = time.time_ns()
         self._began = time.perf_counter()
-        self._attempts: list[Attempt] = []
-        self._current: Attempt | None = None
-        self._hedge: Attempt | None = None
-        self._pending: Attempt | None = None  # the attempt that is not sent yet
+        self._attempts: list[TracedAttempt] = []
+        self._current: TracedAttempt | None = None
+        self._hedge: TracedAttempt | None = None
+        self._pending: TracedAttempt | None = None  # the attempt that is not sent yet
         self._planned: list[tuple[str, dict[str, Value]]] = []  # events of the attempt that comes next
         self._events: list[tuple[str, float, dict[str, Value]]] = []
 
     # -- while it runs --
 
-    def attempted(self, target: Target, request: Request | dict[str, Any]) -> list[tuple[str, str]]:
+    def attempted(self, target: TracedTarget, request: Request | dict[str, Any]) -> list[tuple[str, str]]:
         """Notes a request that will be sent to an upstream; returns the headers that carry the trace there.
 
         Args:
@@ -242,7 +242,7 @@ class Trace:
         given = _parameters(request) if self._is_sampled else {}
         if self._is_sampled and self._with_content:
             given |= _contents(request)
-        attempt = self._pending = Attempt(target, self._recorder.new_span_id(), given, now)
+        attempt = self._pending = TracedAttempt(target, self._recorder.new_span_id(), given, now)
         flags = "01" if self._is_sampled else "00"
         headers = [("traceparent", f"00-{self.trace_id}-{attempt.span_id}-{flags}")]
         return [*headers, ("tracestate", self._state)] if self._state else headers
@@ -390,7 +390,7 @@ class Trace:
     # -- own --
 
     def _client_span(
-        self, attempt: Attempt, ended: float, first_chunk: float | None, metrics: StreamMetrics | None
+        self, attempt: TracedAttempt, ended: float, first_chunk: float | None, metrics: StreamMetrics | None
     ) -> bytes:
         target = attempt.target
         given = attempt.given
@@ -430,7 +430,9 @@ class Trace:
             error=error,
         )
 
-    def _count(self, attempt: Attempt, ended: float, first_chunk: float | None, metrics: StreamMetrics | None) -> None:
+    def _count(
+        self, attempt: TracedAttempt, ended: float, first_chunk: float | None, metrics: StreamMetrics | None
+    ) -> None:
         observe, target = self._recorder.observe, attempt.target
         labels = _known(target).labels
         error = attempt.error
@@ -454,7 +456,7 @@ class Trace:
         return self._began_ns + int((moment - self._began) * 1e9)
 
 
-def _end(attempt: Attempt | None, error: str) -> None:
+def _end(attempt: TracedAttempt | None, error: str) -> None:
     """Ends an attempt if it has not ended."""
     if attempt is not None and attempt.ended is None:
         attempt.ended = time.perf_counter()
@@ -473,7 +475,7 @@ class _Known(NamedTuple):
     encoded: bytes
 
 
-def _known(target: Target) -> _Known:
+def _known(target: TracedTarget) -> _Known:
     known = _targets.get(target)
     if known is None:
         url = urlsplit(target.base_url)
@@ -491,7 +493,7 @@ def _known(target: Target) -> _Known:
     return known
 
 
-_targets: Final[dict[Target, _Known]] = {}
+_targets: Final[dict[TracedTarget, _Known]] = {}
 
 
 def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:

@@ -21,7 +21,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.processors.limits import LIMITS
 
 
-class NotJSON(GaiFastError, ValueError):
+class NotJSONText(GaiFastError, ValueError):
     """The text is not a JSON document.
 
     Attributes:
@@ -109,7 +109,7 @@ class JSONReader:
                 at = self._state(text, at)
             else:
                 if at < end and not self.complete:
-                    raise NotJSON(f"more than {LIMITS.json_steps} values and signs in one delta", self._base + at)
+                    raise NotJSONText(f"more than {LIMITS.json_steps} values and signs in one delta", self._base + at)
         finally:
             self.position = self._base + at
         return at
@@ -119,7 +119,7 @@ class JSONReader:
         if not self._stack and self._state == self._digits and self._number in _NUMBER_ENDS:
             try:
                 self._end_number(self.position)
-            except NotJSON:  # more digits than a number may have
+            except NotJSONText:  # more digits than a number may have
                 return False
         return self.complete
 
@@ -164,7 +164,7 @@ class JSONReader:
             if self._whole_tries and (end := self._whole(text, at)) > at:
                 return end
             if len(self._stack) == LIMITS.json_levels:
-                raise NotJSON(f"more than {LIMITS.json_levels} levels", self._base + at)
+                raise NotJSONText(f"more than {LIMITS.json_levels} levels", self._base + at)
             container: dict[str, Any] | list[Any] = {} if character == "{" else []
             self._open(container)
             self._stack.append(container)
@@ -185,7 +185,7 @@ class JSONReader:
             self._state = self._digits
             return at
         else:
-            raise NotJSON("no value", self._base + at)
+            raise NotJSONText("no value", self._base + at)
         return at + 1
 
     def _whole(self, text: str, at: int) -> int:
@@ -224,7 +224,7 @@ class JSONReader:
         if at == len(text):
             return at
         if text[at] != '"':
-            raise NotJSON("no name of a member", self._base + at)
+            raise NotJSONText("no name of a member", self._base + at)
         self._begin_string(is_key=True)
         return at + 1
 
@@ -233,7 +233,7 @@ class JSONReader:
         if at == len(text):
             return at
         if text[at] != ":":
-            raise NotJSON("no colon", self._base + at)
+            raise NotJSONText("no colon", self._base + at)
         self.sure = True
         self._state = self._value
         return at + 1
@@ -249,7 +249,7 @@ class JSONReader:
             return at + 1
         if text[at] == ("}" if is_object else "]"):
             return self._close_container(at)
-        raise NotJSON("neither a comma nor the closing bracket", self._base + at)
+        raise NotJSONText("neither a comma nor the closing bracket", self._base + at)
 
     def _string(self, text: str, at: int) -> int:
         run = _PLAIN.match(text, at)
@@ -266,7 +266,7 @@ class JSONReader:
             self._escaped = ""
             self._state = self._escape
         else:
-            raise NotJSON("a control character in a string", self._base + end)
+            raise NotJSONText("a control character in a string", self._base + end)
         return end + 1
 
     def _escape(self, text: str, at: int) -> int:
@@ -277,7 +277,7 @@ class JSONReader:
             self._state = self._string
             return at + 1
         if character not in (_HEX if self._escaped else "u"):
-            raise NotJSON("no escape", self._base + at)
+            raise NotJSONText("no escape", self._base + at)
         self._escaped += character
         if len(self._escaped) == len("uXXXX"):
             code = int(self._escaped[1:], 16)
@@ -293,7 +293,7 @@ class JSONReader:
             if at == len(text):
                 return at
             if text[at] != expected:
-                raise NotJSON("no value", self._base + at)
+                raise NotJSONText("no value", self._base + at)
             self._pieces.append(expected)
             at += 1
         self._open(_WORDS[self._literal])
@@ -313,7 +313,7 @@ class JSONReader:
         self._pieces.append(text[begin:at])
         if at < len(text):
             if state not in _NUMBER_ENDS:
-                raise NotJSON("no number", self._base + at)
+                raise NotJSONText("no number", self._base + at)
             self._end_number(self._base + at)
         return at
 
@@ -380,7 +380,7 @@ class JSONReader:
     def _end_number(self, position: int) -> None:
         text = self._text()
         if len(text) > SHARED.integer_digits:
-            raise NotJSON(f"a number of more than {SHARED.integer_digits} digits", position)
+            raise NotJSONText(f"a number of more than {SHARED.integer_digits} digits", position)
         if self._number in ("zero", "integer"):
             self._open(int(text))
         else:

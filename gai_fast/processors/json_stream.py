@@ -18,7 +18,7 @@ from gai_fast.core.chain import Processor, StreamInfo
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, is_empty, with_text
-from gai_fast.processors._json_text import JSONReader, NotJSON, blanks_end, same_json
+from gai_fast.processors._json_text import JSONReader, NotJSONText, blanks_end, same_json
 from gai_fast.processors._schema import Schema, compile_schema, is_available
 from gai_fast.processors.limits import LIMITS
 
@@ -189,7 +189,7 @@ class JSONStreamProcessor(Processor):
         begin = self._reader.position
         try:
             end = self._reader.feed(text)
-        except NotJSON as problem:
+        except NotJSONText as problem:
             at = problem.position - begin
             return self._invalid(f"is not JSON: {problem}", text[:at], text[at:])
         return self._check(text[:end], text[end:])
@@ -245,7 +245,7 @@ class JSONStreamProcessor(Processor):
                 self._repeated = JSONReader()
             try:
                 end = self._repeated.feed(text, at)
-            except NotJSON:
+            except NotJSONText:
                 return self._invalid(_GOES_ON, "".join(passed), self._release() + text[at:])
             self._held.append(text[at:end])
             at = end
@@ -279,7 +279,7 @@ class JSONStreamProcessor(Processor):
                     continue
             try:
                 end = self._reader.feed(text, at)
-            except NotJSON as problem:
+            except NotJSONText as problem:
                 if self._held:
                     text, at = "".join(self._held) + text[at:], 0
                     self._held.clear()

@@ -52,7 +52,7 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers.answers.failures import error_object, failure_of
 from gai_fast.providers.limits import LIMITS
 from gai_fast.providers.messages.answers import AnthropicAdapter
-from gai_fast.providers.messages.rules import MessagesRules, Pairs
+from gai_fast.providers.messages.rules import MessagesPairs, MessagesRules
 from gai_fast.providers.requests.api import API, NO_HEADERS
 from gai_fast.providers.requests.clouds import PROJECT, InCloud
 from gai_fast.providers.requests.facts import Facts
@@ -136,7 +136,7 @@ class Anthropic(API):
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
     rules: ClassVar = MessagesRules(
-        "anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"), mends=[Pairs()]
+        "anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"), mends=[MessagesPairs()]
     )
     chooses_own_tools = True
     tool_names = ToolNames("[a-zA-Z0-9_-]+", 128)

@@ -26,13 +26,13 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers.answers.failures import error_object, failure_of
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
 from gai_fast.providers.requests.paths import in_path
 from gai_fast.providers.requests.routes import AZURE_ROUTES
-from gai_fast.providers.requests.rules import LACKS, CallIds, Member, RequestRules
+from gai_fast.providers.requests.rules import LACKS, CallIds, MemberRule, RequestRules
 from gai_fast.providers.requests.target import Target, UpstreamRequest
 from gai_fast.providers.responses.answers import ResponsesAdapter
 from gai_fast.providers.responses.api import ResponsesAPI
@@ -60,12 +60,12 @@ class Azure(ChatAPI):
         "azure",
         "openai 3.57.0, 2026-11-25",
         members={
-            "max_tokens": Member("max_completion_tokens"),
-            "stop": Member(most_items=4),
+            "max_tokens": MemberRule("max_completion_tokens"),
+            "stop": MemberRule(most_items=4),
             **dict.fromkeys(OF_OPEN_MODELS, LACKS),
         },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChoiceNeedsTools("azure"), Pairs("azure")],
+        mends=[ChatChoiceNeedsTools("azure"), ChatPairs("azure")],
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
     unions = "loose"

@@ -55,12 +55,12 @@ from gai_fast.providers.answers.failures import failure_of
 from gai_fast.providers.answers.finish_words import COMPLETE
 from gai_fast.providers.answers.limits import LIMITS
 from gai_fast.providers.answers.tool_calls import ToolCall, ToolCalls, function_of, listed_calls
-from gai_fast.providers.chat.mends import NoEmptyMessages, NoPrefill, Pairs
+from gai_fast.providers.chat.mends import ChatPairs, NoEmptyMessages, NoPrefill
 from gai_fast.providers.chat.rules import ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.parts import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers.requests.routes import COHERE_ROUTES
-from gai_fast.providers.requests.rules import Member
+from gai_fast.providers.requests.rules import MemberRule
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.requests.tool_names import OPENAI_NAMES
 from gai_fast.runtime.breathing import breathe
@@ -98,14 +98,14 @@ class Cohere(API):
         "cohere",
         "cohere 7.3.0, 2026-11-25",
         members={
-            "temperature": Member(least=0, most=1),
-            "p": Member(least=0.01, most=0.99, asked="top_p"),
-            "k": Member(least=0, most=500, asked="top_k"),
-            "frequency_penalty": Member(least=0, most=1),
-            "presence_penalty": Member(least=0, most=1),
-            "stop_sequences": Member(most_items=5, asked="stop"),
+            "temperature": MemberRule(least=0, most=1),
+            "p": MemberRule(least=0.01, most=0.99, asked="top_p"),
+            "k": MemberRule(least=0, most=500, asked="top_k"),
+            "frequency_penalty": MemberRule(least=0, most=1),
+            "presence_penalty": MemberRule(least=0, most=1),
+            "stop_sequences": MemberRule(most_items=5, asked="stop"),
         },
-        mends=[Pairs("cohere", results_last=True), NoEmptyMessages(), NoPrefill("cohere")],
+        mends=[ChatPairs("cohere", results_last=True), NoEmptyMessages(), NoPrefill("cohere")],
         keeps=frozenset(("thinking",)),
     )
 

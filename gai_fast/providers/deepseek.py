@@ -21,11 +21,11 @@ from gai_fast.core.requests.shapes import Shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, NoEmptyMessages, Pairs, Prefix
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, NoEmptyMessages, Prefix
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.routes import DEEPSEEK_ROUTES
-from gai_fast.providers.requests.rules import LACKS, Member, Mend
+from gai_fast.providers.requests.rules import LACKS, MemberRule, Mend
 from gai_fast.providers.requests.target import Target, UpstreamRequest
 from gai_fast.providers.responses.api import ResponsesAPI
 from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
@@ -71,13 +71,19 @@ class DeepSeek(ChatAPI):
         "deepseek",
         "https://api-docs.deepseek.com/api/create-chat-completion, 2026-11-25",
         members={
-            "max_completion_tokens": Member("max_tokens", is_newer=True),
+            "max_completion_tokens": MemberRule("max_tokens", is_newer=True),
             **dict.fromkeys(WITHOUT_EFFECT | OF_OPEN_MODELS, LACKS),
             **dict.fromkeys(("logit_bias", "parallel_tool_calls", "service_tier", "verbosity"), LACKS),
-            "response_format": Member(write=_form),
-            "stop": Member(most_items=16),
+            "response_format": MemberRule(write=_form),
+            "stop": MemberRule(most_items=16),
         },
-        mends=[ChoiceNeedsTools("deepseek"), Pairs("deepseek"), NoEmptyMessages(), ReasoningOfCalls(), Prefix()],
+        mends=[
+            ChatChoiceNeedsTools("deepseek"),
+            ChatPairs("deepseek"),
+            NoEmptyMessages(),
+            ReasoningOfCalls(),
+            Prefix(),
+        ],
         roles={
             "system": Role("system", one_text=True),
             "developer": Role("system", one_text=True),

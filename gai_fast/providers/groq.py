@@ -26,12 +26,12 @@ from gai_fast.providers.answers.events import server_tool
 from gai_fast.providers.chat.answers import ChatAdapter, Choice
 from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.calls import CallFragment
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs, Tools
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, Tools
 from gai_fast.providers.chat.rules import ChatRules, Role, as_known
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.routes import GROQ_ROUTES
-from gai_fast.providers.requests.rules import LACKS, Member, RequestRules
+from gai_fast.providers.requests.rules import LACKS, MemberRule, RequestRules
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.responses.api import ResponsesAPI
 from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
@@ -71,14 +71,14 @@ def _rules(keeps: frozenset[str]) -> ChatRules:
                 "max_completion_tokens metadata parallel_tool_calls presence_penalty reasoning_format "
                 "response_format search_settings seed store stream temperature tool_choice top_logprobs top_p user"
             ),
-            "max_tokens": Member("max_completion_tokens"),
+            "max_tokens": MemberRule("max_completion_tokens"),
             "n": LACKS,
-            "stop": Member(most_items=4),
-            "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
-            "service_tier": Member(words={"default": "on_demand", "priority": "performance"}),
-            "tools": Member(write=Tools("groq")),
+            "stop": MemberRule(most_items=4),
+            "reasoning_effort": MemberRule(words={"minimal": "low", "xhigh": "high", "max": "high"}),
+            "service_tier": MemberRule(words={"default": "on_demand", "priority": "performance"}),
+            "tools": MemberRule(write=Tools("groq")),
         },
-        mends=[ChoiceNeedsTools("groq"), Pairs("groq")],
+        mends=[ChatChoiceNeedsTools("groq"), ChatPairs("groq")],
         roles={
             "system": Role("system", _NAMED),
             "developer": Role("developer", _NAMED),

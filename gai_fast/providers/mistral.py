@@ -28,10 +28,10 @@ from gai_fast.providers.chat.answers import ChatAdapter, Choice
 from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.mends import (
     AnswerAfterResults,
-    ChoiceNeedsTools,
+    ChatChoiceNeedsTools,
+    ChatPairs,
     NoEmptyMessages,
     NoLateSystem,
-    Pairs,
     Prefix,
     Tools,
 )
@@ -39,7 +39,7 @@ from gai_fast.providers.chat.rules import ChatRules, Role, as_known
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.parts import file_url
 from gai_fast.providers.requests.routes import MISTRAL_ROUTES
-from gai_fast.providers.requests.rules import CallIds, Member, RequestRules
+from gai_fast.providers.requests.rules import CallIds, MemberRule, RequestRules
 from gai_fast.providers.requests.target import Target
 
 
@@ -85,16 +85,16 @@ def _rules(parts: dict[str, Any]) -> ChatRules:
                 "top_logprobs prompt_logprobs top_prompt_logprobs n prediction parallel_tool_calls reasoning_effort "
                 "prompt_mode guardrails prompt_cache_key service_tier safe_prompt"
             ),
-            "max_completion_tokens": Member("max_tokens", is_newer=True),
-            "temperature": Member(most=1.5),
-            "seed": Member("random_seed"),
-            "service_tier": Member(words={"default": "standard_only", "flex": "standard_only", "priority": "auto"}),
-            "tools": Member(write=Tools("mistral", needs_parameters=True)),
+            "max_completion_tokens": MemberRule("max_tokens", is_newer=True),
+            "temperature": MemberRule(most=1.5),
+            "seed": MemberRule("random_seed"),
+            "service_tier": MemberRule(words={"default": "standard_only", "flex": "standard_only", "priority": "auto"}),
+            "tools": MemberRule(write=Tools("mistral", needs_parameters=True)),
         },
         call_ids=CallIds("[A-Za-z0-9]{9}", 9),
         mends=[
-            ChoiceNeedsTools("mistral"),
-            Pairs("mistral", results_last=True),
+            ChatChoiceNeedsTools("mistral"),
+            ChatPairs("mistral", results_last=True),
             NoEmptyMessages(),
             NoLateSystem(),
             AnswerAfterResults(),

@@ -18,14 +18,14 @@ from gai_fast.model.request import CacheMark, FilePart, Request, Tool, ToolCallP
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.completions import CompletionsAPI
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
 from gai_fast.providers.requests.routes import OPENAI_ROUTES
-from gai_fast.providers.requests.rules import LACKS, CallIds, Member, RequestRules
+from gai_fast.providers.requests.rules import LACKS, CallIds, MemberRule, RequestRules
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.responses.answers import ResponsesAdapter
 from gai_fast.providers.responses.api import ResponsesAPI
@@ -49,12 +49,12 @@ class OpenAI(ChatAPI):
         "openai",
         "openai 3.57.0, 2026-11-25",
         members={
-            "max_tokens": Member("max_completion_tokens"),
-            "stop": Member(most_items=4),
+            "max_tokens": MemberRule("max_completion_tokens"),
+            "stop": MemberRule(most_items=4),
             **dict.fromkeys(OF_OPEN_MODELS, LACKS),
         },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChoiceNeedsTools("openai"), Pairs("openai")],
+        mends=[ChatChoiceNeedsTools("openai"), ChatPairs("openai")],
     )
     clouds = OPENAI_IN_CLOUDS
     has_custom_tools = True
@@ -198,7 +198,7 @@ class OpenAICompletions(CompletionsAPI):
     base_url = OpenAI.base_url
     key_variable = OpenAI.key_variable
     stream_options = OpenAI.stream_options
-    rules: ClassVar = ChatRules("openai", "openai 3.57.0, 2026-11-25", members={"stop": Member(most_items=4)})
+    rules: ClassVar = ChatRules("openai", "openai 3.57.0, 2026-11-25", members={"stop": MemberRule(most_items=4)})
 
 
 APIS: Final[dict[str, API]] = {"": OpenAI(), "responses": OpenAIResponses(), "completions": OpenAICompletions()}

@@ -18,7 +18,7 @@ from gai_fast.model.request import ReasoningPart, Request, ToolCallPart, VideoPa
 from gai_fast.providers.chat.answers import ChatAdapter, Choice
 from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.completions import CompletionsAPI
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
@@ -40,7 +40,7 @@ class Compatible(ChatAPI):
     rules: ClassVar = ChatRules(
         _PROVIDER,
         "openai 3.57.0, 2026-11-25",
-        mends=[ChoiceNeedsTools(_PROVIDER), Pairs(_PROVIDER)],
+        mends=[ChatChoiceNeedsTools(_PROVIDER), ChatPairs(_PROVIDER)],
         keeps=frozenset(
             (
                 "reasoning",

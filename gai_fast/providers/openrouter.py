@@ -24,13 +24,13 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers.answers.failures import error_object, failure_of
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, Pairs
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import anthropic_cache_member, file_name
 from gai_fast.providers.requests.routes import OPENROUTER_ROUTES
-from gai_fast.providers.requests.rules import LACKS, Member, Mend
+from gai_fast.providers.requests.rules import LACKS, MemberRule, Mend
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.responses.answers import ResponsesAdapter
 from gai_fast.providers.responses.api import ResponsesAPI
@@ -88,8 +88,8 @@ class OpenRouter(ChatAPI):
     rules: ClassVar = ChatRules(
         "openrouter",
         "openrouter 1.3.84, 2026-11-20",
-        members={"max_tokens": Member("max_completion_tokens"), "stream_options": LACKS},
-        mends=[ChoiceNeedsTools("openrouter"), Pairs("openrouter"), OwnDetails()],
+        members={"max_tokens": MemberRule("max_completion_tokens"), "stream_options": LACKS},
+        mends=[ChatChoiceNeedsTools("openrouter"), ChatPairs("openrouter"), OwnDetails()],
         keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
     )
     user_parts = ChatAPI.user_parts | {VideoPart}

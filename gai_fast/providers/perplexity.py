@@ -38,7 +38,7 @@ from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import file_name
 from gai_fast.providers.requests.routes import PERPLEXITY_ROUTES
-from gai_fast.providers.requests.rules import LACKS, Member
+from gai_fast.providers.requests.rules import LACKS, MemberRule
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.responses.answers import ResponsesAdapter
 from gai_fast.providers.responses.api import ResponsesAPI
@@ -72,8 +72,8 @@ class Perplexity(ChatAPI):
         "perplexity",
         "https://docs.perplexity.ai/api-reference/chat-completions-post, 2026-11-25",
         members={
-            "max_completion_tokens": Member("max_tokens", is_newer=True),
-            "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
+            "max_completion_tokens": MemberRule("max_tokens", is_newer=True),
+            "reasoning_effort": MemberRule(words={"minimal": "low", "xhigh": "high", "max": "high"}),
             **dict.fromkeys(
                 (
                     *WITHOUT_EFFECT,

@@ -24,11 +24,11 @@ from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import ImagePart, TextPart
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, NoEmptyMessages, Pairs
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, NoEmptyMessages
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.routes import XAI_ROUTES
-from gai_fast.providers.requests.rules import LACKS, Member
+from gai_fast.providers.requests.rules import LACKS, MemberRule
 from gai_fast.providers.responses.answers import ResponsesAdapter
 from gai_fast.providers.responses.api import ResponsesAPI
 from gai_fast.providers.responses.rules import OF_OPENAI, responses_rules
@@ -47,12 +47,12 @@ class XAI(ChatAPI):
         "xai",
         "https://docs.x.ai/docs/api-reference, 2026-11-25",
         members={
-            "max_tokens": Member("max_completion_tokens"),
-            "stop": Member(most_items=4),
-            "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
+            "max_tokens": MemberRule("max_completion_tokens"),
+            "stop": MemberRule(most_items=4),
+            "reasoning_effort": MemberRule(words={"minimal": "low", "xhigh": "high", "max": "high"}),
             **dict.fromkeys(WITHOUT_EFFECT - {"user"} | OF_OPEN_MODELS | {"logit_bias", "verbosity"}, LACKS),
         },
-        mends=[ChoiceNeedsTools("xai"), Pairs("xai"), NoEmptyMessages()],
+        mends=[ChatChoiceNeedsTools("xai"), ChatPairs("xai"), NoEmptyMessages()],
         keeps=frozenset(("reasoning_content",)),
     )
     user_parts = frozenset({TextPart, ImagePart})

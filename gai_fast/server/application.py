@@ -102,7 +102,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
     return app
 
 
-def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | None = None) -> Adapter:
+def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | None = None) -> AiohttpAdapter:
     """Adds every route to an application.
 
     Args:
@@ -113,7 +113,7 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
     Returns:
         The adapter; its `service` must be set before the first request.
     """
-    adapter = Adapter(settings, mount)
+    adapter = AiohttpAdapter(settings, mount)
     resources: dict[str, web.Resource] = {}
     for route in ROUTES:
         resource = resources.get(route.prefix)
@@ -185,7 +185,7 @@ class UnknownPaths(web.AbstractResource):
         return iter((self._route,))
 
 
-class Adapter:
+class AiohttpAdapter:
     """Answers aiohttp's requests with the handlers.
 
     Args:

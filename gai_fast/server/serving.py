@@ -36,7 +36,7 @@ from gai_fast.server.edge.listening import (
     server_url,
 )
 from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
-from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
+from gai_fast.server.edge.tls import ClientHandshakes, TLSConnection, plain_http
 from gai_fast.server.extension import can_bypass, extend, load
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.handler import ClientTimeouts, HandlerFactory
@@ -358,7 +358,7 @@ def _layers(service: Service, settings: Settings, certificate: Certificate | Non
         def refuse_plain(remote: str) -> bytes:
             return service.router.refuse_unreadable(remote, plain_http()).to_bytes(keep_alive=False)
 
-        handshakes = Handshakes(refuse_plain)
+        handshakes = ClientHandshakes(refuse_plain)
 
         def encrypted(protocol: asyncio.Protocol) -> asyncio.Protocol:
             return cast("asyncio.Protocol", TLSConnection(certificate.for_connection(), protocol, handshakes))

@@ -25,7 +25,7 @@ Hear = Callable[[str, str], None]
 message."""
 
 
-class Messages:
+class StoreMessages:
     """Sends messages to other processes, and receives the messages to this process.
 
     Args:

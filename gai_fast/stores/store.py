@@ -31,7 +31,7 @@ from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
-from gai_fast.stores.messages import Hear, Messages
+from gai_fast.stores.messages import Hear, StoreMessages
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
@@ -89,7 +89,7 @@ class Store:
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
         self._alive = None if backend is None else Alive(backend)
-        self._messages: Messages | None = None
+        self._messages: StoreMessages | None = None
         self.hear: Hear | None = None
         """Handles messages of other processes about streams of this one; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
@@ -135,7 +135,7 @@ class Store:
         await self._backend.seal_anew()
         await self._backend.renew(self.worker)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker, self._alive)
-        self._messages = Messages(self._backend, self._health, self.worker)
+        self._messages = StoreMessages(self._backend, self._health, self.worker)
         upkeep = [self._keep_lease(self._backend, self._alive)]
         if self._backend.is_copy:
             self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.integrations._body import Body
+from gai_fast.integrations._body import SourceBody
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, StreamSettings, Tuning
 from gai_fast.server.serving import start
@@ -311,7 +311,7 @@ async def test_a_response_of_an_application_has_the_status_of_a_limit_that_is_wa
     models = {"m": dataclasses.replace(settings.models["m"], wait_for_limit=0.4)}
     async with gai_fast.Gateway(dataclasses.replace(settings, models=models)) as gateway:
         source = gateway.stream({**QUERY, "model": "m", "resumable": resumable})
-        body = Body(source, "sse", StreamSettings(commit_after=0.05))
+        body = SourceBody(source, "sse", StreamSettings(commit_after=0.05))
         reply = await body.begin()
         await body.close()
     assert reply is not None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.settings import BreakerSettings
-from gai_fast.net.attempts.retry import Failure, RetryPolicy, Verdict
+from gai_fast.net.attempts.retry import AttemptFailure, RetryPolicy, RetryVerdict
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.tls import default_ssl_context
 from gai_fast.server import application
@@ -43,12 +43,12 @@ pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 @pytest.fixture
-def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[RetryVerdict]:
     """Returns the decision on each failure."""
-    seen: list[Verdict] = []
+    seen: list[RetryVerdict] = []
 
     class Telling(RetryPolicy):
-        def decide(self, failure: Failure, now: float) -> Verdict:
+        def decide(self, failure: AttemptFailure, now: float) -> RetryVerdict:
             seen.append(super().decide(failure, now))
             return seen[-1]
 
@@ -139,7 +139,7 @@ CERTIFICATES = {
 @pytest.mark.parametrize(("name", "words"), CERTIFICATES.values(), ids=CERTIFICATES)
 @on_both_loops
 async def test_a_certificate_that_does_not_verify_is_reported_at_once(
-    net: Net, trusted: Authority, verdicts: list[Verdict], name: str, words: str
+    net: Net, trusted: Authority, verdicts: list[RetryVerdict], name: str, words: str
 ) -> None:
     """It will not verify on a retry either: whoever retried would make a client wait for the same answer."""
     main = Steps(answer())
@@ -233,7 +233,9 @@ REDIRECTS = ["301 Moved Permanently", "302 Found", "303 See Other", "307 Tempora
 
 @pytest.mark.parametrize("status", [*REDIRECTS, "300 Multiple Choices", "304 Not Modified"])
 @on_uvloop
-async def test_a_redirect_is_neither_followed_nor_tried_again(net: Net, status: str, verdicts: list[Verdict]) -> None:
+async def test_a_redirect_is_neither_followed_nor_tried_again(
+    net: Net, status: str, verdicts: list[RetryVerdict]
+) -> None:
     """It lies in somebody's configuration; following it would carry our key to a place that nobody configured."""
     there, backup = Steps(answer()), Steps(answer())
     location = f"Location: {(await net.upstream(there)).url}/v1/chat/completions"
@@ -267,7 +269,7 @@ REFUSALS: dict[str, tuple[Step, int]] = {
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @on_steady_loop
 async def test_what_a_retry_cannot_help_is_reported_after_one_attempt_and_no_wait(
-    net: Net, verdicts: list[Verdict], path: str, step: Step, status: int
+    net: Net, verdicts: list[RetryVerdict], path: str, step: Step, status: int
 ) -> None:
     main = Steps(step)
     response = await asked(await gateway_for(net, main, commit_after=5), path)
@@ -279,7 +281,7 @@ async def test_what_a_retry_cannot_help_is_reported_after_one_attempt_and_no_wai
 
 @on_uvloop
 async def test_while_a_breaker_is_open_nothing_is_asked_decided_or_waited_for(
-    net: Net, verdicts: list[Verdict]
+    net: Net, verdicts: list[RetryVerdict]
 ) -> None:
     main = Steps(BUSY)
     gateway = await gateway_for(net, main, retries=0, breaker=BreakerSettings(failures=1, open=60))
@@ -317,7 +319,7 @@ async def test_an_error_that_is_nested_too_deep_to_be_reported_ends_the_answer(
 @pytest.mark.parametrize("helped", [True, False], ids=["a fallback", "alone"])
 @on_steady_loop
 async def test_a_full_pool_of_ours_is_reported_after_no_retry_and_opens_no_breaker(
-    net: Net, verdicts: list[Verdict], change_limits: ChangeLimits, full: bool, helped: bool
+    net: Net, verdicts: list[RetryVerdict], change_limits: ChangeLimits, full: bool, helped: bool
 ) -> None:
     async def at_work(peer: Peer) -> None:
         await peer.request()

@@ -12,7 +12,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.providers import Target, get_provider, missing_route
-from gai_fast.providers.sdk.objects import Messages, chunk_of, shape_of
+from gai_fast.providers.sdk.objects import SDKMessages, chunk_of, shape_of
 from gai_fast.stores import LogHeader
 
 Work = Callable[[], object]
@@ -111,7 +111,7 @@ def _message(text: str, identifier: str, *, is_whole: bool = False, calls: int =
 
 def _messages(items: list[Any]) -> Work:
     def work() -> None:
-        messages = Messages()
+        messages = SDKMessages()
         for item in items:
             shape_of(chunk_of(item), "", messages).wire(chunk_of(item))
 

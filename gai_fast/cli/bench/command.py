@@ -22,7 +22,7 @@ import orjson
 
 from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_option, option, print_json
 from gai_fast.cli.bench import plots
-from gai_fast.cli.bench.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
+from gai_fast.cli.bench.load import NATIVE, Load, LoadedEndpoint, LoadHistogram, Measured, endpoint
 from gai_fast.cli.bench.plots import figure, seconds
 from gai_fast.cli.processor_time import BUSY
 from gai_fast.cli.serve import QUERY, run_async
@@ -113,7 +113,7 @@ class Condition:
 
 def _read_time(percent: str | None, of: str | None, time: str) -> Callable[[Measured], float | None]:
     def read(measured: Measured) -> float | None:
-        histogram: Histogram = getattr(measured, time)
+        histogram: LoadHistogram = getattr(measured, time)
         if percent is not None:
             return histogram.percentile(float(percent))
         return histogram.mean if of == "mean" else histogram.most if histogram.count else None
@@ -165,7 +165,7 @@ def results_of(load: Load, connections: int, rate: float | None, begun: datetime
     }
 
 
-def _times(histogram: Histogram) -> dict[str, Any]:
+def _times(histogram: LoadHistogram) -> dict[str, Any]:
     return {
         "count": histogram.count,
         "mean": histogram.mean,
@@ -475,7 +475,7 @@ def command(
 
 def _endpoint(
     url: str, format: str, model: str, prompt: str, max_tokens: int | None, api_key: str | None, headers: dict[str, str]
-) -> Endpoint:
+) -> LoadedEndpoint:
     try:
         return endpoint(
             url,

@@ -51,7 +51,7 @@ FINEST: Final = 1e-6
 """Buckets of times are 1 % apart and begin at a microsecond; shorter times count as 0."""
 
 
-class Histogram:
+class LoadHistogram:
     """Counts times in seconds, in memory that does not grow with their number."""
 
     def __init__(self) -> None:
@@ -107,11 +107,11 @@ class Measured:
     """The share of a core that this process used; near 1 the client is the bottleneck."""
     mock_cpu: float | None = None
     """The largest share of a core that a `gai-fast mock` told; near 1 it is the bottleneck. None if none answered."""
-    ttft: Histogram = field(default_factory=Histogram)
+    ttft: LoadHistogram = field(default_factory=LoadHistogram)
     """Times from the request to the first event, for all answers with an event."""
-    gap: Histogram = field(default_factory=Histogram)
+    gap: LoadHistogram = field(default_factory=LoadHistogram)
     """Times between two events of an answer; 0 if both arrived in one read."""
-    duration: Histogram = field(default_factory=Histogram)
+    duration: LoadHistogram = field(default_factory=LoadHistogram)
     """Times from the request to the end, for complete answers."""
 
     def note_mock(self, told: str) -> None:
@@ -123,7 +123,7 @@ class Measured:
 # ---- the request, and the readers of its answer ----------------------------------------------------------------------
 
 
-class Reader(Protocol):
+class LoadReader(Protocol):
     """Parses the bytes of one answer to events. After the answer's end its methods return no events."""
 
     def head(self, status: int, headers: dict[str, str]) -> Sequence[Event]:
@@ -241,7 +241,7 @@ class ProviderReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class LoadedEndpoint:
     """The request that is sent repeatedly.
 
     Args:
@@ -262,7 +262,7 @@ class Endpoint:
     format: str
     model: str
 
-    def reader(self) -> Reader:
+    def reader(self) -> LoadReader:
         """Returns a reader for one answer."""
         return NativeReader() if self.format == NATIVE else ProviderReader(self.format, self.model)
 
@@ -276,7 +276,7 @@ def endpoint(
     max_tokens: int | None,
     api_key: str | None,
     headers: Mapping[str, str],
-) -> Endpoint:
+) -> LoadedEndpoint:
     """Builds the request from the user's arguments.
 
     Args:
@@ -324,7 +324,7 @@ def endpoint(
         encode_request(Origin.parse(base), "POST", path, sent, body)
     except ValueError as problem:
         raise ValueError(str(problem).replace("base_url", "the URL")) from None
-    return Endpoint(f"{base}{path}", base, path, sent, body, format, model)
+    return LoadedEndpoint(f"{base}{path}", base, path, sent, body, format, model)
 
 
 def _is_text(given: str) -> bool:
@@ -420,7 +420,7 @@ class Load:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: LoadedEndpoint,
         *,
         connections: int,
         requests: int | None,

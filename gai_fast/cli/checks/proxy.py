@@ -46,7 +46,7 @@ _CLOSED: Final = (
 
 
 @dataclass(slots=True)
-class Answer:
+class ProxiedAnswer:
     """The response to a probe. Times are in seconds since the request.
 
     Attributes:
@@ -60,7 +60,7 @@ class Answer:
     ended: float = 0.0
 
 
-def findings(answer: Answer, idle: float, heartbeat: float) -> list[Check]:
+def findings(answer: ProxiedAnswer, idle: float, heartbeat: float) -> list[Check]:
     """Returns the results of all checks of a response.
 
     Args:
@@ -71,7 +71,7 @@ def findings(answer: Answer, idle: float, heartbeat: float) -> list[Check]:
     return [_buffering(answer), _compression(answer), _timeout(answer, idle, heartbeat)]
 
 
-def _buffering(answer: Answer) -> Check:
+def _buffering(answer: ProxiedAnswer) -> Check:
     sent = (EVENTS - 1) * SHARED.stream_probe_interval
     before = answer.arrivals[:EVENTS]
     took = before[-1] - before[0] if before else 0.0
@@ -82,14 +82,14 @@ def _buffering(answer: Answer) -> Check:
     return Check("proxy.buffering", "ok", "each event arrives when it is sent: no proxy_buffering")
 
 
-def _compression(answer: Answer) -> Check:
+def _compression(answer: ProxiedAnswer) -> Check:
     if answer.coding not in ("", "identity"):
         text = f"a proxy applies compression ({answer.coding}) to the stream, which may hold events back"
         return Check("proxy.compression", "warning", text, _UNCOMPRESSED)
     return Check("proxy.compression", "ok", "no compression on the way")
 
 
-def _timeout(answer: Answer, idle: float, heartbeat: float) -> Check:
+def _timeout(answer: ProxiedAnswer, idle: float, heartbeat: float) -> Check:
     if len(answer.arrivals) > EVENTS:
         return Check("proxy.timeout", "ok", f"no timeout: a silence of {idle:g} s is survived")
     silent = max(answer.ended - EVENTS * SHARED.stream_probe_interval, 0.0)
@@ -133,7 +133,7 @@ async def check_proxies(
             dates.append(response.headers.get("date", ""))
             if response.status != 200 or response.content_type != "text/event-stream":
                 return [_no_probe(response.status)]
-            answer = Answer(response.headers.get("content-encoding", "").lower())
+            answer = ProxiedAnswer(response.headers.get("content-encoding", "").lower())
             await _read(response.content, answer, begun)
     except (aiohttp.ClientError, OSError, zlib.error) as problem:  # TimeoutError is an OSError
         if answer is None:
@@ -162,7 +162,7 @@ def _operators(url: str, status: int) -> Check:
     return Check("proxy.admin", "warning" if is_here else "error", text, _CLOSED)
 
 
-async def _read(content: aiohttp.StreamReader, answer: Answer, begun: float) -> None:
+async def _read(content: aiohttp.StreamReader, answer: ProxiedAnswer, begun: float) -> None:
     """Reads the body to its end, and notes when events arrive."""
     decoder = zlib.decompressobj(_GZIP) if answer.coding == "gzip" else None
     body = b""

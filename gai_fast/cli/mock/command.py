@@ -20,7 +20,7 @@ import click
 from gai_fast.cli import FiniteRange, WholeRange, announce, cannot_listen, option
 from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
 from gai_fast.cli.mock.dialects import DIALECTS
-from gai_fast.cli.mock.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
+from gai_fast.cli.mock.dialects._base import ANY_PREFIX, CREATED, MockAnswer, to_json
 from gai_fast.cli.mock.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
 from gai_fast.cli.processor_time import BUSY, MOCK_HEADER, ProcessorShare
 from gai_fast.model.limits import SHARED
@@ -210,7 +210,7 @@ class _Running:
     """One answer to one request."""
 
     def __init__(
-        self, mock: Mock, http: web.Request, request: MockRequest, answer: Answer, fault: Fault | None
+        self, mock: Mock, http: web.Request, request: MockRequest, answer: MockAnswer, fault: Fault | None
     ) -> None:
         self._mock = mock
         self._http = http
@@ -320,7 +320,7 @@ class _Running:
 _JSON: Final = {"content-type": "application/json"}
 
 
-async def _instead(http: web.Request, request: MockRequest, kind: type[Answer], fault: str) -> web.StreamResponse:
+async def _instead(http: web.Request, request: MockRequest, kind: type[MockAnswer], fault: str) -> web.StreamResponse:
     """Executes a fault that replaces the answer."""
     match fault:
         case "silent":

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import open_signature
-from gai_fast.formats._members import RequestReader, check_types, invalid, member, require_type, required
+from gai_fast.formats._members import DialectReader, check_types, invalid, member, require_type, required
 from gai_fast.formats.agui.stream import Run
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
@@ -66,7 +66,7 @@ def read_run_input(body: dict[str, Any]) -> tuple[Request, list[str]]:
     return _InputReader().request(body)
 
 
-class _InputReader(RequestReader):
+class _InputReader(DialectReader):
     """Reads one `RunAgentInput`."""
 
     def __init__(self) -> None:

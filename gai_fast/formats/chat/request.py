@@ -12,7 +12,7 @@ from typing import Any, Final
 from gai_fast.core.requests.shapes import CACHE_MARKS
 from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
-    RequestReader,
+    DialectReader,
     cache_mark,
     data_url,
     invalid,
@@ -87,7 +87,7 @@ def read_chat_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     return _ChatReader().request(body)
 
 
-class _ChatReader(RequestReader):
+class _ChatReader(DialectReader):
     """Reads one request of the dialect."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
-    RequestReader,
+    DialectReader,
     cache_mark,
     invalid,
     member,
@@ -93,7 +93,7 @@ def read_messages_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     return _MessagesReader().request(body)
 
 
-class _MessagesReader(RequestReader):
+class _MessagesReader(DialectReader):
     """Reads one request of the dialect."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ Emit = Callable[[str, dict[str, Any]], None]
 """Called with the type of a dialect event, and its members after `sequence_number`."""
 
 
-class Place:
+class ItemPlace:
     """The target of deltas of one kind: a part of an item, or the arguments of a call.
 
     Args:
@@ -87,14 +87,14 @@ class _Call:
 
     __slots__ = ("index", "item", "kind", "place")
 
-    def __init__(self, index: int, item: dict[str, Any], kind: tuple[str, str, str], place: Place) -> None:
+    def __init__(self, index: int, item: dict[str, Any], kind: tuple[str, str, str], place: ItemPlace) -> None:
         self.index = index
         self.item = item
         self.kind = kind
         self.place = place
 
 
-class Output:
+class ResponsesOutput:
     """The items of one answer.
 
     Args:
@@ -125,7 +125,7 @@ class Output:
         self._emit = emit
         self._item: dict[str, Any] | None = None  # the open message or reasoning item
         self._at = 0  # the index of the open item
-        self._part: Place | None = None
+        self._part: ItemPlace | None = None
         self._part_kind = _TEXT
         self._annotations: list[dict[str, Any]] = []
         self._scores: list[dict[str, Any]] = []
@@ -153,7 +153,7 @@ class Output:
 
     # -- deltas --
 
-    def place(self, event: Event) -> Place | None:
+    def place(self, event: Event) -> ItemPlace | None:
         """Returns the open place of a delta like this one, or None if `open` must be called."""
         kind = event["type"]
         if kind == "tool.call.delta":
@@ -161,13 +161,13 @@ class Output:
             return None if call is None else call.place
         return self._part if self._part_kind is _KINDS[kind] else None
 
-    def open(self, event: Event) -> Place:
+    def open(self, event: Event) -> ItemPlace:
         """Opens the place of a delta, and ends the part or item before it."""
         if event["type"] == "tool.call.delta":
             return self._open_call(event["call_id"], "").place
         return self._open_part(_KINDS[event["type"]])
 
-    def add(self, place: Place, text: str) -> None:
+    def add(self, place: ItemPlace, text: str) -> None:
         """Adds the text of deltas to their place.
 
         Raises:
@@ -224,7 +224,7 @@ class Output:
 
     # -- messages and reasoning --
 
-    def _open_part(self, kind: _Kind) -> Place:
+    def _open_part(self, kind: _Kind) -> ItemPlace:
         is_reasoning = kind is _SUMMARY
         item = self._item
         if item is not None and (item["type"] == "reasoning") is is_reasoning:
@@ -236,7 +236,7 @@ class Output:
         parts = item["summary"] if is_reasoning else item["content"]
         members = {"item_id": item["id"], "output_index": self._at, kind.index: len(parts)}
         after = {"logprobs": []} if kind is _TEXT else _NOTHING
-        place = self._part = Place(f"{kind.prefix}.delta", members, after)
+        place = self._part = ItemPlace(f"{kind.prefix}.delta", members, after)
         self._part_kind = kind
         self._begin = self._characters
         self._annotations = []
@@ -331,7 +331,7 @@ class Output:
         item: dict[str, Any] = {"id": self._identifier(begin), "type": kind[0]}
         item |= {"status": "in_progress", kind[2]: "", "call_id": call_id, **self._named(name)}
         index = self._new(item)
-        place = Place(f"{kind[1]}.delta", {"item_id": item["id"], "output_index": index}, _NOTHING)
+        place = ItemPlace(f"{kind[1]}.delta", {"item_id": item["id"], "output_index": index}, _NOTHING)
         call = self._calls[call_id] = _Call(index, item, kind, place)
         return call
 
@@ -451,14 +451,14 @@ class Output:
 
 
 _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
-    "reasoning.signature": Output._sign,
-    "citations": Output._cite,
-    "tool.call.start": Output._start_call,
-    "tool.call": Output._end_call,
-    "tool.result": Output._add_result,
-    "server_tool": Output._run_tool,
-    "image": Output._draw,
-    "provider.block": Output._add_block,
+    "reasoning.signature": ResponsesOutput._sign,
+    "citations": ResponsesOutput._cite,
+    "tool.call.start": ResponsesOutput._start_call,
+    "tool.call": ResponsesOutput._end_call,
+    "tool.result": ResponsesOutput._add_result,
+    "server_tool": ResponsesOutput._run_tool,
+    "image": ResponsesOutput._draw,
+    "provider.block": ResponsesOutput._add_block,
 }
 
 

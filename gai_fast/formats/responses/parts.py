@@ -224,7 +224,7 @@ _NO_NAMESPACE: Final = "functions"
 """Codex's namespace of tools that are in none."""
 
 
-class Outcome(NamedTuple):
+class PartOutcome(NamedTuple):
     """The end of an answer, in the dialect's terms.
 
     Args:
@@ -240,7 +240,7 @@ class Outcome(NamedTuple):
     x_gai: dict[str, Any]
 
 
-def outcome_of(finish: Event) -> Outcome:
+def outcome_of(finish: Event) -> PartOutcome:
     """Returns the outcome of a `finish`.
 
     A cancelled answer ends with `response.incomplete`, whose response has the status `cancelled`: the SDK has no event
@@ -253,10 +253,10 @@ def outcome_of(finish: Event) -> Outcome:
     if "reason" in finish:
         x_gai["reason"] = finish["reason"]
     if reason == "cancelled":
-        return Outcome("response.incomplete", "cancelled", None, x_gai)
+        return PartOutcome("response.incomplete", "cancelled", None, x_gai)
     if reason in _INCOMPLETE:
-        return Outcome("response.incomplete", "incomplete", _INCOMPLETE[reason], x_gai)
-    return Outcome("response.completed", "completed", None, x_gai)
+        return PartOutcome("response.incomplete", "incomplete", _INCOMPLETE[reason], x_gai)
+    return PartOutcome("response.completed", "completed", None, x_gai)
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._passthrough import is_done_mark, is_own_end
 from gai_fast.formats.limits import LIMITS
-from gai_fast.formats.responses.output import Output, discard
+from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import custom_tools, namespaced
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.model.errors import Error
@@ -53,10 +53,10 @@ class OwnEvents(ResponseEvents):
             self._output = self._repeated()
             self._finish(event)
 
-    def _repeated(self) -> Output:
+    def _repeated(self) -> ResponsesOutput:
         """Returns the items of the passed frames, or no items if they are larger than the limit."""
         echo = self._context.echo
-        output = Output(self._context.stream_id, custom_tools(echo), discard, namespaced(echo))
+        output = ResponsesOutput(self._context.stream_id, custom_tools(echo), discard, namespaced(echo))
         output.provider = self._output.provider
         kept, self._kept = self._kept, []
         for one in kept if self._room > 0 else ():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import (
-    RequestReader,
+    DialectReader,
     invalid,
     member,
     require_type,
@@ -88,7 +88,7 @@ def read_response_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     return _ResponseReader().request(body)
 
 
-class _ResponseReader(RequestReader):
+class _ResponseReader(DialectReader):
     """Reads one request of the dialect."""
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ from typing import Any, Final
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._openai import note_warning
 from gai_fast.formats._passthrough import DialectEncoder
-from gai_fast.formats.responses.output import Output, Place
+from gai_fast.formats.responses.output import ItemPlace, ResponsesOutput
 from gai_fast.formats.responses.parts import (
     ResponseObject,
     custom_tools,
@@ -81,9 +81,9 @@ class ResponseEvents(DialectEncoder):
         self._warnings: list[dict[str, Any]] = []
         self._output = self._new_output()
 
-    def _new_output(self) -> Output:
+    def _new_output(self) -> ResponsesOutput:
         echo = self._context.echo
-        return Output(self._context.stream_id, custom_tools(echo), self._emit, namespaced(echo))
+        return ResponsesOutput(self._context.stream_id, custom_tools(echo), self._emit, namespaced(echo))
 
     # -- deltas --
 
@@ -118,7 +118,7 @@ class ResponseEvents(DialectEncoder):
         if place is not None:
             self._output.add(place, text)
 
-    def _around(self, place: Place) -> tuple[bytes, bytes, bytes]:
+    def _around(self, place: ItemPlace) -> tuple[bytes, bytes, bytes]:
         """Returns the frame of a delta in three pieces: up to its number, up to its text, and the rest."""
         if place.around is not None:
             return place.around

@@ -9,7 +9,7 @@ from typing import Any
 
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import note_warning
-from gai_fast.formats.responses.output import Output, discard
+from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import ResponseObject, custom_tools, namespaced, outcome_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import NO_EVENT, Event
@@ -32,9 +32,9 @@ class WholeResponse:
         self._out = b""
         self._output = self._new_output()
 
-    def _new_output(self) -> Output:
+    def _new_output(self) -> ResponsesOutput:
         echo = self._context.echo
-        return Output(self._context.stream_id, custom_tools(echo), discard, namespaced(echo))
+        return ResponsesOutput(self._context.stream_id, custom_tools(echo), discard, namespaced(echo))
 
     @property
     def seq(self) -> int:

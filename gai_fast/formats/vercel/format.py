@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
 from gai_fast.formats.vercel.request import is_own_body, read_ui_request
 from gai_fast.formats.vercel.stream import OLDEST, RESETS, Parts
-from gai_fast.formats.vercel.whole import WholeMessage
+from gai_fast.formats.vercel.whole import WholeUIMessage
 from gai_fast.model.request import Request
 
 
@@ -41,7 +41,7 @@ class VercelFormat(Format):
 
     def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one `UIMessage`."""
-        return WholeMessage(context)
+        return WholeUIMessage(context)
 
     def owns_request(self, body: dict[str, Any]) -> bool:
         """Returns whether a body is the SDK's own."""

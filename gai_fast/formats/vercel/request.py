@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gai_fast.formats._members import (
-    RequestReader,
+    DialectReader,
     check_types,
     data_url,
     invalid,
@@ -65,7 +65,7 @@ def read_ui_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     return _BodyReader().request(body)
 
 
-class _BodyReader(RequestReader):
+class _BodyReader(DialectReader):
     """Reads one body of the SDK's."""
 
     def read(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
 
-class WholeMessage(WholeEncoder):
+class WholeUIMessage(WholeEncoder):
     """Events → one `UIMessage`. It has no audio: the audio parts of a stream are transient."""
 
     others: ClassVar[tuple[str, ...]] = ("image", "safety", "server_tool", "tool.result")

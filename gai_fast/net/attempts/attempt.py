@@ -90,7 +90,7 @@ class AttemptRunner(TargetChoice):
         raise NotImplementedError
 
 
-class Places:
+class AttemptPlaces:
     """The places of one request at its upstream's breaker, its target and its keys.
 
     Args:
@@ -233,7 +233,7 @@ class Places:
             self.target_request.end(now)
 
 
-class Attempt(Places):
+class Attempt(AttemptPlaces):
     """One request for an answer.
 
     Args:

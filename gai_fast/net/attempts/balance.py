@@ -84,7 +84,7 @@ def cooling_seconds(error: Error) -> float:
     return 0.0
 
 
-class Target:
+class BalancedTarget:
     """One target: its settings, and what is known of it.
 
     Args:
@@ -300,7 +300,7 @@ class TargetRequest:
 
     __slots__ = ("_began", "_is_over", "_is_waiting", "_replaces", "balancer", "target")
 
-    def __init__(self, balancer: Balancer, target: Target, now: float, *, replaces: bool) -> None:
+    def __init__(self, balancer: Balancer, target: BalancedTarget, now: float, *, replaces: bool) -> None:
         self.balancer = balancer
         self.target = target
         self._began = now
@@ -364,12 +364,12 @@ class Balancer:
 
     def __init__(self, model: ModelSettings, chance: Random, key_wait: KeyWait | None = None) -> None:
         self.count = 0
-        self.targets: dict[TargetKey, Target] = {}
+        self.targets: dict[TargetKey, BalancedTarget] = {}
         self._chance = chance
         self._key_wait = key_wait or _no_wait
         self._balance = model.balance
         for settings in model.targets:
-            target = Target(model, settings)
+            target = BalancedTarget(model, settings)
             self.targets[target_key(target.model)] = target
 
     def use(self, model: ModelSettings, now: float) -> None:
@@ -385,7 +385,7 @@ class Balancer:
             key = (settings.upstream.name, settings.id)
             target = former.get(key)
             if target is None:
-                target = Target(model, settings)
+                target = BalancedTarget(model, settings)
                 target.begin_slowly(now)
             else:
                 target.use(model, settings)
@@ -482,12 +482,12 @@ class Balancer:
             target.begin_slowly(now)
         return target is not None
 
-    def _wait_of(self, target: Target, now: float, wait: Wait) -> float:
+    def _wait_of(self, target: BalancedTarget, now: float, wait: Wait) -> float:
         return target.wait(now, max(wait(target.model.upstream), self._key_wait(target.model)))
 
     # -- the rules --
 
-    def _best(self, ready: Sequence[Target], prefix: str, now: float) -> Target:
+    def _best(self, ready: Sequence[BalancedTarget], prefix: str, now: float) -> BalancedTarget:
         """Chooses among several targets that are ready."""
         if self._balance == "weighted":
             return _next_in_turn(ready, now)
@@ -497,14 +497,14 @@ class Balancer:
             return self._fastest(ready, now)
         return self._less_busy(ready, now)
 
-    def _less_busy(self, ready: Sequence[Target], now: float) -> Target:
+    def _less_busy(self, ready: Sequence[BalancedTarget], now: float) -> BalancedTarget:
         """Returns the less busy of two targets: rule 3."""
         if len(ready) == 1:
             return ready[0]
         one, other = self._two(ready, now)
         return one if one.busyness(now) <= other.busyness(now) else other
 
-    def _fastest(self, ready: Sequence[Target], now: float) -> Target:
+    def _fastest(self, ready: Sequence[BalancedTarget], now: float) -> BalancedTarget:
         """Returns the faster of two targets, or a target that needs a measurement: rule 4."""
         unknown = [target for target in ready if not target.is_known(now)]
         if unknown:
@@ -528,12 +528,12 @@ class Balancer:
             return self._eased(other, one, now)
         return one if one.busyness(now) <= other.busyness(now) else other
 
-    def _eased(self, faster: Target, slower: Target, now: float) -> Target:
+    def _eased(self, faster: BalancedTarget, slower: BalancedTarget, now: float) -> BalancedTarget:
         """Returns the faster target; during its slow start the slower one takes a part of its requests: rule 7."""
         ramp = faster.ramp(now)
         return faster if ramp == 1.0 or self._chance.random() < ramp else slower
 
-    def _two(self, ready: Sequence[Target], now: float) -> tuple[Target, Target]:
+    def _two(self, ready: Sequence[BalancedTarget], now: float) -> tuple[BalancedTarget, BalancedTarget]:
         """Draws two targets, each by its share: of two that are equally busy the first is asked."""
         shares = [target.weight * target.part(now) for target in ready]
         first = self._drawn(shares)
@@ -552,7 +552,7 @@ class Balancer:
         return last
 
 
-def _next_in_turn(ready: Sequence[Target], now: float) -> Target:
+def _next_in_turn(ready: Sequence[BalancedTarget], now: float) -> BalancedTarget:
     """Smooth weighted round robin: rule 2."""
     total = 0.0
     best = ready[0]
@@ -566,7 +566,7 @@ def _next_in_turn(ready: Sequence[Target], now: float) -> Target:
     return best
 
 
-def _home(ready: Sequence[Target], prefix: str, now: float) -> Target:
+def _home(ready: Sequence[BalancedTarget], prefix: str, now: float) -> BalancedTarget:
     """Returns the target of a conversation, or the next one by score that has room for it: rule 5."""
     digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     weights = sum([target.weight for target in ready])

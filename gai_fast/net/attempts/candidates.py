@@ -22,8 +22,8 @@ from gai_fast.net.attempts.retry import (
     BREAKER_OPEN,
     NO_TOKEN,
     REFUSED_IDENTITY,
+    AttemptFailure,
     Breaker,
-    Failure,
     RetryPolicy,
     asks_for_a_pause,
 )
@@ -191,7 +191,7 @@ class Candidates:
         is_broken = breaker is not None and breaker.state(now) == "open"
         is_left_alone = is_broken or (bool(model.targets) and choice.target_wait(model, any_target=False) > 0)
         has_stalled = error.code == "timeout" and error.reason in ("first_event", "idle")
-        failure = Failure(
+        failure = AttemptFailure(
             error,
             is_silence=has_stalled and not has_content,
             attempts=self.at_target,

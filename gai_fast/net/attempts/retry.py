@@ -289,7 +289,7 @@ class RetryBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class AttemptFailure:
     """One attempt that failed.
 
     Args:
@@ -314,7 +314,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryVerdict:
     """The decision about a failure.
 
     Args:
@@ -327,8 +327,8 @@ class Verdict:
     delay: float = 0.0
 
 
-_NEXT: Final = Verdict("next")
-_END: Final = Verdict("end")
+_NEXT: Final = RetryVerdict("next")
+_END: Final = RetryVerdict("end")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -363,7 +363,7 @@ class RetryPolicy:
         """
         self.budgets = {name: budget for name, budget in self.budgets.items() if name in upstreams}
 
-    def decide(self, failure: Failure, now: float) -> Verdict:
+    def decide(self, failure: AttemptFailure, now: float) -> RetryVerdict:
         """Decides on a failure; a retry counts against the budget.
 
         Args:
@@ -377,9 +377,9 @@ class RetryPolicy:
         delay = self._delay(failure)
         if delay is None or not self._may_take(failure, now):
             return _NEXT
-        return Verdict("again", delay)
+        return RetryVerdict("again", delay)
 
-    def wait(self, failure: Failure, most: float, now: float) -> float | None:
+    def wait(self, failure: AttemptFailure, most: float, now: float) -> float | None:
         """Returns the seconds until a retry that a limit of the upstream delays. None if there is no retry.
 
         Called if no other upstream can be asked; the retry counts against the budget.
@@ -396,10 +396,10 @@ class RetryPolicy:
             return None
         return min(asked / 1000 * (1 + LIMITS.retry_jitter * self.chance.random()), most)
 
-    def _may_take(self, failure: Failure, now: float) -> bool:
+    def _may_take(self, failure: AttemptFailure, now: float) -> bool:
         return self.budget(failure.upstream).take(now, failure.caller)
 
-    def _delay(self, failure: Failure) -> float | None:
+    def _delay(self, failure: AttemptFailure) -> float | None:
         """Returns the seconds until the retry. None if the upstream asks for more than the client's wait."""
         asked = failure.error.retry_after_ms
         if asked is not None and asked > 0:
@@ -410,7 +410,7 @@ class RetryPolicy:
         return delay * (1 - LIMITS.retry_jitter * self.chance.random())
 
 
-def _may_be_retried(failure: Failure) -> bool:
+def _may_be_retried(failure: AttemptFailure) -> bool:
     """Returns whether the same upstream may be asked again: rule 2."""
     error = failure.error
     most = min(failure.retries, 1) if error.code == "internal" else failure.retries

@@ -64,7 +64,7 @@ _SPARE: Final = 64
 """Keys of dropped answers that may be kept before a check removes them."""
 
 
-class Home(Protocol):
+class SharingHome(Protocol):
     """The part of the engine that the answers use."""
 
     @property
@@ -81,7 +81,7 @@ class Home(Protocol):
         """Starts a stream without a client."""
 
 
-class Answers:
+class SharedAnswers:
     """The shared answers of one process.
 
     Args:
@@ -103,7 +103,7 @@ class Answers:
 
     def __init__(
         self,
-        home: Home,
+        home: SharingHome,
         settings: CacheSettings,
         store: StoreSettings,
         loop: asyncio.AbstractEventLoop,
@@ -301,7 +301,7 @@ class SharedAnswer(Sharing):
         upstream: The name of the upstream that gave this answer.
     """
 
-    def __init__(self, answers: Answers, caller: str, new_id: Callable[[], str]) -> None:
+    def __init__(self, answers: SharedAnswers, caller: str, new_id: Callable[[], str]) -> None:
         self.role = "miss"
         self.upstream = ""
         self._answers = answers
@@ -477,7 +477,7 @@ def key_of(spec: StreamSpec, owner: str) -> str:
     return f"answer {digest.hexdigest()}"
 
 
-def _parts(log: StreamLog, spec: StreamSpec, home: Home) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
+def _parts(log: StreamLog, spec: StreamSpec, home: SharingHome) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
     """Returns the adapter for a log's answer, and the redaction of its errors. The log may be of any process."""
     first = first_line(log)
     api = get_provider(first.provider)

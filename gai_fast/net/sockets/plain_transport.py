@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast.kernels import SocketSet, receive
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.sockets.socket_transport import Receiver, SocketTransport
+from gai_fast.net.sockets.socket_transport import SocketReceiver, SocketTransport
 
 _READ: Final[int] = LIMITS.plain_read
 _receive: Final = receive  # a constant: a name look-up costs 30 ns
@@ -40,7 +40,7 @@ class PlainTransport(SocketTransport):
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket,
-        receiver: Receiver,
+        receiver: SocketReceiver,
         readers: SocketSet,
         most: int = _READ,
     ) -> None:
@@ -79,6 +79,6 @@ class PlainTransport(SocketTransport):
             self._input_ended(receiver)
         return len(data) == self._most
 
-    def _input_ended(self, receiver: Receiver) -> None:
+    def _input_ended(self, receiver: SocketReceiver) -> None:
         receiver.eof_received()
         self.abort()

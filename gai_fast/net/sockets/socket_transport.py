@@ -28,7 +28,7 @@ _NOTHING: Final = memoryview(b"")
 _send: Final = send  # a constant: a name look-up costs 30 ns
 
 
-class Receiver(Protocol):
+class SocketReceiver(Protocol):
     """The part of an asyncio protocol that a transport calls."""
 
     def connection_made(self, transport: Any) -> None:
@@ -109,12 +109,14 @@ class SocketTransport(Transport):
         "_unsent",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: Receiver, readers: SocketSet) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: SocketReceiver, readers: SocketSet
+    ) -> None:
         self._loop = loop
         self._readers = readers
         self._sock = sock
         self._descriptor = sock.fileno()
-        self._receiver: Receiver | None = receiver
+        self._receiver: SocketReceiver | None = receiver
         self._unflushed = b""  # written in this turn of the loop
         self._unsent = _NOTHING
         self._is_closed = False

@@ -26,7 +26,7 @@ from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.logs.writer import Client
-from gai_fast.net.sharing.answers import Answers
+from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.metrics_sinks import notify_sinks
@@ -182,7 +182,7 @@ class Engine(EngineCallbacks):
         """Counts the keys' use of their limits, and their spend."""
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
         """The durable streams of this process, and their followers."""
-        self.answers: Answers | None = None
+        self.answers: SharedAnswers | None = None
         """The answers that streams share. `None` until the first stream that shares an answer."""
         self._memory = memory
         self._is_gone: IsGone | None = None
@@ -435,7 +435,7 @@ class Engine(EngineCallbacks):
         self._is_gone = is_gone
         self.store.know_workers(is_gone)
 
-    def shared_answers(self, now_ms: Callable[[], int]) -> Answers | None:
+    def shared_answers(self, now_ms: Callable[[], int]) -> SharedAnswers | None:
         """Returns the answers that streams share. `None` if no answers are shared (`[cache] ttl` is 0).
 
         Args:
@@ -445,7 +445,7 @@ class Engine(EngineCallbacks):
         if not settings.cache.ttl:
             return None
         if self.answers is None:
-            self.answers = Answers(
+            self.answers = SharedAnswers(
                 self, settings.cache, settings.store, self._loop, now_ms, self._memory, self._is_gone, self._seals
             )
         return self.answers

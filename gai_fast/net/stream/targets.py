@@ -45,7 +45,7 @@ from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.stream.written_exchange import WrittenExchange
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
-from gai_fast.otel.trace import Target as TracedTarget
+from gai_fast.otel.trace import TracedTarget as TracedTarget
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
 from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.timers import Timer, Timers

@@ -69,7 +69,7 @@ class PoolStats:
     retried: int
 
 
-class Attempt:
+class ConnectAttempt:
     """A connection that is being made.
 
     Attributes:
@@ -191,8 +191,8 @@ class ConnectionPool(ABC):
         self._open: set[UpstreamConnection] = set()
         self._idle: dict[UpstreamConnection, float] = {}  # → when it became idle; longest idle first
         self._idle_time = IdleTime()
-        self._attempts: dict[Attempt, None] = {}
-        self._seeking: dict[Exchange, Attempt] = {}  # in order of arrival
+        self._attempts: dict[ConnectAttempt, None] = {}
+        self._seeking: dict[Exchange, ConnectAttempt] = {}  # in order of arrival
         self._waiting: OrderedDict[Exchange, float] = OrderedDict()  # above max_connections → since when
         self._wait_timer: Timer | None = None  # for the exchange that has waited longest
         self._failed_waits = 0  # since the last warning
@@ -322,7 +322,7 @@ class ConnectionPool(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def _make(self, attempt: Attempt) -> None:
+    def _make(self, attempt: ConnectAttempt) -> None:
         """Starts making a connection. Calls `_made` or `_failed` in a later turn of the loop."""
         raise NotImplementedError
 
@@ -333,7 +333,7 @@ class ConnectionPool(ABC):
 
     def _connect(self, exchange: Exchange) -> None:
         """Starts making a connection for an exchange."""
-        attempt = Attempt(exchange)
+        attempt = ConnectAttempt(exchange)
         self._seeking[exchange] = attempt
         self._attempts[attempt] = None
         exchange.begin_connecting(functools.partial(self._abandon, exchange))
@@ -346,7 +346,7 @@ class ConnectionPool(ABC):
             attempt.exchange = None
             self._stop(attempt)
 
-    def _stop(self, attempt: Attempt) -> None:
+    def _stop(self, attempt: ConnectAttempt) -> None:
         attempt.is_stopped = True
         attempt.stop()
 
@@ -368,12 +368,12 @@ class ConnectionPool(ABC):
         _begin(exchange, connection, self._loop, reused=reused)
         return True
 
-    def _bound(self, attempt: Attempt) -> None:
+    def _bound(self, attempt: ConnectAttempt) -> None:
         """Limits the time of an attempt that belongs to no exchange."""
         until = self._clock() + self._timeouts.connect
         attempt.timer = self._timers.schedule(until, functools.partial(self._give_up, attempt))
 
-    def _give_up(self, attempt: Attempt) -> None:
+    def _give_up(self, attempt: ConnectAttempt) -> None:
         """Stops an attempt that has taken too long."""
         self._fill_later()
         self._stop(attempt)
@@ -436,7 +436,7 @@ class ConnectionPool(ABC):
 
     # ---- the outcome of an attempt
 
-    def _made(self, attempt: Attempt, connection: UpstreamConnection) -> None:
+    def _made(self, attempt: ConnectAttempt, connection: UpstreamConnection) -> None:
         """Gives a new connection to its exchange or to a waiting one, else keeps it idle."""
         self._opened += 1
         exchange = self._forget(attempt)
@@ -450,13 +450,13 @@ class ConnectionPool(ABC):
         elif not self._hand_over(connection, reused=False):
             _keep(self, connection)
 
-    def _failed(self, attempt: Attempt, error: Error) -> None:
+    def _failed(self, attempt: ConnectAttempt, error: Error) -> None:
         """Fails the exchange that the attempt was made for, unless the attempt was stopped."""
         exchange = self._forget(attempt)
         if not attempt.is_stopped:
             self._fail(exchange, error)
 
-    def _broke(self, attempt: Attempt, problem: Exception) -> None:
+    def _broke(self, attempt: ConnectAttempt, problem: Exception) -> None:
         """Fails the attempt's exchange because of a bug in the gateway.
 
         Raises:
@@ -468,14 +468,14 @@ class ConnectionPool(ABC):
             raise problem
         exchange.broke(problem)
 
-    def _ended(self, attempt: Attempt) -> None:
+    def _ended(self, attempt: ConnectAttempt) -> None:
         """Serves waiting exchanges, now that there is room."""
         self._forget(attempt)
         self._serve_waiting()
         self._give_back()
         self._fill()
 
-    def _forget(self, attempt: Attempt) -> Exchange | None:
+    def _forget(self, attempt: ConnectAttempt) -> Exchange | None:
         exchange, attempt.exchange = attempt.exchange, None
         self._attempts.pop(attempt, None)
         if attempt.timer is not None:
@@ -510,7 +510,7 @@ class ConnectionPool(ABC):
             self._make_ahead()
 
     def _make_ahead(self) -> None:
-        attempt = Attempt(None)
+        attempt = ConnectAttempt(None)
         self._attempts[attempt] = None
         self._bound(attempt)
         self._make(attempt)

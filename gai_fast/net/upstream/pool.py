@@ -19,7 +19,7 @@ from gai_fast.model.settings import Peer
 from gai_fast.net.sockets.plain_transport import PlainTransport
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
 from gai_fast.net.upstream.connection_pool import (
-    Attempt,
+    ConnectAttempt,
     ConnectionPool,
     ConnectionShare,
     NoteWait,
@@ -123,12 +123,12 @@ class UpstreamPool(ConnectionPool):
         except OSError:
             return None
 
-    def _make(self, attempt: Attempt) -> None:
+    def _make(self, attempt: ConnectAttempt) -> None:
         task = attempt.work = self._loop.create_task(self._work(attempt))
         attempt.stop = task.cancel
         task.add_done_callback(lambda _: self._ended(attempt))
 
-    async def _work(self, attempt: Attempt) -> None:
+    async def _work(self, attempt: ConnectAttempt) -> None:
         try:
             self._made(attempt, await self._secure(await self._dial()))
         except Error as error:

@@ -19,7 +19,7 @@ from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.sockets.socket_transport import Receiver
+from gai_fast.net.sockets.socket_transport import SocketReceiver
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport
 from gai_fast.runtime.files import open_file
@@ -49,7 +49,7 @@ class TLS:
         self._readers = readers
         self._handshakes = Handshakes(loop, context, origin.host, clock)
 
-    async def connect(self, sock: socket, receiver: Receiver) -> None:
+    async def connect(self, sock: socket, receiver: SocketReceiver) -> None:
         """Makes a TLS connection on a socket, and calls the receiver's `connection_made`.
 
         The connection takes ownership of the socket. The socket is closed if this method fails or is cancelled.

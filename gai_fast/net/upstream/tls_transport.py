@@ -28,7 +28,7 @@ from typing import Any, Final
 from gai_fast.kernels import SocketSet, TLSRecords, make_tls_records
 from gai_fast.model.limits import SHARED
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.sockets.socket_transport import Receiver, SocketTransport, failed_to
+from gai_fast.net.sockets.socket_transport import SocketReceiver, SocketTransport, failed_to
 
 
 class _State(enum.Enum):
@@ -184,7 +184,7 @@ class TLSTransport(SocketTransport):
         handshakes: Handshakes,
         loop: asyncio.AbstractEventLoop,
         sock: socket,
-        receiver: Receiver,
+        receiver: SocketReceiver,
         readers: SocketSet,
         shaken: Callable[[Exception | None], None],
     ) -> None:

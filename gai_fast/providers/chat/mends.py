@@ -62,7 +62,7 @@ _FUNCTION: Final = frozenset(("name", "description", "parameters", "strict"))
 """The members of a function that every provider knows."""
 
 
-class ChoiceNeedsTools(Mend):
+class ChatChoiceNeedsTools(Mend):
     """Leaves `tool_choice` and `parallel_tool_calls` out of a request without tools, which the dialect refuses there.
 
     Args:
@@ -94,7 +94,7 @@ class Prefix(Mend):
             body["messages"] = [*others, {**last, "prefix": True}]
 
 
-class Pairs(Mend):
+class ChatPairs(Mend):
     """Moves the results of calls to directly after their calls, if the dialect wants them there.
 
     Where members may be left out, calls without results and results without calls are. Otherwise the provider refuses

@@ -14,7 +14,7 @@ from gai_fast.core.requests.shapes import CACHE_MARKS, Shape, chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.providers.chat.mends import has_functions, with_tools
 from gai_fast.providers.requests.parts import joined
-from gai_fast.providers.requests.rules import AS_IT_IS, CallIds, Member, Mend, RequestRules
+from gai_fast.providers.requests.rules import AS_IT_IS, CallIds, MemberRule, Mend, RequestRules
 from gai_fast.runtime.breathing import breathe
 
 LEFT_BY_ANSWERS: Final = frozenset(
@@ -113,7 +113,7 @@ class ChatRules(RequestRules):
         source: str,
         *,
         strict: bool = False,
-        members: Mapping[str, Member] | None = None,
+        members: Mapping[str, MemberRule] | None = None,
         call_ids: CallIds | None = None,
         mends: Sequence[Mend] = (),
         roles: Mapping[str, Role] | None = None,
@@ -283,7 +283,7 @@ class ChatRules(RequestRules):
         return sent
 
 
-def as_known(names: str) -> dict[str, Member]:
+def as_known(names: str) -> dict[str, MemberRule]:
     """Returns the members that are sent as they are.
 
     Args:

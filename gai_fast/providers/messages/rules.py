@@ -55,7 +55,7 @@ class MessagesRules(RequestRules):
         return {**block, name: self.call_ids.fitted(identifier)} if isinstance(identifier, str) else block
 
 
-class Pairs(Mend):
+class MessagesPairs(Mend):
     """Leaves out calls without results and results without calls, which the API refuses, if members may be left out.
 
     The result of a call stands in the message after it.

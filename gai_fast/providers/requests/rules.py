@@ -19,7 +19,7 @@ from gai_fast.core.requests.shapes import Shape
 from gai_fast.model.changes import Changes
 
 
-class Member:
+class MemberRule:
     """A provider's rule for a member of its dialect.
 
     Args:
@@ -73,8 +73,8 @@ class Member:
         return value
 
 
-AS_IT_IS: Final = Member()
-LACKS: Final = Member(lacks=True)
+AS_IT_IS: Final = MemberRule()
+LACKS: Final = MemberRule(lacks=True)
 
 
 class CallIds:
@@ -145,14 +145,14 @@ class RequestRules:
         source: str,
         *,
         strict: bool = False,
-        members: Mapping[str, Member] | None = None,
+        members: Mapping[str, MemberRule] | None = None,
         call_ids: CallIds | None = None,
         mends: Sequence[Mend] = (),
     ) -> None:
         self.provider = provider
         self.source = source
         self.strict = strict
-        self.members: Mapping[str, Member] = members or {}
+        self.members: Mapping[str, MemberRule] = members or {}
         self.call_ids = call_ids
         self.mends = tuple(mends)
         others = [name for name, member in self.members.items() if member is not AS_IT_IS]

@@ -15,7 +15,7 @@ from gai_fast.core.requests.shapes import Shape, begins_as_its_kind
 from gai_fast.core.requests.signatures import is_ours, open_signature
 from gai_fast.core.requests.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
-from gai_fast.providers.requests.rules import CallIds, Member, Mend, RequestRules
+from gai_fast.providers.requests.rules import CallIds, MemberRule, Mend, RequestRules
 from gai_fast.runtime.breathing import breathe
 
 
@@ -44,7 +44,7 @@ class ResponsesRules(RequestRules):
         provider: str,
         source: str,
         *,
-        members: Mapping[str, Member] | None = None,
+        members: Mapping[str, MemberRule] | None = None,
         call_ids: CallIds | None = None,
         mends: Sequence[Mend] = (),
         foreign: str = "",
@@ -133,7 +133,7 @@ _PAIRED: Final = ("function_call", "function_call_output", "custom_tool_call", "
 """Items that a client's call and its result are."""
 
 
-class ChoiceNeedsTools(Mend):
+class ResponsesChoiceNeedsTools(Mend):
     """Leaves `tool_choice` and `parallel_tool_calls` out of a request without tools: the dialect refuses them there."""
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
@@ -155,7 +155,7 @@ _OUTPUTS: Final[Mapping[str, str]] = {
 """The type of the output of each call."""
 
 
-class Pairs(Mend):
+class ResponsesPairs(Mend):
     """Leaves out calls without outputs and outputs without calls, if members may be left out."""
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
@@ -218,9 +218,9 @@ def responses_rules(provider: str, *, foreign: str = "", looks_up: bool = False,
     return ResponsesRules(
         provider,
         "openai 3.57.0, 2026-11-25",
-        members={"max_output_tokens": Member(least=16)},
+        members={"max_output_tokens": MemberRule(least=16)},
         call_ids=CallIds(".{1,64}"),
-        mends=[ChoiceNeedsTools(), Pairs()],
+        mends=[ResponsesChoiceNeedsTools(), ResponsesPairs()],
         foreign=foreign,
         looks_up=looks_up,
         thinks=thinks,

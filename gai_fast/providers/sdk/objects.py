@@ -27,7 +27,7 @@ EVENTS: Final = "python"
 _LANGCHAIN: Final = "langchain"
 
 
-class Shape(NamedTuple):
+class ObjectShape(NamedTuple):
     """How objects of one class are read.
 
     Attributes:
@@ -44,7 +44,7 @@ class Shape(NamedTuple):
     varies: bool = False
 
 
-def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
+def shape_of(item: Any, begun: str, messages: SDKMessages | None = None) -> ObjectShape:
     """Returns how objects like this one are read.
 
     Args:
@@ -62,11 +62,11 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
             return _EVENT
         api = _api_of(item, begun)
         if api is not None:
-            return Shape(api, _json, varies=True)
+            return ObjectShape(api, _json, varies=True)
     if _is_langchain(item):  # before the APIs: it may have a member of Gemini's
-        return Shape(_LANGCHAIN, (messages or Messages()).wire)
+        return ObjectShape(_LANGCHAIN, (messages or SDKMessages()).wire)
     if isinstance(item, _Aside) or _is_of_no_model(item):
-        return Shape(begun or _LANGCHAIN, _nothing)
+        return ObjectShape(begun or _LANGCHAIN, _nothing)
     is_model = hasattr(item, "model_dump_json")
     if is_model:
         api = _api_of(_members(item), begun)
@@ -79,15 +79,15 @@ def shape_of(item: Any, begun: str, messages: Messages | None = None) -> Shape:
             if api is not None:
                 return _of_model(api, name)
     if is_model and begun:  # the SDKs' helpers add events of their own, which repeat what the chunks say
-        return Shape(begun, _nothing)
+        return ObjectShape(begun, _nothing)
     raise TypeError(f"from_sdk does not know chunks of the type {type(item).__module__}.{type(item).__name__}")
 
 
-def _of_model(api: str, holder: str = "") -> Shape:
+def _of_model(api: str, holder: str = "") -> ObjectShape:
     """Returns the shape of a model. With `holder`, of an event whose member `holder` is the model."""
     wire = partial(_wire_within, holder) if holder else _gemini if api == "gemini" else wire_of
     path = PATHS.get(api)
-    return Shape(api, wire, None if path is None else path.within(holder).read)
+    return ObjectShape(api, wire, None if path is None else path.within(holder).read)
 
 
 _OTHER_MODES: Final = frozenset(("checkpoints", "custom", "debug", "tasks", "updates", "values"))
@@ -238,8 +238,8 @@ def _text(text: str) -> str | None:
     return _json({"type": "text.delta", "text": text}) if text else None
 
 
-_TEXT: Final = Shape(EVENTS, _text, text_itself)
-_EVENT: Final = Shape(EVENTS, _json, text_itself, varies=True)
+_TEXT: Final = ObjectShape(EVENTS, _text, text_itself)
+_EVENT: Final = ObjectShape(EVENTS, _json, text_itself, varies=True)
 
 
 def _own(item: Any) -> Mapping[str, Any]:
@@ -274,7 +274,7 @@ _WHOLE_CALLS: Final = 1 << 20
 """The index of the first call of a whole message. None continues a call of chunks, even if it repeats that one's id."""
 
 
-class Messages:
+class SDKMessages:
     """Writes the messages of one answer of LangChain: each counts the tokens that those before it have not.
 
     Chunks have a part of a message. LangGraph also sends whole messages: of models that were not streamed, and of nodes

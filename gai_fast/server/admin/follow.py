@@ -1,4 +1,4 @@
-"""`Follows`: the responses that show an admin a running stream.
+"""`ShownStreams`: the responses that show an admin a running stream.
 
 Owns the pace of such a response, and its ends.
 
@@ -30,7 +30,7 @@ Ask = Callable[[int], Awaitable[WatchedEvents | None]]
 """Returns the events after a place, as `Watches.news`. Raises an `Error` if the stream's worker does not answer."""
 
 
-class Follows:
+class ShownStreams:
     """The responses of one worker that show streams."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
-from gai_fast.server.admin.follow import Follows
+from gai_fast.server.admin.follow import ShownStreams
 from gai_fast.server.admin.key_routes import KeyRoutes
 from gai_fast.server.admin.last_hour import LastHour, Slot
 from gai_fast.server.admin.last_hour import together as slots_together
@@ -104,7 +104,7 @@ class AdminRoutes:
         self.feed = Feed(self)
         self.recent = RecentRequests()
         self.last_hour = LastHour(metrics, partial(running_sums, engine))
-        self.follows = Follows()
+        self.follows = ShownStreams()
         self.watches = Watches(engine)
         self.audit: Callable[[HTTPRequest], None] | None = None
         self._sampler = Sampler(self._counts, self._all_streams)

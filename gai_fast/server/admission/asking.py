@@ -21,7 +21,7 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.stores.owned_ids import OwnedIds
 
 
-class Place(NamedTuple):
+class AdmissionPlace(NamedTuple):
     """A place among the streams of a caller of the ledger.
 
     Attributes:
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     refusal: Callable[[], Error]
 
 
-async def take_places(ledger: Ledger, places: Sequence[Place], give_back: Callable[[], object]) -> None:
+async def take_places(ledger: Ledger, places: Sequence[AdmissionPlace], give_back: Callable[[], object]) -> None:
     """Takes all of several places, or none.
 
     Args:

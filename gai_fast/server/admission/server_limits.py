@@ -29,7 +29,7 @@ from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, LimitSett
 from gai_fast.net.stream.streams import StreamLimits, when_both_done
 from gai_fast.net.upstream.connection_pool import ConnectionShare
 from gai_fast.runtime.refusal_log import RefusalLog
-from gai_fast.server.admission.asking import Place, borrow, take_places
+from gai_fast.server.admission.asking import AdmissionPlace, borrow, take_places
 
 _SERVER: Final = "[limits]"
 """The name of the server among the callers of the ledger. Names of keys have no brackets."""
@@ -164,14 +164,14 @@ class ServerLimits(StreamLimits):
         mine = self._callers.get(caller)
         if mine is None:
             mine = self._callers[caller] = _Caller(f"{_SERVER} {caller}")
-        places: list[Place] = []
+        places: list[AdmissionPlace] = []
         limit_of_caller = self._limit_of(caller)
         # The caller first: its refusal takes no place of the server, which other workers would lack until it is back.
         for each, limit, count in ((mine, limit_of_caller, of_caller), (self._server, self._of_server, running)):
             if each.is_full(limit, count):
                 each.asked.add(stream_id)
                 named = KeySettings(each.name, (), limits=limit.common)
-                places.append(Place(named, _place_id(each, stream_id), partial(self._too_many, each, caller)))
+                places.append(AdmissionPlace(named, _place_id(each, stream_id), partial(self._too_many, each, caller)))
             each.starting += 1
         self._starting[stream_id] = caller
         return take_places(ledger, places, partial(self.ended, stream_id, caller)) if places else None

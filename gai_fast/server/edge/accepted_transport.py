@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, cast
 
 from gai_fast.kernels import SocketSet
 from gai_fast.net.sockets.plain_transport import PlainTransport
-from gai_fast.net.sockets.socket_transport import Receiver
+from gai_fast.net.sockets.socket_transport import SocketReceiver
 from gai_fast.server.limits import LIMITS
 
 _READ: Final[int] = LIMITS.client_read
@@ -166,7 +166,7 @@ class AcceptedTransport(PlainTransport):
             self._is_blocked = True
             self._protocol.pause_writing()
 
-    def _input_ended(self, receiver: Receiver) -> None:
+    def _input_ended(self, receiver: SocketReceiver) -> None:
         self._has_ended_input = True
         self.pause_reading()
         if not receiver.eof_received():

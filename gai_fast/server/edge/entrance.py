@@ -7,8 +7,8 @@ response to any request.
 1. An address has at most half of the places, except for loopback, unix sockets and trusted proxies: one stranger alone
    cannot shut out all others. `OpenConnections.held_by` owns what counts as one address.
 2. If all places are taken, idle connections without a key are closed first.
-3. At most `Places.refused` clients are answered with the refusal at a time; one more is disconnected at once. Such a
-   client is one above its half: if no place is free, no further connection is accepted (`room`).
+3. At most `ConnectionPlaces.refused` clients are answered with the refusal at a time; one more is disconnected at once.
+   Such a client is one above its half: if no place is free, no further connection is accepted (`room`).
 
 A connection has its server's protocol from the start, and counts as that server's connection. A client that sends no
 PROXY header or does not finish its handshake is thus subject to the time limits for a client that sends no request.
@@ -39,7 +39,7 @@ Layer = Callable[[asyncio.Protocol], asyncio.Protocol]
 """Creates the protocol in front of another protocol; it hands the connection over to that protocol."""
 
 
-class Places(NamedTuple):
+class ConnectionPlaces(NamedTuple):
     """The maximum numbers of simultaneous connections.
 
     Attributes:
@@ -51,7 +51,7 @@ class Places(NamedTuple):
     refused: int
 
 
-def connection_limits(connections: int) -> Places:
+def connection_limits(connections: int) -> ConnectionPlaces:
     """Returns the maximum numbers of connections: as configured, or fewer if the process has too few descriptors.
 
     Args:
@@ -59,7 +59,7 @@ def connection_limits(connections: int) -> Places:
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return Places(connections, LIMITS.refused_connections)
+        return ConnectionPlaces(connections, LIMITS.refused_connections)
     reserved = files // LIMITS.files_kept
     served = max(1, files - reserved)
     if served < connections:
@@ -67,7 +67,7 @@ def connection_limits(connections: int) -> Places:
         # The default is no user's choice, and many systems do not allow that many: no warning for it.
         level = logging.DEBUG if connections == LimitSettings().connections else logging.WARNING
         _log.log(level, text, served, files)
-    return Places(min(connections, served), max(1, min(LIMITS.refused_connections, reserved // 2)))
+    return ConnectionPlaces(min(connections, served), max(1, min(LIMITS.refused_connections, reserved // 2)))
 
 
 class Entrance:
@@ -90,7 +90,7 @@ class Entrance:
         self,
         protocols: Callable[[], asyncio.Protocol],
         connections: Sequence[OpenConnections],
-        places: Places,
+        places: ConnectionPlaces,
         refuse: Callable[[str], Reply],
         timers: Timers,
         layers: Sequence[Layer] = (),

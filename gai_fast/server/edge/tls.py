@@ -42,7 +42,7 @@ def plain_http() -> Error:
     return Error("invalid_request", "this port speaks TLS: the URL begins with https://", reason="tls")
 
 
-class Handshakes:
+class ClientHandshakes:
     """The handshakes of one server: rule 5.
 
     Args:
@@ -83,7 +83,7 @@ class TLSConnection(TransportLayer):
         handshakes: The handshakes of the server.
     """
 
-    def __init__(self, context: ssl.SSLContext, protocol: asyncio.Protocol, handshakes: Handshakes) -> None:
+    def __init__(self, context: ssl.SSLContext, protocol: asyncio.Protocol, handshakes: ClientHandshakes) -> None:
         asyncio.Transport.__init__(self)  # the transport below does not exist yet
         self._context = context
         self._protocol = protocol
@@ -132,7 +132,7 @@ class TLSConnection(TransportLayer):
                     return
 
     def advance(self) -> None:
-        """Makes the next step of the handshake; called by `Handshakes`."""
+        """Makes the next step of the handshake; called by `ClientHandshakes`."""
         with self._abort_on_exception():
             self._step()
 

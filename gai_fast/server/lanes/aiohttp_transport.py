@@ -84,7 +84,7 @@ def _close_after(response: web.StreamResponse) -> None:
     response.headers["Connection"] = "close"
 
 
-class ResponseWriter(StreamWriter):
+class AiohttpWriter(StreamWriter):
     """Writes the server's version in every status line (RFC 9112, 2.3).
 
     aiohttp writes the version of the request, and HTTP/1.0 if it could not read the request.
@@ -99,7 +99,7 @@ def is_plain(writer: AbstractStreamWriter | None, *, chunked: bool) -> bool:
     """Returns whether a writer with written headers changes a body no further than our framing does."""
     return (
         isinstance(writer, StreamWriter)
-        and type(writer) in (ResponseWriter, StreamWriter)
+        and type(writer) in (AiohttpWriter, StreamWriter)
         and writer.chunked is chunked
         and writer.length is None
         and writer._compress is None

@@ -36,7 +36,7 @@ from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.request import headers_too_large
 from gai_fast.server.http.write_watch import WriteWatch
-from gai_fast.server.lanes.aiohttp_transport import ResponseWriter, whole_response
+from gai_fast.server.lanes.aiohttp_transport import AiohttpWriter, whole_response
 from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -258,7 +258,7 @@ class Handler(RequestHandler):
         if message.url.absolute and message.url.raw_path == "/":
             # An empty path is `/` (RFC 9110, 4.2.3); for aiohttp it is none, which no route may answer.
             message = message._replace(url=message.url.with_path("/").with_query(message.url.query))
-        writer = ResponseWriter(self, self._loop)
+        writer = AiohttpWriter(self, self._loop)
         return self._factory.server.request_factory(message, payload, self, writer, task)
 
     async def finish_response(

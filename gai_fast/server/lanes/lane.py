@@ -41,7 +41,7 @@ from gai_fast.server.limits import LIMITS
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Routes(ABC):
+class LaneRoutes(ABC):
     """The part of `router.Router` that the lane calls. No protocol, as `Timers` is none."""
 
     @abstractmethod
@@ -562,7 +562,7 @@ class FastLane:
 
     def __init__(
         self,
-        routes: Routes,
+        routes: LaneRoutes,
         hot: frozenset[str],
         general: Callable[[float | None], asyncio.Protocol],
         *,

@@ -24,7 +24,7 @@ from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.limits import LIMITS
 
 
-class Outcome(enum.Enum):
+class ReadOutcome(enum.Enum):
     """Why there is no request."""
 
     NEED_DATA = "the bytes so far may be the start of a request"
@@ -40,8 +40,8 @@ class Part(enum.Enum):
 
 
 # As constants: reading an enum's attribute costs 75 ns on Python 3.11; see `net/upstream/connection.py`.
-NEED_DATA: Final = Outcome.NEED_DATA
-HAND_OVER: Final = Outcome.HAND_OVER
+NEED_DATA: Final = ReadOutcome.NEED_DATA
+HAND_OVER: Final = ReadOutcome.HAND_OVER
 REQUEST: Final = Part.REQUEST
 HEAD: Final = Part.HEAD
 BODY: Final = Part.BODY
@@ -254,7 +254,7 @@ class RequestReader:
         """Returns the bytes after the last returned request."""
         return self._joined()
 
-    def next_request(self) -> HTTPRequest | Reply | Outcome:
+    def next_request(self) -> HTTPRequest | Reply | ReadOutcome:
         """Parses the next request.
 
         Returns:

@@ -30,7 +30,7 @@ from gai_fast.server.admission.auth_throttle import client_network
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.lane import Routes
+from gai_fast.server.lanes.lane import LaneRoutes
 from gai_fast.server.lanes.routes import (
     NOT_OFFERED,
     ROUTES,
@@ -98,7 +98,7 @@ class Mount(NamedTuple):
     prefix: str = ""
 
 
-class Router(Routes):
+class Router(LaneRoutes):
     """Answers requests by the route table.
 
     Args:

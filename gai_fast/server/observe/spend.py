@@ -27,7 +27,7 @@ _Costs = dict[tuple[str, str], Amount]
 """Amounts by upstream and currency."""
 
 
-class RunningStream(Protocol):
+class ChargedStream(Protocol):
     """The part of a session that is read while it runs."""
 
     @property
@@ -64,7 +64,7 @@ class SpendSink:
         self._warned: set[tuple[str, str]] = set()
         self._charged: dict[str, dict[tuple[str, str], dict[str, Amount]]] = {}  # by running stream, and by day
 
-    def charge_running(self, stream: RunningStream) -> None:
+    def charge_running(self, stream: ChargedStream) -> None:
         """Charges a running stream with what it has cost since it was last charged.
 
         Args:
@@ -135,11 +135,11 @@ class RunningSpend:
         sink: Charges them.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, streams: Mapping[str, RunningStream], sink: SpendSink) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, streams: Mapping[str, ChargedStream], sink: SpendSink) -> None:
         self._loop = loop
         self._streams = streams
         self._sink = sink
-        self._unseen: list[RunningStream] = []  # the streams that the next looks come to
+        self._unseen: list[ChargedStream] = []  # the streams that the next looks come to
         self._wait()
 
     def _wait(self) -> None:

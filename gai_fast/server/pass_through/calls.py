@@ -1,4 +1,4 @@
-"""`Call`: what is asked for by a request that is passed through, and what is asked after a failed attempt.
+"""`PassedCall`: what is asked for by a request that is passed through, and what is asked after a failed attempt.
 
 Owns how such a request looks to `net/attempts/candidates.py`, whose rules hold for streams too.
 """
@@ -19,7 +19,7 @@ _NOTHING: Final[dict[str, Any]] = {}
 _NO_FALLBACKS: Final[dict[str, str]] = {}
 
 
-class Call:
+class PassedCall:
     """A request that is passed on.
 
     Args:
@@ -73,7 +73,7 @@ class Call:
         self.check: Callable[[bytes], object] | None = None
         self.is_repeatable = False
         self.wants_bearer = False
-        self.at: Callable[[ModelSettings], Call] | None = None
+        self.at: Callable[[ModelSettings], PassedCall] | None = None
 
 
 class AskedCall:
@@ -95,7 +95,7 @@ class AskedCall:
 
     __slots__ = ("call", "caller", "is_retry", "model", "request")
 
-    def __init__(self, call: Call, model: ModelSettings, caller: str, *, is_retry: bool) -> None:
+    def __init__(self, call: PassedCall, model: ModelSettings, caller: str, *, is_retry: bool) -> None:
         self.call = call
         self.model: ModelSettings = replace(model, fallback=(), fallback_on=_NO_FALLBACKS)
         self.caller: str = caller
@@ -129,14 +129,14 @@ class NextCalls:
     __slots__ = ("_asked", "_candidates")
 
     def __init__(
-        self, targets: AttemptRunner, call: Call, caller: str, attempts: int, commit_by: float, *, is_retry: bool
+        self, targets: AttemptRunner, call: PassedCall, caller: str, attempts: int, commit_by: float, *, is_retry: bool
     ) -> None:
         model = call.model or ModelSettings("", call.upstream, "", call.stream)
         self._asked = AskedCall(call, model, caller, is_retry=is_retry)
         self._candidates = Candidates(targets, targets.settings, self._asked.model, commit_by)
         self._candidates.at_model = self._candidates.at_target = attempts
 
-    def after(self, error: Error, now: float, *, has_key: bool) -> tuple[Call, float] | None:
+    def after(self, error: Error, now: float, *, has_key: bool) -> tuple[PassedCall, float] | None:
         """Returns the call after a failed one, and the seconds until it. None if there is none.
 
         Args:
@@ -150,7 +150,7 @@ class NextCalls:
         self._asked = after[0]
         return after[0].call, after[1]
 
-    def other(self) -> Call | None:
+    def other(self) -> PassedCall | None:
         """Returns the call for another target, in place of one that could not be made. None if there is none."""
         other = self._candidates.following(self._asked, has_begun=False)
         if other is None:

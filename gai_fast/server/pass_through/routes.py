@@ -48,7 +48,7 @@ from gai_fast.server.admission.further_models import (
     may_be_json,
 )
 from gai_fast.server.admission.stored_ids import check_number, ids_in_raw, not_found
-from gai_fast.server.pass_through.calls import Call
+from gai_fast.server.pass_through.calls import PassedCall
 from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.repetition import may_repeat
 from gai_fast.server.pass_through.transfer import Transfer
@@ -70,13 +70,13 @@ _DECODE: Final = msgspec.json.Decoder().decode
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-class Place(NamedTuple):
+class UpstreamPlace(NamedTuple):
     """Where a request goes at its upstream.
 
     Attributes:
         path: The path below the base URL.
-        is_repeatable: As for `Call`.
-        wants_bearer: As for `Call`.
+        is_repeatable: As for `PassedCall`.
+        wants_bearer: As for `PassedCall`.
     """
 
     path: str
@@ -84,7 +84,7 @@ class Place(NamedTuple):
     wants_bearer: bool
 
 
-Form = tuple[UpstreamSettings, Place, CheckBytes | None]
+Form = tuple[UpstreamSettings, UpstreamPlace, CheckBytes | None]
 """The upstream of a form, its place there, and what checks the rest of the form."""
 
 
@@ -98,7 +98,7 @@ class PassThroughRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._apis: dict[str, API] = {}  # by provider
-        self._known: dict[str, tuple[UpstreamSettings, str, Place]] = {}  # by upstream: its last route
+        self._known: dict[str, tuple[UpstreamSettings, str, UpstreamPlace]] = {}  # by upstream: its last route
 
     def upstream(self, incoming: Incoming) -> Passage:
         """Handles `/p/{upstream}/{path}`: rule 1."""
@@ -140,7 +140,7 @@ class PassThroughRoutes:
         own = api.routes.own_path(path.sent)
         sent = own or below(upstream.base_url, path.sent)
         is_repeatable = may_repeat(http.method, sent, http.headers, api.keyed_paths)
-        place = Place(sent, is_repeatable, api.routes.wants_bearer and own is not None)
+        place = UpstreamPlace(sent, is_repeatable, api.routes.wants_bearer and own is not None)
         self._plan(passage, upstream, place, "/p/{}", None, check=check)
 
     def _api(self, upstream: UpstreamSettings) -> API:
@@ -207,7 +207,7 @@ class PassThroughRoutes:
             raise
         self._plan_targets(passage, model, body, compacts=False)
 
-    def _route_place(self, route: str, model: ModelSettings) -> Place:
+    def _route_place(self, route: str, model: ModelSettings) -> UpstreamPlace:
         """Returns where a target of a model has a route.
 
         Raises:
@@ -289,12 +289,12 @@ class PassThroughRoutes:
         model, body = self._model_and_body(passage.incoming)
         self._plan_targets(passage, model, body, compacts=True)
 
-    def _compact_place(self, incoming: Incoming, model: ModelSettings) -> Place:
+    def _compact_place(self, incoming: Incoming, model: ModelSettings) -> UpstreamPlace:
         """Returns where a target of a model compacts a conversation; as `_route_place`."""
         upstream, route = model.upstream, incoming.path
         api = self._api(upstream)
         if api.compact_path:
-            return Place(api.compact_path, False, False)
+            return UpstreamPlace(api.compact_path, False, False)
         if _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
             return _place_of(upstream, route, model.id)
         text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
@@ -325,7 +325,7 @@ class PassThroughRoutes:
         at = partial(self._call_at, incoming, body, compacts) if model.targets else None
         self._plan(passage, model.upstream, place, incoming.path, model, body, at=at)
 
-    def _place(self, incoming: Incoming, model: ModelSettings, *, compacts: bool) -> Place:
+    def _place(self, incoming: Incoming, model: ModelSettings, *, compacts: bool) -> UpstreamPlace:
         """Returns where a target of a model is asked.
 
         Raises:
@@ -343,7 +343,7 @@ class PassThroughRoutes:
             return False
         return True
 
-    def _call_at(self, incoming: Incoming, body: bytes, compacts: bool, model: ModelSettings) -> Call:
+    def _call_at(self, incoming: Incoming, body: bytes, compacts: bool, model: ModelSettings) -> PassedCall:
         """Returns the call for another target of a model.
 
         Args:
@@ -420,12 +420,12 @@ class PassThroughRoutes:
         self,
         passage: TransferPassage,
         upstream: UpstreamSettings,
-        place: Place,
+        place: UpstreamPlace,
         endpoint: str,
         model: ModelSettings | None,
         body: bytes | None = None,
         check: CheckBytes | None = None,
-        at: Callable[[ModelSettings], Call] | None = None,
+        at: Callable[[ModelSettings], PassedCall] | None = None,
     ) -> None:
         """Plans a request.
 
@@ -436,8 +436,8 @@ class PassThroughRoutes:
             endpoint: The route, as a label.
             model: The model that the request names. None if it is not known.
             body: The body. None if it is passed on as it came.
-            check: As for `Call`.
-            at: As for `Call`.
+            check: As for `PassedCall`.
+            at: As for `PassedCall`.
         """
         incoming, engine = passage.incoming, self._engine
         http, key = incoming.http, incoming.key
@@ -456,17 +456,19 @@ class PassThroughRoutes:
         passage.demand = estimate
         passage.transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
 
-    def _call(self, incoming: Incoming, upstream: UpstreamSettings, place: Place, endpoint: str, body: bytes) -> Call:
+    def _call(
+        self, incoming: Incoming, upstream: UpstreamSettings, place: UpstreamPlace, endpoint: str, body: bytes
+    ) -> PassedCall:
         """Returns what an upstream is asked; arguments as for `_plan`."""
         path, target = place.path, incoming.http.target
         if "?" in target:
             more = read_query(target.partition("?")[2])
             path += f"&{more[1:]}" if more and "?" in path else more
-        call = Call(upstream, path, body, self._engine.settings.stream, endpoint)
+        call = PassedCall(upstream, path, body, self._engine.settings.stream, endpoint)
         call.is_repeatable, call.wants_bearer = place.is_repeatable, place.wants_bearer
         return call
 
-    def _name_model(self, call: Call, model: ModelSettings) -> None:
+    def _name_model(self, call: PassedCall, model: ModelSettings) -> None:
         """Puts a model with its target, and what it costs, into a call."""
         endpoint, price = call.endpoint, self._engine.settings.price(model)
         is_image = endpoint in IMAGES
@@ -475,7 +477,7 @@ class PassThroughRoutes:
         call.stream, call.model, call.price = model.stream, model, price
         call.is_metered = is_image or endpoint in METERED
 
-    def _estimate(self, call: Call, model: ModelSettings, size: int) -> Demand:
+    def _estimate(self, call: PassedCall, model: ModelSettings, size: int) -> Demand:
         """Returns what a request may cost at its first target, and at the dearest that may be asked."""
         engine = self._engine
         costs = [self._cost(call, size, call.price)]
@@ -485,7 +487,7 @@ class PassThroughRoutes:
         most = max(costs)
         return Demand(0, Reservation(costs[0], most)) if most else NO_DEMAND
 
-    def _cost(self, call: Call, size: int, price: Price | None) -> int:
+    def _cost(self, call: PassedCall, size: int, price: Price | None) -> int:
         """Returns what a request may cost at a price. By the size: only an answer without counts has its text read."""
         if price is None or price.currency != self._engine.ledger.currency:
             return 0
@@ -641,7 +643,7 @@ def _is_offered(lane: tuple[str, ...], route: str) -> bool:
     return "POST" in offered_methods(lane, read_path(route).segments)
 
 
-def _place_at(upstream: UpstreamSettings, route: str, model: str | None) -> Place | None:
+def _place_at(upstream: UpstreamSettings, route: str, model: str | None) -> UpstreamPlace | None:
     """Returns where an upstream has a route; as `_place_of`, but None if nowhere."""
     if not upstream.extra:  # as nearly all have none
         return _known_place(upstream.provider, route)
@@ -651,13 +653,13 @@ def _place_at(upstream: UpstreamSettings, route: str, model: str | None) -> Plac
 
 
 @lru_cache(SHARED.known_values)
-def _known_place(provider: str, route: str) -> Place | None:
+def _known_place(provider: str, route: str) -> UpstreamPlace | None:
     api = get_provider(provider)
     path = api.routes.path(route)
-    return None if path is None else Place(path, may_repeat("POST", path, {}, ()), api.routes.wants_bearer)
+    return None if path is None else UpstreamPlace(path, may_repeat("POST", path, {}, ()), api.routes.wants_bearer)
 
 
-def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> Place:
+def _place_of(upstream: UpstreamSettings, route: str, model: str | None) -> UpstreamPlace:
     """Returns where an upstream has a route.
 
     Args:

@@ -31,7 +31,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import UNIT, Charge, cost_member, cost_of, decimal_text
 from gai_fast.model.settings import UpstreamSettings
-from gai_fast.net.attempts.attempt import Places
+from gai_fast.net.attempts.attempt import AttemptPlaces
 from gai_fast.net.attempts.candidates import LEFT_ALONE
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
@@ -41,7 +41,7 @@ from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.pass_through.calls import Call, NextCalls
+from gai_fast.server.pass_through.calls import NextCalls, PassedCall
 from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstream, may_be_passed
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader, text_characters
@@ -71,7 +71,7 @@ class Transfer(Receiver):
         is_retry: Whether the client itself repeats the request.
     """
 
-    def __init__(self, engine: Engine, incoming: Incoming, call: Call, stream_id: str, *, is_retry: bool) -> None:
+    def __init__(self, engine: Engine, incoming: Incoming, call: PassedCall, stream_id: str, *, is_retry: bool) -> None:
         self._engine = engine
         self._incoming = incoming
         self._call = call
@@ -87,7 +87,7 @@ class Transfer(Receiver):
         self._timer: asyncio.TimerHandle | None = None
         self._next: NextCalls | None = None  # from the first failure on
         self._place: str
-        self._places: Places
+        self._places: AttemptPlaces
         self._use(call)
         self._status = 0  # the upstream's; 0 before its head
         self._headers = _NO_HEADERS
@@ -123,12 +123,12 @@ class Transfer(Receiver):
 
     # ---- attempts
 
-    def _use(self, call: Call) -> None:
+    def _use(self, call: PassedCall) -> None:
         """Makes a call the one that is asked next."""
         incoming, model = self._incoming, call.model
         self._call = call
         self._place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
-        self._places = Places(
+        self._places = AttemptPlaces(
             self._engine.targets, call.upstream, incoming.caller, self._place, is_model=model is not None
         )
 

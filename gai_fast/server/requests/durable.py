@@ -35,7 +35,7 @@ End = Callable[[StreamLog], Coroutine[Any, Any, None]]
 """Ends a stream that runs elsewhere; returns once its log in this process is over."""
 
 
-class Place(NamedTuple):
+class StreamPlace(NamedTuple):
     """A position in a stream: `<stream id>.<number>`."""
 
     stream_id: str
@@ -49,7 +49,7 @@ class RunningStream(NamedTuple):
     is_durable: bool
 
 
-class OtherWorkers(Protocol):
+class OwningWorkers(Protocol):
     """The other workers of the server."""
 
     def owner_of(self, stream_id: str) -> int | None:
@@ -78,7 +78,7 @@ class DurableRoutes:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.others: OtherWorkers | None = None
+        self.others: OwningWorkers | None = None
         self._engine = engine
         self._pending = PendingAnswers()
 
@@ -140,7 +140,7 @@ class DurableRoutes:
 
     # -- own --
 
-    async def _cancel_there(self, incoming: Incoming, others: OtherWorkers) -> Reply:
+    async def _cancel_there(self, incoming: Incoming, others: OwningWorkers) -> Reply:
         try:
             state = await others.cancel(incoming.tail, incoming.caller)
         except Error:  # the worker is gone; a store may know how the stream ended
@@ -295,7 +295,7 @@ class DurableRoutes:
         )
 
 
-def place_of(incoming: Incoming) -> Place | None:
+def place_of(incoming: Incoming) -> StreamPlace | None:
     """Returns the client's position: `Last-Event-ID`, or else `?after=`; None if it gives neither.
 
     Args:
@@ -309,11 +309,11 @@ def place_of(incoming: Incoming) -> Place | None:
     return places[0] if places else None
 
 
-def _place(text: str) -> Place:
+def _place(text: str) -> StreamPlace:
     found = EVENT_ID.fullmatch(text) if len(text) <= SHARED.identifier else None
     if found is None:
         raise _bad_place("it must be the `id:` of an event, <stream id>.<number>")
-    return Place(found[1], int(found[2]))
+    return StreamPlace(found[1], int(found[2]))
 
 
 def _position(incoming: Incoming) -> int:

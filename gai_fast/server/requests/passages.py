@@ -46,7 +46,7 @@ _ACCEPTED: Final = 202
 _OK: Final = 200
 
 
-class Home:
+class PassageHome:
     """What all requests of a server need.
 
     Args:
@@ -78,7 +78,7 @@ class StreamPassage(Passage):
 
     __slots__ = ("_client", "_context", "_home", "_negotiated", "_unfollowed", "_view")
 
-    def __init__(self, incoming: Incoming, home: Home) -> None:
+    def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming)
         self._home = home
         self._client: StreamResponse | None = None
@@ -216,7 +216,7 @@ class NativePassage(StreamPassage):
 
     __slots__ = ("_dialect_body", "_left_out", "_request")
 
-    def __init__(self, incoming: Incoming, home: Home) -> None:
+    def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._request: Request  # from `read` on
         self._left_out: Sequence[str] = ()
@@ -345,7 +345,7 @@ class DialectPassage(StreamPassage):
 
     __slots__ = ("_asked",)
 
-    def __init__(self, incoming: Incoming, home: Home) -> None:
+    def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._asked: ClientRequest  # from `read` on
 
@@ -404,7 +404,7 @@ class CountPassage(StreamPassage):
 
     __slots__ = ("_asked", "_body", "_error", "_estimate", "_model")
 
-    def __init__(self, incoming: Incoming, home: Home) -> None:
+    def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._body: dict[str, Any]  # from `read` on
         self._asked: ClientRequest  # likewise

@@ -19,8 +19,8 @@ from gai_fast.server.requests.passages import (
     CountPassage,
     DialectPassage,
     EventSourcePassage,
-    Home,
     NativePassage,
+    PassageHome,
     StartPassage,
 )
 from gai_fast.server.requests.quotas import Quotas
@@ -43,7 +43,7 @@ class StreamRoutes:
         self.chats = ChatRoutes(engine, self.durable)
         self.responses = ResponseRoutes(engine, self.durable)
         self.gates = Gates(engine)
-        self._home = Home(engine)
+        self._home = PassageHome(engine)
         self.quotas: Quotas = self._home.quotas
 
     def use(self, settings: Settings) -> None:

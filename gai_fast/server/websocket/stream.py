@@ -39,13 +39,13 @@ _OK: Final = 200
 _NO_CONTENT: Final = 204
 
 
-class Frames(BodyFraming):
+class WebSocketFrames(BodyFraming):
     """Whole frames: the socket's stream frames them."""
 
     in_chunks = True
 
 
-FRAMES: Final = Frames()
+FRAMES: Final = WebSocketFrames()
 
 
 class SocketCallbacks(Protocol):

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gai_fast.model.limits import SHARED
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.workers.link import LinkError, Messages, pack
+from gai_fast.server.workers.link import LinkError, LinkMessages, pack
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -124,7 +124,7 @@ class _Peer(asyncio.Protocol):
         self._forget = forget
         self._is_lost = False
         self._transport: asyncio.Transport | None = None
-        self._messages = Messages()
+        self._messages = LinkMessages()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._count = 0
 
@@ -191,7 +191,7 @@ class _Answering(asyncio.Protocol):
     def __init__(self, handlers: Mapping[str, Handler], all_: set[_Answering]) -> None:
         self._handlers = handlers
         self._all = all_
-        self._messages = Messages()
+        self._messages = LinkMessages()
         self._transport: asyncio.Transport
         self._tasks: set[asyncio.Task[None]] = set()
 

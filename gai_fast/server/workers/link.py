@@ -44,7 +44,7 @@ def pack(kind: str, *items: Any) -> bytes:
     return len(body).to_bytes(_LENGTH, "big") + body
 
 
-class Messages:
+class LinkMessages:
     """Decodes the messages of a link."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._messages = Messages()
+        self._messages = LinkMessages()
         self._unsent = bytearray()
 
     def fileno(self) -> int:

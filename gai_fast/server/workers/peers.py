@@ -258,7 +258,7 @@ def worker_lost() -> Error:
 # ---- answers -------------------------------------------------------------------------------------------------------
 
 
-class Answers:
+class PeerAnswers:
     """The handlers for requests of other workers.
 
     Args:
@@ -615,7 +615,7 @@ class PeerBackend(Backend):
         return None
 
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
-        """Sends a message to a worker over the bus, for `Answers.tell`.
+        """Sends a message to a worker over the bus, for `PeerAnswers.tell`.
 
         Args:
             worker: The worker's name. Nothing is sent to a worker of another server.

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast.ledger import OF_KEYS, OF_SERVER, GroupBy, SharedHome, SpendEntry, SpendRow
-from gai_fast.ledger.home import Answer, Home, Report
+from gai_fast.ledger.home import Home, Report, ReportAnswer
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount
 from gai_fast.server.workers.peers import SupervisorQuestions
@@ -53,11 +53,11 @@ class SupervisorHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[ReportAnswer] | None:
         """Reports; as `SharedHome.exchange`."""
         sent = [(*entry[:5], str(entry.amount), entry.requests) for entry in entries]
         answers = await self._ask(EXCHANGE, self._scope, str(self._number), number, sent, reports)
-        return None if answers is None else msgspec.convert(answers, list[Answer], strict=False)
+        return None if answers is None else msgspec.convert(answers, list[ReportAnswer], strict=False)
 
     async def spend(self, by: GroupBy, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
@@ -113,7 +113,7 @@ class LedgerHome:
             home.forget(str(worker))
 
 
-def _plain(answer: Answer) -> Any:
+def _plain(answer: ReportAnswer) -> Any:
     """Returns an answer in MessagePack types: rule 3."""
     verdicts = [(*verdict[:3], str(verdict.spent)) for verdict in answer.verdicts]
     rates, spent, reserved = answer.used

@@ -30,8 +30,8 @@ from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import BoundAddresses, RunningServer, start
 from gai_fast.server.workers import totals
 from gai_fast.server.workers.bus import Bus
-from gai_fast.server.workers.link import Messages, pack, receive_connections
-from gai_fast.server.workers.peers import Answers, PeerBackend, Peers
+from gai_fast.server.workers.link import LinkMessages, pack, receive_connections
+from gai_fast.server.workers.peers import PeerAnswers, PeerBackend, Peers
 from gai_fast.server.workers.shared_limits import SupervisorHome
 from gai_fast.server.workers.shared_tokens import SupervisorTokens
 from gai_fast.server.workers.supervisor import BEAT, RELOAD, WorkerEnds
@@ -75,7 +75,7 @@ class SupervisorLink(asyncio.Protocol):
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.callbacks: WorkerCallbacks | None = None
-        self._messages = Messages()
+        self._messages = LinkMessages()
         self._early: list[list[Any]] = []
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
@@ -429,7 +429,7 @@ async def run_worker(
         running.service.admin.others = peers
         running.engine.know_workers(peers.is_gone)
         admin = running.service.admin
-        answers = Answers(running.engine, admin.watches, admin.recent, admin.last_hour)
+        answers = PeerAnswers(running.engine, admin.watches, admin.recent, admin.last_hour)
         await bus.open(answers.handlers)
         await drain_as_others(answers.drained_targets, peers, link)
         link.serve(Worker(running, link, ends.place, bound.certificate))

@@ -96,7 +96,7 @@ def plain(site: Site) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"][1:]
         if path in site.answers:
-            request = asgi.Request(scope, receive)
+            request = asgi.ASGIRequest(scope, receive)
             try:
                 answered = site.answer(asgi, path, request)
             except gai_fast.Error as error:

@@ -101,7 +101,7 @@ async def test_a_request_without_a_framework_is_read() -> None:
     server = Server(
         {"type": "http.request", "body": b'{"a"', "more_body": True}, {"type": "http.request", "body": b": 1}"}
     )
-    request = asgi.Request(scope("POST", "q=1&r=%C3%A9&empty=", host="x"), server.receive)
+    request = asgi.ASGIRequest(scope("POST", "q=1&r=%C3%A9&empty=", host="x"), server.receive)
     assert (request.method, request.path, request.headers) == ("POST", "/", {"host": "x"})
     assert request.query == {"q": "1", "r": "é", "empty": ""}
     assert await request.json() == {"a": 1}
@@ -119,13 +119,13 @@ async def test_a_request_without_a_framework_is_read() -> None:
 )
 async def test_a_body_that_cannot_be_read_is_refused(messages: Any, reason: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await asgi.Request(scope("POST"), Server(*messages).receive).json()
+        await asgi.ASGIRequest(scope("POST"), Server(*messages).receive).json()
     assert caught.value.reason == reason
 
 
 async def test_too_many_parameters_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="query parameters"):
-        _ = asgi.Request(scope(query="&a=1" * 100), Server().receive).query
+        _ = asgi.ASGIRequest(scope(query="&a=1" * 100), Server().receive).query
 
 
 @pytest.mark.usefixtures("plain")

@@ -17,7 +17,7 @@ import pytest
 from gai_fast.ledger import SharedHome, SpendEntry, redis, sqlite
 from gai_fast.ledger._base import GRANTED, NAMES, Caps, Demand, Reservation
 from gai_fast.ledger.book import SpendBook
-from gai_fast.ledger.home import Answer, Home, Report
+from gai_fast.ledger.home import Home, Report, ReportAnswer
 from gai_fast.ledger.redis import RedisHome
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.stores.redis_client import Script
@@ -130,7 +130,7 @@ class Memory:
 
     def exchange(
         self, worker: str, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> list[Answer] | None:
+    ) -> list[ReportAnswer] | None:
         now = self._store.clock.now
         self.has_forgotten = number > 1 and abs(now - self._heard.get(worker, now)) > GONE
         self._heard[worker] = now
@@ -242,7 +242,7 @@ class Worker:
         expected = chance.choice([0, tokens // 2, tokens])
         return Demand(tokens, wanted, expected=expected, is_counted=chance.random() < 0.85)
 
-    def take(self, report: Report, answer: Answer) -> None:
+    def take(self, report: Report, answer: ReportAnswer) -> None:
         """Takes the verdicts on what it has asked for."""
         part = self.parts[report.key]
         for demand, verdict in zip(report.demands, answer.verdicts, strict=True):

@@ -12,7 +12,7 @@ import pytest
 from gai_fast.ledger import SpendEntry, SpendRow, sqlite
 from gai_fast.ledger._base import GRANTED, Caps, Demand
 from gai_fast.ledger.book import Sums
-from gai_fast.ledger.home import Answer, Report
+from gai_fast.ledger.home import Report, ReportAnswer
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.model.limits import OTHER
 from tests.conftest import ChangeLimits
@@ -45,7 +45,7 @@ def report(caps: Caps, demands: list[Demand]) -> Report:
 
 def verdicts(answers: object) -> list[int]:
     assert isinstance(answers, list)
-    assert isinstance(answers[0], Answer)
+    assert isinstance(answers[0], ReportAnswer)
     return [verdict.place for verdict in answers[0].verdicts]
 
 

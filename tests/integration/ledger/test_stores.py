@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import GRANTED, STREAMS, Caps, Demand
-from gai_fast.ledger.home import Answer, Report
+from gai_fast.ledger.home import Report, ReportAnswer
 from gai_fast.ledger.redis import RedisHome
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.model.errors import Error
@@ -49,9 +49,9 @@ def report(caps: Caps, *demands: Demand, live: int = 0) -> Report:
     return Report("ann", caps, 0, 0, 0.0, live, 0, demands)
 
 
-def as_answer(answers: object) -> Answer:
+def as_answer(answers: object) -> ReportAnswer:
     assert isinstance(answers, list)
-    assert isinstance(answers[0], Answer)
+    assert isinstance(answers[0], ReportAnswer)
     return answers[0]
 
 

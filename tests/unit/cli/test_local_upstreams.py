@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.cli import local_upstreams
-from gai_fast.cli.local_upstreams import Place, find_local_upstreams, usual_places
+from gai_fast.cli.local_upstreams import LocalPlace, find_local_upstreams, usual_places
 from gai_fast.config import load
 from gai_fast.providers import get_provider
 from tests.conftest import ChangeLimits
@@ -22,7 +22,7 @@ from .conftest import Run
 def place(monkeypatch: pytest.MonkeyPatch, is_own: bool = False, **servers: str) -> None:
     """The only addresses at which servers are looked for."""
     api = get_provider("openai-compatible")
-    places = [Place(api, name, url, is_own) for name, url in servers.items()]
+    places = [LocalPlace(api, name, url, is_own) for name, url in servers.items()]
     monkeypatch.setattr(local_upstreams, "usual_places", lambda: places)
 
 

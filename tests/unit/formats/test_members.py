@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.formats._members import (
     CallInputs,
-    RequestReader,
+    DialectReader,
     data_url,
     member,
     read_native,
@@ -78,7 +78,7 @@ def test_a_rule_of_native_requests_names_the_clients_member() -> None:
 
 
 def test_a_reader_has_the_request_and_what_it_lost() -> None:
-    class Reader(RequestReader):
+    class Reader(DialectReader):
         def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
             self.lost += unknown_members(body, "$", ("prompt",))
             self.moved["$.query"] = "$.prompt"

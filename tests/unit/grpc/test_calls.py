@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from gai_fast.grpc.calls import Call, Calls
+from gai_fast.grpc.calls import Calls, RemoteCall
 from gai_fast.model.errors import Overloaded
 from tests.conftest import ChangeLimits
 
 
-async def run(calls: Calls, begun: list[Call]) -> None:
+async def run(calls: Calls, begun: list[RemoteCall]) -> None:
     with calls.running() as call:
         begun.append(call)
         await asyncio.sleep(3600)
@@ -20,7 +20,7 @@ async def run(calls: Calls, begun: list[Call]) -> None:
 async def test_a_drain_waits_for_calls_and_then_stops_them(change_limits: ChangeLimits) -> None:
     change_limits(grpc_grace=0.05, grpc_stop=0.05)
     calls = Calls()
-    begun: list[Call] = []
+    begun: list[RemoteCall] = []
     plain, stuck = (asyncio.create_task(run(calls, begun)) for _ in range(2))
     await asyncio.sleep(0)
     begun[1].waits = True
@@ -37,7 +37,7 @@ async def test_a_drain_waits_for_calls_and_then_stops_them(change_limits: Change
 
 async def test_only_a_call_whose_client_reads_nothing_is_ended(change_limits: ChangeLimits) -> None:
     calls = Calls()
-    begun: list[Call] = []
+    begun: list[RemoteCall] = []
     tasks = [asyncio.create_task(run(calls, begun)) for _ in range(3)]
     await asyncio.sleep(0)
     idle, slow, stuck = begun

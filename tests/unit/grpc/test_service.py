@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.grpc import messages
 from gai_fast.grpc.calls import Calls
-from gai_fast.grpc.service import Service
+from gai_fast.grpc.service import GRPCService
 from gai_fast.model.errors import Error
 
 QUERY = messages.written("GenerateRequest", json=b'{"query":"Hi"}')
@@ -55,7 +55,7 @@ class Context:
 
 async def test_a_bug_is_internal_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     gateway: Any = Broken()
-    service = Service(gateway, Calls(), key=None, needs_key=False)
+    service = GRPCService(gateway, Calls(), key=None, needs_key=False)
     context = Context()
     with caplog.at_level(logging.ERROR):
         assert await service.list_models(None, context) is None
@@ -83,7 +83,7 @@ class WithoutKeys:
 
 async def test_the_gateway_is_asked_for_a_time_about_calls_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway: Any = WithoutKeys()
-    service = Service(gateway, Calls(), key=None, needs_key=False)
+    service = GRPCService(gateway, Calls(), key=None, needs_key=False)
     for problem, asked in ((Error("network", "no"), 2), (None, 2), (None, 1), (Error("unauthorized", "no"), 1)):
         gateway.asked, gateway.problem = [], problem
         context = Context()
@@ -123,7 +123,7 @@ async def test_a_server_that_stops_amid_the_last_messages_tells_of_no_failure(mo
     monkeypatch.setattr("gai_fast.grpc.service.WireStream", Whole)
     gateway: Any = None
     calls, context = Calls(), Stopping(QUERY)
-    await Service(gateway, calls, key=None, needs_key=False).generate(None, context)
+    await GRPCService(gateway, calls, key=None, needs_key=False).generate(None, context)
     assert (context.written, context.code) == (2, None)
 
 
@@ -139,5 +139,5 @@ async def test_a_client_that_is_gone_while_it_is_written_to_is_no_bug(
     monkeypatch.setattr("gai_fast.grpc.service.WireStream", Whole)
     gateway: Any = None
     context = Gone(QUERY)
-    await Service(gateway, Calls(), key=None, needs_key=False).generate(None, context)
+    await GRPCService(gateway, Calls(), key=None, needs_key=False).generate(None, context)
     assert (context.code, caplog.records) == (None, [])

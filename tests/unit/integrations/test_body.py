@@ -14,7 +14,7 @@ import pytest
 
 import gai_fast
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import KEYWORDS, Body, settings_of
+from gai_fast.integrations._body import KEYWORDS, SourceBody, settings_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from tests.waiting import until
@@ -23,8 +23,8 @@ NEVER = 1e6
 Items = Callable[[], AsyncIterator[Any]]
 
 
-def body_of(source: Any, framing: Framing = "sse", *, is_resumed: bool = False, **options: Any) -> Body:
-    return Body(source, framing, settings_of({"heartbeat": NEVER, **options}), is_resumed=is_resumed)
+def body_of(source: Any, framing: Framing = "sse", *, is_resumed: bool = False, **options: Any) -> SourceBody:
+    return SourceBody(source, framing, settings_of({"heartbeat": NEVER, **options}), is_resumed=is_resumed)
 
 
 async def of(*items: Any) -> AsyncIterator[Any]:
@@ -34,7 +34,7 @@ async def of(*items: Any) -> AsyncIterator[Any]:
         yield item
 
 
-async def sent(body: Body) -> bytes:
+async def sent(body: SourceBody) -> bytes:
     assert await body.begin() is None
     return b"".join([chunk async for chunk in body])
 
@@ -336,7 +336,7 @@ class TestCompression:
             yield "b"
 
         stream = settings_of({"heartbeat": NEVER, "compression": ["gzip"]})
-        body = Body(slow(), "sse", stream, {"accept-encoding": "br, gzip"})
+        body = SourceBody(slow(), "sse", stream, {"accept-encoding": "br, gzip"})
         assert await body.begin() is None
         assert {"content-encoding": "gzip", "vary": "accept-encoding"}.items() <= dict(body.headers).items()
         reader = zlib.decompressobj(zlib.MAX_WBITS + 16)
@@ -347,7 +347,7 @@ class TestCompression:
         assert reader.eof
 
     async def test_others_learn_that_it_varies(self) -> None:
-        body = Body(of("a"), "sse", settings_of({"compression": ["gzip"]}), {"accept-encoding": "br"})
+        body = SourceBody(of("a"), "sse", settings_of({"compression": ["gzip"]}), {"accept-encoding": "br"})
         assert dict(body.headers)["vary"] == "accept-encoding"
         assert await sent(body) == b"data: a\n\n"
 

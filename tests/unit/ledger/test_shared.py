@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from gai_fast.ledger import Demand, GroupBy, Reservation, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
-from gai_fast.ledger.home import Answer, Home, Report
+from gai_fast.ledger.home import Home, Report, ReportAnswer
 from gai_fast.ledger.limits import Limits
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
@@ -59,13 +59,13 @@ class WorkerHome(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer | None] | None:
+    ) -> Sequence[ReportAnswer | None] | None:
         self.exchanges += 1
         await asyncio.sleep(0)
         await self.gate.wait()
         if self.fails:
             raise StoreError("unreachable", "the store is away")
-        answers: Sequence[Answer | None] | None = self.home.exchange(self.name, number, entries, reports)
+        answers: Sequence[ReportAnswer | None] | None = self.home.exchange(self.name, number, entries, reports)
         self.held = max((self.held, *(self.home.state(report.key).live for report in reports)))
         if self.loses:
             self.loses -= 1
@@ -480,7 +480,7 @@ async def test_a_bug_of_ours_in_an_answer_leaves_nobody_waiting(
         assert await taken(on[0], caller, "a") == ""
         exchange = on.ways[0].exchange
 
-        async def without_answers(*sent: object) -> Sequence[Answer] | None:
+        async def without_answers(*sent: object) -> Sequence[ReportAnswer] | None:
             await exchange(*sent)
             return []
 

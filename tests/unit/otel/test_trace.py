@@ -15,12 +15,12 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
-from gai_fast.otel.trace import AnsweredRequest, Target, Trace
+from gai_fast.otel.trace import AnsweredRequest, Trace, TracedTarget
 from tests.limits import LIMITS
 from tests.otlp import read
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-TARGET = Target("chat", "openai", "gpt", is_known=True, upstream="up", base_url="https://api.example/v1")
+TARGET = TracedTarget("chat", "openai", "gpt", is_known=True, upstream="up", base_url="https://api.example/v1")
 
 
 class FakeRecorder:
@@ -57,7 +57,7 @@ def answered(**more: Any) -> AnsweredRequest:
     return AnsweredRequest(**{**about, **more})
 
 
-def send(trace: Trace, target: Target = TARGET, request: Any = None) -> None:
+def send(trace: Trace, target: TracedTarget = TARGET, request: Any = None) -> None:
     """Makes an attempt."""
     trace.attempted(target, request or {})
     trace.sent()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
-from gai_fast.processors._json_text import JSONReader, NotJSON, same_json
+from gai_fast.processors._json_text import JSONReader, NotJSONText, same_json
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from tests.limits import LIMITS
 
@@ -146,7 +146,7 @@ def test_of_what_is_not_whole_only_the_beginning_of_a_string_counts(text: str, v
 def test_what_is_no_json_is_reported_at_its_first_wrong_character(text: str, at: int) -> None:
     for size in (1, 2, len(text)):
         reader = JSONReader()
-        with pytest.raises(NotJSON, match=f"at character {at}$") as raised:
+        with pytest.raises(NotJSONText, match=f"at character {at}$") as raised:
             for piece in pieces(text, size):
                 reader.feed(piece)
         assert raised.value.position == at
@@ -319,7 +319,7 @@ def test_a_long_text_is_read_as_its_characters_are(text: str) -> None:
         try:
             for piece in pieces(LONG + text, edges):
                 reader.feed(piece)
-        except NotJSON as problem:
+        except NotJSONText as problem:
             return str(problem)
         return (
             encode_json(reader.snapshot()),

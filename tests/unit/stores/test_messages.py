@@ -12,7 +12,7 @@ from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
-from gai_fast.stores.messages import Messages
+from gai_fast.stores.messages import StoreMessages
 from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
@@ -26,7 +26,7 @@ class Process:
     def __init__(self, world: World, timers: TimerWheel, name: str) -> None:
         self.log: StreamLog = LogMemory(StoreSettings(), timers).create(LogHeader("s", "caller", "m", "gai", "sse"))
         self.health = Health(timers.clock)
-        self.messages = Messages(FakeBackend(world), self.health, name)
+        self.messages = StoreMessages(FakeBackend(world), self.health, name)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
-class Answer(ABC):
+class MockAnswer(ABC):
     """One answer in one dialect.
 
     Args:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gai_fast.cli.mock.dialects._base import ANY_PREFIX, Answer, to_json
+from gai_fast.cli.mock.dialects._base import ANY_PREFIX, MockAnswer, to_json
 
 
-class AnthropicAnswer(Answer):
+class AnthropicAnswer(MockAnswer):
     """One message."""
 
     route = ANY_PREFIX + "messages"

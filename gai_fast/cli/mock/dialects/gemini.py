@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gai_fast.cli.mock.dialects._base import ANY_PREFIX, Answer, to_json
+from gai_fast.cli.mock.dialects._base import ANY_PREFIX, MockAnswer, to_json
 
 
-class GeminiAnswer(Answer):
+class GeminiAnswer(MockAnswer):
     """One answer of Gemini."""
 
     route = ANY_PREFIX + "{model:[^/:]+}:{verb:generateContent|streamGenerateContent}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gai_fast.cli.mock.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
+from gai_fast.cli.mock.dialects._base import ANY_PREFIX, CREATED, MockAnswer, to_json
 
 
-class OpenAIAnswer(Answer):
+class OpenAIAnswer(MockAnswer):
     """One chat completion."""
 
     route = ANY_PREFIX + "chat/completions"

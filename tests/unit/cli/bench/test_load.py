@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gai_fast.cli.bench.load import Endpoint, Histogram, Load, Measured, NativeReader, endpoint
+from gai_fast.cli.bench.load import Load, LoadedEndpoint, LoadHistogram, Measured, NativeReader, endpoint
 from gai_fast.cli.local_server import LocalServer
 from gai_fast.model.errors import Error
 from tests.waiting import SECONDS
@@ -30,12 +30,12 @@ TYPES = ["start", "text.delta", "text.delta", "finish", "done"]
 
 class TestHistogram:
     def test_of_nothing_nothing_is_known(self) -> None:
-        empty = Histogram()
+        empty = LoadHistogram()
         assert (empty.mean, empty.percentile(50), empty.buckets()) == (None, None, [])
 
     def test_a_percentile_is_the_nearest_rank_within_half_a_percent(self) -> None:
         values = [random.Random(seed).lognormvariate(-4, 2) for seed in range(1000)]
-        counted = Histogram()
+        counted = LoadHistogram()
         for value in values:
             counted.add(value)
         ordered = sorted(values)
@@ -44,7 +44,7 @@ class TestHistogram:
             assert counted.percentile(percent) == pytest.approx(exact, rel=0.0051)
 
     def test_count_mean_and_most_are_exact(self) -> None:
-        counted = Histogram()
+        counted = LoadHistogram()
         for value in (0.001, 0.002, 0.006):
             counted.add(value)
         assert (counted.count, counted.mean, counted.most) == (3, pytest.approx(0.003), 0.006)
@@ -52,7 +52,7 @@ class TestHistogram:
         assert counted.percentile(100) <= counted.most
 
     def test_what_is_shorter_than_a_microsecond_is_nought(self) -> None:
-        counted = Histogram()
+        counted = LoadHistogram()
         counted.add(0.0)
         counted.add(9e-7)
         counted.add(1.0)
@@ -137,7 +137,7 @@ class TestNativeReader:
         assert read([STREAM, STREAM], error=Error("network", "reset")) == read([STREAM])
 
 
-def ask(url: str, **given: Any) -> Endpoint:
+def ask(url: str, **given: Any) -> LoadedEndpoint:
     defaults = {"format": "gai", "model": "", "prompt": "hi", "max_tokens": None, "api_key": None, "headers": {}}
     return endpoint(url, **{**defaults, **given})
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.cli.checks.proxy import Answer, _operators, findings
+from gai_fast.cli.checks.proxy import ProxiedAnswer, _operators, findings
 
 STEADY = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 
-def statuses(answer: Answer, idle: float = 3.0, heartbeat: float = 15.0) -> list[str]:
+def statuses(answer: ProxiedAnswer, idle: float = 3.0, heartbeat: float = 15.0) -> list[str]:
     return [each.status for each in findings(answer, idle, heartbeat)]
 
 
 def test_a_probe_that_comes_as_it_was_sent_is_right() -> None:
-    assert statuses(Answer("", [*STEADY, 4.0], 4.0)) == ["ok", "ok", "ok"]
+    assert statuses(ProxiedAnswer("", [*STEADY, 4.0], 4.0)) == ["ok", "ok", "ok"]
 
 
 @pytest.mark.parametrize("arrivals", [[4.0] * 7, [0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 4.0], [], [0.0, 0.5, 0.9]])
 def test_events_that_come_together_or_not_at_all_are_buffered(arrivals: list[float]) -> None:
-    found = findings(Answer("", arrivals, 4.0), 3.0, 15.0)[0]
+    found = findings(ProxiedAnswer("", arrivals, 4.0), 3.0, 15.0)[0]
     assert found.status == "error"
     assert "proxy_buffering" in found.detail
     for name in ("nginx: proxy_buffering off", "Caddy: flush_interval -1", "Cloudflare: ", "ALB: "):
@@ -27,14 +27,14 @@ def test_events_that_come_together_or_not_at_all_are_buffered(arrivals: list[flo
 
 
 def test_a_content_coding_is_a_proxys() -> None:
-    found = findings(Answer("gzip", [*STEADY, 4.0], 4.0), 3.0, 15.0)[1]
+    found = findings(ProxiedAnswer("gzip", [*STEADY, 4.0], 4.0), 3.0, 15.0)[1]
     assert (found.status, "compression (gzip)" in found.detail) == ("warning", True)
     for name in ("nginx: ", "Caddy: ", "Cloudflare: ", "ALB: "):
         assert name in found.fix
 
 
 def test_a_cut_is_an_error_where_no_keep_alive_comes_before_it() -> None:
-    cut = Answer("", STEADY, 3.2)
+    cut = ProxiedAnswer("", STEADY, 3.2)
     found = findings(cut, 10.0, 15.0)[2]
     assert found.status == "error"
     assert "a timeout of a proxy cuts the stream after about 2 s of silence, of 10 s" in found.detail

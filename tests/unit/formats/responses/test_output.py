@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats.responses.output import Output, discard
+from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.model.events import Event
 from tests.unit.formats.responses_reader import RESPONSES, checked, types, whole, written
 from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
@@ -194,7 +194,7 @@ def test_ids_of_items_differ_and_are_the_same_in_every_answer_of_a_stream() -> N
 @pytest.mark.timeout(100)
 def test_an_image_finds_its_run_in_constant_time() -> None:
     """Each image looked through all runs that were open."""
-    output = Output("s", frozenset(), discard)
+    output = ResponsesOutput("s", frozenset(), discard)
     for at in range(20_000):
         name = "web_search" if at else "image_generation"
         output.take({"type": "server_tool", "server_tool": {"id": str(at), "name": name, "status": "started"}})
@@ -208,7 +208,7 @@ def test_an_image_finds_its_run_in_constant_time() -> None:
 )
 def test_the_id_of_a_call_begins_as_openai_requires_of_its_kind(tools: tuple[str, ...], kind: str, begin: str) -> None:
     """Compiled code gave a function call the id of a custom tool's: OpenAI refuses it when it comes back."""
-    output = Output("s", frozenset(tools), discard)
+    output = ResponsesOutput("s", frozenset(tools), discard)
     output.take(call_start())
     output.take(call())
     (item,) = output.items

@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings, UpstreamSettings
-from gai_fast.net.attempts.balance import Balancer, Target, TargetRequest, cooling_seconds
+from gai_fast.net.attempts.balance import BalancedTarget, Balancer, TargetRequest, cooling_seconds
 from tests.limits import LIMITS
 from tests.unit.net.balance_simulation import Simulation, model, never, place, upstream
 
@@ -35,7 +35,7 @@ class Choices:
     def many(self, count: int, prefix: str = "") -> Counter[str | None]:
         return Counter(self.choose(prefix) for _ in range(count))
 
-    def target(self, name: str) -> Target:
+    def target(self, name: str) -> BalancedTarget:
         return self.balancer.targets[place(name)]
 
     def begin(self, name: str) -> TargetRequest:

@@ -10,17 +10,24 @@ import pytest
 
 from gai_fast.model.errors import CLASSES, Code, Error
 from gai_fast.model.settings import BreakerSettings
-from gai_fast.net.attempts.retry import Breaker, Failure, RetryBudget, RetryPolicy, Verdict, is_fault_of_upstream
+from gai_fast.net.attempts.retry import (
+    AttemptFailure,
+    Breaker,
+    RetryBudget,
+    RetryPolicy,
+    RetryVerdict,
+    is_fault_of_upstream,
+)
 from tests.limits import LIMITS
 
-NEXT, END = Verdict("next"), Verdict("end")
+NEXT, END = RetryVerdict("next"), RetryVerdict("end")
 
 
-def failure(code: Code, attempts: int = 1, **changes: Any) -> Failure:
+def failure(code: Code, attempts: int = 1, **changes: Any) -> AttemptFailure:
     result = {"retry_after_ms", "temporary", "reason"}
     error = Error(code, "no", **{key: changes.pop(key) for key in result & changes.keys()})
     given = {"is_silence": False, "retries": 2, "seconds_to_commit": 2.0, "is_clients_retry": False} | changes
-    return Failure(error, attempts=attempts, **given)
+    return AttemptFailure(error, attempts=attempts, **given)
 
 
 class TestPolicy:

@@ -22,7 +22,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.sharing.answers import Answers, SharedAnswer, key_of
+from gai_fast.net.sharing.answers import SharedAnswer, SharedAnswers, key_of
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -123,7 +123,7 @@ class Process:
         self.now_ms = 1_000_000
         self.home = Home()
         self.count = 0
-        self.answers = Answers(
+        self.answers = SharedAnswers(
             self.home,
             CacheSettings(**{"ttl": 60.0, **settings}),
             StoreSettings(),

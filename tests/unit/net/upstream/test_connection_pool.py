@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, ConnectionShare, PoolCallbacks
+from gai_fast.net.upstream.connection_pool import ConnectAttempt, ConnectionPool, ConnectionShare, PoolCallbacks
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.runtime.timers import TimerWheel
 from tests.limits import LIMITS
@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Making(ConnectionPool):
     """Makes a connection when the test says so."""
 
-    wanted: list[Attempt]
+    wanted: list[ConnectAttempt]
     at_once: UpstreamConnection | Exception | None = None
 
     def _make_at_once(self) -> UpstreamConnection | None:
@@ -30,7 +30,7 @@ class Making(ConnectionPool):
             raise self.at_once
         return self.at_once
 
-    def _make(self, attempt: Attempt) -> None:
+    def _make(self, attempt: ConnectAttempt) -> None:
         self.wanted.append(attempt)
 
 

@@ -10,7 +10,15 @@ import pytest
 from gai_fast.core.requests.shapes import chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Unsupported
-from gai_fast.providers.chat.mends import ChoiceNeedsTools, NoEmptyMessages, NoLateSystem, Pairs, Prefix, Tools, Turns
+from gai_fast.providers.chat.mends import (
+    ChatChoiceNeedsTools,
+    ChatPairs,
+    NoEmptyMessages,
+    NoLateSystem,
+    Prefix,
+    Tools,
+    Turns,
+)
 from gai_fast.providers.requests.rules import Mend
 
 Policy = Literal["error", "drop"]
@@ -36,11 +44,11 @@ def roles(body: dict[str, Any]) -> list[str]:
 
 
 def test_a_choice_without_tools_is_left_out_and_a_forced_one_is_refused() -> None:
-    body, changes = mended(ChoiceNeedsTools("p"), {"messages": [user()], "tool_choice": "auto", "tools": []})
+    body, changes = mended(ChatChoiceNeedsTools("p"), {"messages": [user()], "tool_choice": "auto", "tools": []})
     assert body == {"messages": [user()]}
     assert not changes.dropped
     with pytest.raises(Unsupported, match="tool_choice"):
-        mended(ChoiceNeedsTools("p"), {"messages": [user()], "tool_choice": "required"}, "error")
+        mended(ChatChoiceNeedsTools("p"), {"messages": [user()], "tool_choice": "required"}, "error")
 
 
 def test_a_last_message_of_the_assistant_is_a_prefix() -> None:
@@ -53,16 +61,16 @@ def test_a_last_message_of_the_assistant_is_a_prefix() -> None:
 
 
 def test_a_result_stands_behind_its_call() -> None:
-    body, changes = mended(Pairs("p"), {"messages": [user(), CALL, user("And?"), RESULT]})
+    body, changes = mended(ChatPairs("p"), {"messages": [user(), CALL, user("And?"), RESULT]})
     assert roles(body) == ["user", "assistant", "tool", "user"]
     assert changes.adjusted
 
 
 def test_calls_without_results_and_results_without_calls_are_dropped_where_members_may_be() -> None:
-    alone, changes = mended(Pairs("p"), {"messages": [user(), CALL, user()]})
+    alone, changes = mended(ChatPairs("p"), {"messages": [user(), CALL, user()]})
     assert roles(alone) == ["user", "user"]
     assert changes.dropped
-    kept, _ = mended(Pairs("p"), {"messages": [user(), RESULT, user()]}, "error")
+    kept, _ = mended(ChatPairs("p"), {"messages": [user(), RESULT, user()]}, "error")
     assert roles(kept) == ["user", "tool", "user"], "the provider refuses it, by its own words"
 
 
@@ -123,11 +131,11 @@ def other_call(name: str) -> dict[str, Any]:
 
 def test_instructions_between_calls_and_results_go_before_the_calls_if_results_stay_last() -> None:
     asked = {"messages": [user(), CALL, RESULT, other_call("c2"), SYSTEM, {**RESULT, "tool_call_id": "c2"}]}
-    body, changes = mended(Pairs("p", results_last=True), {**asked})
+    body, changes = mended(ChatPairs("p", results_last=True), {**asked})
     assert roles(body) == ["user", "system", "assistant", "tool", "assistant", "tool"]
     assert changes.adjusted == {"messages[4]": "moved before the calls"}
     assert changes.own("messages[1].role") == "messages[4].role"
-    body, changes = mended(Pairs("p"), {**asked})
+    body, changes = mended(ChatPairs("p"), {**asked})
     assert roles(body) == ["user", "assistant", "tool", "assistant", "tool", "system"]
     assert changes.adjusted == {"messages[5]": "moved to its call"}
     assert changes.own("messages[5].role") == "messages[4].role"
@@ -135,7 +143,7 @@ def test_instructions_between_calls_and_results_go_before_the_calls_if_results_s
 
 def test_a_question_between_calls_and_results_stays_behind_them() -> None:
     body, changes = mended(
-        Pairs("p", results_last=True), {"messages": [user(), CALL, SYSTEM, user("And?"), SYSTEM, RESULT, ANSWER]}
+        ChatPairs("p", results_last=True), {"messages": [user(), CALL, SYSTEM, user("And?"), SYSTEM, RESULT, ANSWER]}
     )
     assert roles(body) == ["user", "system", "system", "assistant", "tool", "user", "assistant"]
     assert changes.adjusted == {
@@ -181,6 +189,6 @@ def test_results_that_stand_far_behind_their_calls_are_found_in_linear_time() ->
     all_calls = [{"id": result["tool_call_id"], "type": "function"} for result in results]
     together = [user(), {"role": "assistant", "tool_calls": all_calls}, *results, RESULT]
     began = time.process_time()
-    sent = [mended(Pairs("p", results_last=True), {"messages": each})[0] for each in (apart, between, together)]
+    sent = [mended(ChatPairs("p", results_last=True), {"messages": each})[0] for each in (apart, between, together)]
     assert time.process_time() - began < 0.7  # 9 s if each call looks at all messages
     assert [roles(body).count("tool") for body in sent] == [4000, 4000, 4000]

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
-from gai_fast.server.admin.follow import Follows
+from gai_fast.server.admin.follow import ShownStreams
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.requests.stream_response import StreamResponse
 from tests.conftest import ChangeLimits
@@ -35,7 +35,7 @@ class Source:
 FIRST = WatchedEvents(2, b"first;", is_over=False)
 
 
-def begin(follows: Follows, client: Client, source: Source, first: WatchedEvents = FIRST) -> None:
+def begin(follows: ShownStreams, client: Client, source: Source, first: WatchedEvents = FIRST) -> None:
     incoming = incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/streams/s", client=client), "s")
     response = StreamResponse(incoming, "s", "text/event-stream", StreamSettings(), whole=False)
     follows.check()
@@ -48,7 +48,7 @@ def quick(change_limits: ChangeLimits) -> None:
 
 
 async def test_what_is_new_is_asked_for_and_sent_until_the_stream_is_over() -> None:
-    follows, client, source = Follows(), Client(), Source()
+    follows, client, source = ShownStreams(), Client(), Source()
     begin(follows, client, source)
     assert b"content-type: text/event-stream\r\n" in client.sent
     await until(lambda: source.asked[:1] == [2])
@@ -60,7 +60,7 @@ async def test_what_is_new_is_asked_for_and_sent_until_the_stream_is_over() -> N
 
 @pytest.mark.parametrize("end", [None, Error("network", "gone", reason="worker_lost")])
 async def test_a_stream_whose_worker_is_gone_ends_the_answer(end: Error | None) -> None:
-    follows, client, source = Follows(), Client(), Source()
+    follows, client, source = ShownStreams(), Client(), Source()
     source.next = end
     begin(follows, client, source)
     await until(lambda: client.status == 200)
@@ -68,7 +68,7 @@ async def test_a_stream_whose_worker_is_gone_ends_the_answer(end: Error | None) 
 
 
 async def test_a_bug_ends_the_answer_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    follows, client, source = Follows(), Client(), Source()
+    follows, client, source = ShownStreams(), Client(), Source()
     source.next = RuntimeError("bug")
     begin(follows, client, source)
     await until(lambda: client.status == 200 and "cannot be followed" in caplog.text)
@@ -76,7 +76,7 @@ async def test_a_bug_ends_the_answer_and_is_logged(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_client_that_leaves_ends_the_questions() -> None:
-    follows, client, source = Follows(), Client(), Source()
+    follows, client, source = ShownStreams(), Client(), Source()
     begin(follows, client, source)
     await until(lambda: source.asked)
     client.stream.connection_lost()
@@ -88,7 +88,7 @@ async def test_a_client_that_leaves_ends_the_questions() -> None:
 
 
 async def test_nothing_is_asked_for_a_client_that_is_slow() -> None:
-    follows, client, source = Follows(), Client(), Source()
+    follows, client, source = ShownStreams(), Client(), Source()
     client.is_paused = True
     begin(follows, client, source)
     await asyncio.sleep(4 * LIMITS.follow_interval)
@@ -101,7 +101,7 @@ async def test_nothing_is_asked_for_a_client_that_is_slow() -> None:
 
 
 async def test_a_new_configuration_ends_every_answer_and_a_drain_takes_no_more() -> None:
-    follows, client, source = Follows(), Client(), Source()
+    follows, client, source = ShownStreams(), Client(), Source()
     begin(follows, client, source)
     follows.end_all()
     assert (client.status, len(follows)) == (200, 0)
@@ -113,7 +113,7 @@ async def test_a_new_configuration_ends_every_answer_and_a_drain_takes_no_more()
 
 
 async def test_answers_have_a_limit() -> None:
-    follows, source = Follows(), Source()
+    follows, source = ShownStreams(), Source()
     for _ in range(LIMITS.watchers):
         begin(follows, Client(), source)
     with pytest.raises(Error) as caught:

@@ -12,7 +12,7 @@ from gai_fast.ledger import NO_DEMAND, LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admission.asking import Place, admit, take_places
+from gai_fast.server.admission.asking import AdmissionPlace, admit, take_places
 from gai_fast.server.admission.server_limits import ServerLimits
 
 KEY = KeySettings("ann", (), limits=KeyLimits(streams=1))
@@ -46,7 +46,7 @@ async def test_a_request_that_the_server_refuses_does_not_count_for_its_key(engi
 async def test_all_of_several_places_are_taken_or_none() -> None:
     ledger = LocalLedger(time.monotonic)
     given_back: list[bool] = []
-    places = [Place(KEY, place, lambda: Error("overloaded", "no place")) for place in "ab"]
+    places = [AdmissionPlace(KEY, place, lambda: Error("overloaded", "no place")) for place in "ab"]
     with pytest.raises(Error, match="no place"):
         await take_places(ledger, places, lambda: given_back.append(True))
     assert given_back == [True]

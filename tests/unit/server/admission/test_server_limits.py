@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger.home import Answer, Home, Report
+from gai_fast.ledger.home import Home, Report, ReportAnswer
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, LimitSettings
 from gai_fast.net.upstream.connection_pool import ConnectionShare
@@ -175,7 +175,7 @@ class _Supervisor(SharedHome):
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[ReportAnswer] | None:
         await asyncio.sleep(0)
         if self.fails:
             raise StoreError("unreachable", "the supervisor does not answer")

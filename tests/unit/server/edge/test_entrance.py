@@ -16,7 +16,7 @@ from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.connections import OpenConnections
-from gai_fast.server.edge.entrance import Entrance, Layer, Places, RefusedConnection, connection_limits
+from gai_fast.server.edge.entrance import ConnectionPlaces, Entrance, Layer, RefusedConnection, connection_limits
 from gai_fast.server.edge.listening import SocketListener
 from gai_fast.server.http.replies import Reply, error_reply
 from tests.limits import LIMITS
@@ -61,7 +61,7 @@ class Place:
         self.timers = TimerWheel(asyncio.get_running_loop(), clock=lambda: self.now)
         self.now = 100.0
         served = [OpenConnections(), self.served]
-        self.entrance = Entrance(Served, served, Places(2, 9), self.refuse, self.timers)
+        self.entrance = Entrance(Served, served, ConnectionPlaces(2, 9), self.refuse, self.timers)
 
     def refuse(self, remote: str) -> Reply:
         self.remotes.append(remote)
@@ -178,7 +178,7 @@ async def test_what_stands_in_front_is_there_for_every_connection() -> None:
 
     place = Place()
     entrance = Entrance(
-        Served, [place.served], Places(1, 9), place.refuse, place.timers, [layer("inner"), layer("outer")]
+        Served, [place.served], ConnectionPlaces(1, 9), place.refuse, place.timers, [layer("inner"), layer("outer")]
     )
     assert isinstance(entrance("192.0.2.1"), Served)
     assert [name for name, _ in made] == ["inner", "outer"]
@@ -214,7 +214,12 @@ async def test_no_address_holds_more_than_half_of_the_places_but_a_proxys_and_th
     ):
         place = Place()
         entrance = Entrance(
-            Served, [place.served], Places(4, 9), place.refuse, place.timers, forwarding=Forwarding(["10.0.0.1"])
+            Served,
+            [place.served],
+            ConnectionPlaces(4, 9),
+            place.refuse,
+            place.timers,
+            forwarding=Forwarding(["10.0.0.1"]),
         )
         for _ in range(2):
             assert isinstance(entrance(address), Served)
@@ -270,7 +275,7 @@ async def test_one_address_that_floods_leaves_descriptors_and_places_to_others(
         def is_evictable(self, now: float) -> bool:
             return False
 
-    entrance = Entrance(Kept, served, Places(4, 3), place.refuse, place.timers)
+    entrance = Entrance(Kept, served, ConnectionPlaces(4, 3), place.refuse, place.timers)
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     listening.setblocking(False)
     address = listening.getsockname()
@@ -305,7 +310,7 @@ async def test_newcomers_cause_no_more_sweeps_than_those_that_find_many_or_one_i
             return super().evict(most, now)
 
     served = Watched()
-    entrance = Entrance(Served, [served], Places(1, 9), place.refuse, place.timers)
+    entrance = Entrance(Served, [served], ConnectionPlaces(1, 9), place.refuse, place.timers)
     for number in range(100):
         one = entrance(f"192.0.2.{number}")
         if isinstance(one, Served):

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.server.edge.certificate import Certificate
-from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
+from gai_fast.server.edge.tls import ClientHandshakes, TLSConnection, plain_http
 from tests.integration.certificates import Authority
 from tests.limits import LIMITS
 
@@ -101,7 +101,7 @@ class Above(asyncio.Protocol):
         self.calls.append("lost")
 
 
-class AtOnce(Handshakes):
+class AtOnce(ClientHandshakes):
     """Every handshake has its turn at once."""
 
     def queue(self, connection: TLSConnection) -> None:
@@ -117,7 +117,7 @@ class Both:
         authority: Authority,
         *,
         goes_on: bool = False,
-        turns: type[Handshakes] = AtOnce,
+        turns: type[ClientHandshakes] = AtOnce,
     ) -> None:
         self.above = Above(goes_on=goes_on)
         self.wire = Wire()
@@ -271,7 +271,7 @@ async def test_a_turn_of_the_loop_makes_so_many_steps_of_handshakes(authority: A
 
     problems: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
-    handshakes = Handshakes(lambda remote: b"")
+    handshakes = ClientHandshakes(lambda remote: b"")
     for number in range(2 * LIMITS.tls_steps + 2):
         handshakes.queue(cast(Any, Step(number)))
     assert made == []
@@ -288,7 +288,7 @@ async def test_a_turn_of_the_loop_makes_so_many_steps_of_handshakes(authority: A
 async def test_a_client_that_leaves_before_its_turn_is_forgotten(
     certificate: Certificate, authority: Authority, is_closed: bool
 ) -> None:
-    both = Both(certificate, authority, turns=Handshakes)
+    both = Both(certificate, authority, turns=ClientHandshakes)
     client = both.context.wrap_bio(ssl.MemoryBIO(), hello := ssl.MemoryBIO(), server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
@@ -307,7 +307,7 @@ async def test_a_client_that_leaves_before_its_turn_is_forgotten(
 async def test_while_a_handshake_waits_no_more_is_read_than_allowed_and_nothing_is_lost(
     certificate: Certificate, authority: Authority
 ) -> None:
-    both = Both(certificate, authority, turns=Handshakes)
+    both = Both(certificate, authority, turns=ClientHandshakes)
     await both.shake_in_turns()
     both.client.write(b"a" * (2 * LIMITS.tls_handshake))
     data = both.from_client()
@@ -477,7 +477,7 @@ async def test_nothing_is_read_once_the_protocol_has_ended_the_connection(
         await asyncio.sleep(0)
         assert both.above.data == b""
 
-        both = Both(certificate, authority, turns=Handshakes)
+        both = Both(certificate, authority, turns=ClientHandshakes)
         client = both.context.wrap_bio(ssl.MemoryBIO(), hello := ssl.MemoryBIO(), server_hostname="localhost")
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
@@ -497,7 +497,7 @@ async def test_a_bug_above_ends_the_connection_also_where_the_loop_does_not_see_
     def fail() -> None:
         raise ZeroDivisionError
 
-    both = Both(certificate, authority, turns=Handshakes)
+    both = Both(certificate, authority, turns=ClientHandshakes)
     both.above.on_data = fail
     client = both.context.wrap_bio(both._from_server, both._to_server, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):

@@ -24,7 +24,7 @@ from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
-from gai_fast.server.lanes.lane import FastLane, Routes
+from gai_fast.server.lanes.lane import FastLane, LaneRoutes
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS, until
 
@@ -34,7 +34,7 @@ HEAD = StreamHead("text/event-stream", "req-1", "sid", (("vary", "Origin"),))
 HIGH_WATER = 64 * 1024
 
 
-class AnyRoutes(Routes):
+class AnyRoutes(LaneRoutes):
     """Routes of the lane: every request is answered by the test."""
 
     def __init__(self, handler: Callable[[ClientTransport], None]) -> None:

@@ -22,7 +22,7 @@ from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.lane import FastLane, LaneConnection, Routes
+from gai_fast.server.lanes.lane import FastLane, LaneConnection, LaneRoutes
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.incoming_requests import post
@@ -141,7 +141,7 @@ class General(asyncio.Protocol):
         self.calls.append("pause")
 
 
-class Fixture(Routes):
+class Fixture(LaneRoutes):
     """A connection whose routes answer with the request's target and body; `/s` is a stream."""
 
     def __init__(self, *, max_body: int = 100, refusal: Reply | None = None) -> None:

@@ -12,7 +12,7 @@ from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSetti
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.retry import RetryPolicy
-from gai_fast.server.pass_through.calls import AskedCall, Call, NextCalls
+from gai_fast.server.pass_through.calls import AskedCall, NextCalls, PassedCall
 
 FAILED = Error("provider_unavailable", reason="connect")
 
@@ -42,8 +42,8 @@ def upstream(name: str, **more: Any) -> UpstreamSettings:
     return UpstreamSettings(name, "openai-compatible", f"http://{name}", retries=0, **more)
 
 
-def call_at(model: ModelSettings, at: Callable[[ModelSettings], Call] | None) -> Call:
-    call = Call(model.upstream, "/embeddings", b"{}", StreamSettings(), "/v1/embeddings")
+def call_at(model: ModelSettings, at: Callable[[ModelSettings], PassedCall] | None) -> PassedCall:
+    call = PassedCall(model.upstream, "/embeddings", b"{}", StreamSettings(), "/v1/embeddings")
     call.model, call.at = model, at
     return call
 
@@ -54,7 +54,7 @@ def model(names: str, **more: Any) -> ModelSettings:
 
 
 def next_calls(model: ModelSettings, without_route: str = "") -> NextCalls:
-    def at(model: ModelSettings) -> Call:
+    def at(model: ModelSettings) -> PassedCall:
         if model.upstream.name in without_route:
             raise Error("unsupported")
         return call_at(model, at)
@@ -95,7 +95,7 @@ def test_no_model_of_fallback_follows() -> None:
 
 def test_an_upstreams_own_path_is_asked_again_there_alone() -> None:
     own = UpstreamSettings("a", "openai-compatible", "http://a", retries=1)
-    call = Call(own, "/x", b"", StreamSettings(), "/p/{}")
+    call = PassedCall(own, "/x", b"", StreamSettings(), "/p/{}")
     those = NextCalls(InOrder(), call, "", 1, 10.0, is_retry=False)
     again = those.after(Error("network", reason="connect"), 0.0, has_key=False)
     assert again is not None

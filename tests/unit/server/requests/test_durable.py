@@ -14,7 +14,7 @@ from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Setti
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.durable import DurableRoutes, Place, RunningStream, place_of, state_of
+from gai_fast.server.requests.durable import DurableRoutes, RunningStream, StreamPlace, place_of, state_of
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.net.fakes import FakeClient, FakeOutput
@@ -67,9 +67,9 @@ def refused(call: Any, asked: Incoming) -> tuple[int, str | None]:
 
 def test_a_place_is_a_stream_and_a_number_and_the_header_counts_first() -> None:
     assert place_of(ask()) is None
-    assert place_of(ask(last_event_id=f"{ID}.17")) == Place(ID, 17)
-    assert place_of(ask(query=f"after={ID}.0")) == Place(ID, 0)
-    assert place_of(ask(query=f"after={ID}.5", last_event_id=f"{ID}.17")) == Place(ID, 17)
+    assert place_of(ask(last_event_id=f"{ID}.17")) == StreamPlace(ID, 17)
+    assert place_of(ask(query=f"after={ID}.0")) == StreamPlace(ID, 0)
+    assert place_of(ask(query=f"after={ID}.5", last_event_id=f"{ID}.17")) == StreamPlace(ID, 17)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gai_fast.server.workers.link import (
     Link,
     LinkError,
     LinkGone,
-    Messages,
+    LinkMessages,
     pack,
     receive_connections,
     send_connection,
@@ -34,7 +34,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_messages_are_found_however_they_are_cut(size: int) -> None:
     data = pack("ready") + pack("counts", 1, {"a": [1, 2.5]}) + pack("failed", 3, "ä")
-    messages = Messages()
+    messages = LinkMessages()
     found = [each for at in range(0, len(data), size) for each in messages.feed(data[at : at + size])]
     assert found == [["ready"], ["counts", 1, {"a": [1, 2.5]}], ["failed", 3, "ä"]]
 
@@ -46,7 +46,7 @@ def test_messages_are_found_however_they_are_cut(size: int) -> None:
 )
 def test_what_is_no_message_is_an_error(data: bytes) -> None:
     with pytest.raises(LinkError):
-        list(Messages().feed(data))
+        list(LinkMessages().feed(data))
     assert len(msgspec.msgpack.encode(5)) == 1
 
 
@@ -55,7 +55,7 @@ def test_a_full_link_keeps_what_waits_and_loses_nothing(pair: tuple[socket.socke
     while not link.is_full:
         link.send("settings", b"x" * 100_000)
     link.send("last")
-    messages, found = Messages(), []
+    messages, found = LinkMessages(), []
     while not found or found[-1] != ["last"]:
         found += messages.feed(other.recv(1 << 20))
         link.flush()

@@ -25,7 +25,7 @@ from gai_fast.server.admin.watch import Watches
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.durable import RunningStream
 from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
-from gai_fast.server.workers.peers import RECORDS, Answers, PeerBackend, Peers, RecordHome
+from gai_fast.server.workers.peers import RECORDS, PeerAnswers, PeerBackend, Peers, RecordHome
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import ANSWERS, CANCEL, StoreError
@@ -78,8 +78,8 @@ class Pair:
         return self.two.store.create(LogHeader(letter * 22 + SERVER + "2", **fields))
 
 
-def answers_of(engine: Engine) -> Answers:
-    return Answers(
+def answers_of(engine: Engine) -> PeerAnswers:
+    return PeerAnswers(
         engine, Watches(engine), RecentRequests(), LastHour(PrometheusSink([]), lambda: RunningSums(0, 0, 0))
     )
 
@@ -436,7 +436,7 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
             log.append(frame(log, seq), seq)
         log.trim(log.size - 300)
         assert 0 < log.lost < 6
-        answer = await Answers(
+        answer = await PeerAnswers(
             both.two, Watches(both.two), RecentRequests(), LastHour(PrometheusSink([]), lambda: RunningSums(0, 0, 0))
         ).tail({log.header.stream_id: 6}, 0.0)
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
