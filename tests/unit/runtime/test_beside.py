@@ -59,6 +59,7 @@ async def test_an_error_is_the_result_and_work_that_was_given_up_is_not_begun() 
     first = beside.do(go.wait)
     second = beside.do(count)
     second.cancel()
+    await asyncio.sleep(0)  # the executor hears of it
     go.set()
     await first
     await beside.do(lambda: None)

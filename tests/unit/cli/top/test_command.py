@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.admin_client import AdminError
-from gai_fast.cli.top.command import command as top
+from gai_fast.cli.top import command as top
 from tests.ports import free_port
 from tests.unit.cli.conftest import Run
 
