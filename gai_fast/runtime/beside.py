@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from gai_fast.runtime.breathing import begin_work, end_work
@@ -36,10 +37,7 @@ class Beside:
         """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="gai-fast-beside")
-        begin_work()
-        result = self._loop.run_in_executor(self._executor, work)
-        result.add_done_callback(_done)
-        return result
+        return self._loop.run_in_executor(self._executor, partial(_breathing, work))
 
     def close(self) -> None:
         """Ends the thread after its work; does nothing if there is none."""
@@ -48,5 +46,9 @@ class Beside:
             self._executor = None
 
 
-def _done(_: asyncio.Future[_T]) -> None:
-    end_work()
+def _breathing(work: Callable[[], _T]) -> _T:
+    begin_work()
+    try:
+        return work()
+    finally:
+        end_work()

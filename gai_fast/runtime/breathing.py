@@ -5,31 +5,38 @@ A module of its own, since whoever reads or writes requests imports it, also wit
 
 from __future__ import annotations
 
-from time import sleep
+from threading import get_ident
+from time import perf_counter, sleep
 from typing import Final
+
+from gai_fast.runtime.limits import LIMITS
+
+_BREATH: Final[float] = LIMITS.breath
 
 
 class _Work:
-    """The pieces of work in this process, beside any loop."""
+    """The threads of this process that work beside a loop."""
 
     def __init__(self) -> None:
-        self.running = 0
+        self.threads: set[int] = set()
+        self.breathed_at = 0.0
 
 
 _work: Final = _Work()
 
 
 def begin_work() -> None:
-    """Counts a piece of work."""
-    _work.running += 1
+    """Notes that this thread works beside a loop."""
+    _work.threads.add(get_ident())
 
 
 def end_work() -> None:
-    """Counts a piece of work no more."""
-    _work.running -= 1
+    """Notes that this thread works no more."""
+    _work.threads.discard(get_ident())
 
 
 def breathe() -> None:
-    """Lets other threads go on, if there is work beside the loop."""
-    if _work.running:
+    """Lets the loop go on, if this thread works beside it and has not breathed for `limits.breath`."""
+    if _work.threads and get_ident() in _work.threads and perf_counter() - _work.breathed_at >= _BREATH:
         sleep(0)
+        _work.breathed_at = perf_counter()

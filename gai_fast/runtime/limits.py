@@ -22,6 +22,10 @@ class Limits:
     """Seconds by which the loop may be late before sockets are read before timers fire: two ticks, because a busy
     machine makes a process late by that much, and a third tick of delay is not noticeable."""
 
+    breath: float = 0.002
+    """Seconds of work beside the loop after which the loop may go on. It may then take as long as the interpreter's
+    switch interval, 5 ms: with more breaths a loop that is never idle would hold up the work for minutes."""
+
     piped_file: float = 5.0
     """Seconds in which a piped file must end: a command that decrypts it may ask a server for the key. A reload blocks
     all streams for as long for each such file, and a pipe that was read at the start is empty at a reload."""

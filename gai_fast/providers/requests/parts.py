@@ -31,6 +31,7 @@ from gai_fast.model.request import (
     ToolCallPart,
     ToolMessage,
 )
+from gai_fast.runtime.breathing import breathe
 
 KNOBS: Final = (
     "top_k",
@@ -490,6 +491,7 @@ def closed_schema(schema: Any) -> Any:
     Args:
         schema: The schema, or a part of it. It is not changed; it is the result if nothing has to be.
     """
+    breathe()
     if isinstance(schema, list):
         written = [closed_schema(each) for each in schema]
         return schema if all(map(_is_same, written, schema)) else written

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from gai_fast.providers.requests.parts import NAMED_SCHEMAS, NO_SCHEMAS, is_object
+from gai_fast.runtime.breathing import breathe
 
 _KINDS: Final = frozenset(("$ref", "anyOf", "type"))
 """The members of which OpenAI wants one in each part of a strict schema."""
@@ -47,6 +48,7 @@ class _NotStrictError(Exception):
 
 
 def _all_required(schema: Any) -> Any:
+    breathe()
     if isinstance(schema, list):
         written = [_part(each) if isinstance(each, dict) else each for each in schema]
         return schema if all(one is other for one, other in zip(written, schema, strict=True)) else written
@@ -108,6 +110,7 @@ def is_recursive(schema: Mapping[str, Any]) -> bool:
 
 def _inner(part: Any, schema: Mapping[str, Any]) -> list[Any]:
     """Returns the objects and lists of a part of a schema, and the part to which it refers."""
+    breathe()
     if isinstance(part, list):
         return [each for each in part if isinstance(each, (dict, list))]
     found: list[Any] = []

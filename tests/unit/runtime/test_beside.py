@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from gai_fast.runtime import breathing
 from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.breathing import breathe
 
@@ -64,17 +63,6 @@ async def test_an_error_is_the_result_and_work_that_was_given_up_is_not_begun() 
     await first
     await beside.do(lambda: None)
     assert begun == 0
-    beside.close()
-
-
-async def test_there_is_work_until_its_result_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    breaths: list[float] = []
-    monkeypatch.setattr(breathing, "sleep", breaths.append)
-    beside = Beside(asyncio.get_running_loop())
-    await beside.do(breathe)
-    await asyncio.sleep(0)
-    breathe()
-    assert breaths == [0]
     beside.close()
 
 
