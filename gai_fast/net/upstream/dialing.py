@@ -238,8 +238,8 @@ def _connect(sock: socket.socket, address: Any) -> int:
 async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
     """Waits until the socket is connected to a resolved address.
 
-    uvloop's `sock_connect` would resolve the address again in a thread. That takes longer than connecting. Also, system
-    calls cost a little more in a process that has threads.
+    The loop's `sock_connect` would wait for a turn of the loop also on one machine, where the second call of `connect`
+    has the result.
 
     Raises:
         OSError: The connection failed.
