@@ -25,7 +25,7 @@ import errno, os, select, signal, socket, sys, time
 from dataclasses import replace
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.workers import link
-from gai_fast.server.workers.link import Messages, pack, receive_connections
+from gai_fast.server.workers.link import LinkMessages, pack, receive_connections
 from gai_fast.server.workers.supervisor import Supervisor, WorkerError
 
 HOW = sys.argv[2]
@@ -86,7 +86,7 @@ def work(ends):
         time.sleep(0.5)  # a third worker should be ready by then
         return 1
     ends.link.sendall(pack("ready"))
-    messages, taken, is_draining, has_last = Messages(), 0, False, False
+    messages, taken, is_draining, has_last = LinkMessages(), 0, False, False
     while not has_last:
         ready, _, _ = select.select([ends.link, ends.channel], [], [], LIMITS.worker_beat)
         if HOW not in ("hung", "narrow"):
