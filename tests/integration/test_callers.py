@@ -83,7 +83,7 @@ async def test_nothing_that_a_server_prints_or_answers_holds_a_secret(net: Net, 
     assert server.stdout is not None
     printed = b""
     try:
-        while b"curl" not in printed:
+        while b"\nmodels: " not in printed:
             printed += await server.stdout.readline()
         found = re.search(rb"http://([0-9.:]+)", printed)
         assert found is not None

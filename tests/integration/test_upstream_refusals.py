@@ -14,7 +14,7 @@ from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.attempts.retry import AttemptFailure, RetryPolicy, RetryVerdict
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.tls import default_ssl_context
-from gai_fast.server import application
+from gai_fast.server import service
 from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (
@@ -57,7 +57,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[RetryVerdict]:
         made.targets.policy = Telling()
         return made
 
-    monkeypatch.setattr(application, "Engine", engine)
+    monkeypatch.setattr(service, "Engine", engine)
     return seen
 
 

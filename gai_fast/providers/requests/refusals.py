@@ -100,7 +100,8 @@ def has_path(body: Mapping[str, Any], path: str) -> bool:
         body: The body.
         path: The path, as `paths_within` yields it.
     """
-    return path in paths_within(body, [name for name in body if path.startswith(name)])
+    # mypyc's generators have no `in`.
+    return any(each == path for each in paths_within(body, [name for name in body if path.startswith(name)]))
 
 
 def value_at(body: Mapping[str, Any], path: str) -> Any:

@@ -18,7 +18,10 @@ from gai_fast.model.errors import NotFound
 from gai_fast.providers import PROVIDERS, Target, get_provider
 from gai_fast.providers.requests.routes import ROUTES
 
-pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # OpenAI's of its oldest routes
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),  # OpenAI's of its oldest routes
+    pytest.mark.filterwarnings("ignore:ast.* is deprecated:DeprecationWarning"),  # of what Mistral's imports for them
+]
 SOUND = ("a.wav", b"RIFF", "audio/wav")
 Ask = Callable[[Any], Any]
 OF_OPENAI: dict[str, Ask] = {
