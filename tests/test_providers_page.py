@@ -16,7 +16,7 @@ from tools.provider_table import FIXTURES, PAGE, apis, blocks, fate_of, generate
 TESTS = Path(__file__).parent / "unit" / "providers"
 
 SECTION = re.compile(r"^## .*?`([a-z-]+)`\n(.*?)(?=^## |\Z)", re.M | re.S)
-NAMED_TEST = re.compile(r"`(test_\w+\.py)::([\w:]+)`")
+NAMED_TEST = re.compile(r"`((?:\w+/)?test_\w+\.py)::([\w:]+)`")
 NAMED_FIXTURE = re.compile(r"`([\w-]+/\w+\.(?:sse|ndjson|jsonarray|json))`")
 
 

@@ -41,7 +41,10 @@ def test_raw_members_and_blocks_of_any_provider_are_checked() -> None:
     made = settings()
     found = ids_in_raw(made, made.chosen("m"), [NAMED, {"prompt": {"id": "p"}}, {}], [])
     assert sorted(each.identifier for each in found) == ["msg_1", "p", "resp_1"]
-    assert ids_in_raw(made, made.chosen("m"), [{"seed": 5}], [{"type": "compaction", "id": "c", "summary": "s"}]) == []
+    assert (
+        ids_in_raw(made, made.chosen("m"), [{"seed": 5}], [{"type": "compaction", "id": "c", "encrypted_content": "s"}])
+        == []
+    )
     blocks = [{"type": "item_reference", "id": "msg_2"}, {"type": "container_upload", "file_id": "file_2"}]
     assert sorted(one.identifier for one in ids_in_raw(made, made.chosen("m"), [], blocks)) == ["file_2", "msg_2"]
 
