@@ -46,7 +46,7 @@ StartResponse = Callable[..., Any]
 UNSUPPORTED: Final = ("commit_after", "compression", "write_timeout")
 """Keywords that a response cannot support: it sees neither its request nor its connection."""
 UNSUPPORTED_OF_HANDLERS: Final = ("write_timeout",)
-"""Likewise for a handler and a response with `request`, which see the request."""
+"""Keywords that a handler, or a response with `request`, cannot support: it sees no connection."""
 
 
 def sse_response(events: Items, *, request: Any = None, **options: Any) -> Response:

@@ -275,7 +275,7 @@ class PassThroughRoutes:
     def read_own_ids(self, passage: TransferPassage) -> None:
         """Reads a JSON body, whose caller must own the ids that it names.
 
-        The body is written anew: of duplicate members an upstream may read another one.
+        The body is written again: of duplicate members an upstream may read another one.
         """
         incoming, settings = passage.incoming, self._engine.settings
         body = parse_object(incoming.json_body())

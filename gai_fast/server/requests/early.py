@@ -139,8 +139,10 @@ async def read_rest(passage: Passage, beside: Beside) -> None:
     Raises:
         Error: As `rest`.
     """
-    assert passage.rest is not None
-    await beside.do(passage.rest)
+    rest = passage.rest
+    assert rest is not None
+    passage.rest = None  # it refers to the request, which would keep its body until the next collection
+    await beside.do(rest)
     passage.name_ids()
 
 

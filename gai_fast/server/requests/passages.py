@@ -402,13 +402,14 @@ class CountPassage(StreamPassage):
     An upstream of the dialect counts, if it can; else the count is estimated.
     """
 
-    __slots__ = ("_asked", "_body", "_error", "_estimate", "_model")
+    __slots__ = ("_asked", "_body", "_error", "_estimate", "_is_checked", "_model")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._body: dict[str, Any]  # from `read` on
         self._asked: ClientRequest  # likewise
         self._error: Error | None = None
+        self._is_checked = False
         self._estimate: Reply | None = None
         self._model: ModelSettings  # from `plan` on
 
@@ -429,7 +430,7 @@ class CountPassage(StreamPassage):
         check_further_models(body, incoming.key)
         self._model = model = home.engine.targets.with_target(model, self._asked.body)
         if self._is_estimated(model):
-            if self.rest is None:
+            if not self._is_checked:
                 self._check()
             if self._error is not None:
                 raise self._error
@@ -454,6 +455,7 @@ class CountPassage(StreamPassage):
 
     def _check(self) -> None:
         """Checks a request whose tokens are estimated: one that would be refused has no count."""
+        self._is_checked = True
         try:
             check_translated(containers_of(self.incoming.http.body))
             self.incoming.format.parse_request(self._body)

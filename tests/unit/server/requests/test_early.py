@@ -13,12 +13,14 @@ from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.server_limits import ServerLimits
-from gai_fast.server.requests.early import EarlyChecks, checked
+from gai_fast.server.requests.early import EarlyChecks, checked, read_rest
 from gai_fast.stores import Claim
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.stub_passage import StubPassage
 
 KEY = KeySettings("ann", (), limits=KeyLimits(requests_per_minute=1))
 BODY = b'{"query": "a"}'
@@ -185,3 +187,11 @@ async def test_a_body_that_is_no_object_is_left_to_its_handler(body: bytes, chan
     with pytest.raises(Error) as refused:
         parse_object(found)
     assert refused.value.code == "invalid_request"
+
+
+async def test_the_rest_of_a_large_request_is_read_once_and_does_not_keep_the_request() -> None:
+    beside, passage = Beside(asyncio.get_running_loop()), StubPassage("a")
+    passage.rest = passage.read  # refers to the request
+    await read_rest(passage, beside)
+    beside.close()
+    assert (passage.rest, passage.steps) == (None, ["read"])
