@@ -7,8 +7,7 @@
  * timer in the set ends the rests.
  *
  * Sockets that are read far less often than once per token have another set, which is level-triggered: it reports
- * unread bytes again. The event loop may watch an outer epoll set in its place, which contains this set and a periodic
- * timer; only one of the two is enabled at a time.
+ * unread bytes again.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
@@ -27,10 +26,6 @@ typedef struct {
 enum {
     GAI_READY = 64, /* the most sockets reported by one call; the next call reports others */
 };
-
-/* A set of sockets in 64 bits, by descriptor modulo 64. Sockets may share a bit, so the count is a lower bound. */
-static inline uint64_t gai_see(uint64_t seen, int socket) { return seen | (uint64_t)1 << (socket & 63); }
-static inline int gai_count_seen(uint64_t seen) { return __builtin_popcountll(seen); }
 
 /* Returns the number of bytes read, less than `size` if there are no more; 0 if the peer has closed its side; otherwise
  * the negative error: -EAGAIN if no bytes have come. */
@@ -93,8 +88,7 @@ static inline int gai_wake(int set, int socket, void *whose) {
 }
 
 /* Opens a timer in a set. `gai_take_ready` reports it once when it is due; for an event loop that watches the set, the
- * set is readable until the timer is read or set again. Returns -1 if the process or the system has no descriptor
- * left. */
+ * set is readable until the timer is set again. Returns -1 if the process or the system has no descriptor left. */
 static inline int gai_open_timer(int set) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = NULL}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -109,39 +103,6 @@ static inline int gai_open_timer(int set) {
 static inline void gai_set_timer(int timer, long nanoseconds) {
     struct itimerspec due = {.it_value = {.tv_nsec = nanoseconds > 0 ? nanoseconds : 1}};
     timerfd_settime(timer, 0, &due, NULL);
-}
-
-/* Starts a periodic timer, which is due at multiples of the interval: nanoseconds, less than a second. 0 stops it. It
- * cannot fail, because its arguments are valid. */
-static inline void gai_set_periodic_timer(int timer, long interval) {
-    struct itimerspec ticks = {.it_value = {.tv_nsec = interval}, .it_interval = {.tv_nsec = interval}};
-    timerfd_settime(timer, TFD_TIMER_ABSTIME, &ticks, NULL);
-}
-
-/* Makes a timer unreadable until it is due again. */
-static inline void gai_read_timer(int timer) {
-    uint64_t expirations;
-    if (read(timer, &expirations, sizeof expirations) < 0) {
-        return; /* it was not due */
-    }
-}
-
-/* Opens an outer set, which is readable while the inner set is. Returns -1 if the process or the system has no
- * descriptor left. */
-static inline int gai_open_outer(int inner) {
-    struct epoll_event event = {.events = EPOLLIN};
-    int outer = gai_open_set();
-    if (outer >= 0 && epoll_ctl(outer, EPOLL_CTL_ADD, inner, &event) < 0) {
-        close(outer);
-        return -1;
-    }
-    return outer;
-}
-
-/* Sets whether the outer set is readable while the inner set is. It cannot fail: the outer set contains the inner. */
-static inline void gai_enable_inner(int outer, int inner, int is_enabled) {
-    struct epoll_event event = {.events = is_enabled ? EPOLLIN : 0};
-    epoll_ctl(outer, EPOLL_CTL_MOD, inner, &event);
 }
 
 static inline void gai_forget(int set, int socket) { epoll_ctl(set, EPOLL_CTL_DEL, socket, NULL); }
@@ -207,10 +168,6 @@ static inline int gai_rest(int set, int socket, void *whose) { return (void)set,
 static inline int gai_wake(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline int gai_open_timer(int set) { return (void)set, -1; }
 static inline void gai_set_timer(int timer, long nanoseconds) { (void)timer, (void)nanoseconds; }
-static inline void gai_set_periodic_timer(int timer, long interval) { (void)timer, (void)interval; }
-static inline void gai_read_timer(int timer) { (void)timer; }
-static inline int gai_open_outer(int inner) { return (void)inner, -1; }
-static inline void gai_enable_inner(int outer, int inner, int is_enabled) { (void)outer, (void)inner, (void)is_enabled; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_due) {
     return (void)set, (void)ready, *is_due = 0;

@@ -11,7 +11,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport strerror
 
 from gai_fast.kernels._pure import socket_set as pure
@@ -23,16 +23,9 @@ from gai_fast.kernels._native.c cimport (
     GAI_CAN_WATCH,
     GAI_READY,
     gai_close,
-    gai_count_seen,
-    gai_enable_inner,
     gai_forget,
-    gai_open_outer,
     gai_open_set,
-    gai_open_timer,
-    gai_read_timer,
     gai_receive,
-    gai_see,
-    gai_set_periodic_timer,
     gai_take_readable,
     gai_transmit,
     gai_watch_reader,
@@ -47,10 +40,6 @@ cdef int UNFLUSHED = LIMITS.unflushed_transports
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
 cdef double DEFERRED_FOR = LIMITS.deferred_for
-cdef int COALESCED_SOCKETS = LIMITS.coalesced_sockets
-cdef double COALESCED_READS = LIMITS.coalesced_reads
-cdef int COALESCING_CALLS = LIMITS.coalescing_calls
-cdef long COALESCING_INTERVAL = round(LIMITS.coalescing_interval * 1e9)
 
 
 def receive(int descriptor, Py_ssize_t most):
@@ -86,92 +75,6 @@ def send(int descriptor, data):
     raise OSError(-sent, strerror(-sent).decode())
 
 
-cdef class Coalescing:
-    """Coalesces the reads of a set: while many sockets are read often, only a periodic timer wakes the loop.
-
-    Network cards coalesce interrupts in the same way.
-    """
-
-    cdef int inner          # the set
-    cdef int outer          # the epoll set that the loop watches, which contains the inner set and the timer; or -1
-    cdef int timer          # the timer, or -1
-    cdef bint is_on         # whether the timer wakes the loop
-    cdef int calls          # calls of the loop since the last decision
-    cdef int reads          # number of sockets read in these calls
-    cdef uint64_t seen      # the sockets read in these calls
-    cdef double since       # the time of the last decision
-
-    def __cinit__(self):
-        self.outer = self.timer = -1
-
-    def __dealloc__(self):
-        self.close()
-
-    cdef int open(self, int inner) noexcept:
-        """Returns the set that the loop must watch; -1 if there is no descriptor left."""
-        self.inner = inner
-        self.begin_count(perf_counter())
-        self.outer = gai_open_outer(inner)
-        if self.outer >= 0:
-            self.timer = gai_open_timer(self.outer)
-            if self.timer < 0:
-                self.close()
-        return self.outer
-
-    cdef int close(self) noexcept:
-        if self.timer >= 0:
-            gai_close(self.timer)
-        if self.outer >= 0:
-            gai_close(self.outer)
-        self.outer = self.timer = -1
-        self.is_on = False
-        return 0
-
-    cdef int begin_count(self, double now) noexcept:
-        self.calls = self.reads = 0
-        self.seen = 0
-        self.since = now
-        return 0
-
-    cdef int switch(self, bint on) noexcept:
-        if on != self.is_on:
-            self.is_on = on
-            gai_enable_inner(self.outer, self.inner, not on)
-            gai_set_periodic_timer(self.timer, COALESCING_INTERVAL if on else 0)
-        return 0
-
-    cdef int begin(self) noexcept:
-        """Begins a call of the loop."""
-        if self.is_on:
-            gai_read_timer(self.timer)
-        return 0
-
-    cdef int end(self, const int *readable, int count, bint is_urgent) noexcept:
-        """Counts the sockets that this call has read. After enough calls decides again whether to coalesce.
-
-        If `is_urgent`, sockets are left for the next call, so coalescing stops at once.
-        """
-        cdef double now, least
-        cdef int i
-        if self.outer < 0:
-            return 0  # closed, or never opened
-        for i in range(count):
-            self.seen = gai_see(self.seen, readable[i])
-        self.calls += 1
-        self.reads += count
-        if is_urgent:
-            self.switch(False)
-            self.begin_count(perf_counter())
-        elif self.calls >= COALESCING_CALLS:
-            now = perf_counter()
-            least = (now - self.since) * COALESCED_READS
-            if self.is_on:
-                least /= 4  # coalescing itself reduces the number of reads
-            self.switch(self.reads >= least and gai_count_seen(self.seen) >= COALESCED_SOCKETS)
-            self.begin_count(now)
-        return 0
-
-
 cdef class SocketSet:
     """See `gai_fast.kernels._pure.socket_set.SocketSet`."""
 
@@ -181,8 +84,6 @@ cdef class SocketSet:
     cdef dict _watched_by_others    # the callbacks of `_others`
     cdef list _unflushed    # transports that are flushed at the end of the iteration
     cdef int _set           # the epoll set, or -1
-    cdef int _watched       # the set that the loop watches: `_set` or the outer set
-    cdef Coalescing _coalescing     # None if reads are never coalesced
     cdef bint _is_closed
     cdef double _deferred   # the time until which an iteration reads only a few sockets
     cdef double _since      # the time since which sockets have been deferred; 0 if no socket is
@@ -190,10 +91,9 @@ cdef class SocketSet:
     def __cinit__(self):
         self._set = -1
 
-    def __init__(self, loop, *, bint coalesces=False):
+    def __init__(self, loop):
         if self._loop is not None:
             raise TypeError("a SocketSet cannot be made anew")
-        self._coalescing = Coalescing() if coalesces else None
         self._loop = loop
         self._others = pure.SocketSet(loop)
         self._watched_by_others = self._others._callbacks
@@ -262,26 +162,16 @@ cdef class SocketSet:
         if opened >= 0 and not self._callbacks:
             self._set = -1
             try:
-                self._loop.remove_reader(self._watched)
+                self._loop.remove_reader(opened)
             finally:
-                if self._coalescing is not None:
-                    self._coalescing.close()
                 gai_close(opened)
-
-    @property
-    def is_coalescing(self):
-        """See `gai_fast.kernels._pure.socket_set.SocketSet.is_coalescing`."""
-        return self._coalescing is not None and self._coalescing.is_on
 
     def _read(self):
         """Calls back for the sockets that can be read. If a callback raises, the set reports the others again."""
         global READING
         cdef int[GAI_READY] readable
         cdef int i = 0, count, most = GAI_READY
-        cdef bint leaves  # whether sockets are left for the next call
         cdef double now
-        if self._coalescing is not None:
-            self._coalescing.begin()
         if self._deferred:
             now = perf_counter()
             if now < self._deferred:
@@ -290,7 +180,6 @@ cdef class SocketSet:
                 if now - self._since < DEFERRED_FOR:
                     most = DEFERRED
         count = gai_take_readable(self._set, readable, most)
-        leaves = count == most
         if count < most:  # no socket waits
             self._since = 0
             if most == GAI_READY:
@@ -299,13 +188,11 @@ cdef class SocketSet:
         try:
             while i < count:
                 callback = self._callbacks.get(readable[i])
-                if callback is not None and callback():  # the socket was not removed, and more bytes wait
-                    leaves = True
+                if callback is not None:  # the socket was not removed
+                    callback()
                 i += 1
         finally:
             READING = 0
-            if self._coalescing is not None:
-                self._coalescing.end(readable, count, leaves or i < count)
 
     cdef bint can_watch(self) except -1:
         """Returns whether there is a set; opens it at the first call."""
@@ -316,16 +203,11 @@ cdef class SocketSet:
         opened = gai_open_set()
         if opened < 0:
             return False
-        self._watched = -1 if self._coalescing is None else self._coalescing.open(opened)
-        if self._watched < 0:
-            self._watched = opened
         try:
-            self._loop.add_reader(self._watched, self._read)
+            self._loop.add_reader(opened, self._read)
             is_well = True
         finally:
             if not is_well:  # the loop does not watch the set
-                if self._coalescing is not None:
-                    self._coalescing.close()
                 gai_close(opened)
         self._set = opened
         return True

@@ -32,25 +32,6 @@ class Limits:
     """The longest time, in seconds, for which responses are deferred. Without it, a steady overload would start streams
     and not serve them."""
 
-    coalesced_sockets: int = 16
-    """Number of different sockets of an upstream over TLS from which on their reads are coalesced. With fewer sockets,
-    one iteration of the loop reads most of them anyway. Sockets are distinguished by their descriptors modulo 64, so
-    coalescing usually begins with 16 to 22 sockets."""
-
-    coalesced_reads: float = 2500.0
-    """Reads per second from which on coalescing begins: a quarter of what a core can serve. It ends below a quarter of
-    this rate."""
-
-    coalescing_calls: int = 64
-    """Iterations of the loop after which coalescing is decided again: some milliseconds under load, 64 ms once the load
-    has ended."""
-
-    coalescing_interval: float = 0.001
-    """Seconds, below 1, between coalesced reads. An iteration of the loop then reads more sockets and more of each
-    response: responses of 100 deltas in a burst take 14 % less CPU. If the core is fully used, they come no later;
-    otherwise each read comes up to 1 ms later. 0.4 ms saves a third of that. 1.6 ms saves a little more, but responses
-    come later."""
-
     unflushed_transports: int = 8
     """Connections whose writes may wait for the end of the loop's iteration. Once so many wait, they are sent, so that
     peers can work during a long iteration. With 64, the first token of 200 clients at once (p99) took a tenth

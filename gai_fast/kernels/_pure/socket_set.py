@@ -86,15 +86,11 @@ class SocketSet:
 
     Args:
         loop: The loop.
-        coalesces: Whether reads are coalesced under load: while `limits.coalesced_sockets` different sockets are read,
-            at `limits.coalesced_reads` per second or more, the set calls back once per `limits.coalescing_interval`.
-            Sockets that are left for the next iteration, or have more bytes than one read returns, do not wait. The
-            definition calls back at once.
     """
 
     __slots__ = ("_callbacks", "_due", "_loop")
 
-    def __init__(self, loop: Loop, *, coalesces: bool = False) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._callbacks: dict[int, Callable[[], object]] = {}  # by descriptor
         self._due: set[int] = set()  # descriptors to poll in the next iteration
@@ -106,8 +102,7 @@ class SocketSet:
 
         Args:
             descriptor: The socket's descriptor. Nothing else watches it.
-            callback: Is called without arguments; returns whether more bytes may be left than it has read. Its
-                exceptions go to the loop.
+            callback: Is called without arguments. Its exceptions go to the loop.
 
         Raises:
             OSError: The system cannot watch more sockets.
@@ -141,11 +136,6 @@ class SocketSet:
         Returns:
             Whether the transport will be flushed.
         """
-        return False
-
-    @property
-    def is_coalescing(self) -> bool:
-        """Whether the set coalesces reads at present."""
         return False
 
     def close(self) -> None:

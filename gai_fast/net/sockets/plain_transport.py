@@ -64,20 +64,19 @@ class PlainTransport(SocketTransport):
             self._unsent = memoryview(data)[sent:]
             self._await_room()
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         try:
             data = _receive(self._descriptor, self._most)
         except OSError as problem:
             self._close(problem)
-            return False
+            return
         receiver = self._receiver
         if data is None or receiver is None:
-            return False
+            return
         if data:
             receiver.data_received(data)
         else:
             self._input_ended(receiver)
-        return len(data) == self._most
 
     def _input_ended(self, receiver: SocketReceiver) -> None:
         receiver.eof_received()

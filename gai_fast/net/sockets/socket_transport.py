@@ -187,15 +187,14 @@ class SocketTransport(Transport):
         """Works as `Transport.abort`."""
         self._close(None)
 
-    def _readable(self) -> bool:
+    def _readable(self) -> None:
         is_well = False
         try:
-            is_full = self._read()
+            self._read()
             is_well = True
         finally:
             if not is_well:
                 self._close(failed_to("read the connection"))
-        return is_full
 
     def _writable(self) -> None:
         is_well = False
@@ -207,8 +206,8 @@ class SocketTransport(Transport):
                 self._close(failed_to("write to the connection"))
 
     @abstractmethod
-    def _read(self) -> bool:
-        """Reads the socket once and calls the receiver. Returns whether the read was full, so that more may follow."""
+    def _read(self) -> None:
+        """Reads the socket once and calls the receiver."""
 
     def _send(self, data: bytes | memoryview) -> int:
         """Calls `send` once; returns the number of bytes sent, 0 if the socket accepted none or failed."""

@@ -79,11 +79,9 @@ class UpstreamPool(ConnectionPool):
         first_hop = self.origin if proxy is None else proxy.origin
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(first_hop.host, first_hop.port, role, self._loop, timers.clock)
-        is_tls = self.origin.scheme == "https"
-        # Coalescing takes 15 % of the CPU off bursts of 100 over TLS; plain responses gain nothing by it.
-        self._readers = SocketSet(self._loop, coalesces=is_tls)
+        self._readers = SocketSet(self._loop)
         self._tls: TLS | None = None
-        if is_tls:
+        if self.origin.scheme == "https":
             self._tls = TLS(self.origin, self._loop, timers.clock, self._readers, TLSFiles.of(peer).context())
         self._batch = ReadBatch(self._loop, timers.clock)
 

@@ -301,13 +301,11 @@ class TLSTransport(SocketTransport):
 
     # ---- reading
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         if self._state is _SHAKEN:
-            records = self._records
-            self._hand_on(records.receive())
-            return records.is_full
-        self._read_handshake()
-        return False
+            self._hand_on(self._records.receive())
+        else:
+            self._read_handshake()
 
     def _read_handshake(self) -> None:
         buffer = self._handshakes.buffer

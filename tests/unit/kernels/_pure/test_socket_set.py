@@ -6,12 +6,9 @@ import asyncio
 import contextlib
 import os
 import resource
-import select
 import socket
 import struct
-import time
 from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,8 +26,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-MANY = 2 * LIMITS.coalesced_sockets  # some of which are counted as one
-CALLS = LIMITS.coalescing_calls
 
 
 @pytest.fixture(params=list(LOOPS))
@@ -39,14 +34,14 @@ def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEve
     return LOOPS[request.param]
 
 
-@pytest.fixture(params=[False, True], ids=["", "coalesces"])
-def run(request: pytest.FixtureRequest, kernels: ModuleType, new_loop: Any) -> Run:
-    """Runs a scenario with a set, which may coalesce reads, and with the exceptions reported to the loop."""
+@pytest.fixture
+def run(kernels: ModuleType, new_loop: Any) -> Run:
+    """Runs a scenario with a set, and with the exceptions reported to the loop."""
 
     async def with_set(scenario: Callable[[Any, list[Any]], Coroutine[Any, Any, None]]) -> None:
         loop, bugs = asyncio.get_running_loop(), list[Any]()
         loop.set_exception_handler(lambda _, context: bugs.append(context["exception"]))
-        sockets = kernels.SocketSet(loop, coalesces=request.param)
+        sockets = kernels.SocketSet(loop)
         await scenario(sockets, bugs)
         sockets.close()
 
@@ -254,260 +249,26 @@ def test_sockets_that_have_waited_for_a_while_are_read_whatever_is_more_urgent(r
     run(scenario)
 
 
-class Calls:
-    """A loop that the test is: it calls back when the test says so, if what the set has it watch is readable."""
+def test_a_set_may_be_closed_and_used_again_by_a_callback(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        before = descriptors()
+        ours, peer = socket.socketpair()
+        read: list[bytes] = []
 
-    def __init__(self, kernels: ModuleType, *, coalesces: bool = True) -> None:
-        self.sockets = kernels.SocketSet(self, coalesces=coalesces)
-        self.pairs: list[tuple[socket.socket, socket.socket]] = []
-        self.read: list[int] = []
-        self.watched: int | None = None
-
-    def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
-        self.watched, self.callback = descriptor, callback
-
-    def remove_reader(self, descriptor: int) -> None:
-        assert descriptor == self.watched
-        self.watched = None
-
-    def add(self, count: int, read: Callable[[int], object] = lambda _: None) -> None:
-        """Adds sockets that can be read, until `drain`: `read`, called with their numbers, leaves their bytes."""
-        for number in range(len(self.pairs), len(self.pairs) + count):
-            ours, peer = socket.socketpair()
-            self.pairs.append((ours, peer))
-            peer.send(b"x")
-            self.sockets.add_reader(ours.fileno(), partial(self.called, number, read))
-
-    def called(self, number: int, read: Callable[[int], object]) -> object:
-        self.read.append(number)
-        return read(number)
-
-    def call(self, times: int = 1, *, wait_ms: int = 10_000) -> int:
-        """Returns how often it has called back."""
-        for called in range(times):
-            if not self.is_readable(wait_ms):
-                return called
-            self.callback()
-        return times
-
-    def is_readable(self, wait_ms: int) -> bool:
-        assert self.watched is not None
-        look = select.poll()
-        look.register(self.watched, select.POLLIN)
-        return bool(look.poll(wait_ms))
-
-    def drain(self) -> None:
-        for ours, _ in self.pairs:
-            ours.recv(9)
-
-    def close(self) -> None:
-        for ours, peer in self.pairs:
-            self.sockets.remove_reader(ours.fileno())
-            ours.close()
-            peer.close()
-        self.pairs.clear()
-        self.sockets.close()
-
-
-@pytest.fixture
-def calls(native: ModuleType) -> Iterator[Calls]:
-    """Calls of a set that coalesces."""
-    calls = Calls(native)
-    yield calls
-    calls.close()
-
-
-def test_reads_of_many_sockets_are_coalesced(calls: Calls) -> None:
-    calls.add(MANY)
-    assert calls.call(CALLS - 1) == CALLS - 1
-    assert not calls.sockets.is_coalescing
-    calls.call()
-    assert calls.sockets.is_coalescing
-    calls.read.clear()
-    assert calls.call() == 1, "the timer wakes the loop"
-    assert sorted(calls.read) == list(range(MANY))
-
-
-def test_coalesced_reads_come_once_in_an_interval(calls: Calls) -> None:
-    """Which a machine that stands still makes longer, never shorter."""
-    calls.add(MANY)
-    calls.call(CALLS + 1)
-    began = time.monotonic()
-    calls.call(CALLS // 2)
-    assert time.monotonic() - began >= (CALLS // 2 - 2) * LIMITS.coalescing_interval
-    timer = next(each for each in Path("/proc/self/fd").iterdir() if is_timer(each))
-    interval = f"it_interval: (0, {round(LIMITS.coalescing_interval * 1e9)})"
-    assert interval in (Path("/proc/self/fdinfo") / timer.name).read_text()
-
-
-def is_timer(descriptor: Path) -> bool:
-    try:
-        return "timerfd" in str(descriptor.readlink())
-    except FileNotFoundError:  # the descriptor of the folder itself
-        return False
-
-
-def test_it_is_the_reads_that_are_often_not_the_calls(calls: Calls) -> None:
-    calls.add(MANY)
-    for _ in range(CALLS):
-        calls.call()
-        time.sleep(1.5 / LIMITS.coalesced_reads)
-    assert calls.sockets.is_coalescing
-
-
-def test_only_the_last_calls_count(calls: Calls) -> None:
-    calls.add(MANY)
-    time.sleep(1.5 * MANY * CALLS / LIMITS.coalesced_reads)  # since the set was opened
-    calls.call(CALLS)
-    assert not calls.sockets.is_coalescing
-    calls.call(CALLS)
-    assert calls.sockets.is_coalescing
-    for ours, _ in calls.pairs[4:]:
-        ours.recv(9)
-    calls.call(CALLS)
-    assert not calls.sockets.is_coalescing, "four sockets are few"
-
-
-def test_reads_stay_coalesced_at_half_of_the_rate_from_which_they_are(calls: Calls) -> None:
-    calls.add(MANY)
-    calls.call(CALLS)
-    for _ in range(CALLS):
-        calls.call()
-        time.sleep(1.5 * MANY / LIMITS.coalesced_reads)
-    assert calls.sockets.is_coalescing
-
-
-def test_reads_are_not_coalesced_any_more_once_they_are_few(calls: Calls) -> None:
-    """Then nothing wakes the loop but the sockets."""
-    calls.add(MANY)
-    calls.call(CALLS)
-    calls.drain()
-    assert calls.call(CALLS) == CALLS
-    assert not calls.sockets.is_coalescing
-    assert not calls.is_readable(20)
-    calls.pairs[3][1].send(b"y")
-    calls.read.clear()
-    assert calls.call() == 1
-    assert calls.read == [3]
-
-
-def test_reads_of_few_sockets_are_not_coalesced(calls: Calls) -> None:
-    calls.add(LIMITS.coalesced_sockets - 1)
-    calls.call(3 * CALLS)
-    assert not calls.sockets.is_coalescing
-
-
-def test_reads_that_are_seldom_are_not_coalesced(calls: Calls) -> None:
-    calls.add(MANY)
-    calls.drain()
-    for number in range(2 * CALLS):
-        ours, peer = calls.pairs[number % MANY]
-        peer.send(b"y")
-        assert calls.call() == 1
-        ours.recv(9)
-        time.sleep(1 / LIMITS.coalesced_reads)
-    assert not calls.sockets.is_coalescing
-
-
-def test_a_set_that_does_not_coalesce_does_not(native: ModuleType) -> None:
-    calls = Calls(native, coalesces=False)
-    calls.add(MANY)
-    calls.call(3 * CALLS)
-    assert not calls.sockets.is_coalescing
-    calls.close()
-
-
-def more_than_a_turn_reads(calls: Calls) -> None:
-    calls.add(100)
-
-
-def more_than_a_read_takes(calls: Calls) -> None:
-    calls.add(1, lambda _: True)
-
-
-def a_bug(calls: Calls) -> None:
-    def fail(number: int) -> None:
-        raise LookupError(number)
-
-    calls.add(1, fail)
-
-
-@pytest.mark.parametrize("happens", [more_than_a_turn_reads, more_than_a_read_takes, a_bug])
-def test_what_keeps_sockets_from_being_read_makes_them_read_at_once(
-    calls: Calls, happens: Callable[[Calls], None]
-) -> None:
-    """Whether reads are coalesced when it happens, or would be from then on."""
-    calls.add(MANY)
-    calls.call(CALLS)
-    assert calls.sockets.is_coalescing
-    happens(calls)
-    for _ in range(CALLS):
-        with contextlib.suppress(LookupError):
-            calls.call()
-        assert not calls.sockets.is_coalescing
-        assert calls.is_readable(0)
-
-
-def test_a_set_may_be_closed_and_used_again_by_a_callback(calls: Calls) -> None:
-    before = descriptors()
-    calls.add(MANY, lambda _: calls.close())
-    for ours, _ in calls.pairs[1:]:
-        calls.sockets.remove_reader(ours.fileno())
-        calls.sockets.add_reader(ours.fileno(), lambda: None)
-    calls.pairs[0][0].recv(9)
-    calls.call(CALLS)
-    assert calls.sockets.is_coalescing
-    calls.pairs[0][1].send(b"y")
-    calls.call()
-    assert calls.watched is None
-    assert descriptors() == before
-    calls.add(1)
-    assert calls.call() == 1
-    assert calls.read[-1] == 0
-    assert not calls.sockets.is_coalescing
-
-
-def test_coalesced_sockets_are_read_under_a_loop(kernels: ModuleType, new_loop: Any) -> None:
-    async def scenario() -> None:
-        sockets = kernels.SocketSet(asyncio.get_running_loop(), coalesces=True)
-        pairs = [socket.socketpair() for _ in range(MANY)]
-        called = [0] * MANY
-
-        def note(number: int) -> None:
-            called[number] += 1
-
-        for number, (ours, peer) in enumerate(pairs):
-            peer.send(b"x")
-            sockets.add_reader(ours.fileno(), lambda number=number: note(number))
-        is_native = kernels.__name__.endswith("native")
-        await until(lambda: sockets.is_coalescing == is_native and min(called))
-        before = list(called)
-        await until(lambda: all(now > then for now, then in zip(called, before, strict=True)))
-        for ours, _ in pairs:
-            ours.recv(9)
-        await until(lambda: not sockets.is_coalescing)
-        before = list(called)
-        pairs[5][1].send(b"y")
-        await until(lambda: called[5] > before[5])
-        for ours, peer in pairs:
+        def close() -> None:
+            read.append(ours.recv(9))
             sockets.remove_reader(ours.fileno())
-            ours.close()
-            peer.close()
-        sockets.close()
+            sockets.close()
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(scenario())
+        for data in (b"x", b"y"):
+            sockets.add_reader(ours.fileno(), close)
+            peer.send(data)
+            await until(lambda data=data: read[-1:] == [data])
+        ours.close()
+        peer.close()
+        assert descriptors() == before
 
-
-@pytest.mark.parametrize("spare", [1, 2])
-def test_without_descriptors_for_it_reads_are_not_coalesced(calls: Calls, spare: int) -> None:
-    calls.pairs.append(socket.socketpair())
-    with scarce_descriptors(spare):
-        calls.sockets.add_reader(calls.pairs[0][0].fileno(), lambda: None)
-    calls.add(MANY)
-    calls.call(2 * CALLS)
-    assert not calls.sockets.is_coalescing
-    assert calls.is_readable(0)
+    run(scenario)
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ async def test_a_socket_that_cannot_be_watched_is_closed() -> None:
     await until(lambda: receiver.calls == ["made", "lost"])
 
 
-async def test_a_read_returns_whether_it_got_as_much_as_it_takes_at_once() -> None:
+async def test_a_read_takes_as_much_as_it_may_at_once() -> None:
     ours, peer = socket.socketpair()
     ours.setblocking(False)
     receiver, loop = Receiver(), asyncio.get_running_loop()
@@ -70,7 +70,8 @@ async def test_a_read_returns_whether_it_got_as_much_as_it_takes_at_once() -> No
     transport.pause_reading()
     with peer:
         peer.send(b"0123456789")
-        assert [transport._readable() for _ in range(3)] == [True, False, False]
+        for _ in range(3):
+            transport._readable()
     assert receiver.reads == [b"012345678", b"9"]
     transport.abort()
     await until(lambda: receiver.lost)

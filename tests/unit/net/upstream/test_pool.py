@@ -6,7 +6,6 @@ import gc
 import socket
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,21 +59,6 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
 
 
 # ---- who gets which connection ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.native
-@pytest.mark.parametrize(("scheme", "coalesces"), [("http", False), ("https", True)])
-async def test_reads_over_tls_may_be_coalesced(timers: TimerWheel, scheme: str, coalesces: bool) -> None:
-    """For which a set of sockets has another one around it, and a timer."""
-    readers = UpstreamPool(Peer(f"{scheme}://192.0.2.1/v1"), timers=timers, max_connections=10)._readers
-    ours, peer = socket.socketpair()
-    with ours, peer:
-        gc.collect()  # other tests' sockets are not closed in between
-        before = len(list(Path("/dev/fd").iterdir()))
-        readers.add_reader(ours.fileno(), lambda: None)
-        assert len(list(Path("/dev/fd").iterdir())) - before == (3 if coalesces else 1)
-        readers.remove_reader(ours.fileno())
-    readers.close()
 
 
 async def test_open_returns_at_once_and_calls_nothing(bench: Bench, settle: Any) -> None:
