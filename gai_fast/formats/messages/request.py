@@ -404,6 +404,8 @@ class _MessagesReader(DialectReader):
     def _output(self, body: dict[str, Any]) -> dict[str, Any]:
         """Reads the effort and the schema of the answer; `output_format` is an older place of the schema."""
         native: dict[str, Any] = {}
+        if "output_config" not in body and "output_format" not in body:
+            return native
         output = member(body, "output_config", "$", dict) or {}
         self.lost += unknown_members(output, "$.output_config", ("effort", "format"))
         effort = member(output, "effort", "$.output_config", str)
