@@ -137,12 +137,10 @@ class _Admission(Gate):
             return None  # it starts no stream
         engine, key, caller = self._engine, incoming.http.key, incoming.http.caller
         limits = engine.limits
-        is_shared = limits is not None and limits.ledger is not None  # by workers: it may have to be asked
-        if key is None and not is_shared:
-            return None  # counted nowhere before it starts
+        is_shared = limits is not None and limits.ledger is not None  # by workers; else `Engine.start` decides
         must_ask = is_shared and engine.must_ask(caller)
         if key is None and not must_ask:
-            return None
+            return None  # counted nowhere before it starts
         passage.hold(self)
         if not must_ask and (key is None or engine.ledger.try_take(key, stream_id, passage.demand)):
             return None

@@ -243,9 +243,12 @@ class NativePassage(StreamPassage):
         """Works as `Passage.plan`."""
         incoming, request = self.incoming, self._request
         self.key = key = _key(incoming, request)
-        if incoming.form is not None and not request.stream:
+        negotiated = incoming.form
+        if negotiated is None:
+            negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
+        elif not request.stream:
             raise _needs_a_stream("a WebSocket")
-        negotiated = self._answering(incoming.negotiate(_accept(incoming, request.stream), "gai"))
+        negotiated = self._answering(negotiated)
         spec, context = self._spec(negotiated, is_durable=request.resumable or key is not None)
         self._answers_with_stream(negotiated, spec, context)
 
