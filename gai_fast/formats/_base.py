@@ -140,6 +140,7 @@ class ClientRequest:
         echo: Members of the request that the answer repeats, as in `StreamContext`.
 
     Attributes:
+        whole: Whether the answer is one JSON object; an answer in the background is always a stream.
         native: The result of `Format.parse_request`, or its error, if the body is translated already.
     """
 
@@ -155,6 +156,7 @@ class ClientRequest:
         "stream",
         "wants_json",
         "wants_usage",
+        "whole",
     )
 
     def __init__(
@@ -176,16 +178,12 @@ class ClientRequest:
         self.form = form
         self.model = model
         self.stream = stream
+        self.whole = not stream and not background
         self.wants_usage = wants_usage
         self.wants_json = wants_json
         self.prompt_characters = prompt_characters
         self.background = background
         self.echo = echo
-
-    @property
-    def whole(self) -> bool:
-        """Whether the answer is one JSON object; an answer in the background is always a stream."""
-        return not self.stream and not self.background
 
     @property
     def schema(self) -> bytes | None:

@@ -110,16 +110,18 @@ class _MessagesReader(DialectReader):
         messages = member(body, "messages", "$", list)
         if not messages:
             raise invalid("`messages` must hold at least one message", "$.messages")
-        native["messages"] = self._system(body)
+        native["messages"] = self._system(body) if "system" in body else []
         for at, message in enumerate(messages):
             native["messages"] += self._message(message, f"$.messages[{at}]")
         stop = member(body, "stop_sequences", "$", list)
         for at, sequence in enumerate(stop or ()):
             require_type(sequence, f"$.stop_sequences[{at}]", str)
         native["stop"] = stop or []
-        native["tools"] = self._tools(body)
-        native |= self._tool_choice(body)
-        native |= self._output(body)
+        native["tools"] = self._tools(body) if "tools" in body else []
+        if "tool_choice" in body:
+            native |= self._tool_choice(body)
+        if "output_config" in body or "output_format" in body:
+            native |= self._output(body)
         options: dict[str, Any] = {}
         if not _MAY_BE_HARMLESS.isdisjoint(body):  # seldom, and six look-ups cost 600 instructions more
             options = {key: body[key] for key in _HARMLESS if body.get(key) is not None}
@@ -127,7 +129,8 @@ class _MessagesReader(DialectReader):
         if user is not None:
             native["user"] = user
             self.moved["$.user"] = "$.metadata.user_id"
-        options |= self._thinking(body, native)
+        if "thinking" in body:
+            options |= self._thinking(body, native)
         if options:
             native["provider_options"] = {native_author(): options}
         self.lost += unserved_members(body, KNOWN, _NEUTRAL)

@@ -343,9 +343,7 @@ class Engine(EngineCallbacks):
             caller: The caller's name.
         """
         limits = self.limits
-        if limits is None or limits.ledger is None:  # `check` alone decides
-            return False
-        return limits.must_ask(caller, self.running, self.streams_of(caller))
+        return limits is not None and limits.must_ask(caller, self.running, self.streams_of(caller))
 
     def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
         """Admits a stream by the limits of the server. Then `start` must be called, or `cancel_admission`.

@@ -142,7 +142,8 @@ class API(NativeRules):
 
     def _written(self, request: Request, target: Target) -> dict[str, Any]:
         """Returns the whole body for a native request. Raises as `build_request`."""
-        target.changes.places = target.changes.tools = ()
+        changes = target.changes
+        changes.places = changes.tools = ()
         given: dict[str, Any] = request.provider_options
         options = given.get(self.provider) if given else None
         if options:
@@ -154,7 +155,7 @@ class API(NativeRules):
             self.check_options(request.extra, "$.extra")
         names = self._fitted_names(request)
         if names:
-            request = with_names(request, names, target.changes)
+            request = with_names(request, names, changes)
         settings = target.settings
         if settings is not None and settings.tuning is not None:
             request = tuned(request, settings.tuning)
@@ -171,11 +172,11 @@ class API(NativeRules):
                 request = self._with_known_choice(request, target, options)
             request, own = self._without_own_tools(request, target)
         if target.on_unsupported == "drop":
-            request = paired(request, target.changes)
+            request = paired(request, changes)
         written = self.body(self.supported(request, target, has_tools=bool(own)), target)
         for tool, form in own:
             self.add_own_tool(written, tool, form)
-        body = self.rules_of(target).fitted(written, self.shape_of(written), target.changes)
+        body = self.rules_of(target).fitted(written, self.shape_of(written), changes)
         if settings is not None:
             body = self._with_raw(body, settings)
         if options:

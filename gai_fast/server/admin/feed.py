@@ -126,7 +126,7 @@ class _Watcher:
         """Sends the response headers."""
         incoming = self._incoming
         self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
-        head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
+        head = StreamHead("text/event-stream", incoming.http.request_id, new_stream_id(), incoming.answer_headers)
         self._writer.start(*self._client.commit(head))
         self._writer.flush()
         self._is_slow = self._client.is_paused

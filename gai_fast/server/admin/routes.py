@@ -288,7 +288,7 @@ class AdminRoutes:
             if query.as_csv:
                 headers = [("content-type", "text/csv; charset=utf-8"), ("cache-control", "no-store")]
                 body = (await spend_csv(ledger, query)).encode()
-                return Reply(200, body, [*headers, *id_headers(incoming.request_id), *incoming.answer_headers])
+                return Reply(200, body, [*headers, *id_headers(incoming.http.request_id), *incoming.answer_headers])
             return incoming.json_reply(await spend_report(ledger, query, self._settings.prices.date))
         except StoreError as problem:
             raise out_of_reach("spend") from problem

@@ -73,7 +73,7 @@ class Admitted:
         self.host = headers.get("host", "")
         self.request_id = request_id(headers.get("x-request-id"))
         self.key: KeySettings | None = None
-        self.trace_parent = trace_parent(headers.get("traceparent"))
+        self.trace_parent = trace_parent(headers["traceparent"]) if "traceparent" in headers else None
         self.cors: Headers = ()
         self.is_foreign = False
         self.error: Error | None = None

@@ -221,14 +221,12 @@ def _quality(parameters: list[str]) -> float:
 _QUALITY: Final = re.compile(r"q=(0(\.[0-9]*)?|1(\.0*)?)")
 
 
-def trace_parent(traceparent: str | None) -> Parent | None:
-    """Returns the caller's span of a W3C `traceparent` header. None if there is no valid one.
+def trace_parent(traceparent: str) -> Parent | None:
+    """Returns the caller's span of a W3C `traceparent` header. None if it is not valid.
 
     All-zero ids and version `ff` are invalid; of unknown higher versions the first 55 characters are read (W3C Trace
     Context, 3.2 and 4.3).
     """
-    if traceparent is None:
-        return None
     found = _TRACEPARENT.match(traceparent)
     if found is None or found[1] == "ff" or not found[2].strip("0") or not found[3].strip("0"):
         return None

@@ -65,7 +65,8 @@ class HTTPRequest:
         keep_alive: Whether another request may follow on the connection.
         transport: The transport of the response.
         request_id: The request id, set by the router.
-        key: The caller's key, set by the router; None if the server needs no key.
+        key: The caller's key, noted by `set_key`; None if the server needs no key.
+        caller: The name of the key; `ANONYMOUS` if the server needs no key.
         began: When the last byte of the request arrived, in monotonic seconds.
         metrics: The figures of the stream that answered the request, once the stream has ended.
         started: Returns the figures so far of a stream that the request has started without following it; None if
@@ -80,6 +81,7 @@ class HTTPRequest:
         "action",
         "began",
         "body",
+        "caller",
         "headers",
         "is_http_1_1",
         "keep_alive",
@@ -116,6 +118,7 @@ class HTTPRequest:
         self.upload: BodySource | None = None
         self.request_id = ""
         self.key: KeySettings | None = None
+        self.caller: str = ANONYMOUS
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
         self.started: Callable[[], StreamMetrics | None] | None = None
@@ -124,10 +127,14 @@ class HTTPRequest:
         self.refused: tuple[str, str] | None = None
         self.action: tuple[str, str] | None = None
 
-    @property
-    def caller(self) -> str:
-        """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
-        return ANONYMOUS if self.key is None else self.key.name
+    def set_key(self, key: KeySettings | None) -> None:
+        """Notes whose request it is.
+
+        Args:
+            key: The caller's key. None if the server needs no key.
+        """
+        self.key = key
+        self.caller = ANONYMOUS if key is None else key.name
 
     @property
     def shown_path(self) -> str:

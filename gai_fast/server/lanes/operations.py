@@ -87,7 +87,7 @@ class _File:
             ("cache-control", "no-cache"),
             ("etag", self.tag),
             ("x-content-type-options", "nosniff"),
-            *id_headers(incoming.request_id),
+            *id_headers(incoming.http.request_id),
         ]
         if _matches(self.tag, incoming.http.headers.get("if-none-match")):
             return Reply(304, headers=headers)
@@ -172,7 +172,11 @@ class OperationRoutes:
         """Handles `GET /metrics` for Prometheus; sends OpenMetrics if the `Accept` header asks for it."""
 
         def answer(body: bytes, content_type: str) -> Reply:
-            headers = [("content-type", content_type), ("cache-control", "no-store"), *id_headers(incoming.request_id)]
+            headers = [
+                ("content-type", content_type),
+                ("cache-control", "no-store"),
+                *id_headers(incoming.http.request_id),
+            ]
             return Reply(200, body, [*headers, *incoming.answer_headers])
 
         accept = incoming.http.headers.get("accept", "")
@@ -197,14 +201,14 @@ class OperationRoutes:
 
     def models(self, incoming: Incoming) -> Reply:
         """Handles `GET /v1/models`: the caller's models, in the union of the objects that both SDKs read."""
-        key = incoming.key
+        key = incoming.http.key
         data = [_model(each) for each in self._settings.models.values() if key is None or key.may_use(each.name)]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return incoming.json_reply({"object": "list", "data": data, "has_more": False, **ends})
 
     def model(self, incoming: Incoming) -> Reply:
         """Handles `GET /v1/models/{id}`."""
-        return incoming.json_reply(_model(self._settings.chosen(unquote(incoming.tail), incoming.key)))
+        return incoming.json_reply(_model(self._settings.chosen(unquote(incoming.tail), incoming.http.key)))
 
     def playground(self, incoming: Incoming) -> Reply:
         """Handles `GET /`: sends the playground's page."""

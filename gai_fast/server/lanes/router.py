@@ -165,8 +165,7 @@ class Router(LaneRoutes):
             http: The complete request.
             mount: Where the application is mounted; None for the default.
         """
-        admitted = self._admit(http, mount)
-        resource, incoming = self._incoming(http, admitted)
+        admitted, resource, incoming = self._admit(http, mount)
         try:
             if admitted.error is not None:
                 raise admitted.error
@@ -197,9 +196,8 @@ class Router(LaneRoutes):
         if telemetry is not None:
             self._begin_trace(telemetry, incoming.http, incoming.path, incoming.trace_parent, incoming.key_headers)
         try:
-            incoming.http.key = self._admission.key_on_socket(
-                incoming.key_headers
-            )  # checks that the key is still valid
+            # It was checked at the handshake, and may have been revoked.
+            incoming.http.set_key(self._admission.key_on_socket(incoming.key_headers))
             return self._at(endpoint, incoming)
         except Error as error:
             return incoming.refusal(error)
@@ -214,8 +212,7 @@ class Router(LaneRoutes):
             http: The request, without its body.
             mount: Where the application is mounted; None for the default.
         """
-        admitted = self._admit(http, mount)
-        resource, incoming = self._incoming(http, admitted)
+        admitted, resource, incoming = self._admit(http, mount)
         try:
             if admitted.error is not None:
                 raise admitted.error
@@ -249,7 +246,7 @@ class Router(LaneRoutes):
             error: The reason for the refusal. The connection is closed after the response.
             mount: Where the application is mounted; None for the default.
         """
-        return self._incoming(http, self._admit(http, mount))[1].refusal(error, close=True)
+        return self._admit(http, mount)[2].refusal(error, close=True)
 
     def ended(self, http: HTTPRequest, status: int) -> None:
         """Counts a request whose response has ended, and writes its access log line.
@@ -366,10 +363,15 @@ class Router(LaneRoutes):
                 return f"{prefix}{{}}{ending}"
         return OTHER
 
-    def _admit(self, http: HTTPRequest, mount: Mount | None) -> Admitted:
+    def _admit(self, http: HTTPRequest, mount: Mount | None) -> tuple[Admitted, _Resource | None, Incoming]:
+        """Reads a request's head.
+
+        Returns:
+            The result of the guards, the resource of the path, or None, and the request in the resource's format.
+        """
         if mount is None:
             mount = self._mount
-        return self._admission.admit(
+        admitted = self._admission.admit(
             http.method,
             http.target,
             http.headers,
@@ -378,9 +380,6 @@ class Router(LaneRoutes):
             prefix=mount.prefix,
             peer=http.transport,
         )
-
-    def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
-        """Returns the resource of a path, or None, and the request in the resource's format."""
         telemetry = self.telemetry
         if telemetry is not None and self._admission.paths.is_api(admitted.path):
             # A stranger's trace is not continued: its sampled flag would export each refusal.
@@ -389,7 +388,7 @@ class Router(LaneRoutes):
             self._begin_trace(telemetry, http, admitted.path, parent, http.headers)
         resource, incoming = self._find(http, admitted)
         incoming.limits_of = self.limits_of
-        return resource, incoming
+        return admitted, resource, incoming
 
     def _find(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
         path = admitted.path
@@ -409,15 +408,15 @@ class Router(LaneRoutes):
 
     def _answer(self, resource: _Resource | None, incoming: Incoming, admitted: Admitted) -> Reply | None:
         method = incoming.http.method
+        endpoint = None if resource is None else resource.methods.get(method)
+        if endpoint is not None:  # which is none of OPTIONS, and so the request is no preflight
+            return self._at(endpoint, incoming)
         if is_preflight(method, incoming.http.headers):
             return self._admission.preflight(admitted, incoming.http.headers)
         if resource is None:
             raise self._not_found(admitted.path)
-        endpoint = resource.methods.get(method)
-        if endpoint is not None:
-            return self._at(endpoint, incoming)
         if method == "OPTIONS":
-            headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.answer_headers]
+            headers = [("allow", resource.allow), *id_headers(incoming.http.request_id), *incoming.answer_headers]
             return Reply(204, headers=headers)
         raise _not_allowed(resource.allow)
 

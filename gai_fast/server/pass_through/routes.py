@@ -126,7 +126,7 @@ class PassThroughRoutes:
         _check_page(incoming)
         name, slash, rest = incoming.tail.partition("/")
         path = read_path(f"/{rest}")
-        name, key = unquote(name), incoming.key
+        name, key = unquote(name), incoming.http.key
         if key is not None and name not in key.lane:
             text = f"this key may not use the paths of upstream {name[:64]!r}: the operator can add it to its `lane`"
             raise Error("forbidden", text, reason="lane")
@@ -251,7 +251,7 @@ class PassThroughRoutes:
         if len(offering) > 1:
             names = ", ".join([f"/p/{each.name}{route}" for each in offering])
             raise Error("invalid_request", f"several upstreams offer this path: ask one of {names}", reason="lane")
-        key = incoming.key
+        key = incoming.http.key
         if key is not None and not key.may_use_all:
             text = "a form may name any model, and this key may only use some"
             raise Error("forbidden", text, reason="model")
@@ -281,7 +281,7 @@ class PassThroughRoutes:
         body = parse_object(incoming.json_body())
         incoming.http.body = CheckedBody(encode_json(body))
         name = body.get("model")
-        model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
+        model = settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
         passage.named = ids_in_raw(settings, model, [body], ())
 
     def plan_compact(self, passage: TransferPassage) -> None:
@@ -364,9 +364,9 @@ class PassThroughRoutes:
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
         body = incoming.json_body()
-        if incoming.key is not None and not incoming.key.may_use_all:
+        if incoming.http.key is not None and not incoming.http.key.may_use_all:
             read = parse_object(body)
-            check_further_models(read, incoming.key)
+            check_further_models(read, incoming.http.key)
             body = encode_json(read)  # of duplicate members an upstream may read another one
         cut = cut_body(body, b"model")
         if cut is not None:
@@ -385,7 +385,7 @@ class PassThroughRoutes:
 
     def _target(self, name: str, incoming: Incoming) -> ModelSettings:
         engine = self._engine
-        return engine.targets.with_target(engine.settings.chosen(name, incoming.key), {})
+        return engine.targets.with_target(engine.settings.chosen(name, incoming.http.key), {})
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.lane, path.segments)
@@ -400,7 +400,7 @@ class PassThroughRoutes:
 
     def _check_limits(self, incoming: Incoming, model: ModelSettings | None, endpoint: str = "") -> None:
         """Rule 5."""
-        key = incoming.key
+        key = incoming.http.key
         if key is None or endpoint in METERED:
             return
         limits, is_image = key.limits, endpoint in IMAGES and model is not None
@@ -440,7 +440,7 @@ class PassThroughRoutes:
             at: As for `PassedCall`.
         """
         incoming, engine = passage.incoming, self._engine
-        http, key = incoming.http, incoming.key
+        http, key = incoming.http, incoming.http.key
         call = self._call(incoming, upstream, place, endpoint, http.body if body is None else body)
         call.check, call.at = check, at
         estimate = NO_DEMAND
@@ -563,7 +563,7 @@ class _ModelPassage(TransferPassage):
         self._checks_ids = checks_ids
 
     def read(self) -> None:
-        if self._checks_ids and self.incoming.key is not None:
+        if self._checks_ids and self.incoming.http.key is not None:
             self._routes.read_own_ids(self)
 
     def plan(self) -> None:
@@ -630,7 +630,7 @@ def _images_asked(body: bytes) -> int:
 
 def _check_page(incoming: Incoming) -> None:
     """Rule 4. A request with a key is never a page's that CORS does not allow."""
-    if incoming.is_foreign and incoming.key is None:
+    if incoming.is_foreign and incoming.http.key is None:
         raise Error("forbidden", "a page of another origin may not use an upstream's own paths", reason="origin")
 
 

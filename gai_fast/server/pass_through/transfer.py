@@ -108,7 +108,7 @@ class Transfer(Receiver):
             Error: A limit of the server refuses it.
         """
         incoming, stream = self._incoming, self._call.stream
-        self._engine.begin_transfer(self._stream_id, incoming.caller, self.fail)
+        self._engine.begin_transfer(self._stream_id, incoming.http.caller, self.fail)
         self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
         now = self._now()
         self._engine.targets.policy.budget(self._call.upstream.name).request(now)
@@ -129,7 +129,7 @@ class Transfer(Receiver):
         self._call = call
         self._place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
         self._places = AttemptPlaces(
-            self._engine.targets, call.upstream, incoming.caller, self._place, is_model=model is not None
+            self._engine.targets, call.upstream, incoming.http.caller, self._place, is_model=model is not None
         )
 
     def _ask(self) -> None:
@@ -170,7 +170,7 @@ class Transfer(Receiver):
             Error: As `Targets.open`.
         """
         if upstream.identity is not None:
-            caller, targets = self._incoming.caller, self._engine.targets
+            caller, targets = self._incoming.http.caller, self._engine.targets
             return targets.open_with_grant(upstream, self, self._send, self._place, caller)
         try:
             return self._send(None)
@@ -179,7 +179,7 @@ class Transfer(Receiver):
 
     def _next_calls(self, now: float) -> NextCalls:
         if self._next is None:
-            call, targets, caller = self._call, self._engine.targets, self._incoming.caller
+            call, targets, caller = self._call, self._engine.targets, self._incoming.http.caller
             commit_by = now - (_clock() - self._began) + call.stream.commit_after
             self._next = NextCalls(targets, call, caller, self._attempts, commit_by, is_retry=self._is_retry)
         return self._next
@@ -266,7 +266,7 @@ class Transfer(Receiver):
         is_begun = bool(self._received) or self._is_committed
         if not is_begun and self._plans_another(error, now, has_key=has_key, was_sent=was_sent):
             return
-        shown = targets.redaction(upstream, self._incoming.caller, keep_details=False)(error)
+        shown = targets.redaction(upstream, self._incoming.http.caller, keep_details=False)(error)
         if self._next is not None:
             self._next.shorten_wait(shown)
         self._end_with(shown)
@@ -353,7 +353,7 @@ class Transfer(Receiver):
             text = f"upstream {upstream.name!r} compacts no conversation: ask a model of one that does"
             refusal = Error("unsupported", text, reason="compact")
         else:
-            shown = targets.redaction(upstream, self._incoming.caller, keep_details=True)(error, body)
+            shown = targets.redaction(upstream, self._incoming.http.caller, keep_details=True)(error, body)
             refusal = None if shown is error else shown
         if refusal is not None:
             self.fail(refusal)
@@ -378,7 +378,7 @@ class Transfer(Receiver):
         names = tuple([name for name, _ in own]) if own else ()
         model = "" if call.model is None else call.model.name
         common = _common_headers(may_be_passed(self._headers), names, model, call.upstream.name)
-        return PassedHead(self._status, incoming.request_id, self._stream_id, [*own, *more], common)
+        return PassedHead(self._status, incoming.http.request_id, self._stream_id, [*own, *more], common)
 
     def _commit(self) -> None:
         head, framing = self._client.commit(self._head())
@@ -466,10 +466,10 @@ class Transfer(Receiver):
             endpoint=call.endpoint,
             transport=PASS_THROUGH,
             stream_id=self._stream_id,
-            request_id=incoming.request_id,
+            request_id=incoming.http.request_id,
             trace_id=incoming.trace_id,
             retries=max(0, self._attempts - 1),
-            key=incoming.caller,
+            key=incoming.http.caller,
             cost=charges[0].amount if charges else None,
             currency=charges[0].currency if charges else "",
             charges=charges,

@@ -74,7 +74,7 @@ class ChatClaims:
         Raises:
             Error: Other requests take the chat at the same time.
         """
-        store, key, caller = self._store, _key(passage.incoming, passage.chat), passage.incoming.caller
+        store, key, caller = self._store, _key(passage.incoming, passage.chat), passage.incoming.http.caller
         claim = Claim(passage.stream_id, "", now_ms())
         for _ in range(_TRIES):
             standing = await store.claim(key, claim, caller)  # if it fails, the store itself releases the key
@@ -92,7 +92,7 @@ class ChatClaims:
         """
         store, log, key = self._store, passage.log, _key(passage.incoming, passage.chat)
         if log is None:
-            store.abandon(key, passage.stream_id, passage.incoming.caller)
+            store.abandon(key, passage.stream_id, passage.incoming.http.caller)
             return
         end = _ClaimRelease(store, key, log)
         log.watch(end)
@@ -128,8 +128,8 @@ class ChatRoutes:
         store = self._engine.store
         standing = await store.find_claim(key)
         log = None if standing is None else await _running(store, standing)
-        if log is None or log.header.caller != incoming.caller:
-            return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.request_id)])
+        if log is None or log.header.caller != incoming.http.caller:
+            return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.http.request_id)])
         response.stream_id = log.header.stream_id
         self._durable.begin(incoming, log, 0, response, incoming.format.name)
         return None
@@ -150,7 +150,7 @@ async def _running(store: Store, standing: Claim) -> StreamLog | None:
 
 
 def _key(incoming: Incoming, chat_id: str) -> str:
-    return encode_json([incoming.caller, _PATH, chat_id]).decode()
+    return encode_json([incoming.http.caller, _PATH, chat_id]).decode()
 
 
 class _ClaimRelease:

@@ -107,7 +107,7 @@ class DurableRoutes:
             view_of(log.header, form, after, now_ms)
             media_type = form.format.media_type(form.framing)
             more = [*incoming.answer_headers, *form.format.headers]
-            head = StreamHead(media_type, incoming.request_id, incoming.tail, more)
+            head = StreamHead(media_type, incoming.http.request_id, incoming.tail, more)
             return Reply(200, headers=head.headers, has_length=False)
 
         return self.with_log(incoming, incoming.tail, answer)
@@ -116,7 +116,7 @@ class DurableRoutes:
         """Handles `DELETE /api/v1/streams/{id}`: cancels a running stream; sends the state of an ended stream."""
         stream_id = incoming.tail
         session = self._engine.streams.get(stream_id)
-        if session is not None and session.caller == incoming.caller:
+        if session is not None and session.caller == incoming.http.caller:
             session.cancel()
             return incoming.json_reply(cancelled(stream_id), status=202)
         others = self.others
@@ -142,7 +142,7 @@ class DurableRoutes:
 
     async def _cancel_there(self, incoming: Incoming, others: OwningWorkers) -> Reply:
         try:
-            state = await others.cancel(incoming.tail, incoming.caller)
+            state = await others.cancel(incoming.tail, incoming.http.caller)
         except Error:  # the worker is gone; a store may know how the stream ended
             log = await self._engine.store.find(incoming.tail)
             if log is None or _seen_by(incoming, log).ending is None:
@@ -171,7 +171,7 @@ class DurableRoutes:
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(state_of(log))
         if log.ending is not None and after >= log.last_seq > 0:
-            return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.request_id)])
+            return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.http.request_id)])
         return None
 
     def begin(
@@ -261,7 +261,7 @@ class DurableRoutes:
         try:
             log = await self._engine.store.find(stream_id)
             if log is None and self.others is not None:
-                running = await self.others.running(stream_id, incoming.caller)
+                running = await self.others.running(stream_id, incoming.http.caller)
                 if running is not None and not running.is_durable:
                     return self._plain_answer(incoming, stream_id, running.model)
                 if running is not None:  # the stream has just started
@@ -271,7 +271,7 @@ class DurableRoutes:
                 raise
             # The error is sent as an event of the stream: an EventSource cannot read an error response.
             place = place_of(incoming)
-            header = LogHeader(stream_id, incoming.caller, "", "gai", "sse")
+            header = LogHeader(stream_id, incoming.http.caller, "", "gai", "sse")
             log = self._engine.store.lost(header, 0 if place is None else place.seq, error)
         if log is None:
             raise stream_error()
@@ -282,7 +282,7 @@ class DurableRoutes:
 
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """Returns the response about a running stream without a log."""
-        if session.caller != incoming.caller:
+        if session.caller != incoming.http.caller:
             raise stream_error()
         return self._plain_answer(incoming, session.stream_id, session.spec.model.name)
 
@@ -373,7 +373,7 @@ def cancelled(stream_id: str) -> dict[str, Any]:
 
 
 def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:
-    if log.header.caller != incoming.caller:
+    if log.header.caller != incoming.http.caller:
         raise stream_error()
     return log
 

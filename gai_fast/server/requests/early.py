@@ -85,7 +85,7 @@ class EarlyChecks:
         Raises:
             Error: A limit refuses the request.
         """
-        engine, limited = self._engine, incoming.key
+        engine, limited = self._engine, incoming.http.key
         is_new = key is None or await engine.store.find_claim(scoped(incoming, key)) is None
         if is_new and not self._check(incoming) and limited is not None:
             await engine.ledger.look(limited)
@@ -99,10 +99,10 @@ class EarlyChecks:
         Raises:
             Error: A limit refuses it.
         """
-        engine, caller = self._engine, incoming.caller
+        engine, caller = self._engine, incoming.http.caller
         if engine.limits is not None and not engine.must_ask(caller):
             engine.limits.check("", caller, engine.running, engine.streams_of(caller))
-        return incoming.key is None or engine.ledger.check(incoming.key)
+        return incoming.http.key is None or engine.ledger.check(incoming.http.key)
 
 
 async def checked(body: bytes, *, is_native: bool) -> CheckedBody:

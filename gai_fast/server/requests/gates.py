@@ -1,11 +1,12 @@
 """The gates of requests that ask an upstream, in their one order.
 
-Owns the order, and the condition of each gate: the check that costs a request without it next to nothing. The modules
-named beside the gates have what is awaited. The route table (`lanes/routes.py`) says which gates a route has.
+Owns the order, the walk, and the condition of each gate: the check that costs a request without it next to nothing. The
+modules named beside the gates have what is awaited. The route table (`lanes/routes.py`) says which gates a route has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Final, Literal
 
@@ -70,7 +71,7 @@ class _NamedIds(Gate):
     def admit(self, passage: Passage) -> Wait | None:
         if not passage.named:
             return None
-        return partial(check_owner, self._engine.store.ids, passage.incoming.caller, passage.named)
+        return partial(check_owner, self._engine.store.ids, passage.incoming.http.caller, passage.named)
 
 
 class _Plan(Gate):
@@ -110,7 +111,7 @@ class _SharedAnswers(Gate):
         spec = passage.spec
         if spec is None or not (passage.wants_shared and passage.may_share):
             return None
-        spec.sharing = sharing = shared_answer(self._engine, passage.incoming.caller)
+        spec.sharing = sharing = shared_answer(self._engine, passage.incoming.http.caller)
         if sharing is None or not sharing.must_claim(spec):
             return None
         passage.sharing = sharing
@@ -134,18 +135,20 @@ class _Admission(Gate):
         incoming, stream_id = passage.incoming, passage.stream_id
         if not stream_id:
             return None  # it starts no stream
-        engine, key = self._engine, incoming.key
-        must_ask = engine.must_ask(incoming.caller)
+        engine, key, caller = self._engine, incoming.http.key, incoming.http.caller
+        limits = engine.limits
+        is_shared = limits is not None and limits.ledger is not None  # by workers; else `Engine.start` decides
+        must_ask = is_shared and engine.must_ask(caller)
         if key is None and not must_ask:
-            return None  # counted nowhere
+            return None  # counted nowhere before it starts
         passage.hold(self)
         if not must_ask and (key is None or engine.ledger.try_take(key, stream_id, passage.demand)):
             return None
-        return partial(admit, engine, key, incoming.caller, stream_id, passage.demand)
+        return partial(admit, engine, key, caller, stream_id, passage.demand)
 
     def leave(self, passage: Passage) -> None:
         """Takes the request off the count if its stream has not started."""
-        self._engine.cancel_admission(passage.stream_id, passage.incoming.caller)
+        self._engine.cancel_admission(passage.stream_id, passage.incoming.http.caller)
 
 
 class _Chat(Gate):
@@ -209,13 +212,34 @@ class Gates:
         Raises:
             Error: The request is refused.
         """
+        left = iter(gates)
         wait: Wait | None = None
         try:
-            wait = passage.enter(gates)
+            wait = go_on(passage, left)
             if wait is None:
                 return passage.begin()
         finally:
             if wait is None:
                 passage.leave()
-        self._pending.walk(passage, wait)
+        self._pending.walk(passage, wait, partial(go_on, passage, left))
         return None
+
+
+def go_on(passage: Passage, left: Iterator[Gate]) -> Wait | None:
+    """Lets a request pass the gates that are left.
+
+    Args:
+        passage: The request.
+        left: The gates that it has not passed; those that it passes are taken.
+
+    Returns:
+        What must be awaited before the next one. None if all let the request on: then it may begin.
+
+    Raises:
+        Error: A gate refuses the request.
+    """
+    for gate in left:
+        wait = gate.admit(passage)
+        if wait is not None:
+            return wait
+    return None

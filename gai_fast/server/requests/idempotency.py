@@ -82,7 +82,7 @@ def scoped(incoming: Incoming, key: str) -> str:
         incoming: The request.
         key: The result of `key_of`.
     """
-    return encode_json([incoming.caller, incoming.path, key]).decode()
+    return encode_json([incoming.http.caller, incoming.path, key]).decode()
 
 
 class IdempotencyKeys:
@@ -109,7 +109,7 @@ class IdempotencyKeys:
         store, incoming = self._store, passage.incoming
         fingerprint = await self._fingerprints.of(passage.body, is_native=incoming.format.name == NATIVE)
         passage.body = b""  # releases the memory while the stream runs
-        key, caller = _scoped_key(passage), incoming.caller
+        key, caller = _scoped_key(passage), incoming.http.caller
         claim = Claim(passage.stream_id, fingerprint, now_ms())
         for tries in range(1, _TRIES + 1):
             standing = await store.claim(key, claim, caller)
@@ -136,7 +136,7 @@ class IdempotencyKeys:
         """
         key, log = _scoped_key(passage), passage.log
         if log is None:
-            self._store.abandon(key, passage.stream_id, passage.incoming.caller)
+            self._store.abandon(key, passage.stream_id, passage.incoming.http.caller)
             return
         end = _ClaimRelease(self._store, key, log)
         log.watch(end)

@@ -27,15 +27,19 @@ class Incoming:
         tail: The rest of the path after the prefix of a prefix route.
 
     Attributes:
+        path: The path of the request, without the prefix that the application is mounted under.
+        query: The decoded query parameters; the last one of a name counts.
         form: The form of the response if the client has no choice (on a WebSocket); else None.
         key_headers: The headers that carry the caller's key.
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
     """
 
-    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "tail")
+    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "path", "query", "tail")
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
+        self.path: str = admitted.path
+        self.query: Mapping[str, str] = admitted.query
         self.format = format
         self.tail = tail
         self.form: Negotiated | None = None
@@ -43,17 +47,8 @@ class Incoming:
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted
         http.request_id = admitted.request_id
-        http.key = admitted.key
-
-    @property
-    def path(self) -> str:
-        """The path of the request, without the prefix that the application is mounted under."""
-        return self._admitted.path
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """The decoded query parameters; the last one of a name counts."""
-        return self._admitted.query
+        if admitted.key is not None:
+            http.set_key(admitted.key)
 
     @property
     def answer_headers(self) -> Headers:
@@ -84,25 +79,6 @@ class Incoming:
     def trace_parent(self) -> Parent | None:
         """The caller's span."""
         return self._admitted.trace_parent
-
-    @property
-    def key(self) -> KeySettings | None:
-        """The caller's key; None if the server needs no key."""
-        return self.http.key
-
-    @property
-    def caller(self) -> str:
-        """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
-        return self.http.caller
-
-    @property
-    def request_id(self) -> str:
-        """The request id, from the caller or generated; it is in every header, body and log line."""
-        return self.http.request_id
-
-    @request_id.setter
-    def request_id(self, identifier: str) -> None:
-        self.http.request_id = identifier
 
     def negotiate(self, accept: str | None, default_format: str) -> Negotiated:
         """Returns the form of the response.
@@ -139,10 +115,12 @@ class Incoming:
             headers: Additional headers.
             close: Whether to close the connection after the response.
         """
-        body = self.format.error_body(error, self.request_id)
+        body = self.format.error_body(error, self.http.request_id)
         self.http.refused = self.path, error.code
         status = self.format.error_status(error)
-        return error_reply(error, self.request_id, body, [*self.answer_headers, *headers], status=status, close=close)
+        return error_reply(
+            error, self.http.request_id, body, [*self.answer_headers, *headers], status=status, close=close
+        )
 
     def json_reply(self, value: Any, *, status: int = 200) -> Reply:
         """Returns a response with one JSON object.
@@ -151,7 +129,7 @@ class Incoming:
             value: A value that JSON can represent.
             status: The HTTP status.
         """
-        return Reply(status, encode_json(value), [*json_headers(self.request_id), *self.answer_headers])
+        return Reply(status, encode_json(value), [*json_headers(self.http.request_id), *self.answer_headers])
 
     def json_body(self) -> bytes:
         """Returns the body of a POST.

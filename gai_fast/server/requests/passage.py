@@ -1,7 +1,6 @@
 """`Passage`: one request on its way to its upstream, and `Gate`, the interface of what it passes.
 
-Owns the walk. `gates.py` has the gates and their order; `passages.py` and `pass_through/passages.py` have the kinds of
-requests.
+`gates.py` has the gates, their order and the walk; `passages.py` and `pass_through/routes.py` the kinds of requests.
 
 1. A request is read once: bytes → body → request. Then it is planned: what its upstream is asked, and how its client is
    answered. Gates stand before, between and after these two steps.
@@ -92,8 +91,6 @@ class Passage:
     """
 
     __slots__ = (
-        "_at",
-        "_gates",
         "_held",
         "body",
         "chat",
@@ -126,8 +123,6 @@ class Passage:
         self.may_share = False
         self.sharing: SharedAnswer | None = None
         self.log: StreamLog | None = None
-        self._gates: tuple[Gate, ...] = ()
-        self._at = 0
         self._held: list[Gate] | None = None
 
     # -- the kind of request --
@@ -174,34 +169,7 @@ class Passage:
         """Returns the response, for a gate that waits."""
         raise NotImplementedError
 
-    # -- the walk --
-
-    def enter(self, gates: tuple[Gate, ...]) -> Wait | None:
-        """Passes the first gates; as `go_on`.
-
-        Args:
-            gates: The gates of the request's route, in their order.
-        """
-        self._gates = gates
-        return self.go_on()
-
-    def go_on(self) -> Wait | None:
-        """Passes the next gates.
-
-        Returns:
-            What must be awaited before the next one. None if all let the request on: then `begin` must be called.
-
-        Raises:
-            Error: A gate refuses the request.
-        """
-        gates = self._gates
-        while self._at < len(gates):
-            gate = gates[self._at]
-            self._at += 1
-            wait = gate.admit(self)
-            if wait is not None:
-                return wait
-        return None
+    # -- what its gates have taken --
 
     def hold(self, gate: Gate) -> None:
         """Notes that a gate has taken something: its `leave` is called.

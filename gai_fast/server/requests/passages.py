@@ -119,7 +119,7 @@ class StreamPassage(Passage):
         # Also reached by plain requests: a call into `caching.py`, which is not compiled, costs 0.2 us.
         has_header = HEADER in incoming.key_headers
         self.wants_shared = wants_shared_answer(incoming, spec.model) if has_header else spec.model.cache
-        if incoming.key is not None:
+        if incoming.http.key is not None:
             self.demand = self._home.quotas.estimate(incoming, spec)
         if self.key is not None:
             self.body = incoming.http.body
@@ -224,7 +224,8 @@ class NativePassage(StreamPassage):
 
     def read(self) -> None:
         """Works as `Passage.read`."""
-        if is_large(self.incoming.http.body) and "format" in self.incoming.query:  # a native one is soon read
+        incoming = self.incoming
+        if "format" in incoming.query and is_large(incoming.http.body):  # a native one is soon read
             self.rest = self._read
             return
         self._read()
@@ -235,16 +236,19 @@ class NativePassage(StreamPassage):
 
     def name_ids(self) -> None:
         """Works as `Passage.name_ids`."""
-        if self.incoming.key is not None:
+        if self.incoming.http.key is not None:
             self.named = _ids_to_check(self._home.specs.settings, self.incoming, self._request)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, request = self.incoming, self._request
         self.key = key = _key(incoming, request)
-        if incoming.form is not None and not request.stream:
+        negotiated = incoming.form
+        if negotiated is None:
+            negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format="gai")
+        elif not request.stream:
             raise _needs_a_stream("a WebSocket")
-        negotiated = self._answering(incoming.negotiate(_accept(incoming, request.stream), "gai"))
+        negotiated = self._answering(negotiated)
         spec, context = self._spec(negotiated, is_durable=request.resumable or key is not None)
         self._answers_with_stream(negotiated, spec, context)
 
@@ -293,7 +297,7 @@ class EventSourcePassage(NativePassage):
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
         settings = self._home.specs.settings
-        model = settings.chosen(self.incoming.query.get("model"), self.incoming.key)
+        model = settings.chosen(self.incoming.query.get("model"), self.incoming.http.key)
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
@@ -357,7 +361,7 @@ class DialectPassage(StreamPassage):
         self._asked = asked = incoming.format.read_request(body)
         if is_large(incoming.http.body) and self._may_be_translated():
             self.rest = self._translate
-        if incoming.key is not None:
+        if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked)
 
     def plan(self) -> None:
@@ -379,7 +383,7 @@ class DialectPassage(StreamPassage):
         incoming, settings, own = self.incoming, self._home.specs.settings, self.incoming.format.name
         if containers_of(incoming.http.body) > LIMITS.translated_containers:
             return False
-        may_answer = settings.may_answer(settings.chosen(self._asked.model, incoming.key))
+        may_answer = settings.may_answer(settings.chosen(self._asked.model, incoming.http.key))
         return any(get_provider(each.upstream.provider).dialect != own for each in may_answer)
 
     def _translate(self) -> None:
@@ -420,14 +424,14 @@ class CountPassage(StreamPassage):
         self._asked = incoming.format.read_request(self._body)
         if is_large(incoming.http.body) and self._is_estimated(self._chosen()):
             self.rest = self._check
-        if incoming.key is not None:
+        if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, body, home = self.incoming, self._body, self._home
         model = self._chosen()
-        check_further_models(body, incoming.key)
+        check_further_models(body, incoming.http.key)
         self._model = model = home.engine.targets.with_target(model, self._asked.body)
         if self._is_estimated(model):
             if not self._is_checked:
@@ -446,7 +450,7 @@ class CountPassage(StreamPassage):
         self._client.instead = self._count_instead
 
     def _chosen(self) -> ModelSettings:
-        return self._home.specs.settings.chosen(self._asked.model, self.incoming.key)
+        return self._home.specs.settings.chosen(self._asked.model, self.incoming.http.key)
 
     def _is_estimated(self, model: ModelSettings) -> bool:
         """Returns whether the upstream of a model counts no tokens of this dialect."""
@@ -534,7 +538,7 @@ def _read_dialect_request(
 def _apply_members(incoming: Incoming, request: Request) -> Request:
     """Applies and checks the members of a request that concern its route."""
     if isinstance(request.request_id, str) and "x-request-id" not in incoming.http.headers:
-        incoming.request_id = request_id(request.request_id)
+        incoming.http.request_id = request_id(request.request_id)
     if request.resumable and not request.stream:
         raise _needs_a_stream("`resumable`")
     return request
@@ -548,13 +552,13 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
     if not blocks and not any(members):
         return ()
     name = request.model
-    model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
+    model = settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
     return ids_in_raw(settings, model, members, blocks)
 
 
 def _ids_in_body(settings: Settings, incoming: Incoming, asked: ClientRequest) -> Sequence[StoredId]:
     """Returns the ids in a request of a dialect that its caller must own."""
-    model = settings.chosen(asked.model, incoming.key)
+    model = settings.chosen(asked.model, incoming.http.key)
     return ids_in_body(settings, model, incoming.format.name, asked.body)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast.model.errors import Error
@@ -45,14 +45,15 @@ class PendingAnswers:
         """
         self._add(_Pending(incoming, response, work))
 
-    def walk(self, passage: Passage, wait: Wait) -> None:
+    def walk(self, passage: Passage, wait: Wait, go_on: Callable[[], Wait | None]) -> None:
         """Lets a request pass the rest of its gates, and starts it.
 
         Args:
             passage: The request.
             wait: What its last gate waits for.
+            go_on: Lets it pass the next gates; returns what must be awaited then, or None behind the last.
         """
-        self._add(_Walk(passage, wait))
+        self._add(_Walk(passage, wait, go_on))
 
     def _add(self, pending: _Pending) -> None:
         self._answers.add(pending)
@@ -110,8 +111,9 @@ class _Pending(ClientCallbacks):
 class _Walk(_Pending):
     """A request whose gates wait."""
 
-    def __init__(self, passage: Passage, wait: Wait) -> None:
+    def __init__(self, passage: Passage, wait: Wait, go_on: Callable[[], Wait | None]) -> None:
         self._passage = passage
+        self._go_on = go_on
         super().__init__(passage.incoming, passage.response(), self._walk(wait))
         self.task.add_done_callback(lambda _: passage.leave())  # the task may have been cancelled before it started
 
@@ -122,7 +124,7 @@ class _Walk(_Pending):
                 answered = await wait()
                 if answered is not None:
                     return answered.reply
-                wait = passage.go_on()
+                wait = self._go_on()
                 self._attach(passage.response())
             return passage.begin()
         finally:

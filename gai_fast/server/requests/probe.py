@@ -85,7 +85,7 @@ class _Probe:
         """Sends the headers, and starts to send the events."""
         incoming = self._incoming
         self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
-        head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
+        head = StreamHead("text/event-stream", incoming.http.request_id, new_stream_id(), incoming.answer_headers)
         self._writer.start(*self._client.commit(head))
         self._task = asyncio.get_running_loop().create_task(self._run(idle))
         self._task.add_done_callback(self._ended)

@@ -51,12 +51,12 @@ class Quotas:
             incoming: The request, with its body.
             spec: What it asks for.
         """
-        key = incoming.key
+        key = incoming.http.key
         if key is None or (key.limits.spend is None and not key.limits.of_tokens):
             return NO_DEMAND
         answers = _answers(spec)
         most = _max_output_tokens(spec) * answers
-        expected = 0 if most else self._engine.ledger.usual_output(spec.model.name, incoming.caller) * answers
+        expected = 0 if most else self._engine.ledger.usual_output(spec.model.name, incoming.http.caller) * answers
         size = len(incoming.http.body) or len(incoming.http.target)
         output = most or expected
         reservation = NO_DEMAND.reservation if key.limits.spend is None else self._reservation(spec, size, output)

@@ -69,7 +69,7 @@ class ResponseRoutes:
             if session is not None:
                 session.cancel()
             elif others is not None and others.owner_of(stream_id) is not None:
-                await others.cancel(stream_id, incoming.caller)
+                await others.cancel(stream_id, incoming.http.caller)
             else:
                 await self._engine.store.cancel(log)
 

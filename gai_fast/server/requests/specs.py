@@ -74,11 +74,11 @@ class SpecBuilder:
             left_out: Paths of the client's members that `request` cannot express.
         """
         name = request.model
-        model = self.settings.chosen(name if isinstance(name, str) else None, incoming.key)
-        if incoming.key is not None:
+        model = self.settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
+        if incoming.http.key is not None:
             raw = [*request.provider_options.values(), request.extra]
             for options in (*raw, *[tool.options for tool in request.tools if tool.options]):
-                check_further_models(options, incoming.key, own="")
+                check_further_models(options, incoming.http.key, own="")
         model = self._engine.targets.with_target(model, request)
         header: LogHeader | None = None
         is_stream = request.stream
@@ -106,12 +106,12 @@ class SpecBuilder:
             unsupported=_on_unsupported(incoming),
             prompt_characters=characters(request),
             is_retry=is_retry(incoming),
-            caller=incoming.caller,
+            caller=incoming.http.caller,
             log_header=header,
             chain=chain,
             trace=incoming.http.trace,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
+            request_id=context.request_id,
+            trace_id=context.trace_id,
             endpoint=incoming.path,
             transport=negotiated.transport if is_stream else "json",
             is_large=is_large(incoming.http.body),
@@ -129,8 +129,8 @@ class SpecBuilder:
             negotiated: The framing and format of the response.
             is_durable: Whether the request makes the stream durable by a key.
         """
-        model = self.settings.chosen(asked.model, incoming.key)
-        check_further_models(asked.body, incoming.key)
+        model = self.settings.chosen(asked.model, incoming.http.key)
+        check_further_models(asked.body, incoming.http.key)
         model = self._engine.targets.with_target(model, asked.body)
         if asked.background:
             model = _for_background(model)
@@ -151,7 +151,7 @@ class SpecBuilder:
 
     def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:
         """Returns whether tokens must be counted: the response may have a price, or its key has a limit of tokens."""
-        settings, key = self.settings, incoming.key
+        settings, key = self.settings, incoming.http.key
         if key is not None and key.limits.of_tokens:
             return True
         if model.price is None and not settings.prices.own and not settings.prices.listed:
@@ -183,10 +183,10 @@ class SpecBuilder:
             counts=True,
             is_retry=is_retry(incoming),
             other=_refuse_other_model,
-            caller=incoming.caller,
+            caller=incoming.http.caller,
             trace=incoming.http.trace,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
+            request_id=context.request_id,
+            trace_id=context.trace_id,
             endpoint=incoming.path,
             transport="json",
         )
@@ -205,7 +205,7 @@ class SpecBuilder:
     ) -> StreamContext:
         return StreamContext(
             stream_id=new_stream_id(),
-            request_id=incoming.request_id,
+            request_id=incoming.http.request_id,
             trace_id=incoming.trace_id,
             model=model.name,
             clock=_DayClock(),
@@ -402,7 +402,7 @@ class _DialectSpecs:
         is_continued: bool = True,
     ) -> StreamSpec:
         """Builds a spec; the arguments are those of `StreamSpec`."""
-        incoming, asked, negotiated = self._incoming, self._asked, self._negotiated
+        incoming, asked, negotiated, context = self._incoming, self._asked, self._negotiated, self._context
         return StreamSpec(
             model,
             request,
@@ -421,12 +421,12 @@ class _DialectSpecs:
             prompt_characters=asked.prompt_characters,
             is_retry=is_retry(incoming),
             other=self.spec,
-            caller=incoming.caller,
+            caller=incoming.http.caller,
             log_header=self._header,
             chain=chain,
             trace=incoming.http.trace,
-            request_id=incoming.request_id,
-            trace_id=incoming.trace_id,
+            request_id=context.request_id,
+            trace_id=context.trace_id,
             endpoint=incoming.path,
             transport="json" if asked.whole else negotiated.framing,
             translated=translated,
@@ -495,7 +495,7 @@ def _copying_encoder(
 def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:
     return LogHeader(
         context.stream_id,
-        incoming.caller,
+        incoming.http.caller,
         context.model,
         logged.name,
         "json" if whole else logged.framing,

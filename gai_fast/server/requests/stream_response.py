@@ -221,7 +221,7 @@ class StreamResponse(ResponseWriter):
         if changed or more or self.headers or self.format_headers or theirs:
             own = [*more, *who.headers, *changed, *self.headers, *self.format_headers]
             more, who = self._with_upstream_headers(own, theirs), NO_COMMON
-        return StreamHead(self.media_type, incoming.request_id, self.stream_id, more, who)
+        return StreamHead(self.media_type, incoming.http.request_id, self.stream_id, more, who)
 
     def _with_upstream_headers(self, own: Headers, theirs: Headers) -> Headers:
         """Adds the upstream's headers to the gateway's own headers; for a name in both, the gateway's header is kept.

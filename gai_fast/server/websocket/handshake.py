@@ -65,7 +65,7 @@ class WebSocketRoutes:
                 problem, _UPGRADE_HEADERS if problem.status == _UPGRADE_REQUIRED else (), close=True
             )
         session = SocketSession(self, incoming, _dialect_of(incoming))
-        headers = [*id_headers(incoming.request_id), ("cache-control", "no-store"), *incoming.limit_headers]
+        headers = [*id_headers(incoming.http.request_id), ("cache-control", "no-store"), *incoming.limit_headers]
         cast("AiohttpTransport", incoming.http.transport).upgrade(partial(session.run, headers=headers))
         return None
 

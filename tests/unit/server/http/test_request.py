@@ -12,7 +12,7 @@ from tests.unit.server import incoming_requests
 def test_the_caller_of_a_request_has_the_name_of_its_key() -> None:
     request = incoming_requests.http("GET", "/")
     assert request.caller == ANONYMOUS
-    request.key = KeySettings("alice", ())
+    request.set_key(KeySettings("alice", ()))
     assert request.caller == "alice"
 
 

@@ -222,7 +222,7 @@ def test_a_handler_knows_who_asks() -> None:
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
     SEEN.clear()
     assert table.handle(asked) is None
-    assert (SEEN[0].caller, asked.caller) == ("alice", "alice")
+    assert (SEEN[0].http.caller, asked.caller) == ("alice", "alice")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_without_keys_an_incomplete_body_is_counted_for_an_address_unless_it_may
     table = Router(admission, NO_HANDLERS, StreamCounts([]), mount, routes=TABLE, forwarding=proxies)
     request = http("POST", "/begin", headers, client=Remote(remote))
     assert table.uploader(request) == uploader
-    request.key = KeySettings("ann", ())
+    request.set_key(KeySettings("ann", ()))
     assert table.uploader(request) == "ann"
 
 

@@ -39,7 +39,8 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
 
 def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("GET", "/here")
-    asked.request_id, asked.key = "abc", KeySettings("alice", ())
+    asked.request_id = "abc"
+    asked.set_key(KeySettings("alice", ()))
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
         asked.metrics = StreamMetrics(duration=1.0)
@@ -97,7 +98,8 @@ def test_a_stream_that_goes_on_without_its_request_has_its_line_at_its_end(caplo
     running = {"s1"}
     log = AccessLog(running)
     asked = http("POST", "/here?prompt=secret")
-    asked.request_id, asked.key = "abc", KeySettings("alice", ())
+    asked.request_id = "abc"
+    asked.set_key(KeySettings("alice", ()))
     asked.metrics = StreamMetrics(duration=1.0, stream_id="s1", outcome="disconnected", deltas=3)
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         log.request_ended(asked, 499, NO_TRUSTED_PROXY)

@@ -34,7 +34,7 @@ class StubPassage(Passage):
     ) -> None:
         self.connection = FakeConnection()
         super().__init__(incoming(http("POST", target, body=body, client=self.connection)))
-        self.incoming.http.key = caller
+        self.incoming.http.set_key(caller)
         self.id = stream_id
         self.start = start
         self.steps: list[str] = []

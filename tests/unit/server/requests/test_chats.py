@@ -59,7 +59,7 @@ class Fixture:
     async def get(self, tail: str = "c/stream", caller: str = "anonymous") -> FakeConnection:
         connection = FakeConnection()
         asked = incoming(http("GET", f"/api/v1/chat/{tail}", client=connection), tail)
-        asked.http.key = None if caller == ANONYMOUS else KeySettings(caller, ())
+        asked.http.set_key(None if caller == ANONYMOUS else KeySettings(caller, ()))
         assert self.routes.follow(asked) is None
         await until(lambda: not len(self.routes._pending))
         return connection

@@ -40,7 +40,7 @@ def ask(
 ) -> Incoming:
     names = {"host": "127.0.0.1", **{name.replace("_", "-"): value for name, value in headers.items()}}
     asked = incoming(http(method, f"/?{query}", names, client=connection or FakeConnection()), tail)
-    asked.http.key = None if caller == ANONYMOUS else KeySettings(caller, ())
+    asked.http.set_key(None if caller == ANONYMOUS else KeySettings(caller, ()))
     return asked
 
 

@@ -33,7 +33,7 @@ class Asked:
         self.incoming = incoming(http("POST", "/"))
         self.incoming.http.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.incoming.http.body = body
-        self.incoming.http.key = KEY
+        self.incoming.http.set_key(KEY)
 
     def is_admitted(self, engine: Engine, *, takes_key: bool = True) -> bool:
         """Returns whether it may be read at once."""
@@ -94,7 +94,7 @@ async def test_the_name_of_that_member_is_no_key_in_a_dialect(engine: Engine) ->
     use_up(engine)
     asked = Asked(b'{"tools": [{"parameters": {"properties": {"idempotency_key": {}}}}]}')
     asked.incoming = incoming(asked.incoming.http, format="openai")
-    asked.incoming.http.key = KEY
+    asked.incoming.http.set_key(KEY)
     with pytest.raises(Error, match="requests_per_minute = 1"):
         asked.is_admitted(engine)
 

@@ -68,7 +68,7 @@ def test_a_key_has_a_name_of_its_own_for_each_caller_and_route() -> None:
         ('a","/b', "/b", "c"),
     ):
         asked = incoming(http("POST", path))
-        asked.http.key = KeySettings(caller, ())
+        asked.http.set_key(KeySettings(caller, ()))
         found.add(scoped(asked, name))
     assert len(found) == 5
 

@@ -1,36 +1,30 @@
-"""`server/requests/passage.py`: a request walks from where it was, and holds what its gates have taken."""
+"""`server/requests/passage.py`: a request gives back what its gates have taken, once."""
 
 from __future__ import annotations
 
-from gai_fast.server.requests.passage import Gate, Passage, Wait
+from gai_fast.server.requests.passage import Gate, Passage
 from tests.unit.server.requests.stub_passage import StubPassage
 
 
 class Taking(Gate):
-    """A gate that takes something, and waits if it is asked to."""
+    """A gate that has taken something."""
 
-    def __init__(self, left: list[Gate], *, waits: bool = False) -> None:
+    def __init__(self, left: list[Gate]) -> None:
         self.left = left
-        self.waits = waits
-
-    def admit(self, passage: Passage) -> Wait | None:
-        passage.hold(self)
-        return self.wait if self.waits else None
-
-    async def wait(self) -> None:
-        return None
 
     def leave(self, passage: Passage) -> None:
         self.left.append(self)
 
 
-def test_a_request_goes_on_behind_the_gate_that_made_it_wait() -> None:
+def test_what_was_taken_is_given_back_once_and_last_first() -> None:
     left: list[Gate] = []
-    first, second, third = Taking(left), Taking(left, waits=True), Taking(left)
+    first, second = Taking(left), Taking(left)
     passage = StubPassage("a")
-    assert passage.enter((first, second, third)) == second.wait
-    assert passage.go_on() is None
     passage.leave()
-    assert left == [third, second, first]
+    assert left == []
+    passage.hold(first)
+    passage.hold(second)
     passage.leave()
-    assert len(left) == 3, "what was given back is not given back again"
+    assert left == [second, first]
+    passage.leave()
+    assert len(left) == 2, "what was given back is not given back again"

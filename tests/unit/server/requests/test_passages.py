@@ -12,6 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.requests import passages
+from gai_fast.server.requests.gates import go_on
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
@@ -35,7 +36,7 @@ def asked(body: bytes, format: str) -> Incoming:
     request = http("POST", "/", {"host": "127.0.0.1", "content-type": "application/json"}, client=FakeConnection())
     request.body = body
     made = incoming(request, format=format)
-    made.http.key = KeySettings("ann", ())
+    made.http.set_key(KeySettings("ann", ()))
     return made
 
 
@@ -64,15 +65,15 @@ async def test_a_request_that_names_ids_is_parsed_once(
 
     monkeypatch.setattr(passages, parser, counting)
     passage = handler(routes, asked(body, format))
-    gates = routes.gates.of(frozenset(("named ids", "admission")))
-    wait = passage.enter(gates)
+    left = iter(routes.gates.of(frozenset(("named ids", "admission"))))
+    wait = go_on(passage, left)
     assert wait is not None
     assert [each.identifier for each in passage.named] == ["file-1"]
     with pytest.raises(Error, match="file-1"):
         await wait()
     await routes.gates._engine.store.ids.add("ann", ["file-1"])
     assert await wait() is None
-    assert passage.go_on() is None
+    assert go_on(passage, left) is None
     passage.leave()
     assert len(parsed) == 1
     assert passage.stream_id
@@ -80,8 +81,8 @@ async def test_a_request_that_names_ids_is_parsed_once(
 
 async def test_without_keys_nothing_is_checked(routes: StreamRoutes) -> None:
     made = asked(NATIVE, "gai")
-    made.http.key = None
+    made.http.set_key(None)
     passage = routes.native(made)
-    assert passage.enter(routes.gates.of(frozenset(("named ids", "admission")))) is None
+    assert go_on(passage, iter(routes.gates.of(frozenset(("named ids", "admission"))))) is None
     assert passage.named == ()
     assert StoredId("file_id", "file-1") not in passage.named

@@ -70,7 +70,7 @@ async def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come
     quotas: Quotas, request_: Any, tokens: int
 ) -> None:
     asked = incoming(http("POST", "/"))
-    asked.http.key = KEY
+    asked.http.set_key(KEY)
     asked.http.body = b"x" * 400
     assert quotas.estimate(asked, spec_of(request_)) == Demand(tokens)
 
@@ -93,7 +93,7 @@ async def test_answers_without_a_bound_are_expected_to_have_the_usual_output(
     quotas: Quotas, request_: Any, answers: int
 ) -> None:
     asked = incoming(http("POST", "/"))
-    asked.http.key = KEY
+    asked.http.set_key(KEY)
     asked.http.body = b"x" * 400
     usual = answers * LIMITS.usual_output
     assert quotas.estimate(asked, spec_of(request_)) == Demand(100 + usual, expected=usual)
@@ -103,7 +103,7 @@ async def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for(quota
     asked = incoming(http("POST", "/"))
     asked.http.body = b"x" * 400
     assert quotas.estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
-    asked.http.key = KeySettings("ann", ())
+    asked.http.set_key(KeySettings("ann", ()))
     assert quotas.estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
 
 
@@ -126,7 +126,7 @@ async def test_the_input_and_the_most_or_the_usual_output_are_reserved(
     quotas: Quotas, request_: Any, amount: int
 ) -> None:
     asked = incoming(http("POST", "/"))
-    asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day")))
+    asked.http.set_key(KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day"))))
     asked.http.body = b"x" * 400
     price = Price(10**6, 2 * 10**6, 0, 0, 0)
     spec = spec_of(request_, price)
@@ -146,7 +146,7 @@ async def test_the_price_of_the_dearest_fallback_is_reserved(quotas: Quotas, fir
         return Price(each * 10**6, each * 10**6, 0, 0, 0)
 
     asked = incoming(http("POST", "/"))
-    asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day")))
+    asked.http.set_key(KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day"))))
     spec = spec_of({"max_tokens": 50}, None if first is None else price(first))
     spec.prompt_characters = 40
     dear, cheap = (replace(spec.model, name=name, price=price(each)) for name, each in (("dear", 5), ("cheap", 2)))
@@ -162,7 +162,7 @@ async def test_every_model_and_target_that_may_answer_is_reserved_for(quotas: Qu
         return Price(each * 10**6, each * 10**6, 0, 0, 0)
 
     asked = incoming(http("POST", "/"))
-    asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(10**6, "day")))
+    asked.http.set_key(KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(10**6, "day"))))
     spec = spec_of({"max_tokens": 50})
     spec.prompt_characters = 40
     upstream = spec.model.upstream

@@ -140,7 +140,7 @@ async def test_requests_are_answered_as_if_each_had_come_alone() -> None:
     first, second, _ = home.asked
     assert (first.http.body, first.path, first.format) == (b'{"query": "x"}', "/ws/stream", EVENTS)
     assert second.http.headers["last-event-id"] == "s.3"
-    assert len({each.request_id for each in home.asked}) == 3
+    assert len({each.http.request_id for each in home.asked}) == 3
     assert [each["type"] for each in connection.take()] == ["error", "done"]
     assert home.counts.ended == [404]
 
