@@ -4,7 +4,8 @@ Owns the order of a call:
 
 1. Its metadata is read; the id of the request goes back in the initial metadata at once.
 2. Its message is read. Without a key, and while many messages come, the gateway first judges the call.
-3. The gateway is asked. It decides about the key, limits and all else; a refusal of it is the call's status.
+3. The call gets a place, and the gateway is asked. It decides about the key, limits and all else; a refusal of it is
+   the call's status.
 4. Each event is written when the client's connection takes it (HTTP/2's flow control). Until then the gateway's
    connection is not read, which holds the gateway back.
 5. A call that is cancelled, by its client or by its deadline, leaves the stream, as a client that disconnects does.
@@ -182,11 +183,15 @@ class GRPCService:
         """Answers a call; what fails becomes its status."""
         request_id = ""
         try:
-            with self._calls.running() as call:
+            with self._calls.running(context.peer()) as call:
                 headers = self._headers(context)
                 request_id = headers["x-request-id"]
                 await context.send_initial_metadata((("x-request-id", request_id),))
-                return await answer(call, headers, await self._message(context, headers))
+                data = await self._message(context, headers)
+                self._calls.place(call, hash(headers.get("authorization", call.address)))
+                answered = await answer(call, headers, data)
+                self._calls.note_success(call)
+                return answered
         except Error as refusal:
             _refuse(context, refusal, request_id)
         except grpc.aio.InternalError:  # grpcio cannot write: the client has gone, and no status would reach it

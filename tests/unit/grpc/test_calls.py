@@ -12,7 +12,7 @@ from tests.conftest import ChangeLimits
 
 
 async def run(calls: Calls, begun: list[RemoteCall]) -> None:
-    with calls.running() as call:
+    with calls.running("") as call:
         begun.append(call)
         await asyncio.sleep(3600)
 
@@ -28,7 +28,7 @@ async def test_a_drain_waits_for_calls_and_then_stops_them(change_limits: Change
     assert plain.cancelled()
     assert not stuck.done(), "a message that is being written is not cut"
     assert all(call.is_stopped for call in begun)
-    with pytest.raises(Overloaded, match="stops"), calls.running():
+    with pytest.raises(Overloaded, match="stops"), calls.running(""):
         pass
     stuck.cancel()
     await asyncio.wait([stuck])
