@@ -58,8 +58,15 @@ class Limits:
     """Seconds for which another one waits for one of those: a thousand calls at once pass in them, without a second
     request to the gateway for each."""
 
-    grpc_keyless: float = 60.0
-    """Seconds for which the server knows that the gateway takes calls without a key."""
+    grpc_judges: int = 16
+    """Requests at a time by which the gateway checks keys first: those for answers keep connections of their own."""
+
+    grpc_accepted: float = 60.0
+    """Seconds for which the server knows that the gateway takes a key, or calls without one: their messages are read
+    although many others come. The gateway judges each call all the same."""
+
+    grpc_callers: int = 10_000
+    """Keys that the server knows so, 1 MiB; above it the oldest is forgotten."""
 
     grpc_probes: int = 8
     """Messages to the health that are received at a time: anyone can send them."""
