@@ -50,12 +50,21 @@ class DialectEncoder(DataEncoder):
         """
         return raw
 
-    def has_usage(self, raw: bytes) -> bool:
-        """Returns whether a frame ends the answer and has the place of its usage; asked if `opens_parts`."""
+    def waits(self, raw: bytes) -> bool:
+        """Receives each frame that is not copied by the fast path.
+
+        Returns:
+            Whether it is the frame with the place of the answer's usage, which waits for the `finish`: rule 8.
+        """
         return False
 
     def tell(self, raw: bytes, usage: Mapping[str, Any]) -> bytes:
-        """Returns a frame of `has_usage` with the usage that is charged: rule 8."""
+        """Returns a frame that has waited, with the usage that is charged; the same if the upstream has counted all.
+
+        Args:
+            raw: The frame. Others may be among those that wait.
+            usage: Of the `finish`.
+        """
         return raw
 
     def restart(self) -> None:
@@ -88,8 +97,8 @@ class Passthrough:
        parts.
 
     8. A client is told what is charged. If the upstream's frames lack a count, or have an absurd one, the frame that
-       ends the answer gets the usage and the source of the estimate. It is held until the `finish`, which follows at
-       once. In a dialect whose clients must ask for usage, the gateway's frame has it.
+       ends the answer gets the usage and the source of the estimate: it waits for the `finish`, which follows at once.
+       In a dialect whose clients must ask for usage, a frame of the gateway's has it.
 
     Nothing else is added.
 
@@ -157,7 +166,7 @@ class Passthrough:
         elif self._hides_usage and _USAGE.search(raw) is not None and _NO_CHOICES.search(raw) is not None:
             return
         if not self._opening:
-            if not self.opens_parts or not self._encoder.has_usage(raw):
+            if not self._encoder.waits(raw):
                 self._pass_on(raw)
                 return
             self._opening = True
@@ -208,9 +217,8 @@ class Passthrough:
             return
         if self._opening:
             self._opening = kind in NO_CONTENT
-            if kind == "finish" and lacks_usage(event) and not is_own_end(event):
-                told, has_usage = self._encoder.tell, self._encoder.has_usage
-                self._waiting = [told(raw, event["usage"]) if has_usage(raw) else raw for raw in self._waiting]
+            if kind == "finish" and "usage" in event and not is_own_end(event):
+                self._waiting = [self._encoder.tell(raw, event["usage"]) for raw in self._waiting]
             if kind not in _BESIDE:
                 self._release()  # a kind that ends the opening is never in `_BESIDE`
         if not self._passing:
@@ -297,6 +305,42 @@ def is_done_mark(raw: bytes) -> bool:
     return raw.startswith(b"data: [DONE]") or _DONE_LINE.search(raw) is not None
 
 
+Counts = tuple[tuple[re.Pattern[bytes], bool], ...]
+
+
+def count_patterns(*names: str) -> Counts:
+    """Returns what `is_told` looks for, and whether it is the sum.
+
+    Args:
+        names: The names of counts in the usage of a dialect.
+    """
+    patterns = {name: re.compile(rb'"%b"\s*:\s*([0-9]{1,16})\s*[,}]' % name.encode()) for name in names}
+    return tuple([(pattern, name == "total_tokens") for name, pattern in patterns.items()])
+
+
+def has_usage(raw: bytes) -> bool:
+    """Returns whether a frame of an upstream has a usage."""
+    return raw.find(b'"usage"') >= 0 and _USAGE.search(raw) is not None
+
+
+def is_told(raw: bytes, usage: Mapping[str, Any], counts: Counts) -> bool:
+    """Returns whether an answer of an upstream tells the usage that is charged: its counts are there, and their sum.
+
+    Args:
+        raw: The answer, or the frame with its usage.
+        usage: What is charged.
+        counts: The counts that the dialect's usage must have.
+    """
+    if "source" in usage:
+        return False
+    at = raw.rfind(b'"usage"')
+    for pattern, is_sum in counts:
+        found = None if at < 0 else pattern.search(raw, at)
+        if found is None or (is_sum and int(found[1]) != usage.get("total_tokens")):
+            return False
+    return True
+
+
 Tell = Callable[[dict[str, Any], Mapping[str, Any]], None]
 """Sets the usage of an answer, under the dialect's names, and its source."""
 
@@ -344,20 +388,20 @@ class WholePassthrough:
     Args:
         encoder: The dialect's encoder of whole answers.
         tell: Sets the usage of an answer.
-        total: The name of a sum that the dialect's usage must have; empty if it has none.
+        counts: The counts that the dialect's usage must have.
     """
 
-    __slots__ = ("_encoder", "_raw", "_tell", "_total", "_usage")
+    __slots__ = ("_counts", "_encoder", "_raw", "_tell", "_usage")
 
     whole: bool = True
     copies_body: bool = False
     opens_parts: bool = False
     commits: bool = False
 
-    def __init__(self, encoder: Encoder, tell: Tell, total: bytes) -> None:
+    def __init__(self, encoder: Encoder, tell: Tell, counts: Counts) -> None:
         self._encoder = encoder
         self._tell = tell
-        self._total = total
+        self._counts = counts
         self._raw = b""
         self._usage: Mapping[str, Any] = _NO_USAGE
 
@@ -391,7 +435,7 @@ class WholePassthrough:
     def _told(self) -> bytes:
         """Returns the upstream's answer with the usage that is charged."""
         usage, raw = self._usage, self._raw
-        if not usage or ("source" not in usage and raw.rfind(self._total) >= 0):
+        if not usage or is_told(raw, usage, self._counts):
             return raw
         try:
             answer = parse_exact(raw.decode("utf-8-sig", "replace"))
@@ -410,8 +454,8 @@ class WholePassthrough:
 class DialectFormat(Format):
     """A format that some upstreams speak too: their answers are passed on."""
 
-    total: ClassVar[bytes] = b'"total_tokens"'
-    """The name of the sum in its usage; empty if it has none."""
+    counts: ClassVar[Counts] = ()
+    """The counts that its usage must have."""
 
     @abstractmethod
     def tell(self, answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
@@ -431,7 +475,7 @@ class DialectFormat(Format):
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
         """Creates an encoder that passes frames on; returns None for NDJSON and streams with ids."""
         if whole:
-            return WholePassthrough(self.whole(context), self.tell, self.total)
+            return WholePassthrough(self.whole(context), self.tell, self.counts)
         if framing == "ndjson" or context.ids:
             return None
         return Passthrough(self.dialect_encoder(framing, context), hides_usage=context.hides_usage)

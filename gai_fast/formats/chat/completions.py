@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectEncoder, DialectFormat, tell
+from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat, tell
 from gai_fast.formats.chat.completions_request import read_completion_members, read_completion_request
 from gai_fast.formats.chat.completions_stream import OwnTextChunks, TextChunks, WholeText
 from gai_fast.formats.chat.members import with_usage
-from gai_fast.formats.chat.parts import usage_of
+from gai_fast.formats.chat.parts import COUNTS, usage_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
@@ -25,6 +25,7 @@ class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
+    counts: ClassVar[Counts] = COUNTS
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `text_completion` chunks."""

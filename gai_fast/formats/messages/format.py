@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
-from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
+from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat
 from gai_fast.formats.messages.members import read_messages_members
-from gai_fast.formats.messages.parts import DIALECT, error_object, error_status, tell_usage
+from gai_fast.formats.messages.parts import COUNTS, DIALECT, error_object, error_status, tell_usage
 from gai_fast.formats.messages.passthrough import OwnMessages
 from gai_fast.formats.messages.request import is_continued, read_messages_request
 from gai_fast.formats.messages.stream import Messages
@@ -28,7 +28,7 @@ class AnthropicFormat(DialectFormat):
     """Anthropic's Messages."""
 
     name: ClassVar[str] = DIALECT
-    total: ClassVar[bytes] = b""
+    counts: ClassVar[Counts] = COUNTS
     passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

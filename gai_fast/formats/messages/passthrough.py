@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_own_end, lacks_usage, with_object
-from gai_fast.formats.messages.parts import tell_usage
+from gai_fast.formats._passthrough import is_own_end, is_told, lacks_usage, with_object
+from gai_fast.formats.messages.parts import COUNTS_AT_END, tell_usage
 from gai_fast.formats.messages.stream import Messages
 from gai_fast.model.events import Event
 
@@ -64,13 +64,17 @@ class OwnMessages(Messages):
             self._block, self._count = _UPSTREAM_BLOCK, int(index[1]) + 1
         return raw
 
-    def has_usage(self, raw: bytes) -> bool:
+    def waits(self, raw: bytes) -> bool:
         """Returns whether a frame is a `message_delta`."""
         return raw.find(b"message_delta") >= 0 and _END.search(raw) is not None
 
     def tell(self, raw: bytes, usage: Mapping[str, Any]) -> bytes:
         """Returns a `message_delta` with the usage that is charged."""
+        if not self.waits(raw):
+            return raw
         self._is_told = True
+        if is_told(raw, usage, COUNTS_AT_END):
+            return raw
         return with_object(raw, partial(tell_usage, usage=usage))
 
     def restart(self) -> None:

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_done_mark, is_own_end, tell, with_object
+from gai_fast.formats._passthrough import is_done_mark, is_own_end, is_told, tell, with_object
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import ResponsesOutput, discard
-from gai_fast.formats.responses.parts import custom_tools, namespaced, usage_of
+from gai_fast.formats.responses.parts import COUNTS, custom_tools, namespaced, usage_of
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
@@ -106,12 +106,14 @@ class OwnEvents(ResponseEvents):
             self._kept.append(raw)
         return raw
 
-    def has_usage(self, raw: bytes) -> bool:
+    def waits(self, raw: bytes) -> bool:
         """Returns whether a frame has the whole response at its end."""
         return raw.find(b"response.") >= 0 and _END.search(raw) is not None
 
     def tell(self, raw: bytes, usage: Mapping[str, Any]) -> bytes:
         """Returns the last frame with the usage that is charged."""
+        if not self.waits(raw) or is_told(raw, usage, COUNTS):
+            return raw
         return with_object(raw, partial(_tell, usage=usage))
 
     def note_copied(self, count: int) -> None:
