@@ -23,11 +23,22 @@ class Limits:
     with more is refused by grpcio."""
 
     grpc_calls: int = 20_000
-    """Calls at a time, and connections: as many as a gateway's streams by default."""
+    """Calls at a time for which the gateway is asked, half of them of one caller, and connections: as many as a
+    gateway's streams by default."""
+
+    grpc_waiting: int = 10_000
+    """Calls at a time whose message is not whole, or whose client has not taken their last bytes. Anyone can make them,
+    and each takes 36 KiB: all of them 350 MiB. A burst of ten thousand calls of one proxy has room."""
+
+    grpc_last: float = 10.0
+    """Seconds in which a client must take the last bytes of a call that has ended."""
+
+    grpc_look: float = 0.5
+    """Seconds between two looks for calls whose time is over, and for too many connections."""
 
     grpc_unasked: int = 16 * KIB
     """Bytes of a message that a client can send before the server asks for it: most requests are no longer, and a
-    longer one costs a round trip. All calls together have 320 MiB of them."""
+    longer one costs a round trip. The calls without a place have 160 MiB of them."""
 
     grpc_receive: float = 30.0
     """Seconds in which a message must be whole: a gateway's `body_timeout`. The largest one needs 2.8 Mbit/s."""
@@ -47,8 +58,15 @@ class Limits:
     """Seconds for which another one waits for one of those: a thousand calls at once pass in them, without a second
     request to the gateway for each."""
 
-    grpc_keyless: float = 60.0
-    """Seconds for which the server knows that the gateway takes calls without a key."""
+    grpc_judges: int = 16
+    """Requests at a time by which the gateway checks keys first: those for answers keep connections of their own."""
+
+    grpc_accepted: float = 60.0
+    """Seconds for which the server knows that the gateway takes a key, or calls without one: their messages are read
+    although many others come. The gateway judges each call all the same."""
+
+    grpc_callers: int = 10_000
+    """Keys that the server knows so, 1 MiB; above it the oldest is forgotten."""
 
     grpc_probes: int = 8
     """Messages to the health that are received at a time: anyone can send them."""
@@ -77,7 +95,7 @@ class Limits:
 
     grpc_age: float = 300.0
     """Seconds after which a client is asked to make its next calls over another connection; a client of gRPC does so
-    unseen. Calls that nobody takes the end of keep their places as long as their connection."""
+    unseen."""
 
     grpc_age_grace: float = 3600.0
     """Seconds after that in which the connection's calls may end: six times a gateway's longest answer by default

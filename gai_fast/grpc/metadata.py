@@ -50,11 +50,21 @@ def gateway_headers(
     return headers
 
 
-def address_of_peer(peer: str) -> str:
-    """Returns a client's address; empty if it has none.
+def place_of_peer(peer: str) -> tuple[str, int]:
+    """Returns a client's address and port; an empty address and 0 if it has none.
 
     Args:
         peer: As grpcio names it: `ipv4:192.0.2.1:5000`, `ipv6:[2001:db8::1]:5000`, its brackets escaped, or `unix:`.
     """
     family, _, place = unquote(peer).partition(":")
-    return place.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
+    address, _, port = place.rpartition(":")
+    return (address.strip("[]"), int(port)) if family in ("ipv4", "ipv6") and port.isdecimal() else ("", 0)
+
+
+def address_of_peer(peer: str) -> str:
+    """Returns a client's address; empty if it has none.
+
+    Args:
+        peer: As for `place_of_peer`.
+    """
+    return place_of_peer(peer)[0]

@@ -17,7 +17,8 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from gai_fast.grpc.calls import Calls
+from gai_fast.grpc.calls import Calls, make_task
+from gai_fast.grpc.connections import Connections, most_connections
 from gai_fast.grpc.limits import LIMITS
 from gai_fast.grpc.messages import POOL, SERVICE
 from gai_fast.grpc.receiving import Full, Receiving, overfull
@@ -61,20 +62,21 @@ class GrpcServer:
         self._address = address
         self._credentials = credentials
         self._calls = Calls()
-        self._health = _Health()
-        self._watch: asyncio.Task[None] | None = None
+        self._health = _Health(self._calls)
+        self._connections = Connections(most_connections())
+        self._watches: list[asyncio.Task[None]] = []
         service = GRPCService(gateway, self._calls, key=key, needs_key=needs_key)
-        self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=LIMITS.grpc_calls)
+        self._server = grpc.aio.server(options=_options())
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, service.handlers()),),
         )
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(health.SERVICE_NAME, self._health.handlers()),),
         )
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(service), self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(service, self._calls), self._server)
 
     async def start(self) -> None:
-        """Opens the listening port.
+        """Opens the listening port. The loop's tasks are made by `make_task` from then on.
 
         Raises:
             CannotServe: The address cannot be listened on.
@@ -86,17 +88,27 @@ class GrpcServer:
                 self.port = self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as problem:
             raise CannotServe(str(problem)) from None
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(make_task)
         await self._server.start()
-        self._watch = asyncio.get_running_loop().create_task(self._calls.watch())
+        self._watches = [loop.create_task(watch) for watch in (self._calls.watch(), self._watch_connections())]
 
     async def stop(self) -> None:
         """Says that it does not serve, lets calls end, and stops: in `limits.grpc_grace` and `limits.grpc_stop` seconds
         at most."""
         self._health.stop()
         await self._calls.drain()
-        if self._watch is not None:
-            self._watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
         await self._server.stop(_AT_ONCE)
+
+    async def _watch_connections(self) -> None:
+        """Closes connections if there are too many. Runs until it is cancelled."""
+        connections = self._connections
+        while True:
+            await asyncio.sleep(LIMITS.grpc_look)
+            if connections.are_many:
+                await asyncio.to_thread(connections.sweep, self.port, self._calls.accepted)
 
 
 _AT_ONCE: Final = 0.5
@@ -104,15 +116,11 @@ _AT_ONCE: Final = 0.5
 
 
 def _options() -> Sequence[tuple[str, int]]:
-    """Returns grpcio's options.
-
-    grpcio has no way to end a call whose client does not take its last bytes: its place is free once its connection has
-    ended. So connections have an age, and none takes more than half of the calls.
-    """
+    """Returns grpcio's options."""
     return (
         ("grpc.so_reuseport", 0),  # or a second server would share the port
         ("grpc.max_receive_message_length", LIMITS.grpc_message),
-        ("grpc.max_allowed_incoming_connections", LIMITS.grpc_calls),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
         ("grpc.http2.lookahead_bytes", LIMITS.grpc_unasked),
         ("grpc.http2.bdp_probe", 0),  # it lets clients send 10 MiB and more of each message that is not read
         ("grpc.max_send_message_length", -1),  # an event has its own limit
@@ -135,10 +143,11 @@ class _Health:
     1. A message that finds all places taken is not read: its answer is about the whole process. Strangers could else
        make a supervisor end it.
     2. `limits.grpc_watchers` calls stay, half of them of one address, and get the answer again when it changes. Further
-       ones get it once, and end: they would else take the places of calls.
+       ones get it once, and end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
         self._receiving = Receiving(LIMITS.grpc_probes, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_probe)
         self._stopping = asyncio.Event()
         self._watchers: Counter[str] = Counter()  # by address
@@ -157,30 +166,33 @@ class _Health:
 
     async def check(self, _: object, context: grpc.aio.ServicerContext) -> health_pb2.HealthCheckResponse:
         """Answers once."""
-        service = (await self._request(context)).service
-        if service not in _HEALTHY:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no such service")
-        return self._answer(service)
+        with self._calls.any(context.peer()):
+            service = (await self._request(context)).service
+            if service not in _HEALTHY:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no such service")
+            return self._answer(service)
 
     async def watch(self, _: object, context: grpc.aio.ServicerContext) -> None:
         """Answers, and again when the answer changes."""
-        service = (await self._request(context)).service
-        watchers, address = self._watchers, context.peer().rpartition(":")[0]
-        most = LIMITS.grpc_watchers
-        is_counted = watchers.total() < most and watchers[address] < -(-most // 2)
-        watchers[address] += is_counted
-        try:
-            await context.write(self._answer(service))
-            if not is_counted:
-                return
-            if service in _HEALTHY and not self._stopping.is_set():
-                await self._stopping.wait()
+        with self._calls.any(context.peer()) as call:
+            service = (await self._request(context)).service
+            watchers, address = self._watchers, call.address
+            most = LIMITS.grpc_watchers
+            is_counted = watchers.total() < most and watchers[address] < -(-most // 2)
+            watchers[address] += is_counted
+            try:
                 await context.write(self._answer(service))
-            await asyncio.get_running_loop().create_future()  # ended here, a client would ask again at once
-        finally:
-            watchers[address] -= is_counted
-            if not watchers[address]:
-                del watchers[address]
+                if not is_counted:
+                    return
+                self._calls.waiting.remove(call)
+                if service in _HEALTHY and not self._stopping.is_set():
+                    await self._stopping.wait()
+                    await context.write(self._answer(service))
+                await asyncio.get_running_loop().create_future()  # ended here, a client would ask again at once
+            finally:
+                watchers[address] -= is_counted
+                if not watchers[address]:
+                    del watchers[address]
 
     def _answer(self, service: str) -> health_pb2.HealthCheckResponse:
         answer = health_pb2.HealthCheckResponse
@@ -195,11 +207,11 @@ class _Health:
         except Full:
             return health_pb2.HealthCheckRequest()
         except DecodeError:
-            refusal = Error("invalid_request", "the message is no HealthCheckRequest", reason="message")
+            ending = status_of(Error("invalid_request", "the message is no HealthCheckRequest", reason="message"), "")
         except Error as problem:
-            refusal = problem
-        await context.abort_with_status(status_of(refusal, ""))
-        raise refusal  # it has ended before
+            ending = status_of(problem, "")
+        await context.abort_with_status(ending)
+        raise AssertionError("it has ended before")
 
 
 _HEALTHY: Final = ("", SERVICE)
@@ -209,25 +221,28 @@ _HEALTHY: Final = ("", SERVICE)
 class _Reflection:
     """Describes the services to callers whose key the gateway takes."""
 
-    def __init__(self, service: GRPCService) -> None:
+    def __init__(self, service: GRPCService, calls: Calls) -> None:
         self._service = service
+        self._calls = calls
         self._described = ReflectionServicer(_SERVICES, pool=POOL)
         self._receiving = Receiving(LIMITS.grpc_reflections, wait=LIMITS.grpc_probe, receive=LIMITS.grpc_receive)
 
     async def ServerReflectionInfo(  # noqa: N802  # grpcio's name
         self, _: object, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[Any]:
-        refusal = await self._service.check_key(context)
-        if refusal is None:
-            try:
-                async for answer in self._described.ServerReflectionInfo(self._requests(context), context):
-                    yield answer
-            except Full:
-                refusal = overfull()
-            except Error as problem:
-                refusal = problem
-        if refusal is not None:
-            await context.abort_with_status(status_of(refusal, ""))
+        with self._calls.any(context.peer()):
+            refusal = await self._service.check_key(context)
+            ending = None if refusal is None else status_of(refusal, "")
+            if ending is None:
+                try:
+                    async for answer in self._described.ServerReflectionInfo(self._requests(context), context):
+                        yield answer
+                except Full:
+                    ending = status_of(overfull(), "")
+                except Error as problem:
+                    ending = status_of(problem, "")
+            if ending is not None:
+                await context.abort_with_status(ending)
 
     async def _requests(self, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         """Yields the messages of a call."""

@@ -4,7 +4,8 @@ Owns the order of a call:
 
 1. Its metadata is read; the id of the request goes back in the initial metadata at once.
 2. Its message is read. Without a key, and while many messages come, the gateway first judges the call.
-3. The gateway is asked. It decides about the key, limits and all else; a refusal of it is the call's status.
+3. The call gets a place, and the gateway is asked. It decides about the key, limits and all else; a refusal of it is
+   the call's status.
 4. Each event is written when the client's connection takes it (HTTP/2's flow control). Until then the gateway's
    connection is not read, which holds the gateway back.
 5. A call that is cancelled, by its client or by its deadline, leaves the stream, as a client that disconnects does.
@@ -62,7 +63,8 @@ class GRPCService:
         self._needs_key = needs_key
         self._judged = Receiving(LIMITS.grpc_receiving, wait=LIMITS.grpc_receiving_wait, receive=LIMITS.grpc_receive)
         self._unjudged = Receiving(LIMITS.grpc_unjudged, wait=LIMITS.grpc_unjudged_wait, receive=LIMITS.grpc_receive)
-        self._keyless_until = -1.0
+        self._judges = asyncio.Semaphore(LIMITS.grpc_judges)
+        self._accepted: dict[int, float] = {}  # the end of each caller's time, in seconds of the loop's clock
 
     def handlers(self) -> dict[str, Any]:
         """Returns the methods, as grpcio takes them. They give bytes, and read their message themselves."""
@@ -132,10 +134,10 @@ class GRPCService:
             Error: The gateway refuses the call, or there is no message.
         """
         try:
+            if asyncio.get_running_loop().time() < self._accepted.get(_caller(headers), 0.0):
+                return await self._judged.message(context)
             if "authorization" in headers:
                 return await self._unjudged.message(context)
-            if asyncio.get_running_loop().time() < self._keyless_until:
-                return await self._judged.message(context)
         except Full:
             pass
         await self._judge(headers)
@@ -152,13 +154,21 @@ class GRPCService:
                 repeated.
         """
         try:
-            await self._gateway.models(headers=headers)
+            async with self._judges:
+                await self._gateway.models(headers=headers)
         except Error as refusal:
             if refusal.code in _OF_CALLERS:
                 raise
         else:
-            if "authorization" not in headers:
-                self._keyless_until = asyncio.get_running_loop().time() + LIMITS.grpc_keyless
+            self._accept(headers)
+
+    def _accept(self, headers: Headers) -> None:
+        """Notes that the gateway takes a caller."""
+        accepted, caller = self._accepted, _caller(headers)
+        accepted.pop(caller, None)
+        accepted[caller] = asyncio.get_running_loop().time() + LIMITS.grpc_accepted
+        if len(accepted) > LIMITS.grpc_callers:
+            del accepted[next(iter(accepted))]
 
     def _headers(self, context: ServicerContext) -> Headers:
         """Returns the headers for the gateway.
@@ -182,11 +192,16 @@ class GRPCService:
         """Answers a call; what fails becomes its status."""
         request_id = ""
         try:
-            with self._calls.running() as call:
+            with self._calls.running(context.peer()) as call:
                 headers = self._headers(context)
                 request_id = headers["x-request-id"]
                 await context.send_initial_metadata((("x-request-id", request_id),))
-                return await answer(call, headers, await self._message(context, headers))
+                data = await self._message(context, headers)
+                self._calls.place(call, _caller(headers) if "authorization" in headers else hash(call.address))
+                answered = await answer(call, headers, data)
+                self._accept(headers)
+                self._calls.note_success(call)
+                return answered
         except Error as refusal:
             _refuse(context, refusal, request_id)
         except grpc.aio.InternalError:  # grpcio cannot write: the client has gone, and no status would reach it
@@ -195,6 +210,11 @@ class GRPCService:
             _log.exception("a call failed: request %s", request_id)
             _refuse(context, Error("internal", "the gRPC server failed: its log says how"), request_id)
         return None
+
+
+def _caller(headers: Headers) -> int:
+    """Returns what stands for the key of a call; one number stands for all calls without one."""
+    return hash(headers.get("authorization", ""))
 
 
 _OF_CALLERS: Final = ("unauthorized", "forbidden", "rate_limited")

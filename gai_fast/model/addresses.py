@@ -63,6 +63,22 @@ def is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+def client_network(address: str) -> str:
+    """Returns what is counted as one client: its address, or its network if the address is IPv6.
+
+    Args:
+        address: A socket's address, or another name for the client; empty if there is none.
+    """
+    found = address_of(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(found) >> _HOST_BITS << _HOST_BITS, 128 - _HOST_BITS)))
+    return address if found is None else str(found)
+
+
+_HOST_BITS: Final = 64
+"""The part of an IPv6 address that a host chooses itself (RFC 4291, 2.5.1)."""
+
+
 @functools.lru_cache(SHARED.known_addresses)
 def is_forbidden_address(address: str) -> bool:
     """Returns whether an IP address, also one embedded in IPv6, is link-local or a cloud's metadata service."""

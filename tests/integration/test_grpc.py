@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gai_fast.cli.mock.command import Fault
+from gai_fast.grpc.calls import Calls
 from gai_fast.grpc.messages import description
 from gai_fast.grpc.server import _Health
 from gai_fast.grpc.statuses import STATUSES
@@ -481,7 +482,7 @@ async def test_few_calls_watch_the_health_and_further_ones_are_answered_once(
 
 
 async def test_an_address_takes_half_of_the_watchers() -> None:
-    health = _Health()
+    health = _Health(Calls())
     served = health_pb2.HealthCheckRequest().SerializeToString()
     watching: list[asyncio.Task[None]] = []
 

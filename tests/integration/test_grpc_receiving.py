@@ -6,7 +6,7 @@ import asyncio
 import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gai_fast.kernels import encode_json
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import QUERY, Net
 from tests.integration.rpc import Rpc, refused, serving_rpc
@@ -131,9 +132,9 @@ def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def unfinished(rpc: Rpc, *, takes_answers: bool = True) -> AsyncIterator[Unfinished]:
+async def unfinished(rpc: Rpc, *, takes_answers: bool = True, host: str = "127.0.0.1") -> AsyncIterator[Unfinished]:
     """Yields a connection to a server. Without `takes_answers` its calls get no byte of a message."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port, local_addr=(host, 0))
     connection = Unfinished(reader, writer, takes_answers=takes_answers)
     try:
         async with asyncio.timeout(SECONDS):  # the server's settings
@@ -286,17 +287,86 @@ async def test_watchers_who_take_no_answer_do_not_hold_up_the_end(net: Net) -> N
 async def test_calls_whose_answers_are_not_taken_keep_their_places_for_a_time(
     net: Net, change_limits: ChangeLimits, path: str, message: bytes
 ) -> None:
-    """grpcio waits for a window of HTTP/2 without an end: strangers held every place of the server's calls for ever."""
-    change_limits(grpc_calls=8, grpc_age=0.5, grpc_age_grace=0.5)
+    """grpcio waits for a window of HTTP/2 without an end. It keeps a method's first call, and the newest one of all.
+    Other calls of the connection, which may be a proxy's, go on."""
+    change_limits(grpc_last=0.2, grpc_look=0.1, grpc_unread=0.3)
     gateway = await net.gateway(await net.mock())
     async with serving_rpc(gateway.url) as rpc:
-        async with unfinished(rpc, takes_answers=False) as stranger, unfinished(rpc, takes_answers=False) as other:
-            for each in (stranger, other):
-                for _ in range(4):
-                    each.call(path, message=message)
-            async with asyncio.timeout(SECONDS):
-                await asyncio.wait({stranger.running, other.running})
         assert await answered(rpc, ())
+        async with unfinished(rpc, takes_answers=False) as stranger, unfinished(rpc) as other:
+            calls = [stranger.call(path, message=message) for _ in range(8)]
+            stays = other.call(WATCH, size=0)
+            await until(lambda: rpc.server._health._watchers.total() > 0 and not rpc.server._calls.waiting)
+            assert await answered(rpc, ())
+            await stranger.until_ended(*calls[1:])
+            assert not stranger.running.done()
+            assert stays not in other.ended
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+@pytest.mark.parametrize(("path", "metadata"), [(GENERATE, ()), (GENERATE, WRONG), (HEALTH, ()), (REFLECTION, RIGHT)])
+async def test_strangers_with_any_number_of_calls_hold_up_no_caller_with_a_key(
+    net: Net, change_limits: ChangeLimits, host: str, path: str, metadata: Any
+) -> None:
+    change_limits(grpc_waiting=8, grpc_calls=64)
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, AsyncExitStack() as stack:
+        takes_answers = path != REFLECTION
+        strangers = [
+            await stack.enter_async_context(unfinished(rpc, takes_answers=takes_answers, host=host)) for _ in range(4)
+        ]
+        for _ in range(3):
+            for stranger in strangers:
+                for _ in range(16):
+                    stranger.call(path, metadata, message=None if takes_answers else b"\x3a\x00")
+            assert await answered(rpc)
+            assert len(await rpc.models(RIGHT)) == 2
+            assert len(rpc.server._calls.waiting) <= 8
+        assert {call.peer for call in rpc.server._calls._placed} == set()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+async def test_strangers_with_any_number_of_connections_hold_up_no_caller_with_a_key(
+    net: Net, change_limits: ChangeLimits, host: str
+) -> None:
+    change_limits(grpc_calls=24, grpc_look=0.1)
+    gateway = await net.gateway(await net.mock(deltas=8), keys=(KEY,))
+    async with serving_rpc(gateway.url) as rpc, AsyncExitStack() as stack:
+        assert await answered(rpc)
+        for _ in range(3):
+            for _ in range(40):
+                _, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port, local_addr=(host, 0))
+                stack.callback(writer.close)
+            target = f"127.0.0.1:{rpc.server.port}"
+            async with grpc.aio.insecure_channel(target, (("grpc.use_local_subchannel_pool", 1),)) as channel:
+                stub = rpc.made.services.GatewayStub(channel)
+                request = rpc.made.messages.ListModelsRequest()
+                asked = stub.ListModels(request, metadata=RIGHT, timeout=SECONDS, wait_for_ready=True)
+                assert len((await asked).models) == 2
+        assert len(await rpc.models(RIGHT)) == 2, "the connection of a caller with a key stays"
+
+
+async def test_a_caller_has_half_of_the_places(net: Net, change_limits: ChangeLimits) -> None:
+    other = KeySettings("bob", (key_digest("sk-gai-bob"),))
+    gateway = await net.gateway(await net.mock(deltas=600, rate=50), keys=(KEY, other))
+    async with serving_rpc(gateway.url) as rpc, serving_calls(rpc, 2):
+        change_limits(grpc_calls=4)  # now: a connection has half of the calls too
+        _, refusal = await refused(rpc.generate(QUERY, RIGHT))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "calls")
+        call = rpc.generate(QUERY, (("authorization", "Bearer sk-gai-bob"),))
+        assert (await anext(aiter(call))).type == "start"
+        call.cancel()
+
+
+@asynccontextmanager
+async def serving_calls(rpc: Rpc, number: int) -> AsyncIterator[None]:
+    """Runs calls of one caller."""
+    calls = [rpc.generate(QUERY, RIGHT) for _ in range(number)]
+    for call in calls:
+        await anext(aiter(call))
+    yield
+    for call in calls:
+        call.cancel()
 
 
 async def test_a_connection_takes_half_of_the_places_of_calls(net: Net, change_limits: ChangeLimits) -> None:

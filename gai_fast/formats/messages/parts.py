@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import seal
+from gai_fast.formats._passthrough import Counts, count_patterns, tell
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error
@@ -19,6 +20,10 @@ from gai_fast.model.events import Event, JSONText
 DIALECT: Final = "anthropic"
 """The dialect's name."""
 
+COUNTS: Final[Counts] = count_patterns("input_tokens", "output_tokens")
+"""What the usage of a message must have."""
+COUNTS_AT_END: Final[Counts] = count_patterns("output_tokens")
+"""What the usage of a `message_delta` must have: `message_start` has counted the input."""
 _STOP_REASONS: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -105,14 +110,18 @@ def container_of(event: Event) -> dict[str, Any]:
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns usage under Anthropic's names, and members for `x_gai`.
 
-    Anthropic's `input_tokens` exclude tokens read from a cache or written to it. They are 0 if a provider counts more
-    cached tokens than tokens in total.
+    Anthropic's `input_tokens` exclude tokens read from a cache or written to it. If a provider counts more of these
+    than tokens in total, the rest is left out, as it is not charged.
     """
     if not isinstance(usage, dict):  # compiled code reads the members of a dict without calls
         return usage_of(dict(usage))
     cached, written = usage.get("cached_input_tokens", 0), usage.get("cache_write_input_tokens", 0)
+    into = usage.get("input_tokens", 0)
+    if cached + written > into:
+        cached = min(cached, into)
+        written = min(written, into - cached)
     counts: dict[str, Any] = {
-        "input_tokens": max(0, usage.get("input_tokens", 0) - cached - written),
+        "input_tokens": into - cached - written,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.get("output_tokens", 0),
@@ -124,6 +133,19 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if "reasoning_tokens" in usage:
         counts["output_tokens_details"] = {"thinking_tokens": usage["reasoning_tokens"]}
     return counts, {"usage_source": usage["source"]} if "source" in usage else {}
+
+
+def tell_usage(answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
+    """Sets the usage of a message, or of a `message_delta`, and its source.
+
+    Args:
+        answer: The upstream's.
+        usage: What is charged.
+    """
+    before = answer.get("usage")
+    if isinstance(before, dict):
+        before.pop("cache_creation", None)  # its sum is one of the counts
+    tell(answer, usage_of(usage))
 
 
 def refusal_of(safety: Mapping[str, Any] | None, stop_reason: str) -> dict[str, Any] | None:

@@ -9,14 +9,16 @@ content of a dropped chunk is in the end of its part and its item.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import ClassVar, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_done_mark, is_own_end
+from gai_fast.formats._passthrough import is_done_mark, is_own_end, is_told, tell, with_object
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import ResponsesOutput, discard
-from gai_fast.formats.responses.parts import custom_tools, namespaced
+from gai_fast.formats.responses.parts import COUNTS, custom_tools, namespaced, usage_of
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
@@ -85,14 +87,14 @@ class OwnEvents(ResponseEvents):
         if self._room <= 0:
             self._kept = []
 
-    def note(self, raw: bytes) -> None:
+    def note(self, raw: bytes) -> bytes:
         """Records the start of the response, the first number of an attempt, and the frames that open an item.
 
         Later numbers are counted, since copied frames are not parsed.
         """
         # The first byte decides in most cases: the search takes 1,000 instructions.
         if (not raw or raw[0] in (0x3A, 0x0D, 0x0A)) and _LINE.search(raw) is None:  # a colon, CR, LF
-            return  # only comments
+            return raw  # only comments
         self._started = self._started or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
         self._is_first = False
@@ -102,6 +104,17 @@ class OwnEvents(ResponseEvents):
         self._take_room(len(raw))
         if self._room > 0 and _begins_item(raw):
             self._kept.append(raw)
+        return raw
+
+    def waits(self, raw: bytes) -> bool:
+        """Returns whether a frame has the whole response at its end."""
+        return raw.find(b"response.") >= 0 and _END.search(raw) is not None
+
+    def tell(self, raw: bytes, usage: Mapping[str, Any]) -> bytes:
+        """Returns the last frame with the usage that is charged."""
+        if not self.waits(raw) or is_told(raw, usage, COUNTS):
+            return raw
+        return with_object(raw, partial(_tell, usage=usage))
 
     def note_copied(self, count: int) -> None:
         """Counts copied frames; each has one number, without gaps."""
@@ -135,6 +148,12 @@ def _begins_item(raw: bytes) -> bool:
     return _ADDED.search(raw) is not None
 
 
+def _tell(event: dict[str, Any], usage: Mapping[str, Any]) -> None:
+    response = event.get("response")
+    if isinstance(response, dict):
+        tell(response, usage_of(usage))
+
+
 def _with_text(event: Event, text: str) -> Event:
     return {**event, DELTAS[event["type"]]: text}  # type: ignore[misc]  # the key depends on the type
 
@@ -143,6 +162,7 @@ _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snaps
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
+_END: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete)"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')

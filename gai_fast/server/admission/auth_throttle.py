@@ -18,19 +18,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
-from gai_fast.model.addresses import address_of
+from gai_fast.model.addresses import client_network
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
-
-_HOST_BITS: Final = 64
-"""The part of an IPv6 address that a host chooses itself (RFC 4291, 2.5.1)."""
-
 
 class Tally:
     """The wrong keys of one address in one minute.
@@ -146,18 +141,6 @@ class AuthThrottle:
 
 
 @lru_cache(SHARED.known_addresses)
-def client_network(address: str) -> str:
-    """Returns what is counted as one client: its address, or its network if the address is IPv6.
-
-    Args:
-        address: As for `AuthThrottle.note_wrong`.
-    """
-    found = address_of(address)
-    if isinstance(found, IPv6Address):
-        return str(IPv6Network((int(found) >> _HOST_BITS << _HOST_BITS, 128 - _HOST_BITS)))
-    return address if found is None else str(found)
-
-
 def _refusal(tally: Tally, now: float) -> Error:
     text = (
         f"this address has sent {LIMITS.wrong_keys} wrong keys within a minute: new keys are refused until it is over"

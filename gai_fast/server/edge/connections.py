@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol, cast
 
+from gai_fast.model.addresses import client_network
 from gai_fast.net.sockets.sockets import peer_address
-from gai_fast.server.admission.auth_throttle import client_network
 from gai_fast.server.limits import LIMITS
 
 

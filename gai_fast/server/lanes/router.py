@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gai_fast.formats import Format, get_format
-from gai_fast.model.addresses import is_loopback
+from gai_fast.model.addresses import client_network, is_loopback
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import OTHER
 from gai_fast.model.settings import KeySettings
@@ -26,7 +26,6 @@ from gai_fast.server.admission.admit import (
     check_no_body,
     is_preflight,
 )
-from gai_fast.server.admission.auth_throttle import client_network
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest

@@ -12,7 +12,7 @@ from tests.conftest import ChangeLimits
 
 
 async def run(calls: Calls, begun: list[RemoteCall]) -> None:
-    with calls.running() as call:
+    with calls.running("") as call:
         begun.append(call)
         await asyncio.sleep(3600)
 
@@ -28,7 +28,7 @@ async def test_a_drain_waits_for_calls_and_then_stops_them(change_limits: Change
     assert plain.cancelled()
     assert not stuck.done(), "a message that is being written is not cut"
     assert all(call.is_stopped for call in begun)
-    with pytest.raises(Overloaded, match="stops"), calls.running():
+    with pytest.raises(Overloaded, match="stops"), calls.running(""):
         pass
     stuck.cancel()
     await asyncio.wait([stuck])
@@ -51,3 +51,34 @@ async def test_only_a_call_whose_client_reads_nothing_is_ended(change_limits: Ch
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+async def test_another_call_without_a_place_ends_the_oldest_of_the_address_that_has_the_most(
+    change_limits: ChangeLimits,
+) -> None:
+    change_limits(grpc_waiting=4)
+    calls = Calls()
+    begun: list[RemoteCall] = []
+
+    async def wait(peer: str) -> None:
+        with calls.any(peer) as call:
+            begun.append(call)
+            await asyncio.sleep(3600)
+
+    tasks = []
+    for peer in ("ipv4:192.0.2.9:1", *[f"ipv4:192.0.2.1:{port}" for port in range(1, 6)]):
+        tasks.append(asyncio.create_task(wait(peer)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [task.done() for task in tasks] == [False, True, True, False, False, False]
+    assert len(calls.waiting) == 4
+    calls.place(begun[0], 1)
+    assert (len(calls.waiting), calls.accepted) == (3, {"ipv4:192.0.2.9:1"})
+    calls.waiting.look(begun[-1].until)
+    await asyncio.sleep(0)
+    assert [task.done() for task in tasks] == [False, *[True] * 5]
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    assert not calls.waiting
+    assert not calls.accepted
+    assert not calls._callers

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
+from gai_fast.model.addresses import client_network
 from gai_fast.model.errors import Error
-from gai_fast.server.admission.auth_throttle import AuthThrottle, client_network
+from gai_fast.server.admission.auth_throttle import AuthThrottle
 from tests.limits import LIMITS
 
 MOST, MINUTE = LIMITS.wrong_keys, LIMITS.wrong_keys_time

@@ -1,0 +1,32 @@
+"""Who makes room: those of the address that has the most.
+
+Knows no call and no connection.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def from_the_most(held: Mapping[str, Collection[T]], number: int) -> Iterator[T]:
+    """Yields what makes room: one at a time of the address that has the most left, in the order of its collection.
+
+    Args:
+        held: What each address has; not changed while this runs.
+        number: How many are yielded, if there are so many.
+    """
+    heap = [(-len(each), address, iter(each)) for address, each in held.items() if each]
+    heapq.heapify(heap)
+    for _ in range(number):
+        if not heap:
+            return
+        count, address, rest = heap[0]
+        yield next(rest)
+        if count == -1:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (count + 1, address, rest))
