@@ -312,6 +312,15 @@ class Format(ABC):
         """
         return None
 
+    def without_refusal(self, body: dict[str, Any], lost: Sequence[str]) -> list[str]:
+        """Returns the paths of what is left out for every client, and never refused.
+
+        Args:
+            body: The client's JSON object.
+            lost: The paths of what a native request cannot express.
+        """
+        return [path for path in lost if path in self.without_effect]
+
     def is_continued(self, body: dict[str, Any]) -> bool:
         """Returns whether an answer to a client's body may go on after a failure: not if a prefill cannot hold it.
 

@@ -103,8 +103,9 @@ class StreamSettings(_Snapshot):
     """Seconds for which a detached stream continues without a client."""
     compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
     """The content codings for streams, the preferred one first. If there are none, streams are not compressed."""
-    on_unsupported: OnUnsupported = "error"
-    """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
+    on_unsupported: Literal["auto"] | OnUnsupported = "auto"
+    """Whether a field that the upstream does not support refuses the request, or is left out and logged. `auto`: it is
+    left out for coding agents (`formats/agents.py`), and refuses the request of others."""
 
 
 @dataclass(frozen=True, slots=True)

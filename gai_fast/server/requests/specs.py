@@ -21,6 +21,7 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
+from gai_fast.formats.agents import is_agent
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
@@ -105,6 +106,7 @@ class SpecBuilder:
             dialect=negotiated.name,
             left_out=left_out,
             unsupported=_on_unsupported(incoming),
+            is_agent=is_agent(incoming.key_headers.get("user-agent")),
             prompt_characters=characters(request),
             is_retry=is_retry(incoming),
             caller=incoming.caller,
@@ -299,6 +301,7 @@ class _DialectSpecs:
         "_engine",
         "_header",
         "_incoming",
+        "_is_agent",
         "_negotiated",
         "_session",
         "_unsupported",
@@ -321,6 +324,7 @@ class _DialectSpecs:
         self._negotiated = negotiated
         self._context = context
         self._header = header
+        self._is_agent = is_agent(incoming.key_headers.get("user-agent"))
         self._session = named_session(incoming.http.headers, asked.body, incoming.caller)
         self._unsupported = _on_unsupported(incoming)
 
@@ -381,9 +385,10 @@ class _DialectSpecs:
         if own is None:
             check_translated(self._containers)
             request, lost = _native(asked, dialect)
-            left_out = [path for path in lost if path not in dialect.without_effect]
-            if len(left_out) < len(lost):
-                ignored = [path for path in lost if path in dialect.without_effect]
+            if lost:
+                ignored = dialect.without_refusal(asked.body, lost)
+                refused = {*lost}.difference(ignored)
+                left_out = [path for path in lost if path in refused]
         else:
             request = dialect.with_usage(own) if api.stream_options else own
         output, deltas, chain = self._encoder(request, before)
@@ -422,6 +427,7 @@ class _DialectSpecs:
             left_out=left_out,
             ignored=ignored,
             unsupported=self._unsupported,
+            is_agent=self._is_agent,
             prompt_characters=asked.prompt_characters,
             is_retry=is_retry(incoming),
             other=self.spec,
