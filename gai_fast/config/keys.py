@@ -374,6 +374,12 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         f"^{checks.TAG.pattern}$",
         example="<think>",
     ),
+    "attribution": choice(
+        "Whether Claude Code's attribution block is sent; auto: in requests that are passed on to Anthropic.",
+        "auto",
+        "keep",
+        "cut",
+    ),
     "retries": whole("Retries of a request that failed before its first content.", 0, LIMITS.retries),
     "breaker": Key(
         "When a failing upstream gets no requests for a while; false: never.",

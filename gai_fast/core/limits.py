@@ -26,6 +26,9 @@ class Limits:
     session_name: int = 256
     """Characters of a session's name: clients send UUIDs of 36."""
 
+    cache_key: int = 64
+    """Characters of a `prompt_cache_key`: OpenAI's limit."""
+
     session_user_id: int = 4 * KIB
     """Characters of a `metadata.user_id` that is searched for a session. Claude Code's have 150 to 250."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import open_signature
+from gai_fast.core.session import session_of_user
 from gai_fast.formats._members import (
     DialectReader,
     cache_mark,
@@ -22,6 +23,7 @@ from gai_fast.formats._members import (
     unknown_members,
     unserved_members,
 )
+from gai_fast.formats.messages.attribution import without_attribution
 from gai_fast.formats.messages.parts import native_author
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
@@ -87,17 +89,27 @@ def is_continued(body: dict[str, Any]) -> bool:
     return not any(body.get(key) for key in _RUNNING)
 
 
-def read_messages_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a Messages request into a native one; see `Format.parse_request`."""
+def read_messages_request(body: dict[str, Any], *, keeps_attribution: bool = False) -> tuple[Request, list[str]]:
+    """Translates a Messages request into a native one; see `Format.parse_request`.
+
+    Args:
+        body: The client's JSON object.
+        keeps_attribution: Whether Claude Code's attribution block is kept.
+    """
     _check_thread(body)
-    return _MessagesReader().request(body)
+    return _MessagesReader(keeps_attribution=keeps_attribution).request(body)
 
 
 class _MessagesReader(DialectReader):
-    """Reads one request of the dialect."""
+    """Reads one request of the dialect.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_attribution: Whether Claude Code's attribution block is kept.
+    """
+
+    def __init__(self, *, keeps_attribution: bool = False) -> None:
         super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
+        self._keeps_attribution = keeps_attribution
         self._calls: set[str] = set()
         self._named: dict[str, None] = {}
         """The names of tools that the conversation names, in the order of their first naming."""
@@ -126,7 +138,7 @@ class _MessagesReader(DialectReader):
         if not _MAY_BE_HARMLESS.isdisjoint(body):  # seldom, and six look-ups cost 600 instructions more
             options = {key: body[key] for key in _HARMLESS if body.get(key) is not None}
         user = member(member(body, "metadata", "$", dict) or {}, "user_id", "$.metadata", str)
-        if user is not None:
+        if user is not None and session_of_user(user) is None:  # else Claude Code's, which only Anthropic takes
             native["user"] = user
             self.moved["$.user"] = "$.metadata.user_id"
         options |= self._thinking(body, native)
@@ -141,7 +153,12 @@ class _MessagesReader(DialectReader):
         content = member(body, "system", "$", str, list)
         if not content:
             return []
-        return [{"role": "system", "content": self._texts(content, "$.system")}]
+        texts = self._texts(content, "$.system")
+        if not self._keeps_attribution:
+            texts = without_attribution({"system": texts}).get("system", [])
+            if not texts:
+                return []
+        return [{"role": "system", "content": texts}]
 
     def _texts(self, content: str | list[Any], path: str) -> str | list[dict[str, Any]]:
         """Returns content that may hold only text; other blocks are added to `lost`."""

@@ -177,7 +177,7 @@ class SpecBuilder:
             raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
         spec = StreamSpec(
             model,
-            body,
+            _attributed(dialect, body, model),
             frames,
             frames=frames,
             hold=True,
@@ -264,6 +264,12 @@ def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
     if isinstance(native, Error):
         raise native
     return native
+
+
+def _attributed(dialect: Format, body: dict[str, Any], model: ModelSettings) -> dict[str, Any]:
+    """Returns a client's body that is passed on, without Claude Code's attribution block unless its server reads it."""
+    cut = dialect.without_attribution(body)
+    return body if cut is body or model.upstream.keeps_attribution else cut
 
 
 def check_translated(containers: int) -> None:
@@ -369,7 +375,7 @@ class _DialectSpecs:
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = asked.body
+        body = _attributed(dialect, asked.body, model)
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -381,10 +387,15 @@ class _DialectSpecs:
         left_out: Sequence[str] = ()
         ignored: Sequence[str] = ()
         request: Request | dict[str, Any]
-        own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
+        own: dict[str, Any] | None = None
+        if api.dialect == dialect.name:
+            own = dialect.streamed(_attributed(dialect, asked.body, model))
         if own is None:
             check_translated(self._containers)
-            request, lost = _native(asked, dialect)
+            if model.upstream.attribution == "keep":
+                request, lost = dialect.parse_attributed(asked.body)
+            else:
+                request, lost = _native(asked, dialect)
             if lost:
                 ignored = dialect.without_refusal(asked.body, lost)
                 refused = {*lost}.difference(ignored)
