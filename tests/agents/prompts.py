@@ -85,8 +85,13 @@ def _responses(body: dict[str, Any]) -> Prompt:
 
 
 def _messages(body: dict[str, Any]) -> Prompt:
+    # Claude Code's own wrapping goes up as it is: a string, or a part where the mark is this time.
+    for message in body["messages"]:
+        if isinstance(message["content"], str):
+            message["content"] = [{"type": "text", "text": message["content"]}]
+
     def results(message: Any) -> int:
-        blocks = message["content"] if isinstance(message["content"], list) else []
+        blocks = message["content"]
         found = sum(block["type"] == "tool_result" for block in blocks)
         return found or (-1 if message["role"] == "user" else 0)
 

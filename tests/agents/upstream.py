@@ -49,12 +49,15 @@ class CachingUpstream:
     """A running upstream; to be entered.
 
     Args:
-        rounds: How often the agent runs a tool, for each prompt of the user.
+        rounds: How often the agent runs a tool, for the first prompt of the user.
+        later: How often for each later prompt.
         finds: Whether the agent has to find a tool first, in its first round.
     """
 
     rounds: int
+    later: int = 0
     finds: bool = False
+    _has_ended: bool = False
     asked: list[Asked] = field(default_factory=list)
     """The requests of the agent's conversation, in order."""
     others: list[Any] = field(default_factory=list)
@@ -107,8 +110,10 @@ class CachingUpstream:
 
     def _next(self, prompt: Prompt) -> Answer:
         """The next step of the agent: a tool, until it has run often enough; then a text."""
-        if prompt.results >= self.rounds:
-            return Answer(f"Done after {self.rounds} steps.")
+        rounds = self.later if self._has_ended else self.rounds
+        if prompt.results >= rounds:
+            self._has_ended = True
+            return Answer(f"Done after {rounds} steps.")
         if self.finds and SEARCH in prompt.names and USED not in prompt.names:
             return Answer(tool=SEARCH, arguments={"query": f"select:{USED}", "max_results": 5})
         if self.finds and prompt.results % 2:
