@@ -73,6 +73,7 @@ def _chat(body: dict[str, Any]) -> Prompt:
 
 
 def _responses(body: dict[str, Any]) -> Prompt:
+    body.pop("client_metadata", None)  # Codex's own ids of each turn, no part of the prompt
     names = [tool.get("name", "") for tool in body.get("tools") or ()]
     result = "function_call_output"
     return _made(

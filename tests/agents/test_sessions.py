@@ -1,4 +1,7 @@
-"""Sessions of Claude Code and Codex on models of five APIs: nothing is refused, and caches have each turn."""
+"""Sessions of Claude Code and Codex on models of five APIs: nothing is refused, and caches have each turn.
+
+The blocks of docs/programs.md are run, too.
+"""
 
 from __future__ import annotations
 

@@ -279,8 +279,8 @@ def _is_silent(message: Any) -> bool:
 class NoLateSystem(Mend):
     """Makes system messages the user's after an answer or a result, at the end, and before an answer; reports it.
 
-    "Unexpected role 'system' after role 'assistant'", "Expected last role User or Tool": Mistral's API. Before an answer
-    because such a message was the last one when that answer was asked for: each turn repeats the turn before.
+    "Unexpected role 'system' after role 'assistant'", "Expected last role User or Tool": Mistral's API. Before an
+    answer, because the message was the last one when that answer was asked for: each turn repeats the turn before.
     """
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:

@@ -113,8 +113,7 @@ def chat(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, A
         ]
         if calls:
             messages.append({"role": "assistant", "content": None, "tool_calls": calls})
-            for call in calls:
-                messages.append({"role": "tool", "tool_call_id": call["id"], "content": wrap.one("done")})
+            messages += [{"role": "tool", "tool_call_id": call["id"], "content": wrap.one("done")} for call in calls]
         messages.append({"role": "assistant", "content": wrap.one(step.answer)})
     tools = [{"type": "function", "function": {"name": f"f{n}", "parameters": SCHEMA}} for n in range(2)]
     return {"model": "m", "messages": messages, "tools": tools, "stream": True}
