@@ -182,3 +182,37 @@ async def test_too_long_a_prompt_has_the_words_on_which_claude_code_compacts(net
     assert answer.status == 400
     assert answer.error["message"] == f"prompt is too long: {TOO_LONG}"
     assert (await gateway.ask("POST", CHAT, {"model": "m", "messages": MESSAGES})).error["message"] == TOO_LONG
+
+
+ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.332.a41; cch=5f2e1;"
+SYSTEM = [{"type": "text", "text": ATTRIBUTION}, {"type": "text", "text": "You help."}]
+USER_ID = '{"device_id":"0a","account_uuid":"","session_id":"a8bd7ad6"}'
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("attribution", "translated", "passed"),
+    [
+        ("auto", "You help.", SYSTEM[1:]),
+        ("cut", "You help.", SYSTEM[1:]),
+        ("keep", SYSTEM, SYSTEM),
+    ],
+)
+async def test_the_attribution_block_goes_to_anthropic_alone(
+    net: Net, attribution: str, translated: Any, passed: Any
+) -> None:
+    gateway, asked = await chat(net, attribution=attribution)
+    body = {**MESSAGE, "system": SYSTEM, "metadata": {"user_id": USER_ID}}
+    for model in ("m", "claude"):
+        assert (await gateway.ask("POST", "/v1/messages", {**body, "model": model})).status in (200, 502)
+    assert (asked[0]["messages"][0]["content"], asked[1]["system"]) == (translated, passed)
+    assert (asked[0]["prompt_cache_key"], "user" in asked[0]) == ("a8bd7ad6", False)
+    assert asked[1]["metadata"] == {"user_id": USER_ID}
+
+
+@on_uvloop
+@pytest.mark.parametrize("user_id", ["user-7", '{"a": ' * 1_000 + "1" + "}" * 1_000, "x" * (1 << 20), '["a"]'])
+async def test_any_other_user_id_is_the_user(net: Net, user_id: str) -> None:
+    gateway, asked = await chat(net)
+    assert (await gateway.ask("POST", "/v1/messages", {**MESSAGE, "metadata": {"user_id": user_id}})).status == 200
+    assert (asked[0]["user"], "prompt_cache_key" in asked[0]) == (user_id, False)
