@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Protocol, Self
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.session import Session
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
@@ -167,6 +168,7 @@ class StreamSpec:
         ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
         unsupported: The client's choice for fields that the upstream does not support. None if the model's
             `on_unsupported` decides.
+        is_agent: The client is a coding agent.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.
         other: Makes the spec for another model, if more than the model differs. Also gets this spec if events of an
@@ -183,6 +185,7 @@ class StreamSpec:
         sharing: The way to answers that the stream may share. None if it has its own.
         translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`).
             None if `request` is what the client sent.
+        session: The session that the client has named. None if it has not.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -203,6 +206,7 @@ class StreamSpec:
     left_out: Sequence[str] = ()
     ignored: Sequence[str] = ()
     unsupported: OnUnsupported | None = None
+    is_agent: bool = False
     prompt_characters: int | None = None
     is_retry: bool = False
     other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None
@@ -216,12 +220,16 @@ class StreamSpec:
     transport: str = ""
     sharing: Sharing | None = None
     translated: tuple[dict[str, Any], Parse] | None = None
+    session: Session | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property
     def on_unsupported(self) -> OnUnsupported:
         """Whether a field that the upstream does not support is refused or left out."""
-        return self.unsupported or self.model.stream.on_unsupported
+        chosen = self.unsupported or self.model.stream.on_unsupported
+        if chosen != "auto":
+            return chosen
+        return "drop" if self.is_agent else "error"
 
     @property
     def answering(self) -> str:

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, Literal
 
 from gai_fast.core.requests.prompt_prefix import prompt_prefix
+from gai_fast.core.session import cache_key
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -394,6 +395,8 @@ class Targets(AttemptRunner):
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
         target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
+        if spec.session is not None:
+            target.cache_key = cache_key(spec.session)
         if not self._refused.is_empty:
             target.refused = self._refused.left_out(target_key(model), spec.caller, self._loop.time())
         if spec.without is not None and spec.without[0] == target_key(model):

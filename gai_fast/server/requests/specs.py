@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
 from gai_fast.core.requests.reading import characters
+from gai_fast.core.session import named_session
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
@@ -20,6 +21,7 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
+from gai_fast.formats.agents import is_agent
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
@@ -104,6 +106,7 @@ class SpecBuilder:
             dialect=negotiated.name,
             left_out=left_out,
             unsupported=_on_unsupported(incoming),
+            is_agent=is_agent(incoming.key_headers.get("user-agent")),
             prompt_characters=characters(request),
             is_retry=is_retry(incoming),
             caller=incoming.http.caller,
@@ -115,6 +118,7 @@ class SpecBuilder:
             endpoint=incoming.path,
             transport=negotiated.transport if is_stream else "json",
             is_large=is_large(incoming.http.body),
+            session=named_session(incoming.http.headers, request, incoming.caller),
         )
         return spec, context
 
@@ -173,7 +177,7 @@ class SpecBuilder:
             raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
         spec = StreamSpec(
             model,
-            body,
+            _attributed(dialect, body, model),
             frames,
             frames=frames,
             hold=True,
@@ -262,6 +266,12 @@ def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
     return native
 
 
+def _attributed(dialect: Format, body: dict[str, Any], model: ModelSettings) -> dict[str, Any]:
+    """Returns a client's body that is passed on, without Claude Code's attribution block unless its server reads it."""
+    cut = dialect.without_attribution(body)
+    return body if cut is body or model.upstream.keeps_attribution else cut
+
+
 def check_translated(containers: int) -> None:
     """Checks that a request may be translated, which cannot be interrupted. A native one always is.
 
@@ -297,7 +307,9 @@ class _DialectSpecs:
         "_engine",
         "_header",
         "_incoming",
+        "_is_agent",
         "_negotiated",
+        "_session",
         "_unsupported",
     )
 
@@ -318,6 +330,8 @@ class _DialectSpecs:
         self._negotiated = negotiated
         self._context = context
         self._header = header
+        self._is_agent = is_agent(incoming.key_headers.get("user-agent"))
+        self._session = named_session(incoming.http.headers, asked.body, incoming.caller)
         self._unsupported = _on_unsupported(incoming)
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
@@ -361,7 +375,7 @@ class _DialectSpecs:
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = asked.body
+        body = _attributed(dialect, asked.body, model)
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -373,13 +387,19 @@ class _DialectSpecs:
         left_out: Sequence[str] = ()
         ignored: Sequence[str] = ()
         request: Request | dict[str, Any]
-        own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
+        own: dict[str, Any] | None = None
+        if api.dialect == dialect.name:
+            own = dialect.streamed(_attributed(dialect, asked.body, model))
         if own is None:
             check_translated(self._containers)
-            request, lost = _native(asked, dialect)
-            left_out = [path for path in lost if path not in dialect.without_effect]
-            if len(left_out) < len(lost):
-                ignored = [path for path in lost if path in dialect.without_effect]
+            if model.upstream.attribution == "keep":
+                request, lost = dialect.parse_attributed(asked.body)
+            else:
+                request, lost = _native(asked, dialect)
+            if lost:
+                ignored = dialect.without_refusal(asked.body, lost)
+                refused = {*lost}.difference(ignored)
+                left_out = [path for path in lost if path in refused]
         else:
             request = dialect.with_usage(own) if api.stream_options else own
         output, deltas, chain = self._encoder(request, before)
@@ -418,6 +438,7 @@ class _DialectSpecs:
             left_out=left_out,
             ignored=ignored,
             unsupported=self._unsupported,
+            is_agent=self._is_agent,
             prompt_characters=asked.prompt_characters,
             is_retry=is_retry(incoming),
             other=self.spec,
@@ -430,6 +451,7 @@ class _DialectSpecs:
             endpoint=incoming.path,
             transport="json" if asked.whole else negotiated.framing,
             translated=translated,
+            session=self._session,
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 
