@@ -26,6 +26,10 @@ class Limits:
     session_name: int = 256
     """Characters of a session's name: clients send UUIDs of 36."""
 
+    session_beginning: int = 32 * KIB
+    """Characters of a conversation's beginning that are hashed, in 50 µs: half of them from its start and half from its
+    end. Prompts of agents differ at either end."""
+
     session_user_id: int = 4 * KIB
     """Characters of a `metadata.user_id` that is searched for a session. Claude Code's have 150 to 250."""
 

@@ -178,6 +178,11 @@ class FunctionSettings(_Snapshot):
     """The folder in which the module is looked up first."""
 
 
+KeyBy = Literal["session", "turn"]
+KEYS_BY: Final = get_args(KeyBy)
+"""The rules by which one of several keys is chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings(_Snapshot):
     """One `[[upstream]]`."""
@@ -212,7 +217,9 @@ class UpstreamSettings(_Snapshot):
     client_key: str | None = None
     """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
-    """Keys in addition to `api_key`: requests use all keys in turn."""
+    """Keys in addition to `api_key`."""
+    key_by: KeyBy = "session"
+    """How one of several keys is chosen: a session has its own, and all else takes them in turn; or `turn` for all."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Raw members that are merged into every body."""
     quirks: Mapping[str, Any] = field(default_factory=dict)
@@ -253,7 +260,7 @@ class UpstreamSettings(_Snapshot):
         return Peer(self.base_url, *times, self.proxy, self.ca_file, self.client_cert, self.client_key)
 
 
-Balance = Literal["weighted", "least_busy", "fastest", "affinity"]
+Balance = Literal["auto", "weighted", "least_busy", "fastest", "affinity"]
 BALANCES: Final = get_args(Balance)
 """The rules by which a target is chosen."""
 
@@ -347,7 +354,7 @@ class ModelSettings(_Snapshot):
     """Whether the model's requests share answers (`[cache]`) if they have no `x-gai-cache` header."""
     targets: tuple[TargetSettings, ...] = ()
     """The targets that requests are spread over. If there are none, all requests go to `upstream`."""
-    balance: Balance = "weighted"
+    balance: Balance = "auto"
     """The rule that chooses among the targets: `net/attempts/balance.py`."""
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked. None means never."""

@@ -16,7 +16,7 @@ from gai_fast.core.relay import Relay
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
-from gai_fast.net.attempts.balance import TargetRequest, cooling_seconds
+from gai_fast.net.attempts.balance import MoveReason, TargetRequest, cooling_seconds
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream, is_local_failure
@@ -42,6 +42,15 @@ class AttemptRunner(TargetChoice):
 
     def key_ring(self, upstream: UpstreamSettings) -> Keys:
         """Returns the keys of an upstream that has several, or its tokens."""
+        raise NotImplementedError
+
+    def note_move(self, model: str, reason: MoveReason) -> None:
+        """Counts a session's request that does not go home.
+
+        Args:
+            model: The model's name.
+            reason: Why it does not.
+        """
         raise NotImplementedError
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
@@ -99,8 +108,10 @@ class AttemptPlaces:
         caller: The name of the request's caller.
         place: The upstream's id of the model; or another place, as `standing.py` has it.
         is_model: Whether the place is a model.
+        home: As for `StreamSpec`.
 
     Attributes:
+        failed_key: The key with which the request has failed, so that another may do better. None if it has not.
         is_probe: Whether its upstream's breaker waits for its outcome.
         key: The key that is used. None if there is none, or if the request waits for a token.
         ring: The upstream's keys, if it has several, or its tokens.
@@ -111,9 +122,12 @@ class AttemptPlaces:
     __slots__ = (
         "_breaker",
         "_caller",
+        "_has_key",
+        "_home",
         "_is_model",
         "_place",
         "_runner",
+        "failed_key",
         "is_probe",
         "key",
         "ring",
@@ -122,13 +136,16 @@ class AttemptPlaces:
     )
 
     def __init__(
-        self, runner: AttemptRunner, upstream: UpstreamSettings, caller: str, place: str, *, is_model: bool
+        self, runner: AttemptRunner, upstream: UpstreamSettings, caller: str, place: str, home: str, *, is_model: bool
     ) -> None:
         self._runner = runner
         self._breaker: Breaker | None = None
         self._caller = caller
+        self._home = home
         self._place = place
         self._is_model = is_model
+        self._has_key = False  # whether the ring counts this request
+        self.failed_key: Secret | None = None
         self.is_probe = False
         self.upstream = upstream
         self.key = upstream.api_key
@@ -156,11 +173,22 @@ class AttemptPlaces:
         if model is not None and model.targets:
             self.target_request = self._runner.begin_request(model, now)
         if upstream.other_keys:
-            self.ring = self._runner.key_ring(upstream)
-            self.key = self.ring.next(now, self._place, self._caller)
-            refusal = self.ring.refusal(upstream, now, self._place) if self.key is None else None
+            ring = self.ring = self._runner.key_ring(upstream)
+            self.key = ring.next(now, self._place, self._caller, self._home, self.failed_key)
+            self._has_key = self.key is not None
+            refusal = ring.refusal(upstream, now, self._place) if self.key is None else None
             if refusal is not None:
                 raise refusal
+
+    def note_move(self, model: ModelSettings) -> None:
+        """Counts the request, the first for an answer, if its key is not its session's own."""
+        if self.ring is not None and self.ring.moved is not None:
+            self._runner.note_move(model.name, self.ring.moved)
+
+    @property
+    def key_number(self) -> int:
+        """The place of the key in the list of its upstream, from 1. 0 if the upstream has no list."""
+        return 0 if self.ring is None else self.ring.number(self.key)
 
     def succeeded(self) -> None:
         """Reports that the upstream is well."""
@@ -193,8 +221,9 @@ class AttemptPlaces:
             else:
                 breaker.succeeded()
         wait = self.refused(error, now)
-        if self.target_request is not None:
-            self.target_request.end(now)
+        self._end(now)
+        if wait == 0.0:
+            self.failed_key = self.key
         return wait == 0.0
 
     def refused(self, error: Error, now: float) -> float | None:
@@ -229,8 +258,15 @@ class AttemptPlaces:
         elif self._breaker is not None:
             self._breaker.abandoned(self)
             self._breaker = None
+        self._end(now)
+
+    def _end(self, now: float) -> None:
+        """Gives back the places at the target and the key; idempotent."""
         if self.target_request is not None:
             self.target_request.end(now)
+        if self._has_key and self.ring is not None:
+            self._has_key = False
+            self.ring.left(self.key)
 
 
 class Attempt(AttemptPlaces):
@@ -267,7 +303,7 @@ class Attempt(AttemptPlaces):
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
         identifier, counts = spec.model.id, spec.counts
         place = f"count {identifier}" if counts else identifier
-        super().__init__(runner, spec.model.upstream, spec.caller, place, is_model=not counts)
+        super().__init__(runner, spec.model.upstream, spec.caller, place, spec.home, is_model=not counts)
         self.spec = spec
         self.at = at
         self.continued: Continued = None

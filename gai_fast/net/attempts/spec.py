@@ -117,13 +117,13 @@ class Asked(Protocol):
 
     Attributes:
         model: The model to ask, with its target.
-        request: What `affinity` reads.
+        home: As for `StreamSpec`.
         is_retry: The client marked the request as a retry of its own.
         caller: The name of the request's caller.
     """
 
     model: ModelSettings
-    request: Request | dict[str, Any]
+    home: str
     is_retry: bool
     caller: str
 
@@ -185,6 +185,8 @@ class StreamSpec:
         translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`).
             None if `request` is what the client sent.
         session: The session that the client has named. None if it has not.
+        home: The digest by which targets and keys are found again: the session's, or that of the request's beginning.
+            Empty if there is none, or nothing to choose from.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -219,6 +221,7 @@ class StreamSpec:
     sharing: Sharing | None = None
     translated: tuple[dict[str, Any], Parse] | None = None
     session: Session | None = None
+    home: str = ""
     without: tuple[TargetKey, str] | None = None
 
     @property

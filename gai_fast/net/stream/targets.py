@@ -13,10 +13,10 @@ from functools import partial
 from random import Random
 from typing import Any, Literal
 
-from gai_fast.core.requests.prompt_prefix import prompt_prefix
+from gai_fast.core.session import Session, beginning, session_digest
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import (
@@ -29,7 +29,15 @@ from gai_fast.model.settings import (
 )
 from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.attempt import AttemptRunner, Redact
-from gai_fast.net.attempts.balance import Balancer, TargetCondition, TargetKey, TargetRequest, as_target, target_key
+from gai_fast.net.attempts.balance import (
+    Balancer,
+    MoveReason,
+    TargetCondition,
+    TargetKey,
+    TargetRequest,
+    as_target,
+    target_key,
+)
 from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.refused_members import RefusedMembers
@@ -89,6 +97,7 @@ class Targets(AttemptRunner):
         self._chance = Random()  # spreads requests
         self._apis: dict[str, API] = {}  # by provider
         self._balancers: dict[str, Balancer] = {}  # by model
+        self._beginnings: dict[str, int] = {}  # by model: the characters of texts that name a session
         self._alone: dict[str, ModelSettings] = {}  # drained models without targets, as returned by `as_target`
         self._breakers: dict[str, Breaker] = {}  # by upstream
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
@@ -142,9 +151,13 @@ class Targets(AttemptRunner):
             if not model.targets and former is not None and former.is_drained(target_key(model)):
                 model = alone[name] = as_target(model)
             if model.targets:
-                balancer = balancers[name] = former or Balancer(model, self._chance, self._key_wait)
+                balancer = balancers[name] = former or self._balancer(model)
                 balancer.use(model, now)
         self._balancers, self._alone = balancers, alone
+        self._beginnings = _beginnings(settings)
+
+    def _balancer(self, model: ModelSettings) -> Balancer:
+        return Balancer(model, self._chance, self._key_wait, partial(self.note_move, model.name))
 
     def close(self) -> None:
         """Stops the attempts to connect to upstreams whose breakers are open, and the fetches of tokens."""
@@ -156,24 +169,47 @@ class Targets(AttemptRunner):
 
     # -- the choice --
 
-    def choose_target(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey]
-    ) -> ModelSettings | None:
+    def home(
+        self, model: ModelSettings, session: Session | None, request: Request | dict[str, Any], caller: str
+    ) -> str:
+        """Returns the digest by which the targets and keys of a request are found again; as `StreamSpec.home`.
+
+        Args:
+            model: The requested model.
+            session: The session that the client has named.
+            request: A native request, or a body in a client's dialect.
+            caller: The caller's name.
+        """
+        if session is not None:
+            return session.digest
+        least = self._beginnings.get(model.name)
+        if least is None:  # nearly always
+            if not model.upstream.more_api_keys or model.name in self.settings.models:
+                return ""
+            least = _least_beginning(model)
+            if least is None:
+                return ""
+        name = beginning(request, least)
+        return session_digest(name, caller) if name else ""
+
+    def note_move(self, model: str, reason: MoveReason) -> None:
+        """Counts a session's request that does not go home; as `AttemptRunner.note_move`."""
+        moves, name = self.tallies.session_moves, model if model in self.settings.models else OTHER
+        moves[name, reason] = moves.get((name, reason), 0) + 1
+
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
         """Chooses a target of a model; as `TargetChoice.choose_target`."""
         balancer = self._balancers.get(model.name)
         if balancer is None:  # the new configuration has no such targets
             return None
-        prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
-        return balancer.choose(prefix, self._loop.time(), self._breaker_wait, without)
+        return balancer.choose(home, self._loop.time(), self._breaker_wait, without)
 
-    def with_target(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey] = ()
-    ) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str, without: Container[TargetKey] = ()) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
             model: The requested model.
-            request: As for `StreamSpec`.
+            home: As for `StreamSpec`.
             without: Targets that must not be chosen; not all.
 
         Returns:
@@ -182,7 +218,7 @@ class Targets(AttemptRunner):
         """
         if not model.targets:
             return self._alone.get(model.name, model) if self._alone else model
-        placed = self.choose_target(model, request, without)
+        placed = self.choose_target(model, home, without)
         if placed is None and model.name in self._balancers:
             placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait, without)
         return placed or model
@@ -213,7 +249,9 @@ class Targets(AttemptRunner):
         if upstream.identity is not None:
             return self._token_source(upstream.identity)
         ring = self._key_rings.get(upstream.name)
-        return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
+        if ring is not None and (ring.upstream is upstream or ring.upstream == upstream):
+            return ring
+        return KeyRing(upstream)
 
     def _upstream_wait(self, model: ModelSettings) -> float:
         """Returns the seconds until the breaker of a target's upstream admits a request and a key can be used.
@@ -287,7 +325,7 @@ class Targets(AttemptRunner):
         alone = self.settings.models.get(model)
         if model not in self._balancers and alone is not None and target_key(alone) == place:
             self._alone[model] = as_target(alone)
-            self._balancers[model] = Balancer(self._alone[model], self._chance, self._key_wait)
+            self._balancers[model] = self._balancer(self._alone[model])
         balancer = self._balancers.get(model)
         return balancer is not None and balancer.drain(place)
 
@@ -565,6 +603,30 @@ class Targets(AttemptRunner):
 def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     """Returns the upstreams of a configuration by name, including those that only a model has."""
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
+
+
+def _beginnings(settings: Settings) -> dict[str, int]:
+    """Returns the characters from which the texts of a request name its session, by model.
+
+    Not of models where there is nothing to choose by a session: one target and one key, or rules that look at none.
+    """
+    found: dict[str, int] = {}
+    for name, model in settings.models.items():
+        asked = {each.name: each for each in settings.may_answer(model)}  # each with all its targets
+        least = [one for one in map(_least_beginning, asked.values()) if one is not None]
+        if least:
+            found[name] = min(least)
+    return found
+
+
+def _least_beginning(model: ModelSettings) -> int | None:
+    """Returns the same of one model; None if there is nothing to choose."""
+    has_others = len(model.targets) > 1
+    if has_others and model.balance == "affinity":
+        return 1
+    upstreams = [model.upstream, *[each.upstream for each in model.targets]]
+    has_keys = any(each.more_api_keys and each.key_by == "session" for each in upstreams)
+    return LIMITS.named_beginning if has_keys or (has_others and model.balance == "auto") else None
 
 
 def _sent(upstream: UpstreamSettings, send: Send, grant: Grant) -> OpenExchange:

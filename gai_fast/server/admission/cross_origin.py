@@ -23,7 +23,7 @@ EXPOSE: Final = "access-control-expose-headers"
 _SHOWN: Final = ("limit", "remaining", "reset")
 EXPOSED_HEADERS: Final = (
     "x-request-id, request-id, x-gai-stream-id, x-gai-model, x-gai-upstream, x-gai-fallback, x-gai-dropped, "
-    "x-gai-adjusted, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
+    "x-gai-adjusted, x-gai-session, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
     "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, "
     f"{', '.join(f'x-ratelimit-{what}-{each.header}' for each in RATE_LIMITS for what in _SHOWN)}, "
     "x-gai-spend-limit, x-gai-spend-remaining, x-gai-spend-reset"

@@ -129,7 +129,7 @@ class Transfer(Receiver):
         self._call = call
         self._place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
         self._places = AttemptPlaces(
-            self._engine.targets, call.upstream, incoming.caller, self._place, is_model=model is not None
+            self._engine.targets, call.upstream, incoming.caller, self._place, call.home, is_model=model is not None
         )
 
     def _ask(self) -> None:
@@ -152,6 +152,8 @@ class Transfer(Receiver):
                 refused = refused or error
             else:
                 self._exchange = opened
+                if self._attempts == 1 and call.model is not None:
+                    self._places.note_move(call.model)
                 if self._next is not None and self._next.is_first():
                     targets.policy.budget(call.upstream.name).request(now)
                 return

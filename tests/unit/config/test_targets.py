@@ -72,7 +72,7 @@ def test_a_key_that_is_named_twice_is_one_key(folder: Folder, keys: str) -> None
         ('[{upstream = "a"}]\nupstream = "a"', "`upstream` in [[model]] beside `targets`: name it in a target"),
         ('[{upstream = "a"}]\nid = "x"', "`id` in [[model]] beside `targets`: name it in a target"),
         ('[{upstream = "a"}]\nhedge_after = 1', "`hedge_after` in [[model]] needs two targets with a weight above 0"),
-        ('[{upstream = "a"}]\nbalance = "random"', "`balance` in [[model]] must be weighted, least_busy, fastest or "),
+        ('[{upstream = "a"}]\nbalance = "random"', "`balance` in [[model]] must be auto, weighted, least_busy, fastest or "),
         ('[{upstream = "a"}]\nhedge_after = 0', "`hedge_after` in [[model]] must be seconds, more than 0"),
     ],
 )

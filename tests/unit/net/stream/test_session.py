@@ -58,11 +58,11 @@ class FakeTargets(AttemptRunner):
         self.hedges: list[Hedge] = []
         self.keys: list[str | None] = []
 
-    def choose_target(self, model: ModelSettings, request: Any, without: Container[TargetKey]) -> ModelSettings | None:
-        return self.balancer.choose("", self._time.now, self.breaker_wait, without)
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+        return self.balancer.choose(home, self._time.now, self.breaker_wait, without)
 
-    def with_target(self, model: ModelSettings, request: Any) -> ModelSettings:
-        return (self.choose_target(model, request, ()) or model) if model.targets else model
+    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
+        return (self.choose_target(model, home, ()) or model) if model.targets else model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         return self.balancer.begin(model, now)
