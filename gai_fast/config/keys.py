@@ -287,9 +287,9 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
     "api_key": _one_or_list(
         text(
-            "The upstream's key: env:NAME or file:PATH; or several keys as a list.",
-            checks.reference,
-            f"^({checks.REFERENCE.pattern})$",
+            "The upstream's key: env:NAME or file:PATH; several keys as a list; or caller: each caller's own.",
+            checks.upstream_key,
+            f"^({checks.CALLER}|{checks.REFERENCE.pattern})$",
             secret=True,
         ),
         LIMITS.upstream_keys,

@@ -6,6 +6,7 @@ keeps the snapshot with which it began.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -218,6 +219,8 @@ class UpstreamSettings(_Snapshot):
     """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
     """Keys in addition to `api_key`."""
+    takes_credentials: bool = False
+    """Whether requests carry their callers' own credentials, in place of a key: `api_key = "caller"`."""
     key_by: KeyBy = "session"
     """How one of several keys is chosen: a session has its own, and all else takes them in turn; or `turn` for all."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -590,13 +593,20 @@ class IssuerSettings(_Snapshot):
         return replace(self.rights, name=f"{self.name}:{value}")
 
 
+CREDENTIAL_NAME: Final = "c-"
+"""The beginning of the name of a caller that has a credential of its own, and no key: 16 hex digits follow."""
+_CREDENTIAL: Final = re.compile(f"{CREDENTIAL_NAME}[0-9a-f]{{16}}")
+
+
 def figure_label(caller: str) -> str:
     """Returns the name under which figures count a caller: its own, or its issuer's, because issuers have any number of
-    callers.
+    callers. So have credentials: `c-` counts all.
 
     Args:
         caller: The caller's name.
     """
+    if caller.startswith(CREDENTIAL_NAME) and _CREDENTIAL.fullmatch(caller) is not None:
+        return CREDENTIAL_NAME
     return caller.partition(":")[0] if ":" in caller else caller
 
 
@@ -741,6 +751,11 @@ class Settings(_Snapshot):
         if prices.own and model.name not in self.models and (model.upstream.name, model.id) in prices.own:
             return prices.own[model.upstream.name, model.id]
         return prices.listed.get((model.upstream.provider.partition(":")[0], model.id)) if prices.listed else None
+
+    @property
+    def takes_credentials(self) -> bool:
+        """Whether an upstream takes its callers' own credentials."""
+        return any(upstream.takes_credentials for upstream in self.upstreams.values())
 
     def may_answer(self, model: ModelSettings) -> list[ModelSettings]:
         """Returns all that may be asked for an answer: a model, its fallbacks, and the targets of each.

@@ -157,6 +157,9 @@ class Limits:
     unmeasured_check: float = 0.02
     """Seconds between two checks of such a request: little compared with a time to first token."""
 
+    limited_credentials: int = 10_000
+    """Credentials of callers that one worker sets aside at a time; the oldest goes. They take one MiB."""
+
     named_beginning: int = 4096
     """Characters of a request's texts from which its beginning names its session: about the 1,024 tokens below which no
     provider caches a prompt."""

@@ -13,10 +13,12 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.core.account import Account
 from gai_fast.core.relay import Relay
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import MoveReason, TargetRequest, cooling_seconds
+from gai_fast.net.attempts.caller_keys import is_callers
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream, is_local_failure
@@ -40,8 +42,13 @@ class AttemptRunner(TargetChoice):
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
         raise NotImplementedError
 
-    def key_ring(self, upstream: UpstreamSettings) -> Keys:
-        """Returns the keys of an upstream that has several, or its tokens."""
+    def key_ring(self, upstream: UpstreamSettings, credential: Credential | None) -> Keys:
+        """Returns the keys of an upstream that has several, its tokens, or the caller's own credential.
+
+        Args:
+            upstream: The upstream.
+            credential: The caller's own. None if there is none.
+        """
         raise NotImplementedError
 
     def note_move(self, model: str, reason: MoveReason) -> None:
@@ -53,8 +60,8 @@ class AttemptRunner(TargetChoice):
         """
         raise NotImplementedError
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Notes a failed attempt."""
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Credential | None) -> None:
+        """Notes a failed attempt; arguments as for `key_ring`."""
         raise NotImplementedError
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
@@ -109,6 +116,7 @@ class AttemptPlaces:
         place: The upstream's id of the model; or another place, as `standing.py` has it.
         is_model: Whether the place is a model.
         home: As for `StreamSpec`.
+        credential: As for `StreamSpec`.
 
     Attributes:
         failed_key: The key with which the request has failed, so that another may do better. None if it has not.
@@ -122,6 +130,7 @@ class AttemptPlaces:
     __slots__ = (
         "_breaker",
         "_caller",
+        "_credential",
         "_has_key",
         "_home",
         "_is_model",
@@ -136,11 +145,20 @@ class AttemptPlaces:
     )
 
     def __init__(
-        self, runner: AttemptRunner, upstream: UpstreamSettings, caller: str, place: str, home: str, *, is_model: bool
+        self,
+        runner: AttemptRunner,
+        upstream: UpstreamSettings,
+        caller: str,
+        place: str,
+        home: str,
+        credential: Credential | None,
+        *,
+        is_model: bool,
     ) -> None:
         self._runner = runner
         self._breaker: Breaker | None = None
         self._caller = caller
+        self._credential = credential
         self._home = home
         self._place = place
         self._is_model = is_model
@@ -172,8 +190,8 @@ class AttemptPlaces:
             self._breaker = breaker
         if model is not None and model.targets:
             self.target_request = self._runner.begin_request(model, now)
-        if upstream.other_keys:
-            ring = self.ring = self._runner.key_ring(upstream)
+        if upstream.other_keys or upstream.takes_credentials:
+            ring = self.ring = self._runner.key_ring(upstream, self._credential)
             self.key = ring.next(now, self._place, self._caller, self._home, self.failed_key)
             self._has_key = self.key is not None
             refusal = ring.refusal(upstream, now, self._place) if self.key is None else None
@@ -216,7 +234,7 @@ class AttemptPlaces:
             if is_fault_of_upstream(error):
                 if breaker.failed(now, self, self._caller):
                     self._runner.breaker_opened(self.upstream, error)
-            elif is_local_failure(error):
+            elif is_local_failure(error) or is_callers(self.upstream, error):
                 breaker.abandoned(self)
             else:
                 breaker.succeeded()
@@ -230,6 +248,12 @@ class AttemptPlaces:
         """Reports a failure to the target and the keys alone; returns as `Keys.failed`, None without keys."""
         place, wait, cooling = self._place, None, 0.0
         refusal: Refusal | None = None
+        if is_callers(self.upstream, error):
+            if self.ring is not None:
+                self.ring.failed(self.key, error, now, place)
+            if self.target_request is not None:
+                self.target_request.failed(error, now, 0.0)
+            return None
         if is_refusal(error):
             standing = self._standing()
             if standing is not None:
@@ -303,7 +327,9 @@ class Attempt(AttemptPlaces):
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
         identifier, counts = spec.model.id, spec.counts
         place = f"count {identifier}" if counts else identifier
-        super().__init__(runner, spec.model.upstream, spec.caller, place, spec.home, is_model=not counts)
+        super().__init__(
+            runner, spec.model.upstream, spec.caller, place, spec.home, spec.credential, is_model=not counts
+        )
         self.spec = spec
         self.at = at
         self.continued: Continued = None

@@ -201,7 +201,7 @@ class Attempts:
         now = self._loop.time()
         if self.spec.trace is not None:
             self.spec.trace.failed(error, has_content=relay.has_content)
-        self._runner.attempt_failed(self.upstream, error)
+        self._runner.attempt_failed(self.upstream, error, self.spec.credential)
         has_key = False
         if self.attempt is not None:
             if relay.has_content:
@@ -336,7 +336,7 @@ class Attempts:
             attempt.spec.trace.hedge_dropped(error)
         if error is not None:
             attempt.account.close(None, None)
-            self._runner.attempt_failed(attempt.upstream, error)
+            self._runner.attempt_failed(attempt.upstream, error, attempt.spec.credential)
             attempt.failed(error, self._loop.time())
         hedge.abandon(self._loop.time())
 

@@ -17,8 +17,10 @@ from gai_fast.model.errors import Error
 from gai_fast.model.retry_after import shorter_wait
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetKey, target_key
+from gai_fast.net.attempts.caller_keys import is_callers
 from gai_fast.net.attempts.retry import (
     BREAKER_OPEN,
+    END,
     NO_TOKEN,
     REFUSED_IDENTITY,
     AttemptFailure,
@@ -203,7 +205,8 @@ class Candidates:
             other = self.fall_back(error, spec, has_begun=True)
             if other is not None:
                 return other, 0.0
-        verdict = choice.policy.decide(failure, now)
+        is_refused = error.code != "rate_limited" and is_callers(upstream, error)  # nobody can do better for the caller
+        verdict = END if is_refused else choice.policy.decide(failure, now)
         again = spec.again(has_begun=has_begun) if verdict.action == "again" else None
         if again is not None:
             if error.retry_after_ms is not None:

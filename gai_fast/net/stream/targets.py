@@ -11,10 +11,12 @@ import logging
 from collections.abc import Collection, Container, Mapping
 from functools import partial
 from random import Random
+from secrets import token_bytes
 from typing import Any, Literal
 
 from gai_fast.core.session import Session, beginning, session_digest
 from gai_fast.model.changes import Changes
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Tallies
@@ -38,8 +40,10 @@ from gai_fast.net.attempts.balance import (
     as_target,
     target_key,
 )
+from gai_fast.net.attempts.caller_keys import CallerKeys, LimitedCredentials, is_callers
 from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
+from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.refused_members import RefusedMembers
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
@@ -103,6 +107,7 @@ class Targets(AttemptRunner):
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
+        self._limited = LimitedCredentials(token_bytes(32))
         self._refused = RefusedMembers()
         self.beside = Beside(loop)
         """Reads and writes large requests."""
@@ -244,8 +249,13 @@ class Targets(AttemptRunner):
         target = balancer.targets.get(target_key(model))
         return 0.0 if target is None else target.wait(now, self._upstream_wait(model))
 
-    def key_ring(self, upstream: UpstreamSettings) -> Keys:
-        """Returns the keys of an upstream that has several, or its tokens; for a replaced upstream, its old keys."""
+    def key_ring(self, upstream: UpstreamSettings, credential: Credential | None = None) -> Keys:
+        """Returns the keys of an upstream that has several, its tokens, or the caller's own credential.
+
+        For a replaced upstream these are its old keys; arguments as for `AttemptRunner.key_ring`.
+        """
+        if upstream.takes_credentials:
+            return CallerKeys(self._limited, upstream, credential)
         if upstream.identity is not None:
             return self._token_source(upstream.identity)
         ring = self._key_rings.get(upstream.name)
@@ -377,7 +387,7 @@ class Targets(AttemptRunner):
         api = self._apis.get(upstream.provider)
         if api is None:  # a call of `get_provider` costs 600 instructions
             api = self._apis[upstream.provider] = get_provider(upstream.provider)
-        target = self._target(spec, key)
+        target = self._target(spec, None if upstream.takes_credentials else key)
         if spec.left_out or spec.ignored:  # seldom: two loops over nothing cost 400 instructions
             for path in spec.left_out:
                 target.changes.leave_out_unsaid(api.provider, path)
@@ -388,7 +398,9 @@ class Targets(AttemptRunner):
             adapter = TokenCount(api, spec.model.id)
         else:
             adapter = api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
-        redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
+        redact = self.redaction(
+            upstream, spec.caller, keep_details=api.dialect == spec.dialect, credential=spec.credential
+        )
         if spec.is_large:
             # The spec's request may be dropped before it is written.
             work = partial(_written, api, spec, spec.request, target)
@@ -423,6 +435,10 @@ class Targets(AttemptRunner):
             traced = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(traced, asked)]
             request.is_unique = True
+        if upstream.takes_credentials and spec.credential is not None and key is not None:
+            request.is_unique = True  # heads of requests are kept
+            own = [credential_header(api, spec.credential)]
+            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, own)
         if upstream.identity is None:
             return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
         send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
@@ -515,16 +531,20 @@ class Targets(AttemptRunner):
         source = self._token_source(upstream.identity)
         return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
-    def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
+    def redaction(
+        self, upstream: UpstreamSettings, caller: str, *, keep_details: bool, credential: Credential | None = None
+    ) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
 
         Args:
             upstream: The upstream.
             caller: The caller's name.
             keep_details: As for `ErrorRedaction`.
+            credential: As for `ErrorRedaction`.
         """
         tokens = None if upstream.identity is None else self.tokens
-        return ErrorRedaction(upstream.name, (upstream,), keep_details, caller in self._operators, tokens)
+        shows_addresses = caller in self._operators
+        return ErrorRedaction(upstream.name, (upstream,), keep_details, shows_addresses, tokens, credential)
 
     def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
         return TracedTarget(
@@ -536,12 +556,16 @@ class Targets(AttemptRunner):
             base_url=model.upstream.base_url,
         )
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Credential | None = None) -> None:
         """Warns of failures that only the operator can fix, even if a fallback hides them from clients.
 
         With keys, it also warns of those whose address callers do not see.
         """
+        if is_callers(upstream, error):
+            return
         secrets = self.tokens(upstream)
+        if credential is not None:
+            secrets = {*secrets, *secrets_of(credential.secret.reveal(), {})}
         shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
         text = str(shown)
         if shown.code == error.code:
@@ -603,6 +627,17 @@ class Targets(AttemptRunner):
 def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     """Returns the upstreams of a configuration by name, including those that only a model has."""
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
+
+
+def credential_header(api: API, credential: Credential) -> tuple[str, str]:
+    """Returns the header with a caller's credential: a bearer goes up as a bearer, another one as the provider's own.
+
+    Args:
+        api: The provider.
+        credential: The credential.
+    """
+    secret = credential.secret.reveal()
+    return ("authorization", f"Bearer {secret}") if credential.is_bearer else api.key_header(secret)
 
 
 def _beginnings(settings: Settings) -> dict[str, int]:

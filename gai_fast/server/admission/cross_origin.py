@@ -34,7 +34,7 @@ USUAL_HEADERS: Final = (
     "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
     "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
-    "x-stainless-read-timeout, x-gai-cache, x-gai-unsupported"
+    "x-stainless-read-timeout, x-gai-cache, x-gai-key, x-gai-unsupported"
 )
 """The fixed list: what the SDKs of OpenAI and Anthropic and `gai-fast.js` send."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Secret, UpstreamSettings
@@ -66,6 +67,7 @@ class HTTPRequest:
         transport: The transport of the response.
         request_id: The request id, set by the router.
         key: The caller's key, set by the router; None if the server needs no key.
+        credential: The caller's own for an upstream, set by the router; None if there is none.
         began: When the last byte of the request arrived, in monotonic seconds.
         metrics: The figures of the stream that answered the request, once the stream has ended.
         started: Returns the figures so far of a stream that the request has started without following it; None if
@@ -80,6 +82,7 @@ class HTTPRequest:
         "action",
         "began",
         "body",
+        "credential",
         "headers",
         "is_http_1_1",
         "keep_alive",
@@ -116,6 +119,7 @@ class HTTPRequest:
         self.upload: BodySource | None = None
         self.request_id = ""
         self.key: KeySettings | None = None
+        self.credential: Credential | None = None
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
         self.started: Callable[[], StreamMetrics | None] | None = None
@@ -126,8 +130,10 @@ class HTTPRequest:
 
     @property
     def caller(self) -> str:
-        """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
-        return ANONYMOUS if self.key is None else self.key.name
+        """The name of the caller's key; if the server needs no key, of its credential, or `ANONYMOUS`."""
+        if self.key is not None:
+            return self.key.name
+        return ANONYMOUS if self.credential is None else self.credential.name
 
     @property
     def shown_path(self) -> str:

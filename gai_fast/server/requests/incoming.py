@@ -44,6 +44,7 @@ class Incoming:
         self._admitted = admitted
         http.request_id = admitted.request_id
         http.key = admitted.key
+        http.credential = admitted.credential
 
     @property
     def path(self) -> str:
@@ -92,7 +93,7 @@ class Incoming:
 
     @property
     def caller(self) -> str:
-        """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
+        """The name of the caller; as `HTTPRequest.caller`."""
         return self.http.caller
 
     @property

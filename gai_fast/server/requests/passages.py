@@ -122,10 +122,19 @@ class StreamPassage(Passage):
         # Also reached by plain requests: a call into `caching.py`, which is not compiled, costs 0.2 us.
         has_header = HEADER in incoming.key_headers
         self.wants_shared = wants_shared_answer(incoming, spec.model) if has_header else spec.model.cache
+        if self.wants_shared and self._takes_credentials(spec.model):
+            self.wants_shared = False  # what a caller's own credential has paid for is its own
         if incoming.key is not None:
             self.demand = self._home.quotas.estimate(incoming, spec)
         if self.key is not None:
             self.body = incoming.http.body
+
+    def _takes_credentials(self, model: ModelSettings) -> bool:
+        """Returns whether a caller's own credential may be sent for an answer of a model."""
+        settings = self._home.specs.settings
+        return settings.takes_credentials and any(
+            each.upstream.takes_credentials for each in settings.may_answer(model)
+        )
 
     def response(self) -> StreamResponse:
         """Works as `Passage.response`."""

@@ -121,6 +121,7 @@ class SpecBuilder:
             is_large=is_large(incoming.http.body),
             session=session,
             home=home,
+            credential=incoming.http.credential,
         )
         return spec, context
 
@@ -202,6 +203,7 @@ class SpecBuilder:
             endpoint=incoming.path,
             transport="json",
             home=home,
+            credential=incoming.http.credential,
         )
         return spec, context
 
@@ -453,6 +455,7 @@ class _DialectSpecs:
             translated=translated,
             session=self._session,
             home=self._home,
+            credential=incoming.http.credential,
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 
