@@ -75,14 +75,14 @@ class FakeTargets(AttemptRunner):
             return self.balancer.wait(self._time.now, self.breaker_wait)
         return self.balancer.targets[target_key(model)].wait(self._time.now, self.breaker_wait(model.upstream))
 
-    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
+    def key_ring(self, upstream: UpstreamSettings, credential: Any = None) -> KeyRing:
         return self.rings.setdefault(upstream.name, KeyRing(upstream))
 
     def breaker_wait(self, upstream: UpstreamSettings) -> float:
         breaker = self.breakers.get(upstream.name)
         return 0.0 if breaker is None else breaker.wait(self._time.now)
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None:
         self.failures.append((upstream.name, error.code))
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
