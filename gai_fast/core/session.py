@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -75,15 +75,15 @@ def session_name(headers: Mapping[str, str], request: Request | dict[str, Any]) 
         such a name.
     """
     for header in HEADERS:
-        name = _valid(headers.get(header))
-        if name is not None:
-            return name
+        given = headers.get(header)
+        if given is not None and _NAME.fullmatch(given) is not None:
+            return given
     if isinstance(request, Request):
         cache = request.cache
         return None if cache is msgspec.UNSET else _valid(cache.key)
-    name = _valid(request.get("prompt_cache_key"))
-    if name is not None:
-        return name
+    name = request.get("prompt_cache_key")
+    if name is not None and _valid(name) is not None:
+        return str(name)
     metadata = request.get("metadata")
     return session_of_user(metadata.get("user_id")) if isinstance(metadata, dict) else None
 
@@ -211,6 +211,8 @@ def session_digest(name: str, caller: str) -> str:
         name: The session's name, or the beginning of its prompt.
         caller: The name of the caller.
     """
+    if len(name) > LIMITS.session_name:  # a beginning: SHA-256 has instructions of its own, which halves the time
+        name = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     text = f"{caller}\0{name}".encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=_DIGEST_SIZE, person=b"gai-fast session").hexdigest()
 
