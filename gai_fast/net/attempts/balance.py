@@ -526,7 +526,7 @@ class Balancer:
         number = hashed(session)
         scores = [(target.score(number), target) for target in ready]
         chosen = home = _highest(scores)
-        if len(scores) > 1:
+        if chosen.live >= LIMITS.affinity_free or chosen.is_failing:  # seldom
             weights, streams = 0, 1
             for target in ready:
                 weights += target.weight
@@ -638,7 +638,5 @@ def _has_room(target: BalancedTarget, streams: int, weights: int) -> bool:
         streams: The streams of all targets that are ready, and the request.
         weights: The sum of their weights.
     """
-    if target.live < LIMITS.affinity_free and not target.is_failing:  # nearly always
-        return True
     room = max(math.ceil(LIMITS.affinity_load * streams * target.weight / weights), LIMITS.affinity_free)
     return target.live < (room * LIMITS.slow_start_share if target.is_failing else room)

@@ -21,7 +21,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, Secret, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.attempts.balance import MoveReason, cooling_seconds
-from gai_fast.net.attempts.rendezvous import factor, hashed, score
+from gai_fast.net.attempts.rendezvous import factor, hashed, rank
 from gai_fast.net.attempts.standing import Aside, Standing
 from gai_fast.net.limits import LIMITS
 
@@ -171,19 +171,22 @@ class KeyRing(Keys):
 
     def _of_session(self, now: float, place: str, session: str, after: Secret | None) -> _Key | None:
         """Returns the key of a session, or the next one by score that can be used: after the one that has failed."""
-        number = hashed(session)
-        scored = [(score(number, key.factor), key) for key in self._keys]
-        home = _highest(scored)
+        keys, number = self._keys, hashed(session)
+        home, best = keys[0], -1
+        for key in keys:
+            points = rank(number, key.factor)
+            if points > best:
+                home, best = key, points
         can_be_used = home.aside.at(place)[0] <= now
-        if can_be_used and after is None and self._has_room(home, len(scored)):  # nearly always
+        if can_be_used and after is None and self._has_room(home, len(keys)):  # nearly always
             return home
-        ready = [each for each in scored if each[1].aside.at(place)[0] <= now]
+        ready = [(rank(number, key.factor), key) for key in keys if key.aside.at(place)[0] <= now]
         if not ready:
             return None
         if after is not None:
             failed = self._known.get(after.reveal())
-            most = math.inf if failed is None else score(number, failed.factor)
-            return _highest([each for each in ready if each[0] < most] or ready)
+            lower = ready if failed is None else [one for one in ready if one[0] < rank(number, failed.factor)]
+            return _highest(lower or ready)
         roomy = [each for each in ready if self._has_room(each[1], len(ready))]
         chosen = _highest(roomy or ready)
         if chosen is not home:
@@ -266,9 +269,9 @@ class KeyRing(Keys):
         )
 
 
-def _highest(scored: Sequence[tuple[float, _Key]]) -> _Key:
-    best, chosen = scored[0]
-    for points, key in scored:
+def _highest(ranked: Sequence[tuple[int, _Key]]) -> _Key:
+    best, chosen = ranked[0]
+    for points, key in ranked:
         if points > best:
             best, chosen = points, key
     return chosen

@@ -39,12 +39,22 @@ def hashed(session: str) -> int:
     return int(session, 16)
 
 
-def score(session: int, factor: int, weight: int = 1) -> float:
-    """Returns the score of a place for a session: each place is the highest one's in its weight's share.
+def rank(session: int, factor: int) -> int:
+    """Returns the rank of a place for a session among places of equal weights: each is the highest for its part.
 
     Args:
         session: From `hashed`.
         factor: From `factor`.
+    """
+    return (session * factor & _BITS) >> _UNEXACT
+
+
+def score(session: int, factor: int, weight: int) -> float:
+    """Returns the score of a place for a session: each place is the highest one's in its weight's share.
+
+    Args:
+        session: As for `rank`.
+        factor: As for `rank`.
         weight: The place's share; 0 has the lowest score of all, 0.
     """
-    return -weight / math.log((((session * factor & _BITS) >> _UNEXACT) + 0.5) / _SPACE)
+    return -weight / math.log((rank(session, factor) + 0.5) / _SPACE)
