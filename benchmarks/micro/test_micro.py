@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletionChunk
 
 import gai_fast
 from gai_fast.core.relay import Relay
+from gai_fast.core.session import beginning, session_digest
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
 from gai_fast.providers import get_provider
@@ -338,6 +339,13 @@ def test_classify_an_error(measure: Measure) -> None:
     body = json.dumps({"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded"}}).encode()
     assert api.decode_error(429, {}, body, NOW).code == "rate_limited"
     measure(lambda: api.decode_error(429, {}, body, NOW), recera="30 ns (of a status alone)")
+
+
+def test_the_beginning_of_a_prompt_as_its_session(measure: Measure) -> None:
+    """At most 60 us for what a session without a name is known by."""
+    body = {"system": "You are an agent. " * 2000, "messages": [{"role": "user", "content": "Hi"}]}
+    assert len(beginning(body, 4096)) == 32_768
+    measure(lambda: session_digest(beginning(body, 4096), "anna"))
 
 
 def test_request_id(measure: Measure) -> None:

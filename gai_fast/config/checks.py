@@ -29,6 +29,8 @@ from gai_fast.stores import check_url
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CALLER: Final = "caller"
+"""The `api_key` of an upstream that takes its callers' own credentials."""
 REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 TAG: Final = re.compile(r"<[A-Za-z|_:][A-Za-z0-9|_:-]{0,31}>")
 DIGEST: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}")
@@ -190,6 +192,11 @@ def reference(value: str) -> str:
     if not REFERENCE.fullmatch(value):
         raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong in the file')
     return value
+
+
+def upstream_key(value: str) -> str:
+    """Checks the key of an upstream: a reference, or the word for its callers' own credentials."""
+    return value if value == CALLER else reference(value)
 
 
 def command(value: Any) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from gai_fast.model.settings import (
     BALANCES,
     CLOUDS,
     COUNTED_LIMITS,
+    KEYS_BY,
     BreakerSettings,
     CacheSettings,
     IdempotencySettings,
@@ -291,13 +292,14 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
     "api_key": _one_or_list(
         text(
-            "The upstream's key: env:NAME or file:PATH; several keys as a list are used in turn.",
-            checks.reference,
-            f"^({checks.REFERENCE.pattern})$",
+            "The upstream's key: env:NAME or file:PATH; several keys as a list; or caller: each caller's own.",
+            checks.upstream_key,
+            f"^({checks.CALLER}|{checks.REFERENCE.pattern})$",
             secret=True,
         ),
         LIMITS.upstream_keys,
     ),
+    "key_by": choice("Which of several keys: each session has its own; or all requests take them in turn.", *KEYS_BY),
     "auth": choice("The cloud whose identity gives tokens, in place of a key; needs the extra of this name.", *CLOUDS),
     "auth_command": Key(
         "A program and its arguments, which prints a token and its end, in place of a key.",
@@ -675,7 +677,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "price": None,
         "wait_for_limit": 5.0,
         "cache": False,
-        "balance": "weighted",
+        "balance": "auto",
     },
     "processor": {},
 }

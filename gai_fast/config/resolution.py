@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from gai_fast.config.checks import REFERENCE
+from gai_fast.config.checks import CALLER, REFERENCE
 from gai_fast.config.environment import (
     HEADER_VALUE,
     Environment,
@@ -316,6 +317,7 @@ class _Resolution:
         self._check_fallbacks(settings)
         self._check_key_models(settings)
         self._check_key_lanes(settings)
+        self._check_credentials(settings)
         if default_model is not None:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
         self._check_host(settings.server)
@@ -449,6 +451,20 @@ class _Resolution:
                     what = f"`lane` of a key: [[upstream]] {shown(name)} offers no path: give it a `lane`"
                     self._problems.add(table["lane"].origin, what)
 
+    def _check_credentials(self, settings: Settings) -> None:
+        """Reports models whose requests would carry a caller's credential to two hosts."""
+        for table in self._given.models:
+            model = settings.models.get(table["name"].value) if "name" in table else None
+            if model is None:
+                continue
+            asked = [each.upstream for each in settings.may_answer(model) if each.upstream.takes_credentials]
+            hosts = sorted({urlsplit(each.base_url).netloc.lower() for each in asked})
+            if len(hosts) > 1:
+                key = "fallback" if "fallback" in table or "targets" not in table else "targets"
+                origin = table[key if key in table else "name"].origin
+                what = f'upstreams of {shown(hosts[0])} and {shown(hosts[1])} that have api_key = "{CALLER}"'
+                self._problems.add(origin, f"`{key}` in [[model]]: {what}: a credential is one host's")
+
     def _digest(self, reference: Value) -> bytes | None:
         """Returns the digest of a caller's secret, or None if it cannot be used, which is reported as a problem."""
         kind, _, place = reference.value.partition(":")
@@ -481,7 +497,10 @@ class _Resolution:
             self._problems.add(table["python"].origin, f'{what}: write provider = "python"')
         place, values["identity"] = read_identity(table, api, self._environ, self._problems)
         values |= place
-        if "api_key" in table:
+        if "api_key" in table and table["api_key"].value == CALLER:
+            del values["api_key"]
+            values["takes_credentials"] = True
+        elif "api_key" in table:
             values["api_key"], *more = self._secrets(table["api_key"])
             values["more_api_keys"] = tuple(key for key in more if key is not None)
         elif values["identity"] is None and "base_url" not in values and self._environ.get(api.key_variable):
@@ -543,6 +562,10 @@ class _Resolution:
         """Returns the keys of an upstream, each once; at least one entry."""
         if isinstance(given.value, str):
             return [self._secret(given)]
+        if CALLER in given.value:
+            what = f'`api_key` in [[upstream]]: "{CALLER}" is no key of a list: each caller sends one credential'
+            self._problems.add(given.origin, what)
+            return [None]
         keys = [self._secret(Value(reference, given.origin)) for reference in given.value]
         return [*{None if key is None else key.reveal(): key for key in keys}.values()]
 

@@ -29,6 +29,10 @@ class Limits:
     cache_key: int = 64
     """Characters of a `prompt_cache_key`: OpenAI's limit."""
 
+    session_beginning: int = 32 * KIB
+    """Characters of a conversation's beginning that are hashed, in 50 µs: half of them from its start and half from its
+    end. Prompts of agents differ at either end."""
+
     session_user_id: int = 4 * KIB
     """Characters of a `metadata.user_id` that is searched for a session. Claude Code's have 150 to 250."""
 

@@ -22,6 +22,7 @@ from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.core.result import ReadCollector, Result
+from gai_fast.core.session import named_session
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import Piece
 from gai_fast.ledger import new_ledger
@@ -226,8 +227,10 @@ class GatewayStream(Client):
             await self._publish(engine, request)
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
+        named = named_session({}, request, ANONYMOUS)
+        home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
-            engine.targets.with_target(model, request),
+            engine.targets.with_target(model, home),
             request,
             self,
             can_reset=True,
@@ -235,6 +238,8 @@ class GatewayStream(Client):
             chain=engine.chain(request, stream_id=self.id, request_id=self._sink.request_id),
             request_id=self._sink.request_id,
             transport=LIBRARY,
+            session=named,
+            home=home,
         )
         if self._manager is not None:
             self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
@@ -262,8 +267,10 @@ class GatewayStream(Client):
             self.id, asked_by, None, model.name, clock, "compact", ids=True, retry_ms=model.stream.retry
         )
         encoder = get_format(NATIVE).encoder("sse", context)
+        named = named_session({}, request, ANONYMOUS)
+        home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
-            engine.targets.with_target(model, request),
+            engine.targets.with_target(model, home),
             request,
             encoder,
             encoder,
@@ -273,6 +280,8 @@ class GatewayStream(Client):
             log_header=LogHeader(self.id, ANONYMOUS, model.name, NATIVE, "sse", "compact", asked_by),
             request_id=asked_by,
             transport=LIBRARY,
+            session=named,
+            home=home,
         )
         sharing = await _shared(engine, spec)
         try:

@@ -35,13 +35,15 @@ class Tallies:
     Attributes:
         hedges: Second targets that were asked because the first was silent.
         cache_requests: Requests that asked for the cache, by result.
+        session_moves: Requests of sessions that did not go home, by model and reason; those that occurred.
     """
 
-    __slots__ = ("cache_requests", "hedges")
+    __slots__ = ("cache_requests", "hedges", "session_moves")
 
     def __init__(self) -> None:
         self.hedges = 0
         self.cache_requests = {"hit": 0, "joined": 0, "miss": 0}
+        self.session_moves: dict[tuple[str, str], int] = {}
 
 
 class MetricsSink(Protocol):

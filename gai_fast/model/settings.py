@@ -6,6 +6,7 @@ keeps the snapshot with which it began.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -180,6 +181,11 @@ class FunctionSettings(_Snapshot):
     """The folder in which the module is looked up first."""
 
 
+KeyBy = Literal["session", "turn"]
+KEYS_BY: Final = get_args(KeyBy)
+"""The rules by which one of several keys is chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings(_Snapshot):
     """One `[[upstream]]`."""
@@ -214,7 +220,11 @@ class UpstreamSettings(_Snapshot):
     client_key: str | None = None
     """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
-    """Keys in addition to `api_key`: requests use all keys in turn."""
+    """Keys in addition to `api_key`."""
+    takes_credentials: bool = False
+    """Whether requests carry their callers' own credentials, in place of a key: `api_key = "caller"`."""
+    key_by: KeyBy = "session"
+    """How one of several keys is chosen: a session has its own, and all else takes them in turn; or `turn` for all."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Raw members that are merged into every body."""
     quirks: Mapping[str, Any] = field(default_factory=dict)
@@ -264,7 +274,7 @@ class UpstreamSettings(_Snapshot):
         return Peer(self.base_url, *times, self.proxy, self.ca_file, self.client_cert, self.client_key)
 
 
-Balance = Literal["weighted", "least_busy", "fastest", "affinity"]
+Balance = Literal["auto", "weighted", "least_busy", "fastest", "affinity"]
 BALANCES: Final = get_args(Balance)
 """The rules by which a target is chosen."""
 
@@ -358,7 +368,7 @@ class ModelSettings(_Snapshot):
     """Whether the model's requests share answers (`[cache]`) if they have no `x-gai-cache` header."""
     targets: tuple[TargetSettings, ...] = ()
     """The targets that requests are spread over. If there are none, all requests go to `upstream`."""
-    balance: Balance = "weighted"
+    balance: Balance = "auto"
     """The rule that chooses among the targets: `net/attempts/balance.py`."""
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked. None means never."""
@@ -594,13 +604,20 @@ class IssuerSettings(_Snapshot):
         return replace(self.rights, name=f"{self.name}:{value}")
 
 
+CREDENTIAL_NAME: Final = "c-"
+"""The beginning of the name of a caller that has a credential of its own, and no key: 16 hex digits follow."""
+_CREDENTIAL: Final = re.compile(f"{CREDENTIAL_NAME}[0-9a-f]{{16}}")
+
+
 def figure_label(caller: str) -> str:
     """Returns the name under which figures count a caller: its own, or its issuer's, because issuers have any number of
-    callers.
+    callers. So have credentials: `c-` counts all.
 
     Args:
         caller: The caller's name.
     """
+    if caller.startswith(CREDENTIAL_NAME) and _CREDENTIAL.fullmatch(caller) is not None:
+        return CREDENTIAL_NAME
     return caller.partition(":")[0] if ":" in caller else caller
 
 
@@ -745,6 +762,11 @@ class Settings(_Snapshot):
         if prices.own and model.name not in self.models and (model.upstream.name, model.id) in prices.own:
             return prices.own[model.upstream.name, model.id]
         return prices.listed.get((model.upstream.provider.partition(":")[0], model.id)) if prices.listed else None
+
+    @property
+    def takes_credentials(self) -> bool:
+        """Whether an upstream takes its callers' own credentials."""
+        return any(upstream.takes_credentials for upstream in self.upstreams.values())
 
     def may_answer(self, model: ModelSettings) -> list[ModelSettings]:
         """Returns all that may be asked for an answer: a model, its fallbacks, and the targets of each.

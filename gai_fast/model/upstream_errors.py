@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from gai_fast.model.credentials import CALLER_CREDENTIAL
 from gai_fast.model.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnavailable
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import UpstreamSettings
@@ -249,6 +250,7 @@ def for_client(
     secrets: Collection[bytes] = (),
     raw: bytes = b"",
     setting: str = "api_key",
+    is_callers: bool = False,
 ) -> Error:
     """Returns an upstream's error in the form that a client of the server may see.
 
@@ -264,6 +266,7 @@ def for_client(
         raw: The upstream's bytes of the error, if they may be passed on. If another error is returned, the caller must
             not pass them on.
         setting: The key of the upstream's configuration that has our credentials.
+        is_callers: Whether the credential is the caller's own: its refusal is told.
     """
     shown = _without(secrets, error, raw)
     if not keep_details:
@@ -276,6 +279,15 @@ def for_client(
     billing = error.code == "forbidden" and (error.status == 402 or _BILLING.search(words) is not None)
     if error.code == "forbidden" and not billing and _OTHER_REFUSAL.search(words):
         return shown
+    if is_callers:
+        return Error(
+            error.code,
+            f"upstream {upstream!r} refuses the caller's credential: {shown.message}",
+            reason=CALLER_CREDENTIAL,
+            temporary=False,
+            phase=error.phase,
+            provider=error.provider,
+        )
     what, place = ("account", "its billing") if billing else ("credentials", f"`{setting}`")
     return ProviderUnavailable(
         message=f"upstream {upstream!r} refuses our {what}: the operator should check {place} of this [[upstream]]",

@@ -157,14 +157,21 @@ class Limits:
     unmeasured_check: float = 0.02
     """Seconds between two checks of such a request: little compared with a time to first token."""
 
+    limited_credentials: int = 10_000
+    """Credentials of callers that one worker sets aside at a time; the oldest goes. They take one MiB."""
+
+    named_beginning: int = 4096
+    """Characters of a request's texts from which its beginning names its session: about the 1,024 tokens below which no
+    provider caches a prompt."""
+
     affinity_load: float = 1.75
-    """Maximum streams of a target, relative to its share of all streams, before conversations overflow to other targets
+    """Maximum streams of a target, relative to its share of all streams, before sessions overflow to other targets
     (consistent hashing with bounded loads). With 60 conversations at four targets, one target has up to 24 by chance,
     1.6 times its share. Twice the share would be no bound for two targets."""
 
     affinity_free: int = 8
-    """Streams of a target up to which no conversation overflows: if there are few streams, many may meet at one
-    target."""
+    """Streams of a target, or requests with a key, up to which no session overflows: if there are few, many may meet at
+    one."""
 
     hedged: int = 1 * MIB
     """Bytes of a second target's response that wait for its first event. A target that sends more without an event is

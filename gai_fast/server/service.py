@@ -139,6 +139,7 @@ class Service:
             auth_throttle=self.auth_throttle,
             tokens=self._tokens if settings.issuers else None,
             stored=self.keys.callers,
+            takes_credentials=settings.takes_credentials,
         )
 
     def _keys_changed(self) -> None:

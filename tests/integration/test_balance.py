@@ -45,6 +45,8 @@ class Target:
 
     def __init__(self, step: Step | float = HELLO) -> None:
         self.step = step
+        self.limited: str | None = None
+        """A key whose requests are limited, whatever the step is."""
         self.calls = 0
         self.gone = 0
         """Requests whose connection the gateway closed before their answer was complete."""
@@ -58,7 +60,7 @@ class Target:
             self.bodies.append(json.loads(asked))
             head = peer.head.decode().lower()
             self.keys.append(head.partition("authorization: bearer ")[2].partition("\r\n")[0])
-            step = self.step
+            step = LIMITED if self.keys[-1] == self.limited else self.step
             if isinstance(step, float):
                 await asyncio.sleep(step)
                 await peer.send(answer())

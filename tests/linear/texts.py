@@ -9,10 +9,10 @@ from typing import Any
 
 from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.core.json.structure import Structure
-from gai_fast.core.requests.prompt_prefix import prompt_prefix
 from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.core.requests.stored_ids import stored_ids
 from gai_fast.core.result import collect
+from gai_fast.core.session import beginning
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import (
     ArrayFramer,
@@ -215,7 +215,7 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     "ids, deep": lambda n: (
         lambda body=json.loads('{"a":' * min(n, 400) + "1" + "}" * min(n, 400)): lambda: stored_ids(body)
     )(),
-    "prefix of a prompt": lambda n: (lambda body=CHAT["systems alone"](n): lambda: prompt_prefix(body))(),
+    "beginning of a prompt": lambda n: (lambda body=CHAT["systems alone"](n): lambda: beginning(body, 1))(),
     "request without thoughts": lambda n: (lambda body=CHAT["thoughts"](n): lambda: without_thoughts(body))(),
     "native request without thoughts": lambda n: (
         lambda request=parse_request(json.dumps(NATIVE["parts of an answer"](n)).encode()): (

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gai_fast.model.limits import KIB
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -15,9 +13,6 @@ class Limits:
     cache_marks: int = 4
     """Marks of cached parts in a request, the whole prompt's included: providers accept as many. The latest are
     kept: they cache the most."""
-
-    affinity_text: int = 32 * KIB
-    """Characters of a conversation's prefix that are hashed, in 60 µs. Longer prefixes differ earlier."""
 
     sound_token: int = 3200
     """Base64 characters that are estimated as one token of generated sound: 50 ms of 16-bit sound at 24,000 Hz, the

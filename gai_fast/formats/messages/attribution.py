@@ -6,9 +6,9 @@ stands before all else: other providers' caches then never have the beginning of
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-_BEGIN: Final = "x-anthropic-billing-header:"
+from gai_fast.core.session import ATTRIBUTION
 
 
 def is_attribution(block: Any) -> bool:
@@ -18,7 +18,7 @@ def is_attribution(block: Any) -> bool:
         block: The block, of any type.
     """
     text = block.get("text") if isinstance(block, dict) else None
-    return isinstance(text, str) and text.startswith(_BEGIN)
+    return isinstance(text, str) and text.startswith(ATTRIBUTION)
 
 
 def without_attribution(body: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def without_attribution(body: dict[str, Any]) -> dict[str, Any]:
     system = body.get("system")
     rest: str | list[Any]
     if isinstance(system, str):
-        if not system.startswith(_BEGIN):
+        if not system.startswith(ATTRIBUTION):
             return body
         rest = system.partition("\n")[2]
     else:

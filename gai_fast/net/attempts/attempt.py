@@ -13,10 +13,12 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.core.account import Account
 from gai_fast.core.relay import Relay
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
-from gai_fast.net.attempts.balance import TargetRequest, cooling_seconds
+from gai_fast.net.attempts.balance import MoveReason, TargetRequest, cooling_seconds
+from gai_fast.net.attempts.caller_keys import is_callers
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream, is_local_failure
@@ -40,12 +42,26 @@ class AttemptRunner(TargetChoice):
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
         raise NotImplementedError
 
-    def key_ring(self, upstream: UpstreamSettings) -> Keys:
-        """Returns the keys of an upstream that has several, or its tokens."""
+    def key_ring(self, upstream: UpstreamSettings, credential: Credential | None) -> Keys:
+        """Returns the keys of an upstream that has several, its tokens, or the caller's own credential.
+
+        Args:
+            upstream: The upstream.
+            credential: The caller's own. None if there is none.
+        """
         raise NotImplementedError
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Notes a failed attempt."""
+    def note_move(self, model: str, reason: MoveReason) -> None:
+        """Counts a session's request that does not go home.
+
+        Args:
+            model: The model's name.
+            reason: Why it does not.
+        """
+        raise NotImplementedError
+
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Credential | None) -> None:
+        """Notes a failed attempt; arguments as for `key_ring`."""
         raise NotImplementedError
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
@@ -99,8 +115,11 @@ class AttemptPlaces:
         caller: The name of the request's caller.
         place: The upstream's id of the model; or another place, as `standing.py` has it.
         is_model: Whether the place is a model.
+        home: As for `StreamSpec`.
+        credential: As for `StreamSpec`.
 
     Attributes:
+        failed_key: The key with which the request has failed, so that another may do better. None if it has not.
         is_probe: Whether its upstream's breaker waits for its outcome.
         key: The key that is used. None if there is none, or if the request waits for a token.
         ring: The upstream's keys, if it has several, or its tokens.
@@ -111,9 +130,13 @@ class AttemptPlaces:
     __slots__ = (
         "_breaker",
         "_caller",
+        "_credential",
+        "_has_key",
+        "_home",
         "_is_model",
         "_place",
         "_runner",
+        "failed_key",
         "is_probe",
         "key",
         "ring",
@@ -122,13 +145,25 @@ class AttemptPlaces:
     )
 
     def __init__(
-        self, runner: AttemptRunner, upstream: UpstreamSettings, caller: str, place: str, *, is_model: bool
+        self,
+        runner: AttemptRunner,
+        upstream: UpstreamSettings,
+        caller: str,
+        place: str,
+        home: str,
+        credential: Credential | None,
+        *,
+        is_model: bool,
     ) -> None:
         self._runner = runner
         self._breaker: Breaker | None = None
         self._caller = caller
+        self._credential = credential
+        self._home = home
         self._place = place
         self._is_model = is_model
+        self._has_key = False  # whether the ring counts this request
+        self.failed_key: Secret | None = None
         self.is_probe = False
         self.upstream = upstream
         self.key = upstream.api_key
@@ -155,12 +190,23 @@ class AttemptPlaces:
             self._breaker = breaker
         if model is not None and model.targets:
             self.target_request = self._runner.begin_request(model, now)
-        if upstream.other_keys:
-            self.ring = self._runner.key_ring(upstream)
-            self.key = self.ring.next(now, self._place, self._caller)
-            refusal = self.ring.refusal(upstream, now, self._place) if self.key is None else None
+        if upstream.other_keys or upstream.takes_credentials:
+            ring = self.ring = self._runner.key_ring(upstream, self._credential)
+            self.key = ring.next(now, self._place, self._caller, self._home, self.failed_key)
+            self._has_key = self.key is not None
+            refusal = ring.refusal(upstream, now, self._place) if self.key is None else None
             if refusal is not None:
                 raise refusal
+
+    def note_move(self, model: ModelSettings) -> None:
+        """Counts the request, the first for an answer, if its key is not its session's own."""
+        if self.ring is not None and self.ring.moved is not None:
+            self._runner.note_move(model.name, self.ring.moved)
+
+    @property
+    def key_number(self) -> int:
+        """The place of the key in the list of its upstream, from 1. 0 if the upstream has no list."""
+        return 0 if self.ring is None else self.ring.number(self.key)
 
     def succeeded(self) -> None:
         """Reports that the upstream is well."""
@@ -188,19 +234,26 @@ class AttemptPlaces:
             if is_fault_of_upstream(error):
                 if breaker.failed(now, self, self._caller):
                     self._runner.breaker_opened(self.upstream, error)
-            elif is_local_failure(error):
+            elif is_local_failure(error) or is_callers(self.upstream, error):
                 breaker.abandoned(self)
             else:
                 breaker.succeeded()
         wait = self.refused(error, now)
-        if self.target_request is not None:
-            self.target_request.end(now)
+        self._end(now)
+        if wait == 0.0:
+            self.failed_key = self.key
         return wait == 0.0
 
     def refused(self, error: Error, now: float) -> float | None:
         """Reports a failure to the target and the keys alone; returns as `Keys.failed`, None without keys."""
         place, wait, cooling = self._place, None, 0.0
         refusal: Refusal | None = None
+        if is_callers(self.upstream, error):
+            if self.ring is not None:
+                self.ring.failed(self.key, error, now, place)
+            if self.target_request is not None:
+                self.target_request.failed(error, now, 0.0)
+            return None
         if is_refusal(error):
             standing = self._standing()
             if standing is not None:
@@ -229,8 +282,15 @@ class AttemptPlaces:
         elif self._breaker is not None:
             self._breaker.abandoned(self)
             self._breaker = None
+        self._end(now)
+
+    def _end(self, now: float) -> None:
+        """Gives back the places at the target and the key; idempotent."""
         if self.target_request is not None:
             self.target_request.end(now)
+        if self._has_key and self.ring is not None:
+            self._has_key = False
+            self.ring.left(self.key)
 
 
 class Attempt(AttemptPlaces):
@@ -267,7 +327,9 @@ class Attempt(AttemptPlaces):
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
         identifier, counts = spec.model.id, spec.counts
         place = f"count {identifier}" if counts else identifier
-        super().__init__(runner, spec.model.upstream, spec.caller, place, is_model=not counts)
+        super().__init__(
+            runner, spec.model.upstream, spec.caller, place, spec.home, spec.credential, is_model=not counts
+        )
         self.spec = spec
         self.at = at
         self.continued: Continued = None

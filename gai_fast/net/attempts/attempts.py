@@ -201,7 +201,7 @@ class Attempts:
         now = self._loop.time()
         if self.spec.trace is not None:
             self.spec.trace.failed(error, has_content=relay.has_content)
-        self._runner.attempt_failed(self.upstream, error)
+        self._runner.attempt_failed(self.upstream, error, self.spec.credential)
         has_key = False
         if self.attempt is not None:
             if relay.has_content:
@@ -336,7 +336,7 @@ class Attempts:
             attempt.spec.trace.hedge_dropped(error)
         if error is not None:
             attempt.account.close(None, None)
-            self._runner.attempt_failed(attempt.upstream, error)
+            self._runner.attempt_failed(attempt.upstream, error, attempt.spec.credential)
             attempt.failed(error, self._loop.time())
         hedge.abandon(self._loop.time())
 
@@ -426,12 +426,17 @@ class Attempts:
         """Sends a request, if its upstream and its target may be asked; arguments as for `_attempt`."""
         is_shared = sent.sharing is not None and sent.sharing.finds(sent)
         attempt = Attempt(self._runner, spec, now)
+        former = self.attempt
+        if former is not None and former.upstream is attempt.upstream:
+            attempt.failed_key = former.failed_key
         is_asked = False
         try:
             if not is_shared:
                 attempt.enter(None if spec.counts else spec.model, now)  # a count of tokens is no stream
             opened = self._runner.open(sent, receiver, self.stream_id, self.count + 1, attempt.key)
             is_asked = True
+            if not self.count and attempt.ring is not None:
+                attempt.note_move(spec.model)
             if spec.trace is not None:
                 spec.trace.sent()
         finally:

@@ -15,14 +15,15 @@ the targets only. It belongs to one process: each worker balances what it gets.
    While each target is being measured and none is known to work, such as right after a start, further requests wait for
    the first token of any, up to `limits.unmeasured_wait`: `is_premature`. Sent at once, they would reach slow targets
    as often as others.
-5. `affinity`: the target with the highest score for the conversation's beginning (weighted rendezvous hashing), so that
-   only the conversations of a target that goes move, and come back with it. A target with far more streams than its
-   part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
+5. `auto` and `affinity`: a session's home is the target with the highest score for it (weighted rendezvous hashing,
+   `rendezvous.py`), so that only the sessions of a target that goes move, and come back with it. A target with far more
+   streams than its part is passed over (bounded loads). A request without a session is of rule 2 under `auto`, and of
+   rule 3 under `affinity`.
 6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal
    that speaks of its key (`standing.py`); not if the request alone is above the limit.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
-   all of it after `limits.slow_start` seconds. Under `affinity` there is no slow start: its conversations come back one
-   by one with their next turns, and any turn that is sent elsewhere finds a cold cache.
+   all of it after `limits.slow_start` seconds. For sessions there is no slow start: they come back one by one with
+   their next turns, and any turn that is sent elsewhere finds a cold cache.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from random import Random
 from typing import Final, Literal
 
@@ -38,6 +38,7 @@ from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
+from gai_fast.net.attempts.rendezvous import factor, hashed, score
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.attempts.standing import Standing
 from gai_fast.net.limits import LIMITS
@@ -48,11 +49,16 @@ Wait = Callable[[UpstreamSettings], float]
 """Seconds until an upstream's breaker admits a request; 0: now."""
 KeyWait = Callable[[ModelSettings], float]
 """Seconds until a key of a target's upstream can be used for the target's model; 0: now."""
+MoveReason = Literal["cooling", "busy", "breaker", "drained"]
+"""Why a session's request does not go home."""
+NoteMove = Callable[[MoveReason], None]
+"""Counts a session's request that does not go home, by reason."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
+_OF_SESSIONS: Final = ("auto", "affinity")
+"""The rules that look at sessions."""
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
 """Codes whose `Retry-After` speaks of the target, not of the request."""
-_HASH_SPACE: Final = 2.0**64
 
 
 def target_key(model: ModelSettings) -> TargetKey:
@@ -105,9 +111,9 @@ class BalancedTarget:
         "_average_at",
         "_average_count",
         "_cooling_until",
+        "_factor",
         "_is_limited",
         "_ramp_from",
-        "_salt",
         "_waiting_since",
         "credit",
         "is_drained",
@@ -141,7 +147,8 @@ class BalancedTarget:
         self.model = replace(model, upstream=settings.upstream, id=settings.id)
         self.weight = settings.weight
         self.streams = settings.streams
-        self._salt = _salt(settings)
+        # Of no key of the upstream: one that is rotated, added or removed moves no session between targets.
+        self._factor = factor(settings.upstream.name, settings.upstream.base_url, settings.id)
 
     # -- readiness --
 
@@ -289,10 +296,22 @@ class BalancedTarget:
         """Returns its streams for its weight."""
         return self.live / (self.weight * self.part(now))
 
-    def score(self, digest: bytes) -> float:
-        """Returns its score for a conversation's beginning: the highest one gets it, each in its weight's share."""
-        hashed = blake2b(digest, digest_size=8, key=self._salt).digest()
-        return -self.weight / math.log((int.from_bytes(hashed, "big") + 0.5) / _HASH_SPACE)
+    def score(self, session: int) -> float:
+        """Returns its score for a session, as `rendezvous.score`."""
+        return score(session, self._factor, self.weight)
+
+    def left_for(self, now: float, breaker: float) -> MoveReason:
+        """Returns why its sessions go elsewhere.
+
+        Args:
+            now: Monotonic seconds.
+            breaker: The seconds until its upstream's breaker admits a request.
+        """
+        if self.is_drained:
+            return "drained"
+        if breaker > 0:
+            return "breaker"
+        return "busy" if self._is_full and self._cooling_until <= now else "cooling"
 
 
 class TargetRequest:
@@ -356,14 +375,22 @@ class Balancer:
         model: A model with targets.
         chance: Random numbers.
         key_wait: The answer of the keys. None if all can be used.
+        note_move: Counts sessions' requests that do not go home. None if nobody does.
 
     Attributes:
         targets: In the order of the configuration.
         count: Requests so far.
     """
 
-    def __init__(self, model: ModelSettings, chance: Random, key_wait: KeyWait | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelSettings,
+        chance: Random,
+        key_wait: KeyWait | None = None,
+        note_move: NoteMove | None = None,
+    ) -> None:
         self.count = 0
+        self._note_move = note_move
         self.targets: dict[TargetKey, BalancedTarget] = {}
         self._chance = chance
         self._key_wait = key_wait or _no_wait
@@ -391,16 +418,11 @@ class Balancer:
                 target.use(model, settings)
             self.targets[key] = target
 
-    @property
-    def uses_prompt_prefix(self) -> bool:
-        """Whether `choose` reads the prompt prefix."""
-        return self._balance == "affinity"
-
-    def choose(self, prefix: str, now: float, wait: Wait, without: Container[TargetKey] = ()) -> ModelSettings | None:
+    def choose(self, session: str, now: float, wait: Wait, without: Container[TargetKey] = ()) -> ModelSettings | None:
         """Chooses the target of a request.
 
         Args:
-            prefix: The first texts of the conversation; empty if there are none.
+            session: The digest of the request's session; empty if it has none.
             now: Monotonic seconds.
             wait: The answer of the breakers.
             without: Targets that the request has asked already.
@@ -415,7 +437,9 @@ class Balancer:
         ]
         if not ready:
             return None
-        return (ready[0] if len(ready) == 1 else self._best(ready, prefix, now)).model
+        if session and self._balance in _OF_SESSIONS:
+            return self._at_home(ready, session, now, wait, is_first=not without).model
+        return (ready[0] if len(ready) == 1 else self._best(ready, now)).model
 
     def is_premature(self, model: ModelSettings, now: float, wait: Wait) -> bool:
         """Returns whether a request should wait before it is sent to a target: the end of rule 4.
@@ -487,12 +511,43 @@ class Balancer:
 
     # -- the rules --
 
-    def _best(self, ready: Sequence[BalancedTarget], prefix: str, now: float) -> BalancedTarget:
+    def _at_home(
+        self, ready: Sequence[BalancedTarget], session: str, now: float, wait: Wait, *, is_first: bool
+    ) -> BalancedTarget:
+        """Returns the target of a session, or the next one by score that has room for it: rule 5.
+
+        Args:
+            ready: The targets that are ready; at least one.
+            session: The digest of the session.
+            now: Monotonic seconds.
+            wait: The answer of the breakers.
+            is_first: Whether the request has asked no target so far: a later one is no move.
+        """
+        number = hashed(session)
+        scores = [(target.score(number), target) for target in ready]
+        chosen = home = _highest(scores)
+        if chosen.live >= LIMITS.affinity_free or chosen.is_failing:  # seldom
+            weights, streams = 0, 1
+            for target in ready:
+                weights += target.weight
+                streams += target.live
+            while not _has_room(chosen, streams, weights):
+                scores = [each for each in scores if each[1] is not chosen]
+                if not scores:
+                    chosen = min(ready, key=lambda one: one.busyness(now))
+                    break
+                chosen = _highest(scores)
+        if is_first and self._note_move is not None:
+            if len(ready) < len(self.targets):
+                home = _highest([(each.score(number), each) for each in self.targets.values()])
+            if home is not chosen:
+                self._note_move("busy" if home in ready else home.left_for(now, wait(home.model.upstream)))
+        return chosen
+
+    def _best(self, ready: Sequence[BalancedTarget], now: float) -> BalancedTarget:
         """Chooses among several targets that are ready."""
-        if self._balance == "weighted":
+        if self._balance in ("auto", "weighted"):
             return _next_in_turn(ready, now)
-        if self._balance == "affinity" and prefix:
-            return _home(ready, prefix, now)
         if self._balance == "fastest":
             return self._fastest(ready, now)
         return self._less_busy(ready, now)
@@ -566,25 +621,22 @@ def _next_in_turn(ready: Sequence[BalancedTarget], now: float) -> BalancedTarget
     return best
 
 
-def _home(ready: Sequence[BalancedTarget], prefix: str, now: float) -> BalancedTarget:
-    """Returns the target of a conversation, or the next one by score that has room for it: rule 5."""
-    digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    weights = sum([target.weight for target in ready])
-    streams = 1 + sum([target.live for target in ready])
-    for target in sorted(ready, key=lambda one: one.score(digest), reverse=True):
-        share = math.ceil(LIMITS.affinity_load * streams * target.weight / weights)
-        room = max(share, LIMITS.affinity_free)
-        if target.live < (room * LIMITS.slow_start_share if target.is_failing else room):
-            return target
-    return min(ready, key=lambda one: one.busyness(now))
+def _highest(scores: Sequence[tuple[float, BalancedTarget]]) -> BalancedTarget:
+    """Returns the target with the highest score."""
+    best, chosen = scores[0]
+    for points, target in scores:
+        if points > best:
+            best, chosen = points, target
+    return chosen
 
 
-def _salt(settings: TargetSettings) -> bytes:
-    """Returns the key of a target's hash: the same in every worker, on every machine and after a restart.
+def _has_room(target: BalancedTarget, streams: int, weights: int) -> bool:
+    """Returns whether a target may get another session's request: bounded loads.
 
-    It is made of the upstream's key, so that callers cannot compute which conversations meet at one target.
+    Args:
+        target: The target.
+        streams: The streams of all targets that are ready, and the request.
+        weights: The sum of their weights.
     """
-    upstream = settings.upstream
-    secret = "" if upstream.api_key is None else upstream.api_key.reveal()
-    parts = "\0".join((upstream.name, upstream.base_url, settings.id, secret))
-    return blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=32, person=b"gai-fast target").digest()
+    room = max(math.ceil(LIMITS.affinity_load * streams * target.weight / weights), LIMITS.affinity_free)
+    return target.live < (room * LIMITS.slow_start_share if target.is_failing else room)

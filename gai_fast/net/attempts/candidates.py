@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
 from gai_fast.model.retry_after import shorter_wait
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetKey, target_key
+from gai_fast.net.attempts.caller_keys import is_callers
 from gai_fast.net.attempts.retry import (
     BREAKER_OPEN,
+    END,
     NO_TOKEN,
     REFUSED_IDENTITY,
     AttemptFailure,
@@ -55,14 +56,12 @@ class TargetChoice:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
         raise NotImplementedError
 
-    def choose_target(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey]
-    ) -> ModelSettings | None:
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
         """Chooses a ready target of a model.
 
         Args:
             model: A model with targets.
-            request: As for `_Asked`.
+            home: As for `Asked`.
             without: Targets that must not be chosen.
 
         Returns:
@@ -70,12 +69,12 @@ class TargetChoice:
         """
         raise NotImplementedError
 
-    def with_target(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
         """Returns a model with a target, ready or not, or the model itself if it has no targets.
 
         Args:
             model: The model.
-            request: As for `_Asked`.
+            home: As for `Asked`.
         """
         raise NotImplementedError
 
@@ -153,7 +152,7 @@ class Candidates:
         model = spec.model
         if not model.targets or (self._wait_until is None and not self._choice.is_premature(model, now)):
             return spec
-        chosen = self._choice.choose_target(model, spec.request, ()) or model
+        chosen = self._choice.choose_target(model, spec.home, ()) or model
         until = now + LIMITS.unmeasured_wait if self._wait_until is None else self._wait_until
         if now < until and self._choice.is_premature(chosen, now):
             self._wait_until = until
@@ -206,7 +205,8 @@ class Candidates:
             other = self.fall_back(error, spec, has_begun=True)
             if other is not None:
                 return other, 0.0
-        verdict = choice.policy.decide(failure, now)
+        is_refused = error.code != "rate_limited" and is_callers(upstream, error)  # nobody can do better for the caller
+        verdict = END if is_refused else choice.policy.decide(failure, now)
         again = spec.again(has_begun=has_begun) if verdict.action == "again" else None
         if again is not None:
             if error.retry_after_ms is not None:
@@ -271,7 +271,7 @@ class Candidates:
             has_begun: Whether events of an answer have been written.
         """
         while self._others is not None:
-            chosen = self._choice.choose_target(self._others, spec.request, self._places)
+            chosen = self._choice.choose_target(self._others, spec.home, self._places)
             if chosen is None:
                 return None
             self._places = (*self._places, target_key(chosen))
@@ -297,7 +297,7 @@ class Candidates:
             if model is None or model.name in self._tried:
                 continue
             self._tried = (*self._tried, model.name)
-            model = self._choice.with_target(model, spec.request)
+            model = self._choice.with_target(model, spec.home)
             self.use(model)
             other = self.placed(spec, model, has_begun=has_begun)
             if other is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.model.upstream_errors import for_client, without_addresses
@@ -25,9 +26,10 @@ class ErrorRedaction:
         keep_details: As for `for_client`.
         shows_addresses: Whether the client may see the addresses of the upstreams.
         tokens: As above. None if no upstream has an identity.
+        credential: The caller's own, which the upstreams may have been sent. None if there is none.
     """
 
-    __slots__ = ("_keep_details", "_shows_addresses", "_tokens", "_upstream", "_upstreams")
+    __slots__ = ("_credential", "_keep_details", "_shows_addresses", "_tokens", "_upstream", "_upstreams")
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class ErrorRedaction:
         keep_details: bool,
         shows_addresses: bool = True,
         tokens: Tokens | None = None,
+        credential: Credential | None = None,
     ) -> None:
+        self._credential = credential
         self._tokens = tokens
         self._shows_addresses = shows_addresses
         self._upstream = upstream
@@ -45,18 +49,26 @@ class ErrorRedaction:
 
     def __call__(self, error: Error, raw: bytes = b"") -> Error:
         secrets: set[bytes] = set()
-        setting = "api_key"
+        setting, is_callers = "api_key", False
+        if self._credential is not None:
+            secrets |= secrets_of(self._credential.secret.reveal(), {})
         for each in self._upstreams:
             if each.identity is not None and self._tokens is not None:
                 secrets.update(self._tokens(each))
             if each.name == self._upstream:
-                setting = each.credential
+                setting, is_callers = each.credential, each.takes_credentials
             secrets |= secrets_of(None, each.headers)
             for key in (each.api_key, *each.more_api_keys):
                 if key is not None:
                     secrets |= secrets_of(key.reveal(), {})
         shown = for_client(
-            error, self._upstream, keep_details=self._keep_details, secrets=secrets, raw=raw, setting=setting
+            error,
+            self._upstream,
+            keep_details=self._keep_details,
+            secrets=secrets,
+            raw=raw,
+            setting=setting,
+            is_callers=is_callers,
         )
         if not self._shows_addresses and not raw:  # with `raw`, the words are the upstream's own
             for each in self._upstreams:

@@ -1,7 +1,11 @@
-"""The keys of one upstream that has several: used in turn, and set aside if the upstream refuses or limits one.
+"""The keys of one upstream that has several: which one a request gets, and which are set aside.
 
-A key that is over a limit is set aside for the model, or the path, whose request was over it: providers limit each
-model. What a refusal means is in `standing.py`. Pure policy, as `balance.py`: the caller passes the time.
+A session has its key, by rendezvous hashing (`key_by = "session"`); all else takes the keys in turn. A key with far
+more requests than its part is passed over, as a target is (`balance.py`, rule 5).
+
+A key that the upstream refuses or limits is set aside; one that is over a limit for the model, or the path, whose
+request was over it: providers limit each model. What a refusal means is in `standing.py`. Pure policy, as `balance.py`:
+the caller passes the time.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, Secret, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
-from gai_fast.net.attempts.balance import cooling_seconds
+from gai_fast.net.attempts.balance import MoveReason, cooling_seconds
+from gai_fast.net.attempts.rendezvous import factor, hashed, rank
 from gai_fast.net.attempts.standing import Aside, Standing
+from gai_fast.net.limits import LIMITS
 
 _OF_THE_KEY = ("rate_limited", "unauthorized")
 """Failures of one key; another key may still work."""
@@ -25,18 +31,36 @@ _OF_THE_KEY = ("rate_limited", "unauthorized")
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Keys(ABC):
-    """The credentials of an upstream that has several, one after the other: keys in turn, or tokens that end."""
+    """The credentials of an upstream that has several: keys, or tokens that end, one after the other.
+
+    Attributes:
+        moved: Why the last request of `next` did not get the credential that is its session's. None if it did.
+    """
+
+    moved: MoveReason | None = None
 
     @abstractmethod
-    def next(self, now: float, place: str = "", caller: str = ANONYMOUS) -> Secret | None:
+    def next(
+        self, now: float, place: str = "", caller: str = ANONYMOUS, session: str = "", after: Secret | None = None
+    ) -> Secret | None:
         """Returns the credential for a request. None if there is none now: see `refusal`.
 
         Args:
             now: Monotonic seconds.
             place: Where the request goes: see `standing.py`.
             caller: The name of the request's caller.
+            session: The digest of the request's session; empty if it has none.
+            after: The credential with which the request has failed, so that another may do better. None if it has not.
         """
         raise NotImplementedError
+
+    def left(self, key: Secret | None) -> None:
+        """Notes the end of a request with a credential from `next`; once for each."""
+        return
+
+    def number(self, key: Secret | None) -> int:
+        """Returns the place of a credential in the configuration's list, from 1. 0 if there is no list."""
+        return 0
 
     @abstractmethod
     def standing(self, key: Secret | None) -> Standing | None:
@@ -75,12 +99,14 @@ class Keys(ABC):
 
 
 class _Key:
-    """One key: where it is set aside, and its standing."""
+    """One key: its requests under way, where it is set aside, and its standing."""
 
-    __slots__ = ("aside", "secret", "standing")
+    __slots__ = ("aside", "factor", "live", "secret", "standing")
 
-    def __init__(self, secret: Secret) -> None:
+    def __init__(self, secret: Secret, upstream: UpstreamSettings) -> None:
         self.secret = secret
+        self.factor = factor(upstream.base_url, secret.reveal())
+        self.live = 0
         self.aside = Aside()
         self.standing = Standing()
 
@@ -98,23 +124,100 @@ class KeyRing(Keys):
     def __init__(self, upstream: UpstreamSettings) -> None:
         self._at = -1
         self._keys: Sequence[_Key] = ()
+        self._known: dict[str, _Key] = {}  # these, and removed ones that requests still use; by secret
+        self._live = 0  # requests under way with the keys of the list
         self.use(upstream)
 
     def use(self, upstream: UpstreamSettings) -> None:
         """Takes over the keys of a configuration; those that stay keep their state."""
         self.upstream = upstream
-        former = {key.secret.reveal(): key for key in self._keys}
+        former = self._known
         secrets = [key for key in (upstream.api_key, *upstream.more_api_keys) if key is not None]
-        self._keys = [former.get(secret.reveal()) or _Key(secret) for secret in secrets]
+        self._keys = [former.get(secret.reveal()) or _Key(secret, upstream) for secret in secrets]
+        used = [key for key in former.values() if key.live]
+        self._known = {key.secret.reveal(): key for key in (*used, *self._keys)}
+        self._live = sum([key.live for key in self._keys])
+        self._is_by_session = upstream.key_by == "session"
 
-    def next(self, now: float, place: str = "", caller: str = ANONYMOUS) -> Secret | None:
-        count = len(self._keys)
+    def next(
+        self, now: float, place: str = "", caller: str = ANONYMOUS, session: str = "", after: Secret | None = None
+    ) -> Secret | None:
+        self.moved = None
+        is_home = session and self._is_by_session
+        key = self._of_session(now, place, session, after) if is_home else self._in_turn(now, place)
+        if key is None:
+            return None
+        key.live += 1
+        self._live += 1
+        return key.secret
+
+    def _in_turn(self, now: float, place: str) -> _Key | None:
+        keys = self._keys
+        count = len(keys)
+        full = -1  # the first key that can be used, but has far more requests than its part
         for step in range(1, count + 1):
             at = (self._at + step) % count
-            if self._keys[at].aside.at(place)[0] <= now:
-                self._at = at
-                return self._keys[at].secret
-        return None
+            if keys[at].aside.at(place)[0] > now:
+                continue
+            if self._is_by_session and not self._has_room(keys[at], count):
+                full = at if full < 0 else full
+                continue
+            self._at = at
+            return keys[at]
+        if full < 0:
+            return None
+        self._at = full
+        return keys[full]
+
+    def _of_session(self, now: float, place: str, session: str, after: Secret | None) -> _Key | None:
+        """Returns the key of a session, or the next one by score that can be used: after the one that has failed."""
+        keys, number = self._keys, hashed(session)
+        home, best = keys[0], -1
+        for key in keys:
+            points = rank(number, key.factor)
+            if points > best:
+                home, best = key, points
+        can_be_used = home.aside.at(place)[0] <= now
+        if can_be_used and after is None and self._has_room(home, len(keys)):  # nearly always
+            return home
+        ready = [(rank(number, key.factor), key) for key in keys if key.aside.at(place)[0] <= now]
+        if not ready:
+            return None
+        if after is not None:
+            failed = self._known.get(after.reveal())
+            lower = ready if failed is None else [one for one in ready if one[0] < rank(number, failed.factor)]
+            return _highest(lower or ready)
+        roomy = [each for each in ready if self._has_room(each[1], len(ready))]
+        chosen = _highest(roomy or ready)
+        if chosen is not home:
+            self.moved = "busy" if can_be_used else "cooling"
+        return chosen
+
+    def _has_room(self, key: _Key, count: int) -> bool:
+        """Returns whether a key may get another request: bounded loads.
+
+        Args:
+            key: The key.
+            count: The keys that can be used.
+        """
+        live = key.live
+        return live < LIMITS.affinity_free or live < math.ceil(LIMITS.affinity_load * (self._live + 1) / count)
+
+    def left(self, key: Secret | None) -> None:
+        one = None if key is None else self._known.get(key.reveal())
+        if one is None or not one.live:
+            return
+        one.live -= 1
+        if one in self._keys:
+            self._live -= 1
+        elif not one.live:
+            del self._known[one.secret.reveal()]
+
+    def number(self, key: Secret | None) -> int:
+        for at, one in enumerate(self._keys, 1):
+            if one.secret == key:
+                return at
+        return 0
 
     def standing(self, key: Secret | None) -> Standing | None:
         for one in self._keys:
@@ -164,3 +267,11 @@ class KeyRing(Keys):
             retry_after_ms=min(wait, SHARED.retry_after_ms),
             provider=upstream.provider,
         )
+
+
+def _highest(ranked: Sequence[tuple[int, _Key]]) -> _Key:
+    best, chosen = ranked[0]
+    for points, key in ranked:
+        if points > best:
+            best, chosen = points, key
+    return chosen

@@ -328,7 +328,7 @@ class RetryVerdict:
 
 
 _NEXT: Final = RetryVerdict("next")
-_END: Final = RetryVerdict("end")
+END: Final = RetryVerdict("end")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -371,7 +371,7 @@ class RetryPolicy:
             now: Monotonic seconds.
         """
         if failure.error.code not in _FELL_BACK:
-            return _END
+            return END
         if not _may_be_retried(failure):
             return _NEXT
         delay = self._delay(failure)

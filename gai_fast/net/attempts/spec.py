@@ -15,6 +15,7 @@ from gai_fast.core.requests.shapes import Shape
 from gai_fast.core.session import Session
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
@@ -117,13 +118,13 @@ class Asked(Protocol):
 
     Attributes:
         model: The model to ask, with its target.
-        request: What `affinity` reads.
+        home: As for `StreamSpec`.
         is_retry: The client marked the request as a retry of its own.
         caller: The name of the request's caller.
     """
 
     model: ModelSettings
-    request: Request | dict[str, Any]
+    home: str
     is_retry: bool
     caller: str
 
@@ -186,6 +187,9 @@ class StreamSpec:
         translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`).
             None if `request` is what the client sent.
         session: The session that the client has named. None if it has not.
+        home: The digest by which targets and keys are found again: the session's, or that of the request's beginning.
+            Empty if there is none, or nothing to choose from.
+        credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -221,6 +225,8 @@ class StreamSpec:
     sharing: Sharing | None = None
     translated: tuple[dict[str, Any], Parse] | None = None
     session: Session | None = None
+    home: str = ""
+    credential: Credential | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property

@@ -89,7 +89,9 @@ class TokenSource(Keys):
 
     # -- requests --
 
-    def next(self, now: float, place: str = "", caller: str = ANONYMOUS) -> Secret | None:
+    def next(
+        self, now: float, place: str = "", caller: str = ANONYMOUS, session: str = "", after: Secret | None = None
+    ) -> Secret | None:
         grant = self._current(now, place, caller)
         return None if grant is None else grant.secret
 

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Collection, Container, Mapping
 from functools import partial
 from random import Random
+from secrets import token_bytes
 from typing import Any, Literal
 
-from gai_fast.core.requests.prompt_prefix import prompt_prefix
-from gai_fast.core.session import cache_key
+from gai_fast.core.session import Session, beginning, cache_key, session_digest
 from gai_fast.model.changes import Changes
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import (
@@ -30,9 +31,19 @@ from gai_fast.model.settings import (
 )
 from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.attempt import AttemptRunner, Redact
-from gai_fast.net.attempts.balance import Balancer, TargetCondition, TargetKey, TargetRequest, as_target, target_key
+from gai_fast.net.attempts.balance import (
+    Balancer,
+    MoveReason,
+    TargetCondition,
+    TargetKey,
+    TargetRequest,
+    as_target,
+    target_key,
+)
+from gai_fast.net.attempts.caller_keys import CallerKeys, LimitedCredentials, is_callers
 from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
+from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.refused_members import RefusedMembers
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
@@ -90,11 +101,13 @@ class Targets(AttemptRunner):
         self._chance = Random()  # spreads requests
         self._apis: dict[str, API] = {}  # by provider
         self._balancers: dict[str, Balancer] = {}  # by model
+        self._beginnings: dict[str, int] = {}  # by model: the characters of texts that name a session
         self._alone: dict[str, ModelSettings] = {}  # drained models without targets, as returned by `as_target`
         self._breakers: dict[str, Breaker] = {}  # by upstream
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
+        self._limited = LimitedCredentials(token_bytes(32))
         self._refused = RefusedMembers()
         self.beside = Beside(loop)
         """Reads and writes large requests."""
@@ -143,9 +156,13 @@ class Targets(AttemptRunner):
             if not model.targets and former is not None and former.is_drained(target_key(model)):
                 model = alone[name] = as_target(model)
             if model.targets:
-                balancer = balancers[name] = former or Balancer(model, self._chance, self._key_wait)
+                balancer = balancers[name] = former or self._balancer(model)
                 balancer.use(model, now)
         self._balancers, self._alone = balancers, alone
+        self._beginnings = _beginnings(settings)
+
+    def _balancer(self, model: ModelSettings) -> Balancer:
+        return Balancer(model, self._chance, self._key_wait, partial(self.note_move, model.name))
 
     def close(self) -> None:
         """Stops the attempts to connect to upstreams whose breakers are open, and the fetches of tokens."""
@@ -157,24 +174,47 @@ class Targets(AttemptRunner):
 
     # -- the choice --
 
-    def choose_target(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey]
-    ) -> ModelSettings | None:
+    def home(
+        self, model: ModelSettings, session: Session | None, request: Request | dict[str, Any], caller: str
+    ) -> str:
+        """Returns the digest by which the targets and keys of a request are found again; as `StreamSpec.home`.
+
+        Args:
+            model: The requested model.
+            session: The session that the client has named.
+            request: A native request, or a body in a client's dialect.
+            caller: The caller's name.
+        """
+        if session is not None:
+            return session.digest
+        least = self._beginnings.get(model.name)
+        if least is None:  # nearly always
+            if not model.upstream.more_api_keys or model.name in self.settings.models:
+                return ""
+            least = _least_beginning(model)
+            if least is None:
+                return ""
+        name = beginning(request, least)
+        return session_digest(name, caller) if name else ""
+
+    def note_move(self, model: str, reason: MoveReason) -> None:
+        """Counts a session's request that does not go home; as `AttemptRunner.note_move`."""
+        moves, name = self.tallies.session_moves, model if model in self.settings.models else OTHER
+        moves[name, reason] = moves.get((name, reason), 0) + 1
+
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
         """Chooses a target of a model; as `TargetChoice.choose_target`."""
         balancer = self._balancers.get(model.name)
         if balancer is None:  # the new configuration has no such targets
             return None
-        prefix = prompt_prefix(request) if balancer.uses_prompt_prefix else ""
-        return balancer.choose(prefix, self._loop.time(), self._breaker_wait, without)
+        return balancer.choose(home, self._loop.time(), self._breaker_wait, without)
 
-    def with_target(
-        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[TargetKey] = ()
-    ) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str, without: Container[TargetKey] = ()) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
             model: The requested model.
-            request: As for `StreamSpec`.
+            home: As for `StreamSpec`.
             without: Targets that must not be chosen; not all.
 
         Returns:
@@ -183,7 +223,7 @@ class Targets(AttemptRunner):
         """
         if not model.targets:
             return self._alone.get(model.name, model) if self._alone else model
-        placed = self.choose_target(model, request, without)
+        placed = self.choose_target(model, home, without)
         if placed is None and model.name in self._balancers:
             placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait, without)
         return placed or model
@@ -209,12 +249,19 @@ class Targets(AttemptRunner):
         target = balancer.targets.get(target_key(model))
         return 0.0 if target is None else target.wait(now, self._upstream_wait(model))
 
-    def key_ring(self, upstream: UpstreamSettings) -> Keys:
-        """Returns the keys of an upstream that has several, or its tokens; for a replaced upstream, its old keys."""
+    def key_ring(self, upstream: UpstreamSettings, credential: Credential | None = None) -> Keys:
+        """Returns the keys of an upstream that has several, its tokens, or the caller's own credential.
+
+        For a replaced upstream these are its old keys; arguments as for `AttemptRunner.key_ring`.
+        """
+        if upstream.takes_credentials:
+            return CallerKeys(self._limited, upstream, credential)
         if upstream.identity is not None:
             return self._token_source(upstream.identity)
         ring = self._key_rings.get(upstream.name)
-        return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
+        if ring is not None and (ring.upstream is upstream or ring.upstream == upstream):
+            return ring
+        return KeyRing(upstream)
 
     def _upstream_wait(self, model: ModelSettings) -> float:
         """Returns the seconds until the breaker of a target's upstream admits a request and a key can be used.
@@ -288,7 +335,7 @@ class Targets(AttemptRunner):
         alone = self.settings.models.get(model)
         if model not in self._balancers and alone is not None and target_key(alone) == place:
             self._alone[model] = as_target(alone)
-            self._balancers[model] = Balancer(self._alone[model], self._chance, self._key_wait)
+            self._balancers[model] = self._balancer(self._alone[model])
         balancer = self._balancers.get(model)
         return balancer is not None and balancer.drain(place)
 
@@ -340,7 +387,7 @@ class Targets(AttemptRunner):
         api = self._apis.get(upstream.provider)
         if api is None:  # a call of `get_provider` costs 600 instructions
             api = self._apis[upstream.provider] = get_provider(upstream.provider)
-        target = self._target(spec, key)
+        target = self._target(spec, None if upstream.takes_credentials else key)
         if spec.left_out or spec.ignored:  # seldom: two loops over nothing cost 400 instructions
             for path in spec.left_out:
                 target.changes.leave_out_unsaid(api.provider, path)
@@ -351,7 +398,9 @@ class Targets(AttemptRunner):
             adapter = TokenCount(api, spec.model.id)
         else:
             adapter = api.adapter_for(spec.request, spec.model.id, upstream.reasoning_tags)
-        redact = self.redaction(upstream, spec.caller, keep_details=api.dialect == spec.dialect)
+        redact = self.redaction(
+            upstream, spec.caller, keep_details=api.dialect == spec.dialect, credential=spec.credential
+        )
         if spec.is_large:
             # The spec's request may be dropped before it is written.
             work = partial(_written, api, spec, spec.request, target)
@@ -386,6 +435,10 @@ class Targets(AttemptRunner):
             traced = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(traced, asked)]
             request.is_unique = True
+        if upstream.takes_credentials and spec.credential is not None and key is not None:
+            request.is_unique = True  # heads of requests are kept
+            own = [credential_header(api, spec.credential)]
+            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, own)
         if upstream.identity is None:
             return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
         send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
@@ -480,16 +533,20 @@ class Targets(AttemptRunner):
         source = self._token_source(upstream.identity)
         return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
-    def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
+    def redaction(
+        self, upstream: UpstreamSettings, caller: str, *, keep_details: bool, credential: Credential | None = None
+    ) -> ErrorRedaction:
         """Returns what makes the errors of an upstream fit for a caller.
 
         Args:
             upstream: The upstream.
             caller: The caller's name.
             keep_details: As for `ErrorRedaction`.
+            credential: As for `ErrorRedaction`.
         """
         tokens = None if upstream.identity is None else self.tokens
-        return ErrorRedaction(upstream.name, (upstream,), keep_details, caller in self._operators, tokens)
+        shows_addresses = caller in self._operators
+        return ErrorRedaction(upstream.name, (upstream,), keep_details, shows_addresses, tokens, credential)
 
     def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
         return TracedTarget(
@@ -501,12 +558,16 @@ class Targets(AttemptRunner):
             base_url=model.upstream.base_url,
         )
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Credential | None = None) -> None:
         """Warns of failures that only the operator can fix, even if a fallback hides them from clients.
 
         With keys, it also warns of those whose address callers do not see.
         """
+        if is_callers(upstream, error):
+            return
         secrets = self.tokens(upstream)
+        if credential is not None:
+            secrets = {*secrets, *secrets_of(credential.secret.reveal(), {})}
         shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
         text = str(shown)
         if shown.code == error.code:
@@ -568,6 +629,41 @@ class Targets(AttemptRunner):
 def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     """Returns the upstreams of a configuration by name, including those that only a model has."""
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
+
+
+def credential_header(api: API, credential: Credential) -> tuple[str, str]:
+    """Returns the header with a caller's credential: a bearer goes up as a bearer, another one as the provider's own.
+
+    Args:
+        api: The provider.
+        credential: The credential.
+    """
+    secret = credential.secret.reveal()
+    return ("authorization", f"Bearer {secret}") if credential.is_bearer else api.key_header(secret)
+
+
+def _beginnings(settings: Settings) -> dict[str, int]:
+    """Returns the characters from which the texts of a request name its session, by model.
+
+    Not of models where there is nothing to choose by a session: one target and one key, or rules that look at none.
+    """
+    found: dict[str, int] = {}
+    for name, model in settings.models.items():
+        asked = {each.name: each for each in settings.may_answer(model)}  # each with all its targets
+        least = [one for one in map(_least_beginning, asked.values()) if one is not None]
+        if least:
+            found[name] = min(least)
+    return found
+
+
+def _least_beginning(model: ModelSettings) -> int | None:
+    """Returns the same of one model; None if there is nothing to choose."""
+    has_others = len(model.targets) > 1
+    if has_others and model.balance == "affinity":
+        return 1
+    upstreams = [model.upstream, *[each.upstream for each in model.targets]]
+    has_keys = any(each.more_api_keys and each.key_by == "session" for each in upstreams)
+    return LIMITS.named_beginning if has_keys or (has_others and model.balance == "auto") else None
 
 
 def _sent(upstream: UpstreamSettings, send: Send, grant: Grant) -> OpenExchange:

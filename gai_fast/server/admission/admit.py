@@ -25,6 +25,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from gai_fast.model.addresses import is_loopback
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, ServerSettings
@@ -32,6 +33,7 @@ from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.access import Paths
 from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.callers import NO_STORED, Callers, StoredCallers, has_key
+from gai_fast.server.admission.credentials import GATEWAY_KEY, credential_of
 from gai_fast.server.admission.cross_origin import EXPOSE, EXPOSED_HEADERS, USUAL_HEADERS, allowed_headers
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
 from gai_fast.server.admission.negotiation import trace_parent
@@ -59,13 +61,25 @@ class Admitted:
         host: The host that the request is for.
         request_id: The caller's or ours.
         key: The caller's key. None if no key is needed.
+        credential: The caller's own for an upstream. None if it sends none, or none is taken.
         trace_parent: The caller's span, of `traceparent`.
         cors: The CORS headers of the answer.
         is_foreign: A web page of another origin, which is not allowed, makes this request.
         error: The reason to refuse the request, or `None`. Its connection is of no further use then.
     """
 
-    __slots__ = ("cors", "error", "host", "is_foreign", "key", "path", "query", "request_id", "trace_parent")
+    __slots__ = (
+        "cors",
+        "credential",
+        "error",
+        "host",
+        "is_foreign",
+        "key",
+        "path",
+        "query",
+        "request_id",
+        "trace_parent",
+    )
 
     def __init__(self, target: str, headers: dict[str, str]) -> None:
         self.path = target
@@ -73,6 +87,7 @@ class Admitted:
         self.host = headers.get("host", "")
         self.request_id = request_id(headers.get("x-request-id"))
         self.key: KeySettings | None = None
+        self.credential: Credential | None = None
         self.trace_parent = trace_parent(headers["traceparent"]) if "traceparent" in headers else None
         self.cors: Headers = ()
         self.is_foreign = False
@@ -102,6 +117,7 @@ class Admission:
         auth_throttle: Counts wrong keys; it outlives a configuration.
         tokens: The callers with tokens; it outlives a configuration, too. None if there is no `[[issuer]]`.
         stored: The keys of the store.
+        takes_credentials: Whether an upstream takes its callers' own credentials.
 
     Attributes:
         needs_key: Whether every caller needs a key.
@@ -119,7 +135,9 @@ class Admission:
         auth_throttle: AuthThrottle | None = None,
         tokens: TokenCallers | None = None,
         stored: StoredCallers = NO_STORED,
+        takes_credentials: bool = False,
     ) -> None:
+        self._takes_credentials = takes_credentials
         self.paths = paths
         self.needs_key = bool(keys) or tokens is not None or stored.is_closed
         self._callers = Callers(keys, auth_throttle, tokens, stored) if self.needs_key else None
@@ -228,6 +246,8 @@ class Admission:
             if self._callers is not None:
                 remote = "" if peer is None else peer.remote
                 admitted.key = _user(self._callers.find(headers, self._forwarding.client(remote, headers)))
+            if self._takes_credentials and (self._callers is None or GATEWAY_KEY in headers):
+                admitted.credential = credential_of(headers, path)
         elif paths.is_for_operators(path) or (path in paths.metrics and not self._figures_open):
             remote = "" if peer is None else peer.remote
             if self._callers is not None:

@@ -18,12 +18,13 @@ from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.auth_throttle import AuthThrottle
+from gai_fast.server.admission.credentials import GATEWAY_KEY
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.stores.health import out_of_reach, store_sealed
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
-LONG_HEADERS: Final = frozenset((*_KEY_HEADERS, "authorization", "sec-websocket-protocol"))
+LONG_HEADERS: Final = frozenset((*_KEY_HEADERS, GATEWAY_KEY, "authorization", "sec-websocket-protocol"))
 """All headers that may have a key. A token makes them longer than others may be."""
 
 _TOKEN_DOTS: Final = 2
@@ -39,7 +40,7 @@ def has_key(headers: Mapping[str, str]) -> bool:
     Args:
         headers: Of the request, by lower-case name.
     """
-    return "authorization" in headers or any(name in headers for name in _KEY_HEADERS)
+    return "authorization" in headers or any(name in headers for name in (*_KEY_HEADERS, GATEWAY_KEY))
 
 
 class StoredCallers(NamedTuple):
@@ -130,8 +131,13 @@ def end_ms(key: KeySettings) -> float:
 
 
 def _key_of(headers: dict[str, str], basic: bool) -> str:
-    """Returns the one key that a request has; empty if its key cannot be valid."""
-    key: str | None = None
+    """Returns the one key that a request has; empty if its key cannot be valid.
+
+    With `x-gai-key` all other headers are the caller's credential for an upstream.
+    """
+    key: str | None = headers.get(GATEWAY_KEY)
+    if key is not None:
+        return key
     authorization = headers.get("authorization")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")
@@ -151,8 +157,9 @@ def _key_of(headers: dict[str, str], basic: bool) -> str:
                 raise Error("unauthorized", "the request has several keys, which differ", reason="key")
             key = other
     if key is None:
-        how = "as `Authorization: Bearer KEY`, `x-api-key` or `api-key`, or as subprotocol `bearer.KEY` of a WebSocket"
-        raise Error("unauthorized", f"the request needs a key, {how}", reason="key")
+        how = "as `Authorization: Bearer KEY`, `x-api-key`, `api-key` or `x-gai-key`"
+        of_sockets = "or as subprotocol `bearer.KEY` of a WebSocket"
+        raise Error("unauthorized", f"the request needs a key, {how}, {of_sockets}", reason="key")
     return key
 
 

@@ -23,7 +23,7 @@ EXPOSE: Final = "access-control-expose-headers"
 _SHOWN: Final = ("limit", "remaining", "reset")
 EXPOSED_HEADERS: Final = (
     "x-request-id, request-id, x-gai-stream-id, x-gai-model, x-gai-upstream, x-gai-fallback, x-gai-dropped, "
-    "x-gai-adjusted, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
+    "x-gai-adjusted, x-gai-session, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
     "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, "
     f"{', '.join(f'x-ratelimit-{what}-{each.header}' for each in RATE_LIMITS for what in _SHOWN)}, "
     "x-gai-spend-limit, x-gai-spend-remaining, x-gai-spend-reset"
@@ -34,7 +34,7 @@ USUAL_HEADERS: Final = (
     "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
     "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
-    "x-stainless-read-timeout, x-gai-cache, x-gai-unsupported"
+    "x-stainless-read-timeout, x-gai-cache, x-gai-key, x-gai-unsupported"
 )
 """The fixed list: what the SDKs of OpenAI and Anthropic and `gai-fast.js` send."""
 

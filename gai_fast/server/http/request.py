@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Secret, UpstreamSettings
@@ -66,7 +67,8 @@ class HTTPRequest:
         transport: The transport of the response.
         request_id: The request id, set by the router.
         key: The caller's key, noted by `set_key`; None if the server needs no key.
-        caller: The name of the key; `ANONYMOUS` if the server needs no key.
+        credential: The caller's own for an upstream, set by the router; None if there is none.
+        caller: The name of the key; if the server needs no key, of the credential, or `ANONYMOUS`.
         began: When the last byte of the request arrived, in monotonic seconds.
         metrics: The figures of the stream that answered the request, once the stream has ended.
         started: Returns the figures so far of a stream that the request has started without following it; None if
@@ -82,6 +84,7 @@ class HTTPRequest:
         "began",
         "body",
         "caller",
+        "credential",
         "headers",
         "is_http_1_1",
         "keep_alive",
@@ -118,6 +121,7 @@ class HTTPRequest:
         self.upload: BodySource | None = None
         self.request_id = ""
         self.key: KeySettings | None = None
+        self.credential: Credential | None = None
         self.caller: str = ANONYMOUS
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
@@ -128,13 +132,16 @@ class HTTPRequest:
         self.action: tuple[str, str] | None = None
 
     def set_key(self, key: KeySettings | None) -> None:
-        """Notes whose request it is.
+        """Notes whose request it is; `credential` is set before.
 
         Args:
             key: The caller's key. None if the server needs no key.
         """
         self.key = key
-        self.caller = ANONYMOUS if key is None else key.name
+        if key is not None:
+            self.caller = key.name
+        else:
+            self.caller = ANONYMOUS if self.credential is None else self.credential.name
 
     @property
     def shown_path(self) -> str:

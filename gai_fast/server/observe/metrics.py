@@ -41,7 +41,8 @@ class Reading(NamedTuple):
 
     Attributes:
         about: The description of the metric.
-        label: The metric's label. Empty if the metric has no label, and so only one value.
+        label: The metric's label. Empty if the metric has no label, and so only one value. Of two labels, and in the
+            keys of their values, a space is between them; the second value may hold others.
         is_counter: Whether the value never decreases; otherwise the metric is a gauge.
         combine: Combines the values of two processes into one.
     """
@@ -163,8 +164,8 @@ class PrometheusSink(StreamCounts):
             yield kind, f"gai_fast_{metric.name}", metric.about, names, model_rows(models, list(series))
         for name, read in self.gauges.items():
             reading = GAUGES[name]
-            labels = (reading.label,) if reading.label else ()
-            rows = (((key,) if reading.label else (), value) for key, value in read().items())
+            labels = tuple(reading.label.split())
+            rows = ((_label_values(key, len(labels)), value) for key, value in read().items())
             kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
             yield kind, f"gai_fast_{name}", reading.about, labels, rows
         lag = [((), _buckets(self.loop_lag), self.loop_lag.sum)]
@@ -233,6 +234,11 @@ def _labels(model: tuple[str, str], series: Series) -> tuple[str, ...]:
     return (*model, series.value) if series.metric.label else model
 
 
+def _label_values(key: str, labels: int) -> tuple[str, ...]:
+    """Returns the values of a reading's labels: see `Reading.label`."""
+    return tuple(key.split(" ", labels - 1)) if labels else ()
+
+
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Returns the cumulative counts by their upper bound, as Prometheus expects them."""
     names = [*map(_bound, histogram.bounds.values), "+Inf"]
@@ -273,6 +279,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "limited": limited,
         "hedges": lambda: {"": engine.tallies.hedges},
         "cache_requests": lambda: dict(engine.tallies.cache_requests),
+        "session_moves": lambda: {f"{why} {model}": n for (model, why), n in engine.tallies.session_moves.items()},
         "breaker_state": breaker_state,
         "upstream_connections": engine.upstreams.connections,
         "upstream_pool_waiting": engine.upstreams.waiting,
@@ -294,6 +301,9 @@ GAUGES: Final = {
     "limited": Reading("Requests, streams and connections that a limit refused.", "limit", is_counter=True),
     "hedges": Reading("Second targets that were asked because the first was silent.", is_counter=True),
     "cache_requests": Reading("Requests that asked for the cache.", "result", is_counter=True),
+    "session_moves": Reading(
+        "Requests of sessions that did not go to their session's target or key.", "reason model", is_counter=True
+    ),
     "breaker_state": Reading("0: closed, 1: probing with one request, 2: open.", "upstream", combine=max),
     "upstream_connections": Reading("Open connections, idle ones included.", "upstream"),
     "upstream_pool_waiting": Reading("Requests that wait for a connection, as max_connections are in use.", "upstream"),

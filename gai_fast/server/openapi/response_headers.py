@@ -12,6 +12,8 @@ _FULL_TEXT: Final = {"type": "string", "minLength": 1}
 _COUNT: Final = {"type": "integer", "minimum": 0}
 _AMOUNT: Final = {"type": "string", "pattern": "^[0-9.]+$"}
 
+_DIGEST: Final = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+
 IDS: Final = ("x-request-id", "request-id")
 """The headers of every response."""
 RATES: Final = (
@@ -22,7 +24,7 @@ RATES: Final = (
 described."""
 OF_ANSWERS: Final = (
     *("x-gai-stream-id", "x-gai-model", "x-gai-upstream", "x-gai-fallback", "x-gai-dropped", "x-gai-adjusted"),
-    *("x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
+    *("x-gai-session", "x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
     *RATES,
 )
 """The headers of models' answers."""
@@ -37,6 +39,10 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-gai-fallback": ("A fallback answers, not the model that was asked.", {"enum": ["true"]}),
     "x-gai-dropped": ("The members of the request that the upstream did not get.", _FULL_TEXT),
     "x-gai-adjusted": ("The members that the upstream got in another form.", _FULL_TEXT),
+    "x-gai-session": (
+        "The digest of the session that the request names.",
+        _DIGEST,
+    ),
     "x-gai-cache": ("Whether the answer is shared: kept, joined or new.", {"enum": ["hit", "joined", "miss"]}),
     "x-gai-cost": ("What a whole answer has cost.", _AMOUNT),
     "x-gai-usage-source": ("The source of a count of tokens that is not the upstream's.", _FULL_TEXT),

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Price, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.candidates import Candidates
 
-_NOTHING: Final[dict[str, Any]] = {}
 _NO_FALLBACKS: Final[dict[str, str]] = {}
 
 
@@ -36,6 +34,7 @@ class PassedCall:
         check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
             caller must not. None if all may be sent.
         images: The number of images that are asked for.
+        home: As for `StreamSpec`, of a session that a header names.
         is_repeatable: Whether the upstream may get it twice.
         wants_bearer: Whether the upstream wants the key as `Authorization: Bearer`, whatever its own header is.
         at: Returns the call for another target of the model; raises an `Error` if it has no such route. None if there
@@ -47,6 +46,7 @@ class PassedCall:
         "body",
         "check",
         "endpoint",
+        "home",
         "images",
         "is_metered",
         "is_repeatable",
@@ -71,6 +71,7 @@ class PassedCall:
         self.is_metered = False
         self.images = 0
         self.check: Callable[[bytes], object] | None = None
+        self.home = ""
         self.is_repeatable = False
         self.wants_bearer = False
         self.at: Callable[[ModelSettings], PassedCall] | None = None
@@ -90,17 +91,17 @@ class AskedCall:
         caller: As above.
         is_retry: As above.
         model: As above, without fallbacks: another model's embeddings cannot be compared with those that a client has.
-        request: Empty: there is no conversation that `affinity` could read.
+        home: That of the call.
     """
 
-    __slots__ = ("call", "caller", "is_retry", "model", "request")
+    __slots__ = ("call", "caller", "home", "is_retry", "model")
 
     def __init__(self, call: PassedCall, model: ModelSettings, caller: str, *, is_retry: bool) -> None:
         self.call = call
         self.model: ModelSettings = replace(model, fallback=(), fallback_on=_NO_FALLBACKS)
         self.caller: str = caller
         self.is_retry: bool = is_retry
-        self.request: Request | dict[str, Any] = _NOTHING
+        self.home: str = call.home
 
     def again(self, *, has_begun: bool) -> AskedCall:
         """Works as `Asked.again`."""

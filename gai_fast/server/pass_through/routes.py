@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
 from gai_fast.core.requests.reading import cut_body, estimated_tokens, parse_members, parse_object
+from gai_fast.core.session import named_session
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
@@ -62,6 +63,7 @@ METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
 """The routes of images: some models' answers have counts, others cost by the image, beside the request's text."""
+_NO_BODY: Final[dict[str, Any]] = {}
 _COUNTING_IMAGES: Final = "gpt-image"
 """A part of the ids of the models whose images have counts (openai-python, `ImagesResponse.usage`)."""
 CheckBytes = Callable[[bytes], object]
@@ -320,7 +322,7 @@ class PassThroughRoutes:
             ]
             if len(unfit) == len(model.targets):
                 raise
-            model = self._engine.targets.with_target(model, {}, unfit)
+            model = self._engine.targets.with_target(model, _home(incoming, model.upstream, True), unfit)
             place, body = self._place(incoming, model, compacts=compacts), _with_model(body, model.id)
         at = partial(self._call_at, incoming, body, compacts) if model.targets else None
         self._plan(passage, model.upstream, place, incoming.path, model, body, at=at)
@@ -359,6 +361,7 @@ class PassThroughRoutes:
         call = self._call(incoming, model.upstream, place, incoming.path, _with_model(body, model.id))
         self._name_model(call, model)
         call.at = partial(self._call_at, incoming, body, compacts)
+        call.home = _home(incoming, model.upstream, True)
         return call
 
     def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
@@ -384,8 +387,8 @@ class PassThroughRoutes:
         return model, _ENCODE(members)
 
     def _target(self, name: str, incoming: Incoming) -> ModelSettings:
-        engine = self._engine
-        return engine.targets.with_target(engine.settings.chosen(name, incoming.http.key), {})
+        model = self._engine.settings.chosen(name, incoming.http.key)
+        return self._engine.targets.with_target(model, _home(incoming, model.upstream, bool(model.targets)))
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.lane, path.segments)
@@ -443,6 +446,7 @@ class PassThroughRoutes:
         http, key = incoming.http, incoming.http.key
         call = self._call(incoming, upstream, place, endpoint, http.body if body is None else body)
         call.check, call.at = check, at
+        call.home = _home(incoming, upstream, at is not None)
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
@@ -594,6 +598,20 @@ class _FormPassage(TransferPassage):
 
     def plan(self) -> None:
         self._routes.plan_form(self, self._form)
+
+
+def _home(incoming: Incoming, upstream: UpstreamSettings, has_targets: bool) -> str:
+    """Returns the digest of the session that a header names; empty if there is nothing to choose by it.
+
+    Args:
+        incoming: The request.
+        upstream: The upstream.
+        has_targets: Whether the model has targets.
+    """
+    if not has_targets and not upstream.more_api_keys:
+        return ""
+    session = named_session(incoming.http.headers, _NO_BODY, incoming.http.caller)
+    return "" if session is None else session.digest
 
 
 def _with_model(body: bytes, identifier: str) -> bytes:

@@ -37,6 +37,7 @@ from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.sockets.sockets import unsent_error
 from gai_fast.net.stream.streams import PASS_THROUGH, Engine
+from gai_fast.net.stream.targets import credential_header
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
@@ -129,7 +130,13 @@ class Transfer(Receiver):
         self._call = call
         self._place = f"{incoming.http.method} {call.path.partition('?')[0]}" if model is None else model.id
         self._places = AttemptPlaces(
-            self._engine.targets, call.upstream, incoming.http.caller, self._place, is_model=model is not None
+            self._engine.targets,
+            call.upstream,
+            incoming.http.caller,
+            self._place,
+            call.home,
+            incoming.http.credential,
+            is_model=model is not None,
         )
 
     def _ask(self) -> None:
@@ -152,6 +159,8 @@ class Transfer(Receiver):
                 refused = refused or error
             else:
                 self._exchange = opened
+                if self._attempts == 1 and call.model is not None:
+                    self._places.note_move(call.model)
                 if self._next is not None and self._next.is_first():
                     targets.policy.budget(call.upstream.name).request(now)
                 return
@@ -223,7 +232,8 @@ class Transfer(Receiver):
             raise Error("unsupported", text, reason="signature")
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
         headers = self._request_headers(own)
-        if source is None and http.passed is not None and call.is_repeatable and not is_signed:
+        is_own = is_signed or upstream.takes_credentials  # heads of repeated requests are kept
+        if source is None and http.passed is not None and call.is_repeatable and not is_own:
             return self._engine.upstreams.send_repeated(upstream, http.method, call.path, headers, call.body, self)
         request = UpstreamRequest(call.path, call.body, headers, http.method)
         if source is None:
@@ -237,11 +247,14 @@ class Transfer(Receiver):
 
     def _request_headers(self, credential: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         upstream, http, key = self._call.upstream, self._incoming.http, self._places.key
+        api = get_provider(upstream.provider)
+        callers = http.credential if upstream.takes_credentials else None
+        if callers is not None:
+            key, credential = None, [credential_header(api, callers)]
         known = http.passed
         if known is not None and known.upstream is upstream and known.key is key and not credential:
             return known.headers
         secret = None if key is None or upstream.identity is not None else key.reveal()
-        api = get_provider(upstream.provider)
         own = [item for item in api.headers(_NO_KEY) if item[0].lower() not in ("content-type", "accept")]
         if secret:
             own.append(("authorization", f"Bearer {secret}") if self._call.wants_bearer else api.key_header(secret))
@@ -262,11 +275,14 @@ class Transfer(Receiver):
             self._places.leave(now, is_finished=True)
         else:
             has_key = self._places.failed(error, now)
-        targets.attempt_failed(upstream, error)
+        targets.attempt_failed(upstream, error, self._incoming.http.credential)
         is_begun = bool(self._received) or self._is_committed
         if not is_begun and self._plans_another(error, now, has_key=has_key, was_sent=was_sent):
             return
-        shown = targets.redaction(upstream, self._incoming.http.caller, keep_details=False)(error)
+        redact = targets.redaction(
+            upstream, self._incoming.http.caller, keep_details=False, credential=self._incoming.http.credential
+        )
+        shown = redact(error)
         if self._next is not None:
             self._next.shorten_wait(shown)
         self._end_with(shown)
@@ -344,7 +360,7 @@ class Transfer(Receiver):
             has_key = self._places.failed(error, now)
         else:
             self._places.refused(error, now)
-        targets.attempt_failed(upstream, error)
+        targets.attempt_failed(upstream, error, self._incoming.http.credential)
         if has_targets and self._plans_another(error, now, has_key=has_key, was_sent=True):
             self._close_exchange()
             return True
@@ -353,7 +369,10 @@ class Transfer(Receiver):
             text = f"upstream {upstream.name!r} compacts no conversation: ask a model of one that does"
             refusal = Error("unsupported", text, reason="compact")
         else:
-            shown = targets.redaction(upstream, self._incoming.http.caller, keep_details=True)(error, body)
+            redact = targets.redaction(
+                upstream, self._incoming.http.caller, keep_details=True, credential=self._incoming.http.credential
+            )
+            shown = redact(error, body)
             refusal = None if shown is error else shown
         if refusal is not None:
             self.fail(refusal)

@@ -47,7 +47,8 @@ class Incoming:
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted
         http.request_id = admitted.request_id
-        if admitted.key is not None:
+        http.credential = admitted.credential
+        if admitted.key is not None or admitted.credential is not None:
             http.set_key(admitted.key)
 
     @property

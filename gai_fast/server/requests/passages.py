@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
+from gai_fast.core.session import named_session
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
@@ -98,6 +99,8 @@ class StreamPassage(Passage):
         # Last: the constructor drops the request's body.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         self._client = client
+        if spec.session is not None:
+            client.headers = ((SESSION_HEADER, spec.session.digest),)
         if not spec.hold:
             client.format_headers = negotiated.headers
         elif spec.log_header is None:
@@ -119,10 +122,19 @@ class StreamPassage(Passage):
         # Also reached by plain requests: a call into `caching.py`, which is not compiled, costs 0.2 us.
         has_header = HEADER in incoming.key_headers
         self.wants_shared = wants_shared_answer(incoming, spec.model) if has_header else spec.model.cache
+        if self.wants_shared and self._takes_credentials(spec.model):
+            self.wants_shared = False  # what a caller's own credential has paid for is its own
         if incoming.http.key is not None:
             self.demand = self._home.quotas.estimate(incoming, spec)
         if self.key is not None:
             self.body = incoming.http.body
+
+    def _takes_credentials(self, model: ModelSettings) -> bool:
+        """Returns whether a caller's own credential may be sent for an answer of a model."""
+        settings = self._home.specs.settings
+        return settings.takes_credentials and any(
+            each.upstream.takes_credentials for each in settings.may_answer(model)
+        )
 
     def response(self) -> StreamResponse:
         """Works as `Passage.response`."""
@@ -150,12 +162,12 @@ class StreamPassage(Passage):
         if spec.log_header is not None:
             log = self._publish(spec).log
             if self.wants_shared:
-                client.headers = cache_header(engine, spec.sharing)
+                client.headers = [*client.headers, *cache_header(engine, spec.sharing)]
             self._follow(log, self._view, is_first=True)
             return None
         client.attach(engine.start(spec, client, self.stream_id, cast("Clock", self._context.clock)))
         if self.wants_shared:
-            client.headers = cache_header(engine, spec.sharing)
+            client.headers = [*client.headers, *cache_header(engine, spec.sharing)]
         return None
 
     def follow(self, log: StreamLog) -> Reply | None:
@@ -432,7 +444,9 @@ class CountPassage(StreamPassage):
         incoming, body, home = self.incoming, self._body, self._home
         model = self._chosen()
         check_further_models(body, incoming.http.key)
-        self._model = model = home.engine.targets.with_target(model, self._asked.body)
+        session = named_session(incoming.http.headers, body, incoming.http.caller)
+        place = home.engine.targets.home(model, session, body, incoming.http.caller)
+        self._model = model = home.engine.targets.with_target(model, place)
         if self._is_estimated(model):
             if not self._is_checked:
                 self._check()
@@ -443,7 +457,7 @@ class CountPassage(StreamPassage):
         if home.uncounted.has(model, incoming.path):
             self._estimate = self._estimated()
             return
-        spec, context = home.specs.count(incoming, body, model)
+        spec, context = home.specs.count(incoming, body, model, place)
         self.spec, self._context = spec, context
         self.stream_id = context.stream_id
         self._client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
@@ -562,6 +576,7 @@ def _ids_in_body(settings: Settings, incoming: Incoming, asked: ClientRequest) -
     return ids_in_body(settings, model, incoming.format.name, asked.body)
 
 
+SESSION_HEADER: Final = "x-gai-session"
 # Copied into this module: a lookup of another module's name costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
 _UNSET: Final = UNSET

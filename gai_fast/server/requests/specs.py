@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
 from gai_fast.core.requests.reading import characters
-from gai_fast.core.session import named_session
+from gai_fast.core.session import Session, named_session
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
@@ -81,7 +81,10 @@ class SpecBuilder:
             raw = [*request.provider_options.values(), request.extra]
             for options in (*raw, *[tool.options for tool in request.tools if tool.options]):
                 check_further_models(options, incoming.http.key, own="")
-        model = self._engine.targets.with_target(model, request)
+        session = named_session(incoming.http.headers, request, incoming.http.caller)
+        targets = self._engine.targets
+        home = targets.home(model, session, request, incoming.http.caller)
+        model = targets.with_target(model, home)
         header: LogHeader | None = None
         is_stream = request.stream
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
@@ -118,7 +121,9 @@ class SpecBuilder:
             endpoint=incoming.path,
             transport=negotiated.transport if is_stream else "json",
             is_large=is_large(incoming.http.body),
-            session=named_session(incoming.http.headers, request, incoming.caller),
+            session=session,
+            home=home,
+            credential=incoming.http.credential,
         )
         return spec, context
 
@@ -135,7 +140,10 @@ class SpecBuilder:
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
         check_further_models(asked.body, incoming.http.key)
-        model = self._engine.targets.with_target(model, asked.body)
+        session = named_session(incoming.http.headers, asked.body, incoming.http.caller)
+        targets = self._engine.targets
+        home = targets.home(model, session, asked.body, incoming.http.caller)
+        model = targets.with_target(model, home)
         if asked.background:
             model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
@@ -150,7 +158,7 @@ class SpecBuilder:
             echo=asked.echo,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
-        specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header)
+        specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
         return specs.spec(model, before=None), context
 
     def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:
@@ -162,13 +170,16 @@ class SpecBuilder:
             return False
         return any(settings.price(each) is not None for each in settings.may_answer(model))
 
-    def count(self, incoming: Incoming, body: dict[str, Any], model: ModelSettings) -> tuple[StreamSpec, StreamContext]:
+    def count(
+        self, incoming: Incoming, body: dict[str, Any], model: ModelSettings, home: str
+    ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request for a token count by its upstream.
 
         Args:
             incoming: The client's request.
             body: The parsed body, in the dialect of its route's format.
             model: A model whose upstream has this dialect.
+            home: As for `StreamSpec`.
         """
         dialect = incoming.format
         context = self._context(incoming, model, None)
@@ -193,6 +204,8 @@ class SpecBuilder:
             trace_id=context.trace_id,
             endpoint=incoming.path,
             transport="json",
+            home=home,
+            credential=incoming.http.credential,
         )
         return spec, context
 
@@ -297,6 +310,8 @@ class _DialectSpecs:
         negotiated: The framing and format of the response.
         context: The context of the stream.
         header: The log header of a durable stream; None if the stream is not durable.
+        session: As for `StreamSpec`.
+        home: As for `StreamSpec`.
     """
 
     __slots__ = (
@@ -306,6 +321,7 @@ class _DialectSpecs:
         "_dialect",
         "_engine",
         "_header",
+        "_home",
         "_incoming",
         "_is_agent",
         "_negotiated",
@@ -321,6 +337,8 @@ class _DialectSpecs:
         negotiated: Negotiated,
         context: StreamContext,
         header: LogHeader | None,
+        session: Session | None,
+        home: str,
     ) -> None:
         self._engine = engine
         self._containers = containers_of(incoming.http.body)  # it is dropped before a fallback is asked
@@ -331,7 +349,8 @@ class _DialectSpecs:
         self._context = context
         self._header = header
         self._is_agent = is_agent(incoming.key_headers.get("user-agent"))
-        self._session = named_session(incoming.http.headers, asked.body, incoming.caller)
+        self._session = session
+        self._home = home
         self._unsupported = _on_unsupported(incoming)
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
@@ -452,6 +471,8 @@ class _DialectSpecs:
             transport="json" if asked.whole else negotiated.framing,
             translated=translated,
             session=self._session,
+            home=self._home,
+            credential=incoming.http.credential,
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 

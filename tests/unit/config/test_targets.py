@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.config import ConfigError
-from gai_fast.model.settings import TargetSettings
+from gai_fast.model.settings import Secret, TargetSettings
 from tests.unit.config.folders import Folder
 
 UPSTREAMS = """
@@ -72,7 +72,10 @@ def test_a_key_that_is_named_twice_is_one_key(folder: Folder, keys: str) -> None
         ('[{upstream = "a"}]\nupstream = "a"', "`upstream` in [[model]] beside `targets`: name it in a target"),
         ('[{upstream = "a"}]\nid = "x"', "`id` in [[model]] beside `targets`: name it in a target"),
         ('[{upstream = "a"}]\nhedge_after = 1', "`hedge_after` in [[model]] needs two targets with a weight above 0"),
-        ('[{upstream = "a"}]\nbalance = "random"', "`balance` in [[model]] must be weighted, least_busy, fastest or "),
+        (
+            '[{upstream = "a"}]\nbalance = "random"',
+            "`balance` in [[model]] must be auto, weighted, least_busy, ",
+        ),
         ('[{upstream = "a"}]\nhedge_after = 0', "`hedge_after` in [[model]] must be seconds, more than 0"),
     ],
 )
@@ -107,3 +110,72 @@ def test_mistakes_of_keys_are_reported_without_a_secret(folder: Folder, keys: st
         folder.read(text, KEYS)
     assert message in str(raised.value)
     assert "sk-" not in str(raised.value)
+
+
+# ---- callers' own credentials ----------------------------------------------------------------------------------------
+
+CALLERS = """
+[[upstream]]
+name = "a"
+provider = "openai-compatible"
+base_url = "https://one.example/v1"
+api_key = "caller"
+
+[[upstream]]
+name = "b"
+provider = "openai-compatible"
+base_url = "https://two.example/v1"
+api_key = "caller"
+
+[[upstream]]
+name = "c"
+provider = "openai-compatible"
+base_url = "https://one.example/v2"
+api_key = "caller"
+
+[[upstream]]
+name = "own"
+provider = "openai-compatible"
+base_url = "https://two.example/v1"
+api_key = "env:KEY_1"
+"""
+
+
+def test_an_upstream_takes_its_callers_credentials(folder: Folder) -> None:
+    text = f'{CALLERS}[[model]]\nname = "m"\ntargets = [{{upstream = "a"}}, {{upstream = "c"}}, {{upstream = "own"}}]\n'
+    settings = folder.read(text, {"KEY_1": "one"}).settings
+    first, _, own = [target.upstream for target in settings.models["m"].targets]
+    assert (first.takes_credentials, first.api_key, first.other_keys) == (True, None, 0)
+    assert (own.takes_credentials, own.api_key) == (False, Secret("one"))
+    assert settings.takes_credentials
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        '[[model]]\nname = "m"\ntargets = [{upstream = "a"}, {upstream = "b"}]\n',
+        '[[model]]\nname = "m"\nupstream = "a"\nfallback = ["n"]\n[[model]]\nname = "n"\nupstream = "b"\n',
+        '[[model]]\nname = "m"\nupstream = "a"\nfallback_on = {unauthorized = "n"}\n'
+        '[[model]]\nname = "n"\nupstream = "b"\n',
+    ],
+)
+def test_a_credential_is_of_one_host(folder: Folder, models: str) -> None:
+    problems = folder.problems(CALLERS + models, {"KEY_1": "one"})
+    assert len(problems) == 1
+    assert "one.example" in problems[0]
+    assert "two.example" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('api_key = ["caller"]', '"caller" is no key of a list: each caller sends one credential'),
+        ('api_key = ["caller", "env:KEY_1"]', '"caller" is no key of a list: each caller sends one credential'),
+        ('api_key = "caller"\nauth_command = ["true"]', "`api_key` in [[upstream]] beside `auth_command`"),
+        ('api_key = "Caller"', 'must be "env:NAME" or "file:PATH"'),
+    ],
+)
+def test_mistakes_of_callers_credentials_are_reported(folder: Folder, line: str, message: str) -> None:
+    text = f'[[upstream]]\nname = "a"\nprovider = "openai"\n{line}\n[[model]]\nname = "m"\nupstream = "a"\n'
+    problems = folder.problems(text, {"KEY_1": "one"})
+    assert any(message in problem for problem in problems), problems

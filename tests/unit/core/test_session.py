@@ -11,12 +11,14 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.session import (
     HEADERS,
     Session,
+    beginning,
     cache_key,
     named_session,
     session_digest,
     session_name,
     session_of_user,
 )
+from gai_fast.model.request import Request
 from tests.limits import LIMITS
 
 ID = "a8bd7ad6-53ae-4fc2-9b15-3f7e1a0e2f51"
@@ -129,3 +131,131 @@ def test_a_digest_takes_any_text() -> None:
 def test_a_named_session_has_its_name_and_its_digest() -> None:
     assert named_session({"session_id": "a"}, {}, "c") == Session("a", session_digest("a", "c"))
     assert named_session({}, {}, "c") is None
+
+
+# ---- beginnings
+
+
+def whole(**members: Any) -> Any:
+    return parse_request(json.dumps(members).encode())
+
+
+ASKED = [{"type": "text", "text": "Hi"}]
+LATER = [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": "And now?"}]
+TURNS: dict[str, list[Request | dict[str, Any]]] = {
+    "native": [
+        native(system="Be brief."),
+        whole(system="Be brief.", messages=[{"role": "user", "content": "Hi"}]),
+        whole(system="Be brief.", messages=[{"role": "user", "content": ASKED}, LATER[0]], query="And now?"),
+    ],
+    "chat": [
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]},
+        {"messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": ASKED}, *LATER]},
+    ],
+    "messages": [
+        {"system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5},
+        {"system": [{"type": "text", "text": "Be brief."}], "messages": [{"role": "user", "content": ASKED}, *LATER]},
+    ],
+    "responses": [
+        {"instructions": "Be brief.", "input": "Hi"},
+        {"instructions": "Be brief.", "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]},
+        {"instructions": "Be brief.", "input": [{"role": "user", "content": "Hi"}, *LATER], "temperature": 1},
+    ],
+}
+
+
+@pytest.mark.parametrize("turns", TURNS.values(), ids=TURNS)
+def test_every_turn_of_a_conversation_has_its_beginning(turns: list[Request | dict[str, Any]]) -> None:
+    assert {beginning(turn, 1) for turn in turns} == {"Be brief.\0Hi\0"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"messages": [{"role": "user", "content": "Bye"}]},
+        {"messages": [{"role": "system", "content": "H"}, {"role": "user", "content": "i"}]},
+        {"prompt": "Bye"},
+        {"prompt": ["Bye"]},
+    ],
+)
+def test_another_conversation_has_another(other: dict[str, Any]) -> None:
+    assert beginning(other, 1) != beginning({"messages": [{"role": "user", "content": "Hi"}]}, 1)
+
+
+def test_a_legacy_prompt_is_a_beginning() -> None:
+    assert beginning({"prompt": "Once upon a time"}, 1) == "Once upon a time\0"
+
+
+def test_images_and_options_are_no_part_of_it() -> None:
+    image = {"type": "image", "url": "https://x.example/1.png"}
+    asked = parse_request(json.dumps({"messages": [{"role": "user", "content": [image, *ASKED]}]}).encode())
+    assert beginning(asked, 1) == "Hi\0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"messages": None},
+        {"messages": [None, 5, {"role": "user"}]},
+        {"messages": [{"content": [None, {"text": 5}, "x"]}]},
+        {"system": {"a": 1}, "input": 7, "prompt": [[1, 2]]},
+    ],
+)
+def test_whatever_a_client_sends_has_a_beginning_or_none(body: dict[str, Any]) -> None:
+    assert beginning(body, 1) == ""
+
+
+LONG = LIMITS.session_beginning
+
+
+@pytest.mark.parametrize("over", [0, 1, 100_000])
+def test_of_a_long_one_the_first_and_the_last_half_count(over: int) -> None:
+    system, user = "s" * 10_000, "u" * (LONG - 10_002 + over)
+    name = beginning({"system": system, "messages": [{"role": "user", "content": user}]}, 1)
+    assert len(name) == LONG
+    assert name.startswith(system)
+    at_end = beginning({"system": system, "messages": [{"role": "user", "content": user[:-1] + "x"}]}, 1)
+    assert at_end != name
+    middle = user[: LONG // 2] + "x" + user[LONG // 2 + 1 :]
+    in_the_middle = beginning({"system": system, "messages": [{"role": "user", "content": middle}]}, 1)
+    assert (in_the_middle == name) is (over > LONG)
+
+
+def test_a_request_with_little_text_has_no_name() -> None:
+    little = {"messages": [{"role": "system", "content": "s" * 2000}, {"role": "user", "content": "u" * 2095}]}
+    assert beginning(little, 4096) == ""
+    assert beginning(little, 4095) == "s" * 2000 + "\0" + "u" * 2095 + "\0"
+    later = {"messages": [*little["messages"], {"role": "assistant", "content": "a"}]}
+    assert beginning(later, 4096) == beginning(little, 4095), "the texts of the request count, its beginning names it"
+    assert beginning(whole(messages=later["messages"]), 4096) == beginning(later, 4096)
+
+
+ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.80.a1b; cch=%s;"
+PROMPT = {"type": "text", "text": "You are an agent."}
+
+
+def attributed(turn: str) -> list[Any]:
+    block = {"type": "text", "text": ATTRIBUTION % turn}
+    return [[block, PROMPT], [PROMPT, block], f"{ATTRIBUTION % turn}\nYou are an agent."]
+
+
+@pytest.mark.parametrize("form", range(3))
+def test_the_block_of_attribution_is_no_part_of_it(form: int) -> None:
+    asked = [{"role": "user", "content": "Hi"}]
+    names = {beginning({"system": attributed(turn)[form], "messages": asked}, 1) for turn in ("00000", "1f2e3")}
+    assert names == {"You are an agent.\0Hi\0"}
+
+
+def test_such_a_text_of_a_user_is_a_part_and_so_is_a_second_one() -> None:
+    block = {"type": "text", "text": ATTRIBUTION % "1"}
+    asked = [{"role": "user", "content": [block]}]
+    assert beginning({"messages": asked}, 1) == ATTRIBUTION % "1" + "\0"
+    assert beginning({"system": [block, block], "messages": []}, 1) == ATTRIBUTION % "1" + "\0"
+    assert beginning({"system": [block]}, 1) == beginning({"system": ATTRIBUTION % "1"}, 1).strip("\0") == ""
+
+
+def test_a_digest_takes_any_text_and_depends_on_the_caller() -> None:
+    digests = {session_digest(name, caller) for name in ("a", "\ud800", "x" * LONG) for caller in ("anna", "ben")}
+    assert len(digests) == 6
+    assert all(len(each) == 16 for each in digests)

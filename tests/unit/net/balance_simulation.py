@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gai_fast.core.session import session_digest
 from gai_fast.model.settings import Balance, ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import Balancer, TargetKey, TargetRequest, target_key
 from tests.limits import LIMITS
@@ -91,7 +92,7 @@ class Simulation:
 
     def _ask(self, balancer: Balancer, prefix: str, came: float, places: list[str]) -> None:
         """Asks as `Attempts.waits` and `Attempts.first` do."""
-        placed = balancer.choose(prefix, self.now, never)
+        placed = balancer.choose(session_digest(prefix, "anna") if prefix else "", self.now, never)
         assert placed is not None
         if self.now < came + LIMITS.unmeasured_wait and balancer.is_premature(placed, self.now, never):
             self.at(self.now + LIMITS.unmeasured_check, lambda: self._ask(balancer, prefix, came, places))

@@ -295,7 +295,7 @@ class OneTarget(AttemptRunner):
     def breaker(self, upstream: UpstreamSettings) -> None:
         return None
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None: ...
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None: ...
 
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: object

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import random
 from collections import Counter
 from types import ModuleType
+from typing import get_args
 
 import pytest
 
+from gai_fast.core.session import session_digest
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.settings import Balance, ModelSettings, Secret, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import BalancedTarget, Balancer, TargetRequest, cooling_seconds
@@ -29,7 +32,8 @@ class Choices:
         return self.waits.get(upstream.name, 0.0)
 
     def choose(self, prefix: str = "", *, without: tuple[str, ...] = ()) -> str | None:
-        placed = self.balancer.choose(prefix, self.now, self.wait, [place(name) for name in without])
+        session = session_digest(prefix, "anna") if prefix else ""
+        placed = self.balancer.choose(session, self.now, self.wait, [place(name) for name in without])
         return None if placed is None else placed.upstream.name
 
     def many(self, count: int, prefix: str = "") -> Counter[str | None]:
@@ -70,7 +74,7 @@ def limited(seconds: float | None = None) -> Error:
 # ---- readiness -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("balance", ["weighted", "least_busy", "fastest", "affinity"])
+@pytest.mark.parametrize("balance", ["auto", "weighted", "least_busy", "fastest", "affinity"])
 def test_a_weight_of_zero_is_never_asked(balance: Balance) -> None:
     choices = Choices(balance, a=1, never=0, b=2)
     assert {choices.choose(f"c{number}") for number in range(200)} == {"a", "b"}
@@ -322,7 +326,7 @@ def test_a_request_waits_for_no_first_token_where_only_one_target_is_ready() -> 
     assert not choices.is_premature("a")
 
 
-@pytest.mark.parametrize("balance", ["weighted", "least_busy", "affinity"])
+@pytest.mark.parametrize("balance", ["auto", "weighted", "least_busy", "affinity"])
 def test_a_request_waits_for_no_first_token_under_other_rules(balance: Balance) -> None:
     choices = Choices(balance)
     choices.begin("a")
@@ -552,23 +556,137 @@ def test_a_target_that_fails_gets_one_conversation_at_a_time() -> None:
     assert choices.choose("hello") != home
 
 
-def test_the_hash_has_a_key_of_the_operators() -> None:
-    """Callers who know the configuration's names cannot compute where conversations meet."""
-
-    def homes(secret: str) -> list[str]:
-        targets = tuple(TargetSettings(upstream(name, api_key=Secret(secret + name)), "m") for name in "abcd")
-        settings = ModelSettings("m", targets[0].upstream, "m", targets=targets, balance="affinity")
-        balancer = Balancer(settings, random.Random(1))
-        placed = [balancer.choose(f"conversation {number}", 0.0, never) for number in range(200)]
-        return [each.upstream.name for each in placed if each is not None]
-
-    assert homes("sk-1") == homes("sk-1")
-    same = sum(one == other for one, other in zip(homes("sk-1"), homes("sk-2"), strict=True))
-    assert same < 100
+@pytest.mark.parametrize("balance", get_args(Balance))
+def test_two_rules_look_at_sessions(balance: Balance) -> None:
+    choices = Choices(balance, a=1, b=1)
+    for name in "ab":
+        choices.measure(name, 1.0)
+    asked = {choices.choose("main") for _ in range(20)}
+    assert (len(asked) == 1) is (balance in ("auto", "affinity"))
 
 
-def test_text_that_is_no_unicode_is_hashed_too() -> None:
-    assert Choices("affinity").choose("\ud800") in ("a", "b")
+def test_all_else_goes_in_turn() -> None:
+    choices = Choices("auto", a=1, b=3)
+    homes = [choices.choose("main") for _ in range(5)]
+    assert choices.many(8) == {"a": 2, "b": 6}
+    assert [choices.choose("main") for _ in range(5)] == homes
+
+
+KEYS = [("sk-1",), ("sk-2",), ("sk-1", "sk-2"), ("sk-2", "sk-1")]
+
+
+def homes_of(names: str, keys: tuple[str, ...], weights: tuple[int, ...] = (1, 1, 1, 1), seed: int = 1) -> list[str]:
+    """The homes of 200 sessions, of targets in an order, with keys in an order."""
+    first, *more = map(Secret, keys)
+    targets = tuple(
+        TargetSettings(upstream(name, api_key=first, more_api_keys=tuple(more)), "m", weight)
+        for name, weight in zip(names, weights, strict=True)
+    )
+    balancer = Balancer(ModelSettings("m", targets[0].upstream, "m", targets=targets), random.Random(seed))
+    placed = [balancer.choose(session_digest(f"{number}", "anna"), 0.0, never) for number in range(200)]
+    return [each.upstream.name for each in placed if each is not None]
+
+
+@pytest.mark.parametrize("names", ["abcd", "dcba", "bdac"])
+@pytest.mark.parametrize("keys", KEYS, ids=str)
+def test_a_home_depends_on_neither_order_nor_keys_nor_the_process(names: str, keys: tuple[str, ...]) -> None:
+    assert homes_of(names, keys, seed=len(names)) == homes_of("abcd", ("sk-1",))
+    assert homes_of(names, keys) == homes_of(names, keys, seed=2)
+
+
+def test_the_home_is_the_same_in_each_version() -> None:
+    """A restart with another version, or another Python, moves no session."""
+    assert "".join(homes_of("abcd", ("sk-1",))[:20]) == "abcabbcddccdabbcaabd"
+
+
+def test_a_target_of_weight_0_is_nobodys_home() -> None:
+    without = homes_of("abcd", ("k",), (1, 1, 0, 1))
+    assert "c" not in without
+    assert all(old == new for old, new in zip(homes_of("abcd", ("k",)), without, strict=True) if old != "c")
+
+
+class Moves:
+    """A balancer of four targets that counts moves."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.choices = Choices("auto")
+        self.limited_keys: set[str] = set()
+        targets = model("auto", **dict.fromkeys("abcd", 1))
+        self.choices.balancer = Balancer(targets, random.Random(1), self.key_wait, self.reasons.append)
+
+    def key_wait(self, model: ModelSettings) -> float:
+        return 9.0 if model.upstream.name in self.limited_keys else 0.0
+
+    def homes(self) -> list[str | None]:
+        return [self.choices.choose(f"conversation {number}") for number in range(400)]
+
+
+@pytest.mark.parametrize("how", ["limited", "limited keys", "refused", "drained", "full", "busy", "breaker"])
+def test_only_the_sessions_of_a_target_that_is_left_alone_move_and_all_come_back(how: str) -> None:
+    moves = Moves()
+    choices = moves.choices
+    before = moves.homes()
+    assert not moves.reasons
+    under_way: list[TargetRequest] = []
+    reason = {"drained": "drained", "full": "busy", "busy": "busy", "breaker": "breaker"}.get(how, "cooling")
+    match how:
+        case "limited":
+            choices.fail("b", Error("rate_limited", "slow down", retry_after_ms=2000))
+        case "limited keys":
+            moves.limited_keys.add("b")
+        case "refused":
+            choices.fail("b", Error("unauthorized", "wrong key"))
+        case "drained":
+            choices.balancer.drain(place("b"))
+        case "full":
+            choices.balancer.targets[place("b")].streams = 4
+            under_way = [choices.begin("b") for _ in range(4)]
+        case "busy":
+            under_way = [choices.begin("b") for _ in range(LIMITS.affinity_free)]
+        case _:
+            choices.waits["b"] = 5.0
+    meanwhile = moves.homes()
+    assert "b" not in meanwhile
+    assert all(old == new for old, new in zip(before, meanwhile, strict=True) if old != "b")
+    assert moves.reasons == [reason] * before.count("b")
+    choices.now += LIMITS.refused_key
+    choices.balancer.restore(place("b"), choices.now)
+    choices.waits.clear()
+    moves.limited_keys.clear()
+    for visit in under_way:
+        visit.end(choices.now)
+    assert moves.homes() == before, "at once, without a slow start"
+    assert len(moves.reasons) == before.count("b")
+
+
+def test_an_attempt_elsewhere_after_one_at_home_is_no_move() -> None:
+    moves = Moves()
+    home = moves.choices.choose("main")
+    assert home is not None
+    assert moves.choices.choose("main", without=(home,)) not in (None, home)
+    assert not moves.reasons
+
+
+def test_a_thousand_sessions_at_once_keep_to_their_parts() -> None:
+    choices = Choices("auto", a=1, b=1, c=1, d=1)
+    for number in range(1000):
+        name = choices.choose(f"conversation {number}")
+        assert name is not None
+        choices.begin(name)
+    live = [target.live for target in choices.balancer.targets.values()]
+    assert max(live) <= math.ceil(LIMITS.affinity_load * 1000 / 4)
+
+
+def test_one_session_a_thousand_times_at_once_overflows() -> None:
+    choices = Choices("auto", a=1, b=1, c=1, d=1)
+    for _ in range(1000):
+        name = choices.choose("main")
+        assert name is not None
+        choices.begin(name)
+    live = [target.live for target in choices.balancer.targets.values()]
+    assert max(live) <= math.ceil(LIMITS.affinity_load * 1000 / 4)
+    assert sum(live) == 1000
 
 
 # ---- slow start, reload ----------------------------------------------------------------------------------------------

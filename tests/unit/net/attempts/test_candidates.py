@@ -24,14 +24,14 @@ class InOrder(TargetChoice):
     def __init__(self) -> None:
         self.is_early = False
 
-    def choose_target(self, model: ModelSettings, request: Any, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
         for target in model.targets:
             placed = ModelSettings(model.name, target.upstream, target.id, targets=model.targets)
             if target_key(placed) not in without:
                 return placed
         return None
 
-    def with_target(self, model: ModelSettings, request: Any) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
         return model
 
     def is_premature(self, model: ModelSettings, now: float) -> bool:
@@ -91,7 +91,7 @@ def test_the_first_attempt_waits_a_bounded_time_and_then_takes_the_target_that_i
     assert those.chosen_first(spec, 0.0) is None
     assert those.chosen_first(spec, 1e6) is spec
     choice.is_early = False
-    spec.model = InOrder().choose_target(spec.model, None, {target_key(spec.model)}) or spec.model
+    spec.model = InOrder().choose_target(spec.model, "", {target_key(spec.model)}) or spec.model
     assert spec.model.upstream.name == "b"
     first = those.chosen_first(spec, 0.0)
     assert first is not None

@@ -58,11 +58,11 @@ class FakeTargets(AttemptRunner):
         self.hedges: list[Hedge] = []
         self.keys: list[str | None] = []
 
-    def choose_target(self, model: ModelSettings, request: Any, without: Container[TargetKey]) -> ModelSettings | None:
-        return self.balancer.choose("", self._time.now, self.breaker_wait, without)
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+        return self.balancer.choose(home, self._time.now, self.breaker_wait, without)
 
-    def with_target(self, model: ModelSettings, request: Any) -> ModelSettings:
-        return (self.choose_target(model, request, ()) or model) if model.targets else model
+    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
+        return (self.choose_target(model, home, ()) or model) if model.targets else model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         return self.balancer.begin(model, now)
@@ -75,14 +75,14 @@ class FakeTargets(AttemptRunner):
             return self.balancer.wait(self._time.now, self.breaker_wait)
         return self.balancer.targets[target_key(model)].wait(self._time.now, self.breaker_wait(model.upstream))
 
-    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
+    def key_ring(self, upstream: UpstreamSettings, credential: Any = None) -> KeyRing:
         return self.rings.setdefault(upstream.name, KeyRing(upstream))
 
     def breaker_wait(self, upstream: UpstreamSettings) -> float:
         breaker = self.breakers.get(upstream.name)
         return 0.0 if breaker is None else breaker.wait(self._time.now)
 
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None:
         self.failures.append((upstream.name, error.code))
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:

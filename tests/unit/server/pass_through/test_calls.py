@@ -24,7 +24,7 @@ class InOrder(AttemptRunner):
         self.settings = Settings()
         self.policy = RetryPolicy()
 
-    def choose_target(self, model: ModelSettings, request: Any, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
         for target in model.targets:
             placed = ModelSettings(model.name, target.upstream, target.id, targets=model.targets)
             if target_key(placed) not in without:

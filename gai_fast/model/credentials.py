@@ -1,0 +1,35 @@
+"""The caller's own credential for an upstream, of `api_key = "caller"`."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+from gai_fast.model.settings import CREDENTIAL_NAME, Secret
+
+CALLER_CREDENTIAL: Final = "caller_credential"
+"""The reason of a request that lacks a credential of its caller's, or whose credential the upstream refuses."""
+
+
+class Credential:
+    """A credential that a caller sends for an upstream. It is kept in memory, as long as its request.
+
+    Args:
+        secret: The credential.
+        is_bearer: Whether it came as a bearer token, and so goes up as one.
+
+    Attributes:
+        secret: As above.
+        is_bearer: As above.
+        name: The name of a caller that has no key of the gateway: `c-` and 16 hex digits of the SHA-256.
+    """
+
+    __slots__ = ("is_bearer", "name", "secret")
+
+    def __init__(self, secret: str, *, is_bearer: bool) -> None:
+        self.secret = Secret(secret)
+        self.is_bearer = is_bearer
+        self.name = f"{CREDENTIAL_NAME}{sha256(secret.encode()).hexdigest()[:16]}"
+
+    def __repr__(self) -> str:
+        return f"Credential({self.name})"

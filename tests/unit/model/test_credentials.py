@@ -1,0 +1,29 @@
+"""The caller's own credential."""
+
+from __future__ import annotations
+
+import hashlib
+
+from gai_fast.model.credentials import Credential
+from gai_fast.model.settings import figure_label
+
+SECRET = "sk-planted-0123456789"
+
+
+def test_it_names_its_caller_and_shows_itself_nowhere() -> None:
+    credential = Credential(SECRET, is_bearer=True)
+    assert credential.name == f"c-{hashlib.sha256(SECRET.encode()).hexdigest()[:16]}"
+    assert credential.secret.reveal() == SECRET
+    for shown in (repr(credential), str(credential), f"{[credential]}"):
+        assert SECRET not in shown
+
+
+def test_all_callers_with_credentials_have_one_label_in_figures() -> None:
+    """Else each credential would make a series of its own."""
+    assert figure_label(Credential(SECRET, is_bearer=False).name) == "c-"
+    assert [figure_label(name) for name in ("c-team", "c-0123456789abcdeg", "anna", "idp:x")] == [
+        "c-team",
+        "c-0123456789abcdeg",
+        "anna",
+        "idp",
+    ]
