@@ -50,10 +50,10 @@ class SteadyLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """The system's selector, with a clock: if nothing happens for a moment, time jumps to the next timer."""
+    """The system's selector, with a clock: if nothing has happened, time jumps to the next timer.
 
-    MOMENT = 0.02
-    """Seconds: what is on its way between two sockets of one machine comes sooner."""
+    What one socket of a machine sends, another has at once: nothing is on its way.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class _JumpingSelector(selectors.DefaultSelector):
         return time.monotonic() + self._ahead
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= self.MOMENT:
+        if timeout is None:
             return super().select(timeout)
-        events: list[tuple[selectors.SelectorKey, int]] = super().select(self.MOMENT)
+        events: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not events:
-            self._ahead += timeout - self.MOMENT
+            self._ahead += max(timeout, 0.0)
         return events
 
 
