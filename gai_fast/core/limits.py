@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gai_fast.model.limits import MIB
+from gai_fast.model.limits import KIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,12 @@ class Limits:
 
     early_warnings: int = 16
     """Warnings held back until the start of their stream; more add no information."""
+
+    session_name: int = 256
+    """Characters of a session's name: clients send UUIDs of 36."""
+
+    session_user_id: int = 4 * KIB
+    """Characters of a `metadata.user_id` that is searched for a session. Claude Code's have 150 to 250."""
 
     malformed_chunks: int = 3
     """Consecutive malformed chunks that end a stream: one is noise, three are a broken peer."""

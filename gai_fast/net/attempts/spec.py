@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Protocol, Self
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.session import Session
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
@@ -183,6 +184,7 @@ class StreamSpec:
         sharing: The way to answers that the stream may share. None if it has its own.
         translated: The client's body that was translated into `request`, and its translation (`Format.parse_request`).
             None if `request` is what the client sent.
+        session: The session that the client has named. None if it has not.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -216,6 +218,7 @@ class StreamSpec:
     transport: str = ""
     sharing: Sharing | None = None
     translated: tuple[dict[str, Any], Parse] | None = None
+    session: Session | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property

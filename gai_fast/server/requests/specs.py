@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
 from gai_fast.core.requests.reading import characters
+from gai_fast.core.session import named_session
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
@@ -115,6 +116,7 @@ class SpecBuilder:
             endpoint=incoming.path,
             transport=negotiated.transport if is_stream else "json",
             is_large=is_large(incoming.http.body),
+            session=named_session(incoming.http.headers, request, incoming.caller),
         )
         return spec, context
 
@@ -298,6 +300,7 @@ class _DialectSpecs:
         "_header",
         "_incoming",
         "_negotiated",
+        "_session",
         "_unsupported",
     )
 
@@ -318,6 +321,7 @@ class _DialectSpecs:
         self._negotiated = negotiated
         self._context = context
         self._header = header
+        self._session = named_session(incoming.http.headers, asked.body, incoming.caller)
         self._unsupported = _on_unsupported(incoming)
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
@@ -430,6 +434,7 @@ class _DialectSpecs:
             endpoint=incoming.path,
             transport="json" if asked.whole else negotiated.framing,
             translated=translated,
+            session=self._session,
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import pytest
 
+from gai_fast.core.session import Session, session_digest
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.negotiation import Negotiated
@@ -72,6 +73,19 @@ async def test_a_whole_answer_is_kept_for_a_key_alone() -> None:
     header = made.native(posted(), request, SSE, is_durable=True)[0].log_header
     assert header is not None
     assert header.framing == "json"
+
+
+async def test_a_spec_has_the_session_that_its_client_has_named() -> None:
+    made = builder()
+    assert responses(made, prompt_cache_key="main").session == Session("main", session_digest("main", ANONYMOUS))
+    assert (
+        responses(made, model="native", prompt_cache_key="main").session
+        == responses(made, prompt_cache_key="main").session
+    )
+    named = incoming(http("POST", "/", {"host": "127.0.0.1", "x-session-id": "main"}), "")
+    spec = made.native(named, Request(query="hi", model="m"), SSE, is_durable=False)[0]
+    assert spec.session == Session("main", session_digest("main", ANONYMOUS))
+    assert made.native(posted(), Request(query="hi", model="m"), SSE, is_durable=False)[0].session is None
 
 
 async def test_a_body_passes_where_the_upstream_speaks_its_dialect() -> None:
