@@ -136,6 +136,17 @@ class AttemptPlaces:
         self.ring: Keys | None = None
         self.target_request: TargetRequest | None = None
 
+    @property
+    def key_place(self) -> int:
+        """The place of the key in the list of the upstream's keys, from 1; 0 if it is none of them."""
+        upstream, key = self.upstream, self.key
+        if key is None or upstream.identity is not None:
+            return 0
+        if key is upstream.api_key:  # most have one
+            return 1
+        keys = (upstream.api_key, *upstream.more_api_keys)
+        return keys.index(key) + 1 if key in keys else 0
+
     def enter(self, model: ModelSettings | None, now: float) -> None:
         """Takes the places; `leave` gives them back.
 

@@ -47,6 +47,10 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         charges=charges,
         cache=None if spec.sharing is None else spec.sharing.role,
     )
+    if spec.session is not None:
+        metrics.session = spec.session.digest
+    if attempts.attempt is not None:
+        metrics.upstream_key = attempts.attempt.key_place
     if attempts.bill.absurd_tokens:
         metrics.absurd_tokens = attempts.bill.absurd_tokens
     return metrics

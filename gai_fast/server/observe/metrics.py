@@ -68,7 +68,10 @@ def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "upstream": metrics.upstream,
         "model": metrics.model,
         "answered_by": metrics.answered_by,
+        "session": metrics.session,
+        "upstream_key": metrics.upstream_key or None,
         "input_tokens": usage.get("input_tokens"),
+        "cached_input_tokens": usage.get("cached_input_tokens"),
         "output_tokens": usage.get("output_tokens"),
         "usage_source": usage.get("source"),
     }

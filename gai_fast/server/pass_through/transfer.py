@@ -475,6 +475,7 @@ class Transfer(Receiver):
             usage=usage,
             provider=call.upstream.provider.partition(":")[0],
             upstream=call.upstream.name,
+            upstream_key=self._places.key_place,
             model="" if call.model is None else call.model.name,
             endpoint=call.endpoint,
             transport=PASS_THROUGH,
