@@ -13,7 +13,15 @@ from typing import Any, Final
 
 import pytest
 
-from gai_fast.model.settings import ModelSettings, Secret, ServerSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import (
+    ModelSettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    StreamSettings,
+    TargetSettings,
+    UpstreamSettings,
+)
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,
@@ -253,5 +261,39 @@ def test_an_answer_of_700_seconds_with_pauses_of_five_minutes_is_whole() -> None
         assert (status, 700 <= seconds < 710) == (200, True), (seconds, answer)
         assert b'"type":"finish"' in answer
         assert answer.count(b": ping") >= 40
+
+    run(scenario)
+
+
+def test_of_what_is_passed_through_another_target_is_asked_after_a_minute_and_the_last_may_take_ten() -> None:
+    """The head of an answer is waited for as the first event of a stream is; the rest of it may pause for longer."""
+    came: list[Peer] = []
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        came.append(peer)
+        if len(came) == 1:
+            await peer.until_gone()
+            return
+        await asyncio.sleep(300)
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(300)
+        await peer.send(chunk(b'{"data": []}'), LAST_CHUNK)
+
+    async def scenario(net: Net) -> None:
+        url = (await net.upstream(handler)).url + "/v1"
+        places = [
+            UpstreamSettings(name, PROVIDERS["chat"], url, Secret(KEY), lane=("/v1/embeddings",)) for name in "ab"
+        ]
+        model = ModelSettings(
+            "m", places[0], "m", StreamSettings(), targets=tuple(TargetSettings(each, "m") for each in places)
+        )
+        running = await start(
+            Settings(server=ServerSettings(port=0), upstreams={each.name: each for each in places}, models={"m": model})
+        )
+        net.stack.push_async_callback(running.close)
+        seconds, status, answer = await asked(Gateway(net, running), "/v1/embeddings", {"model": "m", "input": "Hi"})
+        assert (status, answer) == (200, b'{"data": []}')
+        assert 660 <= seconds < 665
 
     run(scenario)
