@@ -40,9 +40,9 @@ ASKED: Final[dict[str, tuple[str, dict[str, Any], bytes]]] = {
     "chat": ("/v1/chat/completions", {"messages": _MESSAGES, "stream": True}, b"data: [DONE]"),
     "messages": ("/v1/messages", {"messages": _MESSAGES, "max_tokens": 99, "stream": True}, b"message_stop"),
     "responses": ("/v1/responses", {"input": "Hello", "stream": True}, b"response.completed"),
-    "whole": ("/v1/chat/completions", {"messages": _MESSAGES}, b'"finish_reason":"stop"'),
 }
-"""A name, and the path, the body, and what the end of a whole answer has."""
+"""A name, and the path, the body, and what the end of the answer has. A whole answer is silent to its end, and
+`first_event_timeout` ends it after ten minutes."""
 
 
 async def _answer(session: aiohttp.ClientSession, url: str, name: str, seconds: float, problems: list[str]) -> None:
