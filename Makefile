@@ -33,7 +33,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-long sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +82,9 @@ soak-machines: install  ## some minutes of two servers of one Redis, with partit
 
 soak-restarts: install  ## 45 rolling restarts under steady connections, with streams that outlast their server's grace (SEED=, ARGS="--workers 1")
 	@$(VENV)/bin/python -m tests.soak.restarts $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-long: install  ## answers of 700 seconds, most of them silence, while their server is replaced (ARGS="--seconds 60")
+	@$(VENV)/bin/python -m tests.soak.long $(ARGS)
 
 soak-limits: install  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
 	@$(VENV)/bin/python -m tests.soak.limited --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)

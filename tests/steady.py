@@ -1,7 +1,8 @@
-"""An event loop for tests of time limits, whose time does not depend on how fast the machine is.
+"""Event loops for tests of time limits, whose time does not depend on how fast the machine is.
 
 While a process stands still, because others have the processor or because it was stopped, timers become due whose
-events wait in the sockets: a test of what comes first would fail. On this loop such time does not pass.
+events wait in the sockets: a test of what comes first would fail. On `SteadyLoop` such time does not pass. On
+`JumpingLoop` minutes of silence pass at once.
 """
 
 from __future__ import annotations
@@ -41,6 +42,40 @@ class SteadyLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._clock = _Selector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        """Seconds of the loop's own, monotonic clock."""
+        return self._clock.time()
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """The system's selector, with a clock: if nothing has happened, time jumps to the next timer.
+
+    What one socket of a machine sends, another has at once: nothing is on its way.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead = 0.0
+
+    def time(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            return super().select(timeout)
+        events: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        if not events:
+            self._ahead += max(timeout, 0.0)
+        return events
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop, whose time jumps where nothing happens: minutes of silence take milliseconds."""
+
+    def __init__(self) -> None:
+        self._clock = _JumpingSelector()
         super().__init__(self._clock)
 
     def time(self) -> float:

@@ -394,7 +394,8 @@ def test_only_the_switch_and_the_kernels_import_the_kernels() -> None:
 
 
 def test_providers_formats_and_processors_know_neither_each_other_nor_their_like() -> None:
-    """Modules whose names begin with an underscore are shared by their siblings; the package registers the siblings.
+    """Modules whose names begin with an underscore are shared by their siblings, as are limits and the agents that
+    formats tell apart; the package registers the siblings.
     What providers share stands in folders.
 
     A format may be a folder, whose modules know each other.
@@ -407,7 +408,7 @@ def test_providers_formats_and_processors_know_neither_each_other_nor_their_like
         for kind, _, name in [target.removeprefix("gai_fast:").partition(".")]
         if target.startswith("gai_fast:") and kind in KINDS
         if kind != module.kind
-        or not (name.startswith(("_", "limits")) or f"{kind}/{name.partition('.')[0]}" == module.folder)
+        or not (name.startswith(("_", "limits", "agents")) or f"{kind}/{name.partition('.')[0]}" == module.folder)
         if not (kind == "providers" and name.partition(".")[0] in WINGS)
     )
 
@@ -852,7 +853,7 @@ def test_every_module_of_a_kind_is_registered_and_every_registered_one_is_there(
         f"gai_fast.{module.name}"
         for module in MODULES
         if module.kind == kind and module.name != kind
-        if (module.folder == kind or module.is_package) and module.path.stem != "limits"
+        if (module.folder == kind or module.is_package) and module.path.stem not in ("limits", "agents")
     }
     own = {name for name in there if not name.rpartition(".")[2].startswith("_")}
     own -= {f"gai_fast.providers.{wing}" for wing in WINGS} | {"gai_fast.formats.agents"}

@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from gai_fast.cli import main
-from gai_fast.model.settings import ServerSettings
+from gai_fast.model.settings import ServerSettings, UpstreamSettings
 from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.observe.metrics import GAUGES
 
@@ -74,8 +74,9 @@ class TestConfiguration:
         assert "insecure" not in CONFIGURATION["server"]
         assert [key["name"] for key in CONFIGURATION["key"]] == ["nobody"]
 
-    def test_it_names_the_time_that_a_drain_takes(self) -> None:
-        assert ServerSettings().grace == GRACE
+    def test_a_drain_takes_as_long_as_a_model_may_think(self) -> None:
+        assert UpstreamSettings("u", "p", "b").peer.idle_timeout == GRACE
+        assert ServerSettings().grace == 30
 
 
 class TestSystemd:

@@ -1,5 +1,5 @@
-"""`Check`: one result of `gai-fast doctor`, and the summary of several; the checks for a missing key, and for routes
-that a provider does not have.
+"""`Check`: one result of `gai-fast doctor`, and the summary of several; the checks for a missing key, for routes that a
+provider does not have, and for short times.
 
 Owns the order of the statuses. Sends nothing: `doctor.py` checks the machine, `proxy_check.py` the proxies.
 """
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
+from gai_fast.cli.limits import LIMITS
+
 if TYPE_CHECKING:
+    from gai_fast.config import Loaded
     from gai_fast.model.settings import Settings, UpstreamSettings
 
 Status = Literal["ok", "warning", "error", "skipped"]
@@ -102,6 +105,30 @@ def missing_keys(settings: Settings) -> list[str]:
     """
     found = filter(None, map(missing_key, settings.upstreams.values()))
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
+
+
+def short_times(loaded: Loaded) -> list[str]:
+    """Returns a warning for each time limit of an upstream by which long answers end.
+
+    Args:
+        loaded: The configuration.
+    """
+    found: list[str] = []
+    for table in loaded.upstreams:
+        for key, (least, cut) in _LEAST_TIMES.items():
+            given = table.get(key)
+            if given is not None and given.value != "auto" and given.value < least:
+                text = f"`{key} = {given.value:g}` of upstream {table['name'].value!r} ends {cut}"
+                found.append(f"{given.origin}: {text}: remove it, or set at least {least:g}")
+    return found
+
+
+_LEAST_TIMES: Final = {
+    "first_event_timeout": (LIMITS.least_patience, "answers of models that think for minutes"),
+    "idle_timeout": (LIMITS.least_patience, "answers of models that think for minutes"),
+    "total_timeout": (LIMITS.least_total, "the long answers of agents"),
+}
+"""The least seconds that let agents work, and what shorter times end."""
 
 
 def missing_routes(settings: Settings) -> list[str]:

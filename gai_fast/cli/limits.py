@@ -21,6 +21,13 @@ class Limits:
     word_held: int = 256
     """Characters of a word that `gai-fast chat` holds back: no word is longer, and marks without width have no end."""
 
+    least_patience: float = 300.0
+    """Seconds of an upstream's silence below which `gai-fast check` warns: models that think are silent for minutes,
+    and Codex waits as long."""
+
+    least_total: float = 3600.0
+    """Seconds for a whole answer below which it warns: an agent's answer may take half an hour."""
+
     doctor: float = 10.0
     """Seconds that `gai-fast doctor` waits for each response."""
 

@@ -23,6 +23,7 @@ from gai_fast.config.values import (
     moment,
     one_or_more,
     seconds,
+    seconds_or_auto,
     switch,
     text,
     texts,
@@ -331,8 +332,14 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         secret=True,
     ),
     "connect_timeout": seconds("Longest time to connect, TLS included."),
-    "first_event_timeout": seconds("Longest time until the first chunk that the adapter can use."),
-    "idle_timeout": seconds("Longest time between two reads of a stream."),
+    "first_event_timeout": seconds_or_auto(
+        "Longest time until the first chunk that the adapter can use; auto: 600, or 60 where another target or model "
+        "can be asked and the request asks for no reasoning."
+    ),
+    "idle_timeout": seconds_or_auto(
+        "Longest time between two reads of a stream; auto: as first_event_timeout, but 60 only where another attempt "
+        "can go on with the answer."
+    ),
     "total_timeout": seconds("Longest time for the whole answer."),
     "max_connections": whole(
         "Connections at a time, of the server; by default as many as [limits] streams.", 1, example=1000

@@ -83,6 +83,21 @@ def seconds(about: str, *, zero: bool = False) -> Key:
     return Key(about, {"type": "number", **least, "maximum": LONGEST}, read)
 
 
+def seconds_or_auto(about: str) -> Key:
+    """Returns a key whose value is a time in seconds, or `"auto"`; `about` as for `Key`."""
+    own = seconds(about)
+
+    def read(value: Any) -> float | str:
+        if value == "auto":
+            return "auto"
+        try:
+            return float(own.read(value))
+        except ValueError as problem:
+            raise ValueError(f'{problem}, or "auto"') from None
+
+    return Key(about, {"anyOf": [own.schema, {"enum": ["auto"]}]}, read)
+
+
 def fraction(about: str) -> Key:
     """Returns a key whose value is a fraction, 0 to 1."""
 

@@ -232,6 +232,10 @@ class Format(ABC):
     """Headers of a stream's response besides those of every stream."""
     repeats_answer: ClassVar[bool] = False
     """Whether the end of a stream repeats its answer: it cannot be written without the earlier events."""
+    keepalives: ClassVar[bool] = False
+    """Whether keep-alives are events, which have the number of the last event."""
+    tells_programs_apart: ClassVar[bool] = False
+    """Whether `for_program` may return another format."""
     allows_retry_frames: ClassVar[bool] = True
     """Whether frames of a second attempt may be passed on after frames of a failed one were."""
 
@@ -265,6 +269,10 @@ class Format(ABC):
             ValueError: The version is unknown; the text lists the known ones.
         """
         raise ValueError(f"format {self.name!r} has no versions")
+
+    def for_program(self, user_agent: str | None) -> Format:
+        """Returns the format for a client's program, by its `User-Agent`: most have none of their own."""
+        return self
 
     def owns_request(self, body: dict[str, Any]) -> bool:
         """Returns whether a body sent to a native route is a request in this dialect (`shares_native_routes`).

@@ -259,12 +259,12 @@ class Passthrough:
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
-        # The LF of a CRLF may arrive with the next frame. After an LF of a keep-alive it would end an empty line.
-        if self._end.endswith(b"\r"):
-            self._out.append(b": ping\r")
-        else:
+        written = b": ping\n"  # within a frame of the upstream's, an event would end it
+        if not self._end or _BLANK_LINE.search(self._end):
             self._encoder.heartbeat()
-            self._out.extend(self._encoder.take_pieces())
+            written = b"".join(self._encoder.take_pieces())
+        # The LF of a CRLF may arrive with the next frame. After an LF of a keep-alive it would end an empty line.
+        self._out.append(written.replace(b"\n", b"\r") if self._end.endswith(b"\r") else written)
 
     def take(self) -> bytes:
         """Returns the bytes written since the last call."""

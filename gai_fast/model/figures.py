@@ -253,6 +253,10 @@ class StreamMetrics:
         "this process.",
         default="",
     )
+    session: str = figure("The digest of the session that the client has named; empty if it has not.", default="")
+    upstream_key: int = figure(
+        "The place of the upstream's key in the list of its keys, from 1. 0 if it was asked without one.", default=0
+    )
     cost: Amount | None = figure(  # noqa: RUF009  # makes a field
         "The cost of the stream, failed attempts included. None if it is not known.",
         default=None,

@@ -34,6 +34,13 @@ class SharedLimits:
     """Characters of such a header's value: the longest in use have fifty, and clients accept headers of 8 KiB and
     more."""
 
+    patience: float = 600.0
+    """Seconds of an upstream's silence, before its first event and within its answer: as long as the official SDKs
+    wait. A model that thinks may be silent for minutes."""
+
+    patience_with_others: float = 60.0
+    """The same where giving up helps: another target or model can be asked, and the request asks for no reasoning."""
+
     error_body: int = 256 * KIB
     """Bytes of an upstream's error body that are read; the rest is not needed for a message."""
 

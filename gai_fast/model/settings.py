@@ -129,9 +129,9 @@ class Peer(_Snapshot):
     url: str
     connect_timeout: float = 5.0
     """Seconds for DNS, TCP and TLS together."""
-    idle_timeout: float = 60.0
+    idle_timeout: float = SHARED.patience
     """Seconds without a byte of a response while reading is on."""
-    total_timeout: float = 600.0
+    total_timeout: float = 86400.0
     """Seconds from a request to the end of its response, including the wait for a connection."""
     proxy: Secret | None = None
     """The URL of an HTTP proxy whose tunnels carry the connections."""
@@ -185,6 +185,9 @@ KeyBy = Literal["session", "turn"]
 KEYS_BY: Final = get_args(KeyBy)
 """The rules by which one of several keys is chosen."""
 
+Patience = float | Literal["auto"]
+"""Seconds of silence after which an upstream is given up, or `"auto"`: the gateway decides."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings(_Snapshot):
@@ -198,9 +201,12 @@ class UpstreamSettings(_Snapshot):
     """The key for requests, or the first of several keys."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout: float = 5.0
-    first_event_timeout: float = 60.0
-    idle_timeout: float = 60.0
-    total_timeout: float = 600.0
+    first_event_timeout: Patience = "auto"
+    """`"auto"`, as of `idle_timeout`: `SHARED.patience`, or less where another target or model can be asked
+    (`net/attempts/attempts.py`, rule 6)."""
+    idle_timeout: Patience = "auto"
+    total_timeout: float = 86400.0
+    """A day: an answer that goes on is not cut."""
     max_connections: int | None = None
     """Connections of the server, divided among its workers. None means as many as `[limits] streams`."""
     pool_wait: float = 1.0
@@ -270,7 +276,8 @@ class UpstreamSettings(_Snapshot):
     @property
     def peer(self) -> Peer:
         """The way to the upstream."""
-        times = self.connect_timeout, self.idle_timeout, self.total_timeout
+        idle = SHARED.patience if isinstance(self.idle_timeout, str) else self.idle_timeout
+        times = self.connect_timeout, idle, self.total_timeout
         return Peer(self.base_url, *times, self.proxy, self.ca_file, self.client_cert, self.client_key)
 
 

@@ -226,7 +226,7 @@ class Limits:
     """The longest wait of a request for a token: to import a cloud's library and to ask takes one to three seconds."""
 
     token_wait_share: float = 0.8
-    """The part of `first_event_timeout` that this wait may take, so that its own message is seen."""
+    """The part of the operator's `first_event_timeout` that this wait may take, so that its own message is seen."""
 
     token_early: float = 300.0
     """Seconds before a token's end at which the next one is fetched, at most a quarter of its life. The clouds'
@@ -314,9 +314,21 @@ class Limits:
     """Total seconds of pauses of a client that joins a shared answer late, during which the answer waits for the client
     instead of dropping events. The client gets all earlier events at once, and needs a moment to read them."""
 
-    shared_call: float = 600.0
-    """Seconds for which the key of a call that several processes may share stays claimed, in addition to the time for
-    which its answer is kept: the default `total_timeout` of an upstream."""
+    shared_call: float = 3600.0
+    """The most seconds for which the key of a call that several processes may share stays claimed, in addition to the
+    time for which its answer is kept: the upstream's `total_timeout` if that is shorter. If a process ends without a
+    word, equal requests make calls of their own until then."""
+
+    keep_alive_after: int = 30
+    """Seconds of silence after which the system asks an upstream's machine whether it is there (TCP keep-alive). With
+    three probes it is lost within a minute, while a model may think for ten. Networks forget a silent connection after
+    350 s and less: the probes keep it."""
+
+    keep_alive_every: int = 10
+    """Seconds between two probes."""
+
+    keep_alive_probes: int = 3
+    """Probes without a reply after which the connection is lost."""
 
     late_events: float = 2.0
     """Seconds for which an answer that has its finish reason waits for usage and the end mark. Providers send both

@@ -389,6 +389,7 @@ def ended(identifier: str, **more: Any) -> dict[str, Any]:
         "transport": "sse",
         "request_id": identifier,
         "stream_id": "s",
+        "session": "0123456789abcdef",
         "outcome": "finished",
         "status": None,
         "code": None,
@@ -396,6 +397,7 @@ def ended(identifier: str, **more: Any) -> dict[str, Any]:
         "duration_ms": 1500.0,
         "ttft_ms": 300.0,
         "input_tokens": 7,
+        "cached_input_tokens": 6,
         "output_tokens": 1234,
         "cost": 0.25,
         "currency": "USD",
@@ -407,10 +409,17 @@ async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser
     minutes = "(minutes) => new Date(Date.now() - minutes * 60000).toISOString()"
     async with browser.page(width=390) as page:
         await opened(page, origin)
-        nothing = {"input_tokens": None, "output_tokens": None, "cost": None, "currency": None, "ttft_ms": None}
+        nothing = {
+            "input_tokens": None,
+            "cached_input_tokens": None,
+            "output_tokens": None,
+            "cost": None,
+            "currency": None,
+            "ttft_ms": None,
+        }
         rows = [
             ended("one"),
-            ended("two", model="slow", outcome="failed", code="timeout", ttft_ms=500.0),
+            ended("two", model="slow", outcome="failed", code="timeout", ttft_ms=500.0, cached_input_tokens=0),
             ended("three", model="", outcome="refused", code="not_found", status=404, **nothing),
             ended("four", key=HOSTILE, model=HOSTILE, code=HOSTILE, outcome="failed", currency=HOSTILE),
         ]
@@ -423,11 +432,12 @@ async def test_requests_that_have_ended_are_listed_filtered_and_added_up(browser
         await page.until(f"{table}.length === 4")
         cells = await page.evaluate(f"{table}.map((row) => [...row.cells].map((cell) => cell.textContent))")
         ids = "requeststream"
-        assert cells[0][1:] == ["alice", "fast", "finished", "7 → 1,234", "0.25 USD", "300 ms", "1.50 s", ids]
+        assert cells[0][1:] == ["alice", "fast", "finished", "7 → 1,234", "86 %", "0.25 USD", "300 ms", "1.50 s", ids]
         assert cells[1][3] == "timeout"
-        assert cells[2][1:] == ["alice", "–", "not_found 404", "–", "–", "–", "1.50 s", ids]
+        assert cells[2][1:] == ["alice", "–", "not_found 404", "–", "–", "–", "–", "1.50 s", ids]
         total = await texts(page, "#requests .head .hint")
-        assert total.startswith("4 requests · 3 failed · 3,702 tokens out · 0.50 USD · ")
+        assert total.startswith("4 requests · 3 failed · 3,702 tokens out · fast 86 % cached · slow 0 % cached · ")
+        assert " · 0.50 USD · " in total
         assert "first token p50 300 ms" in total
         for span, number in ((5, 1), (60, 2), (1440, 3), (0, 4)):
             await page.evaluate(f"document.querySelector('[data-minutes=\"{span}\"]').click()")

@@ -510,3 +510,76 @@ async def test_a_fallback_goes_on_with_the_response_that_has_begun(
     else:
         final = await ask.create(model=first, input="hi")
     assert (final.output_text, len(asked)) == ("Hi there", 2)
+
+
+# ---- silence ---------------------------------------------------------------------------------------------------------
+
+CODEX = {"user-agent": "codex_exec/0.169.0 (Debian 12; x86_64) unknown"}
+
+
+def hesitant(go: list[asyncio.Event], frames: list[bytes]) -> Any:
+    """Returns an upstream that is silent before its answer, and within a line of it."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await go[0].wait()
+        half = len(frames[5]) // 2
+        await peer.send(SSE_HEAD, *map(chunk, frames[:5]), chunk(frames[5][:half]))
+        await go[1].wait()
+        await peer.send(chunk(frames[5][half:]), *map(chunk, frames[6:]), LAST_CHUNK)
+
+    return handler
+
+
+CHAT_ANSWER = [delta("a"), delta("b"), delta("c"), delta("d"), delta("e"), FINISH, DONE]
+OWN_ANSWER = [*upstream(text="one two three")]
+
+
+@on_both_loops
+@pytest.mark.parametrize("way", ["translated", "passed on", "durable"])
+@pytest.mark.parametrize("program", ["codex", "another"])
+async def test_codex_counts_events_and_gets_them_and_nobody_else_does(net: Net, way: str, program: str) -> None:
+    go = [asyncio.Event(), asyncio.Event()]
+    answer = OWN_ANSWER if way == "passed on" else CHAT_ANSWER
+    options: dict[str, Any] = {"on_disconnect": "detach"} if way == "durable" else {}
+    up = await net.upstream(hesitant(go, answer))
+    gateway = await net.gateway(up, heartbeat=0.05, commit_after=0.05, **options)
+    asked = {**ASK, "model": "native/mock" if way == "passed on" else "m"}
+    _, response = await gateway.stream(asked, PATH, **(CODEX if program == "codex" else {}))
+    sign = b"event: keepalive\n" if program == "codex" else b": ping\n"
+    await response.until(sign)
+    go[0].set()
+    await response.until(b"output_text.delta")
+    before = len(response.body)
+    await response.until(sign)
+    while bytes(response.body[before:]).count(sign) < 2:
+        assert await response.more()
+    go[1].set()
+    await response.rest()
+    assert (b": ping" in response.body, b"keepalive" in response.body) == (program != "codex", program == "codex")
+    last = -1
+    for event in map(json.loads, response.data):
+        if event["type"] == "keepalive":
+            assert event == {"type": "keepalive", "sequence_number": max(last, 0)}, "it takes no number"
+        else:
+            last += 1
+            assert event["sequence_number"] == last
+    assert event["type"] == "response.completed"
+
+
+@on_uvloop
+@pytest.mark.parametrize("model", ["m", "native/mock"])
+async def test_openais_sdk_reads_over_keep_alives(net: Net, model: str) -> None:
+    go = [asyncio.Event(), asyncio.Event()]
+    up = await net.upstream(hesitant(go, OWN_ANSWER if model != "m" else CHAT_ANSWER))
+    gateway = await net.gateway(up, heartbeat=0.05, commit_after=0.05)
+    client = client_of(net, gateway)
+    kinds, texts = [], []
+    async for event in await client.responses.create(model=model, input="hi", stream=True, extra_headers=CODEX):
+        kinds.append(str(event.type))
+        texts.append(event.delta if event.type == "response.output_text.delta" else "")
+        if kinds.count("keepalive") == 2:
+            go[0].set()
+        if kinds.count("keepalive") == 4:
+            go[1].set()
+    assert ("".join(texts), kinds[-1]) == ("one two three" if model != "m" else "abcde", "response.completed")

@@ -102,15 +102,7 @@ class Restarts:
             await server.wait()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        server = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gai_fast", "serve", "--fd", str(self._fd), "--workers", str(self._workers),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)}, pass_fds=(self._fd,),
-        )  # fmt: skip
-        assert server.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            await server.stdout.readuntil(b"\nmodels: ")
-        return server
+        return await started(self._folder, self._fd, self._workers)
 
     async def _ask_always(self, *, is_kept: bool) -> None:
         connection: Connection | None = None
@@ -153,6 +145,25 @@ class Restarts:
             is_right = reply.ended and kinds == ["error", "done"] and events[-2]["error"]["reason"] == "draining"
         if not is_right:
             self.tally.others.append(f"a {'durable' if is_durable else 'plain'} stream ended with {body[-300:]!r}")
+
+
+async def started(folder: Path, listening: int, workers: int) -> asyncio.subprocess.Process:
+    """Returns a server that answers.
+
+    Args:
+        folder: Of its configuration.
+        listening: The descriptor of its socket.
+        workers: How many it has.
+    """
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gai_fast", "serve", "--fd", str(listening), "--workers", str(workers),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)}, pass_fds=(listening,),
+    )  # fmt: skip
+    assert server.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        await server.stdout.readuntil(b"\nmodels: ")
+    return server
 
 
 async def _all_of(reply: Reply) -> bytes:

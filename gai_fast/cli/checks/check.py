@@ -23,7 +23,7 @@ from gai_fast.cli import (
     option,
     print_json,
 )
-from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url
+from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url, short_times
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         loaded = load_config(config_path)
         check_app(loaded)
         warnings = [*filter(None, _check_certificates(loaded))]
-        warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings)]
+        warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})

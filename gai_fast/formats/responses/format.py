@@ -7,13 +7,22 @@ completes the answers of upstreams that speak the dialect. Knows no route and no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.requests.shapes import responses_tool_characters
-from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
+from gai_fast.formats._base import (
+    ClientRequest,
+    Encoder,
+    Format,
+    Framing,
+    PassthroughEncoder,
+    StreamContext,
+    StreamEncoder,
+)
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat, Passthrough, tell
+from gai_fast.formats.agents import CODEX
 from gai_fast.formats.responses.members import read_response_members
 from gai_fast.formats.responses.parts import COUNTS, DIALECT, ResponseObject, usage_of
 from gai_fast.formats.responses.passthrough import OwnEvents
@@ -32,10 +41,16 @@ class ResponsesFormat(DialectFormat):
     counts: ClassVar[Counts] = COUNTS
     repeats_answer: ClassVar[bool] = True
     allows_retry_frames: ClassVar[bool] = False
+    tells_programs_apart: ClassVar[bool] = True
+
+    def for_program(self, user_agent: str | None) -> Format:
+        """Returns the format whose keep-alives are events for Codex, which counts nothing else. Strict clients fail on
+        them."""
+        return _FOR_CODEX if user_agent is not None and user_agent.startswith(CODEX) else self
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `response.…` events."""
-        return ResponseEvents(framing, context)
+        return ResponseEvents(framing, context, keepalives=self.keepalives)
 
     def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one `response`."""
@@ -43,7 +58,7 @@ class ResponsesFormat(DialectFormat):
 
     def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
-        return OwnEvents(framing, context)
+        return OwnEvents(framing, context, keepalives=self.keepalives)
 
     def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Returns the passthrough's encoder: it continues the numbers and the response id, which the end repeats."""
@@ -98,4 +113,9 @@ class ResponsesFormat(DialectFormat):
         return encode_json({"error": error_object(error)})
 
 
+class _CodexFormat(ResponsesFormat):
+    keepalives: ClassVar[bool] = True
+
+
 FORMAT = ResponsesFormat()
+_FOR_CODEX: Final = _CodexFormat()

@@ -32,8 +32,8 @@ class OwnEvents(ResponseEvents):
 
     opens_parts: ClassVar[bool] = True
 
-    def __init__(self, framing: Framing, context: StreamContext) -> None:
-        super().__init__(framing, context)
+    def __init__(self, framing: Framing, context: StreamContext, *, keepalives: bool = False) -> None:
+        super().__init__(framing, context, keepalives=keepalives)
         self._is_first = True
         self._has_failed = False  # a `response.failed` was passed on, which may precede its `error`
         # Events that frames carried, pairs of an event and its text for copied deltas, and frames that open an item.
@@ -95,6 +95,9 @@ class OwnEvents(ResponseEvents):
         # The first byte decides in most cases: the search takes 1,000 instructions.
         if (not raw or raw[0] in (0x3A, 0x0D, 0x0A)) and _LINE.search(raw) is None:  # a colon, CR, LF
             return raw  # only comments
+        if raw.startswith(_KEEPALIVE):
+            self._note_keepalive(raw)
+            return raw
         self._started = self._started or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
         self._is_first = False
@@ -115,6 +118,12 @@ class OwnEvents(ResponseEvents):
         if not self.waits(raw) or is_told(raw, usage, COUNTS):
             return raw
         return with_object(raw, partial(_tell, usage=usage))
+
+    def _note_keepalive(self, raw: bytes) -> None:
+        """Notes a keep-alive of the upstream's own: it takes no number, but a server may give it one."""
+        found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"'))
+        if found is not None and not self._is_first:
+            self._number = max(self._number, int(found[1]))
 
     def note_copied(self, count: int) -> None:
         """Counts copied frames; each has one number, without gaps."""
@@ -164,5 +173,6 @@ _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
 _END: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete)"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
+_KEEPALIVE: Final = (b"event: keepalive", b'data: {"type":"keepalive"', b'data: {"type": "keepalive"')
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')

@@ -58,6 +58,7 @@ class ResponseEvents(DialectEncoder):
         "_error_sent",
         "_follows",
         "_has_audio",
+        "_keepalives",
         "_number",
         "_output",
         "_response",
@@ -66,11 +67,12 @@ class ResponseEvents(DialectEncoder):
         "_warnings",
     )
 
-    def __init__(self, framing: Framing, context: StreamContext) -> None:
+    def __init__(self, framing: Framing, context: StreamContext, *, keepalives: bool = False) -> None:
         super().__init__(framing, context)
         self.has_blocks = True
         self.collects_text = True
         self._context = context
+        self._keepalives = keepalives and self._sse
         self._follows = context.follows
         self._response = ResponseObject(context)
         self._started = False
@@ -131,6 +133,14 @@ class ResponseEvents(DialectEncoder):
             (b"," + after if after else b"") + b"}" + self._trail,
         )
         return place.around
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive: OpenAI's own event, which has the last event's number and takes none, or a comment."""
+        if not self._keepalives:
+            super().heartbeat()
+            return
+        number = max(self._number, 0)
+        self._out.append(b'event: keepalive\ndata: {"type":"keepalive","sequence_number":%d}\n\n' % number)
 
     # -- frames --
 

@@ -15,6 +15,7 @@ from gai_fast.core.account import Account
 from gai_fast.core.relay import Relay
 from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import MoveReason, TargetRequest, cooling_seconds
@@ -170,6 +171,17 @@ class AttemptPlaces:
         self.ring: Keys | None = None
         self.target_request: TargetRequest | None = None
 
+    @property
+    def key_place(self) -> int:
+        """The place of the key in the list of the upstream's keys, from 1; 0 if it is none of them."""
+        upstream, key = self.upstream, self.key
+        if key is None or upstream.identity is not None:
+            return 0
+        if key is upstream.api_key:  # most have one
+            return 1
+        keys = (upstream.api_key, *upstream.more_api_keys)
+        return keys.index(key) + 1 if key in keys else 0
+
     def enter(self, model: ModelSettings | None, now: float) -> None:
         """Takes the places; `leave` gives them back.
 
@@ -309,6 +321,7 @@ class Attempt(AttemptPlaces):
         exchange: The request on its connection. None after its end.
         hedge_at: The time to ask a second target. None if none is asked.
         content_noted: Whether its first content has been noted.
+        patience: Seconds within which the first event must come.
     """
 
     __slots__ = (
@@ -320,6 +333,7 @@ class Attempt(AttemptPlaces):
         "continued",
         "exchange",
         "hedge_at",
+        "patience",
         "redact",
         "spec",
     )
@@ -339,18 +353,32 @@ class Attempt(AttemptPlaces):
         self.account: Account
         self.asked_at: float
         self.hedge_at: float | None = None
+        patience = spec.model.upstream.first_event_timeout
+        self.patience = SHARED.patience if isinstance(patience, str) else patience
         self.content_noted = False
 
     @property
     def first_event_due(self) -> float:
         """The time by which the first event must have come."""
-        return self.at + self.upstream.first_event_timeout
+        return self.at + self.patience
 
     @property
     def due(self) -> float:
         """The time for the next decision while no event has come: to ask a second target, or to fail."""
         first_event = self.first_event_due
         return first_event if self.hedge_at is None or first_event < self.hedge_at else self.hedge_at
+
+    def give_up_sooner(self, *, amid: bool) -> None:
+        """Shortens the times that the upstream's settings leave to the gateway (`"auto"`).
+
+        Args:
+            amid: Whether the silence within the answer is limited too.
+        """
+        upstream, seconds = self.upstream, SHARED.patience_with_others
+        if upstream.first_event_timeout == "auto":
+            self.patience = seconds
+        if amid and upstream.idle_timeout == "auto" and self.exchange is not None:
+            self.exchange.limit_silence(seconds)
 
     def restart_wait(self, now: float) -> None:
         """Starts the time for the first event again, and the time to ask a second target."""
@@ -382,7 +410,7 @@ class Attempt(AttemptPlaces):
     def silence(self) -> Error:
         """Returns the failure of an attempt whose first event did not come in time."""
         name, provider, exchange = self.upstream.name, self.upstream.provider, self.exchange
-        within = f"within {self.upstream.first_event_timeout:g} s (first_event_timeout)"
+        within = f"within {self.patience:g} s (first_event_timeout)"
         if exchange is not None and exchange.is_waiting:
             text = f"no connection to upstream {name!r} came free {within}: see max_connections"
             return Error("overloaded", text, reason="upstream_pool", phase="connect", provider=provider)

@@ -16,6 +16,9 @@ the client. Arms no timer and has no callbacks: the session calls.
    at the same model.
 4. The first attempt waits while no target's speed is known: see `balance.py`, rule 4.
 5. If no event comes within `hedge_after`, a second target is asked, once in a stream: see `hedge.py`.
+6. A model may think for minutes. Where another target or model is left and the request asks for no reasoning, an
+   upstream that is silent is given up sooner; amid an answer too, if another attempt could go on with it. The
+   operator's own times hold.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from gai_fast.core.account import Account, Bill
 from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
+from gai_fast.core.requests.reasoning import asks_for_reasoning
 from gai_fast.core.transcript import Transcript
 from gai_fast.formats import get_format
 from gai_fast.kernels import FastPath
@@ -454,6 +458,8 @@ class Attempts:
             is_free=spec.sharing is not None and spec.sharing.role != "miss",
             model=spec.model,
         )
+        if self._candidates.has_others(spec.model) and not asks_for_reasoning(spec.request):
+            attempt.give_up_sooner(amid=self._mends)
         attempt.asked_at = perf_counter()
         return attempt
 

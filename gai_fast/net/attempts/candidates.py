@@ -139,6 +139,20 @@ class Candidates:
         """Whether models of `fallback` are left."""
         return bool(self._fallbacks)
 
+    def has_others(self, model: ModelSettings) -> bool:
+        """Returns whether another target or model is left for an answer that does not come in time.
+
+        Args:
+            model: The model that is asked, with its target.
+        """
+        if self._fallbacks:
+            return True
+        named = model.fallback_on.get("timeout")
+        if named is not None and named not in self._tried:
+            return True
+        others = model.targets if self._others is not None else ()
+        return any(other.weight and (other.upstream.name, other.id) not in self._places for other in others)
+
     def chosen_first(self, spec: _Asked, now: float) -> _Asked | None:
         """Returns the spec of the first attempt, after a wait with the target that is then best.
 

@@ -201,6 +201,7 @@ class FunctionExchange:
         self._is_delivering = False
         self._line_at: float | None = None  # when the last line came, or reading began again; None before the first
         self._resumed: asyncio.Event | None = None  # while reading is off
+        self._idle = upstream.peer.idle_timeout
         self._timer = loop.call_later(upstream.pool_wait, self._look)
 
     @property
@@ -233,6 +234,13 @@ class FunctionExchange:
             if self._line_at is not None:
                 self._line_at = self._loop.time()
             resumed.set()
+
+    def limit_silence(self, seconds: float) -> None:
+        """Works as `OpenExchange.limit_silence`."""
+        self._idle = seconds
+        if self._task is not None and self._receiver is not None:
+            self._timer.cancel()
+            self._look()
 
     def close(self) -> None:
         """Cancels the call: rule 2; idempotent."""
@@ -319,13 +327,13 @@ class FunctionExchange:
         total = self.opened_at + upstream.total_timeout
         idle = total
         if self._line_at is not None and self._resumed is None:  # the first line has a time of its own
-            idle = self._line_at + upstream.idle_timeout
+            idle = self._line_at + self._idle
         if now >= total:
             text = f"{name} did not end its answer within {upstream.total_timeout:g} s (total_timeout)"
             self.fail(Error("timeout", text, reason="total"))
         elif now >= idle:
-            text = f"{name} gave nothing for {upstream.idle_timeout:g} s (idle_timeout)"
+            text = f"{name} gave nothing for {self._idle:g} s (idle_timeout)"
             self.fail(Error("timeout", text, reason="idle"))
         else:
             # It also looks while there is no limit: neither the first line nor `resume_reading` sets the timer.
-            self._timer = self._loop.call_at(min(total, idle, now + upstream.idle_timeout), self._look)
+            self._timer = self._loop.call_at(min(total, idle, now + self._idle), self._look)

@@ -196,6 +196,10 @@ class RecordedExchange(Receiver):
         """Goes on reading."""
         self._exchange.resume_reading()
 
+    def limit_silence(self, seconds: float) -> None:
+        """Works as `OpenExchange.limit_silence`."""
+        self._exchange.limit_silence(seconds)
+
     def close(self) -> None:
         """Aborts; the file ends at the last byte that was read."""
         self._write_body(self._censor.rest())

@@ -125,6 +125,9 @@ class PlayedExchange:
             self._began += self._loop.time()
             self._schedule()
 
+    def limit_silence(self, seconds: float) -> None:
+        """Does nothing: a recording is played with its own pauses."""
+
     def close(self) -> None:
         """Stops for good."""
         self._paused = True

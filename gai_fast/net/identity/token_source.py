@@ -121,7 +121,9 @@ class TokenSource(Keys):
         grant = self._current(self._loop.time(), place, caller)
         if grant is not None:
             return send(grant)
-        patience = min(LIMITS.token_wait, upstream.first_event_timeout * LIMITS.token_wait_share)
+        patience = LIMITS.token_wait
+        if not isinstance(upstream.first_event_timeout, str):
+            patience = min(patience, upstream.first_event_timeout * LIMITS.token_wait_share)
         waiting = WaitingExchange(upstream, receiver, send, self._waiting)
         waiting.wait(self._loop, patience, self._error(upstream, _SLOW, patience))
         return waiting

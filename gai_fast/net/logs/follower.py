@@ -45,8 +45,8 @@ from gai_fast.net.logs.writer import Client, Headers
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Backlog, LogHeader, StreamLog
 
-_COMMENT: Final = b":"
-"""The first byte of a keep-alive, which is no frame."""
+_KEPT_ALIVE: Final = (b":", b"event: keepalive\n")
+"""How a keep-alive begins, which is none of the log's frames."""
 
 
 class Followers:
@@ -296,6 +296,7 @@ class Follower(LogCursor):
     def _look(self) -> None:
         self._timer = None
         try:
+            self._view.number = self.position
             self._delivery.look(self._loop.time())
             self._arm()
         except Exception as problem:  # noqa: BLE001  # rule 4
@@ -391,7 +392,7 @@ class _Parting:
     def take_pieces(self) -> Sequence[Piece]:
         """Returns the bytes since the last call. The last of the first frames gets the time to reconnect."""
         data = b"".join(self._view.take_pieces())
-        if self.is_sent or not data or data.startswith(_COMMENT) or not data.strip():
+        if self.is_sent or not data or data.startswith(_KEPT_ALIVE) or not data.strip():
             return [data] if data else []
         self.is_sent = True
         return [with_retry(data, self._retry_ms)]

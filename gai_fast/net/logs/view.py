@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 from mypy_extensions import mypyc_attr
 
-from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_format
+from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder
 from gai_fast.kernels import Piece, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
@@ -80,6 +80,8 @@ class View(Output, Protocol):
 
     start: int
     """The number of the event after which the log is read."""
+    number: int
+    """The number of the last event that the client has: set before `heartbeat`."""
 
     def feed(self, piece: bytes) -> None:
         """Writes the next piece of the log: whole frames.
@@ -134,10 +136,10 @@ def view_of(header: LogHeader, form: Representation, after: int, clock: Clock) -
 class LogFrames:
     """The view in the log's own form: frames are sent unchanged."""
 
-    __slots__ = ("_clock", "_form", "_header", "_out", "start")
+    __slots__ = ("_clock", "_form", "_header", "_out", "number", "start")
 
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
-        self.start = after
+        self.start = self.number = after
         self._header = header
         self._form = form
         self._clock = clock
@@ -187,7 +189,8 @@ class LogFrames:
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
-        self._out.append(keep_alive(self._form.format.name, self._form.framing))
+        form = self._form
+        self._out.append(keep_alive(form.format, form.framing, self.number if form.format.keepalives else 0))
 
     def take_pieces(self) -> Sequence[Piece]:
         """Returns the bytes since the last call."""
@@ -212,12 +215,13 @@ class Reencoded:
         "_out",
         "_seq",
         "_started",
+        "number",
         "start",
     )
 
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
         self.start = 0
-        self._after = after
+        self.number = self._after = after
         self._is_compact = form.is_compact
         self._header = header
         self._form = form
@@ -312,7 +316,11 @@ class Reencoded:
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
-        self._out.append(keep_alive(self._form.format.name, self._form.framing))
+        if self._started is None or not self._form.format.keepalives:
+            self._out.append(keep_alive(self._form.format, self._form.framing))
+            return
+        self._started.heartbeat()
+        self._out += self._started.take_pieces()
 
     def take_pieces(self) -> Sequence[Piece]:
         """Returns the bytes since the last call."""
@@ -389,9 +397,17 @@ def with_retry(data: bytes, retry_ms: int) -> bytes:
 
 
 @lru_cache
-def keep_alive(name: str, framing: Framing) -> bytes:
-    """Returns a format's keep-alive between two frames."""
-    encoder = get_format(name).encoder(framing, StreamContext("", "", None, "", lambda: 0))
+def keep_alive(form: Format, framing: Framing, number: int = 0) -> bytes:
+    """Returns a format's keep-alive between two frames.
+
+    Args:
+        form: The format.
+        framing: The framing.
+        number: The number of the last event, for keep-alives that have it.
+    """
+    encoder = form.encoder(framing, StreamContext("", "", None, "", lambda: 0))
+    if number:
+        encoder.append_frames(b"", number + 1)  # the first event is number 0
     encoder.heartbeat()
     return encoder.take()
 

@@ -93,6 +93,7 @@ class SharedAnswers:
         is_gone: As for `Store.know_workers`.
         seals: As for `open_store`.
         now_ms: Returns milliseconds since the epoch.
+        longest_call: As for `use`.
 
     Attributes:
         store: Has the logs.
@@ -111,13 +112,14 @@ class SharedAnswers:
         memory: Backend | None = None,
         is_gone: IsGone | None = None,
         seals: Seals | None = None,
+        longest_call: float = LIMITS.shared_call,
     ) -> None:
         self.settings = settings
         self.loop = loop
         self.now_ms = now_ms
         own = replace(store, ttl=settings.ttl, max_bytes=settings.max_bytes, sync="batched")
         beside = None if memory is None else memory.beside()
-        ttl = _claim_ttl(settings)
+        ttl = _claim_ttl(settings, longest_call)
         self.store = open_store(own, home.timers, claim_ttl=ttl, claims=ANSWERS, memory=beside, seals=seals)
         self.home = home
         self._is_gone = is_gone
@@ -128,10 +130,15 @@ class SharedAnswers:
         self._opening: asyncio.Task[None] | None = None
         self._open_again = -math.inf
 
-    def use(self, settings: CacheSettings) -> None:
-        """Uses other settings from now on."""
+    def use(self, settings: CacheSettings, longest_call: float) -> None:
+        """Uses other settings from now on.
+
+        Args:
+            settings: `[cache]`.
+            longest_call: The longest `total_timeout` of an upstream.
+        """
         self.settings = settings
-        self.store.use(_claim_ttl(settings))
+        self.store.use(_claim_ttl(settings, longest_call))
         self.store.keep(settings.ttl, settings.max_bytes)
 
     async def close(self) -> None:
@@ -501,6 +508,6 @@ def _log_caller(owner: str) -> str:
     return f"answers {owner}"
 
 
-def _claim_ttl(settings: CacheSettings) -> float:
+def _claim_ttl(settings: CacheSettings, longest_call: float) -> float:
     """Returns the seconds for which a key is claimed: the longest call, and the time to live of its answer."""
-    return settings.ttl + LIMITS.shared_call
+    return settings.ttl + min(longest_call, LIMITS.shared_call)

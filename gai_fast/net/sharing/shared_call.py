@@ -446,6 +446,9 @@ class SharedReader(LogCursor):
         """Whether the stream's own request was sent twice."""
         return self._is_first and self.call is not None and self.call.resent
 
+    def limit_silence(self, seconds: float) -> None:
+        """Does nothing: other streams may read the call, and each has patience of its own."""
+
     def pause_reading(self) -> None:
         """Pauses: new lines stay in the log."""
         if self.is_paused or self.is_over:

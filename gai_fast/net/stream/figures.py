@@ -48,9 +48,13 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         charges=charges,
         cache=None if spec.sharing is None else spec.sharing.role,
     )
+    if spec.session is not None:
+        metrics.session = spec.session.digest
     attempt = attempts.attempt
-    if attempt is not None and attempt.adapter.changes is not None:
-        metrics.dropped = tuple(attempt.adapter.changes.dropped[: LIMITS.logged_changes])
+    if attempt is not None:
+        metrics.upstream_key = attempt.key_place
+        if attempt.adapter.changes is not None:
+            metrics.dropped = tuple(attempt.adapter.changes.dropped[: LIMITS.logged_changes])
     if attempts.bill.absurd_tokens:
         metrics.absurd_tokens = attempts.bill.absurd_tokens
     return metrics

@@ -284,7 +284,7 @@ class Engine(EngineCallbacks):
         self.store.use(settings.idempotency.ttl)
         self.durable.use(settings.limits.drains)
         if self.answers is not None:
-            self.answers.use(settings.cache)
+            self.answers.use(settings.cache, _longest_call(settings))
         if settings.otel != old.otel:
             self._replace_telemetry(settings)
         self._processors = [read_processor(entry) for entry in settings.processors]
@@ -444,7 +444,15 @@ class Engine(EngineCallbacks):
             return None
         if self.answers is None:
             self.answers = SharedAnswers(
-                self, settings.cache, settings.store, self._loop, now_ms, self._memory, self._is_gone, self._seals
+                self,
+                settings.cache,
+                settings.store,
+                self._loop,
+                now_ms,
+                self._memory,
+                self._is_gone,
+                self._seals,
+                _longest_call(settings),
             )
         return self.answers
 
@@ -613,6 +621,11 @@ def when_both_done(
     if first is None or second is None:
         return second if first is None else first
     return cast("asyncio.Future[None]", asyncio.gather(first, second))
+
+
+def _longest_call(settings: Settings) -> float:
+    """Returns the seconds of the longest call to an upstream."""
+    return max((each.total_timeout for each in settings.upstreams.values()), default=0.0)
 
 
 def _telemetry(settings: Settings) -> Telemetry | None:

@@ -112,6 +112,13 @@ class OpenExchange(Protocol):
     def resume_reading(self) -> None:
         """Resumes reading; idempotent."""
 
+    def limit_silence(self, seconds: float) -> None:
+        """Sets the longest silence of the response, in place of the upstream's `idle_timeout`.
+
+        Args:
+            seconds: Seconds without a byte while reading is on.
+        """
+
     def close(self) -> None:
         """Aborts the exchange. May be called at any time; the receiver is not called afterwards; idempotent."""
 
@@ -182,6 +189,7 @@ class Exchange:
         "_clock",
         "_connect_by",
         "_connection",
+        "_idle",
         "_method",
         "_paused",
         "_peer",
@@ -231,6 +239,7 @@ class Exchange:
         self._response: ResponseReader  # from `begin` on
         self.fast_path: FastPath | None = None
         self._paused = False
+        self._idle = timeouts.idle
         self._total_by = now + timeouts.total
         self._read_at = now
         self._connect_by = self._armed = 0.0
@@ -267,6 +276,12 @@ class Exchange:
                 self._read_at = self._clock()
                 self._connection.resume_reading()
                 self._arm()
+
+    def limit_silence(self, seconds: float) -> None:
+        """Works as `OpenExchange.limit_silence`."""
+        self._idle = seconds
+        if self._state is not _ENDED:
+            self._arm()
 
     @property
     def unsent(self) -> int:
@@ -457,7 +472,7 @@ class Exchange:
         if self._state is _QUEUED or self._paused:
             return self._total_by
         read_at = self._read_at if self.fast_path is None else max(self._read_at, self.fast_path.at)
-        return min(self._total_by, read_at + self._timeouts.idle)
+        return min(self._total_by, read_at + self._idle)
 
     def _arm(self) -> None:
         """Makes sure that a timer fires no later than the deadline. If it fires earlier, `look` sets it again."""
@@ -485,7 +500,7 @@ class Exchange:
             text = f"no connection to {self._peer} within {self._timeouts.connect:g} s (connect_timeout)"
             self.fail(Error("timeout", f"{text}: check base_url and the network", reason="connect"))
         else:
-            text = f"{self._peer} sent nothing for {self._timeouts.idle:g} s (idle_timeout)"
+            text = f"{self._peer} sent nothing for {self._idle:g} s (idle_timeout)"
             self.fail(Error("timeout", text, reason="idle"))
 
 

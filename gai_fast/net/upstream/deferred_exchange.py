@@ -22,6 +22,7 @@ class DeferredExchange:
         self._receiver = receiver
         self._exchange: OpenExchange | None = None
         self._is_paused = False
+        self._silence: float | None = None  # seconds, if they are limited
 
     def become(self, send: Callable[[], OpenExchange]) -> None:
         """Sends the request.
@@ -34,6 +35,8 @@ class DeferredExchange:
         except Error as error:
             self._receiver.exchange_ended(error)
             return
+        if self._silence is not None:
+            self._exchange.limit_silence(self._silence)
         if self._is_paused:
             self._exchange.pause_reading()
 
@@ -69,6 +72,12 @@ class DeferredExchange:
         self._is_paused = False
         if self._exchange is not None:
             self._exchange.resume_reading()
+
+    def limit_silence(self, seconds: float) -> None:
+        """Works as `OpenExchange.limit_silence`."""
+        self._silence = seconds
+        if self._exchange is not None:
+            self._exchange.limit_silence(seconds)
 
     def close(self) -> None:
         """Aborts; a request that waits is not sent."""

@@ -28,6 +28,17 @@ _Address = tuple[socket.AddressFamily, Any]
 """An address family and a resolved socket address of this family."""
 
 Role = Literal["upstream", "proxy"]
+_KEEP_ALIVE: Final = tuple(
+    (getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", LIMITS.keep_alive_after),
+        ("TCP_KEEPALIVE", LIMITS.keep_alive_after),  # as TCP_KEEPIDLE, on macOS
+        ("TCP_KEEPINTVL", LIMITS.keep_alive_every),
+        ("TCP_KEEPCNT", LIMITS.keep_alive_probes),
+    )
+    if hasattr(socket, name)
+)
+"""Options by which the system notices that a silent upstream's machine has vanished."""
 _KEYS: Final[dict[Role, str]] = {"upstream": "base_url", "proxy": "proxy"}
 
 
@@ -226,6 +237,9 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     if NOT_BLOCKING == socket.SOCK_STREAM:
         sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
     return sock
 
 

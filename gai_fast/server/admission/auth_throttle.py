@@ -27,6 +27,7 @@ from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 
+
 class Tally:
     """The wrong keys of one address in one minute.
 

@@ -153,6 +153,12 @@ def _framing(parameter: str | None, accept: str | None) -> Framing:
     return _RANGES[preferred]
 
 
+def for_program(negotiated: Negotiated, user_agent: str | None) -> Negotiated:
+    """Returns the form of an answer for a client's program; as `Format.for_program`."""
+    form = negotiated.format.for_program(user_agent)
+    return negotiated if form is negotiated.format else Negotiated(form, negotiated.framing, negotiated.envelope)
+
+
 def form_of(negotiated: Negotiated, stream: StreamSettings) -> Representation:
     """Returns the form in which a client gets a durable stream.
 

@@ -239,10 +239,10 @@ def _of_operators() -> dict[str, Schema]:
             **dict.fromkeys(("key", "model", "upstream", "endpoint", "transport", "request_id", "stream_id"), _TEXT),
             "outcome": {"enum": [*get_args(Outcome)]},
             "status": _or_null(_COUNT),
-            **dict.fromkeys(("code", "finish_reason"), name),
+            **dict.fromkeys(("code", "finish_reason", "session"), name),
             "duration_ms": _NUMBER,
             "ttft_ms": _or_null(_NUMBER),
-            **dict.fromkeys(("input_tokens", "output_tokens"), _or_null(_COUNT)),
+            **dict.fromkeys(("input_tokens", "cached_input_tokens", "output_tokens"), _or_null(_COUNT)),
             "cost": _or_null(_NUMBER),
             "currency": name,
         }

@@ -151,6 +151,10 @@ class NextCalls:
         self._asked = after[0]
         return after[0].call, after[1]
 
+    def has_others(self) -> bool:
+        """Returns whether another target is left; as `Candidates.has_others`."""
+        return self._candidates.has_others(self._asked.model)
+
     def other(self) -> PassedCall | None:
         """Returns the call for another target, in place of one that could not be made. None if there is none."""
         other = self._candidates.following(self._asked, has_begun=False)

@@ -99,6 +99,7 @@ class Transfer(Receiver):
         self._paused_at: float | None = None
         self._paused = 0.0
         self._absurd_tokens = 0
+        self._is_hurried = False  # whether its head is awaited for a shorter time than the rest
         self._is_owed = False  # its client has left, and the upstream may have the request
         self._has_ended = False
 
@@ -161,6 +162,8 @@ class Transfer(Receiver):
                 self._exchange = opened
                 if self._attempts == 1 and call.model is not None:
                     self._places.note_move(call.model)
+                if call.at is not None and call.is_repeatable and call.upstream.idle_timeout == "auto":
+                    self._give_up_sooner(call, opened)
                 if self._next is not None and self._next.is_first():
                     targets.policy.budget(call.upstream.name).request(now)
                 return
@@ -171,6 +174,13 @@ class Transfer(Receiver):
                 self._end_with(refused)
                 return
             self._use(other)
+
+    def _give_up_sooner(self, call: PassedCall, opened: OpenExchange) -> None:
+        """Shortens the silence before an answer, if another target is left: as rule 6 of `net/attempts/attempts.py`."""
+        targets = () if call.model is None else call.model.targets
+        if len(targets) > 1 if self._next is None else self._next.has_others():
+            opened.limit_silence(SHARED.patience_with_others)
+            self._is_hurried = True
 
     def _open(self, upstream: UpstreamSettings) -> OpenExchange:
         """Sends the request of an attempt, with a token if the upstream has an identity.
@@ -292,6 +302,9 @@ class Transfer(Receiver):
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """Works as `Receiver.head_received`."""
         self._status, self._headers = status, headers
+        if self._is_hurried and self._exchange is not None:
+            self._is_hurried = False
+            self._exchange.limit_silence(self._call.upstream.peer.idle_timeout)
         places = self._places
         if status < _SERVER_FAILED:
             places.succeeded()
@@ -481,6 +494,7 @@ class Transfer(Receiver):
             usage=usage,
             provider=call.upstream.provider.partition(":")[0],
             upstream=call.upstream.name,
+            upstream_key=self._places.key_place,
             model="" if call.model is None else call.model.name,
             endpoint=call.endpoint,
             transport=PASS_THROUGH,

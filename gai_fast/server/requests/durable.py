@@ -20,7 +20,7 @@ from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
-from gai_fast.server.admission.negotiation import asks_for_state, form_of
+from gai_fast.server.admission.negotiation import asks_for_state, for_program, form_of
 from gai_fast.server.http.replies import Reply, StreamHead, id_headers
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
@@ -216,6 +216,8 @@ class DurableRoutes:
         """Returns the form that the client asks for; the default is the format of the log."""
         accept = incoming.http.headers.get("accept")
         negotiated = incoming.negotiate(accept, default_format or log.header.format)
+        if negotiated.format.tells_programs_apart:
+            negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
         stream = self._stream_settings(log.header.model)
         return form_of(negotiated, stream)
 

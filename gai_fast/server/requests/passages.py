@@ -28,7 +28,7 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.further_models import check_further_models
-from gai_fast.server.admission.negotiation import Negotiated, form_of, negotiate
+from gai_fast.server.admission.negotiation import Negotiated, for_program, form_of, negotiate
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.limits import LIMITS
@@ -383,6 +383,8 @@ class DialectPassage(StreamPassage):
         # A background response is logged in its route's own format: the query cannot choose another one.
         query = {} if is_unfollowed else incoming.query
         negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
+        if negotiated.format.tells_programs_apart and asked.stream:
+            negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
         specs = self._home.specs
         spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None)
         if is_unfollowed:

@@ -130,7 +130,7 @@ class TestShow:
         assert document["server"]["host"] == "127.0.0.1"
         assert document["upstream"][0]["api_key"] == "env:OPENAI_API_KEY"
         assert document["upstream"][0]["headers"] == {"authorization": "[redacted]"}
-        assert document["upstream"][0]["idle_timeout"] == 60.0
+        assert document["upstream"][0]["idle_timeout"] == "auto"
         assert document["model"] == [{"name": "fast", "upstream": "main", "id": "fast", "heartbeat": 3.0}]
 
     @pytest.mark.parametrize(

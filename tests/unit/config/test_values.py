@@ -16,6 +16,7 @@ from gai_fast.config.values import (
     moment,
     one_or_more,
     seconds,
+    seconds_or_auto,
     switch,
     text,
     texts,
@@ -133,3 +134,11 @@ def test_another_value_is_refused_without_being_repeated(kind: str, value: Any, 
 def test_each_kind_has_its_schema(key: Key) -> None:
     assert key.schema.keys() & {"type", "enum", "oneOf"}
     assert not key.secret
+
+
+def test_a_time_may_be_left_to_the_gateway() -> None:
+    key = seconds_or_auto("About.")
+    assert (key.read("auto"), key.read(1), key.read(0.5)) == ("auto", 1.0, 0.5)
+    for value in ("never", 0, -1, True, None, LONGEST + 1):
+        with pytest.raises(ValueError, match=f'must be seconds, more than 0, at most {LONGEST:.0f}, or "auto"'):
+            key.read(value)

@@ -162,6 +162,9 @@ class FakeExchange:
     def resume_reading(self) -> None:
         self.calls.append("resume")
 
+    def limit_silence(self, seconds: float) -> None:
+        self.calls.append(f"silence {seconds:g}")
+
     def close(self) -> None:
         self.calls.append("close")
 

@@ -6,8 +6,9 @@ import { count, make, put } from "./streams.js";
 
 const EVERY = 5_000; // ms between two questions: a thousand rows are 5 ms of the server's work
 const ROWS = 200; // what a page lays out without effort
+const MODELS = 3; // whose cached parts fit into a line
 const KEPT = 1000; // what the server keeps: `recent_requests`
-const COLUMNS = ["Ended", "Key", "Model", "End", "Tokens", "Cost", "First token", "Time", "Ids"];
+const COLUMNS = ["Ended", "Key", "Model", "End", "Tokens", "Cached", "Cost", "First token", "Time", "Ids"];
 
 const whole = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
 export const money = (amount, currency) => {
@@ -33,6 +34,21 @@ export function idButton(what, id) {
   return button;
 }
 
+/** The part of the prompts that providers had in their caches; "" if nobody counted them. */
+function cached(rows) {
+  const counted = rows.filter((row) => row.input_tokens && row.cached_input_tokens !== null);
+  const of = (name) => counted.reduce((sum, row) => sum + row[name], 0);
+  return counted.length ? `${whole((100 * of("cached_input_tokens")) / of("input_tokens"))} %` : "";
+}
+
+/** The cached part of each model, of those with the most requests. */
+function cachedByModel(rows) {
+  const models = new Map();
+  for (const row of rows) if (row.model) models.set(row.model, [...(models.get(row.model) ?? []), row]);
+  const shown = [...models].map(([model, of]) => [model, cached(of), of.length]).filter(([, share]) => share);
+  return shown.sort((a, b) => b[2] - a[2]).slice(0, MODELS).map(([model, share]) => `${model} ${share} cached`);
+}
+
 /** The sums of some requests, in one line. */
 function summary(rows) {
   const failed = rows.filter(({ outcome }) => outcome === "failed" || outcome === "refused").length;
@@ -44,6 +60,7 @@ function summary(rows) {
     `${count(rows.length)} ${rows.length === 1 ? "request" : "requests"}`,
     failed && `${count(failed)} failed`,
     tokens && `${whole(tokens)} tokens out`,
+    ...cachedByModel(rows),
     ...[...costs].map(([currency, amount]) => money(amount, currency)),
     first.length && `first token p50 ${seconds(first[Math.floor((first.length - 1) / 2)] / 1e3)}`,
   ].filter(Boolean).join(" · ");
@@ -57,6 +74,7 @@ function cellsOf(row) {
     row.model || "–",
     row.code ? `${row.code}${row.status ? ` ${row.status}` : ""}` : row.outcome,
     tokens ? "–" : `${whole(row.input_tokens ?? 0)} → ${whole(row.output_tokens ?? 0)}`,
+    cached([row]) || "–",
     row.cost === null ? "–" : money(row.cost, row.currency),
     row.ttft_ms === null ? "–" : seconds(row.ttft_ms / 1e3),
     seconds(row.duration_ms / 1e3),
@@ -144,7 +162,7 @@ export class Requests {
       const ids = [idButton("request", row.request_id), idButton("stream", row.stream_id)].filter(Boolean);
       const line = make("tr", "", ...cells, make("td", "", ...ids));
       line.dataset.outcome = row.outcome;
-      line.title = [row.endpoint, row.upstream, row.transport].filter(Boolean).join("\n");
+      line.title = [row.endpoint, row.upstream, row.transport, row.session && `session ${row.session}`].filter(Boolean).join("\n");
       return line;
     }));
     if (focused) this.#body.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -152,7 +170,7 @@ export class Requests {
 
   #fits(row) {
     if (this.#outcome && row.outcome !== this.#outcome) return false;
-    const text = [row.key, row.model, row.upstream, row.endpoint, row.outcome, row.code, row.request_id, row.stream_id].join(" ");
+    const text = [row.key, row.model, row.upstream, row.endpoint, row.outcome, row.code, row.request_id, row.stream_id, row.session].join(" ");
     return this.#words.every((word) => text.toLowerCase().includes(word));
   }
 }

@@ -86,6 +86,27 @@ def test_a_missing_key_is_a_warning(run: Run, folder: Path) -> None:
     assert run("check", "-c", "c.toml", env={"OPENAI_API_KEY": "k"}).stderr == ""
 
 
+def test_times_that_end_long_answers_are_warned_of_with_their_lines(run: Run, folder: Path) -> None:
+    upstream = '[[upstream]]\nname = "main"\nprovider = "openai"\napi_key = "env:K"\n'
+    (folder / "c.toml").write_text(
+        f"{upstream}first_event_timeout = 60\nidle_timeout = 299.5\ntotal_timeout = 600\n"
+        + upstream.replace("main", "other")
+        + 'first_event_timeout = 300\nidle_timeout = "auto"\ntotal_timeout = 3600\n'
+    )
+    result = run("check", "-c", "c.toml", env={"K": "k"})
+    think = "ends answers of models that think for minutes: remove it, or set at least 300"
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        0,
+        [
+            f"warning: c.toml:5: `first_event_timeout = 60` of upstream 'main' {think}",
+            f"warning: c.toml:6: `idle_timeout = 299.5` of upstream 'main' {think}",
+            "warning: c.toml:7: `total_timeout = 600` of upstream 'main' ends the long answers of agents: "
+            "remove it, or set at least 3600",
+        ],
+    )
+    assert len(json.loads(run("check", "-c", "c.toml", "--json", env={"K": "k"}).output)["warnings"]) == 3
+
+
 def test_a_probe_opens_the_store_too(run: Run, folder: Path) -> None:
     (folder / "damaged.db").write_text("this is no database" * 100)
     (folder / "c.toml").write_text('[store]\nurl = "sqlite:///damaged.db"\n')

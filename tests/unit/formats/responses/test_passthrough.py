@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from openai._streaming import SSEDecoder
 from openai.types.responses import Response
 
+from gai_fast.formats import get_format
 from tests.conftest import ChangeLimits
 from tests.unit.formats.relays import cut
 from tests.unit.formats.responses_reader import ended, frame, relayed, upstream
-from tests.unit.formats.streams import objects_of
+from tests.unit.formats.streams import context, objects_of
 
 FRAMES = upstream(text=" ".join(f"word{number}" for number in range(60)))
 ANSWER = b"".join(FRAMES)
@@ -133,7 +136,7 @@ def test_an_answer_cancelled_before_its_start_begins_all_the_same() -> None:
     found = objects_of(ended([alive], provider="openai:responses", passes=True, cancel=True))
     kinds = ["keepalive", "response.created", "response.in_progress", "response.incomplete"]
     assert [one["type"] for one in found] == kinds
-    assert [one["sequence_number"] for one in found] == [0, 1, 2, 3]
+    assert [one["sequence_number"] for one in found] == [0, 0, 1, 2]
 
 
 def test_a_cancel_behind_the_terminal_event_adds_no_second_one() -> None:
@@ -188,3 +191,77 @@ def test_an_answer_without_frames_is_translated() -> None:
     found = objects_of(relayed([whole]))
     assert [one["sequence_number"] for one in found] == list(range(len(found)))
     assert found[-1]["response"]["output"][0]["content"][0]["text"] == "Hi"
+
+
+# ---- keep-alives -----------------------------------------------------------------------------------------------------
+
+CREATED, IN_PROGRESS = FRAMES[:2]
+DELTA = FRAMES[4]
+
+
+def kept_alive(number: int) -> bytes:
+    return b'event: keepalive\ndata: {"type":"keepalive","sequence_number":%d}\n\n' % number
+
+
+def for_codex() -> Any:
+    encoder = get_format("responses").for_program("codex_exec/1").passthrough("sse", context(), whole=False)
+    assert encoder is not None
+    return encoder
+
+
+def test_codex_gets_keep_alives_before_the_first_event_and_with_the_number_of_what_was_passed_on() -> None:
+    encoder = for_codex()
+    encoder.heartbeat()
+    assert encoder.take() == kept_alive(0)
+    encoder.frame(CREATED, last=False)
+    encoder.frame(IN_PROGRESS, last=False)
+    encoder.heartbeat()
+    assert encoder.take() == kept_alive(0), "frames that open parts are held until the first content"
+    encoder.append_frames(DELTA, 1)
+    encoder.heartbeat()
+    assert encoder.take() == CREATED + IN_PROGRESS + DELTA + kept_alive(2)
+
+
+@pytest.mark.parametrize(
+    ("line_end", "rest", "said"),
+    [
+        (b"\n", b"", kept_alive(0)),
+        (b"\r\n", b"", kept_alive(0)),
+        (b"\r\n", b"\n", kept_alive(0).replace(b"\n", b"\r")),
+        (b"\r", b"", kept_alive(0).replace(b"\n", b"\r")),
+    ],
+    ids=["LF", "CRLF", "CRLF, split", "CR"],
+)
+def test_a_keep_alive_stands_between_two_frames_whatever_their_line_ends_are(
+    line_end: bytes, rest: bytes, said: bytes
+) -> None:
+    first, second = (one.replace(b"\n", line_end) for one in (CREATED, DELTA))
+    encoder = for_codex()
+    encoder.append_frames(first.removesuffix(rest), 1)
+    encoder.heartbeat()
+    encoder.append_frames(rest + second, 1)
+    body = encoder.take()
+    assert body == first.removesuffix(rest) + said + rest + second
+    types = [json.loads(one.data)["type"] for one in SSEDecoder().iter_bytes(iter([body]))]
+    assert types == ["response.created", "keepalive", "response.output_text.delta"]
+
+
+def test_within_a_frame_a_comment_stands_in_place_of_the_event() -> None:
+    encoder = for_codex()
+    encoder.append_frames(DELTA[:-1], 1)
+    encoder.heartbeat()
+    assert encoder.take() == DELTA[:-1] + b": ping\n"
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["takes no number", "takes one"])
+def test_an_upstreams_own_keep_alive_is_passed_on_and_our_numbers_go_on(number: int) -> None:
+    own = kept_alive(number)
+    second = IN_PROGRESS.replace(b'"sequence_number":1', b'"sequence_number":%d' % (number + 1))
+    body = relayed([CREATED + own + second])
+    assert body.startswith(CREATED + own + second)
+    assert [one["sequence_number"] for one in objects_of(body)][2:] == [number + 1, number + 2, number + 3]
+
+
+def test_an_upstreams_keep_alive_before_its_first_event_is_not_that_event() -> None:
+    body = relayed([kept_alive(0) + CREATED + IN_PROGRESS])
+    assert [one["sequence_number"] for one in objects_of(body)] == [0, 0, 1, 2, 3]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats import Framing, get_format
+from gai_fast.formats import FORMATS, Framing, StreamEncoder, get_format
 from gai_fast.model.events import Event
 from tests.conftest import ChangeLimits
 from tests.unit.formats.responses_reader import RESPONSES, checked, streamed, types, written
@@ -244,3 +244,69 @@ def test_a_delta_with_probabilities_is_no_template() -> None:
     encoded(encoder, [START, text("a")])
     assert encoder.delta_parts(text("a"), "text") is not None
     assert encoder.delta_parts({**text("a"), "logprobs": []}, "text") is None
+
+
+# ---- keep-alives -----------------------------------------------------------------------------------------------------
+
+
+def kept_alive(number: int) -> bytes:
+    return b'event: keepalive\ndata: {"type":"keepalive","sequence_number":%d}\n\n' % number
+
+
+def for_codex(framing: Framing = "sse", *, ids: bool = False) -> StreamEncoder:
+    return RESPONSES.for_program("codex_exec/0.169.0").encoder(framing, context(ids=ids))
+
+
+@pytest.mark.parametrize("program", ["codex_cli_rs/0.169.0 (Debian; x86_64)", "codex-tui/1", "codex/1"])
+def test_codex_gets_an_event_of_openais_own_with_the_last_events_number(program: str) -> None:
+    encoder = RESPONSES.for_program(program).encoder("sse", context())
+    encoder.heartbeat()
+    assert encoder.take() == kept_alive(0)
+    encoder.event(START)
+    encoder.take()
+    encoder.heartbeat()
+    assert encoder.take() == kept_alive(1)
+    encoder.event(text("Hi"))
+    encoder.append_frames(b"", 5)
+    encoder.heartbeat()
+    encoder.event(text("!"))
+    body = encoder.take()
+    assert kept_alive(9) in body
+    assert b'"sequence_number":10' in body.partition(kept_alive(9))[2], "it has taken no number"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        None,
+        "",
+        "codex",
+        "Codex_cli_rs/1",
+        "codexes/1",
+        "my-codex_cli_rs/1",
+        "OpenAI/Python 3.51.0",
+        "claude-cli/2.1.330",
+    ],
+)
+def test_everybody_else_gets_a_comment(program: str | None) -> None:
+    encoder = RESPONSES.for_program(program).encoder("sse", context())
+    encoder.heartbeat()
+    assert encoder.take() == b": ping\n"
+
+
+def test_no_keep_alive_has_an_id_and_ndjson_has_its_empty_line() -> None:
+    encoder = for_codex(ids=True)
+    encoder.event(START)
+    encoder.take()
+    encoder.heartbeat()
+    assert encoder.take() == kept_alive(1)
+    lines = for_codex("ndjson")
+    lines.heartbeat()
+    assert lines.take() == b"\n"
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "responses"])
+def test_no_other_format_tells_programs_apart(name: str) -> None:
+    form = get_format(name)
+    assert not form.tells_programs_apart
+    assert form.for_program("codex_exec/1") is form

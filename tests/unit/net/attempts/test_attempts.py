@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
-from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
+from gai_fast.model.request import Reasoning, Request
+from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
+from gai_fast.net.attempts.balance import Balancer
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import StreamSpec
 from tests.conftest import ChangeLimits
@@ -358,3 +361,105 @@ def test_a_pause_that_no_limit_asks_for_is_part_of_commit_after() -> None:
     failing(stream)
     stream.time.advance(LIMITS.retry_first * 0.9)
     assert stream.client.taken() == ["commit", "flush"]
+
+
+# ---- patience: rule 6 ------------------------------------------------------------------------------------------------
+
+
+THOUGHTFUL = Request(query="hi", reasoning=Reasoning(effort="high"))
+
+
+def backed(*, request: Request | None = None, upstream: dict[str, Any] | None = None, **stream: Any) -> Fixture:
+    """A stream whose model has a fallback, and whose upstream has no times of its own but these."""
+    made = Fixture(first_event_timeout="auto", model={"fallback": ("backup",)}, commit_after=10_000, **stream)
+    made.model = made.spec.model = replace(made.model, upstream=replace(made.model.upstream, **(upstream or {})))
+    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
+    made.targets.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
+    if request is not None:
+        made.spec.request = request
+    return made.start()
+
+
+def test_a_single_upstream_may_think_for_ten_minutes() -> None:
+    stream = Fixture(first_event_timeout="auto", commit_after=10_000).start()
+    stream.time.advance(599)
+    assert stream.client.taken() == []
+    stream.time.advance(2)
+    (error,) = stream.client.taken()
+    assert (error.reason, str(error)) == (
+        "first_event",
+        "upstream 'up' sent no event within 600 s (first_event_timeout)",
+    )
+
+
+def test_where_a_fallback_is_left_a_silent_upstream_is_given_up_after_a_minute_and_the_fallback_may_think() -> None:
+    stream = backed()
+    stream.time.advance(59)
+    assert len(stream.targets.asked) == 1
+    stream.time.advance(2)
+    assert [spec.model.name for spec in stream.targets.asked] == ["m", "backup"]
+    stream.time.advance(590)
+    assert stream.client.taken() == [], "nobody is left to be asked"
+    stream.time.advance(11)
+    (error,) = stream.client.taken()
+    assert (error.code, error.reason) == ("timeout", "first_event")
+
+
+def test_who_asks_for_reasoning_waits_for_it_though_a_fallback_is_left() -> None:
+    stream = backed(request=THOUGHTFUL)
+    stream.time.advance(599)
+    assert len(stream.targets.asked) == 1
+    stream.time.advance(2)
+    assert len(stream.targets.asked) == 2
+
+
+def test_a_time_of_the_operators_holds_in_both_cases() -> None:
+    for request in (None, THOUGHTFUL):
+        stream = backed(request=request, upstream={"first_event_timeout": 90.0})
+        stream.time.advance(89)
+        assert len(stream.targets.asked) == 1
+        stream.time.advance(2)
+        assert len(stream.targets.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("wish", "request_", "own", "limits"),
+    [
+        ("error", None, "auto", []),
+        ("restart", None, "auto", ["silence 60"]),
+        ("continue", None, "auto", ["silence 60"]),
+        ("continue", THOUGHTFUL, "auto", []),
+        ("continue", None, 90.0, []),
+    ],
+)
+def test_a_silence_amid_an_answer_is_limited_where_another_attempt_can_go_on(
+    wish: str, request_: Request | None, own: Any, limits: list[str]
+) -> None:
+    stream = backed(request=request_, upstream={"idle_timeout": own}, on_midstream_failure=wish)
+    assert stream.exchange.calls == limits
+
+
+@pytest.mark.parametrize(("weight", "seconds"), [(1, 61), (0, 601)])
+def test_a_target_of_weight_0_is_nobody_to_ask(weight: int, seconds: int) -> None:
+    places = [UpstreamSettings(name, "openai-compatible", "http://x", retries=0) for name in "ab"]
+    targets = (TargetSettings(places[0], "m"), TargetSettings(places[1], "m", weight=weight))
+    stream = Fixture(model={"targets": targets}, commit_after=10_000)
+    stream.model = stream.spec.model = replace(stream.model, upstream=places[0])
+    stream.targets.balancer = Balancer(stream.model, Random(1), lambda _: 0.0)
+    stream.start()
+    stream.time.advance(seconds - 2)
+    assert stream.targets.failures == []
+    stream.time.advance(2)
+    assert stream.targets.failures[0] == ("a", "timeout")
+
+
+def test_the_model_that_fallback_on_names_for_a_timeout_is_left_to_be_asked() -> None:
+    for code, seconds in (("timeout", 61), ("rate_limited", 601)):
+        stream = Fixture(first_event_timeout="auto", model={"fallback_on": {code: "backup"}}, commit_after=10_000)
+        spare = UpstreamSettings("spare", "openai-compatible", "http://y")
+        stream.targets.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
+        stream.start()
+        stream.time.advance(seconds - 2)
+        assert stream.targets.failures == []
+        stream.time.advance(2)
+        assert stream.targets.failures[0] == ("up", "timeout")

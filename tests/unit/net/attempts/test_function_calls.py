@@ -292,6 +292,18 @@ async def test_the_time_between_two_lines_begins_again_with_reading() -> None:
     assert error.reason == "idle"
 
 
+async def test_a_shorter_silence_holds_from_then_on() -> None:
+    function = Function()
+    function.go_on()
+    receiver, exchange = opened(function)
+    await until(lambda: len(receiver.calls) == 2)
+    exchange.limit_silence(0.05)
+    error = await receiver.ended()
+    assert error is not None
+    assert "gave nothing for 0.05 s (idle_timeout)" in str(error)
+    exchange.limit_silence(0.01)
+
+
 # ---- places ----------------------------------------------------------------------------------------------------------
 
 

@@ -246,7 +246,7 @@ def test_an_error_that_is_the_first_event_of_its_stream_has_the_envelope() -> No
     ("name", "framing", "said"), [("gai", "sse", b": ping\n"), ("gai", "ndjson", b"\n"), ("openai", "sse", b": ping\n")]
 )
 def test_a_keep_alive_is_the_formats_own(name: str, framing: Framing, said: bytes) -> None:
-    assert keep_alive(name, framing) == said
+    assert keep_alive(get_format(name), framing) == said
     form = Representation(get_format(name), framing)
     for made in (form, FORMS[1]):
         other = view(made, form)
@@ -371,3 +371,20 @@ def test_every_event_that_a_view_writes_has_its_time_where_the_stream_has(made: 
     assert len(events) >= len(EVENTS)
     assert {event["type"] for event in events if "ts" not in event} == {"done"}
     assert {event["ts"] for event in events if event["type"] == "finish"} == {4000}
+
+
+def test_codex_gets_keep_alives_with_the_number_of_the_last_event_it_has() -> None:
+    form = Representation(get_format("responses").for_program("codex_exec/1"), "sse")
+    kept = b'event: keepalive\ndata: {"type":"keepalive","sequence_number":%d}\n\n'
+    own = view(form, form)
+    own.heartbeat()
+    own.number = 7  # the follower's position
+    own.heartbeat()
+    assert b"".join(own.take_pieces()) == kept % 0 + kept % 7
+    other = view(FORMS[0], form)
+    other.heartbeat()
+    assert b"".join(other.take_pieces()) == kept % 0
+    sent = fed(other, *pieces(FORMS[0])[:2])
+    other.heartbeat()
+    last = max(map(int, re.findall(rb'"sequence_number":(\d+)', sent)))
+    assert b"".join(other.take_pieces()) == kept % last

@@ -22,7 +22,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.sharing.answers import SharedAnswer, SharedAnswers, key_of
+from gai_fast.net.sharing.answers import SharedAnswer, SharedAnswers, _claim_ttl, key_of
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -381,7 +381,12 @@ async def test_other_settings_hold_from_then_on() -> None:
     process = Process()
     process.finished(process.sharing())
     await until(lambda: process.sharing().finds(spec()))
-    process.answers.use(CacheSettings(ttl=5.0, max_bytes=65536, scope="all"))
+    process.answers.use(CacheSettings(ttl=5.0, max_bytes=65536, scope="all"), 86400.0)
     assert process.answers.store.memory.max_bytes == 65536
     assert not process.sharing().finds(spec()), "the caller's own is not everybody's"
     await process.answers.close()
+
+
+@pytest.mark.parametrize(("longest", "claimed"), [(90.0, 90.0), (86400.0, 3600.0)])
+def test_a_key_is_claimed_as_long_as_the_longest_call_and_an_hour_at_most(longest: float, claimed: float) -> None:
+    assert _claim_ttl(CacheSettings(ttl=5.0), longest) == 5.0 + claimed

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from gai_fast.core.session import Session
 from gai_fast.model.changes import Changes
+from gai_fast.model.settings import Secret
 from gai_fast.net.stream.figures import figures_of
 from tests.limits import LIMITS
 from tests.unit.net.attempts.test_attempts import failing
@@ -54,3 +58,21 @@ def test_they_name_the_members_that_the_upstream_was_asked_without() -> None:
         attempt.adapter.changes.drop(f"tools[{number}]")
     dropped = figures_of(stream.relay, stream.session.attempts, "m", "finished").dropped
     assert (len(dropped), dropped[0]) == (LIMITS.logged_changes, "tools[0]")
+
+
+def test_they_name_the_session_and_the_place_of_the_key() -> None:
+    first, second = Secret("one"), Secret("two")
+    stream = Fixture()
+    upstream = replace(stream.model.upstream, api_key=first, more_api_keys=(second,))
+    stream.model = stream.spec.model = replace(stream.model, upstream=upstream)
+    stream.spec.session = Session("a name", "0123456789abcdef")
+    stream.streaming()
+    attempts = stream.session.attempts
+    figures = figures_of(stream.relay, attempts, "m", "finished")
+    assert (figures.session, figures.upstream_key) == ("0123456789abcdef", 1)
+    assert attempts.attempt is not None
+    for key, place in ((second, 2), (Secret("of an earlier configuration"), 0), (None, 0)):
+        attempts.attempt.key = key
+        assert figures_of(stream.relay, attempts, "m", "finished").upstream_key == place
+    stream.spec.session = None
+    assert figures_of(stream.relay, attempts, "m", "finished").session == ""

@@ -13,7 +13,7 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import Outcome, Tallies
-from gai_fast.model.settings import ModelSettings, Price, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, Patience, Price, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import Balancer, TargetKey, TargetRequest, target_key
 from gai_fast.net.attempts.hedge import Hedge
@@ -142,7 +142,7 @@ class Fixture:
         self,
         *,
         hold: bool = False,
-        first_event_timeout: float = 60.0,
+        first_event_timeout: Patience = 60.0,
         model: dict[str, Any] | None = None,
         **stream: Any,
     ) -> None:

@@ -306,6 +306,22 @@ async def test_silence_is_a_timeout_and_any_byte_begins_it_anew(bench: Bench) ->
     assert bench.transport.aborted
 
 
+@pytest.mark.parametrize("amid", [False, True])
+async def test_a_shorter_silence_holds_for_one_exchange(bench: Bench, amid: bool) -> None:
+    bench.loop.advance(10)
+    if amid:
+        bench.transport.feed(CHUNKED + chunk(b"a"))
+        bench.loop.advance(10)
+    bench.exchange.limit_silence(30.0)
+    bench.loop.advance(19.8)
+    assert not bench.receiver.ends
+    bench.loop.advance(0.3)
+    assert str(bench.receiver.error).endswith("sent nothing for 30 s (idle_timeout)")
+    bench.exchange.limit_silence(5.0)
+    bench.loop.advance(60)
+    assert len(bench.receiver.ends) == 1
+
+
 async def test_the_timer_of_a_connection_serves_all_its_exchanges(
     make_bench: Callable[..., Bench], timers: TimerWheel, make_recorder: Any
 ) -> None:

@@ -38,3 +38,11 @@ def test_what_is_closed_before_it_is_sent_tells_nothing() -> None:
     exchange.resume_reading()
     exchange.close()
     assert receiver.ends == []
+
+
+def test_a_limit_of_silence_that_is_set_before_it_is_sent_holds_afterwards() -> None:
+    exchange, real = DeferredExchange(Recorder()), FakeExchange()
+    exchange.limit_silence(60.0)
+    exchange.become(lambda: real)
+    exchange.limit_silence(30.0)
+    assert real.calls == ["silence 60", "silence 30"]

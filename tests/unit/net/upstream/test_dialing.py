@@ -247,3 +247,12 @@ async def test_a_process_without_descriptors_connects_to_nothing_at_once(monkeyp
 
     monkeypatch.setattr(dialing, "StreamSocket", none_left)
     assert host("127.0.0.1", 9).connect_at_once() is None
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_system_asks_whether_a_silent_machine_is_there(family: socket.AddressFamily) -> None:
+    idle = socket.TCP_KEEPIDLE if hasattr(socket, "TCP_KEEPIDLE") else socket.TCP_KEEPALIVE
+    with contextlib.closing(dialing._new_socket(family)) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        options = idle, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
+        assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [30, 10, 3]

@@ -27,7 +27,8 @@ STREAM: dict[str, Any] = {
     "request_id": "req",
     "stream_id": "s1",
     "finish_reason": "stop",
-    "usage": {"input_tokens": 7, "output_tokens": 3, "source": "counted"},
+    "session": "0123456789abcdef",
+    "usage": {"input_tokens": 7, "cached_input_tokens": 5, "output_tokens": 3, "source": "counted"},
     "cost": 2_500_000_000,
     "currency": "USD",
 }
@@ -53,6 +54,7 @@ def test_a_stream_is_listed_with_its_figures() -> None:
         "transport": "sse",
         "request_id": "req",
         "stream_id": "s1",
+        "session": "0123456789abcdef",
         "outcome": "finished",
         "status": None,
         "code": None,
@@ -60,6 +62,7 @@ def test_a_stream_is_listed_with_its_figures() -> None:
         "duration_ms": 1500.0,
         "ttft_ms": 250.0,
         "input_tokens": 7,
+        "cached_input_tokens": 5,
         "output_tokens": 3,
         "currency": "USD",
     }
@@ -75,6 +78,7 @@ def test_a_refused_request_is_listed_with_its_status() -> None:
     assert (row["key"], row["endpoint"], row["request_id"]) == ("alice", "/r", "req")
     assert row["duration_ms"] >= 500
     assert (row["model"], row["ttft_ms"], row["output_tokens"], row["cost"]) == ("", None, None, None)
+    assert (row["session"], row["cached_input_tokens"]) == (None, None)
 
 
 @pytest.mark.parametrize("tokens", ["7", None, True, -1, 1.5, [7]])

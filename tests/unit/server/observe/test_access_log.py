@@ -71,7 +71,7 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         asked.metrics = StreamMetrics(duration=1.0)
         AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
-        usage = {"input_tokens": 3, "output_tokens": 4, "source": "provider"}
+        usage = {"input_tokens": 3, "cached_input_tokens": 2, "output_tokens": 4, "source": "provider"}
         asked.metrics = StreamMetrics(
             duration=1.0,
             time_to_first_token=0.25,
@@ -81,6 +81,8 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
             currency="USD",
             code="network",
             dropped=("tools[0]", "store"),
+            session="0123456789abcdef",
+            upstream_key=2,
         )
         AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
         log_unreadable("192.0.2.1", 400, "our-id")
@@ -92,6 +94,8 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
         name: full[name] for name in ("ttft_ms", "chunks", "in_tokens", "out_tokens", "cost", "currency", "error_code")
     }
     assert [*result.values()] == [250.0, 7, 3, 4, 0.0066, "USD", "network"]
+    sight = [(each["session"], each["upstream_key"], each["cached_tokens"]) for each in (empty, full)]
+    assert sight == [(None, None, None), ("0123456789abcdef", 2, 2)]
     assert (unreadable["msg"], unreadable["status"]) == ("request", 400)
     assert "path" not in unreadable
 
