@@ -386,7 +386,7 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
     "lane": texts(
         "The paths that are passed through to it, such as /v1/embeddings; * is one segment, POST and GET unless named.",
-        checks.lane,
+        checks.pass_path,
     ),
 }
 MODEL: Final[Mapping[str, Key]] = {
@@ -651,7 +651,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
-    "upstream": {**_defaults(UpstreamSettings), "headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS},
+    "upstream": _defaults(UpstreamSettings)
+    | {"headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS, "lane": ()},
     "model": {
         "fallback": (),
         "fallback_on": {},

@@ -113,7 +113,7 @@ class API(NativeRules):
     """Where the provider has OpenAI's API beside chat."""
     keyed_paths: ClassVar[tuple[str, ...]] = ()
     """The paths below `base_url` at which the provider knows the header `Idempotency-Key`: of two requests with one key
-    it carries out one. A `*` is any segment (`model/lane_paths.py`)."""
+    it carries out one. A `*` is any segment (`model/pass_paths.py`)."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """The rules of a request in its dialect."""
     has_quirks: ClassVar[bool] = False

@@ -321,7 +321,7 @@ def _row(
         "limits": limits,
         "spent": None if spent is None else units(spent),
         "spent_period": period,
-        "lane": list(key.lane),
+        "lane": list(key.pass_upstreams),
         "source": "file" if stored is None else "store",
         "created": None if stored is None else timestamp(stored.created),
         "grace_until": timestamp(stored.former_until) if stored is not None and has_former else None,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, get_args
 
 from gai_fast.model.events import Event
-from gai_fast.model.lane_paths import METHODS
 from gai_fast.model.metrics import Outcome
+from gai_fast.model.pass_paths import METHODS
 from gai_fast.model.request import Request
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.server.admin.routes import AdminRoutes
