@@ -83,7 +83,7 @@ def _place(host: str, port: int) -> str:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Checks that an address can be listened on; grpcio does not tell why it cannot.
+    """Checks that the command can listen on an address: grpcio does not report the reason if it cannot.
 
     Raises:
         StartupFailure: It cannot.

@@ -588,7 +588,7 @@ LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 _LEAST_ELSEWHERE: Final = 0.75
 """The least likeness of a misspelt key to a key of another section. Among all sections some are near by chance."""
 _TIMEOUTS: Final = ("timeout", "request_timeout", "read_timeout", "stream_timeout")
-"""Names of other gateways for what are several keys here, none of which is nearest."""
+"""Other gateways' names for settings that are several keys here: no single key is the nearest."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'a name for the caller, such as name = "website"',

@@ -59,7 +59,7 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
 
 
 class _Step:
-    """How an event of one type is handled in one state: `TRANSITIONS` joined with the tables of `events`.
+    """The handling of one type of event in one state: `TRANSITIONS` joined with the tables of `events`.
 
     One look-up returns all of it.
     """

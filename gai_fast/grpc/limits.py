@@ -77,7 +77,7 @@ class Limits:
 
     grpc_age: float = 300.0
     """Seconds after which a client is asked to make its next calls over another connection; a client of gRPC does so
-    unseen. Calls that nobody takes the end of keep their places as long as their connection."""
+    unseen. A call whose end the client never reads keeps its place as long as its connection."""
 
     grpc_age_grace: float = 3600.0
     """Seconds after that in which the connection's calls may end: six times a gateway's longest answer by default

@@ -154,7 +154,7 @@ class Verdict(NamedTuple):
 
 
 GRANTED: Final = -1
-"""The place in a verdict on what is admitted."""
+"""The index of the admitted demands in a verdict."""
 
 
 class RateStatus(NamedTuple):

@@ -192,7 +192,7 @@ class Ledger(ABC):
             key: The caller's.
 
         Returns:
-            `False`: only `look` can tell.
+            False: only `look` can decide.
 
         Raises:
             RateLimited: As `try_take`.

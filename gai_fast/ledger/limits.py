@@ -27,7 +27,7 @@ class Limits:
     """Seconds after which a worker that is not heard loses its streams and their reservations: four signs of life."""
 
     ledger_idle: float = 60.0
-    """Seconds after which a worker tells the streams of a key again: Redis forgets keys that are not heard of."""
+    """Seconds after which a worker reports the streams of a key again: Redis forgets keys that are not heard of."""
 
     ledger_batch: int = 500
     """Keys, and entries of spend, in one exchange: 5 ms of a Redis server's time."""

@@ -53,7 +53,7 @@ _NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
 _MOST: Final = 2**63 - 1
 """The largest sum in Redis."""
 _NOTHING: Final = 0
-"""The number of an exchange that tells nothing, and is answered nothing."""
+"""The number of an empty exchange, whose answer is empty too."""
 
 
 class RedisHome(SharedHome):

@@ -215,7 +215,7 @@ class SharedLedger(Ledger):
         self._begin(self._run())
 
     async def close(self) -> None:
-        """Reports what is left, for at most `limits.ledger_wait`, and ends."""
+        """Sends the last reports, for at most `limits.ledger_wait`, and ends."""
         try:
             async with asyncio.timeout(LIMITS.ledger_wait):
                 while self._has_news and self._tasks and self._health.problem is None:
@@ -354,7 +354,7 @@ class SharedLedger(Ledger):
     def _used(self, key: str, caps: Caps) -> LimitUsage:
         mine = self._key(key, caps)
         since = self._clock() - mine.answered_at
-        if since > LIMITS.ledger_flush:  # others may have used some: the next answer tells that
+        if since > LIMITS.ledger_flush:  # other workers may have used some: the next answer has the number
             self._report_soon(mine)
         used = mine.used
         rates = [*NO_USES]
@@ -371,7 +371,7 @@ class SharedLedger(Ledger):
         self._flush_soon()
 
     def reported(self, key: str) -> asyncio.Future[None] | None:
-        """Returns what ends of streams wait for; as `Ledger.reported`."""
+        """Returns the future that ends of streams await; as `Ledger.reported`."""
         mine = self._keys.get(key)
         return None if mine is None else mine.report_done
 
@@ -503,7 +503,7 @@ class SharedLedger(Ledger):
         self._health.worked()
         if answers is not None:
             self._take(batch, answers)
-        else:  # it was taken before, and what the answer admitted is not known: the next report tells
+        else:  # it was taken before, and what the answer admitted is unknown until the next report
             for key, _, demands, report_done in batch.keys:
                 key.demands += demands
                 key.report_done = key.report_done or report_done
@@ -592,7 +592,7 @@ class SharedLedger(Ledger):
             self._decide_alone(key, demands)
 
     def _decide_alone(self, key: _Key, demands: Sequence[_Waiting]) -> None:
-        """Decides on requests of a key, of which the shared state tells nothing, as configured."""
+        """Decides on a key's requests as configured, because the shared state is unavailable."""
         for waiting in demands:
             if waiting.future.done():
                 continue
@@ -618,7 +618,7 @@ def log_damaged_sum(key: str, day: str) -> None:
 
 
 def _refilled(place: int, limit: int, seconds: float) -> float:
-    """Returns what comes back of a limit over a time."""
+    """Returns the part of a limit over a time that is free again."""
     return seconds * limit / RATE_LIMITS[place].window
 
 

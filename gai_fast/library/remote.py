@@ -9,7 +9,7 @@ Owns how a stream survives the loss of its connection. Must not know models: a s
 2. A connection that ends before `done` is made again, with pauses that grow until the next event. Between two events a
    stream may be without a connection for `limits.reconnecting` seconds in all. The time of a connection that brings
    keep-alives alone does not count, since a model may think for longer; but only an event sets pauses and time back, so
-   that a server whose connections bring no event is given up. The stream goes on behind the last event
+   that a server whose connections bring no event is given up. The stream continues after the last event
    (`Last-Event-ID`), so that each is given once.
    A request with `"resumable": False` asks for a plain stream in place of it, of which the server keeps nothing: the
    loss of its connection is its end.
@@ -485,7 +485,7 @@ class RemoteStream:
             self._lose()
 
     def _receive(self, data: bytes) -> None:
-        """Takes what has come; anything that is no event ends the stream."""
+        """Handles the received bytes; anything but an event ends the stream."""
         try:
             self._feed(data)
         except ValueError:

@@ -56,7 +56,7 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
             what leads to one, so that a refused request is an `error` event: an async client's call, not awaited; a
             stream manager, not entered; a function without arguments that calls a plain client.
         provider: The provider's name, `name` or `name:api`, in the events; its API reads the chunks if they are of its
-            dialect. If it is None, the objects tell it.
+            dialect. If it is None, it is inferred from the objects.
 
     Raises:
         TypeError: `stream` is none of these, such as a whole answer. If only the awaitable, the manager or the function
@@ -104,7 +104,7 @@ def _not_streamed(stream: object) -> TypeError:
     if iscoroutinefunction(stream):
         return TypeError(f"from_sdk takes an async function's call: call the {kind} first")
     if isinstance(stream, Coroutine):
-        stream.close()  # else Python warns that nobody awaits it
+        stream.close()  # otherwise Python warns that it is never awaited
         return TypeError("from_sdk takes the call of an async client itself, not a function that makes it")
     text = "from_sdk takes an iterator or an async iterator of an answer's chunks"
     return TypeError(f"{text}; this is {kind} (was it streamed?)")
@@ -296,7 +296,7 @@ class _Source:
             close()
 
     async def aclose(self) -> None:
-        """Closes the stream, or what was to lead to it; idempotent.
+        """Closes the stream, or cancels the call that would open it; idempotent.
 
         Raises:
             RuntimeError: Another task opens it.
@@ -443,7 +443,7 @@ class _Reading:
         return relay
 
     def _reader(self, api: str, item: object) -> API:
-        """Returns the API that reads the objects: the named provider's, if its chunks are of the same dialect."""
+        """Returns the API that reads the objects: the named provider's if its chunks have the same dialect."""
         own = get_provider(provider_of(api, item, PROVIDERS))
         if self._provider is None or api == EVENTS:
             return own

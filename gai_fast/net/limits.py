@@ -94,7 +94,7 @@ class Limits:
     """Retries as a share of all requests: a failing upstream gets a tenth more requests, not three times as many."""
 
     retry_floor: int = 10
-    """Retries that are always allowed in a window: a tenth of few requests would be none."""
+    """Retries that are always allowed in a window: a tenth of a few requests would round to zero."""
 
     retry_first: float = 0.5
     """Seconds before the first retry; doubled for each further retry, as in the official SDKs."""
@@ -275,7 +275,7 @@ class Limits:
     """Seconds after which an issuer's keys are fetched again: a withdrawn key is used no longer than that."""
 
     issuer_refresh: float = 30.0
-    """Seconds between two fetches that unknown keys of tokens cause: anybody can send such tokens."""
+    """Seconds between two fetches that tokens with unknown keys cause: any client can send such tokens."""
 
     issuer_retry: float = 1.0
     """Seconds before a failed fetch of an issuer's keys is repeated; each failure doubles them."""
@@ -338,7 +338,7 @@ class Limits:
     """Members that are left out for one caller alone, of all targets: of those that a client sends, few are refused."""
 
     refusing_callers: int = 1000
-    """Callers for whom such members are kept: a request of another one costs one refusal more."""
+    """Callers for whom such members are kept: for another caller's request, one refusal more is needed."""
 
     refused_for: float = 3600.0
     """Seconds for which a target does not get a member that it has refused: its next release may take the member."""

@@ -289,7 +289,7 @@ class Trace:
         self._hedge = None
 
     def follows(self, *kinds: str) -> None:
-        """Notes what the next attempt is, in place of what was noted before: it may not have been possible.
+        """Notes the kind of the next attempt. Replaces an earlier note: that attempt may not have been possible.
 
         Args:
             kinds: `retry`, `fallback` or `hedge`, and `resume`, which goes on from what was delivered.

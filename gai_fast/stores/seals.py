@@ -1,4 +1,4 @@
-"""The keys of a sealed store, and where they come from: `[store.encryption]`. `sealer.py` has the form of values.
+"""The keys of a sealed store and their sources: `[store.encryption]`. `sealer.py` has the form of values.
 
 Keys that cannot be used change nothing.
 """

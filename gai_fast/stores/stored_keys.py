@@ -76,7 +76,7 @@ _SHARDS: Final = msgspec.msgpack.Decoder(_Shard)
 _MARKS: Final = msgspec.msgpack.Decoder(_Mark)
 
 Edit = Callable[[StoredKey | None], StoredKey | None]
-"""Returns a key as it is to be, for the key as it is. None stands for no key. May raise an `Error`."""
+"""Returns the changed key for the present one. None stands for no key. May raise an `Error`."""
 
 
 class StoredKeys:
@@ -111,10 +111,10 @@ class StoredKeys:
         return dict(sorted(found.items()))
 
     async def refresh(self) -> bool:
-        """Reads what has changed; returns whether anything has.
+        """Reads the changes; returns whether there are any.
 
         Raises:
-            StoreError: The store cannot be read. What is known stays as it was.
+            StoreError: The store cannot be read. The known keys stay.
         """
         async with self._lock:
             with suppress(Error):  # too many others change keys now: the next look counts

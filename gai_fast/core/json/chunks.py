@@ -220,7 +220,7 @@ def holds_text(chunk: Any) -> bool:
 
 
 def closed(text: str) -> Any:
-    """Returns the value of a JSON document that was cut off, with what has come of it. `None` if it cannot be read.
+    """Returns the value of a JSON document that was cut off: the part that has arrived. `None` if it cannot be read.
 
     A text ends where it is cut. A member or a number that is not complete is left out.
 
@@ -230,7 +230,7 @@ def closed(text: str) -> Any:
     if len(text) > LIMITS.cut_off_answer:
         return None
     brackets: list[str] = []
-    whole = 0  # the end of what is complete: behind an opening bracket, or before a comma
+    whole = 0  # the end of the complete part: after an opening bracket, or before a comma
     half = 0  # the end of a text that is not closed
     for found in _PIECE.finditer(text):
         piece = found[0]

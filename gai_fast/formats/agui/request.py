@@ -116,7 +116,7 @@ class _InputReader(DialectReader):
     def _messages(self, given: list[Any], messages: list[dict[str, Any]]) -> None:
         """Adds the native messages: rule 2."""
         answer: list[dict[str, Any]] = []
-        has_answer = False  # a message that says nothing stays one: where a provider refuses it, the client is told
+        has_answer = False  # an empty message stays a message: if a provider refuses it, the client gets that error
         for at, message in enumerate(given):
             path = f"$.messages[{at}]"
             require_type(message, path, dict)

@@ -38,7 +38,7 @@ _PART: Final = {
     **dict.fromkeys("providerMetadata callProviderMetadata resultProviderMetadata".split(), dict),
     **dict.fromkeys(("providerExecuted", "preliminary"), bool),
 }
-"""The types of members of a part, whatever its type is."""
+"""The types of the members that parts of every type have."""
 
 _APPROVAL: Final = {"id": str, "approved": bool, "reason": str}
 
@@ -165,7 +165,7 @@ class _BodyReader(DialectReader):
                     self.lost.append(where[2:])
             else:
                 self._leave_out(part, where)
-        # A message that says nothing stays one: where a provider refuses it, the client is told.
+        # An empty message stays a message: if a provider refuses it, the client gets that error.
         return messages or [{"role": "assistant", "content": []}]
 
     def _reasoning(self, part: dict[str, Any], path: str) -> dict[str, Any]:

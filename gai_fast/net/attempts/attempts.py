@@ -115,7 +115,7 @@ class Attempts:
         self.transcript = Transcript() if wish == "continue" else None
         self.count = 0
         self._runner = runner
-        self._settings = runner.settings  # the stream's own, whatever is loaded while it runs
+        self._settings = runner.settings  # the stream's own, even after a reload
         self._candidates = Candidates(runner, self._settings, spec.model, now + stream.commit_after)
         self._stream = stream
         self._meter = meter

@@ -85,7 +85,7 @@ def cooling_seconds(error: Error) -> float:
 
 
 class BalancedTarget:
-    """One target: its settings, and what is known of it.
+    """One target: its settings and its state.
 
     Args:
         model: The model, with this target's upstream and id.
@@ -162,7 +162,7 @@ class BalancedTarget:
         return self.streams is not None and self.live >= self.streams
 
     def check(self, now: float) -> None:
-        """Raises an `Error` if the target may not be asked, whatever its breaker's state; another may be ready."""
+        """Raises an `Error` if the target may not be asked, apart from its breaker; another target may be ready."""
         upstream, identifier = self.model.upstream, self.model.id
         name = f"target {identifier!r} of upstream {upstream.name!r}"
         if self.is_drained or not self.weight:
@@ -331,7 +331,7 @@ class TargetRequest:
                 self.target.failed(now - self._began, now, self.balancer.count)
 
     def end(self, now: float) -> None:
-        """Notes the end, whatever it was; idempotent."""
+        """Notes the end, successful or not; idempotent."""
         if self._is_over:
             return
         self._is_over = True

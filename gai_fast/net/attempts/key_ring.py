@@ -75,7 +75,7 @@ class Keys(ABC):
 
 
 class _Key:
-    """One key: where it is set aside, and its standing."""
+    """One key: the places where it is set aside, and its standing."""
 
     __slots__ = ("aside", "secret", "standing")
 

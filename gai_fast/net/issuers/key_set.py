@@ -42,7 +42,7 @@ class PublicKey(NamedTuple):
     """One key of an issuer.
 
     Attributes:
-        members: Its public members, which tell it from others.
+        members: Its public members: they distinguish it from other keys.
         key_id: `kid`; None if it has none.
         algorithms: The algorithms that it is used for.
         key: The key as `cryptography` has it.

@@ -215,7 +215,7 @@ class DurableStreams:
 
 
 class _Runner:
-    """What the publication of one caller's stream calls: a `PublicationRunner`.
+    """The runner of one caller's publications: a `PublicationRunner`.
 
     Args:
         streams: The durable streams.

@@ -364,7 +364,7 @@ class Session(ReadStream):
         self.guarded(self._meet_due)
 
     def _meet_due(self) -> None:
-        """Handles what is due."""
+        """Handles the deadlines that have passed."""
         if self.phase is _HOLDING_END:
             self._end_tail()
             return

@@ -63,7 +63,7 @@ def counted_usage(
     """Builds usage as `docs/events.md` defines it: keys in order, without unknown counts.
 
     If the total shows that the output does not include reasoning, reasoning is added to the output. A count that is
-    missing is the total less the other. What is unknown then is left out: `core/answer.py` estimates it.
+    missing is the total less the other. Values that are unknown then are left out: `core/answer.py` estimates it.
 
     Args:
         input_tokens: All input tokens, including cached tokens.

@@ -52,9 +52,9 @@ class ToolCall:
         """Characters of its signature."""
         self.closed = False
         self.is_held = False
-        """Whether its arguments, one whole object, have no delta yet: what follows may take their place."""
+        """Whether the arguments, one whole object, are held back: later arguments may replace them."""
         self.keeps_pieces = False
-        """Whether each piece is a part of its input, whatever it looks like: input that is text, not JSON."""
+        """Whether every piece belongs to the input, even a whole object: the input is text, not JSON."""
         self._scan: ObjectScan | None = None
 
     def replace(self, pieces: list[str]) -> None:

@@ -115,7 +115,7 @@ class Choice:
         return bool(raw.get("finish_reason")) and not (self.reason or delta.get("tool_calls"))
 
     def unread(self, message: dict[str, Any], *, is_last: bool) -> dict[str, Any]:
-        """Returns what is new in the `message` of a chunk in a stream; empty if there is nothing.
+        """Returns the new part of the `message` of a chunk in a stream; empty if there is none.
 
         Some proxies send the whole response in one chunk: behind deltas, or behind another such chunk, it repeats them.
         Some servers have `message` in place of `delta`, with the next text, or with all the text so far.
@@ -404,7 +404,7 @@ class ChatAdapter(ProviderAdapter):
             return self._read_members(choice, message, part, characters)
 
     def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
-        """Adds the probabilities of a chunk's tokens to its text. What cannot be read is left out."""
+        """Adds the probabilities of a chunk's tokens to its text. Unreadable values are left out."""
         self.copyable = False  # each token has its own
         for step in steps:
             kind = step["type"] if isinstance(step, dict) else ""
@@ -744,7 +744,7 @@ def _thoughts(choice: Choice, message: dict[str, Any]) -> list[Event]:
     if isinstance(reasoning, str) and reasoning:
         choice.has_thoughts = True
         if blocks and not details and _joined_thoughts(blocks) == reasoning:
-            return _thinking_blocks(blocks, with_text=True)  # each signature behind the text of its block
+            return _thinking_blocks(blocks, with_text=True)  # each signature after the text of its block
         events.append({"type": "reasoning.delta", "text": reasoning})
     if details:
         events += _reasoning_details(details, with_text=not reasoning)

@@ -318,7 +318,7 @@ class ChatAPI(API):
         return {"type": "file", "file": {"filename": file_name(part), "file_data": file_url(part)}}
 
     def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
-        """Returns the member that marks a part as the end of what is cached; empty if the provider has no marks."""
+        """Returns the member that marks a part as the end of a cached prefix; empty if the provider has no marks."""
         return {}
 
     def audio_format(self, media_type: str) -> str | None:
@@ -477,7 +477,7 @@ class _Template:
 
 
 def _alternate(messages: list[Message], query: Any) -> bool:
-    """Returns whether messages alternate behind the system's, from the user's to the user's; a query is the last."""
+    """Returns whether the messages after the system's alternate, from the user's to the user's; the last is a query."""
     is_user = False
     has_begun = False
     for message in messages:

@@ -216,7 +216,7 @@ class ChatRules(RequestRules):
         if role == "tool":
             return {**sent, "content": ""}  # without its result a call would be left out
         if not sent.get("tool_calls"):
-            return None  # it had only what answers leave, or what was left out
+            return None  # it had only leftovers of answers, or parts that were left out
         return {**sent, "content": None}
 
     def _leave_out(self, name: str, value: Any, message: dict[str, Any], path: str, changes: Changes) -> None:

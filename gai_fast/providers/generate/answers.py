@@ -410,7 +410,7 @@ class GeminiAdapter(ProviderAdapter):
 
 
 def _add_scores(events: list[Event], result: Any) -> None:
-    """Adds the probabilities of a chunk's tokens to its first text. What cannot be read is left out."""
+    """Adds the probabilities of a chunk's tokens to its first text. Unreadable values are left out."""
     tops = objects(result.get("topCandidates")) if isinstance(result, dict) else []
     chosen = objects(result.get("chosenCandidates")) if isinstance(result, dict) else []
     scores = [_score(each) for each in chosen]

@@ -98,7 +98,7 @@ class API(NativeRules):
     description: ClassVar[str] = ""
     """A note for users about every answer; empty if the upstream's model answers."""
     clouds: ClassVar[Mapping[str, InCloud]] = {}
-    """How clouds offer this API, by the value of `auth`."""
+    """The clouds that offer this API, by the value of `auth`."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
     models_path: ClassVar[str] = ""
@@ -110,18 +110,18 @@ class API(NativeRules):
     compact_path: ClassVar[str] = ""
     """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
     routes: ClassVar[Routes] = NOWHERE
-    """Where the provider has OpenAI's API beside chat."""
+    """The provider's places of OpenAI's APIs other than chat."""
     keyed_paths: ClassVar[tuple[str, ...]] = ()
     """The paths below `base_url` at which the provider knows the header `Idempotency-Key`: of two requests with one key
     it carries out one. A `*` is any segment (`model/pass_paths.py`)."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """The rules of a request in its dialect."""
     has_quirks: ClassVar[bool] = False
-    """Whether requests are of the chat dialect, which `quirks` of an upstream change."""
+    """Whether requests have the chat dialect, which an upstream's `quirks` change."""
     encrypts_reasoning: ClassVar[bool] = False
-    """Whether each signature of the provider, whatever API it came from, is its whole reasoning, encrypted."""
+    """Whether every signature of the provider, from any of its APIs, is its whole reasoning, encrypted."""
     signs_texts: ClassVar[bool] = False
-    """Whether a signature without a reasoning text is of the visible text."""
+    """Whether a signature without a reasoning text signs the visible text."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
     may also be `null`. All other members are sent unchanged; the upstream validates them."""
@@ -370,7 +370,7 @@ class API(NativeRules):
         raise NotImplementedError
 
     def recorded(self, request: UpstreamRequest, reads: Sequence[tuple[float, bytes]]) -> Sequence[tuple[float, bytes]]:
-        """Returns what is played of the `recording` for a request.
+        """Returns the part of the `recording` that is played for a request.
 
         Args:
             request: The request.

@@ -509,7 +509,7 @@ def closed_schema(schema: Any) -> Any:
 
 
 def _same_if_equal(written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Returns what was given if what was written has the same values, member by member; compares no deeper."""
+    """Returns the given object if the written one has the same values, member by member; compares no deeper."""
     is_same = len(written) == len(given) and all(map(_is_same, written.values(), given.values()))
     return given if is_same else written
 

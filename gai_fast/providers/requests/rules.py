@@ -29,7 +29,7 @@ class MemberRule:
         least: The lowest number that the provider accepts, or None for any.
         most: The highest number that the provider accepts, or None for any.
         most_items: The most items of a list that the provider accepts, or None for any.
-        write: Returns what is sent in place of a value; raises as `RequestRules.fitted`.
+        write: Returns the value that is sent in place of another; raises as `RequestRules.fitted`.
         asked: The member's name in native requests, for reports; empty if it is the dialect's. For dialects that no
             client speaks.
         is_newer: The member counts if a request has one of the name `name`, too: the dialect has replaced that.

@@ -105,7 +105,7 @@ _TRANSCRIPTS: Final = (
     "response.audio_transcript.delta",
     "response.output_audio_transcript.delta",
 )
-"""The events of what is said in sound: of the Responses API, and of the Realtime API."""
+"""The events of an audio's transcript: the Responses API's, and the Realtime API's."""
 # For each event of a call: the kind of item, and the member that holds the text.
 _CALL_EVENTS: Final = {
     "response.function_call_arguments.delta": ("function_call", "delta"),
@@ -1083,7 +1083,7 @@ def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
 
 
 def _status(response: dict[str, Any], event_status: str) -> str:
-    """Returns the status of a response; that of its event if it has none."""
+    """Returns the status of a response; its event's status if it has none."""
     status = label(response.get("status"))
     return status if status in _STATUSES else event_status
 

@@ -28,7 +28,7 @@ _LANGCHAIN: Final = "langchain"
 
 
 class ObjectShape(NamedTuple):
-    """How objects of one class are read.
+    """The reader of objects of one class.
 
     Attributes:
         api: The API whose chunks they are, or `_LANGCHAIN`.
@@ -332,7 +332,7 @@ class SDKMessages:
                 self._changed[name] = None
 
     def _new(self, delta: dict[str, Any], identifier: str, *, is_own: bool) -> dict[str, Any]:
-        """Returns what is new in a whole message.
+        """Returns the new part of a whole message.
 
         Args:
             delta: What it says.

@@ -147,7 +147,7 @@ class AuthThrottle:
 
 @lru_cache(SHARED.known_addresses)
 def client_network(address: str) -> str:
-    """Returns what is counted as one client: its address, or its network if the address is IPv6.
+    """Returns the unit that counts as one client: its address, or its network if the address is IPv6.
 
     Args:
         address: As for `AuthThrottle.note_wrong`.

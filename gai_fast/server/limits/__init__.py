@@ -41,7 +41,7 @@ class Limits:
     """The longest time in seconds for which a key may have two secrets."""
 
     revoked_sweeps: int = 10
-    """How often the streams of a revoked key are ended, one second apart: a request that was admitted before may still
+    """Times that the streams of a revoked key are ended, one second apart: a request that was admitted before may still
     wait for its limits or its body."""
 
     early_check: int = 16 * KIB
@@ -156,8 +156,7 @@ class Limits:
     """Free ports that are tried for a host with several addresses: the port must be free at each address."""
 
     path_tries: int = 50
-    """How often a server asks for the lock of its unix socket's folder: another one that starts holds it for less than
-    1 ms."""
+    """Attempts to lock a unix socket's folder: another server that starts holds the lock for less than 1 ms."""
 
     path_wait: float = 0.02
     """Seconds between two of them: a server that gets no lock ends within a second."""

@@ -71,7 +71,7 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class UpstreamPlace(NamedTuple):
-    """Where a request goes at its upstream.
+    """The place of a request at its upstream.
 
     Attributes:
         path: The path below the base URL.
@@ -241,7 +241,7 @@ class PassThroughRoutes:
         return offering
 
     def read_form(self, passage: TransferPassage) -> Form:
-        """Returns where a form goes, and names the ids in what is there of it: rule 3."""
+        """Returns a form's upstream, and names the ids in the part received so far: rule 3."""
         incoming = passage.incoming
         _check_page(incoming)
         route = incoming.path
@@ -525,7 +525,7 @@ class TransferPassage(Passage):
         self._response: StreamResponse | None = None
 
     def read(self) -> None:
-        """Reads nothing: the body is passed on as it came."""
+        """Reads nothing: the body is passed on unchanged."""
 
     def begin(self) -> None:
         """Works as `Passage.begin`."""

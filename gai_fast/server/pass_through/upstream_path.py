@@ -80,7 +80,7 @@ def _refused(why: str) -> Error:
 
 
 def read_query(query: str) -> str:
-    """Returns a query for the upstream, with its question mark: as it came, without credentials and other methods.
+    """Returns a query for the upstream, with its question mark: unchanged, but without credentials and other methods.
 
     Empty if nothing is left.
 

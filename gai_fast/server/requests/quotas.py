@@ -31,7 +31,7 @@ _MINUTE_MS: Final = 60_000
 
 
 class Quotas:
-    """Estimates what requests of one server use, and reports what is left.
+    """Estimates the use of one server's requests, and reports the remaining limits.
 
     Args:
         engine: The engine with the ledger and the streams.

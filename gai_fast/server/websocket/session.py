@@ -142,7 +142,7 @@ class SocketSession:
                 self.violated(received)
             else:
                 self.message_received(received)
-                await asyncio.sleep(0)  # what waits in the queue must not hold up other streams
+                await asyncio.sleep(0)  # a full queue must not delay other streams
 
     # -- messages --
 
@@ -247,7 +247,7 @@ class SocketSession:
         self._lose_streams()
 
     def _lose_streams(self) -> None:
-        with ExitStack() as losses:  # all of them, whatever one raises
+        with ExitStack() as losses:  # all of them, even if one raises
             for stream in self._streams.values():
                 losses.callback(stream.lose)
 

@@ -243,7 +243,7 @@ class SocketStream(ClientTransport):
         self._leave(CLIENT_CLOSED_REQUEST)
 
     def refuse(self, reply: Reply) -> None:
-        """Ends the stream with an error, whatever it did before."""
+        """Ends the stream with an error, in any state."""
         if not self._is_over:
             self._socket.answer(frame_messages(reply.body, self.lead))
             self._leave(reply.status)
