@@ -84,7 +84,7 @@ def _members(
         table: As it is given.
         known: The members that it may have.
         defaults: Their values if they are not given.
-        quote: Returns what an error says of a wrong value; nothing if it may be a secret.
+        quote: Returns an error's description of a wrong value; empty if the value may be a secret.
 
     Raises:
         ValueError: A member is unknown, or wrong.
@@ -238,7 +238,7 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
 }
 """The keys of a `[[key]]` that are also allowed in `[key_defaults]`."""
 OF_MODELS: Final = tuple(name for name in KEY_DEFAULTS if name not in ("role", "expires"))
-"""The keys of a `[[key]]` that say something of models and requests: a key of the role `metrics` has none of them."""
+"""The keys of a `[[key]]` about models and requests: a key of the role `metrics` has none of them."""
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
     "secret": one_or_more(
@@ -734,7 +734,7 @@ def _home_of(name: str) -> str | None:
 
 
 def _advice_elsewhere(name: str) -> str:
-    """Returns the end of a message about a key, or a misspelt one, of one other section; empty if there is none."""
+    """Returns advice for a key that, perhaps misspelt, belongs to one other section; empty if no section has it."""
     alike = {key for section in SECTIONS for key in SECTIONS[section] if key[0] == name[:1].lower()}
     near = meant(name, alike, _LEAST_ELSEWHERE)
     home = _home_of(near) if near else None

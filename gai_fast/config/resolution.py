@@ -669,7 +669,7 @@ def _key_limits(rules: dict[str, Any]) -> KeyLimits:
 
 
 def _tuning(table: Table) -> Tuning | None:
-    """Returns what a model changes of its requests. None if it changes nothing."""
+    """Returns the changes that a model makes to its requests. None if it changes nothing."""
     values: dict[str, Any] = {name: table[name].value for name in ("extra", "drop") if name in table}
     for name, names in (("defaults", "default_names"), ("overrides", "override_names")):
         if name in table:

@@ -43,7 +43,7 @@ def read_name(value: Any) -> str:
 
 
 def read_values(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Returns what a request says about a key, as the store keeps it. None stands for `null`.
+    """Returns the values of a key in a request, in the store's form. None stands for `null`.
 
     Args:
         given: The request, without the name of the key.

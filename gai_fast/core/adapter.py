@@ -151,7 +151,7 @@ class Adapter(ABC):
         self.changes: Changes | None = None
         """The differences between the request for this answer and the client's. `None` if there are none."""
         self.stored_ids: list[str] = []
-        """The ids of the answer, and in it, by which later requests can name what the upstream stores."""
+        """The ids of the answer, and in it, that later requests can use to name things that the upstream stores."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:

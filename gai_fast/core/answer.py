@@ -571,7 +571,7 @@ class Answer:
         return self._measured(counted, characters, source)
 
     def _is_final(self, counted: dict[str, Any]) -> bool:
-        """Returns whether a count is the provider's last one: its finish reason has come too."""
+        """Returns whether a count is the provider's last: its finish reason has arrived too."""
         return "output_tokens" in counted and bool(self.adapter.word())
 
     def _measured(self, usage: dict[str, Any], characters: int, source: str) -> dict[str, Any]:

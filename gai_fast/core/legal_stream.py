@@ -225,7 +225,7 @@ class LegalStream:
         return self._answer.adapter.identifier
 
     def take_stored_ids(self) -> list[str]:
-        """Returns the ids by which later requests can name what the upstream stores, since the last call."""
+        """Returns the new ids that later requests can use to name things that the upstream stores."""
         adapter = self._answer.adapter
         taken = adapter.stored_ids
         if taken:

@@ -72,8 +72,8 @@ class Limits:
     nothing."""
 
     grpc_unread: float = 60.0
-    """Seconds between two looks for clients that read nothing. A call whose client has read nothing since the last look
-    is ended: a gateway drops such clients after 30 seconds (`write_timeout`)."""
+    """Seconds between two checks for clients that read nothing. A call is ended if its client has read nothing since
+    the last check: a gateway drops such clients after 30 seconds (`write_timeout`)."""
 
     grpc_age: float = 300.0
     """Seconds after which a client is asked to make its next calls over another connection; a client of gRPC does so

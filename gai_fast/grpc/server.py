@@ -1,6 +1,6 @@
 """The gRPC server: its port, TLS, health, reflection, and its end.
 
-Owns what listens. Must not know what the methods do.
+Owns what listens. Must not know the methods' work.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _options() -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", LIMITS.grpc_message),
         ("grpc.max_allowed_incoming_connections", LIMITS.grpc_calls),
         ("grpc.http2.lookahead_bytes", LIMITS.grpc_unasked),
-        ("grpc.http2.bdp_probe", 0),  # it lets clients send 10 MiB and more of each message that is not read
+        ("grpc.http2.bdp_probe", 0),  # grpcio lets clients send 10 MiB and more of each unread message
         ("grpc.max_send_message_length", -1),  # an event has its own limit
         ("grpc.max_metadata_size", LIMITS.grpc_metadata),
         ("grpc.absolute_max_metadata_size", LIMITS.grpc_metadata),
@@ -144,7 +144,7 @@ class _Health:
         self._watchers: Counter[str] = Counter()  # by address
 
     def handlers(self) -> dict[str, Any]:
-        """Returns the methods, as grpcio takes them."""
+        """Returns the methods in grpcio's form."""
         written = health_pb2.HealthCheckResponse.SerializeToString
         return {
             "Check": grpc.stream_unary_rpc_method_handler(self.check, response_serializer=written),
@@ -195,7 +195,7 @@ class _Health:
         except Full:
             return health_pb2.HealthCheckRequest()
         except DecodeError:
-            refusal = Error("invalid_request", "the message is no HealthCheckRequest", reason="message")
+            refusal = Error("invalid_request", "the message is not a HealthCheckRequest", reason="message")
         except Error as problem:
             refusal = problem
         await context.abort_with_status(status_of(refusal, ""))

@@ -65,7 +65,7 @@ class GRPCService:
         self._keyless_until = -1.0
 
     def handlers(self) -> dict[str, Any]:
-        """Returns the methods, as grpcio takes them. They give bytes, and read their message themselves."""
+        """Returns the methods in grpcio's form. They give bytes, and read their message themselves."""
         return {
             "Generate": grpc.stream_stream_rpc_method_handler(self.generate),
             "Follow": grpc.stream_stream_rpc_method_handler(self.follow),

@@ -85,7 +85,7 @@ class SharedHome(ABC):
 
     @abstractmethod
     async def reset(self, key: str, labels: Sequence[str]) -> None:
-        """Counts what a key uses from zero again, as `KeyState.reset`; raises `StoreError`."""
+        """Resets a key's use to zero, as `KeyState.reset`; raises `StoreError`."""
 
 
 Homes = Callable[[str], SharedHome]
@@ -118,7 +118,7 @@ class _Key:
         used_at: When the last of these requests came.
         live: The worker's streams.
         reserved: The spend that is reserved for them.
-        is_dirty: There is something to report.
+        is_dirty: There is use to report.
         demands: Those that the next exchange decides.
         report_done: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
         used: The counts of all workers at `answered_at`.
@@ -265,7 +265,7 @@ class SharedLedger(Ledger):
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         mine = self._key(key, caps)
         if self._health.problem is None:
-            return None  # others may have given back what the last answer counted
+            return None  # other workers may have returned part of the last answer's counts
         if not self._fails_open:
             raise out_of_reach("the limits")
         return self._use(mine, demand)
@@ -279,7 +279,7 @@ class SharedLedger(Ledger):
         return key
 
     def _use(self, key: _Key, demand: Demand) -> Amount:
-        """Admits what the shared state cannot be asked about."""
+        """Admits a request without the shared state, which cannot be reached."""
         if not demand.is_counted:
             return 0
         reserved = demand.reservation.amount
@@ -402,7 +402,7 @@ class SharedLedger(Ledger):
             mine.used = LimitUsage(reserved=mine.used.reserved)
 
     async def _report_spend(self) -> None:
-        """Reports what this worker has spent.
+        """Reports this worker's spend.
 
         Raises:
             StoreError: It cannot be.
@@ -441,7 +441,7 @@ class SharedLedger(Ledger):
         self._wake.set()
 
     async def _run(self) -> None:
-        """Exchanges whenever there is news, and now and then while there are streams."""
+        """Runs exchanges: one for each piece of news, and one every `_BEAT` seconds while there are streams."""
         loop = asyncio.get_running_loop()
         look_at = loop.time() + _BEAT
         while True:
@@ -587,7 +587,7 @@ class SharedLedger(Ledger):
                 keys = [_Reported(key, sent._replace(demands=()), (), None) for key, sent, _, _ in self._unsent.keys]
                 self._unsent = self._unsent._replace(keys=keys)
         for key in self._keys.values():
-            key.is_dirty = key.is_dirty or key.live > 0  # what a lost answer admitted is given back by the next report
+            key.is_dirty = key.is_dirty or key.live > 0  # the next report returns what a lost answer had admitted
             demands, key.demands = key.demands, []
             self._decide_alone(key, demands)
 

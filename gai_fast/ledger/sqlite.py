@@ -77,7 +77,7 @@ class SQLiteHome(SharedHome):
         await self._backend.transact(_make_tables)
 
     async def close(self) -> None:
-        """Gives back what this worker has, and closes the file."""
+        """Returns this worker's reservations, and closes the file."""
         try:
             await self._backend.transact(lambda connection: _forget(connection, self._worker))
         except StoreError:

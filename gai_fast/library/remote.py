@@ -219,7 +219,7 @@ class RemoteGateway(Asking):
             headers: As for `stream`.
 
         Raises:
-            Error: The server is unreachable or refuses, or its answer is none.
+            Error: The server is unreachable or refuses, or its answer is not valid.
         """
         try:
             async with asyncio.timeout(LIMITS.server_connect):
@@ -489,7 +489,7 @@ class RemoteStream:
         try:
             self._feed(data)
         except ValueError:
-            self._fail(Error("network", "the server sent something that is no event", reason="protocol"))
+            self._fail(Error("network", "the server sent data that is not an event", reason="protocol"))
 
     def _feed(self, data: bytes) -> None:
         """Parses the events of a read.

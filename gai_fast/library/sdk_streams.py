@@ -245,7 +245,7 @@ class _Source:
         """Returns the stream's iterator.
 
         Args:
-            opened: Gets what the stream's end has to leave.
+            opened: Gets the cleanup of the stream's end.
         """
         stream = self._given
         if not hasattr(stream, "__iter__"):
@@ -266,7 +266,7 @@ class _Source:
         """Returns the stream's async iterator; a plain iterator that was awaited is iterated in a thread.
 
         Args:
-            opened: Gets what the stream's end has to leave.
+            opened: Gets the cleanup of the stream's end.
         """
         stream = self._given
         if not hasattr(stream, "__aiter__"):

@@ -117,7 +117,7 @@ class StoredKeys:
             StoreError: The store cannot be read. The known keys stay.
         """
         async with self._lock:
-            with suppress(Error):  # too many others change keys now: the next look counts
+            with suppress(Error):  # too many other changes of keys: the next look counts
                 for number in [*self._uncounted]:
                     await self._count(number)
             mark = await self._records.get(KEYS, MARK)
@@ -189,7 +189,7 @@ class StoredKeys:
                 self.was_used = True
                 self._uncounted.add(number)
                 try:
-                    with suppress(Error):  # too many others change keys now: the next look counts
+                    with suppress(Error):  # too many other changes of keys: the next look counts
                         await self._count(number)
                 except StoreError as problem:
                     raise _perhaps_made(name) from problem

@@ -121,7 +121,7 @@ def _note(found: list[StoredId], name: str, value: Any) -> None:
 
 
 def is_stored_address(address: str) -> bool:
-    """Returns whether an address names what its provider stores for the account of the request.
+    """Returns whether an address names something that its provider stores for the account of the request.
 
     Google reads `gs://…` and the addresses of its File API with the gateway's credential.
 

@@ -85,7 +85,7 @@ class _InputReader(DialectReader):
             raise invalid("`messages` must hold at least one message", "$.messages")
         self._messages(given, messages)
         if not any(message["content"] or message["role"] != "assistant" for message in messages):
-            raise invalid("`messages` must hold something for the model", "$.messages")
+            raise invalid("`messages` must have a message for the model", "$.messages")
         native["messages"] = messages
         native["tools"] = [self._tool(tool, f"$.tools[{at}]") for at, tool in enumerate(_list(body, "tools"))]
         self.lost += [f"forwardedProps.{key}" for key in forwarded if key not in native and forwarded[key] is not None]

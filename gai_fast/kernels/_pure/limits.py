@@ -38,7 +38,7 @@ class Limits:
     coalescing usually begins with 16 to 22 sockets."""
 
     coalesced_reads: float = 2500.0
-    """Reads per second from which on coalescing begins: a quarter of what a core can serve. It ends below a quarter of
+    """Reads per second from which on coalescing begins: a quarter of a core's capacity. It ends below a quarter of
     this rate."""
 
     coalescing_calls: int = 64

@@ -51,12 +51,12 @@ NO_TOKEN: Final = "upstream_token"
 """The reason of a request that found no token of its upstream's identity."""
 
 REFUSED_IDENTITY: Final = "upstream_credentials"
-"""The reason if there will be none; before a connection, it is not evidence about the upstream."""
+"""The reason of a request whose upstream refuses the identity that gets its tokens."""
 
 _NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", NO_TOKEN, REFUSED_IDENTITY})
 
 SLOW_CLIENT: Final = "slow_client"
-"""The reason of a failure that lies in the client: it takes a shared answer more slowly than that is kept."""
+"""The reason of a failure that lies in the client: it reads a shared answer too slowly to find its parts still kept."""
 
 SHARED_CALL: Final = "shared_call"
 """The reason of a failure that lies in the log of a shared call: it ends early, is damaged, or was made room of."""

@@ -457,7 +457,7 @@ def _closed(raw: bytes, path: str, name: str, changes: Changes) -> tuple[Raw, bo
         return Raw(raw), True
     try:
         written = Raw(encode_json(closed))
-    except ValueError:  # a number that is none in JSON: the provider refuses it
+    except ValueError:  # a number that JSON does not have: the provider refuses it
         return Raw(raw), True
     changes.adjust(f"{path}.{name}", "closed")
     return written, True

@@ -275,7 +275,7 @@ class AiohttpSocket(asyncio.Protocol):
 
     async def close(self, violation: Violation) -> None:
         """Says why and closes; waits for the client's answer, for `limits.socket_close` seconds at most."""
-        reason = violation.reason.encode()[: LIMITS.close_reason].decode(errors="ignore")  # no half of a character
+        reason = violation.reason.encode()[: LIMITS.close_reason].decode(errors="ignore")  # without a partial character
         if not self._has_failed or self._transport is None:
             await self.response.close(code=violation.code, message=reason.encode())
             return
