@@ -46,7 +46,7 @@ async def _check_keys(gateway: RemoteGateway, host: str) -> None:
 
 
 async def _note_absence(gateway: RemoteGateway, url: str) -> None:
-    """Logs that a gateway does not answer. It may start later than this server, so it is no error."""
+    """Logs that a gateway does not answer. It may start later than this server, so it is not an error."""
     try:
         await gateway.models()
     except Unauthorized:

@@ -428,7 +428,7 @@ class _Resolution:
 
     @property
     def _callers(self) -> Iterable[Table]:
-        """The tables that have what callers may use."""
+        """The tables with rights of callers."""
         return (self._given.tables["key_defaults"], *self._given.keys, *self._given.issuers)
 
     def _check_key_models(self, settings: Settings) -> None:

@@ -37,7 +37,7 @@ class Limits:
     the reflection they are 48, of 480 MiB: a gateway's bodies have 512 MiB by default (`upload_bytes`)."""
 
     grpc_receiving_wait: float = 10.0
-    """Seconds for which another one waits for one of those. A message that is there is read in less than 1 ms."""
+    """Seconds for which another call waits for one of those places. A received message is read in less than 1 ms."""
 
     grpc_unjudged: int = 16
     """Messages that are received at a time from callers whose key was not checked yet: the gateway checks it with the
@@ -80,7 +80,7 @@ class Limits:
     unseen. A call whose end the client never reads keeps its place as long as its connection."""
 
     grpc_age_grace: float = 3600.0
-    """Seconds after that in which the connection's calls may end: six times a gateway's longest answer by default
+    """Seconds for the connection's calls to end after that: six times a gateway's longest answer by default
     (`total_timeout`)."""
 
     grpc_ping: float = 60.0
@@ -90,7 +90,7 @@ class Limits:
     """Seconds in which the client must answer that."""
 
     grpc_pings_apart: float = 10.0
-    """Seconds that must be between two such questions of a client: the least that a client of grpcio may be set to."""
+    """The least seconds between two pings of a client: the least value that grpcio accepts for its clients."""
 
     grpc_words: int = 1536
     """Bytes of an error's message in a status: many clients refuse trailing metadata of more than 8 KiB, in which a

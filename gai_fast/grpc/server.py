@@ -100,7 +100,7 @@ class GrpcServer:
 
 
 _AT_ONCE: Final = 0.5
-"""Seconds in which the last words of calls are sent, and watchers of the health read that it ends."""
+"""Seconds to send the last messages of calls, and for watchers of the health to learn of the end."""
 
 
 def _options() -> Sequence[tuple[str, int]]:

@@ -140,7 +140,7 @@ class Ledger(ABC):
         """Reports this worker's use and spend to the others."""
 
     def use(self, keys: Sequence[KeySettings], currency: str = USD) -> None:
-        """Goes on with these keys. What was used stays used.
+        """Replaces the keys. Counted use stays counted.
 
         Args:
             keys: `[[key]]`, and the rights of each `[[issuer]]`.
@@ -294,7 +294,7 @@ class Ledger(ABC):
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
             self.reservations.pop(stream_id, None)
-            self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may say any number
+            self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may send any number
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Counts the end of a stream; works as `MetricsSink.stream_ended`."""
@@ -389,7 +389,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _give_back(self, ticket: Ticket, more: Amount) -> None:
-        """Gives back a part of what was reserved for a stream."""
+        """Releases a part of a stream's reservation."""
 
     @abstractmethod
     def _return(self, ticket: Ticket) -> None:

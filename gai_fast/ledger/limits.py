@@ -14,8 +14,8 @@ class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
     ledger_flush: float = 0.05
-    """Seconds until a worker reports what no request and no end of a stream waits for: the spend of keys without
-    limits."""
+    """Seconds until a worker reports the spend of keys without limits, for which no request and no end of a stream
+    waits."""
 
     ledger_wait: float = 2.0
     """Seconds until an exchange with the ledger counts as failed: a busy machine may stand still for one."""

@@ -152,7 +152,7 @@ class _Key:
 
 
 class _Reported(NamedTuple):
-    """One key in an exchange: its report, and what waits for the answer."""
+    """One key in an exchange: its report, and the demands that wait for the answer."""
 
     key: _Key
     report: Report
@@ -456,7 +456,7 @@ class SharedLedger(Ledger):
                     self._look()
                 if self._rest is None:
                     await self._exchange()
-            except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait for ever
+            except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait forever
                 self._health.broke("the limits of keys could not be shared", bug)
                 self._fail()
             finally:
@@ -513,7 +513,7 @@ class SharedLedger(Ledger):
         if self._home.has_forgotten:
             for key in self._keys.values():
                 key.is_dirty = key.is_dirty or key.live > 0
-        self._unsent = None  # not before: if `_take` fails, `_fail` finds in it those that wait
+        self._unsent = None  # not earlier: if `_take` fails, `_fail` finds the waiting demands in it
         if self._rest is not None:  # the answer was late
             self._rest.cancel()
             self._try_again()
@@ -583,7 +583,7 @@ class SharedLedger(Ledger):
         if self._unsent is not None:
             for key, _, demands, _ in self._unsent.keys:
                 key.demands += [each for each in demands if not each.future.done()]
-            if self._flight is None:  # else an answer may yet come, whose verdicts must be taken back
+            if self._flight is None:  # otherwise a late answer may arrive, whose verdicts must be undone
                 keys = [_Reported(key, sent._replace(demands=()), (), None) for key, sent, _, _ in self._unsent.keys]
                 self._unsent = self._unsent._replace(keys=keys)
         for key in self._keys.values():

@@ -223,7 +223,7 @@ class KeyState:
         self.holders.pop(worker, None)
 
     def used(self, caps: Caps, now: float) -> LimitUsage:
-        """Returns what counts now."""
+        """Returns the counts of now."""
         return LimitUsage(tuple([rate.used(now) for rate in self.rates]), self.spent.get(caps.label, 0), self.reserved)
 
     @property

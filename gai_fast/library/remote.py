@@ -61,7 +61,7 @@ def connect(base_url: str, key: str | None = None) -> RemoteGateway:
         key: The caller's key. `None` if the server needs none.
 
     Raises:
-        TypeError: `base_url` or the key is no text.
+        TypeError: `base_url` or the key is not text.
         ValueError: `base_url` is not an HTTP URL, or the key cannot be sent.
 
     Example:
@@ -495,7 +495,7 @@ class RemoteStream:
         """Parses the events of a read.
 
         Raises:
-            ValueError: Something in it is no event.
+            ValueError: Something in it is not an event.
         """
         for piece in [data] if self._seq else data.splitlines(keepends=True):
             is_begun = self._seq > 0
@@ -531,7 +531,7 @@ class RemoteStream:
             # An event without a number is no progress: a connection that is made again brings it again.
             self._tries = 0
             self._disconnected = 0.0
-            if event_id and event_id == f"{self.id}.{seq}":  # a plain stream's events have none
+            if event_id and event_id == f"{self.id}.{seq}":  # a plain stream's events have no numbers
                 self.position = seq
         self._keep(event, text)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
@@ -773,8 +773,8 @@ def _foreign(response: aiohttp.ClientResponse) -> Error:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    """Returns the milliseconds that a response asks to wait, or None. The time until a limit is full again is no such
-    wait: responses without a fault state it too."""
+    """Returns the milliseconds that a response asks to wait, or None. The time until a limit is full again does
+    not count: successful responses state it too."""
     headers = {name: response.headers.get(name, "") for name in _WAITS}
     return retry_after_ms(headers, "", now_ms())
 

@@ -231,7 +231,7 @@ async def _aevents(source: _Source, reading: _Reading) -> AsyncGenerator[Event]:
 
 
 class _Source:
-    """Another library's stream: how it is opened and closed, rule 5.
+    """Opens and closes another library's stream: rule 5.
 
     Args:
         given: The stream, or what leads to it.
@@ -315,7 +315,7 @@ def events_of_failure(problem: BaseException) -> list[Event]:
     """Returns the events of an answer that has failed before it began: rule 4.
 
     Raises:
-        BaseException: `problem`, if it is no failure of the provider or the connection.
+        BaseException: `problem`, if it is not a failure of the provider or the connection.
     """
     return _Reading(None).fail(problem)
 
@@ -395,7 +395,7 @@ class _Reading:
         """Reads an exception of the library: rule 4.
 
         Raises:
-            BaseException: `problem`, if it is no failure of the provider or the connection.
+            BaseException: `problem`, if it is not a failure of the provider or the connection.
         """
         has_begun = self._relay is not None
         relay = self._begun(self._api or library_of(problem, PROVIDERS) or self._provider or CHAT, problem)
@@ -465,7 +465,7 @@ _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout
 
 
 def _error_of(problem: BaseException, adapter: Adapter, *, has_begun: bool) -> Error | None:
-    """Returns the error for an exception of a library. None if it is no failure of the provider or the connection."""
+    """Returns the error for a library's exception. None if it is not a failure of the provider or the connection."""
     if isinstance(problem, Error):
         return problem
     names = {kind.__name__ for kind in type(problem).__mro__}
@@ -504,6 +504,6 @@ def _error_body(body: Any) -> bytes:
         return body.encode("utf-8", "replace")
     if isinstance(body, Mapping):
         whole = body if "error" in body or body.get("type") == "error" else {"error": body}
-        with suppress(ValueError):  # a value that is no JSON
+        with suppress(ValueError):  # a value that is not JSON
             return encode_json(dict(whole))
     return b""

@@ -49,7 +49,7 @@ def pass_path(entry: str) -> PassPath:
         entry: The entry.
 
     Raises:
-        ValueError: It is no entry.
+        ValueError: It is not a valid entry.
     """
     if not ENTRY.fullmatch(entry):
         raise ValueError(f'{entry[: SHARED.identifier]!r} is no path such as "/v1/embeddings" or "DELETE /v1/x"')

@@ -136,8 +136,8 @@ class Limits:
     slower is thus tried once in 450 requests: rare enough for the 99th percentile."""
 
     latency_memory: float = 600.0
-    """Seconds after which an average without a new value is dropped and the target is measured again: at one request in
-    six seconds, a slow target gets a hundredth."""
+    """Seconds after which an average without a new value is dropped and the target is measured again: with one request
+    every six seconds, a slow target gets a hundredth of them."""
 
     failure_memory: float = 10.0
     """Seconds after which the average of a target whose last request failed is dropped: the default time that a breaker

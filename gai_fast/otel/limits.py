@@ -46,7 +46,7 @@ class Limits:
     """Seconds until spans are sent again that were not taken; doubled each time."""
 
     otel_retry_most: float = 300.0
-    """Seconds of a receiver's `Retry-After` at most: it may say anything."""
+    """The most seconds of a receiver's `Retry-After`: it may send any number."""
 
     otel_check: float = 0.01
     """Seconds between two looks whether they have been sent."""

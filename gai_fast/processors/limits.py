@@ -93,7 +93,7 @@ class Limits:
     """The longest time a batch may hold a delta. After a longer pause, clients and proxies consider the stream dead."""
 
     replaced_word: int = 256
-    """Characters of a replaced word. As many may be held back, and are searched with every delta."""
+    """Characters of a replaced word. That many may be held back, and are searched with every delta."""
 
     replaced_words: int = 256
     """Replaced words. Every delta is searched for all of them."""

@@ -493,7 +493,7 @@ def check_url(url: str, _folder: Path) -> str:
         url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
 
     Raises:
-        ValueError: It is no such URL, or the extra is not installed.
+        ValueError: It is not such a URL, or the extra is not installed.
     """
     if find_spec("redis") is None:
         raise ValueError("needs the package redis: install gai-fast[redis]")

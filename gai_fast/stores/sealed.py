@@ -340,7 +340,7 @@ class SealedBackend(Backend):
         Args:
             kind: As for `get`.
             name: As for `get`.
-            is_new: Whether there probably is none: its first place is not looked at.
+            is_new: Whether there is probably no record: its first place is not read.
         """
         places = await self._places(kind, name)
         for place in places[1:] if is_new else places:
@@ -375,7 +375,7 @@ class SealedBackend(Backend):
             return raw
         return self.seals.open(place_of(f"record.{kind}", name), raw)
 
-    # -- what the store needs itself --
+    # -- the store's own records --
 
     async def _look(self) -> None:
         """Reads the key of the names, if there is one: rules 3 and 5."""

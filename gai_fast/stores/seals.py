@@ -78,7 +78,7 @@ def read_key(text: str) -> bytes:
         text: 32 bytes in base64.
 
     Raises:
-        SealError: It is no key. The error says nothing of the text.
+        SealError: It is not a key. The error says nothing of the text.
     """
     try:
         key = b64decode(text, validate=True)

@@ -207,14 +207,14 @@ class StoredKeys:
             found = await self._records.swap(KEYS, MARK, old, new, None)
             if found == old:
                 self._uncounted.discard(number)
-                if old == self._mark:  # else `refresh` must read what others have changed
+                if old == self._mark:  # otherwise `refresh` must read the changes of others
                     self._mark, self._counts = new, counts
                 return
             old = found
         raise _busy()
 
     async def _restore(self, mark: bytes) -> None:
-        """Writes what the store has lost: rule 4. Records that others have written since then stay."""
+        """Writes the records that the store has lost: rule 4. Records that others have written since then stay."""
         for number, value in self._raw.items():
             await self._records.swap(KEYS, str(number), None, value, None)
         await self._records.swap(KEYS, MARK, None, mark, None)

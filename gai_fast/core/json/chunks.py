@@ -113,7 +113,7 @@ def objects(value: Any) -> list[dict[str, Any]]:
 def token_scores(value: Any) -> list[dict[str, Any]]:
     """Returns the probabilities of tokens, the objects of a list. It is empty if they cannot be written as JSON.
 
-    Numbers beyond a float's range are read as infinite, and infinity is no JSON.
+    Numbers beyond a float's range are read as infinite, and infinity is not JSON.
     """
     found = objects(value)
     try:
@@ -263,7 +263,7 @@ _NO_NUMBER_BYTES: Final = re.compile(_NO_NUMBER.pattern.encode())
 
 
 def with_null(text: str) -> str:
-    """Returns JSON with `null` for each `NaN` and `Infinity`, which are no JSON; Python's `json` writes them."""
+    """Returns JSON with `null` for each `NaN` and `Infinity`, which are not JSON; Python's `json` writes them."""
     if "NaN" not in text and "Infinity" not in text:
         return text
     return _NO_NUMBER.sub(lambda found: found[0] if found[0][0] == '"' else "null", text)

@@ -162,7 +162,7 @@ class Messages(DialectEncoder):
         self._calls: dict[str, int] = {}  # the index of each call's block
         self._pieces: list[str] = []  # the fragments of the call whose block was opened last
         self._scan = ObjectScan()  # of these
-        # What would close the block of a call that is not complete: rule 1. None: it was written.
+        # The closing frames of an incomplete call's block: rule 1. None if they were written.
         self._waiting: list[Event | None] = []
         self._next = 0  # the place in it of the next one
         self._waiting_of: dict[str, list[int]] = {}  # the places in it of each call's events, by the call's block
@@ -251,7 +251,7 @@ class Messages(DialectEncoder):
                 if own is None or place < self._next:
                     continue
                 if self._block != block or not (has_passed or self._is_within_call()):
-                    break  # what is left has its turn in order
+                    break  # the remaining events follow in order
                 while self._next < place and waiting[self._next] is None:
                     self._next += 1
                 has_passed = has_passed or place > self._next

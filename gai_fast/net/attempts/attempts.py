@@ -104,7 +104,7 @@ class Attempts:
     ) -> None:
         stream = spec.model.stream
         wish = stream.on_midstream_failure
-        if wish == "continue" and not spec.is_continued:  # it begins again, where its format can say so
+        if wish == "continue" and not spec.is_continued:  # it begins again, if its format can express that
             wish = "restart"
         self.spec = spec
         self.stream_id = stream_id
@@ -138,7 +138,7 @@ class Attempts:
 
     @property
     def retries(self) -> int:
-        """Requests that asked the same model again, those in place of one on a dead connection included."""
+        """Repeated requests to the same model, including those that replace a request on a dead connection."""
         exchange = self.exchange
         return self._retries + (exchange is not None and exchange.resent)
 
@@ -429,7 +429,7 @@ class Attempts:
         is_asked = False
         try:
             if not is_shared:
-                attempt.enter(None if spec.counts else spec.model, now)  # a count of tokens is no stream
+                attempt.enter(None if spec.counts else spec.model, now)  # a count of tokens is not a stream
             opened = self._runner.open(sent, receiver, self.stream_id, self.count + 1, attempt.key)
             is_asked = True
             if spec.trace is not None:

@@ -19,7 +19,7 @@ the targets only. It belongs to one process: each worker balances what it gets.
    only the conversations of a target that goes move, and come back with it. A target with far more streams than its
    part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
 6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal
-   that speaks of its key (`standing.py`); not if the request alone is above the limit.
+   that concerns its key (`standing.py`); not if the request alone is above the limit.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
    all of it after `limits.slow_start` seconds. Under `affinity` there is no slow start: its conversations come back one
    by one with their next turns, and any turn that is sent elsewhere finds a cold cache.
@@ -51,7 +51,7 @@ KeyWait = Callable[[ModelSettings], float]
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
-"""Codes whose `Retry-After` speaks of the target, not of the request."""
+"""Codes whose `Retry-After` concerns the target, not the request."""
 _HASH_SPACE: Final = 2.0**64
 
 

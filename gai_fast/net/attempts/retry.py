@@ -39,7 +39,7 @@ _RETRIED: Final = frozenset[Code](
 _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "not_found", "unsupported"})
 
 _LIMITED: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
-"""Codes of a 429 or 503, whose `Retry-After` speaks of a limit."""
+"""Codes of a 429 or 503, whose `Retry-After` concerns a limit."""
 
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
@@ -89,11 +89,11 @@ class Breaker:
         self._other_at = -math.inf  # of the last failure of any other caller
         self._open_until: float | None = None
         self._probe: object = None
-        self._prober: str | None = None  # who alone has opened it, or whose probe alone has failed
+        self._prober: str | None = None  # the only caller whose failures opened it, or whose probe failed
 
     @property
     def is_closed(self) -> bool:
-        """Whether all requests are sent."""
+        """Whether the breaker is closed: all requests are sent."""
         return self._open_until is None
 
     def admits(self, now: float, who: object, caller: str = ANONYMOUS) -> bool:

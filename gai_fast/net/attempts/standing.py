@@ -67,7 +67,7 @@ class Standing:
             record.refused.pop(key, None)
 
     def refuse(self, place: str, caller: str, now: float, *, is_model: bool) -> Refusal:
-        """Notes a refusal, and returns what it speaks of.
+        """Notes a refusal, and returns what it concerns.
 
         Args:
             place: The place.

@@ -133,7 +133,7 @@ def _key_of(given: Mapping[str, Any]) -> PublicKey | None:
 
 
 def _read(algorithm: str, members: dict[str, Any]) -> Any:
-    """Returns the key of these members. None if they are no key, or a weak or an expensive one."""
+    """Returns the key of these members. None if they are not a key, or a weak or an expensive one."""
     from jwt import InvalidKeyError
 
     try:

@@ -46,7 +46,7 @@ from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Backlog, LogHeader, StreamLog
 
 _COMMENT: Final = b":"
-"""The first byte of a keep-alive, which is no frame."""
+"""The first byte of a keep-alive, which is not a frame."""
 
 
 class Followers:

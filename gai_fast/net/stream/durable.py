@@ -88,7 +88,7 @@ class DurableStreams:
         try:
             self._publications[stream_id] = publication
             publication.begin(self._start(spec, publication, stream_id, clock))
-        except Exception as problem:  # any exception: a log without an end would count as running for ever
+        except Exception as problem:  # any exception: a log without an end would count as running forever
             publication.refused(
                 problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
             )

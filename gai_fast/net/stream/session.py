@@ -303,7 +303,7 @@ class Session(ReadStream):
             try:
                 self.intake.settle()
                 self._leave("disconnected")
-            finally:  # in every case: the upstream must not be read any more
+            finally:  # always: the upstream must not be read any more
                 self.attempts.close_exchange()
 
     def pause(self) -> None:

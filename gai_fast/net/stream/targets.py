@@ -478,7 +478,7 @@ class Targets(AttemptRunner):
         return source.open(upstream, receiver, partial(_sent, upstream, send), place, caller)
 
     def redaction(self, upstream: UpstreamSettings, caller: str, *, keep_details: bool) -> ErrorRedaction:
-        """Returns what makes the errors of an upstream fit for a caller.
+        """Returns the redaction of an upstream's errors for a caller.
 
         Args:
             upstream: The upstream.

@@ -109,14 +109,14 @@ def counted_usage(
 
 
 def reasoning(text: Any) -> list[Event]:
-    """Returns the delta for reasoning text, nothing if it is empty, and a warning if the value is no text."""
+    """Returns the delta for reasoning text, nothing if it is empty, and a warning if the value is not text."""
     if not text:
         return []
     return [{"type": "reasoning.delta", "text": text}] if isinstance(text, str) else [{**UNREADABLE}]
 
 
 def argument_piece(value: Any) -> str:
-    """Returns a piece of a call's arguments. A value that is no text becomes its JSON text.
+    """Returns a piece of a call's arguments. A value that is not text becomes its JSON text.
 
     Raises:
         ValueError: The value is nested too deep to be serialized, or has a number out of a float's range.

@@ -75,7 +75,7 @@ class ToolCall:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its arguments are no JSON, which only the end of the call could make right."""
+        """Whether its arguments are not JSON, which only the end of the call could make right."""
         text = "" if self.closed or self.keeps_pieces or self.is_empty else self.arguments
         return bool(text.strip()) and compact_json(text) is None
 
@@ -102,7 +102,7 @@ def takes_place(arguments: str, before: str) -> bool:
         return False
     if not before.strip()[1:-1].strip():
         return True
-    with suppress(ValueError):  # it is no JSON, or nested too deep
+    with suppress(ValueError):  # it is not JSON, or nested too deep
         return _is_grown(parse_arguments(arguments), parse_arguments(before))
     return False
 

@@ -154,7 +154,7 @@ _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 _THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
 """The types of content parts with reasoning."""
 _OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts")
-"""Members of a delta or a message in which servers put its reasoning, beside those that are always read."""
+"""Members in which servers put reasoning, in addition to those that are always read."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
 """The number of values that a shape without calls returns."""
@@ -196,7 +196,7 @@ class ChatAdapter(ProviderAdapter):
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self.choices: dict[int, Choice] = {}
-        self._plain = self.plain  # of the class, whose members compiled code looks up by name: 130 instructions a chunk
+        self._plain = self.plain  # a look-up in the class costs 130 instructions
         self._cited: set[str] | None = None  # created on demand: few answers have citations
 
     def receive(self, name: str, data: str) -> list[Event]:
@@ -389,7 +389,7 @@ class ChatAdapter(ProviderAdapter):
         if reason:
             # The last reason holds, even if it repeats an earlier reason.
             self._end_choice(choice, label(reason))
-            stop = raw.get("stop_reason", raw.get("matched_stop"))  # of vLLM and SGLang; a token's number is no text
+            stop = raw.get("stop_reason", raw.get("matched_stop"))  # of vLLM and SGLang; a token's number is not text
             if isinstance(stop, str) and stop.lower() not in FINISH_WORDS:
                 choice.stop = stop[: SHARED.stop_sequence]
         return steps
@@ -433,7 +433,7 @@ class ChatAdapter(ProviderAdapter):
             characters: The choice's characters before the message.
 
         Raises:
-            Malformed: The message is no object, or its text is no text.
+            Malformed: The message is not an object, or its text is not a string.
         """
         if not isinstance(message, dict):
             raise Malformed("the content of a choice is no object")
@@ -726,7 +726,7 @@ def _image(part: dict[str, Any]) -> list[Event]:
     """Returns the event for an image with a `data:` URL. Images with other URLs are left out: adapters fetch nothing.
 
     Raises:
-        Malformed: The URL is no text.
+        Malformed: The URL is not text.
     """
     image = part.get("image_url")
     head, _, data = text_of(image.get("url") if isinstance(image, dict) else image).partition(";base64,")

@@ -464,7 +464,7 @@ class _Template:
         return _join_json(pieces)
 
     def _add(self, pieces: list[bytes | str], kind: type[Struct], text: Any) -> bool:
-        """Adds a comma and a message to `pieces`. Returns False, and adds nothing, if the content is no text."""
+        """Adds a comma and a message to `pieces`. Returns False, and adds nothing, if the content is not text."""
         ends = self.ends.get(kind)
         if ends is None or not isinstance(text, str) or not text:
             return False

@@ -1,6 +1,6 @@
 """The rules for requests in the chat dialect: roles, members of messages, parts, calls and their results.
 
-Knows the dialect, and what answers of all providers leave behind in a client's messages. Knows no provider.
+Knows the dialect, and the members that providers' answers add to a client's messages. Knows no provider.
 """
 
 from __future__ import annotations

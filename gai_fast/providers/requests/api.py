@@ -250,7 +250,7 @@ class API(NativeRules):
         return [name for name, value in sent.items() if name in plain and plain[name] == value]
 
     def _plain(self, target: Target) -> dict[str, Any]:
-        """Returns the body for a request without any wish: what a target is sent of the gateway's own making."""
+        """Returns the body for an empty request: the members that the gateway itself sends to a target."""
         return self._written(_PROBE, Target(target.model, None, "drop", target.corrections, target.settings))
 
     def refused_member(
@@ -582,7 +582,7 @@ class API(NativeRules):
         except (ValueError, RecursionError):  # not JSON, or nested too deep for the parser
             failure = None
         if failure is None:
-            failure = UpstreamFailure("" if text.startswith("<") else text)  # an HTML or XML page is no message
+            failure = UpstreamFailure("" if text.startswith("<") else text)  # an HTML or XML page is not a message
         message = failure.message
         if status in _NO_ROUTE and _NO_REASON.fullmatch(message):
             message = f"{self.provider} answered with status {status}: check base_url"

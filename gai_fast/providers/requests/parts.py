@@ -559,7 +559,7 @@ def object_schema(raw: bytes, *, keeps_unions: bool, needs_properties: bool) -> 
         if schema is given and "type" not in schema:
             return Raw(_with_members(raw, b'"type":"object",' + properties)), "object"
         return Raw(_with_members(encode_json({**schema, "type": "object"}), properties)), "object"
-    except ValueError:  # a number that is none in JSON: the provider refuses it
+    except ValueError:  # a number that JSON does not have: the provider refuses it
         return None
 
 

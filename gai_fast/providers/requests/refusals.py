@@ -25,7 +25,7 @@ from gai_fast.providers.requests.limits import LIMITS
 _NEEDED: Final = frozenset(
     "contents input instructions max_tokens messages model prompt stream system systemInstruction tools".split()
 )
-"""Members without which a request is another request, or none."""
+"""Members that cannot be left out: without one, a request means something else or is invalid."""
 _ADDED_TO_BODIES: Final = "stream_options"
 """The member that is added to a client's body, to count tokens."""
 _CODES: Final = frozenset(("invalid_request", "unsupported"))

@@ -64,7 +64,7 @@ def tuned(request: Request, tuning: Tuning) -> Request:
 
 
 def _filled(first: Any, second: Any) -> Any:
-    """Returns a value, with what another one has and it lacks."""
+    """Returns a value, completed by the members of another one that it lacks."""
     if not is_given(first):
         return second
     if isinstance(first, Struct) and type(first) is type(second):

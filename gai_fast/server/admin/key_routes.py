@@ -260,7 +260,7 @@ def _body(incoming: Incoming) -> dict[str, Any]:
     """Returns the JSON object of a request.
 
     Raises:
-        InvalidRequest: The body is no JSON object, or too large.
+        InvalidRequest: The body is not a JSON object, or too large.
     """
     body = incoming.json_body()
     if len(body) > LIMITS.key_body:

@@ -24,7 +24,7 @@ Side = Literal["client", "upstream", "gateway"]
 _OF_REQUEST: Final = frozenset(("invalid_request", "context_length_exceeded", "content_filtered", "unsupported"))
 """Codes of errors in the request, found by the gateway or an upstream."""
 _OF_CALLER: Final = frozenset(("unauthorized", "forbidden", "not_found", "rate_limited"))
-"""Codes that speak of the caller: the client if the gateway says so, the gateway's own key if an upstream does."""
+"""Codes that concern the caller: the client if the gateway says so, the gateway's own key if an upstream does."""
 
 
 class Sampler:

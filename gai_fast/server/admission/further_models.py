@@ -66,7 +66,7 @@ def check_passed_models(body: bytes, may_use: Callable[[str], bool]) -> bytes:
 
     Raises:
         Forbidden: It names a model that the caller may not use.
-        InvalidRequest: It is no JSON object.
+        InvalidRequest: It is not a JSON object.
     """
     read = parse_object(body)
 

@@ -316,7 +316,7 @@ class Limits:
     """Proxies in a chain that are trusted: more are a loop."""
 
     forwarded_text: int = 8 * KIB
-    """Characters of `Forwarded` that are parsed, from its end: a proxy's element has some hundred."""
+    """Characters of `Forwarded` that are parsed, from its end: a proxy's element has a few hundred."""
 
     socket_message: int = 4 * MIB
     """Bytes of a message from a WebSocket client: a long conversation has a tenth; images fit in a POST."""
