@@ -248,7 +248,7 @@ class Trace:
         return [*headers, ("tracestate", self._state)] if self._state else headers
 
     def sent(self) -> None:
-        """Notes that the request has been sent; an attempt that joins another stream's has sent none."""
+        """Notes that the request has been sent. Not called for an attempt that joins another stream's request."""
         attempt, self._pending = self._pending, None
         planned, self._planned = self._planned, []
         if attempt is None:

@@ -16,8 +16,8 @@ class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
     json_answer: int = 8 * MIB
-    """Characters of a JSON answer that is parsed as it streams: its value is in memory. The longest answers have a
-    tenth."""
+    """Characters of a JSON answer that is parsed as it streams: its value is in memory. The longest known
+    answers have a tenth of them."""
 
     json_levels: int = 255
     """Nesting of a followed JSON answer: one less than `arguments_depth`, because the event adds a level."""

@@ -146,7 +146,7 @@ class _InputReader(DialectReader):
             return {"role": "user", "content": self._content(message, path)}
         if role != "tool":
             raise invalid(
-                "The role is none of developer, system, user, assistant, tool, reasoning, activity", f"{path}.role"
+                "The role is not one of developer, system, user, assistant, tool, reasoning, activity", f"{path}.role"
             )
         native = {"role": "tool", "call_id": required(message, "toolCallId", path, str)}
         error = member(message, "error", path, str)

@@ -192,7 +192,7 @@ class _ChatReader(DialectReader):
             if name not in self._functions:
                 raise invalid("No `function_call` of this name came before", f"{path}.name")
             return {"role": "tool", "call_id": self._functions[name], "content": self._content(message, path)}
-        raise invalid("The role is none of system, developer, user, assistant, tool, function", f"{path}.role")
+        raise invalid("The role is not one of system, developer, user, assistant, tool, function", f"{path}.role")
 
     def _content(self, message: dict[str, Any], path: str) -> str | list[dict[str, Any]]:
         content = member(message, "content", path, str, list)

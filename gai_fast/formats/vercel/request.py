@@ -100,7 +100,7 @@ class _BodyReader(DialectReader):
             return [{"role": "user", "content": content}] if content else []
         if role == "assistant":
             return self._assistant(parts, path)
-        raise invalid("The role is none of system, user, assistant", f"{path}.role")
+        raise invalid("The role is not one of system, user, assistant", f"{path}.role")
 
     def _text(self, part: dict[str, Any], path: str) -> dict[str, Any] | None:
         if part["type"] == "text":
@@ -201,7 +201,7 @@ class _BodyReader(DialectReader):
             self.lost.append(path[2:])  # the page runs an allowed call, and sends the output in a later request
             return
         elif state not in _PENDING:
-            raise invalid("The state is none of a tool part's", f"{path}.state")
+            raise invalid("The state is not one of a tool part's", f"{path}.state")
         content.append(call | _signature(part, "callProviderMetadata", path, "signature"))
         if result is not None:
             results.append({"role": "tool", "call_id": call_id, **result})

@@ -101,7 +101,7 @@ class Forwarding:
 
 
 NO_TRUSTED_PROXY: Final = Forwarding(())
-"""No proxy is believed."""
+"""The settings that trust no proxy."""
 
 
 def is_set_by_proxy(name: str) -> bool:

@@ -299,8 +299,8 @@ class Limits:
     and the client would never see the response."""
 
     certificate_warning: float = 14 * 86_400.0
-    """Seconds before its end in which a warning names the server's certificate: two weeks; certificates of public
-    authorities are renewed a month before."""
+    """Seconds before a certificate's end from which on the server warns of it: two weeks. Certificates of public
+    authorities are renewed a month before their end."""
 
     certificate_check: float = 86_400.0
     """Seconds between two warnings about the server's certificate."""
