@@ -1,4 +1,4 @@
-"""A stream of a server for a program that passes it on: each event beside its JSON text, as the server has sent it.
+"""A stream of a server for a program that passes it on: each event with its JSON text, as the server sent it.
 
 Owns the form. Reading, connections and cancelling are those of `RemoteStream`. Nothing is collected, so there is no
 result and an answer may have any length.

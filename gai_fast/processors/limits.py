@@ -26,8 +26,8 @@ class Limits:
     """Values and signs of a JSON answer that are read one by one in one delta: 0.1 s on the event loop."""
 
     json_whole_tries: int = 4
-    """Tries to read a complete object or array in a long delta. A failed try reads 4 MiB in 0.1 s. Few answers are
-    nested deeper at the point where they are split."""
+    """Attempts to read a complete object or array within one long delta. A failed attempt reads 4 MiB in 0.1 s. Few
+    answers are nested deeper at the point where they are split."""
 
     json_brackets: int = 256 * KIB
     """Opening brackets of a long delta that is read in this way: an object costs 1 µs, mostly for the snapshot's

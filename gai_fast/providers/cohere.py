@@ -172,7 +172,7 @@ class Cohere(API):
         return body
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
-        """Returns one message. Adds its files to `documents`, which is a member beside the messages."""
+        """Returns one message. Adds its files to `documents`, a member next to the messages."""
         if isinstance(message, AssistantMessage):
             return self._assistant(where, message, target)
         whole: dict[str, Any] = {"role": message.__struct_config__.tag}

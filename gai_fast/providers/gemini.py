@@ -196,7 +196,7 @@ class Gemini(API):
             body["generationConfig"] = generation
         self.add_knobs(body, request, target)
         if request.top_logprobs:
-            body["generationConfig"]["responseLogprobs"] = True  # the API requires it beside `logprobs`
+            body["generationConfig"]["responseLogprobs"] = True  # the API requires it with `logprobs`
         options = request.provider_options.get(self.provider, {})
         calling = _calling(request, options.get("tools", body.get("tools")))
         if not calling and request.tool_choice == "required":

@@ -664,7 +664,7 @@ class ChatAdapter(ProviderAdapter):
         )
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        """Reads the members beside the choices."""
+        """Reads the members other than the choices."""
         return []
 
 
@@ -674,7 +674,7 @@ _READ: Final = "cache_read_input_tokens"
 _WRITTEN: Final = "cache_creation_input_tokens"
 _CACHED: Final = ("num_cached_tokens", "prompt_cache_hit_tokens", "cached_tokens", _READ)
 _OTHER_COUNTS: Final = frozenset((*_CACHED, _WRITTEN, "input_tokens_details"))
-"""Members of usage that count tokens of caches, beside the dialect's own: of vLLM, DeepSeek, Moonshot, Anthropic."""
+"""Members of usage that count tokens of caches, besides the dialect's: of vLLM, DeepSeek, Moonshot, Anthropic."""
 
 
 def _written_in(details: dict[str, Any]) -> int | None:
@@ -715,7 +715,7 @@ def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _images(images: Any) -> list[Event]:
-    """Reads generated images beside the content, in OpenRouter's shape, which LiteLLM uses, too."""
+    """Reads generated images next to the content, in OpenRouter's shape, which LiteLLM uses, too."""
     events: list[Event] = []
     for image in objects(images):
         events += _image(image)

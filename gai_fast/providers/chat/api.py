@@ -392,7 +392,7 @@ class ChatAPI(API):
         return {"reasoning_effort": word} if word else {}
 
     def turn_thinking_off(self, body: dict[str, Any], target: Target) -> None:
-        """Sends the effort `none` beside functions, for a model whose functions the API refuses otherwise.
+        """Sends the effort `none` with functions, for a model whose functions the API refuses otherwise.
 
         "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function
         tools, use /v1/responses or set reasoning_effort to 'none'": also for requests without an effort.

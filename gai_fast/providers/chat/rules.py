@@ -220,7 +220,7 @@ class ChatRules(RequestRules):
         return {**sent, "content": None}
 
     def _leave_out(self, name: str, value: Any, message: dict[str, Any], path: str, changes: Changes) -> None:
-        """Leaves a member of a message out that strict rules do not know."""
+        """Leaves out a member of a message that strict rules do not know."""
         if not value or name == "refusal" or (name == "name" and message.get("role") == "tool"):
             return  # its call names the tool, and a refusal has become the text
         if name in CACHE_MARKS:  # without it the answer is the same

@@ -62,7 +62,7 @@ class NativeRules(ResponseAPI):
     efforts: ClassVar[Sequence[str]] = SCALE
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
-    """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
+    """The least `top_p` that a model accepts with thinking, if it takes no other sampling parameters there."""
     tool_names: ClassVar[ToolNames | None] = None
     """The names of tools that this API accepts; None if it accepts all."""
     unions: ClassVar[Unions] = "sent"

@@ -486,7 +486,7 @@ NAMED_SCHEMAS: Final = frozenset(("$defs", "definitions", "dependentSchemas", "p
 
 
 def closed_schema(schema: Any) -> Any:
-    """Returns a JSON Schema whose objects have no other properties than it names, as Anthropic's SDK writes them.
+    """Returns a JSON Schema with `additionalProperties: false` in its objects, as Anthropic's SDK writes them.
 
     Args:
         schema: The schema, or a part of it. It is not changed; it is the result if nothing has to be.
@@ -515,7 +515,7 @@ def _same_if_equal(written: dict[str, Any], given: dict[str, Any]) -> dict[str, 
 
 
 def is_object(schema: Mapping[str, Any]) -> bool:
-    """Returns whether a JSON Schema says that a value is an object, perhaps beside other types."""
+    """Returns whether a JSON Schema says that a value is an object, perhaps among other types."""
     kind = schema.get("type")
     return kind == "object" or (isinstance(kind, list) and "object" in kind)
 
@@ -572,7 +572,7 @@ def _with_members(raw: bytes, members: bytes) -> bytes:
 def _defined(schema: dict[str, Any]) -> dict[str, Any]:
     """Returns a schema with the definition to which it refers in place of the reference.
 
-    Members beside a reference count, too: properties of all are joined, of other members the nearest is kept.
+    Members next to a reference apply too: properties are joined; of any other member the nearest value is kept.
     """
     seen: set[str] = set()
     chain: list[Mapping[str, Any]] = [schema]

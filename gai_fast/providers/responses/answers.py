@@ -536,7 +536,7 @@ class ResponsesAdapter(ProviderAdapter):
         return events if is_read else [*events, {**UNREADABLE}]
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
-        """Reads the members beside the output of a complete response."""
+        """Reads the members of a complete response other than its output."""
         return []
 
     # -- items --

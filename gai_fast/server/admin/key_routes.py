@@ -92,7 +92,7 @@ class KeyRoutes:
         self._wait(incoming, self._revoke(incoming))
 
     def rotate(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside its present one."""
+        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret in addition to its present one."""
         self._wait(incoming, self._rotate(incoming, _grace(_body(incoming) if incoming.http.body else {})))
 
     def reset(self, incoming: Incoming) -> None:

@@ -1,4 +1,4 @@
-"""The members of a request that name a model beside its own, for callers that may not use every model.
+"""The members of a request that name a further model, for callers that may not use every model.
 
 Owns which members those are. The model that a request asks for is checked by its name (`Settings.chosen`); an upstream
 may read others: fallbacks (OpenRouter, LiteLLM), the models of its tools (OpenAI's images, Anthropic's advisor), of its

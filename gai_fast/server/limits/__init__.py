@@ -95,7 +95,7 @@ class Limits:
     conversation of 10,000 messages with calls of tools has as many. Requests that are passed on are not walked so."""
 
     turn_value: int = 8
-    """Bytes as which a value counts beside its text: reading a number costs as much as reading so many characters."""
+    """Bytes that a value counts besides its text: reading a number costs as much as reading so many characters."""
 
     hashed_bytes: int = MIB
     """Bytes that are hashed in one turn of the loop, in 1 ms."""

@@ -61,7 +61,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/responses/compact"))
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
-"""The routes of images: some models' answers have counts, others cost by the image, beside the request's text."""
+"""The routes of images: some models' answers have counts, others cost by the image and the request's text."""
 _COUNTING_IMAGES: Final = "gpt-image"
 """A part of the ids of the models whose images have counts (openai-python, `ImagesResponse.usage`)."""
 CheckBytes = Callable[[bytes], object]

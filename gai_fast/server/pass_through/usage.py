@@ -203,7 +203,7 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
 
 
 def _with_compactions(usage: dict[str, Any], iterations: list[Any]) -> dict[str, Any]:
-    """Returns a usage with the tokens of Anthropic's compactions, which the counts beside `iterations` do not include.
+    """Returns a usage with the tokens of Anthropic's compactions, which only the counts in `iterations` include.
 
     Args:
         usage: The tokens of the message.
