@@ -1,4 +1,4 @@
-/* The loops without vectors: they handle eight bytes at a time, or no bytes. */
+/* The loops without vectors: they handle eight bytes at a time, or leave all bytes to the caller's loop. */
 #include "simd.h"
 
 static size_t gai_scalar_escape(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length) {

@@ -119,8 +119,8 @@ GAI_V gai_v gai_v_escaped(gai_v x) {
 }
 
 /* Every character is encoded in a place of its own; then a shuffle drops the unused bytes of each place. These are the
- * shuffles. For eight places of two bytes, the index tells which characters have two bytes. For four places of three or
- * four bytes, bits 0 to 3 tell which characters have two bytes or more, bits 4 to 7 which have three or more. In a
+ * shuffles. For eight places of two bytes, the index says which characters have two bytes. For four places of three or
+ * four bytes, bits 0 to 3 say which characters have two bytes or more, bits 4 to 7 which have three or more. In a
  * place of four bytes, the second bit without the first means four bytes. */
 static uint8_t gai_packing2[256][16], gai_packing3[256][16], gai_packing4[256][16];
 

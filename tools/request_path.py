@@ -111,7 +111,7 @@ async def measure() -> dict[str, Walked]:
     """Returns what each kind of request walks."""
     upstream = await asyncio.start_server(_answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}/v1"
-    settings = UpstreamSettings("up", "openai-compatible", url, lane=("/v1/embeddings",))
+    settings = UpstreamSettings("up", "openai-compatible", url, pass_paths=("/v1/embeddings",))
     models = {"m": ModelSettings("m", settings, "m")}
     server = await start(Settings(server=ServerSettings(port=0), upstreams={"up": settings}, models=models))
     port, found = int(server.url.rpartition(":")[2]), {}

@@ -55,12 +55,12 @@ class Wrapped:
         self._word_cells = 0
         self._column = 0
         self._line = ""
-        """The beginning of the line behind its blanks, as long as it may become a fence of code."""
+        """The start of the line without its blanks, while it may become a code fence."""
         self._is_code = False
         self._is_long = False  # the present word is longer than a line
 
     def add(self, text: str) -> str:
-        """Returns what can be printed of the text so far."""
+        """Returns the printable part of the text so far."""
         out: list[str] = []
         for character in text:
             if len(self._line) < len(_FENCE) and (self._line or character not in " \t"):

@@ -168,7 +168,7 @@ def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterato
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    """Returns the valid values as the end of a comment; empty if the type of the value says them."""
+    """Returns the valid values as the end of a comment; empty if the value's type shows them."""
     if "enum" in schema:
         return f" One of: {', '.join(schema['enum'])}."
     if "enum" in schema.get("items", ()):

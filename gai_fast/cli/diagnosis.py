@@ -146,7 +146,7 @@ def missing_routes(settings: Settings) -> list[str]:
         root = api.routes.root
         if root and upstream.base_url.rstrip("/").endswith(root):
             found.append(f"{upstream.name}: `base_url` ends in {root}, which requests add: remove it")
-        for entry in upstream.lane:
+        for entry in upstream.pass_paths:
             route = entry.removeprefix("POST ")
             if route not in ROUTES:
                 continue

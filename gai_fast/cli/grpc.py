@@ -46,7 +46,7 @@ async def _check_keys(gateway: RemoteGateway, host: str) -> None:
 
 
 async def _note_absence(gateway: RemoteGateway, url: str) -> None:
-    """Logs that a gateway does not answer. It may start later than this server, so it is no error."""
+    """Logs that a gateway does not answer. It may start later than this server, so it is not an error."""
     try:
         await gateway.models()
     except Unauthorized:
@@ -83,7 +83,7 @@ def _place(host: str, port: int) -> str:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Checks that an address can be listened on; grpcio does not tell why it cannot.
+    """Checks that the command can listen on an address: grpcio does not report the reason if it cannot.
 
     Raises:
         StartupFailure: It cannot.

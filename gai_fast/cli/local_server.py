@@ -25,7 +25,7 @@ BODY_TIMEOUT: Final = 10.0
 _SHUTDOWN: Final = 0.05
 """Seconds in which a handler may end when the server stops, before it is cancelled."""
 _SEND_TIME: Final = 0.01
-"""Seconds in which the kernel sends written bytes before a reset, which discards the rest."""
+"""Seconds for the kernel to send written bytes before a reset, which discards the rest."""
 
 
 class LocalServer:

@@ -9,13 +9,13 @@ from typing import Final
 BUSY: Final = 0.9
 """The share of a core above which a process of one thread may be the bottleneck."""
 MOCK_HEADER: Final = "x-gai-mock-cpu"
-"""The header in which a mock tells its share of a core."""
+"""The header with a mock's share of a core."""
 _SECONDS: Final = 1.0
 """The time over which a share is taken: shorter ones are those of single requests."""
 
 
 class ProcessorShare:
-    """The share of a core that this process used in the last whole second, as far as it was asked for.
+    """Measures the share of a core that this process used in the last whole second in which it was asked.
 
     Args:
         clock: Monotonic seconds.

@@ -670,7 +670,7 @@ function eventIn(data) {
     // the check below refuses it
   }
   const isNumbered = event?.seq === undefined || Number.isSafeInteger(event.seq);
-  if (typeof event?.type !== "string" || !isNumbered) throw unreadable("the server sent something that is no event");
+  if (typeof event?.type !== "string" || !isNumbered) throw unreadable("the server sent data that is not an event");
   return event;
 }
 

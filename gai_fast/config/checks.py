@@ -18,9 +18,9 @@ from gai_fast.config.problems import nearest, shown
 from gai_fast.core.compression import is_available
 from gai_fast.model.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.model.errors import CLASSES
-from gai_fast.model.lane_paths import ENTRY, METHODS
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
+from gai_fast.model.pass_paths import ENTRY, METHODS
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.proxy import Proxy
@@ -312,7 +312,7 @@ def price(value: Any) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
-def lane(value: str) -> str:
+def pass_path(value: str) -> str:
     """Checks an entry of `lane` in an `[[upstream]]`."""
     if not ENTRY.fullmatch(value):
         raise ValueError(

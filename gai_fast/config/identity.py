@@ -31,7 +31,7 @@ EXAMPLES: Final[tuple[Mapping[str, Any], ...]] = (
     },
     {"name": "own", "auth_command": ("gcloud", "auth", "print-access-token")},
 )
-"""Upstreams for a first configuration: together they have each key."""
+"""Example upstreams for a first configuration: together they show every key."""
 
 _CLOUDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "region": ("aws", "google"),

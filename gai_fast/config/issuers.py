@@ -36,7 +36,7 @@ def claim(value: str) -> str:
 
 
 def check_issuers(tables: Sequence[Mapping[str, Value]], keys: Collection[str], problems: Problems) -> None:
-    """Reports what the `[[issuer]]` tables must not have together, and a missing extra.
+    """Reports conflicts between the `[[issuer]]` tables, and a missing extra.
 
     Args:
         tables: The given, valid keys of each table.

@@ -86,7 +86,7 @@ def _members(
         table: As it is given.
         known: The members that it may have.
         defaults: Their values if they are not given.
-        quote: Returns what an error says of a wrong value; nothing if it may be a secret.
+        quote: Returns an error's description of a wrong value; empty if the value may be a secret.
 
     Raises:
         ValueError: A member is unknown, or wrong.
@@ -245,7 +245,7 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
 }
 """The keys of a `[[key]]` that are also allowed in `[key_defaults]`."""
 OF_MODELS: Final = tuple(name for name in KEY_DEFAULTS if name not in ("role", "expires"))
-"""The keys of a `[[key]]` that say something of models and requests: a key of the role `metrics` has none of them."""
+"""The keys of a `[[key]]` about models and requests: a key of the role `metrics` has none of them."""
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
     "secret": one_or_more(
@@ -406,7 +406,7 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
     "lane": texts(
         "The paths that are passed through to it, such as /v1/embeddings; * is one segment, POST and GET unless named.",
-        checks.lane,
+        checks.pass_path,
     ),
 }
 MODEL: Final[Mapping[str, Key]] = {
@@ -608,7 +608,7 @@ LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 _LEAST_ELSEWHERE: Final = 0.75
 """The least likeness of a misspelt key to a key of another section. Among all sections some are near by chance."""
 _TIMEOUTS: Final = ("timeout", "request_timeout", "read_timeout", "stream_timeout")
-"""Names of other gateways for what are several keys here, none of which is nearest."""
+"""Other gateways' names for settings that are several keys here: no single key is the nearest."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'a name for the caller, such as name = "website"',
@@ -671,7 +671,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
-    "upstream": {**_defaults(UpstreamSettings), "headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS},
+    "upstream": _defaults(UpstreamSettings)
+    | {"headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS, "lane": ()},
     "model": {
         "fallback": (),
         "fallback_on": {},
@@ -753,7 +754,7 @@ def _home_of(name: str) -> str | None:
 
 
 def _advice_elsewhere(name: str) -> str:
-    """Returns the end of a message about a key, or a misspelt one, of one other section; empty if there is none."""
+    """Returns advice for a key that, perhaps misspelt, belongs to one other section; empty if no section has it."""
     alike = {key for section in SECTIONS for key in SECTIONS[section] if key[0] == name[:1].lower()}
     near = meant(name, alike, _LEAST_ELSEWHERE)
     home = _home_of(near) if near else None

@@ -25,7 +25,7 @@ class Limits:
     """The least configurable `memory_high_water`: a server without streams uses nearly this much."""
 
     retries: int = 10
-    """The most configurable retries of one request: each may last as long as the request itself."""
+    """The largest valid number of retries of one request: each may last as long as the request itself."""
 
     breaker_failures: int = 1000
     """The most failures configurable before a breaker opens: the breaker keeps the time of each."""

@@ -316,7 +316,7 @@ class _Resolution:
         )
         self._check_fallbacks(settings)
         self._check_key_models(settings)
-        self._check_key_lanes(settings)
+        self._check_passed_upstreams(settings)
         self._check_credentials(settings)
         if default_model is not None:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
@@ -424,13 +424,13 @@ class _Resolution:
             if all(each in table for each in REQUIRED["issuer"]):
                 values = _plain(table, but=("name",))
                 own = {each: values.pop(each) for each in ("url", "audience", "claim") if each in values}
-                rights = KeySettings(name, (), limits=_key_limits(values), **values)
+                rights = new_key(name, (), values)
                 issuers.append(IssuerSettings(name, rights=rights, **own))
         return tuple(issuers)
 
     @property
     def _callers(self) -> Iterable[Table]:
-        """The tables that have what callers may use."""
+        """The tables with rights of callers."""
         return (self._given.tables["key_defaults"], *self._given.keys, *self._given.issuers)
 
     def _check_key_models(self, settings: Settings) -> None:
@@ -440,14 +440,14 @@ class _Resolution:
                 if "*" not in name:
                     self._check_model(settings, name, table["models"].origin, "`models` of a key")
 
-    def _check_key_lanes(self, settings: Settings) -> None:
+    def _check_passed_upstreams(self, settings: Settings) -> None:
         """Reports upstreams in `lane` of a key that do not exist, or offer no path."""
         for table in self._callers:
             for name in table["lane"].value if "lane" in table else ():
                 if name not in settings.upstreams:
                     what = f"`lane` of a key: no [[upstream]] is named {shown(name)}{nearest(name, settings.upstreams)}"
                     self._problems.add(table["lane"].origin, what)
-                elif not settings.upstreams[name].lane:
+                elif not settings.upstreams[name].pass_paths:
                     what = f"`lane` of a key: [[upstream]] {shown(name)} offers no path: give it a `lane`"
                     self._problems.add(table["lane"].origin, what)
 
@@ -517,6 +517,8 @@ class _Resolution:
         if "quirks" in table and not api.has_quirks:
             what = "`quirks` in [[upstream]] needs a provider of the chat dialect, such as openai-compatible"
             self._problems.add(table["quirks"].origin, what)
+        if "lane" in values:
+            values["pass_paths"] = values.pop("lane")
         self._read_tls(table, values)
         if "breaker" in values:
             values["breaker"] = BreakerSettings(**values["breaker"]) if values["breaker"] else None
@@ -675,7 +677,8 @@ def new_key(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any]) ->
         values: The values of `keys.KEY_DEFAULTS` that it has, as their `read` returns them.
     """
     rules = dict(values)
-    return KeySettings(name, digests, limits=_key_limits(rules), **rules)
+    upstreams = rules.pop("lane", ())
+    return KeySettings(name, digests, limits=_key_limits(rules), pass_upstreams=upstreams, **rules)
 
 
 def _key_limits(rules: dict[str, Any]) -> KeyLimits:
@@ -689,7 +692,7 @@ def _key_limits(rules: dict[str, Any]) -> KeyLimits:
 
 
 def _tuning(table: Table) -> Tuning | None:
-    """Returns what a model changes of its requests. None if it changes nothing."""
+    """Returns the changes that a model makes to its requests. None if it changes nothing."""
     values: dict[str, Any] = {name: table[name].value for name in ("extra", "drop") if name in table}
     for name, names in (("defaults", "default_names"), ("overrides", "override_names")):
         if name in table:

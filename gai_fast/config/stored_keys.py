@@ -43,7 +43,7 @@ def read_name(value: Any) -> str:
 
 
 def read_values(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Returns what a request says about a key, as the store keeps it. None stands for `null`.
+    """Returns the values of a key in a request, in the store's form. None stands for `null`.
 
     Args:
         given: The request, without the name of the key.
@@ -76,7 +76,7 @@ def read_values(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         if read is not None and name == "models":
             _check_models(read, settings)
         elif read is not None and name == "lane":
-            _check_lanes(read, settings)
+            _check_passed_upstreams(read, settings)
         values[name] = _stored(read)
     return values
 
@@ -106,7 +106,8 @@ def key_of(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any], set
     limits = type(own.limits)(
         **{each: one(each, getattr(own.limits, each), getattr(usual.limits, each)) for each in LIMITS_OF_KEY}
     )
-    rest = {each: one(each, getattr(own, each), getattr(usual, each)) for each in ("models", "expires", "lane")}
+    rest = {each: one(each, getattr(own, each), getattr(usual, each)) for each in ("models", "expires")}
+    rest["pass_upstreams"] = one("lane", own.pass_upstreams, usual.pass_upstreams)
     return KeySettings(name, digests, limits=limits, **rest)
 
 
@@ -144,13 +145,13 @@ def _check_models(names: tuple[str, ...], settings: Settings) -> None:
             raise _invalid(f"`models` of a key: no model is named {shown(name)}{known}", "models")
 
 
-def _check_lanes(names: tuple[str, ...], settings: Settings) -> None:
+def _check_passed_upstreams(names: tuple[str, ...], settings: Settings) -> None:
     for name in names:
         upstream = settings.upstreams.get(name)
         if upstream is None:
             known = nearest(name, settings.upstreams)
             raise _invalid(f"`lane` of a key: no [[upstream]] is named {shown(name)}{known}", "lane")
-        if not upstream.lane:
+        if not upstream.pass_paths:
             raise _invalid(f"`lane` of a key: [[upstream]] {shown(name)} offers no path", "lane")
 
 

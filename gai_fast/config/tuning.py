@@ -57,7 +57,7 @@ def request_with(fields: Mapping[str, Any]) -> Request:
 
     Raises:
         InvalidRequest: A field is not valid.
-        TypeError: A value is none of JSON's.
+        TypeError: A value is not a JSON value.
     """
     return parse_request(encode_json({"query": "-", **fields}))
 
@@ -87,7 +87,7 @@ def dropped_paths(value: Any) -> tuple[str, ...]:
 
 
 def quirks(value: Any) -> Mapping[str, Any]:
-    """Checks a table of what a server lacks of the chat dialect."""
+    """Checks a table of the parts of the chat dialect that a server lacks."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a table of {', '.join(QUIRKS)}")
     known_keys(value, QUIRKS)

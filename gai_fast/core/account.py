@@ -62,7 +62,7 @@ class Bill:
             self.charges = (*self.charges, charge)
 
     def give_up_others(self, account: Account) -> None:
-        """Gives up all open accounts but one, which the stream ends with: rule 2."""
+        """Abandons all open accounts except the one with which the stream ends: rule 2."""
         if len(self._open) > 1:  # streams seldom have more than one attempt at a time
             for each in self._open.copy():
                 if each is not account:

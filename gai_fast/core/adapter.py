@@ -149,9 +149,9 @@ class Adapter(ABC):
         self.own_cost: Amount | None = None
         """The provider's figure of the cost so far, in US dollars. `None` if it has sent none."""
         self.changes: Changes | None = None
-        """How the request for this answer differs from the client's. `None` if it does not."""
+        """The differences between the request for this answer and the client's. `None` if there are none."""
         self.stored_ids: list[str] = []
-        """The ids of the answer, and in it, by which later requests can name what the upstream stores."""
+        """The ids of the answer, and in it, that later requests can use to name things that the upstream stores."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:

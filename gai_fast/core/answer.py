@@ -110,7 +110,7 @@ class Answer:
         self._generated = 0  # characters of this attempt, repeated ones included; counted if there is a transcript
         self._goes_on = goes_on
         self._has_come = False  # a part of a JSON answer that was cut off
-        self._is_read = False  # the JSON answer, or what has come of it
+        self._is_read = False  # the JSON answer, or the part that has arrived
         self._learning: Learning | None = None
         self._malformed_run = 0
         self._on_malformed: Literal["skip", "error"] = on_malformed
@@ -218,7 +218,7 @@ class Answer:
         return self.adapter.truncated() if is_unfinished(self.body.text()) else self.no_answer(problem)
 
     def _read_cut_off(self) -> None:
-        """Reads what has come of a JSON answer that ends early, for its charge: nothing of it is delivered."""
+        """Reads the received part of a JSON answer that ends early. It is charged, but not delivered."""
         body = self.body
         if self._is_read or not body.is_document:
             return
@@ -571,7 +571,7 @@ class Answer:
         return self._measured(counted, characters, source)
 
     def _is_final(self, counted: dict[str, Any]) -> bool:
-        """Returns whether a count is the provider's last one: its finish reason has come too."""
+        """Returns whether a count is the provider's last: its finish reason has arrived too."""
         return "output_tokens" in counted and bool(self.adapter.word())
 
     def _measured(self, usage: dict[str, Any], characters: int, source: str) -> dict[str, Any]:

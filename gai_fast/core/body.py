@@ -128,7 +128,7 @@ class Body:
 
     @property
     def is_document(self) -> bool:
-        """Whether the body so far is of a JSON document, and of no error."""
+        """Whether the body so far is part of a JSON document and not of an error."""
         return self._buffer is not None and self.status < 400 and bytes(self._buffer.lstrip()[:1]) in (b"{", b"[")
 
     def text(self) -> str:

@@ -59,7 +59,7 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
 
 
 class _Step:
-    """How an event of one type is handled in one state: `TRANSITIONS` joined with the tables of `events`.
+    """The handling of one type of event in one state: `TRANSITIONS` joined with the tables of `events`.
 
     One look-up returns all of it.
     """
@@ -225,7 +225,7 @@ class LegalStream:
         return self._answer.adapter.identifier
 
     def take_stored_ids(self) -> list[str]:
-        """Returns the ids by which later requests can name what the upstream stores, since the last call."""
+        """Returns the new ids that later requests can use to name things that the upstream stores."""
         adapter = self._answer.adapter
         taken = adapter.stored_ids
         if taken:

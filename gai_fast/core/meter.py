@@ -53,7 +53,7 @@ class StreamMeter:
     def asked(self, now: float) -> None:
         """Records that the request was sent to the upstream.
 
-        Of several attempts, the attempt of the first delta counts.
+        If there are several attempts, the attempt of the first delta counts.
         """
         if self._asked is None:
             self._worked += now - self._began

@@ -140,7 +140,7 @@ class Transcript:
         return self._compared(event, key, place)
 
     def _behind_prefill(self, text: str) -> str:
-        """Returns the new part of a text of an attempt that may repeat its prefill; empty while that is not known."""
+        """Returns the new part of a text of an attempt that may repeat its prefill; empty until that is known."""
         here = self._prefill[self._echoed : self._echoed + len(text)]
         if not text.startswith(here):
             text = self._prefill[: self._echoed] + text

@@ -25,13 +25,13 @@ _LAST: Final = ("source", "cost")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of an answer, beside its usage.
+    """The facts about an answer that its usage lacks.
 
     Args:
         prompt: The characters of the request's text.
         answer: The characters of the answer.
         window: The tokens that the model has room for. None if that is unknown.
-        zero_counts: Whether a count of no output beside a text is one: the provider has named the cost.
+        zero_counts: Whether zero output tokens are accepted although there is a text: the provider has named the cost.
     """
 
     prompt: int

@@ -39,7 +39,7 @@ def member(holder: dict[str, Any], key: str, path: str, kind: type, other: type 
     Raises:
         InvalidRequest: The member has none of the types.
     """
-    # Two types and no `*kinds`: a tuple costs 170 instructions, and twenty members of a request are looked for.
+    # Two types instead of `*kinds`: a tuple costs 170 instructions, and a request is searched for twenty members.
     value = holder.get(key)
     if value is not None and type(value) is not kind and type(value) is not other:
         raise _unexpected(value, f"{path}.{key}", kind, other)

@@ -35,7 +35,7 @@ class DialectEncoder(DataEncoder):
     opens_parts: ClassVar[bool] = False
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
 
-    def complete(self, event: Event) -> None:  # not abstract: the encoder of translated answers has none
+    def complete(self, event: Event) -> None:  # not abstract: the encoder of translated answers does not have it
         """Receives a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
 
         Stores what later gateway frames need. At a `finish`, writes the warnings and the end of a cancelled answer.

@@ -32,7 +32,7 @@ def is_encrypted(provider: str | None) -> bool:
 
 
 def signs_texts(provider: str | None) -> bool:
-    """Returns whether a provider's signature without a reasoning text is of the visible text."""
+    """Returns whether a provider's signature without a reasoning text signs the visible text."""
     return provider is not None and bool(_registry().signs_texts(provider))
 
 

@@ -99,7 +99,7 @@ class RemoteCall:
             self._task.cancel()
 
     def look(self) -> None:
-        """Cancels the call if its client has read nothing since the last look."""
+        """Cancels the call if its client has read nothing since the last check."""
         if self.waits and self.sent == self._sent_before:
             self._task.cancel()
         self._sent_before = self.sent if self.waits else -1

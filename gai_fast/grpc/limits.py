@@ -48,7 +48,7 @@ class Limits:
     the reflection they are 48, of 480 MiB: a gateway's bodies have 512 MiB by default (`upload_bytes`)."""
 
     grpc_receiving_wait: float = 10.0
-    """Seconds for which another one waits for one of those. A message that is there is read in less than 1 ms."""
+    """Seconds for which another call waits for one of those places. A received message is read in less than 1 ms."""
 
     grpc_unjudged: int = 16
     """Messages that are received at a time from callers whose key was not checked yet: the gateway checks it with the
@@ -90,15 +90,15 @@ class Limits:
     nothing."""
 
     grpc_unread: float = 60.0
-    """Seconds between two looks for clients that read nothing. A call whose client has read nothing since the last look
-    is ended: a gateway drops such clients after 30 seconds (`write_timeout`)."""
+    """Seconds between two checks for clients that read nothing. A call is ended if its client has read nothing since
+    the last check: a gateway drops such clients after 30 seconds (`write_timeout`)."""
 
     grpc_age: float = 300.0
     """Seconds after which a client is asked to make its next calls over another connection; a client of gRPC does so
     unseen."""
 
     grpc_age_grace: float = 3600.0
-    """Seconds after that in which the connection's calls may end: six times a gateway's longest answer by default
+    """Seconds for the connection's calls to end after that: six times a gateway's longest answer by default
     (`total_timeout`)."""
 
     grpc_ping: float = 60.0
@@ -108,7 +108,7 @@ class Limits:
     """Seconds in which the client must answer that."""
 
     grpc_pings_apart: float = 10.0
-    """Seconds that must be between two such questions of a client: the least that a client of grpcio may be set to."""
+    """The least seconds between two pings of a client: the least value that grpcio accepts for its clients."""
 
     grpc_words: int = 1536
     """Bytes of an error's message in a status: many clients refuse trailing metadata of more than 8 KiB, in which a

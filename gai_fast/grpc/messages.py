@@ -122,12 +122,12 @@ def event_message(event: Event, text: str) -> bytes:
         text: The event as JSON.
 
     Raises:
-        Network: The gateway has sent something that is no event.
+        Network: The gateway has sent data that is not an event.
     """
     kind = event["type"]
     words = event.get("text", "") if kind in _WITH_TEXT else ""
     try:
         message: bytes = _Event(type=kind, seq=event.get("seq", 0), text=words, json=text.encode()).SerializeToString()
     except (TypeError, ValueError):  # another type, a number out of range, half a character
-        raise Error("network", "the gateway sent something that is no event", reason="protocol") from None
+        raise Error("network", "the gateway sent data that is not an event", reason="protocol") from None
     return message

@@ -1,6 +1,6 @@
 """The messages of calls, as they are received.
 
-Owns how many messages are received at a time, and for how long. Must not know what is in them.
+Owns how many messages are received at a time, and for how long. Must not know their content.
 
 The handlers are those of streams of messages: grpcio calls them when a call's metadata is there, and asks for the
 message only when it is read. Until then a client can send `limits.grpc_unasked` bytes. The handlers of single messages

@@ -1,6 +1,6 @@
 """The gRPC server: its port, TLS, health, reflection, and its end.
 
-Owns what listens. Must not know what the methods do.
+Owns what listens. Must not know the methods' work.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class GrpcServer:
 
 
 _AT_ONCE: Final = 0.5
-"""Seconds in which the last words of calls are sent, and watchers of the health read that it ends."""
+"""Seconds to send the last messages of calls, and for watchers of the health to learn of the end."""
 
 
 def _options() -> Sequence[tuple[str, int]]:
@@ -122,7 +122,7 @@ def _options() -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", LIMITS.grpc_message),
         ("grpc.max_allowed_incoming_connections", most_connections()),
         ("grpc.http2.lookahead_bytes", LIMITS.grpc_unasked),
-        ("grpc.http2.bdp_probe", 0),  # it lets clients send 10 MiB and more of each message that is not read
+        ("grpc.http2.bdp_probe", 0),  # grpcio lets clients send 10 MiB and more of each unread message
         ("grpc.max_send_message_length", -1),  # an event has its own limit
         ("grpc.max_metadata_size", LIMITS.grpc_metadata),
         ("grpc.absolute_max_metadata_size", LIMITS.grpc_metadata),
@@ -153,7 +153,7 @@ class _Health:
         self._watchers: Counter[str] = Counter()  # by address
 
     def handlers(self) -> dict[str, Any]:
-        """Returns the methods, as grpcio takes them."""
+        """Returns the methods in grpcio's form."""
         written = health_pb2.HealthCheckResponse.SerializeToString
         return {
             "Check": grpc.stream_unary_rpc_method_handler(self.check, response_serializer=written),
@@ -207,7 +207,9 @@ class _Health:
         except Full:
             return health_pb2.HealthCheckRequest()
         except DecodeError:
-            ending = status_of(Error("invalid_request", "the message is no HealthCheckRequest", reason="message"), "")
+            ending = status_of(
+                Error("invalid_request", "the message is not a HealthCheckRequest", reason="message"), ""
+            )
         except Error as problem:
             ending = status_of(problem, "")
         await context.abort_with_status(ending)

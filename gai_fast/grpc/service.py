@@ -67,7 +67,7 @@ class GRPCService:
         self._accepted: dict[int, float] = {}  # the end of each caller's time, in seconds of the loop's clock
 
     def handlers(self) -> dict[str, Any]:
-        """Returns the methods, as grpcio takes them. They give bytes, and read their message themselves."""
+        """Returns the methods in grpcio's form. They give bytes, and read their message themselves."""
         return {
             "Generate": grpc.stream_stream_rpc_method_handler(self.generate),
             "Follow": grpc.stream_stream_rpc_method_handler(self.follow),

@@ -12,7 +12,7 @@ Knows no web framework: a framework's response calls `begin`, writes the chunks,
    stream: an `error` event and `done` if events have been sent, otherwise one frame with the error. An `error` that is
    not in the log of a durable stream has no `id:`: no event follows it, and the stream may continue without it.
 4. If the client disconnects, the source is cancelled once, and then closed. A source that has not started is closed
-   with `aclose` if it has that method: a program that pushes into an unread `Stream` must not wait for ever.
+   with `aclose` if it has that method: a program that pushes into an unread `Stream` must not wait forever.
 """
 
 from __future__ import annotations

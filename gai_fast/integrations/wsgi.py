@@ -2,7 +2,7 @@
 `sse_handler`, `ndjson_handler`, `error_response`.
 
 Owns the loop on which async sources run: one for all responses of the process, in a thread that the first response
-starts. So sources of several responses may share what belongs to a loop, such as an open `Gateway`.
+starts. So sources of several responses may share objects of a loop, such as an open `Gateway`.
 
 1. The server sends status and headers before it reads the first bytes of a response. So a failure of a program's own
    source is an event of the stream.

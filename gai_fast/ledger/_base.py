@@ -27,7 +27,7 @@ NAMES: Final = (*[each.name for each in RATE_LIMITS], "streams", "spend")
 DAY: Final = 24 * 60 * 60
 
 SLACK: Final = 1e-5
-"""Uses by which rounding may be off: a hundred times what a double loses with seconds since the epoch."""
+"""The largest rounding error, in uses: a hundred times a double's error for seconds since the epoch."""
 
 
 class SpendEntry(NamedTuple):
@@ -69,7 +69,7 @@ class SpendRow(NamedTuple):
 
 
 class Caps(NamedTuple):
-    """The limits of a key, as the ledger needs them. None is no limit.
+    """The limits of a key, as the ledger needs them. None means no limit.
 
     Attributes:
         rates: The place and the value of each limit over a time that the key has.
@@ -154,7 +154,7 @@ class Verdict(NamedTuple):
 
 
 GRANTED: Final = -1
-"""The place in a verdict on what is admitted."""
+"""The index of the admitted demands in a verdict."""
 
 
 class RateStatus(NamedTuple):

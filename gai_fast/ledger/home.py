@@ -87,14 +87,14 @@ class Home:
         return state
 
     def charge(self, entry: SpendEntry) -> None:
-        """Takes an entry of spend."""
+        """Adds an entry of spend."""
         self.book.add(entry)
         self.state(entry.key).charge(entry.day, entry.currency, entry.amount)
 
     def exchange(
         self, worker: str, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
     ) -> list[ReportAnswer] | None:
-        """Takes what a worker reports, and answers.
+        """Adds a worker's report, and returns the answer.
 
         Args:
             worker: Its name.
@@ -128,7 +128,7 @@ class Home:
 
 
 def answer(state: KeyState, worker: str, report: Report, now: float) -> ReportAnswer:
-    """Takes a report, and answers.
+    """Adds a report, and returns the answer.
 
     Args:
         state: The state of the key.

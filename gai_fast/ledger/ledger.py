@@ -137,10 +137,10 @@ class Ledger(ABC):
         """Closes the ledger, after everything to keep has been handed over."""
 
     async def report(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
-        """Tells others what this worker has used and spent."""
+        """Reports this worker's use and spend to the others."""
 
     def use(self, keys: Sequence[KeySettings], currency: str = USD) -> None:
-        """Goes on with these keys. What was used stays used.
+        """Replaces the keys. Counted use stays counted.
 
         Args:
             keys: `[[key]]`, and the rights of each `[[issuer]]`.
@@ -192,7 +192,7 @@ class Ledger(ABC):
             key: The caller's.
 
         Returns:
-            `False`: only `look` can tell.
+            False: only `look` can decide.
 
         Raises:
             RateLimited: As `try_take`.
@@ -294,7 +294,7 @@ class Ledger(ABC):
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
             self.reservations.pop(stream_id, None)
-            self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may say any number
+            self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may send any number
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Counts the end of a stream; works as `MetricsSink.stream_ended`."""
@@ -389,7 +389,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _give_back(self, ticket: Ticket, more: Amount) -> None:
-        """Gives back a part of what was reserved for a stream."""
+        """Releases a part of a stream's reservation."""
 
     @abstractmethod
     def _return(self, ticket: Ticket) -> None:
@@ -401,7 +401,7 @@ class Ledger(ABC):
 
     @abstractmethod
     def _used(self, key: str, caps: Caps) -> LimitUsage:
-        """Returns what counts now, as far as this worker knows."""
+        """Returns the counts of now, as far as this worker knows."""
 
     # -- spend --
 
@@ -436,7 +436,7 @@ class Ledger(ABC):
         """
 
     async def reset(self, key: str) -> None:
-        """Counts what a key uses of its limits from zero again, for all workers that share it.
+        """Resets a key's use of its limits to zero, for all workers that share it.
 
         Its streams under way still count, and what it has spent stays in reports.
 
@@ -522,7 +522,7 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
 
 
 def _bounded(demand: Demand, caps: Caps) -> Demand:
-    """Returns a request's demand for the state, in which nothing is larger than what the limits refuse."""
+    """Returns a request's demand for the state, in which no number exceeds one that the limits refuse."""
     tokens, (least, amount), _, expected, _ = demand
     if caps.tokens is None:
         tokens = expected = 0

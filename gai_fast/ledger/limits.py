@@ -14,8 +14,8 @@ class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
     ledger_flush: float = 0.05
-    """Seconds until a worker reports what no request and no end of a stream waits for: the spend of keys without
-    limits."""
+    """Seconds until a worker reports the spend of keys without limits, for which no request and no end of a stream
+    waits."""
 
     ledger_wait: float = 2.0
     """Seconds until an exchange with the ledger counts as failed: a busy machine may stand still for one."""
@@ -27,7 +27,7 @@ class Limits:
     """Seconds after which a worker that is not heard loses its streams and their reservations: four signs of life."""
 
     ledger_idle: float = 60.0
-    """Seconds after which a worker tells the streams of a key again: Redis forgets keys that are not heard of."""
+    """Seconds after which a worker reports the streams of a key again: Redis forgets keys that are not heard of."""
 
     ledger_batch: int = 500
     """Keys, and entries of spend, in one exchange: 5 ms of a Redis server's time."""

@@ -28,7 +28,7 @@ _HERE: Final = ""
 
 
 class LocalLedger(Ledger):
-    """Decides at once. What it holds ends with the process.
+    """Decides at once. Its counts end with the process.
 
     Args:
         clock: Monotonic seconds.
@@ -59,7 +59,7 @@ class LocalLedger(Ledger):
         limits = self._limits.get(figure_label(key))
         caps = None if limits is None else self._caps_today(key, limits)
         if caps is not None:
-            self._state(key, caps)  # streams under way still count what they use
+            self._state(key, caps)  # streams under way still count their use
 
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         state, now = self._state(key, caps)

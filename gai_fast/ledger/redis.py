@@ -49,11 +49,11 @@ _AMOUNT: Final = SpendEntry._fields.index("amount")
 _SPEND: Final = Caps._fields.index("spend")
 """The places of amounts, which are sent as text: Lua's numbers have 53 bits."""
 _NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
-"""A number as Redis counts with it."""
+"""A number in the form in which Redis counts."""
 _MOST: Final = 2**63 - 1
 """The largest sum in Redis."""
 _NOTHING: Final = 0
-"""The number of an exchange that tells nothing, and is answered nothing."""
+"""The number of an empty exchange, whose answer is empty too."""
 
 
 class RedisHome(SharedHome):
@@ -88,7 +88,7 @@ class RedisHome(SharedHome):
             raise
 
     async def close(self) -> None:
-        """Gives back what this worker has, and disconnects."""
+        """Returns this worker's reservations, and disconnects."""
         try:
             await self._backend.client.command("UNLINK", self._own("worker"), self._own("number"))
         except StoreError:

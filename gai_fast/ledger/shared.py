@@ -85,7 +85,7 @@ class SharedHome(ABC):
 
     @abstractmethod
     async def reset(self, key: str, labels: Sequence[str]) -> None:
-        """Counts what a key uses from zero again, as `KeyState.reset`; raises `StoreError`."""
+        """Resets a key's use to zero, as `KeyState.reset`; raises `StoreError`."""
 
 
 Homes = Callable[[str], SharedHome]
@@ -118,7 +118,7 @@ class _Key:
         used_at: When the last of these requests came.
         live: The worker's streams.
         reserved: The spend that is reserved for them.
-        is_dirty: There is something to report.
+        is_dirty: There is use to report.
         demands: Those that the next exchange decides.
         report_done: Done when the next exchange has reported the ends of streams: rule 3. None if no end waits.
         used: The counts of all workers at `answered_at`.
@@ -152,7 +152,7 @@ class _Key:
 
 
 class _Reported(NamedTuple):
-    """One key in an exchange: its report, and what waits for the answer."""
+    """One key in an exchange: its report, and the demands that wait for the answer."""
 
     key: _Key
     report: Report
@@ -215,7 +215,7 @@ class SharedLedger(Ledger):
         self._begin(self._run())
 
     async def close(self) -> None:
-        """Reports what is left, for at most `limits.ledger_wait`, and ends."""
+        """Sends the last reports, for at most `limits.ledger_wait`, and ends."""
         try:
             async with asyncio.timeout(LIMITS.ledger_wait):
                 while self._has_news and self._tasks and self._health.problem is None:
@@ -265,7 +265,7 @@ class SharedLedger(Ledger):
     def _try(self, key: str, caps: Caps, demand: Demand) -> Amount | None:
         mine = self._key(key, caps)
         if self._health.problem is None:
-            return None  # others may have given back what the last answer counted
+            return None  # other workers may have returned part of the last answer's counts
         if not self._fails_open:
             raise out_of_reach("the limits")
         return self._use(mine, demand)
@@ -279,7 +279,7 @@ class SharedLedger(Ledger):
         return key
 
     def _use(self, key: _Key, demand: Demand) -> Amount:
-        """Admits what the shared state cannot be asked about."""
+        """Admits a request without the shared state, which cannot be reached."""
         if not demand.is_counted:
             return 0
         reserved = demand.reservation.amount
@@ -354,7 +354,7 @@ class SharedLedger(Ledger):
     def _used(self, key: str, caps: Caps) -> LimitUsage:
         mine = self._key(key, caps)
         since = self._clock() - mine.answered_at
-        if since > LIMITS.ledger_flush:  # others may have used some: the next answer tells that
+        if since > LIMITS.ledger_flush:  # other workers may have used some: the next answer has the number
             self._report_soon(mine)
         used = mine.used
         rates = [*NO_USES]
@@ -371,7 +371,7 @@ class SharedLedger(Ledger):
         self._flush_soon()
 
     def reported(self, key: str) -> asyncio.Future[None] | None:
-        """Returns what ends of streams wait for; as `Ledger.reported`."""
+        """Returns the future that ends of streams await; as `Ledger.reported`."""
         mine = self._keys.get(key)
         return None if mine is None else mine.report_done
 
@@ -402,7 +402,7 @@ class SharedLedger(Ledger):
             mine.used = LimitUsage(reserved=mine.used.reserved)
 
     async def _report_spend(self) -> None:
-        """Reports what this worker has spent.
+        """Reports this worker's spend.
 
         Raises:
             StoreError: It cannot be.
@@ -441,7 +441,7 @@ class SharedLedger(Ledger):
         self._wake.set()
 
     async def _run(self) -> None:
-        """Exchanges whenever there is news, and now and then while there are streams."""
+        """Runs exchanges: one for each piece of news, and one every `_BEAT` seconds while there are streams."""
         loop = asyncio.get_running_loop()
         look_at = loop.time() + _BEAT
         while True:
@@ -456,7 +456,7 @@ class SharedLedger(Ledger):
                     self._look()
                 if self._rest is None:
                     await self._exchange()
-            except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait for ever
+            except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait forever
                 self._health.broke("the limits of keys could not be shared", bug)
                 self._fail()
             finally:
@@ -503,7 +503,7 @@ class SharedLedger(Ledger):
         self._health.worked()
         if answers is not None:
             self._take(batch, answers)
-        else:  # it was taken before, and what the answer admitted is not known: the next report tells
+        else:  # it was taken before, and what the answer admitted is unknown until the next report
             for key, _, demands, report_done in batch.keys:
                 key.demands += demands
                 key.report_done = key.report_done or report_done
@@ -513,7 +513,7 @@ class SharedLedger(Ledger):
         if self._home.has_forgotten:
             for key in self._keys.values():
                 key.is_dirty = key.is_dirty or key.live > 0
-        self._unsent = None  # not before: if `_take` fails, `_fail` finds in it those that wait
+        self._unsent = None  # not earlier: if `_take` fails, `_fail` finds the waiting demands in it
         if self._rest is not None:  # the answer was late
             self._rest.cancel()
             self._try_again()
@@ -583,16 +583,16 @@ class SharedLedger(Ledger):
         if self._unsent is not None:
             for key, _, demands, _ in self._unsent.keys:
                 key.demands += [each for each in demands if not each.future.done()]
-            if self._flight is None:  # else an answer may yet come, whose verdicts must be taken back
+            if self._flight is None:  # otherwise a late answer may arrive, whose verdicts must be undone
                 keys = [_Reported(key, sent._replace(demands=()), (), None) for key, sent, _, _ in self._unsent.keys]
                 self._unsent = self._unsent._replace(keys=keys)
         for key in self._keys.values():
-            key.is_dirty = key.is_dirty or key.live > 0  # what a lost answer admitted is given back by the next report
+            key.is_dirty = key.is_dirty or key.live > 0  # the next report returns what a lost answer had admitted
             demands, key.demands = key.demands, []
             self._decide_alone(key, demands)
 
     def _decide_alone(self, key: _Key, demands: Sequence[_Waiting]) -> None:
-        """Decides on requests of a key, of which the shared state tells nothing, as configured."""
+        """Decides on a key's requests as configured, because the shared state is unavailable."""
         for waiting in demands:
             if waiting.future.done():
                 continue
@@ -618,7 +618,7 @@ def log_damaged_sum(key: str, day: str) -> None:
 
 
 def _refilled(place: int, limit: int, seconds: float) -> float:
-    """Returns what comes back of a limit over a time."""
+    """Returns the part of a limit over a time that is free again."""
     return seconds * limit / RATE_LIMITS[place].window
 
 

@@ -77,7 +77,7 @@ class SQLiteHome(SharedHome):
         await self._backend.transact(_make_tables)
 
     async def close(self) -> None:
-        """Gives back what this worker has, and closes the file."""
+        """Returns this worker's reservations, and closes the file."""
         try:
             await self._backend.transact(lambda connection: _forget(connection, self._worker))
         except StoreError:
@@ -171,7 +171,7 @@ class SQLiteHome(SharedHome):
         connection.execute("INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def _has_room(self, connection: sqlite3.Connection, day: str) -> bool:
-        """Returns whether a day may have another row, which then counts.
+        """Returns whether a day may have another row; if so, counts the row.
 
         Counting the rows of a full day takes some 20 ms, so it is done after each `_COUNTED` part of the free ones.
         """

@@ -1,4 +1,4 @@
-"""`KeyState`: what one key has used of its limits, exactly. Sans-IO: time is an argument.
+"""`KeyState`: one key's exact use of its limits. Sans-IO: time is an argument.
 
 Owns the rules of counting. Every store keeps this state, whichever process changes it.
 
@@ -219,11 +219,11 @@ class KeyState:
             self.spent.pop(label, None)
 
     def forget(self, worker: str) -> None:
-        """Gives back all that a worker has: it is gone, and its streams with it."""
+        """Releases all reservations of a worker that is gone, with its streams."""
         self.holders.pop(worker, None)
 
     def used(self, caps: Caps, now: float) -> LimitUsage:
-        """Returns what counts now."""
+        """Returns the counts of now."""
         return LimitUsage(tuple([rate.used(now) for rate in self.rates]), self.spent.get(caps.label, 0), self.reserved)
 
     @property

@@ -1,4 +1,4 @@
-"""How a program asks a gateway, in this process or on a server: `Answer` and `Task`.
+"""The calls by which a program asks a gateway, in this process or on a server: `Answer` and `Task`.
 
 Owns the forms of an answer without events, and the methods that both kinds of gateway share (`Asking`). Must not know
 either kind of gateway.

@@ -23,8 +23,8 @@ class Limits:
     """Bytes that a parser handles between two checks of its limits."""
 
     waiting_events: int = 1024
-    """Events that a program in this process has not read. Above, the upstream is no longer read. They are some hundred
-    KiB of dicts."""
+    """Events that a program in this process has not read. If there are more, the upstream is no longer read. That many
+    are a few hundred KiB of dicts."""
 
     pushed: int = 256 * KIB
     """Bytes that a program has pushed into a stream and that are not read yet. Above, the program must wait. They are a

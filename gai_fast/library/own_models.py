@@ -1,7 +1,7 @@
 """Calls a function of the user's that answers requests: an upstream of a provider that `calls_function`.
 
-Owns what the function may return, and what its failures are to a client. `net/attempts/function_calls.py` decides when
-it is called, read and closed.
+Owns the valid results of the function, and the errors that its failures become for a client.
+`net/attempts/function_calls.py` decides when it is called, read and closed.
 
 1. The function gets the native request, a mapping. What it returns is read as `from_sdk` reads it; an awaitable is
    awaited first. A plain iterator is iterated in a thread.

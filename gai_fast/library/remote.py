@@ -9,7 +9,7 @@ Owns how a stream survives the loss of its connection. Must not know models: a s
 2. A connection that ends before `done` is made again, with pauses that grow until the next event. Between two events a
    stream may be without a connection for `limits.reconnecting` seconds in all. The time of a connection that brings
    keep-alives alone does not count, since a model may think for longer; but only an event sets pauses and time back, so
-   that a server whose connections bring no event is given up. The stream goes on behind the last event
+   that a server whose connections bring no event is given up. The stream continues after the last event
    (`Last-Event-ID`), so that each is given once.
    A request with `"resumable": False` asks for a plain stream in place of it, of which the server keeps nothing: the
    loss of its connection is its end.
@@ -61,7 +61,7 @@ def connect(base_url: str, key: str | None = None) -> RemoteGateway:
         key: The caller's key. `None` if the server needs none.
 
     Raises:
-        TypeError: `base_url` or the key is no text.
+        TypeError: `base_url` or the key is not text.
         ValueError: `base_url` is not an HTTP URL, or the key cannot be sent.
 
     Example:
@@ -219,7 +219,7 @@ class RemoteGateway(Asking):
             headers: As for `stream`.
 
         Raises:
-            Error: The server is unreachable or refuses, or its answer is none.
+            Error: The server is unreachable or refuses, or its answer is not valid.
         """
         try:
             async with asyncio.timeout(LIMITS.server_connect):
@@ -485,17 +485,17 @@ class RemoteStream:
             self._lose()
 
     def _receive(self, data: bytes) -> None:
-        """Takes what has come; anything that is no event ends the stream."""
+        """Handles the received bytes; anything but an event ends the stream."""
         try:
             self._feed(data)
         except ValueError:
-            self._fail(Error("network", "the server sent something that is no event", reason="protocol"))
+            self._fail(Error("network", "the server sent data that is not an event", reason="protocol"))
 
     def _feed(self, data: bytes) -> None:
         """Parses the events of a read.
 
         Raises:
-            ValueError: Something in it is no event.
+            ValueError: Something in it is not an event.
         """
         for piece in [data] if self._seq else data.splitlines(keepends=True):
             is_begun = self._seq > 0
@@ -531,7 +531,7 @@ class RemoteStream:
             # An event without a number is no progress: a connection that is made again brings it again.
             self._tries = 0
             self._disconnected = 0.0
-            if event_id and event_id == f"{self.id}.{seq}":  # a plain stream's events have none
+            if event_id and event_id == f"{self.id}.{seq}":  # a plain stream's events have no numbers
                 self.position = seq
         self._keep(event, text)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
@@ -773,8 +773,8 @@ def _foreign(response: aiohttp.ClientResponse) -> Error:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    """Returns the milliseconds that a response asks to wait, or None. The time until a limit is full again is no such
-    wait: responses without a fault state it too."""
+    """Returns the milliseconds that a response asks to wait, or None. The time until a limit is full again does
+    not count: successful responses state it too."""
     headers = {name: response.headers.get(name, "") for name in _WAITS}
     return retry_after_ms(headers, "", now_ms())
 

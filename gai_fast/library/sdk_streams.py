@@ -56,7 +56,7 @@ def from_sdk(stream: Any, *, provider: str | None = None) -> SDKEvents:
             what leads to one, so that a refused request is an `error` event: an async client's call, not awaited; a
             stream manager, not entered; a function without arguments that calls a plain client.
         provider: The provider's name, `name` or `name:api`, in the events; its API reads the chunks if they are of its
-            dialect. If it is None, the objects tell it.
+            dialect. If it is None, it is inferred from the objects.
 
     Raises:
         TypeError: `stream` is none of these, such as a whole answer. If only the awaitable, the manager or the function
@@ -104,7 +104,7 @@ def _not_streamed(stream: object) -> TypeError:
     if iscoroutinefunction(stream):
         return TypeError(f"from_sdk takes an async function's call: call the {kind} first")
     if isinstance(stream, Coroutine):
-        stream.close()  # else Python warns that nobody awaits it
+        stream.close()  # otherwise Python warns that it is never awaited
         return TypeError("from_sdk takes the call of an async client itself, not a function that makes it")
     text = "from_sdk takes an iterator or an async iterator of an answer's chunks"
     return TypeError(f"{text}; this is {kind} (was it streamed?)")
@@ -231,7 +231,7 @@ async def _aevents(source: _Source, reading: _Reading) -> AsyncGenerator[Event]:
 
 
 class _Source:
-    """Another library's stream: how it is opened and closed, rule 5.
+    """Opens and closes another library's stream: rule 5.
 
     Args:
         given: The stream, or what leads to it.
@@ -245,7 +245,7 @@ class _Source:
         """Returns the stream's iterator.
 
         Args:
-            opened: Gets what the stream's end has to leave.
+            opened: Gets the cleanup of the stream's end.
         """
         stream = self._given
         if not hasattr(stream, "__iter__"):
@@ -266,7 +266,7 @@ class _Source:
         """Returns the stream's async iterator; a plain iterator that was awaited is iterated in a thread.
 
         Args:
-            opened: Gets what the stream's end has to leave.
+            opened: Gets the cleanup of the stream's end.
         """
         stream = self._given
         if not hasattr(stream, "__aiter__"):
@@ -296,7 +296,7 @@ class _Source:
             close()
 
     async def aclose(self) -> None:
-        """Closes the stream, or what was to lead to it; idempotent.
+        """Closes the stream, or cancels the call that would open it; idempotent.
 
         Raises:
             RuntimeError: Another task opens it.
@@ -315,7 +315,7 @@ def events_of_failure(problem: BaseException) -> list[Event]:
     """Returns the events of an answer that has failed before it began: rule 4.
 
     Raises:
-        BaseException: `problem`, if it is no failure of the provider or the connection.
+        BaseException: `problem`, if it is not a failure of the provider or the connection.
     """
     return _Reading(None).fail(problem)
 
@@ -395,7 +395,7 @@ class _Reading:
         """Reads an exception of the library: rule 4.
 
         Raises:
-            BaseException: `problem`, if it is no failure of the provider or the connection.
+            BaseException: `problem`, if it is not a failure of the provider or the connection.
         """
         has_begun = self._relay is not None
         relay = self._begun(self._api or library_of(problem, PROVIDERS) or self._provider or CHAT, problem)
@@ -443,7 +443,7 @@ class _Reading:
         return relay
 
     def _reader(self, api: str, item: object) -> API:
-        """Returns the API that reads the objects: the named provider's, if its chunks are of the same dialect."""
+        """Returns the API that reads the objects: the named provider's if its chunks have the same dialect."""
         own = get_provider(provider_of(api, item, PROVIDERS))
         if self._provider is None or api == EVENTS:
             return own
@@ -465,7 +465,7 @@ _LATE: Final = frozenset(("TimeoutException", "APITimeoutError", "ConnectTimeout
 
 
 def _error_of(problem: BaseException, adapter: Adapter, *, has_begun: bool) -> Error | None:
-    """Returns the error for an exception of a library. None if it is no failure of the provider or the connection."""
+    """Returns the error for a library's exception. None if it is not a failure of the provider or the connection."""
     if isinstance(problem, Error):
         return problem
     names = {kind.__name__ for kind in type(problem).__mro__}
@@ -504,6 +504,6 @@ def _error_body(body: Any) -> bytes:
         return body.encode("utf-8", "replace")
     if isinstance(body, Mapping):
         whole = body if "error" in body or body.get("type") == "error" else {"error": body}
-        with suppress(ValueError):  # a value that is no JSON
+        with suppress(ValueError):  # a value that is not JSON
             return encode_json(dict(whole))
     return b""

@@ -346,7 +346,7 @@ class _ThreadPush:
             problem = None
         except (Error, RuntimeError, ValueError) as refusal:
             problem = refusal
-        finally:  # in every case: the thread must not wait for ever
+        finally:  # always: the thread must not wait forever
             self._settle(problem)
 
     def _settle(self, problem: Exception | None) -> None:

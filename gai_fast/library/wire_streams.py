@@ -1,4 +1,4 @@
-"""A stream of a server for a program that passes it on: each event beside its JSON text, as the server has sent it.
+"""A stream of a server for a program that passes it on: each event with its JSON text, as the server sent it.
 
 Owns the form. Reading, connections and cancelling are those of `RemoteStream`. Nothing is collected, so there is no
 result and an answer may have any length.
@@ -47,7 +47,7 @@ class WireStream(RemoteStream):
     async def read(self) -> list[tuple[Event, str]]:
         """Returns the next events, all that have come: each event, and its JSON text. Empty after the last event.
 
-        They are what one read of a connection holds, so a program that reads slowly holds the server back.
+        They hold one read of a connection, so a program that reads slowly slows the server down.
         """
         while not self._kept:
             if self._is_over:

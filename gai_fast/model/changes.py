@@ -55,7 +55,7 @@ class Changes:
 
     @property
     def may_drop(self) -> bool:
-        """Whether what the provider does not support is left out in place of refused."""
+        """Whether unsupported members are left out instead of refused."""
         return self._on_unsupported == "drop"
 
     def leave_out(self, provider: str, path: str, what: str = "") -> None:
@@ -98,7 +98,7 @@ class Changes:
             self.dropped.append(path)
 
     def drop_message(self, path: str) -> None:
-        """Notes that a message was left out, unless what it held has been noted: it says nothing that is sent."""
+        """Notes that a message was left out, unless its content has been noted: nothing of it is sent."""
         own = self.own(path)
         if not any(each.startswith(own) for each in self.dropped):
             self.drop(path)

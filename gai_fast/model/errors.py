@@ -66,7 +66,7 @@ class GaiFastError(Exception):
 
 
 _OF_LOG: Final = ("store", "store_sealed", "log_damaged", "log_behind", "gap")
-"""Reasons of failures to read what is kept of a stream."""
+"""Reasons of failures to read the log of a stream."""
 
 
 class Error(GaiFastError):
@@ -90,7 +90,7 @@ class Error(GaiFastError):
 
     code: Code = "internal"
     upstream_status: int | None = None
-    """The HTTP status with which an upstream refused the request, whatever `status` is; None if none did."""
+    """The HTTP status with which an upstream refused the request, even if `status` differs; None if none did."""
     default_status: ClassVar[int] = 500
     default_temporary: ClassVar[bool] = False
 
@@ -137,7 +137,7 @@ class Error(GaiFastError):
 
     @property
     def is_of_log(self) -> bool:
-        """Whether what is kept of a stream cannot be read. The stream itself may have finished."""
+        """Whether the log of a stream cannot be read. The stream itself may have finished."""
         return self.reason in _OF_LOG
 
     def payload(self) -> ErrorPayload:

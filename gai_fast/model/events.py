@@ -138,7 +138,7 @@ Event = TypedDict(
 """One event as a plain `dict`, exactly the JSON object on the wire."""
 
 NO_EVENT: Final = cast("Event", {})
-"""Stands where no event has come yet. All streams share it: it must not be changed."""
+"""The placeholder before the first event. All streams share it: it must not be changed."""
 
 
 class JSONText:

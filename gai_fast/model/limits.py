@@ -234,8 +234,8 @@ class SharedLimits:
     an upstream's mistake."""
 
     window: int = 1_048_576
-    """Tokens of the input or the output of an answer whose model's window is not known: that of the largest models in
-    wide use. A larger count beside a short text is an upstream's mistake."""
+    """Tokens of the input or the output of an answer whose model's window is unknown: the largest window in wide use.
+    A larger count for a short text is an upstream's mistake."""
 
     tokens_per_character: int = 8
     """Tokens of a character of text that an upstream may count at most: ideographs and emoji have up to 3."""

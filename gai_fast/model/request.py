@@ -41,7 +41,7 @@ class CacheMark(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the prompt is cached: a key that requests with equal beginnings share, and the least time."""
+    """The caching of the prompt: a key that requests with equal beginnings share, and the least time."""
 
     key: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
     ttl: _TTL | UnsetType = UNSET

@@ -237,8 +237,8 @@ class UpstreamSettings(_Snapshot):
     """Parts of the chat dialect that a server lacks."""
     reasoning_tags: str | None = None
     """The opening tag of reasoning in the text of answers. None if there is no such reasoning."""
-    lane: tuple[str, ...] = ()
-    """The paths of the upstream that the pass-through offers: `lane_paths.py`."""
+    pass_paths: tuple[str, ...] = ()
+    """`lane`: the paths of the upstream that the pass-through offers (`pass_paths.py`)."""
     shared_ids: tuple[str, ...] = ()
     """Ids of what the upstream stores that every caller may name in a request, and patterns with `*`."""
     identity: IdentitySettings | None = None
@@ -536,8 +536,8 @@ class KeySettings(_Snapshot):
     expires: datetime | None = None
     """The moment at which the key expires, with a time zone."""
     limits: KeyLimits = KeyLimits()
-    lane: tuple[str, ...] = ()
-    """The names of the upstreams whose paths the key may use (`/p/<upstream>/…`)."""
+    pass_upstreams: tuple[str, ...] = ()
+    """`lane`: the names of the upstreams whose paths the key may use (`/p/<upstream>/…`)."""
 
     @property
     def may_use_all(self) -> bool:

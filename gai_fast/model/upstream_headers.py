@@ -15,7 +15,7 @@ from gai_fast.model.limits import SHARED
 _PASSED: Final = ("x-ratelimit", "openai-", "anthropic-")
 """The prefixes of their names: rate limits, times, versions, and the account."""
 _FIRST: Final = frozenset(name[0] for name in _PASSED)
-"""Their first letters: of most headers no more is looked at, which saves 200 instructions each."""
+"""Their first letters: most headers are rejected by the first letter, which saves 200 instructions each."""
 _NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
 
 

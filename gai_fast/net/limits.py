@@ -94,7 +94,7 @@ class Limits:
     """Retries as a share of all requests: a failing upstream gets a tenth more requests, not three times as many."""
 
     retry_floor: int = 10
-    """Retries that are always allowed in a window: a tenth of few requests would be none."""
+    """Retries that are always allowed in a window: a tenth of a few requests would round to zero."""
 
     retry_first: float = 0.5
     """Seconds before the first retry; doubled for each further retry, as in the official SDKs."""
@@ -136,8 +136,8 @@ class Limits:
     slower is thus tried once in 450 requests: rare enough for the 99th percentile."""
 
     latency_memory: float = 600.0
-    """Seconds after which an average without a new value is dropped and the target is measured again: at one request in
-    six seconds, a slow target gets a hundredth."""
+    """Seconds after which an average without a new value is dropped and the target is measured again: with one request
+    every six seconds, a slow target gets a hundredth of them."""
 
     failure_memory: float = 10.0
     """Seconds after which the average of a target whose last request failed is dropped: the default time that a breaker
@@ -282,7 +282,7 @@ class Limits:
     """Seconds after which an issuer's keys are fetched again: a withdrawn key is used no longer than that."""
 
     issuer_refresh: float = 30.0
-    """Seconds between two fetches that unknown keys of tokens cause: anybody can send such tokens."""
+    """Seconds between two fetches that tokens with unknown keys cause: any client can send such tokens."""
 
     issuer_retry: float = 1.0
     """Seconds before a failed fetch of an issuer's keys is repeated; each failure doubles them."""
@@ -357,7 +357,7 @@ class Limits:
     """Members that are left out for one caller alone, of all targets: of those that a client sends, few are refused."""
 
     refusing_callers: int = 1000
-    """Callers for whom such members are kept: a request of another one costs one refusal more."""
+    """Callers for whom such members are kept: for another caller's request, one refusal more is needed."""
 
     logged_changes: int = 20
     """Paths of members that were left out of a request, in the stream's line of the access log."""

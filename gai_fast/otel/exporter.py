@@ -70,7 +70,7 @@ class _Batch(NamedTuple):
 
 
 class Exporter:
-    """Sends what is put in, until `close`.
+    """Sends the spans and metrics that are put in, until `close`.
 
     Args:
         settings: The receiver.
@@ -128,7 +128,7 @@ class Exporter:
                 self._loop.call_soon_threadsafe(self._due.set)
 
     async def close(self) -> None:
-        """Sends what waits, and ends the thread: rule 4."""
+        """Sends the waiting spans, and ends the thread: rule 4."""
         await asyncio.sleep(LIMITS.otel_check)  # answers that end now have their spans too
         with self._lock:
             self._is_closed = True

@@ -17,7 +17,7 @@ from gai_fast.otel.protobuf import Value, histogram, point
 Labels = tuple[tuple[str, Value], ...]
 
 _OVERFLOW: Final[Labels] = (("otel.metric.overflow", True),)
-"""The series of what has no room for one of its own (OpenTelemetry's metrics SDK, cardinality limits)."""
+"""The series for all measurements beyond the limit of series (OpenTelemetry's metrics SDK, cardinality limits)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,13 +40,13 @@ class Limits:
     """Bytes that are read of the receiver's answer: a longer answer costs its connection."""
 
     otel_attempts: int = 5
-    """Attempts to send the same spans: with the waits between them half a minute, in which a receiver restarts."""
+    """Attempts to send the same spans. With the waits they take half a minute: time for a receiver to restart."""
 
     otel_retry: float = 1.0
     """Seconds until spans are sent again that were not taken; doubled each time."""
 
     otel_retry_most: float = 300.0
-    """Seconds of a receiver's `Retry-After` at most: it may say anything."""
+    """The most seconds of a receiver's `Retry-After`: it may send any number."""
 
     otel_check: float = 0.01
     """Seconds between two looks whether they have been sent."""

@@ -183,7 +183,7 @@ def point(
         given: Its attributes.
         began_ns: When counting began, in nanoseconds since the epoch.
         now_ns: Until when it was counted.
-        counts: For each of the bounds, and for what is above.
+        counts: The count up to each bound, and the count above the last.
         total: The sum of the values.
         bounds: The upper bounds of the buckets.
     """

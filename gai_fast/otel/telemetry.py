@@ -26,7 +26,7 @@ _ALL: Final = 1 << 64
 
 
 class Telemetry:
-    """Traces requests, and exports what they tell. A `Recorder`.
+    """Traces requests, and exports their spans and figures. A `Recorder`.
 
     Args:
         settings: `[otel]`.
@@ -84,7 +84,7 @@ class Telemetry:
         self._histograms.observe(instrument, labels, value)
 
     def close(self) -> Coroutine[Any, Any, None]:
-        """Sends what waits; awaiting the result takes `limits.otel_end` seconds at most."""
+        """Sends the waiting spans; awaiting the result takes `limits.otel_end` seconds at most."""
         return self._exporter.close()
 
     def _resource(self) -> dict[str, protobuf.Value]:

@@ -248,7 +248,7 @@ class Trace:
         return [*headers, ("tracestate", self._state)] if self._state else headers
 
     def sent(self) -> None:
-        """Notes that the request has been sent; an attempt that joins another stream's has sent none."""
+        """Notes that the request has been sent. Not called for an attempt that joins another stream's request."""
         attempt, self._pending = self._pending, None
         planned, self._planned = self._planned, []
         if attempt is None:
@@ -289,7 +289,7 @@ class Trace:
         self._hedge = None
 
     def follows(self, *kinds: str) -> None:
-        """Notes what the next attempt is, in place of what was noted before: it may not have been possible.
+        """Notes the kind of the next attempt. Replaces an earlier note: that attempt may not have been possible.
 
         Args:
             kinds: `retry`, `fallback` or `hedge`, and `resume`, which goes on from what was delivered.

@@ -31,8 +31,8 @@ _IN_PLACE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "con
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _UNEVALUATED: Final = ("unevaluatedProperties", "unevaluatedItems")
 _UNEVALUATED_TIMES: Final = 4
-"""How often a subschema with `unevaluated…` may evaluate other subschemas: once for the verdict, and again to find
-out what they have evaluated. Measured with jsonschema-rs 0.60, nested, valid and invalid values: up to 3.1 in each
+"""The evaluations of other subschemas by one with `unevaluated…`: once for the verdict, and again to find out what
+they have evaluated. Measured with jsonschema-rs 0.60, nested, valid and invalid values: up to 3.1 in each
 level."""
 _ANY_ELEMENT: Final = ("items", "additionalItems")
 _ANY_ELEMENT_AGAIN: Final = ("contains", "unevaluatedItems")

@@ -16,7 +16,8 @@ class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
     json_answer: int = 8 * MIB
-    """Characters of a followed JSON answer. Its value is kept in memory; the longest answers have a tenth."""
+    """Characters of a JSON answer that is parsed as it streams: its value is in memory. The longest known
+    answers have a tenth of them."""
 
     json_levels: int = 255
     """Nesting of a followed JSON answer: one less than `arguments_depth`, because the event adds a level."""
@@ -25,8 +26,8 @@ class Limits:
     """Values and signs of a JSON answer that are read one by one in one delta: 0.1 s on the event loop."""
 
     json_whole_tries: int = 4
-    """Tries to read a complete object or array in a long delta. A failed try reads 4 MiB in 0.1 s. Few answers are
-    nested deeper at the point where they are split."""
+    """Attempts to read a complete object or array within one long delta. A failed attempt reads 4 MiB in 0.1 s. Few
+    answers are nested deeper at the point where they are split."""
 
     json_brackets: int = 256 * KIB
     """Opening brackets of a long delta that is read in this way: an object costs 1 µs, mostly for the snapshot's
@@ -92,7 +93,7 @@ class Limits:
     """The longest time a batch may hold a delta. After a longer pause, clients and proxies consider the stream dead."""
 
     replaced_word: int = 256
-    """Characters of a replaced word. As many may be held back, and are searched with every delta."""
+    """Characters of a replaced word. That many may be held back, and are searched with every delta."""
 
     replaced_words: int = 256
     """Replaced words. Every delta is searched for all of them."""

@@ -118,8 +118,8 @@ _CLOUDS: Final = {
     **dict.fromkeys(("vertex", "vertexai", "google"), _VERTEX),
     **dict.fromkeys(("foundry", "microsoft"), _FOUNDRY),
 }
-"""For each word of a cloud its name, the providers of its models, and the `auth` of an upstream. Other gateways and
-SDKs name it as a provider, in two words too: `vertex_ai`, `amazon-bedrock`."""
+"""By a word of a cloud's name: the cloud, the providers of its models, and the `auth` of an upstream there. Other
+gateways and SDKs use a cloud's name as a provider, also in two words: `vertex_ai`, `amazon-bedrock`."""
 
 
 def _in_cloud(name: str) -> str:

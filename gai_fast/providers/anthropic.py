@@ -294,7 +294,7 @@ class Anthropic(API):
         if effort == "none":
             effort = None  # the budget counts
         if budget is not None and ways is not None and "budget" not in ways:
-            # Without budgets there are efforts alone.
+            # Models without budgets have efforts only.
             effort = effort or next((name for name, tokens in _BUDGETS.items() if tokens >= budget), "max")
             target.changes.adjust(path, "adaptive")
             budget = None
@@ -322,7 +322,7 @@ class Anthropic(API):
         return {}
 
     def _stops(self, stops: list[str], target: Target) -> list[str]:
-        """Returns the stop sequences that the API accepts: each has a character that is no whitespace."""
+        """Returns the stop sequences that the API accepts: each has a character that is not whitespace."""
         for at, each in enumerate(stops):
             if not each.strip():
                 self.leave_out(f"stop[{at}]", target, "a stop sequence of whitespace alone")
@@ -404,7 +404,7 @@ class Anthropic(API):
         """
         system: list[dict[str, Any]] = []
         sent: list[dict[str, Any]] = []
-        results: dict[int, list[dict[str, Any]]] = {}  # by the turn to whose beginning they belong
+        results: dict[int, list[dict[str, Any]]] = {}  # by the turn that they begin
         given = turns(request)
         end = 0  # of the system messages in a row
         for at, (path, message) in enumerate(given):
@@ -612,7 +612,7 @@ def _strict_schema(raw: bytes, path: str, target: Target) -> Any:
         return None
     try:
         written = Fragment(encode_json(fitted))
-    except ValueError:  # a number that is none in JSON: the provider refuses it
+    except ValueError:  # a number that JSON does not have: the provider refuses it
         return None
     target.changes.adjust(path, "closed" if free == given else "simplified")
     return written
@@ -651,7 +651,7 @@ def _medium(part: ImagePart | AudioPart | FilePart | VideoPart, provider: str) -
 
 
 def _highest(facts: Facts, model: str) -> int:
-    """Returns the `max_tokens` of a request that has none."""
+    """Returns the `max_tokens` for a request without one."""
     highest = facts.max_output or LIMITS.default_max_tokens
     return min(highest, LIMITS.bedrock_max_tokens) if _BEDROCK in model else highest
 

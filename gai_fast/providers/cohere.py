@@ -67,7 +67,7 @@ from gai_fast.runtime.breathing import breathe
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
 _NO_RESULT: Final = "{}"
-"""The result of a tool that gave none. The reference wants a JSON object's text."""
+"""The result of a tool that returned nothing. The API reference requires a JSON object's text."""
 _BLOCKED: Final = 498
 _OF_OUR_KEY: Final = re.compile(r"\bapi\b|\bkey\b|expired|auth", re.I)
 _END: Final = "[DONE]"
@@ -172,7 +172,7 @@ class Cohere(API):
         return body
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
-        """Returns one message. Adds its files to `documents`, which is a member beside the messages."""
+        """Returns one message. Adds its files to `documents`, a member next to the messages."""
         if isinstance(message, AssistantMessage):
             return self._assistant(where, message, target)
         whole: dict[str, Any] = {"role": message.__struct_config__.tag}
@@ -201,7 +201,7 @@ class Cohere(API):
         return self._with_result({**whole, "content": content}, where, target)
 
     def _with_result(self, message: dict[str, Any], where: str, target: Target) -> dict[str, Any]:
-        """Returns a message in which the result of a tool is not empty: the API refuses that."""
+        """Returns a message with a placeholder for an empty tool result, which the API refuses."""
         content = message["content"]
         if message["role"] != "tool" or (content if isinstance(content, str) else any(p["text"] for p in content)):
             return message

@@ -76,7 +76,7 @@ from gai_fast.runtime.breathing import breathe
 
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 _WORD: Final = "Continue."
-"""What the user says before a conversation that begins with a call: clients cut long conversations anywhere."""
+"""The user message put before a conversation that begins with a call: clients cut long conversations anywhere."""
 _SIGNATURE: Final = {"text", "thoughtSignature"}
 """The members of a part that is only a signature."""
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
@@ -190,7 +190,7 @@ class Gemini(API):
             body["generationConfig"] = generation
         self.add_knobs(body, request, target)
         if request.top_logprobs:
-            body["generationConfig"]["responseLogprobs"] = True  # the API requires it beside `logprobs`
+            body["generationConfig"]["responseLogprobs"] = True  # the API requires it with `logprobs`
         options = request.provider_options.get(self.provider, {})
         calling = _calling(request, options.get("tools", body.get("tools")))
         if not calling and request.tool_choice == "required":

@@ -332,7 +332,7 @@ class OllamaAdapter(ProviderAdapter):
 
 
 def _scores(chunk: dict[str, Any]) -> Any:
-    """Returns the probabilities of a chunk's tokens, which stand beside its text."""
+    """Returns the probabilities of a chunk's tokens, which are next to its text."""
     scores = token_scores(chunk.get("logprobs"))
     return {"logprobs": scores} if scores else {}
 

@@ -104,7 +104,7 @@ class OpenAI(ChatAPI):
 
 
 def _keep_functions(body: dict[str, Any], tools: list[Tool]) -> None:
-    """Writes earlier calls of functions whose arguments are no JSON as calls of functions, not of custom tools.
+    """Writes earlier calls of functions whose arguments are not JSON as calls of functions, not of custom tools.
 
     Args:
         body: The request's body.

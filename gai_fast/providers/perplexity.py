@@ -134,12 +134,12 @@ class Perplexity(ChatAPI):
 
 
 class PerplexityAdapter(ChatAdapter):
-    """Reads the sources, the images and the related questions beside the choices."""
+    """Reads the sources, the images and the related questions next to the choices."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._beside: dict[str, list[Any]] = {}
-        """The members of a chunk beside the answer, by name; each chunk may repeat it."""
+        """The members of a chunk next to the answer, by name; each chunk may repeat them."""
 
     def finish(self) -> list[Event]:
         events = super().finish()

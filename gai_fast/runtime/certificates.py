@@ -1,4 +1,4 @@
-"""How long a certificate is valid: the standard library reads one only from a peer that it has verified.
+"""Reads a certificate's validity: the standard library reads one only from a peer that it has verified.
 
 So each is shown in a handshake in memory, with the certificate itself as the authority. It takes some milliseconds.
 """

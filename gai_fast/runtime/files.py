@@ -20,7 +20,7 @@ def open_file(path: str | Path, *, may_be_piped: bool = False) -> BinaryIO:
 
     Args:
         path: A regular file, or the null device. To open a FIFO waits for a writer, and a device may have no end: both
-            could block the start or the reload of a server for ever.
+            could block the start or the reload of a server forever.
         may_be_piped: Whether `path` may be a pipe, such as the shell's `<(…)`. It is read to its end, within limits.
 
     Raises:

@@ -37,7 +37,7 @@ def import_function(reference: str, folder: Path) -> Callable[..., Any]:
     except ModuleNotFoundError as problem:
         if problem.name is not None and f"{module}.".startswith(f"{problem.name}."):
             raise FunctionError(f"names the module {module}, which neither {here} nor sys.path has") from None
-        raise FunctionError(f"names the module {module}, which needs {problem.name}, which is not there") from None
+        raise FunctionError(f"names the module {module}, which needs {problem.name}, which is not installed") from None
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # a user's module may raise anything during its import, also by `sys.exit`

@@ -19,7 +19,7 @@ _START: Final = 19
 
 
 def process_name() -> str:
-    """Returns the name of this process, `<machine>.<process id>.<start>`. Empty if the system does not tell it.
+    """Returns the name of this process, `<machine>.<process id>.<start>`. Empty if the system does not offer it.
 
     Containers with process ids of their own are machines of their own here.
     """

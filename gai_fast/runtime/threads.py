@@ -25,7 +25,7 @@ _OF_THE_LOOP: Final = (
     StopIteration,
     SystemExit,
 )
-"""Exceptions by which a loop ends a task, an iteration or itself. One of a source says nothing about them."""
+"""Exceptions by which a loop ends a task, an iteration or itself. A source that raises one must not end the loop."""
 
 
 class _Places:

@@ -276,7 +276,7 @@ class AiohttpAdapter:
             Error: The reason, if it does not depend on the route.
         """
         length = http.headers.get("content-length", "0")
-        most = self.service.server_limits.lane_body if is_passed else self._settings.max_body
+        most = self.service.server_limits.passed_body if is_passed else self._settings.max_body
         if len(length) > SHARED.max_body_digits or int(length) > most:
             raise body_too_large(most)
         expectation = http.headers.get("expect") if http.is_http_1_1 else None  # RFC 9110, 10.1.1
@@ -393,8 +393,8 @@ class PassedBody:
         except RequestPayloadError:
             raise _not_http() from None
         self._taken += loop.time() - began
-        if self._counted + len(data) > self._limits.lane_body:
-            raise body_too_large(self._limits.lane_body)
+        if self._counted + len(data) > self._limits.passed_body:
+            raise body_too_large(self._limits.passed_body)
         if data and not self._is_closed:
             held = min(len(data), LIMITS.whole_upload - self._held)
             self._limits.begin_passing(len(data), held, self._caller, self._held)

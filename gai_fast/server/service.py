@@ -62,7 +62,7 @@ class Service:
         sockets: The handlers of WebSockets.
         admin: The handlers of the admin API.
         keys: The keys of the store.
-        pass_through: The handlers of what is passed through.
+        pass_through: The handlers of the pass-through.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ def _server_limits(settings: Settings, homes: Homes | None) -> ServerLimits:
 
 
 def _limited(settings: Settings) -> list[KeySettings]:
-    """Returns what has limits of its own: the keys, and each issuer for its callers."""
+    """Returns the holders of limits: the keys, and each issuer for its callers."""
     return [*settings.keys, *(issuer.rights for issuer in settings.issuers)]
 
 

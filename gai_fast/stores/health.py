@@ -92,7 +92,7 @@ class Health:
         """Warns the operator of a loss, at most once in `limits.warning_interval`. The store works.
 
         Args:
-            what: What is lost, and what follows, for the log.
+            what: The loss and its consequence, for the log.
         """
         if self._may_warn():
             logger.warning("%s", what)
@@ -128,7 +128,7 @@ def out_of_reach(content: str = "the streams", effect: str = "") -> Error:
 
     Args:
         content: The needed content of the store, for the text.
-        effect: What may have happened nevertheless, and the remedy.
+        effect: A change that the store may have made nevertheless, and the remedy.
     """
     text = f"the store of {content} is out of reach"
     if effect:

@@ -51,7 +51,7 @@ class Limits:
     """Seconds for which a server that stops waits for its store to write the pending changes."""
 
     mirror_wait: float = 0.1
-    """Seconds for which a store may delay its reply until there are news: a new follower waits as long."""
+    """Seconds for which a store may delay its reply until there is news: a new follower waits as long."""
 
     mirror_streams: int = 64
     """Streams of other workers in one request for news: together with `store_reply` it bounds the reply."""
@@ -188,7 +188,7 @@ class Limits:
     """Seconds between two looks whether a sealed store still has the key of its names: a Redis may evict it alone."""
 
     plain_kept: float = 10_000_000.0
-    """Seconds for which idempotency keys of before the store was sealed are looked for: the longest `ttl` that a
+    """Seconds for which idempotency keys from before the store was sealed are looked for: the longest `ttl` that a
     configuration can have."""
 
     lasting: int = 10_000

@@ -6,7 +6,7 @@ Owns the number of bytes that one stream and all streams keep, and the time to l
 2. If all streams together have more than `max_bytes`, the callers with the most bytes make room, down to one common
    size. Their streams that ended first are dropped first. If no ended stream is left, the largest running streams drop
    their oldest pieces, down to one common size. A caller with less than the common size loses nothing. A running stream
-   cannot free its `limits.log_stream_cost`: what it counts for beyond the common size, the other callers free.
+   cannot free its `limits.log_stream_cost`: if that exceeds the common size, the other callers free the difference.
 3. A search finds what to drop for the next sixteenth of `max_bytes`, so it costs little per piece. Logs and blocks are
    dropped one by one as room is needed: a sixteenth at once would stop the loop for a second. If a search finds less
    than is needed, as after a reload with a smaller `max_bytes`, the next one comes a sixteenth later too.

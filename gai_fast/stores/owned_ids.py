@@ -97,7 +97,7 @@ class OwnedIds:
             StoreError: The store still fails. The ids go on waiting.
         """
         for _ in range(self._count):
-            if not self._waiting:  # others that came meanwhile have taken the room
+            if not self._waiting:  # ids added during the wait have used the room
                 return
             caller = next(iter(self._waiting))
             digest = self._take(caller)

@@ -84,7 +84,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if redis.call('TYPE', KEYS[2]).ok == 'stream' then redis.call('DEL', KEYS[2]) end
 redis.call('XADD', KEYS[2], '0-1', 'begun', '1')
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
-"""Begins a copy, and deletes what is left of an earlier one. No other command creates the keys of a copy. If the server
+"""Begins a copy, and deletes the rest of an earlier one. No other command creates the keys of a copy. If the server
 has lost the log, adding a record or an end fails; if it has lost the head, adding a gap fails. The reply shows it."""
 _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
@@ -493,7 +493,7 @@ def check_url(url: str, _folder: Path) -> str:
         url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
 
     Raises:
-        ValueError: It is no such URL, or the extra is not installed.
+        ValueError: It is not such a URL, or the extra is not installed.
     """
     if find_spec("redis") is None:
         raise ValueError("needs the package redis: install gai-fast[redis]")

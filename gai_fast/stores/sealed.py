@@ -13,7 +13,7 @@ keys.
 4. A log that began in plain goes on in plain. A plain log, or a plain record of before, is read, unless keys are
    `required`.
 5. A process without keys neither reads nor writes a store that is sealed.
-6. Nothing is sealed again but what has no time to live, at the start and when the keys change.
+6. Only records without a time to live are sealed again, at the start and when the keys change.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ class SealedBackend(Backend):
         Args:
             kind: As for `get`.
             name: As for `get`.
-            is_new: Whether there probably is none: its first place is not looked at.
+            is_new: Whether there is probably no record: its first place is not read.
         """
         places = await self._places(kind, name)
         for place in places[1:] if is_new else places:
@@ -375,7 +375,7 @@ class SealedBackend(Backend):
             return raw
         return self.seals.open(place_of(f"record.{kind}", name), raw)
 
-    # -- what the store needs itself --
+    # -- the store's own records --
 
     async def _look(self) -> None:
         """Reads the key of the names, if there is one: rules 3 and 5."""
@@ -417,7 +417,7 @@ class SealedBackend(Backend):
             logger.error("the key of the names in the store cannot be read: %s", problem)
 
     async def seal_anew(self) -> None:
-        """Seals what has no time to live with the first key: rule 6."""
+        """Seals records without a time to live with the first key: rule 6."""
         if not len(self.seals):
             if self._is_locked:
                 logger.error("the store is sealed, and [store.encryption] has no keys: nothing is read or kept")

@@ -41,9 +41,9 @@ VERSION: Final = 1
 KEY_BYTES: Final = 32
 SECTION: Final = "[store.encryption]"
 OVERHEAD: Final = 1 + 8 + 12 + 16
-"""Bytes of a sealed value beside the text."""
+"""Bytes that sealing adds to a value."""
 NOBODY: Final = bytes(32)
-"""The caller's digest of what belongs to no caller."""
+"""The digest in place of a caller's, for records without a caller."""
 
 FORMAT: Final = "sealed"
 """The format in the outer header of a sealed log."""
@@ -210,7 +210,7 @@ class Sealer:
         return CopyChange(stream_id, header, worker, sealed, gap, ending, last_seq, keep, is_sealed=True)
 
     def _begin_writer(self) -> None:
-        """Draws the bytes of a writer: rule 3. There is none without keys."""
+        """Draws the random bytes of a writer: rule 3. Draws nothing without keys."""
         if not self._keys:
             raise self.refuse()
         self._writer, self._count = os.urandom(_WRITER_BYTES), 0
@@ -270,7 +270,7 @@ def _key(key: bytes) -> _Key:
 
 
 def _opened(key: _Key, place: bytes, sealed: bytes) -> bytes | None:
-    """Returns what a key opens. None if it is not authentic."""
+    """Returns the opened value. None if it is not authentic."""
     from cryptography.exceptions import InvalidTag
 
     try:

@@ -1,4 +1,4 @@
-"""The keys of a sealed store, and where they come from: `[store.encryption]`. `sealer.py` has the form of values.
+"""The keys of a sealed store and their sources: `[store.encryption]`. `sealer.py` has the form of values.
 
 Keys that cannot be used change nothing.
 """
@@ -78,7 +78,7 @@ def read_key(text: str) -> bytes:
         text: 32 bytes in base64.
 
     Raises:
-        SealError: It is no key. The error says nothing of the text.
+        SealError: It is not a key. The error says nothing of the text.
     """
     try:
         key = b64decode(text, validate=True)

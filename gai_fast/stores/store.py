@@ -83,7 +83,7 @@ class Store:
         self._claims = claims
         self._health = Health(timers.clock)
         self.ids = OwnedIds(self._records, self._health)
-        """The ids of what upstreams store for callers."""
+        """The ids of things that upstreams store for callers."""
         self.keys = StoredKeys(self._records, is_shared=backend is not None, clock=timers.clock)
         """The keys that admins make at run time."""
         self._journal: Journal | None = None

@@ -76,7 +76,7 @@ _SHARDS: Final = msgspec.msgpack.Decoder(_Shard)
 _MARKS: Final = msgspec.msgpack.Decoder(_Mark)
 
 Edit = Callable[[StoredKey | None], StoredKey | None]
-"""Returns a key as it is to be, for the key as it is. None stands for no key. May raise an `Error`."""
+"""Returns the changed key for the present one. None stands for no key. May raise an `Error`."""
 
 
 class StoredKeys:
@@ -111,13 +111,13 @@ class StoredKeys:
         return dict(sorted(found.items()))
 
     async def refresh(self) -> bool:
-        """Reads what has changed; returns whether anything has.
+        """Reads the changes; returns whether there are any.
 
         Raises:
-            StoreError: The store cannot be read. What is known stays as it was.
+            StoreError: The store cannot be read. The known keys stay.
         """
         async with self._lock:
-            with suppress(Error):  # too many others change keys now: the next look counts
+            with suppress(Error):  # too many other changes of keys: the next look counts
                 for number in [*self._uncounted]:
                     await self._count(number)
             mark = await self._records.get(KEYS, MARK)
@@ -189,7 +189,7 @@ class StoredKeys:
                 self.was_used = True
                 self._uncounted.add(number)
                 try:
-                    with suppress(Error):  # too many others change keys now: the next look counts
+                    with suppress(Error):  # too many other changes of keys: the next look counts
                         await self._count(number)
                 except StoreError as problem:
                     raise _perhaps_made(name) from problem
@@ -207,14 +207,14 @@ class StoredKeys:
             found = await self._records.swap(KEYS, MARK, old, new, None)
             if found == old:
                 self._uncounted.discard(number)
-                if old == self._mark:  # else `refresh` must read what others have changed
+                if old == self._mark:  # otherwise `refresh` must read the changes of others
                     self._mark, self._counts = new, counts
                 return
             old = found
         raise _busy()
 
     async def _restore(self, mark: bytes) -> None:
-        """Writes what the store has lost: rule 4. Records that others have written since then stay."""
+        """Writes the records that the store has lost: rule 4. Records that others have written since then stay."""
         for number, value in self._raw.items():
             await self._records.swap(KEYS, str(number), None, value, None)
         await self._records.swap(KEYS, MARK, None, mark, None)

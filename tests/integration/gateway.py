@@ -406,10 +406,12 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
     upstreams: dict[str, UpstreamSettings] = {}
     models: dict[str, ModelSettings] = {}
     if url is not None:
-        upstreams["up"] = UpstreamSettings("up", "openai-compatible", f"{url}/v1", Secret(KEY), lane=lane, **limits)
+        upstreams["up"] = UpstreamSettings(
+            "up", "openai-compatible", f"{url}/v1", Secret(KEY), pass_paths=lane, **limits
+        )
         upstreams["anthropic"] = UpstreamSettings("anthropic", "anthropic", url, Secret(KEY), **limits)
         upstreams["native"] = UpstreamSettings(
-            "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), lane=native_lane, **limits
+            "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), pass_paths=native_lane, **limits
         )
         models["m"] = ModelSettings("m", upstreams["up"], "mock", stream, cache=cached, price=price)
         models["claude"] = ModelSettings("claude", upstreams["anthropic"], "mock", stream)

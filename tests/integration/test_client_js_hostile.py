@@ -28,7 +28,7 @@ EVENTS: Final[list[dict[str, Any]]] = [
 ]
 LOST: Final = "the connection to the server was lost, and could not be made again"
 UNREACHED: Final = "no server answers at {}: check the address, that the server runs, and its cors_origins"
-NO_EVENT: Final = "the server sent something that is no event"
+NO_EVENT: Final = "the server sent data that is not an event"
 UNAVAILABLE: Final = {"code": "overloaded", "message": "Busy.", "temporary": True}
 FASTER: Final = 60
 """Times the module's clock runs faster where it gives up, so that its minute is a second."""

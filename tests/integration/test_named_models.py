@@ -43,7 +43,7 @@ NAMING: list[dict[str, Any]] = [
 
 
 def alice(*models: str) -> dict[str, Any]:
-    return {"keys": (KeySettings("alice", (key_digest(SECRET),), models=models, lane=("up", "native")),)}
+    return {"keys": (KeySettings("alice", (key_digest(SECRET),), models=models, pass_upstreams=("up", "native")),)}
 
 
 def field(name: str, value: str) -> bytes:

@@ -133,7 +133,7 @@ async def test_one_model_reaches_the_upstream_however_it_is_written(net: Net) ->
 @on_uvloop
 async def test_the_clients_credentials_stay_here_and_the_upstreams_are_put_in(net: Net) -> None:
     upstream = await net.upstream(embeds)
-    gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice", lane=("up",)),))
+    gateway = await net.gateway(upstream, lane=LANE, keys=(key("alice", pass_upstreams=("up",)),))
     mine = {
         **bearer("alice"),
         "cookie": "session=1",
@@ -287,7 +287,7 @@ async def test_only_the_paths_and_methods_of_the_lane_are_offered(net: Net) -> N
 @on_uvloop
 async def test_a_key_uses_the_paths_of_the_upstreams_in_its_lane_alone(net: Net) -> None:
     upstream = await net.upstream(embeds)
-    keys = (key("alice", lane=("up",)), key("bob"))
+    keys = (key("alice", pass_upstreams=("up",)), key("bob"))
     gateway = await net.gateway(upstream, lane=LANE, keys=keys)
     path = "/p/up/v1/embeddings"
     assert (await gateway.ask("POST", path, ASK)).status == 401
@@ -320,7 +320,7 @@ async def test_no_page_of_another_origin_uses_an_upstream_without_a_key(net: Net
             assert (answer.status, answer.status == 403) == (status, b"another origin" in answer.body), (path, headers)
     for headers, status in (({"sec-fetch-site": "same-site"}, 403), ({"sec-fetch-site": "none"}, 200)):
         assert (await gateway.ask("GET", "/p/up/v1/fine_tuning/jobs", None, headers)).status == status
-    with_key = await net.gateway(upstream, lane=LANE, keys=(key("alice", lane=("up",)),))
+    with_key = await net.gateway(upstream, lane=LANE, keys=(key("alice", pass_upstreams=("up",)),))
     assert (await with_key.ask("POST", "/p/up/v1/embeddings", ASK, {**page, **bearer("alice")})).status == 200
 
 
@@ -345,7 +345,7 @@ async def test_a_form_of_any_size_arrives_as_it_was_sent(net: Net) -> None:
 @on_uvloop
 async def test_a_form_is_refused_where_its_model_would_matter(net: Net) -> None:
     upstream = await net.upstream(embeds)
-    keys = (key("alice", models=("m",), lane=("up",)), key("bob"))
+    keys = (key("alice", models=("m",), pass_upstreams=("up",)), key("bob"))
     gateway = await net.gateway(upstream, lane=LANE, keys=keys)
     kind = {"content-type": "multipart/form-data; boundary=xyz"}
     answer = await gateway.ask("POST", "/v1/images/edits", b"--xyz--", {**kind, **bearer("alice")})
@@ -763,7 +763,7 @@ async def test_a_request_counts_for_the_limits_of_its_key_and_of_the_server(net:
         await net.upstream(handler),
         lane=LANE,
         streams=2,
-        keys=(key("alice", lane=("up",), limits=limits), key("bob", lane=("up",))),
+        keys=(key("alice", pass_upstreams=("up",), limits=limits), key("bob", pass_upstreams=("up",))),
     )
     clients = []
     for name in ("alice", "bob"):
@@ -790,7 +790,7 @@ async def test_a_request_counts_for_the_limits_of_its_key_and_of_the_server(net:
 async def test_a_key_with_a_limit_of_spend_needs_a_cost_that_is_known(net: Net) -> None:
     upstream = await net.upstream(embeds)
     limits = KeyLimits(spend=SpendLimit(10 * UNIT, "total"))
-    keys = (key("alice", lane=("up",), limits=limits),)
+    keys = (key("alice", pass_upstreams=("up",), limits=limits),)
     price = Price(UNIT, UNIT, UNIT, UNIT, UNIT)
     gateway = await net.gateway(upstream, lane=LANE, keys=keys, price=price)
     answer = await gateway.ask("POST", "/v1/embeddings", ASK, bearer("alice"))

@@ -406,7 +406,7 @@ async def test_a_client_that_leaves_while_the_next_attempt_waits_ends_the_reques
 
 @on_uvloop
 async def test_a_target_without_the_route_is_skipped(net: Net) -> None:
-    without = {"provider": "anthropic"}, {"lane": ("/v1/moderations",)}
+    without = {"provider": "anthropic"}, {"pass_paths": ("/v1/moderations",)}
     for more in without:
         other, second = Target(**more), Target()
         gateway = await spread(net, other, second)
@@ -420,7 +420,7 @@ async def test_a_target_without_the_route_is_skipped(net: Net) -> None:
     gateway = await spread(net, Target(provider="anthropic"), Target(provider="anthropic"))
     answer = await ask(gateway)
     assert (answer.status, answer.error["code"]) == (400, "unsupported")
-    gateway = await spread(net, Target(lane=("/v1/rerank",)), Target(lane=("/v1/rerank",)))
+    gateway = await spread(net, Target(pass_paths=("/v1/rerank",)), Target(pass_paths=("/v1/rerank",)))
     answer = await ask(gateway)
     assert (answer.status, "no upstream offers" in answer.error["message"]) == (404, True)
     net.logged.clear()
@@ -448,7 +448,7 @@ async def test_an_upstreams_own_path_has_no_other_target(net: Net) -> None:
 
 @on_uvloop
 async def test_a_conversation_is_compacted_by_the_next_target_if_the_first_takes_no_connection(net: Net) -> None:
-    native = {"provider": "openai-compatible:responses", "lane": ("/v1/responses/compact",)}
+    native = {"provider": "openai-compatible:responses", "pass_paths": ("/v1/responses/compact",)}
     second = Target(**native)
     gateway = await spread(net, Target(is_dead=True, **native), second)
     ask_for = {"model": "m", "input": "hi"}

@@ -37,7 +37,7 @@ async def serving(net: Net, provider: str, lane: tuple[str, ...], **more: Any) -
     upstream = await net.upstream(answers)
     settings = settings_for(upstream.url)
     path = more.pop("base_path", "")
-    up = replace(settings.upstreams["up"], provider=provider, base_url=f"{upstream.url}{path}", lane=lane, **more)
+    up = replace(settings.upstreams["up"], provider=provider, base_url=f"{upstream.url}{path}", pass_paths=lane, **more)
     models = {"m": ModelSettings("m", up, "mock", settings.models["m"].stream)}
     running = await start(replace(settings, upstreams={"up": up}, models=models))
     net.gateways.append(Gateway(net, running))
@@ -138,7 +138,7 @@ async def test_a_form_goes_to_the_one_upstream_whose_provider_has_it(net: Net) -
     upstream, _ = await serving(net, "openai", ())
     settings = settings_for(upstream.url)
     groq, claude = (
-        UpstreamSettings(name, provider, upstream.url, lane=ROUTES[-1:])
+        UpstreamSettings(name, provider, upstream.url, pass_paths=ROUTES[-1:])
         for name, provider in (("g", "groq"), ("a", "anthropic"))
     )
     running = await start(replace(settings, upstreams={"a": claude, "g": groq}, models={}))

@@ -40,7 +40,8 @@ from tests.wire import chunk
 
 HOSTILE, OTHER = "sk-hostile-0123456789", "sk-other-0123456789"
 KEYS = tuple(
-    KeySettings(name, (key_digest(secret),), lane=("up",)) for name, secret in (("hostile", HOSTILE), ("other", OTHER))
+    KeySettings(name, (key_digest(secret),), pass_upstreams=("up",))
+    for name, secret in (("hostile", HOSTILE), ("other", OTHER))
 )
 LANE = ("/v1/*", "GET /v1/*")
 REFUSED = b'{"error":{"message":"Missing scopes: api.x","type":"invalid_request_error"}}'

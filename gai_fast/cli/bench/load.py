@@ -106,7 +106,8 @@ class Measured:
     client_cpu: float = 0.0
     """The share of a core that this process used; near 1 the client is the bottleneck."""
     mock_cpu: float | None = None
-    """The largest share of a core that a `gai-fast mock` told; near 1 it is the bottleneck. None if none answered."""
+    """The largest share of a core that a `gai-fast mock` reported; near 1 the mock is the bottleneck. None if none
+    answered."""
     ttft: LoadHistogram = field(default_factory=LoadHistogram)
     """Times from the request to the first event, for all answers with an event."""
     gap: LoadHistogram = field(default_factory=LoadHistogram)
@@ -115,7 +116,7 @@ class Measured:
     """Times from the request to the end, for complete answers."""
 
     def note_mock(self, told: str) -> None:
-        """Notes the share of a core that a mock tells; what is no such share is left out."""
+        """Notes the share of a core that a mock reports; a value that is no share is ignored."""
         if re.fullmatch(r"[0-9]{1,3}\.[0-9]{2}", told):
             self.mock_cpu = max(float(told), self.mock_cpu or 0.0)
 

@@ -1,1 +1,1 @@
-"""`gai-fast check` and `gai-fast doctor`: what is wrong with a configuration, a server or a proxy."""
+"""`gai-fast check` and `gai-fast doctor`: find faults of a configuration, a server or a proxy."""

@@ -102,7 +102,7 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
         is_of_model = "model" in str(problem).lower()
         ok = known is None and problem.code in ("not_found", "invalid_request") and is_of_model
         message = "answers; no [[model]] names it" if ok else f"{problem.code}: {problem}"
-        # The 405 of an upstream is `invalid_request`, and speaks of the method.
+        # An upstream's 405 is `invalid_request` too, and concerns the method.
         is_of_path = problem.code == "not_found" or "method" in str(problem).lower()
         if is_of_path and not is_of_model:
             message += f" -> {other_base_url(upstream)}"

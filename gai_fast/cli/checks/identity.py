@@ -46,7 +46,7 @@ async def check_identity(upstream: UpstreamSettings, identity: IdentitySettings)
 
 
 async def _fetched(identity: IdentitySettings) -> Grant | IdentityError | None:
-    """Returns what a fetch in a thread brings. None if it brings nothing in time."""
+    """Returns the result of a fetch in a thread. None if it brings nothing in time."""
     from gai_fast.net.identity.token_source import start_fetch
     from gai_fast.runtime.programs import Cancellation
 

@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def at_server(url: str, key: Secret | None, ask: Callable[[AdminClient], Awaitable[_T]]) -> _T:
-    """Returns what a request to a server returns.
+    """Returns a server's answer to a request.
 
     Args:
         url: The server's URL, without a path.

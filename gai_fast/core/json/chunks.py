@@ -113,7 +113,7 @@ def objects(value: Any) -> list[dict[str, Any]]:
 def token_scores(value: Any) -> list[dict[str, Any]]:
     """Returns the probabilities of tokens, the objects of a list. It is empty if they cannot be written as JSON.
 
-    Numbers beyond a float's range are read as infinite, and infinity is no JSON.
+    Numbers beyond a float's range are read as infinite, and infinity is not JSON.
     """
     found = objects(value)
     try:
@@ -220,7 +220,7 @@ def holds_text(chunk: Any) -> bool:
 
 
 def closed(text: str) -> Any:
-    """Returns the value of a JSON document that was cut off, with what has come of it. `None` if it cannot be read.
+    """Returns the value of a JSON document that was cut off: the part that has arrived. `None` if it cannot be read.
 
     A text ends where it is cut. A member or a number that is not complete is left out.
 
@@ -230,7 +230,7 @@ def closed(text: str) -> Any:
     if len(text) > LIMITS.cut_off_answer:
         return None
     brackets: list[str] = []
-    whole = 0  # the end of what is complete: behind an opening bracket, or before a comma
+    whole = 0  # the end of the complete part: after an opening bracket, or before a comma
     half = 0  # the end of a text that is not closed
     for found in _PIECE.finditer(text):
         piece = found[0]
@@ -263,7 +263,7 @@ _NO_NUMBER_BYTES: Final = re.compile(_NO_NUMBER.pattern.encode())
 
 
 def with_null(text: str) -> str:
-    """Returns JSON with `null` for each `NaN` and `Infinity`, which are no JSON; Python's `json` writes them."""
+    """Returns JSON with `null` for each `NaN` and `Infinity`, which are not JSON; Python's `json` writes them."""
     if "NaN" not in text and "Infinity" not in text:
         return text
     return _NO_NUMBER.sub(lambda found: found[0] if found[0][0] == '"' else "null", text)

@@ -22,8 +22,8 @@ class Limits:
     times as many objects."""
 
     json_members: int = 300_000
-    """Members of the objects of a request body: two for each of 100,000 messages, and half as many more. As many of
-    different names are parsed in a quarter of a second."""
+    """Members of the objects of a request body: two for each of 100,000 messages, and half as many more. That many
+    members with different names are parsed in a quarter of a second."""
 
     object_members: int = 20_000
     """Members of one object of a request body: a hundred times as many as the largest known, of `logit_bias`. They are

@@ -45,7 +45,7 @@ class Structure:
         self._in_string = False
         self._long_digits = 0
         self._open = b""  # brackets and colons of containers that may have further members
-        self._carry = b""  # backslashes at the end of the last piece, which may escape what follows
+        self._carry = b""  # backslashes at the end of the last piece, which may escape the next one
 
     def feed(self, piece: bytes) -> None:
         """Reads the next piece of the text.
@@ -71,7 +71,7 @@ class Structure:
         self._check_objects(structure.translate(None, b","))
 
     def feed_whole(self, text: bytes) -> None:
-        """Reads a text that is no piece of another. The numbers of values are of all texts together.
+        """Reads one complete text. The counts of values continue over all texts.
 
         Raises:
             InvalidRequest: As `feed`.
@@ -86,7 +86,7 @@ class Structure:
     def _outside_strings(self, piece: bytes) -> bytes:
         """Returns the brackets, commas and colons of a piece that are in no string."""
         text = self._carry + piece if self._carry else piece
-        # In valid JSON only strings have backslashes. Those at the end are read with what follows.
+        # In valid JSON only strings have backslashes. Those at the end are read with the next piece.
         whole = text.rstrip(b"\\")
         self._carry = text[len(whole) :]
         # Split at unescaped quotes, every second part is in a string. Removing adjacent quotes keeps the other parts in
@@ -125,7 +125,7 @@ class Structure:
         self._open += structure
         if len(self._open) <= LIMITS.object_members:
             return
-        while True:  # containers within their limit are removed from the inside out, so what is left has too many
+        while True:  # containers within their limit are removed from the inside out, so the rest has too many
             rest = _SMALL.sub(b"", self._open)
             if len(rest) == len(self._open):
                 break

@@ -426,7 +426,7 @@ def _check_parts(request: Request, messages: list[Message]) -> bool:
 
 
 def _check_source(part: FilePart | VideoPart, path: str) -> None:
-    """Checks that a file or a video has one source, and what belongs to it."""
+    """Checks that a file or a video has one source, and the members that the source needs."""
     stored = part.file_id if isinstance(part, FilePart) else ""
     if bool(part.data) + bool(part.url) + bool(stored) != 1:
         known = "`data`, `url` or `file_id`" if isinstance(part, FilePart) else "`data` or `url`"

@@ -1,4 +1,4 @@
-"""The shape of a request in a client's dialect: what the rules of a provider depend on.
+"""The shape of a request in a client's dialect: the properties on which a provider's rules depend.
 
 Collected once per request, by the walk that counts its characters. Knows the dialects, and no provider. Wrong types are
 ignored: the provider refuses them.

@@ -74,7 +74,7 @@ _OPAQUE: Final = {
     "image_generation_call": "result",
     "reasoning": "encrypted_content",
 }
-"""The member with the content of an item, by the types of items whose other members are not all of it."""
+"""The member with an item's content, by the types of items whose content is not in their other members."""
 _OWN_ITEM: Final = re.compile(r"[a-z]+_[A-Za-z0-9_-]{22,100}_[0-9]{1,9}")
 """The id that this gateway gives to an item: the kind, the stream's id and the item's number."""
 
@@ -121,7 +121,7 @@ def _note(found: list[StoredId], name: str, value: Any) -> None:
 
 
 def is_stored_address(address: str) -> bool:
-    """Returns whether an address names what its provider stores for the account of the request.
+    """Returns whether an address names something that its provider stores for the account of the request.
 
     Google reads `gs://…` and the addresses of its File API with the gateway's credential.
 

@@ -85,7 +85,7 @@ class _InputReader(DialectReader):
             raise invalid("`messages` must hold at least one message", "$.messages")
         self._messages(given, messages)
         if not any(message["content"] or message["role"] != "assistant" for message in messages):
-            raise invalid("`messages` must hold something for the model", "$.messages")
+            raise invalid("`messages` must have a message for the model", "$.messages")
         native["messages"] = messages
         native["tools"] = [self._tool(tool, f"$.tools[{at}]") for at, tool in enumerate(_list(body, "tools"))]
         self.lost += [f"forwardedProps.{key}" for key in forwarded if key not in native and forwarded[key] is not None]
@@ -116,7 +116,7 @@ class _InputReader(DialectReader):
     def _messages(self, given: list[Any], messages: list[dict[str, Any]]) -> None:
         """Adds the native messages: rule 2."""
         answer: list[dict[str, Any]] = []
-        has_answer = False  # a message that says nothing stays one: where a provider refuses it, the client is told
+        has_answer = False  # an empty message stays a message: if a provider refuses it, the client gets that error
         for at, message in enumerate(given):
             path = f"$.messages[{at}]"
             require_type(message, path, dict)
@@ -146,7 +146,7 @@ class _InputReader(DialectReader):
             return {"role": "user", "content": self._content(message, path)}
         if role != "tool":
             raise invalid(
-                "The role is none of developer, system, user, assistant, tool, reasoning, activity", f"{path}.role"
+                "The role is not one of developer, system, user, assistant, tool, reasoning, activity", f"{path}.role"
             )
         native = {"role": "tool", "call_id": required(message, "toolCallId", path, str)}
         error = member(message, "error", path, str)

@@ -72,7 +72,7 @@ _ANTHROPIC: Final = "anthropic"
 """The dialect of `thinking_blocks`."""
 
 _RESPONSES: Final = "-responses-v1"
-"""The suffix of OpenRouter's name of an author, after the provider's name."""
+"""The suffix after the provider's name in OpenRouter's names of authors."""
 _OURS: Final = "gai-"
 """The prefix of an author's name if OpenRouter has no name for the author."""
 _VERSION: Final = "-v1"
@@ -192,7 +192,7 @@ class _ChatReader(DialectReader):
             if name not in self._functions:
                 raise invalid("No `function_call` of this name came before", f"{path}.name")
             return {"role": "tool", "call_id": self._functions[name], "content": self._content(message, path)}
-        raise invalid("The role is none of system, developer, user, assistant, tool, function", f"{path}.role")
+        raise invalid("The role is not one of system, developer, user, assistant, tool, function", f"{path}.role")
 
     def _content(self, message: dict[str, Any], path: str) -> str | list[dict[str, Any]]:
         content = member(message, "content", path, str, list)
@@ -476,7 +476,7 @@ def _thinking_block(block: Any, path: str) -> dict[str, Any]:
 
 
 def _mark_last(parts: list[dict[str, Any]], mark: dict[str, Any]) -> None:
-    """Marks the last part that may end what is cached, as the mark of a message means it.
+    """Marks the last part that may end a cached prefix: the meaning of a mark at a message.
 
     Args:
         parts: The message's parts.

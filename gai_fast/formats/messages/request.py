@@ -197,7 +197,7 @@ class _MessagesReader(DialectReader):
             return [{"role": role, "content": content if isinstance(content, str) else self._answer(content, path)}]
         if role == "user":
             return [{"role": role, "content": content}] if isinstance(content, str) else self._turn(content, path)
-        raise invalid("The role is none of user, assistant, system", f"{path.removesuffix('.content')}.role")
+        raise invalid("The role is not one of user, assistant, system", f"{path.removesuffix('.content')}.role")
 
     def _turn(self, content: list[Any], path: str) -> list[dict[str, Any]]:
         """Returns the messages of a user's turn: each tool result is a separate message."""
@@ -454,7 +454,7 @@ class _MessagesReader(DialectReader):
             self._named[name] = None
             return native | {"tool_choice": {"name": name}}
         if kind not in _TOOL_CHOICES:
-            raise invalid("The type is none of auto, any, tool, none", f"{path}.type")
+            raise invalid("The type is not one of auto, any, tool, none", f"{path}.type")
         return native | {"tool_choice": _TOOL_CHOICES[kind]}
 
     def _output(self, body: dict[str, Any]) -> dict[str, Any]:

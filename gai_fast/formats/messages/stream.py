@@ -8,7 +8,7 @@
    the index of its closed block: the SDKs join fragments by index.
 2. A refusal is text. Reasoning of any provider is `thinking`; a signature closes its block. Signatures of other
    providers than Anthropic have the provider's name. The signature of a call has no place: it is a separate
-   `redacted_thinking` block, which clients send back. A signature behind text is written before the next block and
+   `redacted_thinking` block, which clients send back. A signature after text is written before the next block and
    left out at the end: clients show the last block, which must be the text.
 3. Tools that Anthropic runs have blocks of their kinds: Anthropic's own blocks if the answer has them.
 4. A citation is part of the open text block.
@@ -157,12 +157,12 @@ class Messages(DialectEncoder):
         self._count = 0  # blocks so far
         self._block = ""  # the open block: text, thinking, or a space and the id of a call
         self._head = b""  # the first bytes of each delta of the open block
-        self._held_signature = ""  # a signature behind text: rule 2
+        self._held_signature = ""  # a signature after text: rule 2
         self._delta_end = b"}}" + self._trail
         self._calls: dict[str, int] = {}  # the index of each call's block
         self._pieces: list[str] = []  # the fragments of the call whose block was opened last
         self._scan = ObjectScan()  # of these
-        # What would close the block of a call that is not complete: rule 1. None: it was written.
+        # The closing frames of an incomplete call's block: rule 1. None if they were written.
         self._waiting: list[Event | None] = []
         self._next = 0  # the place in it of the next one
         self._waiting_of: dict[str, list[int]] = {}  # the places in it of each call's events, by the call's block
@@ -251,7 +251,7 @@ class Messages(DialectEncoder):
                 if own is None or place < self._next:
                     continue
                 if self._block != block or not (has_passed or self._is_within_call()):
-                    break  # what is left has its turn in order
+                    break  # the remaining events follow in order
                 while self._next < place and waiting[self._next] is None:
                     self._next += 1
                 has_passed = has_passed or place > self._next
@@ -261,7 +261,7 @@ class Messages(DialectEncoder):
             self._waiting, self._next, self._waiting_of = [], 0, {}
 
     def _is_within_call(self) -> bool:
-        """Returns whether the open block is of a call whose arguments are not a whole object yet."""
+        """Returns whether the open block is a call whose arguments are not a whole object yet."""
         if self._block[:1] != " " or self._room <= 0:
             return False
         return not self._scan.is_whole(self._pieces)
@@ -356,7 +356,7 @@ class Messages(DialectEncoder):
         self._close()
 
     def _write_held_signature(self) -> None:
-        """Writes the signature behind the text as a block of its own, because another block follows."""
+        """Writes the signature after the text as a separate block, because another block follows."""
         held, self._held_signature = self._held_signature, ""
         if held:
             self._open(_THINKING, _EMPTY[_THINKING], _DELTA[_THINKING])

@@ -105,7 +105,7 @@ class WholeMessage(WholeEncoder):
                 texts.append(blocks[-1])
                 ends.append(len(part["text"]) + (ends[-1] if ends else 0))
         if len(blocks) > 1 and blocks[-2].get("type") == "text" and blocks[-1].get("thinking") == "":
-            blocks.pop()  # a signature behind the text: rule 2 of `stream.py`
+            blocks.pop()  # a signature after the text: rule 2 of `stream.py`
         for citation in filter(None, result.citations):
             # A citation belongs to the block in which its span ends; without a span, to the first block.
             at = bisect_left(ends, citation.get("end") or 0)

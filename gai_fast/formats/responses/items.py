@@ -101,7 +101,7 @@ class InputReader:
         self._lost += unknown_members(item, path, ("type", "role", "content", "id", "status", "phase"))
         role = required(item, "role", path, str)
         if role not in ("system", "developer", "user", "assistant"):
-            raise invalid("The role is none of system, developer, user, assistant", f"{path}.role")
+            raise invalid("The role is not one of system, developer, user, assistant", f"{path}.role")
         content = required(item, "content", path, str, list)
         if role == "assistant":
             texts = [{"type": "text", "text": content}] if isinstance(content, str) else self._parts(content, path)

@@ -117,7 +117,7 @@ class ResponseObject:
             incomplete: The reason for `incomplete_details`.
             x_gai: The members of `x_gai`.
         """
-        self._echo = self._echo or _echo_of(self._request)  # an answer that is passed on needs none: 2,500 instructions
+        self._echo = self._echo or _echo_of(self._request)  # late: not every answer needs it (2,500 instructions)
         response = {
             "id": self.identifier,
             "object": "response",
@@ -173,7 +173,7 @@ def _declared(tool: Any) -> Any:
 
 def custom_tools(echo: Mapping[str, Any]) -> frozenset[str]:
     """Returns the names of a request's tools with plain text as input."""
-    if "tools" not in echo:  # to find none takes 2,700 instructions
+    if "tools" not in echo:  # a search without result takes 2,700 instructions
         return _NO_TOOLS
     plain = [(_NO_NAMESPACE, tool) for tool in _objects(echo.get("tools"))]
     found = [(group, tool) for group, tool in (*plain, *_grouped(echo)) if tool.get("type") == "custom"]
@@ -224,7 +224,7 @@ _NO_TOOLS: Final[frozenset[str]] = frozenset()
 _BETWEEN: Final = "__"
 """Stands between namespace and name; Codex's namespaces of MCP servers end with it."""
 _NO_NAMESPACE: Final = "functions"
-"""Codex's namespace of tools that are in none."""
+"""Codex's namespace for tools without a namespace."""
 
 
 class PartOutcome(NamedTuple):

@@ -252,7 +252,7 @@ class _ResponseReader(DialectReader):
         return declared_function(tool, path)
 
     def _namespace(self, group: dict[str, Any], path: str, tools: list[dict[str, Any]], *, may_replace: bool) -> None:
-        """Adds the tools of a namespace, whose description begins that of its first tool.
+        """Adds the tools of a namespace. Its description is put in front of the first tool's.
 
         Args:
             group: The namespace.

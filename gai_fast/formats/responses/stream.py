@@ -220,7 +220,7 @@ class ResponseEvents(DialectEncoder):
         self._emit(outcome.event, {"response": response})
 
     def _error(self, event: Event) -> None:
-        """Writes the failure of the response, or of a look at what is kept of it.
+        """Writes the failure of the response, or of reading its log.
 
         If the log lacks this failure, the follower already has the response's start.
         """

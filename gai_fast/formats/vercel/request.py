@@ -38,7 +38,7 @@ _PART: Final = {
     **dict.fromkeys("providerMetadata callProviderMetadata resultProviderMetadata".split(), dict),
     **dict.fromkeys(("providerExecuted", "preliminary"), bool),
 }
-"""The types of members of a part, whatever its type is."""
+"""The types of the members that parts of every type have."""
 
 _APPROVAL: Final = {"id": str, "approved": bool, "reason": str}
 
@@ -100,7 +100,7 @@ class _BodyReader(DialectReader):
             return [{"role": "user", "content": content}] if content else []
         if role == "assistant":
             return self._assistant(parts, path)
-        raise invalid("The role is none of system, user, assistant", f"{path}.role")
+        raise invalid("The role is not one of system, user, assistant", f"{path}.role")
 
     def _text(self, part: dict[str, Any], path: str) -> dict[str, Any] | None:
         if part["type"] == "text":
@@ -165,7 +165,7 @@ class _BodyReader(DialectReader):
                     self.lost.append(where[2:])
             else:
                 self._leave_out(part, where)
-        # A message that says nothing stays one: where a provider refuses it, the client is told.
+        # An empty message stays a message: if a provider refuses it, the client gets that error.
         return messages or [{"role": "assistant", "content": []}]
 
     def _reasoning(self, part: dict[str, Any], path: str) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class _BodyReader(DialectReader):
             self.lost.append(path[2:])  # the page runs an allowed call, and sends the output in a later request
             return
         elif state not in _PENDING:
-            raise invalid("The state is none of a tool part's", f"{path}.state")
+            raise invalid("The state is not one of a tool part's", f"{path}.state")
         content.append(call | _signature(part, "callProviderMetadata", path, "signature"))
         if result is not None:
             results.append({"role": "tool", "call_id": call_id, **result})

@@ -301,7 +301,7 @@ class Parts(BlockEncoder):
         self._data("audio", event["audio"], transient=True)
 
     def _provider_block(self, event: Event) -> None:
-        self._begin()  # the text behind the block is a part behind it
+        self._begin()  # the text after the block is a separate part
         self._data("provider-block", block_members(event))
 
     def _json(self, event: Event) -> None:

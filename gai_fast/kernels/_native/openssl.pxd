@@ -1,4 +1,4 @@
-"""The declarations of csrc/openssl.h, which explains them; only `tls` is linked with it."""
+"""The declarations of csrc/openssl.h, which explains them; only `tls` is linked with OpenSSL."""
 
 
 cdef extern from "openssl.h" nogil:

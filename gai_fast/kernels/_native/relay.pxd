@@ -14,7 +14,7 @@ cdef enum:
 
 cdef enum:
     NO_TEXT = 0
-    ALL_TEXT = 1    # arguments, and what is collected under their key
+    ALL_TEXT = 1    # arguments, and the text collected under their key
     LAST_TEXT = 2
 
 

@@ -66,7 +66,7 @@ class MessageLog(FrameLog, Protocol):
         """Writes the rest of messages that the socket did not accept."""
 
     def note_sent(self, last_seq: int, size: int) -> None:
-        """Notes what the borrower has written. Called after each `limits.ack_step` bytes, and when the loan ends.
+        """Notes the bytes written by the borrower. Called after each `limits.ack_step` bytes, and when the loan ends.
 
         Args:
             last_seq: The number of the last event written.

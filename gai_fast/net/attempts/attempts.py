@@ -108,7 +108,7 @@ class Attempts:
     ) -> None:
         stream = spec.model.stream
         wish = stream.on_midstream_failure
-        if wish == "continue" and not spec.is_continued:  # it begins again, where its format can say so
+        if wish == "continue" and not spec.is_continued:  # it begins again, if its format can express that
             wish = "restart"
         self.spec = spec
         self.stream_id = stream_id
@@ -119,7 +119,7 @@ class Attempts:
         self.transcript = Transcript() if wish == "continue" else None
         self.count = 0
         self._runner = runner
-        self._settings = runner.settings  # the stream's own, whatever is loaded while it runs
+        self._settings = runner.settings  # the stream's own, even after a reload
         self._candidates = Candidates(runner, self._settings, spec.model, now + stream.commit_after)
         self._stream = stream
         self._meter = meter
@@ -142,7 +142,7 @@ class Attempts:
 
     @property
     def retries(self) -> int:
-        """Requests that asked the same model again, those in place of one on a dead connection included."""
+        """Repeated requests to the same model, including those that replace a request on a dead connection."""
         exchange = self.exchange
         return self._retries + (exchange is not None and exchange.resent)
 
@@ -436,7 +436,7 @@ class Attempts:
         is_asked = False
         try:
             if not is_shared:
-                attempt.enter(None if spec.counts else spec.model, now)  # a count of tokens is no stream
+                attempt.enter(None if spec.counts else spec.model, now)  # a count of tokens is not a stream
             opened = self._runner.open(sent, receiver, self.stream_id, self.count + 1, attempt.key)
             is_asked = True
             if not self.count and attempt.ring is not None:

@@ -20,7 +20,7 @@ the targets only. It belongs to one process: each worker balances what it gets.
    streams than its part is passed over (bounded loads). A request without a session is of rule 2 under `auto`, and of
    rule 3 under `affinity`.
 6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal
-   that speaks of its key (`standing.py`); not if the request alone is above the limit.
+   that concerns its key (`standing.py`); not if the request alone is above the limit.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
    all of it after `limits.slow_start` seconds. For sessions there is no slow start: they come back one by one with
    their next turns, and any turn that is sent elsewhere finds a cold cache.
@@ -58,7 +58,7 @@ TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "
 _OF_SESSIONS: Final = ("auto", "affinity")
 """The rules that look at sessions."""
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
-"""Codes whose `Retry-After` speaks of the target, not of the request."""
+"""Codes whose `Retry-After` concerns the target, not the request."""
 
 
 def target_key(model: ModelSettings) -> TargetKey:
@@ -91,7 +91,7 @@ def cooling_seconds(error: Error) -> float:
 
 
 class BalancedTarget:
-    """One target: its settings, and what is known of it.
+    """One target: its settings and its state.
 
     Args:
         model: The model, with this target's upstream and id.
@@ -169,7 +169,7 @@ class BalancedTarget:
         return self.streams is not None and self.live >= self.streams
 
     def check(self, now: float) -> None:
-        """Raises an `Error` if the target may not be asked, whatever its breaker's state; another may be ready."""
+        """Raises an `Error` if the target may not be asked, apart from its breaker; another target may be ready."""
         upstream, identifier = self.model.upstream, self.model.id
         name = f"target {identifier!r} of upstream {upstream.name!r}"
         if self.is_drained or not self.weight:
@@ -350,7 +350,7 @@ class TargetRequest:
                 self.target.failed(now - self._began, now, self.balancer.count)
 
     def end(self, now: float) -> None:
-        """Notes the end, whatever it was; idempotent."""
+        """Notes the end, successful or not; idempotent."""
         if self._is_over:
             return
         self._is_over = True

@@ -7,7 +7,7 @@ cancelling, recordings and accounts know no difference. Must not know what a fun
 2. If a call is closed, it is cancelled, and its lines are closed. Nothing waits for that, but its place stays taken
    until it has ended: a function that ignores cancellation holds the place.
    The end of the gateway waits for it for `limits.function_end`. Afterwards it no longer counts as a task of its loop,
-   whose end would wait for it for ever.
+   whose end would wait for it forever.
 3. Calls above `max_connections` wait up to `pool_wait`, first come, first served. If workers share that number, the
    first call that waits borrows a place of the others, and it is returned as soon as no call needs it.
 """

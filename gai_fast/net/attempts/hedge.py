@@ -82,7 +82,7 @@ class Hedge(Receiver):
     # -- the second upstream (`upstream.Receiver`) --
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
-        """Takes the status and headers."""
+        """Receives the status and headers."""
         if self._heir is not None:
             self._heir.head_received(status, headers)
             return

@@ -73,9 +73,9 @@ class Keys(ABC):
 
         Args:
             key: From `next`.
-            error: The failure of its request. A refusal has been found to speak of the credential: see `Standing`.
+            error: The failure of its request. A refusal has been found to concern the credential: see `Standing`.
             now: Monotonic seconds.
-            place: The place of which the failure speaks; empty: of the credential everywhere.
+            place: The place that the failure concerns; empty if it concerns the credential everywhere.
 
         Returns:
             Seconds until a credential can be used, 0 if one can be used now. None if the failure has another cause.
@@ -84,7 +84,7 @@ class Keys(ABC):
 
     @abstractmethod
     def doubted(self, key: Secret | None, error: Error, now: float, place: str, caller: str) -> float | None:
-        """Notes a refusal that speaks of no more than its request, as far as is known; as `failed`."""
+        """Notes a refusal that concerns no more than its request, as far as is known; as `failed`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Keys(ABC):
 
 
 class _Key:
-    """One key: its requests under way, where it is set aside, and its standing."""
+    """One key: its running requests, the places where it is set aside, and its standing."""
 
     __slots__ = ("aside", "factor", "live", "secret", "standing")
 

@@ -240,7 +240,7 @@ class RecordedExchange(Receiver):
             self._file = None
 
     def _give_up(self, problem: OSError) -> None:
-        """Ends the recording without what could not be written, and with it a file that holds nothing."""
+        """Ends the recording after a failed write."""
         file, self._file = self._file, None
         self._warn(problem)
         with contextlib.suppress(OSError):  # the rest cannot be written, yet the file is closed

@@ -39,7 +39,7 @@ _RETRIED: Final = frozenset[Code](
 _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "not_found", "unsupported"})
 
 _LIMITED: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
-"""Codes of a 429 or 503, whose `Retry-After` speaks of a limit."""
+"""Codes of a 429 or 503, whose `Retry-After` concerns a limit."""
 
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
@@ -51,12 +51,12 @@ NO_TOKEN: Final = "upstream_token"
 """The reason of a request that found no token of its upstream's identity."""
 
 REFUSED_IDENTITY: Final = "upstream_credentials"
-"""The reason if there will be none; before a connection, it is not evidence about the upstream."""
+"""The reason of a request whose upstream refuses the identity that gets its tokens."""
 
 _NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", NO_TOKEN, REFUSED_IDENTITY})
 
 SLOW_CLIENT: Final = "slow_client"
-"""The reason of a failure that lies in the client: it takes a shared answer more slowly than that is kept."""
+"""The reason of a failure that lies in the client: it reads a shared answer too slowly to find its parts still kept."""
 
 SHARED_CALL: Final = "shared_call"
 """The reason of a failure that lies in the log of a shared call: it ends early, is damaged, or was made room of."""
@@ -89,11 +89,11 @@ class Breaker:
         self._other_at = -math.inf  # of the last failure of any other caller
         self._open_until: float | None = None
         self._probe: object = None
-        self._prober: str | None = None  # who alone has opened it, or whose probe alone has failed
+        self._prober: str | None = None  # the only caller whose failures opened it, or whose probe failed
 
     @property
     def is_closed(self) -> bool:
-        """Whether all requests are sent."""
+        """Whether the breaker is closed: all requests are sent."""
         return self._open_until is None
 
     def admits(self, now: float, who: object, caller: str = ANONYMOUS) -> bool:

@@ -75,7 +75,7 @@ OpenedAttempt = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
 class Sharing:
     """A stream's way to the answers that it may share with others (`net/sharing/answers.py`).
 
-    No protocol, as `Timers` is none.
+    A class, not a protocol, like `Timers`.
 
     Attributes:
         role: Where the answer of the attempt comes from.

@@ -1,4 +1,4 @@
-"""What an upstream's refusals (401) say of a credential of ours.
+"""What an upstream's refusals (401) mean for a credential of ours.
 
 A caller can bring about a refusal: by a path, a model or a member for which the credential has no scope. So a refusal
 alone says nothing of the credential. Pure policy, as `balance.py`: the caller passes the time.
@@ -22,7 +22,7 @@ from gai_fast.net.limits import LIMITS
 
 
 class Refusal(Enum):
-    """What a refusal speaks of."""
+    """The subject of a refusal."""
 
     OF_THE_PLACE = auto()
     """A path that may be out of the credential's scope."""
@@ -35,7 +35,7 @@ class Refusal(Enum):
 
 
 class _Record:
-    """What is known of places, by the hash of each: paths may be long. The oldest first."""
+    """The state of places, by the hash of each: paths may be long. The oldest first."""
 
     __slots__ = ("refused", "served")
 
@@ -67,7 +67,7 @@ class Standing:
             record.refused.pop(key, None)
 
     def refuse(self, place: str, caller: str, now: float, *, is_model: bool) -> Refusal:
-        """Notes a refusal, and returns what it speaks of.
+        """Notes a refusal, and returns what it concerns.
 
         Args:
             place: The place.

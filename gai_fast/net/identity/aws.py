@@ -33,7 +33,7 @@ def fetch(identity: IdentitySettings) -> Grant:
     from botocore.parsers import ResponseParserError
     from botocore.session import Session
 
-    odd = (ResponseParserError, ValueError, KeyError, TypeError)  # what odd answers lead to
+    odd = (ResponseParserError, ValueError, KeyError, TypeError)  # exceptions that odd answers cause
     try:
         session = Session()
         region = identity.region or session.get_config_variable("region")

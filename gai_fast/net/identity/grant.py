@@ -43,7 +43,7 @@ def without_secrets(problem: BaseException) -> str:
 
     Libraries quote what a server has answered, which may be a page of HTML.
     """
-    if isinstance(problem, (KeyError, TypeError)):  # from reading an answer of another form
+    if isinstance(problem, (KeyError, TypeError)):  # the answer has another form
         return "the answer is no token"
     line = str(problem).strip().partition("\n")[0].partition("<")[0]
     shown = _LONG_WORD.sub("***", "".join(each if each.isprintable() else " " for each in line))

@@ -8,7 +8,7 @@ a request that waits.
 2. A failed fetch is repeated after a pause, which doubles. Until then, requests are refused if there is no token.
 3. A request that finds no token, and no failure, waits for the fetch under way.
 4. A token that an upstream refuses (401) is dropped, and another one is fetched at once: the request is repeated with
-   it. If that one is refused too, it is set aside for a minute. What a refusal speaks of is in `standing.py`: if it may
+   it. If that one is refused too, it is set aside for a minute. What a refusal concerns is in `standing.py`: if it may
    be the request alone, that waits for the other token, and all others go on with the former one.
 5. A fetch without a result is given up after a while. Its thread may hang, so the number of threads is limited.
 """

@@ -29,7 +29,7 @@ _OK: Final = 200
 
 
 class IssuerError(Exception):
-    """An issuer's keys could not be fetched. The text says why, in words that hold nothing that it sent."""
+    """An issuer's keys could not be fetched. The text says why, and contains nothing that the issuer sent."""
 
 
 async def fetch_keys(url: str) -> KeySet:

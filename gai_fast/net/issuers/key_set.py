@@ -42,7 +42,7 @@ class PublicKey(NamedTuple):
     """One key of an issuer.
 
     Attributes:
-        members: Its public members, which tell it from others.
+        members: Its public members: they distinguish it from other keys.
         key_id: `kid`; None if it has none.
         algorithms: The algorithms that it is used for.
         key: The key as `cryptography` has it.
@@ -133,7 +133,7 @@ def _key_of(given: Mapping[str, Any]) -> PublicKey | None:
 
 
 def _read(algorithm: str, members: dict[str, Any]) -> Any:
-    """Returns the key of these members. None if they are no key, or a weak or an expensive one."""
+    """Returns the key of these members. None if they are not a key, or a weak or an expensive one."""
     from jwt import InvalidKeyError
 
     try:

@@ -46,7 +46,7 @@ from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Backlog, LogHeader, StreamLog
 
 _KEPT_ALIVE: Final = (b":", b"event: keepalive\n")
-"""How a keep-alive begins, which is none of the log's frames."""
+"""How a keep-alive begins, which is not a frame."""
 
 
 class Followers:

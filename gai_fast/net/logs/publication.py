@@ -91,7 +91,7 @@ class Follows(Protocol):
 
     @property
     def is_answer(self) -> bool:
-        """Whether its response answers a request for the stream, so that an early failure is its status."""
+        """Whether its response answers the request that began the stream: an early failure then sets the status."""
 
     def put_off(self, seconds: float) -> None:
         """Holds the headers of the client's response for longer; as `Delivery.put_off`."""
@@ -124,7 +124,7 @@ class PublicationRunner(Protocol):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Published(Client, ABC):
-    """The part of `Publication` that a follower uses. No protocol, as `Timers` is none. It is a `Client` too."""
+    """The part of `Publication` that a follower uses. A class, not a protocol, like `Timers`. It is a `Client` too."""
 
     __slots__ = ()
 

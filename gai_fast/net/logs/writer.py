@@ -75,7 +75,7 @@ HTTP_CHUNKS: Final = HTTPChunks()
 class Client:
     """The response of a stream. Every method is synchronous; no method raises if the client is gone.
 
-    No protocol, as `Timers` is none.
+    A class, not a protocol, like `Timers`.
     """
 
     __slots__ = ()
@@ -124,7 +124,7 @@ class Client:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientCallbacks:
-    """The part of a session or a follower that the response of its stream calls. No protocol, as `Timers` is none.
+    """The part of a session or a follower that its stream's response calls. A class, not a protocol, like `Timers`.
 
     Attributes:
         metrics: The figures of the stream, once it has ended.

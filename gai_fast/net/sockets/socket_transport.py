@@ -49,7 +49,7 @@ class SocketReceiver(Protocol):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Transport(ABC):
-    """The methods of an asyncio transport that an upstream's connection uses. No protocol, as `Timers` is none."""
+    """The methods of an asyncio transport that upstream connections use. A class, not a protocol, like `Timers`."""
 
     __slots__ = ()
 

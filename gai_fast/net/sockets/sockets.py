@@ -98,7 +98,7 @@ def unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:
     The transport's buffer alone is not enough: the system accepts more bytes only once a third of its own buffer is
     free, so a peer that reads slowly would seem to make no progress until then.
     """
-    sock = transport.get_extra_info("socket")  # before the size: this call flushes what has just been written
+    sock = transport.get_extra_info("socket")  # before the size: this call flushes the bytes just written
     unsent = transport.get_write_buffer_size()
     if sock is not None and unsent:
         with contextlib.suppress(OSError, ValueError):  # already closed, or not supported by the system

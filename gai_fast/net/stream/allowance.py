@@ -193,7 +193,7 @@ class Allowance:
         return characters + self._largest > self.characters
 
     def _wanted(self, characters: int) -> Reservation:
-        """Returns what the stream needs for its next part, and what it would like to have: as much as at first."""
+        """Returns the spend that the stream needs for its next part, and the spend it asks for: as much as at first."""
         least = max(1, self._base + self._cost(characters + self._largest) - self._reserved)
         return Reservation(least, max(least, self._step))
 

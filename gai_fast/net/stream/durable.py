@@ -88,7 +88,7 @@ class DurableStreams:
         try:
             self._publications[stream_id] = publication
             publication.begin(self._start(spec, publication, stream_id, clock))
-        except Exception as problem:  # any exception: a log without an end would count as running for ever
+        except Exception as problem:  # any exception: a log without an end would count as running forever
             publication.refused(
                 problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
             )
@@ -215,7 +215,7 @@ class DurableStreams:
 
 
 class _Runner:
-    """What the publication of one caller's stream calls: a `PublicationRunner`.
+    """The runner of one caller's publications: a `PublicationRunner`.
 
     Args:
         streams: The durable streams.

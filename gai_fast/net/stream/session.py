@@ -303,7 +303,7 @@ class Session(ReadStream):
             try:
                 self.intake.settle()
                 self._leave("disconnected")
-            finally:  # in every case: the upstream must not be read any more
+            finally:  # always: the upstream must not be read any more
                 self.attempts.close_exchange()
 
     def pause(self) -> None:
@@ -364,7 +364,7 @@ class Session(ReadStream):
         self.guarded(self._meet_due)
 
     def _meet_due(self) -> None:
-        """Handles what is due."""
+        """Handles the deadlines that have passed."""
         if self.phase is _HOLDING_END:
             self._end_tail()
             return

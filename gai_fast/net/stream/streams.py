@@ -506,7 +506,7 @@ class Engine(EngineCallbacks):
             session.metrics = metrics = session.measured_at_end(outcome)
             recorded = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
         except Exception:
-            self.ledger.settle(session.stream_id, 0)  # a bug: without this, its key would lose a stream for ever
+            self.ledger.settle(session.stream_id, 0)  # a bug: without this, its key would lose a stream forever
             raise
         if recorded is not None:
             self._record(recorded)
@@ -617,7 +617,7 @@ def _count(counts: dict[str, Count], name: str) -> None:
 def when_both_done(
     first: asyncio.Future[None] | None, second: asyncio.Future[None] | None
 ) -> asyncio.Future[None] | None:
-    """Returns a future that is done when both are. None stands for a future that is done."""
+    """Returns a future that is done when both are done. None stands for a done future."""
     if first is None or second is None:
         return second if first is None else first
     return cast("asyncio.Future[None]", asyncio.gather(first, second))

@@ -536,7 +536,7 @@ class Targets(AttemptRunner):
     def redaction(
         self, upstream: UpstreamSettings, caller: str, *, keep_details: bool, credential: Credential | None = None
     ) -> ErrorRedaction:
-        """Returns what makes the errors of an upstream fit for a caller.
+        """Returns the redaction of an upstream's errors for a caller.
 
         Args:
             upstream: The upstream.

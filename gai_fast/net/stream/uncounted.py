@@ -20,7 +20,7 @@ _Place = tuple[str, str, str, str]
 
 
 class Uncounted:
-    """What one process remembers.
+    """The refusals that one process remembers.
 
     Args:
         clock: Returns monotonic seconds.

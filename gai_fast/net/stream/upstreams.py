@@ -30,7 +30,7 @@ from gai_fast.runtime.timers import Timers
 
 
 class _Pool(Protocol):
-    """`UpstreamPool`, as it is asked: compiled code would accept no other exchange from its methods."""
+    """The part of `UpstreamPool` in use. A protocol: with the class, compiled code would accept no other exchange."""
 
     def open(
         self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver

@@ -39,7 +39,7 @@ from gai_fast.runtime.timers import Timer, Timers
 class Receiver:
     """Receives a response. Called synchronously from the loop, never from within `UpstreamPool.open`.
 
-    No protocol, as `Timers` is none.
+    A class, not a protocol, like `Timers`.
     """
 
     __slots__ = ()
@@ -71,7 +71,7 @@ class Receiver:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Upload:
-    """Sends the rest of a request's body while it arrives. No protocol, as `Timers` is none."""
+    """Sends the rest of a request's body while it arrives. A class, not a protocol, like `Timers`."""
 
     __slots__ = ()
 
@@ -292,7 +292,7 @@ class Exchange:
         """Sends more of the request's body, framed. The request is not sent on another connection from then on."""
         if self._upload is not None and self._connection is not None:
             self._request = None
-            self._read_at = self._clock()  # a body that goes on is no silence of the upstream
+            self._read_at = self._clock()  # while the body is still sent, the upstream is not silent
             self._connection.write(data)
 
     def end_body(self) -> None:
@@ -509,7 +509,7 @@ class Exchange:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionCallbacks(ABC):
-    """The callbacks of a connection, implemented by `PoolCallbacks`. No protocol, as `Timers` is none."""
+    """The callbacks of a connection, implemented by `PoolCallbacks`. A class, not a protocol, like `Timers`."""
 
     __slots__ = ()
 

@@ -60,7 +60,7 @@ class KnownResponseHead:
         idle_timeout: float | None,
     ) -> None:
         self.data = data  # all, with the blank line; of a head with a length, what stands before its digits
-        self.after = after  # what stands behind these
+        self.after = after  # the text after these
         self.idle_timeout = idle_timeout
         self.status = status
         self.headers = headers

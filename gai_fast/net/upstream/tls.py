@@ -136,7 +136,7 @@ class TLSFiles:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Numbers that change when one of the files does."""
+        """Numbers of which one changes if one of the files changes."""
         numbers: list[int] = []
         for path in filter(None, (self.ca_file, self.client_cert, self.client_key)):
             with contextlib.suppress(OSError):  # a missing file also changes the numbers

@@ -389,5 +389,5 @@ class TLSTransport(SocketTransport):
             self._receiver = None
         super()._close(problem)
         self._plain = memoryview(b"")
-        # Also of an open connection: a receiver that failed in `connection_made` has not let the handshake end.
+        # Also for an open connection: a receiver that failed in `connection_made` has prevented the handshake's end.
         self._end_handshake(problem or ConnectionAbortedError())

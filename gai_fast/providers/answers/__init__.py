@@ -1,1 +1,1 @@
-"""Reads answers, whatever dialect they are in: the adapters' base, events, failures, calls of tools, usage."""
+"""Reads answers of all dialects: the adapters' base, events, failures, tool calls, usage."""

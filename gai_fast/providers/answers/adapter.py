@@ -146,7 +146,7 @@ class ProviderAdapter(Adapter):
 
         Raises:
             Error: The chunk reports a failure.
-            Malformed: The chunk is no object.
+            Malformed: The chunk is not an object.
         """
         failure = self.failure(chunk, name)
         if failure is not None:
@@ -262,7 +262,7 @@ class WrappingAdapter(Adapter):
         return self.read(events)
 
     def _follow(self) -> None:
-        """Takes what the inner adapter has learned."""
+        """Copies the facts that the inner adapter has learned."""
         inner = self._inner
         self.ended, self.is_complete, self.started = inner.ended, inner.is_complete, inner.started
         self.identifier, self.usage, self.own_cost = inner.identifier, inner.usage, inner.own_cost

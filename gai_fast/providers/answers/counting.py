@@ -45,7 +45,7 @@ _NO_REASON: Final = re.compile(
 _OF_REQUEST: Final = re.compile(
     "model|deployment|with id|previous.?response|conversation|container|prompt|item", re.IGNORECASE
 )
-"""What a 404 is about if it is not about the path: something that the request names."""
+"""Things that a request names: a 404 about one of them is not about the path."""
 
 
 def missing_route(error: Error) -> Literal["no", "perhaps", "surely"]:

@@ -63,7 +63,7 @@ def counted_usage(
     """Builds usage as `docs/events.md` defines it: keys in order, without unknown counts.
 
     If the total shows that the output does not include reasoning, reasoning is added to the output. A count that is
-    missing is the total less the other. What is unknown then is left out: `core/answer.py` estimates it.
+    missing is the total less the other. Values that are unknown then are left out: `core/answer.py` estimates it.
 
     Args:
         input_tokens: All input tokens, including cached tokens.
@@ -109,14 +109,14 @@ def counted_usage(
 
 
 def reasoning(text: Any) -> list[Event]:
-    """Returns the delta for reasoning text, nothing if it is empty, and a warning if the value is no text."""
+    """Returns the delta for reasoning text, nothing if it is empty, and a warning if the value is not text."""
     if not text:
         return []
     return [{"type": "reasoning.delta", "text": text}] if isinstance(text, str) else [{**UNREADABLE}]
 
 
 def argument_piece(value: Any) -> str:
-    """Returns a piece of a call's arguments. A value that is no text becomes its JSON text.
+    """Returns a piece of a call's arguments. A value that is not text becomes its JSON text.
 
     Raises:
         ValueError: The value is nested too deep to be serialized, or has a number out of a float's range.

@@ -17,7 +17,7 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:
-    """Finds the object in an error body that describes the failure. Returns None if the body is no error.
+    """Finds the object in an error body that describes the failure. Returns None if the body is not an error.
 
     Reads, also within a one-element array:
 
@@ -26,7 +26,7 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
     2. `{"object": "error", …}` and `{"type": "error", …}`.
     3. `{"base_resp": {"status_code": 1004, "status_msg": "text"}}` and `{"Response": {"Error": {…}}}`.
     4. An object without choices with `message` or `detail`, with one of the members that only an error has, with a code
-       and a text beside it, or with `success` or `ok` that is false. If its code means success, it is no error.
+       and a text beside it, or with `success` or `ok` that is false. If its code means success, it is not an error.
     """
     if isinstance(body, list) and body:
         body = body[0]
@@ -128,7 +128,7 @@ _ALONE: Final = (
     "err",
     "__type",
 )
-"""Members that only an error has, beside no other sign of one, if their value is text."""
+"""Members that identify an error without another sign of one, if their value is text."""
 _TEXTS: Final = (
     "message",
     "faultstring",

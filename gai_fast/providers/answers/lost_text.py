@@ -11,7 +11,7 @@ from typing import Any, Final
 from gai_fast.core.json.chunks import objects
 
 _OTHER_TEXTS: Final = ("output_text", "value", "parts", "message")
-"""Members of a delta or a message in which servers put its text, beside those that are always read."""
+"""Members of a delta or a message in which servers put its text, in addition to those that are always read."""
 
 
 def chat_content(raw: dict[str, Any], places: Set[str], message: Any) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class _Split:
         return found
 
     def flush(self) -> list[tuple[bool, str]]:
-        """Returns the text that was held back and is no tag."""
+        """Returns the text that was held back and is not a tag."""
         held, self.held = self.held, ""
         return [(self.is_reasoning, held)] if held else []
 

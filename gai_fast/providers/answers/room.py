@@ -45,7 +45,7 @@ class Room:
         self.remaining -= characters + pieces * _PIECE
 
     def give_back(self, characters: int, pieces: int = 1) -> None:
-        """Releases what `take` counted."""
+        """Releases bytes counted by `take`."""
         self.remaining += characters + pieces * _PIECE
 
 

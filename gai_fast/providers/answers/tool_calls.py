@@ -52,9 +52,9 @@ class ToolCall:
         """Characters of its signature."""
         self.closed = False
         self.is_held = False
-        """Whether its arguments, one whole object, have no delta yet: what follows may take their place."""
+        """Whether the arguments, one whole object, are held back: later arguments may replace them."""
         self.keeps_pieces = False
-        """Whether each piece is a part of its input, whatever it looks like: input that is text, not JSON."""
+        """Whether every piece belongs to the input, even a whole object: the input is text, not JSON."""
         self._scan: ObjectScan | None = None
 
     def replace(self, pieces: list[str]) -> None:
@@ -75,7 +75,7 @@ class ToolCall:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its arguments are no JSON, which only the end of the call could make right."""
+        """Whether its arguments are not JSON, which only the end of the call could make right."""
         text = "" if self.closed or self.keeps_pieces or self.is_empty else self.arguments
         return bool(text.strip()) and compact_json(text) is None
 
@@ -102,7 +102,7 @@ def takes_place(arguments: str, before: str) -> bool:
         return False
     if not before.strip()[1:-1].strip():
         return True
-    with suppress(ValueError):  # it is no JSON, or nested too deep
+    with suppress(ValueError):  # it is not JSON, or nested too deep
         return _is_grown(parse_arguments(arguments), parse_arguments(before))
     return False
 

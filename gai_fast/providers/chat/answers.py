@@ -115,7 +115,7 @@ class Choice:
         return bool(raw.get("finish_reason")) and not (self.reason or delta.get("tool_calls"))
 
     def unread(self, message: dict[str, Any], *, is_last: bool) -> dict[str, Any]:
-        """Returns what is new in the `message` of a chunk in a stream; empty if there is nothing.
+        """Returns the new part of the `message` of a chunk in a stream; empty if there is none.
 
         Some proxies send the whole response in one chunk: behind deltas, or behind another such chunk, it repeats them.
         Some servers have `message` in place of `delta`, with the next text, or with all the text so far.
@@ -154,7 +154,7 @@ _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 _THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
 """The types of content parts with reasoning."""
 _OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts")
-"""Members of a delta or a message in which servers put its reasoning, beside those that are always read."""
+"""Members in which servers put reasoning, in addition to those that are always read."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
 """The number of values that a shape without calls returns."""
@@ -196,7 +196,7 @@ class ChatAdapter(ProviderAdapter):
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self.choices: dict[int, Choice] = {}
-        self._plain = self.plain  # of the class, whose members compiled code looks up by name: 130 instructions a chunk
+        self._plain = self.plain  # a look-up in the class costs 130 instructions
         self._cited: set[str] | None = None  # created on demand: few answers have citations
 
     def receive(self, name: str, data: str) -> list[Event]:
@@ -389,7 +389,7 @@ class ChatAdapter(ProviderAdapter):
         if reason:
             # The last reason holds, even if it repeats an earlier reason.
             self._end_choice(choice, label(reason))
-            stop = raw.get("stop_reason", raw.get("matched_stop"))  # of vLLM and SGLang; a token's number is no text
+            stop = raw.get("stop_reason", raw.get("matched_stop"))  # of vLLM and SGLang; a token's number is not text
             if isinstance(stop, str) and stop.lower() not in FINISH_WORDS:
                 choice.stop = stop[: SHARED.stop_sequence]
         return steps
@@ -404,7 +404,7 @@ class ChatAdapter(ProviderAdapter):
             return self._read_members(choice, message, part, characters)
 
     def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
-        """Adds the probabilities of a chunk's tokens to its text. What cannot be read is left out."""
+        """Adds the probabilities of a chunk's tokens to its text. Unreadable values are left out."""
         self.copyable = False  # each token has its own
         for step in steps:
             kind = step["type"] if isinstance(step, dict) else ""
@@ -433,7 +433,7 @@ class ChatAdapter(ProviderAdapter):
             characters: The choice's characters before the message.
 
         Raises:
-            Malformed: The message is no object, or its text is no text.
+            Malformed: The message is not an object, or its text is not a string.
         """
         if not isinstance(message, dict):
             raise Malformed("the content of a choice is no object")
@@ -664,7 +664,7 @@ class ChatAdapter(ProviderAdapter):
         )
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        """Reads the members beside the choices."""
+        """Reads the members other than the choices."""
         return []
 
 
@@ -674,7 +674,7 @@ _READ: Final = "cache_read_input_tokens"
 _WRITTEN: Final = "cache_creation_input_tokens"
 _CACHED: Final = ("num_cached_tokens", "prompt_cache_hit_tokens", "cached_tokens", _READ)
 _OTHER_COUNTS: Final = frozenset((*_CACHED, _WRITTEN, "input_tokens_details"))
-"""Members of usage that count tokens of caches, beside the dialect's own: of vLLM, DeepSeek, Moonshot, Anthropic."""
+"""Members of usage that count tokens of caches, besides the dialect's: of vLLM, DeepSeek, Moonshot, Anthropic."""
 
 
 def _written_in(details: dict[str, Any]) -> int | None:
@@ -715,7 +715,7 @@ def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _images(images: Any) -> list[Event]:
-    """Reads generated images beside the content, in OpenRouter's shape, which LiteLLM uses, too."""
+    """Reads generated images next to the content, in OpenRouter's shape, which LiteLLM uses, too."""
     events: list[Event] = []
     for image in objects(images):
         events += _image(image)
@@ -726,7 +726,7 @@ def _image(part: dict[str, Any]) -> list[Event]:
     """Returns the event for an image with a `data:` URL. Images with other URLs are left out: adapters fetch nothing.
 
     Raises:
-        Malformed: The URL is no text.
+        Malformed: The URL is not text.
     """
     image = part.get("image_url")
     head, _, data = text_of(image.get("url") if isinstance(image, dict) else image).partition(";base64,")
@@ -744,7 +744,7 @@ def _thoughts(choice: Choice, message: dict[str, Any]) -> list[Event]:
     if isinstance(reasoning, str) and reasoning:
         choice.has_thoughts = True
         if blocks and not details and _joined_thoughts(blocks) == reasoning:
-            return _thinking_blocks(blocks, with_text=True)  # each signature behind the text of its block
+            return _thinking_blocks(blocks, with_text=True)  # each signature after the text of its block
         events.append({"type": "reasoning.delta", "text": reasoning})
     if details:
         events += _reasoning_details(details, with_text=not reasoning)

@@ -327,7 +327,7 @@ class ChatAPI(API):
         return {"type": "file", "file": {"filename": file_name(part), "file_data": file_url(part)}}
 
     def cache_mark(self, mark: bool | CacheMark) -> dict[str, Any]:
-        """Returns the member that marks a part as the end of what is cached; empty if the provider has no marks."""
+        """Returns the member that marks a part as the end of a cached prefix; empty if the provider has no marks."""
         return {}
 
     def audio_format(self, media_type: str) -> str | None:
@@ -402,7 +402,7 @@ class ChatAPI(API):
         return {"reasoning_effort": word} if word else {}
 
     def turn_thinking_off(self, body: dict[str, Any], target: Target) -> None:
-        """Sends the effort `none` beside functions, for a model whose functions the API refuses otherwise.
+        """Sends the effort `none` with functions, for a model whose functions the API refuses otherwise.
 
         "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function
         tools, use /v1/responses or set reasoning_effort to 'none'": also for requests without an effort.
@@ -474,7 +474,7 @@ class _Template:
         return _join_json(pieces)
 
     def _add(self, pieces: list[bytes | str], kind: type[Struct], text: Any) -> bool:
-        """Adds a comma and a message to `pieces`. Returns False, and adds nothing, if the content is no text."""
+        """Adds a comma and a message to `pieces`. Returns False, and adds nothing, if the content is not text."""
         ends = self.ends.get(kind)
         if ends is None or not isinstance(text, str) or not text:
             return False
@@ -487,7 +487,7 @@ class _Template:
 
 
 def _alternate(messages: list[Message], query: Any) -> bool:
-    """Returns whether messages alternate behind the system's, from the user's to the user's; a query is the last."""
+    """Returns whether the messages after the system's alternate, from the user's to the user's; the last is a query."""
     is_user = False
     has_begun = False
     for message in messages:

@@ -239,7 +239,7 @@ def read_fragments(calls: Any, part: str) -> list[CallFragment]:
         part: `delta` or `message`.
 
     Raises:
-        Malformed: They are no calls.
+        Malformed: They are not calls.
     """
     listed = listed_calls(calls)
     if calls and not (listed or isinstance(calls, (list, dict))):

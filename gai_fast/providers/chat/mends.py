@@ -167,7 +167,7 @@ class ChatPairs(Mend):
                 continue
             run.append(at)
             if found:
-                other = at + 1  # the first message behind the calls that is neither a result nor moved
+                other = at + 1  # the first message after the calls that is neither a result nor moved
                 while other < len(messages) and (other in placed or _role(messages[other]) == "tool"):
                     other += 1
                 run += found
@@ -207,7 +207,7 @@ class _Instructions:
 
 
 def _is_paired(messages: list[Any]) -> bool:
-    """Returns whether the results of all calls stand directly behind them, and nothing else is a result."""
+    """Returns whether the results of all calls directly follow them, and there are no other results."""
     wanted: set[str] = set()
     for message in messages:
         if _role(message) == "tool":
@@ -356,7 +356,7 @@ _WORD: Final = "OK."
 
 
 class Turns(Mend):
-    """Makes the messages of user and assistant alternate, from the user's to the user's, behind the system's.
+    """Makes the messages after the system's alternate: the user's first and last, the assistant's in between.
 
     Adjacent messages of one role are joined, and system messages after others become the user's; both are reported.
 

@@ -1,6 +1,6 @@
 """The rules for requests in the chat dialect: roles, members of messages, parts, calls and their results.
 
-Knows the dialect, and what answers of all providers leave behind in a client's messages. Knows no provider.
+Knows the dialect, and the members that providers' answers add to a client's messages. Knows no provider.
 """
 
 from __future__ import annotations
@@ -216,11 +216,11 @@ class ChatRules(RequestRules):
         if role == "tool":
             return {**sent, "content": ""}  # without its result a call would be left out
         if not sent.get("tool_calls"):
-            return None  # it had only what answers leave, or what was left out
+            return None  # it had only leftovers of answers, or parts that were left out
         return {**sent, "content": None}
 
     def _leave_out(self, name: str, value: Any, message: dict[str, Any], path: str, changes: Changes) -> None:
-        """Leaves a member of a message out that strict rules do not know."""
+        """Leaves out a member of a message that strict rules do not know."""
         if not value or name == "refusal" or (name == "name" and message.get("role") == "tool"):
             return  # its call names the tool, and a refusal has become the text
         if name in CACHE_MARKS:  # without it the answer is the same

@@ -135,7 +135,7 @@ class _Candidate:
 
 
 class _Details:
-    """The members of a candidate beside its parts, with checked types."""
+    """The members of a candidate other than its parts, with checked types."""
 
     def __init__(self, candidate: _Candidate, raw: dict[str, Any]) -> None:
         self.candidate = candidate
@@ -245,7 +245,7 @@ class GeminiAdapter(ProviderAdapter):
                 )
             self._continuation = details.continuation or self._continuation
             events += _numbered(candidate, added)
-        # A block reason "unspecified" beside candidates blocks nothing.
+        # A block reason "unspecified" with candidates blocks nothing.
         if word and not (self._candidates and word.endswith("UNSPECIFIED")):
             self._block(word, refusal)
         # If two chunks in a row have one shape, further chunks of that shape change nothing but the text.
@@ -410,7 +410,7 @@ class GeminiAdapter(ProviderAdapter):
 
 
 def _add_scores(events: list[Event], result: Any) -> None:
-    """Adds the probabilities of a chunk's tokens to its first text. What cannot be read is left out."""
+    """Adds the probabilities of a chunk's tokens to its first text. Unreadable values are left out."""
     tops = objects(result.get("topCandidates")) if isinstance(result, dict) else []
     chosen = objects(result.get("chosenCandidates")) if isinstance(result, dict) else []
     scores = [_score(each) for each in chosen]
@@ -520,7 +520,7 @@ _VERBATIM: Final = frozenset(("args", "arguments", "partMetadata", "response", "
 
 
 def _read_part(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Part:
-    """Reads a part. If a member beside its text has another shape, only the text is read."""
+    """Reads a part. If another member than its text has another shape, only the text is read."""
     try:
         return _checked(raw, arguments, numbers)
     except WRONG_SHAPE:

@@ -122,7 +122,7 @@ class Citations:
     def _grounded(self, metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Yields (address, title, start, end) for each span that a source supports, and for each source without one."""
         given = metadata.get("groundingChunks")
-        # An entry that is no object keeps its place: others are referred to by their index.
+        # An entry that is not an object keeps its place: others are referred to by their index.
         chunks: list[Any] = given if isinstance(given, list) else []
         if chunks:
             sources = [_source(source) for source in chunks]

@@ -486,7 +486,7 @@ class AnthropicAdapter(ProviderAdapter):
         """Reads a delta without a type, or with another dialect's, whose text has another name."""
         thoughts = delta.get("reasoning") or delta.get("reasoning_content")
         if not thoughts and "text" not in str(delta.get("type", "text")):
-            return []  # a content of a new kind is no text
+            return []  # a content of a new kind is not text
         text = delta.get("content") or delta.get("delta") or delta.get("output_text")
         return reasoning(thoughts) if thoughts else self._text(inner_text(text))
 
@@ -583,7 +583,7 @@ def _compaction_counts(iterations: list[Any]) -> dict[str, int]:
 
 
 def _exact(text: str) -> dict[str, Any] | None:
-    """Returns a block with exact integers. None if it is nested too deep or is no object."""
+    """Returns a block with exact integers. None if it is nested too deep or is not an object."""
     try:
         block = parse_exact(text)
     except ValueError:
@@ -602,7 +602,7 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_aside(chunk: Any) -> bool:
-    """Returns whether an event that looks like an error has a type that is no error. Such events are ignored."""
+    """Returns whether an event that looks like an error has a type that is not an error. Such events are ignored."""
     if not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
         return False
     return not is_error_type(str(chunk.get("type", "error")))

@@ -1,1 +1,1 @@
-"""Writes requests, whatever dialect they are in: the interface of a provider's API, rules, targets, refusals."""
+"""Writes requests of all dialects: the interface of a provider's API, rules, targets, refusals."""

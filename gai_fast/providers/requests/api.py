@@ -98,7 +98,7 @@ class API(NativeRules):
     description: ClassVar[str] = ""
     """A note for users about every answer; empty if the upstream's model answers."""
     clouds: ClassVar[Mapping[str, InCloud]] = {}
-    """How clouds offer this API, by the value of `auth`."""
+    """The clouds that offer this API, by the value of `auth`."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
     models_path: ClassVar[str] = ""
@@ -110,18 +110,18 @@ class API(NativeRules):
     compact_path: ClassVar[str] = ""
     """The path at which this API compacts a conversation (OpenAI's Responses); empty: it compacts none."""
     routes: ClassVar[Routes] = NOWHERE
-    """Where the provider has OpenAI's API beside chat."""
+    """The provider's places of OpenAI's APIs other than chat."""
     keyed_paths: ClassVar[tuple[str, ...]] = ()
     """The paths below `base_url` at which the provider knows the header `Idempotency-Key`: of two requests with one key
-    it carries out one. A `*` is any segment (`model/lane_paths.py`)."""
+    it carries out one. A `*` is any segment (`model/pass_paths.py`)."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """The rules of a request in its dialect."""
     has_quirks: ClassVar[bool] = False
-    """Whether requests are of the chat dialect, which `quirks` of an upstream change."""
+    """Whether requests have the chat dialect, which an upstream's `quirks` change."""
     encrypts_reasoning: ClassVar[bool] = False
-    """Whether each signature of the provider, whatever API it came from, is its whole reasoning, encrypted."""
+    """Whether every signature of the provider, from any of its APIs, is its whole reasoning, encrypted."""
     signs_texts: ClassVar[bool] = False
-    """Whether a signature without a reasoning text is of the visible text."""
+    """Whether a signature without a reasoning text signs the visible text."""
     caches_by_key: ClassVar[bool] = False
     """Whether the API has `prompt_cache_key`. A native request of a named session gets one if it has none."""
     marks_cache: ClassVar[bool] = False
@@ -259,7 +259,7 @@ class API(NativeRules):
         return [name for name, value in sent.items() if name in plain and plain[name] == value]
 
     def _plain(self, target: Target) -> dict[str, Any]:
-        """Returns the body for a request without any wish: what a target is sent of the gateway's own making."""
+        """Returns the body for an empty request: the members that the gateway itself sends to a target."""
         plain = Target(target.model, None, "drop", target.corrections, target.settings, cache_key=target.cache_key)
         return self._written(_PROBE, plain)
 
@@ -380,7 +380,7 @@ class API(NativeRules):
         raise NotImplementedError
 
     def recorded(self, request: UpstreamRequest, reads: Sequence[tuple[float, bytes]]) -> Sequence[tuple[float, bytes]]:
-        """Returns what is played of the `recording` for a request.
+        """Returns the part of the `recording` that is played for a request.
 
         Args:
             request: The request.
@@ -592,7 +592,7 @@ class API(NativeRules):
         except (ValueError, RecursionError):  # not JSON, or nested too deep for the parser
             failure = None
         if failure is None:
-            failure = UpstreamFailure("" if text.startswith("<") else text)  # an HTML or XML page is no message
+            failure = UpstreamFailure("" if text.startswith("<") else text)  # an HTML or XML page is not a message
         message = failure.message
         if status in _NO_ROUTE and _NO_REASON.fullmatch(message):
             message = f"{self.provider} answered with status {status}: check base_url"

@@ -56,7 +56,7 @@ def client_member(
         sent = write(brief)
         if _size(sent) > LIMITS.rewritten_request:
             return None
-    except (Error, ValueError):  # a number or a text that is none in JSON
+    except (Error, ValueError):  # a number or a text that JSON does not have
         return None
     members = {name: value for name, value in sent.items() if name not in _FIXED}
     path = named_member(error, sorted(paths_within(members, members), key=len, reverse=True))
@@ -134,7 +134,7 @@ def _cause(asked: Any, holder: str, write: Write, path: str, whole: Mapping[str,
 def _names(holder: Any) -> Iterable[str]:
     if isinstance(holder, Struct):
         return [name for name in holder.__struct_fields__ if name not in _FIXED and getattr(holder, name) is not UNSET]
-    # A name with a dot is no path.
+    # A name with a dot is not a path.
     return [name for name in holder if name not in _FIXED and "." not in name] if isinstance(holder, dict) else ()
 
 

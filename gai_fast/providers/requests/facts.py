@@ -165,7 +165,7 @@ def pattern_of(provider: str, model: str) -> str | None:
 
 @lru_cache(SHARED.known_values)
 def facts_of(provider: str, model: str) -> Facts:
-    """Returns what is known of a model.
+    """Returns the facts about a model.
 
     Args:
         provider: The provider's name, without an API.

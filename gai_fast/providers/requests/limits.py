@@ -1,4 +1,4 @@
-"""Limits of what is looked for in a refused request: only this folder uses them."""
+"""Limits of the search in a refused request: only this folder uses them."""
 
 from __future__ import annotations
 

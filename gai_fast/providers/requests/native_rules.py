@@ -54,7 +54,7 @@ class NativeRules(ResponseAPI):
     service_tiers: ClassVar[frozenset[str]] = frozenset()
     """The values of `service_tier` that the API accepts. Empty: any."""
     own_tools: ClassVar[Mapping[str, OwnTool]] = {}
-    """How this API declares the tools that it runs, by the `type` of a tool in a native request."""
+    """The declarations of the tools that this API runs, by the `type` of a tool in a native request."""
     chooses_own_tools: ClassVar[bool] = False
     """Whether `tool_choice` of this API may name a tool that it runs."""
     has_custom_tools: ClassVar[bool] = False
@@ -62,7 +62,7 @@ class NativeRules(ResponseAPI):
     efforts: ClassVar[Sequence[str]] = SCALE
     """The words of this API for `reasoning.effort`, from the least on."""
     least_top_p: ClassVar[float] = 1.0
-    """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
+    """The least `top_p` that a model accepts with thinking, if it takes no other sampling parameters there."""
     tool_names: ClassVar[ToolNames | None] = None
     """The names of tools that this API accepts; None if it accepts all."""
     unions: ClassVar[Unions] = "sent"
@@ -152,7 +152,7 @@ class NativeRules(ResponseAPI):
         return True
 
     def facts(self, target: Target) -> Facts:
-        """Returns what is known of a target's model, with the corrections of the configuration."""
+        """Returns the facts about a target's model, with the configuration's corrections."""
         known = facts_of(self.provider, target.model)
         return corrected(known, target.corrections) if target.corrections else known
 
@@ -291,7 +291,7 @@ class NativeRules(ResponseAPI):
         return replace(request, messages=request.messages[: len(request.messages) - left], query=UNSET)
 
     def _is_silent(self, message: Message) -> bool:
-        """Returns whether a message is of the user and holds only texts that this API refuses."""
+        """Returns whether a message is the user's and holds only texts that this API refuses."""
         if not isinstance(message, UserMessage):
             return False
         if isinstance(message.content, str):
@@ -457,7 +457,7 @@ def _closed(raw: bytes, path: str, name: str, changes: Changes) -> tuple[Raw, bo
         return Raw(raw), True
     try:
         written = Raw(encode_json(closed))
-    except ValueError:  # a number that is none in JSON: the provider refuses it
+    except ValueError:  # a number that JSON does not have: the provider refuses it
         return Raw(raw), True
     changes.adjust(f"{path}.{name}", "closed")
     return written, True

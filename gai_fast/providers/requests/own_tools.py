@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 _LOCATION: Final = "user_location"
 CONTEXT_SIZE: Final = "context_size"
-"""How much of the web a search reads: `low`, `medium` or `high`."""
+"""The amount of web content that a search reads: `low`, `medium` or `high`."""
 SHARED_OPTIONS: Final = ("allowed_domains", "blocked_domains", _LOCATION, "max_uses", CONTEXT_SIZE)
 """Options of a search that several providers have, under names of their own. All other options are a provider's."""
 
 
 class OwnTool(NamedTuple):
-    """How a provider declares a tool that it runs.
+    """A provider's declaration of a tool that it runs.
 
     Args:
         form: The tool without options.

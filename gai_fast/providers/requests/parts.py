@@ -514,7 +514,7 @@ NAMED_SCHEMAS: Final = frozenset(("$defs", "definitions", "dependentSchemas", "p
 
 
 def closed_schema(schema: Any) -> Any:
-    """Returns a JSON Schema whose objects have no other properties than it names, as Anthropic's SDK writes them.
+    """Returns a JSON Schema with `additionalProperties: false` in its objects, as Anthropic's SDK writes them.
 
     Args:
         schema: The schema, or a part of it. It is not changed; it is the result if nothing has to be.
@@ -537,13 +537,13 @@ def closed_schema(schema: Any) -> Any:
 
 
 def _same_if_equal(written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Returns what was given if what was written has the same values, member by member; compares no deeper."""
+    """Returns the given object if the written one has the same values, member by member; compares no deeper."""
     is_same = len(written) == len(given) and all(map(_is_same, written.values(), given.values()))
     return given if is_same else written
 
 
 def is_object(schema: Mapping[str, Any]) -> bool:
-    """Returns whether a JSON Schema says that a value is an object, perhaps beside other types."""
+    """Returns whether a JSON Schema says that a value is an object, perhaps among other types."""
     kind = schema.get("type")
     return kind == "object" or (isinstance(kind, list) and "object" in kind)
 
@@ -587,7 +587,7 @@ def object_schema(raw: bytes, *, keeps_unions: bool, needs_properties: bool) -> 
         if schema is given and "type" not in schema:
             return Raw(_with_members(raw, b'"type":"object",' + properties)), "object"
         return Raw(_with_members(encode_json({**schema, "type": "object"}), properties)), "object"
-    except ValueError:  # a number that is none in JSON: the provider refuses it
+    except ValueError:  # a number that JSON does not have: the provider refuses it
         return None
 
 
@@ -600,7 +600,7 @@ def _with_members(raw: bytes, members: bytes) -> bytes:
 def _defined(schema: dict[str, Any]) -> dict[str, Any]:
     """Returns a schema with the definition to which it refers in place of the reference.
 
-    Members beside a reference count, too: properties of all are joined, of other members the nearest is kept.
+    Members next to a reference apply too: properties are joined; of any other member the nearest value is kept.
     """
     seen: set[str] = set()
     chain: list[Mapping[str, Any]] = [schema]

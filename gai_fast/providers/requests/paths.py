@@ -17,7 +17,7 @@ _DOTS: Final = frozenset(("", ".", ".."))
 
 
 def in_path(identifier: str, kind: str, safe: str = "") -> str:
-    """Returns an id as it stands in a path, percent-encoded.
+    """Returns an id percent-encoded for a path.
 
     Args:
         identifier: The id of a model; the caller may have chosen it.

@@ -25,7 +25,7 @@ from gai_fast.providers.requests.limits import LIMITS
 _NEEDED: Final = frozenset(
     "contents input instructions max_tokens messages model prompt stream system systemInstruction tools".split()
 )
-"""Members without which a request is another request, or none."""
+"""Members that cannot be left out: without one, a request means something else or is invalid."""
 _ADDED_TO_BODIES: Final = "stream_options"
 """The member that is added to a client's body, to count tokens."""
 _CODES: Final = frozenset(("invalid_request", "unsupported"))
@@ -39,9 +39,9 @@ class RefusedMember(NamedTuple):
 
     path: str
     is_lacking: bool
-    """The upstream says that it does not know or support the member, whatever its value is."""
+    """The upstream does not know or support the member, regardless of its value."""
     is_ours: bool
-    """The gateway has written the member, whatever the client's request is."""
+    """The gateway adds the member to every request."""
 
 
 def may_name_a_member(error: Error) -> bool:
@@ -193,7 +193,7 @@ def _texts(body: Any) -> Iterator[tuple[str, bool]]:
 
 
 def is_lacking(error: Error, path: str) -> bool:
-    """Returns whether an error says that an upstream does not know or support a member, whatever its value is.
+    """Returns whether, by its error, an upstream does not know or support a member, regardless of its value.
 
     An error about a value, or about members that exclude each other, is none: `Unsupported value`, `Invalid schema`,
     `is not supported with tools`. If in doubt, it is none.
@@ -210,10 +210,10 @@ def is_lacking(error: Error, path: str) -> bool:
 
 
 _LACKING_CODES: Final = frozenset(("extra_forbidden", "unknown_parameter", "unsupported_parameter"))
-"""OpenAI's codes, and that of Pydantic, for a member as such. Those for values are others (`unsupported_value`)."""
+"""The codes of OpenAI and Pydantic for an unknown member. Those for values are others (`unsupported_value`)."""
 _KIND: Final = r"(?:request )?(?:argument|field|input|key|member|name|option|parameter|property)"
 _ENDS: Final = r"(?!\w|\.\w|\[)[`'\"\]]*"
-"""What follows a name that is no part of a longer path."""
+"""The characters after a name that ends a path."""
 _PLACE: Final = r"(?:api|backend|deployment|endpoint|models?|provider|server|version)\b"
 _HERE: Final = rf"(?: (?:at|by|for|in|on|with) (?:[\w.:/@'`\"-]{{1,64}} ){{0,3}}{_PLACE}| yet)?\s*(?:[.,;:!)]|$)"
 """The rest of a sentence that names no condition under which the member would be taken."""

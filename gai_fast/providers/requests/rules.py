@@ -29,7 +29,7 @@ class MemberRule:
         least: The lowest number that the provider accepts, or None for any.
         most: The highest number that the provider accepts, or None for any.
         most_items: The most items of a list that the provider accepts, or None for any.
-        write: Returns what is sent in place of a value; raises as `RequestRules.fitted`.
+        write: Returns the value that is sent in place of another; raises as `RequestRules.fitted`.
         asked: The member's name in native requests, for reports; empty if it is the dialect's. For dialects that no
             client speaks.
         is_newer: The member counts if a request has one of the name `name`, too: the dialect has replaced that.
@@ -55,7 +55,7 @@ class MemberRule:
         self.asked = asked
         self.lacks = lacks
         self.words: Mapping[str, str] = words or {}
-        # Any: a compiled class would make 16.0 of 16, which is no integer to providers.
+        # Any: a compiled class would make 16.0 of 16, which is not an integer to providers.
         self.least: Any = least
         self.most: Any = most
         self.most_items = most_items
@@ -102,7 +102,7 @@ class CallIds:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Mend(ABC):
-    """A change to requests that no table says."""
+    """A change to requests that is not in a table."""
 
     @abstractmethod
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:

@@ -64,7 +64,7 @@ def tuned(request: Request, tuning: Tuning) -> Request:
 
 
 def _filled(first: Any, second: Any) -> Any:
-    """Returns a value, with what another one has and it lacks."""
+    """Returns a value, completed by the members of another one that it lacks."""
     if not is_given(first):
         return second
     if isinstance(first, Struct) and type(first) is type(second):
@@ -95,7 +95,7 @@ def filled_body(body: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str
 
 
 def overridden_body(body: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a client's body with members in place of its own, whatever their name there.
+    """Returns a client's body with some members replaced. A member's other name in the dialect is removed.
 
     Args:
         body: The client's body.
@@ -147,7 +147,7 @@ def quirky(body: dict[str, Any], quirks: Mapping[str, Any], changes: Changes) ->
     Args:
         body: The body; it is not changed.
         quirks: `quirks` of the upstream.
-        changes: Gets what is left out.
+        changes: Gets the paths of the members that are left out.
     """
     sent = dict(body)
     name = quirks.get("max_tokens")

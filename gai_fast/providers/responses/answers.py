@@ -105,7 +105,7 @@ _TRANSCRIPTS: Final = (
     "response.audio_transcript.delta",
     "response.output_audio_transcript.delta",
 )
-"""The events of what is said in sound: of the Responses API, and of the Realtime API."""
+"""The events of an audio's transcript: the Responses API's, and the Realtime API's."""
 # For each event of a call: the kind of item, and the member that holds the text.
 _CALL_EVENTS: Final = {
     "response.function_call_arguments.delta": ("function_call", "delta"),
@@ -536,7 +536,7 @@ class ResponsesAdapter(ProviderAdapter):
         return events if is_read else [*events, {**UNREADABLE}]
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
-        """Reads the members beside the output of a complete response."""
+        """Reads the members of a complete response other than its output."""
         return []
 
     # -- items --
@@ -597,7 +597,7 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         self._items.end(item)
         self.keep_ids(raw)
-        drawn = kind == "image_generation_call"  # an image is no block as well: it would be sent twice
+        drawn = kind == "image_generation_call"  # an image is not repeated as a block
         events = _image(label(raw.get("result")), raw) if drawn else provider_block(self.api.provider, raw, item.number)
         if kind in _AWAITED:
             return [*events, self._server_tool(item, raw, "started")]
@@ -650,7 +650,7 @@ class ResponsesAdapter(ProviderAdapter):
             self._has_held = True
 
     def _held_texts(self) -> list[Event]:
-        """Returns the texts of announced parts of which nothing else has come."""
+        """Returns the texts of announced parts that had no delta."""
         parts = _unsent(self._items.begun) if self._has_held else ()
         return [event for part, kind in parts for event in self._deliver(part, kind, part.held)]
 
@@ -682,7 +682,7 @@ class ResponsesAdapter(ProviderAdapter):
         return events
 
     def _deliver(self, part: _Part, kind: str, text: Any) -> list[Event]:
-        """Returns the delta for text of a part, if it is not empty, and a warning for reasoning that is no text."""
+        """Returns the delta for text of a part, if it is not empty, and a warning for reasoning that is not text."""
         event, _, item_kind = _PARTS[kind]
         if item_kind != "message" and text and not isinstance(text, str):
             return [{**UNREADABLE}]
@@ -1083,7 +1083,7 @@ def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
 
 
 def _status(response: dict[str, Any], event_status: str) -> str:
-    """Returns the status of a response; that of its event if it has none."""
+    """Returns the status of a response; its event's status if it has none."""
     status = label(response.get("status"))
     return status if status in _STATUSES else event_status
 

@@ -111,7 +111,7 @@ class ResponsesRules(RequestRules):
         return bool(self._foreign) and isinstance(content, str) and content.startswith(self._foreign)
 
     def _is_made_here(self, item: dict[str, Any]) -> bool:
-        """Returns whether reasoning is of an answer in another dialect: the provider does not know its id."""
+        """Returns whether reasoning comes from an answer in another dialect: the provider does not know its id."""
         identifier = item.get("id")
         is_asked = self._looks_up and not item.get("encrypted_content")
         return is_asked and isinstance(identifier, str) and is_own_item(identifier)

@@ -28,7 +28,7 @@ _LANGCHAIN: Final = "langchain"
 
 
 class ObjectShape(NamedTuple):
-    """How objects of one class are read.
+    """The reader of objects of one class.
 
     Attributes:
         api: The API whose chunks they are, or `_LANGCHAIN`.
@@ -290,7 +290,7 @@ class SDKMessages:
         self._said: dict[str, Any] = {}
         """The digest of the text in the chunks of each message, and in all since the last whole message."""
         self._changed: dict[str, None] = {}
-        """Those whose digest has changed since the last whole message."""
+        """The messages whose digest has changed since the last whole message."""
         self._digests: dict[str, bytes] = {}
         """The value of each other digest."""
         self._names: dict[bytes, dict[str, None]] = {}
@@ -332,10 +332,10 @@ class SDKMessages:
                 self._changed[name] = None
 
     def _new(self, delta: dict[str, Any], identifier: str, *, is_own: bool) -> dict[str, Any]:
-        """Returns what is new in a whole message.
+        """Returns the new part of a whole message.
 
         Args:
-            delta: What it says.
+            delta: Its content.
             identifier: Its id; empty if it has none.
             is_own: Whether a new id begins another answer, whose delta may repeat an earlier one.
         """
@@ -439,7 +439,7 @@ def _langchain_calls(item: Any) -> list[Mapping[str, Any]]:
         return [*(item.tool_call_chunks or ())]
     calls = getattr(item, "tool_calls", None) or ()
     whole = [{**call, "args": encode_json(call.get("args") or {}).decode(), "index": None} for call in calls]
-    return [*whole, *(getattr(item, "invalid_tool_calls", None) or ())]  # the latter have arguments that are no JSON
+    return [*whole, *(getattr(item, "invalid_tool_calls", None) or ())]  # the latter have arguments that are not JSON
 
 
 def _langchain_texts(item: Any) -> dict[str, str]:

@@ -86,7 +86,7 @@ class Feed:
                 for watcher in tuple(self._watchers):
                     watcher.push(frame)
                 await asyncio.sleep(LIMITS.sample_interval)
-        finally:  # in every case: no dashboard may wait for ever
+        finally:  # always: no dashboard may wait forever
             self._task = None
             self.end_all()
 

@@ -109,7 +109,7 @@ class _Follow(ClientCallbacks):
                 news = await self._ask(place)
         except Error:
             pass  # the stream's worker is gone or has not answered in time: the admin may ask again
-        finally:  # in every case: no admin may wait for ever
+        finally:  # always: no admin may wait forever
             self.end()
 
     def end(self) -> None:

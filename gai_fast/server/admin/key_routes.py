@@ -92,16 +92,16 @@ class KeyRoutes:
         self._wait(incoming, self._revoke(incoming))
 
     def rotate(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret beside its present one."""
+        """`POST /admin/v1/keys/{name}/rotate`: gives the key another secret in addition to its present one."""
         self._wait(incoming, self._rotate(incoming, _grace(_body(incoming) if incoming.http.body else {})))
 
     def reset(self, incoming: Incoming) -> None:
         """`POST /admin/v1/keys/{name}/reset`: counts what the key uses of its limits from zero again.
 
-        The name may be that of a caller of an issuer.
+        The name may belong to a caller of an issuer.
         """
         if incoming.http.body and _body(incoming):
-            raise Error("invalid_request", "a reset has no members: it is of all limits of the key", reason="reset")
+            raise Error("invalid_request", "a reset has no members: it resets all limits of the key", reason="reset")
         self._wait(incoming, self._reset(incoming))
 
     async def _list_all(self, incoming: Incoming) -> Reply:
@@ -228,8 +228,8 @@ class KeyRoutes:
         return key
 
     async def _rows(self, keys: Sequence[KeySettings]) -> list[dict[str, Any]]:
-        """Returns what is shown of keys. Streams go on between `limits.keys_shown` of them."""
-        stored = [self._keys.stored(key.name) for key in keys]  # one may be revoked meanwhile
+        """Returns the rows of keys that are shown. Streams go on between `limits.keys_shown` of them."""
+        stored = [self._keys.stored(key.name) for key in keys]  # a key may be revoked during the wait
         await self._hear_of_spend()
         rows: list[dict[str, Any]] = []
         is_known = True  # else the store does not answer
@@ -260,7 +260,7 @@ def _body(incoming: Incoming) -> dict[str, Any]:
     """Returns the JSON object of a request.
 
     Raises:
-        InvalidRequest: The body is no JSON object, or too large.
+        InvalidRequest: The body is not a JSON object, or too large.
     """
     body = incoming.json_body()
     if len(body) > LIMITS.key_body:
@@ -288,7 +288,7 @@ def _grace(given: Mapping[str, Any]) -> float:
 
 
 def _period(key: KeySettings) -> Period:
-    """Returns the period whose spend is shown: that of the limit."""
+    """Returns the period whose spend is shown: the limit's period."""
     return "total" if key.limits.spend is None else key.limits.spend.period
 
 
@@ -321,7 +321,7 @@ def _row(
         "limits": limits,
         "spent": None if spent is None else units(spent),
         "spent_period": period,
-        "lane": list(key.lane),
+        "lane": list(key.pass_upstreams),
         "source": "file" if stored is None else "store",
         "created": None if stored is None else timestamp(stored.created),
         "grace_until": timestamp(stored.former_until) if stored is not None and has_former else None,

@@ -70,7 +70,7 @@ class RecentRequests:
         self._ended: deque[tuple[float, StreamMetrics, int]] = deque(maxlen=LIMITS.recent_requests)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Lists a stream. Its row is made when somebody asks for it: keeping the figures takes 0.2 us."""
+        """Lists a stream. Its row is made on demand: keeping the figures takes 0.2 us."""
         self._ended.append((self._wall(), metrics, 0))
 
     def refused(self, http: HTTPRequest, endpoint: str, status: int, code: str) -> None:

@@ -22,9 +22,9 @@ Side = Literal["client", "upstream", "gateway"]
 """Whose fault an error is."""
 
 _OF_REQUEST: Final = frozenset(("invalid_request", "context_length_exceeded", "content_filtered", "unsupported"))
-"""Codes that speak of the request, whoever says so."""
+"""Codes of errors in the request, found by the gateway or an upstream."""
 _OF_CALLER: Final = frozenset(("unauthorized", "forbidden", "not_found", "rate_limited"))
-"""Codes that speak of the caller: the client if the gateway says so, the gateway's own key if an upstream does."""
+"""Codes that concern the caller: the client if the gateway says so, the gateway's own key if an upstream does."""
 
 
 class Sampler:
@@ -91,7 +91,7 @@ def totals(sink: StreamCounts, deltas: int, sent: int) -> dict[str, int]:
     Args:
         sink: The counts.
         deltas: The deltas of running streams, which are not in the counts yet.
-        sent: Their bytes for clients, likewise.
+        sent: Their bytes for clients, in the same order.
     """
     return {
         "requests": sum(sink.requests.values()),

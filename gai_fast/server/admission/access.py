@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 Access = Literal["open", "key", "admin", "metrics", "login", "login file"]
-"""Who may ask for a route: everyone; callers with a key; those who operate the server; those who may read its figures.
+"""The callers that a route is for: all; callers with a key; admins; readers of the figures.
 `login` is a page for those who operate the server, which asks for their key itself, and `login file` is a file of it.
 `admit.py` has the rules."""
 _FOR_OPERATORS: Final = ("admin", "login", "login file")
 
 
 class Paths:
-    """Who may ask for which path. All paths are those below the prefix of a mount.
+    """The access of each path. All paths are those below the prefix of a mount.
 
     Args:
         routes: The path of each route, whose parameters are in braces, and who may ask for it.

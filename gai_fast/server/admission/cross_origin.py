@@ -36,7 +36,7 @@ USUAL_HEADERS: Final = (
     "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
     "x-stainless-read-timeout, x-gai-cache, x-gai-key, x-gai-unsupported"
 )
-"""The fixed list: what the SDKs of OpenAI and Anthropic and `gai-fast.js` send."""
+"""The fixed list: the headers that the SDKs of OpenAI and Anthropic and `gai-fast.js` send."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _NEVER: Final = frozenset(

@@ -87,7 +87,7 @@ class Forwarding:
         return is_named and all(is_loopback(_address(entry)) for entry in entries)
 
     def _first(self, peer: str, entries: Iterable[str]) -> str:
-        """Returns the first address that is no proxy's: rule 1.
+        """Returns the first address that does not belong to a proxy: rule 1.
 
         Args:
             peer: The last proxy.
@@ -101,7 +101,7 @@ class Forwarding:
 
 
 NO_TRUSTED_PROXY: Final = Forwarding(())
-"""No proxy is believed."""
+"""The settings that trust no proxy."""
 
 
 def is_set_by_proxy(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The members of a request that name a model beside its own, for callers that may not use every model.
+"""The members of a request that name a further model, for callers that may not use every model.
 
 Owns which members those are. The model that a request asks for is checked by its name (`Settings.chosen`); an upstream
 may read others: fallbacks (OpenRouter, LiteLLM), the models of its tools (OpenAI's images, Anthropic's advisor), of its
@@ -7,7 +7,7 @@ plugins and systems (OpenRouter, Groq), and, where names of members have no case
 1. A member names a model by its name, in any case and with any separator: `models`, `Model`, `fallback_models`.
 2. Members are looked for wherever a request sets something, not where it holds what people, models or tools have
    written: messages, inputs, schemas, metadata.
-3. They are refused whatever they name: an upstream's id says nothing of the models here.
+3. They are refused for every name: an upstream's id is not a model's name here.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings
 
 _BLANK: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
-"""What may stand before JSON: blanks, the mark of an encoding, the other bytes of a wide one."""
+"""Bytes that may precede JSON: blanks, a byte order mark, the zero bytes of a wide encoding."""
 _Path = tuple["_Path", str] | None
-"""The names of members, the last one with those above it: names may be long, and most paths are not told."""
+"""The names of members, the last one with those above it. The path is built late: names may be long, and most paths
+    are never shown."""
 _NOT_LETTERS: Final = re.compile("[^a-z]")
 _NAMES: Final = re.compile(".*(?:models?|fallbacks?)|models?(?:ids?|names?|list|map)")
 _WRITTEN: Final = frozenset(
@@ -35,7 +36,7 @@ _WRITTEN: Final = frozenset(
     "responseformat responseschema responsejsonschema format text arguments examples inputexamples prediction "
     "moderation".split()
 )
-"""The members that hold what was written, or its form; a model for moderation gives no answer."""
+"""The members that hold content or its form; a model for moderation gives no answer."""
 
 
 def check_further_models(body: Mapping[str, Any], key: KeySettings | None, *, own: str = "model") -> None:
@@ -65,7 +66,7 @@ def check_passed_models(body: bytes, may_use: Callable[[str], bool]) -> bytes:
 
     Raises:
         Forbidden: It names a model that the caller may not use.
-        InvalidRequest: It is no JSON object.
+        InvalidRequest: It is not a JSON object.
     """
     read = parse_object(body)
 
@@ -138,8 +139,8 @@ def _written(path: _Path) -> str:
 
 
 def kind_of(name: str) -> Literal["model", "written", "set"]:
-    """Returns whether a member of a request, or a field of a form, names a model, holds what was written, or sets
-    something."""
+    """Returns whether a member of a request, or a field of a form, names a model, holds content, or is a
+    setting."""
     letters = _NOT_LETTERS.sub("", name.casefold())
     if _NAMES.fullmatch(letters):
         return "model"

@@ -1,7 +1,7 @@
 """`LoopLag`: how late the event loop is.
 
 A callback is due every `limits.loop_check` seconds; the time by which the loop is late for it is one value of the
-histogram. Ten looks a second take 0.1 % of a core if nothing else runs.
+histogram. Ten checks a second take 0.1 % of a core if nothing else runs.
 """
 
 from __future__ import annotations

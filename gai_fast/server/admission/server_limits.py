@@ -112,7 +112,7 @@ class ServerLimits(StreamLimits):
     Attributes:
         is_short_of_memory: Whether the process uses more than `memory_high_water`; set by the memory watch.
         uploading: The received bytes of incomplete request bodies.
-        lane_body: The most bytes of a body that is passed on unread.
+        passed_body: The most bytes of a body that is passed on unread.
         refused: How often each limit has refused a stream or a connection.
     """
 
@@ -142,7 +142,7 @@ class ServerLimits(StreamLimits):
         self._limits = limits
         self._of_server = _Limit(limits.streams, self._workers)
         self._of_caller = _Limit(limits.streams_per_caller, self._workers)
-        self.lane_body = limits.lane_body
+        self.passed_body = limits.lane_body
 
     def share(self, upstream: str, most: int) -> ConnectionShare | None:
         """Returns a worker's share of the connections to an upstream; as `StreamLimits.share`."""
@@ -229,7 +229,7 @@ class ServerLimits(StreamLimits):
         Raises:
             Overloaded: Those under way have more than `lane_body`, or those in memory more than `begin_upload` allows.
         """
-        if self._passing + size > self.lane_body:
+        if self._passing + size > self.passed_body:
             text = "the server passes on as many bytes of request bodies as it may (see lane_body)"
             raise self._refusal("overloaded", "upload", text)
         self.begin_upload(held, caller, counted)

@@ -146,7 +146,7 @@ class TokenCallers:
         url = token.claims.get("iss")
         issuers = [each for each in self._issuers if each.url == url]
         if not issuers:
-            raise TokenError("is of an issuer that is not known here (`iss`)")
+            raise TokenError("has an issuer that is not known here (`iss`)")
         for each in issuers:
             if token.is_for(each.audience):
                 return each

@@ -46,7 +46,7 @@ class CertificateError(Exception):
 
 
 class Validity(NamedTuple):
-    """Whether those to whom a certificate is shown take it.
+    """The validity of a certificate for its verifiers.
 
     Attributes:
         problem: Why they refuse it, now or within `limits.certificate_warning`; empty if they do not.

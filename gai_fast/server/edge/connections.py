@@ -108,7 +108,7 @@ class OpenConnections:
 
 
 def _counted(address: str) -> str:
-    """Returns what connections of an address are counted by. IPv4, the usual case, saves a look-up per connection."""
+    """Returns the key by which connections of an address are counted. IPv4, the usual case, saves a look-up."""
     return client_network(address) if ":" in address else address
 
 

@@ -64,7 +64,7 @@ def connection_limits(connections: int) -> ConnectionPlaces:
     served = max(1, files - reserved)
     if served < connections:
         text = "at most %d connections are accepted: the process may open %d files (ulimit -n)"
-        # The default is no user's choice, and many systems do not allow that many: no warning for it.
+        # The default is not a user's choice, and many systems do not allow that many: no warning for it.
         level = logging.DEBUG if connections == LimitSettings().connections else logging.WARNING
         _log.log(level, text, served, files)
     return ConnectionPlaces(min(connections, served), max(1, min(LIMITS.refused_connections, reserved // 2)))

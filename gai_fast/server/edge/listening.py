@@ -517,7 +517,7 @@ class SocketListener:
             self._lacks.note(problem)
 
     def stop_taking(self) -> None:
-        """Leaves what comes to a successor; as `Listener.stop_taking`."""
+        """Leaves new connections to a successor; as `Listener.stop_taking`."""
         self._is_taking = False
 
     async def close_if_empty(self) -> bool:

@@ -45,7 +45,7 @@ class StreamCallbacks(Protocol):
 class ClientTransport:
     """The client's side of one request.
 
-    No protocol, as `Timers` is none. It is a `LendingTransport` too.
+    A class, not a protocol, like `Timers`. It is a `LendingTransport` too.
     """
 
     __slots__ = ()

@@ -42,7 +42,7 @@ from gai_fast.server.limits import LIMITS
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LaneRoutes(ABC):
-    """The part of `router.Router` that the lane calls. No protocol, as `Timers` is none."""
+    """The part of `router.Router` that the lane calls. A class, not a protocol, like `Timers`."""
 
     @abstractmethod
     def handle(self, http: HTTPRequest) -> Reply | None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, get_args
 
 from gai_fast.model.events import Event
-from gai_fast.model.lane_paths import METHODS
 from gai_fast.model.metrics import Outcome
+from gai_fast.model.pass_paths import METHODS
 from gai_fast.model.request import Request
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.server.admin.routes import AdminRoutes
@@ -109,7 +109,7 @@ class Route(NamedTuple):
 
     @property
     def ending(self) -> str:
-        """The path behind its last parameter; empty without one."""
+        """The path after its last parameter; empty without one."""
         return self.path.rpartition("}")[2] if self.is_prefix else ""
 
     @property
@@ -176,7 +176,7 @@ def _count(
 
 
 def _passed(summary: str, example: Mapping[str, Any] | None = None) -> Operation:
-    """Returns the description of a route that is passed through; the example is that of a JSON body, if it has one."""
+    """Returns the description of a route that is passed through; `example` is a JSON body, if it has one."""
     if example is None:
         return Operation(summary, "Passed through", {200: _ANY_BODY}, errors=OF_STREAMS)
     body = {"model": "your-model", **example}  # what is passed through needs an upstream that has it
@@ -815,7 +815,7 @@ SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
 
 PATHS: Final = Paths((route.path, route.access) for route in ROUTES)
-"""Who may ask for which path."""
+"""The access of each path."""
 
 _FORMS: Final = frozenset(route.path for route in ROUTES if route.takes_form)
 _ANY_BODY_BELOW: Final = tuple({route.prefix for route in ROUTES if route.any_body})

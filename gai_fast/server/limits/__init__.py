@@ -41,7 +41,7 @@ class Limits:
     """The longest time in seconds for which a key may have two secrets."""
 
     revoked_sweeps: int = 10
-    """How often the streams of a revoked key are ended, one second apart: a request that was admitted before may still
+    """Times that the streams of a revoked key are ended, one second apart: a request that was admitted before may still
     wait for its limits or its body."""
 
     early_check: int = 16 * KIB
@@ -95,7 +95,7 @@ class Limits:
     conversation of 10,000 messages with calls of tools has as many. Requests that are passed on are not walked so."""
 
     turn_value: int = 8
-    """Bytes as which a value counts beside its text: reading a number costs as much as reading so many characters."""
+    """Bytes that a value counts besides its text: reading a number costs as much as reading so many characters."""
 
     hashed_bytes: int = MIB
     """Bytes that are hashed in one turn of the loop, in 1 ms."""
@@ -156,8 +156,7 @@ class Limits:
     """Free ports that are tried for a host with several addresses: the port must be free at each address."""
 
     path_tries: int = 50
-    """How often a server asks for the lock of its unix socket's folder: another one that starts holds it for less than
-    1 ms."""
+    """Attempts to lock a unix socket's folder: another server that starts holds the lock for less than 1 ms."""
 
     path_wait: float = 0.02
     """Seconds between two of them: a server that gets no lock ends within a second."""
@@ -300,8 +299,8 @@ class Limits:
     and the client would never see the response."""
 
     certificate_warning: float = 14 * 86_400.0
-    """Seconds before its end in which a warning names the server's certificate: two weeks; certificates of public
-    authorities are renewed a month before."""
+    """Seconds before a certificate's end from which on the server warns of it: two weeks. Certificates of public
+    authorities are renewed a month before their end."""
 
     certificate_check: float = 86_400.0
     """Seconds between two warnings about the server's certificate."""
@@ -317,7 +316,7 @@ class Limits:
     """Proxies in a chain that are trusted: more are a loop."""
 
     forwarded_text: int = 8 * KIB
-    """Characters of `Forwarded` that are parsed, from its end: a proxy's element has some hundred."""
+    """Characters of `Forwarded` that are parsed, from its end: a proxy's element has a few hundred."""
 
     socket_message: int = 4 * MIB
     """Bytes of a message from a WebSocket client: a long conversation has a tenth; images fit in a POST."""

@@ -45,7 +45,7 @@ class DescribedRoute(Protocol):
 
     @property
     def ending(self) -> str:
-        """The path behind its last parameter."""
+        """The path after its last parameter."""
 
     @property
     def operation(self) -> Operation:

@@ -24,7 +24,7 @@ NDJSON: Final = "application/x-ndjson"
 JSON: Final = "application/json"
 
 Schema = str | type
-"""What has the schema of a body: a type of msgspec, of which the schema is made, or a name in `schemas.py`."""
+"""The source of a body's schema: a type of msgspec, or a name in `schemas.py`."""
 
 
 class Parameter(NamedTuple):
@@ -57,7 +57,7 @@ class Operation(NamedTuple):
         errors: Error statuses in addition to those of every route.
         example: A body for readers, which the model `demo` answers.
         named: The value of the path's first parameter in an example; empty if it comes from an earlier request.
-        rest: What is behind the path: the handler reads it from `Incoming.tail`.
+        rest: The text after the path: the handler reads it from `Incoming.tail`.
         lists_keys: Whether keys are listed for a page that asks for a key itself.
     """
 

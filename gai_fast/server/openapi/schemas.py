@@ -222,80 +222,17 @@ def _of_key_requests() -> dict[str, Schema]:
 
 def _of_operators() -> dict[str, Schema]:
     """Returns the responses of the admin API."""
-    name = _or_null(_TEXT)
-    stream = _record(
-        {
-            **dict.fromkeys(("id", "key", "model", "upstream", "endpoint", "transport", "request_id"), _TEXT),
-            "started_at": {"type": "string", "format": "date-time"},
-            "duration_ms": _NUMBER,
-            "ttft_ms": _or_null(_NUMBER),
-            "deltas": _COUNT,
-            "state": {"enum": ["waiting", "streaming"]},
-        }
-    )
-    request = _record(
-        {
-            "ended_at": {"type": "string", "format": "date-time"},
-            **dict.fromkeys(("key", "model", "upstream", "endpoint", "transport", "request_id", "stream_id"), _TEXT),
-            "outcome": {"enum": [*get_args(Outcome)]},
-            "status": _or_null(_COUNT),
-            **dict.fromkeys(("code", "finish_reason", "session"), name),
-            "duration_ms": _NUMBER,
-            "ttft_ms": _or_null(_NUMBER),
-            **dict.fromkeys(("input_tokens", "cached_input_tokens", "output_tokens"), _or_null(_COUNT)),
-            "cost": _or_null(_NUMBER),
-            "currency": name,
-        }
-    )
-    change = _record({"section": _TEXT, "name": name, "change": {"enum": ["added", "removed", "changed"]}})
-    amount = _record({"amount": _NUMBER, "period": {"enum": ["day", "month", "total"]}})
-    limits = _record({**dict.fromkeys(LIMITS_OF_KEY, _or_null(_COUNT)), "spend": _or_null(amount)})
-    key = _record(
-        {
-            "name": _TEXT,
-            "role": dict(KEY_DEFAULTS["role"].schema),
-            "models": _list(_TEXT),
-            "expires": _or_null({"type": "string", "format": "date-time"}),
-            "limits": limits,
-            "spent": _or_null(_NUMBER),
-            "spent_period": {"enum": ["day", "month", "total"]},
-            "lane": _list(_TEXT),
-            "source": {"enum": ["file", "store"]},
-            "created": _or_null(_TIME),
-            "grace_until": _or_null(_TIME),
-        }
-    )
-    new_key = _record({**key["properties"], "secret": _TEXT}, {"warning": _TEXT})
+    error_kind = _error_kind()
+    change = _record({"section": _TEXT, "name": _or_null(_TEXT), "change": {"enum": ["added", "removed", "changed"]}})
     spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
     target = _record(
         {"model": _TEXT, "upstream": _TEXT, "id": _TEXT, "state": {"enum": [*CONDITIONS]}, "streams": _COUNT}
     )
     bucket = _record({"le": _or_null(_NUMBER), "count": _COUNT})
-    labels = {**dict.fromkeys(("code", "provider", "upstream"), _TEXT), "side": {"enum": [*get_args(Side)]}}
-    error_kind = _record({**labels, "count": _COUNT})
-    sums = ("active", "requests", "errors", "client_errors", "deltas", "input_tokens", "output_tokens", "bytes")
-    slot = _record(
-        {
-            "at": {"type": "string", "format": "date-time"},
-            **dict.fromkeys(sums, _COUNT),
-            **dict.fromkeys(("first_token_seconds", "gap_seconds"), _list(_COUNT)),
-            "limited": {"type": "object", "additionalProperties": _NUMBER},
-            "kinds": _list(error_kind),
-        }
-    )
     return {
-        "RunningStream": stream,
-        "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
-        "History": _record({"seconds": _NUMBER, "data": _list(ref("HistorySlot"))}),
-        "HistorySlot": slot,
-        "RecentRequest": request,
-        "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
-        "Key": key,
-        "Keys": _record({"data": _list(ref("Key"))}),
-        "MadeKey": new_key,
-        "RevokedKey": _record({"name": _TEXT, "revoked": {"const": True}}),
-        **_of_key_requests(),
-        "Spend": _record({"data": _list(spend), "prices_date": name}),
+        **_of_requests(error_kind),
+        **_of_keys(),
+        "Spend": _record({"data": _list(spend), "prices_date": _or_null(_TEXT)}),
         "TargetState": target,
         "Targets": _list(ref("TargetState")),
         "Change": change,
@@ -317,4 +254,84 @@ def _of_operators() -> dict[str, Schema]:
                 "configuration": _or_null(_record({"at": _TEXT, "changes": _list(ref("Change"))})),
             }
         ),
+    }
+
+
+def _error_kind() -> Schema:
+    labels = {**dict.fromkeys(("code", "provider", "upstream"), _TEXT), "side": {"enum": [*get_args(Side)]}}
+    return _record({**labels, "count": _COUNT})
+
+
+def _of_requests(error_kind: Schema) -> dict[str, Schema]:
+    """Returns the responses about streams that run and requests that have ended."""
+    stream = _record(
+        {
+            **dict.fromkeys(("id", "key", "model", "upstream", "endpoint", "transport", "request_id"), _TEXT),
+            "started_at": {"type": "string", "format": "date-time"},
+            "duration_ms": _NUMBER,
+            "ttft_ms": _or_null(_NUMBER),
+            "deltas": _COUNT,
+            "state": {"enum": ["waiting", "streaming"]},
+        }
+    )
+    request = _record(
+        {
+            "ended_at": {"type": "string", "format": "date-time"},
+            **dict.fromkeys(("key", "model", "upstream", "endpoint", "transport", "request_id", "stream_id"), _TEXT),
+            "outcome": {"enum": [*get_args(Outcome)]},
+            "status": _or_null(_COUNT),
+            **dict.fromkeys(("code", "finish_reason", "session"), _or_null(_TEXT)),
+            "duration_ms": _NUMBER,
+            "ttft_ms": _or_null(_NUMBER),
+            **dict.fromkeys(("input_tokens", "cached_input_tokens", "output_tokens"), _or_null(_COUNT)),
+            "cost": _or_null(_NUMBER),
+            "currency": _or_null(_TEXT),
+        }
+    )
+    sums = ("active", "requests", "errors", "client_errors", "deltas", "input_tokens", "output_tokens", "bytes")
+    slot = _record(
+        {
+            "at": {"type": "string", "format": "date-time"},
+            **dict.fromkeys(sums, _COUNT),
+            **dict.fromkeys(("first_token_seconds", "gap_seconds"), _list(_COUNT)),
+            "limited": {"type": "object", "additionalProperties": _NUMBER},
+            "kinds": _list(error_kind),
+        }
+    )
+    return {
+        "RunningStream": stream,
+        "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
+        "History": _record({"seconds": _NUMBER, "data": _list(ref("HistorySlot"))}),
+        "HistorySlot": slot,
+        "RecentRequest": request,
+        "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
+    }
+
+
+def _of_keys() -> dict[str, Schema]:
+    """Returns the responses about keys, and the requests that change them."""
+    amount = _record({"amount": _NUMBER, "period": {"enum": ["day", "month", "total"]}})
+    limits = _record({**dict.fromkeys(LIMITS_OF_KEY, _or_null(_COUNT)), "spend": _or_null(amount)})
+    key = _record(
+        {
+            "name": _TEXT,
+            "role": dict(KEY_DEFAULTS["role"].schema),
+            "models": _list(_TEXT),
+            "expires": _or_null({"type": "string", "format": "date-time"}),
+            "limits": limits,
+            "spent": _or_null(_NUMBER),
+            "spent_period": {"enum": ["day", "month", "total"]},
+            "lane": _list(_TEXT),
+            "source": {"enum": ["file", "store"]},
+            "created": _or_null(_TIME),
+            "grace_until": _or_null(_TIME),
+        }
+    )
+    new_key = _record({**key["properties"], "secret": _TEXT}, {"warning": _TEXT})
+    return {
+        "Key": key,
+        "Keys": _record({"data": _list(ref("Key"))}),
+        "MadeKey": new_key,
+        "RevokedKey": _record({"name": _TEXT, "revoked": {"const": True}}),
+        **_of_key_requests(),
     }

@@ -1,1 +1,1 @@
-"""The pass-through: requests whose bytes go to an upstream and back as they are (docs/pass-through.md)."""
+"""The pass-through: requests whose bytes go to an upstream and back unchanged (docs/pass-through.md)."""

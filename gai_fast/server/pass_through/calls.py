@@ -1,4 +1,4 @@
-"""`PassedCall`: what is asked for by a request that is passed through, and what is asked after a failed attempt.
+"""`PassedCall`: the upstream call of a request that is passed through, and the next call after a failed attempt.
 
 Owns how such a request looks to `net/attempts/candidates.py`, whose rules hold for streams too.
 """

@@ -47,7 +47,7 @@ _MOST_PASSED: Final = SHARED.passed_headers  # a constant, because every respons
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 GUARDS: Final = (("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox"))
-"""A page that an upstream answers with must not act in the gateway's name."""
+"""Added to responses: a page from an upstream must not act with the gateway's origin."""
 
 
 def for_upstream(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gai_fast.model.lane_paths import offered_methods
+from gai_fast.model.pass_paths import offered_methods
 
 _SAFE: Final = frozenset(("GET", "HEAD"))
 _COMPUTED: Final = frozenset(

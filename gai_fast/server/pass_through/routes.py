@@ -32,9 +32,9 @@ from gai_fast.core.session import named_session
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
-from gai_fast.model.lane_paths import offered_methods
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import UNIT, cost_of
+from gai_fast.model.pass_paths import offered_methods
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings, ModelSettings, Price, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
@@ -62,7 +62,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/responses/compact"))
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
-"""The routes of images: some models' answers have counts, others cost by the image, beside the request's text."""
+"""The routes of images: some models' answers have counts, others cost by the image and the request's text."""
 _NO_BODY: Final[dict[str, Any]] = {}
 _COUNTING_IMAGES: Final = "gpt-image"
 """A part of the ids of the models whose images have counts (openai-python, `ImagesResponse.usage`)."""
@@ -73,7 +73,7 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class UpstreamPlace(NamedTuple):
-    """Where a request goes at its upstream.
+    """The place of a request at its upstream.
 
     Attributes:
         path: The path below the base URL.
@@ -129,7 +129,7 @@ class PassThroughRoutes:
         name, slash, rest = incoming.tail.partition("/")
         path = read_path(f"/{rest}")
         name, key = unquote(name), incoming.http.key
-        if key is not None and name not in key.lane:
+        if key is not None and name not in key.pass_upstreams:
             text = f"this key may not use the paths of upstream {name[:64]!r}: the operator can add it to its `lane`"
             raise Error("forbidden", text, reason="lane")
         upstream = self._engine.settings.upstreams.get(name)
@@ -219,7 +219,7 @@ class PassThroughRoutes:
         known = self._known.get(upstream.name)  # the caches of the functions below cost 1,000 instructions
         if known is not None and known[0] is upstream and known[1] == route:
             return known[2]
-        if not _has_in_lane(upstream, route):
+        if not _offers(upstream, route):
             self._offering(route)
             text = f"the upstream of model {model.name!r} does not offer {route}: add it to `lane` of"
             raise Error("not_found", f"{text} [[upstream]] {upstream.name!r}", reason="lane")
@@ -236,14 +236,14 @@ class PassThroughRoutes:
         Raises:
             Error: There is none.
         """
-        offering = [each for each in self._engine.settings.upstreams.values() if _has_in_lane(each, route)]
+        offering = [each for each in self._engine.settings.upstreams.values() if _offers(each, route)]
         if not offering:
             text = f"no upstream offers {route} here: add it to `lane` of an [[upstream]] that has it"
             raise Error("not_found", text, reason="route")
         return offering
 
     def read_form(self, passage: TransferPassage) -> Form:
-        """Returns where a form goes, and names the ids in what is there of it: rule 3."""
+        """Returns a form's upstream, and names the ids in the part received so far: rule 3."""
         incoming = passage.incoming
         _check_page(incoming)
         route = incoming.path
@@ -297,7 +297,7 @@ class PassThroughRoutes:
         api = self._api(upstream)
         if api.compact_path:
             return UpstreamPlace(api.compact_path, False, False)
-        if _has_in_lane(upstream, route) and api.dialect == incoming.format.name:
+        if _offers(upstream, route) and api.dialect == incoming.format.name:
             return _place_of(upstream, route, model.id)
         text = f"{api.provider} compacts no conversation: ask a model of an upstream that does, such as OpenAI's"
         raise Error("unsupported", text, reason="compact")
@@ -391,7 +391,7 @@ class PassThroughRoutes:
         return self._engine.targets.with_target(model, _home(incoming, model.upstream, bool(model.targets)))
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
-        methods = offered_methods(upstream.lane, path.segments)
+        methods = offered_methods(upstream.pass_paths, path.segments)
         if not methods:
             text = f"upstream {upstream.name!r} does not offer this path here: add it to its `lane`"
             raise Error("not_found", text, reason="lane")
@@ -529,7 +529,7 @@ class TransferPassage(Passage):
         self._response: StreamResponse | None = None
 
     def read(self) -> None:
-        """Reads nothing: the body is passed on as it came."""
+        """Reads nothing: the body is passed on unchanged."""
 
     def begin(self) -> None:
         """Works as `Passage.begin`."""
@@ -652,13 +652,13 @@ def _check_page(incoming: Incoming) -> None:
         raise Error("forbidden", "a page of another origin may not use an upstream's own paths", reason="origin")
 
 
-def _has_in_lane(upstream: UpstreamSettings, route: str) -> bool:
-    return bool(upstream.lane) and _is_offered(upstream.lane, route)
+def _offers(upstream: UpstreamSettings, route: str) -> bool:
+    return bool(upstream.pass_paths) and _is_offered(upstream.pass_paths, route)
 
 
 @lru_cache(SHARED.known_values)
-def _is_offered(lane: tuple[str, ...], route: str) -> bool:
-    return "POST" in offered_methods(lane, read_path(route).segments)
+def _is_offered(paths: tuple[str, ...], route: str) -> bool:
+    return "POST" in offered_methods(paths, read_path(route).segments)
 
 
 def _place_at(upstream: UpstreamSettings, route: str, model: str | None) -> UpstreamPlace | None:

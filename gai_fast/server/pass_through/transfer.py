@@ -9,7 +9,7 @@ Owns its attempts, its response and its figures. Called by the loop; awaits noth
 2. A response is streamed, and paused if its client is slow. A short one is sent whole, with its length.
 3. A response that breaks after its head was sent ends with its connection: it never looks complete. Before that it is
    an error. It is charged if any of its body has come.
-4. An upstream's error goes back as it came, unless it refuses our credentials or quotes them.
+4. An upstream's error goes back unchanged, unless it refuses our credentials or quotes them.
 5. If the client disconnects, the upstream's connection is closed at once.
 """
 

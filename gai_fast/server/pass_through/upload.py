@@ -78,7 +78,7 @@ class BodyUpload(Upload):
             while data := await source.read():
                 if self._check is not None:
                     self._check(data)
-                    data, held = held, data  # what is checked at the end is not sent before: it may be the last
+                    data, held = held, data  # holds one piece back: the last is sent after the check at the end
                 await self._write(exchange, data)
             if self._check is not None:
                 self._check(b"")

@@ -1,6 +1,6 @@
 """The path and the query of a request to an upstream's own paths.
 
-Owns which paths are refused and which parameters are left out. `model/lane_paths.py` decides which paths are offered.
+Owns which paths are refused and which parameters are left out. `model/pass_paths.py` decides which paths are offered.
 
 A path is matched decoded and sent as it came, so it must not mean two things: everything that servers read differently
 is refused, also what would mean that after a second decoding. A parameter that changes the method is left out.
@@ -80,7 +80,7 @@ def _refused(why: str) -> Error:
 
 
 def read_query(query: str) -> str:
-    """Returns a query for the upstream, with its question mark: as it came, without credentials and other methods.
+    """Returns a query for the upstream, with its question mark: unchanged, but without credentials and other methods.
 
     Empty if nothing is left.
 

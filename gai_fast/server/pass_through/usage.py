@@ -203,7 +203,7 @@ def _usage(counts: dict[str, Any], output: int) -> dict[str, Any] | None:
 
 
 def _with_compactions(usage: dict[str, Any], iterations: list[Any]) -> dict[str, Any]:
-    """Returns a usage with the tokens of Anthropic's compactions, which the counts beside `iterations` do not include.
+    """Returns a usage with the tokens of Anthropic's compactions, which only the counts in `iterations` include.
 
     Args:
         usage: The tokens of the message.
@@ -268,7 +268,7 @@ def text_characters(body: bytes) -> int:
         elif type(value) is list:
             waiting += value
         elif type(value) is dict:
-            # Data of images is no text: of an object with a `type` only the known texts count. A document may have any
+            # Data of images is not text: of an object with a `type` only the known texts count. A document may have any
             # members.
             texts = [value[name] for name in _PART_TEXTS if name in value]
             waiting += texts if texts or "type" in value else value.values()

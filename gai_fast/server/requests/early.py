@@ -122,7 +122,7 @@ async def checked(body: bytes, *, is_native: bool) -> CheckedBody:
     found = CheckedBody(body)
     found.containers = structure.containers
     if not is_native:
-        # A body that is no JSON is parsed again by its handler, which names the error.
+        # A body that is not JSON is parsed again by its handler, which names the error.
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):
             value = await _Turns().parse(body)
             found.value = value if isinstance(value, dict) else None
@@ -156,7 +156,7 @@ class _Turns:
         """Returns the value of a JSON text.
 
         Raises:
-            msgspec.DecodeError: It is no JSON.
+            msgspec.DecodeError: It is not JSON.
         """
         head = text[:_HEAD].lstrip() if len(text) > LIMITS.turn_bytes else b""
         if head.startswith(b"{"):

@@ -1,7 +1,7 @@
 """The gates of requests that ask an upstream, in their one order.
 
 Owns the order, the walk, and the condition of each gate: the check that costs a request without it next to nothing. The
-modules named beside the gates have what is awaited. The route table (`lanes/routes.py`) says which gates a route has.
+modules named next to the gates own the awaited work. The route table (`lanes/routes.py`) says which gates a route has.
 """
 
 from __future__ import annotations

@@ -195,5 +195,5 @@ def _ended_without_content(log: StreamLog) -> bool:
 
 def expired() -> Error:
     """Returns the error for a key whose stream is no longer kept."""
-    text = "what this idempotency key was answered is no longer kept: use a new key"
+    text = "the answer for this idempotency key is no longer kept: use a new key"
     return Error("invalid_request", text, reason="idempotency_expired", status=409)

@@ -27,7 +27,7 @@ Work = Coroutine[Any, Any, "Reply | None"]
 
 
 class PendingAnswers:
-    """The pending responses of some routes."""
+    """The tasks of the pending responses."""
 
     def __init__(self) -> None:
         self._answers: set[_Pending] = set()

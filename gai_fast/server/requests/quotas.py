@@ -31,7 +31,7 @@ _MINUTE_MS: Final = 60_000
 
 
 class Quotas:
-    """Estimates what requests of one server use, and reports what is left.
+    """Estimates the use of one server's requests, and reports the remaining limits.
 
     Args:
         engine: The engine with the ledger and the streams.
@@ -93,7 +93,7 @@ def _max_output_tokens(spec: StreamSpec) -> int:
 
 
 def _most_raw(request: Request, names: Sequence[str]) -> int:
-    """Returns the highest number among raw members with these names: they replace what the request names."""
+    """Returns the highest number among raw members with these names: they replace the request's own."""
     raw = [request.extra, *request.provider_options.values()]
     raw += [inner for options in raw for inner in options.values() if isinstance(inner, dict)]
     return max([0, *[_whole(members.get(name)) for members in raw for name in names]])

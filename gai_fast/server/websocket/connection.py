@@ -275,7 +275,7 @@ class AiohttpSocket(asyncio.Protocol):
 
     async def close(self, violation: Violation) -> None:
         """Says why and closes; waits for the client's answer, for `limits.socket_close` seconds at most."""
-        reason = violation.reason.encode()[: LIMITS.close_reason].decode(errors="ignore")  # no half of a character
+        reason = violation.reason.encode()[: LIMITS.close_reason].decode(errors="ignore")  # without a partial character
         if not self._has_failed or self._transport is None:
             await self.response.close(code=violation.code, message=reason.encode())
             return
@@ -360,7 +360,7 @@ class AiohttpSocket(asyncio.Protocol):
         self.take_back()
         try:
             self._owner.connection_lost()
-        finally:  # whatever a stream raises: the server waits for its connections
+        finally:  # also if a stream raises: the server waits for its connections
             if self._behind is not None:
                 self._behind.connection_lost(exc)
 
@@ -384,7 +384,7 @@ class AiohttpSocket(asyncio.Protocol):
         self._timer = self._timers.schedule(self._timers.clock() + LIMITS.socket_check, self._look)
 
     def _look(self) -> None:
-        """Rule 4; what is unsent is looked after by `WriteWatch`."""
+        """Rule 4; `WriteWatch` watches the unsent bytes."""
         self._timer = None
         # Nothing can come while the server itself, because it is behind, does not read.
         is_reading = self._transport is not None and self._transport.is_reading()

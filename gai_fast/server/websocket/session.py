@@ -5,9 +5,9 @@ Owns which message does what, the limits of one socket, and the codes of its clo
 other routes, as if each had come alone.
 
 1. A request that is refused ends its stream, not the socket. The socket is closed (RFC 6455, 7.4.1) with 1002 for
-   frames against the protocol, 1003 for binary ones, 1007 for what is not JSON, 1008 for what is no message of ours or
-   an id in use, 1009 for what is too large, 1011 for a bug of ours, 1012 while the server drains, 1013
-   above `limits.upload_bytes`.
+   frames against the protocol, 1003 for binary ones, 1007 for invalid JSON, 1008 for an unknown message or an id in
+   use, 1009 for a message that is too large, 1011 for a bug of ours, 1012 while the server drains, 1013 above
+   `limits.upload_bytes`.
 2. Messages of streams that have ended (a cancel, an acknowledgement) are late, not wrong: they do nothing. Nor does a
    second cancel, which may have to wait for another worker as the first.
 3. While the server drains, new requests are refused, and the socket is closed once no stream runs over it.
@@ -142,12 +142,12 @@ class SocketSession:
                 self.violated(received)
             else:
                 self.message_received(received)
-                await asyncio.sleep(0)  # what waits in the queue must not hold up other streams
+                await asyncio.sleep(0)  # a full queue must not delay other streams
 
     # -- messages --
 
     def message_received(self, data: bytes) -> None:
-        """Does what a message says, unless the socket is being closed."""
+        """Carries out a message, unless the socket is being closed."""
         if self._closing is not None:
             return
         try:
@@ -160,7 +160,7 @@ class SocketSession:
             self.violated(violation)
 
     def _handle(self, message: Message) -> Violation | None:
-        """Does what a message says."""
+        """Carries out a message."""
         kind = message.type
         if kind == "ping":
             self.answer(frame_messages(b"data: %b\n" % PONG, b"{"))
@@ -247,7 +247,7 @@ class SocketSession:
         self._lose_streams()
 
     def _lose_streams(self) -> None:
-        with ExitStack() as losses:  # all of them, whatever one raises
+        with ExitStack() as losses:  # all of them, even if one raises
             for stream in self._streams.values():
                 losses.callback(stream.lose)
 

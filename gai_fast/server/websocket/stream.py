@@ -94,7 +94,7 @@ class Refusing(Protocol):
     """The part of a request that its stream calls."""
 
     def refusal(self, error: Error) -> Reply:
-        """Returns what answers the request with an error."""
+        """Returns the message that answers the request with an error."""
 
 
 class SocketStream(ClientTransport):
@@ -221,7 +221,7 @@ class SocketStream(ClientTransport):
             self._end(status)
 
     def send(self, reply: Reply) -> None:
-        """Ends the stream with what would be the whole response to a request that came alone."""
+        """Ends the stream with the whole response that an HTTP request would get."""
         if self._is_over:
             return
         is_at_end = reply.status == _NO_CONTENT
@@ -243,7 +243,7 @@ class SocketStream(ClientTransport):
         self._leave(CLIENT_CLOSED_REQUEST)
 
     def refuse(self, reply: Reply) -> None:
-        """Ends the stream with an error, whatever it did before."""
+        """Ends the stream with an error, in any state."""
         if not self._is_over:
             self._socket.answer(frame_messages(reply.body, self.lead))
             self._leave(reply.status)

@@ -135,7 +135,7 @@ class Peers:
             return False
 
     async def report_spend(self) -> None:
-        """Makes each other worker report what its streams have cost until now. Ignores workers that do not answer."""
+        """Makes each other worker report the cost of its streams until now. Ignores workers that do not answer."""
         await self._ask_all("report")
 
     async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
@@ -393,7 +393,7 @@ class PeerAnswers:
         return answer
 
     async def report(self) -> None:
-        """Reports what this worker has used and spent; returns when that is done."""
+        """Reports this worker's use and spend; returns when that is done."""
         await self._engine.ledger.report()
 
     async def followed(self, stream_ids: list[str]) -> None:

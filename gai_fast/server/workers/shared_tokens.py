@@ -79,7 +79,7 @@ class TokenHome:
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
-        """Keeps the tokens of another configuration alone: rule 5."""
+        """Replaces the configuration. Keeps only tokens that it still uses: rule 5."""
         names = {name_of(each.identity) for each in settings.upstreams.values() if each.identity is not None}
         self._shared = {name: self._shared.get(name) or _Shared() for name in names}
 

@@ -466,7 +466,7 @@ def _share(settings: Settings, place: int) -> Settings:
 
     The shares of all workers add up to the limit. If the limit does not divide evenly, the first workers get one more
     each. A worker gets at least one connection, and `upload_bytes` for at least one body of `max_body`: else a large
-    body would be refused for ever. Limits of streams, in total and of a caller, are not divided here: `ServerLimits`
+    body would be refused forever. Limits of streams, in total and of a caller, are not divided here: `ServerLimits`
     counts streams for the server. Nor is `lane_body`, which is the most of one body, too.
 
     Args:

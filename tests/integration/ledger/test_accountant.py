@@ -401,7 +401,7 @@ def _settings(url: str, prices: dict[str, Prices], store: str) -> Settings:
         place = f"{url}/{name}" if provider in ("anthropic", "ollama") else f"{url}/{name}/v1"
         lane = ("/v1/embeddings",) if name == "m" else ()
         upstreams[name] = UpstreamSettings(
-            name, provider, place, Secret(KEY), retries=1, breaker=None, lane=lane, **waits
+            name, provider, place, Secret(KEY), retries=1, breaker=None, pass_paths=lane, **waits
         )
         price = Price(**asdict(prices[name]))
         fallback = ("spare",) if name == "m" else ()

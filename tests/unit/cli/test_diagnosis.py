@@ -70,7 +70,7 @@ def test_a_missing_key_is_an_error_with_its_fix() -> None:
     ],
 )
 def test_a_route_that_the_provider_does_not_have_is_told(provider: str, entry: str, found: str | None) -> None:
-    upstream = UpstreamSettings("a", provider, "https://a.example", lane=(entry,))
+    upstream = UpstreamSettings("a", provider, "https://a.example", pass_paths=(entry,))
     told = [] if found is None else [f"a: `lane`: {found}"]
     assert missing_routes(Settings(upstreams={"a": upstream})) == told
 

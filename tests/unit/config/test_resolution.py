@@ -614,8 +614,8 @@ class TestCallers:
         settings = folder.read(
             f'{offers}{self.key("a", chr(34) + "env:K" + chr(34))}lane = ["main"]', {"K": "k" * 8}
         ).settings
-        assert settings.upstreams["main"].lane == ("/v1/embeddings", "DELETE /v1/x")
-        assert settings.keys[0].lane == ("main",)
+        assert settings.upstreams["main"].pass_paths == ("/v1/embeddings", "DELETE /v1/x")
+        assert settings.keys[0].pass_upstreams == ("main",)
         [message] = folder.problems(f'{offers}[key_defaults]\nlane = ["mian"]')
         assert message.endswith("`lane` of a key: no [[upstream]] is named 'mian'; did you mean main?")
         [message] = folder.problems(f'{UPSTREAM}[key_defaults]\nlane = ["main"]')

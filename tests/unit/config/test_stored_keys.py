@@ -19,7 +19,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 
-UP = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:1", lane=("/v1/files",))
+UP = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:1", pass_paths=("/v1/files",))
 OTHER = UpstreamSettings("other", "openai-compatible", "http://127.0.0.1:1")
 SETTINGS = Settings(upstreams={"up": UP, "other": OTHER}, models={"fast": ModelSettings("fast", UP, "fast")})
 GIVEN = {
@@ -41,7 +41,7 @@ def test_values_come_back_from_the_store_as_they_were_given() -> None:
         models=("fast", "up/*", "up/other"),
         expires=datetime(2031, 1, 31, 16, 0, 0, 250_000, tzinfo=UTC),
         limits=KeyLimits(20, 0, 3, SpendLimit(2_500_000_000_000, "month")),
-        lane=("up",),
+        pass_upstreams=("up",),
     )
 
 
@@ -52,11 +52,11 @@ def test_a_date_alone_and_a_whole_second_are_read_again() -> None:
 
 
 def test_what_a_key_does_not_say_comes_from_key_defaults_but_for_the_role() -> None:
-    usual = KeySettings("", (), models=("fast",), role="admin", limits=KeyLimits(7, 8), lane=("up",))
+    usual = KeySettings("", (), models=("fast",), role="admin", limits=KeyLimits(7, 8), pass_upstreams=("up",))
     settings = Settings(upstreams={"up": UP}, models=SETTINGS.models, key_defaults=usual)
     values = read_values({"requests_per_minute": 1, "streams": None}, settings)
     found = key_of("shop", (), values, settings)
-    assert found == KeySettings("shop", (), models=("fast",), limits=KeyLimits(1, 8), lane=("up",))
+    assert found == KeySettings("shop", (), models=("fast",), limits=KeyLimits(1, 8), pass_upstreams=("up",))
     assert found.role == "user"
 
 
@@ -92,7 +92,7 @@ def test_a_message_is_short_whatever_the_request_has() -> None:
 def test_a_key_for_the_figures_uses_no_model_even_in_a_release_that_does_not_know_the_role() -> None:
     values = read_values({"role": "metrics", "expires": "2031-01-31"}, SETTINGS)
     assert values == {"role": "metrics", "expires": "2031-01-31T00:00:00Z", "models": []}
-    settings = Settings(key_defaults=KeySettings("", (), limits=KeyLimits(7), lane=("up",)))
+    settings = Settings(key_defaults=KeySettings("", (), limits=KeyLimits(7), pass_upstreams=("up",)))
     expected = KeySettings("scraper", (b"1",), (), "metrics", datetime(2031, 1, 31, tzinfo=UTC))
     assert key_of("scraper", (b"1",), values, settings) == expected
 

@@ -44,7 +44,7 @@ def test_an_event_of_a_type_that_is_not_known_goes_through() -> None:
     ],
 )
 def test_what_is_no_event_is_the_gateways_failure(event: Any) -> None:
-    with pytest.raises(Network, match="no event"):
+    with pytest.raises(Network, match="not an event"):
         messages.event_message(event, "{}")
 
 

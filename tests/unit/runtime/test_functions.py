@@ -42,7 +42,7 @@ def test_a_function_in_the_folder_is_found(modules: Path) -> None:
         ("own:f", "names f, which own does not have"),
         ("own:VALUE", "names VALUE of own, which is no function but int"),
         ("own:VALUE.f", "names VALUE.f, which own does not have"),
-        ("needy:f", "names the module needy, which needs no_such_library, which is not there"),
+        ("needy:f", "names the module needy, which needs no_such_library, which is not installed"),
         ("broken:f", "names the module broken, which cannot be imported: ZeroDivisionError: division by zero"),
         ("script:f", "names the module script, which cannot be imported: SystemExit: 0"),
         (

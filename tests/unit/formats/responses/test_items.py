@@ -188,7 +188,7 @@ INVALID: dict[str, tuple[Any, str]] = {
     "no object": (5, "Expected `object`, got `int` - at `$.input[1]`"),
     "type": ({"type": 5}, "Expected `str`, got `int` - at `$.input[1].type`"),
     "no role": ({"content": "a"}, "missing required field `role` - at `$.input[1]`"),
-    "a role": ({"role": "tool", "content": "a"}, "The role is none of"),
+    "a role": ({"role": "tool", "content": "a"}, "The role is not one of"),
     "no content": ({"role": "user"}, "missing required field `content` - at `$.input[1]`"),
     "content": ({"role": "user", "content": 5}, "Expected `str | array`, got `int` - at `$.input[1].content`"),
     "a part": ({"role": "user", "content": [5]}, "Expected `object`, got `int` - at `$.input[1].content[0]`"),

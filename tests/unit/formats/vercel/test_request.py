@@ -201,7 +201,7 @@ def test_members_of_the_body_are_those_of_a_native_request() -> None:
     [
         ("Hi", "Expected `object`, got `str` - at `$.messages[0]`"),
         ({"role": "user"}, "missing required field `parts` - at `$.messages[0]`"),
-        (said("tool", "Hi"), "none of system, user, assistant - at `$.messages[0].role`"),
+        (said("tool", "Hi"), "not one of system, user, assistant - at `$.messages[0].role`"),
         (said("user", 5), "Expected `object`, got `int` - at `$.messages[0].parts[0]`"),
         (said("user", {"text": "x"}), "missing required field `type` - at `$.messages[0].parts[0]`"),
         (said("user", {"type": "text"}), "missing required field `text` - at `$.messages[0].parts[0]`"),
@@ -209,7 +209,7 @@ def test_members_of_the_body_are_those_of_a_native_request() -> None:
             said("user", {"type": "file", "mediaType": "image/png", "url": "data:image/png,hi"}),
             "data:<media type>;base64,<data>` - at `$.messages[0].parts[0].url`",
         ),
-        (said("assistant", tool("gone")), "none of a tool part's - at `$.messages[0].parts[0].state`"),
+        (said("assistant", tool("gone")), "not one of a tool part's - at `$.messages[0].parts[0].state`"),
         (said("assistant", tool("output-error")), "missing required field `errorText`"),
         (said("assistant", {**tool("input-available"), "toolCallId": 5}), "`$.messages[0].parts[0].toolCallId`"),
         (said("assistant", tool("approval-responded", approval=[])), "`$.messages[0].parts[0].approval`"),

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 from aiohttp import web
 from msgspec import Struct
 
-from gai_fast.model.lane_paths import METHODS
+from gai_fast.model.pass_paths import METHODS
 from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.routes import AdminRoutes

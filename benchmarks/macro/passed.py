@@ -1,4 +1,4 @@
-"""`python -m benchmarks.macro.lane [--rounds N] [KEY]…`: what the pass-through costs beside nginx.
+"""`python -m benchmarks.macro.passed [--rounds N] [KEY]…`: what the pass-through costs beside nginx.
 
 * `embeddings`: requests to `/v1/embeddings` with 1 and with 48 inputs of 400 characters, one after the other on 16
   connections. The answer has 1,536 numbers for each, in base64 as OpenAI's SDK asks for them.
@@ -170,7 +170,7 @@ def embeddings(scene: Lane, rounds: int) -> list[Row]:
 def main() -> int:
     """Returns the exit code."""
     scenarios = {"embeddings": embeddings}
-    parser = argument_parser("benchmarks.macro.lane", __doc__ or "", scenarios, ROUNDS)
+    parser = argument_parser("benchmarks.macro.passed", __doc__ or "", scenarios, ROUNDS)
     arguments = parser.parse_args()
     pair = cores()
     if pair is not None:

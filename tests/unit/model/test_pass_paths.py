@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.model.lane_paths import lane_path, offered_methods
+from gai_fast.model.pass_paths import offered_methods, pass_path
 
 LANE = ("/v1/embeddings", "/v1/audio/*", "DELETE /v1/x", "/v1beta/models/*:embedContent")
 
@@ -43,4 +43,4 @@ def test_nothing_in_an_entry_but_the_star_is_special() -> None:
 )  # fmt: skip
 def test_anything_else_is_no_entry(entry: str) -> None:
     with pytest.raises(ValueError, match="is no path such as"):
-        lane_path(entry)
+        pass_path(entry)

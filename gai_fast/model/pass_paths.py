@@ -19,7 +19,7 @@ ENTRY: Final = re.compile(rf"(?:(?:{'|'.join(METHODS)}) )?(?:/(?!\.\.?(?:/|$))[^
 """The form of an entry: a method or none, and the path, decoded."""
 
 
-class LanePath(NamedTuple):
+class PassPath(NamedTuple):
     """One entry.
 
     Attributes:
@@ -42,28 +42,28 @@ class LanePath(NamedTuple):
 
 
 @lru_cache(SHARED.known_values)
-def lane_path(entry: str) -> LanePath:
+def pass_path(entry: str) -> PassPath:
     """Reads an entry: `/v1/embeddings`, `/v1/audio/*` or `DELETE /v1/x`. A `*` is any text within one segment.
 
     Args:
         entry: The entry.
 
     Raises:
-        ValueError: It is no entry.
+        ValueError: It is not a valid entry.
     """
     if not ENTRY.fullmatch(entry):
         raise ValueError(f'{entry[: SHARED.identifier]!r} is no path such as "/v1/embeddings" or "DELETE /v1/x"')
     method, _, path = entry.rpartition(" ")
     segments = [".+".join(map(re.escape, segment.split("*"))) for segment in path[1:].split("/")]
-    return LanePath((method,) if method else _USUAL, tuple(re.compile(each, re.DOTALL) for each in segments))
+    return PassPath((method,) if method else _USUAL, tuple(re.compile(each, re.DOTALL) for each in segments))
 
 
-def offered_methods(lane: Sequence[str], segments: Sequence[str]) -> list[str]:
+def offered_methods(entries: Sequence[str], segments: Sequence[str]) -> list[str]:
     """Returns the methods that the entries of an upstream offer for a path; empty if they do not have it.
 
     Args:
-        lane: The entries.
+        entries: The entries.
         segments: The decoded segments of the path.
     """
-    paths = [lane_path(entry) for entry in lane]
+    paths = [pass_path(entry) for entry in entries]
     return sorted({method for path in paths if path.matches(segments) for method in path.methods})
