@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -19,7 +20,17 @@ from benchmarks.instructions.__main__ import (
     load_baseline,
     requires_all,
 )
-from benchmarks.instructions.path import BURST, CASES, UPSTREAMS, at_once, measure_path, one_by_one, path_environment
+from benchmarks.instructions.path import (
+    ANSWERED,
+    BURST,
+    CASES,
+    UPSTREAMS,
+    Server,
+    at_once,
+    measure_path,
+    one_by_one,
+    path_environment,
+)
 from benchmarks.instructions.sealed import ALONE, AT_ONCE, Pair, compare_sealed
 from gai_fast import decode
 from gai_fast.kernels import MODULES, ChunkedBody
@@ -159,3 +170,36 @@ def test_cases_that_come_or_go_are_reported(cost: type) -> None:
     there, fine = compare({"another": cost(1.0, 0.0, 2.0)}, baseline, "there")
     assert not fine
     assert there[1:3] == lines[1:3]
+
+
+def test_the_request_is_not_counted_with_the_events_that_come_alone() -> None:
+    from benchmarks.instructions.counting import Counted  # as above
+
+    class Scripted(Server):
+        """Counts the pieces since the last mark, and a million for a request; every other answer costs more."""
+
+        def __init__(self) -> None:
+            self.instructions = self.answers = 0
+
+        def connected(self) -> socket.socket:
+            return socket.socket()
+
+        def begin(self) -> None:
+            self.answers = self.instructions = 0
+
+        def ask(self, client: Any, case: Any, pieces: list[bytes], mark: Callable[[], None] | None = None) -> None:
+            self.answers += 1
+            self.instructions += 1_000_000
+            for number in range(1, len(pieces) + 1):
+                if mark is not None and number in (2, len(pieces)):
+                    mark()
+                self.instructions += 100 + self.answers % 2
+            self.instructions += 1_000_000
+
+        def counted(self) -> Counted:
+            found, self.instructions = self.instructions, 0
+            return Counted(0, 0, 0, found)
+
+    server = Scripted()
+    assert server.cost_of_events(CASES["event that comes alone"], [b"x"] * 12) == 10 * 100
+    assert server.answers == ANSWERED

@@ -9,7 +9,7 @@ Time on a shared machine varies by tens of per cent, counts do not. `baseline.js
 * the growth from n to 2n events: more than 2.1 times is more than linear. JSON answers that are followed as they stream
   are pure Python: of them only the growth is judged, in all instructions of the process.
 * instructions of a server's process a request, and for an event that comes alone (`path.py`): kernels, modules that
-  mypyc compiled, interpreter and loop; all but libc.
+  mypyc compiled, interpreter and loop; all but libc. Between the events of an answer no part of its request is counted.
 
 Instructions are compared where the baseline has an entry for the same architecture, compiler, Cython, Python and its
 flags; of whole requests, for the same libraries as well. Elsewhere `check` says so and compares the rest, and fails

@@ -43,6 +43,8 @@ WARM_UP: Final = 30
 REQUESTS: Final = 20
 ROUNDS: Final = 5
 """Counts of so many requests, of which the smallest one counts: no collection of garbage is in it."""
+ANSWERED: Final = 12
+"""Answers whose events alone are counted, of which the smallest count is the cost."""
 BURST: Final = 100
 """Deltas of an answer that comes at once."""
 FEW: Final = 20
@@ -242,7 +244,7 @@ def measure_path(folder: Path) -> dict[str, Cost]:
 def _cost(server: Server, case: Case) -> float:
     """Returns the instructions of one request, or of one event that comes alone."""
     if case.is_alone:
-        few, many = (server.cost(case, one_by_one(case.provider, count)) for count in (FEW, MANY))
+        few, many = (server.cost_of_events(case, one_by_one(case.provider, count)) for count in (FEW, MANY))
         return (many - few) / (MANY - FEW)
     if case.path == EMBEDDINGS:
         return server.cost(case, embedding())
@@ -374,6 +376,28 @@ class Server:
                 counts.append(self.counted().without_libc)
         return min(counts) / REQUESTS
 
+    def cost_of_events(self, case: Case, pieces: list[bytes]) -> int:
+        """Returns the instructions from the first piece of an answer to the last one, without both.
+
+        A request varies by 1 %. With it in the counts, an event would vary by as much.
+
+        Args:
+            case: As for `cost`.
+            pieces: As for `cost`.
+        """
+        counts = []
+        with self.connected() as client:
+            if case.path == SOCKET:
+                self._open_socket(client)
+            for _ in range(WARM_UP):
+                self.ask(client, case, pieces)
+            self.begin()
+            for _ in range(ANSWERED):
+                found: list[int] = []
+                self.ask(client, case, pieces, lambda found=found: found.append(self.counted().without_libc))
+                counts.append(found[1])
+        return min(counts)
+
     def connected(self) -> socket.socket:
         """Returns a client's connection."""
         client = socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS)
@@ -388,11 +412,22 @@ class Server:
         """Sends a signal to the server."""
         os.kill(self._process.pid, number)
 
-    def ask(self, client: socket.socket, case: Case, pieces: list[bytes]) -> None:
-        """One exchange, checked."""
+    def ask(
+        self, client: socket.socket, case: Case, pieces: list[bytes], mark: Callable[[], None] | None = None
+    ) -> None:
+        """One exchange, checked.
+
+        Args:
+            client: The client's connection.
+            case: As for `cost`.
+            pieces: As for `cost`.
+            mark: Called after the first piece and before the last one.
+        """
         client.sendall(request_of(case))
         upstream, answer = self.asked_upstream(client), b""
         for number, piece in enumerate(pieces, 1):
+            if mark is not None and number in (2, len(pieces)):
+                mark()
             upstream.sendall(piece)
             while answer.count(b'"type":"text.delta"') < number < len(pieces):
                 answer += self.receive(client)

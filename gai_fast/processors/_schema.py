@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
-from gai_fast.processors._schema_cost import CostlySchema, check_cost
+from gai_fast.processors._schema_cost import CostlySchema, check_cost, survey
 from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "jsonschema_rs"
@@ -42,7 +42,7 @@ class Schema:
 
     def __init__(self, text: str) -> None:
         schema = parse_exact(text)
-        count, self._names_places = _survey(schema)
+        count, self._names_places = survey(schema)
         if count > LIMITS.schema_patterns:
             raise ValueError(f"the JSON Schema has {count} patterns, more than {LIMITS.schema_patterns}")
         check_cost(schema)
@@ -107,29 +107,6 @@ class Schema:
             keyword = next((step for step in reversed(error.schema_path) if isinstance(step, str)), "schema")
             return f"{root}{path} fails {keyword!r}"
         return f"{root} is not valid"
-
-
-def _survey(schema: Any) -> tuple[int, bool]:
-    """Counts the regular expressions of a schema. A property named `pattern` is not one.
-
-    Returns:
-        The number of expressions, and whether finding the place of a fault is cheap. With `anyOf` or `oneOf`, the
-        library collects every fault of each branch with a copy of the value: seconds and gigabytes.
-    """
-    count = 0
-    names_places = True
-    rest = [schema]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, dict):
-            count += isinstance(value.get("pattern"), str)
-            names_places = names_places and "anyOf" not in value and "oneOf" not in value
-            named = value.get("patternProperties")
-            count += len(named) if isinstance(named, dict) else 0
-            rest += value.values()
-        elif isinstance(value, list):
-            rest += value
-    return count, names_places
 
 
 @lru_cache(LIMITS.cached_schemas)

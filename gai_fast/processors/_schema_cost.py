@@ -16,8 +16,6 @@ branch is evaluated.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -27,19 +25,56 @@ from gai_fast.processors.limits import LIMITS
 _Object = dict[str, Any]
 
 # The subschemas of these keywords are evaluated at the same place.
-_IN_PLACE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "contentSchema")
+_IN_PLACE: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "contentSchema"))
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_UNEVALUATED: Final = ("unevaluatedProperties", "unevaluatedItems")
+_UNEVALUATED: Final = frozenset(("unevaluatedProperties", "unevaluatedItems"))
 _UNEVALUATED_TIMES: Final = 4
 """The evaluations of other subschemas by one with `unevaluated…`: once for the verdict, and again to find out what
 they have evaluated. Measured with jsonschema-rs 0.60, nested, valid and invalid values: up to 3.1 in each
 level."""
-_ANY_ELEMENT: Final = ("items", "additionalItems")
-_ANY_ELEMENT_AGAIN: Final = ("contains", "unevaluatedItems")
+_BY_POSITION: Final = ("prefixItems", "items")
+_COUNTED: Final = frozenset(
+    (
+        *_IN_PLACE,
+        *_REFERENCES,
+        *_UNEVALUATED,
+        *_BY_POSITION,
+        *("additionalItems", "additionalProperties", "contains", "dependencies", "dependentRequired"),
+        *("dependentSchemas", "enum", "patternProperties", "properties", "propertyNames"),
+    )
+)
+"""All keywords that `_Subschema` reads. Most subschemas have none: a property is mostly a type and a description."""
+_NAMING: Final = frozenset(("$anchor", "$dynamicAnchor", "$id", "$schema", "id"))
 
 
 class CostlySchema(ValueError):
     """Checking an answer against the schema could take too long. The text names the limit and the place."""
+
+
+def survey(schema: Any) -> tuple[int, bool]:
+    """Counts the regular expressions of a schema. A property named `pattern` is not one.
+
+    Args:
+        schema: A JSON Schema, as a value.
+
+    Returns:
+        The number of expressions, and whether finding the place of a fault is cheap. With `anyOf` or `oneOf`, the
+        library collects every fault of each branch with a copy of the value: seconds and gigabytes.
+    """
+    count = 0
+    names_places = True
+    rest: list[Any] = [schema]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            count += isinstance(value.get("pattern"), str)
+            names_places = names_places and "anyOf" not in value and "oneOf" not in value
+            named: Any = value.get("patternProperties")
+            count += len(named) if isinstance(named, dict) else 0
+            rest += [each for each in value.values() if isinstance(each, (dict, list))]
+        elif isinstance(value, list):
+            rest += [each for each in value if isinstance(each, (dict, list))]
+    return count, names_places
 
 
 def check_cost(schema: Any) -> None:
@@ -65,10 +100,11 @@ class _Count:
 
     def __init__(self, root: _Object) -> None:
         self._root = root
-        self._steps = 0
-        # By `id()` of a dict or list: its parent, and its key or index there.
-        self._parents: dict[int, tuple[Any, str | int]] = {}
-        self._resources: list[tuple[str, _Object]] = []
+        self._steps_left = LIMITS.schema_steps
+        self._most_paths = LIMITS.schema_paths
+        # The objects with an `$id`: all, and by its last segment.
+        self._resources: list[_Object] = []
+        self._by_segment: dict[str, list[_Object]] = {}
         self._anchors: dict[str, list[_Object]] = {}
         self._referred: dict[str, list[_Object]] = {}
         self._subschemas: dict[int, _Subschema] = {}
@@ -76,14 +112,15 @@ class _Count:
 
     def run(self) -> None:
         """Follows the places of every possible answer."""
-        seen: set[frozenset[tuple[int, int]]] = set()
+        seen: set[int | tuple[int, ...]] = {()}
         waiting: list[list[_Object]] = [[self._root]]
         while waiting:
             starts = waiting.pop()
-            key = frozenset(Counter(map(id, starts)).items())
+            # Most have one subschema.
+            key = id(starts[0]) if len(starts) == 1 else tuple(sorted(map(id, starts)))
             if key not in seen:
                 seen.add(key)
-                waiting += self._next_places(self._evaluated(starts))
+                self._add_places(self._evaluated(starts), waiting)
 
     def _evaluated(self, starts: list[_Object]) -> list[_Subschema]:
         """Returns the subschemas evaluated at a place, each once for every path to it from `starts`."""
@@ -95,43 +132,52 @@ class _Count:
             self._step()
             subschema = self._subschemas.get(id(value))
             if subschema is None:
-                subschema = self._subschemas[id(value)] = _Subschema(value, self._targets(value))
+                is_leaf = _COUNTED.isdisjoint(value)
+                subschema = _LEAF if is_leaf else _Subschema(value, self._targets(value))
+                self._subschemas[id(value)] = subschema
                 self._step(len(value))
             found.append(subschema)
             size += subschema.size
             waiting += subschema.in_place
-            if size + len(waiting) > LIMITS.schema_paths:
+            if size + len(waiting) > self._most_paths:
                 raise CostlySchema(
                     f"more than {LIMITS.schema_paths} subschemas may be evaluated at one place of an answer (limit "
                     f"schema_paths), at {self._where(starts[0])}: let fewer branches lead to the same subschema"
                 )
         return found
 
-    def _next_places(self, found: list[_Subschema]) -> Iterator[list[_Object]]:
-        """Yields the subschemas for each member and element of a place, and for the names of its members."""
+    def _add_places(self, found: list[_Subschema], places: list[list[_Object]]) -> None:
+        """Adds the subschemas for each member and element of a place, and for the names of its members."""
         named: dict[str, list[_Subschema]] = {}
+        any_member: list[_Object] = []
+        additional: list[tuple[_Subschema, _Object]] = []
+        any_element: list[_Object] = []
+        listed: list[list[Any]] = []
+        names: list[_Object] = []
         for each in found:
+            if each is _LEAF:
+                continue
             for name in each.members:
                 named.setdefault(name, []).append(each)
             self._step(len(each.members))
-        any_member = [value for each in found for value in each.any_member]
-        additional = [(each, value) for each in found for value in each.additional]
+            any_member += each.any_member
+            additional += [(each, value) for value in each.additional]
+            any_element += each.any_element
+            listed += each.listed
+            names += each.names
         for name, owners in named.items():
             self._step(len(any_member) + len(additional))
-            members = [owner.members[name] for owner in owners]
-            others = [value for each, value in additional if name not in each.members]
-            yield [*any_member, *others, *(value for value in members if isinstance(value, dict))]
-        yield [*any_member, *(value for _, value in additional)]
-
-        any_element = [value for each in found for value in each.any_element]
-        listed = [values for each in found for values in each.listed]
+            starts = [*any_member]
+            starts += [value for each, value in additional if name not in each.members]
+            starts += [each.members[name] for each in owners if isinstance(each.members[name], dict)]
+            places.append(starts)
+        places.append([*any_member, *[value for _, value in additional]])
         for position in range(max(map(len, listed), default=0)):
             self._step(len(any_element) + len(listed))
             at = [values[position] for values in listed if position < len(values)]
-            yield [*any_element, *(value for value in at if isinstance(value, dict))]
-        yield any_element
-
-        yield [value for each in found for value in each.names]
+            places.append([*any_element, *_schemas(at)])
+        places.append(any_element)
+        places.append(names)
 
     # -- references --
 
@@ -142,18 +188,19 @@ class _Count:
         while rest:
             value = rest.pop()
             if isinstance(value, dict):
-                objects.append(value)
-            for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-                if isinstance(each, dict | list):
-                    self._parents[id(each)] = (value, key)
-                    rest.append(each)
-        drafts = "".join(each["$schema"] for each in objects if isinstance(each.get("$schema"), str))
+                if not _NAMING.isdisjoint(value):
+                    objects.append(value)
+                rest += [each for each in value.values() if isinstance(each, (dict, list))]
+            else:
+                rest += [each for each in value if isinstance(each, (dict, list))]
+        drafts = "".join([each["$schema"] for each in objects if isinstance(each.get("$schema"), str)])
         for each in objects:
             for name in ("$id", "id") if "draft-04" in drafts else ("$id",):
                 if isinstance(each.get(name), str):
                     uri, _, anchor = each[name].partition("#")
                     if uri:
-                        self._resources.append((_last_segment(uri), each))
+                        self._resources.append(each)
+                        self._by_segment.setdefault(_last_segment(uri), []).append(each)
                     if anchor:
                         self._anchors.setdefault(unquote(anchor), []).append(each)
             for name in ("$anchor", "$dynamicAnchor"):
@@ -181,11 +228,11 @@ class _Count:
         fragment = unquote(fragment)
         segment = _last_segment(uri)
         if not uri:
-            roots = [self._root, *(each for _, each in self._resources if each is not self._root)]
+            roots = [self._root, *(each for each in self._resources if each is not self._root)]
         elif segment in ("", ".", "..") or "?" in segment:
             roots = []
         else:
-            roots = [each for name, each in self._resources if name == segment]
+            roots = self._by_segment.get(segment, [])
         if fragment and not fragment.startswith("/"):
             found: list[Any] = self._anchors.get(fragment, [])
         else:
@@ -210,8 +257,8 @@ class _Count:
     # -- limits --
 
     def _step(self, steps: int = 1) -> None:
-        self._steps += steps
-        if self._steps > LIMITS.schema_steps:
+        self._steps_left -= steps
+        if self._steps_left < 0:
             raise CostlySchema(
                 f"its cost cannot be determined in {LIMITS.schema_steps} steps (limit schema_steps): make it smaller, "
                 "or let fewer branches have the same members"
@@ -219,9 +266,18 @@ class _Count:
 
     def _where(self, node: Any) -> str:
         """Returns the JSON pointer of a subschema, cut at `limits.identifier` characters."""
+        # By `id()` of a dict or list: its parent, and its key or index there.
+        parents: dict[int, tuple[Any, str | int]] = {}
+        rest: list[Any] = [self._root]
+        while rest:
+            value = rest.pop()
+            for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(each, (dict, list)):
+                    parents[id(each)] = (value, key)
+                    rest.append(each)
         parts: list[str] = []
         while node is not self._root:
-            node, key = self._parents[id(node)]
+            node, key = parents[id(node)]
             parts.append(str(key).replace("~", "~0").replace("/", "~1"))
         return repr("/".join(["#", *reversed(parts)])[: SHARED.identifier])
 
@@ -237,28 +293,47 @@ class _Subschema:
     __slots__ = ("additional", "any_element", "any_member", "in_place", "listed", "members", "names", "size")
 
     def __init__(self, schema: _Object, targets: list[_Object]) -> None:
-        dependencies = _values(schema.get("dependencies"))
-        in_place = [*targets, *_schemas(dependencies), *_schemas(_values(schema.get("dependentSchemas")))]
-        for keyword in _IN_PLACE:
-            in_place += _schemas(schema.get(keyword))
-        again = _UNEVALUATED_TIMES if any(keyword in schema for keyword in _UNEVALUATED) else 1
-        self.in_place = in_place * again
-        properties = schema.get("properties")
-        self.members: _Object = properties if isinstance(properties, dict) else {}
-        self.additional = _schemas(schema.get("additionalProperties"))
-        self.any_member = _schemas(_values(schema.get("patternProperties")))
-        self.any_member += _schemas(schema.get("unevaluatedProperties")) * again
-        lists = [schema.get("prefixItems"), schema.get("items")]
-        self.listed = [value for value in lists if isinstance(value, list)]
+        in_place = [*targets]
+        self.members: _Object = {}
+        self.additional: list[_Object] = []
+        self.any_member: list[_Object] = []
+        self.listed: list[list[Any]] = []
         self.any_element: list[_Object] = []
-        for keyword in (*_ANY_ELEMENT, *_ANY_ELEMENT_AGAIN * again):
-            value = schema.get(keyword)
-            self.any_element += [value] if isinstance(value, dict) else []
-        self.names = _schemas(schema.get("propertyNames"))
-        compared = [value for value in _listed(schema.get("enum")) if isinstance(value, dict | list)]
-        required = [value for value in dependencies if isinstance(value, list)]
-        self.size = 1 + len(compared) + len(required) + len(_values(schema.get("dependentRequired")))
+        self.names: list[_Object] = []
+        self.size = 1
         """Number of evaluations: one, plus one for each value or list that is compared."""
+        again = 1 if _UNEVALUATED.isdisjoint(schema) else _UNEVALUATED_TIMES
+        for keyword, value in schema.items():
+            if keyword not in _COUNTED or keyword in _REFERENCES:
+                continue
+            if keyword == "properties":
+                self.members = value if isinstance(value, dict) else {}
+            elif keyword in _IN_PLACE:
+                in_place += _schemas(value)
+            elif keyword == "items" or keyword == "additionalItems":
+                self.any_element += [value] if isinstance(value, dict) else []
+            elif keyword == "contains" or keyword == "unevaluatedItems":
+                self.any_element += [value] * again if isinstance(value, dict) else []
+            elif keyword == "additionalProperties":
+                self.additional = _schemas(value)
+            elif keyword == "unevaluatedProperties":
+                self.any_member += _schemas(value) * again
+            elif keyword == "patternProperties":
+                self.any_member += _schemas(_values(value))
+            elif keyword == "propertyNames":
+                self.names = _schemas(value)
+            elif keyword == "enum":
+                self.size += len([each for each in _listed(value) if isinstance(each, (dict, list))])
+            elif keyword == "dependentRequired":
+                self.size += len(_values(value))
+            elif keyword != "prefixItems":  # `dependencies` and `dependentSchemas`
+                in_place += _schemas(_values(value))
+                if keyword == "dependencies":
+                    self.size += len([each for each in _values(value) if isinstance(each, list)])
+        for keyword in _BY_POSITION:
+            value = schema.get(keyword)
+            self.listed += [value] if isinstance(value, list) else []
+        self.in_place = in_place * again
 
 
 def _schemas(value: Any) -> list[_Object]:
@@ -276,3 +351,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _last_segment(uri: str) -> str:
     return unquote(uri).casefold().rpartition("/")[2]
+
+
+_LEAF: Final = _Subschema({}, [])
+"""A subschema with none of `_COUNTED`: it leads to no other one."""

@@ -56,8 +56,8 @@ class Limits:
     """Events that wait with held text. Usage and snapshots come a few times a second, and text comes with them."""
 
     schema: int = 128 * KIB
-    """Bytes of a JSON Schema. Its compilation blocks the event loop for some 60 ms. The largest schemas that OpenAI
-    accepts have 120,000 characters."""
+    """Bytes of a JSON Schema, whose compilation takes one turn of the event loop (`tests/faults/test_turns.py`). The
+    largest schemas that OpenAI accepts have 120,000 characters."""
 
     schema_patterns: int = 256
     """Regular expressions of a JSON Schema. A short one compiles in 0.1 ms."""
@@ -75,7 +75,7 @@ class Limits:
     union of 250 models fits. 512 evaluations need some 15 µs; a model needs the time of a token for each place."""
 
     schema_steps: int = 50_000
-    """Steps to determine the cost of a JSON Schema, in some 60 ms. Ordinary schemas of the largest size need 20,000."""
+    """Steps to determine the cost of a JSON Schema, of 0.3 µs each. Ordinary ones of the largest size need 20,000."""
 
     cached_schemas: int = 32
     """Compiled JSON Schemas in the cache: a service has a dozen. Each needs 2 MiB at most."""

@@ -26,6 +26,10 @@ class Limits:
     """Seconds of work beside the loop after which the loop may go on. It may then take as long as the interpreter's
     switch interval, 5 ms: with more breaths a loop that is never idle would hold up the work for minutes."""
 
+    beside_waiting: int = 1024
+    """Pieces of work that wait to be done beside the loop; half as many of one caller with a name. A large request has
+    two, of 5 ms as a rule and of 0.6 s at most: after 5 seconds of waiting clients would send more."""
+
     piped_file: float = 5.0
     """Seconds in which a piped file must end: a command that decrypts it may ask a server for the key. A reload blocks
     all streams for as long for each such file, and a pipe that was read at the start is empty at a reload."""

@@ -145,11 +145,11 @@ class Stretches:
             gc.enable()
 
 
-def settings(url: str) -> Settings:
+def settings(url: str, *processors: dict[str, Any]) -> Settings:
     upstreams = {name: UpstreamSettings(name, name, url, Secret("k"), retries=0, breaker=None) for name in PROVIDERS}
     stream = StreamSettings(on_unsupported="drop", commit_after=3600.0)
     models = {name: ModelSettings(name, each, "m", stream) for name, each in upstreams.items()}
-    return Settings(upstreams=upstreams, models=models)
+    return Settings(upstreams=upstreams, models=models, processors=processors)
 
 
 # ---- bodies of the largest sizes -------------------------------------------------------------------------------------
@@ -224,6 +224,67 @@ def wide_schema(properties: int) -> dict[str, Any]:
     return {"type": "object", "properties": members, "required": [*members]}
 
 
+SCHEMA = 128_000
+"""Bytes of a schema that answers are checked against: nearly `limits.schema`, and above `limits.cached_schema`."""
+
+
+def full(make: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the largest schema of a kind that may be checked; its size grows with the number it is made of."""
+    least, most = 1, 2
+    while size_of(make(most)) <= SCHEMA:
+        least, most = most, 2 * most
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if size_of(make(middle)) <= SCHEMA else (least, middle)
+    return make(least)
+
+
+def size_of(schema: dict[str, Any]) -> int:
+    return len(json.dumps(schema))
+
+
+def members(number: int, schema: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"m{at}": schema(at) for at in range(number)}}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return members(1, lambda at: nested(levels - 1)) if levels else {"type": "string"}
+
+
+def chain(length: int) -> dict[str, Any]:
+    """Each definition refers to the next one."""
+    definitions = {f"d{at}": members(1, lambda _, at=at: {"$ref": f"#/$defs/d{at + 1}"}) for at in range(length)}
+    return {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{length}": {"type": "string"}}}
+
+
+SCHEMAS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "wide": lambda n: members(n, lambda at: {"type": "string"}),
+    "empty": lambda n: members(n, lambda at: {}),
+    "deep": lambda n: members(n, lambda at: nested(20)),
+    "references": lambda n: members(n, lambda at: {"$ref": "#/$defs/d"}) | {"$defs": {"d": {"type": "string"}}},
+    "a chain of references": chain,
+    "names": lambda n: {
+        **members(n, lambda at: {"$ref": f"d{at}"}),
+        "$defs": {f"d{at}": {"$id": f"d{at}", "type": "string"} for at in range(n)},
+    },
+    "patterns": lambda n: members(n, lambda at: {"pattern": "^[a-z]{1,20}$"} if at < 256 else {"minLength": at}),
+    "enums": lambda n: members(n, lambda at: {"enum": ["a", "b"]}),
+    "one enum": lambda n: members(1, lambda at: {"enum": [f"v{at}" for at in range(n)]}),
+    "unions": lambda n: members(n, lambda at: {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    "a text": lambda n: {"type": "object", "description": "a" * n},
+}
+REFUSED_SCHEMAS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "positions": lambda n: {"type": "array", "prefixItems": [{} for _ in range(n)]},
+    "names under each other": lambda n: {
+        "allOf": [{"patternProperties": {f"a{at}": {}}} for at in range(200)],
+        **members(n, lambda at: {}),
+    },
+    "relative references": lambda n: {
+        **members(n, lambda at: {"$ref": f"#/$defs/d{at}"}),
+        "$defs": {f"d{at}": {"$id": f"{at}/a"} for at in range(n)},
+    },
+}
+"""Their cost cannot be determined in `limits.schema_steps`, and so they take as long as any."""
 NATIVE_BODIES: dict[str, Callable[[], dict[str, Any]]] = {
     "a conversation": lambda: {"messages": turns()},
     "short texts": lambda: {"messages": [{"role": "user", "content": "a"}] * 29_000},
@@ -244,7 +305,12 @@ DIALECT_BODIES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
 
 
 async def check(
-    monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], *, is_estimated: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any],
+    *processors: dict[str, Any],
+    is_estimated: bool = False,
+    is_refused: bool = False,
 ) -> None:
     """Asserts that a request holds the loop for `MOST` at most, at its best of a few times.
 
@@ -252,10 +318,12 @@ async def check(
         monkeypatch: Measures the work beside the loop.
         path: The route.
         body: The body.
+        processors: The configured processors.
         is_estimated: Whether the upstream may not be asked.
+        is_refused: Whether the request is refused before.
     """
     text, threads = json.dumps(body).encode(), Threads()
-    running = await start(settings(threads.url))
+    running = await start(settings(threads.url, *processors))
     work, seen = running.engine.targets.beside, []
     most = MOST * max(1.0, work_of_a_unit() / UNIT) * (1 if MODULES == "compiled" else INTERPRETED)
     try:
@@ -265,8 +333,8 @@ async def check(
             with stretches.measured():
                 status = await asyncio.to_thread(threads.ask, running.url, path, text)
                 await work.do(breathing.breathe)
-            assert status.split()[1] == (b"400" if threads.asked else b"200"), status
-            assert threads.asked or is_estimated, status
+            assert status.split()[1] == (b"400" if threads.asked or is_refused else b"200"), status
+            assert (threads.asked > 0) is not is_refused or is_estimated, status
             seen.append(max(stretches.turn, stretches.beside))
             if seen[-1] <= most:
                 return
@@ -287,3 +355,12 @@ async def test_a_native_request(monkeypatch: pytest.MonkeyPatch, body: str, prov
 async def test_a_request_in_a_dialect(monkeypatch: pytest.MonkeyPatch, body: str, provider: str) -> None:
     path, make = DIALECT_BODIES[body]
     await check(monkeypatch, path, {"model": provider, **make()}, is_estimated=body == "count")
+
+
+@pytest.mark.parametrize("schema", [*SCHEMAS, *REFUSED_SCHEMAS])
+async def test_a_schema_that_answers_are_checked_against(monkeypatch: pytest.MonkeyPatch, schema: str) -> None:
+    pytest.importorskip("jsonschema_rs")
+    is_refused = schema in REFUSED_SCHEMAS
+    form = {"type": "json_schema", "schema": full((SCHEMAS | REFUSED_SCHEMAS)[schema])}
+    body = native(model="openai", response_format=form)
+    await check(monkeypatch, "/api/v1/stream", body, {"use": "json_stream"}, is_refused=is_refused)

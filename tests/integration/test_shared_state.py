@@ -19,6 +19,8 @@ from gai_fast.model.settings import (
     TargetSettings,
     key_digest,
 )
+from gai_fast.runtime.beside import Beside
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     CHAT,
@@ -35,6 +37,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.integration.test_retry import BUSY, answer, gateway_for
+from tests.limits import replaced
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -402,3 +405,39 @@ async def test_a_limit_that_outlasts_commit_after_is_told_by_its_status(net: Net
     assert (response.status, response.error["code"]) == (429, "rate_limited")
     assert "retry-after" in response.headers
     assert len(upstream.seen) > 1
+
+
+# ---- large requests --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "pieces"), [(NATIVE, 1), (f"{NATIVE}?format=openai", 2)])
+@on_uvloop
+async def test_large_requests_wait_for_the_turn_of_their_caller(
+    net: Net, monkeypatch: pytest.MonkeyPatch, path: str, pieces: int
+) -> None:
+    upstream, do, callers = Scripted(), Beside.do, []
+    gateway = await with_keys(net, upstream, "k1")
+
+    def noted(beside: Beside, work: Any, caller: str = "nobody") -> Any:
+        callers.append(caller)
+        return do(beside, work, caller)
+
+    monkeypatch.setattr(Beside, "do", noted)
+    body = {"model": "m", "stream": True, "messages": MESSAGES * (2 * LIMITS.turn_containers)}
+    for secret in (HOSTILE, OTHER):
+        response = await gateway.ask("POST", path, body, {"authorization": f"Bearer {secret}"})
+        assert response.status == 200
+    assert callers == ["hostile"] * pieces + ["other"] * pieces
+
+
+@on_uvloop
+async def test_a_large_request_that_finds_no_room_is_refused_and_no_fault_of_its_upstream(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Scripted()
+    gateway = await with_keys(net, upstream, "k1", breaker=BreakerSettings(failures=1, window=0.001, open=60))
+    monkeypatch.setattr("gai_fast.runtime.beside.LIMITS", replaced(beside_waiting=0))
+    body = {"model": "m", "messages": MESSAGES * (2 * LIMITS.turn_containers)}
+    response = await gateway.ask("POST", NATIVE, body, {"authorization": f"Bearer {HOSTILE}"})
+    assert (response.status, response.error["reason"], len(upstream.seen)) == (503, "large_requests", 0)
+    assert (await ask(gateway, OTHER)).text == "Hello"

@@ -52,6 +52,12 @@ LINE = b'data: {"a":1}\n\n'
 TEXT = "word " * 40
 
 
+def _named_schemas(n: int) -> dict[str, Any]:
+    """Returns a schema whose members refer to others by their names."""
+    named = {f"d{at}": {"$id": f"d{at}"} for at in range(n)}
+    return {"properties": {f"a{at}": {"$ref": f"d{at}"} for at in range(n)}, "$defs": named}
+
+
 def _fed(make: Callable[[], Any], pieces: list[bytes]) -> Work:
     """Returns the feeding of a parser."""
 
@@ -230,7 +236,7 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     )(),
     **{
         f"cost of a schema, {name}": lambda n, make=make: _refused(check_cost, make(n))
-        for name, make in SCHEMAS.items()
+        for name, make in {**SCHEMAS, "names": _named_schemas}.items()
     },
     # answers
     "usage of a passed answer": lambda n: lambda: _usage_of([b'{"usage":{"a":' * 4] * n),

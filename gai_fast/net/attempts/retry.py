@@ -32,6 +32,7 @@ from gai_fast.model.errors import Code, Error
 from gai_fast.model.settings import ANONYMOUS, BreakerSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.limits import LIMITS
+from gai_fast.runtime.beside import LARGE_REQUESTS
 
 _RETRIED: Final = frozenset[Code](
     {"rate_limited", "overloaded", "timeout", "network", "provider_unavailable", "internal"}
@@ -53,7 +54,7 @@ NO_TOKEN: Final = "upstream_token"
 REFUSED_IDENTITY: Final = "upstream_credentials"
 """The reason of a request whose upstream refuses the identity that gets its tokens."""
 
-_NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", NO_TOKEN, REFUSED_IDENTITY})
+_NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", LARGE_REQUESTS, NO_TOKEN, REFUSED_IDENTITY})
 
 SLOW_CLIENT: Final = "slow_client"
 """The reason of a failure that lies in the client: it reads a shared answer too slowly to find its parts still kept."""
@@ -227,7 +228,7 @@ def is_local_failure(error: Error) -> bool:
 
 
 def _is_not_asked(error: Error) -> bool:
-    """Returns whether nothing was sent: a connection (`max_connections`), a descriptor or a token was missing."""
+    """Returns whether nothing was sent: a connection (`max_connections`), a descriptor, a token or room was missing."""
     return error.phase == "connect" and error.reason in _NOT_ASKED
 
 

@@ -407,7 +407,7 @@ class Targets(AttemptRunner):
             send = partial(
                 self._send_written, api, spec, spec.request, target, adapter, receiver, stream_id, number, key
             )
-            return adapter, redact, WrittenExchange(receiver, self.beside.do(work), send, upstream.name)
+            return adapter, redact, WrittenExchange(receiver, self.beside.do(work, spec.caller), send, upstream.name)
         asked = spec.request
         written = _written(api, spec, asked, target)
         exchange = self._send_written(api, spec, asked, target, adapter, receiver, stream_id, number, key, written)

@@ -89,7 +89,13 @@ class TestPolicy:
             assert RetryPolicy().decide(failed, 0.0).action == action
 
     @pytest.mark.parametrize(
-        ("code", "reason"), [("overloaded", "upstream_pool"), ("overloaded", "descriptors"), ("timeout", "total")]
+        ("code", "reason"),
+        [
+            ("overloaded", "upstream_pool"),
+            ("overloaded", "descriptors"),
+            ("overloaded", "large_requests"),
+            ("timeout", "total"),
+        ],
     )
     def test_who_got_no_connection_of_ours_does_not_wait_for_one_again(self, code: Code, reason: str) -> None:
         failed = failure(code, reason=reason)
