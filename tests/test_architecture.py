@@ -462,6 +462,10 @@ DIALECTS = {name for name in FORMATS if name in PROVIDERS}
 """Dialects whose name is a provider's too."""
 
 
+ATTRIBUTION = "x-anthropic-billing-header:"
+"""How the text begins with which Claude Code names itself to its provider."""
+
+
 def test_formats_name_no_provider() -> None:
     """A dialect's name stands once in its format, and its headers have it. All else that has a provider's name is read
     from the registry of providers (`formats/_signatures.py`).
@@ -476,7 +480,7 @@ def test_formats_name_no_provider() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
         if named.search(node.value)
     }
-    headers = {name for registered in FORMATS for name in get_format(registered).passed_headers}
+    headers = {name for registered in FORMATS for name in get_format(registered).passed_headers} | {ATTRIBUTION}
     assert not violations(
         f"{where}: {text!r}"
         for (folder, text), where in found.items()
@@ -851,7 +855,7 @@ def test_every_module_of_a_kind_is_registered_and_every_registered_one_is_there(
         if (module.folder == kind or module.is_package) and module.path.stem != "limits"
     }
     own = {name for name in there if not name.rpartition(".")[2].startswith("_")}
-    own -= {f"gai_fast.providers.{wing}" for wing in WINGS}
+    own -= {f"gai_fast.providers.{wing}" for wing in WINGS} | {"gai_fast.formats.agents"}
     assert own <= set(registered.values())
     assert {path for path in registered.values() if find_spec(path) is None} == set()
 

@@ -192,7 +192,12 @@ STREAM: Final[Mapping[str, Key]] = {
     "timestamps": switch("`ts` on every event of a compact stream."),
     "envelope": choice("The envelope if the client names none.", "compact", "full"),
     "usage": choice("Whether OpenAI clients get usage that they did not ask for.", "asked", "always"),
-    "on_unsupported": choice("What happens to a field that the upstream does not support.", "error", "drop"),
+    "on_unsupported": choice(
+        "What happens to a field that the upstream does not support; auto: drop for coding agents, else error.",
+        "auto",
+        "error",
+        "drop",
+    ),
     "on_midstream_failure": choice(
         "What happens to an answer whose upstream fails after its first content.", "error", "restart", "continue"
     ),
@@ -370,6 +375,12 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         checks.tag,
         f"^{checks.TAG.pattern}$",
         example="<think>",
+    ),
+    "attribution": choice(
+        "Whether Claude Code's attribution block is sent; auto: in requests that are passed on to Anthropic.",
+        "auto",
+        "keep",
+        "cut",
     ),
     "retries": whole("Retries of a request that failed before its first content.", 0, LIMITS.retries),
     "breaker": Key(

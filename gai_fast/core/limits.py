@@ -30,6 +30,9 @@ class Limits:
     """Characters of a conversation's beginning that are hashed, in 50 µs: half of them from its start and half from its
     end. Prompts of agents differ at either end."""
 
+    cache_key: int = 64
+    """Characters of a `prompt_cache_key`: OpenAI's limit."""
+
     session_user_id: int = 4 * KIB
     """Characters of a `metadata.user_id` that is searched for a session. Claude Code's have 150 to 250."""
 

@@ -202,6 +202,15 @@ def _texts(content: Any) -> Iterator[str]:
                 yield part["text"]
 
 
+def cache_key(session: Session) -> str:
+    """Returns the key under which providers may cache the prompts of a session: its name, or the digest of a long one.
+
+    Args:
+        session: The session.
+    """
+    return session.name if len(session.name) <= LIMITS.cache_key else session.digest
+
+
 def session_digest(name: str, caller: str) -> str:
     """Returns the 16 hex digits by which a session is known.
 

@@ -312,6 +312,31 @@ class Format(ABC):
         """
         return None
 
+    def without_refusal(self, body: dict[str, Any], lost: Sequence[str]) -> list[str]:
+        """Returns the paths of what is left out for every client, and never refused.
+
+        Args:
+            body: The client's JSON object.
+            lost: The paths of what a native request cannot express.
+        """
+        return [path for path in lost if path in self.without_effect]
+
+    def without_attribution(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns a client's body without the text by which its program is billed; the body itself if it has none.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return body
+
+    def parse_attributed(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """Translates a client's request with that text. Raises as `parse_request`, which leaves it out.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return self.parse_request(body)
+
     def is_continued(self, body: dict[str, Any]) -> bool:
         """Returns whether an answer to a client's body may go on after a failure: not if a prefill cannot hold it.
 

@@ -263,6 +263,10 @@ class StreamMetrics:
         "The largest count of an upstream that was absurd, and was replaced by an estimate. 0 if there was none.",
         default=0,
     )
+    dropped: tuple[str, ...] = figure(
+        "The paths of the client's members that the upstream was asked without, at most 20.",
+        default=(),
+    )
     cache: str | None = figure(
         "The source of the answer, if the stream may share one (`[cache]`): `hit`, `joined` or `miss`. Only with "
         "`miss` was a model asked, which costs money.",

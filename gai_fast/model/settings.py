@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, get_args
+from urllib.parse import urlsplit
 
 from gai_fast.model.errors import Forbidden, NotFound
 from gai_fast.model.limits import SHARED
@@ -104,8 +105,9 @@ class StreamSettings(_Snapshot):
     """Seconds for which a detached stream continues without a client."""
     compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
     """The content codings for streams, the preferred one first. If there are none, streams are not compressed."""
-    on_unsupported: OnUnsupported = "error"
-    """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
+    on_unsupported: Literal["auto"] | OnUnsupported = "auto"
+    """Whether a field that the upstream does not support refuses the request, or is left out and logged. `auto`: it is
+    left out for coding agents (`formats/agents.py`), and refuses the request of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,17 @@ class UpstreamSettings(_Snapshot):
     """Ids of what the upstream stores that every caller may name in a request, and patterns with `*`."""
     identity: IdentitySettings | None = None
     """The source of the tokens that requests carry in place of a key. None means that there is none."""
+    attribution: Literal["auto", "keep", "cut"] = "auto"
+    """Whether Claude Code's attribution block is sent. `auto`: in a request that is passed on to Anthropic."""
     function: FunctionSettings | None = None
     """The function that is called in place of a server. None if there is a server."""
+
+    @property
+    def keeps_attribution(self) -> bool:
+        """Whether requests that are passed on keep Claude Code's attribution block, which only Anthropic reads."""
+        if self.attribution != "auto":
+            return self.attribution == "keep"
+        return f".{urlsplit(self.base_url).hostname or ''}".endswith(".anthropic.com")
 
     def shares(self, identifier: str) -> bool:
         """Returns whether every caller may name an id in a request.

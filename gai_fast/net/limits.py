@@ -347,6 +347,9 @@ class Limits:
     refusing_callers: int = 1000
     """Callers for whom such members are kept: a request of another one costs one refusal more."""
 
+    logged_changes: int = 20
+    """Paths of members that were left out of a request, in the stream's line of the access log."""
+
     refused_for: float = 3600.0
     """Seconds for which a target does not get a member that it has refused: its next release may take the member."""
 

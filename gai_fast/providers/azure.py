@@ -68,6 +68,8 @@ class Azure(ChatAPI):
         mends=[ChatChoiceNeedsTools("azure"), ChatPairs("azure")],
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
+    caches_by_key = True
+    marks_cache = True
     unions = "loose"
     strict_is_closed = True
 
@@ -118,6 +120,7 @@ model"."""
 class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
+    caches_by_key = True
     marks_cache = True
     unions = "loose"
     provider = "azure"

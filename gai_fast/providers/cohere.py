@@ -195,7 +195,10 @@ class Cohere(API):
             else:
                 only_its_type = isinstance(part, FilePart)
                 self.leave_out_part(f"{where}.content[{at}]", part, message, target, only_its_type=only_its_type)
-        return self._with_result({**whole, "content": parts or ""}, where, target)
+        content: Any = parts or ""
+        if len(parts) == 1 and parts[0]["type"] == "text":
+            content = parts[0]["text"]  # in the same bytes, whether the client has it as a text or as a part
+        return self._with_result({**whole, "content": content}, where, target)
 
     def _with_result(self, message: dict[str, Any], where: str, target: Target) -> dict[str, Any]:
         """Returns a message in which the result of a tool is not empty: the API refuses that."""

@@ -21,7 +21,7 @@ What is unusual:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -180,13 +180,7 @@ class Gemini(API):
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"contents": self._contents(request, target)}
-        system = [
-            {"text": text}
-            for message in conversation(request)
-            if type(message) is SystemMessage
-            for text in _texts(message)
-            if text
-        ]
+        system = [{"text": text} for message in _instructions(request) for text in _texts(message) if text]
         if system:
             body["systemInstruction"] = {"parts": system}
         if request.tools:
@@ -268,15 +262,21 @@ class Gemini(API):
         sent: list[dict[str, Any]] = []
         names: dict[str, str] = {}
         ids = self._call_ids(request, target)
+        has_begun = False
         for where, message in in_call_order(turns(request)):
             breathe()
             # Of another class, `isinstance` asks the metaclass: 800 instructions.
             if type(message) is SystemMessage:
+                if has_begun:
+                    parts = [{"text": text} for text in _texts(message) if text]
+                    if parts:  # the API has no such text elsewhere, and at the beginning it would change each prompt
+                        target.changes.adjust(f"{where}.role", "user")
+                        add_turn(sent, "user", "parts", parts)
+                        continue
                 if not any(_texts(message)):
                     target.changes.drop_message(where)
-                elif sent:
-                    target.changes.adjust(where, "moved to the beginning")
                 continue
+            has_begun = True
             if type(message) is ToolMessage:
                 role, parts = "user", self._tool_result(where, message, names, ids, target)
             else:
@@ -436,6 +436,14 @@ def _path(model: str) -> str:
     else:
         resource = in_path(model, "a resource", "/")
     return f"/{version}/{resource}:streamGenerateContent?alt=sse"
+
+
+def _instructions(request: Request) -> Iterator[SystemMessage]:
+    """Yields the system messages before all others."""
+    for message in conversation(request):
+        if not isinstance(message, SystemMessage):
+            return
+        yield message
 
 
 def _texts(message: SystemMessage) -> list[str]:

@@ -128,6 +128,7 @@ class Mistral(ChatAPI):
     models_path = "/v1/models"
     stream_options: ClassVar = {}
     tool_parts = ChatAPI.user_parts
+    caches_by_key = True
     rules: ClassVar = _rules(_PARTS)
 
     def rules_of(self, target: Target) -> RequestRules:

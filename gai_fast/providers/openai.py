@@ -61,6 +61,8 @@ class OpenAI(ChatAPI):
     unions = "loose"
     strict_is_closed = True
     summaries = frozenset({"auto", "none"})  # this API shows none
+    caches_by_key = True
+    marks_cache = True
 
     def own_tool(self, kind: str, target: Target) -> OwnTool | None:
         # Only the models that are made for it search in this API.
@@ -163,6 +165,7 @@ class OpenAIResponses(ResponsesAPI):
     compact_path = "/responses/compact"
     keyed_paths = _KEYED
 
+    caches_by_key = True
     marks_cache = True
     unions = "loose"
     provider = "openai"

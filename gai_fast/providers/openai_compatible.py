@@ -54,6 +54,8 @@ class Compatible(ChatAPI):
         ),
     )
 
+    caches_by_key = True
+
     def _with_known_choice(self, request: Request, target: Target, options: Any) -> Request:
         return request  # some servers may ignore a choice of a tool that is not there
 

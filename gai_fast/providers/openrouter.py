@@ -95,6 +95,7 @@ class OpenRouter(ChatAPI):
     user_parts = ChatAPI.user_parts | {VideoPart}
     tool_parts = frozenset({TextPart, ImagePart})
     efforts = ("none", "minimal", "low", "medium", "high", "xhigh")
+    marks_cache = True
     own_tools: ClassVar = {
         "web_search": OwnTool(
             {"id": "web"}, {"allowed_domains": "include_domains", "blocked_domains": "exclude_domains"}

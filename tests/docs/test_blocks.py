@@ -80,6 +80,8 @@ ELSEWHERE: Final = {
     ("docs/providers.md", "python"): "integration/test_own_models.py",
     ("docs/troubleshooting.md", "nginx"): "integration/test_behind_nginx.py",
     ("programs/README.md", "toml"): "docs/test_programs.py",
+    ("docs/programs.md", "toml"): "agents/test_sessions.py",
+    ("docs/programs.md", "bash"): "agents/test_sessions.py",
     **{
         (page, "toml"): "docs/test_configurations.py"
         for page in (

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
+from gai_fast.formats.messages.attribution import without_attribution
 from gai_fast.formats.messages.members import read_messages_members
 from gai_fast.formats.messages.parts import DIALECT, error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
-from gai_fast.formats.messages.request import is_continued, read_messages_request
+from gai_fast.formats.messages.request import is_continued, lost_tool_searches, read_messages_request
 from gai_fast.formats.messages.stream import Messages
 from gai_fast.formats.messages.whole import WholeMessage
 from gai_fast.kernels import encode_json
@@ -53,6 +54,18 @@ class AnthropicFormat(DialectFormat):
     def streamed(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns a copy of the body that asks for a stream."""
         return {**body, "stream": True}
+
+    def without_refusal(self, body: dict[str, Any], lost: Sequence[str]) -> list[str]:
+        """Returns the paths of Anthropic's own searches for tools: all tools are sent in their place."""
+        return lost_tool_searches(body, lost)
+
+    def without_attribution(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns the body without Claude Code's attribution block; the body itself if it has none."""
+        return without_attribution(body)
+
+    def parse_attributed(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """Translates a request as `parse_request`, and keeps the attribution block."""
+        return read_messages_request(body, keeps_attribution=True)
 
     def is_continued(self, body: dict[str, Any]) -> bool:
         """Returns whether no tools of a container or of MCP servers run within the answer."""

@@ -52,6 +52,9 @@ _ERROR_CODES: Final = {"thread": "thread_unsupported_request", "store_sealed": "
 # Statuses with a type of their own (Anthropic's page of errors).
 _STATUS_TYPES: Final = {402: "billing_error", 409: "conflict_error", 413: "request_too_large"}
 
+_TOO_LONG: Final = "prompt is too long: "
+"""How Anthropic's message of `context_length_exceeded` begins: Claude Code compacts a conversation on these words."""
+
 _OVERLOADED: Final = 529
 
 
@@ -230,9 +233,12 @@ def error_object(error: Error) -> dict[str, Any]:
     if own.get("message") and own.get("type"):
         return {key: own[key] for key in ("type", "message", "details") if key in own}
     kind = _STATUS_TYPES.get(error.status) or _ERROR_TYPES.get(error.code, "api_error")
+    message = error.message
+    if error.code == "context_length_exceeded" and not message.startswith(_TOO_LONG):
+        message = f"{_TOO_LONG}{message}"
     code = _ERROR_CODES.get(error.reason or "", error.code)
     details = {"error_code": code, "param": error.param} if error.param else {"error_code": code}
-    return {"type": kind, "message": error.message, "details": details}
+    return {"type": kind, "message": message, "details": details}
 
 
 def error_status(error: Error) -> int:

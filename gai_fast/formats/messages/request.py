@@ -8,10 +8,11 @@ and no route. Fields that affect only Anthropic, and are harmless elsewhere, go 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import open_signature
+from gai_fast.core.session import session_of_user
 from gai_fast.formats._members import (
     DialectReader,
     cache_mark,
@@ -22,6 +23,7 @@ from gai_fast.formats._members import (
     unknown_members,
     unserved_members,
 )
+from gai_fast.formats.messages.attribution import without_attribution
 from gai_fast.formats.messages.parts import native_author
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
@@ -87,18 +89,30 @@ def is_continued(body: dict[str, Any]) -> bool:
     return not any(body.get(key) for key in _RUNNING)
 
 
-def read_messages_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a Messages request into a native one; see `Format.parse_request`."""
+def read_messages_request(body: dict[str, Any], *, keeps_attribution: bool = False) -> tuple[Request, list[str]]:
+    """Translates a Messages request into a native one; see `Format.parse_request`.
+
+    Args:
+        body: The client's JSON object.
+        keeps_attribution: Whether Claude Code's attribution block is kept.
+    """
     _check_thread(body)
-    return _MessagesReader().request(body)
+    return _MessagesReader(keeps_attribution=keeps_attribution).request(body)
 
 
 class _MessagesReader(DialectReader):
-    """Reads one request of the dialect."""
+    """Reads one request of the dialect.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_attribution: Whether Claude Code's attribution block is kept.
+    """
+
+    def __init__(self, *, keeps_attribution: bool = False) -> None:
         super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
+        self._keeps_attribution = keeps_attribution
         self._calls: set[str] = set()
+        self._named: dict[str, None] = {}
+        """The names of tools that the conversation names, in the order of their first naming."""
 
     def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
@@ -117,14 +131,14 @@ class _MessagesReader(DialectReader):
         for at, sequence in enumerate(stop or ()):
             require_type(sequence, f"$.stop_sequences[{at}]", str)
         native["stop"] = stop or []
-        native["tools"] = self._tools(body)
         native |= self._tool_choice(body)
+        native["tools"] = self._tools(body)
         native |= self._output(body)
         options: dict[str, Any] = {}
         if not _MAY_BE_HARMLESS.isdisjoint(body):  # seldom, and six look-ups cost 600 instructions more
             options = {key: body[key] for key in _HARMLESS if body.get(key) is not None}
         user = member(member(body, "metadata", "$", dict) or {}, "user_id", "$.metadata", str)
-        if user is not None:
+        if user is not None and session_of_user(user) is None:  # else Claude Code's, which only Anthropic takes
             native["user"] = user
             self.moved["$.user"] = "$.metadata.user_id"
         options |= self._thinking(body, native)
@@ -139,7 +153,12 @@ class _MessagesReader(DialectReader):
         content = member(body, "system", "$", str, list)
         if not content:
             return []
-        return [{"role": "system", "content": self._texts(content, "$.system")}]
+        texts = self._texts(content, "$.system")
+        if not self._keeps_attribution:
+            texts = without_attribution({"system": texts}).get("system", [])
+            if not texts:
+                return []
+        return [{"role": "system", "content": texts}]
 
     def _texts(self, content: str | list[Any], path: str) -> str | list[dict[str, Any]]:
         """Returns content that may hold only text; other blocks are added to `lost`."""
@@ -284,9 +303,10 @@ class _MessagesReader(DialectReader):
                 parts += [] if medium is None else [medium]
             elif kind == "search_result":
                 parts.append(self._search_result(part, here))
-            elif kind == "tool_reference":  # of a search for tools: all are declared to other providers
+            elif kind == "tool_reference":  # of a client's search for tools
                 self.lost += unknown_members(part, here, ("type", "tool_name", "cache_control"))
                 name = required(part, "tool_name", here, str)
+                self._named[name] = None
                 parts.append({"type": "text", "text": name, **cache_mark(part, here)})
             else:
                 self.lost.append(here[2:])
@@ -323,6 +343,8 @@ class _MessagesReader(DialectReader):
             elif kind == "tool_use":
                 parts.append(self._call(block, here))
             elif kind in _OWN_BLOCKS or kind.endswith("_tool_result"):
+                if kind == _SEARCH_RESULT:
+                    self._named.update(dict.fromkeys(_found_tools(block.get("content"))))
                 parts.append({"type": "provider_block", "provider": native_author(), "block": block})
             else:
                 self.lost.append(here[2:])
@@ -339,42 +361,71 @@ class _MessagesReader(DialectReader):
         call_id = required(block, "id", path, str)
         self._calls.add(call_id)
         name, given = required(block, "name", path, str), required(block, "input", path, dict)
+        self._named[name] = None
         return {"type": "tool_call", "call_id": call_id, "name": name, "input": given}
 
     # -- tools, thinking, format --
 
     def _tools(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Returns the tools. Deferred ones that the conversation has named follow the others; called after the rest.
+
+        Each turn names the tools of the turn before, in the same order: the list of tools only grows.
+        """
         tools: list[dict[str, Any]] = []
-        for at, tool in enumerate(member(body, "tools", "$", list) or ()):
+        given: list[Any] = member(body, "tools", "$", list) or []
+        deferred: dict[str, int] = {}
+        may_defer: bool | None = None
+        for at, tool in enumerate(given):
             path = f"$.tools[{at}]"
             require_type(tool, path, dict)
-            kind = member(tool, "type", path, str) or "custom"
-            if kind != "custom":
-                native = self._server_tool(tool, kind, path)
-                if native is None:
-                    self.lost.append(path[2:])  # a tool that only Anthropic's models know
-                else:
-                    self.moved[f"$.tools[{len(tools)}].options"] = path
-                    self.moved[f"$.tools[{len(tools)}]"] = path
-                    tools.append(native)
-                continue
-            known = ["type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"]
-            known += [key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]
-            self.lost += unknown_members(tool, path, known)
-            members = {
-                "name": required(tool, "name", path, str),
-                "description": member(tool, "description", path, str),
-                "parameters": required(tool, "input_schema", path, dict),
-                "strict": member(tool, "strict", path, bool),
-                **cache_mark(tool, path),
-            }
-            self.moved[f"$.tools[{len(tools)}]"] = path
-            tools.append({key: value for key, value in members.items() if value is not None})
+            if member(tool, "defer_loading", path, bool):
+                if may_defer is None:
+                    may_defer = not any(_is_tool_search(each) for each in given)
+                if may_defer:
+                    deferred.setdefault(required(tool, "name", path, str), at)
+                    continue
+            self._tool(tool, path, tools)
+        if deferred:
+            declared = {tool.get("name") for tool in tools}
+            for name in self._named:
+                place = deferred.get(name)
+                if place is not None and name not in declared:
+                    self._tool(given[place], f"$.tools[{place}]", tools)
         return tools
+
+    def _tool(self, tool: dict[str, Any], path: str, tools: list[dict[str, Any]]) -> None:
+        """Adds the native tool of a tool.
+
+        Args:
+            tool: The tool.
+            path: Its path.
+            tools: Gets the native tool.
+        """
+        kind = member(tool, "type", path, str) or "custom"
+        if kind != "custom":
+            native = self._server_tool(tool, kind, path)
+            if native is None:
+                self.lost.append(path[2:])  # a tool that only Anthropic's models know
+            else:
+                self.moved[f"$.tools[{len(tools)}].options"] = path
+                self.moved[f"$.tools[{len(tools)}]"] = path
+                tools.append(native)
+            return
+        known = [*_TOOL_MEMBERS, *[key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]]
+        self.lost += unknown_members(tool, path, known)
+        members = {
+            "name": required(tool, "name", path, str),
+            "description": member(tool, "description", path, str),
+            "parameters": required(tool, "input_schema", path, dict),
+            "strict": member(tool, "strict", path, bool),
+            **cache_mark(tool, path),
+        }
+        self.moved[f"$.tools[{len(tools)}]"] = path
+        tools.append({key: value for key, value in members.items() if value is not None})
 
     def _server_tool(self, tool: dict[str, Any], kind: str, path: str) -> dict[str, Any] | None:
         """Returns the native tool for a tool that Anthropic runs. None if other providers have none like it."""
-        known = ("type", "name", "cache_control", "allowed_callers")
+        known = ("type", "name", "cache_control", "allowed_callers", "defer_loading")
         if kind.startswith("web_search_"):
             self.lost += unknown_members(tool, path, (*known, *_SEARCH_OPTIONS))
             options = {name: tool[name] for name in _SEARCH_OPTIONS if tool.get(name) is not None}
@@ -396,7 +447,9 @@ class _MessagesReader(DialectReader):
             native["parallel_tool_calls"] = False
             self.moved["$.parallel_tool_calls"] = f"{path}.disable_parallel_tool_use"
         if kind == "tool":
-            return native | {"tool_choice": {"name": required(choice, "name", path, str)}}
+            name = required(choice, "name", path, str)
+            self._named[name] = None
+            return native | {"tool_choice": {"name": name}}
         if kind not in _TOOL_CHOICES:
             raise invalid("The type is none of auto, any, tool, none", f"{path}.type")
         return native | {"tool_choice": _TOOL_CHOICES[kind]}
@@ -451,8 +504,54 @@ _OWN_BLOCKS: Final = frozenset(("server_tool_use", "mcp_tool_use", "compaction",
 """Blocks of an answer, beside results of tools, that mean nothing to other providers: they are asked without them."""
 _SEARCH_OPTIONS: Final = ("allowed_domains", "blocked_domains", "max_uses", "user_location")
 """Members of a search of the web that other providers have, too."""
-_PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_loading": False, "input_examples": []}
+_TOOL_MEMBERS: Final = (
+    "type",
+    "name",
+    "description",
+    "input_schema",
+    "strict",
+    "cache_control",
+    "eager_input_streaming",
+    "defer_loading",
+)
+_PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "input_examples": []}
 """Members of a tool, with their default values."""
+
+_TOOL_SEARCH: Final = "tool_search_tool_"
+"""The beginning of the types of Anthropic's own searches for tools."""
+_SEARCH_RESULT: Final = "tool_search_tool_result"
+
+
+def _is_tool_search(tool: Any) -> bool:
+    """Returns whether a tool is Anthropic's own search for tools, which the gateway does not run.
+
+    Args:
+        tool: An item of `tools`, of any type.
+    """
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return isinstance(kind, str) and kind.startswith(_TOOL_SEARCH)
+
+
+def lost_tool_searches(body: dict[str, Any], lost: Sequence[str]) -> list[str]:
+    """Returns the paths of the searches for tools among what a native request cannot express.
+
+    Args:
+        body: The client's JSON object.
+        lost: The paths.
+    """
+    searches = {f"tools[{at}]" for at, tool in enumerate(body.get("tools") or ()) if _is_tool_search(tool)}
+    return [path for path in lost if path in searches]
+
+
+def _found_tools(content: Any) -> list[str]:
+    """Returns the names of the tools that Anthropic's own search has found.
+
+    Args:
+        content: The content of the search's result, of any type: an object with references, or references.
+    """
+    found = content.get("tool_references") if isinstance(content, dict) else content
+    names = [one.get("tool_name") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [name for name in names if isinstance(name, str)]
 
 
 def _reasoning(text: str, signature: str, path: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Owns the mapping of each kind of item. Adjacent items of the assistant's turn (messages, reasoning and calls) become one
 native message. Items of tools that the provider ran are dropped: clients send back every item of an answer, and the
-answer's text contains the outcome. Items that only their upstream has, and items of built-in tools that the client
-runs, cannot be expressed.
+answer's text contains the outcome. Items of built-in tools that the client runs cannot be expressed. Items that only
+their upstream has are refused, whatever `on_unsupported` is: without them it is another question.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS, DIALECT, flat_name
 from gai_fast.formats.responses.tools import PROVIDER_RUNS
+from gai_fast.model.errors import Unsupported
 
 
 class InputReader:
@@ -79,6 +80,9 @@ class InputReader:
             self._call(item, path, kind)
         elif kind in ("function_call_output", "custom_tool_call_output"):
             self._result(item, path)
+        elif kind == "item_reference":
+            text = f"`{path[2:]}` names an item that the upstream does not support: send the item itself"
+            raise Unsupported(message=text, reason="conversation")
         elif kind == ADDITIONAL_TOOLS:
             self.additional_tools.append((path, item))
         elif kind not in PROVIDER_RUNS:

@@ -169,6 +169,7 @@ class StreamSpec:
         ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
         unsupported: The client's choice for fields that the upstream does not support. None if the model's
             `on_unsupported` decides.
+        is_agent: The client is a coding agent.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.
         other: Makes the spec for another model, if more than the model differs. Also gets this spec if events of an
@@ -209,6 +210,7 @@ class StreamSpec:
     left_out: Sequence[str] = ()
     ignored: Sequence[str] = ()
     unsupported: OnUnsupported | None = None
+    is_agent: bool = False
     prompt_characters: int | None = None
     is_retry: bool = False
     other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None
@@ -230,7 +232,10 @@ class StreamSpec:
     @property
     def on_unsupported(self) -> OnUnsupported:
         """Whether a field that the upstream does not support is refused or left out."""
-        return self.unsupported or self.model.stream.on_unsupported
+        chosen = self.unsupported or self.model.stream.on_unsupported
+        if chosen != "auto":
+            return chosen
+        return "drop" if self.is_agent else "error"
 
     @property
     def answering(self) -> str:

@@ -6,6 +6,7 @@ from gai_fast.core.relay import Relay
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import total_of
 from gai_fast.net.attempts.attempts import Attempts
+from gai_fast.net.limits import LIMITS
 
 
 def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -> StreamMetrics:
@@ -47,6 +48,9 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         charges=charges,
         cache=None if spec.sharing is None else spec.sharing.role,
     )
+    attempt = attempts.attempt
+    if attempt is not None and attempt.adapter.changes is not None:
+        metrics.dropped = tuple(attempt.adapter.changes.dropped[: LIMITS.logged_changes])
     if attempts.bill.absurd_tokens:
         metrics.absurd_tokens = attempts.bill.absurd_tokens
     return metrics

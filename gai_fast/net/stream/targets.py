@@ -14,7 +14,7 @@ from random import Random
 from secrets import token_bytes
 from typing import Any, Literal
 
-from gai_fast.core.session import Session, beginning, session_digest
+from gai_fast.core.session import Session, beginning, cache_key, session_digest
 from gai_fast.model.changes import Changes
 from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
@@ -448,6 +448,8 @@ class Targets(AttemptRunner):
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
         target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
+        if spec.session is not None:
+            target.cache_key = cache_key(spec.session)
         if not self._refused.is_empty:
             target.refused = self._refused.left_out(target_key(model), spec.caller, self._loop.time())
         if spec.without is not None and spec.without[0] == target_key(model):

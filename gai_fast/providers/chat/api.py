@@ -97,6 +97,8 @@ class ChatAPI(API):
         body = template.render(request)
         if body is None:
             return super().build_request(request, target)
+        if target.cache_key is not None and self.caches_by_key:
+            body = b'%b,"prompt_cache_key":%b}' % (body[:-1], encode_json(target.cache_key))
         api_key, headers = template.known
         if api_key != target.api_key:
             headers = tuple(self.headers(target))
@@ -242,8 +244,10 @@ class ChatAPI(API):
         if isinstance(message, UserMessage):  # most are, and each check costs 0.1 µs
             text = message.content
             if isinstance(text, str):
-                return {"role": "user", "content": text}
+                return {"role": "user", "content": [_text_part(text)] if target.marks_texts else text}
             parts = self._parts(message, path, target, self.user_parts)
+            if len(parts) == 1 and not target.marks_texts and parts[0]["type"] == "text":
+                return {"role": "user", "content": parts[0]["text"]}
             return {"role": "user", "content": parts} if parts else None
         if isinstance(message, SystemMessage):
             return {"role": "system", "content": self.content(message, path, target, _TEXT)}
@@ -258,6 +262,9 @@ class ChatAPI(API):
     ) -> str | list[dict[str, Any]]:
         """Returns content as one text, or as parts if it has several texts or other parts.
 
+        What was said before has the same bytes in each turn, however the client wraps it and wherever a mark stands:
+        in a request with marks each text is a part, in all others a single text is none.
+
         Args:
             message: The message.
             path: Its path in the native request.
@@ -265,8 +272,10 @@ class ChatAPI(API):
             known: The kinds of parts that the message may hold.
         """
         if isinstance(message.content, str):
-            return message.content
+            return [_text_part(message.content)] if target.marks_texts else message.content
         parts = self._parts(message, path, target, known)
+        if target.marks_texts:
+            return parts or ""
         if any(part["type"] != "text" or len(part) > _PLAIN_TEXT for part in parts):
             return parts
         texts = [part["text"] for part in parts]
@@ -328,7 +337,8 @@ class ChatAPI(API):
     def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
         """Returns an assistant message with its calls, and with its reasoning if the provider accepts it."""
         if isinstance(message.content, str):
-            return {"role": "assistant", "content": message.content}
+            said = message.content
+            return {"role": "assistant", "content": [_text_part(said)] if target.marks_texts and said else said}
         text = self.content(message, path, target, _TEXT)
         reasoning = [part for part in message.content if isinstance(part, ReasoningPart)]
         calls = [part for part in message.content if isinstance(part, ToolCallPart)]
@@ -488,6 +498,10 @@ def _alternate(messages: list[Message], query: Any) -> bool:
         if type(message) is not (UserMessage if is_user else AssistantMessage):
             return False
     return is_user == (query is _UNSET)
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
 # Constants: a name look-up costs 30 ns.

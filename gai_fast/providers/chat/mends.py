@@ -277,9 +277,10 @@ def _is_silent(message: Any) -> bool:
 
 
 class NoLateSystem(Mend):
-    """Makes system messages the user's after an answer or a result, and at the end, and reports it.
+    """Makes system messages the user's after an answer or a result, at the end, and before an answer; reports it.
 
-    "Unexpected role 'system' after role 'assistant'", "Expected last role User or Tool": Mistral's API.
+    "Unexpected role 'system' after role 'assistant'", "Expected last role User or Tool": Mistral's API. Before an
+    answer, because the message was the last one when that answer was asked for: each turn repeats the turn before.
     """
 
     def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
@@ -287,18 +288,25 @@ class NoLateSystem(Mend):
         if not isinstance(messages, list) or not messages:
             return False
         before: Any = None
+        has_begun = False
         for message in messages:
             role = _role(message)
             if role == "system" and (before == "assistant" or before == "tool"):
                 return True
+            if role == "assistant" and before == "system" and has_begun:
+                return True
+            has_begun = has_begun or role != "system"
             before = role
         return bool(before == "system")
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         messages: list[Any] = body["messages"]
         sent: list[Any] = []
+        has_begun = False
         for at, message in enumerate(messages):
+            has_begun = has_begun or _role(message) != "system"
             is_late = at == len(messages) - 1 or (sent and _role(sent[-1]) in ("assistant", "tool"))
+            is_late = is_late or (has_begun and _role(messages[at + 1]) == "assistant")
             if is_late and _role(message) == "system":
                 changes.adjust(f"messages[{at}].role", "user")
                 message = {**message, "role": "user"}

@@ -36,7 +36,7 @@ from gai_fast.providers.requests.client_members import client_member
 from gai_fast.providers.requests.clouds import InCloud
 from gai_fast.providers.requests.native_rules import NativeRules, has_strict_schemas
 from gai_fast.providers.requests.own_tools import OwnTool
-from gai_fast.providers.requests.parts import merged, paired, with_own_ids
+from gai_fast.providers.requests.parts import has_cache_marks, merged, paired, with_cache_key, with_own_ids
 from gai_fast.providers.requests.refusals import (
     RefusedMember,
     added_to,
@@ -122,6 +122,10 @@ class API(NativeRules):
     """Whether each signature of the provider, whatever API it came from, is its whole reasoning, encrypted."""
     signs_texts: ClassVar[bool] = False
     """Whether a signature without a reasoning text is of the visible text."""
+    caches_by_key: ClassVar[bool] = False
+    """Whether the API has `prompt_cache_key`. A native request of a named session gets one if it has none."""
+    marks_cache: ClassVar[bool] = False
+    """Whether the API has marks of cached parts."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
     may also be `null`. All other members are sent unchanged; the upstream validates them."""
@@ -159,6 +163,10 @@ class API(NativeRules):
         if settings is not None and settings.tuning is not None:
             request = tuned(request, settings.tuning)
         request = with_own_ids(request)
+        if self.marks_cache:
+            target.marks_texts = has_cache_marks(request)
+        if target.cache_key is not None and self.caches_by_key:
+            request = with_cache_key(request, target.cache_key)
         if self.says_all:
             request = self._without_silent_end(request, target)
         own: list[tuple[Tool, OwnTool]] = []
@@ -251,7 +259,8 @@ class API(NativeRules):
 
     def _plain(self, target: Target) -> dict[str, Any]:
         """Returns the body for a request without any wish: what a target is sent of the gateway's own making."""
-        return self._written(_PROBE, Target(target.model, None, "drop", target.corrections, target.settings))
+        plain = Target(target.model, None, "drop", target.corrections, target.settings, cache_key=target.cache_key)
+        return self._written(_PROBE, plain)
 
     def refused_member(
         self, request: Request | Mapping[str, Any], target: Target, error: Error

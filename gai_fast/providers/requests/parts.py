@@ -224,6 +224,34 @@ def paired(request: Request, changes: Changes) -> Request:
     return replace(request, messages=[message for _, message in kept])
 
 
+def has_cache_marks(request: Request) -> bool:
+    """Returns whether a tool or a part of a request is marked as the end of a cached part of the prompt."""
+    for tool in request.tools:
+        if tool.cache:
+            return True
+    for message in request.messages:
+        content: Any = message.content
+        if type(content) is str:
+            continue
+        for part in content:
+            if getattr(part, "cache", False):
+                return True
+    return False
+
+
+def with_cache_key(request: Request, key: str) -> Request:
+    """Returns a request whose prompt is cached under a key, unless it has a key of its own.
+
+    Args:
+        request: The request.
+        key: The key.
+    """
+    cache = request.cache
+    if cache is UNSET:
+        return replace(request, cache=Cache(key=key))
+    return request if cache.key else replace(request, cache=replace(cache, key=key))
+
+
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _OPENAI_TTLS: Final = {1800: "30m", 43_200: "12h"}
 _ANTHROPIC_TTLS: Final = {300: "5m", 3600: "1h"}

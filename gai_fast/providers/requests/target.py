@@ -22,9 +22,23 @@ class Target:
         corrections: The facts of the model that the configuration corrects, by name (`_facts.checked_facts`).
         settings: The model, if the configuration changes its requests.
         refused: The paths of members that the upstream has refused: left out if a request can do without them.
+        cache_key: The key under which the provider may cache the prompts of the request's session. None without one.
+
+    Attributes:
+        marks_texts: Whether the request has marks of cached parts: each of its texts is then sent as a part.
     """
 
-    __slots__ = ("_changes", "api_key", "corrections", "model", "on_unsupported", "refused", "settings")
+    __slots__ = (
+        "_changes",
+        "api_key",
+        "cache_key",
+        "corrections",
+        "marks_texts",
+        "model",
+        "on_unsupported",
+        "refused",
+        "settings",
+    )
 
     def __init__(
         self,
@@ -34,6 +48,7 @@ class Target:
         corrections: Mapping[str, Any] = NO_CORRECTIONS,
         settings: ModelSettings | None = None,
         refused: Sequence[str] = (),
+        cache_key: str | None = None,
     ) -> None:
         self.model = model
         self.api_key = api_key
@@ -41,6 +56,8 @@ class Target:
         self.corrections = corrections
         self.settings = settings
         self.refused = refused
+        self.cache_key = cache_key
+        self.marks_texts = False
         self._changes: Changes | None = None
 
     @property

@@ -75,10 +75,6 @@ class ResponsesAPI(API):
         "user": "user",
         "safety_identifier": "safety_identifier",
     }
-    marks_cache: ClassVar[bool] = False
-    """Whether the API has `prompt_cache_key` and marks of cached parts."""
-    caches_by_key: ClassVar[bool] = False
-    """Whether the API has `prompt_cache_key` alone."""
     own_tools: ClassVar[Mapping[str, OwnTool]] = {"web_search": RESPONSES_SEARCH, "code_execution": RESPONSES_CODE}
     chooses_own_tools: ClassVar[bool] = True
     encrypts_reasoning: ClassVar[bool] = True
@@ -190,9 +186,9 @@ class ResponsesAPI(API):
     def _content(
         self, message: Message, path: str, target: Target, known: tuple[str, ...]
     ) -> str | list[dict[str, Any]]:
-        """Returns content as one text, or as parts if it has several texts or other parts."""
+        """Returns content as one text, or as parts if it has several texts or other parts, or the request has marks."""
         if isinstance(message.content, str):
-            return message.content
+            return [{"type": "input_text", "text": message.content}] if target.marks_texts else message.content
         parts: list[dict[str, Any]] = []
         for at, part in enumerate(message.content):
             if isinstance(part, ProviderBlockPart):
@@ -209,7 +205,12 @@ class ResponsesAPI(API):
                 parts.append(sent)
             else:
                 self.leave_out_part(f"{path}.content[{at}]", part, message, target)
-        if len(parts) == 1 and parts[0]["type"] == "input_text" and len(parts[0]) == _PLAIN_TEXT:
+        if (
+            len(parts) == 1
+            and not target.marks_texts
+            and parts[0]["type"] == "input_text"
+            and len(parts[0]) == _PLAIN_TEXT
+        ):
             text: str = parts[0]["text"]
             return text
         return parts or ""

@@ -143,6 +143,7 @@ def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "bytes": metrics.bytes_out,
         "retries": metrics.retries,
         "fallbacks": metrics.fallbacks,
+        "dropped": [*metrics.dropped] or None,
     }
 
 

@@ -72,6 +72,7 @@ def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "input_tokens": usage.get("input_tokens"),
         "output_tokens": usage.get("output_tokens"),
         "usage_source": usage.get("source"),
+        "dropped": [*metrics.dropped] or None,
     }
     return {key: value for key, value in fields.items() if value not in (None, "")} | metrics.as_dict()
 

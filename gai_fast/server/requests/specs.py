@@ -21,6 +21,7 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
+from gai_fast.formats.agents import is_agent
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
@@ -108,6 +109,7 @@ class SpecBuilder:
             dialect=negotiated.name,
             left_out=left_out,
             unsupported=_on_unsupported(incoming),
+            is_agent=is_agent(incoming.key_headers.get("user-agent")),
             prompt_characters=characters(request),
             is_retry=is_retry(incoming),
             caller=incoming.caller,
@@ -186,7 +188,7 @@ class SpecBuilder:
             raise AssertionError(f"format {dialect.name!r} passes no whole answer on")
         spec = StreamSpec(
             model,
-            body,
+            _attributed(dialect, body, model),
             frames,
             frames=frames,
             hold=True,
@@ -277,6 +279,12 @@ def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
     return native
 
 
+def _attributed(dialect: Format, body: dict[str, Any], model: ModelSettings) -> dict[str, Any]:
+    """Returns a client's body that is passed on, without Claude Code's attribution block unless its server reads it."""
+    cut = dialect.without_attribution(body)
+    return body if cut is body or model.upstream.keeps_attribution else cut
+
+
 def check_translated(containers: int) -> None:
     """Checks that a request may be translated, which cannot be interrupted. A native one always is.
 
@@ -315,6 +323,7 @@ class _DialectSpecs:
         "_header",
         "_home",
         "_incoming",
+        "_is_agent",
         "_negotiated",
         "_session",
         "_unsupported",
@@ -341,6 +350,7 @@ class _DialectSpecs:
         self._header = header
         self._session = session
         self._home = home
+        self._is_agent = is_agent(incoming.key_headers.get("user-agent"))
         self._unsupported = _on_unsupported(incoming)
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
@@ -384,7 +394,7 @@ class _DialectSpecs:
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = asked.body
+        body = _attributed(dialect, asked.body, model)
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -396,13 +406,19 @@ class _DialectSpecs:
         left_out: Sequence[str] = ()
         ignored: Sequence[str] = ()
         request: Request | dict[str, Any]
-        own = dialect.streamed(asked.body) if api.dialect == dialect.name else None
+        own: dict[str, Any] | None = None
+        if api.dialect == dialect.name:
+            own = dialect.streamed(_attributed(dialect, asked.body, model))
         if own is None:
             check_translated(self._containers)
-            request, lost = _native(asked, dialect)
-            left_out = [path for path in lost if path not in dialect.without_effect]
-            if len(left_out) < len(lost):
-                ignored = [path for path in lost if path in dialect.without_effect]
+            if model.upstream.attribution == "keep":
+                request, lost = dialect.parse_attributed(asked.body)
+            else:
+                request, lost = _native(asked, dialect)
+            if lost:
+                ignored = dialect.without_refusal(asked.body, lost)
+                refused = {*lost}.difference(ignored)
+                left_out = [path for path in lost if path in refused]
         else:
             request = dialect.with_usage(own) if api.stream_options else own
         output, deltas, chain = self._encoder(request, before)
@@ -441,6 +457,7 @@ class _DialectSpecs:
             left_out=left_out,
             ignored=ignored,
             unsupported=self._unsupported,
+            is_agent=self._is_agent,
             prompt_characters=asked.prompt_characters,
             is_retry=is_retry(incoming),
             other=self.spec,

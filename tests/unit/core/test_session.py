@@ -12,6 +12,7 @@ from gai_fast.core.session import (
     HEADERS,
     Session,
     beginning,
+    cache_key,
     named_session,
     session_digest,
     session_name,
@@ -116,6 +117,11 @@ def test_a_digest_is_of_the_name_and_the_caller() -> None:
     assert len(digests) == 6
     assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
     assert session_digest("a", "c") == session_digest("a", "c") == "9bb8666ccc80067b"
+
+
+def test_the_key_of_a_cache_is_the_name_or_the_digest_of_a_long_one() -> None:
+    assert cache_key(Session("x" * 64, "d")) == "x" * 64
+    assert cache_key(Session("x" * 65, "d")) == "d"
 
 
 def test_a_digest_takes_any_text() -> None:

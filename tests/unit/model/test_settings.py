@@ -237,3 +237,18 @@ def test_the_peer_of_an_upstream_says_how_it_is_reached_and_has_none_of_its_keys
     assert {each.name for each in dataclasses.fields(Peer)} == {"url", *fields}
     assert dataclasses.replace(upstream, name="other", api_key=None, retries=0).peer == upstream.peer
     assert "pass" not in repr(upstream.peer)
+
+
+@pytest.mark.parametrize(
+    ("attribution", "base_url", "keeps"),
+    [
+        ("auto", "https://api.anthropic.com", True),
+        ("auto", "https://evilanthropic.com", False),
+        ("auto", "https://api.anthropic.com.example", False),
+        ("auto", "http://127.0.0.1:9", False),
+        ("keep", "http://127.0.0.1:9", True),
+        ("cut", "https://api.anthropic.com", False),
+    ],
+)
+def test_anthropic_alone_reads_the_attribution_block(attribution: Any, base_url: str, keeps: bool) -> None:
+    assert UpstreamSettings("up", "anthropic", base_url, attribution=attribution).keeps_attribution is keeps

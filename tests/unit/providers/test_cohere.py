@@ -481,7 +481,7 @@ class TestRequest:
                     }
                 ],
             },
-            {"role": "tool", "tool_call_id": "f_1", "content": [{"type": "text", "text": "4"}]},
+            {"role": "tool", "tool_call_id": "f_1", "content": "4"},
         ]
 
     def test_thoughts_go_back_as_blocks_and_those_of_others_do_not(self) -> None:

@@ -109,18 +109,20 @@ class TestRequests:
             "contents": [
                 {"role": "user", "parts": [{"text": "a"}]},
                 {"role": "model", "parts": [{"text": "b"}]},
-                {"role": "user", "parts": [{"text": "c"}, {"text": "d"}]},
+                {"role": "user", "parts": [{"text": "Always."}, {"text": "c"}, {"text": "d"}]},
             ],
-            "systemInstruction": {"parts": [{"text": "Be brief."}, {"text": "Always."}]},
+            "systemInstruction": {"parts": [{"text": "Be brief."}]},
         }
 
-    def test_instructions_in_the_middle_are_moved_and_named(self) -> None:
+    def test_instructions_in_the_middle_stay_there_as_the_users_and_are_named(self) -> None:
         said = {"role": "system", "content": "Be brief."}
         empty = {"role": "system", "content": ""}
         target = Target("m", None)
         given = {"messages": [said, {"role": "user", "content": "a"}, empty, said, {"role": "user", "content": "b"}]}
-        get_provider("gemini").build_request(parse_request(json.dumps(given).encode()), target)
-        assert target.changes.adjusted == {"messages[3]": "moved to the beginning"}
+        sent = json.loads(get_provider("gemini").build_request(parse_request(json.dumps(given).encode()), target).body)
+        assert target.changes.adjusted == {"messages[3].role": "user"}
+        assert sent["contents"] == [{"role": "user", "parts": [{"text": "a"}, {"text": "Be brief."}, {"text": "b"}]}]
+        assert sent["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
 
     def test_media(self) -> None:
         parts = [

@@ -160,7 +160,7 @@ ANSWERED = [{"role": "assistant", "content": "A"}, SYSTEM, {"role": "user", "con
 @pytest.mark.parametrize(
     ("messages", "roles"),
     [
-        ([CALL, SYSTEM, RESULT], ["user", "system", "assistant", "tool"]),
+        ([CALL, SYSTEM, RESULT], ["user", "user", "assistant", "tool"]),
         ([CALL, RESULT, SYSTEM], ["user", "assistant", "tool", "assistant", "user"]),
         (ANSWERED, ["user", "assistant", "user", "user"]),
         ([SYSTEM], ["user", "user"]),

@@ -51,7 +51,8 @@ TYPES: list[tuple[Code, int | None, str, int]] = [
 @pytest.mark.parametrize(("code", "given", "kind", "status"), TYPES)
 def test_each_code_has_a_type_and_a_status(code: Code, given: int | None, kind: str, status: int) -> None:
     error = Error(code, "why", status=given)
-    assert error_object(error) == {"type": kind, "message": "why", "details": {"error_code": code}}
+    message = "prompt is too long: why" if code == "context_length_exceeded" else "why"
+    assert error_object(error) == {"type": kind, "message": message, "details": {"error_code": code}}
     assert error_status(error) == status
 
 
@@ -63,6 +64,15 @@ def test_the_upstreams_own_error_is_unchanged() -> None:
         "details": None,
     }
     assert error_object(Error("overloaded", "x", details={"message": "no type"}))["message"] == "x"
+
+
+def test_too_long_a_prompt_has_the_words_on_which_claude_code_compacts() -> None:
+    theirs = "This model's maximum context length is 128000 tokens"
+    assert error_object(Error("context_length_exceeded", theirs))["message"] == f"prompt is too long: {theirs}"
+    own = "prompt is too long: 200001 tokens > 200000 maximum"
+    assert error_object(Error("context_length_exceeded", own))["message"] == own
+    details = {"type": "invalid_request_error", "message": "input is too long for the model"}
+    assert error_object(Error("context_length_exceeded", "x", details=details)) == details
 
 
 def test_input_tokens_leave_out_the_cache() -> None:

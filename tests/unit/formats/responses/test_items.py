@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.errors import InvalidRequest, Unsupported
 from tests.unit.formats.responses_reader import RESPONSES, written
 from tests.unit.formats.streams import DONE, START, call, finish, text
 
@@ -142,8 +142,6 @@ def test_a_custom_tools_call_and_results_of_parts() -> None:
 @pytest.mark.parametrize(
     "item",
     [
-        {"type": "item_reference", "id": "msg_1"},
-        {"id": "msg_1"},
         {"type": "computer_call", "id": "cu_1", "call_id": "c", "status": "completed", "action": {}},
         {"type": "mcp_approval_response", "approve": True},
         {"type": "compaction", "encrypted_content": "x"},
@@ -176,7 +174,14 @@ def test_an_answer_may_be_returned_with_what_its_provider_has_run(name: str) -> 
 
 
 def test_nothing_but_lost_items_is_a_question_without_parts() -> None:
-    assert read({"type": "item_reference", "id": "m"}) == ([{"role": "user", "content": []}], ["input[0]"])
+    assert read({"type": "unheard", "id": "m"}) == ([{"role": "user", "content": []}], ["input[0]"])
+
+
+@pytest.mark.parametrize("item", [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}])
+def test_an_item_that_only_its_upstream_has_is_never_left_out(item: Any) -> None:
+    with pytest.raises(Unsupported, match=r"`input\[1\]` names an item") as caught:
+        read(USER, item)
+    assert caught.value.reason == "conversation"
 
 
 INVALID: dict[str, tuple[Any, str]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from gai_fast.model.changes import Changes
 from gai_fast.net.stream.figures import figures_of
+from tests.limits import LIMITS
 from tests.unit.net.attempts.test_attempts import failing
 from tests.unit.net.stream.test_session import DONE, Fixture, frame
 
@@ -40,3 +42,15 @@ def test_the_tokens_of_a_provider_that_fills_in_zeros_are_estimated() -> None:
     assert usage is not None
     assert usage["output_tokens"] >= 10
     assert (usage["total_tokens"], usage["source"]) == (usage["input_tokens"] + usage["output_tokens"], "estimated")
+
+
+def test_they_name_the_members_that_the_upstream_was_asked_without() -> None:
+    stream = Fixture().streaming()
+    assert figures_of(stream.relay, stream.session.attempts, "m", "finished").dropped == ()
+    attempt = stream.session.attempts.attempt
+    assert attempt is not None
+    attempt.adapter.changes = Changes("drop")
+    for number in range(30):
+        attempt.adapter.changes.drop(f"tools[{number}]")
+    dropped = figures_of(stream.relay, stream.session.attempts, "m", "finished").dropped
+    assert (len(dropped), dropped[0]) == (LIMITS.logged_changes, "tools[0]")

@@ -120,7 +120,10 @@ def test_instructions_after_answers_and_results_and_at_the_end_are_the_users() -
     assert changes.adjusted == {"messages[3].role": "user", "messages[6].role": "user"}
     body, changes = mended(NoLateSystem(), {"messages": [user(), CALL, RESULT, SYSTEM, user()]})
     assert roles(body) == ["user", "assistant", "tool", "user", "user"]
-    for legal in ([SYSTEM, SYSTEM, user(), SYSTEM, user()], [user(), SYSTEM, ANSWER], [], "odd"):
+    at_the_end, _ = mended(NoLateSystem(), {"messages": [SYSTEM, user(), SYSTEM, SYSTEM]})
+    answered, _ = mended(NoLateSystem(), {"messages": [SYSTEM, user(), SYSTEM, SYSTEM, ANSWER]})
+    assert answered["messages"][:-1] == at_the_end["messages"], "each turn repeats the turn before"
+    for legal in ([SYSTEM, SYSTEM, user(), SYSTEM, user()], [SYSTEM, ANSWER], [user(), SYSTEM, user()], [], "odd"):
         body, changes = mended(NoLateSystem(), {"messages": legal})
         assert body["messages"] is legal
 

@@ -79,12 +79,14 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
             cost=6_600_000_000,
             currency="USD",
             code="network",
+            dropped=("tools[0]", "store"),
         )
         AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
         log_unreadable("192.0.2.1", 400, "our-id")
     empty, full, unreadable = (json.loads(JSONFormatter().format(record)) for record in caplog.records)
     assert empty.keys() == full.keys()
     assert (empty["msg"], empty["path"], empty["ttft_ms"], empty["cost"]) == ("stream", "/here", None, None)
+    assert (empty["dropped"], full["dropped"]) == (None, ["tools[0]", "store"])
     result = {
         name: full[name] for name in ("ttft_ms", "chunks", "in_tokens", "out_tokens", "cost", "currency", "error_code")
     }

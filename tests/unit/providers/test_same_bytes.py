@@ -1,0 +1,221 @@
+"""A turn of a conversation repeats the turn before in the same bytes, whatever its client wraps it in.
+
+Providers cache the beginning of a prompt. So the messages of a conversation that was cut before an answer are the
+beginning of the whole conversation's, and no other member differs, but for the marks of a cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gai_fast.formats import get_format
+from gai_fast.providers import Target, get_provider, provider_names
+
+APIS: Final = [
+    name if not api else f"{name}:{api}"
+    for name in provider_names()
+    if name not in ("demo", "python")
+    for api in import_module(f"gai_fast.providers.{name.replace('-', '_')}").APIS
+]
+LISTS: Final = ("messages", "input", "contents")
+MARKS: Final = ("cache_control", "prompt_cache_breakpoint")
+CACHED: Final = {"cache_control": {"type": "ephemeral"}}
+SCHEMA: Final = {"type": "object", "properties": {"a": {"type": "integer"}}}
+WITHOUT_TOOLS: Final = ("perplexity",)
+"""Providers whose API has no tools."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A question or a step of an agent.
+
+    Args:
+        said: The texts of the user; with calls none.
+        system: A system text behind them, or none.
+        answer: The text of the answer.
+        calls: How many tools the answer calls.
+    """
+
+    said: Sequence[str]
+    system: str
+    answer: str
+    calls: int
+
+
+WORDS = st.text('aä 1"\\', min_size=1, max_size=4).map(lambda text: f"x{text}x")
+
+
+@st.composite
+def steps(draw: st.DrawFn, with_calls: bool) -> list[Step]:
+    calls = st.integers(0, 2 if with_calls else 0)
+    return [
+        Step(
+            draw(st.lists(WORDS, min_size=1, max_size=2)),
+            draw(st.one_of(st.just(""), WORDS)),
+            draw(WORDS),
+            draw(calls),
+        )
+        for _ in range(draw(st.integers(1, 4)))
+    ]
+
+
+class Wrapper:
+    """Wraps texts in strings or parts, and marks some parts, as a client may do anew in each turn.
+
+    Args:
+        draw: Draws a choice.
+        marks: Whether the request has marks; the first text that may have one does.
+        kind: The type of a part with a text.
+    """
+
+    def __init__(self, draw: Callable[[], bool], marks: bool, kind: str) -> None:
+        self._draw = draw
+        self._marks = marks
+        self._must_mark = marks
+        self.kind = kind
+
+    def one(self, text: str, kind: str = "") -> Any:
+        if not self._must_mark and self._draw():
+            return text
+        return self.parts([text], kind)
+
+    def parts(self, texts: Sequence[str], kind: str = "") -> list[dict[str, Any]]:
+        return [self._part(text, kind or self.kind) for text in texts]
+
+    def texts(self, texts: Sequence[str]) -> Any:
+        return self.one(texts[0]) if len(texts) == 1 else self.parts(texts)
+
+    def _part(self, text: str, kind: str) -> dict[str, Any]:
+        part: dict[str, Any] = {"type": kind, "text": text}
+        if self._must_mark or (self._marks and self._draw()):
+            self._must_mark = False
+            part |= {"prompt_cache_breakpoint": {"mode": "explicit"}} if kind == "input_text" else CACHED
+        return part
+
+
+def chat(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, Any]:
+    messages: list[Any] = [{"role": "system", "content": wrap.one(system)}]
+    for at, step in enumerate(given_steps):
+        messages.append({"role": "user", "content": wrap.texts(step.said)})
+        if step.system:
+            messages.append({"role": "system", "content": wrap.one(step.system)})
+        calls = [
+            {"id": f"call_{at}_{n}", "type": "function", "function": {"name": f"f{n}", "arguments": '{"a":1}'}}
+            for n in range(step.calls)
+        ]
+        if calls:
+            messages.append({"role": "assistant", "content": None, "tool_calls": calls})
+            messages += [{"role": "tool", "tool_call_id": call["id"], "content": wrap.one("done")} for call in calls]
+        messages.append({"role": "assistant", "content": wrap.one(step.answer)})
+    tools = [{"type": "function", "function": {"name": f"f{n}", "parameters": SCHEMA}} for n in range(2)]
+    return {"model": "m", "messages": messages, "tools": tools, "stream": True}
+
+
+def messages(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": "m", "max_tokens": 9, "system": wrap.one(system), "stream": True}
+    turns: list[Any] = []
+    for at, step in enumerate(given_steps):
+        turns.append({"role": "user", "content": wrap.texts(step.said)})
+        if step.system:
+            turns.append({"role": "system", "content": wrap.one(step.system)})
+        ids = [f"toolu_{at}_{n}" for n in range(step.calls)]
+        if ids:
+            called = [
+                {"type": "tool_use", "id": each, "name": f"f{n}", "input": {"a": 1}} for n, each in enumerate(ids)
+            ]
+            turns.append({"role": "assistant", "content": called})
+            results = [{"type": "tool_result", "tool_use_id": each, "content": wrap.one("done")} for each in ids]
+            turns.append({"role": "user", "content": results})
+        turns.append({"role": "assistant", "content": wrap.one(step.answer)})
+    tools = [{"name": f"f{n}", "input_schema": SCHEMA} for n in range(2)]
+    return {**body, "messages": turns, "tools": tools}
+
+
+def responses(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, Any]:
+    items: list[Any] = []
+    for at, step in enumerate(given_steps):
+        items.append({"role": "user", "content": wrap.texts(step.said)})
+        if step.system:
+            items.append({"role": "developer", "content": wrap.one(step.system)})
+        ids = [f"call_{at}_{n}" for n in range(step.calls)]
+        items += [
+            {"type": "function_call", "call_id": each, "name": f"f{n}", "arguments": '{"a":1}'}
+            for n, each in enumerate(ids)
+        ]
+        items += [{"type": "function_call_output", "call_id": each, "output": wrap.one("done")} for each in ids]
+        items.append({"type": "message", "role": "assistant", "content": wrap.one(step.answer, "output_text")})
+    tools = [{"type": "function", "name": f"f{n}", "parameters": SCHEMA} for n in range(2)]
+    return {"model": "m", "instructions": system, "input": items, "tools": tools, "stream": True, "store": False}
+
+
+CLIENTS: Final[Mapping[str, Any]] = {
+    "openai": (chat, "text"),
+    "anthropic": (messages, "text"),
+    "responses": (responses, "input_text"),
+}
+
+
+def before_an_answer(body: dict[str, Any], dialect: str, place: int) -> dict[str, Any]:
+    """Returns the body with the conversation before the answer that begins at a place."""
+    name = "input" if dialect == "responses" else "messages"
+    return {**body, name: body[name][:place]}
+
+
+def answers(body: dict[str, Any], dialect: str) -> list[int]:
+    """Returns the places at which answers begin."""
+    items = body["input" if dialect == "responses" else "messages"]
+
+    def is_answer(item: Any) -> bool:
+        return item.get("role") == "assistant" or item.get("type") == "function_call"
+
+    return [at for at, item in enumerate(items) if is_answer(item) and not (at and is_answer(items[at - 1]))]
+
+
+def sent(api_name: str, dialect: str, body: dict[str, Any]) -> Any:
+    api, target = get_provider(api_name), Target("m", on_unsupported="drop", cache_key="session")
+    if api.dialect == dialect:
+        return without_marks(json.loads(api.build_passthrough(body, target).body))
+    return without_marks(json.loads(api.build_request(get_format(dialect).parse_request(body)[0], target).body))
+
+
+def without_marks(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_marks(each) for key, each in value.items() if key not in MARKS}
+    return [without_marks(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("dialect", CLIENTS)
+@pytest.mark.parametrize("api_name", [name for name in APIS if not name.endswith((":completions", ":generate"))])
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_each_turn_begins_with_the_turn_before(api_name: str, dialect: str, data: st.DataObject) -> None:
+    write, kind = CLIENTS[dialect]
+    api = get_provider(api_name)
+    with_calls = api_name not in WITHOUT_TOOLS
+    conversation = data.draw(steps(with_calls))
+    marks = data.draw(st.booleans())
+    is_own = api.dialect == dialect
+
+    def body(of: Sequence[Step]) -> dict[str, Any]:
+        # What a client of the upstream's own dialect wraps goes up as it is.
+        choose = (lambda: False) if is_own else (lambda: data.draw(st.booleans()))
+        written: dict[str, Any] = write("You help.", of, Wrapper(choose, marks, kind))
+        if not with_calls:
+            del written["tools"]
+        return written
+
+    places = sorted(data.draw(st.sampled_from(answers(body(conversation), dialect))) for _ in range(2))
+    shorter, longer = [
+        sent(api_name, dialect, before_an_answer(body(conversation), dialect, place)) for place in places
+    ]
+    name = next(name for name in LISTS if name in longer)
+    assert json.dumps(longer.pop(name)).startswith(json.dumps(shorter.pop(name))[:-1])
+    assert longer == shorter
