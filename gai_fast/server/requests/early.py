@@ -142,7 +142,7 @@ async def read_rest(passage: Passage, beside: Beside) -> None:
     rest = passage.rest
     assert rest is not None
     passage.rest = None  # it refers to the request, which would keep its body until the next collection
-    await beside.do(rest, passage.incoming.caller)
+    await beside.do(rest, passage.incoming.http.caller)
     passage.name_ids()
 
 
