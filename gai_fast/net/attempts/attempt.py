@@ -215,11 +215,6 @@ class AttemptPlaces:
         if self.ring is not None and self.ring.moved is not None:
             self._runner.note_move(model.name, self.ring.moved)
 
-    @property
-    def key_number(self) -> int:
-        """The place of the key in the list of its upstream, from 1. 0 if the upstream has no list."""
-        return 0 if self.ring is None else self.ring.number(self.key)
-
     def succeeded(self) -> None:
         """Reports that the upstream is well."""
         breaker, self._breaker = self._breaker, None

@@ -58,10 +58,6 @@ class Keys(ABC):
         """Notes the end of a request with a credential from `next`; once for each."""
         return
 
-    def number(self, key: Secret | None) -> int:
-        """Returns the place of a credential in the configuration's list, from 1. 0 if there is no list."""
-        return 0
-
     @abstractmethod
     def standing(self, key: Secret | None) -> Standing | None:
         """Returns the standing of a credential from `next`. None if it is no longer used."""
@@ -212,12 +208,6 @@ class KeyRing(Keys):
             self._live -= 1
         elif not one.live:
             del self._known[one.secret.reveal()]
-
-    def number(self, key: Secret | None) -> int:
-        for at, one in enumerate(self._keys, 1):
-            if one.secret == key:
-                return at
-        return 0
 
     def standing(self, key: Secret | None) -> Standing | None:
         for one in self._keys:

@@ -271,8 +271,3 @@ def test_the_end_of_a_request_counts_once() -> None:
     for key in (None, Secret("a"), Secret("unknown")):
         ring.left(key)
     assert taken(ring, 2) == ["a", "b"]
-
-
-def test_a_key_has_a_number() -> None:
-    ring = KeyRing(upstream("a", "b"))
-    assert [ring.number(Secret(each)) for each in "abc"] == [1, 2, 0]
