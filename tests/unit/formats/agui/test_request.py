@@ -164,7 +164,7 @@ def test_forwarded_members_are_those_of_a_native_request() -> None:
     ("body", "problem"),
     [
         ({"messages": []}, "at least one message - at `$.messages`"),
-        ({"messages": [{"role": "assistant"}]}, "something for the model - at `$.messages`"),
+        ({"messages": [{"role": "assistant"}]}, "a message for the model - at `$.messages`"),
         ({"messages": ["Hi"]}, "Expected `object`, got `str` - at `$.messages[0]`"),
         ({"messages": [{"role": "robot"}]}, "activity - at `$.messages[0].role`"),
         ({"messages": [{"role": "user"}]}, "missing required field `content` - at `$.messages[0]`"),

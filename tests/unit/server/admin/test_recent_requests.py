@@ -71,7 +71,8 @@ def test_a_stream_is_listed_with_its_figures() -> None:
 def test_a_refused_request_is_listed_with_its_status() -> None:
     listed = recent()
     request = http("GET", "/r")
-    request.key, request.request_id, request.began = KeySettings("alice", ()), "req", time.monotonic() - 0.5
+    request.set_key(KeySettings("alice", ()))
+    request.request_id, request.began = "req", time.monotonic() - 0.5
     listed.refused(request, "/r", 404, "not_found")
     (row,) = listed.rows(ALL)
     assert (row["outcome"], row["status"], row["code"]) == ("refused", 404, "not_found")

@@ -60,14 +60,14 @@ async def test_the_upstream_of_a_model_without_targets_is_its_target() -> None:
         return all_targets(engine)[0]["state"]
 
     assert all_targets(engine) == [{**row("east", "ready"), "model": "one"}, row("east", "ready"), row("west", "ready")]
-    assert engine.targets.with_target(alone, {}) is alone
+    assert engine.targets.with_target(alone, "") is alone
     for unknown in (Target(model="one", upstream="west", id="gpt"), Target(model="one", upstream="east", id="x")):
         assert not set_drained(engine, unknown, is_drained=True)
         assert not set_drained(engine, unknown, is_drained=False)
     assert set_drained(engine, east, is_drained=True)
     assert set_drained(engine, east, is_drained=True)
     assert state() == "drained"
-    assert engine.targets.target_wait(engine.targets.with_target(alone, {}), any_target=True) == math.inf
+    assert engine.targets.target_wait(engine.targets.with_target(alone, ""), any_target=True) == math.inf
     assert engine.targets.with_target(MODEL, {}).targets == TARGETS
     engine.use(Settings(upstreams=UPSTREAMS, models=models))
     assert state() == "drained", "a reload keeps it out"
@@ -78,7 +78,7 @@ async def test_the_upstream_of_a_model_without_targets_is_its_target() -> None:
     assert set_drained(engine, east, is_drained=False)
     assert set_drained(engine, east, is_drained=False)
     assert state() == "ready"
-    assert engine.targets.with_target(alone, {}) is alone
+    assert engine.targets.with_target(alone, "") is alone
     await engine.close()
 
 
