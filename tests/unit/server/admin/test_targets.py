@@ -68,7 +68,7 @@ async def test_the_upstream_of_a_model_without_targets_is_its_target() -> None:
     assert set_drained(engine, east, is_drained=True)
     assert state() == "drained"
     assert engine.targets.target_wait(engine.targets.with_target(alone, ""), any_target=True) == math.inf
-    assert engine.targets.with_target(MODEL, {}).targets == TARGETS
+    assert engine.targets.with_target(MODEL, "").targets == TARGETS
     engine.use(Settings(upstreams=UPSTREAMS, models=models))
     assert state() == "drained", "a reload keeps it out"
     engine.use(Settings(upstreams=UPSTREAMS, models={"one": dataclasses.replace(alone, id="new")}))
