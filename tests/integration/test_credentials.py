@@ -95,7 +95,7 @@ async def gateway_of(
         settings.models["m"].upstream,
         provider=provider,
         takes_credentials=True,
-        lane=(EMBEDDINGS,),
+        pass_paths=(EMBEDDINGS,),
         breaker=BreakerSettings(),
     )
     made = []
@@ -106,7 +106,7 @@ async def gateway_of(
     first = made[0].upstream
     named = ModelSettings("m", first, "mock", settings.models["m"].stream, targets=several, **more)
     keys = (
-        KeySettings("anna", (key_digest(KEY),), lane=("t0",)),
+        KeySettings("anna", (key_digest(KEY),), pass_upstreams=("t0",)),
         KeySettings("op", (key_digest(OPERATOR),), role="admin"),
     )
     return await started(

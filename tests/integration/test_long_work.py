@@ -283,7 +283,7 @@ def test_of_what_is_passed_through_another_target_is_asked_after_a_minute_and_th
     async def scenario(net: Net) -> None:
         url = (await net.upstream(handler)).url + "/v1"
         places = [
-            UpstreamSettings(name, PROVIDERS["chat"], url, Secret(KEY), lane=("/v1/embeddings",)) for name in "ab"
+            UpstreamSettings(name, PROVIDERS["chat"], url, Secret(KEY), pass_paths=("/v1/embeddings",)) for name in "ab"
         ]
         model = ModelSettings(
             "m", places[0], "m", StreamSettings(), targets=tuple(TargetSettings(each, "m") for each in places)

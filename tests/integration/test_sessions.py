@@ -83,7 +83,7 @@ class Servers:
         settings = settings_for("http://127.0.0.1:9", retries=0)
         first, *more = map(Secret, keys)
         common = dataclasses.replace(
-            settings.models["m"].upstream, api_key=first, more_api_keys=tuple(more), lane=("/v1/embeddings",)
+            settings.models["m"].upstream, api_key=first, more_api_keys=tuple(more), pass_paths=("/v1/embeddings",)
         )
         made = [
             TargetSettings(dataclasses.replace(common, name=f"t{at}", base_url=url), "mock")
