@@ -32,8 +32,6 @@ _NAME: Final = re.compile(rf"[!-~]{{1,{LIMITS.session_name}}}")
 # Claude Code's first form: `user_…_account_…_session_<id>`.
 _BEGIN: Final = "user_"
 _BEFORE_NAME: Final = "_session_"
-
-
 # Its second form is a JSON object, whose other members are ids of the device and the account.
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _MEMBER: Final = "session_id"
