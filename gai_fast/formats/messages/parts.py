@@ -113,18 +113,14 @@ def container_of(event: Event) -> dict[str, Any]:
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns usage under Anthropic's names, and members for `x_gai`.
 
-    Anthropic's `input_tokens` exclude tokens read from a cache or written to it. If a provider counts more of these
-    than tokens in total, the rest is left out, as it is not charged.
+    Anthropic's `input_tokens` exclude tokens read from a cache or written to it. They are 0 if a provider counts more
+    cached tokens than tokens in total.
     """
     if not isinstance(usage, dict):  # compiled code reads the members of a dict without calls
         return usage_of(dict(usage))
     cached, written = usage.get("cached_input_tokens", 0), usage.get("cache_write_input_tokens", 0)
-    into = usage.get("input_tokens", 0)
-    if cached + written > into:
-        cached = min(cached, into)
-        written = min(written, into - cached)
     counts: dict[str, Any] = {
-        "input_tokens": into - cached - written,
+        "input_tokens": max(0, usage.get("input_tokens", 0) - cached - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.get("output_tokens", 0),
